@@ -1,0 +1,18 @@
+//! What a Kubernetes object *is*: the resource catalog, schemas, defaulting, validation, patches, apply,
+//! selectors, quantities, encodings, table printing and `Status`.
+//!
+//! Invariant: pure. No tokio, no I/O, no clock, no randomness: time and chance arrive as arguments.
+#![forbid(unsafe_code)]
+
+pub mod field;
+pub mod object;
+pub mod resource;
+pub mod schema;
+pub mod status;
+pub mod strategy;
+
+pub use field::{FieldError, Path};
+pub use object::Object;
+pub use resource::Resource;
+pub use status::ApiError;
+pub use strategy::Strategy;

@@ -1,0 +1,157 @@
+//! A resource: one row of the catalog. Built-in kinds and CRDs are values of the same type.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::schema::{SchemaId, SchemaRef, Schemas};
+use crate::status::Qualified;
+use crate::strategy::Strategy;
+
+/// Text that is static for built-in kinds and owned for CRDs.
+pub type Text = Cow<'static, str>;
+
+/// Everything the server knows of one resource in one version.
+#[derive(Clone)]
+pub struct Resource {
+    /// `""` for the core group.
+    pub group: Text,
+    pub version: Text,
+    /// `pods`.
+    pub plural: Text,
+    /// `pod`.
+    pub singular: Text,
+    /// `Pod`.
+    pub kind: Text,
+    /// `PodList`.
+    pub list_kind: Text,
+    pub short_names: Vec<Text>,
+    /// `all`, ...
+    pub categories: Vec<Text>,
+    pub namespaced: bool,
+    /// The verbs of the resource itself, as discovery shows them.
+    pub verbs: Vec<Verb>,
+    pub subresources: Vec<Subresource>,
+    /// The version in which objects are stored; the same for all versions of a resource.
+    pub storage_version: Text,
+    /// Where values lie in the store, without the leading `/registry/`: `pods`, `deployments`,
+    /// `apiextensions.k8s.io/customresourcedefinitions`, ... as upstream lays them out.
+    pub storage_prefix: Text,
+    pub schemas: Arc<Schemas>,
+    pub schema: SchemaId,
+    /// Field selectors that lists and watches accept besides `metadata.name` and `metadata.namespace`.
+    pub selectable_fields: Vec<SelectableField>,
+    /// Whether `metadata.generation` counts changes of the spec.
+    pub has_generation: bool,
+    pub strategy: Arc<dyn Strategy>,
+    /// How rows look in `kubectl get`.
+    pub columns: Columns,
+}
+
+/// A verb of the API (`kubectl api-resources -o wide`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Verb {
+    Create,
+    Delete,
+    DeleteCollection,
+    Get,
+    List,
+    Patch,
+    Update,
+    Watch,
+}
+
+impl Verb {
+    /// All verbs that a stored resource has.
+    pub const STORED: [Self; 8] =
+        [Self::Create, Self::Delete, Self::DeleteCollection, Self::Get, Self::List, Self::Patch, Self::Update, Self::Watch];
+
+    /// The verb as RBAC and discovery spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Delete => "delete",
+            Self::DeleteCollection => "deletecollection",
+            Self::Get => "get",
+            Self::List => "list",
+            Self::Patch => "patch",
+            Self::Update => "update",
+            Self::Watch => "watch",
+        }
+    }
+}
+
+/// A subresource as discovery shows it. What it *does* is decided by its name in the API server; `status` and CRD
+/// `scale` run on the generic path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subresource {
+    /// `status`, `scale`, `log`, ...
+    pub name: Text,
+    /// Group, version and kind of its bodies where they differ from the resource's.
+    pub kind: Option<GroupVersionKind>,
+    /// As discovery spells them.
+    pub verbs: Vec<Text>,
+}
+
+/// Group, version and kind.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GroupVersionKind {
+    pub group: Text,
+    pub version: Text,
+    pub kind: Text,
+}
+
+/// A field that selectors may name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SelectableField {
+    /// As written in a selector: `spec.nodeName`.
+    pub name: Text,
+    /// The path of its value; an absent value selects as `""` (or `absent`, such as `false` for booleans).
+    pub path: Vec<Text>,
+    pub absent: Text,
+}
+
+/// Where the table columns of a resource come from.
+#[derive(Clone, Debug, Default)]
+pub enum Columns {
+    /// Name and age (`Created At`).
+    #[default]
+    Default,
+    /// A printer of [`crate::table`], found by kind.
+    BuiltIn,
+    /// `additionalPrinterColumns` of a CRD, as written.
+    Custom(Arc<serde_json::Value>),
+}
+
+impl Resource {
+    /// `v1`, `apps/v1`.
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.to_string() } else { format!("{}/{}", self.group, self.version) }
+    }
+
+    /// Group and plural, as most error texts name it.
+    pub fn qualified(&self) -> Qualified<'_> {
+        Qualified { group: &self.group, resource: &self.plural }
+    }
+
+    /// Group and kind, as `Invalid` errors name it.
+    pub fn qualified_kind(&self) -> Qualified<'_> {
+        Qualified { group: &self.group, resource: &self.kind }
+    }
+
+    /// The schema of a whole object.
+    pub fn schema(&self) -> SchemaRef<'_> {
+        self.schemas.at(self.schema)
+    }
+
+    /// Whether it has the subresource.
+    pub fn has_subresource(&self, name: &str) -> bool {
+        self.subresources.iter().any(|sub| sub.name == name)
+    }
+}
+
+impl fmt::Debug for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Resource({}.{}/{})", self.plural, self.group, self.version)
+    }
+}

@@ -1,0 +1,153 @@
+//! Structural schemas: what the server knows of a resource's fields, for built-in kinds and CRDs alike.
+//!
+//! Schemas live in an arena ([`Schemas`]) and refer to each other by index, so that recursive definitions
+//! (`JSONSchemaProps`) need no reference counting and a whole group's schemas are one allocation.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+/// The position of a [`Schema`] in its [`Schemas`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SchemaId(pub u32);
+
+/// An arena of schemas.
+#[derive(Clone, Debug, Default)]
+pub struct Schemas {
+    nodes: Vec<Schema>,
+}
+
+/// What a value must be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Type {
+    /// Anything: `RawExtension`, `JSON`, fields of unknown type.
+    #[default]
+    Any,
+    Object,
+    Array,
+    String,
+    Boolean,
+    Integer,
+    Number,
+    /// An integer or a string (`x-kubernetes-int-or-string`).
+    IntOrString,
+}
+
+/// How a list merges in server-side apply (`x-kubernetes-list-type`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ListType {
+    #[default]
+    Atomic,
+    Set,
+    /// A list of objects that are told apart by these fields.
+    Map(Vec<String>),
+}
+
+/// How a field merges in a strategic merge patch (`x-kubernetes-patch-strategy`, `-patch-merge-key`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PatchStrategy {
+    pub merge: bool,
+    pub replace: bool,
+    pub retain_keys: bool,
+    /// Set for lists of objects that merge by this key.
+    pub merge_key: Option<String>,
+}
+
+/// One node: a field's, an element's or a whole object's schema.
+#[derive(Clone, Debug, Default)]
+pub struct Schema {
+    pub type_: Type,
+    /// `int32`, `int64`, `date-time`, `byte`, `quantity`, ...; empty when none.
+    pub format: String,
+    /// The OpenAPI definition that this node is (`io.k8s.api.core.v1.PodSpec`), where it is one.
+    pub definition: Option<String>,
+    pub properties: BTreeMap<String, SchemaId>,
+    /// Schema of the values of a map.
+    pub additional: Option<SchemaId>,
+    /// Schema of the elements of a list.
+    pub items: Option<SchemaId>,
+    pub required: Vec<String>,
+    pub nullable: bool,
+    pub default: Option<Value>,
+    pub enumeration: Vec<Value>,
+    pub list_type: ListType,
+    /// Whether a map or struct is owned as a whole in apply (`x-kubernetes-map-type: atomic`).
+    pub atomic_map: bool,
+    pub patch: PatchStrategy,
+    /// `x-kubernetes-preserve-unknown-fields`.
+    pub preserve_unknown: bool,
+    /// `x-kubernetes-embedded-resource`.
+    pub embedded_resource: bool,
+    /// Everything that only CRD schemas have (limits, patterns, combinators, CEL rules), as written by the author.
+    pub value_validation: Option<Box<Value>>,
+}
+
+impl Schemas {
+    /// An empty arena.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a node.
+    pub fn add(&mut self, schema: Schema) -> SchemaId {
+        let id = SchemaId(u32::try_from(self.nodes.len()).expect("fewer than 2^32 schema nodes"));
+        self.nodes.push(schema);
+        id
+    }
+
+    /// The node, to fill in after its place was taken.
+    pub fn get_mut(&mut self, id: SchemaId) -> &mut Schema {
+        &mut self.nodes[id.0 as usize]
+    }
+
+    /// A view of the node.
+    pub fn at(&self, id: SchemaId) -> SchemaRef<'_> {
+        SchemaRef { arena: self, id }
+    }
+
+    /// How many nodes there are.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether there is no node.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+}
+
+/// A node together with its arena: what walkers pass around.
+#[derive(Clone, Copy, Debug)]
+pub struct SchemaRef<'a> {
+    arena: &'a Schemas,
+    id: SchemaId,
+}
+
+impl<'a> SchemaRef<'a> {
+    /// The node itself.
+    pub fn node(self) -> &'a Schema {
+        &self.arena.nodes[self.id.0 as usize]
+    }
+
+    /// Its position.
+    pub fn id(self) -> SchemaId {
+        self.id
+    }
+
+    /// The schema of the field `name`: a declared property, or the value schema of a map.
+    pub fn field(self, name: &str) -> Option<SchemaRef<'a>> {
+        let node = self.node();
+        let id = node.properties.get(name).copied().or(node.additional)?;
+        Some(self.arena.at(id))
+    }
+
+    /// The schema of list elements.
+    pub fn items(self) -> Option<SchemaRef<'a>> {
+        self.node().items.map(|id| self.arena.at(id))
+    }
+
+    /// The schema of map values.
+    pub fn values(self) -> Option<SchemaRef<'a>> {
+        self.node().additional.map(|id| self.arena.at(id))
+    }
+}

@@ -1,0 +1,110 @@
+//! What differs from kind to kind, beside the schema: hooks with defaults, called by the API server's one registry.
+//!
+//! Order on create: `default` -> mutating admission -> `prepare_create` -> schema -> `validate_create` ->
+//! validating admission -> `canonicalize` -> commit. On update and patch the `_update` hooks take their places, with the
+//! object that is being replaced.
+
+use jiff::Timestamp;
+
+use crate::field::FieldError;
+use crate::object::Object;
+
+/// What a hook may know of the request.
+#[derive(Clone, Copy, Debug)]
+pub struct WriteContext<'a> {
+    /// The time of the request.
+    pub now: Timestamp,
+    /// Name of the user who writes.
+    pub user: &'a User,
+    /// The subresource that is written; `""` for the object itself.
+    pub subresource: &'a str,
+}
+
+/// Who a request is from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct User {
+    pub name: String,
+    pub uid: String,
+    pub groups: Vec<String>,
+    pub extra: Vec<(String, Vec<String>)>,
+}
+
+/// What happens to dependents on delete when the client does not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DefaultDeletion {
+    /// The garbage collector deletes dependents afterwards.
+    Background,
+    /// Dependents are kept (`ReplicationController`).
+    Orphan,
+}
+
+/// The hooks of one kind. Every hook has a default; a kind writes only what is special.
+pub trait Strategy: Send + Sync {
+    /// Fills in default values. Runs on every decoded body, before admission, and must be idempotent.
+    fn default(&self, _object: &mut Object) {}
+
+    /// Drops and sets fields that the client does not decide. The registry has already cleared `status` (for rows
+    /// with a `status` subresource) and set `metadata` (uid, creationTimestamp, generation).
+    fn prepare_create(&self, _ctx: &WriteContext<'_>, _new: &mut Object) {}
+
+    /// As [`Self::prepare_create`], before an update. The registry has already kept the old `status` and counts
+    /// `metadata.generation` afterwards, when anything beside `metadata` and `status` has changed.
+    fn prepare_update(&self, _ctx: &WriteContext<'_>, _new: &mut Object, _old: &Object) {}
+
+    /// Semantic rules for a new object. Types, required fields and enums have been checked by the schema;
+    /// `metadata` by the registry. Must not depend on anything but its arguments.
+    fn validate_create(&self, _ctx: &WriteContext<'_>, _new: &Object) -> Vec<FieldError> {
+        Vec::new()
+    }
+
+    /// Semantic rules for a change, immutable fields included.
+    fn validate_update(&self, ctx: &WriteContext<'_>, new: &Object, _old: &Object) -> Vec<FieldError> {
+        self.validate_create(ctx, new)
+    }
+
+    /// Rules for a write to `/status`; the registry has already restored everything but `status`.
+    fn validate_status_update(&self, _ctx: &WriteContext<'_>, _new: &Object, _old: &Object) -> Vec<FieldError> {
+        Vec::new()
+    }
+
+    /// Sets fields that a status write decides beside `status` itself.
+    fn prepare_status_update(&self, _ctx: &WriteContext<'_>, _new: &mut Object, _old: &Object) {}
+
+    /// Texts for `Warning` headers.
+    fn warnings(&self, _new: &Object, _old: Option<&Object>) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// The rule for `metadata.name`: why `name` is not allowed; empty when it is. `prefix` is true when the server
+    /// will add random characters (`generateName`).
+    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String>;
+
+    /// Whether PUT to a missing name creates it.
+    fn allow_create_on_update(&self) -> bool {
+        false
+    }
+
+    /// Whether PUT without a resourceVersion replaces whatever is there.
+    fn allow_unconditional_update(&self) -> bool {
+        true
+    }
+
+    /// What happens to dependents when the client does not say.
+    fn default_deletion(&self) -> DefaultDeletion {
+        DefaultDeletion::Background
+    }
+
+    /// Whether DELETE answers with the deleted object instead of a `Status`.
+    fn delete_returns_object(&self) -> bool {
+        false
+    }
+
+    /// For kinds that are deleted gracefully (pods): the seconds that this deletion takes, given the seconds asked
+    /// for; `None` deletes at once.
+    fn grace_period(&self, _object: &Object, _asked: Option<i64>) -> Option<i64> {
+        None
+    }
+
+    /// Prepares an object whose graceful deletion begins (`metadata` is already set).
+    fn begin_deletion(&self, _ctx: &WriteContext<'_>, _object: &mut Object) {}
+}
