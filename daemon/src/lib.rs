@@ -1,1 +1,85 @@
-//! TBD
+//! What every process of Coracle needs around its one component: logs, signals, readiness, health and metrics
+//! endpoints, and a supervisor that owns the tasks.
+//!
+//! Invariant: knows no component and nothing of Kubernetes.
+#![forbid(unsafe_code)]
+
+mod endpoint;
+mod logs;
+mod metrics;
+mod process;
+mod signals;
+mod supervisor;
+
+pub use endpoint::{Endpoint, EndpointError};
+pub use logs::{LogArgs, LogFormat};
+pub use metrics::Metrics;
+pub use process::{Process, Ready, ReadyWatch};
+pub use signals::{shutdown_on_signal, term_requested};
+pub use supervisor::Supervisor;
+
+use std::future::Future;
+use std::process::ExitCode;
+
+use tokio_util::sync::CancellationToken;
+
+/// What a binary prints for `--version`, and what the API server answers as the Coracle part of its version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Flags that every binary takes.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Common {
+    #[command(flatten)]
+    pub logs: LogArgs,
+    #[command(flatten)]
+    pub endpoint: Endpoint,
+}
+
+/// Runs one component as a process: starts logging, the async runtime and the health endpoint, runs `component`
+/// until it ends or SIGTERM/SIGINT asks it to, and turns an error into one readable line and exit code 1.
+/// A second signal ends the process at once.
+pub fn main<F, Fut, E>(name: &'static str, common: Common, component: F) -> ExitCode
+where
+    F: FnOnce(Process) -> Fut,
+    Fut: Future<Output = Result<(), E>> + Send + 'static,
+    E: Into<anyhow::Error>,
+{
+    common.logs.init();
+    install_crypto_provider();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name(name).build() {
+        Ok(runtime) => runtime,
+        Err(err) => return failed(name, &err.into()),
+    };
+    let outcome = runtime.block_on(async {
+        let process = Process::new(shutdown_on_signal());
+        let mut tasks = Supervisor::new(process.shutdown.clone());
+        let endpoint = common.endpoint.clone();
+        let (metrics, ready) = (process.metrics.clone(), process.ready.watch());
+        if let Some(listener) = endpoint.bind().await? {
+            tasks.add("health endpoint", move |shutdown| endpoint.serve(listener, metrics, ready, shutdown));
+        }
+        tasks.add(name, move |shutdown| component(Process { shutdown, ..process }));
+        tasks.run().await
+    });
+    runtime.shutdown_background();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(err) => failed(name, &err),
+    }
+}
+
+/// Chooses the TLS implementation of this process. Must run before the first TLS connection; repeating it is fine.
+pub fn install_crypto_provider() {
+    // An error says that a provider is installed already: ours, from an earlier call.
+    let _already_installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
+/// A process token for tests: never cancelled by a signal.
+pub fn detached() -> Process {
+    Process::new(CancellationToken::new())
+}
+
+fn failed(name: &str, err: &anyhow::Error) -> ExitCode {
+    eprintln!("{name}: {err:#}");
+    ExitCode::FAILURE
+}
