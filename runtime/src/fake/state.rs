@@ -1,0 +1,245 @@
+//! What the fake knows, and the moves on it. No waiting here: everything happens under one lock.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::broadcast;
+
+use super::{Behavior, ExecHandler, Named, no_output};
+use crate::{
+    ContainerConfig, ContainerState, ContainerStatus, Error, Event, Exit, Image, Resources, SandboxConfig,
+    SandboxStatus, Stats,
+};
+
+/// Pieces of output that a slow attached reader may fall behind.
+const OUTPUT_BACKLOG: usize = 256;
+
+pub(super) struct State {
+    pub(super) sandboxes: Named<SandboxStatus>,
+    pub(super) containers: Named<Container>,
+    pub(super) images: Named<Image>,
+    pub(super) behaviors: Named<VecDeque<Behavior>>,
+    pub(super) pull_failures: Named<String>,
+    pub(super) pull_delay: Duration,
+    pub(super) exec: Arc<ExecHandler>,
+    pub(super) exec_delay: Duration,
+    pub(super) ports: BTreeMap<u16, SocketAddr>,
+    pub(super) stats: Named<Stats>,
+    pub(super) sandbox_failure: Option<String>,
+    pub(super) check_failure: Option<String>,
+    pub(super) calls: Vec<String>,
+    pub(super) network: Ipv4Addr,
+    next_id: u64,
+}
+
+pub(super) struct Container {
+    pub(super) status: ContainerStatus,
+    pub(super) config: ContainerConfig,
+    pub(super) resources: Resources,
+    pub(super) behavior: Behavior,
+    pub(super) output: broadcast::Sender<Vec<u8>>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            sandboxes: BTreeMap::new(),
+            containers: BTreeMap::new(),
+            images: BTreeMap::new(),
+            behaviors: BTreeMap::new(),
+            pull_failures: BTreeMap::new(),
+            pull_delay: Duration::ZERO,
+            exec: Arc::new(|_, _| no_output()),
+            exec_delay: Duration::ZERO,
+            ports: BTreeMap::new(),
+            stats: BTreeMap::new(),
+            sandbox_failure: None,
+            check_failure: None,
+            calls: Vec::new(),
+            network: Ipv4Addr::new(10, 244, 0, 0),
+            next_id: 1,
+        }
+    }
+}
+
+impl State {
+    fn id(&mut self) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        id
+    }
+
+    pub(super) fn sandbox(&mut self, id: &str) -> Result<&mut SandboxStatus, Error> {
+        self.sandboxes.get_mut(id).ok_or_else(|| Error::NotFound { what: "sandbox", id: id.to_owned() })
+    }
+
+    pub(super) fn container(&mut self, id: &str) -> Result<&mut Container, Error> {
+        self.containers.get_mut(id).ok_or_else(|| Error::NotFound { what: "container", id: id.to_owned() })
+    }
+
+    pub(super) fn running(&mut self, id: &str) -> Result<&mut Container, Error> {
+        let container = self.container(id)?;
+        match container.status.state {
+            ContainerState::Running { .. } => Ok(container),
+            _ => Err(wrong_state(container)),
+        }
+    }
+
+    pub(super) fn add_sandbox(&mut self, config: &SandboxConfig) -> Result<SandboxStatus, Error> {
+        if let Some(reason) = &self.sandbox_failure {
+            return Err(Error::Network { reason: reason.clone() });
+        }
+        let number = self.id();
+        let host = number.wrapping_add(1).to_le_bytes()[0].max(2);
+        let [a, b, c, _] = self.network.octets();
+        let ips = if config.namespaces.host_network { Vec::new() } else { vec![IpAddr::from([a, b, c, host])] };
+        let id = format!("sandbox-{number}");
+        let status =
+            SandboxStatus { id: id.clone(), config: config.clone(), ready: true, created_at: SystemTime::now(), ips };
+        self.sandboxes.insert(id, status.clone());
+        Ok(status)
+    }
+
+    pub(super) fn add_container(&mut self, sandbox: &str, config: &ContainerConfig) -> Result<String, Error> {
+        let status = self.sandbox(sandbox)?.clone();
+        if !status.ready {
+            return Err(Error::WrongState { what: "sandbox", id: sandbox.to_owned(), state: "not ready".into() });
+        }
+        let image = self
+            .image(&config.image)
+            .ok_or_else(|| Error::NotFound { what: "image", id: config.image.clone() })?
+            .clone();
+        let id = format!("container-{}", self.id());
+        let status = ContainerStatus {
+            id: id.clone(),
+            sandbox: sandbox.to_owned(),
+            name: config.name.clone(),
+            attempt: config.attempt,
+            state: ContainerState::Created,
+            created_at: SystemTime::now(),
+            image: config.image.clone(),
+            image_ref: image.id,
+            labels: config.labels.clone(),
+            annotations: config.annotations.clone(),
+            log_path: status.config.log_directory.join(&config.log_path),
+        };
+        let container = Container {
+            status,
+            config: config.clone(),
+            resources: config.resources.clone(),
+            behavior: Behavior::Run,
+            output: broadcast::Sender::new(OUTPUT_BACKLOG),
+        };
+        self.containers.insert(id.clone(), container);
+        Ok(id)
+    }
+
+    /// Moves a created container to running and says what it will do.
+    pub(super) fn start(&mut self, id: &str) -> Result<(Behavior, Event), Error> {
+        let container = self.container(id)?;
+        if container.status.state != ContainerState::Created {
+            return Err(wrong_state(container));
+        }
+        let name = container.config.name.clone();
+        let behavior = self.next_behavior(&name);
+        let container = self.container(id)?;
+        if let Behavior::FailStart(reason) = &behavior {
+            let exit = Exit { reason: "StartError".into(), message: reason.clone(), ..super::exit(128) };
+            container.status.state = ContainerState::Exited(exit);
+            return Err(Error::Start { reason: reason.clone() });
+        }
+        container.behavior = behavior.clone();
+        container.status.state = ContainerState::Running { pid: 1, started_at: SystemTime::now() };
+        let event = Event::ContainerStarted { sandbox: container.status.sandbox.clone(), container: id.to_owned() };
+        Ok((behavior, event))
+    }
+
+    fn next_behavior(&mut self, name: &str) -> Behavior {
+        let Some(queue) = self.behaviors.get_mut(name) else { return Behavior::Run };
+        if queue.len() > 1 { queue.pop_front() } else { queue.front().cloned() }.unwrap_or_default()
+    }
+
+    pub(super) fn end_container(&mut self, id: &str, mut exit: Exit) -> Result<Vec<Event>, Error> {
+        let container = self.running(id)?;
+        if let ContainerState::Running { started_at, .. } = container.status.state {
+            exit.started_at = Some(started_at);
+        }
+        container.status.state = ContainerState::Exited(exit.clone());
+        let sandbox = container.status.sandbox.clone();
+        Ok(vec![Event::ContainerExited { sandbox, container: id.to_owned(), exit }])
+    }
+
+    pub(super) fn end_sandbox(&mut self, id: &str) -> Result<Vec<Event>, Error> {
+        let sandbox = self.sandbox(id)?;
+        if !std::mem::replace(&mut sandbox.ready, false) {
+            return Ok(Vec::new());
+        }
+        let running: Vec<String> = self
+            .containers
+            .values()
+            .filter(|container| container.status.sandbox == id && container.is_running())
+            .map(|container| container.status.id.clone())
+            .collect();
+        let mut events = Vec::new();
+        for container in running {
+            events.extend(self.end_container(&container, super::exit(137))?);
+        }
+        events.push(Event::SandboxExited { sandbox: id.to_owned() });
+        Ok(events)
+    }
+
+    pub(super) fn image(&self, image: &str) -> Option<&Image> {
+        self.images.values().find(|known| known.id == image || known.tags.iter().any(|tag| tag == image))
+    }
+
+    pub(super) fn add_image(&mut self, name: &str, user: &str) -> Image {
+        if let Some(known) = self.image(name) {
+            return known.clone();
+        }
+        let id = format!("sha256:{:064x}", self.id());
+        let image = Image {
+            digests: vec![format!("{name}@{id}")],
+            tags: vec![name.to_owned()],
+            size: 1 << 20,
+            user: user.to_owned(),
+            id: id.clone(),
+        };
+        self.images.insert(id, image.clone());
+        image
+    }
+
+    pub(super) fn print(&mut self, id: &str, line: &str) -> Result<(), Error> {
+        let container = self.running(id)?;
+        // Nobody attached is fine.
+        let _ = container.output.send(format!("{line}\n").into_bytes());
+        let path = &container.status.log_path;
+        if path.as_os_str().is_empty() {
+            return Ok(());
+        }
+        let io = |source| Error::Io { operation: "write log", path: path.clone(), source };
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).map_err(io)?;
+        }
+        let mut file = OpenOptions::new().create(true).append(true).open(path).map_err(io)?;
+        writeln!(file, "2026-01-01T00:00:00.000000000Z stdout F {line}").map_err(io)
+    }
+}
+
+impl Container {
+    pub(super) fn is_running(&self) -> bool {
+        matches!(self.status.state, ContainerState::Running { .. })
+    }
+}
+
+pub(super) fn wrong_state(container: &Container) -> Error {
+    let state = match container.status.state {
+        ContainerState::Created => "created",
+        ContainerState::Running { .. } => "running",
+        ContainerState::Exited(_) => "exited",
+    };
+    Error::WrongState { what: "container", id: container.status.id.clone(), state: state.to_owned() }
+}

@@ -1,0 +1,174 @@
+//! What the caller says about a container, and what is known of it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use super::SandboxId;
+
+/// Identifies a container; made by the runtime.
+pub type ContainerId = String;
+
+/// What a container is made from. Paths are the host's.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ContainerConfig {
+    pub name: String,
+    /// Counts re-creations of the container in its pod, from 0.
+    pub attempt: u32,
+    /// The image, as [`Runtime::image_status`] returned its id.
+    pub image: String,
+    /// Replaces the image's entrypoint when not empty.
+    pub command: Vec<String>,
+    /// Replaces the image's cmd when not empty, or when `command` is given.
+    pub args: Vec<String>,
+    /// Empty for the image's.
+    pub working_dir: String,
+    /// Added to the image's environment, later ones winning.
+    pub env: Vec<(String, String)>,
+    pub mounts: Vec<Mount>,
+    pub devices: Vec<Device>,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    /// File name of the log below the sandbox's `log_directory`: `<container>/<attempt>.log`.
+    pub log_path: PathBuf,
+    pub stdin: bool,
+    pub stdin_once: bool,
+    pub tty: bool,
+    pub resources: Resources,
+    pub security: Security,
+    /// Overrides the signal that asks it to stop (`SIGTERM`, `SIGUSR1`, ...).
+    pub stop_signal: Option<String>,
+}
+
+/// A file or directory of the node, shown inside a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    pub container_path: PathBuf,
+    pub host_path: PathBuf,
+    pub read_only: bool,
+    /// `recursiveReadOnly`.
+    pub recursive_read_only: bool,
+    pub propagation: Propagation,
+}
+
+/// Mount propagation, as in a volume mount.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Propagation {
+    #[default]
+    Private,
+    HostToContainer,
+    Bidirectional,
+}
+
+/// A device node of the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    pub container_path: PathBuf,
+    pub host_path: PathBuf,
+    /// `rwm` or a part of it.
+    pub permissions: String,
+}
+
+/// cgroup limits; zero or `None` leaves a limit alone.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Resources {
+    /// CPU weight in cgroup v1 shares (1024 is one core).
+    pub cpu_shares: u64,
+    /// Microseconds of CPU per `cpu_period`.
+    pub cpu_quota: i64,
+    /// Microseconds.
+    pub cpu_period: u64,
+    /// Bytes.
+    pub memory_limit: i64,
+    pub oom_score_adj: i32,
+    pub pids_limit: i64,
+    /// `0-3,5`.
+    pub cpuset_cpus: String,
+}
+
+/// The security context of a container, already resolved from pod and container.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Security {
+    pub privileged: bool,
+    pub user: Option<u32>,
+    pub group: Option<u32>,
+    pub supplemental_groups: Vec<u32>,
+    /// Without the `CAP_` prefix; `ALL` is everything.
+    pub add_capabilities: Vec<String>,
+    pub drop_capabilities: Vec<String>,
+    pub read_only_root: bool,
+    /// The inverse of `allowPrivilegeEscalation`.
+    pub no_new_privileges: bool,
+    pub seccomp: Seccomp,
+    /// `None` takes the defaults.
+    pub masked_paths: Option<Vec<String>>,
+    pub read_only_paths: Option<Vec<String>>,
+}
+
+/// A seccomp profile.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Seccomp {
+    /// The runtime's default filter.
+    #[default]
+    RuntimeDefault,
+    Unconfined,
+    /// A profile file in the OCI's JSON format.
+    Localhost(PathBuf),
+}
+
+/// What is known of a container.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ContainerStatus {
+    pub id: ContainerId,
+    pub sandbox: SandboxId,
+    pub name: String,
+    pub attempt: u32,
+    pub state: ContainerState,
+    pub created_at: SystemTime,
+    /// As the pod named it.
+    pub image: String,
+    /// `sha256:...`, or `repository@sha256:...` where it was pulled by digest.
+    pub image_ref: String,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    /// Absolute path of its log.
+    pub log_path: PathBuf,
+}
+
+/// Where a container is in its life.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ContainerState {
+    Created,
+    Running { pid: u32, started_at: SystemTime },
+    Exited(Exit),
+}
+
+/// How a container ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Exit {
+    /// 128 + signal when a signal ended it.
+    pub code: i32,
+    pub signal: Option<i32>,
+    pub started_at: Option<SystemTime>,
+    pub finished_at: SystemTime,
+    /// `Completed`, `Error`, `OOMKilled`, `StartError`, `ContainerStatusUnknown`.
+    pub reason: String,
+    pub message: String,
+}
+
+/// What a container uses.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Stats {
+    pub cpu_nanos: u64,
+    /// Bytes in use, page cache that can be dropped left out.
+    pub memory_working_set: u64,
+    pub memory_rss: u64,
+    pub memory_usage: u64,
+    /// Bytes in the writable layer.
+    pub rootfs_bytes: u64,
+    pub network_rx_bytes: u64,
+    pub network_tx_bytes: u64,
+}
+

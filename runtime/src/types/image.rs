@@ -1,0 +1,26 @@
+//! Images and the credentials to get them.
+
+use serde::{Deserialize, Serialize};
+
+/// Registry credentials for one pull.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImageAuth {
+    pub username: String,
+    pub password: String,
+    /// A bearer token, instead of name and password.
+    pub registry_token: String,
+}
+
+/// An image on this node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Image {
+    /// `sha256:...` of its configuration.
+    pub id: String,
+    pub tags: Vec<String>,
+    pub digests: Vec<String>,
+    /// Bytes on disk.
+    pub size: u64,
+    /// `USER` of the image configuration: `uid[:gid]`, a name, or empty.
+    pub user: String,
+}
+

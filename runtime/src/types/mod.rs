@@ -1,0 +1,16 @@
+//! The vocabulary of the [`Runtime`](crate::Runtime) trait.
+
+mod container;
+mod event;
+mod image;
+mod sandbox;
+mod stream;
+
+pub use container::{
+    ContainerConfig, ContainerId, ContainerState, ContainerStatus, Device, Exit, Mount, Propagation, Resources,
+    Seccomp, Security, Stats,
+};
+pub use event::Event;
+pub use image::{Image, ImageAuth};
+pub use sandbox::{DnsConfig, NamespaceOptions, PortMapping, SandboxConfig, SandboxId, SandboxStatus};
+pub use stream::{ExecOutput, ExecRequest, Reader, Session, TerminalSize, Writer};
