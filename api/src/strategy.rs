@@ -44,7 +44,7 @@ pub trait Strategy: Send + Sync {
     fn default(&self, _object: &mut Object) {}
 
     /// Drops and sets fields that the client does not decide. The registry has already cleared `status` (for rows
-    /// with a `status` subresource) and set `metadata` (uid, creationTimestamp, generation).
+    /// with a `status` subresource, unless [`Self::keeps_status_on_create`]) and set `metadata` (uid, creationTimestamp, generation).
     fn prepare_create(&self, _ctx: &WriteContext<'_>, _new: &mut Object) {}
 
     /// As [`Self::prepare_create`], before an update. The registry has already kept the old `status` and counts
@@ -96,6 +96,17 @@ pub trait Strategy: Send + Sync {
 
     /// Whether DELETE answers with the deleted object instead of a `Status`.
     fn delete_returns_object(&self) -> bool {
+        false
+    }
+
+    /// Whether a new object keeps the `status` of its body (nodes, which register with one).
+    fn keeps_status_on_create(&self) -> bool {
+        false
+    }
+
+    /// Whether something other than `metadata.finalizers` keeps an object whose deletion has begun (the finalizers in
+    /// a namespace's spec).
+    fn holds_deletion(&self, _object: &Object) -> bool {
         false
     }
 

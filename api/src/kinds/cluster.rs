@@ -1,0 +1,172 @@
+//! Cluster-wide kinds: storage, scheduling, flow control, certificates, runtime classes, devices: defaults.
+
+use serde_json::{Value, json};
+
+use super::tree::{Fields, default_pointer, default_zero, each, is_unset, is_zero, object_at, text};
+use crate::object::Object;
+use crate::strategy::WriteContext;
+
+/// Defaults of a `StorageClass`.
+pub(crate) fn storage_class(object: &mut Object) {
+    let root = object.root_mut();
+    default_pointer(root, "reclaimPolicy", "Delete");
+    default_pointer(root, "volumeBindingMode", "Immediate");
+}
+
+/// Defaults of a `CSIDriver`.
+pub(crate) fn csi_driver(object: &mut Object) {
+    let spec = super::tree::object(object.root_mut(), "spec");
+    default_pointer(spec, "attachRequired", true);
+    default_pointer(spec, "podInfoOnMount", false);
+    default_pointer(spec, "storageCapacity", false);
+    default_pointer(spec, "fsGroupPolicy", "ReadWriteOnceWithFSType");
+    default_pointer(spec, "requiresRepublish", false);
+    default_pointer(spec, "seLinuxMount", false);
+    if is_zero(spec, "volumeLifecycleModes") {
+        spec.insert("volumeLifecycleModes".to_owned(), json!(["Persistent"]));
+    }
+}
+
+/// Defaults of a `VolumeAttachment`.
+pub(crate) fn volume_attachment(object: &mut Object) {
+    let spec = super::tree::object(object.root_mut(), "spec");
+    if let Some(inline) = super::tree::object(spec, "source").get_mut("inlineVolumeSpec").and_then(Value::as_object_mut) {
+        super::pod_defaults::volume_drivers(inline);
+    }
+}
+
+/// The parts of an attachment's status that are always shown.
+pub(crate) fn volume_attachment_status(status: &mut Fields) {
+    default_pointer(status, "attached", false);
+}
+
+/// Defaults of a `PriorityClass`.
+pub(crate) fn priority_class(object: &mut Object) {
+    let root = object.root_mut();
+    default_pointer(root, "preemptionPolicy", "PreemptLowerPriority");
+    default_pointer(root, "value", 0);
+}
+
+/// Defaults of a `FlowSchema`.
+pub(crate) fn flow_schema(object: &mut Object) {
+    let spec = super::tree::object(object.root_mut(), "spec");
+    default_zero(spec, "matchingPrecedence", 1000);
+    super::tree::object(spec, "priorityLevelConfiguration");
+    super::tree::object(object.root_mut(), "status");
+}
+
+/// Defaults of a `PriorityLevelConfiguration`.
+pub(crate) fn priority_level(object: &mut Object) {
+    let spec = super::tree::object(object.root_mut(), "spec");
+    if let Some(exempt) = object_at(spec, "exempt") {
+        default_pointer(exempt, "nominalConcurrencyShares", 0);
+        default_pointer(exempt, "lendablePercent", 0);
+    }
+    if let Some(limited) = object_at(spec, "limited") {
+        default_pointer(limited, "nominalConcurrencyShares", 30);
+        default_pointer(limited, "lendablePercent", 0);
+        let response = super::tree::object(limited, "limitResponse");
+        if let Some(queuing) = object_at(response, "queuing") {
+            default_zero(queuing, "handSize", 8);
+            default_zero(queuing, "queues", 64);
+            default_zero(queuing, "queueLengthLimit", 50);
+        }
+    }
+    super::tree::object(object.root_mut(), "status");
+}
+
+/// Defaults of a `CertificateSigningRequest`.
+pub(crate) fn signing_request(object: &mut Object) {
+    let spec = super::tree::object(object.root_mut(), "spec");
+    if is_zero(spec, "usages") && text(spec, "signerName") == "kubernetes.io/legacy-unknown" {
+        spec.insert("usages".to_owned(), json!(["digital signature", "key encipherment"]));
+    }
+    super::tree::object(object.root_mut(), "status");
+}
+
+/// A request carries who made it; nobody can say otherwise.
+pub(crate) fn prepare_signing_request(ctx: &WriteContext<'_>, new: &mut Object) {
+    let spec = super::tree::object(new.root_mut(), "spec");
+    for key in ["username", "uid", "groups", "extra"] {
+        spec.remove(key);
+    }
+    let user = ctx.user;
+    for (key, value) in [("username", &user.name), ("uid", &user.uid)] {
+        if !value.is_empty() {
+            spec.insert(key.to_owned(), value.as_str().into());
+        }
+    }
+    if !user.groups.is_empty() {
+        spec.insert("groups".to_owned(), json!(user.groups));
+    }
+    if !user.extra.is_empty() {
+        let extra: Fields = user.extra.iter().map(|(key, values)| (key.clone(), json!(values))).collect();
+        spec.insert("extra".to_owned(), Value::Object(extra));
+    }
+}
+
+/// The spec of a signing request never changes.
+pub(crate) fn prepare_signing_request_update(_ctx: &WriteContext<'_>, new: &mut Object, old: &Object) {
+    if let Some(spec) = old.get(&["spec"]).cloned() {
+        new.set(&["spec"], spec);
+    }
+}
+
+/// Defaults of a `ResourceClaim`.
+pub(crate) fn resource_claim(object: &mut Object) {
+    default_devices(super::tree::object(object.root_mut(), "spec"));
+    super::tree::object(object.root_mut(), "status");
+}
+
+/// Defaults of a `ResourceClaimTemplate`.
+pub(crate) fn resource_claim_template(object: &mut Object) {
+    let outer = super::tree::object(object.root_mut(), "spec");
+    super::tree::object(outer, "metadata");
+    default_devices(super::tree::object(outer, "spec"));
+}
+
+fn default_devices(spec: &mut Fields) {
+    let devices = super::tree::object(spec, "devices");
+    each(devices, "requests", |request| {
+        if let Some(exactly) = object_at(request, "exactly") {
+            default_device_request(exactly);
+        }
+        each(request, "firstAvailable", default_device_request);
+    });
+}
+
+fn default_device_request(request: &mut Fields) {
+    default_zero(request, "allocationMode", "ExactCount");
+    if text(request, "allocationMode") == "ExactCount" {
+        default_zero(request, "count", 1);
+    }
+    each(request, "tolerations", |toleration| default_zero(toleration, "operator", "Equal"));
+}
+
+/// Defaults of a `ResourceSlice`.
+pub(crate) fn resource_slice(object: &mut Object) {
+    let spec = super::tree::object(object.root_mut(), "spec");
+    let pool = super::tree::object(spec, "pool");
+    default_pointer(pool, "name", "");
+    default_pointer(pool, "generation", 0);
+    default_pointer(pool, "resourceSliceCount", 0);
+    default_pointer(spec, "driver", "");
+}
+
+/// Defaults of kinds whose spec is shown even when empty.
+pub(crate) fn with_spec(object: &mut Object) {
+    super::tree::object(object.root_mut(), "spec");
+}
+
+/// Defaults of kinds whose spec and status are shown even when empty.
+pub(crate) fn with_spec_and_status(object: &mut Object) {
+    with_spec(object);
+    super::tree::object(object.root_mut(), "status");
+}
+
+/// `scheduling` of a RuntimeClass.
+pub(crate) fn runtime_class(object: &mut Object) {
+    if is_unset(object.root(), "handler") {
+        object.root_mut().insert("handler".to_owned(), "".into());
+    }
+}

@@ -1,0 +1,127 @@
+//! Kinds that extend the server: CustomResourceDefinitions, webhooks, admission policies, APIServices.
+
+use serde_json::{Value, json};
+
+use super::tree::{Fields, default_pointer, default_zero, each, object, object_at, text};
+use crate::object::Object;
+use crate::strategy::WriteContext;
+
+/// Defaults of a `CustomResourceDefinition`: names that follow from the kind.
+pub(crate) fn definition(object: &mut Object) {
+    let spec = super::tree::object(object.root_mut(), "spec");
+    default_zero(spec, "scope", "Namespaced");
+    let names = super::tree::object(spec, "names");
+    let kind = text(names, "kind").to_owned();
+    if !kind.is_empty() {
+        default_zero(names, "singular", kind.to_lowercase());
+        default_zero(names, "listKind", format!("{kind}List"));
+    }
+    default_conversion(spec);
+    super::tree::object(object.root_mut(), "status");
+}
+
+fn default_conversion(spec: &mut Fields) {
+    let conversion = object(spec, "conversion");
+    default_zero(conversion, "strategy", "None");
+    if let Some(webhook) = object_at(conversion, "webhook")
+        && let Some(client) = object_at(webhook, "clientConfig")
+        && let Some(service) = object_at(client, "service")
+    {
+        default_pointer(service, "port", 443);
+    }
+}
+
+/// A new definition has stored nothing yet but its storage version.
+pub(crate) fn prepare_definition(_ctx: &WriteContext<'_>, new: &mut Object) {
+    let versions = new.get(&["spec", "versions"]).and_then(Value::as_array).into_iter().flatten();
+    let stored: Vec<Value> = versions.filter(|v| v["storage"] == true).map(|v| v["name"].clone()).collect();
+    new.set(&["status"], json!({"conditions": null, "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": stored}));
+}
+
+/// A version that becomes the storage version counts as stored from then on.
+pub(crate) fn prepare_definition_update(_ctx: &WriteContext<'_>, new: &mut Object, _old: &Object) {
+    let versions = new.get(&["spec", "versions"]).and_then(Value::as_array).into_iter().flatten();
+    let Some(storage) = versions.filter(|v| v["storage"] == true).map(|v| v["name"].clone()).next() else { return };
+    let status = object(new.root_mut(), "status");
+    let stored = status.entry("storedVersions").or_insert_with(|| json!([]));
+    match stored {
+        Value::Array(list) if !list.contains(&storage) => list.push(storage),
+        Value::Array(_) => {}
+        other => *other = json!([storage]),
+    }
+}
+
+/// Defaults of a webhook configuration.
+pub(crate) fn webhooks(object: &mut Object) {
+    let mutating = object.kind() == "MutatingWebhookConfiguration";
+    each(object.root_mut(), "webhooks", |webhook| {
+        default_pointer(webhook, "failurePolicy", "Fail");
+        default_pointer(webhook, "matchPolicy", "Equivalent");
+        super::tree::object(webhook, "namespaceSelector");
+        super::tree::object(webhook, "objectSelector");
+        default_pointer(webhook, "timeoutSeconds", 10);
+        if mutating {
+            default_pointer(webhook, "reinvocationPolicy", "Never");
+        }
+        default_rules(webhook, "rules");
+        if let Some(service) = object_at(super::tree::object(webhook, "clientConfig"), "service") {
+            default_pointer(service, "port", 443);
+        }
+    });
+}
+
+fn default_rules(holder: &mut Fields, key: &str) {
+    each(holder, key, |rule| default_pointer(rule, "scope", "*"));
+}
+
+fn default_match_resources(resources: &mut Fields) {
+    default_pointer(resources, "matchPolicy", "Equivalent");
+    object(resources, "namespaceSelector");
+    object(resources, "objectSelector");
+    default_rules(resources, "resourceRules");
+    default_rules(resources, "excludeResourceRules");
+}
+
+/// Defaults of an admission policy.
+pub(crate) fn admission_policy(object: &mut Object) {
+    let mutating = object.kind() == "MutatingAdmissionPolicy";
+    let spec = super::tree::object(object.root_mut(), "spec");
+    default_pointer(spec, "failurePolicy", "Fail");
+    if let Some(constraints) = object_at(spec, "matchConstraints") {
+        default_match_resources(constraints);
+    }
+    if !mutating {
+        super::tree::object(object.root_mut(), "status");
+    }
+}
+
+/// Defaults of the binding of an admission policy.
+pub(crate) fn admission_policy_binding(object: &mut Object) {
+    let spec = super::tree::object(object.root_mut(), "spec");
+    if let Some(resources) = object_at(spec, "matchResources") {
+        default_match_resources(resources);
+    }
+}
+
+/// Defaults of an `APIService`.
+pub(crate) fn api_service(object: &mut Object) {
+    let spec = super::tree::object(object.root_mut(), "spec");
+    if let Some(service) = object_at(spec, "service") {
+        default_pointer(service, "port", 443);
+    }
+    super::tree::object(object.root_mut(), "status");
+}
+
+/// An APIService that this server serves itself is available at once.
+pub(crate) fn prepare_api_service(ctx: &WriteContext<'_>, new: &mut Object) {
+    let is_local = new.get(&["spec", "service"]).is_none_or(Value::is_null);
+    let status = if is_local {
+        json!({"conditions": [{
+            "type": "Available", "status": "True", "lastTransitionTime": super::rules::time(ctx.now),
+            "reason": "Local", "message": "Local APIServices are always available",
+        }]})
+    } else {
+        json!({})
+    };
+    new.set(&["status"], status);
+}

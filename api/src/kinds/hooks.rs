@@ -1,0 +1,170 @@
+//! A built-in kind as one row: the few hooks in which it differs from a plain kind.
+
+use crate::field::FieldError;
+use crate::object::Object;
+use crate::strategy::{DefaultDeletion, Strategy, WriteContext};
+
+use super::tree::{self, Errors, Fields, Node};
+
+/// Fills in defaults.
+pub(crate) type Default = fn(&mut Object);
+/// Prepares a new object.
+pub(crate) type PrepareCreate = fn(&WriteContext<'_>, &mut Object);
+/// Prepares a replacement.
+pub(crate) type PrepareUpdate = fn(&WriteContext<'_>, &mut Object, &Object);
+/// Rules for one object.
+pub(crate) type Validate = fn(&Node<'_, '_>, &mut Errors);
+/// Rules for a change: new, old.
+pub(crate) type ValidateChange = fn(&Node<'_, '_>, &Node<'_, '_>, &mut Errors);
+/// Texts for the client.
+pub(crate) type Warn = fn(&Node<'_, '_>, Option<&Node<'_, '_>>, &mut Vec<String>);
+
+/// What a kind does; [`Hooks::PLAIN`] does nothing special.
+#[derive(Clone, Copy)]
+pub(crate) struct Hooks {
+    pub(crate) default: Default,
+    /// Fills in the parts of `status` that are shown even before anybody has written them.
+    pub(crate) status: Option<fn(&mut Fields)>,
+    pub(crate) prepare_create: PrepareCreate,
+    pub(crate) prepare_update: PrepareUpdate,
+    pub(crate) prepare_status: PrepareUpdate,
+    /// Rules for the object alone: on create, and on update unless `update_skips_rules`.
+    pub(crate) validate: Validate,
+    /// Rules that hold on create only.
+    pub(crate) validate_new: Validate,
+    /// Rules that compare with the old object.
+    pub(crate) validate_change: ValidateChange,
+    pub(crate) validate_status: ValidateChange,
+    pub(crate) update_skips_rules: bool,
+    pub(crate) warn: Warn,
+    pub(crate) name: fn(&str, bool) -> Vec<String>,
+    pub(crate) create_on_update: bool,
+    pub(crate) unconditional_update: bool,
+    pub(crate) orphans: bool,
+    pub(crate) delete_returns_object: bool,
+    pub(crate) keeps_status_on_create: bool,
+    pub(crate) grace_period: fn(&Object, Option<i64>) -> Option<i64>,
+    pub(crate) begin_deletion: PrepareCreate,
+    pub(crate) holds_deletion: fn(&Object) -> bool,
+}
+
+impl Hooks {
+    /// A kind without anything special, named by a DNS subdomain.
+    pub(crate) const PLAIN: Self = Self {
+        default: |_| {},
+        status: None,
+        prepare_create: |_, _| {},
+        prepare_update: |_, _, _| {},
+        prepare_status: |_, _, _| {},
+        validate: |_, _| {},
+        validate_new: |_, _| {},
+        validate_change: |_, _, _| {},
+        validate_status: |_, _, _| {},
+        update_skips_rules: false,
+        warn: |_, _, _| {},
+        name: super::rules::subdomain_name,
+        create_on_update: false,
+        unconditional_update: true,
+        orphans: false,
+        delete_returns_object: false,
+        keeps_status_on_create: false,
+        grace_period: |_, _| None,
+        begin_deletion: |_, _| {},
+        holds_deletion: |_| false,
+    };
+}
+
+impl Hooks {
+    fn fill_status(&self, object: &mut Object) {
+        if let Some(fill) = self.status {
+            fill(tree::object(object.root_mut(), "status"));
+        }
+    }
+}
+
+impl Strategy for Hooks {
+    fn default(&self, object: &mut Object) {
+        (self.default)(object);
+        self.fill_status(object);
+    }
+
+    fn prepare_create(&self, ctx: &WriteContext<'_>, new: &mut Object) {
+        (self.prepare_create)(ctx, new);
+        self.fill_status(new);
+    }
+
+    fn prepare_update(&self, ctx: &WriteContext<'_>, new: &mut Object, old: &Object) {
+        (self.prepare_update)(ctx, new, old);
+    }
+
+    fn prepare_status_update(&self, ctx: &WriteContext<'_>, new: &mut Object, old: &Object) {
+        (self.prepare_status)(ctx, new, old);
+    }
+
+    fn validate_create(&self, _ctx: &WriteContext<'_>, new: &Object) -> Vec<FieldError> {
+        let mut errors = Errors::default();
+        let new = Node::root(new.root());
+        (self.validate)(&new, &mut errors);
+        (self.validate_new)(&new, &mut errors);
+        errors.0
+    }
+
+    fn validate_update(&self, _ctx: &WriteContext<'_>, new: &Object, old: &Object) -> Vec<FieldError> {
+        let mut errors = Errors::default();
+        let (new, old) = (Node::root(new.root()), Node::root(old.root()));
+        if !self.update_skips_rules {
+            (self.validate)(&new, &mut errors);
+        }
+        (self.validate_change)(&new, &old, &mut errors);
+        errors.0
+    }
+
+    fn validate_status_update(&self, _ctx: &WriteContext<'_>, new: &Object, old: &Object) -> Vec<FieldError> {
+        let mut errors = Errors::default();
+        (self.validate_status)(&Node::root(new.root()), &Node::root(old.root()), &mut errors);
+        errors.0
+    }
+
+    fn warnings(&self, new: &Object, old: Option<&Object>) -> Vec<String> {
+        let mut texts = Vec::new();
+        let old = old.map(|old| Node::root(old.root()));
+        (self.warn)(&Node::root(new.root()), old.as_ref(), &mut texts);
+        texts
+    }
+
+    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
+        (self.name)(name, prefix)
+    }
+
+    fn allow_create_on_update(&self) -> bool {
+        self.create_on_update
+    }
+
+    fn allow_unconditional_update(&self) -> bool {
+        self.unconditional_update
+    }
+
+    fn default_deletion(&self) -> DefaultDeletion {
+        if self.orphans { DefaultDeletion::Orphan } else { DefaultDeletion::Background }
+    }
+
+    fn delete_returns_object(&self) -> bool {
+        self.delete_returns_object
+    }
+
+    fn keeps_status_on_create(&self) -> bool {
+        self.keeps_status_on_create
+    }
+
+    fn grace_period(&self, object: &Object, asked: Option<i64>) -> Option<i64> {
+        (self.grace_period)(object, asked)
+    }
+
+    fn begin_deletion(&self, ctx: &WriteContext<'_>, object: &mut Object) {
+        (self.begin_deletion)(ctx, object);
+    }
+
+    fn holds_deletion(&self, object: &Object) -> bool {
+        (self.holds_deletion)(object)
+    }
+}

@@ -1,0 +1,246 @@
+//! The built-in kinds: what each of them does differently, beside its schema.
+//!
+//! [`strategy`] is the table: one row per kind. Versions of a kind share a row, which works on the storage version.
+
+mod batch;
+mod cluster;
+mod core;
+mod extensions;
+mod hooks;
+mod networking;
+mod pod;
+mod pod_defaults;
+mod resources;
+mod rules;
+mod service;
+mod tree;
+mod volume_claims;
+mod workloads;
+
+use std::sync::Arc;
+
+use crate::strategy::Strategy;
+use hooks::Hooks;
+
+/// The strategy of a built-in kind; a kind without special rules gets the plain one.
+pub fn strategy(group: &str, kind: &str) -> Arc<dyn Strategy> {
+    Arc::new(hooks(group, kind))
+}
+
+fn hooks(group: &str, kind: &str) -> Hooks {
+    match group {
+        "" => core_hooks(kind),
+        "apps" | "batch" | "autoscaling" | "policy" => workload_hooks(kind),
+        "storage.k8s.io" => storage_hooks(kind),
+        "networking.k8s.io" | "discovery.k8s.io" => networking_hooks(kind),
+        "admissionregistration.k8s.io" | "apiextensions.k8s.io" | "apiregistration.k8s.io" => extension_hooks(kind),
+        _ => cluster_hooks(kind),
+    }
+}
+
+fn core_hooks(kind: &str) -> Hooks {
+    match kind {
+        "Pod" => Hooks {
+            default: pod_defaults::pod,
+            status: Some(pod::default_status),
+            prepare_create: pod::prepare_create,
+            prepare_status: pod::prepare_status,
+            grace_period: pod::grace_period,
+            delete_returns_object: true,
+            ..Hooks::PLAIN
+        },
+        "Service" => Hooks {
+            default: service::service,
+            name: rules::label_name,
+            create_on_update: true,
+            delete_returns_object: true,
+            ..Hooks::PLAIN
+        },
+        "Namespace" => Hooks {
+            default: core::namespace,
+            prepare_create: core::prepare_namespace,
+            prepare_update: core::prepare_namespace_update,
+            begin_deletion: core::begin_namespace_deletion,
+            holds_deletion: core::namespace_holds_deletion,
+            name: rules::label_name,
+            delete_returns_object: true,
+            ..Hooks::PLAIN
+        },
+        "Node" => Hooks {
+            default: core::node,
+            status: Some(core::node_status),
+            keeps_status_on_create: true,
+            ..Hooks::PLAIN
+        },
+        "Secret" => Hooks { default: core::secret, ..Hooks::PLAIN },
+        "ServiceAccount" => Hooks { delete_returns_object: true, ..Hooks::PLAIN },
+        "Endpoints" => Hooks { default: core::endpoints, create_on_update: true, ..Hooks::PLAIN },
+        "Event" => Hooks { default: core::event, create_on_update: true, ..Hooks::PLAIN },
+        "LimitRange" => Hooks { default: core::limit_range, create_on_update: true, ..Hooks::PLAIN },
+        "PodTemplate" => Hooks { default: core::pod_template, delete_returns_object: true, ..Hooks::PLAIN },
+        "PersistentVolume" => Hooks {
+            default: volume_claims::volume,
+            prepare_create: volume_claims::prepare_volume,
+            prepare_status: volume_claims::prepare_volume_status,
+            delete_returns_object: true,
+            ..Hooks::PLAIN
+        },
+        "PersistentVolumeClaim" => Hooks {
+            default: volume_claims::claim,
+            prepare_create: volume_claims::prepare_claim,
+            prepare_update: volume_claims::prepare_claim_update,
+            delete_returns_object: true,
+            ..Hooks::PLAIN
+        },
+        "ReplicationController" => Hooks {
+            default: workloads::replication_controller,
+            status: Some(workloads::replica_status),
+            orphans: true,
+            ..Hooks::PLAIN
+        },
+        "ResourceQuota" => {
+            Hooks { default: cluster::with_spec_and_status, delete_returns_object: true, ..Hooks::PLAIN }
+        }
+        _ => Hooks::PLAIN,
+    }
+}
+
+fn workload_hooks(kind: &str) -> Hooks {
+    match kind {
+        "Deployment" => Hooks { default: workloads::deployment, status: Some(|_| {}), ..Hooks::PLAIN },
+        "ReplicaSet" => {
+            Hooks { default: workloads::replica_set, status: Some(workloads::replica_status), ..Hooks::PLAIN }
+        }
+        "StatefulSet" => {
+            Hooks { default: workloads::stateful_set, status: Some(workloads::stateful_set_status), ..Hooks::PLAIN }
+        }
+        "DaemonSet" => Hooks {
+            default: workloads::daemon_set,
+            status: Some(workloads::daemon_set_status),
+            prepare_create: workloads::prepare_daemon_set,
+            prepare_update: workloads::prepare_daemon_set_update,
+            ..Hooks::PLAIN
+        },
+        "ControllerRevision" => Hooks { default: workloads::controller_revision, ..Hooks::PLAIN },
+        "Job" => Hooks { default: batch::job, status: Some(|_| {}), prepare_create: batch::prepare_job, ..Hooks::PLAIN },
+        "CronJob" => Hooks { default: batch::cron_job, status: Some(|_| {}), ..Hooks::PLAIN },
+        "HorizontalPodAutoscaler" => {
+            Hooks { default: networking::autoscaler, status: Some(networking::autoscaler_status), ..Hooks::PLAIN }
+        }
+        "PodDisruptionBudget" => Hooks {
+            default: cluster::with_spec,
+            status: Some(networking::disruption_budget_status),
+            unconditional_update: false,
+            ..Hooks::PLAIN
+        },
+        _ => Hooks::PLAIN,
+    }
+}
+
+fn storage_hooks(kind: &str) -> Hooks {
+    match kind {
+        "StorageClass" => Hooks { default: cluster::storage_class, delete_returns_object: true, ..Hooks::PLAIN },
+        "CSIDriver" => Hooks {
+            default: cluster::csi_driver,
+            unconditional_update: false,
+            delete_returns_object: true,
+            ..Hooks::PLAIN
+        },
+        "CSINode" => Hooks { unconditional_update: false, delete_returns_object: true, ..Hooks::PLAIN },
+        "CSIStorageCapacity" => Hooks { unconditional_update: false, ..Hooks::PLAIN },
+        "VolumeAttachment" => Hooks {
+            default: cluster::volume_attachment,
+            status: Some(cluster::volume_attachment_status),
+            unconditional_update: false,
+            delete_returns_object: true,
+            ..Hooks::PLAIN
+        },
+        "VolumeAttributesClass" => Hooks { delete_returns_object: true, ..Hooks::PLAIN },
+        _ => Hooks::PLAIN,
+    }
+}
+
+fn networking_hooks(kind: &str) -> Hooks {
+    match kind {
+        "Ingress" => Hooks { default: networking::ingress, ..Hooks::PLAIN },
+        "IngressClass" => Hooks { default: networking::ingress_class, ..Hooks::PLAIN },
+        "NetworkPolicy" => Hooks { default: networking::network_policy, ..Hooks::PLAIN },
+        "EndpointSlice" => Hooks { default: networking::endpoint_slice, ..Hooks::PLAIN },
+        "ServiceCIDR" => Hooks { default: cluster::with_spec_and_status, ..Hooks::PLAIN },
+        _ => Hooks::PLAIN,
+    }
+}
+
+fn extension_hooks(kind: &str) -> Hooks {
+    match kind {
+        "CustomResourceDefinition" => Hooks {
+            default: extensions::definition,
+            prepare_create: extensions::prepare_definition,
+            prepare_update: extensions::prepare_definition_update,
+            unconditional_update: false,
+            delete_returns_object: true,
+            ..Hooks::PLAIN
+        },
+        "APIService" => Hooks {
+            default: extensions::api_service,
+            prepare_create: extensions::prepare_api_service,
+            name: rules::path_segment_name,
+            unconditional_update: false,
+            ..Hooks::PLAIN
+        },
+        "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration" => {
+            Hooks { default: extensions::webhooks, unconditional_update: false, ..Hooks::PLAIN }
+        }
+        "MutatingAdmissionPolicy" | "ValidatingAdmissionPolicy" => {
+            Hooks { default: extensions::admission_policy, unconditional_update: false, ..Hooks::PLAIN }
+        }
+        "MutatingAdmissionPolicyBinding" | "ValidatingAdmissionPolicyBinding" => {
+            Hooks { default: extensions::admission_policy_binding, unconditional_update: false, ..Hooks::PLAIN }
+        }
+        _ => Hooks::PLAIN,
+    }
+}
+
+fn cluster_hooks(kind: &str) -> Hooks {
+    match kind {
+        "Event" => Hooks { default: core::event, create_on_update: true, ..Hooks::PLAIN },
+        "Role" | "ClusterRole" => {
+            Hooks { default: networking::role, name: rules::path_segment_name, create_on_update: true, ..Hooks::PLAIN }
+        }
+        "RoleBinding" | "ClusterRoleBinding" => Hooks {
+            default: networking::role_binding,
+            name: rules::path_segment_name,
+            create_on_update: true,
+            ..Hooks::PLAIN
+        },
+        "Lease" => Hooks {
+            default: cluster::with_spec,
+            create_on_update: true,
+            unconditional_update: false,
+            ..Hooks::PLAIN
+        },
+        "RuntimeClass" => Hooks {
+            default: cluster::runtime_class,
+            create_on_update: true,
+            unconditional_update: false,
+            ..Hooks::PLAIN
+        },
+        "PriorityClass" => Hooks { default: cluster::priority_class, ..Hooks::PLAIN },
+        "FlowSchema" => Hooks { default: cluster::flow_schema, ..Hooks::PLAIN },
+        "PriorityLevelConfiguration" => Hooks { default: cluster::priority_level, ..Hooks::PLAIN },
+        "CertificateSigningRequest" => Hooks {
+            default: cluster::signing_request,
+            prepare_create: cluster::prepare_signing_request,
+            prepare_update: cluster::prepare_signing_request_update,
+            name: rules::any_name,
+            ..Hooks::PLAIN
+        },
+        "DeviceClass" => Hooks { default: cluster::with_spec, delete_returns_object: true, ..Hooks::PLAIN },
+        "ResourceClaim" => Hooks { default: cluster::resource_claim, delete_returns_object: true, ..Hooks::PLAIN },
+        "ResourceClaimTemplate" => {
+            Hooks { default: cluster::resource_claim_template, delete_returns_object: true, ..Hooks::PLAIN }
+        }
+        "ResourceSlice" => Hooks { default: cluster::resource_slice, delete_returns_object: true, ..Hooks::PLAIN },
+        _ => Hooks::PLAIN,
+    }
+}

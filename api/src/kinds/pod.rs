@@ -1,0 +1,131 @@
+//! Pods: what the server decides at creation, on status writes and on deletion.
+
+use serde_json::{Value, json};
+
+use super::resources;
+use super::tree::{Fields, default_pointer, each, object, object_at, text};
+use crate::object::Object;
+use crate::strategy::WriteContext;
+
+/// A new pod is pending; its quality of service class never changes afterwards.
+pub(crate) fn prepare_create(_ctx: &WriteContext<'_>, new: &mut Object) {
+    let labels = new.labels().cloned().unwrap_or_default();
+    let spec = object(new.root_mut(), "spec");
+    merge_match_label_keys(spec, &labels);
+    let mut status = json!({"phase": "Pending", "qosClass": resources::qos_class(spec)});
+    if spec.get("schedulingGates").and_then(Value::as_array).is_some_and(|gates| !gates.is_empty()) {
+        status["conditions"] = json!([{
+            "type": "PodScheduled", "status": "False", "reason": "SchedulingGated", "lastProbeTime": null,
+            "lastTransitionTime": null, "message": "Scheduling is blocked due to non-empty scheduling gates",
+        }]);
+    }
+    new.set(&["status"], status);
+}
+
+/// A status write cannot take away the quality of service class.
+pub(crate) fn prepare_status(_ctx: &WriteContext<'_>, new: &mut Object, old: &Object) {
+    let path = ["status", "qosClass"];
+    if new.text(&path).is_empty()
+        && let Some(class) = old.get(&path).cloned()
+    {
+        new.set(&path, class);
+    }
+    if let Some(owners) = old.get(&["metadata", "ownerReferences"]).cloned() {
+        new.set_metadata("ownerReferences", owners);
+    } else {
+        new.metadata_mut().remove("ownerReferences");
+    }
+}
+
+/// The single addresses of a status are the first of the lists.
+pub(crate) fn default_status(status: &mut Fields) {
+    for (single, list) in [("podIP", "podIPs"), ("hostIP", "hostIPs")] {
+        let first = status.get(list).and_then(|l| l.pointer("/0/ip")).cloned();
+        if let Some(first) = first {
+            status.insert(single.to_owned(), first);
+        } else if !text(status, single).is_empty() {
+            status.insert(list.to_owned(), json!([{"ip": text(status, single)}]));
+        }
+    }
+    for list in ["initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"] {
+        each(status, list, |container| {
+            object(container, "state");
+            object(container, "lastState");
+            default_pointer(container, "ready", false);
+            default_pointer(container, "restartCount", 0);
+            default_pointer(container, "image", "");
+            default_pointer(container, "imageID", "");
+        });
+    }
+    each(status, "conditions", |condition| {
+        default_pointer(condition, "lastProbeTime", Value::Null);
+        default_pointer(condition, "lastTransitionTime", Value::Null);
+    });
+}
+
+/// The seconds a pod gets to end: those asked for, else its own. One that runs nowhere, or is over, ends at once.
+pub(crate) fn grace_period(pod: &Object, asked: Option<i64>) -> Option<i64> {
+    if pod.text(&["spec", "nodeName"]).is_empty() || matches!(pod.text(&["status", "phase"]), "Failed" | "Succeeded") {
+        return None;
+    }
+    let seconds = asked.or_else(|| pod.integer(&["spec", "terminationGracePeriodSeconds"])).unwrap_or(0);
+    match seconds {
+        0 => None,
+        negative if negative < 0 => Some(1),
+        seconds => Some(seconds),
+    }
+}
+
+/// `matchLabelKeys` and `mismatchLabelKeys` become part of the selectors, with the values of the pod's own labels.
+fn merge_match_label_keys(spec: &mut Fields, labels: &Fields) {
+    if let Some(affinity) = object_at(spec, "affinity") {
+        for kind in ["podAffinity", "podAntiAffinity"] {
+            let Some(terms) = object_at(affinity, kind) else { continue };
+            each(terms, "requiredDuringSchedulingIgnoredDuringExecution", |term| merge_term(term, labels));
+            each(terms, "preferredDuringSchedulingIgnoredDuringExecution", |weighted| {
+                if let Some(term) = object_at(weighted, "podAffinityTerm") {
+                    merge_term(term, labels);
+                }
+            });
+        }
+    }
+    each(spec, "topologySpreadConstraints", |constraint| merge_term(constraint, labels));
+}
+
+fn merge_term(term: &mut Fields, labels: &Fields) {
+    if !term.get("labelSelector").is_some_and(Value::is_object) {
+        return;
+    }
+    for (list, operator) in [("matchLabelKeys", "In"), ("mismatchLabelKeys", "NotIn")] {
+        let keys = term.get(list).and_then(Value::as_array).cloned().unwrap_or_default();
+        for key in keys.iter().filter_map(Value::as_str) {
+            let Some(value) = labels.get(key) else { continue };
+            let requirement = json!({"key": key, "operator": operator, "values": [value]});
+            let expressions = object(term, "labelSelector").entry("matchExpressions").or_insert_with(|| json!([]));
+            match expressions {
+                Value::Array(list) => list.push(requirement),
+                other => *other = json!([requirement]),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(node: &str, phase: &str) -> Object {
+        let tree = json!({"spec": {"nodeName": node, "terminationGracePeriodSeconds": 30}, "status": {"phase": phase}});
+        Object::from_value(tree).expect("an object")
+    }
+
+    #[test]
+    fn only_a_pod_that_may_run_ends_gracefully() {
+        assert_eq!(grace_period(&pod("n", "Running"), None), Some(30));
+        assert_eq!(grace_period(&pod("n", "Running"), Some(5)), Some(5));
+        assert_eq!(grace_period(&pod("n", "Running"), Some(-7)), Some(1));
+        assert_eq!(grace_period(&pod("n", "Running"), Some(0)), None);
+        assert_eq!(grace_period(&pod("", "Pending"), None), None);
+        assert_eq!(grace_period(&pod("n", "Succeeded"), None), None);
+    }
+}
