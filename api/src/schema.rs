@@ -1,11 +1,16 @@
 //! Structural schemas: what the server knows of a resource's fields, for built-in kinds and CRDs alike.
 //!
 //! Schemas live in an arena ([`Schemas`]) and refer to each other by index, so that recursive definitions
-//! (`JSONSchemaProps`) need no reference counting and a whole group's schemas are one allocation.
+//! (`JSONSchemaProps`) need no reference counting and all built-in schemas are one allocation. The built-in arena is
+//! read from `data/schemas.txt` once, on first use ([`builtin`]).
 
-use std::collections::BTreeMap;
+pub mod builtin;
+
+use std::sync::Arc;
 
 use serde_json::Value;
+
+use crate::resource::Text;
 
 /// The position of a [`Schema`] in its [`Schemas`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -33,6 +38,40 @@ pub enum Type {
     IntOrString,
 }
 
+/// Scalars that the API reads and prints in a form of their own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scalar {
+    /// As it stands.
+    #[default]
+    Plain,
+    /// An integer of 32 bits.
+    Int32,
+    /// Base64.
+    Bytes,
+    /// RFC 3339, whole seconds.
+    Time,
+    /// RFC 3339, six decimals.
+    MicroTime,
+    /// A `resource.Quantity`: a string or a number, printed in canonical form.
+    Quantity,
+}
+
+/// How an absent or empty value of a built-in field prints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Presence {
+    /// Absent and empty are the same and are left out.
+    #[default]
+    OmitEmpty,
+    /// Absent is left out; an empty value that was given is kept.
+    KeepEmpty,
+    /// Always printed: absent prints as the empty value of its type.
+    Always,
+    /// Always printed: absent and empty print as `null`.
+    Null,
+    /// Nothing is known or done: CRDs.
+    AsGiven,
+}
+
 /// How a list merges in server-side apply (`x-kubernetes-list-type`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ListType {
@@ -53,24 +92,70 @@ pub struct PatchStrategy {
     pub merge_key: Option<String>,
 }
 
+/// The declared fields of a struct, sorted by name; cheap to clone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Properties(Arc<[(Text, SchemaId)]>);
+
+impl Properties {
+    /// The schema of the field `name`.
+    pub fn get(&self, name: &str) -> Option<&SchemaId> {
+        let at = self.0.binary_search_by(|(field, _)| field.as_ref().cmp(name)).ok()?;
+        Some(&self.0[at].1)
+    }
+
+    /// Whether the field `name` is declared.
+    pub fn contains_key(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    /// All fields by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, SchemaId)> {
+        self.0.iter().map(|(field, id)| (field.as_ref(), *id))
+    }
+
+    /// Whether no field is declared.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many fields are declared.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl<N: Into<Text>> FromIterator<(N, SchemaId)> for Properties {
+    fn from_iter<I: IntoIterator<Item = (N, SchemaId)>>(fields: I) -> Self {
+        let mut fields: Vec<(Text, SchemaId)> = fields.into_iter().map(|(name, id)| (name.into(), id)).collect();
+        fields.sort();
+        Self(fields.into())
+    }
+}
+
 /// One node: a field's, an element's or a whole object's schema.
 #[derive(Clone, Debug, Default)]
 pub struct Schema {
     pub type_: Type,
+    pub scalar: Scalar,
+    pub presence: Presence,
     /// `int32`, `int64`, `date-time`, `byte`, `quantity`, ...; empty when none.
-    pub format: String,
+    pub format: Text,
     /// The OpenAPI definition that this node is (`io.k8s.api.core.v1.PodSpec`), where it is one.
-    pub definition: Option<String>,
-    pub properties: BTreeMap<String, SchemaId>,
+    pub definition: Option<Text>,
+    pub properties: Properties,
     /// Schema of the values of a map.
     pub additional: Option<SchemaId>,
     /// Schema of the elements of a list.
     pub items: Option<SchemaId>,
-    pub required: Vec<String>,
+    pub required: Vec<Text>,
     pub nullable: bool,
+    /// A value to fill in when the field is absent. For built-in kinds only the few defaults that OpenAPI declares;
+    /// all others are the business of the kind's strategy.
     pub default: Option<Value>,
     pub enumeration: Vec<Value>,
     pub list_type: ListType,
+    /// Whether the document says `x-kubernetes-list-type` at all.
+    pub list_type_given: bool,
     /// Whether a map or struct is owned as a whole in apply (`x-kubernetes-map-type: atomic`).
     pub atomic_map: bool,
     pub patch: PatchStrategy,
@@ -134,11 +219,21 @@ impl<'a> SchemaRef<'a> {
         self.id
     }
 
+    /// Another node of the same arena.
+    pub fn at(self, id: SchemaId) -> SchemaRef<'a> {
+        self.arena.at(id)
+    }
+
     /// The schema of the field `name`: a declared property, or the value schema of a map.
     pub fn field(self, name: &str) -> Option<SchemaRef<'a>> {
         let node = self.node();
         let id = node.properties.get(name).copied().or(node.additional)?;
         Some(self.arena.at(id))
+    }
+
+    /// The declared fields with their schemas, by name.
+    pub fn fields(self) -> impl Iterator<Item = (&'a str, SchemaRef<'a>)> {
+        self.node().properties.iter().map(move |(name, id)| (name, self.arena.at(id)))
     }
 
     /// The schema of list elements.
@@ -149,5 +244,11 @@ impl<'a> SchemaRef<'a> {
     /// The schema of map values.
     pub fn values(self) -> Option<SchemaRef<'a>> {
         self.node().additional.map(|id| self.arena.at(id))
+    }
+
+    /// Whether this is a struct: an object with declared fields, unlike a map.
+    pub fn is_struct(self) -> bool {
+        let node = self.node();
+        node.type_ == Type::Object && node.additional.is_none()
     }
 }
