@@ -1,0 +1,88 @@
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use super::*;
+use crate::fake::FakeApi;
+
+const PATH: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/scheduler";
+
+fn election(identity: &str) -> LeaderElection {
+    LeaderElection { identity: identity.to_owned(), ..LeaderElection::new("scheduler", "host") }
+}
+
+fn holder(fake: &FakeApi) -> String {
+    fake.get(PATH).map_or_else(String::new, |lease| lease["spec"]["holderIdentity"].as_str().unwrap().to_owned())
+}
+
+/// Competes until it leads, then waits to be stopped.
+async fn lead(fake: &FakeApi, identity: &str, shutdown: &CancellationToken, leading: &Notify) -> Result<Option<()>, Lost> {
+    let work = |stop: CancellationToken| async move {
+        leading.notify_one();
+        stop.cancelled().await;
+    };
+    election(identity).run(fake.client(), shutdown.clone(), work).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_released_lease_passes_on_within_a_retry_period() {
+    let fake = FakeApi::new();
+    let (first, second) = (CancellationToken::new(), CancellationToken::new());
+    let (a_leads, b_leads) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let script = async {
+        a_leads.notified().await;
+        assert_eq!(holder(&fake), "a");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(holder(&fake), "a", "renewing keeps the lease");
+        first.cancel();
+        let start = Instant::now();
+        b_leads.notified().await;
+        assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+        assert_eq!(holder(&fake), "b");
+        assert_eq!(fake.get(PATH).unwrap()["spec"]["leaseTransitions"], 1);
+        second.cancel();
+    };
+    let later = async {
+        a_leads_first(&fake).await;
+        lead(&fake, "b", &second, &b_leads).await
+    };
+    let (a, b, ()) = tokio::join!(lead(&fake, "a", &first, &a_leads), later, script);
+    assert!(matches!((a, b), (Ok(Some(())), Ok(Some(())))));
+    assert_eq!(holder(&fake), "", "released on shutdown");
+}
+
+async fn a_leads_first(fake: &FakeApi) {
+    while holder(fake) != "a" {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_cannot_renew_stops_before_another_may_lead() {
+    let fake = FakeApi::new();
+    let leading = Notify::new();
+    let script = async {
+        leading.notified().await;
+        fake.set_failing(true);
+        Instant::now()
+    };
+    let shutdown = CancellationToken::new();
+    let (outcome, since) = tokio::join!(lead(&fake, "a", &shutdown, &leading), script);
+    assert!(outcome.is_err());
+    assert!(since.elapsed() < Duration::from_secs(15), "{:?}", since.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_leader_is_replaced_when_its_lease_expires() {
+    let fake = FakeApi::new();
+    let spec = serde_json::json!({ "holderIdentity": "dead", "leaseDurationSeconds": 15 });
+    fake.put(PATH, serde_json::json!({ "metadata": { "name": "scheduler", "namespace": "kube-system" }, "spec": spec }));
+    let (shutdown, leading, start) = (CancellationToken::new(), Notify::new(), Instant::now());
+    let script = async {
+        leading.notified().await;
+        assert!(start.elapsed() >= Duration::from_secs(15) && start.elapsed() < Duration::from_secs(20));
+        shutdown.cancel();
+    };
+    let (outcome, ()) = tokio::join!(lead(&fake, "a", &shutdown, &leading), script);
+    assert!(outcome.is_ok());
+}
