@@ -3,6 +3,8 @@
 //! Invariant: moves bytes and revisions; never parses a value.
 #![forbid(unsafe_code)]
 
+pub mod embedded;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,6 +72,33 @@ pub enum WatchEvent {
     Progress(Revision),
 }
 
+impl WatchEvent {
+    /// The revision of the change, or up to which there was none.
+    pub fn revision(&self) -> Revision {
+        match self {
+            Self::Put { entry, .. } => entry.mod_revision,
+            Self::Delete { revision, .. } | Self::Progress(revision) => *revision,
+        }
+    }
+
+    /// The key that changed; `None` for [`WatchEvent::Progress`].
+    pub fn key(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Put { entry, .. } => Some(&entry.key),
+            Self::Delete { key, .. } => Some(key),
+            Self::Progress(_) => None,
+        }
+    }
+
+    /// The entry before the change, if there was one and it is known.
+    pub fn previous(&self) -> Option<&Entry> {
+        match self {
+            Self::Put { previous, .. } | Self::Delete { previous, .. } => previous.as_ref(),
+            Self::Progress(_) => None,
+        }
+    }
+}
+
 /// Why an operation did not happen.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -103,7 +132,7 @@ pub enum Error {
 /// The events of a watch, in revision order without a gap. The stream ends after an error.
 pub type WatchStream = BoxStream<'static, Result<WatchEvent, Error>>;
 
-/// A revisioned key-value store. Every implementation passes [`testsuite`].
+/// A revisioned key-value store. Every implementation passes the crate's conformance suite.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// The newest value of `key`.

@@ -1,0 +1,207 @@
+//! The durable log: one SQLite table with a row for each revision that is still of use.
+//!
+//! A row is a write: `value` is null for a delete. Rows are only ever appended, and removed once compacted; so a commit
+//! touches one end of one B-tree. A transaction is durable when [`Database::commit`] returns (`synchronous=FULL`).
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rusqlite::{Connection, OpenFlags, params};
+
+use super::OpenError;
+use crate::Revision;
+
+/// Marks the file as ours ("Crcl").
+const APPLICATION_ID: i64 = 0x4372_636c;
+/// The version of the tables below.
+const SCHEMA_VERSION: i64 = 1;
+const SCHEMA: &str = "
+    BEGIN IMMEDIATE;
+    PRAGMA application_id = 0x4372636c;
+    PRAGMA user_version = 1;
+    CREATE TABLE changes (
+        revision        INTEGER PRIMARY KEY,
+        create_revision INTEGER NOT NULL,
+        expires         INTEGER,
+        key             TEXT NOT NULL,
+        value           BLOB
+    ) STRICT;
+    CREATE TABLE state (compacted INTEGER NOT NULL) STRICT;
+    INSERT INTO state VALUES (1);
+    COMMIT;
+";
+/// Checkpoints are ours to time; a commit waits for the disk.
+const SETTINGS: &str = "
+    PRAGMA journal_mode = WAL;
+    PRAGMA synchronous = FULL;
+    PRAGMA wal_autocheckpoint = 0;
+    PRAGMA cache_size = -4096;
+";
+
+/// A row of the log.
+pub(super) struct Change {
+    pub(super) revision: Revision,
+    pub(super) create_revision: Revision,
+    /// When the key is to be deleted, in seconds since 1970.
+    pub(super) expires: Option<u64>,
+    pub(super) key: Arc<str>,
+    /// `None` for a delete.
+    pub(super) value: Option<Bytes>,
+}
+
+/// What one transaction changes.
+#[derive(Default)]
+pub(super) struct Transaction {
+    pub(super) append: Vec<Change>,
+    /// Rows that nothing refers to any more.
+    pub(super) remove: Vec<Revision>,
+    /// The oldest revision that can still be read afterwards.
+    pub(super) compacted: Option<Revision>,
+}
+
+/// An open, locked database.
+pub(super) struct Database {
+    connection: Connection,
+    path: PathBuf,
+    /// Held for as long as the database is open.
+    _lock: Option<File>,
+}
+
+impl Database {
+    /// Opens, or creates, the database in a directory, and keeps every other process out of it.
+    pub(super) fn open(directory: &Path) -> Result<Self, OpenError> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(|source| OpenError::Directory { path: directory.into(), source })?;
+        let lock = lock(&directory.join("store.lock"))?;
+        let path = directory.join("store.db");
+        let create = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+        create.map_err(|source| OpenError::File { path: path.clone(), source })?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&path, flags).map_err(|source| database_error(&path, source))?;
+        let database = Self { connection, path, _lock: Some(lock) };
+        database.prepare()?;
+        Ok(database)
+    }
+
+    /// Sets the file up on the first open, and refuses it, unchanged, when it is not ours to use.
+    fn prepare(&self) -> Result<(), OpenError> {
+        let fail = |source| database_error(&self.path, source);
+        let connection = &self.connection;
+        connection.busy_timeout(Duration::from_secs(5)).map_err(fail)?;
+        let tables: i64 =
+            connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(fail)?;
+        let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(fail)?;
+        let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(fail)?;
+        let schema = match (application, version) {
+            (0, 0) if tables == 0 => SCHEMA,
+            (APPLICATION_ID, SCHEMA_VERSION) => "",
+            (APPLICATION_ID, found) => {
+                return Err(OpenError::Version { path: self.path.clone(), found, known: SCHEMA_VERSION });
+            }
+            _ => return Err(OpenError::Foreign { path: self.path.clone() }),
+        };
+        connection.execute_batch(SETTINGS).map_err(fail)?;
+        connection.execute_batch(schema).map_err(fail)
+    }
+
+    /// The oldest revision that can be read.
+    pub(super) fn compacted(&self) -> Result<Revision, OpenError> {
+        self.connection
+            .query_row("SELECT compacted FROM state", [], |row| unsigned(row.get(0)?))
+            .map_err(|source| database_error(&self.path, source))
+    }
+
+    /// Reads the whole log, oldest first.
+    pub(super) fn load(&self, mut each: impl FnMut(Change)) -> Result<(), OpenError> {
+        let fail = |source| database_error(&self.path, source);
+        let mut statement = self
+            .connection
+            .prepare("SELECT revision, create_revision, expires, key, value FROM changes ORDER BY revision")
+            .map_err(fail)?;
+        let mut rows = statement.query([]).map_err(fail)?;
+        while let Some(row) = rows.next().map_err(fail)? {
+            each(read_change(row).map_err(fail)?);
+        }
+        Ok(())
+    }
+
+    /// Commits a transaction; it is on disk when this returns.
+    pub(super) fn commit(&mut self, transaction: &Transaction) -> rusqlite::Result<()> {
+        let sql = self.connection.transaction()?;
+        {
+            let mut insert = sql.prepare_cached("INSERT INTO changes VALUES (?1, ?2, ?3, ?4, ?5)")?;
+            for change in &transaction.append {
+                insert.execute(params![
+                    signed(change.revision),
+                    signed(change.create_revision),
+                    change.expires.map(signed),
+                    &*change.key,
+                    change.value.as_deref(),
+                ])?;
+            }
+            let mut remove = sql.prepare_cached("DELETE FROM changes WHERE revision = ?1")?;
+            for &revision in &transaction.remove {
+                remove.execute([signed(revision)])?;
+            }
+            if let Some(compacted) = transaction.compacted {
+                sql.prepare_cached("UPDATE state SET compacted = ?1")?.execute([signed(compacted)])?;
+            }
+        }
+        sql.commit()
+    }
+
+    /// Moves committed pages from the write-ahead log into the database file, so that the log can start anew.
+    pub(super) fn checkpoint(&self) -> rusqlite::Result<()> {
+        self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+    }
+
+    /// Empties the write-ahead log and closes the file.
+    pub(super) fn close(self) -> rusqlite::Result<()> {
+        self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        self.connection.close().map_err(|(_, err)| err)
+    }
+}
+
+fn lock(path: &Path) -> Result<File, OpenError> {
+    let fail = |source| OpenError::File { path: path.into(), source };
+    let file =
+        OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map_err(fail)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path: path.into() }),
+        Err(TryLockError::Error(source)) => Err(fail(source)),
+    }
+}
+
+fn database_error(path: &Path, source: rusqlite::Error) -> OpenError {
+    match source.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::NotADatabase) => OpenError::Foreign { path: path.into() },
+        _ => OpenError::Database { path: path.into(), source },
+    }
+}
+
+fn read_change(row: &rusqlite::Row<'_>) -> rusqlite::Result<Change> {
+    Ok(Change {
+        revision: unsigned(row.get(0)?)?,
+        create_revision: unsigned(row.get(1)?)?,
+        expires: row.get::<_, Option<i64>>(2)?.map(unsigned).transpose()?,
+        key: row.get_ref(3)?.as_str()?.into(),
+        value: row.get_ref(4)?.as_blob_or_null()?.map(Bytes::copy_from_slice),
+    })
+}
+
+/// SQLite's integers are signed; revisions and times stay far below 2^63.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn unsigned(number: i64) -> rusqlite::Result<u64> {
+    u64::try_from(number).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(0, number))
+}

@@ -1,0 +1,136 @@
+//! The in-memory multi-version index: the newest entries, and the history to look back from them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Instant;
+
+use super::history::History;
+use super::tree::Tree;
+use crate::{Entry, Error, Page, Range, Revision, WatchEvent};
+
+/// How many events are looked at under one read lock, so that a long look back never holds up the writer for long.
+const STRIDE: usize = 1024;
+
+/// The newest entries and the events that led to them.
+pub(super) struct Index {
+    pub(super) entries: Tree,
+    pub(super) history: History,
+}
+
+impl Index {
+    /// Makes a committed change visible.
+    pub(super) fn apply(&mut self, event: &Arc<WatchEvent>, committed: Instant) {
+        match &**event {
+            WatchEvent::Put { entry, .. } => self.entries.insert(entry.clone()),
+            WatchEvent::Delete { key, .. } => self.entries.remove(key),
+            WatchEvent::Progress(_) => return,
+        }
+        self.history.push(event.clone(), committed);
+    }
+}
+
+/// An [`Index`] that one writer changes and everyone reads.
+pub(super) struct SharedIndex(RwLock<Index>);
+
+impl SharedIndex {
+    pub(super) fn new(index: Index) -> Self {
+        Self(RwLock::new(index))
+    }
+
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, Index> {
+        self.0.read().expect("no panic under this lock")
+    }
+
+    pub(super) fn write(&self) -> RwLockWriteGuard<'_, Index> {
+        self.0.write().expect("no panic under this lock")
+    }
+
+    /// Reads a range: O(log n + page), plus the number of events since the revision asked for.
+    pub(super) fn list(&self, range: &Range) -> Result<Page, Error> {
+        let (entries, newest, revision) = {
+            let index = self.read();
+            let newest = index.history.newest();
+            // Revision 1 is the empty beginning, and nothing is before it.
+            let revision = range.revision.map_or(newest, |revision| revision.max(1));
+            index.history.covers(revision)?;
+            (index.entries.clone(), newest, revision)
+        };
+        let changed = self.changed_between(revision, newest, range)?;
+        Ok(page(&entries, &changed, range, revision))
+    }
+
+    /// The keys of a range that were written after `from` and up to `to`.
+    fn changed_between(&self, from: Revision, to: Revision, range: &Range) -> Result<BTreeMap<Arc<str>, Changed>, Error> {
+        let mut changed = BTreeMap::new();
+        let mut seen = from;
+        while seen < to {
+            let left = usize::try_from(to - seen).unwrap_or(STRIDE).min(STRIDE);
+            let index = self.read();
+            for event in index.history.after(seen, left)? {
+                seen = event.revision();
+                let Some(key) = event.key().filter(|key| key.starts_with(&range.prefix) && !is_before(key, range)) else {
+                    continue;
+                };
+                let lives = matches!(**event, WatchEvent::Put { .. });
+                changed
+                    .entry(key.clone())
+                    .and_modify(|changed: &mut Changed| changed.lives = lives)
+                    .or_insert_with(|| Changed { then: event.previous().cloned(), lives });
+            }
+        }
+        Ok(changed)
+    }
+}
+
+/// What became of a key since a past revision.
+struct Changed {
+    /// The entry at the past revision.
+    then: Option<Entry>,
+    /// Whether the newest entries have the key.
+    lives: bool,
+}
+
+/// Whether a key lies before a range begins.
+fn is_before(key: &str, range: &Range) -> bool {
+    key < range.prefix.as_str() || range.after.as_deref().is_some_and(|after| key <= after)
+}
+
+/// Cuts a page out of the newest entries, with the changed keys put back to what they were.
+fn page(entries: &Tree, changed: &BTreeMap<Arc<str>, Changed>, range: &Range, revision: Revision) -> Page {
+    let prefix = range.prefix.as_str();
+    let begin = entries.rank(|key| is_before(key, range));
+    let end = entries.rank(|key| key < prefix || key.starts_with(prefix));
+    let now = end.saturating_sub(begin);
+    let lives = changed.values().filter(|changed| changed.lives).count();
+    let lived = changed.values().filter(|changed| changed.then.is_some()).count();
+    let total = now - lives + lived;
+
+    let unchanged = entries
+        .iter_from(|key| is_before(key, range))
+        .take_while(|entry| entry.key.starts_with(prefix))
+        .filter(|entry| changed.is_empty() || !changed.contains_key(&entry.key));
+    let restored = changed.values().filter_map(|changed| changed.then.as_ref());
+    let wanted = range.limit.map_or(total, |limit| limit.min(total));
+    let entries = merge(unchanged, restored, wanted);
+    Page { revision, remaining: (total - entries.len()) as u64, entries }
+}
+
+/// Merges two sequences of entries in key order, as far as `limit` entries.
+fn merge<'a>(
+    left: impl Iterator<Item = &'a Entry>,
+    right: impl Iterator<Item = &'a Entry>,
+    limit: usize,
+) -> Vec<Entry> {
+    let (mut left, mut right) = (left.peekable(), right.peekable());
+    let mut merged = Vec::with_capacity(limit);
+    while merged.len() < limit {
+        let next = match (left.peek(), right.peek()) {
+            (Some(a), Some(b)) if b.key < a.key => right.next(),
+            (Some(_), _) => left.next(),
+            (None, _) => right.next(),
+        };
+        let Some(next) = next else { break };
+        merged.push(next.clone());
+    }
+    merged
+}
