@@ -68,6 +68,17 @@ where
     }
 }
 
+/// Runs a task that ends by itself, with the same logging and error report as [`main`].
+pub fn once(name: &str, common: &Common, task: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
+    common.logs.init();
+    install_crypto_provider();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(task)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(err) => failed(name, &err),
+    }
+}
+
 /// Chooses the TLS implementation of this process. Must run before the first TLS connection; repeating it is fine.
 pub fn install_crypto_provider() {
     // An error says that a provider is installed already: ours, from an earlier call.

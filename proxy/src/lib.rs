@@ -1,1 +1,217 @@
-//! TBD
+//! The Service proxy: Services and EndpointSlices to nftables.
+//!
+//! Invariant: one atomic transaction per sync; what the kernel holds is always some recent state as a whole.
+//!
+//! ```text
+//! informers -> service_ports -> ruleset -> difference with what was applied last -> nft -f -
+//! ```
+#![forbid(unsafe_code)]
+
+mod config;
+mod nft;
+mod rules;
+mod ruleset;
+mod services;
+
+pub use config::{Args, Config};
+pub use nft::NftError;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::{Informer, Informers};
+use k8s_openapi::api::core::v1::{Node, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::ruleset::{Family, Ruleset};
+use crate::services::Place;
+
+/// Waits after a refused transaction, doubled each time up to the second value.
+const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+
+/// Why the proxy ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("watch Services and EndpointSlices")]
+    Informers(#[from] client::InformerStopped),
+    #[error("set up nftables")]
+    Nft(#[from] NftError),
+}
+
+/// Keeps nftables equal to the Services until shutdown. The rules stay when it ends, so that a restart of the proxy cuts
+/// no connection; [`cleanup`] removes them.
+pub async fn run(config: Config, client: kube::Client, process: daemon::Process) -> Result<(), Error> {
+    let informers = Informers::new(client);
+    let sources = Sources::new(&informers, &config);
+    let changed = sources.notify_on_change();
+    let proxy = Proxy { tables: config.families.iter().map(|family| Table::new(*family)).collect(), metrics: Metrics::new(&process.metrics), sources, config };
+    let watches = process.shutdown.child_token();
+    let driver = informers.run(watches.clone());
+    tokio::pin!(driver);
+    let synced = informers.synced();
+    tokio::select! {
+        ended = &mut driver => return Ok(ended?),
+        () = synced => {}
+    }
+    let result = tokio::select! {
+        ended = &mut driver => ended.map_err(Error::from),
+        ended = proxy.keep(&changed, &process) => ended,
+    };
+    watches.cancel();
+    result
+}
+
+/// Removes the proxy's tables.
+pub async fn cleanup(table: &str) -> Result<(), NftError> {
+    let text = ruleset::removal(table, Family::V4) + &ruleset::removal(table, Family::V6);
+    nft::apply(&text).await
+}
+
+/// What the rules are made from.
+struct Sources {
+    services: Informer<Service>,
+    slices: Informer<EndpointSlice>,
+    node: Informer<Node>,
+}
+
+impl Sources {
+    fn new(informers: &Informers, config: &Config) -> Self {
+        let node = informers.with_fields(&format!("metadata.name={}", config.node_name));
+        Self { services: informers.of(), slices: informers.of(), node }
+    }
+
+    fn notify_on_change(&self) -> Arc<Notify> {
+        let changed = Arc::new(Notify::new());
+        let notify = Arc::clone(&changed);
+        self.services.on_event(move |_| notify.notify_one());
+        let notify = Arc::clone(&changed);
+        self.slices.on_event(move |_| notify.notify_one());
+        let notify = Arc::clone(&changed);
+        // The node matters for its zone only; its status changes all the time.
+        self.node.on_event(move |event| match event {
+            client::Event::Applied { old: Some(old), new } if zone(old) == zone(new) => {}
+            _ => notify.notify_one(),
+        });
+        changed
+    }
+
+    fn place(&self, config: &Config) -> Place {
+        let node = self.node.list();
+        Place { node: config.node_name.clone(), zone: node.first().map(|node| zone(node).to_owned()).unwrap_or_default() }
+    }
+}
+
+fn zone(node: &Node) -> &str {
+    node.metadata.labels.as_ref().and_then(|labels| labels.get("topology.kubernetes.io/zone")).map_or("", String::as_str)
+}
+
+struct Metrics {
+    syncs: Histogram,
+    failures: Counter,
+}
+
+impl Metrics {
+    fn new(metrics: &daemon::Metrics) -> Self {
+        let new = Self { syncs: Histogram::new(exponential_buckets(0.001, 2.0, 14)), failures: Counter::default() };
+        metrics.register(|registry| {
+            registry.register("kubeproxy_sync_proxy_rules_duration_seconds", "Time to apply a change of Services", new.syncs.clone());
+            registry.register("kubeproxy_sync_proxy_rules_failures", "Transactions that nftables refused", new.failures.clone());
+        });
+        new
+    }
+}
+
+/// One family's table and what it holds.
+struct Table {
+    family: Family,
+    /// `None` until the table was made by this process, and after a refused transaction.
+    applied: Option<Ruleset>,
+}
+
+impl Table {
+    fn new(family: Family) -> Self {
+        Self { family, applied: None }
+    }
+}
+
+struct Proxy {
+    config: Config,
+    sources: Sources,
+    tables: Vec<Table>,
+    metrics: Metrics,
+}
+
+impl Proxy {
+    async fn keep(mut self, changed: &Notify, process: &daemon::Process) -> Result<(), Error> {
+        let mut wait = RETRY.0;
+        loop {
+            match self.sync().await {
+                Ok(()) => {
+                    wait = RETRY.0;
+                    process.ready.set();
+                    if !next(changed, None, &process.shutdown).await {
+                        return Ok(());
+                    }
+                }
+                Err(err @ NftError::Run(_)) => return Err(err.into()),
+                Err(err) => {
+                    self.metrics.failures.inc();
+                    warn!(error = &err as &dyn std::error::Error, retry_in = ?wait, "sync failed");
+                    if !next(changed, Some(wait), &process.shutdown).await {
+                        return Ok(());
+                    }
+                    wait = (wait * 2).min(RETRY.1);
+                }
+            }
+        }
+    }
+
+    async fn sync(&mut self) -> Result<(), NftError> {
+        let started = Instant::now();
+        let place = self.sources.place(&self.config);
+        let (services, slices) = (self.sources.services.list(), self.sources.slices.list());
+        for table in &mut self.tables {
+            let family = table.family;
+            let ports = services::service_ports(family, &place, &services, &slices);
+            let wanted = rules::ruleset(family, self.config.cluster_cidr(family), &ports);
+            let text = match &table.applied {
+                Some(applied) => ruleset::difference(&self.config.table, family, applied, &wanted),
+                None => {
+                    let nothing = Ruleset::default();
+                    ruleset::base(&self.config.table, family) + &ruleset::difference(&self.config.table, family, &nothing, &wanted)
+                }
+            };
+            if text.is_empty() {
+                continue;
+            }
+            // Taken out first: after a refusal nobody knows what the table holds, so it is made anew.
+            table.applied = None;
+            nft::apply(&text).await?;
+            table.applied = Some(wanted);
+            info!(?family, ports = ports.len(), took = ?started.elapsed(), "services synced");
+        }
+        self.metrics.syncs.observe(started.elapsed().as_secs_f64());
+        Ok(())
+    }
+}
+
+/// Waits for a change, or `at_most` that long; false when it is time to end.
+async fn next(changed: &Notify, at_most: Option<Duration>, shutdown: &CancellationToken) -> bool {
+    let timer = async {
+        match at_most {
+            Some(wait) => tokio::time::sleep(wait).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = shutdown.cancelled() => false,
+        () = timer => true,
+        () = changed.notified(), if at_most.is_none() => true,
+    }
+}
