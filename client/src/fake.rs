@@ -9,11 +9,13 @@ use std::{
 use bytes::Bytes;
 use futures::StreamExt;
 use http::{Method, Request, Response};
-use http_body_util::{BodyExt, StreamBody};
+use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use kube::client::Body;
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
 use tokio_stream::wrappers::BroadcastStream;
+
+type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 /// Holds objects by path, such as `/api/v1/namespaces/default/pods/web`.
 #[derive(Clone)]
@@ -87,7 +89,7 @@ impl FakeApi {
         self.state.lock().unwrap()
     }
 
-    async fn answer(&self, request: Request<Body>) -> Response<Body> {
+    async fn answer(&self, request: Request<Body>) -> Answer {
         let (parts, body) = request.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         let body: Value = serde_json::from_slice(&body).unwrap_or_default();
@@ -120,7 +122,7 @@ impl State {
         object
     }
 
-    fn get(&self, path: &str) -> Response<Body> {
+    fn get(&self, path: &str) -> Answer {
         if let Some(object) = self.objects.get(path) {
             return respond(200, object);
         }
@@ -133,7 +135,7 @@ impl State {
         respond(200, &json!({ "kind": "List", "apiVersion": "v1", "metadata": { "resourceVersion": version }, "items": items }))
     }
 
-    fn create(&mut self, collection: &str, object: Value) -> Response<Body> {
+    fn create(&mut self, collection: &str, object: Value) -> Answer {
         let path = format!("{collection}/{}", object["metadata"]["name"].as_str().unwrap());
         if self.objects.contains_key(&path) {
             return failure(409, "AlreadyExists");
@@ -141,7 +143,7 @@ impl State {
         respond(201, &self.put(&path, object))
     }
 
-    fn replace(&mut self, path: &str, object: Value) -> Response<Body> {
+    fn replace(&mut self, path: &str, object: Value) -> Answer {
         let Some(known) = self.objects.get(path) else { return failure(404, "NotFound") };
         if known["metadata"]["resourceVersion"] != object["metadata"]["resourceVersion"] {
             return failure(409, "Conflict");
@@ -149,7 +151,7 @@ impl State {
         respond(200, &self.put(path, object))
     }
 
-    fn merge(&mut self, path: &str, change: &Value) -> Response<Body> {
+    fn merge(&mut self, path: &str, change: &Value) -> Answer {
         let Some(mut object) = self.objects.get(path).cloned() else { return failure(404, "NotFound") };
         for (key, value) in change.as_object().unwrap() {
             object[key] = value.clone();
@@ -158,21 +160,21 @@ impl State {
     }
 }
 
-fn watch(watchers: &broadcast::Sender<Option<Value>>) -> Response<Body> {
+fn watch(watchers: &broadcast::Sender<Option<Value>>) -> Answer {
     let lines = BroadcastStream::new(watchers.subscribe())
         .take_while(|event| std::future::ready(matches!(event, Ok(Some(_)))))
         .map(|event| Ok::<_, Infallible>(http_body::Frame::data(line(event.unwrap()))));
-    Response::new(Body::wrap_body(StreamBody::new(lines)))
+    Response::new(StreamBody::new(lines).boxed_unsync())
 }
 
 fn line(event: Option<Value>) -> Bytes {
     Bytes::from(format!("{}\n", event.unwrap_or_default()))
 }
 
-fn failure(code: u16, reason: &str) -> Response<Body> {
+fn failure(code: u16, reason: &str) -> Answer {
     respond(code, &json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason }))
 }
 
-fn respond(code: u16, body: &Value) -> Response<Body> {
-    Response::builder().status(code).body(Body::from(body.to_string().into_bytes())).unwrap()
+fn respond(code: u16, body: &Value) -> Answer {
+    Response::builder().status(code).body(Full::from(body.to_string()).boxed_unsync()).unwrap()
 }

@@ -79,15 +79,14 @@ impl LeaderElection {
         info!(lease = lease.name, identity = lease.identity, "leading");
         let stop = shutdown.child_token();
         let mut working = std::pin::pin!(work(stop.clone()));
-        let lost = tokio::select! {
+        tokio::select! {
             biased;
             result = &mut working => {
                 candidate.release().await;
                 return Ok(Some(result));
             }
-            () = candidate.renew_until_lost() => true,
-        };
-        debug_assert!(lost, "renewing ends only by losing");
+            () = candidate.renew_until_lost() => {}
+        }
         stop.cancel();
         working.await;
         Err(Lost { namespace: lease.namespace, name: lease.name })

@@ -28,7 +28,7 @@ mod fake;
 pub use connect::{Error, connect};
 pub use events::Recorder;
 pub use expectations::Expectations;
-pub use informer::{Event, Informer, InformerStopped, Informers, Selection};
+pub use informer::{Event, Informer, InformerStopped, Informers, Selection, Watchable};
 pub use key::ObjectKey;
 pub use leader::LeaderElection;
 pub use queue::{Taken, WorkQueue};

@@ -118,7 +118,17 @@ fn identity<'a>(message: &'a str, occurrence: &Occurrence) -> &'a str {
 
 fn object(occurrence: &Occurrence) -> String {
     let about = &occurrence.about;
-    let parts = [&about.kind, &about.namespace, &about.name, &about.uid, &about.field_path, &about.api_version];
+    let source = &occurrence.source;
+    let parts = [
+        &source.component,
+        &source.host,
+        &about.kind,
+        &about.namespace,
+        &about.name,
+        &about.uid,
+        &about.field_path,
+        &about.api_version,
+    ];
     parts.map(|part| part.as_deref().unwrap_or_default()).join("/")
 }
 
@@ -173,7 +183,7 @@ mod tests {
     fn occurrence(name: &str, message: &str, second: i64) -> Occurrence {
         let about = ObjectReference { kind: Some("Pod".into()), name: Some(name.into()), ..ObjectReference::default() };
         let at = Timestamp::UNIX_EPOCH + SignedDuration::from_secs(second);
-        Occurrence { about, kind: "Warning", reason: "BackOff".into(), message: message.into(), at }
+        Occurrence { source: Default::default(), about, kind: "Warning", reason: "BackOff".into(), message: message.into(), at }
     }
 
     fn decide(correlator: &mut Correlator, name: &str, message: &str, second: i64) -> Decision {

@@ -46,6 +46,7 @@ pub struct Recorder {
 /// Something that happened to an object.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Occurrence {
+    pub(crate) source: EventSource,
     pub(crate) about: ObjectReference,
     pub(crate) kind: &'static str,
     pub(crate) reason: String,
@@ -66,6 +67,12 @@ impl Recorder {
         Self { client, source, queue, inbox: Arc::new(Mutex::new(Some(inbox))) }
     }
 
+    /// The same recorder in the name of another component of this process.
+    pub fn for_component(&self, component: &str) -> Self {
+        let source = EventSource { component: Some(component.to_owned()), ..self.source.clone() };
+        Self { source, ..self.clone() }
+    }
+
     /// Names the node the component runs on, as the kubelet does.
     pub fn on_host(mut self, host: &str) -> Self {
         self.source.host = Some(host.to_owned());
@@ -83,7 +90,8 @@ impl Recorder {
     }
 
     fn record(&self, about: ObjectReference, kind: &'static str, reason: &str, message: String) {
-        let occurrence = Occurrence { about, kind, reason: reason.to_owned(), message, at: clock::now() };
+        let source = self.source.clone();
+        let occurrence = Occurrence { source, about, kind, reason: reason.to_owned(), message, at: clock::now() };
         if let Err(err) = self.queue.try_send(occurrence) {
             debug!(reason, error = &err as &dyn std::error::Error, "event dropped");
         }
@@ -126,8 +134,8 @@ impl Recorder {
                 Ok(name) => return correlator.sent(&occurrence, &decision, name),
                 // The server answered: it will not change its mind.
                 Err(err @ kube::Error::Api(_)) => {
-                    let level_down = write::is_namespace_terminating(&err) || write::is_not_found(&err);
-                    if !level_down {
+                    let is_expected = write::is_namespace_terminating(&err) || write::is_not_found(&err);
+                    if !is_expected {
                         warn!(reason = occurrence.reason, error = &err as &dyn std::error::Error, "event refused");
                     }
                     return;
@@ -139,7 +147,7 @@ impl Recorder {
     }
 
     async fn create(&self, occurrence: &Occurrence, message: &str, count: i32) -> kube::Result<String> {
-        let event = new_event(occurrence, &self.source, message, count);
+        let event = new_event(occurrence, message, count);
         let created = self.api(occurrence).create(&PostParams::default(), &event).await?;
         Ok(created.metadata.name.unwrap_or_default())
     }
@@ -165,8 +173,8 @@ fn namespace_of(about: &ObjectReference) -> &str {
     about.namespace.as_deref().filter(|namespace| !namespace.is_empty()).unwrap_or("default")
 }
 
-fn new_event(occurrence: &Occurrence, source: &EventSource, message: &str, count: i32) -> Event {
-    let at = Time(occurrence.at);
+fn new_event(occurrence: &Occurrence, message: &str, count: i32) -> Event {
+    let (at, source) = (Time(occurrence.at), &occurrence.source);
     let name = occurrence.about.name.as_deref().unwrap_or_default();
     Event {
         metadata: ObjectMeta {
