@@ -4,8 +4,14 @@
 //! Invariant: pure. No tokio, no I/O, no clock, no randomness: time and chance arrive as arguments.
 #![forbid(unsafe_code)]
 
+pub mod apply;
+pub mod catalog;
 pub mod field;
+pub mod kinds;
+pub mod names;
 pub mod object;
+pub mod patch;
+pub mod quantity;
 pub mod resource;
 pub mod schema;
 pub mod status;

@@ -32,20 +32,27 @@ pub struct Resource {
     /// The verbs of the resource itself, as discovery shows them.
     pub verbs: Vec<Verb>,
     pub subresources: Vec<Subresource>,
-    /// The version in which objects are stored; the same for all versions of a resource.
+    /// Group and version in which objects are stored; the same for all versions of a resource. The group differs from
+    /// `group` for events, which two groups share.
+    pub storage_group: Text,
     pub storage_version: Text,
+    /// The version that `storageVersionHash` is made of, where it is not `storage_version`.
+    pub hash_version: Option<Text>,
     /// Where values lie in the store, without the leading `/registry/`: `pods`, `deployments`,
     /// `apiextensions.k8s.io/customresourcedefinitions`, ... as upstream lays them out.
     pub storage_prefix: Text,
     pub schemas: Arc<Schemas>,
     pub schema: SchemaId,
-    /// Field selectors that lists and watches accept besides `metadata.name` and `metadata.namespace`.
+    /// Field selectors that lists and watches accept besides `metadata.name` and `metadata.namespace`. Their paths are
+    /// those of the stored version.
     pub selectable_fields: Vec<SelectableField>,
     /// Whether `metadata.generation` counts changes of the spec.
     pub has_generation: bool,
     pub strategy: Arc<dyn Strategy>,
     /// How rows look in `kubectl get`.
     pub columns: Columns,
+    /// The text of the `Warning` header for requests to this version.
+    pub deprecation: Option<Text>,
 }
 
 /// A verb of the API (`kubectl api-resources -o wide`).
@@ -78,6 +85,11 @@ impl Verb {
             Self::Update => "update",
             Self::Watch => "watch",
         }
+    }
+
+    /// The verb of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::STORED.into_iter().find(|verb| verb.as_str() == name)
     }
 }
 
@@ -126,7 +138,7 @@ pub enum Columns {
 impl Resource {
     /// `v1`, `apps/v1`.
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.to_string() } else { format!("{}/{}", self.group, self.version) }
+        join_group_version(&self.group, &self.version)
     }
 
     /// Group and plural, as most error texts name it.
@@ -146,7 +158,52 @@ impl Resource {
 
     /// Whether it has the subresource.
     pub fn has_subresource(&self, name: &str) -> bool {
-        self.subresources.iter().any(|sub| sub.name == name)
+        self.subresource(name).is_some()
+    }
+
+    /// The subresource of that name.
+    pub fn subresource(&self, name: &str) -> Option<&Subresource> {
+        self.subresources.iter().find(|sub| sub.name == name)
+    }
+
+    /// Whether it has the verb.
+    pub fn allows(&self, verb: Verb) -> bool {
+        self.verbs.contains(&verb)
+    }
+
+    /// Whether objects are kept in the store, unlike those of reviews.
+    pub fn is_stored(&self) -> bool {
+        self.allows(Verb::Get) && self.allows(Verb::Create)
+    }
+
+    /// Whether this row is the version in which objects are stored.
+    pub fn is_storage_version(&self) -> bool {
+        self.version == self.storage_version && self.group == self.storage_group
+    }
+
+    /// `apiVersion` of stored objects.
+    pub fn storage_api_version(&self) -> String {
+        join_group_version(&self.storage_group, &self.storage_version)
+    }
+
+    /// The key of an object, without the leading `/registry/`: `pods/default/web`; the prefix of all objects of a
+    /// namespace with an empty `name`.
+    pub fn storage_key(&self, namespace: &str, name: &str) -> String {
+        if self.namespaced { format!("{}/{namespace}/{name}", self.storage_prefix) } else { format!("{}/{name}", self.storage_prefix) }
+    }
+}
+
+/// `v1`, `apps/v1`.
+pub fn join_group_version(group: &str, version: &str) -> String {
+    if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
+}
+
+/// Group and version of an `apiVersion`; `None` when it has more than one slash.
+pub fn split_api_version(api_version: &str) -> Option<(&str, &str)> {
+    match api_version.split_once('/') {
+        None => Some(("", api_version)),
+        Some((_, version)) if version.contains('/') => None,
+        parts => parts,
     }
 }
 
