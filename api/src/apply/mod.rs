@@ -1,0 +1,363 @@
+//! Field ownership: `metadata.managedFields` for every write, and server-side apply.
+//!
+//! ```text
+//!  create, update, patch: decoded, defaulted object --> track_update --> object with managedFields --> prepare, commit
+//!  apply:   configuration --> apply (merge, prune, conflicts) --> object with managedFields --> default, prepare, commit
+//! ```
+//!
+//! Both run after defaulting and mutating admission, and before the registry allocates or restores anything: what the
+//! server itself decides (`generation`, a Service's `clusterIP`) has no owner.
+
+mod managers;
+mod merge;
+mod prune;
+mod scale;
+mod set;
+mod shape;
+mod typed;
+mod validate;
+mod walk;
+
+pub use managers::Operation;
+pub use scale::{ScalePaths, scale_from_parent, scale_to_parent};
+pub use set::{FieldSet, Step};
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+use thiserror::Error;
+
+use crate::object::Object;
+use crate::schema::SchemaRef;
+use crate::status::{ApiError, Cause, Details};
+use managers::{ManagerId, Managers, Owner, cap, decode, encode, show_time};
+use set::show_path;
+use typed::typed;
+use walk::{compare, field_set};
+
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// Fields that nobody owns.
+const UNOWNED: [&[&str]; 12] = [
+    &["apiVersion"],
+    &["kind"],
+    &["metadata"],
+    &["metadata", "name"],
+    &["metadata", "namespace"],
+    &["metadata", "creationTimestamp"],
+    &["metadata", "selfLink"],
+    &["metadata", "uid"],
+    &["metadata", "clusterName"],
+    &["metadata", "generation"],
+    &["metadata", "managedFields"],
+    &["metadata", "resourceVersion"],
+];
+
+/// Who writes, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Writer<'a> {
+    /// The `fieldManager` of the request, or the default of its user agent.
+    pub manager: &'a str,
+    /// Version and kind of the bodies that this path takes.
+    pub api_version: &'a str,
+    pub kind: &'a str,
+    /// `""` for the object itself.
+    pub subresource: &'a str,
+    /// Whether `status` is only written through `/status`.
+    pub status_apart: bool,
+    pub now: Timestamp,
+}
+
+/// An object after an apply.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Applied {
+    /// The merged object with its `managedFields`; not yet defaulted.
+    pub object: Object,
+    /// Whether anything differs from the live object (times in `managedFields` aside). When not, nothing is written.
+    pub changed: bool,
+}
+
+/// A field that another manager owns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// As error texts name the manager: `"a" using apps/v1`.
+    pub manager: String,
+    /// `.spec.replicas`.
+    pub path: String,
+}
+
+/// Why a configuration cannot be applied.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum ApplyError {
+    #[error("invalid object type: {0}")]
+    WrongKind(String),
+    #[error("metadata.managedFields must be nil")]
+    ManagedFieldsGiven,
+    /// The configuration does not fit the schema; the first field names the object.
+    #[error("failed to create typed patch object ({0}): {1}")]
+    Untyped(String, String),
+    #[error("failed to decode managed fields: {0}")]
+    BadManagedFields(String),
+    #[error("{}", conflict_message(.0))]
+    Conflicts(Vec<Conflict>),
+}
+
+impl From<ApplyError> for ApiError {
+    fn from(error: ApplyError) -> Self {
+        let message = error.to_string();
+        match error {
+            ApplyError::WrongKind(_) | ApplyError::ManagedFieldsGiven => Self::bad_request(message),
+            ApplyError::Untyped(..) | ApplyError::BadManagedFields(_) => Self::unclassified(message),
+            ApplyError::Conflicts(conflicts) => {
+                let causes = conflicts.into_iter().map(|conflict| Cause {
+                    reason: "FieldManagerConflict".to_owned(),
+                    message: format!("conflict with {}", conflict.manager),
+                    field: conflict.path,
+                });
+                let details = Details { causes: causes.collect(), ..Details::default() };
+                Self::new(409, "Conflict", message).with_details(details)
+            }
+        }
+    }
+}
+
+/// Conflicts are grouped by manager, which they arrive ordered by.
+fn conflict_message(conflicts: &[Conflict]) -> String {
+    if let [one] = conflicts {
+        return format!("Apply failed with 1 conflict: conflict with {}: {}", one.manager, one.path);
+    }
+    let mut lines = Vec::new();
+    for group in conflicts.chunk_by(|a, b| a.manager == b.manager) {
+        lines.extend(group.first().map(|first| format!("conflicts with {}:", first.manager)));
+        lines.extend(group.iter().map(|conflict| format!("- {}", conflict.path)));
+    }
+    format!("Apply failed with {} conflicts: {}", conflicts.len(), lines.join("\n"))
+}
+
+/// Records in `new` who owns what after a create (`live` is `None`), update or patch.
+///
+/// `managedFields` that the client sent replace the recorded ones when they are well formed; one empty entry resets
+/// them, and an object without them stays so.
+pub fn track_update(live: Option<&Object>, new: &mut Object, schema: SchemaRef<'_>, writer: &Writer<'_>) {
+    let mut managers = base_managers(live, new, writer);
+    new.metadata_mut().remove("managedFields");
+    if managers.is_empty() && live.is_some() {
+        return;
+    }
+    let empty = writer.empty_object();
+    let old = live.map_or(empty, plain);
+    record(&mut managers, &old, &new.to_value(), writer.id(Operation::Update), schema, writer);
+    set_managed_fields(new, &managers);
+}
+
+/// The managers before this update.
+fn base_managers(live: Option<&Object>, new: &Object, writer: &Writer<'_>) -> Managers {
+    let recorded = || {
+        let entries = live.and_then(|live| live.get(&["metadata", "managedFields"]));
+        // What cannot be read is forgotten, as in the reference.
+        decode(entries).unwrap_or_default()
+    };
+    if !writer.subresource.is_empty() {
+        return recorded();
+    }
+    let sent = new.get(&["metadata", "managedFields"]);
+    if is_reset(sent) {
+        return Managers::new();
+    }
+    match decode(sent) {
+        Ok(sent) if !sent.is_empty() => sent,
+        _ => recorded(),
+    }
+}
+
+/// A list of one empty entry asks to forget all owners.
+fn is_reset(entries: Option<&Value>) -> bool {
+    matches!(entries.and_then(Value::as_array).map(Vec::as_slice), Some([Value::Object(entry)]) if entry.is_empty())
+}
+
+/// Gives the fields that differ between `old` and `new` to `id`, and takes them from all others.
+fn record(managers: &mut Managers, old: &Value, new: &Value, id: ManagerId, schema: SchemaRef<'_>, writer: &Writer<'_>) {
+    let comparison = compare(&typed(old, schema), &typed(new, schema), schema);
+    let written = writer.owned(comparison.written());
+    let removed = writer.owned(comparison.removed);
+    for owner in managers.values_mut() {
+        owner.set = owner.set.difference(&written).difference(&removed);
+    }
+    if !written.is_empty() {
+        let owner = managers.entry(id).or_insert_with(|| writer.owner(FieldSet::default()));
+        owner.set = std::mem::take(&mut owner.set).union(&written);
+        owner.time = Some(show_time(writer.now));
+    }
+    managers.retain(|_, owner| !owner.set.is_empty());
+    cap(managers);
+}
+
+/// Applies a configuration to the live object, or makes the object when there is none.
+pub fn apply(live: Option<&Object>, patch: &Object, schema: SchemaRef<'_>, writer: &Writer<'_>, force: bool) -> Result<Applied, ApplyError> {
+    check_configuration(patch, schema, writer)?;
+    let entries = live.and_then(|live| live.get(&["metadata", "managedFields"]));
+    let former = decode(entries).map_err(ApplyError::BadManagedFields)?;
+    let mut managers = former.clone();
+    let old = live.map_or_else(|| writer.empty_object(), plain);
+    if let (true, true) = (managers.is_empty(), live.is_some()) {
+        let id = ManagerId::new("before-first-apply", Operation::Update, writer.api_version, writer.subresource);
+        record(&mut managers, &writer.empty_object(), &old, id, schema, writer);
+    }
+    let applied = writer.written_part(patch);
+    let merged = match merge_applied(&old, &applied, managers.clone(), schema, writer, force) {
+        Err(ApplyError::Conflicts(conflicts)) if writer.manager == "kubectl" => {
+            let allowed = live.map(|live| last_applied(live, schema)).unwrap_or_default();
+            let refused: Vec<Conflict> = conflicts.into_iter().filter(|conflict| !allowed.contains(&conflict.path)).collect();
+            if !refused.is_empty() {
+                return Err(ApplyError::Conflicts(refused));
+            }
+            merge_applied(&old, &applied, managers, schema, writer, true)?
+        }
+        outcome => outcome?,
+    };
+    let (value, managers, object_changed) = merged;
+    let mut object = Object::from_value(value).unwrap_or_default();
+    if writer.manager == "kubectl" {
+        refresh_last_applied(&mut object, patch);
+    }
+    let changed = live.is_none() || object_changed || !same_owners(&former, &managers);
+    set_managed_fields(&mut object, &managers);
+    Ok(Applied { object, changed })
+}
+
+fn check_configuration(patch: &Object, schema: SchemaRef<'_>, writer: &Writer<'_>) -> Result<(), ApplyError> {
+    let kind = show_kind(patch.api_version(), patch.kind());
+    if patch.api_version() != writer.api_version || patch.kind() != writer.kind {
+        return Err(ApplyError::WrongKind(kind));
+    }
+    if patch.get(&["metadata", "managedFields"]).is_some_and(|fields| !fields.is_null()) {
+        return Err(ApplyError::ManagedFieldsGiven);
+    }
+    let named = || format!("{}/{}; {kind}", patch.namespace(), patch.name());
+    validate::check(&patch.to_value(), schema).map_or(Ok(()), |why| Err(ApplyError::Untyped(named(), why)))
+}
+
+/// Group, version and kind as Go prints them: `apps/v1, Kind=Deployment`, `/v1, Kind=Pod`.
+fn show_kind(api_version: &str, kind: &str) -> String {
+    let slash = if api_version.contains('/') { "" } else { "/" };
+    format!("{slash}{api_version}, Kind={kind}")
+}
+
+/// Merges, prunes, and settles who owns what. Returns the object, its managers, and whether the object changed.
+fn merge_applied(
+    old: &Value,
+    applied: &Value,
+    mut managers: Managers,
+    schema: SchemaRef<'_>,
+    writer: &Writer<'_>,
+    force: bool,
+) -> Result<(Value, Managers, bool), ApplyError> {
+    let id = writer.id(Operation::Apply);
+    let last = managers.remove(&id);
+    let mut owner = writer.owner(writer.owned(field_set(applied, schema)));
+    owner.time = last.as_ref().and_then(|last| last.time.clone());
+    managers.insert(id.clone(), owner);
+    let merged = merge::merge(old, applied, schema);
+    let last = last.map(|last| last.set).unwrap_or_default();
+    let new = prune::prune(merged, &managers, &last, schema);
+
+    let (old, typed_new) = (typed(old, schema), typed(&new, schema));
+    let comparison = compare(&old, &typed_new, schema);
+    let written = writer.owned(comparison.written());
+    let removed = writer.owned(comparison.removed);
+    let mut conflicts = Vec::new();
+    for (other, owner) in managers.iter_mut().filter(|(other, _)| **other != id) {
+        let disputed = owner.set.intersection(&written);
+        let conflict = |path: Vec<Step>| Conflict { manager: other.to_string(), path: show_path(&path) };
+        conflicts.extend(disputed.paths().into_iter().map(conflict));
+        owner.set = owner.set.difference(&disputed).difference(&removed);
+    }
+    if !force && !conflicts.is_empty() {
+        return Err(ApplyError::Conflicts(conflicts));
+    }
+    let changed = old != typed_new;
+    if let (true, Some(owner)) = (changed, managers.get_mut(&id)) {
+        owner.time = Some(show_time(writer.now));
+    }
+    managers.retain(|_, owner| !owner.set.is_empty());
+    Ok((new, managers, changed))
+}
+
+/// The paths that client-side apply set last: kubectl may take them over without force.
+fn last_applied(live: &Object, schema: SchemaRef<'_>) -> Vec<String> {
+    let annotation = live.annotation(LAST_APPLIED).unwrap_or_default();
+    let Ok(configuration) = serde_json::from_str::<Value>(annotation) else { return Vec::new() };
+    field_set(&configuration, schema).paths().iter().map(|path| show_path(path)).collect()
+}
+
+/// Keeps the annotation of client-side apply in step, where there is one.
+fn refresh_last_applied(object: &mut Object, patch: &Object) {
+    if object.annotation(LAST_APPLIED).is_none_or(str::is_empty) {
+        return;
+    }
+    let mut configuration = patch.clone();
+    configuration.remove(&["metadata", "annotations", LAST_APPLIED]);
+    object.set(&["metadata", "annotations", LAST_APPLIED], format!("{}\n", configuration.into_value()));
+}
+
+fn same_owners(a: &Managers, b: &Managers) -> bool {
+    let same = |(id, owner): (&ManagerId, &Owner)| b.get(id).is_some_and(|other| other.set == owner.set && other.api_version == owner.api_version);
+    a.len() == b.len() && a.iter().all(same)
+}
+
+fn set_managed_fields(object: &mut Object, managers: &Managers) {
+    if managers.is_empty() {
+        object.metadata_mut().remove("managedFields");
+    } else {
+        object.set_metadata("managedFields", encode(managers));
+    }
+}
+
+/// The object without its `managedFields`.
+fn plain(object: &Object) -> Value {
+    let mut object = object.clone();
+    object.remove(&["metadata", "managedFields"]);
+    object.into_value()
+}
+
+impl Writer<'_> {
+    fn id(&self, operation: Operation) -> ManagerId {
+        ManagerId::new(self.manager, operation, self.api_version, self.subresource)
+    }
+
+    fn owner(&self, set: FieldSet) -> Owner {
+        Owner { set, api_version: self.api_version.to_owned(), time: None }
+    }
+
+    /// What a create starts from.
+    fn empty_object(&self) -> Value {
+        let mut object = Map::new();
+        object.insert("apiVersion".to_owned(), self.api_version.into());
+        object.insert("kind".to_owned(), self.kind.into());
+        Value::Object(object)
+    }
+
+    /// The fields of the set that this path can write and that somebody can own.
+    fn owned(&self, mut set: FieldSet) -> FieldSet {
+        if self.status_apart && self.subresource.is_empty() {
+            set.remove_field("status");
+        }
+        let mut unowned = FieldSet::default();
+        for path in UNOWNED {
+            let path: Vec<Step> = path.iter().map(|name| Step::Field((*name).to_owned())).collect();
+            unowned.insert(&path);
+        }
+        set.difference(&unowned)
+    }
+
+    /// The part of a configuration that this path can write.
+    fn written_part(&self, patch: &Object) -> Value {
+        let mut part = patch.clone();
+        if self.status_apart {
+            part.remove(&[if self.subresource == "status" { "spec" } else { "status" }]);
+        }
+        part.into_value()
+    }
+}
+
+#[cfg(test)]
+mod tests;

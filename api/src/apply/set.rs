@@ -1,0 +1,282 @@
+//! Sets of fields, as `managedFields` stores them (`FieldsV1`).
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde_json::{Map, Value};
+
+/// One step of a path into an object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// A field of a struct or an entry of a map.
+    Field(String),
+    /// The element of a list that has these values (as JSON) under these keys.
+    Key(BTreeMap<String, String>),
+    /// The element of a set that is this value (as JSON).
+    Value(String),
+    /// The element at this position.
+    Index(usize),
+}
+
+impl Step {
+    /// The step as a key of `FieldsV1`: `f:spec`, `k:{"name":"a"}`, `v:"x"`, `i:0`.
+    fn encode(&self) -> String {
+        match self {
+            Self::Field(name) => format!("f:{name}"),
+            Self::Value(value) => format!("v:{value}"),
+            Self::Index(index) => format!("i:{index}"),
+            Self::Key(keys) => {
+                let entries: Vec<String> = keys.iter().map(|(name, value)| format!("{}:{value}", Value::from(name.as_str()))).collect();
+                format!("k:{{{}}}", entries.join(","))
+            }
+        }
+    }
+
+    fn decode(text: &str) -> Option<Self> {
+        let (kind, rest) = text.split_once(':')?;
+        match kind {
+            "f" => Some(Self::Field(rest.to_owned())),
+            "v" => Some(Self::Value(scalar(&serde_json::from_str(rest).ok()?))),
+            "i" => Some(Self::Index(rest.parse().ok()?)),
+            "k" => {
+                let keys: Map<String, Value> = serde_json::from_str(rest).ok()?;
+                Some(Self::Key(keys.iter().map(|(name, value)| (name.clone(), scalar(value))).collect()))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A value as text that is the same for equal values.
+pub(super) fn scalar(value: &Value) -> String {
+    match value.as_f64() {
+        // 80.0 and 80 are one key.
+        Some(float) if value.is_f64() && float.fract() == 0.0 && float.abs() < 1e15 => format!("{float:.0}"),
+        _ => value.to_string(),
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Field(name) => write!(f, ".{name}"),
+            Self::Value(value) => write!(f, "[={value}]"),
+            Self::Index(index) => write!(f, "[{index}]"),
+            Self::Key(keys) => {
+                let entries: Vec<String> = keys.iter().map(|(name, value)| format!("{name}={value}")).collect();
+                write!(f, "[{}]", entries.join(","))
+            }
+        }
+    }
+}
+
+/// A path as error texts show it: `.spec.containers[name="a"].image`.
+pub(super) fn show_path(path: &[Step]) -> String {
+    path.iter().map(ToString::to_string).collect()
+}
+
+/// A set of paths.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FieldSet(BTreeMap<Step, Node>);
+
+/// What a set holds at and below one step.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Node {
+    /// Whether the path that ends here is in the set.
+    pub(super) member: bool,
+    pub(super) below: FieldSet,
+}
+
+impl Node {
+    fn is_empty(&self) -> bool {
+        !self.member && self.below.is_empty()
+    }
+}
+
+impl FieldSet {
+    /// Whether the set holds no path.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Adds a path; the empty path is not kept.
+    pub fn insert(&mut self, path: &[Step]) {
+        let Some((first, rest)) = path.split_first() else { return };
+        let node = self.0.entry(first.clone()).or_default();
+        if rest.is_empty() {
+            node.member = true;
+        } else {
+            node.below.insert(rest);
+        }
+    }
+
+    /// What the set holds at and below `step`.
+    pub(super) fn node(&self, step: &Step) -> Option<&Node> {
+        self.0.get(step)
+    }
+
+    /// All first steps.
+    pub(super) fn nodes_mut(&mut self) -> impl Iterator<Item = (&Step, &mut Node)> {
+        self.0.iter_mut()
+    }
+
+    /// Paths that are in either set.
+    #[must_use]
+    pub fn union(mut self, other: &Self) -> Self {
+        self.absorb(other);
+        self
+    }
+
+    fn absorb(&mut self, other: &Self) {
+        for (step, theirs) in &other.0 {
+            let ours = self.0.entry(step.clone()).or_default();
+            ours.member |= theirs.member;
+            ours.below.absorb(&theirs.below);
+        }
+    }
+
+    /// Paths that are in this set and not in the other one.
+    #[must_use]
+    pub fn difference(&self, other: &Self) -> Self {
+        self.combine(other, |ours, theirs| ours && !theirs)
+    }
+
+    /// Paths that are in both sets.
+    #[must_use]
+    pub fn intersection(&self, other: &Self) -> Self {
+        self.combine(other, |ours, theirs| ours && theirs)
+    }
+
+    fn combine(&self, other: &Self, keep: fn(bool, bool) -> bool) -> Self {
+        let nothing = Node::default();
+        let nodes = self.0.iter().map(|(step, ours)| {
+            let theirs = other.0.get(step).unwrap_or(&nothing);
+            let node = Node { member: keep(ours.member, theirs.member), below: ours.below.combine(&theirs.below, keep) };
+            (step.clone(), node)
+        });
+        Self(nodes.filter(|(_, node)| !node.is_empty()).collect())
+    }
+
+    /// Removes the field `name` of the root and everything below it.
+    pub(super) fn remove_field(&mut self, name: &str) {
+        self.0.remove(&Step::Field(name.to_owned()));
+    }
+
+    /// All paths, in order.
+    pub fn paths(&self) -> Vec<Vec<Step>> {
+        let mut paths = Vec::new();
+        self.collect_paths(&mut Vec::new(), &mut paths);
+        paths
+    }
+
+    fn collect_paths(&self, prefix: &mut Vec<Step>, paths: &mut Vec<Vec<Step>>) {
+        for (step, node) in &self.0 {
+            prefix.push(step.clone());
+            if node.member {
+                paths.push(prefix.clone());
+            }
+            node.below.collect_paths(prefix, paths);
+            prefix.pop();
+        }
+    }
+
+    /// The set as `FieldsV1`: a member without anything below is `{}`, one with something below has `".": {}`.
+    pub fn encode(&self) -> Value {
+        let mut map = Map::new();
+        for (step, node) in &self.0 {
+            let mut below = node.below.encode();
+            if let (true, false, Value::Object(below)) = (node.member, node.below.is_empty(), &mut below) {
+                below.insert(".".to_owned(), Value::Object(Map::new()));
+            }
+            map.insert(step.encode(), below);
+        }
+        Value::Object(map)
+    }
+
+    /// Reads `FieldsV1`; `None` when it is malformed.
+    pub fn decode(fields: &Value) -> Option<Self> {
+        let mut set = Self::default();
+        for (key, below) in fields.as_object()? {
+            if key == "." {
+                continue;
+            }
+            let empty = below.as_object()?.is_empty();
+            let node = Node { member: empty || below.get(".").is_some(), below: Self::decode(below)? };
+            set.0.insert(Step::decode(key)?, node);
+        }
+        Some(set)
+    }
+}
+
+/// A path of fields.
+#[cfg(test)]
+pub(super) fn fields(names: &[&str]) -> Vec<Step> {
+    names.iter().map(|name| Step::Field((*name).to_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn any_step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            "[a-c]".prop_map(Step::Field),
+            (0_usize..2).prop_map(Step::Index),
+            "[a-c]".prop_map(|text| Step::Value(format!("\"{text}\""))),
+            ("[a-b]", 0_u8..2).prop_map(|(name, value)| Step::Key([(name, value.to_string())].into())),
+        ]
+    }
+
+    fn any_set() -> impl Strategy<Value = FieldSet> {
+        prop::collection::vec(prop::collection::vec(any_step(), 1..4), 0..6).prop_map(|paths| {
+            let mut set = FieldSet::default();
+            paths.iter().for_each(|path| set.insert(path));
+            set
+        })
+    }
+
+    #[test]
+    fn encodes_as_fields_v1() {
+        let encoded = json!({
+            "f:spec": {"f:containers": {"k:{\"containerPort\":80,\"protocol\":\"TCP\"}": {".": {}, "f:image": {}}}, "f:replicas": {}},
+            "f:metadata": {"f:finalizers": {".": {}, "v:\"x\"": {}}}
+        });
+        let set = FieldSet::decode(&encoded).unwrap();
+        assert_eq!(set.encode(), encoded);
+        let shown: Vec<String> = set.paths().iter().map(|path| show_path(path)).collect();
+        assert_eq!(
+            shown,
+            [
+                ".metadata.finalizers",
+                r#".metadata.finalizers[="x"]"#,
+                r#".spec.containers[containerPort=80,protocol="TCP"]"#,
+                r#".spec.containers[containerPort=80,protocol="TCP"].image"#,
+                ".spec.replicas"
+            ]
+        );
+    }
+
+    #[test]
+    fn malformed_sets_are_refused() {
+        for bad in [json!(1), json!({"x:a": {}}), json!({"f:a": 1}), json!({"k:[]": {}}), json!({"i:x": {}}), json!({"a": {}})] {
+            assert_eq!(FieldSet::decode(&bad), None, "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn encoding_loses_nothing(set in any_set()) {
+            prop_assert_eq!(FieldSet::decode(&set.encode()), Some(set));
+        }
+
+        #[test]
+        fn set_algebra_holds(a in any_set(), b in any_set()) {
+            let both = a.intersection(&b);
+            prop_assert_eq!(a.difference(&b).union(&both), a.clone());
+            prop_assert!(a.difference(&b).intersection(&b).is_empty());
+            prop_assert_eq!(a.clone().union(&b), b.clone().union(&a));
+        }
+    }
+}

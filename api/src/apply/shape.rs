@@ -1,0 +1,128 @@
+//! How a value is owned: as a whole, field by field, or element by element. The schema says so; where it says nothing,
+//! maps are owned by field and lists as a whole.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::set::{Step, scalar};
+use crate::schema::{ListType, SchemaRef, Type};
+
+/// How a value is owned.
+#[derive(Clone, Copy)]
+pub(super) enum Shape<'a> {
+    /// Scalars, atomic lists and atomic maps.
+    Leaf,
+    /// Structs and maps.
+    Fields(Option<SchemaRef<'a>>),
+    /// Lists whose elements are told apart by keys, or by themselves when there are none.
+    Elements { items: Option<SchemaRef<'a>>, keys: &'a [String] },
+}
+
+impl<'a> Shape<'a> {
+    /// The shape of a value of this schema.
+    pub(super) fn of(schema: Option<SchemaRef<'a>>, value: &Value) -> Self {
+        match value {
+            Value::Object(_) => Self::of_object(schema),
+            Value::Array(_) => Self::of_list(schema),
+            Value::Null => match schema.map(|schema| schema.node().type_) {
+                Some(Type::Object) => Self::of_object(schema),
+                Some(Type::Array) => Self::of_list(schema),
+                _ => Self::Leaf,
+            },
+            _ => Self::Leaf,
+        }
+    }
+
+    /// The shape of two values that are compared or merged.
+    pub(super) fn of_both(schema: Option<SchemaRef<'a>>, left: Option<&Value>, right: Option<&Value>) -> Self {
+        let (left, right) = (left.unwrap_or(&Value::Null), right.unwrap_or(&Value::Null));
+        let differ = !left.is_null() && !right.is_null() && std::mem::discriminant(left) != std::mem::discriminant(right);
+        if differ || (is_hollow(left) && is_hollow(right)) {
+            return Self::Leaf;
+        }
+        Self::of(schema, if right.is_null() { left } else { right })
+    }
+
+    fn of_object(schema: Option<SchemaRef<'a>>) -> Self {
+        match schema {
+            Some(schema) if schema.node().atomic_map => Self::Leaf,
+            Some(schema) if matches!(schema.node().type_, Type::Object) => Self::Fields(Some(schema)),
+            _ => Self::Fields(None),
+        }
+    }
+
+    fn of_list(schema: Option<SchemaRef<'a>>) -> Self {
+        let Some(schema) = schema else { return Self::Leaf };
+        let items = schema.items();
+        match &schema.node().list_type {
+            ListType::Atomic => Self::Leaf,
+            ListType::Set => Self::Elements { items, keys: &[] },
+            ListType::Map(keys) => Self::Elements { items, keys },
+        }
+    }
+}
+
+/// Whether there is nothing in the value that could be owned apart from it.
+fn is_hollow(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Object(map) => map.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        _ => false,
+    }
+}
+
+/// The step to an element; an error when it lacks a key that has no default.
+pub(super) fn element_step(element: &Value, items: Option<SchemaRef<'_>>, keys: &[String]) -> Result<Step, String> {
+    if keys.is_empty() {
+        return Ok(Step::Value(scalar(element)));
+    }
+    let Value::Object(fields) = element else {
+        return Err("associative list with keys may not have non-map elements".to_owned());
+    };
+    let mut found = BTreeMap::new();
+    for key in keys {
+        let default = || items?.field(key)?.node().default.as_ref();
+        let Some(value) = fields.get(key).filter(|value| !value.is_null()).or_else(default) else {
+            return Err(format!(
+                "associative list with keys has an element that omits key field {key:?} (and doesn't have default value)"
+            ));
+        };
+        found.insert(key.clone(), scalar(value));
+    }
+    Ok(Step::Key(found))
+}
+
+/// The elements of a list by their steps, in order of first occurrence. Elements without their keys are left out: they
+/// were refused where that matters.
+pub(super) fn elements<'v>(list: Option<&'v Value>, items: Option<SchemaRef<'_>>, keys: &[String]) -> Vec<(Step, Vec<&'v Value>)> {
+    let mut places: BTreeMap<Step, usize> = BTreeMap::new();
+    let mut found: Vec<(Step, Vec<&Value>)> = Vec::new();
+    for element in list.and_then(Value::as_array).into_iter().flatten() {
+        let Ok(step) = element_step(element, items, keys) else { continue };
+        match places.get(&step) {
+            Some(place) => found[*place].1.push(element),
+            None => {
+                places.insert(step.clone(), found.len());
+                found.push((step, vec![element]));
+            }
+        }
+    }
+    found
+}
+
+/// The schema of a field; `None` where fields are free.
+pub(super) fn field_schema<'a>(schema: Option<SchemaRef<'a>>, name: &str) -> Option<SchemaRef<'a>> {
+    schema.and_then(|schema| schema.field(name))
+}
+
+/// Whether the field is declared by name, not just as any entry of a map.
+pub(super) fn is_declared(schema: Option<SchemaRef<'_>>, name: &str) -> bool {
+    schema.is_some_and(|schema| schema.node().properties.contains_key(name))
+}
+
+/// The fields of a map, none for other values.
+pub(super) fn fields_of(value: Option<&Value>) -> Option<&Map<String, Value>> {
+    value.and_then(Value::as_object)
+}

@@ -1,0 +1,185 @@
+//! JSON Patch (RFC 6902), bounded in operations, growth and depth.
+
+use json_patch::PatchOperation;
+use serde_json::Value;
+
+use super::go::{json_type, parse};
+use super::{MAX_DEPTH, MAX_OPERATIONS, PatchError, deeper_than};
+
+/// All `copy` operations of one patch together may copy this many bytes of JSON (upstream's limit for request bodies).
+const MAX_COPIED: usize = 3 * 1024 * 1024;
+
+/// Applies a JSON patch; a failing operation leaves nothing changed.
+pub fn json_patch(doc: &Value, patch: &[u8]) -> Result<Value, PatchError> {
+    let operations = decode(patch)?;
+    if operations.len() > MAX_OPERATIONS {
+        return Err(PatchError::TooManyOperations(operations.len()));
+    }
+    let mut patched = doc.clone();
+    let mut copied = 0;
+    for (index, operation) in operations.iter().enumerate() {
+        let rejected = |why: String| PatchError::Rejected { operation: index, why };
+        let operation = parse_operation(operation).map_err(rejected)?;
+        check_growth(&patched, &operation, &mut copied).map_err(rejected)?;
+        if is_test_of_absent_null(&patched, &operation) {
+            continue;
+        }
+        json_patch::patch_unsafe(&mut patched, std::slice::from_ref(&operation))
+            .map_err(|error| rejected(error.kind.to_string()))?;
+    }
+    Ok(patched)
+}
+
+/// The operations, each known to be an object whose `op`, `path` and `from` are text where they are given.
+fn decode(patch: &[u8]) -> Result<Vec<Value>, PatchError> {
+    let malformed = |why: String| PatchError::Malformed(format!("error decoding patch: {why}"));
+    let operations = match parse(patch).map_err(malformed)? {
+        Value::Array(operations) => operations,
+        Value::Null => Vec::new(),
+        other => {
+            let found = json_type(&other);
+            return Err(malformed(format!("json: cannot unmarshal {found} into Go value of type []handlers.jsonPatchOp")));
+        }
+    };
+    for operation in &operations {
+        let Value::Object(fields) = operation else {
+            let found = json_type(operation);
+            return Err(malformed(format!("json: cannot unmarshal {found} into Go value of type handlers.jsonPatchOp")));
+        };
+        for field in ["op", "path", "from"] {
+            let Some(value) = fields.get(field).filter(|value| !value.is_string() && !value.is_null()) else { continue };
+            let found = json_type(value);
+            return Err(malformed(format!(
+                "json: cannot unmarshal {found} into Go struct field jsonPatchOp.{field} of type string"
+            )));
+        }
+    }
+    Ok(operations)
+}
+
+fn parse_operation(operation: &Value) -> Result<PatchOperation, String> {
+    let mut operation = operation.clone();
+    if let Value::Object(fields) = &mut operation {
+        // The reference takes an absent value for null.
+        if matches!(fields.get("op").and_then(Value::as_str), Some("add" | "replace" | "test")) {
+            fields.entry("value").or_insert(Value::Null);
+        }
+    }
+    serde_json::from_value(operation).map_err(|error| error.to_string())
+}
+
+/// Refuses operations that would make the document nest too deep or grow by copying.
+fn check_growth(doc: &Value, operation: &PatchOperation, copied: &mut usize) -> Result<(), String> {
+    let (steps, from) = match operation {
+        PatchOperation::Copy(op) => (op.path.count(), &op.from),
+        PatchOperation::Move(op) => (op.path.count(), &op.from),
+        PatchOperation::Add(op) => return check_depth(&op.value, op.path.count()),
+        PatchOperation::Replace(op) => return check_depth(&op.value, op.path.count()),
+        PatchOperation::Remove(_) | PatchOperation::Test(_) => return Ok(()),
+    };
+    let Some(source) = doc.pointer(from.as_str()) else { return Ok(()) };
+    // Values only get deeper when they move down.
+    if steps > from.count() {
+        check_depth(source, steps)?;
+    }
+    if matches!(operation, PatchOperation::Copy(_)) {
+        *copied += source.to_string().len();
+        if *copied > MAX_COPIED {
+            return Err(format!("copies more than {MAX_COPIED} bytes"));
+        }
+    }
+    Ok(())
+}
+
+fn check_depth(value: &Value, above: usize) -> Result<(), String> {
+    if above > MAX_DEPTH || deeper_than(value, MAX_DEPTH - above) {
+        return Err(format!("nests deeper than {MAX_DEPTH} levels"));
+    }
+    Ok(())
+}
+
+/// A test for null passes where there is no such member, as in the reference.
+fn is_test_of_absent_null(doc: &Value, operation: &PatchOperation) -> bool {
+    let PatchOperation::Test(test) = operation else { return false };
+    let parent = test.path.parent().and_then(|parent| doc.pointer(parent.as_str()));
+    test.value.is_null() && parent.is_some_and(Value::is_object) && doc.pointer(test.path.as_str()).is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::patch::merge::any_json;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn patched(doc: &Value, patch: &Value) -> Result<Value, PatchError> {
+        json_patch(doc, patch.to_string().as_bytes())
+    }
+
+    #[test]
+    fn operations_apply_in_order() {
+        let patch = json!([
+            {"op": "test", "path": "/a", "value": 1},
+            {"op": "add", "path": "/l/-", "value": 3},
+            {"op": "move", "from": "/a", "path": "/b"},
+            {"op": "test", "path": "/a", "value": null},
+            {"op": "replace", "path": "/l/0", "value": 9},
+        ]);
+        assert_eq!(patched(&json!({"a": 1, "l": [1, 2]}), &patch), Ok(json!({"b": 1, "l": [9, 2, 3]})));
+    }
+
+    #[test]
+    fn failing_operations_are_rejected_with_their_number() {
+        let doc = json!({"a": 1});
+        let patches = [
+            json!([{"op": "test", "path": "/a", "value": 2}]),
+            json!([{"op": "remove", "path": "/none"}]),
+            json!([{"op": "explode", "path": "/a"}]),
+            json!([{"op": "add", "value": 1}]),
+            json!([{"op": "remove", "path": ""}]),
+        ];
+        for patch in patches {
+            let refused = patched(&doc, &patch);
+            assert!(matches!(refused, Err(PatchError::Rejected { operation: 0, .. })), "{patch}: {refused:?}");
+        }
+    }
+
+    #[test]
+    fn a_patch_that_is_no_list_is_malformed() {
+        let want = "error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp";
+        assert_eq!(patched(&json!({}), &json!({"op": "add"})), Err(PatchError::Malformed(want.to_owned())));
+    }
+
+    #[test]
+    fn more_operations_than_allowed_are_refused() {
+        let patch = Value::from(vec![json!({"op": "add", "path": "/a", "value": 1}); MAX_OPERATIONS + 1]);
+        assert_eq!(patched(&json!({}), &patch), Err(PatchError::TooManyOperations(MAX_OPERATIONS + 1)));
+    }
+
+    #[test]
+    fn copying_cannot_grow_the_document_without_bound() {
+        let mut patch = vec![json!({"op": "add", "path": "/a", "value": ["x".repeat(100)]})];
+        patch.extend(vec![json!({"op": "copy", "from": "/a", "path": "/a/-"}); 200]);
+        assert!(matches!(patched(&json!({}), &patch.into()), Err(PatchError::Rejected { .. })));
+    }
+
+    #[test]
+    fn copying_cannot_nest_the_document_without_bound() {
+        let mut patch = vec![json!({"op": "add", "path": "/a", "value": {}})];
+        patch.extend((1..300).map(|depth| json!({"op": "copy", "from": "/a", "path": "/a".repeat(depth)})));
+        assert!(patched(&json!({}), &patch.into()).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(doc in any_json(), patch in any_json()) {
+            let _ = patched(&doc, &patch);
+        }
+
+        #[test]
+        fn operations_never_panic(doc in any_json(), op in "add|remove|replace|move|copy|test", path in "(/[a-d0-2-]){0,3}",
+                                  from in "(/[a-d0-2-]){0,3}", value in any_json()) {
+            let _ = patched(&doc, &json!([{"op": op, "path": path, "from": from, "value": value}]));
+        }
+    }
+}
