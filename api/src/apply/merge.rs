@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::set::Step;
 use super::shape::{Shape, elements, field_schema, fields_of};
-use crate::schema::{Presence, SchemaRef};
+use crate::schema::SchemaRef;
 
 /// Merges `applied` into `live`.
 pub(super) fn merge(live: &Value, applied: &Value, schema: SchemaRef<'_>) -> Value {
@@ -16,18 +16,12 @@ pub(super) fn merge(live: &Value, applied: &Value, schema: SchemaRef<'_>) -> Val
 fn merge_value(live: Option<&Value>, applied: Option<&Value>, schema: Option<SchemaRef<'_>>) -> Option<Value> {
     let Some(applied) = applied else { return live.cloned() };
     match Shape::of_both(schema, live, Some(applied)) {
-        Shape::Leaf if applied.is_null() && drops_nulls(schema) => None,
         Shape::Leaf => Some(applied.clone()),
         // A null leaves the elements of others alone.
         _ if applied.is_null() => live.cloned(),
         Shape::Fields(schema) => Some(Value::Object(merge_fields(live, applied, schema))),
         Shape::Elements { items, keys } => Some(Value::Array(merge_elements(live, applied, items, keys))),
     }
-}
-
-/// To the fields of built-in kinds, null is the same as absent.
-fn drops_nulls(schema: Option<SchemaRef<'_>>) -> bool {
-    schema.is_some_and(|schema| schema.node().presence != Presence::AsGiven)
 }
 
 fn merge_fields(live: Option<&Value>, applied: &Value, schema: Option<SchemaRef<'_>>) -> Map<String, Value> {

@@ -5,8 +5,9 @@
 //!  apply:   configuration --> apply (merge, prune, conflicts) --> object with managedFields --> default, prepare, commit
 //! ```
 //!
-//! Both run after defaulting and mutating admission, and before the registry allocates or restores anything: what the
-//! server itself decides (`generation`, a Service's `clusterIP`) has no owner.
+//! Tracking runs on the decoded and defaulted object, before mutating admission and before the registry prepares it:
+//! what the server itself decides (`generation`, a Service's `clusterIP`, the volumes that admission adds to a Pod) has
+//! no owner. What a path cannot write (`status` beside `/status`) must already be as in the live object.
 
 mod managers;
 mod merge;
@@ -31,7 +32,7 @@ use crate::schema::SchemaRef;
 use crate::status::{ApiError, Cause, Details};
 use managers::{ManagerId, Managers, Owner, cap, decode, encode, show_time};
 use set::show_path;
-use typed::typed;
+use typed::{typed, without_nulls};
 use walk::{compare, field_set};
 
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -197,7 +198,7 @@ pub fn apply(live: Option<&Object>, patch: &Object, schema: SchemaRef<'_>, write
     let entries = live.and_then(|live| live.get(&["metadata", "managedFields"]));
     let former = decode(entries).map_err(ApplyError::BadManagedFields)?;
     let mut managers = former.clone();
-    let old = live.map_or_else(|| writer.empty_object(), plain);
+    let old = typed(&live.map_or_else(|| writer.empty_object(), plain), schema);
     if let (true, true) = (managers.is_empty(), live.is_some()) {
         let id = ManagerId::new("before-first-apply", Operation::Update, writer.api_version, writer.subresource);
         record(&mut managers, &writer.empty_object(), &old, id, schema, writer);
@@ -214,12 +215,13 @@ pub fn apply(live: Option<&Object>, patch: &Object, schema: SchemaRef<'_>, write
         }
         outcome => outcome?,
     };
-    let (value, managers, object_changed) = merged;
+    let (value, managers) = merged;
+    let same_object = typed(&value, schema) == old;
     let mut object = Object::from_value(value).unwrap_or_default();
     if writer.manager == "kubectl" {
         refresh_last_applied(&mut object, patch);
     }
-    let changed = live.is_none() || object_changed || !same_owners(&former, &managers);
+    let changed = live.is_none() || !same_object || !same_owners(&former, &managers);
     set_managed_fields(&mut object, &managers);
     Ok(Applied { object, changed })
 }
@@ -242,7 +244,7 @@ fn show_kind(api_version: &str, kind: &str) -> String {
     format!("{slash}{api_version}, Kind={kind}")
 }
 
-/// Merges, prunes, and settles who owns what. Returns the object, its managers, and whether the object changed.
+/// Merges, prunes, and settles who owns what.
 fn merge_applied(
     old: &Value,
     applied: &Value,
@@ -250,7 +252,7 @@ fn merge_applied(
     schema: SchemaRef<'_>,
     writer: &Writer<'_>,
     force: bool,
-) -> Result<(Value, Managers, bool), ApplyError> {
+) -> Result<(Value, Managers), ApplyError> {
     let id = writer.id(Operation::Apply);
     let last = managers.remove(&id);
     let mut owner = writer.owner(writer.owned(field_set(applied, schema)));
@@ -260,8 +262,7 @@ fn merge_applied(
     let last = last.map(|last| last.set).unwrap_or_default();
     let new = prune::prune(merged, &managers, &last, schema);
 
-    let (old, typed_new) = (typed(old, schema), typed(&new, schema));
-    let comparison = compare(&old, &typed_new, schema);
+    let comparison = compare(old, &new, schema);
     let written = writer.owned(comparison.written());
     let removed = writer.owned(comparison.removed);
     let mut conflicts = Vec::new();
@@ -274,12 +275,11 @@ fn merge_applied(
     if !force && !conflicts.is_empty() {
         return Err(ApplyError::Conflicts(conflicts));
     }
-    let changed = old != typed_new;
-    if let (true, Some(owner)) = (changed, managers.get_mut(&id)) {
+    if let (true, Some(owner)) = (*old != new, managers.get_mut(&id)) {
         owner.time = Some(show_time(writer.now));
     }
     managers.retain(|_, owner| !owner.set.is_empty());
-    Ok((new, managers, changed))
+    Ok((without_nulls(new, Some(schema)), managers))
 }
 
 /// The paths that client-side apply set last: kubectl may take them over without force.

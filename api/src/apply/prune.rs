@@ -50,14 +50,15 @@ fn name_fields(set: &mut FieldSet, schema: Option<SchemaRef<'_>>) {
     }
 }
 
-/// The value without these fields and elements. Maps and lists that become empty vanish.
+/// The value without these fields and elements. Maps and lists that become empty become null: whoever owns them as
+/// such goes on owning them.
 fn remove(value: &Value, set: &FieldSet, schema: SchemaRef<'_>) -> Value {
-    remove_from(value, set, Some(schema)).unwrap_or_else(|| Value::Object(Map::new()))
+    remove_from(value, set, Some(schema))
 }
 
-fn remove_from(value: &Value, set: &FieldSet, schema: Option<SchemaRef<'_>>) -> Option<Value> {
+fn remove_from(value: &Value, set: &FieldSet, schema: Option<SchemaRef<'_>>) -> Value {
     if set.is_empty() {
-        return Some(value.clone());
+        return value.clone();
     }
     match (Shape::of(schema, value), value) {
         (Shape::Fields(schema), Value::Object(fields)) => {
@@ -66,7 +67,7 @@ fn remove_from(value: &Value, set: &FieldSet, schema: Option<SchemaRef<'_>>) -> 
                 Some((name.clone(), child))
             });
             let kept: Map<String, Value> = kept.collect();
-            (!kept.is_empty() || fields.is_empty()).then_some(Value::Object(kept))
+            if kept.is_empty() && !fields.is_empty() { Value::Null } else { Value::Object(kept) }
         }
         (Shape::Elements { items, keys }, Value::Array(list)) => {
             let kept = list.iter().filter_map(|element| match element_step(element, items, keys) {
@@ -74,9 +75,9 @@ fn remove_from(value: &Value, set: &FieldSet, schema: Option<SchemaRef<'_>>) -> 
                 Err(_) => Some(element.clone()),
             });
             let kept: Vec<Value> = kept.collect();
-            (!kept.is_empty() || list.is_empty()).then_some(Value::Array(kept))
+            if kept.is_empty() && !list.is_empty() { Value::Null } else { Value::Array(kept) }
         }
-        _ => Some(value.clone()),
+        _ => value.clone(),
     }
 }
 
@@ -84,6 +85,6 @@ fn remove_at(child: &Value, set: &FieldSet, step: &Step, schema: Option<SchemaRe
     match set.node(step) {
         None => Some(child.clone()),
         Some(node) if node.member => None,
-        Some(node) => remove_from(child, &node.below, schema),
+        Some(node) => Some(remove_from(child, &node.below, schema)),
     }
 }

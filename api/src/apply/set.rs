@@ -162,7 +162,7 @@ impl FieldSet {
         self.0.remove(&Step::Field(name.to_owned()));
     }
 
-    /// All paths, in order.
+    /// All paths: at each level those that end there, then those that go on.
     pub fn paths(&self) -> Vec<Vec<Step>> {
         let mut paths = Vec::new();
         self.collect_paths(&mut Vec::new(), &mut paths);
@@ -170,11 +170,13 @@ impl FieldSet {
     }
 
     fn collect_paths(&self, prefix: &mut Vec<Step>, paths: &mut Vec<Vec<Step>>) {
+        for (step, _) in self.0.iter().filter(|(_, node)| node.member) {
+            prefix.push(step.clone());
+            paths.push(prefix.clone());
+            prefix.pop();
+        }
         for (step, node) in &self.0 {
             prefix.push(step.clone());
-            if node.member {
-                paths.push(prefix.clone());
-            }
             node.below.collect_paths(prefix, paths);
             prefix.pop();
         }
@@ -251,9 +253,9 @@ mod tests {
             [
                 ".metadata.finalizers",
                 r#".metadata.finalizers[="x"]"#,
+                ".spec.replicas",
                 r#".spec.containers[containerPort=80,protocol="TCP"]"#,
                 r#".spec.containers[containerPort=80,protocol="TCP"].image"#,
-                ".spec.replicas"
             ]
         );
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::set::{Step, scalar};
-use crate::schema::{ListType, SchemaRef, Type};
+use crate::schema::{ListType, Presence, SchemaRef, Type};
 
 /// How a value is owned.
 #[derive(Clone, Copy)]
@@ -46,7 +46,7 @@ impl<'a> Shape<'a> {
 
     fn of_object(schema: Option<SchemaRef<'a>>) -> Self {
         match schema {
-            Some(schema) if schema.node().atomic_map => Self::Leaf,
+            Some(schema) if schema.node().atomic_map || is_opaque(schema) => Self::Leaf,
             Some(schema) if matches!(schema.node().type_, Type::Object) => Self::Fields(Some(schema)),
             _ => Self::Fields(None),
         }
@@ -61,6 +61,12 @@ impl<'a> Shape<'a> {
             ListType::Map(keys) => Self::Elements { items, keys },
         }
     }
+}
+
+/// Whether a built-in schema does not say what is in an object (`RawExtension`).
+fn is_opaque(schema: SchemaRef<'_>) -> bool {
+    let node = schema.node();
+    node.presence != Presence::AsGiven && node.properties.is_empty() && node.additional.is_none()
 }
 
 /// Whether there is nothing in the value that could be owned apart from it.

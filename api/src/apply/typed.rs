@@ -70,3 +70,21 @@ fn is_empty(value: &Value) -> bool {
         Value::Object(map) => map.is_empty(),
     }
 }
+
+/// The value without fields of null, which are the same as absent unless a CRD says that they are not.
+pub(super) fn without_nulls(value: Value, schema: Option<SchemaRef<'_>>) -> Value {
+    match (schema, value) {
+        (Some(schema), Value::Object(fields)) => {
+            let kept = fields.into_iter().filter_map(|(name, value)| {
+                let field = schema.field(&name);
+                let drops = field.is_some_and(|field| field.node().presence != Presence::AsGiven || !field.node().nullable);
+                (!(value.is_null() && drops)).then(|| (name, without_nulls(value, field)))
+            });
+            Value::Object(kept.collect())
+        }
+        (Some(schema), Value::Array(list)) => {
+            list.into_iter().map(|item| without_nulls(item, schema.items())).collect::<Vec<_>>().into()
+        }
+        (_, value) => value,
+    }
+}
