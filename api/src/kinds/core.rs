@@ -96,6 +96,10 @@ pub(crate) fn node_status(status: &mut Fields) {
     ] {
         default_pointer(info, key, "");
     }
+    each(status, "conditions", |condition| {
+        default_pointer(condition, "lastHeartbeatTime", Value::Null);
+        default_pointer(condition, "lastTransitionTime", Value::Null);
+    });
     if is_zero(status, "allocatable")
         && let Some(capacity) = status.get("capacity").filter(|c| c.is_object()).cloned()
     {

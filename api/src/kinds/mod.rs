@@ -2,19 +2,31 @@
 //!
 //! [`strategy`] is the table: one row per kind. Versions of a kind share a row, which works on the storage version.
 
+mod affinity;
 mod batch;
+mod batch_rules;
 mod cluster;
+mod containers;
 mod core;
+mod cron;
+mod dump;
 mod extensions;
 mod hooks;
+mod meta;
 mod networking;
 mod pod;
 mod pod_defaults;
+mod pod_spec;
+mod probes;
 mod resources;
 mod rules;
+mod security;
 mod service;
+mod storage;
 mod tree;
 mod volume_claims;
+mod volumes;
+mod workload_rules;
 mod workloads;
 
 use std::sync::Arc;
@@ -42,6 +54,8 @@ fn core_hooks(kind: &str) -> Hooks {
     match kind {
         "Pod" => Hooks {
             default: pod_defaults::pod,
+            validate: pod_spec::pod,
+            validate_new: pod_spec::new_pod,
             status: Some(pod::default_status),
             prepare_create: pod::prepare_create,
             prepare_status: pod::prepare_status,
@@ -51,6 +65,7 @@ fn core_hooks(kind: &str) -> Hooks {
         },
         "Service" => Hooks {
             default: service::service,
+            status: Some(service::status),
             name: rules::label_name,
             create_on_update: true,
             delete_returns_object: true,
@@ -77,9 +92,16 @@ fn core_hooks(kind: &str) -> Hooks {
         "Endpoints" => Hooks { default: core::endpoints, create_on_update: true, ..Hooks::PLAIN },
         "Event" => Hooks { default: core::event, create_on_update: true, ..Hooks::PLAIN },
         "LimitRange" => Hooks { default: core::limit_range, create_on_update: true, ..Hooks::PLAIN },
-        "PodTemplate" => Hooks { default: core::pod_template, delete_returns_object: true, ..Hooks::PLAIN },
+        "PodTemplate" => Hooks {
+            default: core::pod_template,
+            validate: workload_rules::pod_template,
+            delete_returns_object: true,
+            ..Hooks::PLAIN
+        },
         "PersistentVolume" => Hooks {
             default: volume_claims::volume,
+            validate: storage::volume,
+            validate_change: storage::volume_change,
             prepare_create: volume_claims::prepare_volume,
             prepare_status: volume_claims::prepare_volume_status,
             delete_returns_object: true,
@@ -87,6 +109,8 @@ fn core_hooks(kind: &str) -> Hooks {
         },
         "PersistentVolumeClaim" => Hooks {
             default: volume_claims::claim,
+            validate: storage::claim,
+            validate_change: storage::claim_change,
             prepare_create: volume_claims::prepare_claim,
             prepare_update: volume_claims::prepare_claim_update,
             delete_returns_object: true,
@@ -94,6 +118,7 @@ fn core_hooks(kind: &str) -> Hooks {
         },
         "ReplicationController" => Hooks {
             default: workloads::replication_controller,
+            validate: workload_rules::replication_controller,
             status: Some(workloads::replica_status),
             orphans: true,
             ..Hooks::PLAIN
@@ -107,23 +132,56 @@ fn core_hooks(kind: &str) -> Hooks {
 
 fn workload_hooks(kind: &str) -> Hooks {
     match kind {
-        "Deployment" => Hooks { default: workloads::deployment, status: Some(|_| {}), ..Hooks::PLAIN },
-        "ReplicaSet" => {
-            Hooks { default: workloads::replica_set, status: Some(workloads::replica_status), ..Hooks::PLAIN }
-        }
-        "StatefulSet" => {
-            Hooks { default: workloads::stateful_set, status: Some(workloads::stateful_set_status), ..Hooks::PLAIN }
-        }
+        "Deployment" => Hooks {
+            default: workloads::deployment,
+            status: Some(|_| {}),
+            validate: workload_rules::deployment,
+            validate_change: workload_rules::selector_change,
+            ..Hooks::PLAIN
+        },
+        "ReplicaSet" => Hooks {
+            default: workloads::replica_set,
+            status: Some(workloads::replica_status),
+            validate: workload_rules::replica_set,
+            validate_change: workload_rules::selector_change,
+            ..Hooks::PLAIN
+        },
+        "StatefulSet" => Hooks {
+            default: workloads::stateful_set,
+            status: Some(workloads::stateful_set_status),
+            validate: workload_rules::stateful_set,
+            validate_change: workload_rules::stateful_set_change,
+            ..Hooks::PLAIN
+        },
         "DaemonSet" => Hooks {
             default: workloads::daemon_set,
             status: Some(workloads::daemon_set_status),
             prepare_create: workloads::prepare_daemon_set,
             prepare_update: workloads::prepare_daemon_set_update,
+            validate: workload_rules::daemon_set,
+            validate_change: workload_rules::selector_change,
             ..Hooks::PLAIN
         },
-        "ControllerRevision" => Hooks { default: workloads::controller_revision, ..Hooks::PLAIN },
-        "Job" => Hooks { default: batch::job, status: Some(|_| {}), prepare_create: batch::prepare_job, ..Hooks::PLAIN },
-        "CronJob" => Hooks { default: batch::cron_job, status: Some(|_| {}), ..Hooks::PLAIN },
+        "ControllerRevision" => Hooks {
+            default: workloads::controller_revision,
+            validate: workload_rules::controller_revision,
+            validate_change: workload_rules::controller_revision_change,
+            ..Hooks::PLAIN
+        },
+        "Job" => Hooks {
+            default: batch::job,
+            status: Some(|_| {}),
+            prepare_create: batch::prepare_job,
+            validate: batch_rules::job,
+            validate_change: batch_rules::job_change,
+            ..Hooks::PLAIN
+        },
+        "CronJob" => Hooks {
+            default: batch::cron_job,
+            status: Some(|_| {}),
+            validate: batch_rules::cron_job,
+            ..Hooks::PLAIN
+        },
         "HorizontalPodAutoscaler" => {
             Hooks { default: networking::autoscaler, status: Some(networking::autoscaler_status), ..Hooks::PLAIN }
         }
@@ -139,30 +197,55 @@ fn workload_hooks(kind: &str) -> Hooks {
 
 fn storage_hooks(kind: &str) -> Hooks {
     match kind {
-        "StorageClass" => Hooks { default: cluster::storage_class, delete_returns_object: true, ..Hooks::PLAIN },
+        "StorageClass" => Hooks {
+            default: cluster::storage_class,
+            validate: storage::class,
+            validate_change: storage::class_change,
+            delete_returns_object: true,
+            ..Hooks::PLAIN
+        },
         "CSIDriver" => Hooks {
             default: cluster::csi_driver,
+            validate: storage::driver,
+            validate_change: storage::driver_change,
             unconditional_update: false,
             delete_returns_object: true,
             ..Hooks::PLAIN
         },
-        "CSINode" => Hooks { unconditional_update: false, delete_returns_object: true, ..Hooks::PLAIN },
-        "CSIStorageCapacity" => Hooks { unconditional_update: false, ..Hooks::PLAIN },
+        "CSINode" => Hooks {
+            validate: storage::csi_node,
+            unconditional_update: false,
+            delete_returns_object: true,
+            ..Hooks::PLAIN
+        },
+        "CSIStorageCapacity" => Hooks {
+            validate: storage::storage_capacity,
+            validate_change: storage::storage_capacity_change,
+            unconditional_update: false,
+            ..Hooks::PLAIN
+        },
         "VolumeAttachment" => Hooks {
             default: cluster::volume_attachment,
             status: Some(cluster::volume_attachment_status),
+            validate: storage::attachment,
+            validate_change: storage::attachment_change,
             unconditional_update: false,
             delete_returns_object: true,
             ..Hooks::PLAIN
         },
-        "VolumeAttributesClass" => Hooks { delete_returns_object: true, ..Hooks::PLAIN },
+        "VolumeAttributesClass" => Hooks {
+            validate: storage::attributes_class,
+            validate_change: storage::attributes_class_change,
+            delete_returns_object: true,
+            ..Hooks::PLAIN
+        },
         _ => Hooks::PLAIN,
     }
 }
 
 fn networking_hooks(kind: &str) -> Hooks {
     match kind {
-        "Ingress" => Hooks { default: networking::ingress, ..Hooks::PLAIN },
+        "Ingress" => Hooks { default: cluster::with_spec, status: Some(service::status), ..Hooks::PLAIN },
         "IngressClass" => Hooks { default: networking::ingress_class, ..Hooks::PLAIN },
         "NetworkPolicy" => Hooks { default: networking::network_policy, ..Hooks::PLAIN },
         "EndpointSlice" => Hooks { default: networking::endpoint_slice, ..Hooks::PLAIN },

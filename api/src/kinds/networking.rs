@@ -5,12 +5,6 @@ use serde_json::{Value, json};
 use super::tree::{default_pointer, default_zero, each, is_unset, is_zero, object_at, text};
 use crate::object::Object;
 
-/// Defaults of an `Ingress`.
-pub(crate) fn ingress(object: &mut Object) {
-    super::tree::object(object.root_mut(), "spec");
-    super::tree::object(super::tree::object(object.root_mut(), "status"), "loadBalancer");
-}
-
 /// Defaults of an `IngressClass`.
 pub(crate) fn ingress_class(object: &mut Object) {
     let spec = super::tree::object(object.root_mut(), "spec");

@@ -37,20 +37,27 @@ pub(crate) fn prepare_status(_ctx: &WriteContext<'_>, new: &mut Object, old: &Ob
     }
 }
 
-/// The single addresses of a status are the first of the lists.
+/// The single address of a status is the first of the list; what Go always shows is there.
 pub(crate) fn default_status(status: &mut Fields) {
-    for (single, list) in [("podIP", "podIPs"), ("hostIP", "hostIPs")] {
-        let first = status.get(list).and_then(|l| l.pointer("/0/ip")).cloned();
-        if let Some(first) = first {
-            status.insert(single.to_owned(), first);
-        } else if !text(status, single).is_empty() {
-            status.insert(list.to_owned(), json!([{"ip": text(status, single)}]));
-        }
+    let first = status.get("podIPs").and_then(|list| list.pointer("/0/ip")).cloned();
+    if let Some(first) = first {
+        status.insert("podIP".to_owned(), first);
+    } else if !text(status, "podIP").is_empty() {
+        let list = json!([{"ip": text(status, "podIP")}]);
+        status.insert("podIPs".to_owned(), list);
     }
     for list in ["initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"] {
         each(status, list, |container| {
-            object(container, "state");
-            object(container, "lastState");
+            for state in ["state", "lastState"] {
+                if let Some(ended) = object_at(object(container, state), "terminated") {
+                    default_pointer(ended, "exitCode", 0);
+                    default_pointer(ended, "startedAt", Value::Null);
+                    default_pointer(ended, "finishedAt", Value::Null);
+                }
+                if let Some(running) = object_at(object(container, state), "running") {
+                    default_pointer(running, "startedAt", Value::Null);
+                }
+            }
             default_pointer(container, "ready", false);
             default_pointer(container, "restartCount", 0);
             default_pointer(container, "image", "");

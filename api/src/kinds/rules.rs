@@ -1,22 +1,31 @@
-//! Rules that many kinds share: names, times.
+//! Rules that many kinds share: names, numbers in texts, times.
 
 use jiff::Timestamp;
 
-use crate::names;
+pub(crate) use crate::names::{
+    config_map_key, dns1123_label as label, dns1123_subdomain as subdomain, environment_variable_name as environment_name,
+    http_header_name, ip_address as ip, label_value, port_name, qualified_name,
+};
 
-/// Any object name that is a DNS subdomain.
+/// The rule for percentages.
+pub(crate) const PERCENT: &str = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')";
+/// An object name that is a DNS subdomain.
 pub(crate) fn subdomain_name(name: &str, prefix: bool) -> Vec<String> {
-    names::dns1123_subdomain(&unfinished(name, prefix))
+    subdomain(&unfinished(name, prefix))
 }
 
 /// An object name that is one DNS label.
 pub(crate) fn label_name(name: &str, prefix: bool) -> Vec<String> {
-    names::dns1123_label(&unfinished(name, prefix))
+    label(&unfinished(name, prefix))
 }
 
 /// An object name that can stand in a URL path.
 pub(crate) fn path_segment_name(name: &str, prefix: bool) -> Vec<String> {
-    names::path_segment(name, prefix)
+    if !prefix && matches!(name, "." | "..") {
+        return vec![format!("may not be '{name}'")];
+    }
+    let found = ["/", "%"].into_iter().filter(|part| name.contains(part));
+    found.map(|part| format!("may not contain '{part}'")).collect()
 }
 
 /// Any name at all.
@@ -27,12 +36,65 @@ pub(crate) fn any_name(_name: &str, _prefix: bool) -> Vec<String> {
 /// A `generateName` may end in a dash, since characters follow.
 fn unfinished(name: &str, prefix: bool) -> String {
     match name.strip_suffix('-') {
-        Some(head) if prefix && !head.is_empty() => format!("{}a", &head[..head.len() - head.chars().next_back().map_or(0, char::len_utf8)]),
+        Some(head) if prefix && !head.is_empty() => {
+            let cut = head.char_indices().next_back().map_or(0, |(at, _)| at);
+            format!("{}a", &head[..cut])
+        }
         _ => name.to_owned(),
     }
+}
+
+/// Whether a text is a percentage.
+pub(crate) fn is_percent(text: &str) -> bool {
+    text.strip_suffix('%').is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// The number of a percentage.
+pub(crate) fn percent_of(text: &str) -> Option<i64> {
+    if is_percent(text) { text.strip_suffix('%')?.parse().ok() } else { None }
+}
+
+/// Why this is not a DNS search domain, whose labels may hold underscores.
+pub(crate) fn search_domain(text: &str) -> Vec<String> {
+    if text.contains('_') { subdomain(&text.replace('_', "")) } else { subdomain(text) }
+}
+
+/// Splits `10.9.8.0/24`; `None` when it is no such thing.
+pub(crate) fn parse_cidr(text: &str) -> Option<(std::net::IpAddr, u8)> {
+    let (address, length) = text.split_once('/')?;
+    let address: std::net::IpAddr = address.parse().ok()?;
+    let length: u8 = length.parse().ok()?;
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    (length <= most).then_some((address, length))
+}
+
+/// Why this is not a range of addresses.
+pub(crate) fn cidr(text: &str) -> Vec<String> {
+    if parse_cidr(text).is_some() {
+        return Vec::new();
+    }
+    vec!["must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)".to_owned()]
 }
 
 /// A time as the API writes it: RFC 3339, whole seconds, UTC.
 pub(crate) fn time(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_generated_name_may_end_in_a_dash() {
+        assert_eq!(unfinished("web-", true), "wea");
+        assert_eq!(unfinished("web-", false), "web-");
+        assert_eq!(unfinished("é-", true), "a");
+    }
+
+    #[test]
+    fn percentages_are_digits_and_a_sign() {
+        assert!(is_percent("25%"));
+        assert!(!is_percent("25") && !is_percent("%") && !is_percent("-1%"));
+    }
 }

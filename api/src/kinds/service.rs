@@ -1,8 +1,8 @@
 //! Services: defaults, and the pure decisions of cluster IP and node port allocation.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::tree::{Fields, default_pointer, default_zero, each, is_zero, object, object_at, text};
+use super::tree::{Fields, default_pointer, default_zero, each, is_zero, object, text};
 use crate::object::Object;
 
 /// Seconds that `ClientIP` affinity lasts.
@@ -25,7 +25,16 @@ pub(crate) fn service(object: &mut Object) {
     default_zero(spec, "type", "ClusterIP");
     each(spec, "ports", default_port);
     default_policies(spec);
-    super::tree::object(super::tree::object(object.root_mut(), "status"), "loadBalancer");
+}
+
+/// The parts of a Service's or Ingress's status that are always shown.
+pub(crate) fn status(status: &mut Fields) {
+    let balancer = object(status, "loadBalancer");
+    each(balancer, "ingress", |point| {
+        if !is_zero(point, "ip") {
+            default_pointer(point, "ipMode", "VIP");
+        }
+    });
 }
 
 fn default_port(port: &mut Fields) {

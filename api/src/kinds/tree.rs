@@ -6,7 +6,8 @@
 
 use serde_json::{Map, Value};
 
-use crate::field::{FieldError, Path};
+use super::dump::Shown;
+use crate::field::{FieldError, Kind, Path};
 
 /// The fields of one JSON object.
 pub(crate) type Fields = Map<String, Value>;
@@ -176,6 +177,19 @@ impl Errors {
     /// As [`Self::invalid`], showing another value than the one at `at`.
     pub(crate) fn invalid_value(&mut self, at: &Node<'_, '_>, value: impl Into<Value>, detail: &str) {
         self.push(FieldError::invalid(&at.path(), value, detail));
+    }
+
+    /// As [`Self::invalid`], for values that are shown as Go shows its own types.
+    pub(crate) fn invalid_shown(&mut self, at: &Node<'_, '_>, shown: &Shown, detail: &str) {
+        let message = format!("Invalid value: {}: {detail}", shown.compact());
+        self.push(FieldError { path: at.path(), kind: Kind::Invalid, message });
+    }
+
+    /// As [`Self::not_supported`], for values that are shown as Go shows its own types.
+    pub(crate) fn not_supported_shown(&mut self, at: &Node<'_, '_>, shown: &Shown, supported: &[&str]) {
+        let quoted: Vec<String> = supported.iter().map(|text| format!("{text:?}")).collect();
+        let message = format!("Unsupported value: {}: supported values: {}", shown.compact(), quoted.join(", "));
+        self.push(FieldError { path: at.path(), kind: Kind::NotSupported, message });
     }
 
     /// One error per broken rule.

@@ -1,0 +1,283 @@
+//! Rules for the kinds that make pods: Deployments, ReplicaSets, StatefulSets, DaemonSets, ReplicationControllers.
+
+use serde_json::{Value, json};
+
+use super::storage::differs_beside;
+use super::dump::Shown;
+use super::tree::{Errors, IMMUTABLE, NOT_NEGATIVE, Node};
+use super::{meta, pod_spec, rules};
+
+const DOES_NOT_MATCH: &str = "`selector` does not match template `labels`";
+
+/// A selector that must be there, be valid, select something particular, and select the template's pods.
+fn selector_and_template(spec: &Node<'_, '_>, kind: &str, selector_is_required: bool, errors: &mut Errors) {
+    let (selector, template) = (spec.field("selector"), spec.field("template"));
+    if selector.is_unset() {
+        if selector_is_required {
+            errors.required(&selector, "");
+        }
+    } else {
+        meta::selector(&selector, errors);
+        if meta::is_empty_selector(&selector) {
+            errors.invalid_value(&selector, json!({}), &format!("empty selector is invalid for {kind}"));
+        }
+    }
+    let metadata = template.field("metadata");
+    let labels = metadata.field("labels");
+    if !meta::is_empty_selector(&selector) || selector.is_unset() {
+        matches_template(&selector, &labels, errors);
+    }
+    pod_spec::template(&template, errors);
+    let pods = template.field("spec");
+    let restart = pods.field("restartPolicy");
+    if !matches!(restart.text(), "" | "Always") {
+        errors.not_supported(&restart, &["Always"]);
+    }
+    let deadline = pods.field("activeDeadlineSeconds");
+    if deadline.is_set() {
+        errors.forbidden(&deadline, "activeDeadlineSeconds in ReplicaSet is not Supported");
+    }
+}
+
+fn matches_template(selector: &Node<'_, '_>, labels: &Node<'_, '_>, errors: &mut Errors) {
+    if !meta::selects(selector, labels.map()) {
+        errors.invalid(labels, DOES_NOT_MATCH);
+    }
+}
+
+fn non_negative(spec: &Node<'_, '_>, keys: &[&str], errors: &mut Errors) {
+    for key in keys {
+        errors.non_negative(&spec.field(key));
+    }
+}
+
+/// A `Deployment`.
+pub(crate) fn deployment(object: &Node<'_, '_>, errors: &mut Errors) {
+    let spec = object.field("spec");
+    non_negative(&spec, &["replicas", "minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"], errors);
+    selector_and_template(&spec, "deployment", true, errors);
+    deployment_strategy(&spec.field("strategy"), errors);
+    let deadline = spec.field("progressDeadlineSeconds");
+    if deadline.integer().is_some_and(|seconds| seconds <= spec.field("minReadySeconds").number()) {
+        errors.invalid(&deadline, "must be greater than minReadySeconds");
+    }
+}
+
+fn deployment_strategy(strategy: &Node<'_, '_>, errors: &mut Errors) {
+    let (kind, rolling) = (strategy.field("type"), strategy.field("rollingUpdate"));
+    match kind.text() {
+        "Recreate" => {
+            if rolling.is_set() {
+                errors.forbidden(&rolling, "may not be specified when strategy `type` is 'Recreate'");
+            }
+        }
+        "RollingUpdate" => {
+            if rolling.is_set() {
+                rolling_update(&rolling, errors);
+            } else {
+                errors.required(&rolling, "this should be defaulted and never be nil");
+            }
+        }
+        other => {
+            let shown = Shown::nested(vec![("Type", Shown::Leaf(other.into())), ("RollingUpdate", surge_shown(&rolling))]);
+            errors.not_supported_shown(strategy, &shown, &["Recreate", "RollingUpdate"]);
+        }
+    }
+}
+
+fn surge_shown(rolling: &Node<'_, '_>) -> Shown {
+    if rolling.is_unset() {
+        return Shown::Leaf(Value::Null);
+    }
+    Shown::fields([("MaxUnavailable", rolling.field("maxUnavailable").shown()), ("MaxSurge", rolling.field("maxSurge").shown())])
+}
+
+fn rolling_update(rolling: &Node<'_, '_>, errors: &mut Errors) {
+    let (unavailable, surge) = (rolling.field("maxUnavailable"), rolling.field("maxSurge"));
+    meta::count_or_percent(&unavailable, errors);
+    meta::count_or_percent(&surge, errors);
+    if meta::amount(&unavailable) == 0 && meta::amount(&surge) == 0 && is_amount(&surge) && is_amount(&unavailable) {
+        errors.invalid(&unavailable, "may not be 0 when `maxSurge` is 0");
+    }
+    meta::not_more_than_all(&unavailable, errors);
+}
+
+/// Whether a count or percentage is well-formed.
+fn is_amount(at: &Node<'_, '_>) -> bool {
+    at.value().is_none_or(|value| value.is_number() || value.as_str().is_some_and(rules::is_percent))
+}
+
+/// What may not change in a `Deployment` or `ReplicaSet`.
+pub(crate) fn selector_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+    errors.immutable(&new.field("spec").field("selector"), &old.field("spec").field("selector"));
+}
+
+/// A `ReplicaSet`.
+pub(crate) fn replica_set(object: &Node<'_, '_>, errors: &mut Errors) {
+    let spec = object.field("spec");
+    non_negative(&spec, &["replicas", "minReadySeconds"], errors);
+    selector_and_template(&spec, "replicaset", true, errors);
+}
+
+/// A `ReplicationController`.
+pub(crate) fn replication_controller(object: &Node<'_, '_>, errors: &mut Errors) {
+    let spec = object.field("spec");
+    non_negative(&spec, &["replicas", "minReadySeconds"], errors);
+    let (selector, template) = (spec.field("selector"), spec.field("template"));
+    if selector.is_empty() {
+        errors.required(&selector, "");
+    }
+    if template.is_unset() {
+        errors.required(&template, "");
+        return;
+    }
+    let metadata = template.field("metadata");
+    let labels = metadata.field("labels");
+    let selected = selector.entries().all(|(key, value)| labels.map().and_then(|map| map.get(key)) == value.value());
+    if !selector.is_empty() && !selected {
+        errors.invalid(&labels, DOES_NOT_MATCH);
+    }
+    pod_spec::template(&template, errors);
+    let pods = template.field("spec");
+    let restart = pods.field("restartPolicy");
+    if !matches!(restart.text(), "" | "Always") {
+        errors.not_supported(&restart, &["Always"]);
+    }
+}
+
+/// A `DaemonSet`.
+pub(crate) fn daemon_set(object: &Node<'_, '_>, errors: &mut Errors) {
+    let spec = object.field("spec");
+    non_negative(&spec, &["minReadySeconds", "revisionHistoryLimit"], errors);
+    selector_and_template(&spec, "daemonset", false, errors);
+    let strategy = spec.field("updateStrategy");
+    let (kind, rolling) = (strategy.field("type"), strategy.field("rollingUpdate"));
+    match kind.text() {
+        "OnDelete" => {}
+        "RollingUpdate" => {
+            if rolling.is_unset() {
+                errors.required(&rolling, "");
+            } else {
+                daemon_rolling_update(&rolling, errors);
+            }
+        }
+        other => {
+            let shown = Shown::nested(vec![("Type", Shown::Leaf(other.into())), ("RollingUpdate", surge_shown(&rolling))]);
+            errors.not_supported_shown(&strategy, &shown, &["RollingUpdate", "OnDelete"]);
+        }
+    }
+}
+
+fn daemon_rolling_update(rolling: &Node<'_, '_>, errors: &mut Errors) {
+    let (unavailable, surge) = (rolling.field("maxUnavailable"), rolling.field("maxSurge"));
+    let before = errors.0.len();
+    for at in [&unavailable, &surge] {
+        meta::count_or_percent(at, errors);
+        meta::not_more_than_all(at, errors);
+    }
+    if errors.0.len() > before {
+        return;
+    }
+    match (meta::amount(&unavailable) != 0, meta::amount(&surge) != 0) {
+        (true, true) => errors.invalid(&surge, "may not be set when maxUnavailable is non-zero"),
+        (false, false) => errors.required(&unavailable, "cannot be 0 when maxSurge is 0"),
+        _ => {}
+    }
+}
+
+/// A `StatefulSet`.
+pub(crate) fn stateful_set(object: &Node<'_, '_>, errors: &mut Errors) {
+    let spec = object.field("spec");
+    let policy = spec.field("podManagementPolicy");
+    match policy.text() {
+        "" => errors.required(&policy, ""),
+        "OrderedReady" | "Parallel" => {}
+        _ => errors.invalid(&policy, "must be 'OrderedReady' or 'Parallel'"),
+    }
+    stateful_strategy(&spec.field("updateStrategy"), errors);
+    let retention = spec.field("persistentVolumeClaimRetentionPolicy");
+    for key in ["whenDeleted", "whenScaled"] {
+        errors.none_or_one_of(&retention.field(key), &["Retain", "Delete"]);
+    }
+    non_negative(&spec, &["replicas", "minReadySeconds", "revisionHistoryLimit"], errors);
+    let start = spec.field("ordinals");
+    if start.field("start").integer().is_some_and(|start| start < 0) {
+        errors.invalid(&start.field("start"), NOT_NEGATIVE);
+    }
+    selector_and_template(&spec, "statefulset", true, errors);
+    let service = spec.field("serviceName");
+    if !service.text().is_empty() {
+        errors.invalid_all(&service, rules::label(service.text()));
+    }
+}
+
+fn stateful_strategy(strategy: &Node<'_, '_>, errors: &mut Errors) {
+    let (kind, rolling) = (strategy.field("type"), strategy.field("rollingUpdate"));
+    let shown = || {
+        Shown::fields([("Partition", rolling.field("partition").shown()), ("MaxUnavailable", rolling.field("maxUnavailable").shown())])
+    };
+    match kind.text() {
+        "" => errors.required(strategy, ""),
+        "OnDelete" => {
+            if rolling.is_set() {
+                errors.invalid_shown(&rolling, &shown(), "only allowed for updateStrategy 'RollingUpdate'");
+            }
+        }
+        "RollingUpdate" => {
+            errors.non_negative(&rolling.field("partition"));
+            let unavailable = rolling.field("maxUnavailable");
+            if unavailable.is_set() {
+                meta::count_or_percent(&unavailable, errors);
+                meta::not_more_than_all(&unavailable, errors);
+                if is_amount(&unavailable) && meta::amount(&unavailable) == 0 {
+                    errors.invalid(&unavailable, "cannot be 0");
+                }
+            }
+        }
+        other => {
+            let rolling = if rolling.is_set() { shown() } else { Shown::Leaf(Value::Null) };
+            let shown = Shown::nested(vec![("Type", Shown::Leaf(other.into())), ("RollingUpdate", rolling)]);
+            errors.invalid_shown(strategy, &shown, "must be 'RollingUpdate' or 'OnDelete'");
+        }
+    }
+}
+
+/// What may not change in a `StatefulSet`.
+pub(crate) fn stateful_set_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+    const MAY_CHANGE: [&str; 7] = [
+        "replicas", "ordinals", "template", "updateStrategy", "revisionHistoryLimit",
+        "persistentVolumeClaimRetentionPolicy", "minReadySeconds",
+    ];
+    let (new, old) = (new.field("spec"), old.field("spec"));
+    if differs_beside(&new, &old, &MAY_CHANGE) {
+        errors.forbidden(
+            &new,
+            "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', \
+             'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden",
+        );
+    }
+}
+
+/// A `ControllerRevision`.
+pub(crate) fn controller_revision(object: &Node<'_, '_>, errors: &mut Errors) {
+    let (revision, data) = (object.field("revision"), object.field("data"));
+    if revision.number() < 0 {
+        errors.invalid(&revision, NOT_NEGATIVE);
+    }
+    if data.is_unset() {
+        errors.required(&data, "data is mandatory");
+    }
+}
+
+/// The data of a revision never changes.
+pub(crate) fn controller_revision_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+    let (new, old) = (new.field("data"), old.field("data"));
+    if new.value() != old.value() {
+        errors.invalid(&new, IMMUTABLE);
+    }
+}
+
+/// A `PodTemplate`.
+pub(crate) fn pod_template(object: &Node<'_, '_>, errors: &mut Errors) {
+    pod_spec::template(&object.field("template"), errors);
+}
