@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 
 pub mod embedded;
+pub mod etcd;
+mod feed;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +13,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
+
+pub use feed::Limits;
+
+/// Keys and values that together are larger than this are refused (etcd's default limit for a request, 1.5 MiB).
+pub const MAX_ENTRY_BYTES: usize = 3 << 19;
 
 /// A store-wide logical time: each committed write has the next one. Never 0 for a write.
 pub type Revision = u64;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
-use store::embedded::{EmbeddedStore, Limits, OpenError, Options};
-use store::{Error, Expected, Range, Store, WatchEvent};
+use store::embedded::{EmbeddedStore, OpenError, Options};
+use store::{Error, Expected, Limits, Range, Store, WatchEvent};
 
 async fn create(store: &EmbeddedStore, key: &str, value: &str) -> u64 {
     store.put(key, Bytes::copy_from_slice(value.as_bytes()), Expected::Absent, None).await.unwrap()

@@ -111,6 +111,11 @@ impl Database {
         connection.execute_batch(schema).map_err(fail)
     }
 
+    /// The database file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The oldest revision that can be read.
     pub(super) fn compacted(&self) -> Result<Revision, OpenError> {
         self.connection

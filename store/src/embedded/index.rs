@@ -1,62 +1,65 @@
-//! The in-memory multi-version index: the newest entries, and the history to look back from them.
+//! The in-memory index: the newest entries, and the way back from them through history.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::Instant;
+use std::sync::{Arc, RwLock, RwLockReadGuard};
 
-use super::history::History;
 use super::tree::Tree;
+use crate::feed::Feed;
 use crate::{Entry, Error, Page, Range, Revision, WatchEvent};
 
 /// How many events are looked at under one read lock, so that a long look back never holds up the writer for long.
 const STRIDE: usize = 1024;
 
-/// The newest entries and the events that led to them.
-pub(super) struct Index {
+/// The entries at a revision; a clone is a snapshot in O(1).
+#[derive(Clone)]
+pub(super) struct Newest {
     pub(super) entries: Tree,
-    pub(super) history: History,
+    pub(super) revision: Revision,
+}
+
+impl Newest {
+    /// Makes a change.
+    pub(super) fn apply(&mut self, event: &WatchEvent) {
+        match event {
+            WatchEvent::Put { entry, .. } => self.entries.insert(entry.clone()),
+            WatchEvent::Delete { key, .. } => self.entries.remove(key),
+            WatchEvent::Progress(_) => {}
+        }
+        self.revision = event.revision();
+    }
+}
+
+/// The newest entries, which one writer changes and everyone reads, and the events that led to them.
+pub(super) struct Index {
+    newest: RwLock<Newest>,
+    pub(super) feed: Arc<Feed>,
 }
 
 impl Index {
-    /// Makes a committed change visible.
-    pub(super) fn apply(&mut self, event: &Arc<WatchEvent>, committed: Instant) {
-        match &**event {
-            WatchEvent::Put { entry, .. } => self.entries.insert(entry.clone()),
-            WatchEvent::Delete { key, .. } => self.entries.remove(key),
-            WatchEvent::Progress(_) => return,
-        }
-        self.history.push(event.clone(), committed);
-    }
-}
-
-/// An [`Index`] that one writer changes and everyone reads.
-pub(super) struct SharedIndex(RwLock<Index>);
-
-impl SharedIndex {
-    pub(super) fn new(index: Index) -> Self {
-        Self(RwLock::new(index))
+    pub(super) fn new(newest: Newest, feed: Feed) -> Self {
+        Self { newest: RwLock::new(newest), feed: Arc::new(feed) }
     }
 
-    pub(super) fn read(&self) -> RwLockReadGuard<'_, Index> {
-        self.0.read().expect("no panic under this lock")
+    pub(super) fn newest(&self) -> RwLockReadGuard<'_, Newest> {
+        self.newest.read().expect("no panic under this lock")
     }
 
-    pub(super) fn write(&self) -> RwLockWriteGuard<'_, Index> {
-        self.0.write().expect("no panic under this lock")
+    /// Makes committed changes visible.
+    pub(super) fn apply(&self, events: &[Arc<WatchEvent>]) {
+        let mut newest = self.newest.write().expect("no panic under this lock");
+        events.iter().for_each(|event| newest.apply(event));
     }
 
     /// Reads a range: O(log n + page), plus the number of events since the revision asked for.
     pub(super) fn list(&self, range: &Range) -> Result<Page, Error> {
-        let (entries, newest, revision) = {
-            let index = self.read();
-            let newest = index.history.newest();
-            // Revision 1 is the empty beginning, and nothing is before it.
-            let revision = range.revision.map_or(newest, |revision| revision.max(1));
-            index.history.covers(revision)?;
-            (index.entries.clone(), newest, revision)
-        };
-        let changed = self.changed_between(revision, newest, range)?;
-        Ok(page(&entries, &changed, range, revision))
+        let newest = self.newest().clone();
+        // Revision 1 is the empty beginning, and nothing is before it.
+        let revision = range.revision.map_or(newest.revision, |revision| revision.max(1));
+        if revision > newest.revision {
+            return Err(Error::Future { asked: revision, newest: newest.revision });
+        }
+        let changed = self.changed_between(revision, newest.revision, range)?;
+        Ok(page(&newest.entries, &changed, range, revision))
     }
 
     /// The keys of a range that were written after `from` and up to `to`.
@@ -65,8 +68,8 @@ impl SharedIndex {
         let mut seen = from;
         while seen < to {
             let left = usize::try_from(to - seen).unwrap_or(STRIDE).min(STRIDE);
-            let index = self.read();
-            for event in index.history.after(seen, left)? {
+            let history = self.feed.history();
+            for event in history.after(seen, left)? {
                 seen = event.revision();
                 let Some(key) = event.key().filter(|key| key.starts_with(&range.prefix) && !is_before(key, range)) else {
                     continue;

@@ -1,21 +1,18 @@
 //! The embedded backend: SQLite as the durable log, reads and watches from memory.
 //!
-//! Writes go through one [writer](writer) that commits many at once. Reads, lists and watches never touch the disk:
-//! they use an [index] of the newest entries and a bounded [history] of events. An idle store does not wake up.
+//! Writes go through one writer that commits many at once. Reads, lists and watches never touch the disk:
+//! they use an index of the newest entries and a bounded history of events. An idle store does not wake up.
 
 mod database;
 mod expiry;
-mod history;
 mod index;
 mod recovery;
 mod tree;
-mod watch;
-mod watchers;
 mod writer;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -23,11 +20,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::{Entry, Error, Expected, Page, Range, Revision, Store, WatchEvent, WatchStream};
+use crate::feed::{Feed, Limits};
+use crate::{Entry, Error, Expected, MAX_ENTRY_BYTES, Page, Range, Revision, Store, WatchStream};
 use database::Database;
-use index::SharedIndex;
+use index::Index;
 use recovery::Recovered;
-use watchers::Watchers;
 use writer::{Command, Write, Writer, gone};
 
 /// At most so many writes wait for the writer; more wait for a place in the queue.
@@ -45,33 +42,6 @@ impl Options {
     /// A store in this directory with the default limits.
     pub fn at(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), limits: Limits::default() }
-    }
-}
-
-/// How much an embedded store keeps and takes.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// Keys and values larger than this, together, are refused.
-    pub max_entry_bytes: usize,
-    /// Events older than this are forgotten.
-    pub history_age: Duration,
-    /// At most so many events are kept.
-    pub history_events: usize,
-    /// At most so many bytes are kept for the sake of history alone.
-    pub history_bytes: usize,
-    /// A watch that lags behind by more events than this ends with [`Error::TooSlow`].
-    pub watch_buffer: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            max_entry_bytes: 3 << 19,
-            history_age: Duration::from_secs(300),
-            history_events: 100_000,
-            history_bytes: 64 << 20,
-            watch_buffer: 8192,
-        }
     }
 }
 
@@ -93,6 +63,9 @@ pub enum OpenError {
     /// The file was written by a newer version.
     #[error("{path} has schema version {found}; this build knows up to {known}", path = path.display())]
     Version { path: PathBuf, found: i64, known: i64 },
+    /// A part of the log is gone.
+    #[error("{path} lacks the change after revision {after}: restore it from a backup", path = path.display())]
+    Gap { path: PathBuf, after: Revision },
     /// The database failed.
     #[error("open store {path}", path = path.display())]
     Database { path: PathBuf, #[source] source: rusqlite::Error },
@@ -103,25 +76,11 @@ pub enum OpenError {
 
 /// A store in this process; dropping it waits until what was acknowledged is safely closed.
 pub struct EmbeddedStore {
-    shared: Arc<Shared>,
+    index: Arc<Index>,
     places: Arc<Semaphore>,
     /// Bounded by `places`; `None` once dropped.
     queue: Option<mpsc::Sender<Command>>,
     writer: Option<JoinHandle<()>>,
-}
-
-/// What readers, watches and the writer share.
-struct Shared {
-    index: SharedIndex,
-    watchers: Mutex<Watchers>,
-    limits: Limits,
-}
-
-impl Shared {
-    /// Locks the watchers. Whoever locks the index too does so afterwards.
-    fn watchers(&self) -> MutexGuard<'_, Watchers> {
-        self.watchers.lock().expect("no panic under this lock")
-    }
 }
 
 impl EmbeddedStore {
@@ -151,16 +110,15 @@ impl EmbeddedStore {
     }
 
     fn start(recovered: Recovered, database: Option<Database>, limits: Limits) -> Result<Self, OpenError> {
-        let shared =
-            Arc::new(Shared { index: SharedIndex::new(recovered.index), watchers: Mutex::default(), limits });
+        let index = Arc::new(Index::new(recovered.newest, Feed::new(recovered.history, limits)));
         let (queue, commands) = mpsc::channel();
-        let writer = Writer::new(shared.clone(), database, recovered.expiry, recovered.garbage);
+        let writer = Writer::new(index.clone(), database, recovered.expiry, recovered.garbage);
         let writer = thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || writer.run(&commands))
             .map_err(OpenError::Thread)?;
         let places = Arc::new(Semaphore::new(QUEUE));
-        Ok(Self { shared, places, queue: Some(queue), writer: Some(writer) })
+        Ok(Self { index, places, queue: Some(queue), writer: Some(writer) })
     }
 
     fn send(&self, command: Command) -> Result<(), Error> {
@@ -182,10 +140,9 @@ impl EmbeddedStore {
         ttl: Option<Duration>,
     ) -> Result<Revision, Error> {
         let size = key.len() + value.as_ref().map_or(0, Bytes::len);
-        let limit = self.shared.limits.max_entry_bytes;
-        if size > limit {
+        if size > MAX_ENTRY_BYTES {
             let key = key.chars().take(256).collect();
-            return Err(Error::TooLarge { key, size, limit });
+            return Err(Error::TooLarge { key, size, limit: MAX_ENTRY_BYTES });
         }
         let permit = self.places.clone().acquire_owned().await.map_err(gone)?;
         let (reply, answer) = oneshot::channel();
@@ -197,11 +154,11 @@ impl EmbeddedStore {
 #[async_trait]
 impl Store for EmbeddedStore {
     async fn get(&self, key: &str) -> Result<Option<Entry>, Error> {
-        Ok(self.shared.index.read().entries.get(key).cloned())
+        Ok(self.index.newest().entries.get(key).cloned())
     }
 
     async fn list(&self, range: Range) -> Result<Page, Error> {
-        self.shared.index.list(&range)
+        self.index.list(&range)
     }
 
     async fn put(&self, key: &str, value: Bytes, expected: Expected, ttl: Option<Duration>) -> Result<Revision, Error> {
@@ -213,17 +170,15 @@ impl Store for EmbeddedStore {
     }
 
     async fn watch(&self, prefix: &str, after: Option<Revision>) -> Result<WatchStream, Error> {
-        watch::open(&self.shared, prefix, after)
+        self.index.feed.watch(prefix, after, 0)
     }
 
     async fn revision(&self) -> Result<Revision, Error> {
-        Ok(self.shared.index.read().history.newest())
+        Ok(self.index.newest().revision)
     }
 
     async fn request_progress(&self) -> Result<(), Error> {
-        let mut watchers = self.shared.watchers();
-        let newest = self.shared.index.read().history.newest();
-        watchers.deliver_to_all(&Arc::new(WatchEvent::Progress(newest)));
+        self.index.feed.tell_progress(0);
         Ok(())
     }
 

@@ -7,9 +7,9 @@ use std::time::Instant;
 use super::OpenError;
 use super::database::{Change, Database};
 use super::expiry::Expiry;
-use super::history::History;
-use super::index::Index;
+use super::index::Newest;
 use super::tree::Tree;
+use crate::feed::History;
 use crate::{Entry, Revision, WatchEvent};
 
 /// The revision of an empty store; the first write has the next one, as in etcd.
@@ -17,7 +17,8 @@ const BEGINNING: Revision = 1;
 
 /// What the log says.
 pub(super) struct Recovered {
-    pub(super) index: Index,
+    pub(super) newest: Newest,
+    pub(super) history: History,
     pub(super) expiry: Expiry,
     /// Rows that are compacted but were not yet removed.
     pub(super) garbage: VecDeque<Revision>,
@@ -26,14 +27,19 @@ pub(super) struct Recovered {
 impl Recovered {
     /// A store that was never written to.
     pub(super) fn empty() -> Self {
-        let index = Index { entries: Tree::default(), history: History::starting_at(BEGINNING) };
-        Self { index, expiry: Expiry::default(), garbage: VecDeque::new() }
+        Self::starting_at(BEGINNING)
     }
 
-    /// Replays one row.
-    fn replay(&mut self, change: Change, now: Instant) {
+    fn starting_at(revision: Revision) -> Self {
+        let newest = Newest { entries: Tree::default(), revision };
+        let history = History::starting_at(revision);
+        Self { newest, history, expiry: Expiry::default(), garbage: VecDeque::new() }
+    }
+
+    /// Replays one row. Fails when rows before it are missing.
+    fn replay(&mut self, change: Change, now: Instant) -> Result<(), Gap> {
         let Change { revision, create_revision, expires, key, value } = change;
-        let previous = self.index.entries.get(&key).cloned();
+        let previous = self.newest.entries.get(&key).cloned();
         let key = previous.as_ref().map_or(key, |entry| entry.key.clone());
         if let (Some(second), Some(_)) = (expires, &value) {
             self.expiry.add(second, key.clone(), revision);
@@ -45,27 +51,42 @@ impl Recovered {
             }
             None => WatchEvent::Delete { key, revision, previous },
         };
-        if revision > self.index.history.floor() {
-            self.index.apply(&Arc::new(event), now);
-            return;
-        }
-        self.garbage.extend(event.previous().map(|entry| entry.mod_revision));
-        match event {
-            WatchEvent::Put { entry, .. } => self.index.entries.insert(entry),
-            WatchEvent::Delete { key, revision, .. } => {
-                self.index.entries.remove(&key);
+        let floor = self.history.floor();
+        if revision <= floor {
+            self.garbage.extend(event.previous().map(|entry| entry.mod_revision));
+            if let WatchEvent::Delete { revision, .. } = event {
                 self.garbage.push_back(revision);
             }
-            WatchEvent::Progress(_) => {}
+        } else if revision != self.history.newest() + 1 {
+            return Err(Gap { after: self.history.newest() });
         }
+        self.newest.apply(&event);
+        if revision > floor {
+            self.history.push(Arc::new(event), now);
+        }
+        // The newest row may be compacted away, but the log knows how far it came.
+        self.newest.revision = self.newest.revision.max(floor);
+        Ok(())
     }
+}
+
+/// The log lacks the row after this revision.
+struct Gap {
+    after: Revision,
 }
 
 /// Reads the log of a database.
 pub(super) fn recover(database: &Database) -> Result<Recovered, OpenError> {
-    let mut recovered = Recovered::empty();
-    recovered.index.history = History::starting_at(database.compacted()?);
+    let mut recovered = Recovered::starting_at(database.compacted()?);
     let now = Instant::now();
-    database.load(|change| recovered.replay(change, now))?;
-    Ok(recovered)
+    let mut gap = None;
+    database.load(|change| {
+        if gap.is_none() {
+            gap = recovered.replay(change, now).err();
+        }
+    })?;
+    match gap {
+        None => Ok(recovered),
+        Some(Gap { after }) => Err(OpenError::Gap { path: database.path().into(), after }),
+    }
 }

@@ -18,10 +18,10 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tracing::{error, warn};
 
-use super::Shared;
 use super::database::{Change, Database, Transaction};
 use super::expiry::{self, Expiry};
-use super::watchers::closed;
+use super::index::Index;
+use crate::feed::closed;
 use crate::{Entry, Error, Expected, Revision, WatchEvent};
 
 /// At most so many writes share a commit; bounds how long the first of them waits.
@@ -34,8 +34,6 @@ const SWEEP_AT: usize = 128;
 const CHECKPOINT_AT: usize = 4 << 20;
 /// Old events may stay this much longer, so that a quiet store wakes up rarely to forget them.
 const HISTORY_SLACK: Duration = Duration::from_secs(30);
-/// Watchers hear of progress this often while the store is written to.
-const PROGRESS_EVERY: Duration = Duration::from_secs(60);
 
 /// What the writer is asked to do.
 pub(super) enum Command {
@@ -59,14 +57,12 @@ pub(super) struct Write {
 
 /// The state of the writer's thread.
 pub(super) struct Writer {
-    shared: Arc<Shared>,
+    index: Arc<Index>,
     /// `None` for a store in memory.
     database: Option<Database>,
     expiry: Expiry,
     /// Rows of the log that are compacted and not yet removed.
     garbage: VecDeque<Revision>,
-    /// When watchers last heard of progress unasked.
-    progress_told: Instant,
     /// How much was appended since the last checkpoint.
     unchecked_bytes: usize,
     /// Why nothing can be written any more.
@@ -91,13 +87,12 @@ struct Batch {
 impl Writer {
     /// A writer of an index that has just been recovered.
     pub(super) fn new(
-        shared: Arc<Shared>,
+        index: Arc<Index>,
         database: Option<Database>,
         expiry: Expiry,
         garbage: VecDeque<Revision>,
     ) -> Self {
-        let progress_told = Instant::now();
-        Self { shared, database, expiry, garbage, progress_told, unchecked_bytes: 0, broken: None }
+        Self { index, database, expiry, garbage, unchecked_bytes: 0, broken: None }
     }
 
     /// Works until the store is closed or dropped.
@@ -157,8 +152,8 @@ impl Writer {
     /// When there is something to do without being asked: a key expires, or history is old.
     fn next_wake(&self) -> Option<Duration> {
         let expires = self.expiry.next_in(SystemTime::now());
-        let index = self.shared.index.read();
-        let stale = index.history.until_stale(self.shared.limits.history_age, Instant::now());
+        let feed = &self.index.feed;
+        let stale = feed.history().until_stale(feed.limits().history_age, Instant::now());
         expires.into_iter().chain(stale.map(|wait| wait + HISTORY_SLACK)).min()
     }
 
@@ -184,7 +179,7 @@ impl Writer {
     fn current(&self, batch: &Batch, key: &str) -> Option<Entry> {
         match batch.staged.get(key) {
             Some(staged) => staged.clone(),
-            None => self.shared.index.read().entries.get(key).cloned(),
+            None => self.index.newest().entries.get(key).cloned(),
         }
     }
 
@@ -197,7 +192,7 @@ impl Writer {
         previous: Option<Entry>,
         expires: Option<u64>,
     ) -> Revision {
-        let revision = self.shared.index.read().history.newest() + batch.events.len() as u64 + 1;
+        let revision = self.index.newest().revision + batch.events.len() as u64 + 1;
         // One allocation holds the key for as long as the key lives.
         let key = previous.as_ref().map_or(key, |entry| entry.key.clone());
         let create_revision = previous.as_ref().map_or(revision, |entry| entry.create_revision);
@@ -225,11 +220,10 @@ impl Writer {
         if let Err(err) = self.persist(&mut batch) {
             return fail(batch, &err);
         }
-        let now = Instant::now();
         for (second, key, revision) in batch.expires.drain(..) {
             self.expiry.add(second, key, revision);
         }
-        let forgotten = self.publish(batch, now);
+        let forgotten = self.publish(batch);
         self.discard(&forgotten);
     }
 
@@ -254,7 +248,7 @@ impl Writer {
         if self.garbage.len() >= SWEEP_AT {
             let count = self.garbage.len().min(SWEEP_AT.max(4 * batch.log.append.len()));
             batch.log.remove.extend(self.garbage.drain(..count));
-            batch.log.compacted = Some(self.shared.index.read().history.floor());
+            batch.log.compacted = Some(self.index.feed.history().floor());
         }
         if let Err(err) = database.commit(&batch.log) {
             self.garbage.extend(batch.log.remove.drain(..));
@@ -288,27 +282,16 @@ impl Writer {
 
     /// Shows committed changes to readers, answers their writers, and hands them to watchers. Returns the events that
     /// history has no more room for.
-    fn publish(&mut self, batch: Batch, now: Instant) -> Vec<Arc<WatchEvent>> {
-        let shared = self.shared.clone();
-        // Held throughout, so that a watch that subscribes sees a change in history or live, never neither nor both.
-        let mut watchers = shared.watchers();
-        let (forgotten, newest) = {
-            let mut index = shared.index.write();
-            batch.events.iter().for_each(|event| index.apply(event, now));
-            let excess = index.history.excess(&shared.limits, now);
-            (index.history.forget(excess), index.history.newest())
-        };
-        for (reply, outcome, permit) in batch.outcomes {
-            // A writer that stopped waiting does not want to know.
-            let _ = reply.send(outcome);
-            drop(permit);
-        }
-        batch.events.iter().for_each(|event| watchers.deliver(event));
-        if !batch.events.is_empty() && now.duration_since(self.progress_told) >= PROGRESS_EVERY {
-            self.progress_told = now;
-            watchers.deliver_to_all(&Arc::new(WatchEvent::Progress(newest)));
-        }
-        forgotten
+    fn publish(&self, batch: Batch) -> Vec<Arc<WatchEvent>> {
+        let Batch { events, outcomes, .. } = batch;
+        self.index.feed.publish(&events, || {
+            self.index.apply(&events);
+            for (reply, outcome, permit) in outcomes {
+                // A writer that stopped waiting does not want to know.
+                let _ = reply.send(outcome);
+                drop(permit);
+            }
+        })
     }
 
     /// Notes which rows of the log nothing refers to once these events are forgotten.
@@ -327,9 +310,9 @@ impl Writer {
     fn compact(&mut self, revision: Revision) -> Result<(), Error> {
         self.usable()?;
         {
-            let index = self.shared.index.read();
-            index.history.covers(revision)?;
-            if revision == index.history.floor() {
+            let history = self.index.feed.history();
+            history.covers(revision)?;
+            if revision == history.floor() {
                 return Err(Error::Compacted { asked: revision, oldest: revision });
             }
         }
@@ -339,13 +322,13 @@ impl Writer {
                 return Err(self.failed("compact", err));
             }
         }
-        let forgotten = self.shared.index.write().history.forget(revision);
+        let forgotten = self.index.feed.forget(revision);
         self.discard(&forgotten);
         Ok(())
     }
 
     fn close(self) -> Result<(), Error> {
-        self.shared.watchers().close();
+        self.index.feed.close();
         match self.database {
             Some(database) if self.broken.is_none() => {
                 database.close().map_err(|err| Error::Backend { operation: "close", source: Box::new(err) })

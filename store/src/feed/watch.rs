@@ -5,30 +5,37 @@ use std::sync::Arc;
 
 use futures::{StreamExt as _, stream};
 
-use super::Shared;
+use super::Feed;
 use super::watchers::Subscription;
 use crate::{Error, Revision, WatchEvent, WatchStream};
 
 /// How many events of history are looked at under one lock.
 const STRIDE: usize = 1024;
 
-/// Opens a watch on the events after `after`, or on those to come.
-pub(super) fn open(shared: &Arc<Shared>, prefix: &str, after: Option<Revision>) -> Result<WatchStream, Error> {
+/// Opens a watch on the events after `after`, which is at most `promised`, or on those to come.
+pub(super) fn open(
+    feed: &Arc<Feed>,
+    prefix: &str,
+    after: Option<Revision>,
+    promised: Revision,
+) -> Result<WatchStream, Error> {
     let mut watch =
-        Watch { shared: shared.clone(), prefix: prefix.into(), seen: 0, replay: VecDeque::new(), live: None };
-    let mut watchers = shared.watchers();
-    let newest = {
-        let index = shared.index.read();
-        let newest = index.history.newest();
+        Watch { feed: feed.clone(), prefix: prefix.into(), seen: 0, replay: VecDeque::new(), live: None };
+    {
+        let mut watchers = feed.watchers();
+        let history = feed.history();
+        let newest = history.newest();
         // Revision 1 is the empty beginning, and nothing is before it.
-        watch.seen = after.map_or(newest, |revision| revision.max(1));
-        index.history.covers(watch.seen)?;
-        newest
-    };
-    if watch.seen == newest {
-        watch.live = Some(watchers.subscribe(&watch.prefix, shared.limits.watch_buffer)?);
+        watch.seen = after.map_or(newest.max(promised), |revision| revision.max(1));
+        if watch.seen > promised {
+            history.covers(watch.seen)?;
+        }
+        if watch.seen >= newest {
+            watch.live = Some(watchers.subscribe(&watch.prefix, feed.limits().watch_buffer)?);
+        } else {
+            history.covers(watch.seen)?;
+        }
     }
-    drop(watchers);
     Ok(stream::unfold(Some(watch), |watch| async {
         let mut watch = watch?;
         match watch.next().await {
@@ -40,7 +47,7 @@ pub(super) fn open(shared: &Arc<Shared>, prefix: &str, after: Option<Revision>) 
 }
 
 struct Watch {
-    shared: Arc<Shared>,
+    feed: Arc<Feed>,
     prefix: Arc<str>,
     /// Every event up to here was delivered or is in `replay`.
     seen: Revision,
@@ -56,7 +63,12 @@ impl Watch {
                 return Ok((*event).clone());
             }
             if let Some(live) = &mut self.live {
-                return Ok((*live.next().await?).clone());
+                let event = live.next().await?;
+                // A watch may begin after what is yet to be published.
+                if event.revision() > self.seen || matches!(*event, WatchEvent::Progress(revision) if revision == self.seen) {
+                    return Ok((*event).clone());
+                }
+                continue;
             }
             self.catch_up()?;
         }
@@ -65,16 +77,16 @@ impl Watch {
     /// Takes more events from history; when there are none, subscribes to those to come. New events are published under
     /// the watchers' lock, so none falls in between.
     fn catch_up(&mut self) -> Result<(), Error> {
-        let mut watchers = self.shared.watchers();
-        let index = self.shared.index.read();
-        for event in index.history.after(self.seen, STRIDE)? {
+        let mut watchers = self.feed.watchers();
+        let history = self.feed.history();
+        for event in history.after(self.seen, STRIDE)? {
             self.seen = event.revision();
             if event.key().is_some_and(|key| key.starts_with(&*self.prefix)) {
                 self.replay.push_back(event.clone());
             }
         }
-        if self.seen == index.history.newest() {
-            self.live = Some(watchers.subscribe(&self.prefix, self.shared.limits.watch_buffer)?);
+        if self.seen == history.newest() {
+            self.live = Some(watchers.subscribe(&self.prefix, self.feed.limits().watch_buffer)?);
             // Whoever asked for progress during the replay gets it here.
             self.replay.push_back(Arc::new(WatchEvent::Progress(self.seen)));
         }
@@ -85,7 +97,7 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         if let Some(live) = &self.live {
-            self.shared.watchers().unsubscribe(&self.prefix, live.id);
+            self.feed.watchers().unsubscribe(&self.prefix, live.id);
         }
     }
 }

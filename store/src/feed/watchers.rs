@@ -2,18 +2,21 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
-use crate::{Error, WatchEvent};
+use super::closed;
+use crate::{Error, Revision, WatchEvent};
 
 /// The open watches, indexed by prefix: an event costs as much as it has watchers.
-#[derive(Default)]
-pub(super) struct Watchers {
+pub(crate) struct Watchers {
     by_prefix: HashMap<Arc<str>, Vec<Watcher>>,
     /// How many prefixes there are of each length; a key is looked up once for each length.
     lengths: BTreeMap<usize, usize>,
     next_id: u64,
+    /// When watchers last heard of progress.
+    progress_told: Instant,
     closed: bool,
 }
 
@@ -25,39 +28,41 @@ struct Watcher {
 
 /// Why a subscription ended.
 #[derive(Clone, Copy)]
-enum End {
+pub(crate) enum End {
     TooSlow,
+    Compacted { asked: Revision, oldest: Revision },
     Closed,
 }
 
 /// The reader's side of a watch.
-pub(super) struct Subscription {
-    pub(super) id: u64,
+pub(crate) struct Subscription {
+    pub(crate) id: u64,
     events: Receiver<Arc<WatchEvent>>,
     end: Arc<OnceLock<End>>,
 }
 
 impl Subscription {
     /// The next event; once the subscription has ended, why it did.
-    pub(super) async fn next(&mut self) -> Result<Arc<WatchEvent>, Error> {
+    pub(crate) async fn next(&mut self) -> Result<Arc<WatchEvent>, Error> {
         match self.events.recv().await {
             Some(event) => Ok(event),
             None => Err(match self.end.get() {
                 Some(End::TooSlow) => Error::TooSlow,
+                Some(&End::Compacted { asked, oldest }) => Error::Compacted { asked, oldest },
                 Some(End::Closed) | None => closed(),
             }),
         }
     }
 }
 
-/// The error of everything that comes after the store was closed.
-pub(super) fn closed() -> Error {
-    Error::Unavailable { reason: "the store is closed".into() }
-}
-
 impl Watchers {
+    pub(crate) fn new() -> Self {
+        let (by_prefix, lengths) = (HashMap::new(), BTreeMap::new());
+        Self { by_prefix, lengths, next_id: 0, progress_told: Instant::now(), closed: false }
+    }
+
     /// Adds a watcher, which may lag behind by `buffer` events.
-    pub(super) fn subscribe(&mut self, prefix: &Arc<str>, buffer: usize) -> Result<Subscription, Error> {
+    pub(crate) fn subscribe(&mut self, prefix: &Arc<str>, buffer: usize) -> Result<Subscription, Error> {
         if self.closed {
             return Err(closed());
         }
@@ -74,7 +79,7 @@ impl Watchers {
     }
 
     /// Takes a watcher out, if it is still there.
-    pub(super) fn unsubscribe(&mut self, prefix: &str, id: u64) {
+    pub(crate) fn unsubscribe(&mut self, prefix: &str, id: u64) {
         let Some(watchers) = self.by_prefix.get_mut(prefix) else { return };
         watchers.retain(|watcher| watcher.id != id);
         if watchers.is_empty() {
@@ -83,7 +88,7 @@ impl Watchers {
     }
 
     /// Gives an event to every watcher of a prefix of its key, and drops the watchers that have no room for it.
-    pub(super) fn deliver(&mut self, event: &Arc<WatchEvent>) {
+    pub(crate) fn deliver(&mut self, event: &Arc<WatchEvent>) {
         let Some(key) = event.key() else { return };
         let mut deserted = Vec::new();
         for &length in self.lengths.range(..=key.len()).map(|(length, _)| length) {
@@ -97,11 +102,13 @@ impl Watchers {
         deserted.into_iter().for_each(|prefix| self.forget_prefix(prefix));
     }
 
-    /// Gives an event to every watcher.
-    pub(super) fn deliver_to_all(&mut self, event: &Arc<WatchEvent>) {
+    /// Tells every watcher that all events up to a revision were delivered.
+    pub(crate) fn deliver_progress(&mut self, revision: Revision, now: Instant) {
+        self.progress_told = now;
+        let event = Arc::new(WatchEvent::Progress(revision));
         let mut deserted = Vec::new();
         for (prefix, watchers) in &mut self.by_prefix {
-            watchers.retain(|watcher| watcher.offer(event));
+            watchers.retain(|watcher| watcher.offer(&event));
             if watchers.is_empty() {
                 deserted.push(prefix.clone());
             }
@@ -109,13 +116,25 @@ impl Watchers {
         deserted.iter().for_each(|prefix| self.forget_prefix(prefix));
     }
 
-    /// Ends every watch, and refuses new ones.
-    pub(super) fn close(&mut self) {
-        self.closed = true;
+    /// The same, unless it was done less than `every` ago.
+    pub(crate) fn deliver_progress_after(&mut self, every: Duration, revision: Revision, now: Instant) {
+        if now.saturating_duration_since(self.progress_told) >= every {
+            self.deliver_progress(revision, now);
+        }
+    }
+
+    /// Ends every watch.
+    pub(crate) fn end_all(&mut self, end: End) {
         self.lengths.clear();
         for watcher in self.by_prefix.drain().flat_map(|(_, watchers)| watchers) {
-            watcher.end(End::Closed);
+            watcher.end(end);
         }
+    }
+
+    /// Ends every watch, and refuses new ones.
+    pub(crate) fn close(&mut self) {
+        self.closed = true;
+        self.end_all(End::Closed);
     }
 
     fn forget_prefix(&mut self, prefix: &str) {

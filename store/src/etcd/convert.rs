@@ -1,0 +1,119 @@
+//! Between etcd's types and ours.
+
+use std::error::Error as StdError;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use etcd_client::{Event, EventType, KeyValue, ResponseHeader};
+
+use crate::{Entry, Error, MAX_ENTRY_BYTES, Revision, WatchEvent};
+
+/// gRPC's numbers for statuses that say the server, rather than the request, is at fault.
+const CANCELLED: i32 = 1;
+const UNKNOWN: i32 = 2;
+const DEADLINE_EXCEEDED: i32 = 4;
+const UNAVAILABLE: i32 = 14;
+
+/// etcd's revisions are signed.
+pub(super) fn number(revision: Revision) -> i64 {
+    i64::try_from(revision).unwrap_or(i64::MAX)
+}
+
+/// The revision at which a response was made.
+pub(super) fn revision_of(header: Option<&ResponseHeader>) -> Revision {
+    header.map_or(0, |header| unsigned(header.revision()))
+}
+
+pub(super) fn unsigned(revision: i64) -> Revision {
+    u64::try_from(revision).unwrap_or(0)
+}
+
+/// Keys that are not UTF-8 are none of ours; they are shown as well as can be.
+fn key(key_value: &KeyValue) -> Arc<str> {
+    String::from_utf8_lossy(key_value.key()).into()
+}
+
+pub(super) fn entry(key_value: &KeyValue) -> Entry {
+    Entry {
+        key: key(key_value),
+        value: Bytes::copy_from_slice(key_value.value()),
+        create_revision: unsigned(key_value.create_revision()),
+        mod_revision: unsigned(key_value.mod_revision()),
+    }
+}
+
+pub(super) fn watch_event(event: &Event) -> Option<WatchEvent> {
+    let key_value = event.kv()?;
+    let previous = event.prev_kv().map(entry);
+    Some(match event.event_type() {
+        EventType::Put => WatchEvent::Put { entry: entry(key_value), previous },
+        EventType::Delete => {
+            WatchEvent::Delete { key: key(key_value), revision: unsigned(key_value.mod_revision()), previous }
+        }
+    })
+}
+
+/// The first key after all those with a prefix, as etcd wants it: a single zero byte if there is none.
+pub(super) fn prefix_end(prefix: &str) -> Vec<u8> {
+    let mut end = prefix.as_bytes().to_vec();
+    while let Some(last) = end.pop() {
+        if last < u8::MAX {
+            end.push(last + 1);
+            return end;
+        }
+    }
+    vec![0]
+}
+
+/// Maps an error of the client. What etcd says of a revision lacks which ones there are; the caller fills that in.
+pub(super) fn store_error(operation: &'static str, err: etcd_client::Error) -> Error {
+    let etcd_client::Error::GRpcStatus(status) = &err else {
+        return match err {
+            etcd_client::Error::TransportError(_) | etcd_client::Error::IoError(_) => {
+                Error::Unavailable { reason: format!("{operation}: {}", chain(&err)) }
+            }
+            err => Error::Backend { operation, source: Box::new(err) },
+        };
+    };
+    let message = status.message();
+    let code = i32::from(status.code());
+    if message.contains("required revision has been compacted") {
+        Error::Compacted { asked: 0, oldest: 0 }
+    } else if message.contains("required revision is a future revision") {
+        Error::Future { asked: 0, newest: 0 }
+    } else if message.contains("request is too large") || message.contains("received message larger than max") {
+        Error::TooLarge { key: String::new(), size: 0, limit: MAX_ENTRY_BYTES }
+    } else if matches!(code, CANCELLED | DEADLINE_EXCEEDED | UNAVAILABLE)
+        || (code == UNKNOWN && status.source().is_some())
+    {
+        Error::Unavailable { reason: format!("{operation}: {}", chain(&err)) }
+    } else {
+        Error::Backend { operation, source: Box::new(err) }
+    }
+}
+
+/// An error with its causes, which the client leaves out of its text.
+fn chain(err: &dyn StdError) -> String {
+    let mut text = err.to_string();
+    let mut cause = err.source();
+    while let Some(err) = cause {
+        let next = err.to_string();
+        if !text.contains(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = err.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::prefix_end;
+
+    #[test]
+    fn the_end_of_a_prefix_is_the_key_after_it() {
+        assert_eq!(prefix_end("/registry/"), b"/registry0");
+        assert_eq!(prefix_end("a\u{7f}"), [b'a', 0x80]);
+        assert_eq!(prefix_end(""), [0]);
+    }
+}
