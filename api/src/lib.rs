@@ -6,6 +6,7 @@
 
 pub mod apply;
 pub mod catalog;
+pub mod codec;
 pub mod field;
 pub mod kinds;
 pub mod names;

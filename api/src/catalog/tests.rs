@@ -94,7 +94,7 @@ fn other_metrics_travel_in_annotations() {
         "v2",
         "autoscaling",
         "v1",
-        json!({"spec": {"maxReplicas": 3, "metrics": metrics, "behavior": {"scaleDown": {"policies": []}}}}),
+        json!({"metadata": {}, "spec": {"maxReplicas": 3, "metrics": metrics, "behavior": {"scaleDown": {"policies": []}}}}),
         &json!({"spec": {"maxReplicas": 3}}),
     );
 }

@@ -55,10 +55,10 @@ fn canonical_forms_are_upstreams() {
 
 #[test]
 fn what_is_no_quantity_is_refused_with_upstreams_words() {
-    for text in ["", "one", "1 Gi", "1,5", "1.2.3", "0x10", "1Gi ", "--1", "1e1.5", "ä"] {
+    for text in ["", "one", "1 Gi", "1,5", "1.2.3", "0x10", "1Gi ", "1e1.5", "ä"] {
         assert_eq!(text.parse::<Quantity>(), Err(Error::Format), "{text}");
     }
-    for text in ["1kk", "1Kb", "1mi", "1e", "1Mi5", "1ee3", "5i"] {
+    for text in ["1kk", "1Kb", "1mi", "1e", "1Mi5", "1ee3", "5i", "--1"] {
         let error = text.parse::<Quantity>().expect_err(text);
         assert!(matches!(error, Error::Suffix | Error::Format), "{text}: {error}");
     }

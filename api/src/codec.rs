@@ -1,0 +1,227 @@
+//! Request bodies: from JSON or YAML to objects, checked against the schema of their kind, and objects in the form in
+//! which they are stored and sent.
+//!
+//! ```text
+//! bytes -> parse (json, yaml) -> kind and version -> read (types, unknown fields, nulls) -> canonical -> Object
+//! ```
+//!
+//! Errors and warnings are worded as the reference server words them, which for types is the wording of Go's decoder.
+
+mod base64;
+mod canonical;
+mod go;
+pub mod json;
+mod node;
+mod read;
+#[cfg(test)]
+mod tests;
+pub mod time;
+pub mod yaml;
+
+use serde_json::Value;
+
+use crate::object::Object;
+use crate::resource::{Resource, join_group_version, split_api_version};
+use crate::schema::builtin::builtin;
+use crate::schema::{Presence, SchemaRef};
+use crate::status::ApiError;
+
+pub use node::Node;
+
+/// The encoding of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Media {
+    Json,
+    Yaml,
+}
+
+/// What to do about unknown and duplicate fields (`fieldValidation`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FieldValidation {
+    Ignore,
+    #[default]
+    Warn,
+    Strict,
+}
+
+impl FieldValidation {
+    /// The value of the query parameter; `None` when it is none of the three.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "" | "Warn" => Some(Self::Warn),
+            "Ignore" => Some(Self::Ignore),
+            "Strict" => Some(Self::Strict),
+            _ => None,
+        }
+    }
+}
+
+/// What a body is expected to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    pub group: &'a str,
+    pub version: &'a str,
+    pub kind: &'a str,
+    pub schema: SchemaRef<'a>,
+}
+
+impl<'a> Target<'a> {
+    /// An object of the resource.
+    pub fn of(resource: &'a Resource) -> Self {
+        Self { group: &resource.group, version: &resource.version, kind: &resource.kind, schema: resource.schema() }
+    }
+
+    /// A built-in kind that need not be a resource: `Scale`, `Eviction`, `Binding`, `TokenRequest`, `DeleteOptions`.
+    pub fn builtin(group: &'a str, version: &'a str, kind: &'a str) -> Option<Target<'a>> {
+        Some(Target { group, version, kind, schema: builtin().kind(group, version, kind)? })
+    }
+
+    fn is_custom(&self) -> bool {
+        self.schema.node().presence == Presence::AsGiven
+    }
+}
+
+/// A body that was read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decoded {
+    /// In canonical form, with `apiVersion` and `kind` set.
+    pub object: Object,
+    /// Texts for `Warning` headers.
+    pub warnings: Vec<String>,
+}
+
+/// Why a document that could be parsed is not an object of its kind: the text alone, without the words around it that
+/// depend on where the document came from.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct DecodeError(pub String);
+
+/// Reads the body of a create or an update.
+pub fn decode(body: &[u8], media: Media, target: &Target<'_>, validation: FieldValidation) -> Result<Decoded, ApiError> {
+    let unrecognized = |why: &str| {
+        let kind = target.kind;
+        let shown = summary(body);
+        ApiError::bad_request(format!("the object provided is unrecognized (must be of type {kind}): {why} ({shown})"))
+    };
+    let (document, duplicate) = match media {
+        Media::Json => {
+            let document = json::parse(body);
+            (document.map_err(|error| unrecognized(&format!("couldn't get version/kind; json parse error: {error}")))?, None)
+        }
+        Media::Yaml => yaml::parse(body).map_err(|error| unrecognized(&error.to_string()))?,
+    };
+    let (api_version, kind) = type_of(&document).map_err(|why| unrecognized(&why))?;
+    let Some((group, version)) = api_version.as_deref().map_or(Some((target.group, target.version)), split_api_version) else {
+        let shown = api_version.unwrap_or_default();
+        return Err(unrecognized(&format!("unexpected GroupVersion string: {shown}")));
+    };
+    let kind = kind.as_deref().unwrap_or(target.kind);
+    let failed = |why: &str| {
+        ApiError::bad_request(format!("{kind} in version {version:?} cannot be handled as a {}: {why}", target.kind))
+    };
+    check_kind(group, version, kind, target, failed)?;
+    let mut strict = Vec::new();
+    if let Some(duplicate) = duplicate.filter(|_| validation != FieldValidation::Ignore) {
+        strict.push(duplicate.to_string());
+    }
+    read_document(document, target, validation, strict).map_err(|error| failed(&error.0))
+}
+
+/// Reads an object that was made by a patch, or decoded before. The kind is not checked.
+pub fn decode_value(value: Value, target: &Target<'_>, validation: FieldValidation) -> Result<Decoded, DecodeError> {
+    read_document(Node::from(value), target, validation, Vec::new())
+}
+
+/// Brings an object into the form in which it is stored and sent: empty values of optional fields vanish, fields that
+/// are always printed appear, quantities and times are in canonical form. Idempotent.
+pub fn canonicalize(object: &mut Object, schema: SchemaRef<'_>) {
+    if schema.node().presence != Presence::AsGiven {
+        canonical::fields(object.root_mut(), schema);
+    }
+}
+
+fn read_document(
+    document: Node<'_>,
+    target: &Target<'_>,
+    validation: FieldValidation,
+    mut strict: Vec<String>,
+) -> Result<Decoded, DecodeError> {
+    let (map, findings) = read::read(document, target.schema, validation != FieldValidation::Ignore);
+    if let Some(error) = findings.error {
+        return Err(DecodeError(error));
+    }
+    strict.extend(findings.strict);
+    if validation == FieldValidation::Strict && !strict.is_empty() {
+        return Err(DecodeError(format!("strict decoding error: {}", strict.join(", "))));
+    }
+    let mut object = Object::from_value(Value::Object(map)).unwrap_or_default();
+    object.set(&["apiVersion"], join_group_version(target.group, target.version));
+    object.set(&["kind"], target.kind);
+    canonicalize(&mut object, target.schema);
+    Ok(Decoded { object, warnings: strict })
+}
+
+/// `apiVersion` and `kind` of a document; empty ones count as absent.
+fn type_of(document: &Node<'_>) -> Result<(Option<String>, Option<String>), String> {
+    if !matches!(document, Node::Object(_) | Node::Null) {
+        let shape = r#"struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#;
+        let name = document.type_name();
+        return Err(format!("couldn't get version/kind; json parse error: json: cannot unmarshal {name} into Go value of type {shape}"));
+    }
+    let text = |field: &str| match document.get(field) {
+        None | Some(Node::Null) => Ok(None),
+        Some(Node::String(text)) => Ok(Some(text.as_ref().to_owned()).filter(|text| !text.is_empty())),
+        Some(other) => {
+            let name = other.type_name();
+            Err(format!("couldn't get version/kind; json parse error: json: cannot unmarshal {name} into Go struct field .{field} of type string"))
+        }
+    };
+    Ok((text("apiVersion")?, text("kind")?))
+}
+
+/// Whether a document of this kind may stand where `target` is expected.
+fn check_kind(
+    group: &str,
+    version: &str,
+    kind: &str,
+    target: &Target<'_>,
+    failed: impl Fn(&str) -> ApiError,
+) -> Result<(), ApiError> {
+    if (group, version, kind) == (target.group, target.version, target.kind) {
+        return Ok(());
+    }
+    let given = join_group_version(group, version);
+    let known = builtin().name_of_kind(group, version, kind).is_some();
+    if !known && !target.is_custom() {
+        let scheme = "pkg/api/legacyscheme/scheme.go:30";
+        return Err(failed(&format!("no kind {kind:?} is registered for version {given:?} in scheme {scheme:?}")));
+    }
+    if kind == target.kind && (target.is_custom() || internal_package(group) == internal_package(target.group)) {
+        let expected = join_group_version(target.group, target.version);
+        let text = format!("the API version in the data ({given}) does not match the expected API version ({expected})");
+        return Err(ApiError::bad_request(text));
+    }
+    let package = internal_package(target.group);
+    Err(failed(&format!("converting ({version}.{kind}) to ({package}.{}): unknown conversion", target.kind)))
+}
+
+/// The Go package of a group's internal types.
+fn internal_package(group: &str) -> &str {
+    match group {
+        "" | "events.k8s.io" => "core",
+        "internal.apiserver.k8s.io" => "apiserverinternal",
+        _ => group.split('.').next().unwrap_or(group),
+    }
+}
+
+/// The begin of a body, as errors show it.
+fn summary(body: &[u8]) -> String {
+    const SHOWN: usize = 30;
+    let start = &body[..body.len().min(SHOWN)];
+    let text = match body.first() {
+        None => return "<empty>".to_owned(),
+        Some(b'{') => String::from_utf8_lossy(start).into_owned(),
+        Some(_) => start.iter().map(|byte| format!("{byte:02x}")).collect(),
+    };
+    if body.len() > SHOWN { format!("{text} ...") } else { text }
+}

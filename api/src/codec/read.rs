@@ -1,0 +1,253 @@
+//! The checked walk: a parsed document against its schema. It finds unknown and duplicate fields and wrong types, drops
+//! unknown fields and nulls, and answers with a plain JSON tree.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value};
+
+use super::node::{self, Node};
+use super::{base64, go, time};
+use crate::quantity::Quantity;
+use crate::schema::{Presence, Scalar, SchemaRef, Type};
+
+/// What the walk found besides the tree.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    /// `unknown field "spec.foo"`, `duplicate field "spec.bar"`, in the order of the document.
+    pub(super) strict: Vec<String>,
+    /// The first value of a wrong type, in Go's words.
+    pub(super) error: Option<String>,
+}
+
+/// Reads a whole object; `strict` says whether unknown and duplicate fields are noted.
+pub(super) fn read(document: Node<'_>, schema: SchemaRef<'_>, strict: bool) -> (Map<String, Value>, Findings) {
+    let mut reader = Reader { path: String::new(), go_path: String::new(), strict, findings: Findings::default() };
+    let name = schema.node().definition.as_deref().map_or("", go::struct_name);
+    let map = match document {
+        Node::Object(fields) => reader.fields(fields, schema, name),
+        Node::Null => Map::new(),
+        other => {
+            reader.mismatch(other.type_name(), schema, name);
+            Map::new()
+        }
+    };
+    (map, reader.findings)
+}
+
+struct Reader {
+    /// As strict errors print it: `spec.containers[0].image`.
+    path: String,
+    /// As type errors print it, fields only: `spec.containers.image`.
+    go_path: String,
+    strict: bool,
+    findings: Findings,
+}
+
+impl Reader {
+    /// A value; `None` when it is null or wrong. `owner` is the struct whose field this is.
+    fn value(&mut self, node: Node<'_>, schema: SchemaRef<'_>, owner: &str) -> Option<Value> {
+        let facts = schema.node();
+        if facts.presence == Presence::AsGiven && !facts.type_.fits(&node) {
+            return Some(node.into_value());
+        }
+        match (facts.type_, node) {
+            (_, Node::Null) => None,
+            (Type::Any, node) => Some(node.into_value()),
+            (Type::Object, Node::Object(fields)) => {
+                let name = facts.definition.as_deref().map_or(owner, go::struct_name);
+                Some(Value::Object(match facts.additional {
+                    Some(values) => self.entries(fields, schema.at(values), owner),
+                    None => self.fields(fields, schema, name),
+                }))
+            }
+            (Type::Array, Node::Array(list)) => Some(Value::Array(self.list(list, schema, owner))),
+            (_, node) if facts.scalar == Scalar::Quantity => self.quantity(node),
+            (Type::String, Node::String(text)) => self.text(text, facts.scalar),
+            (Type::String, node) if matches!(facts.scalar, Scalar::Time | Scalar::MicroTime) => {
+                self.fail(format!("json: cannot unmarshal {} into Go value of type string", node.type_name()))
+            }
+            (Type::Boolean, Node::Bool(flag)) => Some(Value::Bool(flag)),
+            (Type::Integer, Node::Number(text)) => self.integer(&text, schema, owner),
+            (Type::Number, Node::Number(text)) => match node::number(&text) {
+                Some(number) => Some(Value::Number(number)),
+                None => self.mismatch(&format!("number {text}"), schema, owner),
+            },
+            (Type::IntOrString, node) => self.int_or_string(node),
+            (_, node) => self.mismatch(node.type_name(), schema, owner),
+        }
+    }
+
+    fn fields(&mut self, fields: Vec<(Cow<'_, str>, Node<'_>)>, schema: SchemaRef<'_>, name: &str) -> Map<String, Value> {
+        let repeated = if self.strict { repeated(&fields) } else { Vec::new() };
+        let mut map = Map::new();
+        for (at, (field, node)) in fields.into_iter().enumerate() {
+            let (path, go_path) = (self.path.len(), self.go_path.len());
+            push_field(&mut self.path, &field);
+            match schema.node().properties.get(&field) {
+                Some(id) => {
+                    push_field(&mut self.go_path, &field);
+                    if repeated.contains(&at) {
+                        self.note("duplicate");
+                    }
+                    if let Some(value) = self.value(node, schema.at(*id), name) {
+                        map.insert(field.into_owned(), value);
+                    }
+                    self.go_path.truncate(go_path);
+                }
+                None if schema.node().preserve_unknown => {
+                    map.insert(field.into_owned(), node.into_value());
+                }
+                None => self.note("unknown"),
+            }
+            self.path.truncate(path);
+        }
+        map
+    }
+
+    fn entries(&mut self, fields: Vec<(Cow<'_, str>, Node<'_>)>, values: SchemaRef<'_>, owner: &str) -> Map<String, Value> {
+        let repeated = if self.strict { repeated(&fields) } else { Vec::new() };
+        let mut map = Map::new();
+        for (at, (key, node)) in fields.into_iter().enumerate() {
+            let path = self.path.len();
+            push_field(&mut self.path, &key);
+            if repeated.contains(&at) {
+                self.note("duplicate");
+            }
+            let wrong = self.findings.error.is_some();
+            match self.value(node, values, owner) {
+                Some(value) => {
+                    map.insert(key.into_owned(), value);
+                }
+                None if wrong == self.findings.error.is_some() => {
+                    map.insert(key.into_owned(), empty(values));
+                }
+                None => {}
+            }
+            self.path.truncate(path);
+        }
+        map
+    }
+
+    fn list(&mut self, list: Vec<Node<'_>>, schema: SchemaRef<'_>, owner: &str) -> Vec<Value> {
+        let Some(items) = schema.items() else { return list.into_iter().map(Node::into_value).collect() };
+        let mut values = Vec::with_capacity(list.len());
+        for (at, node) in list.into_iter().enumerate() {
+            let path = self.path.len();
+            let _ = write!(self.path, "[{at}]");
+            values.push(self.value(node, items, owner).unwrap_or_else(|| empty(items)));
+            self.path.truncate(path);
+        }
+        values
+    }
+
+    fn text(&mut self, text: Cow<'_, str>, scalar: Scalar) -> Option<Value> {
+        let checked = match scalar {
+            Scalar::Time => time::seconds(&text),
+            Scalar::MicroTime => time::micros(&text),
+            Scalar::Bytes => match base64::check(&text) {
+                Ok(()) if text.contains(['\r', '\n']) => Ok(text.replace(['\r', '\n'], "")),
+                Ok(()) => return Some(Value::String(text.into_owned())),
+                Err(error) => Err(error),
+            },
+            _ => return Some(Value::String(text.into_owned())),
+        };
+        match checked {
+            Ok(text) => Some(Value::String(text)),
+            Err(error) => self.fail(error),
+        }
+    }
+
+    fn quantity(&mut self, node: Node<'_>) -> Option<Value> {
+        let text = match &node {
+            Node::String(text) => text.trim(),
+            Node::Number(text) => text.as_ref(),
+            _ => "?",
+        };
+        match text.parse::<Quantity>() {
+            Ok(quantity) => Some(Value::String(quantity.to_string())),
+            Err(error) => self.fail(error.to_string()),
+        }
+    }
+
+    fn integer(&mut self, text: &str, schema: SchemaRef<'_>, owner: &str) -> Option<Value> {
+        let fits = |number: &i64| schema.node().scalar != Scalar::Int32 || i32::try_from(*number).is_ok();
+        match text.parse::<i64>().ok().filter(fits) {
+            Some(number) => Some(Value::from(number)),
+            None => self.mismatch(&format!("number {text}"), schema, owner),
+        }
+    }
+
+    fn int_or_string(&mut self, node: Node<'_>) -> Option<Value> {
+        let value = match &node {
+            Node::String(text) => return Some(Value::String(text.as_ref().to_owned())),
+            Node::Number(text) => match text.parse::<i32>() {
+                Ok(number) => return Some(Value::from(number)),
+                Err(_) => format!("number {text}"),
+            },
+            other => other.type_name().to_owned(),
+        };
+        self.fail(format!("json: cannot unmarshal {value} into Go value of type int32"))
+    }
+
+    fn mismatch(&mut self, value: &str, schema: SchemaRef<'_>, owner: &str) -> Option<Value> {
+        let type_name = go::type_name(schema);
+        let place = if self.go_path.is_empty() { "Go value".to_owned() } else { format!("Go struct field {owner}.{}", self.go_path) };
+        self.fail(format!("json: cannot unmarshal {value} into {place} of type {type_name}"))
+    }
+
+    fn fail(&mut self, error: String) -> Option<Value> {
+        self.findings.error.get_or_insert(error);
+        None
+    }
+
+    fn note(&mut self, what: &str) {
+        if self.strict {
+            let text = format!("{what} field {:?}", self.path);
+            if !self.findings.strict.contains(&text) {
+                self.findings.strict.push(text);
+            }
+        }
+    }
+}
+
+impl Type {
+    fn fits(self, node: &Node<'_>) -> bool {
+        match self {
+            Self::Object => matches!(node, Node::Object(_)),
+            Self::Array => matches!(node, Node::Array(_)),
+            _ => false,
+        }
+    }
+}
+
+fn push_field(path: &mut String, field: &str) {
+    if !path.is_empty() {
+        path.push('.');
+    }
+    path.push_str(field);
+}
+
+/// The positions of fields whose name occurred before.
+fn repeated(fields: &[(Cow<'_, str>, Node<'_>)]) -> Vec<usize> {
+    const FEW: usize = 16;
+    if fields.len() <= FEW {
+        let before = |at: usize| fields[..at].iter().any(|(name, _)| *name == fields[at].0);
+        return (1..fields.len()).filter(|at| before(*at)).collect();
+    }
+    let mut seen = HashSet::with_capacity(fields.len());
+    fields.iter().enumerate().filter(|(_, (name, _))| !seen.insert(name.as_ref())).map(|(at, _)| at).collect()
+}
+
+/// What null is as an element of a list or map: the zero of its type.
+fn empty(schema: SchemaRef<'_>) -> Value {
+    match (schema.node().type_, schema.node().scalar) {
+        (_, Scalar::Time | Scalar::MicroTime | Scalar::Bytes) | (Type::Any | Type::Array, _) => Value::Null,
+        (_, Scalar::Quantity) => "0".into(),
+        (Type::Object, _) => Value::Object(Map::new()),
+        (Type::String, _) => "".into(),
+        (Type::Boolean, _) => false.into(),
+        (Type::Integer | Type::Number | Type::IntOrString, _) => 0.into(),
+    }
+}
