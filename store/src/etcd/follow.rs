@@ -17,7 +17,8 @@ use tokio::time;
 use tracing::{debug, warn};
 
 use super::convert::{number, store_error, unsigned, watch_event};
-use super::{MESSAGE_BYTES, newest_revision, within};
+use super::members::Members;
+use super::{MESSAGE_BYTES, newest_revision};
 use crate::feed::Feed;
 use crate::{Error, Revision, WatchEvent, WatchStream};
 
@@ -27,7 +28,7 @@ const PAUSE_AT_MOST: Duration = Duration::from_secs(3);
 
 /// Brings what happens in etcd to the feed.
 pub(super) struct Follower {
-    pub(super) client: Client,
+    pub(super) members: Arc<Members>,
     pub(super) feed: Arc<Feed>,
     pub(super) progress_wanted: Arc<AtomicU64>,
     pub(super) compact_every: Option<Duration>,
@@ -43,7 +44,11 @@ impl Follower {
         let mut pause = PAUSE;
         loop {
             let before = self.feed.history().newest();
-            let Err(err) = self.follow_once().await;
+            let (member, client) = self.members.current();
+            let Err(err) = self.follow_once(&client).await;
+            if let Error::Unavailable { .. } = err {
+                self.members.avoid(member);
+            }
             if let Error::Compacted { .. } = err {
                 warn!(revision = before, "etcd compacted what was not seen yet; all watches end");
             } else {
@@ -55,22 +60,22 @@ impl Follower {
     }
 
     /// Publishes events until the watch fails.
-    async fn follow_once(&self) -> Result<std::convert::Infallible, Error> {
-        let newest = newest_revision(&self.client).await?;
+    async fn follow_once(&self, client: &Client) -> Result<std::convert::Infallible, Error> {
+        let newest = newest_revision(&self.members).await?;
         let seen = self.feed.history().newest();
         if newest < seen {
             warn!(seen, newest, "etcd went back in time; all watches end");
             self.feed.restart_at(newest);
         }
         let seen = self.feed.history().newest();
-        let mut watch = watch_all(&self.client, seen).await?;
+        let mut watch = watch_all(client, seen).await?;
         loop {
             let seen = self.feed.history().newest();
             match next_events(&mut watch, seen).await {
                 Ok(events) => self.publish(&events),
                 Err(err) => {
                     if let Error::Compacted { .. } = err {
-                        self.feed.restart_at(newest_revision(&self.client).await?);
+                        self.feed.restart_at(newest_revision(&self.members).await?);
                     }
                     return Err(err);
                 }
@@ -96,10 +101,9 @@ impl Follower {
         loop {
             time::sleep(every).await;
             if target > compacted {
-                let mut kv = self.client.kv_client();
-                match within("compact", kv.compact(number(target), None)).await {
+                match compact(&self.members, target).await {
                     // Another process was first.
-                    Ok(_) | Err(Error::Compacted { .. }) => compacted = target,
+                    Ok(()) | Err(Error::Compacted { .. }) => compacted = target,
                     Err(err) => debug!(error = &err as &dyn std::error::Error, target, "compaction failed"),
                 }
             }
@@ -112,7 +116,13 @@ impl Follower {
 async fn watch_all(client: &Client, seen: Revision) -> Result<EtcdWatch, Error> {
     let options = WatchOptions::new().with_all_keys().with_prev_key().with_start_revision(number(seen + 1));
     let mut watch = client.watch_client().max_decoding_message_size(MESSAGE_BYTES);
-    within("watch", watch.watch("", Some(options))).await
+    watch.watch("", Some(options)).await.map_err(|err| store_error("watch", err))
+}
+
+/// Has etcd forget what is older than a revision.
+pub(super) async fn compact(members: &Members, revision: Revision) -> Result<(), Error> {
+    let call = |client: Client| async move { client.kv_client().compact(number(revision), None).await };
+    members.write("compact", call).await.map(drop)
 }
 
 /// The events of the next response; none for one that has none.
@@ -136,27 +146,29 @@ fn canceled(response: &WatchResponse, seen: Revision) -> Error {
 }
 
 /// The oldest revision that etcd can read, which it says only to a watch that asks for more.
-pub(super) async fn oldest(client: &Client) -> Result<Revision, Error> {
-    let mut watch = watch_all(client, 0).await?;
-    loop {
-        let message = within("watch", watch.message()).await?;
-        let Some(response) = message else {
-            return Err(Error::Unavailable { reason: "etcd ended the watch".into() });
-        };
-        if response.canceled() || !response.events().is_empty() {
-            return Ok(unsigned(response.compact_revision()).max(1));
+pub(super) async fn oldest(members: &Members) -> Result<Revision, Error> {
+    let call = |client: Client| async move {
+        let options = WatchOptions::new().with_all_keys().with_start_revision(1);
+        let mut watch = client.watch_client().max_decoding_message_size(MESSAGE_BYTES).watch("", Some(options)).await?;
+        while let Some(response) = watch.message().await? {
+            if response.canceled() || !response.events().is_empty() {
+                return Ok(unsigned(response.compact_revision()));
+            }
         }
-    }
+        Ok(0)
+    };
+    // A store that is not compacted begins at revision 1.
+    members.read("watch", call).await.map(|oldest| oldest.max(1))
 }
 
 /// A watch that begins before the feed's history: it reads etcd's until it meets the feed.
 pub(super) async fn replay(
-    client: Client,
+    members: &Members,
     feed: Arc<Feed>,
     prefix: &str,
     after: Revision,
 ) -> Result<WatchStream, Error> {
-    let etcd = watch_all(&client, after).await?;
+    let etcd = watch_all(&members.current().1, after).await?;
     let replay = Replay { etcd, feed, prefix: prefix.into(), seen: after, events: VecDeque::new(), live: None };
     Ok(stream::unfold(Some(replay), |replay| async {
         let mut replay = replay?;

@@ -7,7 +7,7 @@ use etcd_client::Client;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::within;
+use super::members::Members;
 use crate::Error;
 
 /// A lease is shared for this part of the time to live, by which its keys may live longer.
@@ -31,7 +31,7 @@ struct Lease {
 
 impl Leases {
     /// A lease that lasts at least `ttl` from now.
-    pub(super) async fn lease_for(&self, client: &Client, ttl: Duration) -> Result<i64, Error> {
+    pub(super) async fn lease_for(&self, members: &Members, ttl: Duration) -> Result<i64, Error> {
         let now = Instant::now();
         // Held while a lease is granted, so that writers that want the same one get one. It is a lock of tokio's.
         let mut shared = self.shared.lock().await;
@@ -42,7 +42,9 @@ impl Leases {
         let share = (ttl / SHARE).min(SHARE_AT_MOST);
         let seconds = (ttl + share).as_millis().div_ceil(1000);
         let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
-        let grant = within("grant a lease", client.lease_client().grant(seconds, None)).await?;
+        // A lease that was granted twice expires unused.
+        let call = |client: Client| async move { client.lease_client().grant(seconds, None).await };
+        let grant = members.read("grant a lease", call).await?;
         shared.retain(|_, lease| lease.until > now);
         shared.insert(ttl, Lease { id: grant.id(), until: now + share, keys: 1 });
         Ok(grant.id())

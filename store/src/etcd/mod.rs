@@ -8,8 +8,8 @@
 mod convert;
 mod follow;
 mod lease;
+mod members;
 
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -20,20 +20,15 @@ use etcd_client::{
     Certificate, Client, Compare, CompareOp, ConnectOptions, GetOptions, GetResponse, Identity, PutOptions, TlsOptions,
     Txn, TxnOp, TxnOpResponse,
 };
-use tokio::{task, time};
+use tokio::task;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::feed::{Feed, History, Limits};
 use crate::{Entry, Error, Expected, MAX_ENTRY_BYTES, Page, Range, Revision, Store, WatchStream};
-use convert::{entry, number, revision_of, store_error};
+use convert::{entry, number, revision_of};
 use lease::Leases;
+use members::Members;
 
-/// An operation that etcd does not answer for so long has failed.
-const TIMEOUT: Duration = Duration::from_secs(10);
-/// A read that failed because a member went away is tried again so often.
-const READ_ATTEMPTS: u32 = 3;
-/// How long to wait before that.
-const READ_PAUSE: Duration = Duration::from_millis(200);
 /// So many entries are read at once, so that a large list does not have etcd build one huge message.
 const PAGE: usize = 500;
 /// The largest message gRPC can carry; etcd itself bounds what it sends by what was asked for.
@@ -77,7 +72,7 @@ impl std::fmt::Debug for Tls {
 
 /// A store in an etcd cluster.
 pub struct EtcdStore {
-    client: Client,
+    members: Arc<Members>,
     feed: Arc<Feed>,
     leases: Leases,
     /// Watches want to hear of progress once this revision was seen; 0 if none does.
@@ -88,21 +83,18 @@ pub struct EtcdStore {
 impl EtcdStore {
     /// Connects to a cluster and makes sure that it answers.
     pub async fn connect(options: Options) -> Result<Self, Error> {
-        let connect = connect_options(&options);
-        let client = Client::connect(&options.endpoints, Some(connect))
-            .await
-            .map_err(|err| store_error("connect to etcd", err))?;
-        let revision = newest_revision(&client).await?;
+        let members = Arc::new(Members::new(&options.endpoints, &connect_options(&options)).await?);
+        let revision = newest_revision(&members).await?;
         let feed = Arc::new(Feed::new(History::starting_at(revision), options.limits));
         let progress_wanted = Arc::new(AtomicU64::new(0));
         let follower = follow::Follower {
-            client: client.clone(),
+            members: members.clone(),
             feed: feed.clone(),
             progress_wanted: progress_wanted.clone(),
             compact_every: options.compact_every,
         };
         let follower = AbortOnDropHandle::new(task::spawn(follower.run()));
-        Ok(Self { client, feed, leases: Leases::default(), progress_wanted, _follower: follower })
+        Ok(Self { members, feed, leases: Leases::default(), progress_wanted, _follower: follower })
     }
 
     /// Compares and writes in one transaction.
@@ -115,8 +107,11 @@ impl EtcdStore {
             .when([Compare::mod_revision(key, CompareOp::Equal, expected)])
             .and_then([write])
             .or_else([TxnOp::get(key, None)]);
-        let mut kv = self.client.kv_client().max_decoding_message_size(MESSAGE_BYTES);
-        let response = within(operation, kv.txn(txn)).await?;
+        let call = |client: Client| {
+            let txn = txn.clone();
+            async move { client.kv_client().max_decoding_message_size(MESSAGE_BYTES).txn(txn).await }
+        };
+        let response = self.members.write(operation, call).await?;
         if response.succeeded() {
             return Ok(revision_of(response.header()));
         }
@@ -133,13 +128,13 @@ impl EtcdStore {
         if let Some(revision) = revision {
             options = options.with_revision(number(revision));
         }
-        let read = get(&self.client, begin, options).await;
+        let read = get(&self.members, begin, options).await;
         match (read, revision) {
             (Err(Error::Compacted { .. }), Some(asked)) => {
-                Err(Error::Compacted { asked, oldest: follow::oldest(&self.client).await? })
+                Err(Error::Compacted { asked, oldest: follow::oldest(&self.members).await? })
             }
             (Err(Error::Future { .. }), Some(asked)) => {
-                Err(Error::Future { asked, newest: newest_revision(&self.client).await? })
+                Err(Error::Future { asked, newest: newest_revision(&self.members).await? })
             }
             (read, _) => read,
         }
@@ -149,7 +144,7 @@ impl EtcdStore {
 #[async_trait]
 impl Store for EtcdStore {
     async fn get(&self, key: &str) -> Result<Option<Entry>, Error> {
-        let response = get(&self.client, key, GetOptions::new()).await?;
+        let response = get(&self.members, key, GetOptions::new()).await?;
         Ok(response.kvs().first().map(entry))
     }
 
@@ -189,7 +184,7 @@ impl Store for EtcdStore {
             return Err(Error::TooLarge { key, size, limit: MAX_ENTRY_BYTES });
         }
         let lease = match ttl {
-            Some(ttl) => Some(self.leases.lease_for(&self.client, ttl).await?),
+            Some(ttl) => Some(self.leases.lease_for(&self.members, ttl).await?),
             None => None,
         };
         let options = lease.map(|lease| PutOptions::new().with_lease(lease));
@@ -213,7 +208,7 @@ impl Store for EtcdStore {
         let after = after.map(|revision| revision.max(1));
         let mut promised = 0;
         if after.is_none_or(|after| after > self.feed.history().newest()) {
-            promised = newest_revision(&self.client).await?;
+            promised = newest_revision(&self.members).await?;
             if let Some(asked) = after.filter(|&after| after > promised) {
                 return Err(Error::Future { asked, newest: promised });
             }
@@ -222,18 +217,18 @@ impl Store for EtcdStore {
             (Err(Error::Compacted { .. }), Some(after)) => {
                 // This fails if etcd does not have that history either.
                 self.read("\0", vec![1], 1, Some(after)).await?;
-                follow::replay(self.client.clone(), self.feed.clone(), prefix, after).await
+                follow::replay(&self.members, self.feed.clone(), prefix, after).await
             }
             (watch, _) => watch,
         }
     }
 
     async fn revision(&self) -> Result<Revision, Error> {
-        newest_revision(&self.client).await
+        newest_revision(&self.members).await
     }
 
     async fn request_progress(&self) -> Result<(), Error> {
-        let newest = newest_revision(&self.client).await?;
+        let newest = newest_revision(&self.members).await?;
         if !self.feed.tell_progress(newest) {
             self.progress_wanted.fetch_max(newest, Ordering::SeqCst);
             // It may have been published just before the wish was noted.
@@ -244,14 +239,13 @@ impl Store for EtcdStore {
 
     async fn compact(&self, revision: Revision) -> Result<(), Error> {
         let asked = revision.max(1);
-        let mut kv = self.client.kv_client();
-        match within("compact", kv.compact(number(asked), None)).await {
+        match follow::compact(&self.members, asked).await {
             Err(Error::Compacted { .. }) => {
-                Err(Error::Compacted { asked, oldest: follow::oldest(&self.client).await? })
+                Err(Error::Compacted { asked, oldest: follow::oldest(&self.members).await? })
             }
-            Err(Error::Future { .. }) => Err(Error::Future { asked, newest: newest_revision(&self.client).await? }),
+            Err(Error::Future { .. }) => Err(Error::Future { asked, newest: newest_revision(&self.members).await? }),
             Err(err) => Err(err),
-            Ok(_) => {
+            Ok(()) => {
                 self.feed.forget(asked);
                 Ok(())
             }
@@ -260,7 +254,7 @@ impl Store for EtcdStore {
 
     async fn check(&self) -> Result<(), Error> {
         // A linearizable read needs a quorum, as a write does.
-        newest_revision(&self.client).await.map(drop)
+        newest_revision(&self.members).await.map(drop)
     }
 }
 
@@ -288,33 +282,15 @@ fn connect_options(options: &Options) -> ConnectOptions {
 }
 
 /// The revision of a linearizable read.
-async fn newest_revision(client: &Client) -> Result<Revision, Error> {
-    let response = get(client, "\0", GetOptions::new().with_count_only()).await?;
+async fn newest_revision(members: &Members) -> Result<Revision, Error> {
+    let response = get(members, "\0", GetOptions::new().with_count_only()).await?;
     Ok(revision_of(response.header()))
 }
 
-/// Reads, and tries again when a member went away meanwhile.
-async fn get(client: &Client, key: &str, options: GetOptions) -> Result<GetResponse, Error> {
-    let mut attempt = 1;
-    loop {
-        let mut kv = client.kv_client().max_decoding_message_size(MESSAGE_BYTES);
-        match within("read", kv.get(key, Some(options.clone()))).await {
-            Err(Error::Unavailable { .. }) if attempt < READ_ATTEMPTS => time::sleep(READ_PAUSE * attempt).await,
-            result => return result,
-        }
-        attempt += 1;
-    }
-}
-
-/// Bounds how long an operation takes, and makes its error ours.
-async fn within<T>(
-    operation: &'static str,
-    future: impl Future<Output = Result<T, etcd_client::Error>>,
-) -> Result<T, Error> {
-    match time::timeout(TIMEOUT, future).await {
-        Ok(result) => result.map_err(|err| store_error(operation, err)),
-        Err(_) => {
-            Err(Error::Unavailable { reason: format!("etcd did not answer ({operation}) within {TIMEOUT:?}") })
-        }
-    }
+async fn get(members: &Members, key: &str, options: GetOptions) -> Result<GetResponse, Error> {
+    let call = |client: Client| {
+        let options = Some(options.clone());
+        async move { client.kv_client().max_decoding_message_size(MESSAGE_BYTES).get(key, options).await }
+    };
+    members.read("read", call).await
 }

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-pub async fn create(store: &dyn Store, key: &str, value: &str) -> Revision {
+pub(crate) async fn create(store: &dyn Store, key: &str, value: &str) -> Revision {
     store.put(key, Bytes::copy_from_slice(value.as_bytes()), Expected::Absent, None).await.unwrap()
 }
 
@@ -36,7 +36,7 @@ async fn any(watch: &mut WatchStream) -> Option<Result<WatchEvent, Error>> {
 }
 
 /// The next change.
-pub async fn change(watch: &mut WatchStream) -> WatchEvent {
+pub(crate) async fn change(watch: &mut WatchStream) -> WatchEvent {
     loop {
         match any(watch).await.expect("no end").unwrap() {
             WatchEvent::Progress(_) => {}
@@ -53,7 +53,7 @@ async fn refusal(store: &dyn Store, prefix: &str, after: Revision) -> Error {
     }
 }
 
-pub async fn a_key_is_created_once(store: &dyn Store) {
+pub(crate) async fn a_key_is_created_once(store: &dyn Store) {
     assert_eq!(store.get("/r/a").await.unwrap(), None);
     let revision = create(store, "/r/a", "1").await;
     let entry = Entry { key: "/r/a".into(), value: "1".into(), create_revision: revision, mod_revision: revision };
@@ -64,7 +64,7 @@ pub async fn a_key_is_created_once(store: &dyn Store) {
     }
 }
 
-pub async fn a_write_with_a_stale_revision_changes_nothing(store: &dyn Store) {
+pub(crate) async fn a_write_with_a_stale_revision_changes_nothing(store: &dyn Store) {
     let first = create(store, "/r/a", "1").await;
     let second = update(store, "/r/a", "2", first).await;
     for outcome in [
@@ -78,7 +78,7 @@ pub async fn a_write_with_a_stale_revision_changes_nothing(store: &dyn Store) {
     assert_eq!((entry.value, entry.create_revision, entry.mod_revision), ("2".into(), first, second));
 }
 
-pub async fn a_key_that_is_deleted_can_be_created_anew(store: &dyn Store) {
+pub(crate) async fn a_key_that_is_deleted_can_be_created_anew(store: &dyn Store) {
     let first = create(store, "/r/a", "1").await;
     let deleted = store.delete("/r/a", first).await.unwrap();
     assert_eq!(store.get("/r/a").await.unwrap(), None);
@@ -87,7 +87,7 @@ pub async fn a_key_that_is_deleted_can_be_created_anew(store: &dyn Store) {
     assert_eq!(store.get("/r/a").await.unwrap().unwrap().create_revision, again);
 }
 
-pub async fn deleting_what_is_not_there_is_a_conflict(store: &dyn Store) {
+pub(crate) async fn deleting_what_is_not_there_is_a_conflict(store: &dyn Store) {
     for expected in [0, 1, 77] {
         let outcome = store.delete("/r/a", expected).await;
         assert!(matches!(outcome, Err(Error::Conflict { current: None, .. })), "{outcome:?}");
@@ -96,7 +96,7 @@ pub async fn deleting_what_is_not_there_is_a_conflict(store: &dyn Store) {
     assert!(matches!(outcome, Err(Error::Conflict { current: None, .. })), "{outcome:?}");
 }
 
-pub async fn revisions_count_writes_and_failures_do_not_count(store: &dyn Store) {
+pub(crate) async fn revisions_count_writes_and_failures_do_not_count(store: &dyn Store) {
     let start = store.revision().await.unwrap();
     assert!(start >= 1, "0 means something else to clients");
     let first = create(store, "/r/a", "1").await;
@@ -107,7 +107,7 @@ pub async fn revisions_count_writes_and_failures_do_not_count(store: &dyn Store)
     assert_eq!(store.list(range("/none/")).await.unwrap().revision, second);
 }
 
-pub async fn lists_are_ordered_and_paged(store: &dyn Store) {
+pub(crate) async fn lists_are_ordered_and_paged(store: &dyn Store) {
     for name in ["e", "b", "d", "a", "c"] {
         create(store, &format!("/r/{name}"), name).await;
     }
@@ -129,7 +129,7 @@ pub async fn lists_are_ordered_and_paged(store: &dyn Store) {
     assert_eq!(keys(store, range("")).await.len(), 8);
 }
 
-pub async fn a_list_at_a_past_revision_shows_the_past(store: &dyn Store) {
+pub(crate) async fn a_list_at_a_past_revision_shows_the_past(store: &dyn Store) {
     let a = create(store, "/r/a", "1").await;
     let b = create(store, "/r/b", "1").await;
     update(store, "/r/a", "2", a).await;
@@ -143,7 +143,7 @@ pub async fn a_list_at_a_past_revision_shows_the_past(store: &dyn Store) {
     assert_eq!(keys(store, Range { revision: Some(1), ..range("/r/") }).await, [""; 0]);
 }
 
-pub async fn a_page_of_the_past_counts_what_remained_then(store: &dyn Store) {
+pub(crate) async fn a_page_of_the_past_counts_what_remained_then(store: &dyn Store) {
     let mut revisions = Vec::new();
     for number in 0..10 {
         revisions.push(create(store, &format!("/r/{number}"), "1").await);
@@ -163,7 +163,7 @@ pub async fn a_page_of_the_past_counts_what_remained_then(store: &dyn Store) {
     assert_eq!(page.remaining, 4);
 }
 
-pub async fn a_list_longer_than_a_message_is_complete(store: &dyn Store) {
+pub(crate) async fn a_list_longer_than_a_message_is_complete(store: &dyn Store) {
     let value = Bytes::from(vec![b'x'; 10_000]);
     let puts = (0..1200).map(|number| {
         let (key, value) = (format!("/r/{number:04}"), value.clone());
@@ -177,7 +177,7 @@ pub async fn a_list_longer_than_a_message_is_complete(store: &dyn Store) {
     assert_eq!((page.entries.len(), page.remaining), (700, 500));
 }
 
-pub async fn revisions_beyond_the_newest_are_refused(store: &dyn Store) {
+pub(crate) async fn revisions_beyond_the_newest_are_refused(store: &dyn Store) {
     let newest = create(store, "/r/a", "1").await;
     let asked = newest + 5;
     let is_future = |err: Error| matches!(err, Error::Future { asked: a, newest: n } if (a, n) == (asked, newest));
@@ -186,7 +186,7 @@ pub async fn revisions_beyond_the_newest_are_refused(store: &dyn Store) {
     assert!(is_future(store.compact(asked).await.unwrap_err()));
 }
 
-pub async fn compacted_revisions_are_refused(store: &dyn Store) {
+pub(crate) async fn compacted_revisions_are_refused(store: &dyn Store) {
     let first = create(store, "/r/a", "1").await;
     let second = update(store, "/r/a", "2", first).await;
     let third = store.delete("/r/a", second).await.unwrap();
@@ -205,7 +205,7 @@ pub async fn compacted_revisions_are_refused(store: &dyn Store) {
     assert_eq!(keys(store, range("/r/")).await, ["b"]);
 }
 
-pub async fn a_watch_shows_each_change_with_the_value_before(store: &dyn Store) {
+pub(crate) async fn a_watch_shows_each_change_with_the_value_before(store: &dyn Store) {
     let mut watch = store.watch("/r/", None).await.unwrap();
     let first = create(store, "/r/a", "1").await;
     let second = update(store, "/r/a", "2", first).await;
@@ -223,7 +223,7 @@ pub async fn a_watch_shows_each_change_with_the_value_before(store: &dyn Store) 
     assert_eq!(change(&mut watch).await, deleted);
 }
 
-pub async fn a_watch_from_the_past_replays_and_goes_on(store: &dyn Store) {
+pub(crate) async fn a_watch_from_the_past_replays_and_goes_on(store: &dyn Store) {
     let mut revisions = Vec::new();
     for number in 0..50 {
         revisions.push(create(store, &format!("/r/{number}"), "1").await);
@@ -244,7 +244,7 @@ pub async fn a_watch_from_the_past_replays_and_goes_on(store: &dyn Store) {
     }
 }
 
-pub async fn a_watch_sees_only_its_prefix(store: &dyn Store) {
+pub(crate) async fn a_watch_sees_only_its_prefix(store: &dyn Store) {
     let mut watch = store.watch("/r/pods/", None).await.unwrap();
     let mut one = store.watch("/r/pods/a", None).await.unwrap();
     for key in ["/r/pods", "/r/podsx/a", "/r/nodes/a", "/r/pods/b", "/r/pods/a"] {
@@ -255,7 +255,7 @@ pub async fn a_watch_sees_only_its_prefix(store: &dyn Store) {
     assert_eq!(&**change(&mut one).await.key().unwrap(), "/r/pods/a");
 }
 
-pub async fn many_watches_each_get_their_own(store: &dyn Store) {
+pub(crate) async fn many_watches_each_get_their_own(store: &dyn Store) {
     let prefixes: Vec<_> = (0..100).map(|number| format!("/r/{number:02}/")).collect();
     let mut watches = Vec::new();
     for prefix in &prefixes {
@@ -272,7 +272,7 @@ pub async fn many_watches_each_get_their_own(store: &dyn Store) {
     }
 }
 
-pub async fn progress_follows_every_event_before_it(store: &dyn Store) {
+pub(crate) async fn progress_follows_every_event_before_it(store: &dyn Store) {
     let mut watch = store.watch("/r/", None).await.unwrap();
     let mut delivered = HashSet::new();
     for round in 0..20 {
@@ -293,7 +293,7 @@ pub async fn progress_follows_every_event_before_it(store: &dyn Store) {
     }
 }
 
-pub async fn progress_comes_on_a_quiet_watch_and_after_a_replay(store: &dyn Store) {
+pub(crate) async fn progress_comes_on_a_quiet_watch_and_after_a_replay(store: &dyn Store) {
     let mut quiet = store.watch("/quiet/", None).await.unwrap();
     let first = create(store, "/r/a", "1").await;
     let newest = create(store, "/r/b", "1").await;
@@ -312,7 +312,7 @@ pub async fn progress_comes_on_a_quiet_watch_and_after_a_replay(store: &dyn Stor
     }
 }
 
-pub async fn a_reader_that_pauses_misses_nothing_or_is_told(store: &dyn Store) {
+pub(crate) async fn a_reader_that_pauses_misses_nothing_or_is_told(store: &dyn Store) {
     let mut watch = store.watch("/r/", None).await.unwrap();
     let mut written = vec![create(store, "/r/a", "1").await];
     assert_eq!(change(&mut watch).await.revision(), written[0]);
@@ -333,7 +333,7 @@ pub async fn a_reader_that_pauses_misses_nothing_or_is_told(store: &dyn Store) {
     }
 }
 
-pub async fn a_key_expires_but_not_early(store: &dyn Store) {
+pub(crate) async fn a_key_expires_but_not_early(store: &dyn Store) {
     let ttl = Duration::from_secs(2);
     let mut watch = store.watch("/r/", None).await.unwrap();
     let start = Instant::now();
@@ -353,7 +353,7 @@ pub async fn a_key_expires_but_not_early(store: &dyn Store) {
     assert_eq!(store.get("/r/kept").await.unwrap().unwrap().mod_revision, kept);
 }
 
-pub async fn a_write_without_a_time_to_live_keeps_the_key(store: &dyn Store) {
+pub(crate) async fn a_write_without_a_time_to_live_keeps_the_key(store: &dyn Store) {
     let mut watch = store.watch("/r/", None).await.unwrap();
     let ttl = Some(Duration::from_secs(1));
     let first = store.put("/r/a", "1".into(), Expected::Absent, ttl).await.unwrap();
@@ -368,7 +368,7 @@ pub async fn a_write_without_a_time_to_live_keeps_the_key(store: &dyn Store) {
     assert_eq!(store.get("/r/a").await.unwrap().unwrap().value, "2");
 }
 
-pub async fn writers_that_race_win_one_at_a_time(store: &dyn Store) {
+pub(crate) async fn writers_that_race_win_one_at_a_time(store: &dyn Store) {
     let revision = create(store, "/r/a", "0").await;
     let puts = (0..64).map(|number: u64| async move {
         let value = Bytes::from(number.to_string());
@@ -380,7 +380,7 @@ pub async fn writers_that_race_win_one_at_a_time(store: &dyn Store) {
     assert_eq!((entry.value, entry.mod_revision), (Bytes::from(won[0].0.to_string()), won[0].1));
 }
 
-pub async fn a_counter_incremented_by_many_loses_nothing(store: &dyn Store) {
+pub(crate) async fn a_counter_incremented_by_many_loses_nothing(store: &dyn Store) {
     create(store, "/r/counter", "0").await;
     let increment = |_| async move {
         for _ in 0..20 {
@@ -400,7 +400,7 @@ pub async fn a_counter_incremented_by_many_loses_nothing(store: &dyn Store) {
     assert_eq!(store.get("/r/counter").await.unwrap().unwrap().value, "160");
 }
 
-pub async fn large_values_are_kept_and_larger_ones_refused(store: &dyn Store) {
+pub(crate) async fn large_values_are_kept_and_larger_ones_refused(store: &dyn Store) {
     let value = |size: usize| Bytes::from((0..size).map(|at| (at % 251) as u8).collect::<Vec<_>>());
     let key = "/r/a";
     let mut watch = store.watch("/r/", None).await.unwrap();
@@ -413,7 +413,7 @@ pub async fn large_values_are_kept_and_larger_ones_refused(store: &dyn Store) {
     assert_eq!(store.get("/r/b").await.unwrap(), None);
 }
 
-pub async fn odd_keys_and_empty_values_are_kept(store: &dyn Store) {
+pub(crate) async fn odd_keys_and_empty_values_are_kept(store: &dyn Store) {
     let odd = ["/r/ü", "/r/日本", "/r/a b\n\t", "/r/%2F'\";--", "/r/\u{10ffff}", "/r//", "/r/\u{1}"];
     let mut watch = store.watch("/r/日", None).await.unwrap();
     for key in odd {
@@ -427,6 +427,6 @@ pub async fn odd_keys_and_empty_values_are_kept(store: &dyn Store) {
     assert_eq!(&**change(&mut watch).await.key().unwrap(), "/r/日本");
 }
 
-pub async fn a_store_says_that_it_is_well(store: &dyn Store) {
+pub(crate) async fn a_store_says_that_it_is_well(store: &dyn Store) {
     store.check().await.unwrap();
 }

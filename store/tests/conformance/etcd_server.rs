@@ -10,9 +10,9 @@ use store::etcd::{EtcdStore, Options};
 use tempfile::TempDir;
 
 /// A running etcd; it is killed and its data removed when dropped.
-pub struct EtcdServer {
-    pub directory: TempDir,
-    pub client: u16,
+pub(crate) struct EtcdServer {
+    pub(crate) directory: TempDir,
+    pub(crate) client: u16,
     peer: u16,
     arguments: Vec<String>,
     child: Child,
@@ -20,13 +20,13 @@ pub struct EtcdServer {
 
 impl EtcdServer {
     /// Starts etcd, or says loudly that there is none.
-    pub async fn start() -> Option<Self> {
+    pub(crate) async fn start() -> Option<Self> {
         // Room for an entry of the largest size and the rest of its request.
         Self::start_with("http", &["--max-request-bytes=1600000".into()]).await
     }
 
     /// Starts etcd with these arguments and waits until it listens.
-    pub async fn start_with(scheme: &str, arguments: &[String]) -> Option<Self> {
+    pub(crate) async fn start_with(scheme: &str, arguments: &[String]) -> Option<Self> {
         if Command::new("etcd").arg("--version").stdout(Stdio::null()).status().is_err() {
             assert!(std::env::var_os("E2E_REQUIRED").is_none(), "etcd is not installed");
             eprintln!("SKIP: etcd is not installed");
@@ -54,24 +54,24 @@ impl EtcdServer {
         panic!("etcd does not start");
     }
 
-    pub fn options(&self) -> Options {
+    pub(crate) fn options(&self) -> Options {
         Options::new([format!("http://127.0.0.1:{}", self.client)])
     }
 
     /// Kills etcd as a crash would.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
     /// Starts it again on the same data and ports.
-    pub async fn start_again(&mut self) {
+    pub(crate) async fn start_again(&mut self) {
         self.child = spawn(self.directory.path(), &self.arguments);
         assert!(self.listens().await, "etcd does not start again on port {}", self.peer);
     }
 
     /// Starts it again on the same data where its clients do not look, and returns that port.
-    pub async fn start_elsewhere(&mut self) -> u16 {
+    pub(crate) async fn start_elsewhere(&mut self) -> u16 {
         let (here, there) = (self.client, free_port());
         let moved = |argument: &String| argument.replace(&format!("127.0.0.1:{here}"), &format!("127.0.0.1:{there}"));
         let arguments: Vec<_> = self.arguments.iter().map(moved).collect();
@@ -96,7 +96,7 @@ impl EtcdServer {
 }
 
 /// Connects as soon as the server has elected itself.
-pub async fn connect(options: Options) -> EtcdStore {
+pub(crate) async fn connect(options: Options) -> EtcdStore {
     let end = Instant::now() + Duration::from_secs(20);
     loop {
         match EtcdStore::connect(options.clone()).await {

@@ -95,7 +95,7 @@ impl Model {
     }
 }
 
-pub async fn random_operations_agree_with_a_naive_model(store: &dyn Store) {
+pub(crate) async fn random_operations_agree_with_a_naive_model(store: &dyn Store) {
     let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::default() });
     for case in 0..CASES {
         let operations = prop::collection::vec(operation(), 1..150).new_tree(&mut runner).unwrap().current();
