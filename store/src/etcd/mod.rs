@@ -101,6 +101,11 @@ impl EtcdStore {
     async fn commit(&self, operation: &'static str, key: &str, expected: Expected, write: TxnOp) -> Result<Revision, Error> {
         let expected = match expected {
             Expected::Absent => 0,
+            Expected::Revision(0) => {
+                // To etcd that is the revision of a key that does not exist; no key has it.
+                let current = self.get(key).await?;
+                return Err(Error::Conflict { key: key.into(), current: current.map(Box::new) });
+            }
             Expected::Revision(revision) => number(revision),
         };
         let txn = Txn::new()
@@ -196,11 +201,6 @@ impl Store for EtcdStore {
     }
 
     async fn delete(&self, key: &str, expected: Revision) -> Result<Revision, Error> {
-        if expected == 0 {
-            // To etcd revision 0 is that of a key that does not exist.
-            let current = self.get(key).await?;
-            return Err(Error::Conflict { key: key.into(), current: current.map(Box::new) });
-        }
         self.commit("delete", key, Expected::Revision(expected), TxnOp::delete(key, None)).await
     }
 
