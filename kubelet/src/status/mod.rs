@@ -73,6 +73,11 @@ pub fn build(facts: &Facts<'_>) -> PodStatus {
         status.phase = Some("Failed".to_owned());
         status.reason = Some(verdict.reason.clone());
         status.message = Some(verdict.message.clone());
+        let never_ran = facts.seen.containers.is_empty() && old.container_statuses.is_none();
+        if never_ran {
+            status.container_statuses = None;
+            status.init_container_statuses = None;
+        }
     } else if pod::is_terminal(facts.pod) {
         // A pod never leaves a terminal phase, nor loses the words that explain it.
         status.phase.clone_from(&old.phase);

@@ -1,0 +1,118 @@
+//! What every pod worker of a node shares.
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use client::{Informer, ObjectKey, Recorder};
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
+use runtime::{Image, Runtime};
+use tokio::sync::{Semaphore, watch};
+
+use crate::fields::Surroundings;
+use crate::names::ClusterDns;
+use crate::objects::Objects;
+use crate::{pod, resources};
+
+/// Handles and facts; made once in [`crate::run`].
+pub struct Context {
+    /// This node's name.
+    pub node_name: String,
+    /// This node's addresses, the main one first.
+    pub node_ips: Vec<IpAddr>,
+    /// Holds pods' volumes and files.
+    pub root_dir: PathBuf,
+    /// Holds pods' logs.
+    pub log_dir: PathBuf,
+    /// The cluster's name service.
+    pub dns: ClusterDns,
+    /// Memory of the machine in bytes.
+    pub memory: u64,
+    /// Processes a pod may have; 0 for no limit.
+    pub pids_limit: i64,
+    /// The API server.
+    pub client: kube::Client,
+    /// The container runtime.
+    pub runtime: Arc<dyn Runtime>,
+    /// Events.
+    pub recorder: Recorder,
+    /// ConfigMaps and Secrets.
+    pub objects: Arc<Objects>,
+    /// This node's own object.
+    pub node: Informer<Node>,
+    /// All Services, for the environment of containers.
+    pub services: Informer<Service>,
+    /// Lets one image pull run at a time; `None` for any number.
+    pub serial_pulls: Option<Semaphore>,
+    /// True once the node has a pod network.
+    pub network: watch::Receiver<bool>,
+    /// Images by the names that pods use; what the node's status lists.
+    pub known_images: RwLock<Vec<Image>>,
+}
+
+impl Context {
+    /// This node's object, once it is known.
+    pub fn node(&self) -> Option<Arc<Node>> {
+        self.node.get(&ObjectKey::cluster(self.node_name.as_str()))
+    }
+
+    /// Where a pod's volumes and files are.
+    pub fn pod_dir(&self, uid: &str) -> PathBuf {
+        self.root_dir.join("pods").join(uid)
+    }
+
+    /// Where a pod's logs are.
+    pub fn pod_log_dir(&self, pod: &Pod) -> PathBuf {
+        self.log_dir.join(format!("{}_{}_{}", pod::namespace(pod), pod::name(pod), pod::uid(pod)))
+    }
+
+    /// What the downward API says for a pod with these addresses.
+    pub fn surroundings(&self, pod_ips: Vec<IpAddr>) -> Surroundings {
+        let node = self.node();
+        let allocatable = node.as_ref().and_then(|node| node.status.as_ref()?.allocatable.as_ref());
+        let milli = |resource: &str| allocatable.and_then(|list| list.get(resource)).and_then(resources::milli);
+        Surroundings {
+            node_name: self.node_name.clone(),
+            node_ips: self.node_ips.clone(),
+            pod_ips,
+            milli_cpu: milli("cpu").unwrap_or(0),
+            memory: milli("memory").unwrap_or(0) / 1000,
+            storage: milli("ephemeral-storage").unwrap_or(0) / 1000,
+        }
+    }
+
+    /// Records an event about a pod.
+    pub fn event(&self, pod: &Pod, kind: &str, reason: &str, message: String) {
+        self.record(client::events::about(pod), kind, reason, message);
+    }
+
+    /// Records an event about one container of a pod.
+    pub fn container_event(&self, pod: &Pod, container: &str, kind: &str, reason: &str, message: String) {
+        let mut about = client::events::about(pod);
+        let list = match pod::container(pod, container) {
+            Some((pod::Role::Init | pod::Role::Sidecar, _)) => "initContainers",
+            Some((pod::Role::Ephemeral, _)) => "ephemeralContainers",
+            _ => "containers",
+        };
+        about.field_path = Some(format!("spec.{list}{{{container}}}"));
+        self.record(about, kind, reason, message);
+    }
+
+    fn record(
+        &self,
+        about: k8s_openapi::api::core::v1::ObjectReference,
+        kind: &str,
+        reason: &str,
+        message: String,
+    ) {
+        if kind == "Warning" {
+            self.recorder.warning(about, reason, message);
+        } else {
+            self.recorder.normal(about, reason, message);
+        }
+    }
+
+    /// Replaces the list of images the node's status shows.
+    pub fn set_images(&self, images: Vec<Image>) {
+        *self.known_images.write().unwrap_or_else(PoisonError::into_inner) = images;
+    }
+}

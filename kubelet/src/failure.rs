@@ -1,0 +1,31 @@
+//! Why a container could not be brought to run, in the words a pod's status shows.
+use std::fmt::Display;
+
+/// A reason such as `ErrImagePull`, and details for people.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}: {message}")]
+pub struct Failure {
+    /// Shown as the container's waiting reason.
+    pub reason: &'static str,
+    /// Shown as its waiting message.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure in somebody else's words.
+    pub fn new(reason: &'static str, message: impl Display) -> Self {
+        Self { reason, message: message.to_string() }
+    }
+}
+
+/// An error and its causes in one line.
+pub fn chain(err: &dyn std::error::Error) -> String {
+    let mut text = err.to_string();
+    let mut cause = err.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}

@@ -1,0 +1,250 @@
+//! Which pods belong on this node, and a worker for each: pods of the API that name the node, and static pods.
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use client::{Event, Informer};
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::Pod;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::context::Context;
+use crate::launch::POD_UID;
+use crate::status::Verdict;
+use crate::worker::{Desired, Report, Worker};
+use crate::{admission, pod};
+
+/// A running worker.
+struct Entry {
+    desired: watch::Sender<Desired>,
+    wake: Arc<Notify>,
+    report: watch::Receiver<Report>,
+}
+
+/// A read handle on the pods of this node, for the server and for statistics.
+#[derive(Clone, Default)]
+pub struct Pods {
+    entries: Arc<Mutex<HashMap<String, Entry>>>,
+}
+
+/// A pod as its worker last reported it.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// The pod, with its newest status.
+    pub pod: Pod,
+    /// What runs of it, and its status.
+    pub report: Report,
+}
+
+impl Pods {
+    /// Every pod.
+    pub fn list(&self) -> Vec<Known> {
+        self.entries().values().map(known).collect()
+    }
+
+    /// A pod by namespace and name, and by uid if one is given.
+    pub fn find(&self, namespace: &str, name: &str, uid: Option<&str>) -> Option<Known> {
+        let entries = self.entries();
+        let mut found: Vec<_> = entries
+            .values()
+            .map(known)
+            .filter(|known| pod::namespace(&known.pod) == namespace && pod::name(&known.pod) == name)
+            .filter(|known| uid.is_none_or(|uid| pod::uid(&known.pod) == uid))
+            .collect();
+        found.sort_by_key(|known| known.report.ended);
+        found.into_iter().next()
+    }
+
+    fn entries(&self) -> std::sync::MutexGuard<'_, HashMap<String, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake_all(&self) {
+        for entry in self.entries().values() {
+            entry.wake.notify_one();
+        }
+    }
+
+    /// Wakes the worker whose pod has this sandbox; all of them if none is known to.
+    fn wake_sandbox(&self, sandbox: &str) {
+        let entries = self.entries();
+        let owner = entries
+            .values()
+            .find(|entry| entry.report.borrow().seen.sandboxes.iter().any(|known| known.id == sandbox));
+        match owner {
+            Some(entry) => entry.wake.notify_one(),
+            None => entries.values().for_each(|entry| entry.wake.notify_one()),
+        }
+    }
+}
+
+fn known(entry: &Entry) -> Known {
+    let report = entry.report.borrow().clone();
+    let mut pod = Pod::clone(&entry.desired.borrow().pod);
+    pod.status = Some(report.status.clone());
+    Known { pod, report }
+}
+
+/// Owns the workers.
+pub struct Manager {
+    context: Arc<Context>,
+    pods: Pods,
+    informer: Informer<Pod>,
+    /// Pods from manifests, by uid.
+    statics: watch::Receiver<BTreeMap<String, Arc<Pod>>>,
+    workers: JoinSet<String>,
+    max_pods: usize,
+}
+
+impl Manager {
+    /// Nothing runs before [`Manager::run`].
+    pub fn new(
+        context: Arc<Context>,
+        informer: Informer<Pod>,
+        statics: watch::Receiver<BTreeMap<String, Arc<Pod>>>,
+        pods: Pods,
+        max_pods: usize,
+    ) -> Self {
+        Self { context, pods, informer, statics, workers: JoinSet::new(), max_pods }
+    }
+
+    /// Runs until `shutdown`; then the workers end and leave the containers as they are.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        let changed = Arc::new(Notify::new());
+        let notify = Arc::clone(&changed);
+        self.informer.on_event(move |_: &Event<Pod>| notify.notify_one());
+        let mut events = self.context.runtime.events();
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = self.informer.synced() => {}
+        }
+        // The node's own object decides about admission and the network.
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = self.context.node.synced() => {}
+        }
+        self.sync(&shutdown);
+        self.remove_orphans().await;
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                () = changed.notified() => self.sync(&shutdown),
+                Ok(()) = self.statics.changed() => self.sync(&shutdown),
+                Some(ended) = self.workers.join_next() => self.forget(ended, &shutdown),
+                event = events.next() => match event {
+                    Some(runtime::Event::Resync) => self.pods.wake_all(),
+                    Some(
+                        runtime::Event::ContainerExited { sandbox, .. }
+                        | runtime::Event::ContainerStarted { sandbox, .. }
+                        | runtime::Event::SandboxExited { sandbox },
+                    ) => self.pods.wake_sandbox(&sandbox),
+                    None => break,
+                },
+            }
+        }
+        shutdown.cancelled().await;
+        while self.workers.join_next().await.is_some() {}
+    }
+
+    fn forget(&mut self, ended: Result<String, tokio::task::JoinError>, shutdown: &CancellationToken) {
+        match ended {
+            Ok(uid) => {
+                debug!(%uid, "a pod's worker ended");
+                self.pods.entries().remove(&uid);
+            }
+            // A worker that panicked left its entry; the next pass sees its closed channel and starts another.
+            Err(err) => warn!(error = &err as &dyn std::error::Error, "a pod's worker failed"),
+        }
+        self.sync(shutdown);
+    }
+
+    /// Brings the workers in line with the pods that belong here.
+    fn sync(&mut self, shutdown: &CancellationToken) {
+        let mut wanted: BTreeMap<String, (Arc<Pod>, Option<Arc<Pod>>)> = BTreeMap::new();
+        let statics = self.statics.borrow_and_update().clone();
+        let from_api = self.informer.list();
+        for (uid, pod) in &statics {
+            let mirror = from_api.iter().find(|mirror| {
+                pod::is_mirror(mirror) && pod::name(mirror) == pod::name(pod) && pod::namespace(mirror) == pod::namespace(pod)
+            });
+            wanted.insert(uid.clone(), (Arc::clone(pod), mirror.cloned()));
+        }
+        for pod in from_api.iter().filter(|pod| !pod::is_mirror(pod)) {
+            wanted.insert(pod::uid(pod).to_owned(), (Arc::clone(pod), None));
+        }
+        self.pods.entries().retain(|_, entry| !entry.desired.is_closed());
+        for (uid, entry) in self.pods.entries().iter() {
+            if !wanted.contains_key(uid) {
+                entry.desired.send_if_modified(|desired| !std::mem::replace(&mut desired.gone, true));
+            }
+        }
+        let mut ordered: Vec<_> = wanted.into_iter().collect();
+        ordered.sort_by_key(|(_, (pod, _))| pod.metadata.creation_timestamp.clone());
+        for (uid, (pod, mirror)) in ordered {
+            self.deliver(uid, pod, mirror, shutdown);
+        }
+    }
+
+    fn deliver(&mut self, uid: String, pod: Arc<Pod>, mirror: Option<Arc<Pod>>, shutdown: &CancellationToken) {
+        if let Some(entry) = self.pods.entries().get(&uid) {
+            entry.desired.send_if_modified(|desired| {
+                let changed = desired.pod.metadata.resource_version != pod.metadata.resource_version || desired.mirror != mirror;
+                if changed {
+                    desired.pod = Arc::clone(&pod);
+                    desired.mirror.clone_from(&mirror);
+                }
+                changed
+            });
+            return;
+        }
+        let rejected = self.admit(&pod);
+        if let Some(verdict) = &rejected {
+            self.context.event(&pod, "Warning", &verdict.reason, verdict.message.clone());
+        }
+        let (desired, receiver) = watch::channel(Desired { pod, mirror, gone: false, rejected });
+        let wake = Arc::new(Notify::new());
+        let (reporter, report) = watch::channel(Report::default());
+        let worker = Worker::new(Arc::clone(&self.context), receiver, Arc::clone(&wake), reporter);
+        self.pods.entries().insert(uid.clone(), Entry { desired, wake, report });
+        let shutdown = shutdown.clone();
+        self.workers.spawn(async move {
+            worker.run(shutdown).await;
+            uid
+        });
+    }
+
+    /// Whether the node takes a pod that it sees for the first time. What already ran here is not judged again.
+    fn admit(&self, pod: &Pod) -> Option<Verdict> {
+        let known_before = pod::status(pod).start_time.is_some();
+        if known_before || pod::is_terminal(pod) || pod::is_deleting(pod) || pod::is_static(pod) {
+            return None;
+        }
+        let node = self.context.node()?;
+        let others: Vec<Pod> =
+            self.pods.list().into_iter().filter(|known| !known.report.ended).map(|known| known.pod).collect();
+        admission::check(pod, &others, &node, self.max_pods).err()
+    }
+
+    /// Stops and removes sandboxes whose pods are neither in the API nor in a manifest.
+    async fn remove_orphans(&self) {
+        let Ok(sandboxes) = self.context.runtime.sandboxes().await else { return };
+        for sandbox in sandboxes {
+            let uid = sandbox.config.labels.get(POD_UID).unwrap_or(&sandbox.config.uid);
+            if self.pods.entries().contains_key(uid) {
+                continue;
+            }
+            info!(sandbox = sandbox.id, pod = format!("{}/{}", sandbox.config.namespace, sandbox.config.name), "removing a sandbox that no pod owns");
+            let runtime = &self.context.runtime;
+            let removed = async {
+                runtime.stop_sandbox(&sandbox.id).await?;
+                runtime.remove_sandbox(&sandbox.id).await
+            };
+            if let Err(err) = removed.await {
+                warn!(sandbox = sandbox.id, error = &err as &dyn std::error::Error, "cannot remove an orphan");
+            }
+        }
+    }
+}

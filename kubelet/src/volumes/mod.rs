@@ -1,0 +1,162 @@
+//! A pod's volumes: directories on the node, filled before its containers start and kept up to date after that.
+//!
+//! ```text
+//! <root>/pods/<uid>/volumes/kubernetes.io~<plugin>/<volume>/   what containers see
+//! ```
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, Volume};
+use tokio::sync::Mutex;
+
+use crate::context::Context;
+use crate::objects::References;
+use crate::pod;
+use payload::Payload;
+
+mod atomic;
+mod directory;
+mod payload;
+pub mod subpath;
+mod token;
+
+/// Why a volume cannot be set up; the text goes into the `FailedMount` event.
+#[derive(Debug, thiserror::Error)]
+#[error("MountVolume.SetUp failed for volume \"{volume}\" : {reason}")]
+pub struct Error {
+    volume: String,
+    reason: String,
+}
+
+/// Where a volume is on the node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The directory (or, for some hostPath volumes, file).
+    pub path: PathBuf,
+    /// Containers may only read it.
+    pub read_only: bool,
+}
+
+/// The volumes of a pod by name.
+pub type Places = BTreeMap<String, Place>;
+
+/// What a pass over the volumes leaves.
+#[derive(Clone, Debug)]
+pub struct Synced {
+    /// Where the volumes are.
+    pub places: Arc<Places>,
+    /// When a token must be renewed.
+    pub renew_at: Option<Timestamp>,
+}
+
+/// The volumes of one pod.
+pub struct Volumes {
+    context: Arc<Context>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// What was written last, by volume.
+    written: BTreeMap<String, Payload>,
+    tokens: BTreeMap<String, token::Token>,
+}
+
+impl Volumes {
+    /// Nothing is set up yet.
+    pub fn new(context: Arc<Context>) -> Self {
+        Self { context, state: Mutex::default() }
+    }
+
+    /// Sets up what is not, rewrites what changed.
+    pub async fn sync(&self, pod: &Pod, references: &References, pod_ips: &[std::net::IpAddr]) -> Result<Synced, Error> {
+        let mut state = self.state.lock().await;
+        let mut places = Places::new();
+        for volume in pod::spec(pod).volumes.iter().flatten() {
+            let pass = Pass { context: &self.context, pod, references, pod_ips };
+            let place = pass.set_up(volume, &mut state).await;
+            let place = place.map_err(|reason| Error { volume: volume.name.clone(), reason })?;
+            places.insert(volume.name.clone(), place);
+        }
+        let renew_at = state.tokens.values().map(|token| token.renew_at).min();
+        Ok(Synced { places: Arc::new(places), renew_at })
+    }
+
+    /// Removes the pod's directory with everything in it.
+    pub async fn tear_down(&self, uid: &str) -> std::io::Result<()> {
+        let directory = self.context.pod_dir(uid);
+        blocking(move || directory::remove_pod(&directory)).await
+    }
+}
+
+struct Pass<'a> {
+    context: &'a Arc<Context>,
+    pod: &'a Pod,
+    references: &'a References,
+    pod_ips: &'a [std::net::IpAddr],
+}
+
+impl Pass<'_> {
+    async fn set_up(&self, volume: &Volume, state: &mut State) -> Result<Place, String> {
+        if let Some(source) = &volume.host_path {
+            let (path, kind) = (PathBuf::from(&source.path), source.type_.clone().unwrap_or_default());
+            let checked = path.clone();
+            blocking(move || directory::check_host_path(&checked, &kind)).await.map_err(|err| err.to_string())?;
+            return Ok(Place { path, read_only: false });
+        }
+        if let Some(source) = volume.empty_dir.clone() {
+            let path = self.directory("empty-dir", &volume.name);
+            let group = self.group();
+            let made = path.clone();
+            blocking(move || directory::empty_dir(&made, &source, group)).await.map_err(|err| err.to_string())?;
+            return Ok(Place { path, read_only: false });
+        }
+        let (plugin, payload) = match self.payload(volume, state).await? {
+            Some(found) => found,
+            None => return Err(unsupported(volume)),
+        };
+        let path = self.directory(plugin, &volume.name);
+        if state.written.get(&volume.name) != Some(&payload) {
+            let (target, written, group) = (path.clone(), payload.clone(), self.group());
+            blocking(move || atomic::write(&target, &written, group)).await.map_err(|err| err.to_string())?;
+            state.written.insert(volume.name.clone(), payload);
+        }
+        Ok(Place { path, read_only: true })
+    }
+
+    fn directory(&self, plugin: &str, volume: &str) -> PathBuf {
+        let directory = self.context.pod_dir(pod::uid(self.pod)).join("volumes");
+        directory.join(format!("kubernetes.io~{plugin}")).join(volume)
+    }
+
+    /// `fsGroup`, which owns what the pod may write.
+    fn group(&self) -> Option<u32> {
+        let context = pod::spec(self.pod).security_context.as_ref()?;
+        context.fs_group.and_then(|group| u32::try_from(group).ok())
+    }
+}
+
+fn unsupported(volume: &Volume) -> String {
+    let source = serde_json::to_value(volume).unwrap_or_default();
+    let fields = source.as_object().into_iter().flatten();
+    let kind = fields.map(|(key, _)| key.as_str()).find(|key| *key != "name").unwrap_or("of no known source");
+    format!("volumes of type {kind} are not supported on this node")
+}
+
+/// Runs file system work where it may block.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> std::io::Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(err) => Err(std::io::Error::other(err)),
+    }
+}
+
+/// An I/O error that names its path.
+pub(crate) fn at(path: &Path, verb: &str) -> impl FnOnce(std::io::Error) -> std::io::Error {
+    let what = format!("{verb} {}", path.display());
+    move |err| std::io::Error::new(err.kind(), format!("{what}: {err}"))
+}

@@ -1,0 +1,82 @@
+//! Service account tokens, bound to the pod and renewed before they expire.
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{ServiceAccount, ServiceAccountTokenProjection};
+use kube::Api;
+use kube::api::PostParams;
+
+use super::{Pass, State};
+use crate::pod;
+
+const DEFAULT_SECONDS: i64 = 3600;
+/// No token is used for longer than a day, whatever its lifetime.
+const MAX_AGE: i64 = 24 * 3600;
+
+/// A token and when to ask for the next.
+pub(super) struct Token {
+    text: String,
+    pub(super) renew_at: Timestamp,
+}
+
+impl Pass<'_> {
+    /// The token of a projection, from before if it is still fresh.
+    pub(super) async fn token(
+        &self,
+        id: &str,
+        source: &ServiceAccountTokenProjection,
+        state: &mut State,
+    ) -> Result<String, String> {
+        let now = client::clock::now();
+        if let Some(token) = state.tokens.get(id).filter(|token| now < token.renew_at) {
+            return Ok(token.text.clone());
+        }
+        match self.request(source).await {
+            Ok(token) => {
+                let text = token.text.clone();
+                state.tokens.insert(id.to_owned(), token);
+                Ok(text)
+            }
+            Err(reason) => match state.tokens.get_mut(id) {
+                // The old token holds for a while yet; try again soon.
+                Some(token) => {
+                    token.renew_at = now.checked_add(SignedDuration::from_secs(30)).unwrap_or(now);
+                    Ok(token.text.clone())
+                }
+                None => Err(reason),
+            },
+        }
+    }
+
+    async fn request(&self, source: &ServiceAccountTokenProjection) -> Result<Token, String> {
+        let account = pod::spec(self.pod).service_account_name.as_deref().unwrap_or("default");
+        let seconds = source.expiration_seconds.unwrap_or(DEFAULT_SECONDS);
+        let audiences = source.audience.clone().filter(|audience| !audience.is_empty()).map(|audience| vec![audience]);
+        let request = TokenRequest {
+            spec: Some(TokenRequestSpec {
+                audiences,
+                expiration_seconds: Some(seconds),
+                bound_object_ref: Some(BoundObjectReference {
+                    api_version: Some("v1".to_owned()),
+                    kind: Some("Pod".to_owned()),
+                    name: Some(pod::name(self.pod).to_owned()),
+                    uid: Some(pod::uid(self.pod).to_owned()),
+                }),
+            }),
+            ..TokenRequest::default()
+        };
+        let api: Api<ServiceAccount> = Api::namespaced(self.context.client.clone(), pod::namespace(self.pod));
+        let answer = api
+            .create_token_request(account, &PostParams::default(), &request)
+            .await
+            .map_err(|err| format!("failed to fetch token: {err}"))?;
+        let status = answer.status.ok_or("failed to fetch token: the answer has no status")?;
+        let now = client::clock::now();
+        let (Some(text), Some(expires)) = (status.token, status.expiration_timestamp) else {
+            return Err("failed to fetch token: the answer has no token".to_owned());
+        };
+        let lifetime = expires.0.duration_since(now).as_secs().max(1);
+        let use_for = (lifetime * 8 / 10).min(MAX_AGE);
+        let renew_at = now.checked_add(SignedDuration::from_secs(use_for)).unwrap_or(now);
+        Ok(Token { text, renew_at })
+    }
+}
