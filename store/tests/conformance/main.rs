@@ -4,6 +4,7 @@ mod checks;
 mod etcd_only;
 mod etcd_server;
 mod model;
+mod tls;
 
 use store::embedded::{EmbeddedStore, Options};
 
