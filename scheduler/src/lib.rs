@@ -1,1 +1,29 @@
-//! TBD
+//! The scheduler: finds a node for each pod that has none.
+//!
+//! Invariant: a plugin sees one pod and a frozen snapshot; it has no client and no clock.
+//!
+//! ```text
+//! queue -> decide (on a snapshot: PreFilter, Filter, PostFilter | PreScore, Score) -> assume -> Reserve -> Permit
+//!       -> a task of its own: wait for Permit, PreBind, Bind, PostBind      failure: Unreserve, forget, queue again
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod framework;
+pub mod plugins;
+
+mod binding;
+mod cache;
+mod cycle;
+mod driver;
+mod queue;
+mod report;
+
+pub use config::{Args, Config};
+pub use driver::{Error, run};
+
+/// What the benchmarks drive without an API server.
+pub mod bench {
+    pub use crate::cache::Cache;
+    pub use crate::cycle::{Decision, Scheduler};
+}

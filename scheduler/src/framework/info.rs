@@ -1,0 +1,165 @@
+//! Pods and nodes with everything precomputed that a cycle asks for again and again.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+
+use client::ObjectKey;
+use k8s_openapi::api::core::v1::{Node, Pod, PodSpec, Taint};
+
+use crate::framework::resources::{Resources, parse_requests};
+
+static NO_LABELS: LazyLock<BTreeMap<String, String>> = LazyLock::new(BTreeMap::new);
+
+/// A port of the node that a pod takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPort {
+    pub protocol: String,
+    pub ip: String,
+    pub port: i32,
+}
+
+impl HostPort {
+    /// Whether both cannot be on one node: the same port, and the same address or one for all addresses.
+    pub fn conflicts(&self, other: &Self) -> bool {
+        let any = |ip: &str| ip == "0.0.0.0";
+        self.port == other.port && self.protocol == other.protocol && (self.ip == other.ip || any(&self.ip) || any(&other.ip))
+    }
+}
+
+/// A pod.
+#[derive(Clone, Debug)]
+pub struct PodInfo {
+    pub pod: Arc<Pod>,
+    pub key: ObjectKey,
+    pub uid: String,
+    pub priority: i32,
+    /// What it asks for.
+    pub requests: Resources,
+    /// What it is taken to use when nodes are compared.
+    pub assumed: Resources,
+    pub ports: Vec<HostPort>,
+}
+
+impl PodInfo {
+    /// Precomputes.
+    pub fn new(pod: Arc<Pod>) -> Self {
+        let spec = pod.spec.as_ref();
+        let (requests, assumed) = spec.map(parse_requests).unwrap_or_default();
+        Self {
+            key: ObjectKey::of(&*pod),
+            uid: pod.metadata.uid.clone().unwrap_or_default(),
+            priority: spec.and_then(|spec| spec.priority).unwrap_or(0),
+            requests,
+            assumed,
+            ports: spec.map(host_ports).unwrap_or_default(),
+            pod,
+        }
+    }
+
+    /// Its labels.
+    pub fn labels(&self) -> &BTreeMap<String, String> {
+        self.pod.metadata.labels.as_ref().unwrap_or(&NO_LABELS)
+    }
+
+    /// Its namespace.
+    pub fn namespace(&self) -> &str {
+        self.pod.metadata.namespace.as_deref().unwrap_or("")
+    }
+
+    /// Its spec.
+    pub fn spec(&self) -> Option<&PodSpec> {
+        self.pod.spec.as_ref()
+    }
+
+    /// Whether no other pods with these labels may be where this one runs.
+    pub fn has_required_anti_affinity(&self) -> bool {
+        let affinity = self.spec().and_then(|spec| spec.affinity.as_ref()?.pod_anti_affinity.as_ref());
+        affinity.is_some_and(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_ref().is_some_and(|terms| !terms.is_empty()))
+    }
+}
+
+fn host_ports(spec: &PodSpec) -> Vec<HostPort> {
+    let sidecars = spec.init_containers.iter().flatten().filter(|container| container.restart_policy.as_deref() == Some("Always"));
+    let ports = spec.containers.iter().chain(sidecars).flat_map(|container| container.ports.iter().flatten());
+    let taken = ports.filter_map(|port| {
+        let number = port.host_port.filter(|number| *number > 0)?;
+        Some(HostPort {
+            protocol: port.protocol.clone().unwrap_or_else(|| "TCP".to_owned()),
+            ip: port.host_ip.clone().filter(|ip| !ip.is_empty()).unwrap_or_else(|| "0.0.0.0".to_owned()),
+            port: number,
+        })
+    });
+    taken.collect()
+}
+
+/// A node and the pods on it, those assumed included.
+#[derive(Clone, Debug)]
+pub struct NodeInfo {
+    pub node: Arc<Node>,
+    pub name: Arc<str>,
+    pub allocatable: Resources,
+    /// How many pods may be on it.
+    pub allowed_pods: usize,
+    pub requested: Resources,
+    pub assumed: Resources,
+    pub pods: Vec<Arc<PodInfo>>,
+    pub ports: Vec<HostPort>,
+}
+
+impl NodeInfo {
+    /// A node without pods.
+    pub fn new(node: Arc<Node>) -> Self {
+        let mut info = Self {
+            name: node.metadata.name.as_deref().unwrap_or("").into(),
+            allocatable: Resources::default(),
+            allowed_pods: 0,
+            requested: Resources::default(),
+            assumed: Resources::default(),
+            pods: Vec::new(),
+            ports: Vec::new(),
+            node: Arc::clone(&node),
+        };
+        info.set_node(node);
+        info
+    }
+
+    /// Replaces the node and keeps the pods.
+    pub fn set_node(&mut self, node: Arc<Node>) {
+        let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
+        self.allocatable = Resources::from_list(allocatable);
+        let pods = allocatable.and_then(|list| list.get("pods")?.0.parse::<usize>().ok());
+        self.allowed_pods = pods.unwrap_or(0);
+        self.node = node;
+    }
+
+    /// Adds a pod.
+    pub fn add(&mut self, pod: Arc<PodInfo>) {
+        self.requested.add(&pod.requests);
+        self.assumed.add(&pod.assumed);
+        self.ports.extend(pod.ports.iter().cloned());
+        self.pods.push(pod);
+    }
+
+    /// Removes a pod by uid.
+    pub fn remove(&mut self, uid: &str) {
+        let Some(at) = self.pods.iter().position(|pod| pod.uid == uid) else { return };
+        let pod = self.pods.swap_remove(at);
+        self.requested.subtract(&pod.requests);
+        self.assumed.subtract(&pod.assumed);
+        for port in &pod.ports {
+            if let Some(at) = self.ports.iter().position(|taken| taken == port) {
+                self.ports.swap_remove(at);
+            }
+        }
+    }
+
+    /// Its labels.
+    pub fn labels(&self) -> &BTreeMap<String, String> {
+        self.node.metadata.labels.as_ref().unwrap_or(&NO_LABELS)
+    }
+
+    /// Its taints.
+    pub fn taints(&self) -> &[Taint] {
+        self.node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default()
+    }
+}

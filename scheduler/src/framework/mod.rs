@@ -1,0 +1,196 @@
+//! The extension points of KEP-624, as traits: a plugin implements those it needs.
+//!
+//! "No" is kept apart from "broken": a [`Rejection`] is an answer, a [`Broken`] an error of the scheduler.
+
+mod info;
+mod resources;
+mod snapshot;
+mod state;
+
+pub use info::{HostPort, NodeInfo, PodInfo};
+pub use resources::{Resources, parse_requests};
+pub use snapshot::Snapshot;
+pub use state::CycleState;
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use k8s_openapi::api::core::v1::{Node, Pod};
+
+/// Scores run from 0 to this.
+pub const MAX_SCORE: i64 = 100;
+
+/// Why a pod cannot go to a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// One text for each obstacle, as events count them: `Insufficient cpu`.
+    pub reasons: Vec<Cow<'static, str>>,
+    /// Whether the pod could not go there even if other pods were evicted.
+    pub unresolvable: bool,
+}
+
+impl Rejection {
+    /// A "no" that evicting pods may turn into a "yes".
+    pub fn unschedulable(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self { reasons: vec![reason.into()], unresolvable: false }
+    }
+
+    /// A "no" that eviction cannot change.
+    pub fn unresolvable(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self { reasons: vec![reason.into()], unresolvable: true }
+    }
+}
+
+/// The scheduler itself failed; the pod is tried again.
+#[derive(Debug, thiserror::Error)]
+#[error("{plugin}: {reason}")]
+pub struct Broken {
+    pub plugin: &'static str,
+    pub reason: String,
+}
+
+/// What PreFilter found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PreFilterResult {
+    /// Only these nodes can be right; `None` for any.
+    pub nodes: Option<BTreeSet<String>>,
+    /// This plugin's Filter has nothing to say about the pod.
+    pub skip: bool,
+}
+
+/// What Permit decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Permit {
+    Allow,
+    /// Holds the pod on its node until somebody allows it, at most this long.
+    Wait(Duration),
+    Reject(Rejection),
+}
+
+/// Something that happened in the cluster and may let a rejected pod fit.
+#[derive(Clone, Debug)]
+pub enum ClusterEvent {
+    NodeAdded(Arc<Node>),
+    NodeUpdated { old: Arc<Node>, new: Arc<Node> },
+    AssignedPodAdded(Arc<Pod>),
+    AssignedPodUpdated { old: Arc<Pod>, new: Arc<Pod> },
+    AssignedPodDeleted(Arc<Pod>),
+    /// The waiting pod itself changed.
+    PodUpdated { old: Arc<Pod>, new: Arc<Pod> },
+}
+
+/// What all plugins have.
+pub trait Plugin: Send + Sync + 'static {
+    /// The name in configuration, metrics and texts.
+    fn name(&self) -> &'static str;
+
+    /// Whether a pod that this plugin rejected may fit after `event`.
+    fn may_help(&self, _pod: &PodInfo, _event: &ClusterEvent) -> bool {
+        true
+    }
+}
+
+/// Before the queue: may the pod be tried at all?
+pub trait PreEnqueue: Plugin {
+    fn pre_enqueue(&self, pod: &PodInfo) -> Result<(), Rejection>;
+}
+
+/// The order of the queue.
+pub trait QueueSort: Plugin {
+    /// `Less` when `a` goes first. `at` are the times when the pods were queued.
+    fn order(&self, a: &PodInfo, b: &PodInfo) -> Ordering;
+}
+
+/// Once for each pod, before nodes are looked at.
+pub trait PreFilter: Plugin {
+    fn pre_filter(&self, state: &mut CycleState, pod: &PodInfo, snapshot: &Snapshot) -> Result<PreFilterResult, Rejection>;
+}
+
+/// For each pod and node. Must use the node that it is handed.
+pub trait Filter: Plugin {
+    fn filter(&self, state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> Result<(), Rejection>;
+}
+
+/// When no node fits: may make room.
+pub trait PostFilter: Plugin {
+    /// A node that was nominated for the pod, or why none can be.
+    fn post_filter(&self, state: &CycleState, pod: &PodInfo, snapshot: &Snapshot) -> Result<String, Rejection>;
+}
+
+/// Once for each pod, when several nodes fit.
+pub trait PreScore: Plugin {
+    /// False when this plugin's Score has nothing to say about the pod.
+    fn pre_score(&self, state: &mut CycleState, pod: &PodInfo, nodes: &[Arc<NodeInfo>]) -> bool;
+}
+
+/// For each node that fits.
+pub trait Score: Plugin {
+    fn score(&self, state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> i64;
+
+    /// Brings scores into 0..=[`MAX_SCORE`].
+    fn normalize(&self, _scores: &mut [i64]) {}
+}
+
+/// In memory, after a node was chosen.
+pub trait Reserve: Plugin {
+    fn reserve(&self, pod: &PodInfo, node: &str) -> Result<(), Rejection>;
+    /// Takes back [`Reserve::reserve`]; must be idempotent.
+    fn unreserve(&self, pod: &PodInfo, node: &str);
+}
+
+/// The last word before binding; may hold the pod.
+pub trait PermitPlugin: Plugin {
+    fn permit(&self, pod: &PodInfo, node: &str) -> Permit;
+}
+
+/// In the binding task.
+#[async_trait]
+pub trait PreBind: Plugin {
+    async fn pre_bind(&self, pod: &PodInfo, node: &str) -> Result<(), Broken>;
+}
+
+/// In the binding task: the first plugin that does not pass binds the pod.
+#[async_trait]
+pub trait Bind: Plugin {
+    /// `Ok(false)` passes the pod on to the next plugin.
+    async fn bind(&self, pod: &PodInfo, node: &str) -> Result<bool, Broken>;
+}
+
+/// After binding; for information.
+pub trait PostBind: Plugin {
+    fn post_bind(&self, pod: &PodInfo, node: &str);
+}
+
+/// The plugins of one profile, in order, each with those extension points that its profile enables.
+#[derive(Clone, Default)]
+pub struct Profile {
+    /// The `schedulerName` of the pods it is for.
+    pub scheduler_name: String,
+    pub pre_enqueue: Vec<Arc<dyn PreEnqueue>>,
+    pub queue_sort: Option<Arc<dyn QueueSort>>,
+    pub pre_filter: Vec<Arc<dyn PreFilter>>,
+    pub filter: Vec<Arc<dyn Filter>>,
+    pub post_filter: Vec<Arc<dyn PostFilter>>,
+    pub pre_score: Vec<Arc<dyn PreScore>>,
+    /// With their weights.
+    pub score: Vec<(Arc<dyn Score>, i64)>,
+    pub reserve: Vec<Arc<dyn Reserve>>,
+    pub permit: Vec<Arc<dyn PermitPlugin>>,
+    pub pre_bind: Vec<Arc<dyn PreBind>>,
+    pub bind: Vec<Arc<dyn Bind>>,
+    pub post_bind: Vec<Arc<dyn PostBind>>,
+    /// All plugins that may reject a pod, by name: asked whether an event helps.
+    pub rejecters: Vec<Arc<dyn Plugin>>,
+    /// How many of the nodes to score, in percent; 0 adapts to the size of the cluster.
+    pub percentage_of_nodes_to_score: u32,
+}
+
+impl std::fmt::Debug for Profile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Profile({})", self.scheduler_name)
+    }
+}

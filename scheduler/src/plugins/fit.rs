@@ -1,0 +1,160 @@
+//! Room on nodes: what pods ask for must fit, and the load is spread (or packed) and balanced.
+
+use std::sync::Arc;
+
+use crate::framework::{ClusterEvent, CycleState, Filter, MAX_SCORE, NodeInfo, Plugin, PodInfo, PreScore, Rejection, Score};
+
+/// Whether emptier or fuller nodes are better.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FitStrategy {
+    #[default]
+    LeastAllocated,
+    MostAllocated,
+}
+
+/// `NodeResourcesFit`: filters by requests and scores by what is left.
+#[derive(Default)]
+pub struct Fit {
+    pub strategy: FitStrategy,
+}
+
+impl Plugin for Fit {
+    fn name(&self) -> &'static str {
+        "NodeResourcesFit"
+    }
+    fn may_help(&self, _pod: &PodInfo, event: &ClusterEvent) -> bool {
+        match event {
+            ClusterEvent::NodeAdded(_) | ClusterEvent::AssignedPodDeleted(_) | ClusterEvent::AssignedPodUpdated { .. } => true,
+            ClusterEvent::NodeUpdated { old, new } => {
+                let room = |node: &k8s_openapi::api::core::v1::Node| node.status.as_ref().and_then(|status| status.allocatable.clone());
+                room(old) != room(new)
+            }
+            ClusterEvent::PodUpdated { .. } => true,
+            ClusterEvent::AssignedPodAdded(_) => false,
+        }
+    }
+}
+
+impl Filter for Fit {
+    fn filter(&self, _state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> Result<(), Rejection> {
+        let mut short = Vec::new();
+        let mut impossible = false;
+        let mut check = |wanted: i64, used: i64, total: i64, name: &dyn Fn() -> std::borrow::Cow<'static, str>| {
+            if wanted > 0 && wanted > total - used {
+                impossible |= wanted > total;
+                short.push(name());
+            }
+        };
+        check(1, i64::try_from(node.pods.len()).unwrap_or(i64::MAX), i64::try_from(node.allowed_pods).unwrap_or(i64::MAX), &|| "Too many pods".into());
+        let (wanted, used, total) = (&pod.requests, &node.requested, &node.allocatable);
+        check(wanted.milli_cpu, used.milli_cpu, total.milli_cpu, &|| "Insufficient cpu".into());
+        check(wanted.memory, used.memory, total.memory, &|| "Insufficient memory".into());
+        check(wanted.ephemeral_storage, used.ephemeral_storage, total.ephemeral_storage, &|| "Insufficient ephemeral-storage".into());
+        for (resource, amount) in &wanted.others {
+            let of = |amounts: &std::collections::BTreeMap<String, i64>| amounts.get(resource).copied().unwrap_or(0);
+            check(*amount, of(&used.others), of(&total.others), &|| format!("Insufficient {resource}").into());
+        }
+        if short.is_empty() { Ok(()) } else { Err(Rejection { reasons: short, unresolvable: impossible }) }
+    }
+}
+
+impl Score for Fit {
+    fn score(&self, _state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> i64 {
+        let each = shares(pod, node).map(|share| {
+            let used = share.map(|(wanted, total)| if wanted > total { None } else { Some(wanted * MAX_SCORE / total) });
+            match (used, self.strategy) {
+                (None, _) => None,
+                (Some(None), _) => Some(0),
+                (Some(Some(used)), FitStrategy::LeastAllocated) => Some(MAX_SCORE - used),
+                (Some(Some(used)), FitStrategy::MostAllocated) => Some(used),
+            }
+        });
+        let known: Vec<i64> = each.into_iter().flatten().collect();
+        if known.is_empty() { 0 } else { known.iter().sum::<i64>() / i64::try_from(known.len()).unwrap_or(1) }
+    }
+}
+
+/// CPU and memory: what would be used with the pod, and the total; `None` where the node has none of it.
+fn shares(pod: &PodInfo, node: &NodeInfo) -> [Option<(i64, i64)>; 2] {
+    let share = |used: i64, wanted: i64, total: i64| (total > 0).then_some((used.saturating_add(wanted), total));
+    [
+        share(node.assumed.milli_cpu, pod.assumed.milli_cpu, node.allocatable.milli_cpu),
+        share(node.assumed.memory, pod.assumed.memory, node.allocatable.memory),
+    ]
+}
+
+/// `NodeResourcesBalancedAllocation`: prefers nodes whose CPU and memory would be used evenly.
+pub struct BalancedAllocation;
+
+impl Plugin for BalancedAllocation {
+    fn name(&self) -> &'static str {
+        "NodeResourcesBalancedAllocation"
+    }
+}
+
+impl PreScore for BalancedAllocation {
+    fn pre_score(&self, _state: &mut CycleState, pod: &PodInfo, _nodes: &[Arc<NodeInfo>]) -> bool {
+        // A pod that asks for nothing leaves every node as balanced as it is.
+        pod.requests.milli_cpu > 0 || pod.requests.memory > 0
+    }
+}
+
+impl Score for BalancedAllocation {
+    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "a score of 0 to 100 from fractions")]
+    fn score(&self, _state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> i64 {
+        let exact = |used: i64, wanted: i64, total: i64| (total > 0).then(|| ((used + wanted) as f64 / total as f64).min(1.0));
+        let cpu = exact(node.requested.milli_cpu, pod.requests.milli_cpu, node.allocatable.milli_cpu);
+        let memory = exact(node.requested.memory, pod.requests.memory, node.allocatable.memory);
+        // The standard deviation of two numbers is half their distance.
+        let deviation = cpu.zip(memory).map_or(0.0, |(cpu, memory)| (cpu - memory).abs() / 2.0);
+        ((1.0 - deviation) * MAX_SCORE as f64) as i64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn pod(requests: Value) -> PodInfo {
+        let pod = json!({"metadata": {"name": "p", "namespace": "d"}, "spec": {"containers": [{"name": "c", "resources": {"requests": requests}}]}});
+        PodInfo::new(Arc::new(serde_json::from_value(pod).unwrap()))
+    }
+
+    fn node() -> NodeInfo {
+        let node = json!({"metadata": {"name": "n"}, "status": {"allocatable": {"cpu": "1", "memory": "1Gi", "pods": "2"}}});
+        NodeInfo::new(Arc::new(serde_json::from_value(node).unwrap()))
+    }
+
+    fn reasons(requests: Value, node: &NodeInfo) -> (Vec<String>, bool) {
+        match Fit::default().filter(&CycleState::default(), &pod(requests), node) {
+            Ok(()) => (Vec::new(), false),
+            Err(no) => (no.reasons.iter().map(ToString::to_string).collect(), no.unresolvable),
+        }
+    }
+
+    #[test]
+    fn every_shortage_is_named() {
+        let (named, impossible) = reasons(json!({"cpu": "2", "memory": "2Gi", "x.io/y": "1"}), &node());
+        assert_eq!(named, ["Insufficient cpu", "Insufficient memory", "Insufficient x.io/y"]);
+        assert!(impossible);
+    }
+
+    #[test]
+    fn a_full_node_may_be_emptied_but_a_small_one_stays_small() {
+        let mut node = node();
+        node.add(Arc::new(pod(json!({"cpu": "600m"}))));
+        assert_eq!(reasons(json!({"cpu": "500m"}), &node), (vec!["Insufficient cpu".to_owned()], false));
+        node.add(Arc::new(pod(json!({}))));
+        assert_eq!(reasons(json!({}), &node), (vec!["Too many pods".to_owned()], false));
+    }
+
+    #[test]
+    fn emptier_nodes_score_higher() {
+        let (empty, mut busy) = (node(), node());
+        busy.add(Arc::new(pod(json!({"cpu": "500m", "memory": "512Mi"}))));
+        let pod = pod(json!({"cpu": "100m", "memory": "100Mi"}));
+        let score = |node: &NodeInfo| Fit::default().score(&CycleState::default(), &pod, node);
+        assert!(score(&empty) > score(&busy));
+    }
+}
