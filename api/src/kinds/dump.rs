@@ -205,6 +205,30 @@ const POD_SPEC: Table = &[
     ("SchedulingGroup", "schedulingGroup", Any),
 ];
 
+const DEVICE_REQUEST: Table = &[
+    ("DeviceClassName", "deviceClassName", Text),
+    ("Selectors", "selectors", Any),
+    ("AllocationMode", "allocationMode", Text),
+    ("Count", "count", Number),
+    ("AdminAccess", "adminAccess", Any),
+    ("Tolerations", "tolerations", Any),
+    ("Capacity", "capacity", Any),
+];
+
+const RESOURCE_CLAIM_SPEC: Table = &[(
+    "Devices",
+    "devices",
+    Struct(&[
+        (
+            "Requests",
+            "requests",
+            List(&[("Name", "name", Text), ("Exactly", "exactly", Pointer(DEVICE_REQUEST)), ("FirstAvailable", "firstAvailable", Any)]),
+        ),
+        ("Constraints", "constraints", Any),
+        ("Config", "config", Any),
+    ]),
+)];
+
 /// A claim's spec.
 pub(crate) fn claim_spec(spec: &Node<'_, '_>) -> Shown {
     Shown::of(spec.value(), CLAIM_SPEC)
@@ -213,6 +237,11 @@ pub(crate) fn claim_spec(spec: &Node<'_, '_>) -> Shown {
 /// The source of a PersistentVolume.
 pub(crate) fn volume_source(spec: &Node<'_, '_>) -> Shown {
     Shown::of(spec.value(), VOLUME_SOURCE)
+}
+
+/// A resource claim's spec.
+pub(crate) fn resource_claim_spec(spec: &Node<'_, '_>) -> Shown {
+    Shown::of(spec.value(), RESOURCE_CLAIM_SPEC)
 }
 
 /// A pod's spec.

@@ -6,14 +6,18 @@ mod affinity;
 mod batch;
 mod batch_rules;
 mod cluster;
+mod cluster_rules;
 mod containers;
 mod core;
+mod core_rules;
 mod cron;
 mod dump;
+mod extension_rules;
 mod extensions;
 mod hooks;
 mod meta;
 mod networking;
+mod networking_rules;
 mod pod;
 mod pod_defaults;
 mod pod_spec;
@@ -22,6 +26,7 @@ mod resources;
 mod rules;
 mod security;
 mod service;
+mod service_rules;
 mod storage;
 mod tree;
 mod volume_claims;
@@ -66,6 +71,8 @@ fn core_hooks(kind: &str) -> Hooks {
         "Service" => Hooks {
             default: service::service,
             status: Some(service::status),
+            validate: service_rules::service,
+            validate_change: service_rules::service_change,
             name: rules::label_name,
             create_on_update: true,
             delete_returns_object: true,
@@ -73,6 +80,7 @@ fn core_hooks(kind: &str) -> Hooks {
         },
         "Namespace" => Hooks {
             default: core::namespace,
+            validate: core_rules::namespace,
             prepare_create: core::prepare_namespace,
             prepare_update: core::prepare_namespace_update,
             begin_deletion: core::begin_namespace_deletion,
@@ -84,14 +92,26 @@ fn core_hooks(kind: &str) -> Hooks {
         "Node" => Hooks {
             default: core::node,
             status: Some(core::node_status),
+            validate: core_rules::node,
+            validate_change: core_rules::node_change,
             keeps_status_on_create: true,
             ..Hooks::PLAIN
         },
-        "Secret" => Hooks { default: core::secret, ..Hooks::PLAIN },
+        "ConfigMap" => Hooks {
+            validate: core_rules::config_map,
+            validate_change: core_rules::config_map_change,
+            ..Hooks::PLAIN
+        },
+        "Secret" => Hooks {
+            default: core::secret,
+            validate: core_rules::secret,
+            validate_change: core_rules::secret_change,
+            ..Hooks::PLAIN
+        },
         "ServiceAccount" => Hooks { delete_returns_object: true, ..Hooks::PLAIN },
-        "Endpoints" => Hooks { default: core::endpoints, create_on_update: true, ..Hooks::PLAIN },
-        "Event" => Hooks { default: core::event, create_on_update: true, ..Hooks::PLAIN },
-        "LimitRange" => Hooks { default: core::limit_range, create_on_update: true, ..Hooks::PLAIN },
+        "Endpoints" => Hooks { default: core::endpoints, validate: core_rules::endpoints, create_on_update: true, ..Hooks::PLAIN },
+        "Event" => Hooks { default: core::event, validate: core_rules::event, create_on_update: true, ..Hooks::PLAIN },
+        "LimitRange" => Hooks { default: core::limit_range, validate: core_rules::limit_range, create_on_update: true, ..Hooks::PLAIN },
         "PodTemplate" => Hooks {
             default: core::pod_template,
             validate: workload_rules::pod_template,
@@ -123,9 +143,15 @@ fn core_hooks(kind: &str) -> Hooks {
             orphans: true,
             ..Hooks::PLAIN
         },
-        "ResourceQuota" => {
-            Hooks { default: cluster::with_spec_and_status, delete_returns_object: true, ..Hooks::PLAIN }
-        }
+        "ResourceQuota" => Hooks {
+            default: cluster::with_spec,
+            status: Some(|_| {}),
+            validate: core_rules::resource_quota,
+            validate_change: core_rules::resource_quota_change,
+            validate_status: core_rules::resource_quota_status,
+            delete_returns_object: true,
+            ..Hooks::PLAIN
+        },
         _ => Hooks::PLAIN,
     }
 }
@@ -182,12 +208,16 @@ fn workload_hooks(kind: &str) -> Hooks {
             validate: batch_rules::cron_job,
             ..Hooks::PLAIN
         },
-        "HorizontalPodAutoscaler" => {
-            Hooks { default: networking::autoscaler, status: Some(networking::autoscaler_status), ..Hooks::PLAIN }
-        }
+        "HorizontalPodAutoscaler" => Hooks {
+            default: networking::autoscaler,
+            status: Some(networking::autoscaler_status),
+            validate: networking_rules::autoscaler,
+            ..Hooks::PLAIN
+        },
         "PodDisruptionBudget" => Hooks {
             default: cluster::with_spec,
             status: Some(networking::disruption_budget_status),
+            validate: networking_rules::disruption_budget,
             unconditional_update: false,
             ..Hooks::PLAIN
         },
@@ -245,11 +275,41 @@ fn storage_hooks(kind: &str) -> Hooks {
 
 fn networking_hooks(kind: &str) -> Hooks {
     match kind {
-        "Ingress" => Hooks { default: cluster::with_spec, status: Some(service::status), ..Hooks::PLAIN },
-        "IngressClass" => Hooks { default: networking::ingress_class, ..Hooks::PLAIN },
-        "NetworkPolicy" => Hooks { default: networking::network_policy, ..Hooks::PLAIN },
-        "EndpointSlice" => Hooks { default: networking::endpoint_slice, ..Hooks::PLAIN },
-        "ServiceCIDR" => Hooks { default: cluster::with_spec_and_status, ..Hooks::PLAIN },
+        "Ingress" => Hooks {
+            default: cluster::with_spec,
+            status: Some(service::status),
+            validate: networking_rules::ingress,
+            ..Hooks::PLAIN
+        },
+        "IngressClass" => Hooks {
+            default: networking::ingress_class,
+            validate: networking_rules::ingress_class,
+            validate_change: networking_rules::ingress_class_change,
+            ..Hooks::PLAIN
+        },
+        "NetworkPolicy" => {
+            Hooks { default: networking::network_policy, validate: networking_rules::network_policy, ..Hooks::PLAIN }
+        }
+        "EndpointSlice" => Hooks {
+            default: networking::endpoint_slice,
+            validate: networking_rules::endpoint_slice,
+            validate_change: networking_rules::endpoint_slice_change,
+            ..Hooks::PLAIN
+        },
+        "ServiceCIDR" => Hooks {
+            default: cluster::with_spec,
+            status: Some(|_| {}),
+            validate: networking_rules::service_cidr,
+            validate_change: networking_rules::service_cidr_change,
+            ..Hooks::PLAIN
+        },
+        "IPAddress" => Hooks {
+            default: cluster::with_spec,
+            validate: networking_rules::ip_address,
+            validate_change: networking_rules::ip_address_change,
+            name: rules::ip_name,
+            ..Hooks::PLAIN
+        },
         _ => Hooks::PLAIN,
     }
 }
@@ -266,64 +326,105 @@ fn extension_hooks(kind: &str) -> Hooks {
         },
         "APIService" => Hooks {
             default: extensions::api_service,
+            validate: extension_rules::api_service,
             prepare_create: extensions::prepare_api_service,
             name: rules::path_segment_name,
             unconditional_update: false,
             ..Hooks::PLAIN
         },
         "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration" => {
-            Hooks { default: extensions::webhooks, unconditional_update: false, ..Hooks::PLAIN }
+            Hooks { default: extensions::webhooks, validate: extension_rules::webhooks, unconditional_update: false, ..Hooks::PLAIN }
         }
-        "MutatingAdmissionPolicy" | "ValidatingAdmissionPolicy" => {
-            Hooks { default: extensions::admission_policy, unconditional_update: false, ..Hooks::PLAIN }
+        "ValidatingAdmissionPolicy" => policy_hooks(extensions::admission_policy, extension_rules::validating_policy),
+        "MutatingAdmissionPolicy" => policy_hooks(extensions::admission_policy, extension_rules::mutating_policy),
+        "ValidatingAdmissionPolicyBinding" => {
+            policy_hooks(extensions::admission_policy_binding, extension_rules::validating_policy_binding)
         }
-        "MutatingAdmissionPolicyBinding" | "ValidatingAdmissionPolicyBinding" => {
-            Hooks { default: extensions::admission_policy_binding, unconditional_update: false, ..Hooks::PLAIN }
+        "MutatingAdmissionPolicyBinding" => {
+            policy_hooks(extensions::admission_policy_binding, extension_rules::policy_binding)
         }
         _ => Hooks::PLAIN,
     }
 }
 
+fn policy_hooks(default: hooks::Default, validate: hooks::Validate) -> Hooks {
+    Hooks { default, validate, unconditional_update: false, ..Hooks::PLAIN }
+}
+
 fn cluster_hooks(kind: &str) -> Hooks {
     match kind {
-        "Event" => Hooks { default: core::event, create_on_update: true, ..Hooks::PLAIN },
-        "Role" | "ClusterRole" => {
-            Hooks { default: networking::role, name: rules::path_segment_name, create_on_update: true, ..Hooks::PLAIN }
-        }
-        "RoleBinding" | "ClusterRoleBinding" => Hooks {
-            default: networking::role_binding,
-            name: rules::path_segment_name,
-            create_on_update: true,
-            ..Hooks::PLAIN
+        "Event" => Hooks { default: core::event, validate: core_rules::event, create_on_update: true, ..Hooks::PLAIN },
+        "Role" => rbac_hooks(networking::role, networking_rules::role),
+        "ClusterRole" => rbac_hooks(networking::role, networking_rules::cluster_role),
+        "RoleBinding" => Hooks {
+            validate_change: networking_rules::role_binding_change,
+            ..rbac_hooks(networking::role_binding, networking_rules::role_binding)
+        },
+        "ClusterRoleBinding" => Hooks {
+            validate_change: networking_rules::role_binding_change,
+            ..rbac_hooks(networking::role_binding, networking_rules::cluster_role_binding)
         },
         "Lease" => Hooks {
             default: cluster::with_spec,
+            validate: cluster_rules::lease,
             create_on_update: true,
             unconditional_update: false,
             ..Hooks::PLAIN
         },
         "RuntimeClass" => Hooks {
             default: cluster::runtime_class,
+            validate: cluster_rules::runtime_class,
+            validate_change: cluster_rules::runtime_class_change,
             create_on_update: true,
             unconditional_update: false,
             ..Hooks::PLAIN
         },
-        "PriorityClass" => Hooks { default: cluster::priority_class, ..Hooks::PLAIN },
-        "FlowSchema" => Hooks { default: cluster::flow_schema, ..Hooks::PLAIN },
-        "PriorityLevelConfiguration" => Hooks { default: cluster::priority_level, ..Hooks::PLAIN },
+        "PriorityClass" => Hooks {
+            default: cluster::priority_class,
+            validate: cluster_rules::priority_class,
+            validate_change: cluster_rules::priority_class_change,
+            ..Hooks::PLAIN
+        },
+        "FlowSchema" => Hooks {
+            default: cluster::flow_schema,
+            status: Some(|_| {}),
+            validate: cluster_rules::flow_schema,
+            ..Hooks::PLAIN
+        },
+        "PriorityLevelConfiguration" => Hooks {
+            default: cluster::priority_level,
+            status: Some(|_| {}),
+            validate: cluster_rules::priority_level,
+            ..Hooks::PLAIN
+        },
         "CertificateSigningRequest" => Hooks {
             default: cluster::signing_request,
+            status: Some(|_| {}),
+            validate: cluster_rules::signing_request,
             prepare_create: cluster::prepare_signing_request,
             prepare_update: cluster::prepare_signing_request_update,
             name: rules::any_name,
             ..Hooks::PLAIN
         },
-        "DeviceClass" => Hooks { default: cluster::with_spec, delete_returns_object: true, ..Hooks::PLAIN },
-        "ResourceClaim" => Hooks { default: cluster::resource_claim, delete_returns_object: true, ..Hooks::PLAIN },
-        "ResourceClaimTemplate" => {
-            Hooks { default: cluster::resource_claim_template, delete_returns_object: true, ..Hooks::PLAIN }
-        }
-        "ResourceSlice" => Hooks { default: cluster::resource_slice, delete_returns_object: true, ..Hooks::PLAIN },
+        "DeviceClass" => device_hooks(cluster::with_spec, cluster_rules::device_class),
+        "ResourceClaim" => Hooks {
+            status: Some(|_| {}),
+            validate_change: cluster_rules::resource_claim_change,
+            ..device_hooks(cluster::resource_claim, cluster_rules::resource_claim)
+        },
+        "ResourceClaimTemplate" => Hooks {
+            validate_change: cluster_rules::spec_change,
+            ..device_hooks(cluster::resource_claim_template, cluster_rules::resource_claim_template)
+        },
+        "ResourceSlice" => device_hooks(cluster::resource_slice, cluster_rules::resource_slice),
         _ => Hooks::PLAIN,
     }
+}
+
+fn rbac_hooks(default: hooks::Default, validate: hooks::Validate) -> Hooks {
+    Hooks { default, validate, name: rules::path_segment_name, create_on_update: true, ..Hooks::PLAIN }
+}
+
+fn device_hooks(default: hooks::Default, validate: hooks::Validate) -> Hooks {
+    Hooks { default, validate, delete_returns_object: true, ..Hooks::PLAIN }
 }

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 
 pub(crate) use crate::names::{
-    config_map_key, dns1123_label as label, dns1123_subdomain as subdomain, environment_variable_name as environment_name,
-    http_header_name, ip_address as ip, label_value, port_name, qualified_name,
+    config_map_key, dns1035_label, dns1123_label as label, dns1123_subdomain as subdomain, environment_variable_name as environment_name,
+    http_header_name, ip_address as ip, label_value, port_name, qualified_name, wildcard_dns1123_subdomain,
 };
 
 /// The rule for percentages.
@@ -26,6 +26,11 @@ pub(crate) fn path_segment_name(name: &str, prefix: bool) -> Vec<String> {
     }
     let found = ["/", "%"].into_iter().filter(|part| name.contains(part));
     found.map(|part| format!("may not contain '{part}'")).collect()
+}
+
+/// An object name that is an IP address.
+pub(crate) fn ip_name(name: &str, _prefix: bool) -> Vec<String> {
+    ip(name)
 }
 
 /// Any name at all.

@@ -1,0 +1,644 @@
+//! Rules for Ingresses, NetworkPolicies, EndpointSlices, addresses, autoscalers, disruption budgets and RBAC.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+use serde_json::Value;
+
+use super::core_rules::ordinary_address;
+use super::dump::Shown;
+use super::tree::{Errors, IMMUTABLE, Node};
+use super::{meta, rules};
+
+const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
+
+/// An `Ingress`.
+pub(crate) fn ingress(ingress: &Node<'_, '_>, errors: &mut Errors) {
+    let spec = ingress.field("spec");
+    let (rules_list, backend) = (spec.field("rules"), spec.field("defaultBackend"));
+    if rules_list.is_empty() && backend.is_unset() {
+        errors.invalid_value(&spec, Value::Null, "either `defaultBackend` or `rules` must be specified");
+    }
+    if backend.is_set() {
+        ingress_backend(&backend, errors);
+    }
+    for rule in rules_list.items() {
+        ingress_rule(&rule, errors);
+    }
+    for tls in spec.field("tls").items() {
+        for host in tls.field("hosts").items() {
+            errors.invalid_all(&host, host_name(host.text()));
+        }
+        let secret = tls.field("secretName");
+        if !secret.text().is_empty() {
+            errors.invalid_all(&secret, rules::subdomain(secret.text()));
+        }
+    }
+    let class = spec.field("ingressClassName");
+    if class.is_set() {
+        errors.invalid_all(&class, rules::subdomain(class.text()));
+    }
+}
+
+fn host_name(host: &str) -> Vec<String> {
+    if host.contains('*') { rules::wildcard_dns1123_subdomain(host) } else { rules::subdomain(host) }
+}
+
+fn ingress_rule(rule: &Node<'_, '_>, errors: &mut Errors) {
+    let (host, http) = (rule.field("host"), rule.field("http"));
+    if !host.text().is_empty() {
+        if host.text().parse::<IpAddr>().is_ok() {
+            errors.invalid(&host, "must be a DNS name, not an IP address");
+        } else {
+            errors.invalid_all(&host, host_name(host.text()));
+        }
+    }
+    if http.is_unset() {
+        return;
+    }
+    let paths = http.field("paths");
+    if paths.is_empty() {
+        errors.required(&paths, "");
+    }
+    for path in paths.items() {
+        ingress_path(&path, errors);
+    }
+}
+
+fn ingress_path(at: &Node<'_, '_>, errors: &mut Errors) {
+    let (kind, path) = (at.field("pathType"), at.field("path"));
+    match kind.text() {
+        "" if kind.is_unset() => errors.required(&kind, "pathType must be specified"),
+        "Exact" | "Prefix" => {
+            if !path.text().starts_with('/') {
+                errors.invalid_value(&path, path.text(), "must be an absolute path");
+            }
+            for part in ["//", "/./", "/../", "%2f", "%2F"] {
+                if path.text().contains(part) {
+                    errors.invalid(&path, &format!("must not contain '{part}'"));
+                }
+            }
+            for end in ["/..", "/."] {
+                if path.text().ends_with(end) {
+                    errors.invalid(&path, &format!("cannot end with '{end}'"));
+                }
+            }
+        }
+        "ImplementationSpecific" => {
+            if !path.text().is_empty() && !path.text().starts_with('/') {
+                errors.invalid(&path, "must be an absolute path");
+            }
+        }
+        _ => errors.not_supported(&kind, &["Exact", "ImplementationSpecific", "Prefix"]),
+    }
+    ingress_backend(&at.field("backend"), errors);
+}
+
+fn ingress_backend(at: &Node<'_, '_>, errors: &mut Errors) {
+    let (service, resource) = (at.field("service"), at.field("resource"));
+    match (service.is_set(), resource.is_set()) {
+        (true, true) => errors.invalid_value(at, "", "cannot set both resource and service backends"),
+        (false, false) => errors.invalid_value(at, "", "resource or service backend is required"),
+        (false, true) => {
+            errors.require_text(&resource.field("kind"));
+            errors.require_text(&resource.field("name"));
+        }
+        (true, false) => service_backend(&service, errors),
+    }
+}
+
+fn service_backend(service: &Node<'_, '_>, errors: &mut Errors) {
+    let (name, port) = (service.field("name"), service.field("port"));
+    if errors.require_text(&name) {
+        errors.invalid_all(&name, rules::label(name.text()));
+    }
+    let (port_name, number) = (port.field("name"), port.field("number"));
+    match (!port_name.text().is_empty(), number.number() != 0) {
+        (true, true) => errors.invalid_value(&port, "", "cannot set both port name & port number"),
+        (false, false) => errors.required(&port, "port name or number is required"),
+        (true, false) => errors.invalid_all(&port_name, rules::port_name(port_name.text())),
+        (false, true) => meta::port_number(&number, errors),
+    }
+}
+
+/// An `IngressClass`.
+pub(crate) fn ingress_class(class: &Node<'_, '_>, errors: &mut Errors) {
+    let spec = class.field("spec");
+    let controller = spec.field("controller");
+    if controller.text().len() > 250 {
+        errors.too_long(&controller, 250);
+    }
+    if errors.require_text(&controller) {
+        domain_prefixed(&controller, errors);
+    }
+    let parameters = spec.field("parameters");
+    if parameters.is_set() {
+        class_parameters(&parameters, errors);
+    }
+}
+
+fn domain_prefixed(at: &Node<'_, '_>, errors: &mut Errors) {
+    match at.text().split_once('/') {
+        Some((domain, path)) if !domain.is_empty() && !path.is_empty() => {
+            errors.invalid_all(at, rules::subdomain(domain));
+        }
+        _ => errors.invalid(at, "must be a domain-prefixed path (such as \"acme.io/foo\")"),
+    }
+}
+
+fn class_parameters(at: &Node<'_, '_>, errors: &mut Errors) {
+    errors.require_text(&at.field("kind"));
+    errors.require_text(&at.field("name"));
+    let (scope, namespace) = (at.field("scope"), at.field("namespace"));
+    if scope.is_unset() {
+        errors.required(&scope, "");
+    } else {
+        errors.one_of(&scope, &["Cluster", "Namespace"]);
+    }
+    match scope.text() {
+        "Namespace" if namespace.is_unset() => errors.required(&namespace, "`parameters.scope` is set to 'Namespace'"),
+        "Namespace" => errors.invalid_all(&namespace, rules::label(namespace.text())),
+        "Cluster" if namespace.is_set() => errors.forbidden(&namespace, "`parameters.scope` is set to 'Cluster'"),
+        _ => {}
+    }
+}
+
+/// What may not change in an `IngressClass`.
+pub(crate) fn ingress_class_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+    errors.immutable(&new.field("spec").field("controller"), &old.field("spec").field("controller"));
+}
+
+/// A `NetworkPolicy`.
+pub(crate) fn network_policy(policy: &Node<'_, '_>, errors: &mut Errors) {
+    let spec = policy.field("spec");
+    meta::selector(&spec.field("podSelector"), errors);
+    for (direction, peers) in [("ingress", "from"), ("egress", "to")] {
+        let list = spec.field(direction);
+        for rule in list.items() {
+            for port in rule.field("ports").items() {
+                policy_port(&port, errors);
+            }
+            for peer in rule.field(peers).items() {
+                policy_peer(&peer, errors);
+            }
+        }
+    }
+    let types = spec.field("policyTypes");
+    if types.list().len() > 2 {
+        errors.invalid(&types, "may not specify more than two policyTypes");
+        return;
+    }
+    for kind in types.items() {
+        errors.one_of(&kind, &["Ingress", "Egress"]);
+    }
+}
+
+fn policy_port(at: &Node<'_, '_>, errors: &mut Errors) {
+    let (port, end) = (at.field("port"), at.field("endPort"));
+    errors.none_or_one_of(&at.field("protocol"), &PROTOCOLS);
+    if port.is_set() {
+        meta::port_number_or_name(&port, errors);
+        if let (Some(first), Some(last)) = (port.integer(), end.integer())
+            && last < first
+        {
+            errors.invalid(&end, "must be greater than or equal to `port`");
+        }
+        if end.is_set() {
+            if port.value().is_some_and(Value::is_string) {
+                errors.invalid(&end, "may not be specified when `port` is non-numeric");
+            }
+            meta::port_number(&end, errors);
+        }
+    } else if end.is_set() {
+        errors.invalid(&end, "may not be specified when `port` is not specified");
+    }
+}
+
+fn policy_peer(at: &Node<'_, '_>, errors: &mut Errors) {
+    let (pods, namespaces, block) = (at.field("podSelector"), at.field("namespaceSelector"), at.field("ipBlock"));
+    meta::selector(&pods, errors);
+    meta::selector(&namespaces, errors);
+    if block.is_set() {
+        ip_block(&block, errors);
+    }
+    let selects = pods.is_set() || namespaces.is_set();
+    if !selects && block.is_unset() {
+        errors.required(at, "must specify a peer");
+    } else if selects && block.is_set() {
+        errors.forbidden(at, "may not specify both ipBlock and another peer");
+    }
+}
+
+fn ip_block(at: &Node<'_, '_>, errors: &mut Errors) {
+    let cidr = at.field("cidr");
+    if !errors.require_text(&cidr) {
+        return;
+    }
+    errors.invalid_all(&cidr, rules::cidr(cidr.text()));
+    let except = at.field("except");
+    for one in except.items() {
+        let wrong = rules::cidr(one.text());
+        let (Some((outer, outer_length)), Some((inner, inner_length))) = (rules::parse_cidr(cidr.text()), rules::parse_cidr(one.text())) else {
+            errors.invalid_all(&one, wrong);
+            continue;
+        };
+        if inner_length <= outer_length || !contains(outer, outer_length, inner) {
+            errors.invalid(&one, "must be a strict subset of `cidr`");
+        }
+    }
+}
+
+fn contains(network: IpAddr, length: u8, address: IpAddr) -> bool {
+    let bits = |ip: IpAddr| match ip {
+        IpAddr::V4(v4) => u128::from(u32::from(v4)) << 96,
+        IpAddr::V6(v6) => u128::from(v6),
+    };
+    network.is_ipv4() == address.is_ipv4()
+        && (length == 0 || bits(network) >> (128 - u32::from(length)) == bits(address) >> (128 - u32::from(length)))
+}
+
+/// An `EndpointSlice`.
+pub(crate) fn endpoint_slice(slice: &Node<'_, '_>, errors: &mut Errors) {
+    let kind = slice.field("addressType");
+    if errors.require_text(&kind) {
+        errors.one_of(&kind, &["FQDN", "IPv4", "IPv6"]);
+    }
+    let endpoints = slice.field("endpoints");
+    if endpoints.list().len() > 1000 {
+        errors.too_many(&endpoints, endpoints.list().len(), 1000);
+        return;
+    }
+    for endpoint in endpoints.items() {
+        slice_endpoint(&endpoint, kind.text(), errors);
+    }
+    slice_ports(&slice.field("ports"), errors);
+}
+
+fn slice_endpoint(endpoint: &Node<'_, '_>, kind: &str, errors: &mut Errors) {
+    let addresses = endpoint.field("addresses");
+    if addresses.is_empty() {
+        errors.required(&addresses, "must contain at least 1 address");
+    } else if addresses.list().len() > 100 {
+        errors.too_many(&addresses, addresses.list().len(), 100);
+    }
+    for address in addresses.items() {
+        slice_address(&address, kind, errors);
+    }
+    let name = endpoint.field("hostname");
+    if name.is_set() {
+        errors.invalid_all(&name, rules::label(name.text()));
+    }
+    let node = endpoint.field("nodeName");
+    if node.is_set() {
+        errors.invalid_all(&node, rules::subdomain(node.text()));
+    }
+    let hints = endpoint.field("hints");
+    let zones = hints.field("forZones");
+    if zones.list().len() > 8 {
+        errors.too_many(&zones, zones.list().len(), 8);
+    }
+    let mut seen = HashSet::new();
+    for zone in zones.items() {
+        let name = zone.field("name");
+        for why in rules::qualified_name(name.text()) {
+            errors.invalid_value(&name, name.text(), &why);
+        }
+        if !seen.insert(name.text()) {
+            errors.duplicate(&name);
+        }
+    }
+}
+
+fn slice_address(address: &Node<'_, '_>, kind: &str, errors: &mut Errors) {
+    match kind {
+        "FQDN" => errors.invalid_all(address, rules::subdomain(address.text())),
+        "IPv4" | "IPv6" => match address.text().parse::<IpAddr>() {
+            Err(_) => errors.invalid_all(address, rules::ip(address.text())),
+            Ok(ip) if ip.is_ipv4() != (kind == "IPv4") => {
+                errors.invalid(address, &format!("must be an {kind} address"));
+            }
+            Ok(_) => ordinary_address(address, errors),
+        },
+        _ => {}
+    }
+}
+
+fn slice_ports(ports: &Node<'_, '_>, errors: &mut Errors) {
+    if ports.list().len() > 20_000 {
+        errors.too_many(ports, ports.list().len(), 20_000);
+        return;
+    }
+    let mut names = HashSet::new();
+    for port in ports.items() {
+        let (name, protocol) = (port.field("name"), port.field("protocol"));
+        if !name.text().is_empty() {
+            errors.invalid_all(&name, rules::label(name.text()));
+        }
+        if !names.insert(name.text()) {
+            errors.duplicate(&name);
+        }
+        if errors.require_text(&protocol) {
+            errors.one_of(&protocol, &["SCTP", "TCP", "UDP"]);
+        }
+        let application = port.field("appProtocol");
+        if application.is_set() {
+            errors.invalid_all(&application, rules::qualified_name(application.text()));
+        }
+    }
+}
+
+/// What may not change in an `EndpointSlice`.
+pub(crate) fn endpoint_slice_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+    errors.immutable(&new.field("addressType"), &old.field("addressType"));
+}
+
+/// A `ServiceCIDR`.
+pub(crate) fn service_cidr(object: &Node<'_, '_>, errors: &mut Errors) {
+    let spec = object.field("spec");
+    let cidrs = spec.field("cidrs");
+    match cidrs.list().len() {
+        0 => errors.required(&cidrs, "at least one CIDR required"),
+        1 | 2 => {}
+        _ => errors.invalid(&cidrs, "may only hold up to 2 values"),
+    }
+    for cidr in cidrs.items() {
+        errors.invalid_all(&cidr, rules::cidr(cidr.text()));
+    }
+    let ranges: Vec<_> = cidrs.texts().filter_map(rules::parse_cidr).collect();
+    if let [one, other] = ranges[..]
+        && one.0.is_ipv4() == other.0.is_ipv4()
+    {
+        errors.invalid(&cidrs, "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/96");
+    }
+}
+
+/// An `IPAddress`, whose name is the address.
+pub(crate) fn ip_address(object: &Node<'_, '_>, errors: &mut Errors) {
+    let spec = object.field("spec");
+    let parent = spec.field("parentRef");
+    if parent.is_unset() {
+        errors.required(&parent, "");
+        return;
+    }
+    errors.require_text(&parent.field("resource"));
+    errors.require_text(&parent.field("name"));
+}
+
+/// The parent of an address never changes.
+pub(crate) fn ip_address_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+    errors.immutable(&new.field("spec").field("parentRef"), &old.field("spec").field("parentRef"));
+}
+
+/// A `HorizontalPodAutoscaler`.
+pub(crate) fn autoscaler(object: &Node<'_, '_>, errors: &mut Errors) {
+    let spec = object.field("spec");
+    let (least, most, metrics) = (spec.field("minReplicas"), spec.field("maxReplicas"), spec.field("metrics"));
+    let scales_to_zero = metrics.list().iter().any(|m| matches!(m["type"].as_str(), Some("Object" | "External")));
+    if least.integer().is_some_and(|n| n < 1) {
+        errors.invalid(&least, "must be greater than or equal to 1");
+    }
+    if most.number() < 1 {
+        errors.required(&most, "must be set and greater than 0");
+    }
+    if least.integer().is_some_and(|n| most.number() < n) {
+        errors.invalid_value(&most, most.number(), "must be greater than or equal to `minReplicas`");
+    }
+    scale_target(&spec.field("scaleTargetRef"), errors);
+    for metric in metrics.items() {
+        metric_source(&metric, errors);
+    }
+    if least.integer() == Some(0) && !scales_to_zero {
+        errors.forbidden(&metrics, "must specify at least one Object or External metric to support scaling to zero replicas");
+    }
+    let behavior = spec.field("behavior");
+    for direction in ["scaleUp", "scaleDown"] {
+        scaling_rules(&behavior.field(direction), errors);
+    }
+}
+
+fn scale_target(at: &Node<'_, '_>, errors: &mut Errors) {
+    let (kind, name, version) = (at.field("kind"), at.field("name"), at.field("apiVersion"));
+    for field in [&kind, &name] {
+        if errors.require_text(field) {
+            errors.invalid_all(field, rules::path_segment_name(field.text(), false));
+        }
+    }
+    let grouped = version.text().split_once('/').is_some_and(|(group, _)| !group.is_empty());
+    let core = matches!((kind.text(), version.text()), ("ReplicationController", "v1" | ""));
+    if !grouped && !core {
+        errors.invalid_value(&version, version.text(), "apiVersion must specify API group");
+    }
+}
+
+fn metric_source(metric: &Node<'_, '_>, errors: &mut Errors) {
+    let kind = metric.field("type");
+    if !errors.require_text(&kind) {
+        return;
+    }
+    let field = match kind.text() {
+        "Object" => "object",
+        "Pods" => "pods",
+        "Resource" => "resource",
+        "External" => "external",
+        "ContainerResource" => "containerResource",
+        _ => {
+            errors.one_of(&kind, &["ContainerResource", "External", "Object", "Pods", "Resource"]);
+            return;
+        }
+    };
+    let source = metric.field(field);
+    if source.is_unset() {
+        errors.required(&source, "must populate information for the given metric source");
+        return;
+    }
+    for other in ["object", "pods", "resource", "external", "containerResource"] {
+        if other != field && metric.field(other).is_set() {
+            errors.forbidden(&metric.field(other), "must populate the given metric source only");
+        }
+    }
+    if matches!(field, "resource" | "containerResource") {
+        errors.require_text(&source.field("name"));
+    } else {
+        let identifier = source.field("metric");
+        errors.require_text(&identifier.field("name"));
+    }
+    metric_target(&source.field("target"), errors);
+}
+
+fn metric_target(at: &Node<'_, '_>, errors: &mut Errors) {
+    let kind = at.field("type");
+    if errors.require_text(&kind) {
+        errors.one_of(&kind, &["AverageValue", "Utilization", "Value"]);
+    }
+    let percent = at.field("averageUtilization");
+    if percent.integer().is_some_and(|n| n < 1) {
+        errors.invalid(&percent, "must be greater than 0");
+    }
+    for key in ["value", "averageValue"] {
+        let quantity = at.field(key);
+        if super::resources::parse(&quantity).is_some_and(|q| q.signum() != 1) {
+            errors.invalid(&quantity, "must be positive");
+        }
+    }
+}
+
+fn scaling_rules(at: &Node<'_, '_>, errors: &mut Errors) {
+    if at.is_unset() {
+        return;
+    }
+    let window = at.field("stabilizationWindowSeconds");
+    errors.non_negative(&window);
+    if window.number() > 3600 {
+        errors.invalid(&window, "must be less than or equal to 3600");
+    }
+    errors.none_or_one_of(&at.field("selectPolicy"), &["Disabled", "Max", "Min"]);
+    let policies = at.field("policies");
+    if policies.is_empty() {
+        errors.required(&policies, "must specify at least one Policy");
+    }
+    for policy in policies.items() {
+        errors.one_of(&policy.field("type"), &["Percent", "Pods"]);
+        for key in ["value", "periodSeconds"] {
+            let number = policy.field(key);
+            if number.number() <= 0 {
+                errors.invalid_value(&number, number.number(), "must be greater than zero");
+            }
+        }
+        if policy.field("periodSeconds").number() > 1800 {
+            errors.invalid(&policy.field("periodSeconds"), "must be less than or equal to 1800");
+        }
+    }
+}
+
+/// A `PodDisruptionBudget`.
+pub(crate) fn disruption_budget(object: &Node<'_, '_>, errors: &mut Errors) {
+    let spec = object.field("spec");
+    let (least, most) = (spec.field("minAvailable"), spec.field("maxUnavailable"));
+    if least.is_set() && most.is_set() {
+        let shown = Shown::fields([
+            ("MinAvailable", least.shown()),
+            ("Selector", spec.field("selector").shown()),
+            ("MaxUnavailable", most.shown()),
+            ("UnhealthyPodEvictionPolicy", spec.field("unhealthyPodEvictionPolicy").shown()),
+        ]);
+        errors.invalid_shown(&spec, &shown, "minAvailable and maxUnavailable cannot be both set");
+    }
+    for amount in [&least, &most] {
+        meta::count_or_percent(amount, errors);
+        meta::not_more_than_all(amount, errors);
+    }
+    meta::selector(&spec.field("selector"), errors);
+    errors.none_or_one_of(&spec.field("unhealthyPodEvictionPolicy"), &["AlwaysAllow", "IfHealthyBudget"]);
+}
+
+/// A `Role`.
+pub(crate) fn role(role: &Node<'_, '_>, errors: &mut Errors) {
+    for rule in role.field("rules").items() {
+        policy_rule(&rule, true, errors);
+    }
+}
+
+/// A `ClusterRole`.
+pub(crate) fn cluster_role(role: &Node<'_, '_>, errors: &mut Errors) {
+    for rule in role.field("rules").items() {
+        policy_rule(&rule, false, errors);
+    }
+    let aggregation = role.field("aggregationRule");
+    if aggregation.is_set() {
+        let selectors = aggregation.field("clusterRoleSelectors");
+        if selectors.is_empty() {
+            errors.required(&selectors, "at least one clusterRoleSelector required if aggregationRule is non-nil");
+        }
+        for selector in selectors.items() {
+            meta::selector(&selector, errors);
+        }
+    }
+}
+
+fn policy_rule(rule: &Node<'_, '_>, namespaced: bool, errors: &mut Errors) {
+    let verbs = rule.field("verbs");
+    if verbs.is_empty() {
+        errors.required(&verbs, "verbs must contain at least one value");
+    }
+    let (urls, groups, kinds) = (rule.field("nonResourceURLs"), rule.field("apiGroups"), rule.field("resources"));
+    if !urls.is_empty() {
+        if namespaced {
+            errors.invalid(&urls, "namespaced rules cannot apply to non-resource URLs");
+        }
+        if !groups.is_empty() || !kinds.is_empty() || !rule.field("resourceNames").is_empty() {
+            errors.invalid(&urls, "rules cannot apply to both regular resources and non-resource URLs");
+        }
+        return;
+    }
+    if groups.is_empty() {
+        errors.required(&groups, "resource rules must supply at least one api group");
+    }
+    if kinds.is_empty() {
+        errors.required(&kinds, "resource rules must supply at least one resource");
+    }
+}
+
+/// A `RoleBinding`.
+pub(crate) fn role_binding(binding: &Node<'_, '_>, errors: &mut Errors) {
+    bind(binding, &["Role", "ClusterRole"], errors);
+}
+
+/// A `ClusterRoleBinding`.
+pub(crate) fn cluster_role_binding(binding: &Node<'_, '_>, errors: &mut Errors) {
+    bind(binding, &["ClusterRole"], errors);
+}
+
+fn bind(binding: &Node<'_, '_>, kinds: &[&str], errors: &mut Errors) {
+    const GROUP: &str = "rbac.authorization.k8s.io";
+    let reference = binding.field("roleRef");
+    if reference.field("apiGroup").text() != GROUP {
+        errors.one_of(&reference.field("apiGroup"), &[GROUP]);
+    }
+    errors.one_of(&reference.field("kind"), kinds);
+    let name = reference.field("name");
+    if errors.require_text(&name) {
+        errors.invalid_all(&name, rules::path_segment_name(name.text(), false));
+    }
+    for subject in binding.field("subjects").items() {
+        subject_rules(&subject, kinds.len() == 2, errors);
+    }
+}
+
+fn subject_rules(subject: &Node<'_, '_>, namespaced: bool, errors: &mut Errors) {
+    let (kind, name, group) = (subject.field("kind"), subject.field("name"), subject.field("apiGroup"));
+    errors.require_text(&name);
+    match kind.text() {
+        "ServiceAccount" => {
+            if !name.text().is_empty() {
+                errors.invalid_all(&name, rules::subdomain(name.text()));
+            }
+            if !group.text().is_empty() {
+                errors.one_of(&group, &[""]);
+            }
+            if !namespaced && subject.field("namespace").text().is_empty() {
+                errors.required(&subject.field("namespace"), "");
+            }
+        }
+        "User" | "Group" => errors.one_of(&group, &["rbac.authorization.k8s.io"]),
+        _ => errors.one_of(&kind, &["ServiceAccount", "User", "Group"]),
+    }
+}
+
+/// The role of a binding never changes.
+pub(crate) fn role_binding_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+    let (new, old) = (new.field("roleRef"), old.field("roleRef"));
+    if new.value() != old.value() {
+        let text = |key: &str| Value::from(new.field(key).text());
+        let shown = Shown::fields([("APIGroup", text("apiGroup")), ("Kind", text("kind")), ("Name", text("name"))]);
+        errors.invalid_shown(&new, &shown, "cannot change roleRef");
+    }
+}
+
+/// What may not change in a `ServiceCIDR`.
+pub(crate) fn service_cidr_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+    let (new_spec, old_spec) = (new.field("spec"), old.field("spec"));
+    let (new, old) = (new_spec.field("cidrs"), old_spec.field("cidrs"));
+    if old.list().iter().ne(new.list().iter().take(old.list().len())) {
+        errors.invalid(&new, IMMUTABLE);
+    }
+}

@@ -1,0 +1,350 @@
+//! Reading recorded steps, and doing to their bodies what the server does around a kind's strategy.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use api::strategy::{User, WriteContext};
+use api::{Object, kinds};
+use serde_json::{Value, json};
+
+/// One recorded write, with the object it changes where it is a change.
+pub(crate) struct Step {
+    pub(crate) name: String,
+    pub(crate) change: Change,
+    pub(crate) expected: Outcome,
+}
+
+/// What is written.
+pub(crate) enum Change {
+    Create(Value),
+    Replace { body: Value, old: Value, status: bool },
+}
+
+/// How a write ends. Errors are `field: message (reason)`.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Stored(Value),
+    Refused(BTreeSet<String>),
+}
+
+/// The recordings, or `None` after saying that there are none.
+pub(crate) fn cases_directory() -> Option<PathBuf> {
+    let root = std::env::var_os("CORACLE_REFERENCE").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"),
+        PathBuf::from,
+    );
+    let cases = root.join("golden/cases");
+    if cases.is_dir() {
+        return Some(cases);
+    }
+    assert!(std::env::var_os("E2E_REQUIRED").is_none(), "no recordings at {}", cases.display());
+    eprintln!("SKIP: no recordings at {} (set CORACLE_REFERENCE)", cases.display());
+    None
+}
+
+/// The writes of one file that a kind's strategy alone decides.
+pub(crate) fn steps(cases: &Path, file: &str) -> Vec<Step> {
+    let text = fs::read_to_string(cases.join(format!("{file}.json"))).expect("a recording");
+    let recording: Value = serde_json::from_str(&text).expect("a recording is JSON");
+    let mut steps = Vec::new();
+    for case in recording["cases"].as_array().expect("cases") {
+        let case = fill_in(case);
+        let mut objects = HashMap::new();
+        for step in case["steps"].as_array().expect("steps") {
+            let name = format!("{file}/{}/{}", case["name"].as_str().unwrap_or(""), step["name"].as_str().unwrap_or(""));
+            steps.extend(read(name, step, &objects));
+            remember(step, &mut objects);
+        }
+    }
+    steps
+}
+
+/// Puts values in the place of a case's variables and placeholders.
+fn fill_in(case: &Value) -> Value {
+    let mut text = case.to_string();
+    for (name, value) in case["vars"].as_object().into_iter().flatten() {
+        text = text.replace(&format!("${{{name}}}"), value.as_str().unwrap_or(""));
+    }
+    text = text.replace("${run}", "r7k2m");
+    for number in 1..10 {
+        text = text.replace(&format!("<<uid:{number}>>"), &uid(number));
+    }
+    serde_json::from_str(&text).expect("filling in keeps it JSON")
+}
+
+fn uid(number: u32) -> String {
+    format!("00000000-0000-4000-8000-00000000000{number}")
+}
+
+fn path_of(step: &Value) -> (&str, bool) {
+    let path = step["request"]["path"].as_str().unwrap_or("");
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    (path, query.contains("dryRun"))
+}
+
+/// Keeps the newest state of every object that an answer shows.
+fn remember(step: &Value, objects: &mut HashMap<String, Value>) {
+    let body = &step["expect"]["body"];
+    let (path, dry) = path_of(step);
+    let name = body["metadata"]["name"].as_str().unwrap_or("");
+    let partial = ["select", "ignore"].iter().any(|key| step.get(*key).is_some_and(|v| !v.is_null()));
+    if dry || partial || name.is_empty() || body["kind"] == "Status" || body["metadata"].get("uid").is_none() {
+        return;
+    }
+    let path = match step["request"]["method"].as_str() {
+        Some("POST") => format!("{path}/{name}"),
+        _ => path.strip_suffix("/status").unwrap_or(path).to_owned(),
+    };
+    objects.insert(path, body.clone());
+}
+
+fn read(name: String, step: &Value, objects: &HashMap<String, Value>) -> Option<Step> {
+    let request = &step["request"];
+    let expect = &step["expect"];
+    let body = request.get("body").filter(|body| body.is_object() && body.get("$use").is_none())?;
+    let code = expect["status"].as_u64()?;
+    let partial = ["select", "ignore"].iter().any(|key| step.get(*key).is_some_and(|v| !v.is_null()));
+    if partial && code < 300 {
+        return None;
+    }
+    let expected = match code {
+        200 | 201 => Outcome::Stored(expect["body"].clone()),
+        422 => Outcome::Refused(causes(&expect["body"])?),
+        _ => return None,
+    };
+    let (path, _) = path_of(step);
+    let media = request["headers"]["Content-Type"].as_str().unwrap_or("");
+    let change = match request["method"].as_str()? {
+        "POST" if body.get("kind").is_some() && body["kind"].as_str() != Some("Binding") => Change::Create(body.clone()),
+        "PATCH" if media == "application/merge-patch+json" => {
+            let status = path.ends_with("/status");
+            let old = objects.get(path.strip_suffix("/status").unwrap_or(path))?.clone();
+            let mut new = old.clone();
+            merge(&mut new, body);
+            Change::Replace { body: new, old, status }
+        }
+        _ => return None,
+    };
+    if matches!(&expected, Outcome::Stored(stored) if stored["kind"] != kind_of(&change)) {
+        return None;
+    }
+    Some(Step { name, change, expected })
+}
+
+fn kind_of(change: &Change) -> Value {
+    match change {
+        Change::Create(body) | Change::Replace { body, .. } => body["kind"].clone(),
+    }
+}
+
+fn causes(status: &Value) -> Option<BTreeSet<String>> {
+    let causes = status.pointer("/details/causes")?.as_array()?;
+    let text = |cause: &Value, key: &str| cause[key].as_str().unwrap_or("").to_owned();
+    Some(causes.iter().map(|c| format!("{}: {} ({})", text(c, "field"), text(c, "message"), text(c, "reason"))).collect())
+}
+
+fn merge(into: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *into = patch.clone();
+        return;
+    };
+    if !into.is_object() {
+        *into = json!({});
+    }
+    let Value::Object(into) = into else { return };
+    for (key, value) in patch {
+        if value.is_null() {
+            into.remove(key);
+        } else {
+            merge(into.entry(key.clone()).or_insert(Value::Null), value);
+        }
+    }
+}
+
+/// Does to the body what the server does: decode, default, prepare, validate.
+pub(crate) fn replay(step: &Step) -> Outcome {
+    let user = User { name: "admin".to_owned(), groups: vec!["system:masters".to_owned(), "system:authenticated".to_owned()], ..User::default() };
+    let now = "2026-01-02T03:04:05Z".parse().expect("a time");
+    let context = |subresource| WriteContext { now, user: &user, subresource };
+    match &step.change {
+        Change::Create(body) => {
+            let mut new = decode(body);
+            let strategy = kinds::strategy(group(&new), new.kind());
+            strategy.default(&mut new);
+            if let Outcome::Stored(stored) = &step.expected {
+                complete(&mut new, stored);
+            } else {
+                new.set_metadata("uid", uid(2));
+            }
+            if !strategy.keeps_status_on_create() && has_status(&step.expected, &new) {
+                new.set(&["status"], json!({}));
+            }
+            strategy.prepare_create(&context(""), &mut new);
+            let mut errors = strategy.validate_create(&context(""), &new);
+            let metadata = api::field::Path::new("metadata").child("name");
+            errors.extend(strategy.validate_name(new.name(), false).iter().map(|why| api::FieldError::invalid(&metadata, new.name(), why)));
+            finish(errors, new)
+        }
+        Change::Replace { body, old, status } => {
+            let (mut new, old) = (decode(body), decode(old));
+            let strategy = kinds::strategy(group(&new), new.kind());
+            strategy.default(&mut new);
+            let errors = if *status {
+                let written = new.remove(&["status"]);
+                let mut kept = old.clone();
+                kept.set(&["status"], written.unwrap_or_else(|| json!({})));
+                new = kept;
+                strategy.prepare_status_update(&context("status"), &mut new, &old);
+                strategy.validate_status_update(&context("status"), &new, &old)
+            } else {
+                match old.get(&["status"]).cloned() {
+                    Some(status) => new.set(&["status"], status),
+                    None => drop(new.remove(&["status"])),
+                }
+                strategy.prepare_update(&context(""), &mut new, &old);
+                strategy.validate_update(&context(""), &new, &old)
+            };
+            finish(errors, new)
+        }
+    }
+}
+
+fn has_status(expected: &Outcome, new: &Object) -> bool {
+    match expected {
+        Outcome::Stored(stored) => stored.get("status").is_some(),
+        Outcome::Refused(_) => new.root().contains_key("status"),
+    }
+}
+
+fn finish(errors: Vec<api::FieldError>, new: Object) -> Outcome {
+    if errors.is_empty() {
+        return Outcome::Stored(new.into_value());
+    }
+    Outcome::Refused(errors.iter().map(|e| format!("{}: {} ({})", e.path, e.message, e.kind.reason())).collect())
+}
+
+fn group(object: &Object) -> &str {
+    object.api_version().split_once('/').map_or("", |(group, _)| group)
+}
+
+fn decode(body: &Value) -> Object {
+    Object::from_value(body.clone()).expect("an object")
+}
+
+/// What registry and admission add before a kind sees the object.
+fn complete(new: &mut Object, stored: &Value) {
+    let metadata = &stored["metadata"];
+    for key in ["uid", "namespace", "generateName", "finalizers"] {
+        if let Some(value) = metadata.get(key) {
+            new.set_metadata(key, value.clone());
+        }
+    }
+    new.set_metadata("name", metadata["name"].clone());
+}
+
+/// Compares what is stored, leaving out what the registry, allocation and admission decide.
+pub(crate) fn compare(want: &Value, got: &Value) -> Result<(), String> {
+    let (want, got) = (comparable(want), comparable(got));
+    let mut differences = Vec::new();
+    differ("", &want, &got, &mut differences);
+    if differences.is_empty() { Ok(()) } else { Err(differences.join("\n")) }
+}
+
+fn comparable(object: &Value) -> Value {
+    let mut object = object.clone();
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        for key in ["managedFields", "resourceVersion", "generation", "creationTimestamp", "uid", "selfLink"] {
+            metadata.remove(key);
+        }
+    }
+    match object["kind"].as_str().unwrap_or("") {
+        "Pod" => without_pod_admission(&mut object),
+        "Service" => without_allocation(&mut object),
+        "Node" => {
+            let taints = object.pointer_mut("/spec/taints").and_then(Value::as_array_mut);
+            if let Some(taints) = taints {
+                taints.retain(|taint| taint["key"] != "node.kubernetes.io/not-ready");
+                if taints.is_empty() {
+                    remove(&mut object, "/spec", "taints");
+                }
+            }
+        }
+        _ => {}
+    }
+    without_times(&mut object);
+    object
+}
+
+fn remove(object: &mut Value, at: &str, key: &str) {
+    if let Some(map) = object.pointer_mut(at).and_then(Value::as_object_mut) {
+        map.remove(key);
+    }
+}
+
+fn without_pod_admission(pod: &mut Value) {
+    for key in ["priority", "preemptionPolicy", "serviceAccount", "serviceAccountName", "tolerations"] {
+        remove(pod, "/spec", key);
+    }
+    let access = |item: &Value| item["name"].as_str().is_some_and(|name| name.starts_with("kube-api-access"));
+    let mut lists = vec!["/spec".to_owned()];
+    for list in ["containers", "initContainers"] {
+        let count = pod["spec"][list].as_array().map_or(0, Vec::len);
+        lists.extend((0..count).map(|index| format!("/spec/{list}/{index}")));
+    }
+    for at in lists {
+        for key in ["volumes", "volumeMounts"] {
+            let Some(list) = pod.pointer_mut(&format!("{at}/{key}")).and_then(Value::as_array_mut) else { continue };
+            list.retain(|item| !access(item));
+            if list.is_empty() {
+                remove(pod, &at, key);
+            }
+        }
+    }
+}
+
+fn without_allocation(service: &mut Value) {
+    for key in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "healthCheckNodePort"] {
+        remove(service, "/spec", key);
+    }
+    for port in service.pointer_mut("/spec/ports").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(port) = port.as_object_mut() {
+            port.remove("nodePort");
+        }
+    }
+}
+
+/// Times of this run and of the recording differ.
+fn without_times(value: &mut Value) {
+    match value {
+        Value::String(text) if text == "<<time>>" || text == "2026-01-02T03:04:05Z" => *text = "<time>".to_owned(),
+        Value::Array(list) => list.iter_mut().for_each(without_times),
+        Value::Object(map) => map.values_mut().for_each(without_times),
+        _ => {}
+    }
+}
+
+fn differ(path: &str, want: &Value, got: &Value, differences: &mut Vec<String>) {
+    match (want, got) {
+        (Value::Object(want), Value::Object(got)) => {
+            let keys: BTreeSet<&String> = want.keys().chain(got.keys()).collect();
+            for key in keys {
+                let at = format!("{path}/{key}");
+                match (want.get(key), got.get(key)) {
+                    (Some(want), Some(got)) => differ(&at, want, got, differences),
+                    (Some(want), None) => differences.push(format!("{at}: want {want}, got nothing")),
+                    (None, Some(got)) => differences.push(format!("{at}: want nothing, got {got}")),
+                    (None, None) => {}
+                }
+            }
+        }
+        (Value::Array(want), Value::Array(got)) if want.len() == got.len() => {
+            for (index, (want, got)) in want.iter().zip(got).enumerate() {
+                differ(&format!("{path}/{index}"), want, got, differences);
+            }
+        }
+        (want, got) if want == got => {}
+        (want, got) => differences.push(format!("{path}: want {want}, got {got}")),
+    }
+}
+
