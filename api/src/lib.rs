@@ -7,7 +7,9 @@
 pub mod apply;
 pub mod catalog;
 pub mod codec;
+pub mod discovery;
 pub mod field;
+pub mod jsonpath;
 pub mod kinds;
 pub mod names;
 pub mod object;
@@ -18,6 +20,7 @@ pub mod schema;
 pub mod selector;
 pub mod status;
 pub mod strategy;
+pub mod table;
 
 pub use field::{FieldError, Path};
 pub use object::Object;
