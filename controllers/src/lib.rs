@@ -1,1 +1,37 @@
-//! TBD
+//! The controllers: each brings one kind of object from what is to what should be.
+//!
+//! Every controller is `observe -> plan (pure) -> execute`, driven by keys from shared informers. It reads from caches
+//! only, counts real children by owner uid, and remembers its own unfinished writes as expectations. An idle cluster costs
+//! nothing: there are no resyncs.
+#![forbid(unsafe_code)]
+
+mod args;
+mod claim;
+mod context;
+mod deployment;
+mod hash;
+mod index;
+mod podcontrol;
+mod pods;
+mod registry;
+mod replicaset;
+
+pub use args::{Args, Config, Signing};
+pub use registry::{NAMES, run};
+
+/// Why the controllers could not start or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// `--controllers` names one that does not exist.
+    #[error("--controllers: there is no controller {0:?} (known: {known})", known = NAMES.join(", "))]
+    UnknownController(String),
+    /// Another process may lead now.
+    #[error("leader election")]
+    LeaderElection(#[from] client::leader::Lost),
+    /// A cache stopped following the API server.
+    #[error("informers")]
+    Informers(#[from] client::InformerStopped),
+    /// One of the controllers failed; all stop.
+    #[error("a controller stopped")]
+    Stopped(#[source] Box<dyn std::error::Error + Send + Sync>),
+}

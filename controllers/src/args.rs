@@ -1,0 +1,248 @@
+//! The flags of the controller manager, with upstream's names, and the configuration they make.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::Context as _;
+use client::LeaderElection;
+
+use crate::{Error, NAMES};
+
+/// What the controllers are to do; made in `main` or by the process that embeds them.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Which controllers run: `*` for all, `name` for one, `-name` for all but one.
+    pub controllers: Vec<String>,
+    /// Run only while this lease is held; `None` to run always.
+    pub leader_election: Option<LeaderElection>,
+    /// Give every node a pod range out of `cluster_cidrs`.
+    pub allocate_node_cidrs: bool,
+    /// The pod ranges of the cluster, one per address family at most.
+    pub cluster_cidrs: Vec<String>,
+    /// The prefix length of a node's IPv4 range.
+    pub node_cidr_mask_size_ipv4: u8,
+    /// The prefix length of a node's IPv6 range.
+    pub node_cidr_mask_size_ipv6: u8,
+    /// The certificates (PEM) that pods trust the API server by, published as `kube-root-ca.crt`.
+    pub root_ca: Option<String>,
+    /// The CA that signs certificate requests.
+    pub signing: Option<Signing>,
+    /// The validity of signed certificates.
+    pub cluster_signing_duration: Duration,
+    /// A node that sends nothing for this long is unhealthy.
+    pub node_monitor_grace_period: Duration,
+    /// How many ended pods are kept before the oldest are removed; zero keeps all.
+    pub terminated_pod_gc_threshold: usize,
+    /// Workers of the ReplicaSet controller.
+    pub concurrent_replicaset_syncs: usize,
+    /// Workers of the Deployment controller.
+    pub concurrent_deployment_syncs: usize,
+    /// Workers of each endpoints controller.
+    pub concurrent_endpoint_syncs: usize,
+    /// Workers of the namespace controller.
+    pub concurrent_namespace_syncs: usize,
+    /// Workers of the garbage collector.
+    pub concurrent_gc_syncs: usize,
+    /// Workers of every other controller.
+    pub concurrent_syncs: usize,
+}
+
+/// A certificate authority.
+#[derive(Clone)]
+pub struct Signing {
+    /// Its certificate, PEM.
+    pub certificate: String,
+    /// Its private key, PKCS#8 PEM.
+    pub key: String,
+}
+
+impl std::fmt::Debug for Signing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Signing").field("certificate", &self.certificate).finish_non_exhaustive()
+    }
+}
+
+impl Default for Config {
+    /// Upstream's defaults, without leader election, node ranges and certificates.
+    fn default() -> Self {
+        Self {
+            controllers: vec!["*".to_owned()],
+            leader_election: None,
+            allocate_node_cidrs: false,
+            cluster_cidrs: Vec::new(),
+            node_cidr_mask_size_ipv4: 24,
+            node_cidr_mask_size_ipv6: 64,
+            root_ca: None,
+            signing: None,
+            cluster_signing_duration: Duration::from_secs(365 * 24 * 3600),
+            node_monitor_grace_period: Duration::from_secs(50),
+            terminated_pod_gc_threshold: 12_500,
+            concurrent_replicaset_syncs: 5,
+            concurrent_deployment_syncs: 5,
+            concurrent_endpoint_syncs: 5,
+            concurrent_namespace_syncs: 10,
+            concurrent_gc_syncs: 20,
+            concurrent_syncs: 5,
+        }
+    }
+}
+
+impl Config {
+    /// Whether `controllers` enables this one.
+    pub(crate) fn is_enabled(&self, name: &str) -> bool {
+        let is_named = |sign: &str| self.controllers.iter().any(|item| item.strip_prefix(sign) == Some(name));
+        is_named("") || (self.controllers.iter().any(|item| item == "*") && !is_named("-"))
+    }
+
+    /// A misspelt name is an error, not a controller that silently does not run.
+    pub(crate) fn check_controllers(&self) -> Result<(), Error> {
+        let named = self.controllers.iter().map(|item| item.strip_prefix('-').unwrap_or(item));
+        let unknown = named.into_iter().find(|name| *name != "*" && !NAMES.contains(name));
+        unknown.map_or(Ok(()), |name| Err(Error::UnknownController(name.to_owned())))
+    }
+}
+
+/// The flags of the controller manager.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Controllers to run: '*' for all, 'foo' for one, '-foo' for all but one.
+    #[arg(long, value_delimiter = ',', default_value = "*", allow_hyphen_values = true)]
+    pub controllers: Vec<String>,
+    /// Run only while holding the lease kube-system/kube-controller-manager.
+    #[arg(long, default_value_t = true, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub leader_elect: bool,
+    /// Give every node a pod range.
+    #[arg(long, default_value_t = false, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub allocate_node_cidrs: bool,
+    /// The pod ranges of the cluster, comma separated, one per address family at most.
+    #[arg(long, value_delimiter = ',')]
+    pub cluster_cidr: Vec<String>,
+    /// The prefix length of a node's IPv4 range.
+    #[arg(long, default_value_t = 24)]
+    pub node_cidr_mask_size: u8,
+    /// The prefix length of a node's IPv6 range.
+    #[arg(long, default_value_t = 64)]
+    pub node_cidr_mask_size_ipv6: u8,
+    /// PEM file of the certificates that pods trust the API server by.
+    #[arg(long)]
+    pub root_ca_file: Option<PathBuf>,
+    /// Accepted for compatibility and checked to exist: tokens are signed by the API server on request.
+    #[arg(long)]
+    pub service_account_private_key_file: Option<PathBuf>,
+    /// PEM file of the CA that signs certificate requests.
+    #[arg(long, requires = "cluster_signing_key_file")]
+    pub cluster_signing_cert_file: Option<PathBuf>,
+    /// PEM file of that CA's private key.
+    #[arg(long, requires = "cluster_signing_cert_file")]
+    pub cluster_signing_key_file: Option<PathBuf>,
+    /// The validity of signed certificates, in seconds or as 8760h, 90m, 30s.
+    #[arg(long, default_value = "8760h", value_parser = duration)]
+    pub cluster_signing_duration: Duration,
+    /// A node that sends nothing for this long is unhealthy.
+    #[arg(long, default_value = "50s", value_parser = duration)]
+    pub node_monitor_grace_period: Duration,
+    /// How many ended pods are kept before the oldest are removed; zero keeps all.
+    #[arg(long, default_value_t = 12_500)]
+    pub terminated_pod_gc_threshold: usize,
+    /// Workers of the ReplicaSet controller.
+    #[arg(long, default_value_t = 5)]
+    pub concurrent_replicaset_syncs: usize,
+    /// Workers of the Deployment controller.
+    #[arg(long, default_value_t = 5)]
+    pub concurrent_deployment_syncs: usize,
+    /// Workers of the Endpoints and EndpointSlice controllers each.
+    #[arg(long, default_value_t = 5)]
+    pub concurrent_endpoint_syncs: usize,
+    /// Workers of the namespace controller.
+    #[arg(long, default_value_t = 10)]
+    pub concurrent_namespace_syncs: usize,
+    /// Workers of the garbage collector.
+    #[arg(long, default_value_t = 20)]
+    pub concurrent_gc_syncs: usize,
+}
+
+impl Args {
+    /// Reads the files the flags name.
+    pub fn into_config(self) -> anyhow::Result<Config> {
+        if let Some(path) = &self.service_account_private_key_file {
+            read(path)?;
+        }
+        let signing = match (&self.cluster_signing_cert_file, &self.cluster_signing_key_file) {
+            (Some(certificate), Some(key)) => Some(Signing { certificate: read(certificate)?, key: read(key)? }),
+            _ => None,
+        };
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let election = || LeaderElection::new("kube-controller-manager", host.trim());
+        Ok(Config {
+            controllers: self.controllers,
+            leader_election: self.leader_elect.then(election),
+            allocate_node_cidrs: self.allocate_node_cidrs,
+            cluster_cidrs: self.cluster_cidr,
+            node_cidr_mask_size_ipv4: self.node_cidr_mask_size,
+            node_cidr_mask_size_ipv6: self.node_cidr_mask_size_ipv6,
+            root_ca: self.root_ca_file.as_ref().map(read).transpose()?,
+            signing,
+            cluster_signing_duration: self.cluster_signing_duration,
+            node_monitor_grace_period: self.node_monitor_grace_period,
+            terminated_pod_gc_threshold: self.terminated_pod_gc_threshold,
+            concurrent_replicaset_syncs: self.concurrent_replicaset_syncs,
+            concurrent_deployment_syncs: self.concurrent_deployment_syncs,
+            concurrent_endpoint_syncs: self.concurrent_endpoint_syncs,
+            concurrent_namespace_syncs: self.concurrent_namespace_syncs,
+            concurrent_gc_syncs: self.concurrent_gc_syncs,
+            concurrent_syncs: 5,
+        })
+    }
+}
+
+fn read(path: &PathBuf) -> anyhow::Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))
+}
+
+/// Go's duration syntax, as far as flags use it: `1h30m`, `50s`, `100ms`; a bare number is seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    if let Ok(seconds) = text.parse() {
+        return Ok(Duration::from_secs(seconds));
+    }
+    let (mut rest, mut total) = (text, Duration::ZERO);
+    let invalid = || format!("{text:?} is not a duration such as 1h30m or 50s");
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).filter(|at| *at > 0).ok_or_else(invalid)?;
+        let number: u64 = rest[..digits].parse().map_err(|_| invalid())?;
+        let unit_end = rest[digits..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |at| digits + at);
+        let millis = match &rest[digits..unit_end] {
+            "h" => 3_600_000,
+            "m" => 60_000,
+            "s" => 1000,
+            "ms" => 1,
+            _ => return Err(invalid()),
+        };
+        let part = number.checked_mul(millis).map(Duration::from_millis).ok_or_else(invalid)?;
+        total = total.checked_add(part).ok_or_else(invalid)?;
+        rest = &rest[unit_end..];
+    }
+    Ok(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_as_go_writes_them() {
+        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(duration("100ms"), Ok(Duration::from_millis(100)));
+        assert_eq!(duration("40"), Ok(Duration::from_secs(40)));
+        for bad in ["h", "1x", "1h2", "-5s", "99999999999999999999s"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn controllers_are_chosen_as_upstream_chooses() {
+        let config = |items: &[&str]| Config { controllers: items.iter().map(|&item| item.into()).collect(), ..Config::default() };
+        assert!(config(&["*"]).is_enabled("replicaset-controller"));
+        assert!(!config(&["*", "-replicaset-controller"]).is_enabled("replicaset-controller"));
+        assert!(!config(&["deployment-controller"]).is_enabled("replicaset-controller"));
+        assert!(config(&["*", "-replicasets"]).check_controllers().is_err());
+    }
+}

@@ -1,0 +1,233 @@
+//! Rolls out a Deployment through its ReplicaSets.
+
+mod plan;
+mod sets;
+mod status;
+
+use std::{collections::HashSet, sync::Arc};
+
+use client::{Event, Informer, ObjectKey, Recorder, WorkQueue, clock, events, write};
+use k8s_openapi::api::{
+    apps::v1::{Deployment, DeploymentStatus, ReplicaSet},
+    core::v1::Pod,
+};
+use kube::{
+    Api, Resource,
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+};
+use serde_json::json;
+
+use self::plan::{Observed, Plan, Write};
+use crate::{
+    claim,
+    context::{Context, Controller, Failure, Outcome},
+    index::{self, BY_CONTROLLER},
+    podcontrol::status_message,
+    pods,
+};
+
+/// The controller's caches.
+pub(crate) struct Deployments {
+    client: kube::Client,
+    deployments: Informer<Deployment>,
+    sets: Informer<ReplicaSet>,
+    pods: Informer<Pod>,
+    recorder: Recorder,
+}
+
+impl Deployments {
+    /// Subscribes to what concerns Deployments.
+    pub(crate) fn new(context: &Context) -> (Self, WorkQueue<ObjectKey>) {
+        let deployments = context.informers.of::<Deployment>();
+        let (sets, pods) = (context.informers.of::<ReplicaSet>(), context.informers.of::<Pod>());
+        index::add_ownership(&sets);
+        index::add_ownership(&pods);
+        let queue = WorkQueue::new();
+        deployments.on_event({
+            let queue = queue.clone();
+            move |event| queue.add(event.key())
+        });
+        watch_sets(&sets, &deployments, &queue);
+        watch_pods(&pods, &sets, &queue);
+        let recorder = context.recorder.for_component("deployment-controller");
+        (Self { client: context.client.clone(), deployments, sets, pods, recorder }, queue)
+    }
+
+    /// The uids of the sets that have pods which have not ended.
+    fn with_pods(&self, owned: &[Arc<ReplicaSet>]) -> HashSet<String> {
+        let uids = owned.iter().map(|set| index::uid(&set.metadata));
+        let has_pods = |uid: &&str| self.pods.by_index(BY_CONTROLLER, uid).iter().any(|pod| !pods::is_terminal(pod));
+        uids.filter(has_pods).map(str::to_owned).collect()
+    }
+
+    async fn execute(&self, deployment: &Deployment, plan: &mut Plan) -> Result<(), Failure> {
+        for write in std::mem::take(&mut plan.writes) {
+            match write {
+                Write::Create(set) => self.create(deployment, &set, &mut plan.status).await?,
+                Write::Update { set, scaled_from } => {
+                    self.set_api(deployment).replace(index::name(&set.metadata), &PostParams::default(), &set).await?;
+                    if let Some(from) = scaled_from {
+                        self.report_scaling(deployment, &set, from);
+                    }
+                }
+                Write::Delete(set) => {
+                    let exactly = Preconditions {
+                        uid: set.metadata.uid.clone(),
+                        resource_version: set.metadata.resource_version.clone(),
+                    };
+                    let params = DeleteParams { preconditions: Some(exactly), ..DeleteParams::background() };
+                    let deleted = self.set_api(deployment).delete(index::name(&set.metadata), &params).await;
+                    write::ignore_not_found(deleted)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn create(&self, deployment: &Deployment, set: &ReplicaSet, status: &mut DeploymentStatus) -> Result<(), Failure> {
+        let api = self.set_api(deployment);
+        let name = index::name(&set.metadata);
+        let err = match api.create(&PostParams::default(), set).await {
+            Ok(_) => {
+                self.report_scaling(deployment, set, 0);
+                return Ok(());
+            }
+            Err(err) => err,
+        };
+        if write::is_namespace_terminating(&err) {
+            return Ok(());
+        }
+        if write::is_already_exists(&err) {
+            return self.resolve_collision(deployment, set, status).await;
+        }
+        let message = format!("Failed to create new replica set \"{name}\": {}", status_message(&err));
+        self.recorder.warning(events::about(deployment), "ReplicaSetCreateError", message.clone());
+        status::set_condition(status, status::PROGRESSING, "False", "ReplicaSetCreateError", message, clock::now());
+        self.write_status(deployment, status).await?;
+        Err(err.into())
+    }
+
+    /// The name is taken: by our own set that the cache does not show yet, or by a stranger; then the next attempt uses
+    /// another name.
+    async fn resolve_collision(
+        &self,
+        deployment: &Deployment,
+        set: &ReplicaSet,
+        status: &mut DeploymentStatus,
+    ) -> Result<(), Failure> {
+        let name = index::name(&set.metadata);
+        let live = self.set_api(deployment).get(name).await?;
+        let is_ours = index::controller_of(&live.metadata).is_some_and(|owner| owner.uid == index::uid(&deployment.metadata));
+        let template = set.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default();
+        if is_ours && sets::is_same_template(&live, &template) {
+            return Ok(());
+        }
+        let count = status.collision_count.unwrap_or(0);
+        let mut known = deployment.status.clone().unwrap_or_default();
+        known.collision_count = Some(count.saturating_add(1));
+        self.write_status(deployment, &known).await?;
+        Err(Failure::NameTaken(name.to_owned()))
+    }
+
+    fn report_scaling(&self, deployment: &Deployment, set: &ReplicaSet, from: i32) {
+        let to = sets::replicas(set);
+        let direction = if to > from { "up" } else { "down" };
+        if to != from {
+            let message = format!("Scaled {direction} replica set {} from {from} to {to}", index::name(&set.metadata));
+            self.recorder.normal(events::about(deployment), "ScalingReplicaSet", message);
+        }
+    }
+
+    async fn note_revision(&self, deployment: &Deployment, revision: Option<i64>) -> Result<Option<Deployment>, Failure> {
+        let Some(revision) = revision else { return Ok(None) };
+        let annotations = json!({ sets::REVISION: revision.to_string() });
+        let change = json!({ "metadata": { "uid": deployment.metadata.uid, "annotations": annotations } });
+        let name = index::name(&deployment.metadata);
+        Ok(Some(self.api(deployment).patch(name, &PatchParams::default(), &Patch::Merge(change)).await?))
+    }
+
+    async fn write_status(&self, deployment: &Deployment, status: &DeploymentStatus) -> Result<(), Failure> {
+        if deployment.status.as_ref() == Some(status) {
+            return Ok(());
+        }
+        let mut updated = deployment.clone();
+        updated.status = Some(status.clone());
+        let name = index::name(&deployment.metadata);
+        self.api(deployment).replace_status(name, &PostParams::default(), &updated).await?;
+        Ok(())
+    }
+
+    fn api(&self, deployment: &Deployment) -> Api<Deployment> {
+        Api::namespaced(self.client.clone(), index::namespace(&deployment.metadata))
+    }
+
+    fn set_api(&self, deployment: &Deployment) -> Api<ReplicaSet> {
+        Api::namespaced(self.client.clone(), index::namespace(&deployment.metadata))
+    }
+}
+
+impl Controller for Deployments {
+    async fn reconcile(&self, key: ObjectKey) -> Outcome {
+        let Some(deployment) = self.deployments.get(&key) else { return Ok(None) };
+        let Some(selector) = deployment.spec.as_ref().and_then(|spec| index::selector(&spec.selector)) else {
+            let message = "This deployment is selecting all pods. A non-empty selector is required.";
+            self.recorder.warning(events::about(&*deployment), "SelectingAll", message);
+            return Ok(None);
+        };
+        let owned = claim::children(&self.client, &*deployment, &selector, &self.sets, |_| true).await?;
+        let with_pods = self.with_pods(&owned);
+        let seen = Observed { deployment: &deployment, sets: owned, with_pods, now: clock::now() };
+        let mut plan = plan::plan(&seen)?;
+        self.execute(&deployment, &mut plan).await?;
+        let latest = self.note_revision(&deployment, plan.revision).await?;
+        self.write_status(latest.as_ref().unwrap_or(&deployment), &plan.status).await?;
+        Ok(plan.again)
+    }
+}
+
+fn watch_sets(sets: &Informer<ReplicaSet>, deployments: &Informer<Deployment>, queue: &WorkQueue<ObjectKey>) {
+    let (queue, deployments) = (queue.clone(), deployments.clone());
+    sets.on_event(move |event| {
+        let meta = event.object().meta();
+        if let Event::Applied { old: Some(old), .. } = event
+            && let Some(former) = index::controller_key::<Deployment>(&old.metadata)
+        {
+            queue.add(former);
+        }
+        match index::controller_key::<Deployment>(meta) {
+            Some(owner) => queue.add(owner),
+            None if index::controller_of(meta).is_none() => {
+                for deployment in deployments.list_in(index::namespace(meta)) {
+                    let selector = deployment.spec.as_ref().and_then(|spec| index::selector(&spec.selector));
+                    if selector.is_some_and(|selector| index::matches(&selector, meta)) {
+                        queue.add(ObjectKey::of(&*deployment));
+                    }
+                }
+            }
+            None => {}
+        }
+    });
+}
+
+/// A `Recreate` goes on when the last old pod is gone.
+fn watch_pods(pods: &Informer<Pod>, sets: &Informer<ReplicaSet>, queue: &WorkQueue<ObjectKey>) {
+    let (queue, sets) = (queue.clone(), sets.clone());
+    pods.on_event(move |event| {
+        let is_end = match event {
+            Event::Deleted(_) => true,
+            Event::Applied { new, .. } => pods::is_terminal(new),
+        };
+        let set = index::controller_key::<ReplicaSet>(event.object().meta()).filter(|_| is_end);
+        let owner = set.and_then(|set| sets.get(&set)).and_then(|set| index::controller_key::<Deployment>(&set.metadata));
+        if let Some(owner) = owner {
+            queue.add(owner);
+        }
+    });
+}
+
+/// Starts the controller.
+pub(crate) fn start(context: &Context, workers: usize, tasks: &mut daemon::Supervisor) {
+    let (controller, queue) = Deployments::new(context);
+    let context = context.clone();
+    tasks.add("deployment", move |shutdown| context.drive("deployment", controller, queue, workers, shutdown));
+}

@@ -1,0 +1,139 @@
+//! Creates and deletes the pods of a controller, with expectations and events.
+
+use std::sync::Arc;
+
+use client::{Expectations, ObjectKey, Recorder, Watchable, events, write};
+use futures::future::join_all;
+use k8s_openapi::{
+    api::core::v1::{Pod, PodTemplateSpec},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::{
+    Api,
+    api::{DeleteParams, PostParams, Preconditions},
+};
+
+use crate::{context::Failure, index};
+
+/// Upstream's `SlowStartInitialBatchSize`.
+const FIRST_BATCH: usize = 1;
+
+/// Writes pods in the name of a controller.
+pub(crate) struct PodControl {
+    client: kube::Client,
+    recorder: Recorder,
+    expectations: Arc<Expectations>,
+}
+
+impl PodControl {
+    pub(crate) fn new(client: kube::Client, recorder: Recorder, expectations: Arc<Expectations>) -> Self {
+        Self { client, recorder, expectations }
+    }
+
+    /// Creates `count` pods from a template, in batches that double: when the first ones are refused (quota, admission),
+    /// the API server is not asked hundreds of times.
+    pub(crate) async fn create_many<O: Watchable>(
+        &self,
+        key: &ObjectKey,
+        owner: &O,
+        template: &PodTemplateSpec,
+        count: usize,
+    ) -> Result<(), Failure> {
+        self.expectations.expect_creations(key, count);
+        let pod = pod_from_template(owner, template);
+        let (mut left, mut batch) = (count, FIRST_BATCH);
+        while left > 0 {
+            let size = batch.min(left);
+            let created = join_all((0..size).map(|_| self.create_expected(key, owner, &pod))).await;
+            left -= size;
+            batch = batch.saturating_mul(2);
+            if let Some(err) = created.into_iter().find_map(Result::err) {
+                (0..left).for_each(|_| self.expectations.creation_observed(key));
+                return if write::is_namespace_terminating(&err) { Ok(()) } else { Err(err.into()) };
+            }
+        }
+        Ok(())
+    }
+
+    /// Creates one pod that `expectations` do not know of yet.
+    pub(crate) async fn create<O: Watchable>(&self, key: &ObjectKey, owner: &O, pod: &Pod) -> kube::Result<Pod> {
+        self.expectations.expect_creations(key, 1);
+        self.create_expected(key, owner, pod).await
+    }
+
+    async fn create_expected<O: Watchable>(&self, key: &ObjectKey, owner: &O, pod: &Pod) -> kube::Result<Pod> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);
+        let created = api.create(&PostParams::default(), pod).await;
+        match &created {
+            Ok(pod) => {
+                let message = format!("Created pod: {}", index::name(&pod.metadata));
+                self.recorder.normal(events::about(owner), "SuccessfulCreate", message);
+            }
+            Err(err) => {
+                self.expectations.creation_observed(key);
+                if !write::is_namespace_terminating(err) {
+                    let message = format!("Error creating: {}", status_message(err));
+                    self.recorder.warning(events::about(owner), "FailedCreate", message);
+                }
+            }
+        }
+        created
+    }
+
+    /// Deletes these pods; one that is gone already, or was replaced by another of its name, counts as deleted.
+    pub(crate) async fn delete_many<O: Watchable>(&self, key: &ObjectKey, owner: &O, pods: &[Arc<Pod>]) -> Result<(), Failure> {
+        self.expectations.expect_deletions(key, pods.iter().map(|pod| index::uid(&pod.metadata).to_owned()));
+        let deleted = join_all(pods.iter().map(|pod| self.delete_expected(key, owner, pod))).await;
+        deleted.into_iter().collect::<kube::Result<()>>().map_err(Into::into)
+    }
+
+    async fn delete_expected<O: Watchable>(&self, key: &ObjectKey, owner: &O, pod: &Pod) -> kube::Result<()> {
+        let (name, uid) = (index::name(&pod.metadata), index::uid(&pod.metadata));
+        let outcome = delete_pod(&self.client, pod).await;
+        match &outcome {
+            Ok(true) => self.recorder.normal(events::about(owner), "SuccessfulDelete", format!("Deleted pod: {name}")),
+            Ok(false) => self.expectations.deletion_observed(key, uid),
+            Err(err) => {
+                self.expectations.deletion_observed(key, uid);
+                let message = format!("Error deleting: {}", status_message(err));
+                self.recorder.warning(events::about(owner), "FailedDelete", message);
+            }
+        }
+        outcome.map(drop)
+    }
+}
+
+/// Deletes exactly this pod (by uid); `false` when it is gone already.
+pub(crate) async fn delete_pod(client: &kube::Client, pod: &Pod) -> kube::Result<bool> {
+    let api: Api<Pod> = Api::namespaced(client.clone(), index::namespace(&pod.metadata));
+    let exactly = Preconditions { uid: pod.metadata.uid.clone(), resource_version: None };
+    let params = DeleteParams { preconditions: Some(exactly), ..DeleteParams::default() };
+    match api.delete(index::name(&pod.metadata), &params).await {
+        Ok(_) => Ok(true),
+        Err(err) if write::is_not_found(&err) || write::is_conflict(&err) => Ok(false),
+        Err(err) => Err(err),
+    }
+}
+
+/// A pod as the template says, controlled by `owner`; the API server finds its name.
+pub(crate) fn pod_from_template<O: Watchable>(owner: &O, template: &PodTemplateSpec) -> Pod {
+    let given = template.metadata.clone().unwrap_or_default();
+    let metadata = ObjectMeta {
+        generate_name: Some(format!("{}-", index::name(owner.meta()))),
+        namespace: owner.meta().namespace.clone(),
+        labels: given.labels,
+        annotations: given.annotations,
+        finalizers: given.finalizers,
+        owner_references: Some(vec![index::controller_reference(owner)]),
+        ..ObjectMeta::default()
+    };
+    Pod { metadata, spec: template.spec.clone(), status: None }
+}
+
+/// The server's own words where there are any.
+pub(crate) fn status_message(err: &kube::Error) -> String {
+    match err {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
+}

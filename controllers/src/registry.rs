@@ -1,0 +1,60 @@
+//! Which controllers there are, and how they run together.
+
+use client::{Informers, Recorder};
+use daemon::{Process, Supervisor};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Config, Error, context::Context, deployment, replicaset};
+
+/// Every controller, by upstream's name.
+pub const NAMES: &[&str] = &["replicaset-controller", "deployment-controller"];
+
+/// Runs the enabled controllers until shutdown; with leader election, only while this process leads.
+pub async fn run(config: Config, client: kube::Client, process: Process) -> Result<(), Error> {
+    config.check_controllers()?;
+    let shutdown = process.shutdown.clone();
+    match config.leader_election.clone() {
+        None => lead(config, client, process, shutdown).await,
+        Some(election) => {
+            // A process that stands by does its job: it is ready.
+            process.ready.set();
+            let work = |stop| lead(config, client.clone(), process, stop);
+            election.run(client.clone(), shutdown, work).await?.unwrap_or(Ok(()))
+        }
+    }
+}
+
+async fn lead(config: Config, client: kube::Client, process: Process, stop: CancellationToken) -> Result<(), Error> {
+    let informers = Informers::new(client.clone());
+    let recorder = Recorder::new(client.clone(), "controller-manager");
+    let context = Context { client, informers: informers.clone(), recorder: recorder.clone() };
+    let mut tasks = Supervisor::new(stop);
+    start_all(&config, &context, &mut tasks);
+    let driven = informers.clone();
+    tasks.add("informers", move |shutdown| async move { driven.run(shutdown).await });
+    tasks.add("events", move |shutdown| async move {
+        recorder.run(shutdown).await;
+        Ok::<(), Error>(())
+    });
+    let ready = process.ready.clone();
+    tasks.add("readiness", move |shutdown| async move {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = informers.synced() => {
+                ready.set();
+                shutdown.cancelled().await;
+            }
+        }
+        Ok::<(), Error>(())
+    });
+    tasks.run().await.map_err(|err| Error::Stopped(err.into()))
+}
+
+fn start_all(config: &Config, context: &Context, tasks: &mut Supervisor) {
+    if config.is_enabled("replicaset-controller") {
+        replicaset::start(context, config.concurrent_replicaset_syncs, tasks);
+    }
+    if config.is_enabled("deployment-controller") {
+        deployment::start(context, config.concurrent_deployment_syncs, tasks);
+    }
+}
