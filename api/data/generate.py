@@ -76,6 +76,9 @@ NULLS = """
     VolumeError.time lastTransitionTime
 """.split()
 
+# Required lists that are left out when empty all the same.
+OMITTED_LISTS = ["ValidatingAdmissionPolicyBindingSpec.validationActions"]
+
 # Fields whose zero is a default to fill in, but not one to print.
 SILENT_DEFAULTS = ["ReplicationControllerSpec.minReadySeconds", "ScaleSpec.replicas"]
 
@@ -169,7 +172,7 @@ def presence(definition, field, schema, required):
     if listed(NULLS, definition, field) and (is_time or field != "lastTransitionTime"):
         return "null"
     if required and (kind == "array" or is_time):
-        return "null"
+        return None if listed(OMITTED_LISTS, definition, field) else "null"
     pointer = {
         "integer": lambda: not listed(VALUE_INTEGERS, definition, field) or listed(POINTER_INTEGERS, definition, field),
         "boolean": lambda: not listed(VALUE_BOOLEANS, definition, field),

@@ -83,7 +83,8 @@ struct Reader {
 struct Facts {
     presence: Presence,
     list_type: Option<ListType>,
-    atomic_map: bool,
+    /// Whether a struct is owned as a whole, where the field says so itself.
+    atomic_map: Option<bool>,
     patch: super::PatchStrategy,
     default: Option<Value>,
     required: bool,
@@ -246,7 +247,7 @@ impl Facts {
                 "null" => facts.presence = Presence::Null,
                 "keep" => facts.presence = Presence::KeepEmpty,
                 "list" => facts.list_type = Some(list_type(value)),
-                "map" => facts.atomic_map = value == "atomic",
+                "map" => facts.atomic_map = Some(value == "atomic"),
                 "patch" => {
                     facts.patch.merge = value.split(',').any(|part| part == "merge");
                     facts.patch.replace = value.split(',').any(|part| part == "replace");
@@ -269,7 +270,7 @@ impl Facts {
     fn is_plain(&self) -> bool {
         self.presence == Presence::OmitEmpty
             && self.list_type.is_none()
-            && !self.atomic_map
+            && self.atomic_map.is_none()
             && self.patch == super::PatchStrategy::default()
             && self.default.is_none()
     }
@@ -278,7 +279,7 @@ impl Facts {
         node.presence = self.presence;
         node.list_type_given = self.list_type.is_some();
         node.list_type = self.list_type.unwrap_or_default();
-        node.atomic_map |= self.atomic_map;
+        node.atomic_map = self.atomic_map.unwrap_or(node.atomic_map);
         node.patch = self.patch;
         node.default = self.default;
     }

@@ -81,6 +81,11 @@ fn node(node: &Object, now: Timestamp) -> Vec<Value> {
         or(found.map_or("", |address| text(address, "address")), NONE)
     };
     let info = |field: &str| or(node.text(&["status", "nodeInfo", field]), UNKNOWN);
+    let kernel = match (info("kernelVersion"), node.text(&["status", "nodeInfo", "architecture"])) {
+        (UNKNOWN, _) => UNKNOWN.to_owned(),
+        (kernel, "") => kernel.to_owned(),
+        (kernel, architecture) => format!("{kernel} ({architecture})"),
+    };
     vec![
         node.name().into(),
         status.into(),
@@ -90,7 +95,7 @@ fn node(node: &Object, now: Timestamp) -> Vec<Value> {
         address("InternalIP").into(),
         address("ExternalIP").into(),
         info("osImage").into(),
-        info("kernelVersion").into(),
+        kernel.into(),
         info("containerRuntimeVersion").into(),
     ]
 }
