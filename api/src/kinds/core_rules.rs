@@ -413,6 +413,7 @@ pub(crate) fn event(event: &Node<'_, '_>, errors: &mut Errors) {
     } else if about_namespace.text() != namespace.text() {
         errors.invalid(&about_namespace, "does not match event.namespace");
     }
+    // Events of the newer API come with the time at which they were seen.
     if event.field("eventTime").is_set() {
         reported_event(event, errors);
     }

@@ -50,9 +50,9 @@ const CLAIM_SPEC: Table = &[
 const VOLUME_SOURCE: Table = &[
     ("GCEPersistentDisk", "gcePersistentDisk", Any),
     ("AWSElasticBlockStore", "awsElasticBlockStore", Any),
-    ("HostPath", "hostPath", Pointer(&[("Path", "path", Text), ("Type", "type", Any)])),
+    ("HostPath", "hostPath", Pointer(HOST_PATH)),
     ("Glusterfs", "glusterfs", Any),
-    ("NFS", "nfs", Pointer(&[("Server", "server", Text), ("Path", "path", Text), ("ReadOnly", "readOnly", Flag)])),
+    ("NFS", "nfs", Pointer(NFS_SOURCE)),
     ("RBD", "rbd", Any),
     ("Quobyte", "quobyte", Any),
     ("ISCSI", "iscsi", Any),
@@ -72,6 +72,84 @@ const VOLUME_SOURCE: Table = &[
     ("CSI", "csi", Any),
 ];
 
+const HOST_PATH: Table = &[("Path", "path", Text), ("Type", "type", Any)];
+
+const NFS_SOURCE: Table = &[("Server", "server", Text), ("Path", "path", Text), ("ReadOnly", "readOnly", Flag)];
+
+const KEY_TO_PATH: Table = &[("Key", "key", Text), ("Path", "path", Text), ("Mode", "mode", Any)];
+
+const SECRET_SOURCE: Table = &[
+    ("SecretName", "secretName", Text),
+    ("Items", "items", List(KEY_TO_PATH)),
+    ("DefaultMode", "defaultMode", Any),
+    ("Optional", "optional", Any),
+];
+
+const MAP_SOURCE: Table = &[
+    ("Name", "name", Text),
+    ("Items", "items", List(KEY_TO_PATH)),
+    ("DefaultMode", "defaultMode", Any),
+    ("Optional", "optional", Any),
+];
+
+const FIELD: Table = &[("APIVersion", "apiVersion", Text), ("FieldPath", "fieldPath", Text)];
+
+const DOWNWARD_FILE: Table = &[
+    ("Path", "path", Text),
+    ("FieldRef", "fieldRef", Pointer(FIELD)),
+    ("ResourceFieldRef", "resourceFieldRef", Any),
+    ("Mode", "mode", Any),
+];
+
+const MAP_PROJECTION: Table = &[("Name", "name", Text), ("Items", "items", List(KEY_TO_PATH)), ("Optional", "optional", Any)];
+
+const PROJECTION: Table = &[
+    ("Secret", "secret", Pointer(MAP_PROJECTION)),
+    ("DownwardAPI", "downwardAPI", Pointer(&[("Items", "items", List(DOWNWARD_FILE))])),
+    ("ConfigMap", "configMap", Pointer(MAP_PROJECTION)),
+    (
+        "ServiceAccountToken",
+        "serviceAccountToken",
+        Pointer(&[("Audience", "audience", Text), ("ExpirationSeconds", "expirationSeconds", Any), ("Path", "path", Text)]),
+    ),
+    ("ClusterTrustBundle", "clusterTrustBundle", Any),
+    ("PodCertificate", "podCertificate", Any),
+];
+
+const VOLUME: Table = &[
+    ("Name", "name", Text),
+    ("HostPath", "hostPath", Pointer(HOST_PATH)),
+    ("EmptyDir", "emptyDir", Pointer(&[("Medium", "medium", Text), ("SizeLimit", "sizeLimit", Any)])),
+    ("GCEPersistentDisk", "gcePersistentDisk", Any),
+    ("AWSElasticBlockStore", "awsElasticBlockStore", Any),
+    ("GitRepo", "gitRepo", Any),
+    ("Secret", "secret", Pointer(SECRET_SOURCE)),
+    ("NFS", "nfs", Pointer(NFS_SOURCE)),
+    ("ISCSI", "iscsi", Any),
+    ("Glusterfs", "glusterfs", Any),
+    ("PersistentVolumeClaim", "persistentVolumeClaim", Pointer(&[("ClaimName", "claimName", Text), ("ReadOnly", "readOnly", Flag)])),
+    ("RBD", "rbd", Any),
+    ("Quobyte", "quobyte", Any),
+    ("FlexVolume", "flexVolume", Any),
+    ("Cinder", "cinder", Any),
+    ("CephFS", "cephfs", Any),
+    ("Flocker", "flocker", Any),
+    ("DownwardAPI", "downwardAPI", Pointer(&[("Items", "items", List(DOWNWARD_FILE)), ("DefaultMode", "defaultMode", Any)])),
+    ("FC", "fc", Any),
+    ("AzureFile", "azureFile", Any),
+    ("ConfigMap", "configMap", Pointer(MAP_SOURCE)),
+    ("VsphereVolume", "vsphereVolume", Any),
+    ("AzureDisk", "azureDisk", Any),
+    ("PhotonPersistentDisk", "photonPersistentDisk", Any),
+    ("Projected", "projected", Pointer(&[("Sources", "sources", List(PROJECTION)), ("DefaultMode", "defaultMode", Any)])),
+    ("PortworxVolume", "portworxVolume", Any),
+    ("ScaleIO", "scaleIO", Any),
+    ("StorageOS", "storageos", Any),
+    ("CSI", "csi", Any),
+    ("Ephemeral", "ephemeral", Any),
+    ("Image", "image", Any),
+];
+
 const KEY_REFERENCE: Table = &[("Name", "name", Text), ("Key", "key", Text), ("Optional", "optional", Any)];
 
 const ENVIRONMENT: Table = &[
@@ -81,7 +159,7 @@ const ENVIRONMENT: Table = &[
         "ValueFrom",
         "valueFrom",
         Pointer(&[
-            ("FieldRef", "fieldRef", Pointer(&[("APIVersion", "apiVersion", Text), ("FieldPath", "fieldPath", Text)])),
+            ("FieldRef", "fieldRef", Pointer(FIELD)),
             ("ResourceFieldRef", "resourceFieldRef", Any),
             ("ConfigMapKeyRef", "configMapKeyRef", Pointer(KEY_REFERENCE)),
             ("SecretKeyRef", "secretKeyRef", Pointer(KEY_REFERENCE)),
@@ -167,7 +245,7 @@ const SECURITY_CONTEXT: Table = &[
 ];
 
 const POD_SPEC: Table = &[
-    ("Volumes", "volumes", Any),
+    ("Volumes", "volumes", List(VOLUME)),
     ("InitContainers", "initContainers", List(CONTAINER)),
     ("Containers", "containers", List(CONTAINER)),
     ("EphemeralContainers", "ephemeralContainers", Any),

@@ -21,6 +21,7 @@ mod networking_rules;
 mod pod;
 mod pod_defaults;
 mod pod_spec;
+mod pod_update;
 mod probes;
 mod resources;
 mod rules;
@@ -61,6 +62,7 @@ fn core_hooks(kind: &str) -> Hooks {
             default: pod_defaults::pod,
             validate: pod_spec::pod,
             validate_new: pod_spec::new_pod,
+            validate_change: pod_update::pod_change,
             status: Some(pod::default_status),
             prepare_create: pod::prepare_create,
             prepare_status: pod::prepare_status,
@@ -71,6 +73,8 @@ fn core_hooks(kind: &str) -> Hooks {
         "Service" => Hooks {
             default: service::service,
             status: Some(service::status),
+            prepare_create: service::prepare_create,
+            prepare_update: service::prepare_update,
             validate: service_rules::service,
             validate_change: service_rules::service_change,
             name: rules::label_name,

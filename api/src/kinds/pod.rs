@@ -12,6 +12,7 @@ pub(crate) fn prepare_create(_ctx: &WriteContext<'_>, new: &mut Object) {
     let labels = new.labels().cloned().unwrap_or_default();
     let spec = object(new.root_mut(), "spec");
     merge_match_label_keys(spec, &labels);
+    at_least_one_second(spec);
     let mut status = json!({"phase": "Pending", "qosClass": resources::qos_class(spec)});
     if spec.get("schedulingGates").and_then(Value::as_array).is_some_and(|gates| !gates.is_empty()) {
         status["conditions"] = json!([{
@@ -20,6 +21,14 @@ pub(crate) fn prepare_create(_ctx: &WriteContext<'_>, new: &mut Object) {
         }]);
     }
     new.set(&["status"], status);
+}
+
+/// A negative grace period is one second.
+fn at_least_one_second(spec: &mut Fields) {
+    const SECONDS: &str = "terminationGracePeriodSeconds";
+    if spec.get(SECONDS).and_then(Value::as_i64).is_some_and(|seconds| seconds < 0) {
+        spec.insert(SECONDS.to_owned(), 1.into());
+    }
 }
 
 /// A status write cannot take away the quality of service class.

@@ -70,6 +70,9 @@ fn fill_in(case: &Value) -> Value {
     for number in 1..10 {
         text = text.replace(&format!("<<uid:{number}>>"), &uid(number));
     }
+    for number in 1..10 {
+        text = text.replace(&format!("<<gen:{number}>>"), "abcde").replace(&format!("<<ip:{number}>>"), &format!("10.96.1.{number}"));
+    }
     serde_json::from_str(&text).expect("filling in keeps it JSON")
 }
 
