@@ -27,10 +27,22 @@ struct Table {
 }
 
 impl Catalog {
-    /// The built-in resources; made once.
+    /// The built-in resources that are served when nobody asks for more: all stable versions. Made once.
     pub fn builtin() -> Self {
         static BUILTIN: OnceLock<Catalog> = OnceLock::new();
-        BUILTIN.get_or_init(|| Self::of(builtin::rows().collect())).clone()
+        BUILTIN.get_or_init(|| Self::everything().only(|_, version| is_stable(version))).clone()
+    }
+
+    /// All built-in resources, alpha and beta versions included.
+    pub fn everything() -> Self {
+        static EVERYTHING: OnceLock<Catalog> = OnceLock::new();
+        EVERYTHING.get_or_init(|| Self::of(builtin::rows().collect())).clone()
+    }
+
+    /// The rows of the groups and versions that `serves` picks (`--runtime-config`).
+    #[must_use]
+    pub fn only(&self, serves: impl Fn(&str, &str) -> bool) -> Self {
+        Self::of(self.iter().filter(|row| serves(&row.group, &row.version)).cloned().collect())
     }
 
     /// A table of these rows, in this order.
@@ -109,6 +121,11 @@ impl Catalog {
     pub fn convert(&self, from: &Resource, to: &Resource, object: Object) -> Result<Object, ApiError> {
         convert::convert(from, to, object)
     }
+}
+
+/// Whether a version is neither alpha nor beta: `v1`, `v2`.
+pub fn is_stable(version: &str) -> bool {
+    !version.contains("alpha") && !version.contains("beta")
 }
 
 /// A group and its versions, the preferred one first.

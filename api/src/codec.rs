@@ -9,6 +9,7 @@
 
 mod base64;
 mod canonical;
+mod emit;
 mod go;
 pub mod json;
 mod node;
@@ -138,6 +139,11 @@ pub fn canonicalize(object: &mut Object, schema: SchemaRef<'_>) {
     if schema.node().presence != Presence::AsGiven {
         canonical::fields(object.root_mut(), schema);
     }
+}
+
+/// A tree as YAML.
+pub fn to_yaml(tree: &Value) -> Result<String, std::convert::Infallible> {
+    Ok(emit::document(tree))
 }
 
 fn read_document(
