@@ -62,7 +62,13 @@ fn durable_creates(criterion: &mut Criterion) {
         });
         all.sort_unstable();
         let at = |part: f64| all[((all.len() - 1) as f64 * part) as usize];
-        println!("{writers} in flight: p50 {:?}, p99 {:?}, p99.9 {:?}, most {:?}", at(0.5), at(0.99), at(0.999), at(1.0));
+        println!(
+            "{writers} in flight: p50 {:?}, p99 {:?}, p99.9 {:?}, most {:?}",
+            at(0.5),
+            at(0.99),
+            at(0.999),
+            at(1.0)
+        );
     }
 }
 
@@ -89,7 +95,11 @@ fn reads(criterion: &mut Criterion) {
     });
     criterion.bench_function("list all of 100,000", |bencher| {
         let range = || Range { prefix: prefix.clone(), ..Range::default() };
-        bencher.iter_batched(range, |range| runtime.block_on(store.list(range)).expect("a list"), BatchSize::SmallInput);
+        bencher.iter_batched(
+            range,
+            |range| runtime.block_on(store.list(range)).expect("a list"),
+            BatchSize::SmallInput,
+        );
     });
 }
 

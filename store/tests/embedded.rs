@@ -1,4 +1,5 @@
 //! What is special about the embedded backend: its files, its limits, its history.
+#![allow(clippy::unwrap_used, reason = "a failed test may panic")]
 
 use std::time::Duration;
 
@@ -44,7 +45,9 @@ async fn a_compacted_store_keeps_its_revision_over_a_restart() {
 
     let store = EmbeddedStore::open(Options::at(directory.path())).unwrap();
     assert_eq!(store.revision().await.unwrap(), last);
-    assert!(matches!(store.watch("/", Some(first)).await.err(), Some(Error::Compacted { oldest, .. }) if oldest == last));
+    assert!(
+        matches!(store.watch("/", Some(first)).await.err(), Some(Error::Compacted { oldest, .. }) if oldest == last)
+    );
     assert_eq!(create(&store, "/a", "1").await, last + 1);
 }
 

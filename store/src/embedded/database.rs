@@ -176,8 +176,7 @@ impl Database {
 
 fn lock(path: &Path) -> Result<File, OpenError> {
     let fail = |source| OpenError::File { path: path.into(), source };
-    let file =
-        OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map_err(fail)?;
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map_err(fail)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path: path.into() }),

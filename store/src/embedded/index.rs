@@ -63,7 +63,12 @@ impl Index {
     }
 
     /// The keys of a range that were written after `from` and up to `to`.
-    fn changed_between(&self, from: Revision, to: Revision, range: &Range) -> Result<BTreeMap<Arc<str>, Changed>, Error> {
+    fn changed_between(
+        &self,
+        from: Revision,
+        to: Revision,
+        range: &Range,
+    ) -> Result<BTreeMap<Arc<str>, Changed>, Error> {
         let mut changed = BTreeMap::new();
         let mut seen = from;
         while seen < to {
@@ -71,7 +76,8 @@ impl Index {
             let history = self.feed.history();
             for event in history.after(seen, left)? {
                 seen = event.revision();
-                let Some(key) = event.key().filter(|key| key.starts_with(&range.prefix) && !is_before(key, range)) else {
+                let Some(key) = event.key().filter(|key| key.starts_with(&range.prefix) && !is_before(key, range))
+                else {
                     continue;
                 };
                 let lives = matches!(**event, WatchEvent::Put { .. });

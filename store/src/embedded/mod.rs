@@ -50,10 +50,18 @@ impl Options {
 pub enum OpenError {
     /// The directory does not exist and could not be made.
     #[error("create store directory {path}", path = path.display())]
-    Directory { path: PathBuf, #[source] source: io::Error },
+    Directory {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     /// A file of the store could not be opened for writing.
     #[error("open {path} for writing", path = path.display())]
-    File { path: PathBuf, #[source] source: io::Error },
+    File {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     /// Another process has the store open.
     #[error("{path} is locked: another process uses this store", path = path.display())]
     Locked { path: PathBuf },
@@ -68,7 +76,11 @@ pub enum OpenError {
     Gap { path: PathBuf, after: Revision },
     /// The database failed.
     #[error("open store {path}", path = path.display())]
-    Database { path: PathBuf, #[source] source: rusqlite::Error },
+    Database {
+        path: PathBuf,
+        #[source]
+        source: rusqlite::Error,
+    },
     /// The writer's thread could not be started.
     #[error("start the store's writer thread")]
     Thread(#[source] io::Error),

@@ -38,10 +38,17 @@ const HISTORY_SLACK: Duration = Duration::from_secs(30);
 /// What the writer is asked to do.
 pub(super) enum Command {
     Write(Write),
-    Compact { revision: Revision, reply: oneshot::Sender<Result<(), Error>> },
+    Compact {
+        revision: Revision,
+        reply: oneshot::Sender<Result<(), Error>>,
+    },
     /// Answers once everything sent before is done.
-    Check { reply: oneshot::Sender<Result<(), Error>> },
-    Close { reply: oneshot::Sender<Result<(), Error>> },
+    Check {
+        reply: oneshot::Sender<Result<(), Error>>,
+    },
+    Close {
+        reply: oneshot::Sender<Result<(), Error>>,
+    },
 }
 
 /// A put, or with no value a delete.
@@ -204,8 +211,7 @@ impl Writer {
         if let Some(second) = expires {
             batch.expires.push((second, key.clone(), revision));
         }
-        let entry =
-            value.map(|value| Entry { key: key.clone(), value, create_revision, mod_revision: revision });
+        let entry = value.map(|value| Entry { key: key.clone(), value, create_revision, mod_revision: revision });
         batch.staged.insert(key.clone(), entry.clone());
         batch.events.push(Arc::new(match entry {
             Some(entry) => WatchEvent::Put { entry, previous },

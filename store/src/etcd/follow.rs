@@ -218,9 +218,8 @@ impl Replay {
         }
         let events = next_events(&mut self.etcd, self.seen).await?;
         self.seen = events.last().map_or(self.seen, |event| event.revision());
-        self.events.extend(
-            events.into_iter().filter(|event| event.key().is_some_and(|key| key.starts_with(&self.prefix))),
-        );
+        self.events
+            .extend(events.into_iter().filter(|event| event.key().is_some_and(|key| key.starts_with(&self.prefix))));
         Ok(())
     }
 }

@@ -98,7 +98,13 @@ impl EtcdStore {
     }
 
     /// Compares and writes in one transaction.
-    async fn commit(&self, operation: &'static str, key: &str, expected: Expected, write: TxnOp) -> Result<Revision, Error> {
+    async fn commit(
+        &self,
+        operation: &'static str,
+        key: &str,
+        expected: Expected,
+        write: TxnOp,
+    ) -> Result<Revision, Error> {
         let expected = match expected {
             Expected::Absent => 0,
             Expected::Revision(0) => {
@@ -128,7 +134,13 @@ impl EtcdStore {
     }
 
     /// Reads keys from `begin` up to the end of a prefix.
-    async fn read(&self, begin: &str, end: Vec<u8>, limit: usize, revision: Option<Revision>) -> Result<GetResponse, Error> {
+    async fn read(
+        &self,
+        begin: &str,
+        end: Vec<u8>,
+        limit: usize,
+        revision: Option<Revision>,
+    ) -> Result<GetResponse, Error> {
         let mut options = GetOptions::new().with_range(end).with_limit(i64::try_from(limit).unwrap_or(i64::MAX));
         if let Some(revision) = revision {
             options = options.with_revision(number(revision));

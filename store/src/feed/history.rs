@@ -60,7 +60,11 @@ impl History {
     }
 
     /// The events after `revision`, oldest first: at most `limit`, and beyond that the rest of the last one's revision.
-    pub(crate) fn after(&self, revision: Revision, limit: usize) -> Result<impl Iterator<Item = &Arc<WatchEvent>>, Error> {
+    pub(crate) fn after(
+        &self,
+        revision: Revision,
+        limit: usize,
+    ) -> Result<impl Iterator<Item = &Arc<WatchEvent>>, Error> {
         self.covers(revision)?;
         let begin = self.position_after(revision);
         let full = begin + limit.max(1) - 1;

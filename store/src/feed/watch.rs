@@ -19,8 +19,7 @@ pub(super) fn open(
     after: Option<Revision>,
     promised: Revision,
 ) -> Result<WatchStream, Error> {
-    let mut watch =
-        Watch { feed: feed.clone(), prefix: prefix.into(), seen: 0, replay: VecDeque::new(), live: None };
+    let mut watch = Watch { feed: feed.clone(), prefix: prefix.into(), seen: 0, replay: VecDeque::new(), live: None };
     {
         let mut watchers = feed.watchers();
         let history = feed.history();
@@ -65,7 +64,9 @@ impl Watch {
             if let Some(live) = &mut self.live {
                 let event = live.next().await?;
                 // A watch may begin after what is yet to be published.
-                if event.revision() > self.seen || matches!(*event, WatchEvent::Progress(revision) if revision == self.seen) {
+                if event.revision() > self.seen
+                    || matches!(*event, WatchEvent::Progress(revision) if revision == self.seen)
+                {
                     return Ok((*event).clone());
                 }
                 continue;

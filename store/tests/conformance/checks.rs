@@ -149,8 +149,8 @@ pub(crate) async fn a_page_of_the_past_counts_what_remained_then(store: &dyn Sto
         revisions.push(create(store, &format!("/r/{number}"), "1").await);
     }
     let then = *revisions.last().unwrap();
-    for number in 5..8 {
-        store.delete(&format!("/r/{number}"), revisions[number]).await.unwrap();
+    for (number, &revision) in revisions.iter().enumerate().skip(5).take(3) {
+        store.delete(&format!("/r/{number}"), revision).await.unwrap();
     }
     create(store, "/r/55", "1").await;
     let past = Range { revision: Some(then), limit: Some(4), ..range("/r/") };
@@ -192,7 +192,8 @@ pub(crate) async fn compacted_revisions_are_refused(store: &dyn Store) {
     let third = store.delete("/r/a", second).await.unwrap();
     create(store, "/r/b", "1").await;
     store.compact(third).await.unwrap();
-    let is_gone = |err: Error, asked| matches!(err, Error::Compacted { asked: a, oldest } if (a, oldest) == (asked, third));
+    let is_gone =
+        |err: Error, asked| matches!(err, Error::Compacted { asked: a, oldest } if (a, oldest) == (asked, third));
     for asked in [first, second] {
         assert!(is_gone(store.list(Range { revision: Some(asked), ..range("/r/") }).await.unwrap_err(), asked));
         assert!(is_gone(refusal(store, "/r/", asked).await, asked));

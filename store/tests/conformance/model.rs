@@ -15,14 +15,32 @@ const CASES: usize = 24;
 
 #[derive(Clone, Debug)]
 enum Operation {
-    Create { key: u8 },
+    Create {
+        key: u8,
+    },
     /// With the right revision, or a stale one.
-    Update { key: u8, stale: bool },
-    Delete { key: u8, stale: bool },
+    Update {
+        key: u8,
+        stale: bool,
+    },
+    Delete {
+        key: u8,
+        stale: bool,
+    },
     /// So many revisions back.
-    List { prefix: u8, after: Option<u8>, limit: Option<usize>, back: u64 },
-    Watch { prefix: u8, back: u64 },
-    Compact { back: u64 },
+    List {
+        prefix: u8,
+        after: Option<u8>,
+        limit: Option<usize>,
+        back: u64,
+    },
+    Watch {
+        prefix: u8,
+        back: u64,
+    },
+    Compact {
+        back: u64,
+    },
 }
 
 fn operation() -> impl Strategy<Value = Operation> {
@@ -198,7 +216,13 @@ async fn put(store: &dyn Store, model: &mut Model, key: &str, expected: Expected
 }
 
 /// Compares a write's outcome with what should have come of it.
-fn settle(model: &mut Model, key: &str, holds: bool, outcome: Result<Revision, Error>, state: State) -> Result<(), String> {
+fn settle(
+    model: &mut Model,
+    key: &str,
+    holds: bool,
+    outcome: Result<Revision, Error>,
+    state: State,
+) -> Result<(), String> {
     match outcome {
         Ok(revision) if holds && revision == model.newest() + 1 => {
             model.push(state);
