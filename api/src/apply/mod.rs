@@ -146,7 +146,7 @@ pub fn track_update(live: Option<&Object>, new: &mut Object, schema: SchemaRef<'
     }
     let empty = writer.empty_object();
     let old = live.map_or(empty, plain);
-    record(&mut managers, &old, &new.to_value(), writer.id(Operation::Update), schema, writer);
+    record(&mut managers, old, new.to_value(), writer.id(Operation::Update), schema, writer);
     set_managed_fields(new, &managers);
 }
 
@@ -176,7 +176,7 @@ fn is_reset(entries: Option<&Value>) -> bool {
 }
 
 /// Gives the fields that differ between `old` and `new` to `id`, and takes them from all others.
-fn record(managers: &mut Managers, old: &Value, new: &Value, id: ManagerId, schema: SchemaRef<'_>, writer: &Writer<'_>) {
+fn record(managers: &mut Managers, old: Value, new: Value, id: ManagerId, schema: SchemaRef<'_>, writer: &Writer<'_>) {
     let comparison = compare(&typed(old, schema), &typed(new, schema), schema);
     let written = writer.owned(comparison.written());
     let removed = writer.owned(comparison.removed);
@@ -198,10 +198,10 @@ pub fn apply(live: Option<&Object>, patch: &Object, schema: SchemaRef<'_>, write
     let entries = live.and_then(|live| live.get(&["metadata", "managedFields"]));
     let former = decode(entries).map_err(ApplyError::BadManagedFields)?;
     let mut managers = former.clone();
-    let old = typed(&live.map_or_else(|| writer.empty_object(), plain), schema);
+    let old = typed(live.map_or_else(|| writer.empty_object(), plain), schema);
     if let (true, true) = (managers.is_empty(), live.is_some()) {
         let id = ManagerId::new("before-first-apply", Operation::Update, writer.api_version, writer.subresource);
-        record(&mut managers, &writer.empty_object(), &old, id, schema, writer);
+        record(&mut managers, writer.empty_object(), old.clone(), id, schema, writer);
     }
     let applied = writer.written_part(patch);
     let merged = match merge_applied(&old, &applied, managers.clone(), schema, writer, force) {
@@ -216,7 +216,7 @@ pub fn apply(live: Option<&Object>, patch: &Object, schema: SchemaRef<'_>, write
         outcome => outcome?,
     };
     let (value, managers) = merged;
-    let same_object = typed(&value, schema) == old;
+    let same_object = typed(value.clone(), schema) == old;
     let mut object = Object::from_value(value).unwrap_or_default();
     if writer.manager == "kubectl" {
         refresh_last_applied(&mut object, patch);
