@@ -23,6 +23,9 @@ pub struct Status {
     pub message: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub details: Option<Details>,
+    /// `metadata.continue`: where a list whose history is gone can go on.
+    #[serde(skip)]
+    pub continuation: String,
 }
 
 /// `metav1.StatusDetails`.
@@ -76,7 +79,7 @@ impl fmt::Display for Qualified<'_> {
 impl ApiError {
     /// An error with any code and reason; `details` may be added with [`Self::with_details`].
     pub fn new(code: u16, reason: &str, message: impl Into<String>) -> Self {
-        Self(Box::new(Status { code, reason: reason.to_owned(), message: message.into(), details: None }))
+        Self(Box::new(Status { code, reason: reason.to_owned(), message: message.into(), ..Status::default() }))
     }
 
     /// Takes over a status that another server answered.
@@ -247,7 +250,11 @@ impl ApiError {
         let mut map = Map::new();
         map.insert("kind".into(), "Status".into());
         map.insert("apiVersion".into(), "v1".into());
-        map.insert("metadata".into(), Value::Object(Map::new()));
+        let mut metadata = Map::new();
+        if !self.0.continuation.is_empty() {
+            metadata.insert("continue".into(), self.0.continuation.as_str().into());
+        }
+        map.insert("metadata".into(), metadata.into());
         map.insert("status".into(), "Failure".into());
         if let Ok(Value::Object(fields)) = serde_json::to_value(&*self.0) {
             map.extend(fields);
