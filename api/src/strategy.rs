@@ -38,6 +38,15 @@ pub enum DefaultDeletion {
     Orphan,
 }
 
+/// Which checks of `metadata` are repeated on update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MetadataRechecks {
+    /// Labels, annotations, owners and finalizers once more.
+    pub whole: bool,
+    /// The change once more, which looks at labels, annotations, owners and finalizers too.
+    pub change: bool,
+}
+
 /// The hooks of one kind. Every hook has a default; a kind writes only what is special.
 pub trait Strategy: Send + Sync {
     /// Fills in default values. Runs on every decoded body, before admission, and must be idempotent.
@@ -78,6 +87,18 @@ pub trait Strategy: Send + Sync {
     /// The rule for `metadata.name`: why `name` is not allowed; empty when it is. `prefix` is true when the server
     /// will add random characters (`generateName`).
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String>;
+
+    /// Whether a write to `/status` may change labels, annotations, finalizers and owners too, as upstream's older kinds
+    /// allow; else the metadata stays as it was.
+    fn status_changes_metadata(&self) -> bool {
+        true
+    }
+
+    /// Which checks of `metadata` the kind repeats on update. The registry checks everything twice and the change once;
+    /// clients see each repetition as one more cause.
+    fn metadata_rechecks(&self) -> MetadataRechecks {
+        MetadataRechecks { whole: false, change: false }
+    }
 
     /// Whether PUT to a missing name creates it.
     fn allow_create_on_update(&self) -> bool {

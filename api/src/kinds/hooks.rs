@@ -2,7 +2,7 @@
 
 use crate::field::FieldError;
 use crate::object::Object;
-use crate::strategy::{DefaultDeletion, Strategy, WriteContext};
+use crate::strategy::{DefaultDeletion, MetadataRechecks, Strategy, WriteContext};
 
 use super::tree::{self, Errors, Fields, Node};
 
@@ -37,6 +37,8 @@ pub(crate) struct Hooks {
     pub(crate) validate_status: ValidateChange,
     pub(crate) update_skips_rules: bool,
     pub(crate) warn: Warn,
+    pub(crate) status_changes_metadata: bool,
+    pub(crate) rechecks: MetadataRechecks,
     pub(crate) name: fn(&str, bool) -> Vec<String>,
     pub(crate) create_on_update: bool,
     pub(crate) unconditional_update: bool,
@@ -62,6 +64,8 @@ impl Hooks {
         validate_status: |_, _, _| {},
         update_skips_rules: false,
         warn: |_, _, _| {},
+        status_changes_metadata: true,
+        rechecks: MetadataRechecks { whole: false, change: true },
         name: super::rules::subdomain_name,
         create_on_update: false,
         unconditional_update: true,
@@ -134,6 +138,14 @@ impl Strategy for Hooks {
 
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
         (self.name)(name, prefix)
+    }
+
+    fn status_changes_metadata(&self) -> bool {
+        self.status_changes_metadata
+    }
+
+    fn metadata_rechecks(&self) -> MetadataRechecks {
+        self.rechecks
     }
 
     fn allow_create_on_update(&self) -> bool {

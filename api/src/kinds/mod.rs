@@ -37,12 +37,40 @@ mod workloads;
 
 use std::sync::Arc;
 
-use crate::strategy::Strategy;
+use crate::strategy::{MetadataRechecks, Strategy};
 use hooks::Hooks;
 
 /// The strategy of a built-in kind; a kind without special rules gets the plain one.
 pub fn strategy(group: &str, kind: &str) -> Arc<dyn Strategy> {
-    Arc::new(hooks(group, kind))
+    let row = hooks(group, kind);
+    Arc::new(Hooks { rechecks: rechecks(kind), status_changes_metadata: status_changes_metadata(kind), ..row })
+}
+
+/// Which checks of metadata upstream's update rules of a kind repeat: the whole, the change, both or none.
+fn rechecks(kind: &str) -> MetadataRechecks {
+    match kind {
+        "ConfigMap" | "Secret" | "Endpoints" | "Namespace" | "PersistentVolume" | "PersistentVolumeClaim"
+        | "ServiceAccount" | "ControllerRevision" | "Job" | "Ingress" | "IngressClass" | "IPAddress" | "StorageClass"
+        | "CSIStorageCapacity" | "VolumeAttributesClass" | "ResourceClaim" | "ResourceClaimTemplate" | "Role"
+        | "RoleBinding" | "ClusterRole" | "ClusterRoleBinding" | "RuntimeClass" | "APIService" => {
+            MetadataRechecks { whole: true, change: true }
+        }
+        "ValidatingWebhookConfiguration" | "MutatingWebhookConfiguration" | "ValidatingAdmissionPolicy"
+        | "ValidatingAdmissionPolicyBinding" | "MutatingAdmissionPolicy" | "MutatingAdmissionPolicyBinding"
+        | "VolumeAttachment" => MetadataRechecks { whole: true, change: false },
+        "PodDisruptionBudget" => MetadataRechecks { whole: false, change: false },
+        _ => MetadataRechecks { whole: false, change: true },
+    }
+}
+
+/// Kinds whose `/status` leaves the metadata alone.
+fn status_changes_metadata(kind: &str) -> bool {
+    !matches!(
+        kind,
+        "Deployment" | "CustomResourceDefinition" | "APIService" | "ValidatingAdmissionPolicy" | "FlowSchema"
+            | "PriorityLevelConfiguration" | "CertificateSigningRequest" | "ResourceClaim" | "VolumeAttachment"
+            | "ServiceCIDR" | "StorageVersion"
+    )
 }
 
 fn hooks(group: &str, kind: &str) -> Hooks {
