@@ -1,1 +1,43 @@
-//! TBD
+//! The API server: HTTP, authentication, authorisation, admission, the one registry, the watch cache and discovery.
+//!
+//! A request passes the stages in this order, each a module:
+//!
+//! ```text
+//! http -> request_info -> authn -> authz -> negotiate -> decode -> admission -> registry -> watch_cache -> response
+//! ```
+//!
+//! Invariant: only [`registry`] writes to the store.
+#![forbid(unsafe_code)]
+
+pub mod admission;
+pub mod allocate;
+mod args;
+pub mod authn;
+pub mod authz;
+mod bootstrap;
+mod config;
+mod decode;
+mod discovery;
+mod error;
+mod handler;
+mod health;
+pub mod http;
+mod managed;
+mod metrics;
+mod negotiate;
+mod node_proxy;
+mod openapi;
+mod options;
+mod query;
+pub mod registry;
+pub mod request_info;
+mod response;
+mod server;
+mod subresources;
+pub mod testing;
+pub mod watch_cache;
+
+pub use args::{Args, StoreArgs};
+pub use config::Config;
+pub use error::Error;
+pub use server::ApiServer;

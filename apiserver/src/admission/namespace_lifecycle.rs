@@ -1,0 +1,81 @@
+//! NamespaceLifecycle: nothing is created in a namespace that is missing or on its way out, and the namespaces that the
+//! cluster itself needs are not deleted.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::status::{Cause, Qualified};
+use api::{ApiError, Object};
+use async_trait::async_trait;
+use store::Store;
+
+use super::{Attributes, MutatingAdmission, Operation, Warnings};
+use crate::watch_cache::{ResourceCache, WatchCache};
+
+/// Namespaces that may not be deleted.
+const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
+/// How long a create waits for a namespace that may just have been made.
+const LAG: Duration = Duration::from_secs(2);
+
+/// The plugin.
+pub struct NamespaceLifecycle {
+    namespaces: Arc<ResourceCache>,
+    cache: Arc<WatchCache>,
+    store: Arc<dyn Store>,
+}
+
+impl NamespaceLifecycle {
+    /// Reads namespaces from the cache, and asks the store before it says that one is missing.
+    pub fn new(namespaces: Arc<ResourceCache>, cache: Arc<WatchCache>, store: Arc<dyn Store>) -> Self {
+        Self { namespaces, cache, store }
+    }
+
+    async fn namespace(&self, name: &str) -> Option<Object> {
+        let key = self.namespaces.key("", name);
+        if let Some(cached) = self.namespaces.get(&key) {
+            return Some(cached.object());
+        }
+        let newest = self.store.revision().await.ok()?;
+        // If the cache is still behind then, the namespace counts as missing.
+        let _late = tokio::time::timeout(LAG, self.cache.wait_for(newest)).await;
+        self.namespaces.get(&key).map(|cached| cached.object())
+    }
+}
+
+#[async_trait]
+impl MutatingAdmission for NamespaceLifecycle {
+    fn name(&self) -> &'static str {
+        "NamespaceLifecycle"
+    }
+
+    async fn admit(&self, attributes: &Attributes<'_>, object: Option<&mut Object>, _warnings: &mut Warnings) -> Result<(), ApiError> {
+        let is_namespace = attributes.resource.group.is_empty() && attributes.resource.plural == "namespaces";
+        if is_namespace && attributes.operation == Operation::Delete && IMMORTAL.contains(&attributes.name) {
+            return Err(ApiError::forbidden(attributes.resource.qualified(), attributes.name, "this namespace may not be deleted"));
+        }
+        if is_namespace || !attributes.resource.namespaced || attributes.operation != Operation::Create {
+            return Ok(());
+        }
+        let missing = || ApiError::not_found(Qualified { group: "", resource: "namespaces" }, attributes.namespace);
+        let namespace = self.namespace(attributes.namespace).await.ok_or_else(missing)?;
+        if !namespace.is_being_deleted() {
+            return Ok(());
+        }
+        let name = object.map_or_else(String::new, |object| object.name().to_owned());
+        Err(terminating(attributes, &name))
+    }
+}
+
+fn terminating(attributes: &Attributes<'_>, name: &str) -> ApiError {
+    let namespace = attributes.namespace;
+    let why = format!("unable to create new content in namespace {namespace} because it is being terminated");
+    let mut err = ApiError::forbidden(attributes.resource.qualified(), name, &why);
+    if let Some(details) = &mut err.status_mut().details {
+        details.causes.push(Cause {
+            reason: "NamespaceTerminating".into(),
+            message: format!("namespace {namespace} is being terminated"),
+            field: "metadata.namespace".into(),
+        });
+    }
+    err
+}

@@ -1,0 +1,249 @@
+//! Cluster IPs and node ports of Services.
+//!
+//! What is taken is written in the store, one key a value (`IPAddress` objects, and keys below
+//! `/registry/ranges/servicenodeports/`), by a write that needs the key to be absent. So several servers never hand out
+//! the same value, and a restart forgets nothing; what a crash leaves behind is collected at the next start.
+
+mod cidr;
+mod repair;
+mod service;
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+
+use api::{ApiError, Object};
+use bytes::Bytes;
+use jiff::Timestamp;
+use rand::RngExt as _;
+use serde_json::json;
+use store::Expected;
+
+use crate::registry::{Registry, Target};
+use crate::watch_cache::stored_bytes;
+
+pub use cidr::{Cidr, NotACidr};
+
+const PORT_PREFIX: &str = "/registry/ranges/servicenodeports/";
+/// Random picks before the range is searched in order.
+const RANDOM_PICKS: usize = 32;
+
+/// Hands out cluster IPs and node ports.
+#[derive(Debug)]
+pub struct Allocator {
+    ranges: Vec<Cidr>,
+    ports: RangeInclusive<u16>,
+}
+
+/// One thing that a Service holds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Held {
+    Address(IpAddr),
+    Port(u16),
+}
+
+/// What a write has taken, and what the old object no longer needs.
+#[must_use]
+#[derive(Debug, Default)]
+pub struct Reservation {
+    taken: Vec<Held>,
+    given_up: Vec<Held>,
+}
+
+impl Reservation {
+    /// The write has happened: what was taken stays, and what the old object held can go.
+    pub fn commit(self) -> Freed {
+        Freed(self.given_up)
+    }
+}
+
+/// Values that nobody holds any more.
+#[derive(Debug, Default)]
+pub struct Freed(Vec<Held>);
+
+/// Why a value cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Refusal {
+    Taken,
+    OutOfRange(String),
+    Exhausted,
+}
+
+impl Allocator {
+    /// An allocator over these ranges, the first being the primary family.
+    pub fn new(ranges: Vec<Cidr>, ports: RangeInclusive<u16>) -> Self {
+        Self { ranges, ports }
+    }
+
+    /// The address of the `kubernetes` Service.
+    pub fn first_address(&self) -> Option<IpAddr> {
+        self.ranges.first().map(|range| range.nth(1))
+    }
+
+    /// Fills in the addresses and ports of a Service that will be written, taking them first. Other resources pass.
+    pub async fn allocate(
+        &self,
+        registry: &Registry,
+        target: &Target<'_>,
+        object: &mut Object,
+        old: Option<&Object>,
+        dry_run: bool,
+    ) -> Result<Reservation, ApiError> {
+        if !is_service(target) || !target.subresource.is_empty() {
+            return Ok(Reservation::default());
+        }
+        service::allocate(self, registry, target, object, old, dry_run).await
+    }
+
+    /// A write that did not happen gives back what it took.
+    pub async fn release(&self, registry: &Registry, reservation: Reservation) {
+        self.free(registry, Freed(reservation.taken)).await;
+    }
+
+    /// Gives values back. What cannot be given back now is collected at the next start.
+    pub async fn free(&self, registry: &Registry, freed: Freed) {
+        for held in freed.0 {
+            let key = key_of(&held);
+            let entry = match registry.store().get(&key).await {
+                Ok(Some(entry)) => entry,
+                Ok(None) => continue,
+                Err(err) => {
+                    tracing::warn!(%key, error = &err as &dyn std::error::Error, "not given back");
+                    continue;
+                }
+            };
+            if let Err(err) = registry.store().delete(&key, entry.mod_revision).await {
+                tracing::warn!(%key, error = &err as &dyn std::error::Error, "not given back");
+            }
+        }
+    }
+
+    /// A Service is gone: what it held is free.
+    pub async fn deleted(&self, registry: &Registry, target: &Target<'_>, object: &Object) {
+        if is_service(target) {
+            self.free(registry, Freed(service::held(object))).await;
+        }
+    }
+
+    /// Collects what a crash left behind and takes again what is missing.
+    pub async fn repair(&self, registry: &Registry) -> Result<(), ApiError> {
+        repair::repair(registry).await
+    }
+
+    /// Takes one address of a family: the given one, or any.
+    async fn take_address(
+        &self,
+        registry: &Registry,
+        service: &Object,
+        range: &Cidr,
+        wanted: Option<IpAddr>,
+    ) -> Result<IpAddr, TakeError> {
+        if let Some(address) = wanted {
+            if !range.offers(address) {
+                let why = format!("the provided IP ({address}) is not in the valid range. The range of valid IPs is {range}");
+                return Err(Refusal::OutOfRange(why).into());
+            }
+            let took = take(registry, &Held::Address(address), service).await?;
+            return if took { Ok(address) } else { Err(Refusal::Taken.into()) };
+        }
+        // The first addresses are left for those who ask for one, as upstream does.
+        let reserved = (range.size() / 16).clamp(16, 256).min(range.size() / 2);
+        for _ in 0..RANDOM_PICKS {
+            let address = range.nth(rand::rng().random_range(reserved..range.size()));
+            if range.offers(address) && take(registry, &Held::Address(address), service).await? {
+                return Ok(address);
+            }
+        }
+        let order = (reserved..range.size()).chain(1..reserved);
+        for address in order.map(|n| range.nth(n)).filter(|address| range.offers(*address)) {
+            if !self.is_taken(registry, &Held::Address(address)).await? && take(registry, &Held::Address(address), service).await? {
+                return Ok(address);
+            }
+        }
+        Err(Refusal::Exhausted.into())
+    }
+
+    async fn take_port(&self, registry: &Registry, service: &Object, wanted: Option<u16>) -> Result<u16, TakeError> {
+        if let Some(port) = wanted {
+            if !self.ports.contains(&port) {
+                let (first, last) = (self.ports.start(), self.ports.end());
+                let why = format!("provided port is not in the valid range. The range of valid ports is {first}-{last}");
+                return Err(Refusal::OutOfRange(why).into());
+            }
+            let took = take(registry, &Held::Port(port), service).await?;
+            return if took { Ok(port) } else { Err(Refusal::Taken.into()) };
+        }
+        let random = (0..RANDOM_PICKS).map(|_| rand::rng().random_range(self.ports.clone()));
+        for port in random.chain(self.ports.clone()) {
+            if take(registry, &Held::Port(port), service).await? {
+                return Ok(port);
+            }
+        }
+        Err(Refusal::Exhausted.into())
+    }
+
+    async fn is_taken(&self, registry: &Registry, held: &Held) -> Result<bool, store::Error> {
+        registry.store().get(&key_of(held)).await.map(|entry| entry.is_some())
+    }
+}
+
+/// A value could not be taken, or the store failed.
+#[derive(Debug)]
+enum TakeError {
+    Refused(Refusal),
+    Store(store::Error),
+}
+
+impl From<Refusal> for TakeError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<store::Error> for TakeError {
+    fn from(err: store::Error) -> Self {
+        Self::Store(err)
+    }
+}
+
+fn is_service(target: &Target<'_>) -> bool {
+    target.row().group.is_empty() && target.row().plural == "services"
+}
+
+fn key_of(held: &Held) -> String {
+    match held {
+        Held::Address(address) => format!("/registry/ipaddresses/{address}"),
+        Held::Port(port) => format!("{PORT_PREFIX}{port}"),
+    }
+}
+
+/// Writes the key of a value; `false` when it is there already.
+async fn take(registry: &Registry, held: &Held, service: &Object) -> Result<bool, store::Error> {
+    let value = match held {
+        Held::Address(address) => stored_bytes(&address_object(*address, service)),
+        Held::Port(_) => format!("\"{}/{}\"", service.namespace(), service.name()).into_bytes(),
+    };
+    match registry.store().put(&key_of(held), Bytes::from(value), Expected::Absent, None).await {
+        Ok(_) => Ok(true),
+        Err(store::Error::Conflict { .. }) => Ok(false),
+        Err(err) => Err(err),
+    }
+}
+
+fn address_object(address: IpAddr, service: &Object) -> Object {
+    let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
+    let tree = json!({
+        "kind": "IPAddress",
+        "apiVersion": "networking.k8s.io/v1",
+        "metadata": {
+            "name": address.to_string(),
+            "uid": uuid::Uuid::new_v4().to_string(),
+            "creationTimestamp": crate::registry::timestamp(Timestamp::now()),
+            "labels": {
+                "ipaddress.kubernetes.io/ip-family": family,
+                "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io",
+            },
+        },
+        "spec": {"parentRef": {"group": "", "resource": "services", "namespace": service.namespace(), "name": service.name()}},
+    });
+    Object::from_value(tree).expect("the tree is an object")
+}

@@ -1,0 +1,276 @@
+//! Which addresses and ports a Service needs.
+
+use std::net::IpAddr;
+
+use api::field::{FieldError, Path};
+use api::{ApiError, Object};
+use serde_json::{Value, json};
+
+use super::{Allocator, Cidr, Held, Refusal, Reservation, TakeError};
+use crate::registry::{Registry, Target};
+
+/// Everything that a stored Service holds.
+pub(super) fn held(object: &Object) -> Vec<Held> {
+    let mut all: Vec<Held> = addresses(object).into_iter().map(Held::Address).collect();
+    for port in node_ports(object) {
+        let held = Held::Port(port);
+        if !all.contains(&held) {
+            all.push(held);
+        }
+    }
+    all
+}
+
+fn addresses(object: &Object) -> Vec<IpAddr> {
+    if object.text(&["spec", "type"]) == "ExternalName" {
+        return Vec::new();
+    }
+    let list = object.get(&["spec", "clusterIPs"]).and_then(Value::as_array);
+    list.into_iter().flatten().filter_map(Value::as_str).filter_map(|text| text.parse().ok()).collect()
+}
+
+fn node_ports(object: &Object) -> Vec<u16> {
+    let ports = object.get(&["spec", "ports"]).and_then(Value::as_array).into_iter().flatten();
+    let numbers = ports.filter_map(|port| port.get("nodePort")).chain(object.get(&["spec", "healthCheckNodePort"]));
+    numbers.filter_map(Value::as_u64).filter_map(|port| u16::try_from(port).ok()).filter(|port| *port > 0).collect()
+}
+
+pub(super) async fn allocate(
+    allocator: &Allocator,
+    registry: &Registry,
+    target: &Target<'_>,
+    object: &mut Object,
+    old: Option<&Object>,
+    dry_run: bool,
+) -> Result<Reservation, ApiError> {
+    let before = old.map(held).unwrap_or_default();
+    let mut allocation = Allocation { allocator, registry, dry_run, before, reservation: Reservation::default() };
+    let outcome = allocation.fill(object).await;
+    match outcome {
+        Ok(()) => {
+            let now = held(object);
+            let Allocation { before, mut reservation, .. } = allocation;
+            reservation.given_up = before.into_iter().filter(|held| !now.contains(held)).collect();
+            Ok(reservation)
+        }
+        Err(failure) => {
+            let reservation = std::mem::take(&mut allocation.reservation);
+            allocator.release(registry, reservation).await;
+            Err(failure.into_error(target, object))
+        }
+    }
+}
+
+/// Why a Service does not get what it needs.
+enum Failure {
+    Field(FieldError),
+    Internal(ApiError),
+}
+
+impl Failure {
+    fn into_error(self, target: &Target<'_>, object: &Object) -> ApiError {
+        match self {
+            Self::Field(error) => ApiError::invalid(target.row().qualified_kind(), object.name(), &[error]),
+            Self::Internal(error) => error,
+        }
+    }
+}
+
+struct Allocation<'a> {
+    allocator: &'a Allocator,
+    registry: &'a Registry,
+    dry_run: bool,
+    /// What the old object holds already.
+    before: Vec<Held>,
+    reservation: Reservation,
+}
+
+impl Allocation<'_> {
+    async fn fill(&mut self, object: &mut Object) -> Result<(), Failure> {
+        let kind = object.text(&["spec", "type"]).to_owned();
+        if kind == "ExternalName" {
+            return Ok(());
+        }
+        let families = default_families(&self.allocator.ranges, object).map_err(Failure::Field)?;
+        self.fill_addresses(object, &families).await?;
+        let load_balancer_ports = object.get(&["spec", "allocateLoadBalancerNodePorts"]) != Some(&json!(false));
+        let wants_ports = kind == "NodePort" || (kind == "LoadBalancer" && load_balancer_ports);
+        self.fill_ports(object, wants_ports).await?;
+        self.fill_health_port(object, &kind).await
+    }
+
+    async fn fill_addresses(&mut self, object: &mut Object, families: &[Cidr]) -> Result<(), Failure> {
+        let given = object.get(&["spec", "clusterIPs"]).and_then(Value::as_array).cloned().unwrap_or_default();
+        let first = object.text(&["spec", "clusterIP"]).to_owned();
+        if first == "None" || given.first() == Some(&json!("None")) {
+            object.set(&["spec", "clusterIP"], "None");
+            object.set(&["spec", "clusterIPs"], json!(["None"]));
+            return Ok(());
+        }
+        let mut chosen = Vec::new();
+        for (at, range) in families.iter().enumerate() {
+            let text = given.get(at).and_then(Value::as_str).or((at == 0 && !first.is_empty()).then_some(first.as_str()));
+            let wanted: Option<IpAddr> = text.and_then(|text| text.parse().ok());
+            let address = self.address(object, range, wanted).await.map_err(|err| {
+                let shown = if given.is_empty() && first.is_empty() { json!([]) } else { json!([text]) };
+                address_failure(err, &shown, wanted)
+            })?;
+            chosen.push(address.to_string());
+        }
+        if let Some(primary) = chosen.first() {
+            object.set(&["spec", "clusterIP"], primary.as_str());
+        }
+        object.set(&["spec", "clusterIPs"], json!(chosen));
+        Ok(())
+    }
+
+    async fn address(&mut self, object: &Object, range: &Cidr, wanted: Option<IpAddr>) -> Result<IpAddr, TakeError> {
+        if let Some(address) = wanted.filter(|address| self.before.contains(&Held::Address(*address))) {
+            return Ok(address);
+        }
+        let address = self.allocator.take_address(self.registry, object, range, wanted).await?;
+        self.took(Held::Address(address)).await;
+        Ok(address)
+    }
+
+    async fn fill_ports(&mut self, object: &mut Object, wanted: bool) -> Result<(), Failure> {
+        let service = object.clone();
+        let Some(Value::Array(ports)) = object.get_mut(&["spec", "ports"]) else { return Ok(()) };
+        let mut done: Vec<(u64, u16)> = Vec::new();
+        for (at, port) in ports.iter_mut().enumerate() {
+            let number = port.get("port").and_then(Value::as_u64).unwrap_or(0);
+            let given = port.get("nodePort").and_then(Value::as_u64).unwrap_or(0);
+            if given == 0 && !wanted {
+                continue;
+            }
+            // The same port over TCP and UDP shares one node port.
+            let shared = done.iter().find(|(other, node)| (given == 0 && *other == number) || u64::from(*node) == given);
+            let node = match shared {
+                Some((_, node)) => *node,
+                None => self.port(&service, given).await.map_err(|err| port_failure(err, at, given))?,
+            };
+            done.push((number, node));
+            port["nodePort"] = node.into();
+        }
+        Ok(())
+    }
+
+    async fn port(&mut self, service: &Object, given: u64) -> Result<u16, TakeError> {
+        let wanted = u16::try_from(given).ok().filter(|port| *port > 0);
+        if given > 0 && wanted.is_none() {
+            let ports = &self.allocator.ports;
+            let (first, last) = (ports.start(), ports.end());
+            let why = format!("provided port is not in the valid range. The range of valid ports is {first}-{last}");
+            return Err(Refusal::OutOfRange(why).into());
+        }
+        if let Some(port) = wanted.filter(|port| self.before.contains(&Held::Port(*port))) {
+            return Ok(port);
+        }
+        // Upstream does not check the range of node ports in a dry run.
+        if let (true, Some(port)) = (self.dry_run, wanted) {
+            return Ok(port);
+        }
+        let port = self.allocator.take_port(self.registry, service, wanted).await?;
+        self.took(Held::Port(port)).await;
+        Ok(port)
+    }
+
+    async fn fill_health_port(&mut self, object: &mut Object, kind: &str) -> Result<(), Failure> {
+        let local = object.text(&["spec", "externalTrafficPolicy"]) == "Local";
+        if kind != "LoadBalancer" || !local {
+            return Ok(());
+        }
+        let given = object.get(&["spec", "healthCheckNodePort"]).and_then(Value::as_u64).unwrap_or(0);
+        let service = object.clone();
+        let port = self.port(&service, given).await.map_err(|err| {
+            let path = Path::new("spec").child("healthCheckNodePort");
+            failure(err, |why| FieldError::invalid(&path, given, &format!("failed to allocate requested HealthCheck NodePort {given}: {why}")))
+        })?;
+        object.set(&["spec", "healthCheckNodePort"], port);
+        Ok(())
+    }
+
+    /// A dry run gives back at once what it found free.
+    async fn took(&mut self, held: Held) {
+        if self.dry_run {
+            self.allocator.free(self.registry, super::Freed(vec![held])).await;
+        } else {
+            self.reservation.taken.push(held);
+        }
+    }
+}
+
+fn failure(err: TakeError, field: impl Fn(&str) -> FieldError) -> Failure {
+    match err {
+        TakeError::Refused(Refusal::Taken) => Failure::Field(field("provided port is already allocated")),
+        TakeError::Refused(Refusal::OutOfRange(why)) => Failure::Field(field(&why)),
+        TakeError::Refused(Refusal::Exhausted) => Failure::Internal(ApiError::internal("failed to allocate a nodePort: range is full")),
+        TakeError::Store(err) => Failure::Internal(ApiError::internal(err)),
+    }
+}
+
+fn port_failure(err: TakeError, at: usize, given: u64) -> Failure {
+    let path = Path::new("spec").child("ports").index(at).child("nodePort");
+    failure(err, |why| FieldError::invalid(&path, given, why))
+}
+
+fn address_failure(err: TakeError, shown: &Value, wanted: Option<IpAddr>) -> Failure {
+    let path = Path::new("spec").child("clusterIPs");
+    let wanted = wanted.map(|address| address.to_string()).unwrap_or_default();
+    let field = |why: &str| FieldError::invalid(&path, shown.clone(), &format!("failed to allocate IP {wanted}: {why}"));
+    match err {
+        TakeError::Refused(Refusal::Taken) => Failure::Field(field("provided IP is already allocated")),
+        TakeError::Refused(Refusal::OutOfRange(why)) => Failure::Field(field(&why)),
+        TakeError::Refused(Refusal::Exhausted) => Failure::Internal(ApiError::internal("failed to allocate a serviceIP: range is full")),
+        TakeError::Store(err) => Failure::Internal(ApiError::internal(err)),
+    }
+}
+
+/// Fills in `ipFamilyPolicy` and `ipFamilies`, and returns the ranges to allocate from.
+fn default_families(ranges: &[Cidr], object: &mut Object) -> Result<Vec<Cidr>, FieldError> {
+    let spec = Path::new("spec");
+    let policy = object.text(&["spec", "ipFamilyPolicy"]).to_owned();
+    let listed: Vec<String> = object
+        .get(&["spec", "ipFamilies"])
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect();
+    let mut families = Vec::new();
+    for (at, family) in listed.iter().enumerate() {
+        let range = ranges.iter().find(|range| range.family() == family);
+        let detail = "not configured on this cluster";
+        families.push(*range.ok_or_else(|| FieldError::invalid(&spec.child("ipFamilies").index(at), family.as_str(), detail))?);
+    }
+    let headless_without_selector =
+        object.text(&["spec", "clusterIP"]) == "None" && object.get(&["spec", "selector"]).is_none_or(|s| s == &json!({}));
+    let dual = match policy.as_str() {
+        "RequireDualStack" if ranges.len() < 2 && !headless_without_selector => {
+            let detail = "this cluster is not configured for dual-stack services";
+            return Err(FieldError::invalid(&spec.child("ipFamilyPolicy"), policy.as_str(), detail));
+        }
+        "RequireDualStack" | "PreferDualStack" => true,
+        "" => families.len() == 2 || (headless_without_selector && ranges.len() == 2),
+        _ => false,
+    };
+    if families.is_empty() {
+        let given: Option<IpAddr> = object.text(&["spec", "clusterIP"]).parse().ok();
+        let matching = given.and_then(|given| ranges.iter().find(|range| range.is_ipv4() == given.is_ipv4()));
+        families.extend(matching.or(ranges.first()));
+    }
+    if dual && families.len() == 1 {
+        families.extend(ranges.iter().find(|range| !families.contains(range)));
+    }
+    if !dual {
+        families.truncate(1);
+    }
+    let default_policy = if dual { "RequireDualStack" } else { "SingleStack" };
+    if policy.is_empty() {
+        object.set(&["spec", "ipFamilyPolicy"], default_policy);
+    }
+    let names: Vec<&str> = families.iter().map(Cidr::family).collect();
+    object.set(&["spec", "ipFamilies"], json!(names));
+    Ok(families)
+}

@@ -1,0 +1,297 @@
+//! The command line, with upstream's flag names.
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::allocate::Cidr;
+use crate::config::Config;
+use crate::error::Error;
+
+/// Where the objects lie.
+#[derive(Clone, Debug, clap::Args)]
+pub struct StoreArgs {
+    /// Directory of the embedded store, used when no --etcd-servers are given.
+    #[arg(long, default_value = "/var/lib/coracle/apiserver")]
+    pub data_dir: PathBuf,
+    /// etcd endpoints, separated by commas.
+    #[arg(long, value_delimiter = ',')]
+    pub etcd_servers: Vec<String>,
+    /// CA of the etcd endpoints.
+    #[arg(long)]
+    pub etcd_cafile: Option<PathBuf>,
+    /// Client certificate for etcd.
+    #[arg(long)]
+    pub etcd_certfile: Option<PathBuf>,
+    /// Key of the client certificate for etcd.
+    #[arg(long)]
+    pub etcd_keyfile: Option<PathBuf>,
+    /// Prefix of all keys in etcd.
+    #[arg(long, default_value = "/registry")]
+    pub etcd_prefix: String,
+}
+
+/// Flags of the API server.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// Address to listen on.
+    #[arg(long, default_value = "127.0.0.1")]
+    pub bind_address: IpAddr,
+    /// Port to listen on, with TLS.
+    #[arg(long, default_value_t = 6443)]
+    pub secure_port: u16,
+    /// Address at which other members of the cluster reach this server.
+    #[arg(long)]
+    pub advertise_address: Option<IpAddr>,
+    /// Serving certificate, with intermediates.
+    #[arg(long)]
+    pub tls_cert_file: Option<PathBuf>,
+    /// Key of the serving certificate.
+    #[arg(long)]
+    pub tls_private_key_file: Option<PathBuf>,
+    /// Where a self-signed certificate is kept when no --tls-cert-file is given.
+    #[arg(long, default_value = "/var/run/kubernetes")]
+    pub cert_dir: PathBuf,
+    /// CA that signs client certificates.
+    #[arg(long)]
+    pub client_ca_file: Option<PathBuf>,
+    /// Addresses of Services, one range per family, separated by commas.
+    #[arg(long, value_delimiter = ',', default_value = "10.96.0.0/16")]
+    pub service_cluster_ip_range: Vec<Cidr>,
+    /// Ports of NodePort Services.
+    #[arg(long, default_value = "30000-32767", value_parser = parse_ports)]
+    pub service_node_port_range: RangeInclusive<u16>,
+    /// Public or private keys that verify ServiceAccount tokens.
+    #[arg(long)]
+    pub service_account_key_file: Vec<PathBuf>,
+    /// Private key that signs ServiceAccount tokens.
+    #[arg(long)]
+    pub service_account_signing_key_file: Option<PathBuf>,
+    /// Issuer of ServiceAccount tokens; the first signs, the others are accepted.
+    #[arg(long, default_value = "https://kubernetes.default.svc.cluster.local")]
+    pub service_account_issuer: Vec<String>,
+    /// Audiences that tokens must have.
+    #[arg(long, value_delimiter = ',')]
+    pub api_audiences: Vec<String>,
+    /// Static tokens: token,user,uid,"group1,group2" a line.
+    #[arg(long)]
+    pub token_auth_file: Option<PathBuf>,
+    /// Whether requests without credentials pass as system:anonymous.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub anonymous_auth: bool,
+    /// Authorisers in order: Node, RBAC, AlwaysAllow, AlwaysDeny.
+    #[arg(long, value_delimiter = ',', default_value = "Node,RBAC")]
+    pub authorization_mode: Vec<String>,
+    /// Admission plugins beside the default ones.
+    #[arg(long, value_delimiter = ',')]
+    pub enable_admission_plugins: Vec<String>,
+    /// Default admission plugins to leave out.
+    #[arg(long, value_delimiter = ',')]
+    pub disable_admission_plugins: Vec<String>,
+    /// Whether containers may be privileged.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub allow_privileged: bool,
+    /// Client certificate for kubelets.
+    #[arg(long)]
+    pub kubelet_client_certificate: Option<PathBuf>,
+    /// Key of the client certificate for kubelets.
+    #[arg(long)]
+    pub kubelet_client_key: Option<PathBuf>,
+    /// CA of the kubelets' serving certificates.
+    #[arg(long)]
+    pub kubelet_certificate_authority: Option<PathBuf>,
+    /// Which node addresses to use, best first.
+    #[arg(long, value_delimiter = ',', default_value = "InternalIP,Hostname,ExternalIP")]
+    pub kubelet_preferred_address_types: Vec<String>,
+    /// Client certificate for aggregated API servers.
+    #[arg(long)]
+    pub proxy_client_cert_file: Option<PathBuf>,
+    /// Key of the client certificate for aggregated API servers.
+    #[arg(long)]
+    pub proxy_client_key_file: Option<PathBuf>,
+    /// CA of front proxies that name users in headers.
+    #[arg(long)]
+    pub requestheader_client_ca_file: Option<PathBuf>,
+    /// Common names of front proxies; empty for any that the CA signed.
+    #[arg(long, value_delimiter = ',')]
+    pub requestheader_allowed_names: Vec<String>,
+    /// Headers that name the user.
+    #[arg(long, value_delimiter = ',')]
+    pub requestheader_username_headers: Vec<String>,
+    /// Headers that name the groups.
+    #[arg(long, value_delimiter = ',')]
+    pub requestheader_group_headers: Vec<String>,
+    /// Prefixes of headers with extra facts of the user.
+    #[arg(long, value_delimiter = ',')]
+    pub requestheader_extra_headers_prefix: Vec<String>,
+    /// How long events are kept.
+    #[arg(long, default_value = "1h0m0s", value_parser = parse_duration)]
+    pub event_ttl: Duration,
+    /// Watches without a timeout end after between this many seconds and twice as many.
+    #[arg(long, default_value_t = 1800)]
+    pub min_request_timeout: u64,
+    /// Whether deletes leave dependents to the garbage collector.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub enable_garbage_collector: bool,
+    #[command(flatten)]
+    pub accepted: Accepted,
+}
+
+/// Flags of upstream that mean nothing here: accepted with a warning, so that its command lines work.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Accepted {
+    #[arg(long, hide = true)]
+    pub feature_gates: Option<String>,
+    #[arg(long, hide = true)]
+    pub runtime_config: Option<String>,
+    #[arg(long, hide = true)]
+    pub storage_backend: Option<String>,
+    #[arg(long, hide = true)]
+    pub storage_media_type: Option<String>,
+    #[arg(long, hide = true)]
+    pub max_requests_inflight: Option<u32>,
+    #[arg(long, hide = true)]
+    pub max_mutating_requests_inflight: Option<u32>,
+    #[arg(long, hide = true)]
+    pub request_timeout: Option<String>,
+    #[arg(long, hide = true)]
+    pub enable_bootstrap_token_auth: Option<String>,
+    #[arg(long, hide = true)]
+    pub endpoint_reconciler_type: Option<String>,
+    #[arg(long, hide = true)]
+    pub profiling: Option<String>,
+    #[arg(long, hide = true)]
+    pub enable_priority_and_fairness: Option<String>,
+    #[arg(long, hide = true)]
+    pub tls_min_version: Option<String>,
+    #[arg(long, hide = true)]
+    pub tls_cipher_suites: Option<String>,
+    #[arg(long, hide = true)]
+    pub watch_cache: Option<String>,
+    #[arg(long, hide = true)]
+    pub etcd_compaction_interval: Option<String>,
+    #[arg(long, hide = true)]
+    pub kubelet_timeout: Option<String>,
+}
+
+impl Accepted {
+    /// The flags that were given.
+    fn given(&self) -> Vec<&'static str> {
+        let flags = [
+            ("feature-gates", self.feature_gates.is_some()),
+            ("runtime-config", self.runtime_config.is_some()),
+            ("storage-backend", self.storage_backend.is_some()),
+            ("storage-media-type", self.storage_media_type.is_some()),
+            ("max-requests-inflight", self.max_requests_inflight.is_some()),
+            ("max-mutating-requests-inflight", self.max_mutating_requests_inflight.is_some()),
+            ("request-timeout", self.request_timeout.is_some()),
+            ("enable-bootstrap-token-auth", self.enable_bootstrap_token_auth.is_some()),
+            ("endpoint-reconciler-type", self.endpoint_reconciler_type.is_some()),
+            ("profiling", self.profiling.is_some()),
+            ("enable-priority-and-fairness", self.enable_priority_and_fairness.is_some()),
+            ("tls-min-version", self.tls_min_version.is_some()),
+            ("tls-cipher-suites", self.tls_cipher_suites.is_some()),
+            ("watch-cache", self.watch_cache.is_some()),
+            ("etcd-compaction-interval", self.etcd_compaction_interval.is_some()),
+            ("kubelet-timeout", self.kubelet_timeout.is_some()),
+        ];
+        flags.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag).collect()
+    }
+}
+
+impl Args {
+    /// The configuration that the flags say; flags that mean nothing here are named in the log.
+    pub fn into_config(self) -> Result<Config, Error> {
+        for flag in self.accepted.given() {
+            tracing::warn!("--{flag} means nothing here and is ignored");
+        }
+        if self.service_cluster_ip_range.is_empty() || self.service_cluster_ip_range.len() > 2 {
+            return Err(Error::Flag { flag: "service-cluster-ip-range", why: "give one range, or one per address family".into() });
+        }
+        Ok(Config {
+            bind_address: self.bind_address,
+            secure_port: self.secure_port,
+            advertise_address: self.advertise_address,
+            tls_certificate: self.tls_cert_file,
+            tls_private_key: self.tls_private_key_file,
+            certificate_directory: self.cert_dir,
+            client_ca: self.client_ca_file,
+            service_cluster_ip_ranges: self.service_cluster_ip_range,
+            service_node_ports: self.service_node_port_range,
+            service_account_keys: self.service_account_key_file,
+            service_account_signing_key: self.service_account_signing_key_file,
+            service_account_issuers: self.service_account_issuer,
+            api_audiences: self.api_audiences,
+            token_auth_file: self.token_auth_file,
+            anonymous_auth: self.anonymous_auth,
+            authorization_modes: self.authorization_mode,
+            enable_admission_plugins: self.enable_admission_plugins,
+            disable_admission_plugins: self.disable_admission_plugins,
+            allow_privileged: self.allow_privileged,
+            kubelet_client_certificate: self.kubelet_client_certificate,
+            kubelet_client_key: self.kubelet_client_key,
+            kubelet_certificate_authority: self.kubelet_certificate_authority,
+            kubelet_address_types: self.kubelet_preferred_address_types,
+            proxy_client_certificate: self.proxy_client_cert_file,
+            proxy_client_key: self.proxy_client_key_file,
+            requestheader_client_ca: self.requestheader_client_ca_file,
+            requestheader_allowed_names: self.requestheader_allowed_names,
+            requestheader_username_headers: self.requestheader_username_headers,
+            requestheader_group_headers: self.requestheader_group_headers,
+            requestheader_extra_headers_prefix: self.requestheader_extra_headers_prefix,
+            event_ttl: self.event_ttl,
+            min_request_timeout: Duration::from_secs(self.min_request_timeout),
+            enable_garbage_collector: self.enable_garbage_collector,
+        })
+    }
+}
+
+fn parse_ports(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let bad = || format!("{text:?} is not a range of ports such as 30000-32767");
+    let (first, last) = text.split_once('-').ok_or_else(bad)?;
+    let (first, last): (u16, u16) = (first.trim().parse().map_err(|_| bad())?, last.trim().parse().map_err(|_| bad())?);
+    if first == 0 || first > last { Err(bad()) } else { Ok(first..=last) }
+}
+
+/// Reads a duration as Go writes it: `1h30m`, `45s`, `250ms`.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let bad = || format!("{text:?} is not a duration such as 1h30m");
+    let mut rest = text.trim();
+    let mut total = Duration::ZERO;
+    if rest.is_empty() {
+        return Err(bad());
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(bad)?;
+        let number: f64 = rest[..digits].parse().map_err(|_| bad())?;
+        rest = &rest[digits..];
+        let end = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+        let seconds = match &rest[..end] {
+            "h" => 3600.0,
+            "m" => 60.0,
+            "s" => 1.0,
+            "ms" => 0.001,
+            _ => return Err(bad()),
+        };
+        total += Duration::try_from_secs_f64(number * seconds).map_err(|_| bad())?;
+        rest = &rest[end..];
+    }
+    Ok(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_and_ranges_are_read_as_go_writes_them() {
+        assert_eq!(parse_duration("1h0m0s"), Ok(Duration::from_secs(3600)));
+        assert_eq!(parse_duration("1m30s"), Ok(Duration::from_secs(90)));
+        assert!(parse_duration("1x").is_err() && parse_duration("").is_err() && parse_duration("5").is_err());
+        assert_eq!(parse_ports("30000-32767"), Ok(30_000..=32_767));
+        assert!(parse_ports("5-1").is_err());
+    }
+}

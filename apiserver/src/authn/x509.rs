@@ -1,0 +1,49 @@
+//! Client certificates: the common name is the user, the organisations are the groups.
+//!
+//! The TLS layer has verified the chain against the client CA before a certificate gets into a request.
+
+use api::strategy::User;
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::request::Parts;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use super::{Authenticator, Rejected};
+
+/// The verified certificate of the peer, in DER: a request extension set by whoever accepted the connection.
+#[derive(Clone, Debug)]
+pub struct PeerCertificate(pub Bytes);
+
+/// Recognises users by their client certificate.
+#[derive(Debug, Default)]
+pub struct X509;
+
+#[async_trait]
+impl Authenticator for X509 {
+    async fn authenticate(&self, request: &Parts) -> Result<Option<User>, Rejected> {
+        let Some(PeerCertificate(der)) = request.extensions.get() else { return Ok(None) };
+        user_of(der).map(Some)
+    }
+}
+
+fn user_of(der: &[u8]) -> Result<User, Rejected> {
+    let unreadable = |err: &dyn std::fmt::Display| Rejected { reason: format!("unreadable client certificate: {err}") };
+    let (_, certificate) = X509Certificate::from_der(der).map_err(|err| unreadable(&err))?;
+    if !certificate.validity().is_valid() {
+        return Err(Rejected { reason: "the client certificate has expired or is not yet valid".into() });
+    }
+    let subject = certificate.subject();
+    let name = subject.iter_common_name().filter_map(|name| name.as_str().ok()).last().unwrap_or("");
+    if name.is_empty() {
+        return Err(Rejected { reason: "the client certificate has no common name".into() });
+    }
+    let groups = subject.iter_organization().filter_map(|group| group.as_str().ok()).map(str::to_owned).collect();
+    let fingerprint = sha2::Digest::finalize(sha2::Digest::chain_update(<sha2::Sha256 as sha2::Digest>::new(), der));
+    let hex = fingerprint.iter().fold(String::from("X509SHA256="), |mut text, byte| {
+        use std::fmt::Write as _;
+        write!(text, "{byte:02x}").expect("writing to a String cannot fail");
+        text
+    });
+    let extra = vec![("authentication.kubernetes.io/credential-id".to_owned(), vec![hex])];
+    Ok(User { name: name.to_owned(), groups, extra, ..User::default() })
+}

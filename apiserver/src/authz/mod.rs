@@ -1,0 +1,147 @@
+//! Authorisation: whether a user may do what the request asks. A chain of authorisers; the first opinion counts, and
+//! without any the answer is no.
+
+use std::sync::Arc;
+
+use api::strategy::User;
+use api::ApiError;
+use api::status::Qualified;
+use async_trait::async_trait;
+
+use crate::request_info::RequestInfo;
+
+/// Members may do everything; this cannot be configured away.
+pub const MASTERS: &str = "system:masters";
+
+/// What somebody wants to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attributes {
+    pub user: User,
+    pub verb: String,
+    pub namespace: String,
+    pub group: String,
+    pub version: String,
+    pub resource: String,
+    pub subresource: String,
+    pub name: String,
+    /// The path of a request that is not for a resource.
+    pub path: String,
+    pub is_resource: bool,
+    /// The field selector of lists and watches, as written (for the node authoriser).
+    pub field_selector: String,
+    /// The label selector of lists and watches, as written.
+    pub label_selector: String,
+}
+
+impl Attributes {
+    /// The attributes of a request.
+    pub fn new(user: &User, info: &RequestInfo) -> Self {
+        Self {
+            user: user.clone(),
+            verb: info.verb.clone(),
+            namespace: info.namespace.clone(),
+            group: info.group.clone(),
+            version: info.version.clone(),
+            resource: info.resource.clone(),
+            subresource: info.subresource.clone(),
+            name: info.name.clone(),
+            path: info.path.clone(),
+            is_resource: info.is_resource,
+            ..Self::default()
+        }
+    }
+
+    /// The error that a refused request gets.
+    pub fn forbidden(&self, reason: &str) -> ApiError {
+        let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+        let user = format!("User {:?}", self.user.name);
+        if !self.is_resource {
+            let message = format!("{user} cannot {} path {:?}{why}", self.verb, self.path);
+            return ApiError::forbidden(Qualified { group: "", resource: "" }, "", &message);
+        }
+        let resource = if self.subresource.is_empty() { self.resource.clone() } else { format!("{}/{}", self.resource, self.subresource) };
+        let place = if self.namespace.is_empty() {
+            "at the cluster scope".to_owned()
+        } else {
+            format!("in the namespace {:?}", self.namespace)
+        };
+        let message = format!("{user} cannot {} resource {resource:?} in API group {:?} {place}{why}", self.verb, self.group);
+        ApiError::forbidden(Qualified { group: &self.group, resource: &self.resource }, &self.name, &message)
+    }
+}
+
+/// One authoriser's answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    Allow,
+    /// No, whatever others say.
+    Deny(String),
+    /// Ask the next; the reason is shown if nobody allows.
+    NoOpinion(String),
+}
+
+/// One way to decide.
+#[async_trait]
+pub trait Authorizer: Send + Sync {
+    /// Decides on the attributes alone.
+    async fn authorize(&self, attributes: &Attributes) -> Decision;
+}
+
+/// All authorisers in order, after the built-in rule for `system:masters`.
+pub struct Chain(Vec<Arc<dyn Authorizer>>);
+
+impl Chain {
+    /// `authorizers` are asked in order.
+    pub fn new(authorizers: Vec<Arc<dyn Authorizer>>) -> Self {
+        Self(authorizers)
+    }
+
+    /// Whether it is allowed, else why not.
+    pub async fn authorize(&self, attributes: &Attributes) -> Result<(), String> {
+        if attributes.user.groups.iter().any(|group| group == MASTERS) {
+            return Ok(());
+        }
+        let mut reasons = Vec::new();
+        for authorizer in &self.0 {
+            match authorizer.authorize(attributes).await {
+                Decision::Allow => return Ok(()),
+                Decision::Deny(why) => return Err(why),
+                Decision::NoOpinion(why) if why.is_empty() => {}
+                Decision::NoOpinion(why) => reasons.push(why),
+            }
+        }
+        Err(reasons.join(", "))
+    }
+}
+
+/// Paths that everyone may read, as upstream's always-allow paths and its `system:public-info-viewer` role.
+pub struct PublicPaths;
+
+#[async_trait]
+impl Authorizer for PublicPaths {
+    async fn authorize(&self, attributes: &Attributes) -> Decision {
+        let public = ["/healthz", "/livez", "/readyz", "/version", "/version/"];
+        let allowed = !attributes.is_resource && attributes.verb == "get" && public.contains(&attributes.path.as_str());
+        if allowed { Decision::Allow } else { Decision::NoOpinion(String::new()) }
+    }
+}
+
+/// Lets everyone do everything (`--authorization-mode=AlwaysAllow`).
+pub struct AlwaysAllow;
+
+#[async_trait]
+impl Authorizer for AlwaysAllow {
+    async fn authorize(&self, _attributes: &Attributes) -> Decision {
+        Decision::Allow
+    }
+}
+
+/// Refuses everyone but `system:masters` (`--authorization-mode=AlwaysDeny`).
+pub struct AlwaysDeny;
+
+#[async_trait]
+impl Authorizer for AlwaysDeny {
+    async fn authorize(&self, _attributes: &Attributes) -> Decision {
+        Decision::NoOpinion("Everything is forbidden.".into())
+    }
+}

@@ -1,0 +1,129 @@
+//! From bodies to objects: what the client sent, read by the codec against the schema of its kind, with defaults.
+
+use api::codec::{self, Decoded, FieldValidation, Media, Node, Target};
+use api::patch::{go_format, undecodable};
+use api::{ApiError, FieldError, Object, Resource};
+use bytes::Bytes;
+use http::HeaderMap;
+use serde_json::Value;
+
+use crate::negotiate::content_type;
+use crate::registry::PatchType;
+
+/// The encoding of a body, by its content type.
+pub(crate) fn media(headers: &HeaderMap) -> Result<Media, ApiError> {
+    match content_type(headers).as_str() {
+        "" | "application/json" => Ok(Media::Json),
+        "application/yaml" => Ok(Media::Yaml),
+        _ => Err(ApiError::unsupported_media_type(
+            "the body of the request was in an unknown format - accepted media types include: application/json, \
+             application/yaml, application/vnd.kubernetes.protobuf",
+        )),
+    }
+}
+
+/// Reads the body of a create or update of the resource's kind.
+pub(crate) fn body(
+    row: &Resource,
+    headers: &HeaderMap,
+    body: &Bytes,
+    validation: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> Result<Object, ApiError> {
+    of_kind(&Target::of(row), headers, body, validation, warnings)
+}
+
+/// Reads a body of any kind.
+pub(crate) fn of_kind(
+    target: &Target<'_>,
+    headers: &HeaderMap,
+    body: &Bytes,
+    validation: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> Result<Object, ApiError> {
+    let decoded = codec::decode(body, media(headers)?, target, validation)?;
+    Ok(keep(decoded, validation, warnings))
+}
+
+/// Reads a body of a built-in kind that is no resource (`Binding`, `DeleteOptions`).
+pub(crate) fn builtin(
+    (group, version, kind): (&str, &str, &str),
+    headers: &HeaderMap,
+    body: &Bytes,
+    validation: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> Result<Object, ApiError> {
+    let unknown = || ApiError::internal(format!("{group}/{version} {kind} has no schema"));
+    let target = Target::builtin(group, version, kind).ok_or_else(unknown)?;
+    of_kind(&target, headers, body, validation, warnings)
+}
+
+/// Reads `DeleteOptions`, whose unknown fields are ignored.
+pub(crate) fn delete_options(headers: &HeaderMap, body: &Bytes) -> Result<Object, ApiError> {
+    let tree = tree(headers, body)?;
+    let target = Target::builtin("", "v1", "DeleteOptions").or_else(|| Target::builtin("meta.k8s.io", "v1", "DeleteOptions"));
+    let Some(target) = target else { return Object::from_value(tree).ok_or_else(|| ApiError::bad_request("the body is not an object")) };
+    let decoded = codec::decode_value(tree, &target, FieldValidation::Ignore);
+    decoded.map(|decoded| decoded.object).map_err(|err| ApiError::bad_request(err.0))
+}
+
+fn tree(headers: &HeaderMap, body: &Bytes) -> Result<Value, ApiError> {
+    match media(headers)? {
+        Media::Json => codec::json::parse(body).map(Node::into_value).map_err(|err| ApiError::bad_request(err.to_string())),
+        Media::Yaml => codec::yaml::parse(body).map(|(node, _)| node.into_value()).map_err(|err| ApiError::bad_request(err.to_string())),
+    }
+}
+
+/// Reads a document that a patch has made.
+pub(crate) fn patched(
+    row: &Resource,
+    document: Value,
+    kind: PatchType,
+    patch: &[u8],
+    validation: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> Result<Object, ApiError> {
+    let shown = match kind {
+        PatchType::Strategic => go_format(&serde_json::from_slice(patch).unwrap_or_default()),
+        _ => document.to_string(),
+    };
+    let decoded = codec::decode_value(document, &Target::of(row), validation).map_err(|err| undecodable(&shown, &err.0))?;
+    Ok(keep(decoded, validation, warnings))
+}
+
+/// Reads an apply configuration: YAML, of which JSON is a part. Only its shape is checked; the schema is by apply.
+pub(crate) fn configuration(body: &Bytes, validation: FieldValidation, warnings: &mut Vec<String>) -> Result<Object, ApiError> {
+    let (node, duplicate) = codec::yaml::parse(body).map_err(|err| ApiError::bad_request(format!("error decoding YAML: {err}")))?;
+    if let Some(duplicate) = duplicate {
+        match validation {
+            FieldValidation::Strict => {
+                return Err(ApiError::bad_request(format!("error strict decoding YAML: error converting YAML to JSON: {duplicate}")));
+            }
+            FieldValidation::Warn => warnings.push(duplicate.to_string()),
+            FieldValidation::Ignore => {}
+        }
+    }
+    Object::from_value(node.into_value()).ok_or_else(|| ApiError::bad_request("error decoding YAML: the configuration is not an object"))
+}
+
+fn keep(decoded: Decoded, validation: FieldValidation, warnings: &mut Vec<String>) -> Object {
+    if validation == FieldValidation::Warn {
+        warnings.extend(decoded.warnings);
+    }
+    decoded.object
+}
+
+/// Fills in the defaults of an object in its storage version.
+pub(crate) fn default(row: &Resource, object: &mut Object) {
+    row.strategy.default(object);
+}
+
+/// The form in which an object is stored and sent.
+pub(crate) fn canonicalize(row: &Resource, object: &mut Object) {
+    codec::canonicalize(object, row.schema());
+}
+
+/// What the schema has against an object.
+pub(crate) fn schema_errors(_row: &Resource, _object: &Object) -> Vec<FieldError> {
+    Vec::new()
+}

@@ -1,0 +1,36 @@
+//! Why the API server cannot start or had to stop.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::{authn, http, node_proxy, watch_cache};
+
+/// A failure of the whole server.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("listen on {address} (is another server running there? choose another --bind-address or --secure-port)")]
+    Listen {
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
+    #[error("TLS")]
+    Tls(#[from] http::TlsError),
+    #[error("write the self-signed certificate to {path} (give --tls-cert-file, or a --cert-dir that can be written)")]
+    SelfSigned {
+        path: PathBuf,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    #[error("--token-auth-file")]
+    Tokens(#[from] authn::TokenFileError),
+    #[error("fill the watch cache")]
+    WatchCache(#[from] watch_cache::Error),
+    #[error("connect to kubelets")]
+    Kubelets(#[from] node_proxy::Error),
+    #[error("create the bootstrap objects: {0}")]
+    Bootstrap(String),
+    #[error("--{flag}: {why}")]
+    Flag { flag: &'static str, why: String },
+}

@@ -1,0 +1,286 @@
+//! Requests for resources: from a routed request to the registry and back to an answer.
+
+use std::sync::Arc;
+
+use api::strategy::User;
+use api::{ApiError, Resource};
+use axum::body::Body;
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, Method, StatusCode};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+
+use crate::decode;
+use crate::negotiate::{Accept, accepts_gzip, content_type};
+use crate::options::{DeleteOptions, ListOptions, Write, WriteOptions};
+use crate::query::Query;
+use crate::registry::{Patch, PatchType, Registry, Target};
+use crate::request_info::RequestInfo;
+use crate::response::{self, Answer};
+use crate::server::Core;
+use crate::watch_cache::ResourceCache;
+
+mod selection;
+mod shape;
+mod stream;
+
+pub(crate) use selection::selection;
+
+/// Largest body of a request.
+const BODY: usize = 3 * 1024 * 1024;
+
+/// A request that has been authenticated and authorised.
+pub(crate) struct Call<'a> {
+    pub(crate) core: &'a Arc<Core>,
+    pub(crate) parts: &'a Parts,
+    pub(crate) info: &'a RequestInfo,
+    pub(crate) query: &'a Query,
+    pub(crate) user: &'a User,
+}
+
+/// A call to a resource that exists.
+pub(crate) struct Routed<'a> {
+    pub(crate) call: &'a Call<'a>,
+    /// The row in the version of the path.
+    pub(crate) row: Arc<Resource>,
+    pub(crate) cache: Arc<ResourceCache>,
+    pub(crate) accept: Accept,
+}
+
+impl Call<'_> {
+    pub(crate) fn headers(&self) -> &HeaderMap {
+        &self.parts.headers
+    }
+
+    pub(crate) fn user_agent(&self) -> &str {
+        self.headers().get(http::header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or("")
+    }
+
+    fn accept(&self) -> Result<Accept, ApiError> {
+        let pretty = self.query.optional_flag("pretty").unwrap_or(false);
+        Accept::for_object(self.headers(), pretty)
+    }
+
+    pub(crate) fn write_options(&self, what: Write) -> Result<WriteOptions, ApiError> {
+        WriteOptions::read(self.query, what, self.user_agent())
+    }
+}
+
+impl<'a> Routed<'a> {
+    pub(crate) fn registry(&self) -> &'a Registry {
+        &self.call.core.registry
+    }
+
+    pub(crate) fn target(&self) -> Target<'_> {
+        let info = self.call.info;
+        let namespace = if self.row.namespaced { info.namespace.as_str() } else { "" };
+        Target { cache: &self.cache, namespace, name: &info.name, subresource: &info.subresource, user: self.call.user }
+    }
+}
+
+/// The error for a method that a path does not take.
+pub(crate) fn method_not_allowed() -> ApiError {
+    ApiError::method_not_allowed("the server does not allow this method on the requested resource")
+}
+
+/// Answers a request for a resource.
+pub(crate) async fn resource(call: &Call<'_>, body: Body) -> Result<Answer, ApiError> {
+    let info = call.info;
+    let catalog = call.core.registry.catalog();
+    if !catalog.groups().iter().any(|group| group.name == info.group) {
+        return Ok(response::page_not_found());
+    }
+    let row = catalog.resource(&info.group, &info.version, &info.resource).ok_or_else(ApiError::unknown_resource)?;
+    check_place(call, row)?;
+    if !info.subresource.is_empty() {
+        return crate::subresources::answer(call, row, body).await;
+    }
+    if !is_stored(row) {
+        return crate::subresources::virtual_resource(call, row, body).await;
+    }
+    let storage = catalog.storage_row(row);
+    let cache = call.core.registry.resource(storage)?;
+    let item = path_names_item(info);
+    let method = &call.parts.method;
+    match (method, item) {
+        (&Method::GET, _) if info.verb == "watch" => {
+            let accept = Accept::for_watch(call.headers())?;
+            let routed = Routed { call, row: row.clone(), cache, accept };
+            return stream::watch(&routed).await;
+        }
+        (&Method::GET | &Method::POST, false) | (&Method::GET | &Method::PUT | &Method::PATCH, true) | (&Method::DELETE, _) => {}
+        _ => return Err(method_not_allowed()),
+    }
+    let routed = Routed { call, row: row.clone(), cache, accept: call.accept()? };
+    match (method, item) {
+        (&Method::GET, true) => get(&routed).await,
+        (&Method::GET, false) => list(&routed).await,
+        (&Method::POST, _) => create(&routed, body).await,
+        (&Method::PUT, _) => update(&routed, body).await,
+        (&Method::PATCH, _) => patch(&routed, body).await,
+        (_, true) => delete(&routed, body).await,
+        (_, false) => delete_collection(&routed, body).await,
+    }
+}
+
+/// A call to a stored resource or one of its subresources.
+pub(crate) fn routed<'a>(call: &'a Call<'a>, row: &Arc<Resource>) -> Result<Routed<'a>, ApiError> {
+    let registry = &call.core.registry;
+    let cache = registry.resource(registry.catalog().storage_row(row))?;
+    Ok(Routed { call, row: row.clone(), cache, accept: call.accept()? })
+}
+
+/// Whether objects of this resource lie in the store.
+pub(crate) fn is_stored(row: &Resource) -> bool {
+    row.verbs.contains(&api::resource::Verb::Watch)
+}
+
+/// Whether the path names an object (a list by `fieldSelector=metadata.name=x` has a name, too, but not in its path).
+fn path_names_item(info: &RequestInfo) -> bool {
+    !info.name.is_empty() && !matches!(info.verb.as_str(), "list" | "watch" | "deletecollection")
+}
+
+/// Refuses paths that mix scopes: an object of a namespaced resource without a namespace, and the reverse.
+fn check_place(call: &Call<'_>, row: &Resource) -> Result<(), ApiError> {
+    let info = call.info;
+    if !info.tail.is_empty() && !matches!(info.subresource.as_str(), "proxy") {
+        return Err(ApiError::unknown_resource());
+    }
+    if info.path.contains("//") {
+        return Err(ApiError::unknown_resource());
+    }
+    if row.namespaced {
+        if info.namespace.is_empty() {
+            if path_names_item(info) || !info.subresource.is_empty() {
+                return Err(ApiError::unknown_resource());
+            }
+            if call.parts.method != Method::GET {
+                return Err(method_not_allowed());
+            }
+        }
+    } else if info.in_namespace {
+        return Err(ApiError::unknown_resource());
+    }
+    Ok(())
+}
+
+pub(crate) async fn get(routed: &Routed<'_>) -> Result<Answer, ApiError> {
+    let version = routed.call.query.get("resourceVersion").unwrap_or("");
+    let cached = routed.registry().get(&routed.target(), version).await?;
+    shape::cached(routed, StatusCode::OK, &cached)
+}
+
+async fn list(routed: &Routed<'_>) -> Result<Answer, ApiError> {
+    let options = ListOptions::read(routed.call.query, false)?;
+    let selection = selection(routed)?;
+    let list = routed.registry().list(&routed.cache, &selection, &options).await?;
+    let answer = shape::list(routed, &list)?;
+    Ok(if accepts_gzip(routed.call.headers()) { response::compressed(answer).await } else { answer })
+}
+
+async fn create(routed: &Routed<'_>, body: Body) -> Result<Answer, ApiError> {
+    let options = routed.call.write_options(Write::Create)?;
+    let body = read_body(body).await?;
+    let mut warnings = Vec::new();
+    let object = decode_body(routed, &body, &options, &mut warnings)?;
+    let written = routed.registry().create(&routed.target(), object, &options, &mut warnings).await?;
+    let mut answer = shape::written(routed, StatusCode::CREATED, &written)?;
+    response::add_warnings(answer.headers_mut(), &warnings);
+    Ok(answer)
+}
+
+pub(crate) async fn update(routed: &Routed<'_>, body: Body) -> Result<Answer, ApiError> {
+    let options = routed.call.write_options(Write::Update)?;
+    let body = read_body(body).await?;
+    let mut warnings = Vec::new();
+    let mut object = decode_body(routed, &body, &options, &mut warnings)?;
+    crate::registry::check_name(&routed.call.info.name, &mut object)?;
+    let updated = routed.registry().update(&routed.target(), object, &options, &mut warnings).await?;
+    finish_update(routed, &updated, &warnings)
+}
+
+pub(crate) fn finish_update(routed: &Routed<'_>, updated: &crate::registry::Updated, warnings: &[String]) -> Result<Answer, ApiError> {
+    let status = if updated.created { StatusCode::CREATED } else { StatusCode::OK };
+    let mut answer = shape::written(routed, status, &updated.written)?;
+    response::add_warnings(answer.headers_mut(), warnings);
+    Ok(answer)
+}
+
+pub(crate) async fn patch(routed: &Routed<'_>, body: Body) -> Result<Answer, ApiError> {
+    let kind = patch_type(routed.call.headers(), is_custom(&routed.row))?;
+    let options = routed.call.write_options(Write::Patch { apply: kind == PatchType::Apply })?;
+    let body = read_body(body).await?;
+    let mut warnings = Vec::new();
+    let patch = Patch { kind, body };
+    let updated = routed.registry().patch(&routed.target(), &routed.row, &patch, &options, &mut warnings).await?;
+    finish_update(routed, &updated, &warnings)
+}
+
+async fn delete(routed: &Routed<'_>, body: Body) -> Result<Answer, ApiError> {
+    let options = delete_options(routed.call, body).await?;
+    let mut warnings = Vec::new();
+    let deleted = routed.registry().delete(&routed.target(), &options, &mut warnings).await?;
+    let mut answer = shape::deleted(routed, &options, &deleted)?;
+    response::add_warnings(answer.headers_mut(), &warnings);
+    Ok(answer)
+}
+
+async fn delete_collection(routed: &Routed<'_>, body: Body) -> Result<Answer, ApiError> {
+    let selection = selection(routed)?;
+    ListOptions::read(routed.call.query, false)?;
+    let options = delete_options(routed.call, body).await?;
+    let mut warnings = Vec::new();
+    let list = routed.registry().delete_collection(&routed.target(), &selection, &options, &mut warnings).await?;
+    let mut answer = shape::list(routed, &list)?;
+    response::add_warnings(answer.headers_mut(), &warnings);
+    Ok(answer)
+}
+
+/// Whether the resource comes from a CRD: strategic merge patches need Go structs.
+pub(crate) fn is_custom(row: &Resource) -> bool {
+    matches!(row.columns, api::resource::Columns::Custom(_)) || row.schema().node().definition.is_none()
+}
+
+/// The format of a patch, by its content type.
+pub(crate) fn patch_type(headers: &HeaderMap, custom: bool) -> Result<PatchType, ApiError> {
+    let known = if custom {
+        "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml"
+    } else {
+        "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, \
+         application/apply-patch+yaml, application/apply-patch+cbor"
+    };
+    match content_type(headers).as_str() {
+        "application/json-patch+json" => Ok(PatchType::Json),
+        "application/merge-patch+json" => Ok(PatchType::Merge),
+        "application/strategic-merge-patch+json" if !custom => Ok(PatchType::Strategic),
+        "application/apply-patch+yaml" => Ok(PatchType::Apply),
+        _ => Err(ApiError::unsupported_media_type(format!(
+            "the body of the request was in an unknown format - accepted media types include: {known}"
+        ))),
+    }
+}
+
+async fn delete_options(call: &Call<'_>, body: Body) -> Result<DeleteOptions, ApiError> {
+    let bytes = read_body(body).await?;
+    let object = if bytes.is_empty() { None } else { Some(decode::delete_options(call.headers(), &bytes)?) };
+    DeleteOptions::read(call.query, object)
+}
+
+/// Decodes a body of the resource's kind, in its storage version, with defaults.
+pub(crate) fn decode_body(routed: &Routed<'_>, body: &Bytes, options: &WriteOptions, warnings: &mut Vec<String>) -> Result<api::Object, ApiError> {
+    let object = decode::body(&routed.row, routed.call.headers(), body, options.field_validation, warnings)?;
+    let mut object = routed.registry().catalog().convert(&routed.row, routed.cache.row(), object)?;
+    decode::default(routed.cache.row(), &mut object);
+    Ok(object)
+}
+
+/// Reads a whole body, up to the limit.
+pub(crate) async fn read_body(body: Body) -> Result<Bytes, ApiError> {
+    match Limited::new(body, BODY).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(err) if err.is::<LengthLimitError>() => {
+            Err(ApiError::too_large(format!("Request entity too large: limit is {BODY}")))
+        }
+        Err(err) => Err(ApiError::bad_request(format!("the body could not be read: {err}"))),
+    }
+}

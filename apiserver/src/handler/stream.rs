@@ -1,0 +1,253 @@
+//! Watch streams: events of the cache as frames of a response body.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::{ApiError, Object, Resource};
+use axum::body::Body;
+use bytes::Bytes;
+use futures::stream;
+use http::StatusCode;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use rand::RngExt as _;
+use serde_json::{Value, json};
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::shape::Shaper;
+use super::{Routed, selection};
+use crate::negotiate::{Encoding, Shape};
+use crate::options::ListOptions;
+use crate::registry::WatchStart;
+use crate::response::Answer;
+use crate::server::Core;
+use crate::watch_cache::{Beginning, Cached, Event, EventType, ResourceCache, Selection, Subscription, frame};
+
+/// How often a watch that asked for bookmarks gets one.
+const BOOKMARKS: Duration = Duration::from_secs(60);
+/// Marks the bookmark after the initial events.
+const INITIAL_END: &str = "k8s.io/initial-events-end";
+
+/// Answers a watch.
+pub(super) async fn watch(routed: &Routed<'_>) -> Result<Answer, ApiError> {
+    if routed.accept.encoding == Encoding::Yaml {
+        return Err(ApiError::not_acceptable("watches are served as JSON"));
+    }
+    let options = ListOptions::read(routed.call.query, true)?;
+    let selection = selection(routed)?;
+    let started = routed.registry().watch(&routed.cache, &selection, &options).await?;
+    let body = match started {
+        Err(err) => Body::from(frame(EventType::Error, &serde_json::to_vec(&err.to_value()).unwrap_or_default())),
+        Ok(start) => Body::from_stream(frames(routed, selection, &options, start)),
+    };
+    let mut answer = Answer::new(body);
+    *answer.status_mut() = StatusCode::OK;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer.headers_mut().insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    Ok(answer)
+}
+
+/// The frames of a watch until it ends: by its timeout, by shutdown, or because it fell behind.
+fn frames(
+    routed: &Routed<'_>,
+    selection: Selection,
+    options: &ListOptions,
+    start: WatchStart,
+) -> impl futures::Stream<Item = Result<Bytes, std::convert::Infallible>> + Send + 'static {
+    let core = routed.call.core.clone();
+    let timeout = options.timeout_seconds.map_or_else(|| default_timeout(&core), Duration::from_secs);
+    let watcher = Watcher {
+        shaper: Shaper::of(routed),
+        cache: routed.cache.clone(),
+        row: routed.row.clone(),
+        selection,
+        subscription: start.subscription,
+        initial: Initial::of(start.beginning),
+        marks_initial_end: start.marks_initial_end,
+        sent: start.revision,
+        bookmarks: options.bookmarks.then(|| Box::pin(tokio::time::sleep(BOOKMARKS))),
+        deadline: Box::pin(tokio::time::sleep(timeout)),
+        shutdown: core.shutdown.clone(),
+        gauge: core.metrics.watch_opened(),
+        core,
+        done: false,
+    };
+    stream::unfold(watcher, |mut watcher| async move { watcher.next().await.map(|bytes| (Ok(bytes), watcher)) })
+}
+
+fn default_timeout(core: &Core) -> Duration {
+    core.config.min_request_timeout.mul_f64(1.0 + rand::rng().random::<f64>())
+}
+
+/// What is sent before live events.
+enum Initial {
+    Events(std::vec::IntoIter<Arc<Event>>),
+    Objects(Box<dyn Iterator<Item = Arc<Cached>> + Send>),
+}
+
+impl Initial {
+    fn of(beginning: Beginning) -> Self {
+        match beginning {
+            Beginning::Events(events) => Self::Events(events.into_iter()),
+            Beginning::Objects(snapshot) => {
+                let objects: Vec<Arc<Cached>> = snapshot.objects.values().cloned().collect();
+                Self::Objects(Box::new(objects.into_iter()))
+            }
+        }
+    }
+}
+
+struct Watcher {
+    core: Arc<Core>,
+    shaper: Shaper,
+    cache: Arc<ResourceCache>,
+    row: Arc<Resource>,
+    selection: Selection,
+    subscription: Subscription,
+    initial: Initial,
+    marks_initial_end: bool,
+    /// The newest revision that the client has been told of.
+    sent: u64,
+    bookmarks: Option<std::pin::Pin<Box<Sleep>>>,
+    deadline: std::pin::Pin<Box<Sleep>>,
+    shutdown: CancellationToken,
+    #[expect(dead_code, reason = "counts open watches by being alive")]
+    gauge: crate::metrics::WatchGuard,
+    done: bool,
+}
+
+/// What woke a watcher.
+enum Wake {
+    Event(Option<Arc<Event>>),
+    Bookmark,
+    End,
+}
+
+impl Watcher {
+    async fn next(&mut self) -> Option<Bytes> {
+        if self.done {
+            return None;
+        }
+        if let Some(bytes) = self.next_initial() {
+            return Some(bytes);
+        }
+        if std::mem::take(&mut self.marks_initial_end) {
+            return Some(self.bookmark(true));
+        }
+        loop {
+            match self.wake().await {
+                Wake::Event(Some(event)) => {
+                    if let Some(bytes) = self.event(&event) {
+                        return Some(bytes);
+                    }
+                }
+                Wake::Event(None) => {
+                    self.done = true;
+                    return Some(self.fell_behind());
+                }
+                Wake::Bookmark => return Some(self.bookmark(false)),
+                Wake::End => {
+                    self.done = true;
+                    // A last bookmark, so that the client can come back to where it was.
+                    return self.bookmarks.is_some().then(|| self.bookmark(false));
+                }
+            }
+        }
+    }
+
+    async fn wake(&mut self) -> Wake {
+        let bookmark = async {
+            match &mut self.bookmarks {
+                Some(timer) => timer.as_mut().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.shutdown.cancelled() => Wake::End,
+            () = self.deadline.as_mut() => Wake::End,
+            event = self.subscription.next() => Wake::Event(event),
+            () = bookmark => {
+                if let Some(timer) = &mut self.bookmarks {
+                    timer.as_mut().reset(Instant::now() + BOOKMARKS);
+                }
+                Wake::Bookmark
+            }
+        }
+    }
+
+    fn next_initial(&mut self) -> Option<Bytes> {
+        loop {
+            match &mut self.initial {
+                Initial::Events(events) => {
+                    let event = events.next()?;
+                    if let Some(bytes) = self.event(&event) {
+                        return Some(bytes);
+                    }
+                }
+                Initial::Objects(objects) => {
+                    let object = objects.next()?;
+                    if self.selection.matches(&self.cache, &object) {
+                        return Some(self.shaper.frame(EventType::Added, &object));
+                    }
+                }
+            }
+        }
+    }
+
+    fn event(&mut self, event: &Event) -> Option<Bytes> {
+        self.sent = self.sent.max(event.revision);
+        let kind = event.seen_by(|object| self.selection.matches(&self.cache, object))?;
+        if self.shaper.is_plain() {
+            return event.frame(kind);
+        }
+        event.object(kind).map(|object| self.shaper.frame(kind, &object))
+    }
+
+    /// Everything up to the bookmark's version has been sent: the queue was filled before the cache moved on.
+    fn bookmark(&mut self, initial_end: bool) -> Bytes {
+        if !initial_end {
+            let reached = self.core.registry.cache().revision();
+            // Events that came in meanwhile are still in the queue and will follow; then they decide.
+            if self.subscription.is_idle() {
+                self.sent = self.sent.max(reached);
+            }
+        }
+        let mut metadata = json!({"resourceVersion": self.sent.to_string()});
+        if initial_end {
+            metadata["annotations"] = json!({INITIAL_END: "true"});
+        }
+        let object = json!({"kind": self.row.kind, "apiVersion": self.row.api_version(), "metadata": metadata});
+        self.shaper.bookmark(object)
+    }
+
+    fn fell_behind(&self) -> Bytes {
+        let err = crate::registry::too_old(self.sent, self.core.registry.cache().revision());
+        frame(EventType::Error, &serde_json::to_vec(&err.to_value()).unwrap_or_default())
+    }
+}
+
+impl Shaper {
+    /// A frame around one object in the shape that the client asked for.
+    fn frame(&mut self, kind: EventType, object: &Cached) -> Bytes {
+        if self.is_plain() {
+            return frame(kind, &object.bytes);
+        }
+        match self.event_object(object) {
+            Ok(tree) => frame(kind, &serde_json::to_vec(&tree).unwrap_or_default()),
+            Err(err) => frame(EventType::Error, &serde_json::to_vec(&err.to_value()).unwrap_or_default()),
+        }
+    }
+
+    fn bookmark(&mut self, object: Value) -> Bytes {
+        let tree = match self.shape() {
+            Shape::Object => Ok(object),
+            _ => Object::from_value(object).map_or_else(|| Err(ApiError::internal("bookmark")), |object| self.shaped(&object)),
+        };
+        match tree {
+            Ok(tree) => frame(EventType::Bookmark, &serde_json::to_vec(&tree).unwrap_or_default()),
+            Err(err) => frame(EventType::Error, &serde_json::to_vec(&err.to_value()).unwrap_or_default()),
+        }
+    }
+}
+

@@ -1,0 +1,122 @@
+//! The network edge: TLS, HTTP/1.1 and HTTP/2 with upgrades, limits and a graceful end.
+//!
+//! The accept loop is our own because a request must carry its connection's verified client certificate, and because
+//! HTTP/2 needs other limits than the defaults (a client's watches are all streams of one connection).
+
+mod in_process;
+mod self_signed;
+mod tls;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use bytes::Bytes;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+use crate::authn::PeerCertificate;
+
+pub use in_process::InProcess;
+pub(crate) use self_signed::self_signed;
+pub(crate) use tls::certificates;
+pub use tls::{TlsError, server_config};
+
+/// A client that has not finished its handshake by then is dropped.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// A client that has not sent its headers by then is dropped.
+const HEADERS: Duration = Duration::from_secs(32);
+/// Connections that are still open so long after shutdown began are cut.
+const DRAIN: Duration = Duration::from_secs(10);
+/// Streams of one HTTP/2 connection: each watch is one.
+const STREAMS: u32 = 2000;
+/// Header bytes of one request.
+const HEADER_BYTES: u32 = 128 * 1024;
+
+/// Accepts connections until shutdown, then drains them.
+pub async fn serve(listener: TcpListener, tls: Arc<rustls::ServerConfig>, router: Router, shutdown: CancellationToken) {
+    let acceptor = TlsAcceptor::from(tls);
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => break,
+            accepted = listener.accept() => accepted,
+            Some(_ended) = connections.join_next(), if !connections.is_empty() => continue,
+        };
+        match accepted {
+            Ok((socket, _peer)) => {
+                connections.spawn(connection(socket, acceptor.clone(), router.clone(), shutdown.clone()));
+            }
+            Err(err) => {
+                // Out of file descriptors, mostly: wait for some to close.
+                tracing::warn!(error = &err as &dyn std::error::Error, "accept failed");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+    drop(listener);
+    let drain = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(DRAIN, drain).await.is_err() {
+        tracing::warn!(open = connections.len(), "connections cut at the end of the drain");
+        connections.shutdown().await;
+    }
+}
+
+async fn connection(socket: TcpStream, acceptor: TlsAcceptor, router: Router, shutdown: CancellationToken) {
+    if let Err(err) = socket.set_nodelay(true) {
+        tracing::debug!(error = &err as &dyn std::error::Error, "TCP_NODELAY");
+    }
+    let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(socket)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(err)) => {
+            tracing::debug!(error = &err as &dyn std::error::Error, "TLS handshake failed");
+            return;
+        }
+        Err(_elapsed) => return,
+    };
+    let peer = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let peer = peer.map(|certificate| PeerCertificate(Bytes::copy_from_slice(certificate)));
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        if let Some(peer) = &peer {
+            request.extensions_mut().insert(peer.clone());
+        }
+        router.clone().oneshot(request.map(Body::new))
+    });
+    let builder = builder();
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(err) = ended {
+        tracing::debug!(error = &*err as &dyn std::error::Error, "connection ended");
+    }
+}
+
+fn builder() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HEADER_BYTES)
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(4 << 20)
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(20));
+    builder
+}

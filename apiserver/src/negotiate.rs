@@ -1,0 +1,195 @@
+//! Content negotiation: how a client wants its answer, and what its body is.
+
+use api::ApiError;
+use api::status::Details;
+use http::HeaderMap;
+use http::header::{ACCEPT, CONTENT_TYPE};
+
+/// How an answer is encoded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    #[default]
+    Json,
+    Yaml,
+}
+
+/// What an answer is made into.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// The object or list itself.
+    #[default]
+    Object,
+    Table(MetaVersion),
+    PartialMetadata(MetaVersion),
+    PartialMetadataList(MetaVersion),
+}
+
+/// A version of `meta.k8s.io`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MetaVersion {
+    V1,
+    V1Beta1,
+}
+
+impl MetaVersion {
+    /// `meta.k8s.io/v1`.
+    pub(crate) fn api_version(self) -> &'static str {
+        match self {
+            Self::V1 => "meta.k8s.io/v1",
+            Self::V1Beta1 => "meta.k8s.io/v1beta1",
+        }
+    }
+}
+
+/// What the client accepts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Accept {
+    pub(crate) encoding: Encoding,
+    pub(crate) shape: Shape,
+    pub(crate) pretty: bool,
+}
+
+impl Encoding {
+    /// The `Content-Type` of an answer.
+    pub(crate) fn content_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Yaml => "application/yaml",
+        }
+    }
+}
+
+const REPRESENTATIONS: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+
+impl Accept {
+    /// Picks the first acceptable clause. Protobuf is not offered, so clients that prefer it get their second choice.
+    pub(crate) fn for_object(headers: &HeaderMap, pretty: bool) -> Result<Self, ApiError> {
+        Self::pick(headers, pretty, false)
+    }
+
+    /// As [`Self::for_object`], for watch streams.
+    pub(crate) fn for_watch(headers: &HeaderMap) -> Result<Self, ApiError> {
+        Self::pick(headers, false, true)
+    }
+
+    /// For answers that have no other shape (discovery, status).
+    pub(crate) fn encoding_of(headers: &HeaderMap) -> Self {
+        Self::pick(headers, false, false).map(|accept| Self { shape: Shape::Object, ..accept }).unwrap_or_default()
+    }
+
+    fn pick(headers: &HeaderMap, pretty: bool, watch: bool) -> Result<Self, ApiError> {
+        let header = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
+        if header.trim().is_empty() {
+            return Ok(Self { pretty, ..Self::default() });
+        }
+        let mut unknown_shape = false;
+        for clause in sorted_by_quality(header) {
+            let Some((encoding, parameters)) = encoding_of(&clause) else { continue };
+            match shape_of(&parameters) {
+                Some(shape) => return Ok(Self { encoding, shape, pretty: pretty || parameters.pretty }),
+                None => unknown_shape = true,
+            }
+        }
+        Err(not_acceptable(unknown_shape, watch))
+    }
+}
+
+fn not_acceptable(unknown_shape: bool, watch: bool) -> ApiError {
+    if unknown_shape {
+        return ApiError::not_acceptable(format!("only the following media types are accepted: {REPRESENTATIONS}"));
+    }
+    let streams = if watch { ", application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch" } else { "" };
+    ApiError::not_acceptable(format!("406: Not Acceptable\n\nAvailable representations: {REPRESENTATIONS}{streams}"))
+        .with_details(Details::default())
+}
+
+#[derive(Default)]
+struct Parameters {
+    target: Option<(String, String, String)>,
+    pretty: bool,
+}
+
+fn sorted_by_quality(header: &str) -> Vec<String> {
+    let mut clauses: Vec<(f32, String)> = header
+        .split(',')
+        .map(|clause| {
+            let quality = clause.split(';').find_map(|p| p.trim().strip_prefix("q=")).and_then(|q| q.parse().ok());
+            (quality.unwrap_or(1.0), clause.trim().to_owned())
+        })
+        .collect();
+    clauses.sort_by(|a, b| b.0.total_cmp(&a.0));
+    clauses.into_iter().map(|(_, clause)| clause).collect()
+}
+
+fn encoding_of(clause: &str) -> Option<(Encoding, Parameters)> {
+    let mut parts = clause.split(';').map(str::trim);
+    let encoding = match parts.next()?.to_ascii_lowercase().as_str() {
+        "application/json" | "*/*" => Encoding::Json,
+        "application/yaml" => Encoding::Yaml,
+        _ => return None,
+    };
+    let (mut kind, mut group, mut version, mut pretty) = (None, "", "", false);
+    for parameter in parts {
+        match parameter.split_once('=') {
+            Some(("as", value)) => kind = Some(value),
+            Some(("g", value)) => group = value,
+            Some(("v", value)) => version = value,
+            Some(("pretty", value)) => pretty = value != "0" && value != "false",
+            _ => {}
+        }
+    }
+    let target = kind.map(|kind| (kind.to_owned(), group.to_owned(), version.to_owned()));
+    Some((encoding, Parameters { target, pretty }))
+}
+
+/// `None` for a shape that does not exist.
+fn shape_of(parameters: &Parameters) -> Option<Shape> {
+    let Some((kind, group, version)) = &parameters.target else { return Some(Shape::Object) };
+    let version = match (group.as_str(), version.as_str()) {
+        ("meta.k8s.io", "v1") => MetaVersion::V1,
+        ("meta.k8s.io", "v1beta1") => MetaVersion::V1Beta1,
+        _ => return None,
+    };
+    match kind.as_str() {
+        "Table" => Some(Shape::Table(version)),
+        "PartialObjectMetadata" => Some(Shape::PartialMetadata(version)),
+        "PartialObjectMetadataList" => Some(Shape::PartialMetadataList(version)),
+        _ => None,
+    }
+}
+
+/// The media type of a body without its parameters, in lower case; `""` when not given.
+pub(crate) fn content_type(headers: &HeaderMap) -> String {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    value.split(';').next().unwrap_or("").trim().to_ascii_lowercase()
+}
+
+/// Whether a client can take gzip.
+pub(crate) fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let value = headers.get(http::header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or("");
+    value.split(',').any(|coding| coding.trim().split(';').next() == Some("gzip"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(header: &str, want: Option<(Encoding, Shape)>) {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, header.parse().unwrap());
+        let got = Accept::for_object(&headers, false).ok().map(|accept| (accept.encoding, accept.shape));
+        assert_eq!(got, want, "{header}");
+    }
+
+    #[test]
+    fn the_best_clause_that_can_be_served_wins() {
+        check("", Some((Encoding::Json, Shape::Object)));
+        check("*/*", Some((Encoding::Json, Shape::Object)));
+        check("application/vnd.kubernetes.protobuf, application/json", Some((Encoding::Json, Shape::Object)));
+        check("text/html,application/yaml;q=0.9", Some((Encoding::Yaml, Shape::Object)));
+        check("application/json;as=Table;v=v1;g=meta.k8s.io", Some((Encoding::Json, Shape::Table(MetaVersion::V1))));
+        check("application/json;as=Table;v=v9;g=meta.k8s.io,application/json", Some((Encoding::Json, Shape::Object)));
+        check("application/json;as=Table;v=v9;g=meta.k8s.io", None);
+        check("text/html", None);
+    }
+}

@@ -1,0 +1,147 @@
+//! How backends are reached: kubelets over TLS with our client certificate, pods over plain HTTP or TLS.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Config;
+use crate::http::{TlsError, certificates};
+
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// Why kubelets cannot be reached as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("--kubelet-certificate-authority or --kubelet-client-certificate")]
+    Certificate(#[from] TlsError),
+    #[error("read {path} (--kubelet-client-key)")]
+    Key {
+        path: PathBuf,
+        #[source]
+        source: rustls::pki_types::pem::Error,
+    },
+    #[error("--kubelet-client-certificate needs --kubelet-client-key, and the reverse")]
+    Half,
+    #[error("use the kubelet client certificate")]
+    Pair(#[source] rustls::Error),
+}
+
+/// A connection could not be made.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DialError {
+    #[error("no kubelet CA is configured (--kubelet-certificate-authority)")]
+    NoCa,
+    #[error("{0:?} is no name that a certificate can have")]
+    Name(String),
+    #[error("connect: {0}")]
+    Connect(std::io::Error),
+    #[error("i/o timeout")]
+    Timeout,
+    #[error("http: {0}")]
+    Http(hyper::Error),
+}
+
+/// Where a request goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Backend {
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) tls: Tls,
+}
+
+/// How a backend is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tls {
+    Plain,
+    /// A kubelet: its certificate is checked, and ours is shown.
+    Kubelet,
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.parse() {
+            Ok(IpAddr::V6(address)) => write!(f, "[{address}]:{}", self.port),
+            _ => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// The client side of kubelet connections.
+pub struct Kubelets {
+    tls: Option<Arc<ClientConfig>>,
+}
+
+impl Kubelets {
+    /// Reads CA and client certificate. Without a CA, no kubelet is trusted, and none reached.
+    pub fn new(config: &Config) -> Result<Self, Error> {
+        let Some(ca) = &config.kubelet_certificate_authority else { return Ok(Self { tls: None }) };
+        let mut roots = RootCertStore::empty();
+        for certificate in certificates(ca)? {
+            roots.add(certificate).map_err(|source| TlsError::Ca { path: ca.clone(), source })?;
+        }
+        let builder = ClientConfig::builder().with_root_certificates(roots);
+        let tls = match (&config.kubelet_client_certificate, &config.kubelet_client_key) {
+            (None, None) => builder.with_no_client_auth(),
+            (Some(certificate), Some(path)) => {
+                let key = PrivateKeyDer::from_pem_file(path).map_err(|source| Error::Key { path: path.clone(), source })?;
+                builder.with_client_auth_cert(certificates(certificate)?, key).map_err(Error::Pair)?
+            }
+            _ => return Err(Error::Half),
+        };
+        Ok(Self { tls: Some(Arc::new(tls)) })
+    }
+
+    /// Connects to a backend. The connection is driven by a task of `tasks`.
+    pub(super) async fn connect(
+        &self,
+        backend: &Backend,
+        tasks: &TaskTracker,
+        shutdown: &CancellationToken,
+    ) -> Result<SendRequest<Body>, DialError> {
+        let connect = TcpStream::connect((backend.host.as_str(), backend.port));
+        let socket = tokio::time::timeout(CONNECT, connect).await.map_err(|_| DialError::Timeout)?.map_err(DialError::Connect)?;
+        // Without it a keystroke waits for the next one.
+        socket.set_nodelay(true).map_err(DialError::Connect)?;
+        match backend.tls {
+            Tls::Plain => start(socket, tasks, shutdown).await,
+            Tls::Kubelet => {
+                let tls = self.tls.clone().ok_or(DialError::NoCa)?;
+                let name = ServerName::try_from(backend.host.clone()).map_err(|_| DialError::Name(backend.host.clone()))?;
+                let connect = TlsConnector::from(tls).connect(name, socket);
+                let stream = tokio::time::timeout(CONNECT, connect).await.map_err(|_| DialError::Timeout)?;
+                start(stream.map_err(DialError::Connect)?, tasks, shutdown).await
+            }
+        }
+    }
+}
+
+async fn start<S>(stream: S, tasks: &TaskTracker, shutdown: &CancellationToken) -> Result<SendRequest<Body>, DialError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(DialError::Http)?;
+    let shutdown = shutdown.clone();
+    tasks.spawn(async move {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            ended = connection.with_upgrades() => if let Err(err) = ended {
+                tracing::debug!(error = &err as &dyn std::error::Error, "backend connection ended");
+            }
+        }
+    });
+    Ok(sender)
+}

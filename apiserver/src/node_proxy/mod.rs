@@ -1,0 +1,92 @@
+//! Connections to nodes and pods on behalf of clients: logs, exec, attach, port-forward and the proxies.
+//!
+//! Upgraded streams are copied as they are, both ways: the kubelet speaks the client's protocol (WebSocket or SPDY), and
+//! this server does not look into it.
+
+mod dial;
+mod pod;
+mod proxy;
+
+use std::sync::Arc;
+
+use api::{ApiError, Resource};
+use axum::body::Body;
+use http::header::{AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderValue, UPGRADE};
+use http::request::Parts;
+use http::{Method, Request, StatusCode, Uri};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+
+use crate::handler::{Call, method_not_allowed};
+use crate::response::Answer;
+use crate::server::Core;
+
+pub use dial::{Error, Kubelets};
+use dial::Backend;
+
+/// Answers a subresource that leads to a node or pod.
+pub(crate) async fn answer(call: &Call<'_>, row: &Arc<Resource>, body: Body) -> Result<Answer, ApiError> {
+    let method = &call.parts.method;
+    match (row.plural.as_ref(), call.info.subresource.as_str()) {
+        ("pods", "log") if *method == Method::GET => pod::log(call).await,
+        ("pods", "exec" | "attach" | "portforward") if matches!(*method, Method::GET | Method::POST) => pod::stream(call, body).await,
+        ("pods" | "services" | "nodes", "proxy") => proxy::answer(call, row, body).await,
+        _ => Err(method_not_allowed()),
+    }
+}
+
+/// Sends a request on to a backend and its answer back; upgrades are joined.
+async fn forward(core: &Arc<Core>, parts: &Parts, backend: &Backend, path_and_query: &str, body: Body) -> Result<Answer, ApiError> {
+    let unreachable = |err: &dyn std::fmt::Display| {
+        ApiError::service_unavailable(format!("error trying to reach service: dial tcp {backend}: {err}"))
+    };
+    let uri: Uri = path_and_query.parse().map_err(|err| ApiError::bad_request(format!("bad path {path_and_query:?}: {err}")))?;
+    let mut request = Request::new(body);
+    *request.method_mut() = parts.method.clone();
+    *request.uri_mut() = uri;
+    *request.headers_mut() = forwarded_headers(&parts.headers, backend)?;
+    let mut sender = core.kubelets.connect(backend, &core.upgrades, &core.shutdown).await.map_err(|err| unreachable(&err))?;
+    let mut response = sender.send_request(request).await.map_err(|err| unreachable(&err))?;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let backend_side = hyper::upgrade::on(&mut response);
+        let client_side = parts.extensions.get::<OnUpgrade>().cloned();
+        let client_side = client_side.ok_or_else(|| ApiError::bad_request("this connection cannot be upgraded (use HTTP/1.1)"))?;
+        join(core, client_side, backend_side);
+    }
+    Ok(response.map(Body::new))
+}
+
+/// Copies between two upgraded connections until one side ends or the server shuts down.
+fn join(core: &Core, client: OnUpgrade, backend: OnUpgrade) {
+    let shutdown = core.shutdown.clone();
+    core.upgrades.spawn(async move {
+        let copy = async {
+            let (client, backend) = tokio::try_join!(client, backend)?;
+            let (mut client, mut backend) = (TokioIo::new(client), TokioIo::new(backend));
+            // A side that goes away without a word is how these streams end.
+            let _ended = tokio::io::copy_bidirectional(&mut client, &mut backend).await;
+            Ok::<_, hyper::Error>(())
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            outcome = copy => if let Err(err) = outcome {
+                tracing::debug!(error = &err as &dyn std::error::Error, "upgrade failed");
+            }
+        }
+    });
+}
+
+/// The client's headers without its credentials and what concerns only its own connection.
+fn forwarded_headers(headers: &HeaderMap, backend: &Backend) -> Result<HeaderMap, ApiError> {
+    let mut forwarded = headers.clone();
+    forwarded.remove(AUTHORIZATION);
+    if !headers.contains_key(UPGRADE) {
+        forwarded.remove(CONNECTION);
+    }
+    for name in ["keep-alive", "proxy-connection", "transfer-encoding", "te", "trailer"] {
+        forwarded.remove(name);
+    }
+    let host = HeaderValue::from_str(&backend.to_string()).map_err(ApiError::internal)?;
+    forwarded.insert(HOST, host);
+    Ok(forwarded)
+}

@@ -1,0 +1,169 @@
+//! Logs of containers, and streams into them.
+
+use std::sync::Arc;
+
+use api::status::Qualified;
+use api::{ApiError, Object};
+use axum::body::Body;
+use http::{Request, StatusCode};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+
+use super::dial::{Backend, Tls};
+use super::forward;
+use crate::handler::Call;
+use crate::registry::Target;
+use crate::response::{self, Answer};
+use crate::server::Core;
+use crate::watch_cache::ResourceCache;
+
+/// Answers `pods/{name}/log`.
+pub(super) async fn log(call: &Call<'_>) -> Result<Answer, ApiError> {
+    check_log_options(call)?;
+    let pod = pod(call).await?;
+    let container = container(call, &pod)?;
+    let node = pod.text(&["spec", "nodeName"]);
+    if node.is_empty() {
+        return Ok(response::text(StatusCode::OK, ""));
+    }
+    let backend = kubelet(call.core, node).await?;
+    let query = log_query(call);
+    let path = format!("/containerLogs/{}/{}/{}?{query}", part(pod.namespace()), part(pod.name()), part(&container));
+    let (mut parts, ()) = Request::new(()).into_parts();
+    parts.headers.clone_from(&call.parts.headers);
+    parts.headers.remove(http::header::ACCEPT_ENCODING);
+    forward(call.core, &parts, &backend, &path, Body::empty()).await
+}
+
+fn log_query(call: &Call<'_>) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    for name in ["follow", "previous", "timestamps"] {
+        if call.query.flag(name) {
+            query.append_pair(name, "true");
+        }
+    }
+    for name in ["sinceSeconds", "sinceTime", "tailLines", "limitBytes", "stream"] {
+        if let Some(value) = call.query.get(name) {
+            query.append_pair(name, value);
+        }
+    }
+    query.finish()
+}
+
+/// Answers `pods/{name}/exec`, `attach` and `portforward`.
+pub(super) async fn stream(call: &Call<'_>, body: Body) -> Result<Answer, ApiError> {
+    let pod = pod(call).await?;
+    let node = pod.text(&["spec", "nodeName"]);
+    let what = call.info.subresource.as_str();
+    let container = if what == "portforward" { String::new() } else { container(call, &pod)? };
+    if node.is_empty() {
+        return Err(ApiError::bad_request(format!("pod {} does not have a host assigned", pod.name())));
+    }
+    if !call.parts.headers.contains_key(http::header::UPGRADE) {
+        return Err(ApiError::bad_request("Upgrade request required"));
+    }
+    let backend = kubelet(call.core, node).await?;
+    forward(call.core, call.parts, &backend, &stream_path(call, &pod, &container), body).await
+}
+
+/// The kubelet's path for a stream, with its own names for the options.
+fn stream_path(call: &Call<'_>, pod: &Object, container: &str) -> String {
+    let (namespace, name) = (part(pod.namespace()), part(pod.name()));
+    let what = call.info.subresource.as_str();
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    if what == "portforward" {
+        for port in call.query.all("ports") {
+            query.append_pair("port", port);
+        }
+        return format!("/portForward/{namespace}/{name}?{}", query.finish());
+    }
+    for (from, to) in [("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty")] {
+        if call.query.flag(from) {
+            query.append_pair(to, "1");
+        }
+    }
+    for command in call.query.all("command").filter(|_| what == "exec") {
+        query.append_pair("command", command);
+    }
+    format!("/{what}/{namespace}/{name}/{}?{}", part(container), query.finish())
+}
+
+fn part(text: &str) -> String {
+    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string().replace("%2D", "-").replace("%2E", ".")
+}
+
+async fn pod(call: &Call<'_>) -> Result<Object, ApiError> {
+    let cache = call.core.registry.named("", "pods")?;
+    object(call, &cache, &call.info.namespace, &call.info.name).await
+}
+
+/// Reads an object that a connection is about.
+pub(super) async fn object(call: &Call<'_>, cache: &Arc<ResourceCache>, namespace: &str, name: &str) -> Result<Object, ApiError> {
+    let target = Target { cache, namespace, name, subresource: "", user: call.user };
+    call.core.registry.get(&target, "").await.map(|cached| cached.object())
+}
+
+/// The kubelet of a node.
+pub(super) async fn kubelet(core: &Core, node: &str) -> Result<Backend, ApiError> {
+    let nodes = core.registry.named("", "nodes")?;
+    core.registry.freshen().await?;
+    let missing = || ApiError::not_found(Qualified { group: "", resource: "nodes" }, node);
+    let object = nodes.get(&nodes.key("", node)).ok_or_else(missing)?.object();
+    let addresses = object.get(&["status", "addresses"]).and_then(Value::as_array).cloned().unwrap_or_default();
+    let host = core.config.kubelet_address_types.iter().find_map(|kind| {
+        let address = addresses.iter().find(|address| address["type"] == kind.as_str())?;
+        address["address"].as_str()
+    });
+    let kinds = core.config.kubelet_address_types.join(" ");
+    let host = host.ok_or_else(|| ApiError::internal(format!("no preferred addresses found; known addresses: {addresses:?}, wanted: [{kinds}]")))?;
+    let port = object.integer(&["status", "daemonEndpoints", "kubeletEndpoint", "Port"]).and_then(|port| u16::try_from(port).ok());
+    Ok(Backend { host: host.to_owned(), port: port.filter(|port| *port > 0).unwrap_or(10250), tls: Tls::Kubelet })
+}
+
+/// The container that is asked for, or the only or default one.
+fn container(call: &Call<'_>, pod: &Object) -> Result<String, ApiError> {
+    let names = |field: &str| -> Vec<String> {
+        let list = pod.get(&["spec", field]).and_then(Value::as_array);
+        list.into_iter().flatten().filter_map(|container| container["name"].as_str()).map(str::to_owned).collect()
+    };
+    let (containers, init, ephemeral) = (names("containers"), names("initContainers"), names("ephemeralContainers"));
+    let pod_name = pod.name();
+    if let Some(name) = call.query.get("container").filter(|name| !name.is_empty()) {
+        let known = [&containers, &init, &ephemeral].iter().any(|list| list.iter().any(|known| known == name));
+        return if known { Ok(name.to_owned()) } else {
+            Err(ApiError::bad_request(format!("container {name} is not valid for pod {pod_name}")))
+        };
+    }
+    if let [only] = containers.as_slice() {
+        return Ok(only.clone());
+    }
+    if let Some(default) = pod.annotation("kubectl.kubernetes.io/default-container").filter(|name| containers.iter().any(|c| c == name)) {
+        return Ok(default.to_owned());
+    }
+    let mut text = format!("a container name must be specified for pod {pod_name}, choose one of: [{}]", containers.join(" "));
+    if !init.is_empty() {
+        text.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
+    }
+    if !ephemeral.is_empty() {
+        text.push_str(&format!(" or one of the ephemeral containers: [{}]", ephemeral.join(" ")));
+    }
+    Err(ApiError::bad_request(text))
+}
+
+fn check_log_options(call: &Call<'_>) -> Result<(), ApiError> {
+    use api::field::{FieldError, Path};
+    let mut errors = Vec::new();
+    for (name, least) in [("tailLines", 0), ("limitBytes", 1), ("sinceSeconds", 1)] {
+        if let Some(value) = call.query.integer(name)?.filter(|value| *value < least) {
+            let detail = if least == 0 { "must be greater than or equal to 0" } else { "must be greater than 0" };
+            errors.push(FieldError::invalid(&Path::new(name), value, detail));
+        }
+    }
+    if call.query.get("sinceSeconds").is_some() && call.query.get("sinceTime").is_some() {
+        errors.push(FieldError::forbidden(&Path::new(""), "at most one of `sinceTime` or `sinceSeconds` may be specified"));
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(ApiError::invalid(Qualified { group: "", resource: "PodLogOptions" }, &call.info.name, &errors))
+}

@@ -1,0 +1,115 @@
+//! The proxies: `nodes/{name}/proxy/...`, `pods/{name}/proxy/...` and `services/{name}/proxy/...`.
+
+use std::sync::Arc;
+
+use api::{ApiError, Object, Resource};
+use axum::body::Body;
+use serde_json::Value;
+
+use super::dial::{Backend, Tls};
+use super::forward;
+use super::pod::{kubelet, object};
+use crate::handler::Call;
+use crate::response::Answer;
+
+pub(super) async fn answer(call: &Call<'_>, row: &Arc<Resource>, body: Body) -> Result<Answer, ApiError> {
+    let (scheme, name, port) = split_name(&call.info.name);
+    let backend = match row.plural.as_ref() {
+        "nodes" => node(call, name, port).await?,
+        "pods" => pod(call, scheme, name, port).await?,
+        _ => service(call, scheme, name, port).await?,
+    };
+    let path = if call.info.tail.is_empty() { "/" } else { call.info.tail.as_str() };
+    let query = call.parts.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    forward(call.core, call.parts, &backend, &format!("{}{query}", raw_tail(call).unwrap_or(path)), body).await
+}
+
+/// The part of the path after `/proxy`, as the client encoded it.
+fn raw_tail<'a>(call: &'a Call<'_>) -> Option<&'a str> {
+    let path = call.parts.uri.path();
+    let (_, tail) = path.split_once("/proxy")?;
+    (!tail.is_empty()).then_some(tail)
+}
+
+/// `[scheme:]name[:port]`.
+fn split_name(text: &str) -> (&str, &str, &str) {
+    let parts: Vec<&str> = text.split(':').collect();
+    match parts.as_slice() {
+        [scheme, name, port] => (scheme, name, port),
+        [name, port] => ("", name, port),
+        _ => ("", text, ""),
+    }
+}
+
+async fn node(call: &Call<'_>, name: &str, port: &str) -> Result<Backend, ApiError> {
+    let backend = kubelet(call.core, name).await?;
+    match port {
+        "" => Ok(backend),
+        port => Ok(Backend { port: number(port)?, ..backend }),
+    }
+}
+
+fn number(port: &str) -> Result<u16, ApiError> {
+    port.parse().map_err(|_| ApiError::bad_request(format!("invalid port {port:?}")))
+}
+
+fn plain_only(scheme: &str) -> Result<(), ApiError> {
+    match scheme {
+        "" | "http" => Ok(()),
+        other => Err(ApiError::not_implemented(format!("the proxy does not speak {other} to pods"))),
+    }
+}
+
+async fn pod(call: &Call<'_>, scheme: &str, name: &str, port: &str) -> Result<Backend, ApiError> {
+    plain_only(scheme)?;
+    let cache = call.core.registry.named("", "pods")?;
+    let pod = object(call, &cache, &call.info.namespace, name).await?;
+    let host = pod.text(&["status", "podIP"]);
+    if host.is_empty() {
+        return Err(ApiError::service_unavailable("address not allowed"));
+    }
+    let port = if port.is_empty() { first_port(&pod).unwrap_or(80) } else { number(port)? };
+    Ok(Backend { host: host.to_owned(), port, tls: Tls::Plain })
+}
+
+fn first_port(pod: &Object) -> Option<u16> {
+    let containers = pod.get(&["spec", "containers"])?.as_array()?;
+    let port = containers.iter().find_map(|container| container["ports"][0]["containerPort"].as_u64())?;
+    u16::try_from(port).ok()
+}
+
+async fn service(call: &Call<'_>, scheme: &str, name: &str, port: &str) -> Result<Backend, ApiError> {
+    plain_only(scheme)?;
+    let services = call.core.registry.named("", "services")?;
+    let namespace = &call.info.namespace;
+    let service = object(call, &services, namespace, name).await?;
+    let ports = service.get(&["spec", "ports"]).and_then(Value::as_array).cloned().unwrap_or_default();
+    let wanted = ports.iter().find(|known| match port {
+        "" => ports.len() == 1,
+        port => known["name"] == port || known["port"].as_u64().is_some_and(|number| number.to_string() == port),
+    });
+    let unavailable = |why: String| ApiError::service_unavailable(why);
+    let wanted = wanted.ok_or_else(|| unavailable(format!("no service port {port:?} found for service {name:?}")))?;
+    let port_name = wanted["name"].as_str().unwrap_or("");
+    let slices = call.core.registry.named("discovery.k8s.io", "endpointslices")?;
+    let label = "kubernetes.io/service-name";
+    let prefix = format!("{}{namespace}/", slices.prefix());
+    for cached in slices.snapshot().objects.values().filter(|cached| cached.key.starts_with(&prefix)) {
+        if cached.labels.as_ref().and_then(|labels| labels.get(label)).and_then(Value::as_str) != Some(name) {
+            continue;
+        }
+        if let Some(backend) = ready_endpoint(&cached.object(), port_name) {
+            return Ok(backend);
+        }
+    }
+    Err(unavailable(format!("no endpoints available for service {name:?}")))
+}
+
+fn ready_endpoint(slice: &Object, port_name: &str) -> Option<Backend> {
+    let ports = slice.get(&["ports"])?.as_array()?;
+    let port = ports.iter().find(|port| port["name"].as_str().unwrap_or("") == port_name)?["port"].as_u64()?;
+    let endpoints = slice.get(&["endpoints"])?.as_array()?;
+    let ready = endpoints.iter().find(|endpoint| endpoint["conditions"]["ready"] != Value::Bool(false))?;
+    let host = ready["addresses"][0].as_str()?.to_owned();
+    Some(Backend { host, port: u16::try_from(port).ok()?, tls: Tls::Plain })
+}

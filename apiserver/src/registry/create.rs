@@ -1,0 +1,117 @@
+//! Create.
+
+use api::{ApiError, Object};
+use jiff::Timestamp;
+use store::Expected;
+
+use super::{Registry, Target, Written, metadata, unavailable};
+use crate::admission::{Attributes, Operation};
+use crate::options::{Write, WriteOptions};
+use crate::{decode, managed};
+
+/// Attempts to find a free generated name.
+const NAME_ATTEMPTS: usize = 8;
+
+impl Registry {
+    /// Creates a decoded and defaulted object.
+    pub async fn create(
+        &self,
+        target: &Target<'_>,
+        mut object: Object,
+        options: &WriteOptions,
+        warnings: &mut Vec<String>,
+    ) -> Result<Written, ApiError> {
+        let row = target.row();
+        metadata::check_namespace(row, target.namespace, &mut object)?;
+        metadata::dedupe_owners(&mut object, warnings);
+        let now = Timestamp::now();
+        managed::created(row, target.subresource, &mut object, &options.field_manager, now);
+        let raw = options.to_value(Write::Create);
+        let name = object.name().to_owned();
+        let attributes = Attributes {
+            operation: Operation::Create,
+            resource: row,
+            subresource: target.subresource,
+            namespace: target.namespace,
+            name: &name,
+            user: target.user,
+            dry_run: options.dry_run,
+            old: None,
+            options: Some(&raw),
+        };
+        let admission = self.admission();
+        admission.mutate(&attributes, Some(&mut object), warnings).await?;
+        metadata::dedupe_owners(&mut object, warnings);
+        let generated = object.name().is_empty() && !object.text(&["metadata", "generateName"]).is_empty();
+        for attempt in 1.. {
+            let mut candidate = object.clone();
+            self.prepare_create(target, &mut candidate, now, generated);
+            self.check_new(target, &candidate, warnings, now)?;
+            admission.validate(&attributes, Some(&candidate), warnings).await?;
+            match self.insert(target, candidate, options.dry_run).await {
+                Err(err) if generated && attempt < NAME_ATTEMPTS && err.status().reason == "AlreadyExists" => {}
+                done => return done,
+            }
+        }
+        unreachable!("the loop returns on its last attempt")
+    }
+
+    fn prepare_create(&self, target: &Target<'_>, object: &mut Object, now: Timestamp, generated: bool) {
+        let row = target.row();
+        if generated {
+            let name = metadata::generated_name(object.text(&["metadata", "generateName"]));
+            object.set_metadata("name", name);
+        }
+        for dropped in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"] {
+            object.metadata_mut().remove(dropped);
+        }
+        object.set_metadata("uid", uuid::Uuid::new_v4().to_string());
+        object.set_metadata("creationTimestamp", metadata::timestamp(now));
+        if row.has_generation {
+            object.set_metadata("generation", 1);
+        }
+        if row.has_subresource("status") && !row.strategy.keeps_status_on_create() {
+            object.root_mut().remove("status");
+        }
+        row.strategy.prepare_create(&target.write_context(now), object);
+    }
+
+    fn check_new(&self, target: &Target<'_>, object: &Object, warnings: &mut Vec<String>, now: Timestamp) -> Result<(), ApiError> {
+        let row = target.row();
+        let mut errors = metadata::validate(row, object);
+        errors.extend(decode::schema_errors(row, object));
+        errors.extend(row.strategy.validate_create(&target.write_context(now), object));
+        if !errors.is_empty() {
+            return Err(ApiError::invalid(row.qualified_kind(), metadata::name_in_errors(object), &errors));
+        }
+        warnings.extend(row.strategy.warnings(object, None));
+        Ok(())
+    }
+
+    async fn insert(&self, target: &Target<'_>, mut object: Object, dry_run: bool) -> Result<Written, ApiError> {
+        let row = target.row();
+        if !object.resource_version().is_empty() {
+            return Err(ApiError::unclassified("resourceVersion should not be set on objects to be created"));
+        }
+        let name = object.name().to_owned();
+        let exists = || ApiError::already_exists(row.qualified(), &name);
+        let reservation = self.allocator.allocate(self, target, &mut object, None, dry_run).await?;
+        if dry_run {
+            let there = self.store.get(&target.key(&name)).await.map_err(|err| unavailable(&err))?;
+            return if there.is_some() { Err(exists()) } else { Ok(Written::pretended(object)) };
+        }
+        match self.put(target, &name, &object, Expected::Absent).await {
+            Ok(written) => {
+                reservation.commit();
+                Ok(written)
+            }
+            Err(err) => {
+                self.allocator.release(self, reservation).await;
+                match err {
+                    store::Error::Conflict { .. } => Err(exists()),
+                    err => Err(unavailable(&err)),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! Delete: preconditions, graceful deletion, finalizers and what happens to dependents.
+
+use api::{ApiError, Object};
+use api::status::Qualified;
+use api::strategy::DefaultDeletion;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use store::Expected;
+
+use super::{Current, List, Registry, Target, Written, metadata, unavailable};
+use crate::admission::{Attributes, Operation};
+use crate::options::{DeleteOptions, Propagation};
+use crate::watch_cache::Selection;
+
+const ORPHAN: &str = "orphan";
+const FOREGROUND: &str = "foregroundDeletion";
+
+/// The outcome of a delete.
+#[derive(Clone, Debug)]
+pub enum Deleted {
+    /// It is gone; this was its last state.
+    Gone(Object),
+    /// Its deletion has begun: somebody must let go of it first, or its grace period runs.
+    Pending(Written),
+}
+
+/// What one attempt came to.
+enum Step {
+    Done(Deleted),
+    /// Somebody else was faster.
+    Again,
+}
+
+impl Registry {
+    /// Deletes an object, or begins to.
+    pub async fn delete(&self, target: &Target<'_>, options: &DeleteOptions, warnings: &mut Vec<String>) -> Result<Deleted, ApiError> {
+        let mut admitted = false;
+        loop {
+            let current = self.current(target, target.name).await?.ok_or_else(|| target.not_found())?;
+            check_preconditions(target, options, &current)?;
+            if !admitted {
+                self.admit_delete(target, options, &current, warnings).await?;
+                admitted = true;
+            }
+            match self.delete_once(target, options, &current).await? {
+                Step::Done(deleted) => return Ok(deleted),
+                Step::Again => {}
+            }
+        }
+    }
+
+    /// Deletes every object that a selection names, and returns their last states.
+    pub async fn delete_collection(
+        &self,
+        target: &Target<'_>,
+        selection: &Selection,
+        options: &DeleteOptions,
+        warnings: &mut Vec<String>,
+    ) -> Result<List, ApiError> {
+        let revision = self.freshen().await?;
+        let list = self.select_now(target.cache, selection, revision);
+        let mut items = Vec::with_capacity(list.items.len());
+        for item in &list.items {
+            let one = Target { namespace: item.namespace(), name: item.name(), ..*target };
+            match self.delete(&one, options, warnings).await {
+                Ok(_) => items.push(item.clone()),
+                Err(err) if err.is_not_found() => {}
+                Err(err) => return Err(err),
+            }
+        }
+        Ok(List { items, ..list })
+    }
+
+    async fn admit_delete(
+        &self,
+        target: &Target<'_>,
+        options: &DeleteOptions,
+        current: &Current,
+        warnings: &mut Vec<String>,
+    ) -> Result<(), ApiError> {
+        let attributes = Attributes {
+            operation: Operation::Delete,
+            resource: target.row(),
+            subresource: target.subresource,
+            namespace: target.namespace,
+            name: target.name,
+            user: target.user,
+            dry_run: options.dry_run,
+            old: Some(&current.object),
+            options: Some(&options.raw),
+        };
+        let admission = self.admission();
+        admission.mutate(&attributes, None, warnings).await?;
+        admission.validate(&attributes, None, warnings).await
+    }
+
+    async fn delete_once(&self, target: &Target<'_>, options: &DeleteOptions, current: &Current) -> Result<Step, ApiError> {
+        let row = target.row();
+        let now = Timestamp::now();
+        let mut object = current.object.clone();
+        let graceful = begin_graceful(target, options, &mut object, now);
+        if graceful == Graceful::Pending {
+            return Ok(Step::Done(Deleted::Pending(Written::of(current))));
+        }
+        set_dependents_finalizer(target, options, &mut object);
+        let held = !object.finalizers().is_empty() || row.strategy.holds_deletion(&object);
+        if graceful == Graceful::Now && !held {
+            return self.remove(target, options, current).await;
+        }
+        if graceful == Graceful::Now {
+            mark_deleting(&mut object, now);
+        }
+        row.strategy.begin_deletion(&target.write_context(now), &mut object);
+        if options.dry_run {
+            return Ok(Step::Done(Deleted::Pending(Written::pretended(object))));
+        }
+        if metadata::same(&object, &current.object) {
+            return Ok(Step::Done(Deleted::Pending(Written::of(current))));
+        }
+        match self.put(target, target.name, &object, Expected::Revision(current.revision)).await {
+            Ok(written) => Ok(Step::Done(Deleted::Pending(written))),
+            Err(store::Error::Conflict { .. }) => Ok(Step::Again),
+            Err(err) => Err(unavailable(&err)),
+        }
+    }
+
+    async fn remove(&self, target: &Target<'_>, options: &DeleteOptions, current: &Current) -> Result<Step, ApiError> {
+        if options.dry_run {
+            return Ok(Step::Done(Deleted::Gone(current.object.clone())));
+        }
+        match self.store.delete(&target.key(target.name), current.revision).await {
+            Ok(revision) => {
+                self.allocator.deleted(self, target, &current.object).await;
+                let mut object = current.object.clone();
+                object.set_metadata("resourceVersion", revision.to_string());
+                Ok(Step::Done(Deleted::Gone(object)))
+            }
+            Err(store::Error::Conflict { .. }) => Ok(Step::Again),
+            Err(err) => Err(unavailable(&err)),
+        }
+    }
+}
+
+fn check_preconditions(target: &Target<'_>, options: &DeleteOptions, current: &Current) -> Result<(), ApiError> {
+    let row = target.row();
+    let what = row.qualified_kind();
+    let conflict = |why: String| Err(ApiError::conflict(Qualified { ..what }, target.name, &why));
+    let found = current.object.uid();
+    if let Some(uid) = options.uid.as_deref().filter(|uid| *uid != found) {
+        if row.group.is_empty() && row.plural == "namespaces" {
+            let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {found}");
+            return Err(ApiError::conflict(row.qualified(), target.name, &why));
+        }
+        return conflict(format!(
+            "the UID in the precondition ({uid}) does not match the UID in record ({found}). \
+             The object might have been deleted and then recreated"
+        ));
+    }
+    let found = current.revision.to_string();
+    if let Some(version) = options.resource_version.as_deref().filter(|version| *version != found) {
+        return conflict(format!(
+            "the ResourceVersion in the precondition ({version}) does not match the ResourceVersion in record ({found}). \
+             The object might have been modified"
+        ));
+    }
+    Ok(())
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Graceful {
+    /// Nothing waits for a grace period.
+    Now,
+    /// The object now carries when it has to be gone.
+    Begun,
+    /// It already carries that, and this delete does not shorten it.
+    Pending,
+}
+
+/// Sets when the object has to be gone, for kinds that are deleted gracefully.
+fn begin_graceful(target: &Target<'_>, options: &DeleteOptions, object: &mut Object, now: Timestamp) -> Graceful {
+    let asked = options.grace_period_seconds.map(|seconds| seconds.max(if seconds < 0 { 1 } else { 0 }));
+    let Some(seconds) = target.row().strategy.grace_period(object, asked) else { return Graceful::Now };
+    if object.is_being_deleted() {
+        let Some(running) = object.integer(&["metadata", "deletionGracePeriodSeconds"]) else { return Graceful::Now };
+        let Some(asked) = asked.filter(|asked| *asked < running) else { return Graceful::Pending };
+        let deadline = object.text(&["metadata", "deletionTimestamp"]).parse::<Timestamp>().unwrap_or(now);
+        let sooner = deadline.saturating_sub(SignedDuration::from_secs(running - asked)).unwrap_or(now);
+        if asked == 0 {
+            return Graceful::Now;
+        }
+        object.set_metadata("deletionTimestamp", metadata::timestamp(sooner));
+        object.set_metadata("deletionGracePeriodSeconds", asked);
+        return Graceful::Begun;
+    }
+    if seconds == 0 {
+        return Graceful::Now;
+    }
+    let deadline = now.saturating_add(SignedDuration::from_secs(seconds)).unwrap_or(now);
+    object.set_metadata("deletionTimestamp", metadata::timestamp(deadline));
+    object.set_metadata("deletionGracePeriodSeconds", seconds);
+    bump_generation(object);
+    Graceful::Begun
+}
+
+/// The object is only kept by those who must let go of it.
+fn mark_deleting(object: &mut Object, now: Timestamp) {
+    if !object.is_being_deleted() {
+        object.set_metadata("deletionTimestamp", metadata::timestamp(now));
+        bump_generation(object);
+    }
+    object.set_metadata("deletionGracePeriodSeconds", 0);
+}
+
+/// Controllers must notice that the deletion has begun.
+fn bump_generation(object: &mut Object) {
+    if object.generation() > 0 {
+        object.set_metadata("generation", object.generation() + 1);
+    }
+}
+
+/// Dependents are orphaned or deleted first by a finalizer that the garbage collector removes.
+fn set_dependents_finalizer(target: &Target<'_>, options: &DeleteOptions, object: &mut Object) {
+    // Events own nothing, and nothing waits for them.
+    if target.row().storage_prefix == "events" {
+        return;
+    }
+    let present = object.finalizers();
+    let (orphans, foreground) = (present.contains(&ORPHAN), present.contains(&FOREGROUND));
+    let default_orphans = target.row().strategy.default_deletion() == DefaultDeletion::Orphan;
+    let (want_orphan, want_foreground) = match (options.orphan_dependents, options.propagation) {
+        (Some(orphan), _) => (orphan, false),
+        (None, Some(Propagation::Orphan)) => (true, false),
+        (None, Some(Propagation::Foreground)) => (false, true),
+        (None, Some(Propagation::Background)) => (false, false),
+        // What an earlier delete or the creator asked for stands.
+        (None, None) if orphans || foreground => (orphans, foreground),
+        (None, None) => (default_orphans, false),
+    };
+    if (want_orphan, want_foreground) == (orphans, foreground) {
+        return;
+    }
+    let mut kept: Vec<Value> = present.iter().filter(|name| ![ORPHAN, FOREGROUND].contains(name)).map(|name| json!(name)).collect();
+    if want_orphan {
+        kept.push(ORPHAN.into());
+    }
+    if want_foreground {
+        kept.push(FOREGROUND.into());
+    }
+    if kept.is_empty() {
+        object.metadata_mut().remove("finalizers");
+    } else {
+        object.set_metadata("finalizers", kept);
+    }
+}

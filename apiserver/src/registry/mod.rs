@@ -1,0 +1,231 @@
+//! The one registry: every verb, written once over [`Resource`] and its strategy. Only this module writes to the store.
+//!
+//! A write is a closure over the current object: prepare, validate, admit, compare-and-swap; repeated when somebody else
+//! was faster. Objects here are always in their storage version; the edge converts.
+
+mod create;
+mod delete;
+mod metadata;
+mod modify;
+mod patch;
+mod read;
+mod token;
+mod update;
+mod watch;
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use api::catalog::Catalog;
+use api::strategy::{User, WriteContext};
+use api::{ApiError, Object, Resource};
+use bytes::Bytes;
+use jiff::Timestamp;
+use store::{Entry, Expected, Store};
+
+use crate::admission;
+use crate::allocate::Allocator;
+use crate::watch_cache::{Cached, ResourceCache, WatchCache, splice, stored_bytes};
+
+pub use delete::Deleted;
+pub(crate) use metadata::{check_name, timestamp};
+pub use patch::{Patch, PatchType};
+pub use read::{List, PARTIAL_READ};
+pub use update::{Desired, Updated};
+pub use watch::WatchStart;
+pub(crate) use watch::too_old;
+
+/// What a request is about.
+#[derive(Clone, Copy)]
+pub struct Target<'a> {
+    /// The cache of the resource; its row is the storage version.
+    pub cache: &'a Arc<ResourceCache>,
+    /// `""` for cluster-scoped resources.
+    pub namespace: &'a str,
+    /// `""` on create.
+    pub name: &'a str,
+    /// `""` for the object itself.
+    pub subresource: &'a str,
+    pub user: &'a User,
+}
+
+impl Target<'_> {
+    /// The catalog row in the storage version.
+    pub fn row(&self) -> &Arc<Resource> {
+        self.cache.row()
+    }
+
+    fn key(&self, name: &str) -> String {
+        self.cache.key(self.namespace, name)
+    }
+
+    fn write_context(&self, now: Timestamp) -> WriteContext<'_> {
+        WriteContext { now, user: self.user, subresource: self.subresource }
+    }
+
+    fn not_found(&self) -> ApiError {
+        ApiError::not_found(self.row().qualified(), self.name)
+    }
+}
+
+/// The registry.
+pub struct Registry {
+    store: Arc<dyn Store>,
+    cache: Arc<WatchCache>,
+    catalog: RwLock<Catalog>,
+    admission: RwLock<Arc<admission::Chain>>,
+    allocator: Allocator,
+    event_ttl: Duration,
+}
+
+impl Registry {
+    /// A registry over a store and its cache.
+    pub fn new(
+        store: Arc<dyn Store>,
+        cache: Arc<WatchCache>,
+        catalog: Catalog,
+        admission: admission::Chain,
+        allocator: Allocator,
+        event_ttl: Duration,
+    ) -> Self {
+        let (catalog, admission) = (RwLock::new(catalog), RwLock::new(Arc::new(admission)));
+        Self { store, cache, catalog, admission, allocator, event_ttl }
+    }
+
+    /// What resources there are now.
+    pub fn catalog(&self) -> Catalog {
+        self.catalog.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces the catalog (a CRD came or went).
+    pub fn set_catalog(&self, catalog: Catalog) {
+        *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = catalog;
+    }
+
+    /// The admission plugins.
+    pub fn admission(&self) -> Arc<admission::Chain> {
+        self.admission.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces the admission plugins.
+    pub fn set_admission(&self, chain: admission::Chain) {
+        *self.admission.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(chain);
+    }
+
+    /// The watch cache.
+    pub fn cache(&self) -> &Arc<WatchCache> {
+        &self.cache
+    }
+
+    /// The store, for health checks.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// The addresses and ports of Services.
+    pub fn allocator(&self) -> &Allocator {
+        &self.allocator
+    }
+
+    /// The cache of a resource in the catalog.
+    pub fn resource(&self, row: &Resource) -> Result<Arc<ResourceCache>, ApiError> {
+        self.cache.resource(&row.storage_prefix).ok_or_else(|| ApiError::internal(format!("{row:?} is not cached")))
+    }
+
+    /// The cache of a built-in resource, by group and plural.
+    pub fn named(&self, group: &str, plural: &str) -> Result<Arc<ResourceCache>, ApiError> {
+        let catalog = self.catalog();
+        let row = catalog.versions(group, plural).next().ok_or_else(ApiError::unknown_resource)?;
+        self.resource(catalog.storage_row(row))
+    }
+
+    /// Waits until the cache holds every write acknowledged before this call.
+    pub async fn freshen(&self) -> Result<u64, ApiError> {
+        let revision = self.store.revision().await.map_err(|err| unavailable(&err))?;
+        if self.cache.revision() < revision {
+            self.catch_up(revision).await?;
+        }
+        Ok(revision.max(self.cache.revision()))
+    }
+
+    /// Waits until the cache is at `revision`, but not for ever.
+    async fn catch_up(&self, revision: u64) -> Result<(), ApiError> {
+        if tokio::time::timeout(Duration::from_millis(20), self.cache.wait_for(revision)).await.is_ok() {
+            return Ok(());
+        }
+        self.store.request_progress().await.map_err(|err| unavailable(&err))?;
+        let waited = tokio::time::timeout(Duration::from_secs(10), self.cache.wait_for(revision)).await;
+        waited.map_err(|_| ApiError::timeout("the watch cache did not catch up with the store", 1))
+    }
+
+    /// The stored object that a write starts from.
+    async fn current(&self, target: &Target<'_>, name: &str) -> Result<Option<Current>, ApiError> {
+        let key = target.key(name);
+        let entry = self.store.get(&key).await.map_err(|err| unavailable(&err))?;
+        entry.map(|entry| Current::read(target.cache, &entry)).transpose()
+    }
+
+    /// Writes an object that must be new (`expected` absent) or replace a known revision.
+    async fn put(&self, target: &Target<'_>, name: &str, object: &Object, expected: Expected) -> Result<Written, store::Error> {
+        let row = target.row();
+        let mut object = object.clone();
+        crate::decode::canonicalize(row, &mut object);
+        let value = Bytes::from(stored_bytes(&object));
+        let ttl = (row.storage_prefix == "events").then_some(self.event_ttl);
+        let revision = self.store.put(&target.key(name), value.clone(), expected, ttl).await?;
+        let spliced = splice(&value, revision).map(|(bytes, _)| bytes);
+        object.set_metadata("resourceVersion", revision.to_string());
+        let bytes = spliced.unwrap_or_else(|| crate::response::object_bytes(&object));
+        Ok(Written { object, bytes })
+    }
+}
+
+/// A committed object (or, for a dry run, one that would have been committed).
+#[derive(Clone, Debug)]
+pub struct Written {
+    pub object: Object,
+    pub bytes: Bytes,
+}
+
+impl Written {
+    /// What a dry run answers.
+    fn pretended(object: Object) -> Self {
+        let bytes = crate::response::object_bytes(&object);
+        Self { object, bytes }
+    }
+
+    fn of(current: &Current) -> Self {
+        Self { object: current.object.clone(), bytes: current.cached.bytes.clone() }
+    }
+}
+
+/// A stored object and its revision.
+struct Current {
+    object: Object,
+    revision: u64,
+    cached: Arc<Cached>,
+}
+
+impl Current {
+    fn read(cache: &ResourceCache, entry: &Entry) -> Result<Self, ApiError> {
+        let cached = crate::watch_cache::read(cache, entry)
+            .ok_or_else(|| ApiError::internal(format!("{} in the store is not readable", entry.key)))?;
+        Ok(Self { object: cached.object(), revision: cached.revision, cached: Arc::new(cached) })
+    }
+}
+
+/// A store that cannot answer now.
+pub(crate) fn unavailable(err: &store::Error) -> ApiError {
+    match err {
+        store::Error::TooLarge { size, limit, .. } => {
+            ApiError::too_large(format!("Request entity too large: limit is {limit}, the object has {size} bytes"))
+        }
+        store::Error::Compacted { .. } => {
+            ApiError::expired("The resourceVersion for the provided list is too old.")
+        }
+        err => {
+            tracing::error!(error = err as &dyn std::error::Error, "store failed");
+            ApiError::internal(format!("store: {err}"))
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! Changes that the server itself makes to an object, on behalf of a subresource (binding, eviction).
+
+use api::{ApiError, Object};
+use store::Expected;
+
+use super::{Registry, Target, Written, metadata, unavailable};
+
+impl Registry {
+    /// Changes the stored object with `change`, repeated when somebody else was faster. The caller has admitted and
+    /// validated what it does.
+    pub async fn modify(
+        &self,
+        target: &Target<'_>,
+        dry_run: bool,
+        change: impl Fn(&mut Object) -> Result<(), ApiError> + Send + Sync,
+    ) -> Result<Written, ApiError> {
+        loop {
+            let current = self.current(target, target.name).await?.ok_or_else(|| target.not_found())?;
+            let mut object = current.object.clone();
+            change(&mut object)?;
+            if dry_run {
+                return Ok(Written::pretended(object));
+            }
+            if metadata::same(&object, &current.object) {
+                return Ok(Written::of(&current));
+            }
+            match self.put(target, target.name, &object, Expected::Revision(current.revision)).await {
+                Ok(written) => return Ok(written),
+                Err(store::Error::Conflict { .. }) => {}
+                Err(err) => return Err(unavailable(&err)),
+            }
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Patch: JSON patch, merge patch, strategic merge patch and server-side apply, each as a way to compute an update.
+
+use std::sync::Arc;
+
+use api::{ApiError, Object, Resource};
+use async_trait::async_trait;
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::update::Desired;
+use super::{Registry, Target, Updated, metadata};
+use crate::options::{Write, WriteOptions};
+use crate::{decode, managed};
+
+/// The format of a patch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PatchType {
+    Json,
+    Merge,
+    Strategic,
+    Apply,
+}
+
+/// A patch as it came.
+#[derive(Clone, Debug)]
+pub struct Patch {
+    pub kind: PatchType,
+    pub body: Bytes,
+}
+
+struct Patching<'a> {
+    patch: &'a Patch,
+    row: &'a Arc<Resource>,
+    /// The version that the client speaks.
+    requested: &'a Arc<Resource>,
+    registry: &'a Registry,
+    namespace: &'a str,
+    name: &'a str,
+    subresource: &'a str,
+    options: &'a WriteOptions,
+}
+
+impl Registry {
+    /// Patches an object. `requested` is the row of the version in the path.
+    pub async fn patch(
+        &self,
+        target: &Target<'_>,
+        requested: &Arc<Resource>,
+        patch: &Patch,
+        options: &WriteOptions,
+        warnings: &mut Vec<String>,
+    ) -> Result<Updated, ApiError> {
+        let patching = Patching {
+            patch,
+            row: target.row(),
+            requested,
+            registry: self,
+            namespace: target.namespace,
+            name: target.name,
+            subresource: target.subresource,
+            options,
+        };
+        let what = Write::Patch { apply: patch.kind == PatchType::Apply };
+        self.change(target, &patching, options, what, warnings).await
+    }
+}
+
+#[async_trait]
+impl Desired for Patching<'_> {
+    async fn desired(&self, current: Option<&Object>, now: Timestamp, warnings: &mut Vec<String>) -> Result<Object, ApiError> {
+        let catalog = self.registry.catalog();
+        let shown = current.map(|object| catalog.convert(self.row, self.requested, object.clone())).transpose()?;
+        let mut patched = match self.patch.kind {
+            PatchType::Apply => self.apply(shown.as_ref(), now, warnings)?,
+            _ => self.merge(shown.as_ref(), warnings)?,
+        };
+        metadata::check_name(self.name, &mut patched)?;
+        if self.row.namespaced && patched.namespace().is_empty() {
+            patched.set_metadata("namespace", self.namespace);
+        }
+        let mut new = catalog.convert(self.requested, self.row, patched)?;
+        decode::default(self.row, &mut new);
+        if self.patch.kind != PatchType::Apply
+            && let Some(current) = current
+        {
+            managed::updated(self.row, self.subresource, current, &mut new, &self.options.field_manager, now);
+        }
+        Ok(new)
+    }
+
+    fn may_create(&self) -> bool {
+        match self.patch.kind {
+            PatchType::Apply => true,
+            PatchType::Merge => self.row.strategy.allow_create_on_update(),
+            PatchType::Json | PatchType::Strategic => false,
+        }
+    }
+}
+
+impl Patching<'_> {
+    fn merge(&self, shown: Option<&Object>, warnings: &mut Vec<String>) -> Result<Object, ApiError> {
+        let document = shown.map_or_else(|| Value::Object(serde_json::Map::new()), Object::to_value);
+        let body = &self.patch.body;
+        let patched = match self.patch.kind {
+            PatchType::Json => api::patch::json_patch(&document, body)?,
+            PatchType::Strategic => api::patch::strategic_merge(&document, body, self.requested.schema())?,
+            PatchType::Merge | PatchType::Apply => api::patch::merge_patch(&document, body)?,
+        };
+        decode::patched(self.requested, patched, self.patch.kind, body, self.options.field_validation, warnings)
+    }
+
+    fn apply(&self, shown: Option<&Object>, now: Timestamp, warnings: &mut Vec<String>) -> Result<Object, ApiError> {
+        let mut applied = decode::configuration(&self.patch.body, self.options.field_validation, warnings)?;
+        metadata::check_name(self.name, &mut applied)?;
+        managed::apply(self.requested, self.subresource, shown, &applied, self.options, now)
+    }
+}

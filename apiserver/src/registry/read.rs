@@ -1,0 +1,206 @@
+//! Get and list, answered from the watch cache.
+
+use std::collections::Bound;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::ApiError;
+use api::status::{Cause, Details};
+
+use super::token::Continue;
+use super::{Registry, Target, unavailable};
+use crate::options::{ListOptions, Match};
+use crate::watch_cache::{Cached, Objects, ResourceCache, Selection, Snapshot, read, read_all};
+
+/// How long a read waits for a version that has not happened.
+const FUTURE: Duration = Duration::from_secs(3);
+
+/// What a page beyond a lost revision is answered with.
+pub const PARTIAL_READ: &str = "The provided continue parameter is too old to display a consistent list result. You can start a new \
+     list without the continue parameter, or use the continue token in this response to retrieve the remainder of the \
+     results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, \
+     or deleted between the time the first chunk was returned and now may show up in the list.";
+
+/// A list, or a page of one.
+#[derive(Clone, Debug)]
+pub struct List {
+    pub revision: u64,
+    pub items: Vec<Arc<Cached>>,
+    /// The token of the next page.
+    pub continuation: Option<String>,
+    /// How many items follow; unknown with selectors.
+    pub remaining: Option<usize>,
+}
+
+impl Registry {
+    /// One object. `resource_version` as in the query: `""` reads the newest, `"0"` whatever is at hand.
+    pub async fn get(&self, target: &Target<'_>, resource_version: &str) -> Result<Arc<Cached>, ApiError> {
+        match resource_version {
+            "" => {
+                self.freshen().await?;
+            }
+            "0" => {}
+            text => self.wait_until(parse_version_for_get(text)?).await?,
+        }
+        target.cache.get(&target.key(target.name)).ok_or_else(|| target.not_found())
+    }
+
+    /// The objects of a selection.
+    pub async fn list(&self, cache: &Arc<ResourceCache>, selection: &Selection, options: &ListOptions) -> Result<List, ApiError> {
+        if let Some(token) = &options.continuation {
+            if !matches!(options.resource_version.as_str(), "" | "0") {
+                return Err(ApiError::bad_request("specifying resource version is not allowed when using continue"));
+            }
+            return self.list_on(cache, selection, token, options.limit).await;
+        }
+        let version = parse_version_for_list(&options.resource_version)?;
+        let exact = options.version_match == Some(Match::Exact)
+            || (options.version_match.is_none() && options.limit.is_some() && version.is_some_and(|version| version > 0));
+        let (revision, snapshot) = match version {
+            None => {
+                let revision = self.freshen().await?;
+                now(cache, revision)
+            }
+            Some(0) => now(cache, self.cache.revision()),
+            Some(version) => {
+                self.wait_until(version).await?;
+                if exact { (version, self.snapshot_at(cache, version).await?) } else { now(cache, self.cache.revision()) }
+            }
+        };
+        // A list of "whatever is at hand" is served whole, as upstream's watch cache does.
+        let limit = options.limit.filter(|_| version != Some(0));
+        Ok(page(cache, selection, &snapshot.objects, revision, None, limit))
+    }
+
+    /// The objects of a selection right now, at a revision that the cache is known to have reached.
+    pub(super) fn select_now(&self, cache: &Arc<ResourceCache>, selection: &Selection, revision: u64) -> List {
+        let (revision, snapshot) = now(cache, revision);
+        page(cache, selection, &snapshot.objects, revision, None, None)
+    }
+
+    async fn list_on(
+        &self,
+        cache: &Arc<ResourceCache>,
+        selection: &Selection,
+        token: &str,
+        limit: Option<usize>,
+    ) -> Result<List, ApiError> {
+        let token = Continue::decode(token)?;
+        let start = format!("{}{}", cache.prefix(), token.start);
+        let Ok(revision) = u64::try_from(token.revision) else {
+            let revision = self.freshen().await?;
+            let (revision, snapshot) = now(cache, revision);
+            return Ok(page(cache, selection, &snapshot.objects, revision, Some(&start), limit));
+        };
+        self.wait_until(revision).await?;
+        match self.snapshot_at(cache, revision).await {
+            Ok(snapshot) => Ok(page(cache, selection, &snapshot.objects, revision, Some(&start), limit)),
+            Err(err) if err.code() == 410 => Err(inconsistent(&token.start)),
+            Err(err) => Err(err),
+        }
+    }
+
+    /// The objects at a past revision: from the log of the cache, or else from the store.
+    async fn snapshot_at(&self, cache: &Arc<ResourceCache>, revision: u64) -> Result<Snapshot, ApiError> {
+        if let Some(snapshot) = cache.snapshot_at(revision) {
+            return Ok(snapshot);
+        }
+        let (_, entries) = read_all(&self.store, cache.prefix(), Some(revision)).await.map_err(|err| unavailable(&err))?;
+        let cached = entries.iter().filter_map(|entry| read(cache, entry));
+        let objects = cached.map(|cached| (cached.key.clone(), Arc::new(cached))).collect();
+        Ok(Snapshot { objects, changed: revision })
+    }
+
+    /// Waits for a version that a client has seen; it may be a little ahead of the cache, but not far.
+    pub(super) async fn wait_until(&self, version: u64) -> Result<(), ApiError> {
+        if self.cache.revision() >= version {
+            return Ok(());
+        }
+        let newest = self.store.revision().await.map_err(|err| unavailable(&err))?;
+        if newest >= version {
+            return self.catch_up(version).await;
+        }
+        if tokio::time::timeout(FUTURE, self.cache.wait_for(version)).await.is_ok() {
+            return Ok(());
+        }
+        Err(too_large(version, self.cache.revision()))
+    }
+}
+
+/// The newest snapshot and its revision: everything up to `reached`, and perhaps a bit more.
+fn now(cache: &ResourceCache, reached: u64) -> (u64, Snapshot) {
+    let snapshot = cache.snapshot();
+    (reached.max(snapshot.changed), snapshot)
+}
+
+fn page(
+    cache: &Arc<ResourceCache>,
+    selection: &Selection,
+    objects: &Objects,
+    revision: u64,
+    start: Option<&str>,
+    limit: Option<usize>,
+) -> List {
+    let prefix = selection.prefix(cache);
+    let from = start.filter(|start| *start > prefix.as_str()).unwrap_or(&prefix);
+    let mut list = List { revision, items: Vec::new(), continuation: None, remaining: None };
+    if let Some(name) = &selection.name
+        && (selection.namespace.is_some() || !cache.row().namespaced)
+    {
+        let key = format!("{prefix}{name}");
+        list.items.extend(objects.get(key.as_str()).filter(|object| selection.matches(cache, object)).cloned());
+        return list;
+    }
+    let range = objects.range::<str, _>((Bound::Included(from), Bound::Unbounded));
+    let mut rest = range.map(|(_, object)| object).take_while(|object| object.key.starts_with(&prefix)).filter(|object| {
+        let whole_prefix = !selection.has_selectors() && selection.name.is_none();
+        whole_prefix || selection.matches(cache, object)
+    });
+    let Some(limit) = limit else {
+        list.items = rest.cloned().collect();
+        return list;
+    };
+    list.items = rest.by_ref().take(limit).cloned().collect();
+    if let Some(next) = rest.next() {
+        // The page goes on right after the last key of this one.
+        let last = list.items.last().unwrap_or(next);
+        let after = format!("{}\0", &last.key[cache.prefix().len()..]);
+        list.continuation = Some(Continue::new(i64::try_from(revision).unwrap_or(i64::MAX), &after).encode());
+        list.remaining = (!selection.has_selectors() && selection.name.is_none()).then(|| 1 + rest.count());
+    }
+    list
+}
+
+/// 410 with a token that goes on at the newest revision.
+fn inconsistent(start: &str) -> ApiError {
+    let token = Continue::new(-1, start).encode();
+    let mut err = ApiError::expired(PARTIAL_READ);
+    err.status_mut().continuation = token;
+    err
+}
+
+/// The version has not happened.
+fn too_large(asked: u64, newest: u64) -> ApiError {
+    let details = Details {
+        causes: vec![Cause { reason: "ResourceVersionTooLarge".into(), message: "Too large resource version".into(), ..Cause::default() }],
+        retry_after_seconds: 1,
+        ..Details::default()
+    };
+    ApiError::timeout(format!("Too large resource version: {asked}, current: {newest}"), 1).with_details(details)
+}
+
+fn parse_version_for_get(text: &str) -> Result<u64, ApiError> {
+    text.parse().map_err(|_| ApiError::unclassified(bad_version(text)))
+}
+
+fn parse_version_for_list(text: &str) -> Result<Option<u64>, ApiError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| ApiError::bad_request(format!("invalid resource version: {}", bad_version(text))))
+}
+
+/// Go's words for a number that is none.
+pub(super) fn bad_version(text: &str) -> String {
+    format!("resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax")
+}

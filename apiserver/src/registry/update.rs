@@ -1,0 +1,321 @@
+//! Update: PUT and everything that changes an existing object, `/status` included.
+
+use api::field::{FieldError, Path};
+use api::{ApiError, Object};
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use store::Expected;
+
+use super::{Current, Registry, Target, Written, metadata, unavailable};
+use crate::admission::{Attributes, Operation};
+use crate::options::{Write, WriteOptions};
+use crate::{decode, managed};
+
+/// How an update computes what it wants from what there is.
+#[async_trait]
+pub trait Desired: Send + Sync {
+    /// The object that shall replace `current` (absent when nothing has the name). Called again after a lost race.
+    /// Field managers have to be accounted for by this.
+    async fn desired(&self, current: Option<&Object>, now: Timestamp, warnings: &mut Vec<String>) -> Result<Object, ApiError>;
+
+    /// Whether it creates the object when nothing has the name.
+    fn may_create(&self) -> bool;
+}
+
+/// A whole object, as PUT sends it.
+pub(crate) struct Replacement {
+    pub(crate) object: Object,
+    pub(crate) manager: String,
+    pub(crate) row: std::sync::Arc<api::Resource>,
+    pub(crate) subresource: String,
+}
+
+#[async_trait]
+impl Desired for Replacement {
+    async fn desired(&self, current: Option<&Object>, now: Timestamp, _warnings: &mut Vec<String>) -> Result<Object, ApiError> {
+        let mut object = self.object.clone();
+        let Some(current) = current else { return Ok(object) };
+        managed::updated(&self.row, &self.subresource, current, &mut object, &self.manager, now);
+        Ok(object)
+    }
+
+    fn may_create(&self) -> bool {
+        self.row.strategy.allow_create_on_update()
+    }
+}
+
+/// The outcome of an update.
+#[derive(Clone, Debug)]
+pub struct Updated {
+    pub written: Written,
+    /// PUT to a missing name created it.
+    pub created: bool,
+}
+
+impl Registry {
+    /// Replaces an object by a whole one.
+    pub async fn update(
+        &self,
+        target: &Target<'_>,
+        object: Object,
+        options: &WriteOptions,
+        warnings: &mut Vec<String>,
+    ) -> Result<Updated, ApiError> {
+        let row = target.row().clone();
+        let subresource = target.subresource.to_owned();
+        let replacement = Replacement { object, manager: options.field_manager.clone(), row, subresource };
+        self.change(target, &replacement, options, Write::Update, warnings).await
+    }
+
+    /// Changes an object to what `desired` makes of the current one.
+    pub async fn change(
+        &self,
+        target: &Target<'_>,
+        desired: &dyn Desired,
+        options: &WriteOptions,
+        what: Write,
+        warnings: &mut Vec<String>,
+    ) -> Result<Updated, ApiError> {
+        // Reads come from the cache and may be a moment old; then the compare-and-swap fails and a fresh one follows.
+        loop {
+            let before = warnings.len();
+            let now = Timestamp::now();
+            let Some(current) = self.current(target, target.name).await? else {
+                return self.create_by_update(target, desired, options, now, warnings).await;
+            };
+            match self.replace(target, &current, desired, options, what, now, warnings).await? {
+                Some(written) => return Ok(Updated { written, created: false }),
+                None => warnings.truncate(before),
+            }
+        }
+    }
+
+    async fn create_by_update(
+        &self,
+        target: &Target<'_>,
+        desired: &dyn Desired,
+        options: &WriteOptions,
+        now: Timestamp,
+        warnings: &mut Vec<String>,
+    ) -> Result<Updated, ApiError> {
+        if !desired.may_create() || !target.subresource.is_empty() {
+            return Err(target.not_found());
+        }
+        let mut object = desired.desired(None, now, warnings).await?;
+        if !object.resource_version().is_empty() && object.resource_version() != "0" {
+            return Err(metadata::modified(target.row(), target.name));
+        }
+        object.metadata_mut().remove("resourceVersion");
+        let written = self.create(target, object, options, warnings).await?;
+        Ok(Updated { written, created: true })
+    }
+
+    /// One attempt; `None` when somebody else was faster.
+    #[expect(clippy::too_many_arguments, reason = "one call, one attempt: the loop's whole state")]
+    async fn replace(
+        &self,
+        target: &Target<'_>,
+        current: &Current,
+        desired: &dyn Desired,
+        options: &WriteOptions,
+        what: Write,
+        now: Timestamp,
+        warnings: &mut Vec<String>,
+    ) -> Result<Option<Written>, ApiError> {
+        let row = target.row();
+        let old = &current.object;
+        let mut new = desired.desired(Some(old), now, warnings).await?;
+        metadata::check_namespace(row, target.namespace, &mut new)?;
+        metadata::dedupe_owners(&mut new, warnings);
+        let raw = options.to_value(what);
+        let attributes = Attributes {
+            operation: Operation::Update,
+            resource: row,
+            subresource: target.subresource,
+            namespace: target.namespace,
+            name: target.name,
+            user: target.user,
+            dry_run: options.dry_run,
+            old: Some(old),
+            options: Some(&raw),
+        };
+        self.check_uid(target, &new, old)?;
+        let admission = self.admission();
+        admission.mutate(&attributes, Some(&mut new), warnings).await?;
+        let pinned = self.check_version(target, &mut new, current)?;
+        self.prepare_update(target, &mut new, old, now);
+        self.check_update(target, &new, old, warnings, now)?;
+        admission.validate(&attributes, Some(&new), warnings).await?;
+        if metadata::same(&new, old) {
+            return Ok(Some(Written::of(current)));
+        }
+        if new.is_being_deleted() && metadata::may_vanish(row, &new) {
+            return self.vanish(target, current, new, options.dry_run).await;
+        }
+        self.swap(target, current, new, pinned, options.dry_run).await
+    }
+
+    async fn swap(
+        &self,
+        target: &Target<'_>,
+        current: &Current,
+        mut new: Object,
+        pinned: bool,
+        dry_run: bool,
+    ) -> Result<Option<Written>, ApiError> {
+        let reservation = self.allocator.allocate(self, target, &mut new, Some(&current.object), dry_run).await?;
+        if dry_run {
+            return Ok(Some(Written::pretended(new)));
+        }
+        match self.put(target, target.name, &new, Expected::Revision(current.revision)).await {
+            Ok(written) => {
+                let freed = reservation.commit();
+                self.allocator.free(self, freed).await;
+                Ok(Some(written))
+            }
+            Err(err) => {
+                self.allocator.release(self, reservation).await;
+                match err {
+                    store::Error::Conflict { .. } if pinned => Err(metadata::modified(target.row(), target.name)),
+                    store::Error::Conflict { .. } => Ok(None),
+                    err => Err(unavailable(&err)),
+                }
+            }
+        }
+    }
+
+    /// The last finalizer is gone: the update becomes the delete.
+    async fn vanish(&self, target: &Target<'_>, current: &Current, new: Object, dry_run: bool) -> Result<Option<Written>, ApiError> {
+        if dry_run {
+            return Ok(Some(Written::pretended(new)));
+        }
+        match self.store.delete(&target.key(target.name), current.revision).await {
+            Ok(_) => {
+                self.allocator.deleted(self, target, &current.object).await;
+                Ok(Some(Written::pretended(new)))
+            }
+            Err(store::Error::Conflict { .. }) => Ok(None),
+            Err(err) => Err(unavailable(&err)),
+        }
+    }
+
+    fn check_uid(&self, target: &Target<'_>, new: &Object, old: &Object) -> Result<(), ApiError> {
+        if new.uid().is_empty() || new.uid() == old.uid() {
+            return Ok(());
+        }
+        let why = format!(
+            "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: \
+             UID in precondition: {}, UID in object meta: {}",
+            target.key(target.name),
+            new.uid(),
+            old.uid()
+        );
+        Err(ApiError::conflict(target.row().qualified(), target.name, &why))
+    }
+
+    /// Whether the client named the version it replaces; refuses when it is not the current one.
+    fn check_version(&self, target: &Target<'_>, new: &mut Object, current: &Current) -> Result<bool, ApiError> {
+        let row = target.row();
+        let current_version = current.revision.to_string();
+        let named = !matches!(new.resource_version(), "" | "0");
+        if named && new.resource_version() != current_version {
+            return Err(metadata::modified(row, target.name));
+        }
+        if !named && !row.strategy.allow_unconditional_update() {
+            let path = Path::new("metadata").child("resourceVersion");
+            let mut error = FieldError::invalid(&path, 0, "must be specified for an update");
+            error.message = "Invalid value: 0: must be specified for an update".into();
+            return Err(ApiError::invalid(row.qualified_kind(), target.name, &[error]));
+        }
+        new.set_metadata("resourceVersion", current_version);
+        Ok(named)
+    }
+
+    fn prepare_update(&self, target: &Target<'_>, new: &mut Object, old: &Object, now: Timestamp) {
+        let row = target.row();
+        metadata::keep_system_fields(new, old);
+        let context = target.write_context(now);
+        if target.subresource == "status" {
+            restore_all_but_status(new, old);
+            row.strategy.prepare_status_update(&context, new, old);
+            return;
+        }
+        if row.has_subresource("status") {
+            restore(new, old, "status");
+        }
+        row.strategy.prepare_update(&context, new, old);
+        if row.has_generation {
+            let generation = old.generation() + i64::from(spec_changed(new, old));
+            if generation > 0 {
+                new.set_metadata("generation", generation);
+            }
+        }
+    }
+
+    fn check_update(
+        &self,
+        target: &Target<'_>,
+        new: &Object,
+        old: &Object,
+        warnings: &mut Vec<String>,
+        now: Timestamp,
+    ) -> Result<(), ApiError> {
+        let row = target.row();
+        let context = target.write_context(now);
+        let mut errors = metadata::validate_update(row, new, old);
+        errors.extend(decode::schema_errors(row, new));
+        errors.extend(match target.subresource {
+            "status" => row.strategy.validate_status_update(&context, new, old),
+            _ => row.strategy.validate_update(&context, new, old),
+        });
+        if !errors.is_empty() {
+            return Err(ApiError::invalid(row.qualified_kind(), new.name(), &errors));
+        }
+        if target.subresource.is_empty() {
+            warnings.extend(row.strategy.warnings(new, Some(old)));
+        }
+        Ok(())
+    }
+}
+
+fn restore(new: &mut Object, old: &Object, field: &str) {
+    match old.root().get(field) {
+        Some(value) => {
+            new.root_mut().insert(field.to_owned(), value.clone());
+        }
+        None => {
+            new.root_mut().remove(field);
+        }
+    }
+}
+
+/// A status write changes the status, and in the metadata only who owns what and the annotations.
+fn restore_all_but_status(new: &mut Object, old: &Object) {
+    let status = new.root_mut().remove("status");
+    let managed = new.metadata_mut().remove("managedFields");
+    let resource_version = new.metadata_mut().remove("resourceVersion");
+    *new = old.clone();
+    match status {
+        Some(status) => new.root_mut().insert("status".into(), status),
+        None => new.root_mut().remove("status"),
+    };
+    for (name, value) in [("managedFields", managed), ("resourceVersion", resource_version)] {
+        match value {
+            Some(value) => new.set_metadata(name, value),
+            None => {
+                new.metadata_mut().remove(name);
+            }
+        }
+    }
+}
+
+/// Whether anything beside metadata and status differs.
+fn spec_changed(new: &Object, old: &Object) -> bool {
+    let rest = |object: &Object| -> Vec<(String, Value)> {
+        let skipped = ["apiVersion", "kind", "metadata", "status"];
+        let fields = object.root().iter().filter(|(name, value)| !skipped.contains(&name.as_str()) && **value != json!(null));
+        fields.map(|(name, value)| (name.clone(), value.clone())).collect()
+    };
+    rest(new) != rest(old)
+}

@@ -1,0 +1,261 @@
+//! The server as a whole: its parts, and the order in which a request passes them.
+
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use api::ApiError;
+use api::catalog::Catalog;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use bytes::Bytes;
+use daemon::Process;
+use futures::FutureExt as _;
+use http::request::Parts;
+use http::{Request, StatusCode};
+use store::Store;
+use tokio::net::TcpListener;
+use tokio::sync::{Mutex, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
+
+use crate::allocate::Allocator;
+use crate::authn::{self, Authenticator};
+use crate::authz::{self, Authorizer};
+use crate::config::Config;
+use crate::error::Error;
+use crate::handler::{self, Call};
+use crate::http::InProcess;
+use crate::metrics::Metrics;
+use crate::negotiate::Accept;
+use crate::node_proxy::Kubelets;
+use crate::query::Query;
+use crate::registry::Registry;
+use crate::request_info::RequestInfo;
+use crate::response::{self, Answer};
+use crate::watch_cache::{Feed, WatchCache};
+use crate::{admission, bootstrap, discovery, health, openapi};
+
+/// How far the start has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Starting,
+    Filled,
+    Bootstrapped,
+}
+
+/// The parts of a running server.
+pub(crate) struct Core {
+    pub(crate) config: Config,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) authn: authn::Chain,
+    pub(crate) authz: authz::Chain,
+    pub(crate) kubelets: Kubelets,
+    pub(crate) metrics: Metrics,
+    /// Tasks of connections to nodes and pods.
+    pub(crate) upgrades: TaskTracker,
+    pub(crate) shutdown: CancellationToken,
+    stage: watch::Sender<Stage>,
+}
+
+impl Core {
+    pub(crate) fn is_filled(&self) -> bool {
+        *self.stage.borrow() >= Stage::Filled
+    }
+
+    pub(crate) fn is_bootstrapped(&self) -> bool {
+        *self.stage.borrow() >= Stage::Bootstrapped
+    }
+
+    async fn filled(&self) {
+        // The sender lives in `self`, so waiting cannot fail.
+        let mut stage = self.stage.subscribe();
+        let _filled = stage.wait_for(|stage| *stage >= Stage::Filled).await;
+    }
+}
+
+/// The API server. Clones share everything.
+#[derive(Clone)]
+pub struct ApiServer {
+    core: Arc<Core>,
+    process: Process,
+    feed: Arc<Mutex<Option<Feed>>>,
+}
+
+impl ApiServer {
+    /// Puts the server together; nothing runs yet. [`ApiServer::run`] makes it live.
+    pub fn new(config: Config, store: Arc<dyn Store>, process: Process) -> Result<Self, Error> {
+        let catalog = Catalog::builtin();
+        let rows = catalog.iter().filter(|row| handler::is_stored(row)).map(|row| catalog.storage_row(row).clone());
+        let (cache, feed) = WatchCache::new(store.clone(), rows);
+        let admission = admission::builtin(&config, &cache, &store)?;
+        let allocator = Allocator::new(config.service_cluster_ip_ranges.clone(), config.service_node_ports.clone());
+        let registry = Arc::new(Registry::new(store, cache, catalog, admission, allocator, config.event_ttl));
+        let core = Core {
+            authn: authn::Chain::new(authenticators(&config)?, config.anonymous_auth),
+            authz: authz::Chain::new(authorizers(&config)?),
+            kubelets: Kubelets::new(&config)?,
+            metrics: Metrics::new(process.metrics.clone()),
+            upgrades: TaskTracker::new(),
+            shutdown: process.shutdown.clone(),
+            stage: watch::Sender::new(Stage::Starting),
+            registry,
+            config,
+        };
+        Ok(Self { core: Arc::new(core), process, feed: Arc::new(Mutex::new(Some(feed))) })
+    }
+
+    /// The router: all stages after the network edge. Requests wait until the cache is filled.
+    pub fn router(&self) -> Router {
+        Router::new().fallback(handle).with_state(self.core.clone())
+    }
+
+    /// An in-memory transport that shows this client certificate (DER), or none. Requests pass the same stages as those
+    /// from the network.
+    pub fn in_process(&self, client_certificate: Option<Bytes>) -> InProcess {
+        InProcess::new(self.router(), client_certificate)
+    }
+
+    /// The one registry.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.core.registry
+    }
+
+    /// Waits until bootstrap objects exist and the server answers everything.
+    pub async fn ready(&self) {
+        let mut stage = self.core.stage.subscribe();
+        let _ready = stage.wait_for(|stage| *stage >= Stage::Bootstrapped).await;
+    }
+
+    /// Feeds the watch cache and creates the bootstrap objects, until shutdown. Exactly one caller runs it.
+    pub async fn run(&self) -> Result<(), Error> {
+        let Some(feed) = self.feed.lock().await.take() else {
+            return Err(Error::Bootstrap("the server already runs".into()));
+        };
+        let (filled, is_filled) = oneshot::channel();
+        let start = async {
+            if is_filled.await.is_ok() {
+                self.core.stage.send_replace(Stage::Filled);
+                bootstrap::ensure(&self.core).await?;
+                self.core.stage.send_replace(Stage::Bootstrapped);
+                self.process.ready.set();
+            }
+            self.core.shutdown.cancelled().await;
+            Ok(())
+        };
+        let feed = async { feed.run(self.core.shutdown.clone(), filled).await.map_err(Error::from) };
+        tokio::try_join!(feed, start).map(|_| ())
+    }
+
+    /// Serves TLS on a listener until shutdown, and drains.
+    pub async fn serve(&self, listener: TcpListener) -> Result<(), Error> {
+        let (certificate, key) = self.serving_certificate()?;
+        let tls = crate::http::server_config(&certificate, &key, self.core.config.client_ca.as_deref())?;
+        crate::http::serve(listener, Arc::new(tls), self.router(), self.core.shutdown.clone()).await;
+        Ok(())
+    }
+
+    /// Binds the configured address, or says why it cannot.
+    pub async fn bind(&self) -> Result<TcpListener, Error> {
+        let address = (self.core.config.bind_address, self.core.config.secure_port).into();
+        TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })
+    }
+
+    fn serving_certificate(&self) -> Result<(PathBuf, PathBuf), Error> {
+        let config = &self.core.config;
+        match (&config.tls_certificate, &config.tls_private_key) {
+            (Some(certificate), Some(key)) => Ok((certificate.clone(), key.clone())),
+            (None, None) => crate::http::self_signed(&config.certificate_directory, config),
+            _ => Err(Error::Flag { flag: "tls-cert-file", why: "needs --tls-private-key-file, and the reverse".into() }),
+        }
+    }
+}
+
+fn authenticators(config: &Config) -> Result<Vec<Arc<dyn Authenticator>>, Error> {
+    let mut chain: Vec<Arc<dyn Authenticator>> = vec![Arc::new(authn::X509)];
+    if let Some(path) = &config.token_auth_file {
+        chain.push(Arc::new(authn::TokenFile::read(path)?));
+    }
+    Ok(chain)
+}
+
+fn authorizers(config: &Config) -> Result<Vec<Arc<dyn Authorizer>>, Error> {
+    let mut chain: Vec<Arc<dyn Authorizer>> = vec![Arc::new(authz::PublicPaths)];
+    for mode in &config.authorization_modes {
+        match mode.as_str() {
+            "AlwaysAllow" => chain.push(Arc::new(authz::AlwaysAllow)),
+            "AlwaysDeny" => chain.push(Arc::new(authz::AlwaysDeny)),
+            "RBAC" | "Node" => {}
+            other => {
+                let why = format!("unknown mode {other:?}: choose from Node, RBAC, AlwaysAllow, AlwaysDeny");
+                return Err(Error::Flag { flag: "authorization-mode", why });
+            }
+        }
+    }
+    Ok(chain)
+}
+
+/// Answers one request; a panic on the way is a 500 and a line in the log.
+async fn handle(State(core): State<Arc<Core>>, request: Request<Body>) -> Answer {
+    let began = Instant::now();
+    let (parts, body) = request.into_parts();
+    let query = Query::parse(parts.uri.query().unwrap_or(""));
+    let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
+    let span = tracing::debug_span!("request", verb = %info.verb, path = %info.path, user = tracing::field::Empty);
+    core.metrics.began();
+    let accept = Accept::encoding_of(&parts.headers);
+    let work = AssertUnwindSafe(pipeline(&core, parts, body, &info, &query)).catch_unwind().instrument(span.clone());
+    let answer = match work.await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(err)) => response::error(&err, accept),
+        Err(panic) => {
+            let why = panic_text(&*panic);
+            tracing::error!(path = %info.path, verb = %info.verb, %why, "a handler panicked");
+            let err = ApiError::internal("this request caused apiserver to panic. Look in the logs for details");
+            response::error(&err, accept)
+        }
+    };
+    let took = began.elapsed();
+    tracing::debug!(parent: &span, code = answer.status().as_u16(), ?took, "answered");
+    core.metrics.ended(&info, answer.status().as_u16(), took);
+    answer
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
+}
+
+async fn pipeline(core: &Arc<Core>, parts: Parts, body: Body, info: &RequestInfo, query: &Query) -> Result<Answer, ApiError> {
+    let user = core.authn.authenticate(&parts).await.ok_or_else(ApiError::unauthorized)?;
+    tracing::Span::current().record("user", &user.name);
+    let mut attributes = authz::Attributes::new(&user, info);
+    for (slot, name) in [(&mut attributes.field_selector, "fieldSelector"), (&mut attributes.label_selector, "labelSelector")] {
+        query.get(name).unwrap_or("").clone_into(slot);
+    }
+    core.authz.authorize(&attributes).await.map_err(|why| attributes.forbidden(&why))?;
+    let call = Call { core, parts: &parts, info, query, user: &user };
+    if info.is_resource {
+        core.filled().await;
+        return handler::resource(&call, body).await;
+    }
+    non_resource(&call).await
+}
+
+async fn non_resource(call: &Call<'_>) -> Result<Answer, ApiError> {
+    let path = call.info.path.as_str();
+    if let Some(answer) = health::answer(call.core, path, call.query).await {
+        return Ok(answer);
+    }
+    if path == "/metrics" {
+        let kind = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
+        return Ok(response::with_type(StatusCode::OK, kind, call.core.metrics.encode().into()));
+    }
+    if path.starts_with("/openapi/") {
+        return openapi::answer(call);
+    }
+    discovery::answer(call)
+}

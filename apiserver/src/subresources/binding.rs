@@ -1,0 +1,137 @@
+//! Binding: the scheduler's decision where a pod runs.
+
+use api::codec::FieldValidation;
+use api::field::{FieldError, Path};
+use api::status::Qualified;
+use api::{ApiError, Object};
+use axum::body::Body;
+use http::StatusCode;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::admission::{Attributes, Operation};
+use crate::decode;
+use crate::handler::{self, Call, Routed, read_body};
+use crate::options::Write;
+use crate::registry::{check_name, timestamp};
+use crate::response::{self, Answer};
+
+/// `POST pods/{name}/binding`.
+pub(super) async fn create(routed: &Routed<'_>, body: Body) -> Result<Answer, ApiError> {
+    let binding = read(routed.call, body).await?;
+    bind(routed, &routed.call.info.name, binding).await
+}
+
+/// `POST bindings`: the name of the pod is in the body.
+pub(super) async fn create_unnamed(call: &Call<'_>, body: Body) -> Result<Answer, ApiError> {
+    let binding = read(call, body).await?;
+    let catalog = call.core.registry.catalog();
+    let pods = catalog.resource("", "v1", "pods").ok_or_else(ApiError::unknown_resource)?;
+    let routed = handler::routed(call, pods)?;
+    let name = binding.name().to_owned();
+    bind(&routed, &name, binding).await
+}
+
+async fn read(call: &Call<'_>, body: Body) -> Result<Object, ApiError> {
+    let bytes = read_body(body).await?;
+    decode::builtin(("", "v1", "Binding"), call.headers(), &bytes, FieldValidation::Ignore, &mut Vec::new())
+}
+
+async fn bind(routed: &Routed<'_>, name: &str, mut binding: Object) -> Result<Answer, ApiError> {
+    let options = routed.call.write_options(Write::Create)?;
+    check_name(name, &mut binding)?;
+    check_target(&binding)?;
+    let target = crate::registry::Target { name, subresource: "binding", ..routed.target() };
+    let raw = options.to_value(Write::Create);
+    let attributes = Attributes {
+        operation: Operation::Create,
+        resource: &routed.row,
+        subresource: "binding",
+        namespace: target.namespace,
+        name,
+        user: routed.call.user,
+        dry_run: options.dry_run,
+        old: None,
+        options: Some(&raw),
+    };
+    let admission = routed.registry().admission();
+    let mut warnings = Vec::new();
+    admission.mutate(&attributes, Some(&mut binding), &mut warnings).await?;
+    admission.validate(&attributes, Some(&binding), &mut warnings).await?;
+    let now = timestamp(Timestamp::now());
+    routed.registry().modify(&target, options.dry_run, |pod| assign(pod, &binding, &now)).await?;
+    let mut answer = response::value(StatusCode::CREATED, routed.accept, &created());
+    response::add_warnings(answer.headers_mut(), &warnings);
+    Ok(answer)
+}
+
+fn created() -> Value {
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201})
+}
+
+fn check_target(binding: &Object) -> Result<(), ApiError> {
+    let at = Path::new("target");
+    let kind = binding.text(&["target", "kind"]);
+    let mut errors = Vec::new();
+    if !matches!(kind, "" | "Node") {
+        errors.push(FieldError::not_supported(&at.child("kind"), kind, &["Node", "<empty>"]));
+    }
+    if binding.text(&["target", "name"]).is_empty() {
+        errors.push(FieldError::required(&at.child("name"), ""));
+    }
+    match errors.as_slice() {
+        [] => Ok(()),
+        [one] => Err(ApiError::unclassified(one.to_string())),
+        many => {
+            let texts: Vec<String> = many.iter().map(ToString::to_string).collect();
+            Err(ApiError::unclassified(format!("[{}]", texts.join(", "))))
+        }
+    }
+}
+
+fn assign(pod: &mut Object, binding: &Object, now: &str) -> Result<(), ApiError> {
+    let what = Qualified { group: "", resource: "pods/binding" };
+    let name = pod.name().to_owned();
+    let conflict = |why: &str| Err(ApiError::conflict(what, &name, why));
+    let uid = binding.uid();
+    if !uid.is_empty() && uid != pod.uid() {
+        return conflict(&format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", pod.uid()));
+    }
+    let version = binding.resource_version();
+    if !version.is_empty() && version != pod.resource_version() {
+        let found = pod.resource_version();
+        let why = format!("Precondition failed: ResourceVersion in precondition: {version}, ResourceVersion in object meta: {found}");
+        return conflict(&why);
+    }
+    if pod.is_being_deleted() {
+        return conflict(&format!("pod {name} is being deleted, cannot be assigned to a host"));
+    }
+    let assigned = pod.text(&["spec", "nodeName"]);
+    if !assigned.is_empty() {
+        return conflict(&format!("pod {name} is already assigned to node {assigned:?}"));
+    }
+    let gates = pod.get(&["spec", "schedulingGates"]).and_then(Value::as_array);
+    if gates.is_some_and(|gates| !gates.is_empty()) {
+        return conflict(&format!("pod {name} has non-empty .spec.schedulingGates"));
+    }
+    pod.set(&["spec", "nodeName"], binding.text(&["target", "name"]));
+    for map in ["labels", "annotations"] {
+        for (key, value) in binding.get(&["metadata", map]).and_then(Value::as_object).into_iter().flatten() {
+            pod.set(&["metadata", map, key], value.clone());
+        }
+    }
+    set_condition(pod, "PodScheduled", "True", now);
+    Ok(())
+}
+
+/// Sets a condition; the time of its transition moves only with its status.
+pub(super) fn set_condition(pod: &mut Object, kind: &str, status: &str, now: &str) {
+    let mut conditions = pod.get(&["status", "conditions"]).and_then(Value::as_array).cloned().unwrap_or_default();
+    let fresh = json!({"type": kind, "status": status, "lastProbeTime": null, "lastTransitionTime": now});
+    match conditions.iter_mut().find(|condition| condition["type"] == kind) {
+        Some(known) if known["status"] == status => {}
+        Some(known) => *known = fresh,
+        None => conditions.push(fresh),
+    }
+    pod.set(&["status", "conditions"], conditions);
+}

@@ -1,0 +1,53 @@
+//! What lies below objects: each subresource in a module of its own, found by name.
+
+mod binding;
+
+use std::sync::Arc;
+
+use api::{ApiError, Resource};
+use axum::body::Body;
+use http::Method;
+
+use crate::handler::{self, Call, method_not_allowed};
+use crate::node_proxy;
+use crate::response::Answer;
+
+/// Answers a request for a subresource.
+pub(crate) async fn answer(call: &Call<'_>, row: &Arc<Resource>, body: Body) -> Result<Answer, ApiError> {
+    let info = call.info;
+    let known = row.subresources.iter().find(|sub| sub.name == info.subresource).ok_or_else(ApiError::unknown_resource)?;
+    if is_connect(&info.subresource) {
+        return node_proxy::answer(call, row, body).await;
+    }
+    let routed = handler::routed(call, row)?;
+    let allowed = |verb: &str| known.verbs.iter().any(|known| known == verb);
+    match (info.subresource.as_ref(), &call.parts.method) {
+        ("binding", &Method::POST) => binding::create(&routed, body).await,
+        // These take the object itself, and change only their part of it.
+        ("status" | "finalize" | "approval" | "ephemeralcontainers" | "resize", method) => match *method {
+            Method::GET if allowed("get") => handler::get(&routed).await,
+            Method::PUT if allowed("update") => handler::update(&routed, body).await,
+            Method::PATCH if allowed("patch") => handler::patch(&routed, body).await,
+            _ => Err(method_not_allowed()),
+        },
+        (name, _) if known.verbs.is_empty() => Err(ApiError::not_implemented(format!("{name} is not supported"))),
+        _ => Err(method_not_allowed()),
+    }
+}
+
+/// Subresources that lead to a node.
+fn is_connect(subresource: &str) -> bool {
+    matches!(subresource, "log" | "exec" | "attach" | "portforward" | "proxy")
+}
+
+/// Resources whose objects are not stored: they are answered at once.
+pub(crate) async fn virtual_resource(call: &Call<'_>, row: &Arc<Resource>, body: Body) -> Result<Answer, ApiError> {
+    if call.parts.method != Method::POST {
+        return Err(method_not_allowed());
+    }
+    match row.plural.as_ref() {
+        "bindings" => binding::create_unnamed(call, body).await,
+        other => Err(ApiError::not_implemented(format!("{other} are not supported"))),
+    }
+}
+

@@ -1,0 +1,94 @@
+//! A change of one object, with its watch frames built once and shared by every watcher.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use super::cached::Cached;
+
+/// What a watcher is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventType {
+    Added,
+    Modified,
+    Deleted,
+    Bookmark,
+    Error,
+}
+
+impl EventType {
+    /// As written in a frame.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Added => "ADDED",
+            Self::Modified => "MODIFIED",
+            Self::Deleted => "DELETED",
+            Self::Bookmark => "BOOKMARK",
+            Self::Error => "ERROR",
+        }
+    }
+}
+
+/// A committed change.
+#[derive(Debug)]
+pub struct Event {
+    pub revision: u64,
+    /// The object after the change; `None` when it was deleted.
+    pub current: Option<Arc<Cached>>,
+    /// The object before the change; `None` when it was created.
+    pub previous: Option<Arc<Cached>>,
+    /// The last state under the revision of this change: what DELETED shows.
+    gone: OnceLock<Arc<Cached>>,
+    frames: [OnceLock<Bytes>; 3],
+}
+
+impl Event {
+    /// A change from `previous` to `current`.
+    pub fn new(revision: u64, previous: Option<Arc<Cached>>, current: Option<Arc<Cached>>) -> Self {
+        Self { revision, current, previous, gone: OnceLock::new(), frames: Default::default() }
+    }
+
+    /// What a watcher sees whose selection is `selects`: objects that enter it are added, those that leave it deleted.
+    pub fn seen_by(&self, selects: impl Fn(&Cached) -> bool) -> Option<EventType> {
+        let now = self.current.as_deref().is_some_and(&selects);
+        let before = self.previous.as_deref().is_some_and(&selects);
+        match (before, now) {
+            (false, true) => Some(EventType::Added),
+            (true, true) => Some(EventType::Modified),
+            (true, false) => Some(EventType::Deleted),
+            (false, false) => None,
+        }
+    }
+
+    /// The object that an event of this type carries.
+    pub fn object(&self, kind: EventType) -> Option<Arc<Cached>> {
+        if kind != EventType::Deleted {
+            return self.current.clone();
+        }
+        let previous = self.previous.as_ref()?;
+        Some(self.gone.get_or_init(|| Arc::new(previous.at_revision(self.revision))).clone())
+    }
+
+    /// The JSON frame of an event of this type.
+    pub fn frame(&self, kind: EventType) -> Option<Bytes> {
+        let slot = match kind {
+            EventType::Added => 0,
+            EventType::Modified => 1,
+            EventType::Deleted => 2,
+            EventType::Bookmark | EventType::Error => return None,
+        };
+        let object = self.object(kind)?;
+        Some(self.frames[slot].get_or_init(|| frame(kind, &object.bytes)).clone())
+    }
+}
+
+/// A JSON watch frame around an object.
+pub fn frame(kind: EventType, object: &[u8]) -> Bytes {
+    let mut out = Vec::with_capacity(object.len() + 40);
+    out.extend_from_slice(b"{\"type\":\"");
+    out.extend_from_slice(kind.as_str().as_bytes());
+    out.extend_from_slice(b"\",\"object\":");
+    out.extend_from_slice(object);
+    out.extend_from_slice(b"}\n");
+    out.into()
+}

@@ -1,0 +1,140 @@
+//! The watchers of one resource and the log of its recent events.
+//!
+//! A watcher is filed under the narrowest thing it selects by, so that an event is offered only to those it may concern:
+//! one object, the pods of one node, one namespace, or everything.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+
+use super::event::Event;
+use super::cached::Cached;
+
+/// Events that a watcher may have waiting before it counts as too slow.
+const QUEUE: usize = 8192;
+/// Bounds of the log.
+const LOG_EVENTS: usize = 8192;
+const LOG_BYTES: usize = 8 << 20;
+
+/// What a watcher is filed under.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Interest {
+    Everything,
+    Namespace(Arc<str>),
+    /// A value of the resource's indexed field (`spec.nodeName` of pods).
+    Field(Arc<str>),
+    /// One object, by its key in the store.
+    Key(Arc<str>),
+}
+
+#[derive(Debug)]
+struct Watcher {
+    id: u64,
+    queue: mpsc::Sender<Arc<Event>>,
+}
+
+/// Watchers and log of one resource; always behind one lock.
+#[derive(Debug, Default)]
+pub(super) struct Hub {
+    log: VecDeque<Arc<Event>>,
+    log_bytes: usize,
+    /// The log holds every event after this revision.
+    complete_after: u64,
+    watchers: HashMap<Interest, Vec<Watcher>>,
+    next_id: u64,
+}
+
+impl Hub {
+    /// Forgets everything and closes all watchers: events may have been missed.
+    pub(super) fn reset(&mut self, revision: u64) {
+        self.log.clear();
+        self.log_bytes = 0;
+        self.complete_after = revision;
+        self.watchers.clear();
+    }
+
+    /// The oldest revision that a watch can start after.
+    pub(super) fn complete_after(&self) -> u64 {
+        self.complete_after
+    }
+
+    /// Logs the event and offers it to whom it may concern. A watcher whose queue is full is closed.
+    pub(super) fn publish(&mut self, event: &Arc<Event>, indexed_field: Option<usize>) {
+        self.append(event);
+        if self.watchers.is_empty() {
+            return;
+        }
+        self.offer(&Interest::Everything, event);
+        let Some(object) = event.current.as_ref().or(event.previous.as_ref()) else { return };
+        if !object.namespace().is_empty() {
+            self.offer(&Interest::Namespace(object.namespace().into()), event);
+        }
+        self.offer(&Interest::Key(object.key.clone()), event);
+        let Some(field) = indexed_field else { return };
+        let value = |cached: &Option<Arc<Cached>>| cached.as_ref().and_then(|c| c.fields.get(field).map(|v| Arc::from(&**v)));
+        let (now, before) = (value(&event.current), value(&event.previous));
+        if let Some(now) = now.clone() {
+            self.offer(&Interest::Field(now), event);
+        }
+        if let Some(before) = before.filter(|before| now.as_ref() != Some(before)) {
+            self.offer(&Interest::Field(before), event);
+        }
+    }
+
+    fn append(&mut self, event: &Arc<Event>) {
+        self.log_bytes += weight(event);
+        self.log.push_back(event.clone());
+        while self.log.len() > LOG_EVENTS || (self.log_bytes > LOG_BYTES && self.log.len() > 64) {
+            let Some(oldest) = self.log.pop_front() else { break };
+            self.log_bytes -= weight(&oldest);
+            self.complete_after = oldest.revision;
+        }
+    }
+
+    fn offer(&mut self, interest: &Interest, event: &Arc<Event>) {
+        let Some(watchers) = self.watchers.get_mut(interest) else { return };
+        watchers.retain(|watcher| match watcher.queue.try_send(event.clone()) {
+            Ok(()) => true,
+            Err(TrySendError::Full(_) | TrySendError::Closed(_)) => false,
+        });
+        if watchers.is_empty() {
+            self.watchers.remove(interest);
+        }
+    }
+
+    /// The logged events after `revision`; `None` when some of them are forgotten.
+    pub(super) fn since(&self, revision: u64) -> Option<Vec<Arc<Event>>> {
+        if revision < self.complete_after {
+            return None;
+        }
+        let from = self.log.partition_point(|event| event.revision <= revision);
+        Some(self.log.range(from..).cloned().collect())
+    }
+
+    pub(super) fn add(&mut self, interest: Interest) -> (u64, mpsc::Receiver<Arc<Event>>) {
+        let (queue, events) = mpsc::channel(QUEUE);
+        self.next_id += 1;
+        self.watchers.entry(interest).or_default().push(Watcher { id: self.next_id, queue });
+        (self.next_id, events)
+    }
+
+    pub(super) fn remove(&mut self, interest: &Interest, id: u64) {
+        let Some(watchers) = self.watchers.get_mut(interest) else { return };
+        watchers.retain(|watcher| watcher.id != id);
+        if watchers.is_empty() {
+            self.watchers.remove(interest);
+        }
+    }
+
+    /// How many watchers there are.
+    pub(super) fn watchers(&self) -> usize {
+        self.watchers.values().map(Vec::len).sum()
+    }
+}
+
+/// Bytes that only the log keeps alive: the replaced object.
+fn weight(event: &Event) -> usize {
+    256 + event.previous.as_ref().map_or(0, |cached| cached.bytes.len())
+}

@@ -1,0 +1,205 @@
+//! The cache of one resource: an immutable ordered snapshot of its objects, a log of recent events and its watchers.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use api::Resource;
+use rpds::RedBlackTreeMapSync;
+use tokio::sync::mpsc;
+
+use super::cached::Cached;
+use super::event::Event;
+use super::hub::{Hub, Interest};
+
+/// Current objects by key.
+pub type Objects = RedBlackTreeMapSync<Arc<str>, Arc<Cached>>;
+
+/// All objects of a resource at one revision.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    pub objects: Objects,
+    /// The newest revision that changed one of them.
+    pub changed: u64,
+}
+
+/// The cache of one resource.
+#[derive(Debug)]
+pub struct ResourceCache {
+    row: Arc<Resource>,
+    /// `/registry/pods/`.
+    prefix: String,
+    /// Position of the selectable field that watchers are indexed by.
+    indexed_field: Option<usize>,
+    snapshot: RwLock<Snapshot>,
+    hub: Mutex<Hub>,
+}
+
+/// A running watch; ends when it fell behind or the cache was reset.
+#[derive(Debug)]
+pub struct Subscription {
+    events: mpsc::Receiver<Arc<Event>>,
+    cache: Arc<ResourceCache>,
+    interest: Interest,
+    id: u64,
+}
+
+impl Subscription {
+    /// The next event; `None` when the watch must start anew.
+    pub async fn next(&mut self) -> Option<Arc<Event>> {
+        self.events.recv().await
+    }
+
+    /// Whether no event is waiting.
+    pub fn is_idle(&self) -> bool {
+        self.events.is_empty()
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.cache.hub().remove(&self.interest, self.id);
+    }
+}
+
+/// What a watch begins with.
+#[derive(Debug)]
+pub enum Beginning {
+    /// The events after the revision asked for.
+    Events(Vec<Arc<Event>>),
+    /// The objects that there are.
+    Objects(Snapshot),
+}
+
+/// The history asked for is gone.
+#[derive(Debug)]
+pub struct HistoryGone {
+    /// The oldest revision that is still known.
+    pub oldest: u64,
+}
+
+impl ResourceCache {
+    pub(super) fn new(row: Arc<Resource>) -> Self {
+        let prefix = format!("/registry/{}/", row.storage_prefix);
+        let indexed_field = row.selectable_fields.iter().position(|field| field.name == "spec.nodeName");
+        let snapshot = Snapshot { objects: Objects::new_sync(), changed: 0 };
+        Self { row, prefix, indexed_field, snapshot: RwLock::new(snapshot), hub: Mutex::default() }
+    }
+
+    /// The catalog row in the storage version.
+    pub fn row(&self) -> &Arc<Resource> {
+        &self.row
+    }
+
+    /// Where the objects lie: `/registry/pods/`.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Name of the field that watchers are indexed by.
+    pub fn indexed_field(&self) -> Option<&str> {
+        self.indexed_field.and_then(|at| self.row.selectable_fields.get(at)).map(|field| field.name.as_ref())
+    }
+
+    /// The key of an object.
+    pub fn key(&self, namespace: &str, name: &str) -> String {
+        if namespace.is_empty() { format!("{}{name}", self.prefix) } else { format!("{}{namespace}/{name}", self.prefix) }
+    }
+
+    /// The current objects. Costs no more than a reference count.
+    pub fn snapshot(&self) -> Snapshot {
+        self.snapshot.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The object at `key`.
+    pub fn get(&self, key: &str) -> Option<Arc<Cached>> {
+        self.snapshot.read().unwrap_or_else(PoisonError::into_inner).objects.get(key).cloned()
+    }
+
+    /// The objects as they were at `revision`, undone from the log; `None` when the log does not reach back so far.
+    pub fn snapshot_at(&self, revision: u64) -> Option<Snapshot> {
+        let hub = self.hub();
+        let mut snapshot = self.snapshot();
+        if snapshot.changed <= revision {
+            return Some(snapshot);
+        }
+        for event in hub.since(revision)?.iter().rev() {
+            match (&event.previous, &event.current) {
+                (Some(previous), _) => snapshot.objects.insert_mut(previous.key.clone(), previous.clone()),
+                (None, Some(current)) => {
+                    snapshot.objects.remove_mut(&current.key);
+                }
+                (None, None) => {}
+            }
+        }
+        snapshot.changed = revision;
+        Some(snapshot)
+    }
+
+    /// Begins a watch of what follows `revision`.
+    pub fn watch_after(self: &Arc<Self>, revision: u64, interest: Interest) -> Result<(Beginning, Subscription), HistoryGone> {
+        let mut hub = self.hub();
+        let events = hub.since(revision).ok_or(HistoryGone { oldest: hub.complete_after() })?;
+        let subscription = self.subscribe(&mut hub, interest);
+        Ok((Beginning::Events(events), subscription))
+    }
+
+    /// Begins a watch with the objects that there are.
+    pub fn watch_from_now(self: &Arc<Self>, interest: Interest) -> (Beginning, Subscription) {
+        let mut hub = self.hub();
+        let subscription = self.subscribe(&mut hub, interest);
+        (Beginning::Objects(self.snapshot()), subscription)
+    }
+
+    /// How many watches are open.
+    pub fn watchers(&self) -> usize {
+        self.hub().watchers()
+    }
+
+    fn subscribe(self: &Arc<Self>, hub: &mut Hub, interest: Interest) -> Subscription {
+        let (id, events) = hub.add(interest.clone());
+        Subscription { events, cache: self.clone(), interest, id }
+    }
+
+    fn hub(&self) -> MutexGuard<'_, Hub> {
+        self.hub.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in a put.
+    pub(super) fn put(&self, cached: Cached) {
+        let cached = Arc::new(cached);
+        let mut hub = self.hub();
+        let previous = {
+            let mut snapshot = self.snapshot.write().unwrap_or_else(PoisonError::into_inner);
+            let previous = snapshot.objects.get(&cached.key).cloned();
+            snapshot.objects.insert_mut(cached.key.clone(), cached.clone());
+            snapshot.changed = cached.revision;
+            previous
+        };
+        let event = Arc::new(Event::new(cached.revision, previous, Some(cached)));
+        hub.publish(&event, self.indexed_field);
+    }
+
+    /// Takes in a delete.
+    pub(super) fn delete(&self, key: &str, revision: u64) {
+        let mut hub = self.hub();
+        let previous = {
+            let mut snapshot = self.snapshot.write().unwrap_or_else(PoisonError::into_inner);
+            let Some(previous) = snapshot.objects.get(key).cloned() else { return };
+            snapshot.objects.remove_mut(key);
+            snapshot.changed = revision;
+            previous
+        };
+        let event = Arc::new(Event::new(revision, Some(previous), None));
+        hub.publish(&event, self.indexed_field);
+    }
+
+    /// Replaces everything; watchers are closed, since they may have missed events.
+    pub(super) fn reset(&self, objects: Objects, revision: u64) {
+        let mut hub = self.hub();
+        *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = Snapshot { objects, changed: revision };
+        hub.reset(revision);
+    }
+}
+
+/// Caches by storage prefix.
+pub(super) type ByPrefix = HashMap<String, Arc<ResourceCache>>;
