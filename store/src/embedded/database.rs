@@ -7,9 +7,11 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use rusqlite::hooks::Wal;
 use rusqlite::{Connection, OpenFlags, params};
 
 use super::OpenError;
@@ -66,6 +68,8 @@ pub(super) struct Transaction {
 /// An open, locked database.
 pub(super) struct Database {
     connection: Connection,
+    /// How many pages the write-ahead log has since the last commit.
+    log_pages: Arc<AtomicUsize>,
     path: PathBuf,
     /// Held for as long as the database is open.
     _lock: Option<File>,
@@ -83,18 +87,16 @@ impl Database {
         let path = directory.join("store.db");
         let create = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
         create.map_err(|source| OpenError::File { path: path.clone(), source })?;
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(&path, flags).map_err(|source| database_error(&path, source))?;
-        let database = Self { connection, path, _lock: Some(lock) };
+        let connection = connect(&path)?;
+        let mut database = Self { connection, log_pages: Arc::default(), path, _lock: Some(lock) };
         database.prepare()?;
         Ok(database)
     }
 
     /// Sets the file up on the first open, and refuses it, unchanged, when it is not ours to use.
-    fn prepare(&self) -> Result<(), OpenError> {
+    fn prepare(&mut self) -> Result<(), OpenError> {
         let fail = |source| database_error(&self.path, source);
         let connection = &self.connection;
-        connection.busy_timeout(Duration::from_secs(5)).map_err(fail)?;
         let tables: i64 =
             connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(fail)?;
         let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(fail)?;
@@ -108,7 +110,13 @@ impl Database {
             _ => return Err(OpenError::Foreign { path: self.path.clone() }),
         };
         connection.execute_batch(SETTINGS).map_err(fail)?;
-        connection.execute_batch(schema).map_err(fail)
+        connection.execute_batch(schema).map_err(fail)?;
+        let log_pages = self.log_pages.clone();
+        let note = move |_: &mut Wal, pages| {
+            log_pages.store(usize::try_from(pages).unwrap_or(0), Ordering::Relaxed);
+            Ok(())
+        };
+        self.connection.wal_hook(Some(note)).map_err(|source| database_error(&self.path, source))
     }
 
     /// The database file.
@@ -162,9 +170,14 @@ impl Database {
         sql.commit()
     }
 
-    /// Moves committed pages from the write-ahead log into the database file, so that the log can start anew.
+    /// How many pages the write-ahead log had after the last commit.
+    pub(super) fn log_pages(&self) -> usize {
+        self.log_pages.load(Ordering::Relaxed)
+    }
+
+    /// Moves the write-ahead log into the database file; the next commit starts it anew.
     pub(super) fn checkpoint(&self) -> rusqlite::Result<()> {
-        self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+        checkpoint(&self.connection)
     }
 
     /// Empties the write-ahead log and closes the file.
@@ -172,6 +185,22 @@ impl Database {
         self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
         self.connection.close().map_err(|(_, err)| err)
     }
+}
+
+/// Opens a connection to an existing file.
+pub(super) fn connect(path: &Path) -> Result<Connection, OpenError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let open = || {
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(Duration::from_secs(5))?;
+        Ok(connection)
+    };
+    open().map_err(|source| database_error(path, source))
+}
+
+/// Moves committed pages from the write-ahead log into the database file, without waiting for anyone.
+pub(super) fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
 }
 
 fn lock(path: &Path) -> Result<File, OpenError> {

@@ -3,6 +3,7 @@
 //! Writes go through one writer that commits many at once. Reads, lists and watches never touch the disk:
 //! they use an index of the newest entries and a bounded history of events. An idle store does not wake up.
 
+mod checkpoint;
 mod database;
 mod expiry;
 mod index;
@@ -22,10 +23,11 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::feed::{Feed, Limits};
 use crate::{Entry, Error, Expected, MAX_ENTRY_BYTES, Page, Range, Revision, Store, WatchStream};
+use checkpoint::Checkpointer;
 use database::Database;
 use index::Index;
 use recovery::Recovered;
-use writer::{Command, Write, Writer, gone};
+use writer::{Command, Disk, Write, Writer, gone};
 
 /// At most so many writes wait for the writer; more wait for a place in the queue.
 const QUEUE: usize = 4096;
@@ -100,7 +102,8 @@ impl EmbeddedStore {
     pub fn open(options: Options) -> Result<Self, OpenError> {
         let database = Database::open(&options.path)?;
         let recovered = recovery::recover(&database)?;
-        Self::start(recovered, Some(database), options.limits)
+        let checkpointer = Checkpointer::start(database.path())?;
+        Self::start(recovered, Some(Disk { checkpointer, database }), options.limits)
     }
 
     /// A new store without a disk; it ends with the process.
@@ -121,10 +124,10 @@ impl EmbeddedStore {
         self.ask(|reply| Command::Close { reply }).await
     }
 
-    fn start(recovered: Recovered, database: Option<Database>, limits: Limits) -> Result<Self, OpenError> {
+    fn start(recovered: Recovered, disk: Option<Disk>, limits: Limits) -> Result<Self, OpenError> {
         let index = Arc::new(Index::new(recovered.newest, Feed::new(recovered.history, limits)));
         let (queue, commands) = mpsc::channel();
-        let writer = Writer::new(index.clone(), database, recovered.expiry, recovered.garbage);
+        let writer = Writer::new(index.clone(), disk, recovered.expiry, recovered.garbage);
         let writer = thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || writer.run(&commands))

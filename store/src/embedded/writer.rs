@@ -18,6 +18,7 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tracing::{error, warn};
 
+use super::checkpoint::{Checkpointer, Duty};
 use super::database::{Change, Database, Transaction};
 use super::expiry::{self, Expiry};
 use super::index::Index;
@@ -30,8 +31,6 @@ const BATCH: usize = 512;
 const BATCH_BYTES: usize = 4 << 20;
 /// Compacted rows are removed in batches of at least so many, so that an idle store's rare writes touch few pages.
 const SWEEP_AT: usize = 128;
-/// A checkpoint is due after so many bytes were appended.
-const CHECKPOINT_AT: usize = 4 << 20;
 /// Old events may stay this much longer, so that a quiet store wakes up rarely to forget them.
 const HISTORY_SLACK: Duration = Duration::from_secs(30);
 
@@ -62,16 +61,20 @@ pub(super) struct Write {
     pub(super) permit: OwnedSemaphorePermit,
 }
 
+/// Where a durable store keeps its log.
+pub(super) struct Disk {
+    pub(super) checkpointer: Checkpointer,
+    pub(super) database: Database,
+}
+
 /// The state of the writer's thread.
 pub(super) struct Writer {
     index: Arc<Index>,
     /// `None` for a store in memory.
-    database: Option<Database>,
+    disk: Option<Disk>,
     expiry: Expiry,
     /// Rows of the log that are compacted and not yet removed.
     garbage: VecDeque<Revision>,
-    /// How much was appended since the last checkpoint.
-    unchecked_bytes: usize,
     /// Why nothing can be written any more.
     broken: Option<String>,
 }
@@ -93,13 +96,8 @@ struct Batch {
 
 impl Writer {
     /// A writer of an index that has just been recovered.
-    pub(super) fn new(
-        index: Arc<Index>,
-        database: Option<Database>,
-        expiry: Expiry,
-        garbage: VecDeque<Revision>,
-    ) -> Self {
-        Self { index, database, expiry, garbage, unchecked_bytes: 0, broken: None }
+    pub(super) fn new(index: Arc<Index>, disk: Option<Disk>, expiry: Expiry, garbage: VecDeque<Revision>) -> Self {
+        Self { index, disk, expiry, garbage, broken: None }
     }
 
     /// Works until the store is closed or dropped.
@@ -204,7 +202,7 @@ impl Writer {
         let key = previous.as_ref().map_or(key, |entry| entry.key.clone());
         let create_revision = previous.as_ref().map_or(revision, |entry| entry.create_revision);
         batch.bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
-        if self.database.is_some() {
+        if self.disk.is_some() {
             let (key, value) = (key.clone(), value.clone());
             batch.log.append.push(Change { revision, create_revision, expires, key, value });
         }
@@ -247,7 +245,7 @@ impl Writer {
 
     /// Brings a batch to disk.
     fn persist(&mut self, batch: &mut Batch) -> Result<(), Error> {
-        let Some(database) = &mut self.database else { return Ok(()) };
+        let Some(Disk { database, checkpointer }) = &mut self.disk else { return Ok(()) };
         if batch.log.append.is_empty() {
             return Ok(());
         }
@@ -260,12 +258,10 @@ impl Writer {
             self.garbage.extend(batch.log.remove.drain(..));
             return Err(self.failed("commit", err));
         }
-        self.unchecked_bytes += batch.bytes;
-        if self.unchecked_bytes >= CHECKPOINT_AT {
-            self.unchecked_bytes = 0;
-            if let Err(err) = database.checkpoint() {
-                warn!(error = &err as &dyn std::error::Error, "checkpoint failed");
-            }
+        if checkpointer.committed(database.log_pages()) == Duty::Checkpoint
+            && let Err(err) = database.checkpoint()
+        {
+            warn!(error = &err as &dyn std::error::Error, "checkpoint failed; the store's log grows");
         }
         Ok(())
     }
@@ -302,7 +298,7 @@ impl Writer {
 
     /// Notes which rows of the log nothing refers to once these events are forgotten.
     fn discard(&mut self, forgotten: &[Arc<WatchEvent>]) {
-        if self.database.is_none() {
+        if self.disk.is_none() {
             return;
         }
         for event in forgotten {
@@ -322,7 +318,7 @@ impl Writer {
                 return Err(Error::Compacted { asked: revision, oldest: revision });
             }
         }
-        if let Some(database) = &mut self.database {
+        if let Some(Disk { database, .. }) = &mut self.disk {
             let log = Transaction { compacted: Some(revision), ..Transaction::default() };
             if let Err(err) = database.commit(&log) {
                 return Err(self.failed("compact", err));
@@ -335,8 +331,9 @@ impl Writer {
 
     fn close(self) -> Result<(), Error> {
         self.index.feed.close();
-        match self.database {
-            Some(database) if self.broken.is_none() => {
+        match self.disk {
+            Some(Disk { database, checkpointer }) if self.broken.is_none() => {
+                drop(checkpointer);
                 database.close().map_err(|err| Error::Backend { operation: "close", source: Box::new(err) })
             }
             _ => Ok(()),
