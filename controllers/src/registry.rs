@@ -4,10 +4,17 @@ use client::{Informers, Recorder};
 use daemon::{Process, Supervisor};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Config, Error, context::Context, deployment, replicaset};
+use crate::{Config, Error, context::Context, deployment, endpoints, garbage, namespace, replicaset};
 
 /// Every controller, by upstream's name.
-pub const NAMES: &[&str] = &["replicaset-controller", "deployment-controller"];
+pub const NAMES: &[&str] = &[
+    "replicaset-controller",
+    "deployment-controller",
+    "endpointslice-controller",
+    "endpoints-controller",
+    "namespace-controller",
+    "garbage-collector-controller",
+];
 
 /// Runs the enabled controllers until shutdown; with leader election, only while this process leads.
 pub async fn run(config: Config, client: kube::Client, process: Process) -> Result<(), Error> {
@@ -51,10 +58,15 @@ async fn lead(config: Config, client: kube::Client, process: Process, stop: Canc
 }
 
 fn start_all(config: &Config, context: &Context, tasks: &mut Supervisor) {
-    if config.is_enabled("replicaset-controller") {
-        replicaset::start(context, config.concurrent_replicaset_syncs, tasks);
-    }
-    if config.is_enabled("deployment-controller") {
-        deployment::start(context, config.concurrent_deployment_syncs, tasks);
-    }
+    let mut start = |name: &str, workers: usize, start: fn(&Context, usize, &mut Supervisor)| {
+        if config.is_enabled(name) {
+            start(context, workers, tasks);
+        }
+    };
+    start("replicaset-controller", config.concurrent_replicaset_syncs, replicaset::start);
+    start("deployment-controller", config.concurrent_deployment_syncs, deployment::start);
+    start("endpointslice-controller", config.concurrent_endpoint_syncs, endpoints::start_slices);
+    start("endpoints-controller", config.concurrent_endpoint_syncs, endpoints::start_legacy);
+    start("namespace-controller", config.concurrent_namespace_syncs, namespace::start);
+    start("garbage-collector-controller", config.concurrent_gc_syncs, garbage::start);
 }

@@ -11,7 +11,6 @@ use k8s_openapi::{
 };
 
 use super::{HEADLESS, observe::Backend};
-use crate::index;
 
 const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
 const MANAGER: &str = "endpoint-controller";

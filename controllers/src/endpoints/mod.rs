@@ -12,7 +12,7 @@ use k8s_openapi::api::{
     discovery::v1::EndpointSlice,
 };
 use kube::{
-    Api, Resource,
+    Api,
     api::{DeleteParams, PostParams},
 };
 

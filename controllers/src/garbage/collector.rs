@@ -1,0 +1,208 @@
+//! Carries out what the graph asks for, after asking the API server whether it is still true.
+
+use std::sync::Arc;
+
+use client::write;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::{
+    Api,
+    api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, PropagationPolicy},
+    core::{ObjectMeta, PartialObjectMeta},
+};
+use serde_json::json;
+
+use super::{
+    Shared,
+    graph::{FOREGROUND, Node, ORPHAN, Owner, Task, Verdict, judge},
+};
+use crate::context::{Failure, Outcome};
+
+pub(super) struct Collector {
+    client: kube::Client,
+    shared: Arc<Shared>,
+}
+
+impl Collector {
+    pub(super) fn new(client: kube::Client, shared: Arc<Shared>) -> Self {
+        Self { client, shared }
+    }
+
+    pub(super) async fn reconcile(&self, task: Task) -> Outcome {
+        match task {
+            Task::Collect(uid) => self.collect(&uid).await?,
+            Task::Orphan(uid) => self.orphan(&uid).await?,
+        }
+        Ok(None)
+    }
+
+    async fn collect(&self, uid: &str) -> Result<(), Failure> {
+        let Some(node) = self.node(uid) else { return Ok(()) };
+        if node.is_deleted && !node.deletes_dependents() {
+            return Ok(());
+        }
+        let Some(live) = self.live(&node, uid).await? else {
+            let tasks = self.shared.graph().remove(uid);
+            self.shared.add_all(tasks);
+            return Ok(());
+        };
+        if node.deletes_dependents() {
+            return self.finish_foreground(uid, &node, live).await;
+        }
+        let mut owners = Vec::new();
+        for reference in live.metadata.owner_references.iter().flatten() {
+            owners.push((reference.uid.clone(), self.weigh(reference, &node).await?));
+        }
+        let dependents = self.shared.graph().dependents(uid);
+        match judge(&owners, !dependents.is_empty()) {
+            Verdict::Keep => Ok(()),
+            Verdict::Detach(uids) => self.detach(&node, live, &uids).await,
+            Verdict::Delete { foreground } => {
+                if foreground {
+                    self.break_cycle(&node, &live, &dependents).await?;
+                }
+                let policy = match &live.metadata.finalizers {
+                    Some(finalizers) if finalizers.iter().any(|known| known == ORPHAN) => PropagationPolicy::Orphan,
+                    Some(finalizers) if foreground || finalizers.iter().any(|known| known == FOREGROUND) => {
+                        PropagationPolicy::Foreground
+                    }
+                    _ if foreground => PropagationPolicy::Foreground,
+                    _ => PropagationPolicy::Background,
+                };
+                self.delete(&node, uid, policy).await
+            }
+        }
+    }
+
+    /// Lets a foreground deletion go on once no dependent blocks it.
+    async fn finish_foreground(&self, uid: &str, node: &Node, live: PartialObjectMeta<DynamicObject>) -> Result<(), Failure> {
+        let blocking: Vec<String> = {
+            let graph = self.shared.graph();
+            let blocks = |dependent: &String| graph.get(dependent).is_some_and(|dependent| dependent.blocks(uid));
+            graph.dependents(uid).into_iter().filter(blocks).collect()
+        };
+        if blocking.is_empty() {
+            return self.remove_finalizer(node, live, FOREGROUND).await;
+        }
+        // They were told when the deletion began; those that were added since are told now.
+        for dependent in blocking {
+            let waits = self.node(&dependent).is_some_and(|node| !node.is_deleted);
+            if waits {
+                self.shared.queue.add(Task::Collect(dependent));
+            }
+        }
+        Ok(())
+    }
+
+    /// Two objects that own each other would wait for each other for ever.
+    async fn break_cycle(&self, node: &Node, live: &PartialObjectMeta<DynamicObject>, dependents: &[String]) -> Result<(), Failure> {
+        let is_cycle = dependents.iter().any(|uid| self.node(uid).is_some_and(|dependent| dependent.deletes_dependents()));
+        if !is_cycle {
+            return Ok(());
+        }
+        let mut owners = live.metadata.owner_references.clone().unwrap_or_default();
+        owners.iter_mut().for_each(|owner| owner.block_owner_deletion = Some(false));
+        self.patch(node, &json!({ "metadata": { "uid": live.metadata.uid, "ownerReferences": owners } })).await
+    }
+
+    async fn orphan(&self, uid: &str) -> Result<(), Failure> {
+        let Some(node) = self.node(uid) else { return Ok(()) };
+        let dependents = self.shared.graph().dependents(uid);
+        for dependent in dependents {
+            let Some(child) = self.node(&dependent) else { continue };
+            if let Some(live) = self.live(&child, &dependent).await? {
+                self.detach(&child, live, &[uid.to_owned()]).await?;
+            }
+        }
+        match self.live(&node, uid).await? {
+            Some(live) => self.remove_finalizer(&node, live, ORPHAN).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn weigh(&self, reference: &OwnerReference, node: &Node) -> Result<Owner, Failure> {
+        {
+            let graph = self.shared.graph();
+            if graph.knows(reference, node.namespace.as_deref()) {
+                let is_waiting = graph.get(&reference.uid).is_some_and(Node::deletes_dependents);
+                let blocks = reference.block_owner_deletion == Some(true);
+                return Ok(if is_waiting && blocks { Owner::Waiting } else { Owner::Solid });
+            }
+        }
+        let Some(api) = self.owner_api(reference, node)? else { return Ok(Owner::Dangling) };
+        let live = write::ignore_not_found(api.get_metadata(&reference.name).await)?;
+        let is_it = live.is_some_and(|live| live.metadata.uid.as_deref() == Some(&reference.uid));
+        Ok(if is_it { Owner::Solid } else { Owner::Dangling })
+    }
+
+    /// Where the owner would be. An owner of a kind nobody serves cannot be judged: that is an error, tried again later.
+    /// A namespaced owner of a cluster-scoped object cannot exist.
+    fn owner_api(&self, reference: &OwnerReference, node: &Node) -> Result<Option<Api<DynamicObject>>, Failure> {
+        let group = reference.api_version.split_once('/').map_or("", |(group, _)| group);
+        let kinds = self.shared.kinds.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let kind = kinds.iter().find(|kind| kind.resource.kind == reference.kind && kind.resource.group == group);
+        let Some(kind) = kind else {
+            let what = format!("owner {}/{} of {} is of an unknown kind", reference.api_version, reference.kind, node.name);
+            return Err(Failure::NotYet(what));
+        };
+        Ok(match (kind.is_namespaced, &node.namespace) {
+            (true, Some(namespace)) => Some(Api::namespaced_with(self.client.clone(), namespace, &kind.resource)),
+            (true, None) => None,
+            (false, _) => Some(Api::all_with(self.client.clone(), &kind.resource)),
+        })
+    }
+
+    fn node(&self, uid: &str) -> Option<Node> {
+        self.shared.graph().get(uid).cloned()
+    }
+
+    fn api(&self, node: &Node) -> Api<DynamicObject> {
+        match &node.namespace {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &node.resource),
+            None => Api::all_with(self.client.clone(), &node.resource),
+        }
+    }
+
+    async fn live(&self, node: &Node, uid: &str) -> Result<Option<PartialObjectMeta<DynamicObject>>, Failure> {
+        let live = write::ignore_not_found(self.api(node).get_metadata(&node.name).await)?;
+        Ok(live.filter(|live| live.metadata.uid.as_deref() == Some(uid)))
+    }
+
+    async fn delete(&self, node: &Node, uid: &str, policy: PropagationPolicy) -> Result<(), Failure> {
+        let exactly = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+        let params =
+            DeleteParams { propagation_policy: Some(policy), preconditions: Some(exactly), ..DeleteParams::default() };
+        match self.api(node).delete(&node.name, &params).await {
+            Ok(_) => Ok(()),
+            // Another object has the name now: ours is gone.
+            Err(err) if write::is_not_found(&err) || write::is_conflict(&err) => Ok(()),
+            Err(err) => Err(err.into()),
+        }
+    }
+
+    async fn detach(&self, node: &Node, live: PartialObjectMeta<DynamicObject>, uids: &[String]) -> Result<(), Failure> {
+        let ObjectMeta { uid, resource_version, owner_references, .. } = live.metadata;
+        let mut kept = owner_references.unwrap_or_default();
+        kept.retain(|reference| !uids.contains(&reference.uid));
+        let change = json!({ "uid": uid, "resourceVersion": resource_version, "ownerReferences": kept });
+        self.patch(node, &json!({ "metadata": change })).await
+    }
+
+    async fn remove_finalizer(&self, node: &Node, live: PartialObjectMeta<DynamicObject>, finalizer: &str) -> Result<(), Failure> {
+        let ObjectMeta { uid, resource_version, finalizers, .. } = live.metadata;
+        let mut kept = finalizers.unwrap_or_default();
+        let before = kept.len();
+        kept.retain(|known| known != finalizer);
+        if kept.len() == before {
+            return Ok(());
+        }
+        let change = json!({ "uid": uid, "resourceVersion": resource_version, "finalizers": kept });
+        self.patch(node, &json!({ "metadata": change })).await
+    }
+
+    /// A merge patch, because custom resources know no other that every server supports.
+    async fn patch(&self, node: &Node, change: &serde_json::Value) -> Result<(), Failure> {
+        let patched = self.api(node).patch_metadata(&node.name, &PatchParams::default(), &Patch::Merge(change)).await;
+        write::ignore_not_found(patched)?;
+        Ok(())
+    }
+}
