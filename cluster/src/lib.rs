@@ -4,4 +4,14 @@
 //! Invariant: no domain logic.
 #![forbid(unsafe_code)]
 
+mod addons;
+mod drain;
+mod kubeconfig;
+mod link;
+mod options;
+mod up;
+
 pub mod pki;
+
+pub use options::Options;
+pub use up::up;

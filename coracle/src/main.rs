@@ -1,1 +1,58 @@
-fn main() {}
+//! The `coracle` command: a whole cluster in one process, each component by itself, and small helpers.
+
+mod image;
+mod kubeconfig;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A miniature Kubernetes: `coracle up` brings a cluster up on this machine.
+#[derive(Parser)]
+#[command(name = "coracle", version = daemon::VERSION)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Bring up a whole cluster on this machine, and keep it until Ctrl-C.
+    Up(up::Up),
+    /// Run the API server.
+    Apiserver(Box<apiserver::Command>),
+    /// Run the controllers.
+    ControllerManager(controllers::Command),
+    /// Run the scheduler.
+    Scheduler(scheduler::Command),
+    /// Run the node agent.
+    Kubelet(Box<kubelet::Command>),
+    /// Run the Service proxy.
+    Proxy(proxy::Command),
+    /// Run the cluster's name server.
+    Dns(dns::Command),
+    /// Print the administrator's kubeconfig.
+    Kubeconfig(kubeconfig::Print),
+    /// Work with the images on this machine.
+    #[command(subcommand)]
+    Image(image::Image),
+}
+
+fn main() -> ExitCode {
+    // A shim must stay single-threaded and small: it is chosen before anything else is looked at.
+    if std::env::args_os().nth(1).is_some_and(|word| word == "shim") {
+        return runtime::shim::main();
+    }
+    match Cli::parse().command {
+        Command::Up(command) => command.run(),
+        Command::Apiserver(command) => command.run(),
+        Command::ControllerManager(command) => command.run(),
+        Command::Scheduler(command) => command.run(),
+        Command::Kubelet(command) => command.run(),
+        Command::Proxy(command) => command.run(),
+        Command::Dns(command) => command.run(),
+        Command::Kubeconfig(command) => command.run(),
+        Command::Image(command) => command.run(),
+    }
+}

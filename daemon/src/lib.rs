@@ -70,10 +70,24 @@ where
 
 /// Runs a task that ends by itself, with the same logging and error report as [`main`].
 pub fn once(name: &str, common: &Common, task: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
-    common.logs.init();
+    task_with(name, &common.logs, tokio::runtime::Builder::new_current_thread(), task)
+}
+
+/// Runs a task on all cores; it watches for signals itself, if it must ([`shutdown_on_signal`]).
+pub fn task(name: &str, logs: &LogArgs, task: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
+    task_with(name, logs, tokio::runtime::Builder::new_multi_thread(), task)
+}
+
+fn task_with(name: &str, logs: &LogArgs, mut runtime: tokio::runtime::Builder, task: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
+    logs.init();
     install_crypto_provider();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    match runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(task)) {
+    let runtime = match runtime.enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(err) => return failed(name, &err.into()),
+    };
+    let outcome = runtime.block_on(task);
+    runtime.shutdown_background();
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(err) => failed(name, &err),
     }

@@ -3,11 +3,13 @@
 //! Invariant: answers for the cluster's zone come from the caches only; no question makes an API request.
 #![forbid(unsafe_code)]
 
+mod command;
 mod config;
 mod handler;
 mod names;
 mod zone;
 
+pub use command::Command;
 pub use config::{Args, Config};
 
 use std::io;

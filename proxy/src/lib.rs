@@ -7,12 +7,14 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod command;
 mod config;
 mod nft;
 mod rules;
 mod ruleset;
 mod services;
 
+pub use command::Command;
 pub use config::{Args, Config};
 pub use nft::NftError;
 

@@ -14,11 +14,13 @@ pub mod plugins;
 
 mod binding;
 mod cache;
+mod command;
 mod cycle;
 mod driver;
 mod queue;
 mod report;
 
+pub use command::Command;
 pub use config::{Args, Config};
 pub use driver::{Error, run};
 

@@ -1,0 +1,142 @@
+//! What `coracle up` can be told.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, ensure};
+use apiserver::allocate::Cidr;
+
+/// Options of a cluster in one process.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// Where the cluster keeps everything: objects, keys, images, containers.
+    #[arg(long, default_value = "/var/lib/coracle")]
+    pub data_dir: PathBuf,
+    /// Where to write the administrator's kubeconfig [default: <data-dir>/admin.kubeconfig].
+    #[arg(long)]
+    pub write_kubeconfig: Option<PathBuf>,
+    /// Loopback port of the API server.
+    #[arg(long, default_value_t = 6443)]
+    pub secure_port: u16,
+    /// Port of the kubelet, on the node's address.
+    #[arg(long, default_value_t = 10250)]
+    pub kubelet_port: u16,
+    /// Name of the node [default: this machine's name].
+    #[arg(long)]
+    pub node_name: Option<String>,
+    /// Address of the node: pods reach the API server and DNS here. By default one that only this machine has.
+    #[arg(long, default_value = "10.245.0.1")]
+    pub node_ip: IpAddr,
+    /// Range of pod addresses.
+    #[arg(long, default_value = "10.244.0.0/16")]
+    pub cluster_cidr: String,
+    /// Range of Service addresses; the first is the API server's, the tenth DNS's.
+    #[arg(long, default_value = "10.96.0.0/16")]
+    pub service_cluster_ip_range: String,
+    /// Domain of cluster names.
+    #[arg(long, default_value = "cluster.local")]
+    pub cluster_domain: String,
+    /// Name of the network bridge; another cluster on this machine needs another one.
+    #[arg(long, default_value = "coracle0")]
+    pub bridge: String,
+    /// Registries that are reached without TLS, as host:port. Those on loopback need not be named.
+    #[arg(long, value_delimiter = ',')]
+    pub insecure_registry: Vec<String>,
+    /// Endpoints of an etcd cluster, instead of the embedded store.
+    #[arg(long, value_delimiter = ',')]
+    pub etcd_servers: Vec<String>,
+    /// Leave pods running at shutdown.
+    #[arg(long)]
+    pub keep_pods: bool,
+}
+
+/// Options that were checked, and what follows from them.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) options: Options,
+    pub(crate) node_name: String,
+    pub(crate) services: Cidr,
+    pub(crate) services_prefix: (IpAddr, u8),
+    pub(crate) api_service: IpAddr,
+    pub(crate) dns_service: IpAddr,
+    pub(crate) kubeconfig: PathBuf,
+}
+
+impl Plan {
+    pub(crate) fn new(options: Options) -> anyhow::Result<Self> {
+        let (services, length) = cidr(&options.service_cluster_ip_range).context("--service-cluster-ip-range")?;
+        cidr(&options.cluster_cidr).context("--cluster-cidr")?;
+        let node_name = match &options.node_name {
+            Some(name) => name.clone(),
+            None => std::fs::read_to_string("/proc/sys/kernel/hostname").context("read this machine's name (or give --node-name)")?.trim().to_lowercase(),
+        };
+        let wrong = api::names::dns1123_subdomain(&node_name);
+        ensure!(wrong.is_empty(), "--node-name {node_name:?}: {}", wrong.join(", "));
+        ensure!(options.bridge.len() <= 15 && !options.bridge.is_empty(), "--bridge {:?}: must be 1 to 15 characters", options.bridge);
+        let range = Cidr::new(services, length);
+        Ok(Self {
+            services_prefix: (services, length),
+            api_service: range.nth(1),
+            dns_service: range.nth(10),
+            kubeconfig: options.write_kubeconfig.clone().unwrap_or_else(|| options.data_dir.join("admin.kubeconfig")),
+            services: range,
+            node_name,
+            options,
+        })
+    }
+
+    /// The name of the interface that carries the node's address, where it is not one that the machine has anyway.
+    pub(crate) fn link_name(&self) -> String {
+        let name = format!("{}-node", self.options.bridge);
+        name.chars().take(15).collect()
+    }
+
+    /// The name of the proxy's nftables table.
+    pub(crate) fn table(&self) -> String {
+        format!("{}-services", self.options.bridge)
+    }
+}
+
+fn cidr(text: &str) -> anyhow::Result<(IpAddr, u8)> {
+    let (address, length) = text.split_once('/').with_context(|| format!("{text:?} must be address/length, such as 10.96.0.0/16"))?;
+    let address: IpAddr = address.parse().with_context(|| format!("{text:?}"))?;
+    let length: u8 = length.parse().with_context(|| format!("{text:?}"))?;
+    let longest = if address.is_ipv4() { 28 } else { 124 };
+    ensure!(length <= longest, "{text:?}: length must be at most {longest}");
+    Ok((address, length))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser as _;
+
+    #[derive(clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn plan(flags: &[&str]) -> anyhow::Result<Plan> {
+        Plan::new(Cli::try_parse_from(std::iter::once(&"up").chain(flags))?.options)
+    }
+
+    #[test]
+    fn the_first_and_tenth_service_addresses_are_taken() {
+        let plan = plan(&["--service-cluster-ip-range", "10.97.0.0/16"]).unwrap();
+        assert_eq!((plan.api_service.to_string(), plan.dns_service.to_string()), ("10.97.0.1".into(), "10.97.0.10".into()));
+    }
+
+    #[test]
+    fn wrong_options_are_named() {
+        for (flags, word) in [
+            (["--cluster-cidr", "10.0.0.0"], "--cluster-cidr"),
+            (["--service-cluster-ip-range", "10.0.0.0/31"], "--service-cluster-ip-range"),
+            (["--node-name", "Not_a_name"], "--node-name"),
+            (["--bridge", "a-very-long-bridge-name"], "--bridge"),
+        ] {
+            let err = format!("{:#}", plan(&flags).unwrap_err());
+            assert!(err.contains(word), "{err}");
+        }
+    }
+}

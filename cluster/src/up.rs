@@ -1,0 +1,333 @@
+//! A whole cluster in one process.
+//!
+//! ```text
+//! keys -> node address -> store -> API server -> { controllers, scheduler, kubelet, proxy, DNS } -> node Ready
+//! ```
+//! Down goes the other way: components, then pods, then the API server and its store.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use apiserver::ApiServer;
+use bytes::Bytes;
+use daemon::{Process, ReadyWatch, Supervisor};
+use k8s_openapi::api::core::v1::Node;
+use kube::Api;
+use runtime::Runtime;
+use store::Store;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::link::Link;
+use crate::options::{Options, Plan};
+use crate::pki::{Identity, Pair, Pki};
+use crate::{addons, drain, kubeconfig};
+
+/// How long the node may take to become Ready before `up` says that it waits.
+const NODE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Brings a cluster up and keeps it until `shutdown`; `say` gets each line for the user.
+pub async fn up(options: Options, shutdown: CancellationToken, say: impl Fn(String)) -> anyhow::Result<()> {
+    let started = Instant::now();
+    check_host()?;
+    let plan = Plan::new(options)?;
+    let keys = Keys::make(&plan).context("keys and certificates")?;
+    let link = own_link(&plan).await?;
+    let process = Process::new(CancellationToken::new());
+    let server = ApiServer::new(server_config(&plan, &keys), open_store(&plan).await?, process.clone())?;
+    let listeners = listen(&plan).await?;
+    write_kubeconfig(&plan, &keys)?;
+
+    let mut control_plane = Supervisor::new(process.shutdown.clone());
+    let running = server.clone();
+    control_plane.add("apiserver", move |_| async move { running.run().await });
+    for listener in listeners {
+        let serving = server.clone();
+        control_plane.add("apiserver listener", move |_| async move { serving.serve(listener).await });
+    }
+    let whole = async {
+        tokio::select! {
+            () = server.ready() => {}
+            () = shutdown.cancelled() => return Ok(()),
+        }
+        say(ready_line("apiserver", started.elapsed()));
+        let cluster = Cluster { plan: &plan, keys: &keys, server: &server, started };
+        let result = cluster.run(&shutdown, &say).await;
+        if let Some(link) = &link
+            && !plan.options.keep_pods
+        {
+            link.remove().await?;
+        }
+        result
+    };
+    let stop = process.shutdown.clone();
+    let (control_plane, components) = tokio::join!(
+        async {
+            let result = control_plane.run().await;
+            // Without an API server nothing else is of use.
+            shutdown.cancel();
+            result
+        },
+        async {
+            let result = whole.await;
+            stop.cancel();
+            result
+        }
+    );
+    components.and(control_plane)
+}
+
+/// Refuses at once, and says why, where pods cannot run.
+fn check_host() -> anyhow::Result<()> {
+    ensure!(cfg!(target_os = "linux"), "pods need Linux");
+    ensure!(rustix::process::geteuid().is_root(), "`coracle up` runs containers and needs root: run it with sudo");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|directory| directory.join("nft").is_file());
+    ensure!(found, "`nft` is not on the PATH: install the package nftables");
+    Ok(())
+}
+
+/// The dummy interface with the node's address, unless the address is one that the machine has anyway.
+async fn own_link(plan: &Plan) -> anyhow::Result<Option<Link>> {
+    let address = plan.options.node_ip;
+    let link = Link { name: plan.link_name(), address, services: plan.services_prefix };
+    let ours = std::path::Path::new("/sys/class/net").join(&link.name).exists();
+    if !ours && std::net::UdpSocket::bind((address, 0)).is_ok() {
+        return Ok(None);
+    }
+    link.ensure().await?;
+    Ok(Some(link))
+}
+
+async fn open_store(plan: &Plan) -> anyhow::Result<Arc<dyn Store>> {
+    if !plan.options.etcd_servers.is_empty() {
+        let options = store::etcd::Options { endpoints: plan.options.etcd_servers.clone(), ..store::etcd::Options::default() };
+        return Ok(Arc::new(store::etcd::EtcdStore::connect(options).await?));
+    }
+    let path = plan.options.data_dir.join("store");
+    let options = store::embedded::Options::at(&path);
+    let opened = tokio::task::spawn_blocking(move || store::embedded::EmbeddedStore::open(options)).await?;
+    Ok(Arc::new(opened.with_context(|| format!("open the store in {}", path.display()))?))
+}
+
+/// Loopback for this machine's users, the node's address for its pods.
+async fn listen(plan: &Plan) -> anyhow::Result<Vec<TcpListener>> {
+    let port = plan.options.secure_port;
+    let mut listeners = Vec::new();
+    for address in [IpAddr::V4(Ipv4Addr::LOCALHOST), plan.options.node_ip] {
+        let address = SocketAddr::new(address, port);
+        let bound = TcpListener::bind(address).await;
+        listeners.push(bound.with_context(|| format!("listen on {address} (another API server? choose another --secure-port)"))?);
+    }
+    Ok(listeners)
+}
+
+fn server_config(plan: &Plan, keys: &Keys) -> apiserver::Config {
+    let path = |file: &str| Some(keys.pki.path(file));
+    apiserver::Config {
+        secure_port: plan.options.secure_port,
+        advertise_address: Some(plan.options.node_ip),
+        tls_certificate: path("apiserver.crt"),
+        tls_private_key: path("apiserver.key"),
+        client_ca: path("ca.crt"),
+        service_cluster_ip_ranges: vec![plan.services.clone()],
+        service_account_keys: path("sa.pub").into_iter().collect(),
+        service_account_signing_key: path("sa.key"),
+        service_account_issuers: vec![format!("https://kubernetes.default.svc.{}", plan.options.cluster_domain)],
+        kubelet_client_certificate: path("apiserver-kubelet-client.crt"),
+        kubelet_client_key: path("apiserver-kubelet-client.key"),
+        kubelet_certificate_authority: path("ca.crt"),
+        ..apiserver::Config::default()
+    }
+}
+
+fn write_kubeconfig(plan: &Plan, keys: &Keys) -> anyhow::Result<()> {
+    let server = format!("https://127.0.0.1:{}", plan.options.secure_port);
+    let config = kubeconfig::kubeconfig("coracle", &server, &keys.pki.ca().certificate, "coracle-admin", &keys.admin);
+    Ok(kubeconfig::write(&plan.kubeconfig, &config)?)
+}
+
+fn ready_line(name: &str, after: Duration) -> String {
+    format!("{name:<20} ready after {:>5} ms", after.as_millis())
+}
+
+/// Every key of the cluster, made or found.
+struct Keys {
+    pki: Pki,
+    admin: Pair,
+    controller_manager: Pair,
+    scheduler: Pair,
+    kubelet: Pair,
+    proxy: Pair,
+    dns: Pair,
+}
+
+impl Keys {
+    fn make(plan: &Plan) -> anyhow::Result<Self> {
+        let pki = Pki::open(&plan.options.data_dir.join("pki"))?;
+        let client = |name: &str, user: &str, group: &str| pki.client(name, Identity { user, group });
+        let domain = format!("kubernetes.default.svc.{}", plan.options.cluster_domain);
+        let names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", &domain, &plan.node_name];
+        let addresses = [IpAddr::V4(Ipv4Addr::LOCALHOST), plan.options.node_ip, plan.api_service];
+        pki.server("apiserver", Identity { user: "kube-apiserver", group: "" }, &names, &addresses)?;
+        client("apiserver-kubelet-client", "kube-apiserver-kubelet-client", "system:masters")?;
+        pki.service_account_key()?;
+        let node = format!("system:node:{}", plan.node_name);
+        let kubelet_server = Identity { user: &node, group: "system:nodes" };
+        pki.server("kubelet-server", kubelet_server, &[&plan.node_name, "localhost"], &[plan.options.node_ip])?;
+        Ok(Self {
+            admin: client("admin", "kubernetes-admin", "system:masters")?,
+            controller_manager: client("controller-manager", "system:kube-controller-manager", "")?,
+            scheduler: client("scheduler", "system:kube-scheduler", "")?,
+            kubelet: client("kubelet", &node, "system:nodes")?,
+            proxy: client("proxy", "system:kube-proxy", "")?,
+            dns: client("dns", addons::DNS_USER, "")?,
+            pki,
+        })
+    }
+}
+
+/// The components over a ready API server.
+struct Cluster<'a> {
+    plan: &'a Plan,
+    keys: &'a Keys,
+    server: &'a ApiServer,
+    started: Instant,
+}
+
+impl Cluster<'_> {
+    async fn run(&self, shutdown: &CancellationToken, say: &impl Fn(String)) -> anyhow::Result<()> {
+        let runtime: Arc<dyn Runtime> = Arc::new(runtime::local::LocalRuntime::open(self.runtime_config()).await.context("container runtime")?);
+        let process = Process::new(CancellationToken::new());
+        let mut tasks = Supervisor::new(process.shutdown.clone());
+        let ready = self.add_components(&mut tasks, &process, Arc::clone(&runtime))?;
+        let admin = self.client(&self.keys.admin)?;
+        addons::ensure(&admin, self.plan.dns_service, self.plan.options.node_ip).await.context("DNS Service")?;
+        let components = async {
+            let result = tasks.run().await;
+            shutdown.cancel();
+            result
+        };
+        let conduct = async {
+            tokio::select! {
+                result = self.announce(ready, admin, say) => result?,
+                () = shutdown.cancelled() => {}
+            }
+            shutdown.cancelled().await;
+            say("shutting down".to_owned());
+            process.shutdown.cancel();
+            anyhow::Ok(())
+        };
+        let (components, conducted) = tokio::join!(components, conduct);
+        let stopped = self.stop_pods(runtime, say).await;
+        components.and(conducted).and(stopped)
+    }
+
+    async fn stop_pods(&self, runtime: Arc<dyn Runtime>, say: &impl Fn(String)) -> anyhow::Result<()> {
+        if self.plan.options.keep_pods {
+            say("pods keep running (--keep-pods)".to_owned());
+            return Ok(());
+        }
+        let stopped = drain::stop_pods(runtime).await.context("stop pods")?;
+        say(format!("{stopped} pods stopped; the next `coracle up` starts them again"));
+        Ok(proxy::cleanup(&self.plan.table()).await?)
+    }
+
+    /// Tells of each component when it is ready, and of the node, then where to go from here.
+    async fn announce(&self, ready: Vec<(&'static str, ReadyWatch)>, admin: kube::Client, say: &impl Fn(String)) -> anyhow::Result<()> {
+        let waits = ready.into_iter().map(|(name, mut watch)| async move {
+            if let Some(at) = watch.ready().await {
+                say(ready_line(name, at.duration_since(self.started)));
+            }
+        });
+        let node = async {
+            let api: Api<Node> = Api::all(admin);
+            let wait = kube::runtime::wait::await_condition(api, &self.plan.node_name, is_ready);
+            if tokio::time::timeout(NODE_PATIENCE, wait).await.is_err() {
+                say(format!("node {} is not Ready yet: kubectl describe node {0}", self.plan.node_name));
+            } else {
+                say(ready_line(&format!("node {}", self.plan.node_name), self.started.elapsed()));
+            }
+        };
+        futures::future::join(futures::future::join_all(waits), node).await;
+        let path = self.plan.kubeconfig.display();
+        say(format!("\nkubeconfig: {path}\ntry:        kubectl --kubeconfig {path} get pods -A\n"));
+        Ok(())
+    }
+
+    fn add_components(&self, tasks: &mut Supervisor, process: &Process, runtime: Arc<dyn Runtime>) -> anyhow::Result<Vec<(&'static str, ReadyWatch)>> {
+        let mut ready = Vec::new();
+        let mut start = |name: &'static str| {
+            let process = process.component();
+            ready.push((name, process.ready.watch()));
+            move |shutdown| Process { shutdown, ..process }
+        };
+        let (config, client, make) = (self.controllers_config(), self.client(&self.keys.controller_manager)?, start("controller-manager"));
+        tasks.add("controller-manager", move |shutdown| controllers::run(config, client, make(shutdown)));
+        let (client, make) = (self.client(&self.keys.scheduler)?, start("scheduler"));
+        tasks.add("scheduler", move |shutdown| scheduler::run(scheduler::Config::default(), client, make(shutdown)));
+        let (config, client, make) = (self.kubelet_config(runtime)?, self.client(&self.keys.kubelet)?, start("kubelet"));
+        tasks.add("kubelet", move |shutdown| kubelet::run(config, client, make(shutdown)));
+        let (config, client, make) = (self.proxy_config(), self.client(&self.keys.proxy)?, start("proxy"));
+        tasks.add("proxy", move |shutdown| proxy::run(config, client, make(shutdown)));
+        let listen = vec![SocketAddr::new(self.plan.options.node_ip, 53)];
+        let config = dns::Config::new(&self.plan.options.cluster_domain, listen)?;
+        let (client, make) = (self.client(&self.keys.dns)?, start("dns"));
+        tasks.add("dns", move |shutdown| dns::run(config, client, make(shutdown)));
+        Ok(ready)
+    }
+
+    /// A client over the in-memory transport that shows this certificate.
+    fn client(&self, identity: &Pair) -> anyhow::Result<kube::Client> {
+        let (_, pem) = x509_parser::pem::parse_x509_pem(identity.certificate.as_bytes()).context("a certificate of this cluster")?;
+        Ok(kube::Client::new(self.server.in_process(Some(Bytes::from(pem.contents))), "default"))
+    }
+
+    fn controllers_config(&self) -> controllers::Config {
+        let ca = self.keys.pki.ca();
+        controllers::Config {
+            allocate_node_cidrs: true,
+            cluster_cidrs: vec![self.plan.options.cluster_cidr.clone()],
+            root_ca: Some(ca.certificate.clone()),
+            signing: Some(controllers::Signing { certificate: ca.certificate.clone(), key: ca.key.clone() }),
+            ..controllers::Config::default()
+        }
+    }
+
+    fn kubelet_config(&self, runtime: Arc<dyn Runtime>) -> anyhow::Result<kubelet::Config> {
+        let options = &self.plan.options;
+        let tls = kubelet::Tls {
+            certificate: self.keys.pki.path("kubelet-server.crt"),
+            key: self.keys.pki.path("kubelet-server.key"),
+            client_ca: self.keys.pki.path("ca.crt"),
+        };
+        let listen = SocketAddr::new(options.node_ip, options.kubelet_port);
+        Ok(kubelet::Config {
+            node_name: self.plan.node_name.clone(),
+            node_ips: vec![options.node_ip],
+            root_dir: options.data_dir.join("kubelet"),
+            log_dir: options.data_dir.join("logs"),
+            runtime,
+            cluster_dns: vec![self.plan.dns_service],
+            cluster_domain: options.cluster_domain.clone(),
+            resolv_conf: "/etc/resolv.conf".into(),
+            registration: kubelet::Registration { port: i32::from(options.kubelet_port), ..kubelet::Registration::default() },
+            pod_pids_limit: 0,
+            static_pod_path: None,
+            serialize_image_pulls: false,
+            server: Some(kubelet::server::Config::from_files(listen, &tls)?),
+        })
+    }
+
+    fn proxy_config(&self) -> proxy::Config {
+        let config = proxy::Config::new(self.plan.node_name.clone(), vec![self.plan.options.cluster_cidr.clone()]);
+        proxy::Config { table: self.plan.table(), ..config }
+    }
+}
+
+fn is_ready(node: Option<&Node>) -> bool {
+    let conditions = node.and_then(|node| node.status.as_ref()?.conditions.as_ref());
+    conditions.is_some_and(|conditions| conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"))
+}
