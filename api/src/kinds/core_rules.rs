@@ -262,7 +262,9 @@ fn limit_order(limit: &Node<'_, '_>, errors: &mut Errors) {
             if low > high {
                 let quantities = limit.field(list);
                 let at = quantities.key(name);
-                errors.invalid(&at, &format!("{low_name} value {low} is greater than {high_name} value {high}"));
+                // Upstream shows the minimum where a default is below it.
+                let shown = if list == "default" && low_name == "min" { low.to_string().into() } else { at.shown() };
+                errors.invalid_value(&at, shown, &format!("{low_name} value {low} is greater than {high_name} value {high}"));
             }
         }
     }
@@ -438,7 +440,7 @@ fn reported_event(event: &Node<'_, '_>, errors: &mut Errors) {
         }
     }
     let kind = event.field("type");
-    if !matches!(kind.text(), "Normal" | "Warning") {
+    if !matches!(kind.text(), "" | "Normal" | "Warning") {
         errors.invalid_value(&kind, "", &format!("has invalid value: {}", kind.text()));
     }
     if event.field("message").text().len() > 1024 {

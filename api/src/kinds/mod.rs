@@ -309,7 +309,7 @@ fn networking_hooks(kind: &str) -> Hooks {
     match kind {
         "Ingress" => Hooks {
             default: cluster::with_spec,
-            status: Some(service::status),
+            status: Some(service::ingress_status),
             validate: networking_rules::ingress,
             ..Hooks::PLAIN
         },
@@ -324,6 +324,8 @@ fn networking_hooks(kind: &str) -> Hooks {
         }
         "EndpointSlice" => Hooks {
             default: networking::endpoint_slice,
+            prepare_create: networking::prepare_endpoint_slice,
+            prepare_update: networking::prepare_endpoint_slice_update,
             validate: networking_rules::endpoint_slice,
             validate_change: networking_rules::endpoint_slice_change,
             ..Hooks::PLAIN

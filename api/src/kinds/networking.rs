@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::tree::{default_pointer, default_zero, each, is_unset, is_zero, object_at, text};
 use crate::object::Object;
+use crate::strategy::WriteContext;
 
 /// Defaults of an `IngressClass`.
 pub(crate) fn ingress_class(object: &mut Object) {
@@ -39,6 +40,18 @@ pub(crate) fn endpoint_slice(object: &mut Object) {
         default_pointer(port, "name", "");
         default_pointer(port, "protocol", "TCP");
     });
+}
+
+/// New slices have no `deprecatedTopology`, which the API before v1 had.
+pub(crate) fn prepare_endpoint_slice(_ctx: &WriteContext<'_>, new: &mut Object) {
+    each(new.root_mut(), "endpoints", |endpoint| drop(endpoint.remove("deprecatedTopology")));
+}
+
+/// Slices of former times keep their topology while their endpoints stay as they are.
+pub(crate) fn prepare_endpoint_slice_update(ctx: &WriteContext<'_>, new: &mut Object, old: &Object) {
+    if new.get(&["endpoints"]) != old.get(&["endpoints"]) {
+        prepare_endpoint_slice(ctx, new);
+    }
 }
 
 /// Defaults of a `HorizontalPodAutoscaler` (autoscaling/v2).

@@ -184,7 +184,12 @@ fn same_node_ports(spec: &Fields, before: &Fields) -> bool {
     ports(spec).iter().all(|port| had.contains(port))
 }
 
-/// The parts of a Service's or Ingress's status that are always shown.
+/// The part of an Ingress's status that is always shown.
+pub(crate) fn ingress_status(status: &mut Fields) {
+    object(status, "loadBalancer");
+}
+
+/// The parts of a Service's status that are always shown.
 pub(crate) fn status(status: &mut Fields) {
     let balancer = object(status, "loadBalancer");
     each(balancer, "ingress", |point| {

@@ -3,15 +3,18 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
 
+use api::catalog::Catalog;
 use api::codec::{self, FieldValidation, Target};
 use api::strategy::{User, WriteContext};
-use api::{Object, kinds};
+use api::{Object, Resource, kinds};
 use serde_json::{Value, json};
 
 /// One recorded write, with the object it changes where it is a change.
 pub(crate) struct Step {
     pub(crate) name: String,
+    pub(crate) namespace: Option<String>,
     pub(crate) change: Change,
     pub(crate) expected: Outcome,
 }
@@ -133,7 +136,8 @@ fn read(name: String, step: &Value, objects: &HashMap<String, Value>) -> Option<
     if matches!(&expected, Outcome::Stored(stored) if stored["kind"] != kind_of(&change)) {
         return None;
     }
-    Some(Step { name, change, expected })
+    let namespace = path.split_once("/namespaces/").and_then(|(_, rest)| Some(rest.split_once('/')?.0.to_owned()));
+    Some(Step { name, namespace, change, expected })
 }
 
 fn kind_of(change: &Change) -> Value {
@@ -185,6 +189,9 @@ pub(crate) fn replay(step: &Step) -> Outcome {
                 complete(&mut new, stored);
             } else {
                 new.set_metadata("uid", uid(2));
+                if let Some(namespace) = &step.namespace {
+                    new.set_metadata("namespace", namespace.as_str());
+                }
             }
             if !strategy.keeps_status_on_create() && has_status(&step.expected, &new) {
                 new.remove(&["status"]);
@@ -193,7 +200,7 @@ pub(crate) fn replay(step: &Step) -> Outcome {
             let mut errors = strategy.validate_create(&context(""), &new);
             let metadata = api::field::Path::new("metadata").child("name");
             errors.extend(strategy.validate_name(new.name(), false).iter().map(|why| api::FieldError::invalid(&metadata, new.name(), why)));
-            finish(errors, new)
+            finish(errors, new, body)
         }
         Change::Replace { body, old, status } => {
             let (mut new, old) = (decode(body), decode(old));
@@ -218,7 +225,7 @@ pub(crate) fn replay(step: &Step) -> Outcome {
                 strategy.prepare_update(&context(""), &mut new, &old);
                 strategy.validate_update(&context(""), &new, &old)
             };
-            finish(errors, new)
+            finish(errors, new, body)
         }
     }
 }
@@ -230,10 +237,9 @@ fn has_status(expected: &Outcome, new: &Object) -> bool {
     }
 }
 
-fn finish(errors: Vec<api::FieldError>, mut new: Object) -> Outcome {
+fn finish(errors: Vec<api::FieldError>, new: Object, asked: &Value) -> Outcome {
     if errors.is_empty() {
-        canonicalize(&mut new);
-        return Outcome::Stored(new.into_value());
+        return Outcome::Stored(encode(new, asked).into_value());
     }
     Outcome::Refused(errors.iter().map(|e| format!("{}: {} ({})", e.path, e.message, e.kind.reason())).collect())
 }
@@ -242,23 +248,39 @@ fn group(object: &Object) -> &str {
     object.api_version().split_once('/').map_or("", |(group, _)| group)
 }
 
-/// Reads a body as the server does; what cannot be read is taken as it is.
+/// Reads a body as the server does, into the storage version; what cannot be read is taken as it is.
 fn decode(body: &Value) -> Object {
     let given = Object::from_value(body.clone()).expect("an object");
-    let api_version = given.api_version().to_owned();
-    let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
-    let kind = given.kind().to_owned();
-    let Some(target) = Target::builtin(group, version, &kind) else { return given };
-    codec::decode_value(body.clone(), &target, FieldValidation::Ignore).map_or(given, |decoded| decoded.object)
+    let catalog = catalog();
+    let Some(row) = row_of(&catalog, &given).cloned() else { return given };
+    let Ok(decoded) = codec::decode_value(body.clone(), &Target::of(&row), FieldValidation::Ignore) else { return given };
+    let stored = catalog.storage_row(&row).clone();
+    let mut object = catalog.convert(&row, &stored, decoded.object).expect("a stored object can be converted");
+    object.set(&["apiVersion"], stored.api_version());
+    object
 }
 
-/// The form in which the object is stored.
-fn canonicalize(object: &mut Object) {
-    let (api_version, kind) = (object.api_version().to_owned(), object.kind().to_owned());
-    let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
-    if let Some(target) = Target::builtin(group, version, &kind) {
-        codec::canonicalize(object, target.schema);
-    }
+/// The form in which the object is answered, in the version that was asked for.
+fn encode(mut object: Object, asked: &Value) -> Object {
+    let catalog = catalog();
+    let Some(stored) = row_of(&catalog, &object).cloned() else { return object };
+    codec::canonicalize(&mut object, stored.schema());
+    let asked = Object::from_value(asked.clone()).expect("an object");
+    let Some(row) = row_of(&catalog, &asked).cloned() else { return object };
+    let mut object = catalog.convert(&stored, &row, object).expect("a stored object can be converted");
+    object.set(&["apiVersion"], row.api_version());
+    codec::canonicalize(&mut object, row.schema());
+    object
+}
+
+fn catalog() -> Catalog {
+    static CATALOG: LazyLock<Catalog> = LazyLock::new(Catalog::everything);
+    CATALOG.clone()
+}
+
+fn row_of<'a>(catalog: &'a Catalog, object: &Object) -> Option<&'a Arc<Resource>> {
+    let (group, version) = object.api_version().split_once('/').unwrap_or(("", object.api_version()));
+    catalog.kind(group, version, object.kind())
 }
 
 /// What registry and admission add before a kind sees the object.
