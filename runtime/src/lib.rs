@@ -6,9 +6,18 @@
 #![deny(unsafe_code)]
 
 pub mod fake;
+pub mod local;
+pub mod shim;
 
+mod cgroup;
+mod container;
+mod disk;
 mod error;
+mod image;
+mod network;
+mod sys;
 mod types;
+mod wire;
 
 use std::path::PathBuf;
 use std::time::Duration;

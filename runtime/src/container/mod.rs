@@ -1,0 +1,197 @@
+//! From a fork of the shim to the container's program: one file per stage, in the order of [`Stage`].
+//!
+//! ```text
+//! shim --fork--> init: cgroups > mounts > pivot > paths > identity  --"ready"--> shim
+//!                init: wait                                         <--"start"-- shim
+//!                init: exec (closes the channel)                    --EOF------> shim
+//! ```
+//! A stage that fails sends its text instead, and the process ends. `exec` into a running container takes the
+//! same road without mounts and pivot.
+
+pub(crate) mod capability;
+mod identity;
+mod mounts;
+mod paths;
+mod program;
+pub(crate) mod seccomp;
+pub(crate) mod spec;
+mod tty;
+mod user;
+
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use crate::sys;
+use crate::wire;
+use spec::{ContainerSpec, ExecSpec};
+
+/// The stages of making a container; the declaration order is the order in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    Cgroups,
+    Mounts,
+    Pivot,
+    Paths,
+    Terminal,
+    Identity,
+    Exec,
+}
+
+/// A stage that failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StageError {
+    /// The program cannot be run; the text has the words that containerd's users know.
+    #[error("{0}")]
+    Program(String),
+    #[error("{what}: {source}")]
+    Sys {
+        what: String,
+        source: io::Error,
+    },
+}
+
+type StageResult<T = ()> = Result<T, StageError>;
+
+/// Adds what was being done to an I/O error.
+trait During<T> {
+    fn during(self, what: impl FnOnce() -> String) -> StageResult<T>;
+}
+
+impl<T, E: Into<io::Error>> During<T> for Result<T, E> {
+    fn during(self, what: impl FnOnce() -> String) -> StageResult<T> {
+        self.map_err(|err| StageError::Sys { what: what(), source: err.into() })
+    }
+}
+
+/// Standard input, output and error of a process without a terminal.
+pub(crate) struct Stdio {
+    pub(crate) stdin: Option<OwnedFd>,
+    pub(crate) stdout: Option<OwnedFd>,
+    pub(crate) stderr: Option<OwnedFd>,
+}
+
+/// What the init process tells the shim when it waits for "start".
+pub(crate) const READY: u8 = b'R';
+/// What the shim tells the init process to go on.
+pub(crate) const START: u8 = b'S';
+/// Precedes the text of a failure.
+pub(crate) const FAILED: u8 = b'E';
+
+/// Runs in a fresh fork with its own mount namespace, and does not return.
+pub(crate) fn init(directory: &Path, channel: UnixStream, stdio: Stdio) -> ! {
+    sys::set_name(c"coracle:init");
+    let result = run_init(directory, &channel, stdio);
+    fail(&channel, result)
+}
+
+/// Runs in a fresh fork that is already in the container's pid namespace, and does not return.
+pub(crate) fn exec(directory: &Path, request: &ExecSpec, target: BorrowedFd<'_>, channel: UnixStream, stdio: Stdio) -> ! {
+    sys::set_name(c"coracle:exec");
+    let result = run_exec(directory, request, target, &channel, stdio);
+    fail(&channel, result)
+}
+
+fn fail(channel: &UnixStream, result: StageResult<std::convert::Infallible>) -> ! {
+    let Err(err) = result;
+    let mut channel = channel;
+    // If the shim is gone, nobody is left to tell.
+    let _ = channel.write_all(format!("{}{err}", char::from(FAILED)).as_bytes());
+    std::process::exit(128)
+}
+
+fn run_init(directory: &Path, channel: &UnixStream, stdio: Stdio) -> StageResult<std::convert::Infallible> {
+    let spec = ContainerSpec::read(directory)?;
+    in_stage(Stage::Cgroups, join_cgroups(&spec.cgroup_directories, !spec.host_cgroup))?;
+    in_stage(Stage::Cgroups, identity::set_oom_score(spec.oom_score_adj))?;
+    let root = in_stage(Stage::Mounts, mounts::make(&spec, directory))?;
+    in_stage(Stage::Pivot, mounts::pivot(&root))?;
+    in_stage(Stage::Paths, paths::restrict(&spec))?;
+    let master = in_stage(Stage::Terminal, take_stdio(spec.tty, true, stdio))?;
+    let user = in_stage(Stage::Identity, user::resolve(&spec.user))?;
+    in_stage(Stage::Identity, paths::make_working_directory(&spec, &user))?;
+    wire::send(channel, &[READY], master.as_slice()).during(|| "tell the shim".into())?;
+    drop(master);
+    wait_for_start(channel)?;
+    let program = in_stage(Stage::Exec, program::find(&spec.arguments, &spec.environment, &spec.working_directory))?;
+    let environment = user.complete(&spec.environment, &spec.hostname, spec.tty);
+    in_stage(Stage::Identity, identity::drop_rights(&spec.rights, &user))?;
+    Err(program.exec(&spec.arguments, &environment))
+}
+
+fn run_exec(
+    directory: &Path,
+    request: &ExecSpec,
+    target: BorrowedFd<'_>,
+    channel: &UnixStream,
+    stdio: Stdio,
+) -> StageResult<std::convert::Infallible> {
+    let spec = ContainerSpec::read(directory)?;
+    in_stage(Stage::Cgroups, join_cgroups(&spec.cgroup_directories, false))?;
+    in_stage(Stage::Cgroups, identity::set_oom_score(spec.oom_score_adj))?;
+    let namespaces = libc::CLONE_NEWNS | if spec.host_cgroup { 0 } else { libc::CLONE_NEWCGROUP };
+    sys::setns(target, namespaces).during(|| "join the container's namespaces".into())?;
+    let master = in_stage(Stage::Terminal, take_stdio(request.tty, false, stdio))?;
+    let user = in_stage(Stage::Identity, user::resolve(&spec.user))?;
+    enter(&spec.working_directory)?;
+    if let Some(master) = &master {
+        wire::send(channel, &[READY], std::slice::from_ref(master)).during(|| "tell the shim".into())?;
+    }
+    drop(master);
+    let program = in_stage(Stage::Exec, program::find(&request.arguments, &spec.environment, &spec.working_directory))?;
+    let environment = user.complete(&spec.environment, &spec.hostname, request.tty);
+    in_stage(Stage::Identity, identity::drop_rights(&spec.rights, &user))?;
+    Err(program.exec(&request.arguments, &environment))
+}
+
+/// Says in which stage an error happened, unless its words are for the user.
+fn in_stage<T>(stage: Stage, result: StageResult<T>) -> StageResult<T> {
+    result.map_err(|err| match err {
+        StageError::Sys { what, source } => {
+            StageError::Sys { what: format!("{}: {what}", format!("{stage:?}").to_lowercase()), source }
+        }
+        program => program,
+    })
+}
+
+/// Moves this process into its cgroups.
+///
+/// Version 1 takes the single thread through `tasks`, which spares the kernel a wait for all readers of its thread
+/// group lock (about 10 ms).
+fn join_cgroups(directories: &[PathBuf], unshare: bool) -> StageResult {
+    for directory in directories {
+        let tasks = directory.join("tasks");
+        let file = if tasks.exists() { tasks } else { directory.join("cgroup.procs") };
+        std::fs::write(&file, "0").during(|| format!("join {}", file.display()))?;
+    }
+    if unshare {
+        sys::unshare(libc::CLONE_NEWCGROUP).during(|| "make a cgroup namespace".into())?;
+    }
+    Ok(())
+}
+
+/// Puts stdin, stdout and stderr in place; returns the terminal's other end, if there is a terminal.
+fn take_stdio(tty: bool, console: bool, stdio: Stdio) -> StageResult<Option<OwnedFd>> {
+    rustix::process::setsid().during(|| "start a session".into())?;
+    if tty {
+        return tty::open(console).map(Some);
+    }
+    tty::take(stdio)?;
+    Ok(None)
+}
+
+fn wait_for_start(mut channel: &UnixStream) -> StageResult {
+    let mut byte = [0];
+    let count = channel.read(&mut byte).during(|| "wait for start".into())?;
+    if count == 0 || byte[0] != START {
+        std::process::exit(0);
+    }
+    Ok(())
+}
+
+/// Makes `directory` the current one of this process, which is about to become a container's.
+#[allow(clippy::disallowed_methods)]
+fn enter(directory: &Path) -> StageResult {
+    std::env::set_current_dir(directory).during(|| format!("chdir to cwd ({:?})", directory.display().to_string()))
+}

@@ -1,0 +1,55 @@
+//! Small files of state: written in one step, read with errors that name them.
+
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::Error;
+
+/// Adds the operation and the path to an I/O error.
+pub(crate) fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error + use<> {
+    let path = path.to_owned();
+    move |source| Error::Io { operation, path, source }
+}
+
+/// Reads a JSON file; `None` when it does not exist.
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
+    let text = match std::fs::read(path) {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
+        read => read.map_err(io_error("read", path))?,
+    };
+    serde_json::from_slice(&text).map(Some).map_err(|err| io_error("parse", path)(err.into()))
+}
+
+/// Replaces a JSON file; a reader sees the old one or the new one.
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
+    let text = serde_json::to_vec(value).map_err(|err| io_error("encode", path)(err.into()))?;
+    let half = path.with_extension(format!("{}.tmp", random_id()));
+    std::fs::write(&half, text).map_err(io_error("write", &half))?;
+    std::fs::rename(&half, path).map_err(io_error("replace", path))
+}
+
+/// 32 hexadecimal digits that nobody else has.
+pub(crate) fn random_id() -> String {
+    format!("{:032x}", rand::random::<u128>())
+}
+
+/// Bytes on disk below a directory; links to one file count once for each name.
+pub(crate) fn usage(directory: &Path) -> Result<u64, Error> {
+    let (mut total, mut open): (u64, Vec<PathBuf>) = (0, vec![directory.to_owned()]);
+    while let Some(path) = open.pop() {
+        for entry in std::fs::read_dir(&path).map_err(io_error("read", &path))? {
+            let entry = entry.map_err(io_error("read", &path))?;
+            // A file that went away in between takes no space.
+            let Ok(metadata) = entry.metadata() else { continue };
+            total += metadata.blocks() * 512;
+            if metadata.is_dir() {
+                open.push(entry.path());
+            }
+        }
+    }
+    Ok(total)
+}

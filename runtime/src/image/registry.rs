@@ -1,0 +1,235 @@
+//! Pulling from registries: HTTPS, or plain HTTP on the loopback address and where configured.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write as _;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use oci_client::client::{Client, ClientConfig, ClientProtocol};
+use oci_client::errors::OciDistributionError;
+use oci_client::manifest::OciDescriptor;
+use oci_client::secrets::RegistryAuth;
+use oci_client::Reference;
+
+use super::store::parse_config;
+use super::{ImageConfig, MAX_DOCUMENT, Store, digest};
+use crate::{Error, Image, ImageAuth};
+
+const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+/// A registry that sends nothing for so long is given up.
+const READ_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Pulls images, each once at a time.
+pub(crate) struct Registry {
+    insecure: Vec<String>,
+    running: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+/// The full name of an image: `busybox` is `docker.io/library/busybox:latest`. `None` for what is no name.
+pub(crate) fn normalize(name: &str) -> Option<String> {
+    let reference: Reference = name.parse().ok()?;
+    Some(reference.whole())
+}
+
+impl Registry {
+    /// Registries (`host[:port]`) in `insecure` are spoken to without TLS, as are those on the loopback address.
+    pub(crate) fn new(insecure: Vec<String>) -> Self {
+        Self { insecure, running: Mutex::new(BTreeMap::new()) }
+    }
+
+    /// Pulls an image. A second pull of the same image waits for the first and then finds most of it here.
+    pub(crate) async fn pull(&self, store: &Arc<Store>, name: &str, auth: Option<&ImageAuth>) -> Result<Image, Error> {
+        let failed = |reason: String| Error::Pull { image: name.to_owned(), reason };
+        let reference: Reference = name.parse().map_err(|err| failed(format!("invalid reference format: {err}")))?;
+        let turn = {
+            let mut running = self.running.lock().expect("no panic under this lock");
+            running.retain(|_, turn| Arc::strong_count(turn) > 1);
+            running.entry(reference.whole()).or_default().clone()
+        };
+        let _turn = turn.lock().await;
+        let pull = Pull { client: self.client(&reference), reference, auth: registry_auth(auth), store };
+        match pull.run().await {
+            Ok(image) => Ok(image),
+            Err(Failure::Registry(err)) => Err(failed(words(&err))),
+            Err(Failure::Content(reason)) => Err(failed(reason)),
+            Err(Failure::Local(err)) => Err(failed(with_cause(&err))),
+        }
+    }
+
+    fn client(&self, reference: &Reference) -> Client {
+        let registry = reference.resolve_registry();
+        let host = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
+        let loopback = matches!(host, "localhost" | "[::1]") || host.starts_with("127.");
+        let plain = loopback || self.insecure.iter().any(|known| known == registry);
+        Client::new(ClientConfig {
+            protocol: if plain { ClientProtocol::Http } else { ClientProtocol::Https },
+            connect_timeout: Some(CONNECT_PATIENCE),
+            read_timeout: Some(READ_PATIENCE),
+            user_agent: concat!("coracle/", env!("CARGO_PKG_VERSION")),
+            ..ClientConfig::default()
+        })
+    }
+}
+
+enum Failure {
+    Registry(OciDistributionError),
+    Content(String),
+    Local(Error),
+}
+
+impl From<OciDistributionError> for Failure {
+    fn from(err: OciDistributionError) -> Self {
+        Self::Registry(err)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(err: Error) -> Self {
+        Self::Local(err)
+    }
+}
+
+struct Pull<'a> {
+    client: Client,
+    reference: Reference,
+    auth: RegistryAuth,
+    store: &'a Arc<Store>,
+}
+
+impl Pull<'_> {
+    async fn run(&self) -> Result<Image, Failure> {
+        let (manifest, _, list_digest) =
+            self.client.pull_image_manifest_and_list_digest(&self.reference, &self.auth).await.map(flatten)?;
+        let config = self.config(&manifest.config).await?;
+        if config.rootfs.diff_ids.len() != manifest.layers.len() {
+            return Err(Failure::Content("manifest and configuration name different numbers of layers".to_owned()));
+        }
+        for index in self.store.missing(&config) {
+            self.layer(&config, index, &manifest.layers[index]).await?;
+        }
+        let repository = format!("{}/{}", self.reference.registry(), self.reference.repository());
+        let tags = if self.reference.digest().is_some() { Vec::new() } else { vec![self.reference.whole()] };
+        let (store, id) = (self.store.clone(), manifest.config.digest.clone());
+        let digests = vec![format!("{repository}@{list_digest}")];
+        let add = move || store.add(store.record(id, config, tags, digests)?);
+        Ok(blocking(add).await?)
+    }
+
+    async fn config(&self, descriptor: &OciDescriptor) -> Result<ImageConfig, Failure> {
+        let mut stream = self.client.pull_blob_stream(&self.reference, descriptor).await?;
+        let mut text = Vec::new();
+        while let Some(chunk) = stream.next().await {
+            text.extend_from_slice(&chunk.map_err(|err| Failure::Content(err.to_string()))?);
+            if text.len() as u64 > MAX_DOCUMENT {
+                return Err(Failure::Content("the image configuration is too long".to_owned()));
+            }
+        }
+        let found = digest(&text);
+        if found != descriptor.digest {
+            return Err(Failure::Content(format!("configuration {} has digest {found}", descriptor.digest)));
+        }
+        parse_config(&text).map_err(Failure::Content)
+    }
+
+    /// Loads a layer into a file, which checks its digest, and unpacks it, which checks that of its content.
+    async fn layer(&self, config: &ImageConfig, index: usize, descriptor: &OciDescriptor) -> Result<(), Failure> {
+        let path = self.store.partial();
+        let local = |err| Failure::Local(crate::disk::io_error("write layer", &path)(err));
+        let mut file = File::create(&path).map_err(local)?;
+        let mut stream = self.client.pull_blob_stream(&self.reference, descriptor).await?;
+        while let Some(chunk) = stream.next().await {
+            let chunk = chunk.map_err(|err| Failure::Content(format!("layer {}: {err}", descriptor.digest)))?;
+            file = blocking(move || file.write_all(&chunk).map(|()| file)).await.map_err(local)?;
+        }
+        drop(file);
+        let (store, config, from) = (self.store.clone(), config.clone(), path.clone());
+        let unpack = move || {
+            let file = File::open(&from).map_err(crate::disk::io_error("open", &from))?;
+            let unpacked = store.unpack(&config, index, file);
+            std::fs::remove_file(&from).map_err(crate::disk::io_error("remove", &from))?;
+            unpacked
+        };
+        Ok(blocking(unpack).await?)
+    }
+}
+
+/// Runs something that waits for the disk where it may wait.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(err) => std::panic::resume_unwind(err.into_panic()),
+    }
+}
+
+type Resolved = (oci_client::manifest::OciImageManifest, String, Option<String>);
+
+/// The digest that the name stands for is the list's, if there is one.
+fn flatten((manifest, digest, list): Resolved) -> (oci_client::manifest::OciImageManifest, String, String) {
+    let name = list.unwrap_or_else(|| digest.clone());
+    (manifest, digest, name)
+}
+
+fn registry_auth(auth: Option<&ImageAuth>) -> RegistryAuth {
+    match auth {
+        Some(auth) if !auth.registry_token.is_empty() => RegistryAuth::Bearer(auth.registry_token.clone()),
+        Some(auth) if !auth.username.is_empty() => RegistryAuth::Basic(auth.username.clone(), auth.password.clone()),
+        _ => RegistryAuth::Anonymous,
+    }
+}
+
+/// What the registry said, without what this client thinks of it.
+fn words(err: &OciDistributionError) -> String {
+    match err {
+        OciDistributionError::RegistryError { envelope, .. } => {
+            let said = envelope.errors.iter().map(|one| match one.message.as_str() {
+                "" => spelled(&format!("{:?}", one.code)),
+                message => message.to_owned(),
+            });
+            said.collect::<Vec<_>>().join("; ")
+        }
+        OciDistributionError::ImageManifestNotFoundError(_) => "manifest unknown".to_owned(),
+        OciDistributionError::UnauthorizedError { url } => format!("unauthorized: {url}"),
+        other => with_cause(other),
+    }
+}
+
+/// `ManifestUnknown` as registries spell it: `manifest unknown`.
+fn spelled(code: &str) -> String {
+    let mut text = String::new();
+    for letter in code.chars() {
+        if letter.is_ascii_uppercase() && !text.is_empty() {
+            text.push(' ');
+        }
+        text.push(letter.to_ascii_lowercase());
+    }
+    text
+}
+
+fn with_cause(err: &dyn std::error::Error) -> String {
+    let mut text = err.to_string();
+    let mut cause = err.source();
+    while let Some(err) = cause {
+        let more = err.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = err.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_names_mean_docker_hub() {
+        let check = |name: &str, full: &str| assert_eq!(normalize(name).as_deref(), Some(full));
+        check("busybox", "docker.io/library/busybox:latest");
+        check("a/b:1", "docker.io/a/b:1");
+        check("localhost:5000/x", "localhost:5000/x:latest");
+        assert_eq!(normalize("Upper Case"), None);
+    }
+}

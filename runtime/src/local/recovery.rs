@@ -1,0 +1,109 @@
+//! Opening: everything that an earlier process left is taken up, or taken down.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::broadcast;
+use tokio::task::JoinSet;
+
+use super::{Config, Container, EVENT_BACKLOG, LocalRuntime, Sandbox, Shared, State, blocking, boot_id, ignore_missing};
+use crate::cgroup::Cgroups;
+use crate::disk::{self, io_error};
+use crate::image::{Registry, Store};
+use crate::network::Network;
+use crate::{ContainerState, Error, shim};
+
+impl LocalRuntime {
+    /// Opens the runtime. Pods whose shims live go on as if nothing had happened; what ended meanwhile has its exit.
+    pub async fn open(config: Config) -> Result<Self, Error> {
+        let shared = Arc::new(blocking(move || make(config)).await?);
+        let loading = shared.clone();
+        let half_made = blocking(move || loading.load()).await?;
+        for id in half_made {
+            shared.clear_sandbox(&id, &format!("coracle/{id}")).await?;
+        }
+        shared.reconnect().await?;
+        Ok(Self { shared })
+    }
+}
+
+fn make(config: Config) -> Result<Shared, Error> {
+    for directory in [config.root.join("sandboxes"), config.run.join("shm")] {
+        std::fs::create_dir_all(&directory).map_err(io_error("make", &directory))?;
+    }
+    Ok(Shared {
+        cgroups: Cgroups::detect()?,
+        images: Arc::new(Store::open(config.root.clone())?),
+        registry: Registry::new(config.insecure_registries.clone()),
+        network: Network::open(config.network.clone(), config.root.join("network"))?,
+        state: Mutex::new(State::default()),
+        events: broadcast::Sender::new(EVENT_BACKLOG),
+        monitors: Mutex::new(JoinSet::new()),
+        config,
+    })
+}
+
+impl Shared {
+    /// Reads what is on disk; returns sandboxes that were never finished. Blocks.
+    fn load(&self) -> Result<Vec<String>, Error> {
+        let (mut half_made, boot) = (Vec::new(), boot_id()?);
+        for id in names(&self.config.root.join("sandboxes"))? {
+            let directory = self.sandbox_directory(&id);
+            let Some(mut sandbox) = disk::read_json::<Sandbox>(&directory.join("sandbox.json"))? else {
+                half_made.push(id);
+                continue;
+            };
+            if sandbox.boot != boot {
+                (sandbox.status.ready, sandbox.shim_pid) = (false, 0);
+            }
+            for container in names(&directory.join("containers"))? {
+                self.load_container(&id, &container)?;
+            }
+            self.lock().sandboxes.insert(id, sandbox);
+        }
+        Ok(half_made)
+    }
+
+    fn load_container(&self, sandbox: &str, id: &str) -> Result<(), Error> {
+        let directory = self.container_directory(sandbox, id);
+        let Some(mut container) = disk::read_json::<Container>(&directory.join("container.json"))? else {
+            return ignore_missing(std::fs::remove_dir_all(&directory)).map_err(io_error("remove", &directory));
+        };
+        if let Some(exit) = shim::read_exit(&directory) {
+            container.status.state = ContainerState::Exited(exit);
+        }
+        self.lock().containers.insert(id.to_owned(), container);
+        Ok(())
+    }
+
+    /// Listens to the shims that live, and settles what the others left.
+    async fn reconnect(self: &Arc<Self>) -> Result<(), Error> {
+        let sandboxes: Vec<Sandbox> = self.lock().sandboxes.values().cloned().collect();
+        let mut living = BTreeMap::new();
+        for sandbox in sandboxes {
+            let id = &sandbox.status.id;
+            if sandbox.status.ready && self.watch(id).await.is_ok() {
+                living.insert(id.clone(), sandbox.ports.clone());
+            } else if sandbox.status.ready {
+                tracing::warn!(sandbox = id, pod = sandbox.status.config.name, "the shim is gone");
+                self.lose_sandbox(id);
+            } else {
+                self.settle_containers(id);
+            }
+        }
+        self.network.restore(living).await
+    }
+}
+
+fn names(directory: &Path) -> Result<Vec<String>, Error> {
+    let entries = match std::fs::read_dir(directory) {
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(io_error("read", directory))?,
+    };
+    let name = |entry: std::io::Result<std::fs::DirEntry>| {
+        let entry = entry.map_err(io_error("read", directory))?;
+        Ok(entry.file_name().to_string_lossy().into_owned())
+    };
+    entries.map(name).collect()
+}

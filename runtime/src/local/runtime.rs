@@ -1,0 +1,147 @@
+//! The trait, over the parts.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use tokio_stream::wrappers::BroadcastStream;
+
+use super::{LocalRuntime, blocking};
+use crate::wire::Request;
+use crate::{
+    ContainerConfig, ContainerId, ContainerStatus, Error, Event, ExecOutput, ExecRequest, Image, ImageAuth, Reader,
+    Resources, Runtime, SandboxConfig, SandboxStatus, Session, Stats, Writer,
+};
+
+impl LocalRuntime {
+    /// Removes every sandbox, the bridge and the nftables table. Images stay.
+    pub async fn tear_down(&self) -> Result<(), Error> {
+        for sandbox in self.sandboxes().await? {
+            self.remove_sandbox(&sandbox.id).await?;
+        }
+        self.shared.network.tear_down().await
+    }
+}
+
+#[async_trait]
+impl Runtime for LocalRuntime {
+    fn version(&self) -> String {
+        concat!("coracle://", env!("CARGO_PKG_VERSION")).to_owned()
+    }
+
+    async fn check(&self) -> Result<(), Error> {
+        if !rustix::process::geteuid().is_root() {
+            return Err(Error::Unsupported { reason: "running containers without root".to_owned() });
+        }
+        Ok(())
+    }
+
+    async fn set_pod_cidr(&self, cidr: &str) -> Result<(), Error> {
+        self.shared.network.set_subnet(cidr.parse()?).await
+    }
+
+    async fn run_sandbox(&self, config: &SandboxConfig) -> Result<SandboxStatus, Error> {
+        self.shared.run_sandbox(config).await
+    }
+
+    async fn stop_sandbox(&self, id: &str) -> Result<(), Error> {
+        self.shared.stop_sandbox(id).await
+    }
+
+    async fn remove_sandbox(&self, id: &str) -> Result<(), Error> {
+        self.shared.remove_sandbox(id).await
+    }
+
+    async fn sandboxes(&self) -> Result<Vec<SandboxStatus>, Error> {
+        Ok(self.shared.lock().sandboxes.values().map(|sandbox| sandbox.status.clone()).collect())
+    }
+
+    async fn create_container(&self, sandbox: &str, config: &ContainerConfig) -> Result<ContainerId, Error> {
+        self.shared.create_container(sandbox, config).await
+    }
+
+    async fn start_container(&self, id: &str) -> Result<(), Error> {
+        self.shared.start_container(id).await
+    }
+
+    async fn stop_container(&self, id: &str, grace: Duration) -> Result<(), Error> {
+        self.shared.stop_container(id, grace).await
+    }
+
+    async fn remove_container(&self, id: &str) -> Result<(), Error> {
+        self.shared.remove_container(id).await
+    }
+
+    async fn containers(&self, sandbox: Option<&str>) -> Result<Vec<ContainerStatus>, Error> {
+        let state = self.shared.lock();
+        let wanted = |status: &&ContainerStatus| sandbox.is_none_or(|sandbox| status.sandbox == sandbox);
+        Ok(state.containers.values().map(|container| &container.status).filter(wanted).cloned().collect())
+    }
+
+    async fn container_status(&self, id: &str) -> Result<ContainerStatus, Error> {
+        Ok(self.shared.container(id)?.status)
+    }
+
+    async fn update_container(&self, id: &str, resources: &Resources) -> Result<(), Error> {
+        let (shared, id, resources) = (self.shared.clone(), id.to_owned(), resources.clone());
+        blocking(move || shared.update_container(&id, &resources)).await
+    }
+
+    async fn reopen_log(&self, id: &str) -> Result<(), Error> {
+        let container = self.shared.container(id)?;
+        self.shared.shim(&container.status.sandbox).order(Request::ReopenLog { container: id.to_owned() }).await
+    }
+
+    async fn container_stats(&self, id: &str) -> Result<Stats, Error> {
+        let (shared, id) = (self.shared.clone(), id.to_owned());
+        blocking(move || shared.container_stats(&id)).await
+    }
+
+    async fn exec(&self, container: &str, request: &ExecRequest) -> Result<Session, Error> {
+        self.shared.exec(container, request).await
+    }
+
+    async fn exec_sync(&self, container: &str, command: &[String], timeout: Duration) -> Result<ExecOutput, Error> {
+        self.shared.exec_sync(container, command, timeout).await
+    }
+
+    async fn attach(&self, container: &str) -> Result<Session, Error> {
+        self.shared.attach(container).await
+    }
+
+    async fn port_forward(&self, sandbox: &str, port: u16) -> Result<(Reader, Writer), Error> {
+        self.shared.port_forward(sandbox, port).await
+    }
+
+    async fn pull_image(&self, image: &str, auth: Option<&ImageAuth>) -> Result<Image, Error> {
+        self.shared.registry.pull(&self.shared.images, image, auth).await
+    }
+
+    async fn image_status(&self, image: &str) -> Result<Option<Image>, Error> {
+        Ok(self.shared.images.find(image).map(|record| record.image.clone()))
+    }
+
+    async fn images(&self) -> Result<Vec<Image>, Error> {
+        Ok(self.shared.images.list())
+    }
+
+    async fn remove_image(&self, image: &str) -> Result<(), Error> {
+        let used: BTreeSet<String> =
+            self.shared.lock().containers.values().flat_map(|container| container.layers.clone()).collect();
+        let (images, image) = (self.shared.images.clone(), image.to_owned());
+        blocking(move || images.remove(&image, &used)).await
+    }
+
+    async fn import_images(&self, tar: PathBuf) -> Result<Vec<Image>, Error> {
+        let images = self.shared.images.clone();
+        blocking(move || images.import(&tar)).await
+    }
+
+    fn events(&self) -> BoxStream<'static, Event> {
+        let events = BroadcastStream::new(self.shared.events.subscribe());
+        events.map(|event| event.unwrap_or(Event::Resync)).boxed()
+    }
+}

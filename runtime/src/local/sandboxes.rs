@@ -1,0 +1,241 @@
+//! Making and taking down a pod's sandbox.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rustix::mount::{MountFlags, UnmountFlags};
+
+use super::shim_client;
+use super::{Sandbox, Shared, blocking, ignore_missing};
+use crate::disk::{self, io_error};
+use crate::network::HostPorts;
+use crate::wire::{Request, ShimConfig};
+use crate::{DnsConfig, Error, Event, SandboxConfig, SandboxStatus};
+
+/// Size of a pod's `/dev/shm`.
+const SHM: &std::ffi::CStr = c"mode=1777,size=65536k";
+
+impl Shared {
+    pub(super) async fn run_sandbox(self: &Arc<Self>, config: &SandboxConfig) -> Result<SandboxStatus, Error> {
+        if config.namespaces.user_namespace {
+            return Err(Error::Unsupported { reason: "a user namespace (hostUsers: false)".to_owned() });
+        }
+        let id = disk::random_id();
+        match self.make_sandbox(&id, config).await {
+            Ok(sandbox) => Ok(sandbox.status),
+            Err(err) => {
+                // What was made is taken down again; the first error is the one that tells.
+                if let Err(err) = self.clear_sandbox(&id, &cgroup_path(&id, config)).await {
+                    tracing::warn!(sandbox = id, error = &err as &dyn std::error::Error, "failed to take down a sandbox");
+                }
+                Err(err)
+            }
+        }
+    }
+
+    async fn make_sandbox(self: &Arc<Self>, id: &str, config: &SandboxConfig) -> Result<Sandbox, Error> {
+        let (shared, name, wanted) = (self.clone(), id.to_owned(), config.clone());
+        let shim_pid = blocking(move || shared.prepare_sandbox(&name, &wanted)).await?;
+        let mut ips = Vec::new();
+        if !config.namespaces.host_network {
+            let namespace = network_namespace(shim_pid)?;
+            ips.push(self.network.connect(id, namespace, &config.port_mappings).await?);
+        }
+        let ports = match ips.first() {
+            Some(std::net::IpAddr::V4(address)) => {
+                Some(HostPorts { address: *address, mappings: config.port_mappings.clone() })
+            }
+            _ => None,
+        };
+        let status =
+            SandboxStatus { id: id.to_owned(), config: config.clone(), ready: true, created_at: SystemTime::now(), ips };
+        let sandbox = Sandbox { status, shim_pid, boot: super::boot_id()?, cgroup: cgroup_path(id, config), ports };
+        self.save_sandbox(&sandbox)?;
+        self.lock().sandboxes.insert(id.to_owned(), sandbox.clone());
+        self.watch(id).await?;
+        Ok(sandbox)
+    }
+
+    /// Everything but the network; returns the shim's process id. Blocks.
+    fn prepare_sandbox(&self, id: &str, config: &SandboxConfig) -> Result<u32, Error> {
+        let directory = self.sandbox_directory(id);
+        let containers = directory.join("containers");
+        std::fs::create_dir_all(&containers).map_err(io_error("make", &containers))?;
+        write_name_files(&directory, config)?;
+        self.cgroups.create(&cgroup_path(id, config), &config.resources)?;
+        if !config.namespaces.host_ipc {
+            let shm = self.shm(id);
+            std::fs::create_dir_all(&shm).map_err(io_error("make", &shm))?;
+            let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+            let mounted = rustix::mount::mount("shm", &shm, "tmpfs", flags, SHM);
+            mounted.map_err(|err| io_error("mount", &shm)(err.into()))?;
+        }
+        let namespaces = config.namespaces;
+        let shim = ShimConfig {
+            socket: self.socket(id),
+            hostname: (!namespaces.host_network).then(|| hostname(config).to_owned()),
+            new_network: !namespaces.host_network,
+            new_ipc: !namespaces.host_ipc,
+            shared_pid: namespaces.shared_pid && !namespaces.host_pid,
+            sysctls: config.sysctls.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+            directory,
+        };
+        shim_client::spawn(&self.config.shim, &format!("{}/{}", config.namespace, config.name), &shim)
+    }
+
+    pub(super) async fn stop_sandbox(self: &Arc<Self>, id: &str) -> Result<(), Error> {
+        let Ok(mut sandbox) = self.sandbox(id) else { return Ok(()) };
+        if sandbox.shim_pid != 0 {
+            self.end_shim(id).await?;
+        }
+        self.network.disconnect(id).await?;
+        let (shared, name) = (self.clone(), id.to_owned());
+        blocking(move || shared.unmount_shm(&name)).await?;
+        (sandbox.status.ready, sandbox.shim_pid, sandbox.ports) = (false, 0, None);
+        self.save_sandbox(&sandbox)?;
+        self.lock().sandboxes.insert(id.to_owned(), sandbox);
+        Ok(())
+    }
+
+    /// Ends a shim and with it every process of the pod.
+    async fn end_shim(self: &Arc<Self>, id: &str) -> Result<(), Error> {
+        if let Some(sandbox) = self.lock().sandboxes.get_mut(id) {
+            // The monitor now takes the shim's end as wanted.
+            sandbox.status.ready = false;
+        }
+        match self.shim(id).order(Request::Shutdown).await {
+            Ok(()) => {}
+            // It is gone already, and its containers with it.
+            Err(Error::Shim { reason }) => tracing::debug!(sandbox = id, reason, "the shim did not answer"),
+            Err(err) => return Err(err),
+        }
+        self.settle_containers(id);
+        Ok(())
+    }
+
+    fn unmount_shm(&self, id: &str) -> Result<(), Error> {
+        let shm = self.shm(id);
+        match rustix::mount::unmount(&shm, UnmountFlags::DETACH) {
+            // Not there, or not mounted.
+            Ok(()) | Err(rustix::io::Errno::NOENT | rustix::io::Errno::INVAL) => {}
+            Err(err) => return Err(io_error("unmount", &shm)(err.into())),
+        }
+        ignore_missing(std::fs::remove_dir(&shm)).map_err(io_error("remove", &shm))?;
+        let socket = self.socket(id);
+        ignore_missing(std::fs::remove_file(&socket)).map_err(io_error("remove", &socket))
+    }
+
+    pub(super) async fn remove_sandbox(self: &Arc<Self>, id: &str) -> Result<(), Error> {
+        let Ok(sandbox) = self.sandbox(id) else { return Ok(()) };
+        self.stop_sandbox(id).await?;
+        let containers: Vec<String> = {
+            let state = self.lock();
+            let ours = state.containers.values().filter(|container| container.status.sandbox == id);
+            ours.map(|container| container.status.id.clone()).collect()
+        };
+        for container in containers {
+            self.remove_container(&container).await?;
+        }
+        self.clear_sandbox(id, &sandbox.cgroup).await?;
+        self.lock().sandboxes.remove(id);
+        Ok(())
+    }
+
+    /// Removes whatever there is of a sandbox, in whatever state.
+    pub(super) async fn clear_sandbox(self: &Arc<Self>, id: &str, cgroup: &str) -> Result<(), Error> {
+        if self.socket(id).exists()
+            && let Err(err) = self.shim(id).order(Request::Shutdown).await
+        {
+            tracing::debug!(sandbox = id, error = &err as &dyn std::error::Error, "the shim did not answer");
+        }
+        self.network.disconnect(id).await?;
+        let (shared, id, cgroup) = (self.clone(), id.to_owned(), cgroup.to_owned());
+        blocking(move || {
+            shared.unmount_shm(&id)?;
+            shared.cgroups.remove(&cgroup)?;
+            let directory = shared.sandbox_directory(&id);
+            ignore_missing(std::fs::remove_dir_all(&directory)).map_err(io_error("remove", &directory))
+        })
+        .await
+    }
+
+    /// Marks a sandbox whose shim ended by itself.
+    pub(super) fn lose_sandbox(&self, id: &str) {
+        self.settle_containers(id);
+        let lost = {
+            let mut state = self.lock();
+            let Some(sandbox) = state.sandboxes.get_mut(id) else { return };
+            let was_ready = std::mem::replace(&mut sandbox.status.ready, false);
+            sandbox.shim_pid = 0;
+            was_ready.then(|| sandbox.clone())
+        };
+        let Some(sandbox) = lost else { return };
+        if let Err(err) = self.save_sandbox(&sandbox) {
+            tracing::warn!(sandbox = id, error = &err as &dyn std::error::Error, "failed to save a sandbox");
+        }
+        self.publish(Event::SandboxExited { sandbox: id.to_owned() });
+    }
+}
+
+/// The pod's cgroup; a pod that names none gets one of its own.
+fn cgroup_path(id: &str, config: &SandboxConfig) -> String {
+    let given = config.cgroup_parent.trim_matches('/');
+    if given.is_empty() { format!("coracle/{id}") } else { given.to_owned() }
+}
+
+fn hostname(config: &SandboxConfig) -> &str {
+    if config.hostname.is_empty() { &config.name } else { &config.hostname }
+}
+
+/// Opens the network namespace that a shim lives in.
+fn network_namespace(pid: u32) -> Result<OwnedFd, Error> {
+    let path = format!("/proc/{pid}/ns/net");
+    File::open(&path).map(OwnedFd::from).map_err(io_error("open", Path::new(&path)))
+}
+
+/// Writes what the pod's containers see as `/etc/hostname` and `/etc/resolv.conf`.
+fn write_name_files(directory: &Path, config: &SandboxConfig) -> Result<(), Error> {
+    let write = |name: &str, text: &[u8]| {
+        let path = directory.join(name);
+        std::fs::write(&path, text).map_err(io_error("write", &path))
+    };
+    write("hostname", format!("{}\n", hostname(config)).as_bytes())?;
+    match &config.dns {
+        Some(dns) => write("resolv.conf", resolv_conf(dns).as_bytes()),
+        None => {
+            let host = Path::new("/etc/resolv.conf");
+            // A node without one has nothing to say.
+            let text = std::fs::read(host).unwrap_or_default();
+            write("resolv.conf", &text)
+        }
+    }
+}
+
+fn resolv_conf(dns: &DnsConfig) -> String {
+    let mut text = String::new();
+    if !dns.searches.is_empty() {
+        text.push_str(&format!("search {}\n", dns.searches.join(" ")));
+    }
+    for server in &dns.servers {
+        text.push_str(&format!("nameserver {server}\n"));
+    }
+    if !dns.options.is_empty() {
+        text.push_str(&format!("options {}\n", dns.options.join(" ")));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resolv_conf_is_laid_out_as_the_kubelets() {
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect();
+        let dns = DnsConfig { servers: words("10.96.0.10"), searches: words("a.svc svc"), options: words("ndots:5") };
+        assert_eq!(resolv_conf(&dns), "search a.svc svc\nnameserver 10.96.0.10\noptions ndots:5\n");
+    }
+}

@@ -1,0 +1,150 @@
+//! Bridge and veth pairs, over netlink.
+
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+
+use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkMessage};
+use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder};
+
+use super::{NetworkConfig, Subnet};
+use crate::{Error, sys};
+
+/// A pod's interface, as it sees it.
+const POD_INTERFACE: &str = "eth0";
+/// Interface 1 of every network namespace.
+const LOOPBACK: u32 = 1;
+
+/// The node's end of a pod's veth pair.
+pub(super) fn host_name(sandbox: &str) -> String {
+    format!("veth{}", &sandbox[..sandbox.len().min(11)])
+}
+
+/// A conversation with the kernel in this thread's network namespace.
+struct Netlink {
+    handle: Handle,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Netlink {
+    fn open() -> Result<Self, Error> {
+        let (connection, handle, _) = rtnetlink::new_connection().map_err(failed("open netlink"))?;
+        Ok(Self { handle, task: tokio::spawn(connection) })
+    }
+}
+
+impl Drop for Netlink {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn failed<E: std::fmt::Display>(what: &str) -> impl FnOnce(E) -> Error {
+    let what = what.to_owned();
+    move |err| Error::Network { reason: format!("{what}: {err}") }
+}
+
+/// Whether the kernel says that what should be made is there already.
+fn exists(err: &rtnetlink::Error) -> bool {
+    matches!(err, rtnetlink::Error::NetlinkError(message) if message.raw_code() == -libc::EEXIST)
+}
+
+/// Makes the bridge, or takes the one that is there; returns its index.
+pub(super) async fn make_bridge(config: &NetworkConfig, subnet: Subnet) -> Result<u32, Error> {
+    let netlink = Netlink::open()?;
+    let name = &config.bridge;
+    let mut link = LinkBridge::new(name).up();
+    if config.mtu > 0 {
+        link = link.mtu(config.mtu);
+    }
+    match netlink.handle.link().add(link.build()).execute().await {
+        Err(err) if exists(&err) => {}
+        made => made.map_err(failed(&format!("make bridge {name}")))?,
+    }
+    let index = index_of(name).map_err(failed(&format!("find bridge {name}")))?;
+    let up = LinkUnspec::new_with_index(index).up().build();
+    netlink.handle.link().set(up).execute().await.map_err(failed(&format!("start bridge {name}")))?;
+    let address = netlink.handle.address().add(index, subnet.gateway().into(), subnet.prefix());
+    match address.execute().await {
+        Err(err) if exists(&err) => {}
+        added => added.map_err(failed(&format!("give {} to {name}", subnet.gateway())))?,
+    }
+    Ok(index)
+}
+
+/// Makes a pod's veth pair and sets up the pod's end.
+pub(super) async fn connect_pod(
+    config: &NetworkConfig,
+    bridge: u32,
+    sandbox: &str,
+    namespace: OwnedFd,
+    address: Ipv4Addr,
+    gateway: Ipv4Addr,
+) -> Result<(), Error> {
+    let netlink = Netlink::open()?;
+    let pair = veth(config, bridge, &host_name(sandbox), &namespace);
+    netlink.handle.link().add(pair).execute().await.map_err(failed("make a veth pair"))?;
+    let (done, result) = tokio::sync::oneshot::channel();
+    let inside = move || {
+        // The receiver waits for as long as this thread lives.
+        let _ = done.send(configure(&namespace, address, gateway));
+    };
+    std::thread::Builder::new().name("pod-network".into()).spawn(inside).map_err(failed("start a thread"))?;
+    result.await.map_err(failed("configure the pod's interface"))?
+}
+
+fn veth(config: &NetworkConfig, bridge: u32, name: &str, namespace: &OwnedFd) -> LinkMessage {
+    let with_mtu = |mtu| if mtu == 0 { 1500 } else { mtu };
+    let peer = LinkUnspec::new_with_name(POD_INTERFACE)
+        .setns_by_fd(namespace.as_raw_fd())
+        .mtu(with_mtu(config.mtu))
+        .up()
+        .build();
+    LinkVeth::new(name, POD_INTERFACE)
+        .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
+        .mtu(with_mtu(config.mtu))
+        .controller(bridge)
+        .up()
+        .build()
+}
+
+/// Runs on a thread of its own, which moves into the namespace and ends there.
+fn configure(namespace: &OwnedFd, address: Ipv4Addr, gateway: Ipv4Addr) -> Result<(), Error> {
+    sys::setns(namespace.as_fd(), libc::CLONE_NEWNET).map_err(failed("enter the pod's network"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
+    runtime.map_err(failed("start netlink"))?.block_on(async {
+        let netlink = Netlink::open()?;
+        let handle = &netlink.handle;
+        let index = index_of(POD_INTERFACE).map_err(failed("find eth0"))?;
+        for link in [LOOPBACK, index] {
+            let up = LinkUnspec::new_with_index(link).up().build();
+            handle.link().set(up).execute().await.map_err(failed("start an interface"))?;
+        }
+        let add = handle.address().add(index, address.into(), 32);
+        add.execute().await.map_err(failed(&format!("give {address} to eth0")))?;
+        let near = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(gateway, 32)
+            .output_interface(index)
+            .scope(rtnetlink::packet_route::route::RouteScope::Link)
+            .build();
+        handle.route().add(near).execute().await.map_err(failed("add the route to the gateway"))?;
+        let far = RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).output_interface(index).build();
+        handle.route().add(far).execute().await.map_err(failed("add the default route"))
+    })
+}
+
+/// Removes an interface, if it is there.
+pub(super) async fn remove(name: &str) -> Result<(), Error> {
+    let Ok(index) = index_of(name) else { return Ok(()) };
+    let netlink = Netlink::open()?;
+    match netlink.handle.link().del(index).execute().await {
+        // It went away with its other end.
+        Err(rtnetlink::Error::NetlinkError(message)) if message.raw_code() == -libc::ENODEV => Ok(()),
+        removed => removed.map_err(failed(&format!("remove {name}"))),
+    }
+}
+
+/// The index of an interface in this thread's network namespace.
+fn index_of(name: &str) -> std::io::Result<u32> {
+    let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None)?;
+    Ok(rustix::net::netdevice::name_to_index(socket, name)?)
+}

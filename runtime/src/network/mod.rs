@@ -1,0 +1,185 @@
+//! The pod network of one node: a bridge, a veth pair per pod, addresses, and what leaves the node.
+//!
+//! A pod's address is a /32 whose only neighbour is the gateway, so all its traffic is routed by the node, also that
+//! to its neighbours: Service translation then sees both directions without bridge filtering.
+
+mod addresses;
+mod link;
+mod nft;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use serde::{Deserialize, Serialize};
+
+use crate::disk::io_error;
+use crate::{Error, PortMapping};
+pub(crate) use addresses::Subnet;
+use addresses::Leases;
+
+/// What sets one runtime's network apart from another's on the same machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkConfig {
+    /// At most 15 characters.
+    pub bridge: String,
+    /// Name of the nftables table.
+    pub table: String,
+    /// Destinations to which pods keep their own address, such as the cluster's pod CIDR.
+    pub unmasqueraded: Vec<String>,
+    /// 0 takes the kernel's default.
+    pub mtu: u32,
+}
+
+impl Default for NetworkConfig {
+    fn default() -> Self {
+        Self { bridge: "coracle0".into(), table: "coracle-masq".into(), unmasqueraded: Vec::new(), mtu: 0 }
+    }
+}
+
+/// Host ports of one pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HostPorts {
+    pub(crate) address: Ipv4Addr,
+    pub(crate) mappings: Vec<PortMapping>,
+}
+
+pub(crate) struct Network {
+    config: NetworkConfig,
+    state: Mutex<State>,
+    /// Held while the bridge or the table changes.
+    change: tokio::sync::Mutex<()>,
+}
+
+struct State {
+    leases: Leases,
+    ports: BTreeMap<String, HostPorts>,
+    bridge_index: Option<u32>,
+}
+
+impl Network {
+    /// Opens the addresses given out earlier.
+    pub(crate) fn open(config: NetworkConfig, directory: PathBuf) -> Result<Self, Error> {
+        if config.bridge.is_empty() || config.bridge.len() > 15 {
+            return Err(Error::Invalid { field: "bridge", reason: format!("{:?} is no interface name", config.bridge) });
+        }
+        std::fs::create_dir_all(&directory).map_err(io_error("make", &directory))?;
+        let leases = Leases::open(directory.join("leases.json"))?;
+        let state = State { leases, ports: BTreeMap::new(), bridge_index: None };
+        Ok(Self { config, state: Mutex::new(state), change: tokio::sync::Mutex::new(()) })
+    }
+
+    /// Makes the bridge, gives it the subnet's first address, and lets pods reach the world.
+    pub(crate) async fn set_subnet(&self, subnet: Subnet) -> Result<(), Error> {
+        let _change = self.change.lock().await;
+        {
+            let mut state = self.lock();
+            if state.leases.subnet() == Some(subnet) && state.bridge_index.is_some() {
+                return Ok(());
+            }
+            state.leases.set_subnet(subnet)?;
+        }
+        let index = link::make_bridge(&self.config, subnet).await?;
+        self.lock().bridge_index = Some(index);
+        write_setting("net/ipv4/ip_forward", "1")?;
+        for (setting, value) in [("send_redirects", "0"), ("route_localnet", "1"), ("rp_filter", "0")] {
+            write_setting(&format!("net/ipv4/conf/{}/{setting}", self.config.bridge), value)?;
+        }
+        self.apply_table().await
+    }
+
+    /// Gives a pod an address and connects its network namespace. `None` when no subnet is set yet.
+    pub(crate) async fn connect(
+        &self,
+        sandbox: &str,
+        namespace: OwnedFd,
+        mappings: &[PortMapping],
+    ) -> Result<IpAddr, Error> {
+        let (address, subnet, bridge) = {
+            let mut state = self.lock();
+            let not_set = || Error::Network { reason: "the node has no pod CIDR yet".to_owned() };
+            let (Some(subnet), Some(bridge)) = (state.leases.subnet(), state.bridge_index) else {
+                return Err(not_set());
+            };
+            (state.leases.take(sandbox)?, subnet, bridge)
+        };
+        let connected = async {
+            link::connect_pod(&self.config, bridge, sandbox, namespace, address, subnet.gateway()).await?;
+            let mappings: Vec<PortMapping> = mappings.iter().filter(|one| one.host_port != 0).cloned().collect();
+            if mappings.is_empty() {
+                return Ok(());
+            }
+            let _change = self.change.lock().await;
+            self.lock().ports.insert(sandbox.to_owned(), HostPorts { address, mappings });
+            self.apply_table().await
+        };
+        match connected.await {
+            Ok(()) => Ok(address.into()),
+            Err(err) => {
+                self.disconnect(sandbox).await?;
+                Err(err)
+            }
+        }
+    }
+
+    /// Takes a pod off the network. Its veth pair goes with its namespace.
+    pub(crate) async fn disconnect(&self, sandbox: &str) -> Result<(), Error> {
+        let _change = self.change.lock().await;
+        let had_ports = self.lock().ports.remove(sandbox).is_some();
+        if had_ports {
+            self.apply_table().await?;
+        }
+        link::remove(&link::host_name(sandbox)).await?;
+        self.lock().leases.give_back(sandbox)
+    }
+
+    /// Takes up what pods that still live had before a restart, and forgets everybody else.
+    pub(crate) async fn restore(&self, living: BTreeMap<String, Option<HostPorts>>) -> Result<(), Error> {
+        let subnet = {
+            let mut state = self.lock();
+            state.leases.retain(|sandbox| living.contains_key(sandbox))?;
+            state.ports = living.into_iter().filter_map(|(sandbox, ports)| Some((sandbox, ports?))).collect();
+            state.leases.subnet()
+        };
+        match subnet {
+            Some(subnet) => self.set_subnet(subnet).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Removes bridge and table.
+    pub(crate) async fn tear_down(&self) -> Result<(), Error> {
+        let _change = self.change.lock().await;
+        self.lock().bridge_index = None;
+        nft::run(&nft::removal(&self.config.table)).await?;
+        link::remove(&self.config.bridge).await
+    }
+
+    async fn apply_table(&self) -> Result<(), Error> {
+        let script = {
+            let state = self.lock();
+            let Some(subnet) = state.leases.subnet() else { return Ok(()) };
+            nft::table(&self.config, subnet, state.ports.values())?
+        };
+        nft::run(&script).await
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().expect("no panic under this lock")
+    }
+}
+
+fn write_setting(name: &str, value: &str) -> Result<(), Error> {
+    let path = PathBuf::from("/proc/sys").join(name);
+    std::fs::write(&path, value).map_err(io_error("write", &path))
+}
+
+/// Bytes received and sent on `eth0` in the network namespace of a process.
+pub(crate) fn traffic(pid: u32) -> Option<(u64, u64)> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/net/dev")).ok()?;
+    let line = text.lines().find_map(|line| line.trim_start().strip_prefix("eth0:"))?;
+    let mut fields = line.split_whitespace();
+    Some((fields.next()?.parse().ok()?, fields.nth(7)?.parse().ok()?))
+}

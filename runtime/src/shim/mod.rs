@@ -1,0 +1,100 @@
+//! The process beside each pod: makes its namespaces and containers, holds their streams, writes their logs, records
+//! their ends. It outlives the process that started it, and its containers do not outlive it.
+//!
+//! ```text
+//! runtime --spawn--> shim (new session, unshare net/ipc/uts) --fork--> shim (adopted by init; serves the socket)
+//!         <--"pid"-- exits 0                                           +-- pause (only with a shared pid namespace)
+//!         <========= Unix socket: wire::Request / wire::Reply =======> +-- container, container, ...
+//! ```
+//! One thread and no async runtime, so that it may fork, and stays small.
+
+mod container;
+mod log;
+mod process;
+mod server;
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::sys;
+use crate::wire::ShimConfig;
+
+pub(crate) use container::read_exit;
+
+/// Why a shim could not come up.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("{what}: {source}")]
+    Sys {
+        what: String,
+        source: io::Error,
+    },
+}
+
+fn during<T>(result: Result<T, impl Into<io::Error>>, what: impl Into<String>) -> Result<T, Error> {
+    result.map_err(|err| Error::Sys { what: what.into(), source: err.into() })
+}
+
+/// The program `<binary> shim <namespace>/<pod>`: takes its configuration as JSON from stdin, answers its process id on
+/// stdout when it serves, and stays in the background. Call it before any thread is started.
+pub fn main() -> ExitCode {
+    match start() {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(server)) => server.run(),
+        Err(err) => {
+            println!("{err}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `None` in the process that was started, the server in the one that stays.
+fn start() -> Result<Option<server::Server>, Error> {
+    let mut text = String::new();
+    during(io::stdin().lock().read_to_string(&mut text), "read the configuration")?;
+    let config: ShimConfig = during(serde_json::from_str(&text), "parse the configuration")?;
+    sys::set_name(c"coracle-shim");
+    during(rustix::process::setsid(), "start a session")?;
+    sys::ignore_signal(libc::SIGHUP);
+    make_namespaces(&config)?;
+    // A socket that an earlier try left behind.
+    let _ = std::fs::remove_file(&config.socket);
+    let listener = during(UnixListener::bind(&config.socket), format!("bind {}", config.socket.display()))?;
+    if let Some(child) = during(sys::fork(0), "fork")? {
+        println!("{}", child.pid.as_raw_nonzero());
+        return Ok(None);
+    }
+    detach(&config.directory)?;
+    let pause = if config.shared_pid { Some(process::pause()?) } else { None };
+    Ok(Some(server::Server::new(listener, pause)?))
+}
+
+fn make_namespaces(config: &ShimConfig) -> Result<(), Error> {
+    let flag = |wanted: bool, flag: i32| if wanted { flag } else { 0 };
+    let flags = flag(config.new_network, libc::CLONE_NEWNET)
+        | flag(config.new_ipc, libc::CLONE_NEWIPC)
+        | flag(config.hostname.is_some(), libc::CLONE_NEWUTS);
+    during(sys::unshare(flags), "make namespaces")?;
+    if let Some(hostname) = &config.hostname {
+        during(rustix::system::sethostname(hostname.as_bytes()), format!("set the host name {hostname:?}"))?;
+    }
+    for (name, value) in &config.sysctls {
+        let path = format!("/proc/sys/{}", name.replace('.', "/"));
+        during(std::fs::write(&path, value), format!("set sysctl {name}={value}"))?;
+    }
+    Ok(())
+}
+
+/// Lets go of the starter's streams; what is still said goes to `shim.log`.
+fn detach(directory: &Path) -> Result<(), Error> {
+    let null = during(File::options().read(true).write(true).open("/dev/null"), "open /dev/null")?;
+    let path = directory.join("shim.log");
+    let log = during(OpenOptions::new().create(true).append(true).open(&path), format!("open {}", path.display()))?;
+    during(io::stdout().flush(), "flush")?;
+    during(rustix::stdio::dup2_stdin(&null), "stdin")?;
+    during(rustix::stdio::dup2_stdout(&null), "stdout")?;
+    during(rustix::stdio::dup2_stderr(&log), "stderr")
+}

@@ -1,0 +1,422 @@
+//! The shim's loop: waits for requests, output and ends, and serves them one by one.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use rustix::event::{PollFd, PollFlags};
+
+use super::container::{Container, Phase, report};
+use super::process::{self, Ended};
+use super::{Error, during};
+use crate::container::spec::ExecSpec;
+use crate::container::{self as stages, FAILED, START, Stdio};
+use crate::sys::Child;
+use crate::wire::{self, CreateRequest, Reply, Request};
+
+/// A client that stops in the middle of a frame is given up after this time.
+const CLIENT_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a connection to a pod's loopback port may take.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
+const BUFFER: usize = 16 * 1024;
+
+pub(super) struct Server {
+    listener: UnixListener,
+    pause: Option<Child>,
+    connections: Vec<Connection>,
+    containers: Vec<Container>,
+    execs: Vec<Exec>,
+    next_key: u64,
+    buffer: Vec<u8>,
+    /// The connection that asked for the end.
+    shutdown: Option<u64>,
+}
+
+struct Connection {
+    key: u64,
+    stream: UnixStream,
+    subscribed: bool,
+}
+
+/// A process beside a container's first.
+struct Exec {
+    /// Its connection's.
+    key: u64,
+    child: Child,
+    channel: Option<UnixStream>,
+    master: Option<OwnedFd>,
+    failure: Option<String>,
+}
+
+/// What became ready, in the order in which it is served: output before ends, requests last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ready {
+    Channel(usize),
+    Output(usize, usize),
+    ExecChannel(u64),
+    ContainerExit(usize),
+    ExecExit(u64),
+    Connection(u64),
+    Listener,
+}
+
+impl Server {
+    pub(super) fn new(listener: UnixListener, pause: Option<Child>) -> Result<Self, Error> {
+        during(listener.set_nonblocking(true), "prepare the socket")?;
+        Ok(Self {
+            listener,
+            pause,
+            connections: Vec::new(),
+            containers: Vec::new(),
+            execs: Vec::new(),
+            next_key: 0,
+            buffer: vec![0; BUFFER],
+            shutdown: None,
+        })
+    }
+
+    pub(super) fn run(mut self) -> ExitCode {
+        loop {
+            if let Some(key) = self.shutdown
+                && !self.containers.iter().any(Container::is_alive)
+            {
+                self.reply(key, &Reply::Done, &[]);
+                return ExitCode::SUCCESS;
+            }
+            match self.wait() {
+                // Later ones first within a kind, so that removals do not move what is still to be served.
+                Ok(ready) => ready.into_iter().for_each(|event| self.serve(event)),
+                Err(err) => {
+                    eprintln!("wait: {err}");
+                    return ExitCode::FAILURE;
+                }
+            }
+            self.containers.retain(|container| !container.request.container.is_empty());
+        }
+    }
+
+    fn wait(&self) -> io::Result<Vec<Ready>> {
+        let mut sources: Vec<(Ready, PollFd<'_>)> = Vec::new();
+        for (index, container) in self.containers.iter().enumerate() {
+            if let Some(channel) = &container.channel
+                && !matches!(container.phase, Phase::Created)
+            {
+                sources.push((Ready::Channel(index), readable(channel)));
+            }
+            for (output, source) in container.outputs.iter().enumerate().rev() {
+                sources.push((Ready::Output(index, output), readable(&source.file)));
+            }
+        }
+        for exec in &self.execs {
+            if let Some(channel) = &exec.channel {
+                sources.push((Ready::ExecChannel(exec.key), readable(channel)));
+            }
+        }
+        let alive = self.containers.iter().enumerate().filter(|(_, container)| container.is_alive());
+        sources.extend(alive.map(|(index, one)| (Ready::ContainerExit(index), readable(&one.child.pidfd))));
+        sources.extend(self.execs.iter().map(|exec| (Ready::ExecExit(exec.key), readable(&exec.child.pidfd))));
+        sources.extend(self.connections.iter().map(|one| (Ready::Connection(one.key), readable(&one.stream))));
+        sources.push((Ready::Listener, readable(&self.listener)));
+        let (names, mut fds): (Vec<_>, Vec<_>) = sources.into_iter().unzip();
+        match rustix::event::poll(&mut fds, None) {
+            Err(rustix::io::Errno::INTR) => return Ok(Vec::new()),
+            polled => polled?,
+        };
+        Ok(names.into_iter().zip(&fds).filter(|(_, fd)| !fd.revents().is_empty()).map(|(name, _)| name).collect())
+    }
+
+    fn serve(&mut self, ready: Ready) {
+        match ready {
+            Ready::Channel(index) => self.hear_init(index),
+            Ready::Output(index, output) => self.containers[index].copy(output, &mut self.buffer),
+            Ready::ExecChannel(key) => self.hear_exec(key),
+            Ready::ContainerExit(index) => self.end_container(index),
+            Ready::ExecExit(key) => self.end_exec(key),
+            Ready::Connection(key) => self.hear_client(key),
+            Ready::Listener => self.accept(),
+        }
+    }
+
+    fn accept(&mut self) {
+        let Ok((stream, _)) = self.listener.accept() else { return };
+        if stream.set_read_timeout(Some(CLIENT_PATIENCE)).is_err() || stream.set_write_timeout(Some(CLIENT_PATIENCE)).is_err() {
+            return;
+        }
+        self.next_key += 1;
+        self.connections.push(Connection { key: self.next_key, stream, subscribed: false });
+    }
+
+    fn hear_client(&mut self, key: u64) {
+        let Some(connection) = self.connections.iter().find(|connection| connection.key == key) else { return };
+        match wire::receive_frame::<Request>(&connection.stream) {
+            Ok(Some((request, descriptors))) => self.answer(key, request, descriptors),
+            Ok(None) => self.hang_up(key),
+            Err(err) => {
+                eprintln!("client: {err}");
+                self.hang_up(key);
+            }
+        }
+    }
+
+    /// Forgets a connection; what was executed through it ends.
+    fn hang_up(&mut self, key: u64) {
+        self.connections.retain(|connection| connection.key != key);
+        if let Some(exec) = self.execs.iter().find(|exec| exec.key == key) {
+            // It may have ended already.
+            let _ = rustix::process::pidfd_send_signal(&exec.child.pidfd, rustix::process::Signal::KILL);
+        }
+    }
+
+    fn answer(&mut self, key: u64, request: Request, descriptors: Vec<OwnedFd>) {
+        let result = match request {
+            Request::Create(request) => self.create(key, request),
+            Request::Start { container } => self.start(key, &container),
+            Request::Kill { container, signal } => self.with(&container, |container| {
+                container.signal(signal)?;
+                Ok(Vec::new())
+            }),
+            Request::Exec { container, spec, stdio } => self.exec(key, &container, &spec, stdio, descriptors),
+            Request::Attach { container } => self.with(&container, |container| container.attach(descriptors)),
+            Request::ReopenLog { container } => self.with(&container, |container| {
+                container.reopen_log()?;
+                Ok(Vec::new())
+            }),
+            Request::Remove { container } => self.remove(&container),
+            Request::Connect { port } => connect(port).map(|socket| Some(vec![socket])),
+            Request::Subscribe => self.subscribe(key),
+            Request::Shutdown => self.shut_down(key),
+        };
+        match result {
+            Ok(Some(descriptors)) => self.reply(key, &Reply::Done, &descriptors),
+            // The answer comes later.
+            Ok(None) => {}
+            Err(err) => self.reply(key, &Reply::Failed { reason: err.to_string() }, &[]),
+        }
+    }
+
+    fn reply(&mut self, key: u64, reply: &Reply, descriptors: &[OwnedFd]) {
+        let Some(connection) = self.connections.iter().find(|connection| connection.key == key) else { return };
+        if wire::send_frame(&connection.stream, reply, descriptors).is_err() {
+            self.hang_up(key);
+        }
+    }
+
+    fn find(&self, container: &str) -> io::Result<usize> {
+        let found = self.containers.iter().position(|known| known.request.container == container);
+        found.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("container {container} is not here")))
+    }
+
+    fn with(
+        &mut self,
+        container: &str,
+        act: impl FnOnce(&mut Container) -> io::Result<Vec<OwnedFd>>,
+    ) -> io::Result<Option<Vec<OwnedFd>>> {
+        let index = self.find(container)?;
+        act(&mut self.containers[index]).map(Some)
+    }
+
+    fn create(&mut self, key: u64, request: CreateRequest) -> io::Result<Option<Vec<OwnedFd>>> {
+        if self.shutdown.is_some() {
+            return Err(io::Error::other("the sandbox is stopping"));
+        }
+        let (connections, execs) = (&mut self.connections, &mut self.execs);
+        let forget = || {
+            connections.clear();
+            execs.clear();
+        };
+        let container = Container::create(request, key, self.pause.as_ref(), forget)?;
+        self.containers.push(container);
+        Ok(None)
+    }
+
+    fn start(&mut self, key: u64, container: &str) -> io::Result<Option<Vec<OwnedFd>>> {
+        let index = self.find(container)?;
+        let container = &mut self.containers[index];
+        let (Phase::Created, Some(channel)) = (&container.phase, &container.channel) else {
+            return Err(io::Error::other("the container is not waiting to be started"));
+        };
+        wire::send(channel, &[START], &[])?;
+        container.phase = Phase::Starting { reply_to: key };
+        Ok(None)
+    }
+
+    /// Forgets a container; one that is not running is ended first.
+    fn remove(&mut self, container: &str) -> io::Result<Option<Vec<OwnedFd>>> {
+        let Ok(index) = self.find(container) else { return Ok(Some(Vec::new())) };
+        if matches!(self.containers[index].phase, Phase::Running { .. } | Phase::Starting { .. }) {
+            return Err(io::Error::other("the container is running"));
+        }
+        if self.containers[index].is_alive() {
+            self.containers[index].signal(libc::SIGKILL)?;
+            self.end_container(index);
+        }
+        // Swept at the end of the round, so that indexes stay valid until then.
+        self.containers[index].request.container.clear();
+        Ok(Some(Vec::new()))
+    }
+
+    fn subscribe(&mut self, key: u64) -> io::Result<Option<Vec<OwnedFd>>> {
+        self.reply(key, &Reply::Done, &[]);
+        let ended: Vec<Reply> = self.containers.iter().filter_map(exited).collect();
+        for reply in ended {
+            self.reply(key, &reply, &[]);
+        }
+        if let Some(connection) = self.connections.iter_mut().find(|connection| connection.key == key) {
+            connection.subscribed = true;
+        }
+        Ok(None)
+    }
+
+    fn shut_down(&mut self, key: u64) -> io::Result<Option<Vec<OwnedFd>>> {
+        self.shutdown = Some(key);
+        for container in self.containers.iter().filter(|container| container.is_alive()) {
+            container.signal(libc::SIGKILL)?;
+        }
+        Ok(None)
+    }
+
+    /// The init process is ready, has become its program, or says why not.
+    fn hear_init(&mut self, index: usize) {
+        let container = &mut self.containers[index];
+        let Some(channel) = &container.channel else { return };
+        let mut descriptors = Vec::new();
+        let heard = wire::receive(channel, &mut self.buffer, &mut descriptors);
+        let pid = process_id(&container.child);
+        match (&container.phase, heard) {
+            (Phase::Creating { reply_to }, Ok(count)) if count > 0 && self.buffer[0] != FAILED => {
+                let key = *reply_to;
+                container.phase = Phase::Created;
+                if let Some(master) = descriptors.pop() {
+                    report(container.take_terminal(master), "take the terminal");
+                }
+                self.reply(key, &Reply::Process { pid }, &[]);
+            }
+            (Phase::Starting { reply_to }, Ok(0)) => {
+                let key = *reply_to;
+                container.channel = None;
+                container.phase = Phase::Running { started_at: SystemTime::now() };
+                self.reply(key, &Reply::Process { pid }, &[]);
+            }
+            (Phase::Creating { reply_to } | Phase::Starting { reply_to }, heard) => {
+                let key = *reply_to;
+                let reason = match heard {
+                    Ok(count) if count > 0 => String::from_utf8_lossy(&self.buffer[1..count]).into_owned(),
+                    Ok(_) => "the init process ended early".to_owned(),
+                    Err(err) => err.to_string(),
+                };
+                container.fail(reason.clone());
+                self.reply(key, &Reply::StartFailed { reason }, &[]);
+            }
+            _ => container.channel = None,
+        }
+    }
+
+    fn end_container(&mut self, index: usize) {
+        if self.containers[index].channel.is_some() && !matches!(self.containers[index].phase, Phase::Created) {
+            self.hear_init(index);
+        }
+        let container = &mut self.containers[index];
+        container.end(&mut self.buffer);
+        let Some(reply) = exited(container) else { return };
+        let subscribers: Vec<u64> =
+            self.connections.iter().filter(|connection| connection.subscribed).map(|connection| connection.key).collect();
+        for key in subscribers {
+            self.reply(key, &reply, &[]);
+        }
+    }
+
+    fn exec(
+        &mut self,
+        key: u64,
+        container: &str,
+        spec: &ExecSpec,
+        stdio: [bool; 3],
+        descriptors: Vec<OwnedFd>,
+    ) -> io::Result<Option<Vec<OwnedFd>>> {
+        let index = self.find(container)?;
+        let target = &self.containers[index];
+        if !matches!(target.phase, Phase::Running { .. }) {
+            return Err(io::Error::other("the container is not running"));
+        }
+        let mut given = descriptors.into_iter();
+        let [stdin, stdout, stderr] = stdio.map(|wanted| if wanted { given.next() } else { None });
+        let (near, far) = UnixStream::pair()?;
+        let pidfd = target.child.pidfd.as_fd();
+        let directory = target.request.directory.clone();
+        let (connections, execs) = (&mut self.connections, &mut self.execs);
+        let child = process::fork_into(pidfd, 0, || {
+            connections.clear();
+            execs.clear();
+            stages::exec(&directory, spec, pidfd, far, Stdio { stdin, stdout, stderr })
+        })?;
+        self.execs.push(Exec { key, child, channel: Some(near), master: None, failure: None });
+        Ok(None)
+    }
+
+    fn hear_exec(&mut self, key: u64) {
+        let Some(exec) = self.execs.iter_mut().find(|exec| exec.key == key) else { return };
+        let Some(channel) = &exec.channel else { return };
+        let mut descriptors = Vec::new();
+        match wire::receive(channel, &mut self.buffer, &mut descriptors) {
+            Ok(0) => {
+                exec.channel = None;
+                let (pid, master) = (process_id(&exec.child), exec.master.take());
+                self.reply(key, &Reply::Process { pid }, master.as_slice());
+            }
+            Ok(count) if self.buffer[0] == FAILED => {
+                exec.channel = None;
+                let reason = String::from_utf8_lossy(&self.buffer[1..count]).into_owned();
+                exec.failure = Some(reason.clone());
+                self.reply(key, &Reply::StartFailed { reason }, &[]);
+            }
+            Ok(_) => exec.master = descriptors.pop(),
+            Err(err) => {
+                exec.channel = None;
+                exec.failure = Some(err.to_string());
+                self.reply(key, &Reply::Failed { reason: err.to_string() }, &[]);
+            }
+        }
+    }
+
+    fn end_exec(&mut self, key: u64) {
+        while self.execs.iter().any(|exec| exec.key == key && exec.channel.is_some()) {
+            self.hear_exec(key);
+        }
+        let Some(index) = self.execs.iter().position(|exec| exec.key == key) else { return };
+        let exec = self.execs.remove(index);
+        let Ended { code, .. } = process::reap(&exec.child);
+        if exec.failure.is_none() {
+            self.reply(key, &Reply::ExecExited { code }, &[]);
+        }
+        self.connections.retain(|connection| connection.key != key);
+    }
+}
+
+fn readable(fd: &impl AsFd) -> PollFd<'_> {
+    PollFd::new(fd, PollFlags::IN)
+}
+
+fn process_id(child: &Child) -> u32 {
+    child.pid.as_raw_nonzero().get().unsigned_abs()
+}
+
+fn exited(container: &Container) -> Option<Reply> {
+    match &container.phase {
+        Phase::Exited(exit) => {
+            Some(Reply::Exited { container: container.request.container.clone(), exit: exit.clone() })
+        }
+        _ => None,
+    }
+}
+
+/// Connects to a port on the loopback address, which is the pod's because the shim is in the pod's network namespace.
+fn connect(port: u16) -> io::Result<OwnedFd> {
+    let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
+    let connected = TcpStream::connect_timeout(&v4, CONNECT_PATIENCE);
+    let stream = connected.or_else(|err| TcpStream::connect_timeout(&v6, CONNECT_PATIENCE).map_err(|_| err))?;
+    Ok(stream.into())
+}

@@ -1,0 +1,356 @@
+//! The runtime on real kernels: needs root, a static busybox and nft; skips loudly without them.
+
+mod node;
+
+use std::time::Duration;
+
+use node::{Node, PATIENCE, on_a_node, shell, sleeper};
+use runtime::local::LocalRuntime;
+use runtime::{
+    ContainerConfig, ContainerState, Error, Event, ExecRequest, Mount, NamespaceOptions, Resources, Runtime as _,
+    TerminalSize,
+};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+#[tokio::test]
+async fn a_container_runs_and_leaves_its_exit_code_and_log() {
+    on_a_node(|node| async move {
+        let (exit, output) = node.run("echo out; echo err >&2; echo $FROM_IMAGE $FROM_POD; pwd; exit 7", |config| {
+            config.env = vec![("FROM_POD".into(), "too".into())];
+        })
+        .await;
+        assert_eq!((exit.code, exit.reason.as_str()), (7, "Error"));
+        for line in ["out", "err", "yes too", "/work"] {
+            assert!(output.lines().any(|found| found == line), "{line} in {output}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_container_sees_only_itself() {
+    on_a_node(|node| async move {
+        let script = "echo pid $$; hostname; ls /proc | grep -c '^[0-9]'; cat /etc/hostname; \
+             ls /dev; ls / ; mount | grep -c /sys/fs/cgroup; touch /sys/x || echo sysfs ro; \
+             echo 1 > /proc/sys/kernel/panic || echo sysctl ro; cat /proc/kcore | head -c 1 | wc -c";
+        let (exit, output) = node.run(script, |_| {}).await;
+        assert_eq!(exit.code, 0, "{output}");
+        assert!(output.contains("pid 1\n"), "{output}");
+        assert!(output.contains("sysfs ro") && output.contains("sysctl ro"), "{output}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn capabilities_seccomp_and_no_new_privs_are_what_was_asked() {
+    on_a_node(|node| async move {
+        let status = "grep -E 'CapEff|CapBnd|NoNewPrivs|Seccomp:' /proc/self/status; unshare -m true && echo unshared; true";
+        let (_, output) = node.run(status, |config| config.security.drop_capabilities = vec!["ALL".into()]).await;
+        assert!(output.contains("CapEff:\t0000000000000000"), "{output}");
+        assert!(output.contains("CapBnd:\t0000000000000000"), "{output}");
+        assert!(output.contains("NoNewPrivs:\t1"), "{output}");
+        assert!(output.contains("Seccomp:\t2"), "{output}");
+        assert!(!output.contains("unshared"), "{output}");
+        let (_, output) = node.run(status, |_| {}).await;
+        assert!(output.contains("CapEff:\t00000000a80425fb"), "{output}");
+        let (_, output) = node.run(status, |config| config.security.privileged = true).await;
+        assert!(output.contains("Seccomp:\t0") && output.contains("unshared"), "{output}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn users_groups_and_a_read_only_root_hold() {
+    on_a_node(|node| async move {
+        let script = "id; touch /x && echo wrote; touch /dev/shm/x && echo shm; cat /etc/secret || echo denied";
+        let (exit, output) = node
+            .run(script, |config| {
+                config.security.user = Some(101);
+                config.security.supplemental_groups = vec![2000];
+                config.security.read_only_root = true;
+            })
+            .await;
+        assert_eq!(exit.code, 0, "{output}");
+        assert!(output.contains("uid=101(web) gid=102(web)"), "{output}");
+        assert!(output.contains("7(logs)") && output.contains("2000"), "{output}");
+        assert!(!output.contains("wrote") && output.contains("shm") && output.contains("denied"), "{output}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_container_that_takes_too_much_memory_is_oom_killed() {
+    on_a_node(|node| async move {
+        let (exit, output) = node
+            .run("exec tail /dev/zero", |config| config.resources.memory_limit = 32 << 20)
+            .await;
+        assert_eq!((exit.code, exit.signal, exit.reason.as_str()), (137, Some(9), "OOMKilled"), "{output}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_program_that_is_not_there_is_a_start_error_in_known_words() {
+    on_a_node(|node| async move {
+        let image = node.busybox().await;
+        let sandbox = node.sandbox("bad").await;
+        let config = ContainerConfig { command: vec!["foo".into()], ..shell(&image, "") };
+        let id = node.runtime.create_container(&sandbox, &config).await.unwrap();
+        let err = node.runtime.start_container(&id).await.unwrap_err();
+        assert_eq!(err.to_string(), "exec: \"foo\": executable file not found in $PATH");
+        let exit = node.wait(&id).await;
+        assert_eq!((exit.code, exit.reason.as_str()), (128, "StartError"));
+        let config = ContainerConfig { command: vec!["/no/foo".into()], ..shell(&image, "") };
+        let id = node.runtime.create_container(&sandbox, &config).await.unwrap();
+        let err = node.runtime.start_container(&id).await.unwrap_err();
+        assert_eq!(err.to_string(), "exec: \"/no/foo\": stat /no/foo: no such file or directory");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn mounts_show_the_nodes_files_read_only_where_asked() {
+    on_a_node(|node| async move {
+        let volume = node.path("volume");
+        std::fs::create_dir(&volume).unwrap();
+        std::fs::write(volume.join("file"), "hello\n").unwrap();
+        let mount = |path: &str, read_only| Mount {
+            container_path: path.into(),
+            host_path: volume.clone(),
+            read_only,
+            ..Mount::default()
+        };
+        let file = Mount { host_path: volume.join("file"), ..mount("/etc/deep/er/file", true) };
+        let mounts = vec![mount("/rw", false), mount("/ro", true), file];
+        let script = "cat /ro/file /etc/deep/er/file; echo bye > /rw/new; touch /ro/x || echo refused";
+        let (_, output) = node.run(script, |config| config.mounts = mounts).await;
+        assert!(output.starts_with("hello\nhello\n") && output.contains("refused"), "{output}");
+        assert_eq!(std::fs::read_to_string(volume.join("new")).unwrap(), "bye\n");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn exec_runs_inside_with_streams_codes_and_time_limits() {
+    on_a_node(|node| async move {
+        let image = node.busybox().await;
+        let sandbox = node.sandbox("exec").await;
+        let id = node.start(&sandbox, sleeper(&image)).await;
+        assert_eq!(node.exec(&id, "echo $FROM_IMAGE; pwd; exit 5").await, (5, "yes\n/work\n".to_owned()));
+        assert!(node.exec(&id, "grep NoNewPrivs /proc/self/status").await.1.contains('1'));
+        let command = ["sleep", "1000"].map(str::to_owned);
+        let err = node.runtime.exec_sync(&id, &command, Duration::from_millis(200)).await.unwrap_err();
+        assert!(matches!(err, Error::Timeout { .. }), "{err}");
+        let missing = node.runtime.exec_sync(&id, &["nope".to_owned()], PATIENCE).await.unwrap_err();
+        assert_eq!(missing.to_string(), "exec: \"nope\": executable file not found in $PATH");
+        let request = ExecRequest { command: vec!["cat".into()], stdin: true, stdout: true, ..ExecRequest::default() };
+        let mut session = node.runtime.exec(&id, &request).await.unwrap();
+        let mut stdin = session.stdin.take().unwrap();
+        stdin.write_all(b"through").await.unwrap();
+        drop(stdin);
+        let mut text = String::new();
+        session.stdout.take().unwrap().read_to_string(&mut text).await.unwrap();
+        assert_eq!((text.as_str(), session.exit.await.unwrap().unwrap()), ("through", 0));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn exec_with_a_terminal_has_one_of_the_asked_size() {
+    on_a_node(|node| async move {
+        let image = node.busybox().await;
+        let sandbox = node.sandbox("tty").await;
+        let id = node.start(&sandbox, sleeper(&image)).await;
+        let command = ["sh", "-c", "tty; read line; stty size; exit 4"].map(str::to_owned).to_vec();
+        let request = ExecRequest { command, stdin: true, stdout: true, tty: true, ..ExecRequest::default() };
+        let mut session = node.runtime.exec(&id, &request).await.unwrap();
+        session.resize.send(TerminalSize { width: 99, height: 33 }).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        session.stdin.as_mut().unwrap().write_all(b"go\n").await.unwrap();
+        let mut text = String::new();
+        session.stdout.take().unwrap().read_to_string(&mut text).await.unwrap();
+        assert!(text.contains("/dev/pts/") && text.contains("33 99"), "{text}");
+        assert_eq!(session.exit.await.unwrap().unwrap(), 4);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn attach_shows_output_and_takes_input() {
+    on_a_node(|node| async move {
+        let image = node.busybox().await;
+        let sandbox = node.sandbox("attach").await;
+        let config = ContainerConfig { stdin: true, stdin_once: true, ..shell(&image, "while read line; do echo got $line; done; exit 6") };
+        let id = node.start(&sandbox, config).await;
+        let mut session = node.runtime.attach(&id).await.unwrap();
+        let mut stdin = session.stdin.take().unwrap();
+        stdin.write_all(b"one\ntwo\n").await.unwrap();
+        drop(stdin);
+        let mut text = String::new();
+        session.stdout.take().unwrap().read_to_string(&mut text).await.unwrap();
+        assert_eq!(text, "got one\ngot two\n");
+        assert_eq!(session.exit.await.unwrap().unwrap(), 6);
+        assert_eq!(node.output(&id).await, text);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn stopping_asks_first_and_then_kills() {
+    on_a_node(|node| async move {
+        let image = node.busybox().await;
+        let sandbox = node.sandbox("stop").await;
+        let polite = node.start(&sandbox, sleeper(&image)).await;
+        let stubborn = shell(&image, "trap '' TERM; echo up; while :; do sleep 1; done");
+        let stubborn = node.start(&sandbox, ContainerConfig { log_path: "stubborn.log".into(), ..stubborn }).await;
+        for id in [&polite, &stubborn] {
+            while !node.output(id).await.contains("up") {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+        node.runtime.stop_container(&polite, PATIENCE).await.unwrap();
+        assert_eq!(node.wait(&polite).await.code, 3);
+        let before = std::time::Instant::now();
+        node.runtime.stop_container(&stubborn, Duration::from_millis(300)).await.unwrap();
+        assert!(before.elapsed() >= Duration::from_millis(300));
+        let exit = node.wait(&stubborn).await;
+        assert_eq!((exit.code, exit.signal), (137, Some(9)));
+        node.runtime.stop_container(&stubborn, PATIENCE).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_restart_of_the_runtime_leaves_containers_running_and_hears_of_their_ends() {
+    on_a_node(|node| async move {
+        let image = node.busybox().await;
+        let sandbox = node.sandbox("survivor").await;
+        let id = node.start(&sandbox, sleeper(&image)).await;
+        let fifo = shell(&image, "read line < /dev/shm/go; exit 9");
+        let ends = node.start(&sandbox, ContainerConfig { log_path: "ends.log".into(), ..fifo }).await;
+        let config = node.config.clone();
+        let first = LocalRuntime::open(config.clone()).await.unwrap();
+        let before = first.container_status(&id).await.unwrap();
+        drop(first);
+        let second = LocalRuntime::open(config).await.unwrap();
+        assert_eq!(second.container_status(&id).await.unwrap(), before);
+        assert!(matches!(before.state, ContainerState::Running { .. }));
+        let mut events = second.events();
+        second.stop_container(&ends, Duration::ZERO).await.unwrap();
+        Node::hear(&mut events, |event| matches!(event, Event::ContainerExited { container, .. } if *container == ends)).await;
+        let command = ["true".to_owned()];
+        assert_eq!(second.exec_sync(&id, &command, PATIENCE).await.unwrap().exit_code, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_dead_shim_takes_its_containers_along_and_is_an_event() {
+    on_a_node(|node| async move {
+        let image = node.busybox().await;
+        let sandbox = node.sandbox("dying").await;
+        let id = node.start(&sandbox, sleeper(&image)).await;
+        let ContainerState::Running { pid, .. } = node.status(&id).await.state else { panic!("not running") };
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let shim: i32 = stat.rsplit_once(") ").unwrap().1.split(' ').nth(1).unwrap().parse().unwrap();
+        let mut events = node.runtime.events();
+        rustix::process::kill_process(rustix::process::Pid::from_raw(shim).unwrap(), rustix::process::Signal::KILL).unwrap();
+        Node::hear(&mut events, |event| matches!(event, Event::SandboxExited { .. })).await;
+        assert_eq!(node.wait(&id).await.reason, "ContainerStatusUnknown");
+        assert!(!node.runtime.sandboxes().await.unwrap()[0].ready);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn pods_reach_each_other_and_port_forward_reaches_a_pod() {
+    on_a_node(|node| async move {
+        let image = node.busybox().await;
+        let server = node.runtime.run_sandbox(&node.sandbox_config("server")).await.unwrap();
+        let script = "echo hi > /work/index.html; exec httpd -f -p 8080 -h /work";
+        node.start(&server.id, shell(&image, script)).await;
+        let client = node.sandbox("client").await;
+        let id = node.start(&client, sleeper(&image)).await;
+        let address = server.ips[0];
+        let fetch = format!("for i in 1 2 3 4 5 6 7 8 9; do wget -q -O - http://{address}:8080/ && break; sleep 0.2; done");
+        assert_eq!(node.exec(&id, &fetch).await.1.lines().last(), Some("hi"));
+        let (mut read, mut write) = node.runtime.port_forward(&server.id, 8080).await.unwrap();
+        write.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
+        let mut text = String::new();
+        read.read_to_string(&mut text).await.unwrap();
+        assert!(text.ends_with("hi\n"), "{text}");
+        let err = node.runtime.port_forward(&client, 9).await.err().unwrap();
+        assert!(err.to_string().contains("onnection refused"), "{err}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_shared_pid_namespace_is_shared_and_ends_with_the_pod() {
+    on_a_node(|node| async move {
+        let image = node.busybox().await;
+        let options = NamespaceOptions { shared_pid: true, ..NamespaceOptions::default() };
+        let sandbox = node.sandbox_with("shared", options).await;
+        let first = node.start(&sandbox, sleeper(&image)).await;
+        let second = node.start(&sandbox, ContainerConfig { log_path: "two.log".into(), ..sleeper(&image) }).await;
+        let (_, processes) = node.exec(&second, "ps").await;
+        assert!(processes.matches("trap 'exit 3'").count() >= 2, "{processes}");
+        node.runtime.stop_container(&first, PATIENCE).await.unwrap();
+        assert_eq!(node.wait(&first).await.code, 3);
+        assert!(matches!(node.status(&second).await.state, ContainerState::Running { .. }));
+        node.runtime.stop_sandbox(&sandbox).await.unwrap();
+        assert_eq!(node.wait(&second).await.code, 137);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_host_network_is_the_nodes() {
+    on_a_node(|node| async move {
+        let image = node.busybox().await;
+        let options = NamespaceOptions { host_network: true, ..NamespaceOptions::default() };
+        let sandbox = node.sandbox_with("host", options).await;
+        let id = node.start(&sandbox, sleeper(&image)).await;
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+        assert_eq!(node.exec(&id, "hostname").await.1, host);
+        assert!(node.exec(&id, "ip link").await.1.contains(&node.name));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn limits_change_and_use_is_measured_while_it_runs() {
+    on_a_node(|node| async move {
+        let image = node.busybox().await;
+        let sandbox = node.sandbox("stats").await;
+        let id = node.start(&sandbox, sleeper(&image)).await;
+        node.exec(&id, "head -c 100000 /dev/zero > /work/file").await;
+        let stats = node.runtime.container_stats(&id).await.unwrap();
+        assert!(stats.cpu_nanos > 0 && stats.memory_usage > 0 && stats.rootfs_bytes >= 100_000, "{stats:?}");
+        let resources = Resources { memory_limit: 64 << 20, cpu_shares: 512, ..Resources::default() };
+        node.runtime.update_container(&id, &resources).await.unwrap();
+        node.runtime.reopen_log(&id).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_not_there_or_not_supported_is_refused_and_leaves_nothing() {
+    on_a_node(|node| async move {
+        let options = NamespaceOptions { user_namespace: true, ..NamespaceOptions::default() };
+        let config = runtime::SandboxConfig { namespaces: options, ..node.sandbox_config("users") };
+        assert!(matches!(node.runtime.run_sandbox(&config).await, Err(Error::Unsupported { .. })));
+        let mut config = node.sandbox_config("sysctl");
+        config.sysctls.insert("net.no.such".into(), "1".into());
+        let err = node.runtime.run_sandbox(&config).await.unwrap_err();
+        assert!(err.to_string().contains("net.no.such"), "{err}");
+        let sandbox = node.sandbox("plain").await;
+        let missing = ContainerConfig { image: "no/such".into(), ..ContainerConfig::default() };
+        assert!(matches!(node.runtime.create_container(&sandbox, &missing).await, Err(Error::NotFound { .. })));
+        node.runtime.stop_sandbox("nobody").await.unwrap();
+        node.runtime.remove_container("nobody").await.unwrap();
+        assert_eq!(node.runtime.sandboxes().await.unwrap().len(), 1);
+        assert_eq!(std::fs::read_dir(node.config.root.join("sandboxes")).unwrap().count(), 1);
+    })
+    .await;
+}

@@ -1,0 +1,214 @@
+//! A runtime of its own for each test: own directories, bridge, table and cgroups; all gone afterwards.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use runtime::local::{Config, LocalRuntime, NetworkConfig};
+use runtime::{
+    ContainerConfig, ContainerState, ContainerStatus, Event, Exit, Image, NamespaceOptions, Runtime as _, Resources,
+    SandboxConfig, Security,
+};
+
+/// Nothing here takes longer, also on a loaded machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) struct Node {
+    pub(crate) runtime: LocalRuntime,
+    pub(crate) config: Config,
+    pub(crate) name: String,
+    directory: tempfile::TempDir,
+}
+
+/// Runs a test on a node of its own, or skips it loudly where that is not possible.
+pub(crate) async fn on_a_node<F: Future<Output = ()> + Send + 'static>(test: impl FnOnce(std::sync::Arc<Node>) -> F) {
+    if let Some(missing) = missing() {
+        assert!(std::env::var_os("E2E_REQUIRED").is_none(), "this test needs {missing}");
+        eprintln!("SKIP: this test needs {missing}");
+        return;
+    }
+    let node = std::sync::Arc::new(Node::new().await);
+    let result = tokio::spawn(tokio::time::timeout(3 * PATIENCE, test(node.clone()))).await;
+    node.runtime.tear_down().await.unwrap();
+    match result {
+        Ok(finished) => finished.expect("the test ends in time"),
+        Err(err) => std::panic::resume_unwind(err.into_panic()),
+    }
+}
+
+fn missing() -> Option<&'static str> {
+    if !rustix::process::geteuid().is_root() {
+        return Some("root");
+    }
+    let tools = [("/bin/busybox", "a static busybox"), ("/usr/sbin/nft", "nft")];
+    tools.into_iter().find(|(path, _)| !Path::new(path).exists()).map(|(_, what)| what)
+}
+
+impl Node {
+    async fn new() -> Self {
+        static COUNT: AtomicU8 = AtomicU8::new(0);
+        let (process, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let name = format!("crt{:x}n{count:x}", process & 0xf_ffff);
+        let directory = tempfile::tempdir().unwrap();
+        let config = Config {
+            root: directory.path().join("root"),
+            run: directory.path().join("run"),
+            shim: vec![env!("CARGO_BIN_EXE_coracle-shim").to_owned()],
+            insecure_registries: Vec::new(),
+            network: NetworkConfig { bridge: name.clone(), table: name.clone(), ..NetworkConfig::default() },
+        };
+        let runtime = LocalRuntime::open(config.clone()).await.unwrap();
+        let [high, low] = (process as u16).to_be_bytes();
+        runtime.set_pod_cidr(&format!("10.{}.{low}.{}/27", high | 64, count.wrapping_mul(32))).await.unwrap();
+        Self { runtime, config, name, directory }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Makes and imports an image with busybox in it.
+    pub(crate) async fn busybox(&self) -> Image {
+        let tar = self.path("busybox.tar");
+        std::fs::write(&tar, busybox_archive()).unwrap();
+        self.runtime.import_images(tar).await.unwrap().remove(0)
+    }
+
+    pub(crate) fn sandbox_config(&self, name: &str) -> SandboxConfig {
+        SandboxConfig {
+            name: name.to_owned(),
+            namespace: "test".to_owned(),
+            log_directory: self.path("logs").join(name),
+            cgroup_parent: format!("{}/{name}", self.name),
+            ..SandboxConfig::default()
+        }
+    }
+
+    pub(crate) async fn sandbox(&self, name: &str) -> String {
+        self.runtime.run_sandbox(&self.sandbox_config(name)).await.unwrap().id
+    }
+
+    pub(crate) async fn sandbox_with(&self, name: &str, namespaces: NamespaceOptions) -> String {
+        let config = SandboxConfig { namespaces, ..self.sandbox_config(name) };
+        self.runtime.run_sandbox(&config).await.unwrap().id
+    }
+
+    pub(crate) async fn start(&self, sandbox: &str, config: ContainerConfig) -> String {
+        let id = self.runtime.create_container(sandbox, &config).await.unwrap();
+        self.runtime.start_container(&id).await.unwrap();
+        id
+    }
+
+    /// Runs a shell script in a new pod to its end; returns its end and its output without the log's columns.
+    pub(crate) async fn run(&self, script: &str, adjust: impl FnOnce(&mut ContainerConfig)) -> (Exit, String) {
+        let image = self.busybox().await;
+        let sandbox = self.sandbox(&format!("run{}", rand::random::<u32>())).await;
+        let mut config = shell(&image, script);
+        adjust(&mut config);
+        let id = self.start(&sandbox, config).await;
+        let exit = self.wait(&id).await;
+        let output = self.output(&id).await;
+        (exit, output)
+    }
+
+    /// Waits for a container's end.
+    pub(crate) async fn wait(&self, id: &str) -> Exit {
+        let mut events = self.runtime.events();
+        loop {
+            if let ContainerState::Exited(exit) = self.status(id).await.state {
+                return exit;
+            }
+            tokio::time::timeout(PATIENCE, events.next()).await.expect("an event in time");
+        }
+    }
+
+    pub(crate) async fn status(&self, id: &str) -> ContainerStatus {
+        self.runtime.container_status(id).await.unwrap()
+    }
+
+    /// Reads a container's log without its columns.
+    pub(crate) async fn output(&self, id: &str) -> String {
+        let log = std::fs::read_to_string(self.status(id).await.log_path).unwrap();
+        log.lines().map(|line| line.splitn(4, ' ').nth(3).unwrap().to_owned() + "\n").collect()
+    }
+
+    pub(crate) async fn exec(&self, id: &str, script: &str) -> (i32, String) {
+        let command = ["sh", "-c", script].map(str::to_owned);
+        let output = self.runtime.exec_sync(id, &command, PATIENCE).await.unwrap();
+        (output.exit_code, String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap())
+    }
+
+    /// Waits for an event that meets a condition.
+    pub(crate) async fn hear(events: &mut (impl futures::Stream<Item = Event> + Unpin), wanted: impl Fn(&Event) -> bool) {
+        let found = async { while !wanted(&events.next().await.expect("events go on")) {} };
+        tokio::time::timeout(PATIENCE, found).await.expect("the event in time");
+    }
+}
+
+/// A container that runs a shell script.
+pub(crate) fn shell(image: &Image, script: &str) -> ContainerConfig {
+    ContainerConfig {
+        name: "main".to_owned(),
+        image: image.id.clone(),
+        command: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
+        log_path: PathBuf::from("main/0.log"),
+        resources: Resources { pids_limit: 100, ..Resources::default() },
+        security: Security { no_new_privileges: true, ..Security::default() },
+        ..ContainerConfig::default()
+    }
+}
+
+/// A container that does nothing until it is told to stop.
+pub(crate) fn sleeper(image: &Image) -> ContainerConfig {
+    shell(image, "trap 'exit 3' TERM; echo up; while :; do sleep 1000 & wait $!; done")
+}
+
+fn append(builder: &mut tar::Builder<Vec<u8>>, path: &str, content: &[u8], mode: u32) {
+    let mut header = tar::Header::new_ustar();
+    header.set_mode(mode);
+    header.set_size(content.len() as u64);
+    header.set_cksum();
+    builder.append_data(&mut header, path, content).unwrap();
+}
+
+fn layer() -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    append(&mut builder, "bin/busybox", &std::fs::read("/bin/busybox").unwrap(), 0o755);
+    for tool in ["sh", "cat", "ls", "sleep", "id", "nc", "wget", "mount", "chmod", "dd", "tail", "httpd", "stty", "ps", "tty", "mknod", "kill", "true", "head", "chroot", "unshare", "hostname", "ip", "touch", "grep", "sed"] {
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_size(0);
+        builder.append_link(&mut header, format!("bin/{tool}"), "busybox").unwrap();
+    }
+    append(&mut builder, "etc/passwd", b"root:x:0:0::/root:/bin/sh\nweb:x:101:102::/var/web:/bin/sh\n", 0o644);
+    append(&mut builder, "etc/group", b"root:x:0:\nweb:x:102:\nlogs:x:7:web\n", 0o644);
+    append(&mut builder, "etc/secret", b"from the image\n", 0o600);
+    builder.into_inner().unwrap()
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    use sha2::Digest as _;
+    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// An image in `docker save` form.
+pub(crate) fn busybox_archive() -> Vec<u8> {
+    let layer = layer();
+    let config = serde_json::json!({
+        "architecture": if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" }, "os": "linux",
+        "config": {"Env": ["PATH=/bin", "FROM_IMAGE=yes"], "Cmd": ["sh"], "WorkingDir": "/work"},
+        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", sha256(&layer))]},
+    })
+    .to_string();
+    let manifest = serde_json::json!([{
+        "Config": "config.json", "RepoTags": ["busybox:test"], "Layers": ["layer.tar"],
+    }])
+    .to_string();
+    let mut builder = tar::Builder::new(Vec::new());
+    append(&mut builder, "config.json", config.as_bytes(), 0o644);
+    append(&mut builder, "layer.tar", &layer, 0o644);
+    append(&mut builder, "manifest.json", manifest.as_bytes(), 0o644);
+    builder.into_inner().unwrap()
+}
