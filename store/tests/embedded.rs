@@ -157,6 +157,23 @@ fn files_that_are_not_ours_are_refused_and_left_alone() {
 }
 
 #[test]
+fn a_log_without_its_database_and_a_database_with_a_gap_are_refused() {
+    let orphan = tempfile::tempdir().unwrap();
+    std::fs::write(orphan.path().join("store.db-wal"), [1; 100]).unwrap();
+    let err = EmbeddedStore::open(Options::at(orphan.path())).err().unwrap();
+    assert!(matches!(err, OpenError::Orphan { .. }), "{err}");
+
+    let gap = tempfile::tempdir().unwrap();
+    drop(EmbeddedStore::open(Options::at(gap.path())).unwrap());
+    let sql = rusqlite::Connection::open(gap.path().join("store.db")).unwrap();
+    sql.execute_batch("INSERT INTO changes VALUES (2, 2, NULL, '/a', 'x'), (4, 4, NULL, '/b', 'x')").unwrap_err();
+    sql.execute_batch("INSERT INTO changes VALUES (2, 2, NULL, '/a', x'00'), (4, 4, NULL, '/b', x'00')").unwrap();
+    drop(sql);
+    let err = EmbeddedStore::open(Options::at(gap.path())).err().unwrap();
+    assert!(matches!(err, OpenError::Gap { after: 2, .. }), "{err}");
+}
+
+#[test]
 fn a_path_that_cannot_be_written_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("file");

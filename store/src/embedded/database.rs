@@ -3,7 +3,7 @@
 //! A row is a write: `value` is null for a delete. Rows are only ever appended, and removed once compacted; so a commit
 //! touches one end of one B-tree. A transaction is durable when [`Database::commit`] returns (`synchronous=FULL`).
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,6 +22,8 @@ const APPLICATION_ID: i64 = 0x4372_636c;
 /// The version of the tables below.
 const SCHEMA_VERSION: i64 = 1;
 const SCHEMA: &str = "
+    PRAGMA journal_mode = MEMORY;
+    PRAGMA synchronous = OFF;
     BEGIN IMMEDIATE;
     PRAGMA application_id = 0x4372636c;
     PRAGMA user_version = 1;
@@ -35,6 +37,7 @@ const SCHEMA: &str = "
     CREATE TABLE state (compacted INTEGER NOT NULL) STRICT;
     INSERT INTO state VALUES (1);
     COMMIT;
+    PRAGMA journal_mode = WAL;
 ";
 /// Checkpoints are ours to time; a commit waits for the disk.
 const SETTINGS: &str = "
@@ -85,32 +88,34 @@ impl Database {
             .map_err(|source| OpenError::Directory { path: directory.into(), source })?;
         let lock = lock(&directory.join("store.lock"))?;
         let path = directory.join("store.db");
-        let create = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
-        create.map_err(|source| OpenError::File { path: path.clone(), source })?;
+        if is_empty(&path) {
+            let log = directory.join("store.db-wal");
+            if !is_empty(&log) {
+                // SQLite would play it into the new database.
+                return Err(OpenError::Orphan { path: log });
+            }
+            create(directory, &path)?;
+        }
         let connection = connect(&path)?;
         let mut database = Self { connection, log_pages: Arc::default(), path, _lock: Some(lock) };
         database.prepare()?;
         Ok(database)
     }
 
-    /// Sets the file up on the first open, and refuses it, unchanged, when it is not ours to use.
+    /// Prepares the file for use, or refuses it, unchanged, when it is not ours.
     fn prepare(&mut self) -> Result<(), OpenError> {
         let fail = |source| database_error(&self.path, source);
         let connection = &self.connection;
-        let tables: i64 =
-            connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(fail)?;
         let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(fail)?;
         let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(fail)?;
-        let schema = match (application, version) {
-            (0, 0) if tables == 0 => SCHEMA,
-            (APPLICATION_ID, SCHEMA_VERSION) => "",
+        match (application, version) {
+            (APPLICATION_ID, SCHEMA_VERSION) => {}
             (APPLICATION_ID, found) => {
                 return Err(OpenError::Version { path: self.path.clone(), found, known: SCHEMA_VERSION });
             }
             _ => return Err(OpenError::Foreign { path: self.path.clone() }),
-        };
+        }
         connection.execute_batch(SETTINGS).map_err(fail)?;
-        connection.execute_batch(schema).map_err(fail)?;
         let log_pages = self.log_pages.clone();
         let note = move |_: &mut Wal, pages| {
             log_pages.store(usize::try_from(pages).unwrap_or(0), Ordering::Relaxed);
@@ -185,6 +190,27 @@ impl Database {
         self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
         self.connection.close().map_err(|(_, err)| err)
     }
+}
+
+fn is_empty(path: &Path) -> bool {
+    fs::metadata(path).map_or(true, |file| file.len() == 0)
+}
+
+/// Creates a database aside and puts it in place when it is complete: two waits for the disk rather than ten.
+fn create(directory: &Path, path: &Path) -> Result<(), OpenError> {
+    let new = directory.join("store.db.new");
+    let fail = |path: &Path| {
+        let path = path.to_owned();
+        move |source| OpenError::File { path, source }
+    };
+    // An earlier attempt may have been cut short.
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new).map_err(fail(&new))?;
+    let connection = connect(&new)?;
+    connection.execute_batch(SCHEMA).map_err(|source| database_error(&new, source))?;
+    connection.close().map_err(|(_, source)| database_error(&new, source))?;
+    file.sync_all().map_err(fail(&new))?;
+    fs::rename(&new, path).map_err(fail(path))?;
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(fail(directory))
 }
 
 /// Opens a connection to an existing file.

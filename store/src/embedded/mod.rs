@@ -73,6 +73,9 @@ pub enum OpenError {
     /// The file was written by a newer version.
     #[error("{path} has schema version {found}; this build knows up to {known}", path = path.display())]
     Version { path: PathBuf, found: i64, known: i64 },
+    /// There is a write-ahead log but no database that it belongs to.
+    #[error("{path} has lost the store.db it belongs to: bring that back, or remove the file", path = path.display())]
+    Orphan { path: PathBuf },
     /// A part of the log is gone.
     #[error("{path} lacks the change after revision {after}: restore it from a backup", path = path.display())]
     Gap { path: PathBuf, after: Revision },
