@@ -1,6 +1,6 @@
 //! JSON Patch (RFC 6902), bounded in operations, growth and depth.
 
-use json_patch::PatchOperation;
+use json_patch::{AddOperation, PatchOperation};
 use serde_json::Value;
 
 use super::go::{json_type, parse};
@@ -20,6 +20,7 @@ pub fn json_patch(doc: &Value, patch: &[u8]) -> Result<Value, PatchError> {
     for (index, operation) in operations.iter().enumerate() {
         let rejected = |why: String| PatchError::Rejected { operation: index, why };
         let operation = parse_operation(operation).map_err(rejected)?;
+        let operation = replace_as_add(&patched, operation);
         check_growth(&patched, &operation, &mut copied).map_err(rejected)?;
         if is_test_of_absent_null(&patched, &operation) {
             continue;
@@ -68,6 +69,16 @@ fn parse_operation(operation: &Value) -> Result<PatchOperation, String> {
     serde_json::from_value(operation).map_err(|error| error.to_string())
 }
 
+/// Replacing a member that is not there adds it, as in the reference.
+fn replace_as_add(doc: &Value, operation: PatchOperation) -> PatchOperation {
+    let PatchOperation::Replace(replace) = operation else { return operation };
+    let parent = replace.path.parent().and_then(|parent| doc.pointer(parent.as_str()));
+    if parent.is_some_and(Value::is_object) && doc.pointer(replace.path.as_str()).is_none() {
+        return PatchOperation::Add(AddOperation { path: replace.path, value: replace.value });
+    }
+    PatchOperation::Replace(replace)
+}
+
 /// Refuses operations that would make the document nest too deep or grow by copying.
 fn check_growth(doc: &Value, operation: &PatchOperation, copied: &mut usize) -> Result<(), String> {
     let (steps, from) = match operation {
@@ -108,7 +119,7 @@ fn is_test_of_absent_null(doc: &Value, operation: &PatchOperation) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::patch::merge::any_json;
+    use crate::patch::any::any_json;
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -124,8 +135,9 @@ mod tests {
             {"op": "move", "from": "/a", "path": "/b"},
             {"op": "test", "path": "/a", "value": null},
             {"op": "replace", "path": "/l/0", "value": 9},
+            {"op": "replace", "path": "/c", "value": 7},
         ]);
-        assert_eq!(patched(&json!({"a": 1, "l": [1, 2]}), &patch), Ok(json!({"b": 1, "l": [9, 2, 3]})));
+        assert_eq!(patched(&json!({"a": 1, "l": [1, 2]}), &patch), Ok(json!({"b": 1, "c": 7, "l": [9, 2, 3]})));
     }
 
     #[test]

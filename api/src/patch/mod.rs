@@ -4,16 +4,20 @@
 //! Patches come from clients: every function is bounded in time, memory and recursion, and errors carry the words and
 //! HTTP codes of the reference server.
 
+#[cfg(test)]
+mod any;
 mod go;
 mod json;
 mod merge;
 mod order;
 mod strategic;
+mod strict;
 
 pub use go::go_format;
 pub use json::json_patch;
 pub use merge::merge_patch;
 pub use strategic::strategic_merge;
+pub use strict::strict_findings;
 
 use serde_json::Value;
 use thiserror::Error;

@@ -1,7 +1,7 @@
 //! Strategic merges: fixed cases, and properties against naive models.
 
 use super::*;
-use crate::patch::merge::{any_json, any_object};
+use crate::patch::any::{any_json, any_object};
 use crate::schema::{PatchStrategy, Schema, SchemaId, Schemas};
 use proptest::prelude::*;
 use serde_json::json;
