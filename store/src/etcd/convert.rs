@@ -83,13 +83,19 @@ pub(super) fn store_error(operation: &'static str, err: etcd_client::Error) -> E
         Error::Future { asked: 0, newest: 0 }
     } else if message.contains("request is too large") || message.contains("received message larger than max") {
         Error::TooLarge { key: String::new(), size: 0, limit: MAX_ENTRY_BYTES }
-    } else if matches!(code, CANCELLED | DEADLINE_EXCEEDED | UNAVAILABLE)
+    } else if is_overload(status.message())
+        || matches!(code, CANCELLED | DEADLINE_EXCEEDED | UNAVAILABLE)
         || (code == UNKNOWN && status.source().is_some())
     {
         Error::Unavailable { reason: format!("{operation}: {}", chain(&err)) }
     } else {
         Error::Backend { operation, source: Box::new(err) }
     }
+}
+
+/// Whether etcd refused a request because it has too many already; it did nothing then.
+pub(super) fn is_overload(message: &str) -> bool {
+    message.contains("etcdserver: too many requests")
 }
 
 /// An error with its causes, which the client leaves out of its text.

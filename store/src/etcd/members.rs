@@ -9,7 +9,7 @@ use std::time::Duration;
 use etcd_client::{Client, ConnectOptions};
 use tokio::time;
 
-use super::convert::store_error;
+use super::convert::{is_overload, store_error};
 use crate::Error;
 
 /// An operation that etcd does not answer for so long has failed.
@@ -65,7 +65,7 @@ impl Members {
     where
         F: Future<Output = Result<T, etcd_client::Error>>,
     {
-        self.attempt(operation, write, never_sent).await
+        self.attempt(operation, write, never_taken).await
     }
 
     async fn attempt<T, F>(
@@ -107,10 +107,13 @@ impl Members {
     }
 }
 
-/// Whether an error says that there was no connection to send a request over.
-fn never_sent(err: &etcd_client::Error) -> bool {
+/// Whether an error says that a request was not taken: there was no connection to send it over, or it was turned away.
+fn never_taken(err: &etcd_client::Error) -> bool {
     let mut cause: Option<&(dyn StdError + 'static)> = Some(err);
     if let etcd_client::Error::GRpcStatus(status) = err {
+        if is_overload(status.message()) {
+            return true;
+        }
         cause = status.source();
     }
     while let Some(err) = cause {

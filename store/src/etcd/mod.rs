@@ -20,15 +20,18 @@ use etcd_client::{
     Certificate, Client, Compare, CompareOp, ConnectOptions, GetOptions, GetResponse, Identity, PutOptions, TlsOptions,
     Txn, TxnOp, TxnOpResponse,
 };
+use tokio::sync::Semaphore;
 use tokio::task;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::feed::{Feed, History, Limits};
+use crate::feed::{Feed, History, Limits, closed};
 use crate::{Entry, Error, Expected, MAX_ENTRY_BYTES, Page, Range, Revision, Store, WatchStream};
 use convert::{entry, number, revision_of};
 use lease::Leases;
 use members::Members;
 
+/// At most so many writes are under way at once.
+const WRITES: usize = 1024;
 /// So many entries are read at once, so that a large list does not have etcd build one huge message.
 const PAGE: usize = 500;
 /// The largest message gRPC can carry; etcd itself bounds what it sends by what was asked for.
@@ -75,6 +78,8 @@ pub struct EtcdStore {
     members: Arc<Members>,
     feed: Arc<Feed>,
     leases: Leases,
+    /// Writes under way; more wait here, since etcd turns requests away when it has thousands.
+    places: Semaphore,
     /// Watches want to hear of progress once this revision was seen; 0 if none does.
     progress_wanted: Arc<AtomicU64>,
     _follower: AbortOnDropHandle<()>,
@@ -94,7 +99,14 @@ impl EtcdStore {
             compact_every: options.compact_every,
         };
         let follower = AbortOnDropHandle::new(task::spawn(follower.run()));
-        Ok(Self { members, feed, leases: Leases::default(), progress_wanted, _follower: follower })
+        Ok(Self {
+            members,
+            feed,
+            leases: Leases::default(),
+            places: Semaphore::new(WRITES),
+            progress_wanted,
+            _follower: follower,
+        })
     }
 
     /// Compares and writes in one transaction.
@@ -122,6 +134,7 @@ impl EtcdStore {
             let txn = txn.clone();
             async move { client.kv_client().max_decoding_message_size(MESSAGE_BYTES).txn(txn).await }
         };
+        let _place = self.places.acquire().await.map_err(|_| closed())?;
         let response = self.members.write(operation, call).await?;
         if response.succeeded() {
             return Ok(revision_of(response.header()));
