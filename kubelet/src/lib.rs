@@ -6,6 +6,7 @@
 pub mod actions;
 pub mod admission;
 pub mod backoff;
+pub mod config;
 pub mod context;
 pub mod env;
 pub mod expand;
@@ -16,6 +17,7 @@ pub mod http_action;
 pub mod images;
 pub mod launch;
 pub mod names;
+pub mod node;
 pub mod objects;
 pub mod pod;
 pub mod pods;
@@ -23,6 +25,126 @@ pub mod probes;
 pub mod resources;
 pub mod security;
 pub mod seen;
+pub mod server;
+mod spdy;
+pub mod statics;
 pub mod status;
 pub mod volumes;
 pub mod worker;
+
+mod gc;
+
+pub use config::{Args, Config, Tls};
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use client::{Informers, Recorder};
+use tokio::sync::{Semaphore, watch};
+
+use context::Context;
+use names::ClusterDns;
+use node::{NodeKeeper, machine};
+use objects::Objects;
+use pods::{Manager, Pods};
+
+/// Why the kubelet ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Its directory cannot be made; it says which.
+    #[error("create {path}")]
+    Directory {
+        /// The directory.
+        path: std::path::PathBuf,
+        /// The system's words.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Its server cannot start.
+    #[error("kubelet server")]
+    Server(#[from] server::Error),
+    /// One of its tasks ended before it was asked to.
+    #[error("{0:#}")]
+    Task(anyhow::Error),
+}
+
+/// Runs the node agent until `process.shutdown`; containers go on running after that.
+pub async fn run(config: Config, client: kube::Client, process: daemon::Process) -> Result<(), Error> {
+    for path in [&config.root_dir, &config.log_dir] {
+        std::fs::create_dir_all(path).map_err(|source| Error::Directory { path: path.clone(), source })?;
+    }
+    let informers = Informers::new(client.clone());
+    let (network, network_ready) = watch::channel(false);
+    let context = Arc::new(context(&config, client.clone(), &informers, network_ready));
+    let pods = Pods::default();
+    let pod_informer = informers.with_fields(&format!("spec.nodeName={}", config.node_name));
+    let (static_pods, statics) = watch::channel(BTreeMap::new());
+    let server = match config.server {
+        Some(server) => Some(server::Server::bind(server, Arc::clone(&context), pods.clone()).await?),
+        None => None,
+    };
+    let mut registration = config.registration;
+    registration.port = server.as_ref().map_or(0, |server| i32::from(server.port()));
+    let keeper = NodeKeeper::new(Arc::clone(&context), registration.clone(), network);
+    let manager = Manager::new(Arc::clone(&context), pod_informer, statics, pods.clone(), registration.max_pods);
+
+    let mut tasks = daemon::Supervisor::new(process.shutdown.clone());
+    let (registered, mut is_registered) = watch::channel(false);
+    tasks.add("informers", move |shutdown| async move { informers.run(shutdown).await });
+    let recorder = context.recorder.clone();
+    tasks.add("events", move |shutdown| async move { endless(recorder.run(shutdown)).await });
+    tasks.add("node", move |shutdown| endless(keeper.run(registered, shutdown)));
+    tasks.add("pods", move |shutdown| endless(manager.run(shutdown)));
+    let collector = gc::Collector::new(Arc::clone(&context), pods.clone());
+    tasks.add("garbage collection", move |shutdown| endless(collector.run(shutdown)));
+    if let Some(path) = config.static_pod_path {
+        let watcher = statics::Watcher::new(path, Arc::clone(&context), static_pods);
+        tasks.add("static pods", move |shutdown| watcher.run(shutdown));
+    }
+    if let Some(server) = server {
+        tasks.add("server", move |shutdown| endless(server.run(shutdown)));
+    }
+    let ready = process.ready.clone();
+    tasks.add("readiness", move |shutdown| async move {
+        let wait = is_registered.wait_for(|registered| *registered);
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            Ok(_) = wait => ready.set(),
+        }
+        shutdown.cancelled().await;
+        Ok::<_, Infallible>(())
+    });
+    tasks.run().await.map_err(Error::Task)
+}
+
+async fn endless(task: impl Future<Output = ()>) -> Result<(), Infallible> {
+    task.await;
+    Ok(())
+}
+
+fn context(config: &Config, client: kube::Client, informers: &Informers, network: watch::Receiver<bool>) -> Context {
+    let host = std::fs::read_to_string(&config.resolv_conf).unwrap_or_default();
+    Context {
+        node_name: config.node_name.clone(),
+        node_ips: config.node_ips.clone(),
+        root_dir: config.root_dir.clone(),
+        log_dir: config.log_dir.clone(),
+        dns: ClusterDns {
+            servers: config.cluster_dns.clone(),
+            domain: config.cluster_domain.clone(),
+            host: names::parse_resolv_conf(&host),
+        },
+        memory: machine::memory(),
+        pids_limit: config.pod_pids_limit,
+        runtime: Arc::clone(&config.runtime),
+        recorder: Recorder::new(client.clone(), "kubelet").on_host(&config.node_name),
+        objects: Arc::new(Objects::new(client.clone())),
+        node: informers.with_fields(&format!("metadata.name={}", config.node_name)),
+        services: informers.of(),
+        serial_pulls: config.serialize_image_pulls.then(|| Semaphore::new(1)),
+        network,
+        known_images: std::sync::RwLock::default(),
+        client,
+    }
+}

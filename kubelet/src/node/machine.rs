@@ -1,0 +1,103 @@
+//! Facts about the machine, from `/proc`, `/sys` and `/etc`.
+use std::fs;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::Path;
+
+/// The machine's architecture in Go's spelling.
+pub fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "386",
+        "powerpc64" => "ppc64le",
+        other => other,
+    }
+}
+
+/// Cores that this process may use.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Physical memory, in bytes, limited by the cgroup of this process.
+pub fn memory() -> u64 {
+    let physical = meminfo("MemTotal").unwrap_or(0);
+    let limit = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
+        .iter()
+        .find_map(|path| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok());
+    limit.map_or(physical, |limit| physical.min(limit))
+}
+
+/// Memory that could be had now, in bytes.
+pub fn available_memory() -> u64 {
+    meminfo("MemAvailable").unwrap_or(u64::MAX)
+}
+
+fn meminfo(key: &str) -> Option<u64> {
+    let table = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = table.lines().find(|line| line.split(':').next() == Some(key))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// Size and free space of the file system that holds `path`, in bytes.
+pub fn disk(path: &Path) -> Option<(u64, u64)> {
+    let existing = path.ancestors().find(|path| path.exists())?;
+    let space = rustix::fs::statvfs(existing).ok()?;
+    Some((space.f_blocks.saturating_mul(space.f_frsize), space.f_bavail.saturating_mul(space.f_frsize)))
+}
+
+/// Process ids in use and at most.
+pub fn pids() -> Option<(u64, u64)> {
+    let limit = fs::read_to_string("/proc/sys/kernel/pid_max").ok()?.trim().parse().ok()?;
+    let load = fs::read_to_string("/proc/loadavg").ok()?;
+    let used = load.split_whitespace().nth(3)?.split('/').nth(1)?.parse().ok()?;
+    Some((used, limit))
+}
+
+/// The kernel's release.
+pub fn kernel() -> String {
+    line("/proc/sys/kernel/osrelease")
+}
+
+/// An id of this boot.
+pub fn boot_id() -> String {
+    line("/proc/sys/kernel/random/boot_id")
+}
+
+/// An id of this installation.
+pub fn machine_id() -> String {
+    line("/etc/machine-id")
+}
+
+/// An id of this hardware; readable only with privileges, else the machine's id.
+pub fn system_uuid() -> String {
+    let uuid = line("/sys/class/dmi/id/product_uuid");
+    if uuid.is_empty() { machine_id() } else { uuid }
+}
+
+/// The name of the operating system.
+pub fn os_image() -> String {
+    let text = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let name = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    name.map_or_else(|| "Linux".to_owned(), |name| name.trim_matches('"').to_owned())
+}
+
+/// The name this machine has by itself, in lower case.
+pub fn hostname() -> String {
+    line("/proc/sys/kernel/hostname").to_lowercase()
+}
+
+/// The address that packets to the outside leave from; loopback on a machine without a network.
+pub fn default_ip() -> IpAddr {
+    // Connecting a UDP socket sends nothing; it only asks the routing table.
+    let route = || -> std::io::Result<IpAddr> {
+        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        socket.connect(SocketAddr::from(([192, 0, 2, 1], 9)))?;
+        Ok(socket.local_addr()?.ip())
+    };
+    route().ok().filter(|ip| !ip.is_unspecified()).unwrap_or(IpAddr::from([127, 0, 0, 1]))
+}
+
+fn line(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default().trim().to_owned()
+}

@@ -1,0 +1,231 @@
+//! This node's own object: registration, status and lease.
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus, Taint};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::Api;
+use kube::api::{Patch, PatchParams, PostParams};
+use serde_json::json;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::context::Context;
+
+pub mod machine;
+mod status;
+
+/// How often the lease is renewed and the status looked at.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+/// How long the lease holds.
+const LEASE_SECONDS: i32 = 40;
+/// An unchanged status is repeated this often.
+const REPORT: Duration = Duration::from_secs(300);
+const LEASES: &str = "kube-node-lease";
+/// First and longest pause between attempts to register.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// What the node says of itself when it registers.
+#[derive(Clone, Debug, Default)]
+pub struct Registration {
+    /// Whether to register at all; else the object must exist.
+    pub register: bool,
+    /// Labels beside the standard ones.
+    pub labels: BTreeMap<String, String>,
+    /// Taints of a new node.
+    pub taints: Vec<Taint>,
+    /// Pods the node takes.
+    pub max_pods: usize,
+    /// What pods cannot have, by resource.
+    pub reserved: BTreeMap<String, String>,
+    /// Port of the kubelet's server, 0 if there is none.
+    pub port: i32,
+    /// A fixed pod CIDR, instead of the one the cluster assigns.
+    pub pod_cidr: Option<String>,
+}
+
+/// Keeps the node's object and lease.
+pub struct NodeKeeper {
+    context: Arc<Context>,
+    registration: Registration,
+    network: watch::Sender<bool>,
+    changed: Arc<Notify>,
+    pod_cidr: Option<String>,
+    reported: Option<(NodeStatus, Instant)>,
+}
+
+impl NodeKeeper {
+    /// `network` becomes true once the runtime has the pod CIDR.
+    pub fn new(context: Arc<Context>, registration: Registration, network: watch::Sender<bool>) -> Self {
+        let changed = Arc::new(Notify::new());
+        let notify = Arc::clone(&changed);
+        context.node.on_event(move |_| notify.notify_one());
+        Self { context, registration, network, changed, pod_cidr: None, reported: None }
+    }
+
+    /// Registers, then keeps status and lease until `shutdown`.
+    pub async fn run(mut self, registered: watch::Sender<bool>, shutdown: CancellationToken) {
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return,
+            () = self.register() => {}
+        }
+        registered.send_replace(true);
+        let mut heartbeat = tokio::time::interval(HEARTBEAT);
+        heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                _ = heartbeat.tick() => {
+                    self.set_network().await;
+                    self.report().await;
+                    if let Err(err) = self.renew().await {
+                        warn!(error = &err as &dyn std::error::Error, "cannot renew the node's lease");
+                    }
+                }
+                () = self.changed.notified() => {
+                    if self.set_network().await {
+                        self.report().await;
+                    }
+                }
+            }
+        }
+    }
+
+    fn nodes(&self) -> Api<Node> {
+        Api::all(self.context.client.clone())
+    }
+
+    async fn register(&mut self) {
+        let mut pause = RETRY.0;
+        while let Err(err) = self.try_register().await {
+            warn!(node = self.context.node_name, error = &err as &dyn std::error::Error, "cannot register the node yet");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(RETRY.1);
+        }
+        info!(node = self.context.node_name, "registered");
+    }
+
+    async fn try_register(&mut self) -> kube::Result<()> {
+        if !self.registration.register {
+            return self.nodes().get(&self.context.node_name).await.map(drop);
+        }
+        let status = self.status(None).await;
+        let node = Node {
+            metadata: ObjectMeta {
+                name: Some(self.context.node_name.clone()),
+                labels: Some(self.labels()),
+                ..ObjectMeta::default()
+            },
+            spec: Some(NodeSpec {
+                taints: (!self.registration.taints.is_empty()).then(|| self.registration.taints.clone()),
+                ..NodeSpec::default()
+            }),
+            status: Some(status),
+        };
+        match self.nodes().create(&PostParams::default(), &node).await {
+            Ok(_) => Ok(()),
+            Err(err) if client::write::is_already_exists(&err) => self.update_labels().await,
+            Err(err) => Err(err),
+        }
+    }
+
+    /// Brings the labels that this node defines up to date; others, taints and `unschedulable` stay as they are.
+    async fn update_labels(&self) -> kube::Result<()> {
+        let node = self.nodes().get(&self.context.node_name).await?;
+        let existing = node.metadata.labels.unwrap_or_default();
+        let wanted = self.labels();
+        if wanted.iter().all(|(key, value)| existing.get(key) == Some(value)) {
+            return Ok(());
+        }
+        let patch = Patch::Merge(json!({ "metadata": { "labels": wanted } }));
+        self.nodes().patch(&self.context.node_name, &PatchParams::default(), &patch).await.map(drop)
+    }
+
+    fn labels(&self) -> BTreeMap<String, String> {
+        let mut labels = self.registration.labels.clone();
+        let mut set = |key: &str, value: &str| {
+            labels.insert(key.to_owned(), value.to_owned());
+        };
+        set("kubernetes.io/hostname", &self.context.node_name);
+        set("kubernetes.io/os", "linux");
+        set("kubernetes.io/arch", machine::architecture());
+        set("beta.kubernetes.io/os", "linux");
+        set("beta.kubernetes.io/arch", machine::architecture());
+        labels
+    }
+
+    /// Tells the runtime the pod CIDR when it becomes known; says whether something changed.
+    async fn set_network(&mut self) -> bool {
+        let assigned = self.context.node().and_then(|node| node.spec.as_ref()?.pod_cidr.clone());
+        let Some(cidr) = self.registration.pod_cidr.clone().or(assigned) else { return false };
+        if self.pod_cidr.as_ref() == Some(&cidr) {
+            return false;
+        }
+        match self.context.runtime.set_pod_cidr(&cidr).await {
+            Ok(()) => {
+                info!(%cidr, "pod network is ready");
+                self.pod_cidr = Some(cidr);
+                self.network.send_replace(true);
+            }
+            Err(err) => warn!(%cidr, error = &err as &dyn std::error::Error, "cannot set up the pod network"),
+        }
+        true
+    }
+
+    /// Writes the status when it changed, or when the last report is old.
+    async fn report(&mut self) {
+        let known = self.context.node();
+        let status = self.status(known.as_deref().and_then(|node| node.status.as_ref())).await;
+        let due = match &self.reported {
+            Some((last, at)) => !status::same(last, &status) || at.elapsed() >= REPORT,
+            None => true,
+        };
+        if !due {
+            return;
+        }
+        let body = status::patch(&status);
+        match self.nodes().patch_status(&self.context.node_name, &PatchParams::default(), &Patch::Strategic(body)).await {
+            Ok(_) => self.reported = Some((status, Instant::now())),
+            Err(err) if client::write::is_not_found(&err) => self.register().await,
+            Err(err) => warn!(error = &err as &dyn std::error::Error, "cannot write the node's status"),
+        }
+    }
+
+    async fn renew(&self) -> kube::Result<()> {
+        let leases: Api<Lease> = Api::namespaced(self.context.client.clone(), LEASES);
+        let now = client::clock::micro_time();
+        let patch = Patch::Merge(json!({ "spec": { "renewTime": now } }));
+        let renewed = leases.patch(&self.context.node_name, &PatchParams::default(), &patch).await;
+        match renewed {
+            Err(err) if client::write::is_not_found(&err) => {}
+            renewed => return renewed.map(drop),
+        }
+        let owner = self.context.node().map(|node| OwnerReference {
+            api_version: "v1".to_owned(),
+            kind: "Node".to_owned(),
+            name: self.context.node_name.clone(),
+            uid: node.metadata.uid.clone().unwrap_or_default(),
+            ..OwnerReference::default()
+        });
+        let lease = Lease {
+            metadata: ObjectMeta {
+                name: Some(self.context.node_name.clone()),
+                owner_references: owner.map(|owner| vec![owner]),
+                ..ObjectMeta::default()
+            },
+            spec: Some(LeaseSpec {
+                holder_identity: Some(self.context.node_name.clone()),
+                lease_duration_seconds: Some(LEASE_SECONDS),
+                renew_time: Some(now),
+                ..LeaseSpec::default()
+            }),
+        };
+        leases.create(&PostParams::default(), &lease).await.map(drop)
+    }
+}

@@ -1,0 +1,193 @@
+//! The kubelet's HTTPS server: what the API server and metrics collectors ask of a node.
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::routing::{any, get};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+use crate::config::Tls;
+use crate::context::Context;
+use crate::pods::Pods;
+
+mod auth;
+mod channels;
+mod handlers;
+mod logs;
+mod portforward;
+mod stats;
+
+/// A handshake that takes longer is given up.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// Address and identity of the server.
+#[derive(Clone)]
+pub struct Config {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its certificate, key, and the authority of its clients.
+    pub tls: Arc<rustls::ServerConfig>,
+}
+
+/// Why the server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address is taken or not of this machine.
+    #[error("listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The system's words.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl Config {
+    /// Reads the PEM files.
+    pub fn from_files(address: SocketAddr, tls: &Tls) -> anyhow::Result<Self> {
+        let certificates = |path: &Path| -> anyhow::Result<Vec<CertificateDer<'static>>> {
+            let all = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
+            all.with_context(|| format!("read certificates from {}", path.display()))
+        };
+        let key = PrivateKeyDer::from_pem_file(&tls.key)
+            .with_context(|| format!("read a private key from {}", tls.key.display()))?;
+        Self::new(address, certificates(&tls.certificate)?, key, certificates(&tls.client_ca)?)
+    }
+
+    /// A server that asks clients for a certificate of `client_ca`; those without need a token.
+    pub fn new(
+        address: SocketAddr,
+        certificate: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+        client_ca: Vec<CertificateDer<'static>>,
+    ) -> anyhow::Result<Self> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut roots = rustls::RootCertStore::empty();
+        for certificate in client_ca {
+            roots.add(certificate).context("the client authority's certificate")?;
+        }
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+            .allow_unauthenticated()
+            .build()
+            .context("the client authority")?;
+        let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .context("TLS versions")?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(certificate, key)
+            .context("the server's certificate and key")?;
+        // Upgrades (exec, attach, port-forward) need HTTP/1.1.
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self { address, tls: Arc::new(tls) })
+    }
+}
+
+/// What handlers share.
+#[derive(Clone)]
+struct Shared {
+    context: Arc<Context>,
+    pods: Pods,
+    auth: Arc<auth::Auth>,
+    /// Cancelled when streams must end.
+    shutdown: CancellationToken,
+}
+
+/// The certificate a connection came with.
+#[derive(Clone)]
+struct PeerCertificate(Option<CertificateDer<'static>>);
+
+/// A bound server.
+pub struct Server {
+    listener: TcpListener,
+    tls: TlsAcceptor,
+    context: Arc<Context>,
+    pods: Pods,
+}
+
+impl Server {
+    /// Binds the address.
+    pub async fn bind(config: Config, context: Arc<Context>, pods: Pods) -> Result<Self, Error> {
+        let listener = TcpListener::bind(config.address)
+            .await
+            .map_err(|source| Error::Listen { address: config.address, source })?;
+        Ok(Self { listener, tls: TlsAcceptor::from(config.tls), context, pods })
+    }
+
+    /// The port it listens on.
+    pub fn port(&self) -> u16 {
+        self.listener.local_addr().map_or(0, |address| address.port())
+    }
+
+    /// Serves until `shutdown`; open streams are cut then.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let auth = Arc::new(auth::Auth::new(self.context.client.clone(), self.context.node_name.clone()));
+        let router = router(Shared { context: self.context, pods: self.pods, auth, shutdown: shutdown.clone() });
+        info!(port = self.listener.local_addr().map_or(0, |address| address.port()), "kubelet server listens");
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                Some(_) = connections.join_next() => {}
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, _)) => {
+                        connections.spawn(serve(stream, self.tls.clone(), router.clone()));
+                    }
+                    Err(err) => {
+                        // Out of file descriptors, mostly: wait until some are free.
+                        debug!(error = &err as &dyn std::error::Error, "cannot accept a connection");
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                },
+            }
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, tls: TlsAcceptor, router: Router) {
+    let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await else { return };
+    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first().cloned());
+    let peer = PeerCertificate(certificate.map(CertificateDer::into_owned));
+    let service = TowerToHyperService::new(router.layer(axum::Extension(peer)));
+    let builder = Builder::new(TokioExecutor::new());
+    if let Err(err) = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await {
+        debug!(error = &*err, "a connection ended badly");
+    }
+}
+
+fn router(shared: Shared) -> Router {
+    let guard = axum::middleware::from_fn_with_state(shared.clone(), auth::guard);
+    Router::new()
+        .route("/healthz", get(|| async { "ok" }))
+        .route("/healthz/ping", get(|| async { "ok" }))
+        .route("/pods", get(handlers::pods))
+        .route("/pods/", get(handlers::pods))
+        .route("/containerLogs/{namespace}/{pod}/{container}", get(logs::container_logs))
+        .route("/exec/{namespace}/{pod}/{container}", any(channels::exec))
+        .route("/exec/{namespace}/{pod}/{uid}/{container}", any(channels::exec))
+        .route("/attach/{namespace}/{pod}/{container}", any(channels::attach))
+        .route("/attach/{namespace}/{pod}/{uid}/{container}", any(channels::attach))
+        .route("/portForward/{namespace}/{pod}", any(portforward::port_forward))
+        .route("/portForward/{namespace}/{pod}/{uid}", any(portforward::port_forward))
+        .route("/run/{namespace}/{pod}/{container}", axum::routing::post(handlers::run))
+        .route("/run/{namespace}/{pod}/{uid}/{container}", axum::routing::post(handlers::run))
+        .route("/stats/summary", get(stats::summary))
+        .route("/metrics", get(stats::metrics))
+        .route("/metrics/resource", get(stats::resource_metrics))
+        .layer(guard)
+        .with_state(shared)
+}
