@@ -16,7 +16,7 @@ const OLD_UPDATES: &str = "ancient-changes";
 
 /// How a manager writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Operation {
+pub(super) enum Operation {
     /// Server-side apply.
     Apply,
     /// Everything else: create, update, patch.

@@ -9,6 +9,7 @@
 //! what the server itself decides (`generation`, a Service's `clusterIP`, the volumes that admission adds to a Pod) has
 //! no owner. What a path cannot write (`status` beside `/status`) must already be as in the live object.
 
+mod error;
 mod managers;
 mod merge;
 mod prune;
@@ -18,55 +19,22 @@ mod shape;
 mod typed;
 mod validate;
 mod walk;
+mod writer;
 
-pub use managers::Operation;
+pub use error::{ApplyError, Conflict};
 pub use scale::{ScalePaths, scale_from_parent, scale_to_parent};
-pub use set::{FieldSet, Step};
+pub use writer::Writer;
 
-use jiff::Timestamp;
-use serde_json::{Map, Value};
-use thiserror::Error;
+use serde_json::Value;
 
 use crate::object::Object;
 use crate::schema::SchemaRef;
-use crate::status::{ApiError, Cause, Details};
-use managers::{ManagerId, Managers, Owner, cap, decode, encode, show_time};
-use set::show_path;
+use managers::{ManagerId, Managers, Operation, Owner, cap, decode, encode, show_time};
+use set::{FieldSet, Step, show_path};
 use typed::{typed, without_nulls};
 use walk::{compare, field_set};
 
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-
-/// Fields that nobody owns.
-const UNOWNED: [&[&str]; 12] = [
-    &["apiVersion"],
-    &["kind"],
-    &["metadata"],
-    &["metadata", "name"],
-    &["metadata", "namespace"],
-    &["metadata", "creationTimestamp"],
-    &["metadata", "selfLink"],
-    &["metadata", "uid"],
-    &["metadata", "clusterName"],
-    &["metadata", "generation"],
-    &["metadata", "managedFields"],
-    &["metadata", "resourceVersion"],
-];
-
-/// Who writes, and how.
-#[derive(Clone, Copy, Debug)]
-pub struct Writer<'a> {
-    /// The `fieldManager` of the request, or the default of its user agent.
-    pub manager: &'a str,
-    /// Version and kind of the bodies that this path takes.
-    pub api_version: &'a str,
-    pub kind: &'a str,
-    /// `""` for the object itself.
-    pub subresource: &'a str,
-    /// Whether `status` is only written through `/status`.
-    pub status_apart: bool,
-    pub now: Timestamp,
-}
 
 /// An object after an apply.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,63 +43,6 @@ pub struct Applied {
     pub object: Object,
     /// Whether anything differs from the live object (times in `managedFields` aside). When not, nothing is written.
     pub changed: bool,
-}
-
-/// A field that another manager owns.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Conflict {
-    /// As error texts name the manager: `"a" using apps/v1`.
-    pub manager: String,
-    /// `.spec.replicas`.
-    pub path: String,
-}
-
-/// Why a configuration cannot be applied.
-#[derive(Clone, Debug, PartialEq, Error)]
-pub enum ApplyError {
-    #[error("invalid object type: {0}")]
-    WrongKind(String),
-    #[error("metadata.managedFields must be nil")]
-    ManagedFieldsGiven,
-    /// The configuration does not fit the schema; the first field names the object.
-    #[error("failed to create typed patch object ({0}): {1}")]
-    Untyped(String, String),
-    #[error("failed to decode managed fields: {0}")]
-    BadManagedFields(String),
-    #[error("{}", conflict_message(.0))]
-    Conflicts(Vec<Conflict>),
-}
-
-impl From<ApplyError> for ApiError {
-    fn from(error: ApplyError) -> Self {
-        let message = error.to_string();
-        match error {
-            ApplyError::WrongKind(_) | ApplyError::ManagedFieldsGiven => Self::bad_request(message),
-            ApplyError::Untyped(..) | ApplyError::BadManagedFields(_) => Self::unclassified(message),
-            ApplyError::Conflicts(conflicts) => {
-                let causes = conflicts.into_iter().map(|conflict| Cause {
-                    reason: "FieldManagerConflict".to_owned(),
-                    message: format!("conflict with {}", conflict.manager),
-                    field: conflict.path,
-                });
-                let details = Details { causes: causes.collect(), ..Details::default() };
-                Self::new(409, "Conflict", message).with_details(details)
-            }
-        }
-    }
-}
-
-/// Conflicts are grouped by manager, which they arrive ordered by.
-fn conflict_message(conflicts: &[Conflict]) -> String {
-    if let [one] = conflicts {
-        return format!("Apply failed with 1 conflict: conflict with {}: {}", one.manager, one.path);
-    }
-    let mut lines = Vec::new();
-    for group in conflicts.chunk_by(|a, b| a.manager == b.manager) {
-        lines.extend(group.first().map(|first| format!("conflicts with {}:", first.manager)));
-        lines.extend(group.iter().map(|conflict| format!("- {}", conflict.path)));
-    }
-    format!("Apply failed with {} conflicts: {}", conflicts.len(), lines.join("\n"))
 }
 
 /// Records in `new` who owns what after a create (`live` is `None`), update or patch.
@@ -317,46 +228,6 @@ fn plain(object: &Object) -> Value {
     let mut object = object.clone();
     object.remove(&["metadata", "managedFields"]);
     object.into_value()
-}
-
-impl Writer<'_> {
-    fn id(&self, operation: Operation) -> ManagerId {
-        ManagerId::new(self.manager, operation, self.api_version, self.subresource)
-    }
-
-    fn owner(&self, set: FieldSet) -> Owner {
-        Owner { set, api_version: self.api_version.to_owned(), time: None }
-    }
-
-    /// What a create starts from.
-    fn empty_object(&self) -> Value {
-        let mut object = Map::new();
-        object.insert("apiVersion".to_owned(), self.api_version.into());
-        object.insert("kind".to_owned(), self.kind.into());
-        Value::Object(object)
-    }
-
-    /// The fields of the set that this path can write and that somebody can own.
-    fn owned(&self, mut set: FieldSet) -> FieldSet {
-        if self.status_apart && self.subresource.is_empty() {
-            set.remove_field("status");
-        }
-        let mut unowned = FieldSet::default();
-        for path in UNOWNED {
-            let path: Vec<Step> = path.iter().map(|name| Step::Field((*name).to_owned())).collect();
-            unowned.insert(&path);
-        }
-        set.difference(&unowned)
-    }
-
-    /// The part of a configuration that this path can write.
-    fn written_part(&self, patch: &Object) -> Value {
-        let mut part = patch.clone();
-        if self.status_apart {
-            part.remove(&[if self.subresource == "status" { "spec" } else { "status" }]);
-        }
-        part.into_value()
-    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 /// One step of a path into an object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Step {
+pub(super) enum Step {
     /// A field of a struct or an entry of a map.
     Field(String),
     /// The element of a list that has these values (as JSON) under these keys.
@@ -77,7 +77,7 @@ pub(super) fn show_path(path: &[Step]) -> String {
 
 /// A set of paths.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FieldSet(BTreeMap<Step, Node>);
+pub(super) struct FieldSet(BTreeMap<Step, Node>);
 
 /// What a set holds at and below one step.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -95,12 +95,12 @@ impl Node {
 
 impl FieldSet {
     /// Whether the set holds no path.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Adds a path; the empty path is not kept.
-    pub fn insert(&mut self, path: &[Step]) {
+    pub(super) fn insert(&mut self, path: &[Step]) {
         let Some((first, rest)) = path.split_first() else { return };
         let node = self.0.entry(first.clone()).or_default();
         if rest.is_empty() {
@@ -122,7 +122,7 @@ impl FieldSet {
 
     /// Paths that are in either set.
     #[must_use]
-    pub fn union(mut self, other: &Self) -> Self {
+    pub(super) fn union(mut self, other: &Self) -> Self {
         self.absorb(other);
         self
     }
@@ -137,13 +137,13 @@ impl FieldSet {
 
     /// Paths that are in this set and not in the other one.
     #[must_use]
-    pub fn difference(&self, other: &Self) -> Self {
+    pub(super) fn difference(&self, other: &Self) -> Self {
         self.combine(other, |ours, theirs| ours && !theirs)
     }
 
     /// Paths that are in both sets.
     #[must_use]
-    pub fn intersection(&self, other: &Self) -> Self {
+    pub(super) fn intersection(&self, other: &Self) -> Self {
         self.combine(other, |ours, theirs| ours && theirs)
     }
 
@@ -163,7 +163,7 @@ impl FieldSet {
     }
 
     /// All paths: at each level those that end there, then those that go on.
-    pub fn paths(&self) -> Vec<Vec<Step>> {
+    pub(super) fn paths(&self) -> Vec<Vec<Step>> {
         let mut paths = Vec::new();
         self.collect_paths(&mut Vec::new(), &mut paths);
         paths
@@ -183,7 +183,7 @@ impl FieldSet {
     }
 
     /// The set as `FieldsV1`: a member without anything below is `{}`, one with something below has `".": {}`.
-    pub fn encode(&self) -> Value {
+    pub(super) fn encode(&self) -> Value {
         let mut map = Map::new();
         for (step, node) in &self.0 {
             let mut below = node.below.encode();
@@ -196,7 +196,7 @@ impl FieldSet {
     }
 
     /// Reads `FieldsV1`; `None` when it is malformed.
-    pub fn decode(fields: &Value) -> Option<Self> {
+    pub(super) fn decode(fields: &Value) -> Option<Self> {
         let mut set = Self::default();
         for (key, below) in fields.as_object()? {
             if key == "." {

@@ -1,9 +1,11 @@
 //! Ownership and apply: fixed cases on a small schema, and laws.
 
+use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::status::ApiError;
 use crate::schema::{ListType, Presence, Properties, Schema, SchemaId, Schemas, Type};
 
 /// `spec` (always printed) with `replicas`, `items` (by `name`, `port` of default 80), `tags` (a set), `whole` (atomic);
@@ -23,7 +25,7 @@ fn schema() -> (Schemas, SchemaId) {
     let map = schemas.add(Schema { type_: Type::Object, additional: Some(text), ..Schema::default() });
     let spec = schemas.add(Schema { presence: Presence::Always, ..object(&[("replicas", number), ("items", items), ("tags", tags), ("whole", whole)]) });
     let status = schemas.add(object(&[("count", number)]));
-    let metadata = schemas.add(object(&[("name", text), ("labels", map), ("annotations", map), ("uid", text)]));
+    let metadata = schemas.add(object(&[("name", text), ("labels", map), ("annotations", map), ("uid", text), ("creationTimestamp", text)]));
     let root = schemas.add(object(&[("apiVersion", text), ("kind", text), ("metadata", metadata), ("spec", spec), ("data", map), ("status", status)]));
     (schemas, root)
 }
@@ -151,6 +153,18 @@ fn kubectl_takes_over_what_client_side_apply_set() {
     assert!(taken.annotation(LAST_APPLIED).unwrap().contains(r#""k":"w""#));
     let refused = applied(Some(&live), json!({"data": {"l": "w"}}), "kubectl", false).unwrap_err();
     assert_eq!(refused.to_string(), r#"Apply failed with 1 conflict: conflict with "kubectl-client-side-apply" using v1: .data.l"#);
+}
+
+#[test]
+fn a_typed_clients_null_time_changes_nothing() {
+    let live = applied(None, json!({"data": {"k": "v"}}), "one", false).unwrap();
+    let (schemas, root) = schema();
+    let config = thing(json!({"metadata": {"name": "t", "creationTimestamp": null}, "data": {"k": "v"}}));
+    let mut stored = live.clone();
+    stored.set_metadata("creationTimestamp", "2001-01-01T00:00:00Z");
+    let again = apply(Some(&stored), &config, schemas.at(root), &writer("one", 9), false).unwrap();
+    assert!(!again.changed);
+    assert_eq!(again.object, stored);
 }
 
 /// A configuration over a few fields.

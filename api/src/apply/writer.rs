@@ -1,0 +1,83 @@
+//! Who writes, and which fields that can be.
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use super::managers::{ManagerId, Operation, Owner};
+use super::set::{FieldSet, Step};
+use crate::object::Object;
+
+/// Fields that nobody owns.
+const UNOWNED: [&[&str]; 12] = [
+    &["apiVersion"],
+    &["kind"],
+    &["metadata"],
+    &["metadata", "name"],
+    &["metadata", "namespace"],
+    &["metadata", "creationTimestamp"],
+    &["metadata", "selfLink"],
+    &["metadata", "uid"],
+    &["metadata", "clusterName"],
+    &["metadata", "generation"],
+    &["metadata", "managedFields"],
+    &["metadata", "resourceVersion"],
+];
+
+/// Who writes, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Writer<'a> {
+    /// The `fieldManager` of the request, or the default of its user agent.
+    pub manager: &'a str,
+    /// Version and kind of the bodies that this path takes.
+    pub api_version: &'a str,
+    pub kind: &'a str,
+    /// `""` for the object itself.
+    pub subresource: &'a str,
+    /// Whether `status` is only written through `/status`.
+    pub status_apart: bool,
+    pub now: Timestamp,
+}
+
+impl Writer<'_> {
+    pub(super) fn id(&self, operation: Operation) -> ManagerId {
+        ManagerId::new(self.manager, operation, self.api_version, self.subresource)
+    }
+
+    pub(super) fn owner(&self, set: FieldSet) -> Owner {
+        Owner { set, api_version: self.api_version.to_owned(), time: None }
+    }
+
+    /// What a create starts from.
+    pub(super) fn empty_object(&self) -> Value {
+        let mut object = Map::new();
+        object.insert("apiVersion".to_owned(), self.api_version.into());
+        object.insert("kind".to_owned(), self.kind.into());
+        Value::Object(object)
+    }
+
+    /// The fields of the set that this path can write and that somebody can own.
+    pub(super) fn owned(&self, mut set: FieldSet) -> FieldSet {
+        if self.status_apart && self.subresource.is_empty() {
+            set.remove_field("status");
+        }
+        let mut unowned = FieldSet::default();
+        for path in UNOWNED {
+            let path: Vec<Step> = path.iter().map(|name| Step::Field((*name).to_owned())).collect();
+            unowned.insert(&path);
+        }
+        set.difference(&unowned)
+    }
+
+    /// The part of a configuration that this path can write.
+    pub(super) fn written_part(&self, patch: &Object) -> Value {
+        let mut part = patch.clone();
+        // Typed clients send null for the time that the server sets.
+        if part.get(&["metadata", "creationTimestamp"]).is_some_and(Value::is_null) {
+            part.remove(&["metadata", "creationTimestamp"]);
+        }
+        if self.status_apart {
+            part.remove(&[if self.subresource == "status" { "spec" } else { "status" }]);
+        }
+        part.into_value()
+    }
+}
