@@ -8,6 +8,7 @@
 mod args;
 mod claim;
 mod context;
+mod defaults;
 mod deployment;
 mod discovery;
 mod endpoints;
@@ -15,10 +16,13 @@ mod garbage;
 mod hash;
 mod index;
 mod namespace;
+mod node;
 mod podcontrol;
+mod podgc;
 mod pods;
 mod registry;
 mod replicaset;
+mod ttl;
 
 pub use args::{Args, Config, Signing};
 pub use registry::{NAMES, run};
@@ -29,6 +33,14 @@ pub enum Error {
     /// `--controllers` names one that does not exist.
     #[error("--controllers: there is no controller {0:?} (known: {known})", known = NAMES.join(", "))]
     UnknownController(String),
+    /// `--cluster-cidr` cannot be cut into node ranges.
+    #[error("--cluster-cidr {range:?}: {why}")]
+    InvalidRange {
+        /// The range that was given.
+        range: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// Another process may lead now.
     #[error("leader election")]
     LeaderElection(#[from] client::leader::Lost),

@@ -4,7 +4,7 @@ use client::{Informers, Recorder};
 use daemon::{Process, Supervisor};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Config, Error, context::Context, deployment, endpoints, garbage, namespace, replicaset};
+use crate::{Config, Error, context::Context, defaults, deployment, endpoints, garbage, namespace, node, podgc, replicaset, ttl};
 
 /// Every controller, by upstream's name.
 pub const NAMES: &[&str] = &[
@@ -14,6 +14,13 @@ pub const NAMES: &[&str] = &[
     "endpoints-controller",
     "namespace-controller",
     "garbage-collector-controller",
+    "serviceaccount-controller",
+    "root-ca-certificate-publisher-controller",
+    "node-lifecycle-controller",
+    "taint-eviction-controller",
+    "node-ipam-controller",
+    "pod-garbage-collector-controller",
+    "ttl-after-finished-controller",
 ];
 
 /// Runs the enabled controllers until shutdown; with leader election, only while this process leads.
@@ -36,7 +43,7 @@ async fn lead(config: Config, client: kube::Client, process: Process, stop: Canc
     let recorder = Recorder::new(client.clone(), "controller-manager");
     let context = Context { client, informers: informers.clone(), recorder: recorder.clone() };
     let mut tasks = Supervisor::new(stop);
-    start_all(&config, &context, &mut tasks);
+    start_all(&config, &context, &mut tasks)?;
     let driven = informers.clone();
     tasks.add("informers", move |shutdown| async move { driven.run(shutdown).await });
     tasks.add("events", move |shutdown| async move {
@@ -57,7 +64,7 @@ async fn lead(config: Config, client: kube::Client, process: Process, stop: Canc
     tasks.run().await.map_err(|err| Error::Stopped(err.into()))
 }
 
-fn start_all(config: &Config, context: &Context, tasks: &mut Supervisor) {
+fn start_all(config: &Config, context: &Context, tasks: &mut Supervisor) -> Result<(), Error> {
     let mut start = |name: &str, workers: usize, start: fn(&Context, usize, &mut Supervisor)| {
         if config.is_enabled(name) {
             start(context, workers, tasks);
@@ -69,4 +76,28 @@ fn start_all(config: &Config, context: &Context, tasks: &mut Supervisor) {
     start("endpoints-controller", config.concurrent_endpoint_syncs, endpoints::start_legacy);
     start("namespace-controller", config.concurrent_namespace_syncs, namespace::start);
     start("garbage-collector-controller", config.concurrent_gc_syncs, garbage::start);
+    start("serviceaccount-controller", config.concurrent_syncs, defaults::start_accounts);
+    start("taint-eviction-controller", config.concurrent_syncs, node::eviction::start);
+    start("ttl-after-finished-controller", config.concurrent_syncs, ttl::start);
+    start_configured(config, context, tasks)
+}
+
+/// The controllers that need more than a number of workers.
+fn start_configured(config: &Config, context: &Context, tasks: &mut Supervisor) -> Result<(), Error> {
+    let workers = config.concurrent_syncs;
+    if let Some(certificates) = &config.root_ca
+        && config.is_enabled("root-ca-certificate-publisher-controller")
+    {
+        defaults::start_root_ca(context, certificates.clone(), workers, tasks);
+    }
+    if config.is_enabled("node-lifecycle-controller") {
+        node::health::start(context, config.node_monitor_grace_period, workers, tasks);
+    }
+    if config.allocate_node_cidrs && config.is_enabled("node-ipam-controller") {
+        node::ipam::start(context, config, tasks)?;
+    }
+    if config.is_enabled("pod-garbage-collector-controller") {
+        podgc::start(context, config.terminated_pod_gc_threshold, workers, tasks);
+    }
+    Ok(())
 }

@@ -1,0 +1,182 @@
+//! Deletes pods from nodes whose `NoExecute` taints they do not tolerate, or no longer.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use client::{Event, Informer, ObjectKey, Recorder, WorkQueue, clock, events, write};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Node, Pod, Taint, Toleration};
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+use serde_json::json;
+
+use crate::{
+    context::{Context, Controller, Failure, Outcome},
+    index::{self, BY_NODE},
+    podcontrol, pods,
+};
+
+pub(crate) struct TaintEviction {
+    client: kube::Client,
+    nodes: Informer<Node>,
+    pods: Informer<Pod>,
+    recorder: Recorder,
+    /// When a taint that does not say so was first seen, by node and key.
+    first_seen: Mutex<HashMap<(String, String), Timestamp>>,
+}
+
+impl TaintEviction {
+    pub(crate) fn new(context: &Context) -> (Self, WorkQueue<ObjectKey>) {
+        let queue = WorkQueue::new();
+        let (nodes, pods) = (context.informers.of::<Node>(), context.informers.of::<Pod>());
+        index::add_nodes(&pods);
+        let changed = queue.clone();
+        nodes.on_event(move |event| {
+            let before = match event {
+                Event::Applied { old, .. } => old.as_ref().map(|old| evicting(old)).unwrap_or_default(),
+                Event::Deleted(last) => evicting(last),
+            };
+            let after = evicting(event.object());
+            if before != after || (!after.is_empty() && matches!(event, Event::Applied { old: None, .. })) {
+                changed.add(event.key());
+            }
+        });
+        let (changed, known) = (queue.clone(), nodes.clone());
+        pods.on_event(move |event| {
+            let Event::Applied { old, new } = event else { return };
+            let is_moved = old.as_ref().is_none_or(|old| pods::node(old) != pods::node(new));
+            let key = ObjectKey::cluster(pods::node(new));
+            if is_moved && known.get(&key).is_some_and(|node| !evicting(&node).is_empty()) {
+                changed.add(key);
+            }
+        });
+        let recorder = context.recorder.for_component("taint-eviction-controller");
+        (Self { client: context.client.clone(), nodes, pods, recorder, first_seen: Mutex::default() }, queue)
+    }
+
+    /// The node's taints that evict, with the time each began.
+    fn taints(&self, node: &Node, now: Timestamp) -> Vec<(Taint, Timestamp)> {
+        let name = index::name(&node.metadata);
+        let mut first_seen = self.first_seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let taints = evicting(node);
+        first_seen.retain(|(known, key), _| known != name || taints.iter().any(|taint| taint.key == *key));
+        let since = |taint: &Taint, seen: &mut HashMap<(String, String), Timestamp>| {
+            let added = taint.time_added.as_ref().map(|time| time.0);
+            added.unwrap_or_else(|| *seen.entry((name.to_owned(), taint.key.clone())).or_insert(now))
+        };
+        taints.into_iter().map(|taint| (since(&taint, &mut first_seen), taint)).map(|(at, taint)| (taint, at)).collect()
+    }
+
+    async fn evict(&self, pod: &Pod) -> Result<(), Failure> {
+        let (namespace, name) = (index::namespace(&pod.metadata), index::name(&pod.metadata));
+        let message = format!("Marking for deletion Pod {namespace}/{name}");
+        self.recorder.normal(events::about(pod), "TaintManagerEviction", message);
+        let condition = json!({
+            "type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager",
+            "message": "Taint manager: deleting due to NoExecute taint", "lastTransitionTime": clock::time(),
+        });
+        let change = json!({ "metadata": { "uid": pod.metadata.uid }, "status": { "conditions": [condition] } });
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        match api.patch_status(name, &PatchParams::default(), &Patch::Strategic(change)).await {
+            Err(err) if write::is_not_found(&err) || write::is_conflict(&err) => return Ok(()),
+            outcome => drop(outcome?),
+        }
+        podcontrol::delete_pod(&self.client, pod).await?;
+        Ok(())
+    }
+}
+
+impl Controller for TaintEviction {
+    async fn reconcile(&self, key: ObjectKey) -> Outcome {
+        let Some(node) = self.nodes.get(&key) else { return Ok(None) };
+        let now = clock::now();
+        let taints = self.taints(&node, now);
+        if taints.is_empty() {
+            return Ok(None);
+        }
+        let mut next: Option<Duration> = None;
+        for pod in self.pods.by_index(BY_NODE, &key.name).iter().filter(|pod| pods::is_active(pod)) {
+            let tolerations = pod.spec.as_ref().and_then(|spec| spec.tolerations.clone()).unwrap_or_default();
+            match eviction_time(&tolerations, &taints) {
+                Some(due) if due <= now => self.evict(pod).await?,
+                Some(due) => next = Some(next.map_or(pods::until(due, now), |known| known.min(pods::until(due, now)))),
+                None => {}
+            }
+        }
+        Ok(next)
+    }
+}
+
+fn evicting(node: &Node) -> Vec<Taint> {
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default();
+    taints.into_iter().filter(|taint| taint.effect == "NoExecute").collect()
+}
+
+/// When a pod with these tolerations has to go; `None` for never. The shortest time over all taints counts, from when
+/// the taint was added.
+fn eviction_time(tolerations: &[Toleration], taints: &[(Taint, Timestamp)]) -> Option<Timestamp> {
+    let of_taint = |(taint, since): &(Taint, Timestamp)| {
+        let mut tolerating = tolerations.iter().filter(|toleration| tolerates(toleration, taint)).peekable();
+        if tolerating.peek().is_none() {
+            return Some(*since);
+        }
+        let seconds = tolerating.filter_map(|toleration| toleration.toleration_seconds).min()?;
+        since.checked_add(SignedDuration::from_secs(seconds.max(0))).ok()
+    };
+    taints.iter().filter_map(of_taint).min()
+}
+
+fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
+    let is = |given: &Option<String>, wanted: &str| given.as_deref().is_none_or(|given| given.is_empty() || given == wanted);
+    if !is(&toleration.effect, &taint.effect) || !is(&toleration.key, &taint.key) {
+        return false;
+    }
+    match toleration.operator.as_deref() {
+        Some("Exists") => true,
+        None | Some("" | "Equal") => {
+            let value = |value: &Option<String>| value.clone().unwrap_or_default();
+            toleration.key.as_deref().is_some_and(|key| !key.is_empty()) && value(&toleration.value) == value(&taint.value)
+        }
+        Some(_) => false,
+    }
+}
+
+/// Starts the controller.
+pub(crate) fn start(context: &Context, workers: usize, tasks: &mut daemon::Supervisor) {
+    let (controller, queue) = TaintEviction::new(context);
+    let context = context.clone();
+    tasks.add("taint eviction", move |shutdown| context.drive("taint-eviction", controller, queue, workers, shutdown));
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::serde_json::{Value, from_value};
+
+    use super::*;
+
+    fn check(tolerations: Value, expected: Option<i64>) {
+        let since: Timestamp = "2026-01-01T12:00:00Z".parse().unwrap();
+        let taints: Vec<Taint> =
+            from_value(json!([{ "key": "a", "effect": "NoExecute" }, { "key": "b", "value": "x", "effect": "NoExecute" }])).unwrap();
+        let taints: Vec<_> = taints.into_iter().map(|taint| (taint, since)).collect();
+        let got = eviction_time(&from_value::<Vec<_>>(tolerations.clone()).unwrap(), &taints);
+        assert_eq!(got.map(|due| due.duration_since(since).as_secs()), expected, "{tolerations}");
+    }
+
+    #[test]
+    fn the_shortest_tolerated_time_counts() {
+        check(json!([]), Some(0));
+        check(json!([{ "operator": "Exists" }]), None);
+        check(json!([{ "key": "a", "operator": "Exists" }]), Some(0));
+        check(json!([{ "key": "a", "operator": "Exists" }, { "key": "b", "value": "x", "effect": "NoExecute" }]), None);
+        check(json!([{ "key": "a", "operator": "Exists" }, { "key": "b", "value": "y" }]), Some(0));
+        check(json!([{ "operator": "Exists", "tolerationSeconds": 300 }, { "key": "b", "operator": "Exists", "tolerationSeconds": 60 }]), Some(60));
+        check(json!([{ "operator": "Exists", "tolerationSeconds": -5 }]), Some(0));
+        check(json!([{ "operator": "Exists", "effect": "NoSchedule" }]), Some(0));
+    }
+}

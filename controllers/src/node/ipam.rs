@@ -1,0 +1,184 @@
+//! Gives every node its range of pod addresses.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::{Mutex, PoisonError},
+};
+
+use client::{Event, Informer, ObjectKey, Recorder, WorkQueue, events, write};
+use k8s_openapi::api::core::v1::Node;
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+use serde_json::json;
+
+use crate::{
+    Config, Error,
+    context::{Context, Controller, Failure, Outcome},
+};
+
+/// A cluster range, cut into node ranges of equal size.
+#[derive(Clone, Debug, PartialEq)]
+struct Range {
+    first: u128,
+    is_v6: bool,
+    prefix: u8,
+    node_prefix: u8,
+}
+
+impl Range {
+    fn parse(text: &str, config: &Config) -> Result<Self, String> {
+        let (address, prefix) = text.split_once('/').ok_or("it is not an address and a prefix length")?;
+        let address: IpAddr = address.parse().map_err(|_| "the address is malformed")?;
+        let prefix: u8 = prefix.parse().map_err(|_| "the prefix length is malformed")?;
+        let (bits, first, node_prefix) = match address {
+            IpAddr::V4(v4) => (32, u128::from(v4.to_bits()), config.node_cidr_mask_size_ipv4),
+            IpAddr::V6(v6) => (128, v6.to_bits(), config.node_cidr_mask_size_ipv6),
+        };
+        if prefix > node_prefix || node_prefix > bits {
+            return Err(format!("a node range of /{node_prefix} does not fit in it"));
+        }
+        // Upstream's limit, which bounds the search for a free range.
+        if node_prefix - prefix > 16 {
+            return Err(format!("it holds more than 65536 node ranges of /{node_prefix}"));
+        }
+        let host_bits = u32::from(bits - prefix);
+        let first = first.checked_shr(host_bits).map_or(0, |network| network.checked_shl(host_bits).unwrap_or(0));
+        Ok(Self { first, is_v6: bits == 128, prefix, node_prefix })
+    }
+
+    fn bits(&self) -> u8 {
+        if self.is_v6 { 128 } else { 32 }
+    }
+
+    /// The node range with this number.
+    fn nth(&self, number: u32) -> String {
+        let address = self.first + (u128::from(number) << (self.bits() - self.node_prefix).min(127));
+        let address = if self.is_v6 {
+            IpAddr::V6(Ipv6Addr::from_bits(address))
+        } else {
+            // The range was parsed from an IPv4 address: 32 bits hold it.
+            IpAddr::V4(Ipv4Addr::from_bits(address as u32))
+        };
+        format!("{address}/{}", self.node_prefix)
+    }
+
+    /// The lowest range that is not used.
+    fn free(&self, used: &BTreeSet<String>) -> Option<String> {
+        let count = 1u32 << (self.node_prefix - self.prefix);
+        (0..count).map(|number| self.nth(number)).find(|range| !used.contains(range))
+    }
+}
+
+pub(crate) struct NodeRanges {
+    client: kube::Client,
+    nodes: Informer<Node>,
+    recorder: Recorder,
+    ranges: Vec<Range>,
+    /// What this process gave to nodes; the cache may not show it yet.
+    given: Mutex<HashMap<String, Vec<String>>>,
+}
+
+impl NodeRanges {
+    fn new(context: &Context, config: &Config) -> Result<(Self, WorkQueue<ObjectKey>), Error> {
+        let parse = |text: &String| {
+            Range::parse(text, config).map_err(|why| Error::InvalidRange { range: text.clone(), why })
+        };
+        let ranges = config.cluster_cidrs.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+        let queue = WorkQueue::new();
+        let nodes = context.informers.of::<Node>();
+        let changed = queue.clone();
+        nodes.on_event(move |event| {
+            if ranges_of(event.object()).is_empty() || matches!(event, Event::Deleted(_)) {
+                changed.add(event.key());
+            }
+        });
+        let recorder = context.recorder.for_component("cidrAllocator");
+        Ok((Self { client: context.client.clone(), nodes, recorder, ranges, given: Mutex::default() }, queue))
+    }
+
+    /// Chooses and reserves a range per family.
+    fn reserve(&self, name: &str) -> Option<Vec<String>> {
+        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = given.get(name) {
+            return Some(known.clone());
+        }
+        let nodes = self.nodes.list();
+        let mut used: BTreeSet<String> = nodes.iter().flat_map(|node| ranges_of(node)).collect();
+        used.extend(given.values().flatten().cloned());
+        let chosen = self.ranges.iter().map(|range| range.free(&used)).collect::<Option<Vec<_>>>()?;
+        given.insert(name.to_owned(), chosen.clone());
+        Some(chosen)
+    }
+
+    fn release(&self, name: &str) {
+        self.given.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+}
+
+impl Controller for NodeRanges {
+    async fn reconcile(&self, key: ObjectKey) -> Outcome {
+        let Some(node) = self.nodes.get(&key) else {
+            self.release(&key.name);
+            return Ok(None);
+        };
+        if !ranges_of(&node).is_empty() {
+            self.release(&key.name);
+            return Ok(None);
+        }
+        let Some(chosen) = self.reserve(&key.name) else {
+            let message = format!("Node {} status is now: CIDRNotAvailable", key.name);
+            self.recorder.normal(events::about(&*node), "CIDRNotAvailable", message);
+            return Err(Failure::NotYet(format!("no pod range is free for node {}", key.name)));
+        };
+        let change = json!({
+            "metadata": { "uid": node.metadata.uid },
+            "spec": { "podCIDR": chosen.first(), "podCIDRs": chosen },
+        });
+        let api: Api<Node> = Api::all(self.client.clone());
+        write::ignore_not_found(api.patch(&key.name, &PatchParams::default(), &Patch::Strategic(change)).await)?;
+        Ok(None)
+    }
+}
+
+fn ranges_of(node: &Node) -> Vec<String> {
+    let Some(spec) = &node.spec else { return Vec::new() };
+    let many = spec.pod_cidrs.clone().unwrap_or_default();
+    if many.is_empty() { spec.pod_cidr.iter().filter(|one| !one.is_empty()).cloned().collect() } else { many }
+}
+
+/// Starts the controller; fails on a malformed cluster range.
+pub(crate) fn start(context: &Context, config: &Config, tasks: &mut daemon::Supervisor) -> Result<(), Error> {
+    let (controller, queue) = NodeRanges::new(context, config)?;
+    let context = context.clone();
+    // One worker: two could give the same range twice.
+    tasks.add("node ipam", move |shutdown| context.drive("node-ipam", controller, queue, 1, shutdown));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn free(range: &str, used: &[&str]) -> Option<String> {
+        let used = used.iter().map(|&used| used.to_owned()).collect();
+        Range::parse(range, &Config::default()).unwrap().free(&used)
+    }
+
+    #[test]
+    fn the_lowest_free_range_is_taken() {
+        assert_eq!(free("10.244.7.9/16", &[]).as_deref(), Some("10.244.0.0/24"));
+        assert_eq!(free("10.244.0.0/16", &["10.244.0.0/24", "10.244.2.0/24"]).as_deref(), Some("10.244.1.0/24"));
+        assert_eq!(free("10.244.0.0/23", &["10.244.0.0/24", "10.244.1.0/24"]), None);
+        assert_eq!(free("fd00::/56", &["fd00::/64"]).as_deref(), Some("fd00:0:0:1::/64"));
+    }
+
+    #[test]
+    fn malformed_ranges_are_refused() {
+        for bad in ["10.244.0.0", "10.244.0/16", "10.244.0.0/33", "10.244.0.0/25", "10.0.0.0/7", "fd00::/1", "x/24"] {
+            assert!(Range::parse(bad, &Config::default()).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! The controllers against a real API server in the same process. Every test asserts the state reached, with a deadline.
+
+use std::{fmt::Debug, future::Future, time::Duration};
+
+use apiserver::testing::TestServer;
+use controllers::Config;
+use k8s_openapi::{
+    api::{
+        apps::v1::{Deployment, ReplicaSet},
+        core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount},
+        discovery::v1::EndpointSlice,
+    },
+    serde_json::{Value, from_value, json},
+};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::time::{sleep, timeout};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+struct Cluster {
+    client: Client,
+    _server: TestServer,
+    _controllers: AbortOnDropHandle<()>,
+}
+
+impl Cluster {
+    async fn start() -> Self {
+        Self::with(Config { root_ca: Some("certificates".to_owned()), ..Config::default() }).await
+    }
+
+    async fn with(config: Config) -> Self {
+        let server = TestServer::start().await;
+        let client = Client::new(server.service(), "default");
+        let process = daemon::Process::new(CancellationToken::new());
+        let running = controllers::run(config, client.clone(), process);
+        let task = tokio::spawn(async move { running.await.expect("controllers run until they are stopped") });
+        Self { client, _server: server, _controllers: AbortOnDropHandle::new(task) }
+    }
+
+    async fn create<K>(&self, object: Value) -> K
+    where
+        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
+    {
+        let object: K = from_value(object).unwrap();
+        let namespace = object.namespace().unwrap_or_else(|| "default".to_owned());
+        Api::namespaced(self.client.clone(), &namespace).create(&PostParams::default(), &object).await.unwrap()
+    }
+
+    fn api<K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>>(&self) -> Api<K> {
+        Api::namespaced(self.client.clone(), "default")
+    }
+
+    async fn pods(&self, selector: &str) -> Vec<Pod> {
+        self.api::<Pod>().list(&ListParams::default().labels(selector)).await.unwrap().items
+    }
+
+    /// Plays the kubelet: pods of the selector run, are ready and have an address.
+    async fn run_pods(&self, selector: &str) {
+        for (number, pod) in self.pods(selector).await.iter().enumerate() {
+            let is_ready = pod.status.iter().flat_map(|status| status.conditions.iter().flatten()).any(|known| known.type_ == "Ready");
+            if is_ready {
+                continue;
+            }
+            let ready = json!({ "type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z" });
+            let ip = format!("10.0.{}.{}", pod.name_any().len(), number + 1);
+            let status = json!({ "phase": "Running", "podIP": ip, "podIPs": [{ "ip": ip }], "conditions": [ready] });
+            let change = Patch::Strategic(json!({ "status": status }));
+            let _gone_meanwhile = self.api::<Pod>().patch_status(&pod.name_any(), &PatchParams::default(), &change).await;
+        }
+    }
+
+    /// Plays the kubelet until the Deployment is complete.
+    async fn roll_out(&self, name: &str, selector: &str, replicas: i32) {
+        eventually("a complete rollout", async || {
+            self.run_pods(selector).await;
+            let deployment = self.api::<Deployment>().get(name).await.unwrap();
+            let (status, generation) = (deployment.status.unwrap_or_default(), deployment.metadata.generation);
+            let is = |number: Option<i32>| number == Some(replicas);
+            is(status.updated_replicas) && is(status.available_replicas) && is(status.replicas) && status.observed_generation >= generation
+        })
+        .await;
+    }
+}
+
+/// Waits until `check` holds.
+async fn eventually<F: Future<Output = bool>>(what: &str, check: impl Fn() -> F) {
+    let wait = async {
+        while !check().await {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(DEADLINE, wait).await.unwrap_or_else(|_| panic!("{what} within {DEADLINE:?}"));
+}
+
+fn deployment(name: &str, replicas: i32, image: &str) -> Value {
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": name, "namespace": "default" },
+        "spec": {
+            "replicas": replicas, "selector": { "matchLabels": { "app": name } },
+            "template": { "metadata": { "labels": { "app": name } }, "spec": { "containers": [{ "name": "c", "image": image }] } },
+        },
+    })
+}
+
+fn pod(namespace: &str, name: &str, labels: Value) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name, "namespace": namespace, "labels": labels },
+        "spec": { "terminationGracePeriodSeconds": 0, "containers": [{ "name": "c", "image": "i" }] },
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deployment_rolls_out_scales_and_cleans_up() {
+    let cluster = Cluster::start().await;
+    cluster.create::<Deployment>(deployment("web", 3, "a")).await;
+    cluster.roll_out("web", "app=web", 3).await;
+    assert_eq!(cluster.pods("app=web").await.len(), 3, "never more pods than wanted");
+    let image = json!({ "spec": { "template": { "spec": { "containers": [{ "name": "c", "image": "b" }] } } } });
+    let api = cluster.api::<Deployment>();
+    api.patch("web", &PatchParams::default(), &Patch::Strategic(image)).await.unwrap();
+    cluster.roll_out("web", "app=web", 3).await;
+    let sets = cluster.api::<ReplicaSet>().list(&ListParams::default()).await.unwrap().items;
+    let mut sizes: Vec<_> = sets.iter().map(|set| set.spec.as_ref().unwrap().replicas).collect();
+    sizes.sort_unstable();
+    assert_eq!(sizes, [Some(0), Some(3)]);
+    let live = api.get("web").await.unwrap();
+    assert_eq!(live.annotations()["deployment.kubernetes.io/revision"], "2");
+    api.patch("web", &PatchParams::default(), &Patch::Merge(json!({ "spec": { "replicas": 1 } }))).await.unwrap();
+    cluster.roll_out("web", "app=web", 1).await;
+    api.delete("web", &DeleteParams::background()).await.unwrap();
+    eventually("everything of the deployment is collected", async || {
+        let sets = cluster.api::<ReplicaSet>().list(&ListParams::default()).await.unwrap();
+        sets.items.is_empty() && cluster.pods("app=web").await.is_empty()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replicaset_replaces_adopts_and_releases_pods() {
+    let cluster = Cluster::start().await;
+    let orphan: Pod = cluster.create(pod("default", "orphan", json!({ "app": "web" }))).await;
+    let mut set = deployment("web", 3, "a");
+    set["kind"] = json!("ReplicaSet");
+    let set: ReplicaSet = cluster.create(set).await;
+    let owned = async || {
+        let mut pods = cluster.pods("app=web").await;
+        pods.retain(|pod| pod.owner_references().iter().any(|owner| Some(&owner.uid) == set.metadata.uid.as_ref()));
+        pods
+    };
+    eventually("two new pods beside the adopted one", async || owned().await.len() == 3).await;
+    assert!(owned().await.iter().any(|pod| pod.uid() == orphan.uid()));
+    let pods = cluster.api::<Pod>();
+    pods.patch("orphan", &PatchParams::default(), &Patch::Merge(json!({ "metadata": { "labels": { "app": "other" } } }))).await.unwrap();
+    eventually("the relabelled pod is let go and replaced", async || {
+        pods.get("orphan").await.unwrap().owner_references().is_empty() && owned().await.len() == 3
+    })
+    .await;
+    let victim = owned().await[0].name_any();
+    pods.delete(&victim, &DeleteParams::default().grace_period(0)).await.unwrap();
+    eventually("a deleted pod is replaced", async || {
+        let now = owned().await;
+        now.len() == 3 && now.iter().all(|pod| pod.name_any() != victim)
+    })
+    .await;
+    let status = async || cluster.api::<ReplicaSet>().get("web").await.unwrap().status.unwrap();
+    eventually("the status counts them", async || status().await.replicas == 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_finds_its_ready_pods() {
+    let cluster = Cluster::start().await;
+    cluster
+        .create::<Service>(json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": { "name": "web", "namespace": "default" },
+            "spec": { "selector": { "app": "web" }, "ports": [{ "port": 80, "targetPort": 8080 }] },
+        }))
+        .await;
+    cluster.create::<Pod>(pod("default", "a", json!({ "app": "web" }))).await;
+    cluster.run_pods("app=web").await;
+    let slices = async || {
+        let list = ListParams::default().labels("kubernetes.io/service-name=web");
+        cluster.api::<EndpointSlice>().list(&list).await.unwrap().items
+    };
+    let ready = async || {
+        let slices = slices().await;
+        let endpoints = slices.iter().flat_map(|slice| slice.endpoints.iter().flatten());
+        endpoints.filter(|endpoint| endpoint.conditions.as_ref().is_some_and(|known| known.ready == Some(true))).count()
+    };
+    eventually("the pod is an endpoint", async || ready().await == 1).await;
+    let legacy = async || cluster.api::<Endpoints>().get_opt("web").await.unwrap().and_then(|found| found.subsets);
+    eventually("older clients see it, too", async || legacy().await.is_some()).await;
+    cluster.api::<Pod>().delete("a", &DeleteParams::default().grace_period(0)).await.unwrap();
+    eventually("no endpoint is left", async || ready().await == 0 && legacy().await.is_none()).await;
+    cluster.api::<Service>().delete("web", &DeleteParams::default()).await.unwrap();
+    eventually("the slices are collected", async || slices().await.is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_is_furnished_and_later_emptied() {
+    let cluster = Cluster::start().await;
+    let namespaces: Api<Namespace> = Api::all(cluster.client.clone());
+    let shop: Namespace = from_value(json!({ "metadata": { "name": "shop" } })).unwrap();
+    namespaces.create(&PostParams::default(), &shop).await.unwrap();
+    let accounts: Api<ServiceAccount> = Api::namespaced(cluster.client.clone(), "shop");
+    let maps: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), "shop");
+    eventually("the default account and the root certificates", async || {
+        accounts.get_opt("default").await.unwrap().is_some() && maps.get_opt("kube-root-ca.crt").await.unwrap().is_some()
+    })
+    .await;
+    cluster.create::<Pod>(pod("shop", "a", json!({}))).await;
+    let held = json!({ "metadata": { "name": "held", "namespace": "shop", "finalizers": ["example.com/hold"] } });
+    cluster.create::<ConfigMap>(held).await;
+    namespaces.delete("shop", &DeleteParams::default()).await.unwrap();
+    eventually("the finalizer is reported", async || {
+        let Some(shop) = namespaces.get_opt("shop").await.unwrap() else { panic!("gone in spite of the finalizer") };
+        let conditions = shop.status.and_then(|status| status.conditions).unwrap_or_default();
+        conditions.iter().any(|known| known.type_ == "NamespaceFinalizersRemaining" && known.status == "True")
+    })
+    .await;
+    let free = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
+    maps.patch("held", &PatchParams::default(), &free).await.unwrap();
+    eventually("the namespace is gone", async || namespaces.get_opt("shop").await.unwrap().is_none()).await;
+}
+
+fn owned_map(name: &str, owner: &ConfigMap) -> Value {
+    let reference = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "name": owner.name_any(), "uid": owner.uid(), "blockOwnerDeletion": true,
+    });
+    json!({ "metadata": { "name": name, "namespace": "default", "ownerReferences": [reference] } })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_is_collected_in_all_three_ways() {
+    let cluster = Cluster::start().await;
+    let maps = cluster.api::<ConfigMap>();
+    let exists = async |name: &str| maps.get_opt(name).await.unwrap().is_some();
+    for (name, params) in
+        [("background", DeleteParams::background()), ("foreground", DeleteParams::foreground()), ("orphan", DeleteParams::orphan())]
+    {
+        let owner: ConfigMap = cluster.create(json!({ "metadata": { "name": name, "namespace": "default" } })).await;
+        let child = format!("{name}-child");
+        cluster.create::<ConfigMap>(owned_map(&child, &owner)).await;
+        maps.delete(name, &params).await.unwrap();
+        eventually("the owner is gone", async || !exists(name).await).await;
+        if name == "orphan" {
+            eventually("the child is free", async || maps.get(&child).await.unwrap().owner_references().is_empty()).await;
+        } else {
+            eventually("the child is gone, too", async || !exists(&child).await).await;
+        }
+    }
+    let mut ghost: ConfigMap = from_value(json!({ "metadata": { "name": "ghost", "uid": "no-such-uid" } })).unwrap();
+    ghost.metadata.namespace = Some("default".to_owned());
+    cluster.create::<ConfigMap>(owned_map("of-a-ghost", &ghost)).await;
+    eventually("a child of nobody is collected", async || !exists("of-a-ghost").await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_node_is_tainted_and_its_pods_go() {
+    let config = Config {
+        node_monitor_grace_period: Duration::from_secs(1),
+        allocate_node_cidrs: true,
+        cluster_cidrs: vec!["10.244.0.0/16".to_owned()],
+        ..Config::default()
+    };
+    let cluster = Cluster::with(config).await;
+    let nodes: Api<Node> = Api::all(cluster.client.clone());
+    for name in ["silent", "talking"] {
+        let node: Node = from_value(json!({ "metadata": { "name": name } })).unwrap();
+        nodes.create(&PostParams::default(), &node).await.unwrap();
+    }
+    let beat = async |name: &str| {
+        let now = client::clock::time();
+        let ready = json!({ "type": "Ready", "status": "True", "lastHeartbeatTime": now, "lastTransitionTime": now, "reason": "KubeletReady", "message": "" });
+        let change = Patch::Strategic(json!({ "status": { "conditions": [ready] } }));
+        nodes.patch_status(name, &PatchParams::default(), &change).await.unwrap();
+    };
+    beat("silent").await;
+    let mut bound = pod("default", "a", json!({}));
+    bound["spec"]["nodeName"] = json!("silent");
+    bound["spec"]["tolerations"] = json!([{ "key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 1 }]);
+    cluster.create::<Pod>(bound).await;
+    eventually("the silent node is tainted", async || {
+        beat("talking").await;
+        sleep(Duration::from_millis(500)).await;
+        let taints = nodes.get("silent").await.unwrap().spec.unwrap_or_default().taints.unwrap_or_default();
+        taints.iter().any(|taint| taint.key == "node.kubernetes.io/unreachable" && taint.effect == "NoExecute")
+    })
+    .await;
+    eventually("its pod is evicted", async || {
+        let pod = cluster.api::<Pod>().get_opt("a").await.unwrap();
+        pod.is_none_or(|pod| pod.metadata.deletion_timestamp.is_some())
+    })
+    .await;
+    let ranges: Vec<_> = nodes.list(&ListParams::default()).await.unwrap().items.into_iter().filter_map(|node| node.spec?.pod_cidr).collect();
+    assert!(ranges.len() == 2 && ranges[0] != ranges[1], "{ranges:?}");
+}
