@@ -226,8 +226,10 @@ async fn a_restart_of_the_runtime_leaves_containers_running_and_hears_of_their_e
         let image = node.busybox().await;
         let sandbox = node.sandbox("survivor").await;
         let id = node.start(&sandbox, sleeper(&image)).await;
-        let fifo = shell(&image, "read line < /dev/shm/go; exit 9");
-        let ends = node.start(&sandbox, ContainerConfig { log_path: "ends.log".into(), ..fifo }).await;
+        let ends = node.start(&sandbox, ContainerConfig { log_path: "ends.log".into(), ..sleeper(&image) }).await;
+        let done = ContainerConfig { log_path: "done.log".into(), ..shell(&image, "exit 9") };
+        let done = node.start(&sandbox, done).await;
+        node.wait(&done).await;
         let config = node.config.clone();
         let first = LocalRuntime::open(config.clone()).await.unwrap();
         let before = first.container_status(&id).await.unwrap();
@@ -238,6 +240,8 @@ async fn a_restart_of_the_runtime_leaves_containers_running_and_hears_of_their_e
         let mut events = second.events();
         second.stop_container(&ends, Duration::ZERO).await.unwrap();
         Node::hear(&mut events, |event| matches!(event, Event::ContainerExited { container, .. } if *container == ends)).await;
+        let ContainerState::Exited(exit) = second.container_status(&done).await.unwrap().state else { panic!() };
+        assert_eq!(exit.code, 9);
         let command = ["true".to_owned()];
         assert_eq!(second.exec_sync(&id, &command, PATIENCE).await.unwrap().exit_code, 0);
     })

@@ -38,7 +38,7 @@ pub(super) fn layer(tar: impl Read, directory: &Path) -> io::Result<String> {
         let path = inside(&entry.path_bytes())?;
         root.place(&mut entry, &path).map_err(|err| named(&err, &path))?;
         if entry.header().entry_type() == EntryType::Directory {
-            directories.push((path, entry.header().mtime()?));
+            directories.push((path, modified(entry.header())?));
         }
     }
     // What was put into a directory changed its time; deeper ones first makes no difference.
@@ -205,8 +205,11 @@ fn set_metadata(
     name: &std::ffi::OsStr,
 ) -> io::Result<()> {
     let header = entry.header();
-    let (uid, gid) = (owner(header.uid()?)?, owner(header.gid()?)?);
-    let (mode, modified) = (header.mode()?, header.mtime()?);
+    let fields = header.as_old();
+    let uid = owner(or_zero(&fields.uid, || header.uid())?)?;
+    let gid = owner(or_zero(&fields.gid, || header.gid())?)?;
+    let mode = u32::try_from(or_zero(&fields.mode, || header.mode().map(u64::from))?).unwrap_or(0);
+    let modified = modified(header)?;
     let owner = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
     rustix::fs::chownat(parent, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)?;
     if kind != EntryType::Symlink {
@@ -242,6 +245,15 @@ fn set_attributes(
         }
     }
     Ok(())
+}
+
+fn modified(header: &tar::Header) -> io::Result<u64> {
+    or_zero(&header.as_old().mtime, || header.mtime())
+}
+
+/// A number that its writer left blank is 0, as other readers have it.
+fn or_zero(field: &[u8], read: impl FnOnce() -> io::Result<u64>) -> io::Result<u64> {
+    if field.iter().all(|byte| matches!(byte, 0 | b' ')) { Ok(0) } else { read() }
 }
 
 fn owner(id: u64) -> io::Result<u32> {

@@ -94,11 +94,9 @@ pub(super) async fn connect_pod(
 
 fn veth(config: &NetworkConfig, bridge: u32, name: &str, namespace: &OwnedFd) -> LinkMessage {
     let with_mtu = |mtu| if mtu == 0 { 1500 } else { mtu };
-    let peer = LinkUnspec::new_with_name(POD_INTERFACE)
-        .setns_by_fd(namespace.as_raw_fd())
-        .mtu(with_mtu(config.mtu))
-        .up()
-        .build();
+    // The kernel refuses to start it before its other end exists; the pod's side does that.
+    let peer =
+        LinkUnspec::new_with_name(POD_INTERFACE).setns_by_fd(namespace.as_raw_fd()).mtu(with_mtu(config.mtu)).build();
     LinkVeth::new(name, POD_INTERFACE)
         .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
         .mtu(with_mtu(config.mtu))
