@@ -193,7 +193,11 @@ fn bracket(inside: &str) -> Result<Step, String> {
         return Ok(Step::Other(format!("[?{filter}]")));
     }
     let slice_or_union = |c: char| c.is_ascii_digit() || matches!(c, ':' | '-' | ',' | ' ');
-    if inside == "*" || (!inside.is_empty() && inside.chars().all(slice_or_union)) || inside.starts_with('\'') || inside.starts_with('"') {
+    if inside == "*"
+        || (!inside.is_empty() && inside.chars().all(slice_or_union))
+        || inside.starts_with('\'')
+        || inside.starts_with('"')
+    {
         return Ok(Step::Other(format!("[{inside}]")));
     }
     Err(format!("invalid array index {inside:?}"))

@@ -112,7 +112,9 @@ fn repeat(step: &Value, objects: &mut HashMap<String, Value>, catalog: &Catalog)
             }
         }
         // Strategies know objects in the version that is stored.
-        ("POST" | "PUT", _) if resource.version != resource.storage_version || resource.group == "events.k8s.io" => return None,
+        ("POST" | "PUT", _) if resource.version != resource.storage_version || resource.group == "events.k8s.io" => {
+            return None;
+        }
         ("POST", _) | ("PUT", _) if is_object && subresource.is_empty() && live.is_none() => {
             let mut new = Object::from_value(request.body.clone())?;
             resource.strategy.default(&mut new);

@@ -71,7 +71,9 @@ fn decided(value: Value, resource: &Resource, subresource: &str) -> Result<Value
     if resource.version == resource.storage_version && resource.group != "events.k8s.io" {
         resource.strategy.default(&mut object);
     }
-    for field in ["managedFields", "resourceVersion", "generation", "uid", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+    for field in
+        ["managedFields", "resourceVersion", "generation", "uid", "deletionTimestamp", "deletionGracePeriodSeconds"]
+    {
         object.remove(&["metadata", field]);
     }
     if resource.has_subresource("status") && subresource != "status" {
@@ -116,7 +118,8 @@ fn repeat(step: &Value, objects: &mut HashMap<String, Value>, catalog: &Catalog)
         Ok(_) => None,
         Err(error) => {
             let got = error.to_value();
-            let same = ["message", "code", "reason", "details"].iter().all(|field| got.get(field) == expected.get(field));
+            let same =
+                ["message", "code", "reason", "details"].iter().all(|field| got.get(field) == expected.get(field));
             Some(if same { Ok(()) } else { Err(format!("got  {got}\nwant {expected}")) })
         }
     }

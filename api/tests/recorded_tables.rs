@@ -89,7 +89,11 @@ fn compare(table: &Value, resource: &Resource, scale: bool, objects: &HashMap<St
     let kind = if scale { "Scale" } else { resource.kind.as_ref() };
     for row in table["rows"].as_array().into_iter().flatten() {
         let metadata = &row["object"]["metadata"];
-        let key = format!("{kind}/{}/{}", metadata["uid"].as_str().unwrap_or(""), metadata["resourceVersion"].as_str().unwrap_or(""));
+        let key = format!(
+            "{kind}/{}/{}",
+            metadata["uid"].as_str().unwrap_or(""),
+            metadata["resourceVersion"].as_str().unwrap_or("")
+        );
         let Some(object) = objects.get(&key).cloned().and_then(Object::from_value) else { continue };
         let now = Timestamp::from_second(1_000_000_000).expect("a time");
         let got = if scale { scale_cells(&object, now) } else { cells(resource, &object, now) };

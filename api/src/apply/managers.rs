@@ -148,7 +148,8 @@ pub(super) fn show_time(now: Timestamp) -> String {
 
 /// Keeps the number of managers that update bounded: the oldest entries of a version become one.
 pub(super) fn cap(managers: &mut Managers) {
-    let mut updaters: Vec<ManagerId> = managers.keys().filter(|id| id.operation == Operation::Update).cloned().collect();
+    let mut updaters: Vec<ManagerId> =
+        managers.keys().filter(|id| id.operation == Operation::Update).cloned().collect();
     let mut count = updaters.len();
     if count <= MAX_UPDATE_MANAGERS {
         return;
@@ -189,9 +190,7 @@ mod tests {
 
     #[test]
     fn entries_survive_a_round_trip_and_are_ordered() {
-        let entry = |manager: &str, operation: &str, time: &str| {
-            json!({"manager": manager, "operation": operation, "apiVersion": "v1", "time": time, "fieldsType": "FieldsV1", "fieldsV1": {"f:data": {}}})
-        };
+        let entry = |manager: &str, operation: &str, time: &str| json!({"manager": manager, "operation": operation, "apiVersion": "v1", "time": time, "fieldsType": "FieldsV1", "fieldsV1": {"f:data": {}}});
         let entries = json!([
             entry("b", "Update", "2001-01-01T00:00:00Z"),
             entry("z", "Apply", "2002-01-01T00:00:00Z"),
@@ -205,7 +204,12 @@ mod tests {
 
     #[test]
     fn malformed_entries_are_refused() {
-        for bad in [json!([{}]), json!([{"manager": "x", "operation": "Apply"}]), json!(1), json!([{"operation": "Update", "fieldsType": "FieldsV1", "fieldsV1": {"q": {}}}])] {
+        for bad in [
+            json!([{}]),
+            json!([{"manager": "x", "operation": "Apply"}]),
+            json!(1),
+            json!([{"operation": "Update", "fieldsType": "FieldsV1", "fieldsV1": {"q": {}}}]),
+        ] {
             assert!(decode(Some(&bad)).is_err(), "{bad}");
         }
     }

@@ -104,7 +104,13 @@ fn record(managers: &mut Managers, old: Value, new: Value, id: ManagerId, schema
 }
 
 /// Applies a configuration to the live object, or makes the object when there is none.
-pub fn apply(live: Option<&Object>, patch: &Object, schema: SchemaRef<'_>, writer: &Writer<'_>, force: bool) -> Result<Applied, ApplyError> {
+pub fn apply(
+    live: Option<&Object>,
+    patch: &Object,
+    schema: SchemaRef<'_>,
+    writer: &Writer<'_>,
+    force: bool,
+) -> Result<Applied, ApplyError> {
     check_configuration(patch, schema, writer)?;
     let entries = live.and_then(|live| live.get(&["metadata", "managedFields"]));
     let former = decode(entries).map_err(ApplyError::BadManagedFields)?;
@@ -118,7 +124,8 @@ pub fn apply(live: Option<&Object>, patch: &Object, schema: SchemaRef<'_>, write
     let merged = match merge_applied(&old, &applied, managers.clone(), schema, writer, force) {
         Err(ApplyError::Conflicts(conflicts)) if writer.manager == "kubectl" => {
             let allowed = live.map(|live| last_applied(live, schema)).unwrap_or_default();
-            let refused: Vec<Conflict> = conflicts.into_iter().filter(|conflict| !allowed.contains(&conflict.path)).collect();
+            let refused: Vec<Conflict> =
+                conflicts.into_iter().filter(|conflict| !allowed.contains(&conflict.path)).collect();
             if !refused.is_empty() {
                 return Err(ApplyError::Conflicts(refused));
             }
@@ -211,7 +218,9 @@ fn refresh_last_applied(object: &mut Object, patch: &Object) {
 }
 
 fn same_owners(a: &Managers, b: &Managers) -> bool {
-    let same = |(id, owner): (&ManagerId, &Owner)| b.get(id).is_some_and(|other| other.set == owner.set && other.api_version == owner.api_version);
+    let same = |(id, owner): (&ManagerId, &Owner)| {
+        b.get(id).is_some_and(|other| other.set == owner.set && other.api_version == owner.api_version)
+    };
     a.len() == b.len() && a.iter().all(same)
 }
 

@@ -80,8 +80,8 @@ pub fn scale_to_parent(parent: &mut Object, scale: &Object, paths: &ScalePaths<'
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use super::super::managers::Operation;
+    use super::*;
     use serde_json::{Value, json};
 
     const PATHS: ScalePaths<'_> = ScalePaths { api_version: "apps/v1", replicas: &["spec", "replicas"] };
@@ -114,7 +114,7 @@ mod tests {
         let mut parent = object(json!([entry("a", Operation::Update, "apps/v1", "", fields.clone())]));
         let mut scale = Object::default();
         scale_from_parent(&parent, &mut scale, &PATHS);
-        assert_eq!(scale.get(&["metadata", "managedFields", ]).unwrap()[0]["apiVersion"], SCALE_VERSION);
+        assert_eq!(scale.get(&["metadata", "managedFields",]).unwrap()[0]["apiVersion"], SCALE_VERSION);
         let scale = object(json!([entry("b", Operation::Apply, SCALE_VERSION, "scale", fields.clone())]));
         scale_to_parent(&mut parent, &scale, &PATHS);
         let want = json!([entry("b", Operation::Apply, "apps/v1", "scale", fields)]);

@@ -26,7 +26,8 @@ impl Step {
             Self::Value(value) => format!("v:{value}"),
             Self::Index(index) => format!("i:{index}"),
             Self::Key(keys) => {
-                let entries: Vec<String> = keys.iter().map(|(name, value)| format!("{}:{value}", Value::from(name.as_str()))).collect();
+                let entries: Vec<String> =
+                    keys.iter().map(|(name, value)| format!("{}:{value}", Value::from(name.as_str()))).collect();
                 format!("k:{{{}}}", entries.join(","))
             }
         }
@@ -151,7 +152,8 @@ impl FieldSet {
         let nothing = Node::default();
         let nodes = self.0.iter().map(|(step, ours)| {
             let theirs = other.0.get(step).unwrap_or(&nothing);
-            let node = Node { member: keep(ours.member, theirs.member), below: ours.below.combine(&theirs.below, keep) };
+            let node =
+                Node { member: keep(ours.member, theirs.member), below: ours.below.combine(&theirs.below, keep) };
             (step.clone(), node)
         });
         Self(nodes.filter(|(_, node)| !node.is_empty()).collect())
@@ -262,7 +264,9 @@ mod tests {
 
     #[test]
     fn malformed_sets_are_refused() {
-        for bad in [json!(1), json!({"x:a": {}}), json!({"f:a": 1}), json!({"k:[]": {}}), json!({"i:x": {}}), json!({"a": {}})] {
+        for bad in
+            [json!(1), json!({"x:a": {}}), json!({"f:a": 1}), json!({"k:[]": {}}), json!({"i:x": {}}), json!({"a": {}})]
+        {
             assert_eq!(FieldSet::decode(&bad), None, "{bad}");
         }
     }

@@ -37,7 +37,8 @@ impl<'a> Shape<'a> {
     /// The shape of two values that are compared or merged.
     pub(super) fn of_both(schema: Option<SchemaRef<'a>>, left: Option<&Value>, right: Option<&Value>) -> Self {
         let (left, right) = (left.unwrap_or(&Value::Null), right.unwrap_or(&Value::Null));
-        let differ = !left.is_null() && !right.is_null() && std::mem::discriminant(left) != std::mem::discriminant(right);
+        let differ =
+            !left.is_null() && !right.is_null() && std::mem::discriminant(left) != std::mem::discriminant(right);
         if differ || (is_hollow(left) && is_hollow(right)) {
             return Self::Leaf;
         }
@@ -102,7 +103,11 @@ pub(super) fn element_step(element: &Value, items: Option<SchemaRef<'_>>, keys: 
 
 /// The elements of a list by their steps, in order of first occurrence. Elements without their keys are left out: they
 /// were refused where that matters.
-pub(super) fn elements<'v>(list: Option<&'v Value>, items: Option<SchemaRef<'_>>, keys: &[String]) -> Vec<(Step, Vec<&'v Value>)> {
+pub(super) fn elements<'v>(
+    list: Option<&'v Value>,
+    items: Option<SchemaRef<'_>>,
+    keys: &[String],
+) -> Vec<(Step, Vec<&'v Value>)> {
     let mut places: BTreeMap<Step, usize> = BTreeMap::new();
     let mut found: Vec<(Step, Vec<&Value>)> = Vec::new();
     for element in list.and_then(Value::as_array).into_iter().flatten() {

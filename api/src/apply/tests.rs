@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::status::ApiError;
 use crate::schema::{ListType, Presence, Properties, Schema, SchemaId, Schemas, Type};
+use crate::status::ApiError;
 
 /// `spec` (always printed) with `replicas`, `items` (by `name`, `port` of default 80), `tags` (a set), `whole` (atomic);
 /// `data` (a map of strings); `status`.
@@ -15,18 +15,45 @@ fn schema() -> (Schemas, SchemaId) {
     let text = schemas.add(Schema { type_: Type::String, ..Schema::default() });
     let number = schemas.add(Schema { type_: Type::Integer, presence: Presence::KeepEmpty, ..Schema::default() });
     let port = schemas.add(Schema { type_: Type::Integer, default: Some(json!(80)), ..Schema::default() });
-    let properties = |fields: &[(&'static str, SchemaId)]| fields.iter().map(|(name, id)| (crate::resource::Text::from(*name), *id)).collect::<Properties>();
-    let object = |fields: &[(&'static str, SchemaId)]| Schema { type_: Type::Object, properties: properties(fields), ..Schema::default() };
+    let properties = |fields: &[(&'static str, SchemaId)]| {
+        fields.iter().map(|(name, id)| (crate::resource::Text::from(*name), *id)).collect::<Properties>()
+    };
+    let object = |fields: &[(&'static str, SchemaId)]| Schema {
+        type_: Type::Object,
+        properties: properties(fields),
+        ..Schema::default()
+    };
     let item = schemas.add(object(&[("name", text), ("port", port), ("image", text), ("size", number)]));
-    let list = |list_type: ListType, items: SchemaId| Schema { type_: Type::Array, list_type, items: Some(items), ..Schema::default() };
+    let list = |list_type: ListType, items: SchemaId| Schema {
+        type_: Type::Array,
+        list_type,
+        items: Some(items),
+        ..Schema::default()
+    };
     let items = schemas.add(list(ListType::Map(vec!["name".to_owned(), "port".to_owned()]), item));
     let tags = schemas.add(list(ListType::Set, text));
     let whole = schemas.add(list(ListType::Atomic, text));
     let map = schemas.add(Schema { type_: Type::Object, additional: Some(text), ..Schema::default() });
-    let spec = schemas.add(Schema { presence: Presence::Always, ..object(&[("replicas", number), ("items", items), ("tags", tags), ("whole", whole)]) });
+    let spec = schemas.add(Schema {
+        presence: Presence::Always,
+        ..object(&[("replicas", number), ("items", items), ("tags", tags), ("whole", whole)])
+    });
     let status = schemas.add(object(&[("count", number)]));
-    let metadata = schemas.add(object(&[("name", text), ("labels", map), ("annotations", map), ("uid", text), ("creationTimestamp", text)]));
-    let root = schemas.add(object(&[("apiVersion", text), ("kind", text), ("metadata", metadata), ("spec", spec), ("data", map), ("status", status)]));
+    let metadata = schemas.add(object(&[
+        ("name", text),
+        ("labels", map),
+        ("annotations", map),
+        ("uid", text),
+        ("creationTimestamp", text),
+    ]));
+    let root = schemas.add(object(&[
+        ("apiVersion", text),
+        ("kind", text),
+        ("metadata", metadata),
+        ("spec", spec),
+        ("data", map),
+        ("status", status),
+    ]));
     (schemas, root)
 }
 
@@ -58,12 +85,21 @@ fn updated(live: Option<&Object>, fields: Value, manager: &str, second: i64) -> 
 /// What `manager` owns.
 fn owned(object: &Object, manager: &str) -> Value {
     let entries = object.get(&["metadata", "managedFields"]).and_then(Value::as_array);
-    entries.into_iter().flatten().find(|entry| entry["manager"] == manager).map_or(Value::Null, |entry| entry["fieldsV1"].clone())
+    entries
+        .into_iter()
+        .flatten()
+        .find(|entry| entry["manager"] == manager)
+        .map_or(Value::Null, |entry| entry["fieldsV1"].clone())
 }
 
 #[test]
 fn a_create_owns_what_it_sets_but_not_plain_structs() {
-    let object = updated(None, json!({"spec": {"replicas": 0, "items": [{"name": "a"}], "tags": ["x"], "whole": ["y"]}, "data": {"k": "v"}, "status": {"count": 1}}), "m", 0);
+    let object = updated(
+        None,
+        json!({"spec": {"replicas": 0, "items": [{"name": "a"}], "tags": ["x"], "whole": ["y"]}, "data": {"k": "v"}, "status": {"count": 1}}),
+        "m",
+        0,
+    );
     let want = json!({
         "f:data": {".": {}, "f:k": {}},
         "f:spec": {
@@ -89,23 +125,35 @@ fn an_update_takes_what_it_changes() {
 #[test]
 fn managed_fields_can_be_reset_and_then_stay_away() {
     let live = updated(None, json!({"data": {"a": "1"}}), "one", 0);
-    let reset = updated(Some(&live), json!({"metadata": {"name": "t", "managedFields": [{}]}, "data": {"a": "1"}}), "one", 0);
+    let reset =
+        updated(Some(&live), json!({"metadata": {"name": "t", "managedFields": [{}]}, "data": {"a": "1"}}), "one", 0);
     assert_eq!(reset.get(&["metadata", "managedFields"]), None);
     let later = updated(Some(&reset), json!({"data": {"a": "2"}}), "one", 0);
     assert_eq!(later.get(&["metadata", "managedFields"]), None);
     let refused = applied(Some(&later), json!({"data": {"a": "3"}}), "two", false).unwrap_err();
-    assert_eq!(refused.to_string(), r#"Apply failed with 1 conflict: conflict with "before-first-apply" using v1: .data.a"#);
+    assert_eq!(
+        refused.to_string(),
+        r#"Apply failed with 1 conflict: conflict with "before-first-apply" using v1: .data.a"#
+    );
 }
 
 #[test]
 fn applied_fields_are_owned_and_dropped_fields_vanish() {
-    let live = applied(None, json!({"spec": {"items": [{"name": "a", "image": "i", "size": 1}]}, "data": {"k": "v"}}), "one", false).unwrap();
+    let live = applied(
+        None,
+        json!({"spec": {"items": [{"name": "a", "image": "i", "size": 1}]}, "data": {"k": "v"}}),
+        "one",
+        false,
+    )
+    .unwrap();
     let want = json!({
         "f:data": {"f:k": {}},
         "f:spec": {"f:items": {"k:{\"name\":\"a\",\"port\":80}": {".": {}, "f:image": {}, "f:name": {}, "f:size": {}}}}
     });
     assert_eq!(owned(&live, "one"), want);
-    let shared = applied(Some(&live), json!({"spec": {"items": [{"name": "a", "image": "i"}, {"name": "b"}]}}), "two", false).unwrap();
+    let shared =
+        applied(Some(&live), json!({"spec": {"items": [{"name": "a", "image": "i"}, {"name": "b"}]}}), "two", false)
+            .unwrap();
     let dropped = applied(Some(&shared), json!({"spec": {"items": [{"name": "a"}]}}), "one", false).unwrap();
     assert_eq!(dropped.get(&["spec", "items"]), Some(&json!([{"name": "a", "image": "i"}, {"name": "b"}])));
     assert_eq!(dropped.get(&["data"]), None);
@@ -115,14 +163,25 @@ fn applied_fields_are_owned_and_dropped_fields_vanish() {
 
 #[test]
 fn conflicts_name_managers_and_paths() {
-    let live = applied(None, json!({"spec": {"items": [{"name": "a", "image": "i"}]}, "data": {"k": "v"}}), "one", false).unwrap();
+    let live =
+        applied(None, json!({"spec": {"items": [{"name": "a", "image": "i"}]}, "data": {"k": "v"}}), "one", false)
+            .unwrap();
     let config = json!({"spec": {"items": [{"name": "a", "image": "j"}]}, "data": {"k": "w"}});
     let refused = applied(Some(&live), config.clone(), "two", false).unwrap_err();
     let status = ApiError::from(refused).to_value();
-    assert_eq!(status["message"], "Apply failed with 2 conflicts: conflicts with \"one\":\n- .data.k\n- .spec.items[name=\"a\",port=80].image");
-    assert_eq!(status["details"]["causes"][0], json!({"reason": "FieldManagerConflict", "message": "conflict with \"one\"", "field": ".data.k"}));
+    assert_eq!(
+        status["message"],
+        "Apply failed with 2 conflicts: conflicts with \"one\":\n- .data.k\n- .spec.items[name=\"a\",port=80].image"
+    );
+    assert_eq!(
+        status["details"]["causes"][0],
+        json!({"reason": "FieldManagerConflict", "message": "conflict with \"one\"", "field": ".data.k"})
+    );
     let forced = applied(Some(&live), config, "two", true).unwrap();
-    assert_eq!(owned(&forced, "one"), json!({"f:spec": {"f:items": {"k:{\"name\":\"a\",\"port\":80}": {".": {}, "f:name": {}}}}}));
+    assert_eq!(
+        owned(&forced, "one"),
+        json!({"f:spec": {"f:items": {"k:{\"name\":\"a\",\"port\":80}": {".": {}, "f:name": {}}}}})
+    );
     assert_eq!(forced.get(&["data", "k"]), Some(&json!("w")));
 }
 
@@ -131,7 +190,10 @@ fn configurations_that_do_not_fit_are_refused() {
     let cases = [
         (json!({"golden": 1}), ".golden: field not declared in schema"),
         (json!({"data": {"a": 5}}), ".data.a: expected string, got &value.valueUnstructured{Value:5}"),
-        (json!({"spec": {"items": [{"name": "a"}, {"name": "a"}]}}), r#".spec.items: duplicate entries for key [name="a",port=80]"#),
+        (
+            json!({"spec": {"items": [{"name": "a"}, {"name": "a"}]}}),
+            r#".spec.items: duplicate entries for key [name="a",port=80]"#,
+        ),
     ];
     for (config, want) in cases {
         let refused = applied(None, config, "m", false).unwrap_err();
@@ -147,12 +209,16 @@ fn configurations_that_do_not_fit_are_refused() {
 fn kubectl_takes_over_what_client_side_apply_set() {
     let annotation = json!({"apiVersion": "v1", "kind": "Thing", "data": {"k": "v"}}).to_string();
     let metadata = json!({"name": "t", "annotations": {LAST_APPLIED: annotation}});
-    let live = updated(None, json!({"metadata": metadata, "data": {"k": "v", "l": "v"}}), "kubectl-client-side-apply", 0);
+    let live =
+        updated(None, json!({"metadata": metadata, "data": {"k": "v", "l": "v"}}), "kubectl-client-side-apply", 0);
     let taken = applied(Some(&live), json!({"data": {"k": "w"}}), "kubectl", false).unwrap();
     assert_eq!(taken.get(&["data", "k"]), Some(&json!("w")));
     assert!(taken.annotation(LAST_APPLIED).unwrap().contains(r#""k":"w""#));
     let refused = applied(Some(&live), json!({"data": {"l": "w"}}), "kubectl", false).unwrap_err();
-    assert_eq!(refused.to_string(), r#"Apply failed with 1 conflict: conflict with "kubectl-client-side-apply" using v1: .data.l"#);
+    assert_eq!(
+        refused.to_string(),
+        r#"Apply failed with 1 conflict: conflict with "kubectl-client-side-apply" using v1: .data.l"#
+    );
 }
 
 #[test]
@@ -172,7 +238,9 @@ fn any_config() -> impl Strategy<Value = Value> {
     let item = ("[a-c]", prop::option::of("[x-y]"));
     // Empty containers print as absent, so that only canonical objects could be compared.
     let items = prop::collection::btree_map(item.0, item.1, 1..3).prop_map(|items| {
-        let items = items.into_iter().map(|(name, image)| image.map_or_else(|| json!({"name": name}), |image| json!({"name": name, "image": image})));
+        let items = items.into_iter().map(|(name, image)| {
+            image.map_or_else(|| json!({"name": name}), |image| json!({"name": name, "image": image}))
+        });
         items.collect::<Vec<_>>()
     });
     let data = prop::collection::btree_map("[a-c]", "[x-z]", 1..3);

@@ -20,7 +20,8 @@ pub(super) fn without_nulls(value: Value, schema: Option<SchemaRef<'_>>) -> Valu
         (Some(schema), Value::Object(fields)) => {
             let kept = fields.into_iter().filter_map(|(name, value)| {
                 let field = schema.field(&name);
-                let drops = field.is_some_and(|field| field.node().presence != Presence::AsGiven || !field.node().nullable);
+                let drops =
+                    field.is_some_and(|field| field.node().presence != Presence::AsGiven || !field.node().nullable);
                 (!(value.is_null() && drops)).then(|| (name, without_nulls(value, field)))
             });
             Value::Object(kept.collect())

@@ -45,8 +45,13 @@ fn check_value(value: &Value, schema: Option<SchemaRef<'_>>, path: &mut Vec<Step
 /// Maps without declared fields, schemas that preserve, and what every object has.
 fn accepts_any_field(schema: SchemaRef<'_>, path: &[Step]) -> bool {
     let node = schema.node();
-    let of_every_object = || matches!(path, [Step::Field(name)] if matches!(name.as_str(), "apiVersion" | "kind" | "metadata"));
-    node.preserve_unknown || node.embedded_resource || node.type_ == Type::Any || node.properties.is_empty() && path.len() > 1 || of_every_object()
+    let of_every_object =
+        || matches!(path, [Step::Field(name)] if matches!(name.as_str(), "apiVersion" | "kind" | "metadata"));
+    node.preserve_unknown
+        || node.embedded_resource
+        || node.type_ == Type::Any
+        || node.properties.is_empty() && path.len() > 1
+        || of_every_object()
 }
 
 fn check_list(value: &Value, list: &[Value], schema: SchemaRef<'_>, path: &mut Vec<Step>, errors: &mut Vec<String>) {
@@ -89,7 +94,9 @@ fn type_error(value: &Value, schema: SchemaRef<'_>) -> Option<String> {
         (Type::Array, _) => "list",
         (Type::String, _) => return Some(format!("expected string, got &value.valueUnstructured{{Value:{value}}}")),
         (Type::Boolean, _) => "boolean",
-        (Type::Integer | Type::Number, _) => return Some(format!("expected numeric (int or float), got {}", go_type(value))),
+        (Type::Integer | Type::Number, _) => {
+            return Some(format!("expected numeric (int or float), got {}", go_type(value)));
+        }
         (Type::IntOrString, _) => "any scalar",
     };
     Some(format!("expected {expected}, got &{{{}}}", crate::patch::go_format(value)))

@@ -63,7 +63,13 @@ pub(super) fn compare(old: &Value, new: &Value, schema: SchemaRef<'_>) -> Compar
     comparison
 }
 
-fn differ(old: Option<&Value>, new: Option<&Value>, schema: Option<SchemaRef<'_>>, path: &mut Vec<Step>, out: &mut Comparison) {
+fn differ(
+    old: Option<&Value>,
+    new: Option<&Value>,
+    schema: Option<SchemaRef<'_>>,
+    path: &mut Vec<Step>,
+    out: &mut Comparison,
+) {
     match Shape::of_both(schema, old, new) {
         Shape::Leaf => {
             if let (Some(old), Some(new)) = (old, new)
@@ -82,7 +88,13 @@ fn differ(old: Option<&Value>, new: Option<&Value>, schema: Option<SchemaRef<'_>
     }
 }
 
-fn differ_fields(old: Option<&Value>, new: Option<&Value>, schema: Option<SchemaRef<'_>>, path: &mut Vec<Step>, out: &mut Comparison) {
+fn differ_fields(
+    old: Option<&Value>,
+    new: Option<&Value>,
+    schema: Option<SchemaRef<'_>>,
+    path: &mut Vec<Step>,
+    out: &mut Comparison,
+) {
     let (old, new) = (fields_of(old), fields_of(new));
     let names: BTreeSet<&String> = old.into_iter().chain(new).flat_map(|fields| fields.keys()).collect();
     for name in names {
@@ -93,7 +105,13 @@ fn differ_fields(old: Option<&Value>, new: Option<&Value>, schema: Option<Schema
     }
 }
 
-fn differ_elements(lists: (Option<&Value>, Option<&Value>), items: Option<SchemaRef<'_>>, keys: &[String], path: &mut Vec<Step>, out: &mut Comparison) {
+fn differ_elements(
+    lists: (Option<&Value>, Option<&Value>),
+    items: Option<SchemaRef<'_>>,
+    keys: &[String],
+    path: &mut Vec<Step>,
+    out: &mut Comparison,
+) {
     let (old, new) = (elements(lists.0, items, keys), elements(lists.1, items, keys));
     let old: std::collections::BTreeMap<Step, Vec<&Value>> = old.into_iter().collect();
     let new: std::collections::BTreeMap<Step, Vec<&Value>> = new.into_iter().collect();

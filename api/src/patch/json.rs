@@ -39,16 +39,22 @@ fn decode(patch: &[u8]) -> Result<Vec<Value>, PatchError> {
         Value::Null => Vec::new(),
         other => {
             let found = json_type(&other);
-            return Err(malformed(format!("json: cannot unmarshal {found} into Go value of type []handlers.jsonPatchOp")));
+            return Err(malformed(format!(
+                "json: cannot unmarshal {found} into Go value of type []handlers.jsonPatchOp"
+            )));
         }
     };
     for operation in &operations {
         let Value::Object(fields) = operation else {
             let found = json_type(operation);
-            return Err(malformed(format!("json: cannot unmarshal {found} into Go value of type handlers.jsonPatchOp")));
+            return Err(malformed(format!(
+                "json: cannot unmarshal {found} into Go value of type handlers.jsonPatchOp"
+            )));
         };
         for field in ["op", "path", "from"] {
-            let Some(value) = fields.get(field).filter(|value| !value.is_string() && !value.is_null()) else { continue };
+            let Some(value) = fields.get(field).filter(|value| !value.is_string() && !value.is_null()) else {
+                continue;
+            };
             let found = json_type(value);
             return Err(malformed(format!(
                 "json: cannot unmarshal {found} into Go struct field jsonPatchOp.{field} of type string"

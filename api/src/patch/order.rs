@@ -28,7 +28,12 @@ impl Identity<'_> {
 }
 
 /// Orders `merged` by `patch_order`, and what is not in it by `server_order`.
-pub(super) fn normalize(merged: Vec<Value>, patch_order: &[Value], server_order: &[Value], identity: Identity<'_>) -> Vec<Value> {
+pub(super) fn normalize(
+    merged: Vec<Value>,
+    patch_order: &[Value],
+    server_order: &[Value],
+    identity: Identity<'_>,
+) -> Vec<Value> {
     let (mut patched, mut server_only): (Vec<Value>, Vec<Value>) =
         merged.into_iter().partition(|element| identity.position(patch_order, element).is_some());
     patched.sort_by_key(|element| identity.position(patch_order, element));
@@ -38,7 +43,12 @@ pub(super) fn normalize(merged: Vec<Value>, patch_order: &[Value], server_order:
 
 /// Merges the lists, keeping the order of each: an element of the server goes before the next one of the patch only
 /// when the server had both, in this order.
-fn interleave(server_only: Vec<Value>, patched: Vec<Value>, server_order: &[Value], identity: Identity<'_>) -> Vec<Value> {
+fn interleave(
+    server_only: Vec<Value>,
+    patched: Vec<Value>,
+    server_order: &[Value],
+    identity: Identity<'_>,
+) -> Vec<Value> {
     let mut all = Vec::with_capacity(server_only.len() + patched.len());
     let mut left = server_only.into_iter().peekable();
     let mut right = patched.into_iter().peekable();

@@ -64,7 +64,12 @@ fn merge_maps(original: Object, mut patch: Object, schema: Option<SchemaRef<'_>>
 }
 
 /// Merges one field that is no directive.
-fn merge_field(merged: &mut Object, name: String, value: Value, schema: Option<SchemaRef<'_>>) -> Result<(), PatchError> {
+fn merge_field(
+    merged: &mut Object,
+    name: String,
+    value: Value,
+    schema: Option<SchemaRef<'_>>,
+) -> Result<(), PatchError> {
     if value.is_null() {
         merged.remove(&name);
         return Ok(());
@@ -162,7 +167,12 @@ fn delete_from_lists(merged: &mut Object, patch: &mut Object) -> Result<(), Patc
     Ok(())
 }
 
-fn merge_lists(server: Vec<Value>, patch: Vec<Value>, key: Option<&str>, items: Option<SchemaRef<'_>>) -> Result<Vec<Value>, PatchError> {
+fn merge_lists(
+    server: Vec<Value>,
+    patch: Vec<Value>,
+    key: Option<&str>,
+    items: Option<SchemaRef<'_>>,
+) -> Result<Vec<Value>, PatchError> {
     let Some(sample) = server.first().or(patch.first()) else { return Ok(server) };
     if sample.is_array() {
         return Err(PatchError::Directive("lists of lists are not supported".to_owned()));
@@ -188,7 +198,12 @@ fn merge_lists(server: Vec<Value>, patch: Vec<Value>, key: Option<&str>, items: 
 }
 
 /// Merges lists of objects that `key` tells apart.
-fn merge_keyed(mut server: Vec<Value>, patch: Vec<Value>, key: &str, items: Option<SchemaRef<'_>>) -> Result<Vec<Value>, PatchError> {
+fn merge_keyed(
+    mut server: Vec<Value>,
+    patch: Vec<Value>,
+    key: &str,
+    items: Option<SchemaRef<'_>>,
+) -> Result<Vec<Value>, PatchError> {
     let (mut elements, mut replace) = (Vec::with_capacity(patch.len()), false);
     for element in patch {
         let Value::Object(fields) = &element else { continue };
@@ -287,7 +302,8 @@ fn added_map(map: Object) -> Object {
 
 /// Elements that only carry a directive have done their work.
 fn added_list(list: Vec<Value>) -> Vec<Value> {
-    let done = |element: &Value| element.get(PATCH).is_some_and(|directive| directive == "delete" || directive == "replace");
+    let done =
+        |element: &Value| element.get(PATCH).is_some_and(|directive| directive == "delete" || directive == "replace");
     list.into_iter().filter(|element| !done(element)).map(cleaned).collect()
 }
 

@@ -12,7 +12,9 @@ pub(super) fn printer(group: &str, plural: &str) -> Option<Printer> {
     Some(match (group, plural) {
         ("admissionregistration.k8s.io", "mutatingadmissionpolicies") => mutating_policy,
         ("admissionregistration.k8s.io", "validatingadmissionpolicies") => validating_policy,
-        ("admissionregistration.k8s.io", "mutatingadmissionpolicybindings" | "validatingadmissionpolicybindings") => policy_binding,
+        ("admissionregistration.k8s.io", "mutatingadmissionpolicybindings" | "validatingadmissionpolicybindings") => {
+            policy_binding
+        }
         ("admissionregistration.k8s.io", _) => webhooks,
         ("apiregistration.k8s.io", "apiservices") => api_service,
         ("certificates.k8s.io", "certificatesigningrequests") => signing_request,
@@ -69,11 +71,19 @@ fn parameter_kind(policy: &Object) -> String {
 
 fn policy_binding(binding: &Object, now: Timestamp) -> Vec<Value> {
     let reference = binding.get(&["spec", "paramRef"]).filter(|reference| !reference.is_null());
-    let reference = reference.map_or_else(|| UNSET.to_owned(), |reference| match text(reference, "name") {
-        "" => selector_or_none(reference.get("selector")),
-        name => format!("{}/{name}", or(text(reference, "namespace"), "*")),
-    });
-    vec![binding.name().into(), binding.text(&["spec", "policyName"]).into(), reference.into(), age(binding, now).into()]
+    let reference = reference.map_or_else(
+        || UNSET.to_owned(),
+        |reference| match text(reference, "name") {
+            "" => selector_or_none(reference.get("selector")),
+            name => format!("{}/{name}", or(text(reference, "namespace"), "*")),
+        },
+    );
+    vec![
+        binding.name().into(),
+        binding.text(&["spec", "policyName"]).into(),
+        reference.into(),
+        age(binding, now).into(),
+    ]
 }
 
 fn api_service(service: &Object, now: Timestamp) -> Vec<Value> {
@@ -81,7 +91,8 @@ fn api_service(service: &Object, now: Timestamp) -> Vec<Value> {
         Some(target) => format!("{}/{}", text(target, "namespace"), text(target, "name")),
         None => "Local".to_owned(),
     };
-    let available = list(service, &["status", "conditions"]).iter().find(|condition| text(condition, "type") == "Available");
+    let available =
+        list(service, &["status", "conditions"]).iter().find(|condition| text(condition, "type") == "Available");
     let available = match available {
         Some(condition) if text(condition, "status") == "True" => "True".to_owned(),
         Some(condition) => format!("{} ({})", text(condition, "status"), text(condition, "reason")),
@@ -103,7 +114,8 @@ fn signing_request(request: &Object, now: Timestamp) -> Vec<Value> {
 }
 
 fn signing_status(request: &Object) -> String {
-    let has = |type_: &str| list(request, &["status", "conditions"]).iter().any(|condition| text(condition, "type") == type_);
+    let has =
+        |type_: &str| list(request, &["status", "conditions"]).iter().any(|condition| text(condition, "type") == type_);
     let mut status = match () {
         () if has("Denied") => "Denied",
         () if has("Approved") => "Approved",
@@ -138,7 +150,8 @@ fn priority_class(class: &Object, now: Timestamp) -> Vec<Value> {
 }
 
 fn flow_schema(schema: &Object, now: Timestamp) -> Vec<Value> {
-    let dangling = list(schema, &["status", "conditions"]).iter().find(|condition| text(condition, "type") == "Dangling");
+    let dangling =
+        list(schema, &["status", "conditions"]).iter().find(|condition| text(condition, "type") == "Dangling");
     vec![
         schema.name().into(),
         schema.text(&["spec", "priorityLevelConfiguration", "name"]).into(),
@@ -150,9 +163,11 @@ fn flow_schema(schema: &Object, now: Timestamp) -> Vec<Value> {
 }
 
 fn priority_level(level: &Object, now: Timestamp) -> Vec<Value> {
-    let either = |path: &[&str]| level.get(path).filter(|value| !value.is_null()).cloned().unwrap_or_else(|| NONE.into());
+    let either =
+        |path: &[&str]| level.get(path).filter(|value| !value.is_null()).cloned().unwrap_or_else(|| NONE.into());
     let queuing = |field: &str| either(&["spec", "limited", "limitResponse", "queuing", field]);
-    let part = if level.get(&["spec", "limited"]).is_some_and(|limited| !limited.is_null()) { "limited" } else { "exempt" };
+    let part =
+        if level.get(&["spec", "limited"]).is_some_and(|limited| !limited.is_null()) { "limited" } else { "exempt" };
     vec![
         level.name().into(),
         level.text(&["spec", "type"]).into(),

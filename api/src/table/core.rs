@@ -3,7 +3,9 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::text::{NONE, UNKNOWN, UNSET, age, containers, join, labels, list, list_in, number, or, plain, text, with_more};
+use super::text::{
+    NONE, UNKNOWN, UNSET, age, containers, join, labels, list, list_in, number, or, plain, text, with_more,
+};
 use super::{Printer, events, pods};
 use crate::object::Object;
 
@@ -124,7 +126,9 @@ fn access_modes(modes: &[Value]) -> String {
 }
 
 fn storage_class(object: &Object) -> &str {
-    object.annotation("volume.beta.kubernetes.io/storage-class").unwrap_or_else(|| object.text(&["spec", "storageClassName"]))
+    object
+        .annotation("volume.beta.kubernetes.io/storage-class")
+        .unwrap_or_else(|| object.text(&["spec", "storageClassName"]))
 }
 
 fn phase(object: &Object) -> &str {
@@ -243,7 +247,11 @@ fn endpoints(endpoints: &Object, now: Timestamp) -> Vec<Value> {
         }
         for port in ports {
             let port = port.get("port").and_then(Value::as_i64).unwrap_or(0);
-            all.extend(addresses.clone().map(|ip| if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") }));
+            all.extend(
+                addresses
+                    .clone()
+                    .map(|ip| if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") }),
+            );
         }
     }
     let shown = if subsets.is_empty() { NONE.to_owned() } else { with_more(&all, 3, ",") };

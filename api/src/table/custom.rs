@@ -27,7 +27,13 @@ pub(super) fn columns(written: &Value) -> Vec<Column> {
     };
     let own = written.as_array().map(Vec::as_slice).unwrap_or_default();
     if own.is_empty() {
-        let age = Column { name: "Age".into(), type_: "date".into(), format: "".into(), description: description("Age"), priority: 0 };
+        let age = Column {
+            name: "Age".into(),
+            type_: "date".into(),
+            format: "".into(),
+            description: description("Age"),
+            priority: 0,
+        };
         return vec![name, age];
     }
     let own = own.iter().map(|column| {

@@ -52,7 +52,8 @@ impl Column {
 type Printer = fn(&Object, Timestamp) -> Vec<Value>;
 
 /// Columns by `group/plural`, `scale`, and `default`.
-static COLUMNS: LazyLock<BTreeMap<&'static str, Vec<Column>>> = LazyLock::new(|| read_columns(include_str!("columns.txt")));
+static COLUMNS: LazyLock<BTreeMap<&'static str, Vec<Column>>> =
+    LazyLock::new(|| read_columns(include_str!("columns.txt")));
 
 fn read_columns(text: &'static str) -> BTreeMap<&'static str, Vec<Column>> {
     let mut descriptions: BTreeMap<&str, Text> = BTreeMap::new();
@@ -81,7 +82,11 @@ fn read_columns(text: &'static str) -> BTreeMap<&'static str, Vec<Column>> {
 }
 
 fn unescape(description: &'static str) -> Text {
-    if description.contains("\\n") { Text::Owned(description.replace("\\n", "\n")) } else { Text::Borrowed(description) }
+    if description.contains("\\n") {
+        Text::Owned(description.replace("\\n", "\n"))
+    } else {
+        Text::Borrowed(description)
+    }
 }
 
 fn key_of(resource: &Resource) -> String {
@@ -178,7 +183,9 @@ mod tests {
     fn every_kind_with_columns_has_a_printer() {
         let catalog = crate::catalog::Catalog::builtin();
         for resource in catalog.iter() {
-            let named = COLUMNS.get(key_of(resource).as_str()).is_some_and(|columns| columns.len() != 2 || columns[1].name != "Created At");
+            let named = COLUMNS
+                .get(key_of(resource).as_str())
+                .is_some_and(|columns| columns.len() != 2 || columns[1].name != "Created At");
             assert_eq!(named, printer(resource).is_some(), "{resource:?}");
         }
     }

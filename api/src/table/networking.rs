@@ -22,7 +22,8 @@ pub(super) fn printer(plural: &str) -> Option<Printer> {
 
 fn ingress(ingress: &Object, now: Timestamp) -> Vec<Value> {
     let rules = list(ingress, &["spec", "rules"]);
-    let hosts: Vec<String> = rules.iter().map(|rule| text(rule, "host").to_owned()).filter(|host| !host.is_empty()).collect();
+    let hosts: Vec<String> =
+        rules.iter().map(|rule| text(rule, "host").to_owned()).filter(|host| !host.is_empty()).collect();
     let ports = if list(ingress, &["spec", "tls"]).is_empty() { "80" } else { "80, 443" };
     vec![
         ingress.name().into(),
@@ -36,11 +37,14 @@ fn ingress(ingress: &Object, now: Timestamp) -> Vec<Value> {
 
 fn ingress_class(class: &Object, now: Timestamp) -> Vec<Value> {
     let parameters = class.get(&["spec", "parameters"]).filter(|parameters| !parameters.is_null());
-    let parameters = parameters.map_or_else(|| NONE.to_owned(), |parameters| {
-        let group = text(parameters, "apiGroup");
-        let dot = if group.is_empty() { "" } else { "." };
-        format!("{}{dot}{group}/{}", text(parameters, "kind"), text(parameters, "name"))
-    });
+    let parameters = parameters.map_or_else(
+        || NONE.to_owned(),
+        |parameters| {
+            let group = text(parameters, "apiGroup");
+            let dot = if group.is_empty() { "" } else { "." };
+            format!("{}{dot}{group}/{}", text(parameters, "kind"), text(parameters, "name"))
+        },
+    );
     vec![class.name().into(), class.text(&["spec", "controller"]).into(), parameters.into(), age(class, now).into()]
 }
 
@@ -50,12 +54,15 @@ fn network_policy(policy: &Object, now: Timestamp) -> Vec<Value> {
 
 fn ip_address(address: &Object, now: Timestamp) -> Vec<Value> {
     let parent = address.get(&["spec", "parentRef"]).filter(|parent| !parent.is_null());
-    let parent = parent.map_or_else(|| NONE.to_owned(), |parent| {
-        let group = text(parent, "group");
-        let dot = if group.is_empty() { "" } else { "." };
-        let path = [text(parent, "namespace"), text(parent, "name")].into_iter().filter(|part| !part.is_empty());
-        format!("{}{dot}{group}/{}", text(parent, "resource"), path.collect::<Vec<_>>().join("/"))
-    });
+    let parent = parent.map_or_else(
+        || NONE.to_owned(),
+        |parent| {
+            let group = text(parent, "group");
+            let dot = if group.is_empty() { "" } else { "." };
+            let path = [text(parent, "namespace"), text(parent, "name")].into_iter().filter(|part| !part.is_empty());
+            format!("{}{dot}{group}/{}", text(parent, "resource"), path.collect::<Vec<_>>().join("/"))
+        },
+    );
     vec![address.name().into(), parent.into(), age(address, now).into()]
 }
 
@@ -64,7 +71,10 @@ fn service_cidr(cidr: &Object, now: Timestamp) -> Vec<Value> {
 }
 
 fn endpoint_slice(slice: &Object, now: Timestamp) -> Vec<Value> {
-    let port = |port: &Value| match (port.get("port").filter(|number| !number.is_null()), port.get("name").and_then(Value::as_str)) {
+    let port = |port: &Value| match (
+        port.get("port").filter(|number| !number.is_null()),
+        port.get("name").and_then(Value::as_str),
+    ) {
         (Some(number), _) => plain(Some(number)),
         (None, Some(name)) => name.to_owned(),
         (None, None) => "*".to_owned(),

@@ -75,7 +75,13 @@ impl Summary {
     }
 
     /// Goes through the init containers up to the first that is not done; whether there is one.
-    fn init_containers(&mut self, pod: &Object, sidecars: &[&str], all: &mut Restarts, of_sidecars: &mut Restarts) -> bool {
+    fn init_containers(
+        &mut self,
+        pod: &Object,
+        sidecars: &[&str],
+        all: &mut Restarts,
+        of_sidecars: &mut Restarts,
+    ) -> bool {
         for (index, status) in list(pod, &["status", "initContainerStatuses"]).iter().enumerate() {
             let sidecar = sidecars.contains(&text(status, "name"));
             all.add(status);
@@ -125,20 +131,24 @@ impl Summary {
 /// Names of init containers that go on running.
 fn sidecars(pod: &Object) -> Vec<&str> {
     let init = list(pod, &["spec", "initContainers"]).iter();
-    init.filter(|container| text(container, "restartPolicy") == "Always").map(|container| text(container, "name")).collect()
+    init.filter(|container| text(container, "restartPolicy") == "Always")
+        .map(|container| text(container, "name"))
+        .collect()
 }
 
 /// The reason before any container is asked.
 fn first_reason(pod: &Object) -> String {
-    let gated = list(pod, &["status", "conditions"]).iter().any(|condition| {
-        text(condition, "type") == "PodScheduled" && text(condition, "reason") == "SchedulingGated"
-    });
+    let gated = list(pod, &["status", "conditions"])
+        .iter()
+        .any(|condition| text(condition, "type") == "PodScheduled" && text(condition, "reason") == "SchedulingGated");
     let phase = or(pod.text(&["status", "reason"]), pod.text(&["status", "phase"]));
     if gated { "SchedulingGated" } else { phase }.to_owned()
 }
 
 fn has_condition(pod: &Object, type_: &str) -> bool {
-    list(pod, &["status", "conditions"]).iter().any(|condition| text(condition, "type") == type_ && text(condition, "status") == "True")
+    list(pod, &["status", "conditions"])
+        .iter()
+        .any(|condition| text(condition, "type") == type_ && text(condition, "status") == "True")
 }
 
 fn is_ready(status: &Value) -> bool {
@@ -184,9 +194,17 @@ mod tests {
         let one = json!({"containers": [{"name": "c"}]});
         let status = |state: Value| json!({"phase": "Running", "containerStatuses": [{"name": "c", "restartCount": 3, "state": state, "lastState": {"terminated": {"finishedAt": "1970-01-01T00:05:00Z"}}}]});
         check(one.clone(), json!({"phase": "Pending"}), ["0/1", "Pending", "0"]);
-        check(one.clone(), status(json!({"waiting": {"reason": "CrashLoopBackOff"}})), ["0/1", "CrashLoopBackOff", "3 (5m ago)"]);
+        check(
+            one.clone(),
+            status(json!({"waiting": {"reason": "CrashLoopBackOff"}})),
+            ["0/1", "CrashLoopBackOff", "3 (5m ago)"],
+        );
         check(one.clone(), status(json!({"terminated": {"exitCode": 2}})), ["0/1", "ExitCode:2", "3 (5m ago)"]);
-        check(one.clone(), status(json!({"terminated": {"exitCode": 2, "signal": 9}})), ["0/1", "Signal:9", "3 (5m ago)"]);
+        check(
+            one.clone(),
+            status(json!({"terminated": {"exitCode": 2, "signal": 9}})),
+            ["0/1", "Signal:9", "3 (5m ago)"],
+        );
         let running = json!({"phase": "Running", "containerStatuses": [{"name": "c", "ready": true, "restartCount": 0, "state": {"running": {}}}]});
         check(one.clone(), running, ["1/1", "Running", "0"]);
         let gated = json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}]});
@@ -199,14 +217,22 @@ mod tests {
         let done = json!({"name": "a", "restartCount": 1, "state": {"terminated": {"exitCode": 0}}});
         let sidecar = json!({"name": "s", "ready": true, "started": true, "restartCount": 2, "state": {"running": {}}});
         let waiting = json!({"name": "b", "restartCount": 0, "state": {"waiting": {"reason": "PodInitializing"}}});
-        check(spec.clone(), json!({"phase": "Pending", "initContainerStatuses": [done, sidecar, waiting]}), ["1/2", "Init:2/3", "3"]);
-        let failed = json!({"name": "a", "restartCount": 1, "state": {"terminated": {"exitCode": 1, "reason": "Error"}}});
+        check(
+            spec.clone(),
+            json!({"phase": "Pending", "initContainerStatuses": [done, sidecar, waiting]}),
+            ["1/2", "Init:2/3", "3"],
+        );
+        let failed =
+            json!({"name": "a", "restartCount": 1, "state": {"terminated": {"exitCode": 1, "reason": "Error"}}});
         check(spec, json!({"phase": "Pending", "initContainerStatuses": [failed]}), ["0/2", "Init:Error", "1"]);
     }
 
     #[test]
     fn deleted_pods_terminate_until_their_phase_is_final() {
-        let mut pod = Object::from_value(json!({"metadata": {"deletionTimestamp": "1970-01-01T00:00:00Z"}, "status": {"phase": "Running"}})).unwrap();
+        let mut pod = Object::from_value(
+            json!({"metadata": {"deletionTimestamp": "1970-01-01T00:00:00Z"}, "status": {"phase": "Running"}}),
+        )
+        .unwrap();
         assert_eq!(print(&pod, Timestamp::UNIX_EPOCH)[2], "Terminating");
         pod.set(&["status", "phase"], "Succeeded");
         assert_eq!(print(&pod, Timestamp::UNIX_EPOCH)[2], "Succeeded");

@@ -37,7 +37,8 @@ fn marked_name(class: &Object, annotations: &[&str]) -> Value {
 }
 
 fn storage_class(class: &Object, now: Timestamp) -> Vec<Value> {
-    let annotations = ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"];
+    let annotations =
+        ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"];
     vec![
         marked_name(class, &annotations),
         class.text(&["provisioner"]).into(),

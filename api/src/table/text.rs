@@ -64,7 +64,8 @@ pub(super) fn age(object: &Object, now: Timestamp) -> String {
 /// Labels as a selector: `a=b,c=d`.
 pub(super) fn labels(map: Option<&Value>) -> String {
     let map = map.and_then(Value::as_object);
-    let pairs: Vec<String> = sorted(map).into_iter().map(|(key, value)| format!("{key}={}", plain(Some(value)))).collect();
+    let pairs: Vec<String> =
+        sorted(map).into_iter().map(|(key, value)| format!("{key}={}", plain(Some(value)))).collect();
     or(&pairs.join(","), NONE).to_owned()
 }
 

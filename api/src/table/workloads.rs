@@ -5,7 +5,9 @@ use serde_json::Value;
 
 use super::Printer;
 use super::duration::{human_duration, whole_seconds};
-use super::text::{NONE, UNSET, age, ago, containers, labels, list, number, or, plain, selector, selector_or_none, text, title};
+use super::text::{
+    NONE, UNSET, age, ago, containers, labels, list, number, or, plain, selector, selector_or_none, text, title,
+};
 use crate::object::Object;
 
 const TEMPLATE: [&str; 3] = ["spec", "template", "spec"];
@@ -83,11 +85,18 @@ fn daemon_set(set: &Object, now: Timestamp) -> Vec<Value> {
 fn revision(revision: &Object, now: Timestamp) -> Vec<Value> {
     let owners = list(revision, &["metadata", "ownerReferences"]);
     let controller = owners.iter().find(|owner| owner.get("controller") == Some(&Value::Bool(true)));
-    let controller = controller.map_or_else(|| NONE.to_owned(), |owner| {
-        let group = text(owner, "apiVersion").split_once('/').map_or("", |(group, _)| group);
-        let kind = if group.is_empty() { text(owner, "kind").to_owned() } else { format!("{}.{group}", text(owner, "kind")) };
-        format!("{}/{}", kind.to_lowercase(), text(owner, "name"))
-    });
+    let controller = controller.map_or_else(
+        || NONE.to_owned(),
+        |owner| {
+            let group = text(owner, "apiVersion").split_once('/').map_or("", |(group, _)| group);
+            let kind = if group.is_empty() {
+                text(owner, "kind").to_owned()
+            } else {
+                format!("{}.{group}", text(owner, "kind"))
+            };
+            format!("{}/{}", kind.to_lowercase(), text(owner, "name"))
+        },
+    );
     vec![revision.name().into(), controller.into(), number(revision, &["revision"]).into(), age(revision, now).into()]
 }
 
@@ -99,7 +108,8 @@ fn job(job: &Object, now: Timestamp) -> Vec<Value> {
         (None, _) => format!("{succeeded}/1"),
     };
     let time = |field: &str| job.text(&["status", field]).parse::<Timestamp>().ok();
-    let duration = time("startTime").map(|start| human_duration(whole_seconds(start, time("completionTime").unwrap_or(now))));
+    let duration =
+        time("startTime").map(|start| human_duration(whole_seconds(start, time("completionTime").unwrap_or(now))));
     let [names, images] = containers(job, &TEMPLATE);
     vec![
         job.name().into(),
@@ -115,7 +125,9 @@ fn job(job: &Object, now: Timestamp) -> Vec<Value> {
 
 fn job_status(job: &Object) -> &'static str {
     let holds = |type_: &str| {
-        list(job, &["status", "conditions"]).iter().any(|condition| text(condition, "type") == type_ && text(condition, "status") == "True")
+        list(job, &["status", "conditions"])
+            .iter()
+            .any(|condition| text(condition, "type") == type_ && text(condition, "status") == "True")
     };
     match () {
         () if holds("Complete") => "Complete",
@@ -173,7 +185,8 @@ fn autoscaler(autoscaler: &Object, now: Timestamp) -> Vec<Value> {
 fn metrics(autoscaler: &Object) -> String {
     let current = list(autoscaler, &["status", "currentMetrics"]);
     let specs = list(autoscaler, &["spec", "metrics"]).iter().enumerate();
-    let mut shown: Vec<String> = specs.map(|(at, spec)| metric(spec, current.get(at).unwrap_or(&Value::Null))).collect();
+    let mut shown: Vec<String> =
+        specs.map(|(at, spec)| metric(spec, current.get(at).unwrap_or(&Value::Null))).collect();
     // `autoscaling/v1` knows only this one.
     if let Some(wanted) = autoscaler.integer(&["spec", "targetCPUUtilizationPercentage"]) {
         let now = autoscaler.integer(&["status", "currentCPUUtilizationPercentage"]);
@@ -199,13 +212,20 @@ fn metric(spec: &Value, status: &Value) -> String {
         let value = status.pointer(&format!("/{field}/current/{name}")).filter(|value| !value.is_null());
         value.map_or_else(|| "<unknown>".to_owned(), |value| plain(Some(value)))
     };
-    let name = if named { format!("{}: ", spec.pointer(&format!("/{field}/name")).and_then(Value::as_str).unwrap_or("")) } else { String::new() };
+    let name = if named {
+        format!("{}: ", spec.pointer(&format!("/{field}/name")).and_then(Value::as_str).unwrap_or(""))
+    } else {
+        String::new()
+    };
     match target("averageValue") {
-        Some(wanted) if named || field == "pods" => format!("{name}{}/{}", current("averageValue"), plain(Some(wanted))),
+        Some(wanted) if named || field == "pods" => {
+            format!("{name}{}/{}", current("averageValue"), plain(Some(wanted)))
+        }
         Some(wanted) => format!("{}/{} (avg)", current("averageValue"), plain(Some(wanted))),
         None if named => {
             let percent = |text: String| if text.starts_with('<') { text } else { format!("{text}%") };
-            let wanted = target("averageUtilization").map_or_else(|| "<auto>".to_owned(), |wanted| format!("{}%", plain(Some(wanted))));
+            let wanted = target("averageUtilization")
+                .map_or_else(|| "<auto>".to_owned(), |wanted| format!("{}%", plain(Some(wanted))));
             format!("{name}{}/{wanted}", percent(current("averageUtilization")))
         }
         None => format!("{}/{}", current("value"), plain(target("value"))),

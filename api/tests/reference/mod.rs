@@ -14,7 +14,8 @@ pub fn cases(wanted: impl Fn(&str) -> bool) -> Option<Vec<Value>> {
         eprintln!("SKIP: no recordings at {} (set CORACLE_REFERENCE)", directory.display());
         return None;
     }
-    let mut files: Vec<PathBuf> = fs::read_dir(&directory).expect("a directory").map(|entry| entry.expect("an entry").path()).collect();
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(&directory).expect("a directory").map(|entry| entry.expect("an entry").path()).collect();
     files.sort();
     let named = |path: &PathBuf| path.file_stem().and_then(|name| name.to_str()).is_some_and(&wanted);
     let read = |path: PathBuf| {

@@ -10,14 +10,21 @@ use serde_json::json;
 fn schema() -> (Schemas, SchemaId) {
     let mut schemas = Schemas::new();
     let root = schemas.add(Schema::default());
-    let strategy = |merge: bool, key: Option<&str>| PatchStrategy { merge, replace: !merge, merge_key: key.map(str::to_owned), ..PatchStrategy::default() };
+    let strategy = |merge: bool, key: Option<&str>| PatchStrategy {
+        merge,
+        replace: !merge,
+        merge_key: key.map(str::to_owned),
+        ..PatchStrategy::default()
+    };
     let field = |patch: PatchStrategy| Schema { patch, items: Some(root), ..Schema::default() };
     let list = schemas.add(field(strategy(true, Some("name"))));
     let values = schemas.add(field(strategy(true, None)));
     let whole = schemas.add(field(strategy(false, None)));
     let map = schemas.add(Schema { additional: Some(root), ..Schema::default() });
-    let fields = [("list", list), ("a", list), ("values", values), ("b", values), ("whole", whole), ("map", map), ("c", root)];
-    schemas.get_mut(root).properties = fields.into_iter().map(|(name, id)| (crate::resource::Text::from(name), id)).collect();
+    let fields =
+        [("list", list), ("a", list), ("values", values), ("b", values), ("whole", whole), ("map", map), ("c", root)];
+    schemas.get_mut(root).properties =
+        fields.into_iter().map(|(name, id)| (crate::resource::Text::from(name), id)).collect();
     (schemas, root)
 }
 
@@ -30,21 +37,81 @@ fn merge(doc: &Value, patch: &Value) -> Result<Value, PatchError> {
 fn merges_as_the_reference_does() {
     let named = |names: &[&str]| names.iter().map(|name| json!({"name": name})).collect::<Vec<_>>();
     let cases = [
-        ("a new element comes first", json!({"list": named(&["a", "b"])}), json!({"list": named(&["c"])}), json!({"list": named(&["c", "a", "b"])})),
-        ("an element merges in place", json!({"list": [{"name": "a", "x": 1}, {"name": "b"}]}), json!({"list": [{"name": "a", "y": 2}]}), json!({"list": [{"name": "a", "x": 1, "y": 2}, {"name": "b"}]})),
-        ("new elements follow those they follow in the patch", json!({"list": named(&["x", "y"])}), json!({"list": named(&["y", "z"])}), json!({"list": named(&["x", "y", "z"])})),
-        ("an element is deleted", json!({"list": named(&["a", "b"])}), json!({"list": [{"name": "a", "$patch": "delete"}]}), json!({"list": named(&["b"])})),
-        ("a list is replaced", json!({"list": named(&["a", "b"])}), json!({"list": [{"name": "q"}, {"$patch": "replace"}]}), json!({"list": named(&["q"])})),
-        ("a list is ordered", json!({"list": named(&["a", "b", "c"])}), json!({"$setElementOrder/list": named(&["c", "a"])}), json!({"list": named(&["b", "c", "a"])})),
-        ("a map is replaced", json!({"map": {"a": {"x": 1}}}), json!({"map": {"$patch": "replace", "b": {}}}), json!({"map": {"b": {}}})),
+        (
+            "a new element comes first",
+            json!({"list": named(&["a", "b"])}),
+            json!({"list": named(&["c"])}),
+            json!({"list": named(&["c", "a", "b"])}),
+        ),
+        (
+            "an element merges in place",
+            json!({"list": [{"name": "a", "x": 1}, {"name": "b"}]}),
+            json!({"list": [{"name": "a", "y": 2}]}),
+            json!({"list": [{"name": "a", "x": 1, "y": 2}, {"name": "b"}]}),
+        ),
+        (
+            "new elements follow those they follow in the patch",
+            json!({"list": named(&["x", "y"])}),
+            json!({"list": named(&["y", "z"])}),
+            json!({"list": named(&["x", "y", "z"])}),
+        ),
+        (
+            "an element is deleted",
+            json!({"list": named(&["a", "b"])}),
+            json!({"list": [{"name": "a", "$patch": "delete"}]}),
+            json!({"list": named(&["b"])}),
+        ),
+        (
+            "a list is replaced",
+            json!({"list": named(&["a", "b"])}),
+            json!({"list": [{"name": "q"}, {"$patch": "replace"}]}),
+            json!({"list": named(&["q"])}),
+        ),
+        (
+            "a list is ordered",
+            json!({"list": named(&["a", "b", "c"])}),
+            json!({"$setElementOrder/list": named(&["c", "a"])}),
+            json!({"list": named(&["b", "c", "a"])}),
+        ),
+        (
+            "a map is replaced",
+            json!({"map": {"a": {"x": 1}}}),
+            json!({"map": {"$patch": "replace", "b": {}}}),
+            json!({"map": {"b": {}}}),
+        ),
         ("a map is emptied", json!({"map": {"a": {"x": 1}}}), json!({"map": {"$patch": "delete"}}), json!({"map": {}})),
-        ("keys are retained", json!({"c": {"x": 1, "y": 2}}), json!({"c": {"$retainKeys": ["y", "z"], "z": 3}}), json!({"c": {"y": 2, "z": 3}})),
+        (
+            "keys are retained",
+            json!({"c": {"x": 1, "y": 2}}),
+            json!({"c": {"$retainKeys": ["y", "z"], "z": 3}}),
+            json!({"c": {"y": 2, "z": 3}}),
+        ),
         ("null removes", json!({"c": {"x": 1}, "list": []}), json!({"c": {"x": null}, "list": null}), json!({"c": {}})),
-        ("null of what is absent is dropped", json!({}), json!({"c": {"x": null, "y": {"z": null}}}), json!({"c": {"y": {}}})),
-        ("primitives merge as a set", json!({"values": [1, 2]}), json!({"values": [3, 2]}), json!({"values": [3, 1, 2]})),
-        ("primitives are deleted", json!({"values": [1, 2]}), json!({"$deleteFromPrimitiveList/values": [1, 9]}), json!({"values": [2]})),
+        (
+            "null of what is absent is dropped",
+            json!({}),
+            json!({"c": {"x": null, "y": {"z": null}}}),
+            json!({"c": {"y": {}}}),
+        ),
+        (
+            "primitives merge as a set",
+            json!({"values": [1, 2]}),
+            json!({"values": [3, 2]}),
+            json!({"values": [3, 1, 2]}),
+        ),
+        (
+            "primitives are deleted",
+            json!({"values": [1, 2]}),
+            json!({"$deleteFromPrimitiveList/values": [1, 9]}),
+            json!({"values": [2]}),
+        ),
         ("atomic lists are replaced", json!({"whole": [1, 2]}), json!({"whole": [3]}), json!({"whole": [3]})),
-        ("directives of new lists vanish", json!({}), json!({"list": [{"name": "a", "$patch": "delete"}, {"name": "b"}]}), json!({"list": named(&["b"])})),
+        (
+            "directives of new lists vanish",
+            json!({}),
+            json!({"list": [{"name": "a", "$patch": "delete"}, {"name": "b"}]}),
+            json!({"list": named(&["b"])}),
+        ),
         ("other types replace", json!({"c": {"x": 1}}), json!({"c": 5}), json!({"c": 5})),
     ];
     for (name, doc, patch, want) in cases {
