@@ -1,6 +1,9 @@
 //! The revisioned key-value store, etcd's model: keys, values, one global revision.
 //!
 //! Invariant: moves bytes and revisions; never parses a value.
+//!
+//! Two backends, held to one conformance suite (`tests/conformance`): [`embedded`], a directory or just memory in this
+//! process, and [`etcd`], a cluster. Revision 1 is the empty beginning; where a revision is asked for, 0 is read as 1.
 #![forbid(unsafe_code)]
 
 pub mod embedded;
@@ -156,7 +159,8 @@ pub trait Store: Send + Sync + 'static {
     async fn delete(&self, key: &str, expected: Revision) -> Result<Revision, Error>;
 
     /// Streams every event of keys under `prefix` with a revision greater than `after`; `None` for from now on.
-    /// Sends [`WatchEvent::Progress`] on [`Store::request_progress`] and when idle.
+    /// Sends [`WatchEvent::Progress`] on [`Store::request_progress`], once a replay of the past has caught up, and now
+    /// and then while other keys are written. A revision that is compacted is refused here or by the first item.
     async fn watch(&self, prefix: &str, after: Option<Revision>) -> Result<WatchStream, Error>;
 
     /// The newest committed revision.
@@ -165,7 +169,8 @@ pub trait Store: Send + Sync + 'static {
     /// Asks that open watches soon send [`WatchEvent::Progress`] with a revision not below the newest one.
     async fn request_progress(&self) -> Result<(), Error>;
 
-    /// Forgets history before `revision`: older reads and watches get [`Error::Compacted`].
+    /// Forgets history before `revision`: older reads and watches get [`Error::Compacted`]. So does this if they
+    /// already would, or if history begins just there.
     async fn compact(&self, revision: Revision) -> Result<(), Error>;
 
     /// Fails when the store could not serve a read and a write now.
