@@ -81,6 +81,7 @@ pub fn scale_to_parent(parent: &mut Object, scale: &Object, paths: &ScalePaths<'
 #[cfg(test)]
 mod tests {
     use super::super::managers::Operation;
+    use super::super::{Writer, apply};
     use super::*;
     use serde_json::{Value, json};
 
@@ -119,5 +120,37 @@ mod tests {
         scale_to_parent(&mut parent, &scale, &PATHS);
         let want = json!([entry("b", Operation::Apply, "apps/v1", "scale", fields)]);
         assert_eq!(parent.get(&["metadata", "managedFields"]), Some(&want));
+    }
+
+    #[test]
+    fn a_scale_that_nobody_owns_conflicts_until_it_is_applied_by_force() {
+        let schema = crate::schema::builtin::builtin().kind("autoscaling", "v1", "Scale").unwrap();
+        let writer = Writer {
+            manager: "scaler",
+            api_version: SCALE_VERSION,
+            kind: "Scale",
+            subresource: "scale",
+            status_apart: false,
+            now: jiff::Timestamp::UNIX_EPOCH,
+        };
+        let scale = |replicas: u32| json!({"apiVersion": SCALE_VERSION, "kind": "Scale", "metadata": {"name": "o"}, "spec": {"replicas": replicas}});
+        let live = Object::from_value(scale(7)).unwrap();
+        let patch = Object::from_value(scale(9)).unwrap();
+        let refused = apply(Some(&live), &patch, schema, &writer, false).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            r#"Apply failed with 1 conflict: conflict with "before-first-apply" with subresource "scale" using autoscaling/v1: .spec.replicas"#
+        );
+        let forced = apply(Some(&live), &patch, schema, &writer, true).unwrap().object;
+        let mut parent =
+            object(json!([entry("a", Operation::Update, "apps/v1", "", json!({"f:spec": {"f:selector": {}}}))]));
+        scale_to_parent(&mut parent, &forced, &PATHS);
+        let owners = parent.get(&["metadata", "managedFields"]).unwrap();
+        assert_eq!(
+            owners[0],
+            entry("scaler", Operation::Apply, "apps/v1", "scale", json!({"f:spec": {"f:replicas": {}}}))
+        );
+        assert_eq!(owners[1]["manager"], "a");
+        assert_eq!(owners.as_array().map(Vec::len), Some(2));
     }
 }
