@@ -2,7 +2,7 @@
 //!
 //! Keys are absolute, as upstream's are: the store neither adds nor strips a prefix (`/registry/...` is the caller's).
 //!
-//! All watches share one etcd watch over every key, see [`follow`]: since every revision has an event there, it is known
+//! All watches share one etcd watch over every key, see `follow`: since every revision has an event there, it is known
 //! how far a watch has come without asking etcd for progress (which etcd before 3.4.25 answers too early, issue 15220).
 
 mod convert;
