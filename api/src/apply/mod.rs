@@ -39,7 +39,7 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// An object after an apply.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Applied {
-    /// The merged object with its `managedFields`; not yet defaulted.
+    /// The merged object with its `managedFields`, not yet defaulted; the live object when nothing has changed.
     pub object: Object,
     /// Whether anything differs from the live object (times in `managedFields` aside). When not, nothing is written.
     pub changed: bool,
@@ -134,14 +134,18 @@ pub fn apply(
         outcome => outcome?,
     };
     let (value, managers) = merged;
-    let same_object = typed(value.clone(), schema) == old;
     let mut object = Object::from_value(value).unwrap_or_default();
     if writer.manager == "kubectl" {
         refresh_last_applied(&mut object, patch);
     }
-    let changed = live.is_none() || !same_object || !same_owners(&former, &managers);
+    if let Some(live) = live
+        && same_owners(&former, &managers)
+        && typed(object.to_value(), schema) == old
+    {
+        return Ok(Applied { object: live.clone(), changed: false });
+    }
     set_managed_fields(&mut object, &managers);
-    Ok(Applied { object, changed })
+    Ok(Applied { object, changed: true })
 }
 
 fn check_configuration(patch: &Object, schema: SchemaRef<'_>, writer: &Writer<'_>) -> Result<(), ApplyError> {

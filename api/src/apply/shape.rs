@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::set::{Step, scalar};
+use crate::schema::builtin::builtin;
 use crate::schema::{ListType, Presence, SchemaRef, Type};
 
 /// How a value is owned.
@@ -125,7 +126,22 @@ pub(super) fn elements<'v>(
 
 /// The schema of a field; `None` where fields are free.
 pub(super) fn field_schema<'a>(schema: Option<SchemaRef<'a>>, name: &str) -> Option<SchemaRef<'a>> {
-    schema.and_then(|schema| schema.field(name))
+    let schema = schema?;
+    let field = schema.field(name);
+    let bare = field.is_none_or(|field| field.node().properties.is_empty());
+    if name == "metadata" && bare && is_custom_object(schema) { object_meta() } else { field }
+}
+
+/// Whether this is the schema of a whole custom object. What its author says of `metadata` is not all there is to it.
+fn is_custom_object(schema: SchemaRef<'_>) -> bool {
+    let node = schema.node();
+    let typed = node.properties.contains_key("apiVersion") && node.properties.contains_key("kind");
+    node.presence == Presence::AsGiven && (node.embedded_resource || typed)
+}
+
+fn object_meta() -> Option<SchemaRef<'static>> {
+    let definition = builtin().definition("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta")?;
+    Some(builtin().schemas().at(definition.id))
 }
 
 /// Whether the field is declared by name, not just as any entry of a map.

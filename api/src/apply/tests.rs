@@ -233,6 +233,49 @@ fn a_typed_clients_null_time_changes_nothing() {
     assert_eq!(again.object, stored);
 }
 
+/// A CRD's schema as its author wrote it: nothing about `metadata`, a list without a list type.
+fn custom_schema() -> (Schemas, SchemaId) {
+    let mut schemas = Schemas::new();
+    let given = |type_: Type| Schema { type_, presence: Presence::AsGiven, ..Schema::default() };
+    let text = schemas.add(given(Type::String));
+    let list = schemas.add(Schema { items: Some(text), ..given(Type::Array) });
+    let free = schemas.add(Schema { preserve_unknown: true, ..given(Type::Object) });
+    let bare = schemas.add(given(Type::Object));
+    let spec = schemas
+        .add(Schema { properties: [("list", list), ("free", free)].into_iter().collect(), ..given(Type::Object) });
+    let fields = [("apiVersion", text), ("kind", text), ("metadata", bare), ("spec", spec)];
+    let root = schemas.add(Schema { properties: fields.into_iter().collect(), ..given(Type::Object) });
+    (schemas, root)
+}
+
+#[test]
+fn custom_objects_have_the_metadata_of_every_object() {
+    let (schemas, root) = custom_schema();
+    let config = |finalizer: &str, list: &str| {
+        let metadata =
+            json!({"name": "t", "finalizers": [finalizer], "ownerReferences": [{"uid": "u", "name": finalizer}]});
+        thing(json!({"metadata": metadata, "spec": {"list": [list], "free": {"a": {"b": 1}}}}))
+    };
+    let mut created = config("x/a", "l");
+    track_update(None, &mut created, schemas.at(root), &writer("one", 0));
+    let want = json!({
+        "f:metadata": {
+            "f:finalizers": {".": {}, "v:\"x/a\"": {}},
+            "f:ownerReferences": {".": {}, "k:{\"uid\":\"u\"}": {}}
+        },
+        "f:spec": {".": {}, "f:free": {".": {}, "f:a": {".": {}, "f:b": {}}}, "f:list": {}}
+    });
+    assert_eq!(owned(&created, "one"), want);
+    let mut other = config("x/b", "l");
+    other.remove(&["metadata", "ownerReferences"]);
+    let both = apply(Some(&created), &other, schemas.at(root), &writer("two", 0), false).unwrap().object;
+    assert_eq!(both.finalizers(), ["x/a", "x/b"]);
+    let mut unknown = config("x/b", "l");
+    unknown.set(&["metadata", "golden"], 1);
+    let refused = apply(None, &unknown, schemas.at(root), &writer("two", 0), false).unwrap_err();
+    assert!(refused.to_string().ends_with(": .metadata.golden: field not declared in schema"), "{refused}");
+}
+
 /// A configuration over a few fields.
 fn any_config() -> impl Strategy<Value = Value> {
     let item = ("[a-c]", prop::option::of("[x-y]"));

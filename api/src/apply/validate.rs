@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::set::{Step, show_path};
-use super::shape::{Shape, element_step};
+use super::shape::{Shape, element_step, field_schema};
 use crate::schema::{SchemaRef, Type};
 
 /// What is wrong with the configuration, worded as the reference does; `None` when nothing is.
@@ -29,7 +29,7 @@ fn check_value(value: &Value, schema: Option<SchemaRef<'_>>, path: &mut Vec<Step
         Value::Object(fields) => {
             for (name, child) in fields {
                 path.push(Step::Field(name.clone()));
-                match schema.field(name) {
+                match field_schema(Some(schema), name) {
                     Some(field) => check_value(child, Some(field), path, errors),
                     None if accepts_any_field(schema, path) => {}
                     None => errors.push(format!("{}: field not declared in schema", show_path(path))),
