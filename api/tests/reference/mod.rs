@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 /// The recorded cases of the files whose name `wanted` accepts, or `None` after saying that there are none.
-pub fn cases(wanted: impl Fn(&str) -> bool) -> Option<Vec<Value>> {
+pub(crate) fn cases(wanted: impl Fn(&str) -> bool) -> Option<Vec<Value>> {
     let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared");
     let directory = std::env::var_os("CORACLE_REFERENCE").map_or_else(default, PathBuf::from).join("golden/cases");
     if !directory.is_dir() {
