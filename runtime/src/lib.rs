@@ -8,6 +8,7 @@
 pub mod fake;
 pub mod local;
 pub mod shim;
+pub mod testsuite;
 
 mod cgroup;
 mod container;

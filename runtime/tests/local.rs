@@ -1,4 +1,5 @@
 //! The runtime on real kernels: needs root, a static busybox and nft; skips loudly without them.
+#![allow(clippy::unwrap_used)]
 
 mod node;
 
@@ -7,7 +8,8 @@ use std::time::Duration;
 use node::{Node, PATIENCE, on_a_node, shell, sleeper};
 use runtime::local::LocalRuntime;
 use runtime::{
-    ContainerConfig, ContainerState, Error, Event, ExecRequest, Mount, NamespaceOptions, Resources, Runtime as _,
+    ContainerConfig, ContainerState, DnsConfig, Error, Event, ExecRequest, Mount, NamespaceOptions, PortMapping,
+    Resources, Runtime as _, SandboxConfig, testsuite,
     TerminalSize,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -355,6 +357,79 @@ async fn what_is_not_there_or_not_supported_is_refused_and_leaves_nothing() {
         node.runtime.remove_container("nobody").await.unwrap();
         assert_eq!(node.runtime.sandboxes().await.unwrap().len(), 1);
         assert_eq!(std::fs::read_dir(node.config.root.join("sandboxes")).unwrap().count(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_local_runtime_passes_the_suite() {
+    on_a_node(|node| async move {
+        let image = node.busybox().await.id;
+        let sandbox = SandboxConfig { cgroup_parent: node.name.clone(), ..node.sandbox_config("suite") };
+        testsuite::run(&testsuite::Subject { runtime: &node.runtime, image, sandbox }).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_host_port_leads_to_the_pod_as_long_as_it_lives() {
+    on_a_node(|node| async move {
+        let image = node.busybox().await;
+        let host_port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mapping =
+            PortMapping { protocol: "TCP".into(), container_port: 8080, host_port, host_ip: "127.0.0.1".into() };
+        let config = SandboxConfig { port_mappings: vec![mapping], ..node.sandbox_config("ported") };
+        let sandbox = node.runtime.run_sandbox(&config).await.unwrap().id;
+        let script = "echo hi > /work/index.html; exec httpd -f -p 8080 -h /work";
+        node.start(&sandbox, shell(&image, script)).await;
+        let connected = async {
+            loop {
+                match tokio::net::TcpStream::connect(("127.0.0.1", host_port)).await {
+                    Ok(stream) => return stream,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+                }
+            }
+        };
+        let mut stream = tokio::time::timeout(PATIENCE, connected).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        assert!(text.ends_with("hi\n"), "{text}");
+        node.runtime.stop_sandbox(&sandbox).await.unwrap();
+        assert!(tokio::net::TcpStream::connect(("127.0.0.1", host_port)).await.is_err());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_terminal_container_logs_and_answers_what_is_typed() {
+    on_a_node(|node| async move {
+        let image = node.busybox().await;
+        let sandbox = node.sandbox("terminal").await;
+        let script = "tty; ls -l /dev/console; read line; echo typed $line; exit 2";
+        let config = ContainerConfig { tty: true, stdin: true, ..shell(&image, script) };
+        let id = node.start(&sandbox, config).await;
+        let mut session = node.runtime.attach(&id).await.unwrap();
+        session.stdin.as_mut().unwrap().write_all(b"hello\n").await.unwrap();
+        assert_eq!(session.exit.await.unwrap().unwrap(), 2);
+        let output = node.output(&id).await;
+        assert!(output.contains("/dev/pts/0") && output.contains("typed hello"), "{output}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn sysctls_hostname_and_dns_are_the_pods() {
+    on_a_node(|node| async move {
+        let image = node.busybox().await;
+        let mut config = node.sandbox_config("named");
+        config.hostname = "web-0".to_owned();
+        config.sysctls.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "7".to_owned());
+        config.dns = Some(DnsConfig { servers: vec!["10.9.8.7".into()], ..DnsConfig::default() });
+        let sandbox = node.runtime.run_sandbox(&config).await.unwrap().id;
+        let id = node.start(&sandbox, sleeper(&image)).await;
+        let script = "hostname; cat /etc/resolv.conf /proc/sys/net/ipv4/ip_unprivileged_port_start";
+        assert_eq!(node.exec(&id, script).await.1, "web-0\nnameserver 10.9.8.7\n7\n");
     })
     .await;
 }

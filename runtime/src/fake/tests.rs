@@ -92,3 +92,13 @@ async fn a_killed_sandbox_ends_its_containers_first() {
     assert!(matches!(events.next().await, Some(Event::ContainerExited { .. })));
     assert_eq!(events.next().await, Some(Event::SandboxExited { sandbox }));
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_fake_passes_the_suite() {
+    let runtime = FakeRuntime::new();
+    runtime.behave("exit", [Behavior::Exit { after: Duration::from_secs(1), code: 3 }]);
+    runtime.behave("stubborn", [Behavior::IgnoreStop]);
+    runtime.behave("bad", [Behavior::FailStart("no such program".into())]);
+    let image = runtime.pull_image("busybox", None).await.unwrap().id;
+    crate::testsuite::run(&crate::testsuite::Subject { runtime: &runtime, image, sandbox: SandboxConfig::default() }).await;
+}

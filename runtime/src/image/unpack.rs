@@ -276,7 +276,7 @@ mod tests {
         for (kind, path, content) in entries {
             let mut header = tar::Header::new_gnu();
             header.set_entry_type(*kind);
-            header.set_mode(0o644 | u32::from(*kind == EntryType::Directory) * 0o111);
+            header.set_mode(if *kind == EntryType::Directory { 0o755 } else { 0o644 });
             let ids = rustix::process::getuid().as_raw();
             header.set_uid(u64::from(ids));
             header.set_gid(u64::from(rustix::process::getgid().as_raw()));

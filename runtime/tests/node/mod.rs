@@ -1,5 +1,7 @@
 //! A runtime of its own for each test: own directories, bridge, table and cgroups; all gone afterwards.
 
+#![allow(dead_code, clippy::unwrap_used)] // Each test binary uses a part of this.
+
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -61,7 +63,7 @@ impl Node {
         };
         let runtime = LocalRuntime::open(config.clone()).await.unwrap();
         let [high, low] = (process as u16).to_be_bytes();
-        runtime.set_pod_cidr(&format!("10.{}.{low}.{}/27", high | 64, count.wrapping_mul(32))).await.unwrap();
+        runtime.set_pod_cidr(&format!("10.{}.{low}.{}/26", high | 64, count.wrapping_mul(64))).await.unwrap();
         Self { runtime, config, name, directory }
     }
 
@@ -173,10 +175,11 @@ fn append(builder: &mut tar::Builder<Vec<u8>>, path: &str, content: &[u8], mode:
     builder.append_data(&mut header, path, content).unwrap();
 }
 
-fn layer() -> Vec<u8> {
+pub(crate) fn layer() -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     append(&mut builder, "bin/busybox", &std::fs::read("/bin/busybox").unwrap(), 0o755);
-    for tool in ["sh", "cat", "ls", "sleep", "id", "nc", "wget", "mount", "chmod", "dd", "tail", "httpd", "stty", "ps", "tty", "mknod", "kill", "true", "head", "chroot", "unshare", "hostname", "ip", "touch", "grep", "sed"] {
+    let tools = "sh cat ls sleep id wget mount tail httpd stty ps tty true head unshare hostname ip touch grep";
+    for tool in tools.split(' ') {
         let mut header = tar::Header::new_ustar();
         header.set_entry_type(tar::EntryType::Symlink);
         header.set_size(0);
@@ -193,15 +196,20 @@ fn sha256(bytes: &[u8]) -> String {
     sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The configuration of an image with this layer.
+pub(crate) fn image_config(layer: &[u8]) -> String {
+    serde_json::json!({
+        "architecture": if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" }, "os": "linux",
+        "config": {"Env": ["PATH=/bin", "FROM_IMAGE=yes"], "Cmd": ["sh"], "WorkingDir": "/work"},
+        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", sha256(layer))]},
+    })
+    .to_string()
+}
+
 /// An image in `docker save` form.
 pub(crate) fn busybox_archive() -> Vec<u8> {
     let layer = layer();
-    let config = serde_json::json!({
-        "architecture": if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" }, "os": "linux",
-        "config": {"Env": ["PATH=/bin", "FROM_IMAGE=yes"], "Cmd": ["sh"], "WorkingDir": "/work"},
-        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", sha256(&layer))]},
-    })
-    .to_string();
+    let config = image_config(&layer);
     let manifest = serde_json::json!([{
         "Config": "config.json", "RepoTags": ["busybox:test"], "Layers": ["layer.tar"],
     }])
