@@ -325,4 +325,37 @@ proptest! {
         prop_assert_eq!(live.get(&["metadata", "managedFields"]), None);
         prop_assert_eq!(live.get(&["data"]), None);
     }
+
+    #[test]
+    fn nothing_that_a_client_sends_makes_it_panic(live in any_fields(), config in any_fields(), entries in any_json(), force in any::<bool>()) {
+        let (schemas, root) = schema();
+        let mut live = thing(live);
+        live.set_metadata("managedFields", entries);
+        let _ = apply(Some(&live), &thing(config.clone()), schemas.at(root), &writer("m", 0), force);
+        let mut new = thing(config);
+        track_update(Some(&live), &mut new, schemas.at(root), &writer("m", 0));
+        track_update(None, &mut live, schemas.at(root), &writer("m", 0));
+    }
+}
+
+/// Any JSON that has some of the names of the schema and of `managedFields`.
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        (0..3).prop_map(Value::from),
+        "[a-b]|FieldsV1|Update|Apply|v1".prop_map(Value::from)
+    ];
+    let name = "items|name|port|tags|labels|replicas|manager|operation|fieldsType|fieldsV1|f:a|f:data|k:\\{\\}|v:1|\\.";
+    leaf.prop_recursive(4, 24, 4, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::vec((name, inner), 0..4).prop_map(|pairs| Value::Object(pairs.into_iter().collect())),
+        ]
+    })
+}
+
+fn any_fields() -> impl Strategy<Value = Value> {
+    prop::collection::vec(("spec|data|status|metadata", any_json()), 0..4)
+        .prop_map(|pairs| Value::Object(pairs.into_iter().collect()))
 }

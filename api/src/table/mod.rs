@@ -168,6 +168,7 @@ pub fn partial_metadata(object: &Object) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn every_printer_has_as_many_cells_as_columns() {
@@ -187,6 +188,36 @@ mod tests {
                 .get(key_of(resource).as_str())
                 .is_some_and(|columns| columns.len() != 2 || columns[1].name != "Created At");
             assert_eq!(named, printer(resource).is_some(), "{resource:?}");
+        }
+    }
+
+    /// Any JSON made of the names that printers read.
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<i64>().prop_map(Value::from),
+            "True|x|-1|1970-01-01T00:00:00Z|9999-12-31T23:59:59Z|-009999-01-02T01:59:59Z|é".prop_map(Value::from),
+        ];
+        let name = "conditions|type|status|reason|addresses|ports|port|metrics|spec|template|containers|restartCount|\
+                    initContainerStatuses|containerStatuses|state|terminated|exitCode|lastState|finishedAt|startTime|hard|used|\
+                    loadBalancer|ingress|rules|subsets|eventTime|series|selector|matchExpressions|values|resource|target";
+        leaf.prop_recursive(5, 40, 5, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::vec((name, inner), 0..5).prop_map(|pairs| Value::Object(pairs.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_object_makes_a_printer_panic(metadata in any_json(), spec in any_json(), status in any_json(), now in any::<i32>()) {
+            let object = json!({"metadata": metadata, "spec": spec, "status": status, "template": spec, "subsets": status, "rules": spec});
+            let object = Object::from_value(object).unwrap();
+            let now = Timestamp::from_second(i64::from(now)).unwrap();
+            for resource in crate::catalog::Catalog::builtin().iter() {
+                prop_assert!(!cells(resource, &object, now).is_empty());
+            }
         }
     }
 }
