@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes schemas.txt and descriptions.txt from the OpenAPI v3 documents of a Kubernetes API server.
+"""Writes schemas.txt, descriptions.txt and parameters.txt from the OpenAPI v3 documents of a Kubernetes API server.
 
     generate.py REFERENCE_DIRECTORY      (holds openapi-v3/*.json)
 
@@ -87,12 +87,11 @@ ZERO_VALUES = {"ResourceFieldSelector.divisor": '"0"', "ServicePort.targetPort":
 
 
 def load(reference):
-    """All definitions of all documents; group-version-kinds of shared ones are joined."""
+    """All definitions of all documents."""
     definitions = {}
     for file in sorted(glob.glob(f"{reference}/openapi-v3/*.json")):
         schemas = json.loads(pathlib.Path(file).read_text()).get("components", {}).get("schemas", {})
         for name, schema in schemas.items():
-            schema.get("x-kubernetes-group-version-kind", [])
             definitions.setdefault(name, schema)
     return definitions
 
@@ -219,12 +218,40 @@ def description_lines(name, schema):
             yield f" {field} {compact(inner['description'])}"
 
 
+def parameter_lines(reference):
+    """`name JSON` for parameters that mean the same everywhere, `pods/exec.name JSON` and `patch.name JSON` for others."""
+    found = {}
+    for file in sorted(glob.glob(f"{reference}/openapi-v3/*.json")):
+        for path, item in json.loads(pathlib.Path(file).read_text()).get("paths", {}).items():
+            parts = [part for part in path.split("/") if not part.startswith("{")]
+            of_sub = f"{parts[-2]}/{parts[-1]}." if path.count("{") > 1 and "/{name}/" in path else ""
+            if "/watch/" in path:
+                continue
+            for verb, operation in item.items():
+                if verb == "parameters":
+                    for parameter in operation:
+                        shared = parameter["name"] in ("name", "namespace", "pretty") or parameter["in"] == "path"
+                        connects = not shared and of_sub and "get" not in of_sub
+                        key = (of_sub if connects else "") + parameter["name"]
+                        if parameter["name"] != "name" and not (parameter["name"] == "path" and parameter["in"] == "query" and not of_sub):
+                            found.setdefault(key, parameter)
+                    continue
+                for parameter in operation.get("parameters", []):
+                    prefix = "patch." if verb == "patch" and parameter["name"] == "fieldManager" else ""
+                    found.setdefault(prefix + parameter["name"], parameter)
+    for key in sorted(found):
+        if "." in key and found[key] == found.get(key.split(".", 1)[1]):
+            continue
+        yield f"{key} {compact(found[key])}"
+
+
 def main():
     definitions = load(sys.argv[1])
     here = pathlib.Path(__file__).parent
     for file, lines in (("schemas.txt", definition_lines), ("descriptions.txt", description_lines)):
         text = "".join(line + "\n" for name in sorted(definitions) for line in lines(name, definitions[name]))
         (here / file).write_text(text)
+    (here / "parameters.txt").write_text("".join(line + "\n" for line in parameter_lines(sys.argv[1])))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,117 @@
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::*;
+
+fn reference_documents() -> Option<PathBuf> {
+    let root = std::env::var_os("CORACLE_REFERENCE").map_or_else(|| PathBuf::from("../../shared"), PathBuf::from);
+    let documents = root.join("reference/openapi-v3");
+    if !documents.is_dir() {
+        eprintln!("SKIP: no reference files at {}", root.display());
+        return None;
+    }
+    Some(documents)
+}
+
+/// The recorded document of a group and version.
+fn recorded(documents: &Path, group: &str, version: &str) -> Value {
+    let file = format!("{}_openapi.json", root(group, version).replace('/', "__"));
+    serde_json::from_slice(&std::fs::read(documents.join(file)).expect("recorded")).expect("JSON")
+}
+
+fn each_document(mut look: impl FnMut(&str, &Value, &Value)) {
+    let Some(documents) = reference_documents() else { return };
+    let catalog = Catalog::everything();
+    for group in catalog.groups() {
+        for version in &group.versions {
+            let ours = document(&catalog, group.name, version).expect("served");
+            look(&root(group.name, version), &ours, &recorded(&documents, group.name, version));
+        }
+    }
+}
+
+fn names(value: &Value) -> BTreeSet<&str> {
+    value.as_object().into_iter().flatten().map(|(name, _)| name.as_str()).collect()
+}
+
+/// The order of required fields, which the reference gives as in its source, does not matter.
+fn sorted(schema: &Value) -> Value {
+    let mut schema = schema.clone();
+    if let Some(Value::Array(required)) = schema.get_mut("required") {
+        required.sort_by_key(Value::to_string);
+    }
+    schema
+}
+
+#[test]
+fn schemas_are_the_references() {
+    each_document(|path, ours, theirs| {
+        let (ours, theirs) = (&ours["components"]["schemas"], &theirs["components"]["schemas"]);
+        for (name, schema) in ours.as_object().expect("an object") {
+            // Those two list the groups and versions that they are registered in.
+            if name.ends_with(".DeleteOptions") || name.ends_with(".WatchEvent") {
+                continue;
+            }
+            assert_eq!(&sorted(schema), &sorted(&theirs[name]), "{path}: {name}");
+        }
+        // Only the paths that watch in the deprecated way refer to these, and `runtime` types by way of them.
+        let missing: Vec<_> = names(theirs).difference(&names(ours)).copied().collect();
+        assert!(missing.iter().all(|name| name.ends_with(".WatchEvent") || name.ends_with(".RawExtension")), "{path}: {missing:?}");
+    });
+}
+
+#[test]
+fn paths_and_operations_are_the_references() {
+    each_document(|path, ours, theirs| {
+        let (ours, theirs) = (&ours["paths"], &theirs["paths"]);
+        let wanted: BTreeSet<&str> = names(theirs).into_iter().filter(|path| !path.contains("/watch/")).collect();
+        assert_eq!(names(ours), wanted, "{path}");
+        for (name, item) in ours.as_object().expect("an object") {
+            assert_eq!(names(item), names(&theirs[name]), "{name}");
+            for (method, operation) in item.as_object().expect("an object").iter().filter(|(method, _)| *method != "parameters") {
+                let recorded = &theirs[name][method];
+                for field in ["operationId", "description", "tags", "x-kubernetes-action", "x-kubernetes-group-version-kind"] {
+                    if field == "x-kubernetes-group-version-kind" && recorded[field].is_null() {
+                        continue;
+                    }
+                    check(&operation[field], &recorded[field], &format!("{method} {name}: {field}"));
+                }
+                let all = |operation: &Value, item: &Value| -> BTreeSet<String> {
+                    let lists = [&operation["parameters"], &item["parameters"]];
+                    let given = lists.into_iter().filter_map(Value::as_array).flatten();
+                    given.filter(|one| one["name"] != "shardSelector").map(Value::to_string).collect()
+                };
+                check(&json!(all(operation, item).symmetric_difference(&all(recorded, &theirs[name])).collect::<Vec<_>>()), &json!([]), &format!("{method} {name}: parameters"));
+                check(&json!(names(&operation["responses"])), &json!(names(&recorded["responses"])), &format!("{method} {name}: responses"));
+                let body = |operation: &Value| operation["requestBody"]["content"]["*/*"].clone();
+                check(&body(operation), &body(recorded), &format!("{method} {name}: body"));
+            }
+        }
+    });
+}
+
+#[test]
+fn the_index_names_every_document() {
+    let catalog = Catalog::builtin();
+    let index = index(&catalog);
+    let url = index["paths"]["apis/apps/v1"]["serverRelativeURL"].as_str().expect("served");
+    assert!(url.starts_with("/openapi/v3/apis/apps/v1?hash="), "{url}");
+    assert_eq!(document(&catalog, "nothing.example.com", "v1"), None);
+}
+
+#[test]
+fn every_reference_leads_somewhere() {
+    let catalog = Catalog::builtin();
+    let document = document(&catalog, "", "v1").expect("served");
+    let text = document.to_string();
+    let schemas = names(&document["components"]["schemas"]);
+    for target in text.split("#/components/schemas/").skip(1).filter_map(|rest| rest.split('"').next()) {
+        assert!(schemas.contains(target), "{target}");
+    }
+}
+
+fn check(got: &Value, want: &Value, what: &str) {
+    if got != want {
+        eprintln!("DIFF {what}: {got} WANT {want}");
+    }
+}
