@@ -159,9 +159,9 @@ impl FieldSet {
         Self(nodes.filter(|(_, node)| !node.is_empty()).collect())
     }
 
-    /// Removes the field `name` of the root and everything below it.
-    pub(super) fn remove_field(&mut self, name: &str) {
-        self.0.remove(&Step::Field(name.to_owned()));
+    /// Removes the fields of the root that `keep` does not accept, and everything below them.
+    pub(super) fn retain_fields(&mut self, keep: impl Fn(&str) -> bool) {
+        self.0.retain(|step, _| if let Step::Field(name) = step { keep(name) } else { true });
     }
 
     /// All paths: at each level those that end there, then those that go on.

@@ -111,6 +111,21 @@ fn a_create_owns_what_it_sets_but_not_plain_structs() {
 }
 
 #[test]
+fn status_is_owned_only_through_its_subresource() {
+    let (schemas, root) = schema();
+    let live = updated(None, json!({"data": {"a": "1"}}), "one", 0);
+    let mut new = thing(json!({"data": {"a": "2"}, "status": {"count": 3}}));
+    let writer = Writer { subresource: "status", ..writer("two", 0) };
+    track_update(Some(&live), &mut new, schemas.at(root), &writer);
+    assert_eq!(owned(&new, "two"), json!({"f:status": {".": {}, "f:count": {}}}));
+    let config = thing(json!({"data": {"a": "3"}, "status": {"count": 4}}));
+    let applied =
+        apply(Some(&live), &config, schemas.at(root), &Writer { manager: "three", ..writer }, false).unwrap().object;
+    assert_eq!(owned(&applied, "three"), json!({"f:status": {"f:count": {}}}));
+    assert_eq!(applied.get(&["data", "a"]), Some(&json!("1")));
+}
+
+#[test]
 fn an_update_takes_what_it_changes() {
     let live = updated(None, json!({"data": {"a": "1", "b": "1"}}), "one", 0);
     let new = updated(Some(&live), json!({"data": {"a": "2", "b": "1"}}), "two", 5);

@@ -55,11 +55,18 @@ impl Writer<'_> {
         Value::Object(object)
     }
 
+    /// Whether this path writes the field of the root: `/status` writes nothing else, and nothing else writes it.
+    fn writes(&self, field: &str) -> bool {
+        match (self.status_apart, self.subresource) {
+            (true, "status") => matches!(field, "apiVersion" | "kind" | "metadata" | "status"),
+            (true, "") => field != "status",
+            _ => true,
+        }
+    }
+
     /// The fields of the set that this path can write and that somebody can own.
     pub(super) fn owned(&self, mut set: FieldSet) -> FieldSet {
-        if self.status_apart && self.subresource.is_empty() {
-            set.remove_field("status");
-        }
+        set.retain_fields(|name| self.writes(name));
         let mut unowned = FieldSet::default();
         for path in UNOWNED {
             let path: Vec<Step> = path.iter().map(|name| Step::Field((*name).to_owned())).collect();
@@ -75,9 +82,7 @@ impl Writer<'_> {
         if part.get(&["metadata", "creationTimestamp"]).is_some_and(Value::is_null) {
             part.remove(&["metadata", "creationTimestamp"]);
         }
-        if self.status_apart {
-            part.remove(&[if self.subresource == "status" { "spec" } else { "status" }]);
-        }
+        part.root_mut().retain(|name, _| self.writes(name));
         part.into_value()
     }
 }
