@@ -12,8 +12,9 @@ use std::fmt::Write as _;
 
 use recorded::{Outcome, Step};
 
-const FILES: [&str; 6] = [
-    "defaulting", "validation", "lifecycle-core", "lifecycle-workloads", "lifecycle-network-storage", "lifecycle-cluster",
+const FILES: [&str; 8] = [
+    "crds", "defaulting", "lifecycle-cluster", "lifecycle-core", "lifecycle-network-storage",
+    "lifecycle-workloads", "subresources", "validation",
 ];
 
 #[test]

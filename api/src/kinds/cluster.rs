@@ -112,6 +112,19 @@ pub(crate) fn prepare_signing_request_update(_ctx: &WriteContext<'_>, new: &mut 
     }
 }
 
+/// Conditions are dated by the server where the client does not date them.
+pub(crate) fn prepare_signing_request_status(ctx: &WriteContext<'_>, new: &mut Object, old: &Object) {
+    let now = super::rules::time(ctx.now);
+    let before = old.get(&["status", "conditions"]).and_then(Value::as_array).cloned().unwrap_or_default();
+    let status = super::tree::object(new.root_mut(), "status");
+    each(status, "conditions", |condition| {
+        default_pointer(condition, "lastUpdateTime", now.as_str());
+        let same = before.iter().find(|had| had.get("type") == condition.get("type") && had.get("status") == condition.get("status"));
+        let since = same.and_then(|had| had.get("lastTransitionTime")).filter(|time| !time.is_null()).cloned();
+        default_pointer(condition, "lastTransitionTime", since.unwrap_or_else(|| now.as_str().into()));
+    });
+}
+
 /// Defaults of a `ResourceClaim`.
 pub(crate) fn resource_claim(object: &mut Object) {
     default_devices(super::tree::object(object.root_mut(), "spec"));
@@ -158,13 +171,7 @@ pub(crate) fn with_spec(object: &mut Object) {
     super::tree::object(object.root_mut(), "spec");
 }
 
-/// Defaults of kinds whose spec and status are shown even when empty.
-pub(crate) fn with_spec_and_status(object: &mut Object) {
-    with_spec(object);
-    super::tree::object(object.root_mut(), "status");
-}
-
-/// `scheduling` of a RuntimeClass.
+/// Defaults of a `RuntimeClass`, whose handler is always shown.
 pub(crate) fn runtime_class(object: &mut Object) {
     if is_unset(object.root(), "handler") {
         object.root_mut().insert("handler".to_owned(), "".into());

@@ -457,3 +457,17 @@ pub(crate) fn namespace(namespace: &Node<'_, '_>, errors: &mut Errors) {
         }
     }
 }
+
+/// The phase of a `Namespace` follows from its deletion. Upstream spells the path with a capital letter.
+pub(crate) fn namespace_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
+    let (metadata, status) = (new.field("metadata"), new.field("status"));
+    let phase = status.field("phase").text();
+    let shown = status.field("Phase");
+    if metadata.field("deletionTimestamp").is_unset() {
+        if phase != "Active" {
+            errors.invalid_value(&shown, phase, "may only be 'Active' if `deletionTimestamp` is empty");
+        }
+    } else if phase != "Terminating" {
+        errors.invalid_value(&shown, phase, "may only be 'Terminating' if `deletionTimestamp` is not empty");
+    }
+}

@@ -72,7 +72,8 @@ fn review_versions(at: &Node<'_, '_>, errors: &mut Errors) {
     }
 }
 
-fn client_config(at: &Node<'_, '_>, errors: &mut Errors) {
+/// How to reach a webhook.
+pub(crate) fn client_config(at: &Node<'_, '_>, errors: &mut Errors) {
     let (url, service) = (at.field("url"), at.field("service"));
     match (url.is_set(), service.is_set()) {
         (true, true) | (false, false) => errors.required(at, "exactly one of url or service is required"),

@@ -35,6 +35,9 @@ pub(crate) struct Hooks {
     /// Rules that compare with the old object.
     pub(crate) validate_change: ValidateChange,
     pub(crate) validate_status: ValidateChange,
+    /// Rules for a change through a subresource of that name that writes the object itself; answers whether it knows
+    /// the subresource.
+    pub(crate) validate_subresource: fn(&str, &Node<'_, '_>, &Node<'_, '_>, &mut Errors) -> bool,
     pub(crate) update_skips_rules: bool,
     pub(crate) warn: Warn,
     pub(crate) status_changes_metadata: bool,
@@ -62,6 +65,7 @@ impl Hooks {
         validate_new: |_, _| {},
         validate_change: |_, _, _| {},
         validate_status: |_, _, _| {},
+        validate_subresource: |_, _, _, _| false,
         update_skips_rules: false,
         warn: |_, _, _| {},
         status_changes_metadata: true,
@@ -113,9 +117,12 @@ impl Strategy for Hooks {
         errors.0
     }
 
-    fn validate_update(&self, _ctx: &WriteContext<'_>, new: &Object, old: &Object) -> Vec<FieldError> {
+    fn validate_update(&self, ctx: &WriteContext<'_>, new: &Object, old: &Object) -> Vec<FieldError> {
         let mut errors = Errors::default();
         let (new, old) = (Node::root(new.root()), Node::root(old.root()));
+        if !ctx.subresource.is_empty() && (self.validate_subresource)(ctx.subresource, &new, &old, &mut errors) {
+            return errors.0;
+        }
         if !self.update_skips_rules {
             (self.validate)(&new, &mut errors);
         }

@@ -11,6 +11,7 @@ mod containers;
 mod core;
 mod core_rules;
 mod cron;
+mod definition_rules;
 mod dump;
 mod extension_rules;
 mod extensions;
@@ -32,6 +33,7 @@ mod storage;
 mod tree;
 mod volume_claims;
 mod volumes;
+mod warnings;
 mod workload_rules;
 mod workloads;
 
@@ -90,6 +92,8 @@ fn core_hooks(kind: &str) -> Hooks {
             default: pod_defaults::pod,
             validate: pod_spec::pod,
             validate_new: pod_spec::new_pod,
+            validate_subresource: pod_update::subresource_change,
+            warn: warnings::pod,
             validate_change: pod_update::pod_change,
             status: Some(pod::default_status),
             prepare_create: pod::prepare_create,
@@ -113,6 +117,7 @@ fn core_hooks(kind: &str) -> Hooks {
         "Namespace" => Hooks {
             default: core::namespace,
             validate: core_rules::namespace,
+            validate_status: core_rules::namespace_status,
             prepare_create: core::prepare_namespace,
             prepare_update: core::prepare_namespace_update,
             begin_deletion: core::begin_namespace_deletion,
@@ -137,6 +142,7 @@ fn core_hooks(kind: &str) -> Hooks {
         "Secret" => Hooks {
             default: core::secret,
             validate: core_rules::secret,
+            warn: warnings::secret,
             validate_change: core_rules::secret_change,
             ..Hooks::PLAIN
         },
@@ -153,6 +159,7 @@ fn core_hooks(kind: &str) -> Hooks {
         "PersistentVolume" => Hooks {
             default: volume_claims::volume,
             validate: storage::volume,
+            warn: warnings::storage_class_annotation,
             validate_change: storage::volume_change,
             prepare_create: volume_claims::prepare_volume,
             prepare_status: volume_claims::prepare_volume_status,
@@ -162,6 +169,7 @@ fn core_hooks(kind: &str) -> Hooks {
         "PersistentVolumeClaim" => Hooks {
             default: volume_claims::claim,
             validate: storage::claim,
+            warn: warnings::storage_class_annotation,
             validate_change: storage::claim_change,
             prepare_create: volume_claims::prepare_claim,
             prepare_update: volume_claims::prepare_claim_update,
@@ -171,6 +179,7 @@ fn core_hooks(kind: &str) -> Hooks {
         "ReplicationController" => Hooks {
             default: workloads::replication_controller,
             validate: workload_rules::replication_controller,
+            warn: warnings::workload,
             status: Some(workloads::replica_status),
             orphans: true,
             ..Hooks::PLAIN
@@ -194,6 +203,7 @@ fn workload_hooks(kind: &str) -> Hooks {
             default: workloads::deployment,
             status: Some(|_| {}),
             validate: workload_rules::deployment,
+            warn: warnings::workload,
             validate_change: workload_rules::selector_change,
             ..Hooks::PLAIN
         },
@@ -201,6 +211,7 @@ fn workload_hooks(kind: &str) -> Hooks {
             default: workloads::replica_set,
             status: Some(workloads::replica_status),
             validate: workload_rules::replica_set,
+            warn: warnings::workload,
             validate_change: workload_rules::selector_change,
             ..Hooks::PLAIN
         },
@@ -208,6 +219,7 @@ fn workload_hooks(kind: &str) -> Hooks {
             default: workloads::stateful_set,
             status: Some(workloads::stateful_set_status),
             validate: workload_rules::stateful_set,
+            warn: warnings::workload,
             validate_change: workload_rules::stateful_set_change,
             ..Hooks::PLAIN
         },
@@ -217,6 +229,7 @@ fn workload_hooks(kind: &str) -> Hooks {
             prepare_create: workloads::prepare_daemon_set,
             prepare_update: workloads::prepare_daemon_set_update,
             validate: workload_rules::daemon_set,
+            warn: warnings::workload,
             validate_change: workload_rules::selector_change,
             ..Hooks::PLAIN
         },
@@ -231,6 +244,7 @@ fn workload_hooks(kind: &str) -> Hooks {
             status: Some(|_| {}),
             prepare_create: batch::prepare_job,
             validate: batch_rules::job,
+            warn: warnings::workload,
             validate_change: batch_rules::job_change,
             ..Hooks::PLAIN
         },
@@ -238,6 +252,7 @@ fn workload_hooks(kind: &str) -> Hooks {
             default: batch::cron_job,
             status: Some(|_| {}),
             validate: batch_rules::cron_job,
+            warn: warnings::cron_job,
             ..Hooks::PLAIN
         },
         "HorizontalPodAutoscaler" => Hooks {
@@ -352,6 +367,8 @@ fn extension_hooks(kind: &str) -> Hooks {
     match kind {
         "CustomResourceDefinition" => Hooks {
             default: extensions::definition,
+            validate: definition_rules::definition,
+            validate_new: definition_rules::new_definition,
             prepare_create: extensions::prepare_definition,
             prepare_update: extensions::prepare_definition_update,
             unconditional_update: false,
@@ -437,6 +454,7 @@ fn cluster_hooks(kind: &str) -> Hooks {
             validate: cluster_rules::signing_request,
             prepare_create: cluster::prepare_signing_request,
             prepare_update: cluster::prepare_signing_request_update,
+            prepare_status: cluster::prepare_signing_request_status,
             name: rules::any_name,
             ..Hooks::PLAIN
         },

@@ -118,3 +118,64 @@ fn gated_directives(spec: &mut Value, old: &Value) {
         restore(spec, "affinity", old.get("affinity"));
     }
 }
+
+/// Rules for the subresources that change a pod's spec.
+pub(crate) fn subresource_change(name: &str, new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) -> bool {
+    match name {
+        "ephemeralcontainers" => ephemeral_containers(new, old, errors),
+        "resize" => resize(new, old, errors),
+        // Who binds sets nothing but the node.
+        "binding" => {}
+        _ => return false,
+    }
+    true
+}
+
+/// Ephemeral containers can be added, and stay as they are.
+fn ephemeral_containers(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+    super::pod_spec::pod(new, errors);
+    let (spec, before) = (new.field("spec"), old.field("spec"));
+    let (now, then) = (spec.field("ephemeralContainers"), before.field("ephemeralContainers"));
+    for had in then.items() {
+        let name = had.field("name");
+        match now.items().find(|container| container.field("name").text() == name.text()) {
+            None => errors.forbidden(&now, &format!("existing ephemeral containers {:?} may not be removed\n", name.text())),
+            Some(container) if container.value() != had.value() => {
+                errors.forbidden(&now, &format!("existing ephemeral containers {:?} may not be changed\n", name.text()));
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+/// A running pod's containers may get more or less of CPU and memory, and nothing else may change.
+fn resize(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+    super::pod_spec::pod(new, errors);
+    let (spec, before) = (new.field("spec"), old.field("spec"));
+    let (Some(now), Some(then)) = (spec.value(), before.value()) else { return };
+    let mut compared = now.clone();
+    for list in ["containers", "initContainers"] {
+        let had = then.get(list).and_then(Value::as_array).into_iter().flatten();
+        let containers = compared.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten();
+        for (container, had) in containers.zip(had) {
+            restore_compute(container, had);
+        }
+    }
+    if &compared != then {
+        let text = dump::difference(&dump::pod_spec(then), &dump::pod_spec(&compared));
+        errors.forbidden(&spec, &format!("only cpu and memory resources are mutable\n{text}"));
+    }
+}
+
+fn restore_compute(container: &mut Value, had: &Value) {
+    for kind in ["limits", "requests"] {
+        for name in ["cpu", "memory"] {
+            let old = had.pointer(&format!("/resources/{kind}/{name}"));
+            if old.is_some() == container.pointer(&format!("/resources/{kind}/{name}")).is_some()
+                && let Some(quantities) = container.pointer_mut(&format!("/resources/{kind}"))
+            {
+                restore(quantities, name, old);
+            }
+        }
+    }
+}

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::tree::{Fields, default_pointer, default_zero, is_unset, object, object_at, text};
+use super::tree::{Fields, default_pointer, default_zero, object, object_at, text};
 use crate::object::Object;
 use crate::strategy::WriteContext;
 
@@ -88,9 +88,4 @@ pub(crate) fn prepare_volume_status(ctx: &WriteContext<'_>, new: &mut Object, ol
     } else if !dated || new.get(&time) == old.get(&time) {
         new.set(&time, super::rules::time(ctx.now));
     }
-}
-
-/// Whether a claim names its volume itself.
-pub(crate) fn is_bound_by_name(spec: &Fields) -> bool {
-    !is_unset(spec, "volumeName") && !text(spec, "volumeName").is_empty()
 }
