@@ -158,6 +158,8 @@ pub struct Schema {
     pub list_type_given: bool,
     /// Whether a map or struct is owned as a whole in apply (`x-kubernetes-map-type: atomic`).
     pub atomic_map: bool,
+    /// Whether the document says `x-kubernetes-map-type: granular`, which is what maps are anyway.
+    pub granular_map: bool,
     pub patch: PatchStrategy,
     /// `x-kubernetes-preserve-unknown-fields`.
     pub preserve_unknown: bool,

@@ -67,9 +67,7 @@ fn definition(name: &str, known: &Definition, group: &str, version: &str) -> Val
     if let Some(unions) = known.unions.and_then(|text| serde_json::from_str(text).ok()) {
         out.insert("x-kubernetes-unions".into(), unions);
     }
-    if schema.node().atomic_map {
-        out.insert("x-kubernetes-map-type".into(), "atomic".into());
-    }
+    map_type(schema.node(), &mut out);
     struct_fields(name, schema, &mut out);
     Value::Object(out)
 }
@@ -140,15 +138,16 @@ fn property(owner: &str, field: &str, schema: SchemaRef<'_>) -> Value {
     if let Some(key) = &node.patch.merge_key {
         out.insert("x-kubernetes-patch-merge-key".into(), key.as_str().into());
     }
+    if node.granular_map {
+        map_type(node, &mut out);
+    }
     match node.definition.as_deref() {
         Some(target) if out.is_empty() => return reference(target),
         Some(target) => {
             out.insert("allOf".into(), json!([reference(target)]));
         }
         None => {
-            if node.atomic_map {
-                out.insert("x-kubernetes-map-type".into(), "atomic".into());
-            }
+            map_type(node, &mut out);
             shape(schema, &mut out);
         }
     }
@@ -308,7 +307,11 @@ fn shape_flags(node: &Schema, out: &mut Map<String, Value>) {
         };
         out.insert("x-kubernetes-list-type".into(), name.into());
     }
-    if node.atomic_map {
-        out.insert("x-kubernetes-map-type".into(), "atomic".into());
+    map_type(node, out);
+}
+
+fn map_type(node: &Schema, out: &mut Map<String, Value>) {
+    if node.atomic_map || node.granular_map {
+        out.insert("x-kubernetes-map-type".into(), if node.atomic_map { "atomic" } else { "granular" }.into());
     }
 }

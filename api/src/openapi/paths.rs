@@ -154,7 +154,8 @@ impl Paths<'_> {
         let mut item = Map::new();
         for one in operations {
             let collection = if one.action == "deletecollection" { "Collection" } else { "" };
-            let id = format!("{}{}{collection}{scope}{}{}", verb_with(one.verb, &names.prefix), "", self.row.kind, one.suffix);
+            let verb = verb_with(one.verb, &names.prefix);
+            let id = format!("{verb}{collection}{scope}{}{}", self.row.kind, one.suffix);
             let mut value = json!({
                 "tags": [names.tag], "description": one.description, "operationId": id, "responses": one.responses,
                 "x-kubernetes-action": one.action,
@@ -180,7 +181,7 @@ impl Paths<'_> {
             verb: "list",
             suffix,
             description: format!("{} objects of kind {}", if self.row.allows(Verb::Watch) { "list or watch" } else { "list" }, self.row.kind),
-            parameters: if self.row.allows(Verb::Watch) { &LIST } else { &[] },
+            parameters: &LIST,
             responses: answers(&format!("{}List", definition_of(self.row)), &[200], true),
             body: None,
         }
@@ -198,7 +199,7 @@ impl Paths<'_> {
                 action: "post",
                 verb: "create",
                 suffix: "",
-                description: format!("create {} {}", article(&row.kind), row.kind),
+                description: format!("create {}", one(row)),
                 parameters: &WRITE,
                 responses: answers(&own, &[200, 201, 202], false),
                 body: Some(body(&own, true)),
@@ -239,7 +240,7 @@ impl Paths<'_> {
                 action: "delete",
                 verb: "delete",
                 suffix: "",
-                description: format!("delete {} {}", article(&row.kind), row.kind),
+                description: format!("delete {}", one(row)),
                 parameters: &DELETE,
                 responses: answers(&answer, &[200, 202], false),
                 body: Some(body(&format!("{META}.DeleteOptions"), false)),
@@ -261,6 +262,7 @@ impl Paths<'_> {
         let key = format!("{}/{}.", row.plural, sub.name);
         parameters.extend(parameters_with(&key));
         if kind.ends_with("Options") {
+            parameters.retain(|parameter| parameter["name"] != "pretty");
             self.connect(&path, parameters.clone(), sub, (group, version, kind), "");
             if sub.name == "proxy" {
                 parameters.extend(parameter("path"));
@@ -284,7 +286,7 @@ impl Paths<'_> {
                     action: "post",
                     verb: "create",
                     suffix: &suffix,
-                    description: format!("create {} of {} {}", sub.name, article(&row.kind), row.kind),
+                    description: format!("create {} of {}", sub.name, one(row)),
                     parameters: &WRITE,
                     responses: answers(&own, &[200, 201, 202], false),
                     body: Some(body(&own, true)),
@@ -383,8 +385,13 @@ fn patch<'o>(what: &str, own: &str, suffix: &'o str, row: &Resource) -> Operatio
     }
 }
 
-fn article(kind: &str) -> &'static str {
-    if kind.starts_with(['A', 'E', 'I', 'O', 'U']) { "an" } else { "a" }
+/// `a Pod`, `an Event`, `Endpoints`.
+fn one(row: &Resource) -> String {
+    match row.kind.as_ref() {
+        kind if row.plural == row.singular => kind.to_owned(),
+        kind if kind.starts_with(['A', 'E', 'I', 'O', 'U']) => format!("an {kind}"),
+        kind => format!("a {kind}"),
+    }
 }
 
 fn body(definition: &str, required: bool) -> Value {

@@ -111,7 +111,5 @@ fn every_reference_leads_somewhere() {
 }
 
 fn check(got: &Value, want: &Value, what: &str) {
-    if got != want {
-        eprintln!("DIFF {what}: {got} WANT {want}");
-    }
+    assert_eq!(got, want, "{what}");
 }

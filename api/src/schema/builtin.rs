@@ -280,6 +280,7 @@ impl Facts {
         node.list_type_given = self.list_type.is_some();
         node.list_type = self.list_type.unwrap_or_default();
         node.atomic_map = self.atomic_map.unwrap_or(node.atomic_map);
+        node.granular_map = self.atomic_map == Some(false);
         node.patch = self.patch;
         node.default = self.default;
     }
