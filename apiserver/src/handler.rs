@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use api::status::Details;
 use api::strategy::User;
 use api::{ApiError, Resource};
 use axum::body::Body;
@@ -74,7 +75,7 @@ impl<'a> Routed<'a> {
     pub(crate) fn target(&self) -> Target<'_> {
         let info = self.call.info;
         let namespace = if self.row.namespaced { info.namespace.as_str() } else { "" };
-        Target { cache: &self.cache, namespace, name: &info.name, subresource: &info.subresource, user: self.call.user }
+        Target { cache: &self.cache, requested: &self.row, namespace, name: &info.name, subresource: &info.subresource, user: self.call.user }
     }
 }
 
@@ -112,14 +113,28 @@ pub(crate) async fn resource(call: &Call<'_>, body: Body) -> Result<Answer, ApiE
         _ => return Err(method_not_allowed()),
     }
     let routed = Routed { call, row: row.clone(), cache, accept: call.accept()? };
-    match (method, item) {
-        (&Method::GET, true) => get(&routed).await,
-        (&Method::GET, false) => list(&routed).await,
-        (&Method::POST, _) => create(&routed, body).await,
-        (&Method::PUT, _) => update(&routed, body).await,
-        (&Method::PATCH, _) => patch(&routed, body).await,
-        (_, true) => delete(&routed, body).await,
-        (_, false) => delete_collection(&routed, body).await,
+    let mut answer = dispatch(&routed, body, item).await?;
+    response::add_warnings(answer.headers_mut(), &deprecation(&routed.row));
+    Ok(answer)
+}
+
+/// What clients of old resources are told with every answer.
+fn deprecation(row: &Resource) -> Vec<String> {
+    match (row.group.as_ref(), row.plural.as_ref()) {
+        ("", "endpoints") => vec!["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_owned()],
+        _ => Vec::new(),
+    }
+}
+
+async fn dispatch(routed: &Routed<'_>, body: Body, item: bool) -> Result<Answer, ApiError> {
+    match (&routed.call.parts.method, item) {
+        (&Method::GET, true) => get(routed).await,
+        (&Method::GET, false) => list(routed).await,
+        (&Method::POST, _) => create(routed, body).await,
+        (&Method::PUT, _) => update(routed, body).await,
+        (&Method::PATCH, _) => patch(routed, body).await,
+        (_, true) => delete(routed, body).await,
+        (_, false) => delete_collection(routed, body).await,
     }
 }
 
@@ -212,7 +227,7 @@ pub(crate) async fn patch(routed: &Routed<'_>, body: Body) -> Result<Answer, Api
     let body = read_body(body).await?;
     let mut warnings = Vec::new();
     let patch = Patch { kind, body };
-    let updated = routed.registry().patch(&routed.target(), &routed.row, &patch, &options, &mut warnings).await?;
+    let updated = routed.registry().patch(&routed.target(), &patch, &options, &mut warnings).await?;
     finish_update(routed, &updated, &warnings)
 }
 
@@ -243,20 +258,12 @@ pub(crate) fn is_custom(row: &Resource) -> bool {
 
 /// The format of a patch, by its content type.
 pub(crate) fn patch_type(headers: &HeaderMap, custom: bool) -> Result<PatchType, ApiError> {
-    let known = if custom {
-        "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml"
-    } else {
-        "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, \
-         application/apply-patch+yaml, application/apply-patch+cbor"
-    };
     match content_type(headers).as_str() {
         "application/json-patch+json" => Ok(PatchType::Json),
         "application/merge-patch+json" => Ok(PatchType::Merge),
         "application/strategic-merge-patch+json" if !custom => Ok(PatchType::Strategic),
         "application/apply-patch+yaml" => Ok(PatchType::Apply),
-        _ => Err(ApiError::unsupported_media_type(format!(
-            "the body of the request was in an unknown format - accepted media types include: {known}"
-        ))),
+        _ => Err(ApiError::unsupported_media_type("415: Unsupported Media Type").with_details(Details::default())),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Who owns which field: `metadata.managedFields`, kept by every write.
 
 use api::apply::{Writer, apply as api_apply, track_update};
+use api::catalog::Catalog;
 use api::{ApiError, Object, Resource};
 use jiff::Timestamp;
 
@@ -10,16 +11,41 @@ fn writer<'a>(row: &'a Resource, api_version: &'a str, subresource: &'a str, man
     Writer { manager, api_version, kind: &row.kind, subresource, status_apart: row.has_subresource("status"), now }
 }
 
-/// Records the owner of a new object's fields.
-pub(crate) fn created(row: &Resource, subresource: &str, object: &mut Object, manager: &str, now: Timestamp) {
-    let api_version = row.api_version();
-    track_update(None, object, row.schema(), &writer(row, &api_version, subresource, manager, now));
+/// The versions that a write involves: the client's and the stored one.
+#[derive(Clone, Copy)]
+pub(crate) struct Versions<'a> {
+    pub(crate) catalog: &'a Catalog,
+    pub(crate) requested: &'a Resource,
+    pub(crate) stored: &'a Resource,
 }
 
-/// Records the owner of the fields that an update or patch changes.
-pub(crate) fn updated(row: &Resource, subresource: &str, current: &Object, new: &mut Object, manager: &str, now: Timestamp) {
-    let api_version = row.api_version();
-    track_update(Some(current), new, row.schema(), &writer(row, &api_version, subresource, manager, now));
+/// Records who owns which field after a write, in the version that the client speaks. `current` is absent on create.
+pub(crate) fn track(
+    versions: Versions<'_>,
+    subresource: &str,
+    current: Option<&Object>,
+    new: &mut Object,
+    manager: &str,
+    now: Timestamp,
+) -> Result<(), ApiError> {
+    let Versions { catalog, requested, stored } = versions;
+    let api_version = requested.api_version();
+    let writer = writer(requested, &api_version, subresource, manager, now);
+    if requested.group == stored.group && requested.version == stored.version {
+        track_update(current, new, requested.schema(), &writer);
+        return Ok(());
+    }
+    let shown = |object: &Object| catalog.convert(stored, requested, object.clone());
+    let current = current.map(shown).transpose()?;
+    let mut converted = shown(new)?;
+    track_update(current.as_ref(), &mut converted, requested.schema(), &writer);
+    match converted.remove(&["metadata", "managedFields"]) {
+        Some(managed) => new.set_metadata("managedFields", managed),
+        None => {
+            new.metadata_mut().remove("managedFields");
+        }
+    }
+    Ok(())
 }
 
 /// Applies a configuration.

@@ -11,17 +11,17 @@ use crate::query::Query;
 
 /// Options of create, update and patch.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct WriteOptions {
-    pub(crate) dry_run: bool,
-    pub(crate) field_manager: String,
-    pub(crate) field_validation: FieldValidation,
+pub struct WriteOptions {
+    pub dry_run: bool,
+    pub field_manager: String,
+    pub field_validation: FieldValidation,
     /// Apply patches only.
-    pub(crate) force: bool,
+    pub force: bool,
 }
 
 /// Which write options are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Write {
+pub enum Write {
     Create,
     Update,
     Patch { apply: bool },
@@ -39,7 +39,7 @@ impl Write {
 
 impl WriteOptions {
     /// Reads the query. `user_agent` names the field manager when the client does not.
-    pub(crate) fn read(query: &Query, what: Write, user_agent: &str) -> Result<Self, ApiError> {
+    pub fn read(query: &Query, what: Write, user_agent: &str) -> Result<Self, ApiError> {
         let mut errors = Vec::new();
         let manager = query.get("fieldManager").unwrap_or("");
         let force = query.optional_flag("force");
@@ -61,7 +61,7 @@ impl WriteOptions {
     }
 
     /// As an object, for admission.
-    pub(crate) fn to_value(&self, what: Write) -> Value {
+    pub fn to_value(&self, what: Write) -> Value {
         let mut options = json!({"kind": what.kind(), "apiVersion": "meta.k8s.io/v1", "fieldManager": self.field_manager});
         if self.dry_run {
             options["dryRun"] = json!(["All"]);
@@ -139,7 +139,7 @@ fn refuse(kind: &str, errors: &[FieldError]) -> Result<(), ApiError> {
 
 /// Who waits for whom on delete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Propagation {
+pub enum Propagation {
     Foreground,
     Background,
     Orphan,
@@ -147,21 +147,21 @@ pub(crate) enum Propagation {
 
 /// Options of deletes.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct DeleteOptions {
-    pub(crate) dry_run: bool,
-    pub(crate) grace_period_seconds: Option<i64>,
-    pub(crate) propagation: Option<Propagation>,
+pub struct DeleteOptions {
+    pub dry_run: bool,
+    pub grace_period_seconds: Option<i64>,
+    pub propagation: Option<Propagation>,
     /// The old spelling of [`Propagation::Orphan`].
-    pub(crate) orphan_dependents: Option<bool>,
-    pub(crate) uid: Option<String>,
-    pub(crate) resource_version: Option<String>,
+    pub orphan_dependents: Option<bool>,
+    pub uid: Option<String>,
+    pub resource_version: Option<String>,
     /// As an object, for admission.
-    pub(crate) raw: Value,
+    pub raw: Value,
 }
 
 impl DeleteOptions {
     /// Reads the body if there is one, else the query: a body makes the query count for nothing.
-    pub(crate) fn read(query: &Query, body: Option<Object>) -> Result<Self, ApiError> {
+    pub fn read(query: &Query, body: Option<Object>) -> Result<Self, ApiError> {
         let tree = match body {
             Some(body) => body.into_value(),
             None => Self::from_query(query)?,
@@ -222,27 +222,27 @@ impl DeleteOptions {
 
 /// How a list's resourceVersion is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Match {
+pub enum Match {
     NotOlderThan,
     Exact,
 }
 
 /// Options of list and watch.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct ListOptions {
+pub struct ListOptions {
     /// As sent; `""` and `"0"` have meanings of their own.
-    pub(crate) resource_version: String,
-    pub(crate) version_match: Option<Match>,
-    pub(crate) limit: Option<usize>,
-    pub(crate) continuation: Option<String>,
-    pub(crate) timeout_seconds: Option<u64>,
-    pub(crate) bookmarks: bool,
-    pub(crate) send_initial_events: Option<bool>,
+    pub resource_version: String,
+    pub version_match: Option<Match>,
+    pub limit: Option<usize>,
+    pub continuation: Option<String>,
+    pub timeout_seconds: Option<u64>,
+    pub bookmarks: bool,
+    pub send_initial_events: Option<bool>,
 }
 
 impl ListOptions {
     /// Reads and checks the query.
-    pub(crate) fn read(query: &Query, watch: bool) -> Result<Self, ApiError> {
+    pub fn read(query: &Query, watch: bool) -> Result<Self, ApiError> {
         let text = |name: &str| query.get(name).unwrap_or("").to_owned();
         let version_match = text("resourceVersionMatch");
         let options = Self {
@@ -269,12 +269,8 @@ impl ListOptions {
         let path = Path::new("resourceVersionMatch");
         let mut errors = Vec::new();
         let mut forbidden = |detail: &str| errors.push(FieldError::forbidden(&path, detail));
-        if !watch && self.send_initial_events.is_some() {
-            errors.push(FieldError::forbidden(&Path::new("sendInitialEvents"), "sendInitialEvents is forbidden for list"));
-            return errors;
-        }
         if version_match.is_empty() {
-            return errors;
+            return self.list_only_errors(watch);
         }
         if self.resource_version.is_empty() {
             forbidden("resourceVersionMatch is forbidden unless resourceVersion is provided");
@@ -287,7 +283,14 @@ impl ListOptions {
         } else if self.version_match == Some(Match::Exact) && self.resource_version == "0" {
             forbidden("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
         }
+        errors.extend(self.list_only_errors(watch));
         errors
+    }
+
+    fn list_only_errors(&self, watch: bool) -> Vec<FieldError> {
+        let path = Path::new("sendInitialEvents");
+        let given = !watch && self.send_initial_events.is_some();
+        given.then(|| FieldError::forbidden(&path, "sendInitialEvents is forbidden for list")).into_iter().collect()
     }
 
     fn watch_errors(&self, version_match: &str) -> Vec<FieldError> {

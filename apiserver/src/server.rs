@@ -55,6 +55,7 @@ pub(crate) struct Core {
     pub(crate) authz: authz::Chain,
     pub(crate) kubelets: Kubelets,
     pub(crate) metrics: Metrics,
+    pub(crate) documents: openapi::Documents,
     /// Tasks of connections to nodes and pods.
     pub(crate) upgrades: TaskTracker,
     pub(crate) shutdown: CancellationToken,
@@ -99,6 +100,7 @@ impl ApiServer {
             authz: authz::Chain::new(authorizers(&config)?),
             kubelets: Kubelets::new(&config)?,
             metrics: Metrics::new(process.metrics.clone()),
+            documents: openapi::Documents::default(),
             upgrades: TaskTracker::new(),
             shutdown: process.shutdown.clone(),
             stage: watch::Sender::new(Stage::Starting),

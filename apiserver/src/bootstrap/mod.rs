@@ -34,7 +34,7 @@ async fn ensure_one(core: &Core, user: &User, mut object: Object) -> Result<(), 
         return Ok(());
     }
     decode::default(cache.row(), &mut object);
-    let target = Target { cache: &cache, namespace: &namespace, name: "", subresource: "", user };
+    let target = Target { cache: &cache, requested: row, namespace: &namespace, name: "", subresource: "", user };
     let options = WriteOptions { field_manager: "kube-apiserver".into(), ..WriteOptions::default() };
     match registry.create(&target, object, &options, &mut Vec::new()).await {
         // Another server of the cluster was faster.

@@ -193,7 +193,7 @@ pub(super) fn list(routed: &Routed<'_>, list: &List) -> Result<Answer, ApiError>
             Ok(response::value(StatusCode::OK, routed.accept, &tree))
         }
         Shape::PartialMetadataList(version) => {
-            let items: Vec<Value> = list.items.iter().map(|cached| json!({"metadata": cached.object().get(&["metadata"])})).collect();
+            let items: Vec<Value> = list.items.iter().map(|cached| partial(&cached.object(), version)).collect();
             let items = if items.is_empty() { Value::Null } else { Value::Array(items) };
             let tree = json!({
                 "kind": "PartialObjectMetadataList", "apiVersion": version.api_version(), "metadata": metadata, "items": items,

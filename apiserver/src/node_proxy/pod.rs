@@ -99,7 +99,7 @@ async fn pod(call: &Call<'_>) -> Result<Object, ApiError> {
 
 /// Reads an object that a connection is about.
 pub(super) async fn object(call: &Call<'_>, cache: &Arc<ResourceCache>, namespace: &str, name: &str) -> Result<Object, ApiError> {
-    let target = Target { cache, namespace, name, subresource: "", user: call.user };
+    let target = Target { cache, requested: cache.row(), namespace, name, subresource: "", user: call.user };
     call.core.registry.get(&target, "").await.map(|cached| cached.object())
 }
 

@@ -7,6 +7,7 @@ use store::Expected;
 use super::{Registry, Target, Written, metadata, unavailable};
 use crate::admission::{Attributes, Operation};
 use crate::options::{Write, WriteOptions};
+use crate::managed::Versions;
 use crate::{decode, managed};
 
 /// Attempts to find a free generated name.
@@ -21,12 +22,26 @@ impl Registry {
         options: &WriteOptions,
         warnings: &mut Vec<String>,
     ) -> Result<Written, ApiError> {
+        let catalog = self.catalog();
+        let versions = Versions { catalog: &catalog, requested: target.requested, stored: target.row() };
+        managed::track(versions, target.subresource, None, &mut object, &options.field_manager, Timestamp::now())?;
+        self.create_tracked(target, object, options, Write::Create, warnings).await
+    }
+
+    /// Creates an object whose field owners are known already.
+    pub(super) async fn create_tracked(
+        &self,
+        target: &Target<'_>,
+        mut object: Object,
+        options: &WriteOptions,
+        what: Write,
+        warnings: &mut Vec<String>,
+    ) -> Result<Written, ApiError> {
         let row = target.row();
         metadata::check_namespace(row, target.namespace, &mut object)?;
         metadata::dedupe_owners(&mut object, warnings);
         let now = Timestamp::now();
-        managed::created(row, target.subresource, &mut object, &options.field_manager, now);
-        let raw = options.to_value(Write::Create);
+        let raw = options.to_value(what);
         let name = object.name().to_owned();
         let attributes = Attributes {
             operation: Operation::Create,
@@ -62,7 +77,7 @@ impl Registry {
             let name = metadata::generated_name(object.text(&["metadata", "generateName"]));
             object.set_metadata("name", name);
         }
-        for dropped in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"] {
+        for dropped in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
             object.metadata_mut().remove(dropped);
         }
         object.set_metadata("uid", uuid::Uuid::new_v4().to_string());
@@ -82,7 +97,7 @@ impl Registry {
         errors.extend(decode::schema_errors(row, object));
         errors.extend(row.strategy.validate_create(&target.write_context(now), object));
         if !errors.is_empty() {
-            return Err(ApiError::invalid(row.qualified_kind(), metadata::name_in_errors(object), &errors));
+            return Err(metadata::refused(row, object.name(), &errors));
         }
         warnings.extend(row.strategy.warnings(object, None));
         Ok(())

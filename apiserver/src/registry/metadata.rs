@@ -32,9 +32,18 @@ pub(crate) fn generated_name(prefix: &str) -> String {
     prefix[..end].chars().chain(random).collect()
 }
 
-/// What an error text calls the object.
-pub(crate) fn name_in_errors(object: &Object) -> &str {
-    object.name()
+/// The 422 of an object. A text that comes twice is said once; its causes stay.
+pub(crate) fn refused(row: &Resource, name: &str, errors: &[FieldError]) -> ApiError {
+    let mut unique: Vec<FieldError> = Vec::with_capacity(errors.len());
+    for error in errors {
+        if !unique.contains(error) {
+            unique.push(error.clone());
+        }
+    }
+    let message = ApiError::invalid(row.qualified_kind(), name, &unique).status().message.clone();
+    let mut refused = ApiError::invalid(row.qualified_kind(), name, errors);
+    refused.status_mut().message = message;
+    refused
 }
 
 /// Fills in the namespace of the path, or refuses another one.
@@ -315,9 +324,6 @@ pub(crate) fn validate_update(_row: &Resource, new: &Object, old: &Object) -> Ve
             );
             errors.push(FieldError::forbidden(&at.child("finalizers"), &detail));
         }
-    }
-    if new.get(&["metadata", "generateName"]).is_none() && old.get(&["metadata", "generateName"]).is_some() {
-        // Dropping the prefix of a generated name is allowed.
     }
     for field in ["name", "namespace", "uid", "creationTimestamp"] {
         let (now, before) = (new.get(&["metadata", field]), old.get(&["metadata", field]));

@@ -40,6 +40,8 @@ pub(crate) use watch::too_old;
 pub struct Target<'a> {
     /// The cache of the resource; its row is the storage version.
     pub cache: &'a Arc<ResourceCache>,
+    /// The row in the version that the client speaks.
+    pub requested: &'a Arc<Resource>,
     /// `""` for cluster-scoped resources.
     pub namespace: &'a str,
     /// `""` on create.

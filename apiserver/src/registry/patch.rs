@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::update::Desired;
 use super::{Registry, Target, Updated, metadata};
 use crate::options::{Write, WriteOptions};
+use crate::managed::Versions;
 use crate::{decode, managed};
 
 /// The format of a patch.
@@ -42,11 +43,10 @@ struct Patching<'a> {
 }
 
 impl Registry {
-    /// Patches an object. `requested` is the row of the version in the path.
+    /// Patches an object.
     pub async fn patch(
         &self,
         target: &Target<'_>,
-        requested: &Arc<Resource>,
         patch: &Patch,
         options: &WriteOptions,
         warnings: &mut Vec<String>,
@@ -54,7 +54,7 @@ impl Registry {
         let patching = Patching {
             patch,
             row: target.row(),
-            requested,
+            requested: target.requested,
             registry: self,
             namespace: target.namespace,
             name: target.name,
@@ -81,10 +81,9 @@ impl Desired for Patching<'_> {
         }
         let mut new = catalog.convert(self.requested, self.row, patched)?;
         decode::default(self.row, &mut new);
-        if self.patch.kind != PatchType::Apply
-            && let Some(current) = current
-        {
-            managed::updated(self.row, self.subresource, current, &mut new, &self.options.field_manager, now);
+        if self.patch.kind != PatchType::Apply {
+            let versions = Versions { catalog: &catalog, requested: self.requested, stored: self.row };
+            managed::track(versions, self.subresource, current, &mut new, &self.options.field_manager, now)?;
         }
         Ok(new)
     }

@@ -186,7 +186,7 @@ fn too_large(asked: u64, newest: u64) -> ApiError {
         retry_after_seconds: 1,
         ..Details::default()
     };
-    ApiError::timeout(format!("Too large resource version: {asked}, current: {newest}"), 1).with_details(details)
+    ApiError::timeout(format!("Timeout: Too large resource version: {asked}, current: {newest}"), 1).with_details(details)
 }
 
 fn parse_version_for_get(text: &str) -> Result<u64, ApiError> {

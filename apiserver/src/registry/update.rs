@@ -1,7 +1,10 @@
 //! Update: PUT and everything that changes an existing object, `/status` included.
 
+use std::sync::Arc;
+
+use api::catalog::Catalog;
 use api::field::{FieldError, Path};
-use api::{ApiError, Object};
+use api::{ApiError, Object, Resource};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -10,6 +13,7 @@ use store::Expected;
 use super::{Current, Registry, Target, Written, metadata, unavailable};
 use crate::admission::{Attributes, Operation};
 use crate::options::{Write, WriteOptions};
+use crate::managed::Versions;
 use crate::{decode, managed};
 
 /// How an update computes what it wants from what there is.
@@ -27,7 +31,9 @@ pub trait Desired: Send + Sync {
 pub(crate) struct Replacement {
     pub(crate) object: Object,
     pub(crate) manager: String,
-    pub(crate) row: std::sync::Arc<api::Resource>,
+    pub(crate) catalog: Catalog,
+    pub(crate) requested: Arc<Resource>,
+    pub(crate) row: Arc<Resource>,
     pub(crate) subresource: String,
 }
 
@@ -35,8 +41,8 @@ pub(crate) struct Replacement {
 impl Desired for Replacement {
     async fn desired(&self, current: Option<&Object>, now: Timestamp, _warnings: &mut Vec<String>) -> Result<Object, ApiError> {
         let mut object = self.object.clone();
-        let Some(current) = current else { return Ok(object) };
-        managed::updated(&self.row, &self.subresource, current, &mut object, &self.manager, now);
+        let versions = Versions { catalog: &self.catalog, requested: &self.requested, stored: &self.row };
+        managed::track(versions, &self.subresource, current, &mut object, &self.manager, now)?;
         Ok(object)
     }
 
@@ -64,7 +70,9 @@ impl Registry {
     ) -> Result<Updated, ApiError> {
         let row = target.row().clone();
         let subresource = target.subresource.to_owned();
-        let replacement = Replacement { object, manager: options.field_manager.clone(), row, subresource };
+        let (catalog, requested) = (self.catalog(), target.requested.clone());
+        let manager = options.field_manager.clone();
+        let replacement = Replacement { object, manager, catalog, requested, row, subresource };
         self.change(target, &replacement, options, Write::Update, warnings).await
     }
 
@@ -82,7 +90,7 @@ impl Registry {
             let before = warnings.len();
             let now = Timestamp::now();
             let Some(current) = self.current(target, target.name).await? else {
-                return self.create_by_update(target, desired, options, now, warnings).await;
+                return self.create_by_update(target, desired, options, what, now, warnings).await;
             };
             match self.replace(target, &current, desired, options, what, now, warnings).await? {
                 Some(written) => return Ok(Updated { written, created: false }),
@@ -96,6 +104,7 @@ impl Registry {
         target: &Target<'_>,
         desired: &dyn Desired,
         options: &WriteOptions,
+        what: Write,
         now: Timestamp,
         warnings: &mut Vec<String>,
     ) -> Result<Updated, ApiError> {
@@ -107,7 +116,7 @@ impl Registry {
             return Err(metadata::modified(target.row(), target.name));
         }
         object.metadata_mut().remove("resourceVersion");
-        let written = self.create(target, object, options, warnings).await?;
+        let written = self.create_tracked(target, object, options, what, warnings).await?;
         Ok(Updated { written, created: true })
     }
 
@@ -236,10 +245,16 @@ impl Registry {
         let row = target.row();
         metadata::keep_system_fields(new, old);
         let context = target.write_context(now);
-        if target.subresource == "status" {
-            restore_all_but_status(new, old);
-            row.strategy.prepare_status_update(&context, new, old);
-            return;
+        match target.subresource {
+            "status" | "approval" => {
+                restore_all_but(new, old, &["status"], kept_metadata(row));
+                row.strategy.prepare_status_update(&context, new, old);
+                return;
+            }
+            "finalize" => restore_all_but(new, old, &["spec", "finalizers"], &[]),
+            "ephemeralcontainers" => restore_all_but(new, old, &["spec", "ephemeralContainers"], &["labels", "annotations"]),
+            "resize" => restore_resources(new, old),
+            _ => {}
         }
         if row.has_subresource("status") {
             restore(new, old, "status");
@@ -263,14 +278,16 @@ impl Registry {
     ) -> Result<(), ApiError> {
         let row = target.row();
         let context = target.write_context(now);
+        // Upstream checks the metadata of a change twice, and lists the causes twice.
         let mut errors = metadata::validate_update(row, new, old);
+        errors.extend_from_within(..);
         errors.extend(decode::schema_errors(row, new));
         errors.extend(match target.subresource {
-            "status" => row.strategy.validate_status_update(&context, new, old),
+            "status" | "approval" => row.strategy.validate_status_update(&context, new, old),
             _ => row.strategy.validate_update(&context, new, old),
         });
         if !errors.is_empty() {
-            return Err(ApiError::invalid(row.qualified_kind(), new.name(), &errors));
+            return Err(metadata::refused(row, new.name(), &errors));
         }
         if target.subresource.is_empty() {
             warnings.extend(row.strategy.warnings(new, Some(old)));
@@ -290,17 +307,52 @@ fn restore(new: &mut Object, old: &Object, field: &str) {
     }
 }
 
-/// A status write changes the status, and in the metadata only who owns what and the annotations.
-fn restore_all_but_status(new: &mut Object, old: &Object) {
-    let status = new.root_mut().remove("status");
-    let managed = new.metadata_mut().remove("managedFields");
-    let resource_version = new.metadata_mut().remove("resourceVersion");
-    *new = old.clone();
-    match status {
-        Some(status) => new.root_mut().insert("status".into(), status),
-        None => new.root_mut().remove("status"),
+/// The fields of the metadata that a status write may change beside who owns what; it differs from kind to kind.
+fn kept_metadata(row: &Resource) -> &'static [&'static str] {
+    const ANNOTATIONS: &[&str] = &["annotations", "finalizers", "ownerReferences"];
+    const LABELS: &[&str] = &["labels", "annotations", "finalizers", "ownerReferences"];
+    match row.plural.as_ref() {
+        "deployments" => ANNOTATIONS,
+        "apiservices" | "servicecidrs" | "volumeattachments" | "validatingadmissionpolicies" | "flowschemas"
+        | "prioritylevelconfigurations" | "customresourcedefinitions" | "certificatesigningrequests" => &[],
+        _ if crate::handler::is_custom(row) => &[],
+        _ => LABELS,
+    }
+}
+
+/// A resize changes the resources of containers, and nothing else of the spec.
+fn restore_resources(new: &mut Object, old: &Object) {
+    let resources = |object: &Object, list: &str| -> Vec<(Value, Option<Value>)> {
+        let containers = object.get(&["spec", list]).and_then(Value::as_array);
+        containers.into_iter().flatten().map(|c| (c["name"].clone(), c.get("resources").cloned())).collect()
     };
-    for (name, value) in [("managedFields", managed), ("resourceVersion", resource_version)] {
+    let lists = ["containers", "initContainers"].map(|list| (list, resources(new, list)));
+    restore_all_but(new, old, &["metadata", "managedFields"], &["labels", "annotations"]);
+    for (list, wanted) in lists {
+        let Some(Value::Array(containers)) = new.get_mut(&["spec", list]) else { continue };
+        for container in containers.iter_mut().filter_map(Value::as_object_mut) {
+            let found = wanted.iter().find(|(name, _)| container.get("name") == Some(name));
+            if let Some((_, Some(resources))) = found {
+                container.insert("resources".into(), resources.clone());
+            }
+        }
+    }
+}
+
+/// A subresource changes its own part, and in the metadata who owns what and the fields of `kept`.
+fn restore_all_but(new: &mut Object, old: &Object, part: &[&str], kept: &[&'static str]) {
+    let own = new.remove(part);
+    let always = ["managedFields", "resourceVersion"];
+    let metadata: Vec<(&str, Option<Value>)> =
+        always.iter().chain(kept).map(|name| (*name, new.metadata_mut().remove(*name))).collect();
+    *new = old.clone();
+    match own {
+        Some(own) => new.set(part, own),
+        None => {
+            new.remove(part);
+        }
+    }
+    for (name, value) in metadata {
         match value {
             Some(value) => new.set_metadata(name, value),
             None => {

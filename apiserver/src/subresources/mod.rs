@@ -1,6 +1,8 @@
 //! What lies below objects: each subresource in a module of its own, found by name.
 
 mod binding;
+mod eviction;
+mod scale;
 
 use std::sync::Arc;
 
@@ -23,6 +25,9 @@ pub(crate) async fn answer(call: &Call<'_>, row: &Arc<Resource>, body: Body) -> 
     let allowed = |verb: &str| known.verbs.iter().any(|known| known == verb);
     match (info.subresource.as_ref(), &call.parts.method) {
         ("binding", &Method::POST) => binding::create(&routed, body).await,
+        ("eviction", &Method::POST) => eviction::create(&routed, body).await,
+        ("scale", _) => scale::answer(&routed, body).await,
+        ("token", &Method::POST) => Err(ApiError::not_implemented("ServiceAccount tokens are not supported")),
         // These take the object itself, and change only their part of it.
         ("status" | "finalize" | "approval" | "ephemeralcontainers" | "resize", method) => match *method {
             Method::GET if allowed("get") => handler::get(&routed).await,
@@ -30,7 +35,6 @@ pub(crate) async fn answer(call: &Call<'_>, row: &Arc<Resource>, body: Body) -> 
             Method::PATCH if allowed("patch") => handler::patch(&routed, body).await,
             _ => Err(method_not_allowed()),
         },
-        (name, _) if known.verbs.is_empty() => Err(ApiError::not_implemented(format!("{name} is not supported"))),
         _ => Err(method_not_allowed()),
     }
 }

@@ -1,0 +1,65 @@
+//! The command line of the `apiserver` process.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use daemon::Process;
+use store::Store;
+use store::embedded::EmbeddedStore;
+use store::etcd::{EtcdStore, Tls};
+
+use crate::{ApiServer, Args, StoreArgs};
+
+/// Serves the Kubernetes API.
+#[derive(Debug, clap::Parser)]
+#[command(name = "apiserver", version = daemon::VERSION)]
+pub struct Command {
+    #[command(flatten)]
+    common: daemon::Common,
+    #[command(flatten)]
+    args: Args,
+}
+
+impl Command {
+    /// Runs the process.
+    pub fn run(self) -> ExitCode {
+        daemon::main("apiserver", self.common, |process| run(self.args, process))
+    }
+}
+
+async fn run(args: Args, process: Process) -> anyhow::Result<()> {
+    let store = open(&args.store).await?;
+    let server = ApiServer::new(args.into_config()?, store, process)?;
+    let listener = server.bind().await?;
+    tracing::info!(address = %listener.local_addr()?, "listening");
+    tokio::try_join!(server.run(), server.serve(listener))?;
+    Ok(())
+}
+
+async fn open(args: &StoreArgs) -> anyhow::Result<Arc<dyn Store>> {
+    if !args.etcd_servers.is_empty() {
+        let mut options = store::etcd::Options::new(args.etcd_servers.clone());
+        options.tls = tls(args)?;
+        let connected = EtcdStore::connect(options).await;
+        return Ok(Arc::new(connected.with_context(|| format!("connect to etcd at {}", args.etcd_servers.join(", ")))?));
+    }
+    let options = store::embedded::Options::at(&args.data_dir);
+    let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(options)).await?;
+    let hint = || format!("open the store in {} (give a --data-dir that can be written)", args.data_dir.display());
+    Ok(Arc::new(opened.with_context(hint)?))
+}
+
+fn tls(args: &StoreArgs) -> anyhow::Result<Option<Tls>> {
+    let read = |path: &std::path::PathBuf| std::fs::read(path).with_context(|| format!("read {}", path.display()));
+    let identity = match (&args.etcd_certfile, &args.etcd_keyfile) {
+        (Some(certificate), Some(key)) => Some((read(certificate)?, read(key)?)),
+        (None, None) => None,
+        _ => anyhow::bail!("--etcd-certfile and --etcd-keyfile go together"),
+    };
+    match &args.etcd_cafile {
+        Some(ca) => Ok(Some(Tls { ca: Some(read(ca)?), identity })),
+        None if identity.is_some() => Ok(Some(Tls { ca: None, identity })),
+        None => Ok(None),
+    }
+}

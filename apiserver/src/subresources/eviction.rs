@@ -1,0 +1,121 @@
+//! Eviction: a delete that asks the disruption budgets first.
+
+use std::sync::Arc;
+
+use api::selector::LabelSelector;
+use api::status::{Cause, Details};
+use api::{ApiError, Object};
+use axum::body::Body;
+use http::StatusCode;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::decode;
+use crate::handler::{Routed, read_body};
+use crate::options::{DeleteOptions, Write};
+use crate::query::Query;
+use crate::registry::{Target, timestamp};
+use crate::response::{self, Answer};
+use crate::watch_cache::ResourceCache;
+
+/// `POST pods/{name}/eviction`.
+pub(super) async fn create(routed: &Routed<'_>, body: Body) -> Result<Answer, ApiError> {
+    let options = routed.call.write_options(Write::Create)?;
+    let bytes = read_body(body).await?;
+    let version = if is_beta(&bytes) { "v1beta1" } else { "v1" };
+    let kind = ("policy", version, "Eviction");
+    let eviction = decode::builtin(kind, routed.call.headers(), &bytes, options.field_validation, &mut Vec::new())?;
+    let name = routed.call.info.name.as_str();
+    if eviction.name() != name {
+        return Err(ApiError::bad_request("name in URL does not match name in Eviction object"));
+    }
+    let target = Target { subresource: "", ..routed.target() };
+    let pod = routed.registry().get(&target, "").await?.object();
+    let asked = eviction.get(&["deleteOptions"]).cloned().and_then(Object::from_value);
+    let mut delete = DeleteOptions::read(&Query::default(), asked.or_else(|| Some(Object::default())))?;
+    delete.dry_run |= options.dry_run;
+    if !ignores_budgets(&pod) {
+        disrupt(routed, &pod, delete.dry_run).await?;
+    }
+    delete.uid.get_or_insert_with(|| pod.uid().to_owned());
+    routed.registry().delete(&target, &delete, &mut Vec::new()).await?;
+    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
+    Ok(response::value(StatusCode::CREATED, routed.accept, &status))
+}
+
+fn is_beta(body: &[u8]) -> bool {
+    serde_json::from_slice::<Value>(body).is_ok_and(|tree| tree["apiVersion"] == "policy/v1beta1")
+}
+
+/// Pods that do not run, or go already, disrupt nothing.
+fn ignores_budgets(pod: &Object) -> bool {
+    pod.is_being_deleted() || matches!(pod.text(&["status", "phase"]), "Pending" | "Succeeded" | "Failed")
+}
+
+/// Takes one allowed disruption from the pod's budget, or says that there is none.
+async fn disrupt(routed: &Routed<'_>, pod: &Object, dry_run: bool) -> Result<(), ApiError> {
+    let budgets = routed.registry().named("policy", "poddisruptionbudgets")?;
+    let matching = matching(&budgets, pod)?;
+    let [budget] = matching.as_slice() else {
+        return match matching.len() {
+            0 => Ok(()),
+            _ => Err(ApiError::unclassified(
+                "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
+            )),
+        };
+    };
+    if !is_ready(pod) && budget.text(&["spec", "unhealthyPodEvictionPolicy"]) == "AlwaysAllow" {
+        return Ok(());
+    }
+    let target = Target {
+        cache: &budgets,
+        requested: budgets.row(),
+        namespace: pod.namespace(),
+        name: budget.name(),
+        subresource: "status",
+        user: routed.call.user,
+    };
+    let now = timestamp(Timestamp::now());
+    routed.registry().modify(&target, dry_run, |budget| take_one(budget, pod, &now)).await.map(|_| ())
+}
+
+fn matching(budgets: &Arc<ResourceCache>, pod: &Object) -> Result<Vec<Object>, ApiError> {
+    let prefix = format!("{}{}/", budgets.prefix(), pod.namespace());
+    let mut matching = Vec::new();
+    for cached in budgets.snapshot().objects.values().filter(|cached| cached.key.starts_with(&prefix)) {
+        let budget = cached.object();
+        if LabelSelector::of_value(budget.get(&["spec", "selector"]))?.matches(pod) {
+            matching.push(budget);
+        }
+    }
+    Ok(matching)
+}
+
+fn is_ready(pod: &Object) -> bool {
+    let conditions = pod.get(&["status", "conditions"]).and_then(Value::as_array);
+    conditions.into_iter().flatten().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+}
+
+fn take_one(budget: &mut Object, pod: &Object, now: &str) -> Result<(), ApiError> {
+    let number = |budget: &Object, field: &str| budget.integer(&["status", field]).unwrap_or(0);
+    if number(budget, "observedGeneration") < budget.generation() {
+        let err = ApiError::too_many_requests("Cannot evict pod as it would violate the pod's disruption budget.", 10);
+        let message = format!("The disruption budget {} is still being processed by the server.", budget.name());
+        return Err(with_cause(err, message, 10));
+    }
+    let allowed = number(budget, "disruptionsAllowed");
+    if allowed < 1 {
+        let err = ApiError::too_many_requests("Cannot evict pod as it would violate the pod's disruption budget.", 0);
+        let (needed, healthy) = (number(budget, "desiredHealthy"), number(budget, "currentHealthy"));
+        let message = format!("The disruption budget {} needs {needed} healthy pods and has {healthy} currently", budget.name());
+        return Err(with_cause(err, message, 0));
+    }
+    budget.set(&["status", "disruptionsAllowed"], allowed - 1);
+    budget.set(&["status", "disruptedPods", pod.name()], now);
+    Ok(())
+}
+
+fn with_cause(err: ApiError, message: String, retry_after_seconds: u32) -> ApiError {
+    let cause = Cause { reason: "DisruptionBudget".into(), message, ..Cause::default() };
+    err.with_details(Details { causes: vec![cause], retry_after_seconds, ..Details::default() })
+}

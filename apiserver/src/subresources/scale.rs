@@ -1,0 +1,196 @@
+//! Scale: the replicas of a workload, seen and changed without knowing its kind.
+
+use std::sync::Arc;
+
+use api::apply::{ScalePaths, Writer, apply, scale_from_parent, scale_to_parent};
+use api::codec::{self, FieldValidation, Target};
+use api::field::{FieldError, Path};
+use api::patch::{json_patch, merge_patch, strategic_merge, undecodable};
+use api::selector::LabelSelector;
+use api::status::Qualified;
+use api::{ApiError, Object, Resource, table};
+use async_trait::async_trait;
+use axum::body::Body;
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::decode;
+use crate::handler::{Routed, method_not_allowed, patch_type, read_body};
+use crate::negotiate::Shape;
+use crate::options::{Write, WriteOptions};
+use crate::registry::{Desired, PatchType, check_name};
+use crate::response::{self, Answer};
+
+const REPLICAS: [&str; 2] = ["spec", "replicas"];
+
+/// Answers a request for `/scale`.
+pub(super) async fn answer(routed: &Routed<'_>, body: Body) -> Result<Answer, ApiError> {
+    let parent = match routed.call.parts.method {
+        Method::GET => routed.registry().get(&routed.target(), "").await?.object(),
+        Method::PUT => put(routed, body).await?,
+        Method::PATCH => patch(routed, body).await?,
+        _ => return Err(method_not_allowed()),
+    };
+    let scale = scale_of(&routed.row, &parent)?;
+    let tree = match routed.accept.shape {
+        Shape::Table(version) => {
+            let columns: Vec<Value> = table::scale_columns().iter().map(table::Column::to_value).collect();
+            let mut partial = table::partial_metadata(&scale);
+            partial["apiVersion"] = version.api_version().into();
+            let row = json!({"cells": table::scale_cells(&scale, Timestamp::now()), "object": partial});
+            let metadata = json!({"resourceVersion": scale.resource_version()});
+            json!({
+                "kind": "Table", "apiVersion": version.api_version(), "metadata": metadata,
+                "columnDefinitions": columns, "rows": [row],
+            })
+        }
+        Shape::PartialMetadata(_) => table::partial_metadata(&scale),
+        _ => scale.into_value(),
+    };
+    Ok(response::value(StatusCode::OK, routed.accept, &tree))
+}
+
+/// The `Scale` of a workload.
+fn scale_of(row: &Resource, parent: &Object) -> Result<Object, ApiError> {
+    let mut metadata = json!({"name": parent.name(), "namespace": parent.namespace()});
+    for field in ["uid", "resourceVersion", "creationTimestamp"] {
+        if let Some(value) = parent.get(&["metadata", field]) {
+            metadata[field] = value.clone();
+        }
+    }
+    let mut scale = json!({
+        "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": {},
+        "status": {"replicas": parent.integer(&["status", "replicas"]).unwrap_or(0)},
+    });
+    if let Some(replicas) = parent.integer(&REPLICAS).filter(|replicas| *replicas != 0) {
+        scale["spec"]["replicas"] = replicas.into();
+    }
+    let selector = parent.get(&["spec", "selector"]);
+    let selector = match (row.plural.as_ref(), selector) {
+        ("replicationcontrollers", Some(Value::Object(labels))) => LabelSelector::of_map(labels),
+        (_, selector) => LabelSelector::of_value(selector)?,
+    };
+    let text = selector.to_string();
+    if !text.is_empty() {
+        scale["status"]["selector"] = text.into();
+    }
+    Object::from_value(scale).ok_or_else(|| ApiError::internal("a scale is an object"))
+}
+
+async fn put(routed: &Routed<'_>, body: Body) -> Result<Object, ApiError> {
+    let options = routed.call.write_options(Write::Update)?;
+    let bytes = read_body(body).await?;
+    let mut warnings = Vec::new();
+    let kind = ("autoscaling", "v1", "Scale");
+    let mut scale = decode::builtin(kind, routed.call.headers(), &bytes, options.field_validation, &mut warnings)?;
+    check_name(&routed.call.info.name, &mut scale)?;
+    change(routed, Change::Replace(scale), &options, Write::Update).await
+}
+
+async fn patch(routed: &Routed<'_>, body: Body) -> Result<Object, ApiError> {
+    let kind = patch_type(routed.call.headers(), false)?;
+    let what = Write::Patch { apply: kind == PatchType::Apply };
+    let options = routed.call.write_options(what)?;
+    let bytes = read_body(body).await?;
+    change(routed, Change::Patch(kind, bytes), &options, what).await
+}
+
+async fn change(routed: &Routed<'_>, change: Change, options: &WriteOptions, what: Write) -> Result<Object, ApiError> {
+    let scaling = Scaling { change, row: routed.cache.row().clone(), name: routed.call.info.name.clone(), options: options.clone() };
+    let updated = routed.registry().change(&routed.target(), &scaling, options, what, &mut Vec::new()).await?;
+    Ok(updated.written.object)
+}
+
+/// How the scale changes.
+enum Change {
+    Replace(Object),
+    Patch(PatchType, Bytes),
+}
+
+struct Scaling {
+    change: Change,
+    row: Arc<Resource>,
+    name: String,
+    options: WriteOptions,
+}
+
+#[async_trait]
+impl Desired for Scaling {
+    async fn desired(&self, current: Option<&Object>, now: Timestamp, _warnings: &mut Vec<String>) -> Result<Object, ApiError> {
+        let parent = current.ok_or_else(|| ApiError::not_found(self.row.qualified(), &self.name))?;
+        let api_version = self.row.api_version();
+        let paths = ScalePaths { api_version: &api_version, replicas: &REPLICAS };
+        let mut scale = scale_of(&self.row, parent)?;
+        let scale = match &self.change {
+            Change::Replace(scale) => scale.clone(),
+            Change::Patch(PatchType::Apply, body) => {
+                scale_from_parent(parent, &mut scale, &paths);
+                self.apply(&scale, body, now)?
+            }
+            Change::Patch(kind, body) => self.patched(&scale, *kind, body)?,
+        };
+        let replicas = scale.integer(&REPLICAS).unwrap_or(0);
+        if replicas < 0 {
+            let error = FieldError::invalid(&Path::new("spec").child("replicas"), replicas, "must be greater than or equal to 0");
+            let what = Qualified { group: "autoscaling", resource: "Scale" };
+            return Err(ApiError::invalid(what, &self.name, &[error]));
+        }
+        let mut new = parent.clone();
+        new.set(&REPLICAS, replicas);
+        scale_to_parent(&mut new, &scale, &paths);
+        for field in ["uid", "resourceVersion"] {
+            match scale.get(&["metadata", field]) {
+                Some(value) => new.set_metadata(field, value.clone()),
+                None => {
+                    new.metadata_mut().remove(field);
+                }
+            }
+        }
+        if new.uid().is_empty() {
+            new.set_metadata("uid", parent.uid());
+        }
+        Ok(new)
+    }
+
+    fn may_create(&self) -> bool {
+        false
+    }
+}
+
+impl Scaling {
+    fn target() -> Result<Target<'static>, ApiError> {
+        Target::builtin("autoscaling", "v1", "Scale").ok_or_else(|| ApiError::internal("Scale has no schema"))
+    }
+
+    fn patched(&self, scale: &Object, kind: PatchType, body: &[u8]) -> Result<Object, ApiError> {
+        let target = Self::target()?;
+        let document = scale.to_value();
+        let patched = match kind {
+            PatchType::Json => json_patch(&document, body)?,
+            PatchType::Strategic => strategic_merge(&document, body, target.schema)?,
+            PatchType::Merge | PatchType::Apply => merge_patch(&document, body)?,
+        };
+        let shown = patched.to_string();
+        let decoded = codec::decode_value(patched, &target, FieldValidation::Ignore).map_err(|err| undecodable(&shown, &err.0))?;
+        let mut scale = decoded.object;
+        check_name(&self.name, &mut scale)?;
+        Ok(scale)
+    }
+
+    fn apply(&self, scale: &Object, body: &Bytes, now: Timestamp) -> Result<Object, ApiError> {
+        let mut configuration = decode::configuration(body, self.options.field_validation, &mut Vec::new())?;
+        check_name(&self.name, &mut configuration)?;
+        let target = Self::target()?;
+        let writer = Writer {
+            manager: &self.options.field_manager,
+            api_version: "autoscaling/v1",
+            kind: "Scale",
+            subresource: "scale",
+            status_apart: false,
+            now,
+        };
+        Ok(apply(Some(scale), &configuration, target.schema, &writer, self.options.force)?.object)
+    }
+}
