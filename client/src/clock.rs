@@ -10,7 +10,9 @@ pub fn now() -> Timestamp {
     let wall = Timestamp::now();
     let shifted = match virtual_now.checked_duration_since(real_now) {
         Some(ahead) => SignedDuration::try_from(ahead).ok().and_then(|by| wall.checked_add(by).ok()),
-        None => SignedDuration::try_from(real_now.duration_since(virtual_now)).ok().and_then(|by| wall.checked_sub(by).ok()),
+        None => {
+            SignedDuration::try_from(real_now.duration_since(virtual_now)).ok().and_then(|by| wall.checked_sub(by).ok())
+        }
     };
     shifted.unwrap_or(wall)
 }

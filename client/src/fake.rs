@@ -71,7 +71,8 @@ impl FakeApi {
         let mut state = self.lock();
         change(&mut state.objects);
         state.version += 1;
-        let gone = json!({ "kind": "Status", "status": "Failure", "code": 410, "reason": "Expired", "message": "too old" });
+        let gone =
+            json!({ "kind": "Status", "status": "Failure", "code": 410, "reason": "Expired", "message": "too old" });
         let _ = state.watchers.send(Some(json!({ "type": "ERROR", "object": gone })));
         let _ = state.watchers.send(None);
     }
@@ -132,7 +133,10 @@ impl State {
         }
         let items: Vec<_> = self.objects.values().collect();
         let version = self.version.to_string();
-        respond(200, &json!({ "kind": "List", "apiVersion": "v1", "metadata": { "resourceVersion": version }, "items": items }))
+        respond(
+            200,
+            &json!({ "kind": "List", "apiVersion": "v1", "metadata": { "resourceVersion": version }, "items": items }),
+        )
     }
 
     fn create(&mut self, collection: &str, object: Value) -> Answer {

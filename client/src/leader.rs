@@ -111,7 +111,9 @@ impl Candidate {
             match self.try_hold().await {
                 Ok(true) => return,
                 Ok(false) => {}
-                Err(err) => debug!(lease = self.election.name, error = &err as &dyn std::error::Error, "cannot acquire yet"),
+                Err(err) => {
+                    debug!(lease = self.election.name, error = &err as &dyn std::error::Error, "cannot acquire yet")
+                }
             }
             sleep(self.election.retry_period.mul_f64(1.0 + rand::random::<f64>() * 0.2)).await;
         }
@@ -125,7 +127,9 @@ impl Candidate {
             match tokio::time::timeout(left, self.try_hold()).await {
                 Ok(Ok(true)) => renewed = Instant::now(),
                 Ok(Ok(false)) => return,
-                Ok(Err(err)) => debug!(lease = self.election.name, error = &err as &dyn std::error::Error, "cannot renew"),
+                Ok(Err(err)) => {
+                    debug!(lease = self.election.name, error = &err as &dyn std::error::Error, "cannot renew")
+                }
                 Err(_) => return,
             }
         }
@@ -167,7 +171,10 @@ impl Candidate {
 
     fn first_lease(&self) -> Lease {
         let metadata = ObjectMeta { name: Some(self.election.name.clone()), ..ObjectMeta::default() };
-        Lease { metadata, spec: Some(self.next_spec(&LeaseSpec { lease_transitions: Some(-1), ..LeaseSpec::default() })) }
+        Lease {
+            metadata,
+            spec: Some(self.next_spec(&LeaseSpec { lease_transitions: Some(-1), ..LeaseSpec::default() })),
+        }
     }
 
     fn next_spec(&self, old: &LeaseSpec) -> LeaseSpec {

@@ -239,7 +239,10 @@ mod tests {
 
     #[test]
     fn controllers_are_chosen_as_upstream_chooses() {
-        let config = |items: &[&str]| Config { controllers: items.iter().map(|&item| item.into()).collect(), ..Config::default() };
+        let config = |items: &[&str]| Config {
+            controllers: items.iter().map(|&item| item.into()).collect(),
+            ..Config::default()
+        };
         assert!(config(&["*"]).is_enabled("replicaset-controller"));
         assert!(!config(&["*", "-replicaset-controller"]).is_enabled("replicaset-controller"));
         assert!(!config(&["deployment-controller"]).is_enabled("replicaset-controller"));

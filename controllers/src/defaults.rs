@@ -103,5 +103,7 @@ pub(crate) fn start_root_ca(context: &Context, certificates: String, workers: us
     let wanted = ConfigMap { metadata, data: Some(data), ..ConfigMap::default() };
     let (controller, queue) = PerNamespace::new(context, wanted, |current, wanted| current.data == wanted.data);
     let context = context.clone();
-    tasks.add("root ca", move |shutdown| context.drive("root-ca-certificate-publisher", controller, queue, workers, shutdown));
+    tasks.add("root ca", move |shutdown| {
+        context.drive("root-ca-certificate-publisher", controller, queue, workers, shutdown)
+    });
 }

@@ -21,7 +21,9 @@ pub(crate) const BY_NODE: &str = "node";
 
 /// Adds the indexes by controller and of orphans.
 pub(crate) fn add_ownership<K: Watchable>(informer: &Informer<K>) {
-    informer.add_index(BY_CONTROLLER, |object| controller_of(object.meta()).map(|owner| owner.uid.clone()).into_iter().collect());
+    informer.add_index(BY_CONTROLLER, |object| {
+        controller_of(object.meta()).map(|owner| owner.uid.clone()).into_iter().collect()
+    });
     informer.add_index(ORPHANS, |object| match controller_of(object.meta()) {
         Some(_) => Vec::new(),
         None => vec![object.meta().namespace.clone().unwrap_or_default()],

@@ -6,7 +6,9 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod certificates;
 mod claim;
+mod command;
 mod context;
 mod defaults;
 mod deployment;
@@ -24,6 +26,7 @@ mod registry;
 mod replicaset;
 mod ttl;
 
+pub use command::Command;
 pub use args::{Args, Config, Signing};
 pub use registry::{NAMES, run};
 
@@ -41,6 +44,9 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// The CA of `--cluster-signing-cert-file` and `--cluster-signing-key-file` cannot be used.
+    #[error("cluster signing CA")]
+    Signing(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Another process may lead now.
     #[error("leader election")]
     LeaderElection(#[from] client::leader::Lost),

@@ -55,12 +55,6 @@ impl PodControl {
         Ok(())
     }
 
-    /// Creates one pod that `expectations` do not know of yet.
-    pub(crate) async fn create<O: Watchable>(&self, key: &ObjectKey, owner: &O, pod: &Pod) -> kube::Result<Pod> {
-        self.expectations.expect_creations(key, 1);
-        self.create_expected(key, owner, pod).await
-    }
-
     async fn create_expected<O: Watchable>(&self, key: &ObjectKey, owner: &O, pod: &Pod) -> kube::Result<Pod> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);
         let created = api.create(&PostParams::default(), pod).await;
@@ -81,7 +75,12 @@ impl PodControl {
     }
 
     /// Deletes these pods; one that is gone already, or was replaced by another of its name, counts as deleted.
-    pub(crate) async fn delete_many<O: Watchable>(&self, key: &ObjectKey, owner: &O, pods: &[Arc<Pod>]) -> Result<(), Failure> {
+    pub(crate) async fn delete_many<O: Watchable>(
+        &self,
+        key: &ObjectKey,
+        owner: &O,
+        pods: &[Arc<Pod>],
+    ) -> Result<(), Failure> {
         self.expectations.expect_deletions(key, pods.iter().map(|pod| index::uid(&pod.metadata).to_owned()));
         let deleted = join_all(pods.iter().map(|pod| self.delete_expected(key, owner, pod))).await;
         deleted.into_iter().collect::<kube::Result<()>>().map_err(Into::into)

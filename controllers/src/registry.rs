@@ -4,7 +4,10 @@ use client::{Informers, Recorder};
 use daemon::{Process, Supervisor};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Config, Error, context::Context, defaults, deployment, endpoints, garbage, namespace, node, podgc, replicaset, ttl};
+use crate::{
+    Config, Error, certificates, context::Context, defaults, deployment, endpoints, garbage, namespace, node, podgc,
+    replicaset, ttl,
+};
 
 /// Every controller, by upstream's name.
 pub const NAMES: &[&str] = &[
@@ -21,6 +24,9 @@ pub const NAMES: &[&str] = &[
     "node-ipam-controller",
     "pod-garbage-collector-controller",
     "ttl-after-finished-controller",
+    "certificatesigningrequest-approving-controller",
+    "certificatesigningrequest-signing-controller",
+    "certificatesigningrequest-cleaner-controller",
 ];
 
 /// Runs the enabled controllers until shutdown; with leader election, only while this process leads.
@@ -79,6 +85,8 @@ fn start_all(config: &Config, context: &Context, tasks: &mut Supervisor) -> Resu
     start("serviceaccount-controller", config.concurrent_syncs, defaults::start_accounts);
     start("taint-eviction-controller", config.concurrent_syncs, node::eviction::start);
     start("ttl-after-finished-controller", config.concurrent_syncs, ttl::start);
+    start("certificatesigningrequest-approving-controller", config.concurrent_syncs, certificates::start_approver);
+    start("certificatesigningrequest-cleaner-controller", config.concurrent_syncs, certificates::start_cleaner);
     start_configured(config, context, tasks)
 }
 
@@ -89,6 +97,11 @@ fn start_configured(config: &Config, context: &Context, tasks: &mut Supervisor) 
         && config.is_enabled("root-ca-certificate-publisher-controller")
     {
         defaults::start_root_ca(context, certificates.clone(), workers, tasks);
+    }
+    if let Some(signing) = &config.signing
+        && config.is_enabled("certificatesigningrequest-signing-controller")
+    {
+        certificates::start_signer(context, signing, config, tasks)?;
     }
     if config.is_enabled("node-lifecycle-controller") {
         node::health::start(context, config.node_monitor_grace_period, workers, tasks);

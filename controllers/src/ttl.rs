@@ -36,7 +36,9 @@ impl FinishedJobs {
 
 impl Controller for FinishedJobs {
     async fn reconcile(&self, key: ObjectKey) -> Outcome {
-        let Some(job) = self.jobs.get(&key).filter(|job| job.metadata.deletion_timestamp.is_none()) else { return Ok(None) };
+        let Some(job) = self.jobs.get(&key).filter(|job| job.metadata.deletion_timestamp.is_none()) else {
+            return Ok(None);
+        };
         let Some(due) = expiry(&job) else { return Ok(None) };
         let left = pods::until(due, clock::now());
         if !left.is_zero() {
@@ -65,7 +67,9 @@ fn expiry(job: &Job) -> Option<Timestamp> {
 pub(crate) fn start(context: &Context, workers: usize, tasks: &mut daemon::Supervisor) {
     let (controller, queue) = FinishedJobs::new(context);
     let context = context.clone();
-    tasks.add("ttl after finished", move |shutdown| context.drive("ttl-after-finished", controller, queue, workers, shutdown));
+    tasks.add("ttl after finished", move |shutdown| {
+        context.drive("ttl-after-finished", controller, queue, workers, shutdown)
+    });
 }
 
 #[cfg(test)]
@@ -75,7 +79,8 @@ mod tests {
     use super::*;
 
     fn check(spec: Value, conditions: Value, expected: Option<&str>) {
-        let job: Job = from_value(json!({ "metadata": {}, "spec": spec, "status": { "conditions": conditions } })).unwrap();
+        let job: Job =
+            from_value(json!({ "metadata": {}, "spec": spec, "status": { "conditions": conditions } })).unwrap();
         assert_eq!(expiry(&job), expected.map(|time| time.parse().unwrap()));
     }
 

@@ -44,7 +44,11 @@ impl Cluster {
 
     async fn create<K>(&self, object: Value) -> K
     where
-        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
+        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+            + Clone
+            + Debug
+            + Serialize
+            + DeserializeOwned,
     {
         let object: K = from_value(object).unwrap();
         let namespace = object.namespace().unwrap_or_else(|| "default".to_owned());
@@ -62,7 +66,11 @@ impl Cluster {
     /// Plays the kubelet: pods of the selector run, are ready and have an address.
     async fn run_pods(&self, selector: &str) {
         for (number, pod) in self.pods(selector).await.iter().enumerate() {
-            let is_ready = pod.status.iter().flat_map(|status| status.conditions.iter().flatten()).any(|known| known.type_ == "Ready");
+            let is_ready = pod
+                .status
+                .iter()
+                .flat_map(|status| status.conditions.iter().flatten())
+                .any(|known| known.type_ == "Ready");
             if is_ready {
                 continue;
             }
@@ -70,7 +78,8 @@ impl Cluster {
             let ip = format!("10.0.{}.{}", pod.name_any().len(), number + 1);
             let status = json!({ "phase": "Running", "podIP": ip, "podIPs": [{ "ip": ip }], "conditions": [ready] });
             let change = Patch::Strategic(json!({ "status": status }));
-            let _gone_meanwhile = self.api::<Pod>().patch_status(&pod.name_any(), &PatchParams::default(), &change).await;
+            let _gone_meanwhile =
+                self.api::<Pod>().patch_status(&pod.name_any(), &PatchParams::default(), &change).await;
         }
     }
 
@@ -81,7 +90,10 @@ impl Cluster {
             let deployment = self.api::<Deployment>().get(name).await.unwrap();
             let (status, generation) = (deployment.status.unwrap_or_default(), deployment.metadata.generation);
             let is = |number: Option<i32>| number == Some(replicas);
-            is(status.updated_replicas) && is(status.available_replicas) && is(status.replicas) && status.observed_generation >= generation
+            is(status.updated_replicas)
+                && is(status.available_replicas)
+                && is(status.replicas)
+                && status.observed_generation >= generation
         })
         .await;
     }
@@ -141,6 +153,22 @@ async fn a_deployment_rolls_out_scales_and_cleans_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_settled_cluster_writes_nothing() {
+    let cluster = Cluster::start().await;
+    cluster.create::<Deployment>(deployment("web", 2, "a")).await;
+    cluster.roll_out("web", "app=web", 2).await;
+    let api = cluster.api::<ConfigMap>();
+    let revision = async || api.list(&ListParams::default()).await.unwrap().metadata.resource_version;
+    // Events and the status of the new generation may still be on their way.
+    eventually("a second without writes", async || {
+        let before = revision().await;
+        sleep(Duration::from_secs(1)).await;
+        revision().await == before
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_replicaset_replaces_adopts_and_releases_pods() {
     let cluster = Cluster::start().await;
     let orphan: Pod = cluster.create(pod("default", "orphan", json!({ "app": "web" }))).await;
@@ -155,7 +183,13 @@ async fn a_replicaset_replaces_adopts_and_releases_pods() {
     eventually("two new pods beside the adopted one", async || owned().await.len() == 3).await;
     assert!(owned().await.iter().any(|pod| pod.uid() == orphan.uid()));
     let pods = cluster.api::<Pod>();
-    pods.patch("orphan", &PatchParams::default(), &Patch::Merge(json!({ "metadata": { "labels": { "app": "other" } } }))).await.unwrap();
+    pods.patch(
+        "orphan",
+        &PatchParams::default(),
+        &Patch::Merge(json!({ "metadata": { "labels": { "app": "other" } } })),
+    )
+    .await
+    .unwrap();
     eventually("the relabelled pod is let go and replaced", async || {
         pods.get("orphan").await.unwrap().owner_references().is_empty() && owned().await.len() == 3
     })
@@ -209,7 +243,8 @@ async fn a_namespace_is_furnished_and_later_emptied() {
     let accounts: Api<ServiceAccount> = Api::namespaced(cluster.client.clone(), "shop");
     let maps: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), "shop");
     eventually("the default account and the root certificates", async || {
-        accounts.get_opt("default").await.unwrap().is_some() && maps.get_opt("kube-root-ca.crt").await.unwrap().is_some()
+        accounts.get_opt("default").await.unwrap().is_some()
+            && maps.get_opt("kube-root-ca.crt").await.unwrap().is_some()
     })
     .await;
     cluster.create::<Pod>(pod("shop", "a", json!({}))).await;
@@ -239,16 +274,19 @@ async fn garbage_is_collected_in_all_three_ways() {
     let cluster = Cluster::start().await;
     let maps = cluster.api::<ConfigMap>();
     let exists = async |name: &str| maps.get_opt(name).await.unwrap().is_some();
-    for (name, params) in
-        [("background", DeleteParams::background()), ("foreground", DeleteParams::foreground()), ("orphan", DeleteParams::orphan())]
-    {
+    for (name, params) in [
+        ("background", DeleteParams::background()),
+        ("foreground", DeleteParams::foreground()),
+        ("orphan", DeleteParams::orphan()),
+    ] {
         let owner: ConfigMap = cluster.create(json!({ "metadata": { "name": name, "namespace": "default" } })).await;
         let child = format!("{name}-child");
         cluster.create::<ConfigMap>(owned_map(&child, &owner)).await;
         maps.delete(name, &params).await.unwrap();
         eventually("the owner is gone", async || !exists(name).await).await;
         if name == "orphan" {
-            eventually("the child is free", async || maps.get(&child).await.unwrap().owner_references().is_empty()).await;
+            eventually("the child is free", async || maps.get(&child).await.unwrap().owner_references().is_empty())
+                .await;
         } else {
             eventually("the child is gone, too", async || !exists(&child).await).await;
         }
@@ -292,10 +330,19 @@ async fn a_silent_node_is_tainted_and_its_pods_go() {
     })
     .await;
     eventually("its pod is evicted", async || {
+        // With no node ready at all, nothing would be evicted.
+        beat("talking").await;
         let pod = cluster.api::<Pod>().get_opt("a").await.unwrap();
         pod.is_none_or(|pod| pod.metadata.deletion_timestamp.is_some())
     })
     .await;
-    let ranges: Vec<_> = nodes.list(&ListParams::default()).await.unwrap().items.into_iter().filter_map(|node| node.spec?.pod_cidr).collect();
+    let ranges: Vec<_> = nodes
+        .list(&ListParams::default())
+        .await
+        .unwrap()
+        .items
+        .into_iter()
+        .filter_map(|node| node.spec?.pod_cidr)
+        .collect();
     assert!(ranges.len() == 2 && ranges[0] != ranges[1], "{ranges:?}");
 }

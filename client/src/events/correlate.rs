@@ -61,7 +61,9 @@ impl Correlator {
         let message = self.aggregate(occurrence);
         let key = (group(occurrence), identity(&message, occurrence).to_owned());
         match self.sent.get(&key) {
-            Some(seen) => Decision::Raise(Seen { message, count: seen.count.saturating_add(1), name: seen.name.clone() }),
+            Some(seen) => {
+                Decision::Raise(Seen { message, count: seen.count.saturating_add(1), name: seen.name.clone() })
+            }
             None => Decision::Create { message },
         }
     }
@@ -183,7 +185,14 @@ mod tests {
     fn occurrence(name: &str, message: &str, second: i64) -> Occurrence {
         let about = ObjectReference { kind: Some("Pod".into()), name: Some(name.into()), ..ObjectReference::default() };
         let at = Timestamp::UNIX_EPOCH + SignedDuration::from_secs(second);
-        Occurrence { source: Default::default(), about, kind: "Warning", reason: "BackOff".into(), message: message.into(), at }
+        Occurrence {
+            source: Default::default(),
+            about,
+            kind: "Warning",
+            reason: "BackOff".into(),
+            message: message.into(),
+            at,
+        }
     }
 
     fn decide(correlator: &mut Correlator, name: &str, message: &str, second: i64) -> Decision {

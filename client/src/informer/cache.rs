@@ -111,5 +111,7 @@ impl<K> Index<K> {
 }
 
 fn is_same_version<K: Resource>(a: &K, b: &K) -> bool {
-    a.meta().resource_version.is_some() && a.meta().resource_version == b.meta().resource_version && a.meta().uid == b.meta().uid
+    a.meta().resource_version.is_some()
+        && a.meta().resource_version == b.meta().resource_version
+        && a.meta().uid == b.meta().uid
 }

@@ -97,12 +97,7 @@ pub struct InformerStopped(#[source] tokio::task::JoinError);
 impl Informers {
     /// No informers yet; nothing is watched before [`Informers::run`].
     pub fn new(client: kube::Client) -> Self {
-        let shared = Registry {
-            client,
-            informers: Mutex::default(),
-            pending: Mutex::default(),
-            added: Notify::new(),
-        };
+        let shared = Registry { client, informers: Mutex::default(), pending: Mutex::default(), added: Notify::new() };
         Self { shared: Arc::new(shared) }
     }
 

@@ -16,7 +16,12 @@ fn holder(fake: &FakeApi) -> String {
 }
 
 /// Competes until it leads, then waits to be stopped.
-async fn lead(fake: &FakeApi, identity: &str, shutdown: &CancellationToken, leading: &Notify) -> Result<Option<()>, Lost> {
+async fn lead(
+    fake: &FakeApi,
+    identity: &str,
+    shutdown: &CancellationToken,
+    leading: &Notify,
+) -> Result<Option<()>, Lost> {
     let work = |stop: CancellationToken| async move {
         leading.notify_one();
         stop.cancelled().await;
@@ -76,7 +81,10 @@ async fn a_leader_that_cannot_renew_stops_before_another_may_lead() {
 async fn a_dead_leader_is_replaced_when_its_lease_expires() {
     let fake = FakeApi::new();
     let spec = serde_json::json!({ "holderIdentity": "dead", "leaseDurationSeconds": 15 });
-    fake.put(PATH, serde_json::json!({ "metadata": { "name": "scheduler", "namespace": "kube-system" }, "spec": spec }));
+    fake.put(
+        PATH,
+        serde_json::json!({ "metadata": { "name": "scheduler", "namespace": "kube-system" }, "spec": spec }),
+    );
     let (shutdown, leading, start) = (CancellationToken::new(), Notify::new(), Instant::now());
     let script = async {
         leading.notified().await;

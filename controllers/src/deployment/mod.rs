@@ -84,7 +84,12 @@ impl Deployments {
         Ok(())
     }
 
-    async fn create(&self, deployment: &Deployment, set: &ReplicaSet, status: &mut DeploymentStatus) -> Result<(), Failure> {
+    async fn create(
+        &self,
+        deployment: &Deployment,
+        set: &ReplicaSet,
+        status: &mut DeploymentStatus,
+    ) -> Result<(), Failure> {
         let api = self.set_api(deployment);
         let name = index::name(&set.metadata);
         let err = match api.create(&PostParams::default(), set).await {
@@ -117,7 +122,8 @@ impl Deployments {
     ) -> Result<(), Failure> {
         let name = index::name(&set.metadata);
         let live = self.set_api(deployment).get(name).await?;
-        let is_ours = index::controller_of(&live.metadata).is_some_and(|owner| owner.uid == index::uid(&deployment.metadata));
+        let is_ours =
+            index::controller_of(&live.metadata).is_some_and(|owner| owner.uid == index::uid(&deployment.metadata));
         let template = set.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default();
         if is_ours && sets::is_same_template(&live, &template) {
             return Ok(());
@@ -138,7 +144,11 @@ impl Deployments {
         }
     }
 
-    async fn note_revision(&self, deployment: &Deployment, revision: Option<i64>) -> Result<Option<Deployment>, Failure> {
+    async fn note_revision(
+        &self,
+        deployment: &Deployment,
+        revision: Option<i64>,
+    ) -> Result<Option<Deployment>, Failure> {
         let Some(revision) = revision else { return Ok(None) };
         let annotations = json!({ sets::REVISION: revision.to_string() });
         let change = json!({ "metadata": { "uid": deployment.metadata.uid, "annotations": annotations } });
@@ -218,7 +228,8 @@ fn watch_pods(pods: &Informer<Pod>, sets: &Informer<ReplicaSet>, queue: &WorkQue
             Event::Applied { new, .. } => pods::is_terminal(new),
         };
         let set = index::controller_key::<ReplicaSet>(event.object().meta()).filter(|_| is_end);
-        let owner = set.and_then(|set| sets.get(&set)).and_then(|set| index::controller_key::<Deployment>(&set.metadata));
+        let owner =
+            set.and_then(|set| sets.get(&set)).and_then(|set| index::controller_key::<Deployment>(&set.metadata));
         if let Some(owner) = owner {
             queue.add(owner);
         }

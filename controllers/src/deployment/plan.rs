@@ -19,7 +19,10 @@ use crate::{context::Failure, index};
 pub(super) enum Write {
     Create(ReplicaSet),
     /// Replaces the set; `scaled_from` is its former size if that changed.
-    Update { set: ReplicaSet, scaled_from: Option<i32> },
+    Update {
+        set: ReplicaSet,
+        scaled_from: Option<i32>,
+    },
     Delete(ReplicaSet),
 }
 
@@ -129,7 +132,14 @@ impl<'a> State<'a> {
         }
         if status::condition(Some(&self.status), status::PROGRESSING).is_none() && has_deadline(self.spec) {
             let message = format!("Found new replica set \"{}\"", index::name(&new.metadata));
-            status::set_condition(&mut self.status, status::PROGRESSING, "True", "FoundNewReplicaSet", message, self.seen.now);
+            status::set_condition(
+                &mut self.status,
+                status::PROGRESSING,
+                "True",
+                "FoundNewReplicaSet",
+                message,
+                self.seen.now,
+            );
         }
     }
 
@@ -143,7 +153,14 @@ impl<'a> State<'a> {
         }
         if has_deadline(self.spec) {
             let message = format!("Created new replica set \"{}\"", index::name(&set.metadata));
-            status::set_condition(&mut self.status, status::PROGRESSING, "True", "NewReplicaSetCreated", message, self.seen.now);
+            status::set_condition(
+                &mut self.status,
+                status::PROGRESSING,
+                "True",
+                "NewReplicaSetCreated",
+                message,
+                self.seen.now,
+            );
         }
         self.writes.push(Write::Create(set.clone()));
         self.new = Some(set);
@@ -261,7 +278,8 @@ impl<'a> State<'a> {
         let allowed = if self.limits.replicas > 0 { self.limits.max_replicas() } else { 0 };
         let to_add = allowed - total;
         // The largest takes what rounding leaves; of equals the newest when growing, the oldest when shrinking.
-        active.sort_by_key(|slot| (std::cmp::Reverse(sets::replicas(self.slot(*slot))), sets::created(self.slot(*slot))));
+        active
+            .sort_by_key(|slot| (std::cmp::Reverse(sets::replicas(self.slot(*slot))), sets::created(self.slot(*slot))));
         if to_add > 0 {
             active.sort_by(|a, b| {
                 let key = |slot: Slot| (sets::replicas(self.slot(slot)), sets::created(self.slot(slot)));
@@ -356,7 +374,8 @@ impl<'a> State<'a> {
             self.old.iter().filter(|set| set.metadata.deletion_timestamp.is_none()).collect();
         let surplus = alive.len().saturating_sub(usize::try_from(limit).unwrap_or(0));
         alive.sort_by_key(|set| sets::revision(&set.metadata));
-        let removed: Vec<_> = alive.into_iter().take(surplus).filter(|set| is_idle(set)).cloned().map(Write::Delete).collect();
+        let removed: Vec<_> =
+            alive.into_iter().take(surplus).filter(|set| is_idle(set)).cloned().map(Write::Delete).collect();
         self.writes.extend(removed);
     }
 }

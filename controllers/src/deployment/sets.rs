@@ -71,7 +71,9 @@ impl Limits {
 pub(crate) fn resolve(value: Option<&IntOrString>, total: i32, round_up: bool) -> i32 {
     let percent = match value {
         Some(IntOrString::Int(number)) => return (*number).max(0),
-        Some(IntOrString::String(text)) => text.strip_suffix('%').and_then(|text| text.parse::<i64>().ok()).unwrap_or(0),
+        Some(IntOrString::String(text)) => {
+            text.strip_suffix('%').and_then(|text| text.parse::<i64>().ok()).unwrap_or(0)
+        }
         None => 25,
     };
     let scaled = i64::from(total) * percent;

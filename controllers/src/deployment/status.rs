@@ -73,8 +73,8 @@ pub(super) fn report_progress(
         remove_condition(status, PROGRESSING);
     } else {
         let known = condition(deployment.status.as_ref(), PROGRESSING).cloned();
-        let is_settled =
-            status.replicas == status.updated_replicas && known.as_ref().is_some_and(|known| is_reason(known, COMPLETE));
+        let is_settled = status.replicas == status.updated_replicas
+            && known.as_ref().is_some_and(|known| is_reason(known, COMPLETE));
         if !is_settled {
             report_unsettled(deployment, new, status, known, now);
         }

@@ -54,7 +54,9 @@ impl Sources {
         let (queue, services) = (queue.clone(), sources.services.clone());
         sources.pods.on_event(move |event| {
             let (old, new) = match event {
-                Event::Applied { old, new } if old.as_ref().is_some_and(|old| observe::is_same_backend(old, new)) => return,
+                Event::Applied { old, new } if old.as_ref().is_some_and(|old| observe::is_same_backend(old, new)) => {
+                    return;
+                }
                 Event::Applied { old, new } => (old.as_ref(), Some(new)),
                 Event::Deleted(last) => (Some(last), None),
             };
@@ -164,7 +166,10 @@ impl Controller for EndpointSlices {
 fn service_of(slice: &EndpointSlice) -> Option<ObjectKey> {
     let labels = slice.metadata.labels.as_ref()?;
     let is_ours = labels.get(MANAGED_BY).is_some_and(|manager| manager == MANAGER);
-    is_ours.then(|| labels.get(SERVICE_NAME)).flatten().map(|name| ObjectKey::new(index::namespace(&slice.metadata), name))
+    is_ours
+        .then(|| labels.get(SERVICE_NAME))
+        .flatten()
+        .map(|name| ObjectKey::new(index::namespace(&slice.metadata), name))
 }
 
 /// A node that moves to another zone takes its endpoints along.

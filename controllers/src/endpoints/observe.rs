@@ -88,7 +88,12 @@ fn addresses(pod: &Pod) -> Vec<IpAddr> {
     let many = status.pod_ips.iter().flatten().map(|ip| ip.ip.as_str());
     let mut all: Vec<IpAddr> = many.chain(status.pod_ip.as_deref()).filter_map(|ip| ip.parse().ok()).collect();
     let mut seen = Vec::new();
-    all.retain(|ip| !seen.contains(ip) && { seen.push(*ip); true });
+    all.retain(|ip| {
+        !seen.contains(ip) && {
+            seen.push(*ip);
+            true
+        }
+    });
     all
 }
 
@@ -120,8 +125,7 @@ fn named(name: &str, protocol: &str, pod: &Pod) -> Option<i32> {
     let is_sidecar = |container: &&Container| container.restart_policy.as_deref() == Some("Always");
     let sidecars = spec.init_containers.iter().flatten().filter(is_sidecar);
     let ports = spec.containers.iter().chain(sidecars).flat_map(|container| container.ports.iter().flatten());
-    let mut matching = ports.filter(|port| {
-        port.name.as_deref() == Some(name) && port.protocol.as_deref().unwrap_or("TCP") == protocol
-    });
+    let mut matching = ports
+        .filter(|port| port.name.as_deref() == Some(name) && port.protocol.as_deref().unwrap_or("TCP") == protocol);
     matching.next().map(|port| port.container_port)
 }

@@ -97,8 +97,10 @@ fn desired(service: &Service, backends: &[Backend], family: &'static str) -> BTr
 
 fn group_of(family: &'static str, ports: &[EndpointPort]) -> Group {
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
-    let mut key: Vec<_> =
-        ports.iter().map(|port| (text(&port.name), port.port, text(&port.protocol), text(&port.app_protocol))).collect();
+    let mut key: Vec<_> = ports
+        .iter()
+        .map(|port| (text(&port.name), port.port, text(&port.protocol), text(&port.app_protocol)))
+        .collect();
     key.sort();
     (family, key)
 }
@@ -138,7 +140,8 @@ fn fill(
     kept: &[Arc<EndpointSlice>],
 ) -> Vec<Change> {
     let is_placeholder = endpoints.is_empty();
-    let mut wanted: HashMap<String, Endpoint> = endpoints.into_iter().map(|endpoint| (identity(&endpoint), endpoint)).collect();
+    let mut wanted: HashMap<String, Endpoint> =
+        endpoints.into_iter().map(|endpoint| (identity(&endpoint), endpoint)).collect();
     let mut held: Vec<Vec<Endpoint>> = Vec::new();
     for slice in kept {
         let known = slice.endpoints.iter().flatten();
@@ -287,7 +290,14 @@ mod tests {
         assert_eq!(endpoint.hints.as_ref().unwrap().for_zones.as_ref().unwrap()[0].name, "zone-of-n1");
         let ports: Vec<_> = slice.ports.iter().flatten().map(|port| (port.name.as_deref(), port.port)).collect();
         assert_eq!(ports, [(Some("http"), Some(8080)), (Some("admin"), Some(9000))]);
-        assert!(plan(&service, &[backend(&service, 0, &json!({ "/spec/hostname": "web-0", "/spec/subdomain": "web" }))], &slices).is_empty());
+        assert!(
+            plan(
+                &service,
+                &[backend(&service, 0, &json!({ "/spec/hostname": "web-0", "/spec/subdomain": "web" }))],
+                &slices
+            )
+            .is_empty()
+        );
     }
 
     #[test]

@@ -74,7 +74,12 @@ impl Collector {
     }
 
     /// Lets a foreground deletion go on once no dependent blocks it.
-    async fn finish_foreground(&self, uid: &str, node: &Node, live: PartialObjectMeta<DynamicObject>) -> Result<(), Failure> {
+    async fn finish_foreground(
+        &self,
+        uid: &str,
+        node: &Node,
+        live: PartialObjectMeta<DynamicObject>,
+    ) -> Result<(), Failure> {
         let blocking: Vec<String> = {
             let graph = self.shared.graph();
             let blocks = |dependent: &String| graph.get(dependent).is_some_and(|dependent| dependent.blocks(uid));
@@ -94,8 +99,14 @@ impl Collector {
     }
 
     /// Two objects that own each other would wait for each other for ever.
-    async fn break_cycle(&self, node: &Node, live: &PartialObjectMeta<DynamicObject>, dependents: &[String]) -> Result<(), Failure> {
-        let is_cycle = dependents.iter().any(|uid| self.node(uid).is_some_and(|dependent| dependent.deletes_dependents()));
+    async fn break_cycle(
+        &self,
+        node: &Node,
+        live: &PartialObjectMeta<DynamicObject>,
+        dependents: &[String],
+    ) -> Result<(), Failure> {
+        let is_cycle =
+            dependents.iter().any(|uid| self.node(uid).is_some_and(|dependent| dependent.deletes_dependents()));
         if !is_cycle {
             return Ok(());
         }
@@ -141,7 +152,8 @@ impl Collector {
         let kinds = self.shared.kinds.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let kind = kinds.iter().find(|kind| kind.resource.kind == reference.kind && kind.resource.group == group);
         let Some(kind) = kind else {
-            let what = format!("owner {}/{} of {} is of an unknown kind", reference.api_version, reference.kind, node.name);
+            let what =
+                format!("owner {}/{} of {} is of an unknown kind", reference.api_version, reference.kind, node.name);
             return Err(Failure::NotYet(what));
         };
         Ok(match (kind.is_namespaced, &node.namespace) {
@@ -179,7 +191,12 @@ impl Collector {
         }
     }
 
-    async fn detach(&self, node: &Node, live: PartialObjectMeta<DynamicObject>, uids: &[String]) -> Result<(), Failure> {
+    async fn detach(
+        &self,
+        node: &Node,
+        live: PartialObjectMeta<DynamicObject>,
+        uids: &[String],
+    ) -> Result<(), Failure> {
         let ObjectMeta { uid, resource_version, owner_references, .. } = live.metadata;
         let mut kept = owner_references.unwrap_or_default();
         kept.retain(|reference| !uids.contains(&reference.uid));
@@ -187,7 +204,12 @@ impl Collector {
         self.patch(node, &json!({ "metadata": change })).await
     }
 
-    async fn remove_finalizer(&self, node: &Node, live: PartialObjectMeta<DynamicObject>, finalizer: &str) -> Result<(), Failure> {
+    async fn remove_finalizer(
+        &self,
+        node: &Node,
+        live: PartialObjectMeta<DynamicObject>,
+        finalizer: &str,
+    ) -> Result<(), Failure> {
         let ObjectMeta { uid, resource_version, finalizers, .. } = live.metadata;
         let mut kept = finalizers.unwrap_or_default();
         let before = kept.len();

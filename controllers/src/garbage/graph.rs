@@ -116,7 +116,8 @@ impl Graph {
             self.dependents.entry(reference.uid.clone()).or_default().insert(uid.to_owned());
         }
         let is_lost = node.owners.iter().any(|reference| !self.knows(reference, node.namespace.as_deref()));
-        let owner_waits = node.owners.iter().any(|owner| self.nodes.get(&owner.uid).is_some_and(Node::deletes_dependents));
+        let owner_waits =
+            node.owners.iter().any(|owner| self.nodes.get(&owner.uid).is_some_and(Node::deletes_dependents));
         if old.as_ref().is_none_or(|old| old.owners != node.owners) && (is_lost || owner_waits) {
             tasks.push(Task::Collect(uid.to_owned()));
         }
@@ -179,7 +180,9 @@ pub(super) enum Verdict {
     /// Remove the references to these uids: other owners keep it.
     Detach(Vec<String>),
     /// Delete it; its own dependents go first if `waits`.
-    Delete { foreground: bool },
+    Delete {
+        foreground: bool,
+    },
 }
 
 /// Decides. An object with at least one solid owner stays.
@@ -189,7 +192,8 @@ pub(super) fn judge(owners: &[(String, Owner)], has_dependents: bool) -> Verdict
         return Verdict::Keep;
     }
     if of(Owner::Solid).next().is_some() {
-        let loose: Vec<String> = owners.iter().filter(|(_, owner)| *owner != Owner::Solid).map(|(uid, _)| uid.clone()).collect();
+        let loose: Vec<String> =
+            owners.iter().filter(|(_, owner)| *owner != Owner::Solid).map(|(uid, _)| uid.clone()).collect();
         return if loose.is_empty() { Verdict::Keep } else { Verdict::Detach(loose) };
     }
     Verdict::Delete { foreground: of(Owner::Waiting).next().is_some() && has_dependents }

@@ -80,7 +80,8 @@ impl GarbageCollector {
         notify_on_change(&context.informers.of::<APIService>(), &kinds_changed, |service| {
             format!("{:?}", service.status)
         });
-        let shared = Shared { graph: std::sync::Mutex::default(), queue: WorkQueue::new(), kinds: std::sync::Mutex::default() };
+        let shared =
+            Shared { graph: std::sync::Mutex::default(), queue: WorkQueue::new(), kinds: std::sync::Mutex::default() };
         Self { client: context.client.clone(), shared: Arc::new(shared), kinds_changed }
     }
 

@@ -43,7 +43,11 @@ impl Findings {
     fn conditions(&self) -> [(&'static str, bool, &'static str, String); 5] {
         let failure = |text: String| text;
         let join = |counts: &BTreeMap<String, usize>, verb: &str| {
-            counts.iter().map(|(name, count)| format!("{name} {verb} {count} resource instances")).collect::<Vec<_>>().join(", ")
+            counts
+                .iter()
+                .map(|(name, count)| format!("{name} {verb} {count} resource instances"))
+                .collect::<Vec<_>>()
+                .join(", ")
         };
         let or = |is_bad: bool, bad: (&'static str, String), good: (&'static str, &str)| {
             if is_bad { bad } else { (good.0, good.1.to_owned()) }
@@ -55,7 +59,14 @@ impl Findings {
         );
         let content = or(
             !self.failures.is_empty(),
-            ("ContentDeletionFailed", format!("Failed to delete all resource types, {} remaining: {}", self.failures.len(), self.failures.join(", "))),
+            (
+                "ContentDeletionFailed",
+                format!(
+                    "Failed to delete all resource types, {} remaining: {}",
+                    self.failures.len(),
+                    self.failures.join(", ")
+                ),
+            ),
             ("ContentDeleted", "All content successfully deleted, may be waiting on finalization"),
         );
         let remaining = or(
@@ -65,12 +76,20 @@ impl Findings {
         );
         let finalizers = or(
             !self.finalizers.is_empty(),
-            ("SomeFinalizersRemain", format!("Some content in the namespace has finalizers remaining: {}", join(&self.finalizers, "in"))),
+            (
+                "SomeFinalizersRemain",
+                format!("Some content in the namespace has finalizers remaining: {}", join(&self.finalizers, "in")),
+            ),
             ("ContentHasNoFinalizers", "All content-preserving finalizers finished"),
         );
         [
             ("NamespaceDeletionDiscoveryFailure", self.discovery.is_some(), discovery.0, discovery.1),
-            ("NamespaceDeletionGroupVersionParsingFailure", false, "ParsedGroupVersions", "All legacy kube types successfully parsed".to_owned()),
+            (
+                "NamespaceDeletionGroupVersionParsingFailure",
+                false,
+                "ParsedGroupVersions",
+                "All legacy kube types successfully parsed".to_owned(),
+            ),
             ("NamespaceDeletionContentFailure", !self.failures.is_empty(), content.0, content.1),
             ("NamespaceContentRemaining", !self.remaining.is_empty(), remaining.0, remaining.1),
             ("NamespaceFinalizersRemaining", !self.finalizers.is_empty(), finalizers.0, finalizers.1),
@@ -79,7 +98,11 @@ impl Findings {
 }
 
 /// The conditions after this attempt; the transition time moves only with the status.
-pub(super) fn updated(mut all: Vec<NamespaceCondition>, findings: &Findings, now: Timestamp) -> Vec<NamespaceCondition> {
+pub(super) fn updated(
+    mut all: Vec<NamespaceCondition>,
+    findings: &Findings,
+    now: Timestamp,
+) -> Vec<NamespaceCondition> {
     for (kind, is_true, reason, message) in findings.conditions() {
         let status = if is_true { "True" } else { "False" };
         let known = all.iter().position(|condition| condition.type_ == kind);

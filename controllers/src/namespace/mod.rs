@@ -165,7 +165,9 @@ fn is_ending(namespace: &Namespace) -> bool {
 
 impl Controller for Namespaces {
     async fn reconcile(&self, key: ObjectKey) -> Outcome {
-        let Some(namespace) = self.namespaces.get(&key).filter(|namespace| is_ending(namespace)) else { return Ok(None) };
+        let Some(namespace) = self.namespaces.get(&key).filter(|namespace| is_ending(namespace)) else {
+            return Ok(None);
+        };
         let findings = self.empty(&key.name).await;
         if findings.is_empty() {
             self.finalize(&key.name).await?;

@@ -132,7 +132,8 @@ fn eviction_time(tolerations: &[Toleration], taints: &[(Taint, Timestamp)]) -> O
 }
 
 fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    let is = |given: &Option<String>, wanted: &str| given.as_deref().is_none_or(|given| given.is_empty() || given == wanted);
+    let is =
+        |given: &Option<String>, wanted: &str| given.as_deref().is_none_or(|given| given.is_empty() || given == wanted);
     if !is(&toleration.effect, &taint.effect) || !is(&toleration.key, &taint.key) {
         return false;
     }
@@ -140,7 +141,8 @@ fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
         Some("Exists") => true,
         None | Some("" | "Equal") => {
             let value = |value: &Option<String>| value.clone().unwrap_or_default();
-            toleration.key.as_deref().is_some_and(|key| !key.is_empty()) && value(&toleration.value) == value(&taint.value)
+            toleration.key.as_deref().is_some_and(|key| !key.is_empty())
+                && value(&toleration.value) == value(&taint.value)
         }
         Some(_) => false,
     }
@@ -161,8 +163,10 @@ mod tests {
 
     fn check(tolerations: Value, expected: Option<i64>) {
         let since: Timestamp = "2026-01-01T12:00:00Z".parse().unwrap();
-        let taints: Vec<Taint> =
-            from_value(json!([{ "key": "a", "effect": "NoExecute" }, { "key": "b", "value": "x", "effect": "NoExecute" }])).unwrap();
+        let taints: Vec<Taint> = from_value(
+            json!([{ "key": "a", "effect": "NoExecute" }, { "key": "b", "value": "x", "effect": "NoExecute" }]),
+        )
+        .unwrap();
         let taints: Vec<_> = taints.into_iter().map(|taint| (taint, since)).collect();
         let got = eviction_time(&from_value::<Vec<_>>(tolerations.clone()).unwrap(), &taints);
         assert_eq!(got.map(|due| due.duration_since(since).as_secs()), expected, "{tolerations}");
@@ -175,7 +179,10 @@ mod tests {
         check(json!([{ "key": "a", "operator": "Exists" }]), Some(0));
         check(json!([{ "key": "a", "operator": "Exists" }, { "key": "b", "value": "x", "effect": "NoExecute" }]), None);
         check(json!([{ "key": "a", "operator": "Exists" }, { "key": "b", "value": "y" }]), Some(0));
-        check(json!([{ "operator": "Exists", "tolerationSeconds": 300 }, { "key": "b", "operator": "Exists", "tolerationSeconds": 60 }]), Some(60));
+        check(
+            json!([{ "operator": "Exists", "tolerationSeconds": 300 }, { "key": "b", "operator": "Exists", "tolerationSeconds": 60 }]),
+            Some(60),
+        );
         check(json!([{ "operator": "Exists", "tolerationSeconds": -5 }]), Some(0));
         check(json!([{ "operator": "Exists", "effect": "NoSchedule" }]), Some(0));
     }

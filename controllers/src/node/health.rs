@@ -108,7 +108,8 @@ impl NodeHealth {
             let ready = json!({ "type": "Ready", "status": "False", "lastTransitionTime": clock::time() });
             let change = json!({ "metadata": { "uid": pod.metadata.uid }, "status": { "conditions": [ready] } });
             let api: Api<Pod> = Api::namespaced(self.client.clone(), index::namespace(&pod.metadata));
-            let patched = api.patch_status(index::name(&pod.metadata), &PatchParams::default(), &Patch::Strategic(change)).await;
+            let patched =
+                api.patch_status(index::name(&pod.metadata), &PatchParams::default(), &Patch::Strategic(change)).await;
             match patched {
                 Err(err) if write::is_not_found(&err) || write::is_conflict(&err) => {}
                 outcome => drop(outcome?),
@@ -295,8 +296,12 @@ mod tests {
         let registered = json!([{ "key": NOT_READY, "effect": "NoSchedule" }]);
         check(json!([]), registered.clone(), true, &[(NOT_READY, "NoSchedule")]);
         check(ready("True"), registered, true, &[]);
-        check(json!([{ "type": "Ready", "status": "True" }, { "type": "DiskPressure", "status": "True" }]), json!([]), true,
-            &[("node.kubernetes.io/disk-pressure", "NoSchedule")]);
+        check(
+            json!([{ "type": "Ready", "status": "True" }, { "type": "DiskPressure", "status": "True" }]),
+            json!([]),
+            true,
+            &[("node.kubernetes.io/disk-pressure", "NoSchedule")],
+        );
     }
 
     #[test]

@@ -83,9 +83,8 @@ pub(crate) struct NodeRanges {
 
 impl NodeRanges {
     fn new(context: &Context, config: &Config) -> Result<(Self, WorkQueue<ObjectKey>), Error> {
-        let parse = |text: &String| {
-            Range::parse(text, config).map_err(|why| Error::InvalidRange { range: text.clone(), why })
-        };
+        let parse =
+            |text: &String| Range::parse(text, config).map_err(|why| Error::InvalidRange { range: text.clone(), why });
         let ranges = config.cluster_cidrs.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
         let queue = WorkQueue::new();
         let nodes = context.informers.of::<Node>();

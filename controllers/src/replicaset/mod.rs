@@ -68,7 +68,12 @@ impl ReplicaSets {
         }
     }
 
-    async fn write_status(&self, set: &ReplicaSet, active: &[Arc<Pod>], trouble: Option<&Trouble>) -> Result<(), Failure> {
+    async fn write_status(
+        &self,
+        set: &ReplicaSet,
+        active: &[Arc<Pod>],
+        trouble: Option<&Trouble>,
+    ) -> Result<(), Failure> {
         let owned = self.pods.by_index(BY_CONTROLLER, index::uid(&set.metadata));
         let terminating = owned.iter().filter(|pod| pods::is_terminating(pod) && !pods::is_terminal(pod)).count();
         let status = plan::status(set, active, terminating, trouble, clock::now());

@@ -160,7 +160,10 @@ mod tests {
         let pods = [pod("a", true), pod("b", false)];
         let got = status(&set(0), &pods, 1, None, now());
         assert_eq!((got.replicas, got.ready_replicas, got.available_replicas), (2, Some(1), Some(1)));
-        assert_eq!((got.fully_labeled_replicas, got.terminating_replicas, got.observed_generation), (Some(2), Some(1), Some(4)));
+        assert_eq!(
+            (got.fully_labeled_replicas, got.terminating_replicas, got.observed_generation),
+            (Some(2), Some(1), Some(4))
+        );
         assert_eq!(status(&set(30), &pods, 0, None, now()).available_replicas, None);
         assert_eq!(next_available(30, &pods, now()), Some(Duration::from_secs(20)));
         assert_eq!(next_available(0, &pods, now()), None);

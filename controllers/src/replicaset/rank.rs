@@ -87,7 +87,8 @@ mod tests {
 
     fn check(first: &Value, second: &Value) {
         let mut pods = [pod("b", second), pod("a", first)];
-        let names = |pods: &[Arc<Pod>]| pods.iter().map(|pod| index::name(&pod.metadata).to_owned()).collect::<Vec<_>>();
+        let names =
+            |pods: &[Arc<Pod>]| pods.iter().map(|pod| index::name(&pod.metadata).to_owned()).collect::<Vec<_>>();
         sort_for_deletion(&mut pods, now(), |pod| pod.spec.as_ref().unwrap().priority.unwrap_or(1) as usize);
         assert_eq!(names(&pods), ["a", "b"], "{first} goes before {second}");
     }
@@ -104,13 +105,19 @@ mod tests {
         check(&json!({ "/spec/priority": 5 }), &none);
         let ready_at = |time: &str| json!({ "/status/conditions": [{ "type": "Ready", "status": "True", "lastTransitionTime": time }] });
         check(&ready_at("2026-01-01T11:59:50Z"), &none);
-        check(&json!({ "/status/containerStatuses": [
-            { "name": "c", "image": "", "imageID": "", "ready": true, "restartCount": 3 }] }), &none);
+        check(
+            &json!({ "/status/containerStatuses": [
+            { "name": "c", "image": "", "imageID": "", "ready": true, "restartCount": 3 }] }),
+            &none,
+        );
         check(&json!({ "/metadata/creationTimestamp": "2026-01-01T11:59:00Z" }), &none);
     }
 
     #[test]
     fn ages_of_one_magnitude_are_decided_by_uid() {
-        check(&json!({ "/metadata/creationTimestamp": "2026-01-01T10:00:00Z" }), &json!({ "/metadata/creationTimestamp": "2026-01-01T10:00:01Z" }));
+        check(
+            &json!({ "/metadata/creationTimestamp": "2026-01-01T10:00:00Z" }),
+            &json!({ "/metadata/creationTimestamp": "2026-01-01T10:00:01Z" }),
+        );
     }
 }
