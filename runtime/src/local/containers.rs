@@ -104,8 +104,15 @@ impl Shared {
             return Err(wrong_state(&container.status));
         }
         let sandbox = container.status.sandbox.clone();
+        let mut events = self.events.subscribe();
         let answer = self.shim(&sandbox).ask(Request::Start { container: id.to_owned() }, Vec::new()).await?;
-        let pid = answer.process_or_done()?;
+        let pid = match answer.process_or_done() {
+            Err(err @ Error::Start { .. }) => {
+                self.ended(id, &mut events).await;
+                return Err(err);
+            }
+            answered => answered?,
+        };
         let running = {
             let mut state = self.lock();
             let Some(container) = state.containers.get_mut(id) else { return Ok(()) };
@@ -146,13 +153,18 @@ impl Shared {
             Err(err) if self.is_running(id) => return Err(err),
             Err(_) => return Ok(()),
         }
+        self.ended(id, events).await;
+        Ok(())
+    }
+
+    /// Waits for the end of a container that is about to end; `events` must be older than the cause.
+    async fn ended(&self, id: &str, events: &mut Receiver<Event>) {
         while !self.has_ended(id) {
-            // After a lag, or when the runtime closes, the state tells.
+            // After a lag the state tells.
             if let Err(tokio::sync::broadcast::error::RecvError::Closed) = events.recv().await {
                 break;
             }
         }
-        Ok(())
     }
 
     fn is_running(&self, id: &str) -> bool {

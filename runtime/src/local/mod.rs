@@ -41,6 +41,9 @@ pub use crate::network::NetworkConfig;
 /// Events that a slow reader may fall behind before it gets [`Event::Resync`].
 const EVENT_BACKLOG: usize = 4096;
 
+/// This program, also when its file has been replaced meanwhile.
+const OWN_PROGRAM: &str = "/proc/self/exe";
+
 /// Where the runtime keeps what, and what sets it apart from another one on the same machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -56,14 +59,14 @@ pub struct Config {
 }
 
 impl Config {
-    /// The usual places, with this very program as the shim (`<program> shim`).
+    /// The usual places, with this very program as the shim. Fails where `/proc` does not show it.
     pub fn new() -> Result<Self, Error> {
-        let path = PathBuf::from("/proc/self/exe");
-        let program = std::env::current_exe().map_err(io_error("find this program by", &path))?;
+        let program = PathBuf::from(OWN_PROGRAM);
+        program.metadata().map_err(io_error("find this program by", &program))?;
         Ok(Self {
             root: PathBuf::from("/var/lib/coracle/runtime"),
             run: PathBuf::from("/run/coracle"),
-            shim: vec![program.to_string_lossy().into_owned(), "shim".to_owned()],
+            shim: vec![OWN_PROGRAM.to_owned(), "shim".to_owned()],
             insecure_registries: Vec::new(),
             network: NetworkConfig::default(),
         })

@@ -13,7 +13,7 @@ use super::{Sandbox, Shared, blocking, ignore_missing};
 use crate::disk::{self, io_error};
 use crate::network::HostPorts;
 use crate::wire::{Request, ShimConfig};
-use crate::{DnsConfig, Error, Event, SandboxConfig, SandboxStatus};
+use crate::{DnsConfig, Error, Event, NamespaceOptions, SandboxConfig, SandboxStatus};
 
 /// Size of a pod's `/dev/shm`.
 const SHM: &std::ffi::CStr = c"mode=1777,size=65536k";
@@ -23,6 +23,7 @@ impl Shared {
         if config.namespaces.user_namespace {
             return Err(Error::Unsupported { reason: "a user namespace (hostUsers: false)".to_owned() });
         }
+        config.sysctls.keys().try_for_each(|name| check_sysctl(name, config.namespaces))?;
         let id = disk::random_id();
         match self.make_sandbox(&id, config).await {
             Ok(sandbox) => Ok(sandbox.status),
@@ -186,6 +187,22 @@ fn cgroup_path(id: &str, config: &SandboxConfig) -> String {
     if given.is_empty() { format!("coracle/{id}") } else { given.to_owned() }
 }
 
+/// Refuses sysctls that are not the pod's own: setting them would change the node.
+fn check_sysctl(name: &str, namespaces: NamespaceOptions) -> Result<(), Error> {
+    let refused = |why: &str| Error::Invalid { field: "securityContext.sysctls", reason: format!("{name:?} {why}") };
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '_' | '-');
+    if !name.chars().all(plain) || name.split('.').any(str::is_empty) {
+        return Err(refused("is no sysctl name"));
+    }
+    let ipc = ["kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue."].iter().any(|prefix| name.starts_with(prefix));
+    match (name.starts_with("net."), ipc) {
+        (true, _) if namespaces.host_network => Err(refused("is the node's: the pod is on the host network")),
+        (_, true) if namespaces.host_ipc => Err(refused("is the node's: the pod shares its IPC namespace")),
+        (false, false) => Err(refused("is not namespaced")),
+        _ => Ok(()),
+    }
+}
+
 fn hostname(config: &SandboxConfig) -> &str {
     if config.hostname.is_empty() { &config.name } else { &config.hostname }
 }
@@ -231,6 +248,19 @@ fn resolv_conf(dns: &DnsConfig) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sysctls_of_the_node_and_ways_out_of_proc_sys_are_refused() {
+        let pod = NamespaceOptions::default();
+        for name in ["net.core.somaxconn", "kernel.shmmax", "fs.mqueue.msg_max"] {
+            assert!(check_sysctl(name, pod).is_ok(), "{name}");
+        }
+        for name in ["kernel.panic", "vm.swappiness", "net...", "net/../kernel/panic", "net..kernel", ""] {
+            assert!(check_sysctl(name, pod).is_err(), "{name}");
+        }
+        let host = NamespaceOptions { host_network: true, ..pod };
+        assert!(check_sysctl("net.core.somaxconn", host).is_err());
+    }
 
     #[test]
     fn resolv_conf_is_laid_out_as_the_kubelets() {

@@ -6,9 +6,13 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::Error;
 use crate::wire::{self, Reply, Request, ShimConfig};
+
+/// A shim that does not answer for so long is stuck: the slowest answer, to a shutdown, waits for the kernel only.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A shim, by its socket.
 #[derive(Clone, Debug)]
@@ -69,6 +73,7 @@ impl Shim {
 fn ask(socket: &Path, request: &Request, descriptors: &[OwnedFd]) -> Result<Answer, Error> {
     let lost = |err: io::Error| Error::Shim { reason: format!("{}: {err}", socket.display()) };
     let stream = UnixStream::connect(socket).map_err(lost)?;
+    stream.set_read_timeout(Some(PATIENCE)).map_err(lost)?;
     wire::send_frame(&stream, request, descriptors).map_err(lost)?;
     let answer = wire::receive_frame(&stream).map_err(lost)?;
     let (reply, descriptors) = answer.ok_or_else(|| lost(io::ErrorKind::UnexpectedEof.into()))?;

@@ -20,6 +20,8 @@ use crate::{ContainerState, Error, Event, ExecOutput, ExecRequest, Reader, Sessi
 
 /// What [`crate::Runtime::exec_sync`] keeps of a stream.
 const KEPT: usize = 16 * 1024;
+/// How long after its end a command's output is still waited for.
+const DRAIN: Duration = Duration::from_secs(1);
 /// An attached reader may fall this many bytes behind before it is cut off.
 const ATTACH_PIPE: usize = 1 << 20;
 
@@ -61,10 +63,27 @@ impl Shared {
         let request =
             ExecRequest { command: command.to_vec(), stdout: true, stderr: true, ..ExecRequest::default() };
         let run = async {
-            let Session { stdout, stderr, exit, resize: _resize, .. } = self.exec(id, &request).await?;
-            let (stdout, stderr, exit) = tokio::join!(read_some(stdout), read_some(stderr), exit);
+            let Session { stdout, stderr, mut exit, resize: _resize, .. } = self.exec(id, &request).await?;
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            let code = {
+                let reading = async { tokio::try_join!(read_some(stdout, &mut out), read_some(stderr, &mut err)) };
+                tokio::pin!(reading);
+                tokio::select! {
+                    read = &mut reading => {
+                        read?;
+                        (&mut exit).await
+                    }
+                    code = &mut exit => {
+                        // A process that it left behind may hold the pipes open for ever.
+                        if let Ok(read) = tokio::time::timeout(DRAIN, reading).await {
+                            read?;
+                        }
+                        code
+                    }
+                }
+            };
             let lost = |_| Error::Shim { reason: "the runtime stopped while a command ran".to_owned() };
-            Ok(ExecOutput { stdout: stdout?, stderr: stderr?, exit_code: exit.map_err(lost)?? })
+            Ok(ExecOutput { stdout: out, stderr: err, exit_code: code.map_err(lost)?? })
         };
         if limit.is_zero() {
             return run.await;
@@ -192,13 +211,11 @@ async fn next_exit(events: &mut tokio::sync::broadcast::Receiver<Event>, id: &st
 }
 
 /// Reads to the end, keeping the beginning.
-async fn read_some(reader: Option<Reader>) -> Result<Vec<u8>, Error> {
-    let Some(mut reader) = reader else { return Ok(Vec::new()) };
-    let mut kept = Vec::new();
-    let mut limited = (&mut reader).take(KEPT as u64);
-    limited.read_to_end(&mut kept).await.map_err(stream_error)?;
+async fn read_some(reader: Option<Reader>, kept: &mut Vec<u8>) -> Result<(), Error> {
+    let Some(mut reader) = reader else { return Ok(()) };
+    (&mut reader).take(KEPT as u64).read_to_end(kept).await.map_err(stream_error)?;
     tokio::io::copy(&mut reader, &mut tokio::io::sink()).await.map_err(stream_error)?;
-    Ok(kept)
+    Ok(())
 }
 
 /// Makes a pipe if wanted; `sort` keeps one end and gives away the other.
