@@ -306,11 +306,9 @@ fn quota_resources(list: &Node<'_, '_>, errors: &mut Errors) {
         for why in rules::qualified_name(name) {
             errors.invalid_value(&at, name, &why);
         }
-        if !name.contains('/') {
-            if !resources::is_standard(name) {
-                errors.invalid_value(&at, name, "must be a standard resource type or fully qualified");
-                errors.invalid_value(&at, name, "must be a standard resource for quota");
-            }
+        if !name.contains('/') && !resources::is_standard(name) {
+            errors.invalid_value(&at, name, "must be a standard resource type or fully qualified");
+            errors.invalid_value(&at, name, "must be a standard resource for quota");
         }
         resources::value(name, &at, errors);
     }

@@ -520,7 +520,7 @@ mod tests {
     #[test]
     fn a_difference_shows_three_lines_around_a_change() {
         let show = |class: &str| Shown::of(Some(&json!({"storageClassName": class})), CLAIM_SPEC);
-        let want = "@@ -7,7 +7,7 @@\n   \"Requests\": null\n  },\n  \"VolumeName\": \"\",\n- \"StorageClassName\": \"s\",\n\
+        let want = "@@ -6,7 +6,7 @@\n   \"Requests\": null\n  },\n  \"VolumeName\": \"\",\n- \"StorageClassName\": \"s\",\n\
                     + \"StorageClassName\": \"t\",\n  \"VolumeMode\": null,\n  \"DataSource\": null,\n  \"DataSourceRef\": null,\n";
         assert_eq!(difference(&show("s"), &show("t")), want);
     }

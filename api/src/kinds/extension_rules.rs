@@ -180,10 +180,12 @@ fn rule_resources(at: &Node<'_, '_>, errors: &mut Errors) {
         if resource.text().is_empty() {
             errors.required(&resource, "");
         }
-        if let Some((name, sub)) = resource.text().split_once('/') {
-            if sub != "*" && name != "*" && listed.contains(format!("{name}/*").as_str()) {
-                errors.invalid(&resource, &format!("if '{name}/*' is present, must not specify {name}/{sub}"));
-            }
+        if let Some((name, sub)) = resource.text().split_once('/')
+            && sub != "*"
+            && name != "*"
+            && listed.contains(format!("{name}/*").as_str())
+        {
+            errors.invalid(&resource, &format!("if '{name}/*' is present, must not specify {name}/{sub}"));
         }
     }
     if listed.len() > 1 && listed.contains("*/*") {

@@ -146,11 +146,7 @@ pub(crate) fn port_number_or_name(at: &Node<'_, '_>, errors: &mut Errors) {
 /// A count or a percentage of a whole; neither may be negative.
 pub(crate) fn count_or_percent(at: &Node<'_, '_>, errors: &mut Errors) {
     match at.value() {
-        Some(Value::String(text)) => {
-            if !rules::is_percent(text) {
-                errors.invalid(at, rules::PERCENT);
-            }
-        }
+        Some(Value::String(text)) => errors.invalid_all(at, rules::percent(text)),
         Some(_) => errors.non_negative(at),
         None => {}
     }

@@ -3,6 +3,7 @@
 //! [`strategy`] is the table: one row per kind. Versions of a kind share a row, which works on the storage version.
 
 mod affinity;
+mod autoscaling_rules;
 mod batch;
 mod batch_rules;
 mod cluster;
@@ -24,6 +25,7 @@ mod pod_defaults;
 mod pod_spec;
 mod pod_update;
 mod probes;
+mod rbac_rules;
 mod resources;
 mod rules;
 mod security;
@@ -36,6 +38,8 @@ mod volumes;
 mod warnings;
 mod workload_rules;
 mod workloads;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -258,13 +262,13 @@ fn workload_hooks(kind: &str) -> Hooks {
         "HorizontalPodAutoscaler" => Hooks {
             default: networking::autoscaler,
             status: Some(networking::autoscaler_status),
-            validate: networking_rules::autoscaler,
+            validate: autoscaling_rules::autoscaler,
             ..Hooks::PLAIN
         },
         "PodDisruptionBudget" => Hooks {
             default: cluster::with_spec,
             status: Some(networking::disruption_budget_status),
-            validate: networking_rules::disruption_budget,
+            validate: autoscaling_rules::disruption_budget,
             unconditional_update: false,
             ..Hooks::PLAIN
         },
@@ -405,15 +409,15 @@ fn policy_hooks(default: hooks::Default, validate: hooks::Validate) -> Hooks {
 fn cluster_hooks(kind: &str) -> Hooks {
     match kind {
         "Event" => Hooks { default: core::event, validate: core_rules::event, create_on_update: true, ..Hooks::PLAIN },
-        "Role" => rbac_hooks(networking::role, networking_rules::role),
-        "ClusterRole" => rbac_hooks(networking::role, networking_rules::cluster_role),
+        "Role" => rbac_hooks(networking::role, rbac_rules::role),
+        "ClusterRole" => rbac_hooks(networking::role, rbac_rules::cluster_role),
         "RoleBinding" => Hooks {
-            validate_change: networking_rules::role_binding_change,
-            ..rbac_hooks(networking::role_binding, networking_rules::role_binding)
+            validate_change: rbac_rules::role_binding_change,
+            ..rbac_hooks(networking::role_binding, rbac_rules::role_binding)
         },
         "ClusterRoleBinding" => Hooks {
-            validate_change: networking_rules::role_binding_change,
-            ..rbac_hooks(networking::role_binding, networking_rules::cluster_role_binding)
+            validate_change: rbac_rules::role_binding_change,
+            ..rbac_hooks(networking::role_binding, rbac_rules::cluster_role_binding)
         },
         "Lease" => Hooks {
             default: cluster::with_spec,

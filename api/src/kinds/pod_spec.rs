@@ -90,7 +90,7 @@ fn scheduling(spec: &Node<'_, '_>, errors: &mut Errors) {
     let mut gates = HashSet::new();
     for gate in spec.field("schedulingGates").items() {
         let name = gate.field("name");
-        errors.invalid_all(&gate, rules::qualified_name(name.text()).into_iter());
+        errors.invalid_all(&gate, rules::qualified_name(name.text()));
         if !gates.insert(name.text()) {
             errors.duplicate_value(&gate, name.text());
         }
@@ -114,11 +114,6 @@ fn naming(spec: &Node<'_, '_>, errors: &mut Errors) {
         let name = spec.field(key);
         if !name.text().is_empty() {
             errors.invalid_all(&name, rules::label(name.text()));
-        }
-    }
-    for secret in spec.field("imagePullSecrets").items() {
-        if secret.field("name").text().is_empty() {
-            errors.required(&secret.field("name"), "");
         }
     }
 }

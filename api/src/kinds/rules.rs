@@ -4,11 +4,9 @@ use jiff::Timestamp;
 
 pub(crate) use crate::names::{
     config_map_key, dns1035_label, dns1123_label as label, dns1123_subdomain as subdomain, environment_variable_name as environment_name,
-    http_header_name, ip_address as ip, label_value, port_name, qualified_name, wildcard_dns1123_subdomain,
+    http_header_name, ip_address as ip, label_value, percent, port_name, qualified_name, wildcard_dns1123_subdomain,
 };
 
-/// The rule for percentages.
-pub(crate) const PERCENT: &str = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')";
 /// An object name that is a DNS subdomain.
 pub(crate) fn subdomain_name(name: &str, prefix: bool) -> Vec<String> {
     subdomain(&unfinished(name, prefix))

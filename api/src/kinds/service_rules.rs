@@ -43,15 +43,9 @@ pub(crate) fn service(service: &Node<'_, '_>, errors: &mut Errors) {
 
 fn by_type(spec: &Node<'_, '_>, kind: &str, errors: &mut Errors) {
     match kind {
-        "LoadBalancer" => {
-            if spec.field("clusterIP").text() == "None" {
-                errors.invalid(&spec.field("clusterIPs").index(0), "may not be set to 'None' for LoadBalancer services");
-            }
-        }
-        "NodePort" => {
-            if spec.field("clusterIP").text() == "None" {
-                errors.invalid(&spec.field("clusterIPs").index(0), "may not be set to 'None' for NodePort services");
-            }
+        "LoadBalancer" | "NodePort" if spec.field("clusterIP").text() == "None" => {
+            let list = spec.field("clusterIPs");
+            errors.invalid_value(&list.index(0), "None", &format!("may not be set to 'None' for {kind} services"));
         }
         "ExternalName" => {
             let name = spec.field("externalName");
