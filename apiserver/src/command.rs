@@ -39,6 +39,8 @@ async fn run(args: Args, process: Process) -> anyhow::Result<()> {
 
 async fn open(args: &StoreArgs) -> anyhow::Result<Arc<dyn Store>> {
     if !args.etcd_servers.is_empty() {
+        anyhow::ensure!(args.etcd_prefix == "/registry", "--etcd-prefix {:?} is not supported: keys are below /registry", args.etcd_prefix);
+        anyhow::ensure!(args.etcd_prefix == "/registry", "--etcd-prefix: only /registry is supported");
         let mut options = store::etcd::Options::new(args.etcd_servers.clone());
         options.tls = tls(args)?;
         let connected = EtcdStore::connect(options).await;
@@ -58,8 +60,10 @@ fn tls(args: &StoreArgs) -> anyhow::Result<Option<Tls>> {
         _ => anyhow::bail!("--etcd-certfile and --etcd-keyfile go together"),
     };
     match &args.etcd_cafile {
-        Some(ca) => Ok(Some(Tls { ca: Some(read(ca)?), identity })),
-        None if identity.is_some() => Ok(Some(Tls { ca: None, identity })),
-        None => Ok(None),
+        Some(ca) => Ok(Some(Tls { ca: read(ca)?, identity })),
+        None => {
+            anyhow::ensure!(identity.is_none(), "--etcd-certfile needs --etcd-cafile");
+            Ok(None)
+        }
     }
 }

@@ -12,10 +12,10 @@
 pub mod admission;
 pub mod allocate;
 mod args;
-mod command;
 pub mod authn;
 pub mod authz;
 mod bootstrap;
+mod command;
 mod config;
 mod decode;
 mod discovery;
@@ -38,8 +38,8 @@ mod subresources;
 pub mod testing;
 pub mod watch_cache;
 
-pub use command::Command;
 pub use args::{Args, StoreArgs};
+pub use command::Command;
 pub use config::Config;
 pub use error::Error;
 pub use server::ApiServer;

@@ -52,7 +52,9 @@ pub(crate) struct Core {
     pub(crate) config: Config,
     pub(crate) registry: Arc<Registry>,
     pub(crate) authn: authn::Chain,
-    pub(crate) authz: authz::Chain,
+    pub(crate) authz: Arc<authz::Chain>,
+    /// Who may do what, whether or not it is asked to authorise.
+    pub(crate) rbac: Arc<authz::Rbac>,
     pub(crate) kubelets: Kubelets,
     pub(crate) metrics: Metrics,
     pub(crate) documents: openapi::Documents,
@@ -92,12 +94,15 @@ impl ApiServer {
         let catalog = Catalog::builtin();
         let rows = catalog.iter().filter(|row| handler::is_stored(row)).map(|row| catalog.storage_row(row).clone());
         let (cache, feed) = WatchCache::new(store.clone(), rows);
+        let rbac = Arc::new(authz::Rbac::new(&cache));
+        let authz = Arc::new(authz::Chain::new(authorizers(&config, &rbac)?));
         let admission = admission::builtin(&config, &cache, &store)?;
         let allocator = Allocator::new(config.service_cluster_ip_ranges.clone(), config.service_node_ports.clone());
         let registry = Arc::new(Registry::new(store, cache, catalog, admission, allocator, config.event_ttl));
         let core = Core {
             authn: authn::Chain::new(authenticators(&config)?, config.anonymous_auth),
-            authz: authz::Chain::new(authorizers(&config)?),
+            authz,
+            rbac,
             kubelets: Kubelets::new(&config)?,
             metrics: Metrics::new(process.metrics.clone()),
             documents: openapi::Documents::default(),
@@ -184,13 +189,14 @@ fn authenticators(config: &Config) -> Result<Vec<Arc<dyn Authenticator>>, Error>
     Ok(chain)
 }
 
-fn authorizers(config: &Config) -> Result<Vec<Arc<dyn Authorizer>>, Error> {
+fn authorizers(config: &Config, rbac: &Arc<authz::Rbac>) -> Result<Vec<Arc<dyn Authorizer>>, Error> {
     let mut chain: Vec<Arc<dyn Authorizer>> = vec![Arc::new(authz::PublicPaths)];
     for mode in &config.authorization_modes {
         match mode.as_str() {
             "AlwaysAllow" => chain.push(Arc::new(authz::AlwaysAllow)),
             "AlwaysDeny" => chain.push(Arc::new(authz::AlwaysDeny)),
-            "RBAC" | "Node" => {}
+            "RBAC" => chain.push(rbac.clone()),
+            "Node" => {}
             other => {
                 let why = format!("unknown mode {other:?}: choose from Node, RBAC, AlwaysAllow, AlwaysDeny");
                 return Err(Error::Flag { flag: "authorization-mode", why });
@@ -232,16 +238,18 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 }
 
 async fn pipeline(core: &Arc<Core>, parts: Parts, body: Body, info: &RequestInfo, query: &Query) -> Result<Answer, ApiError> {
+    if info.is_resource {
+        core.filled().await;
+    }
     let user = core.authn.authenticate(&parts).await.ok_or_else(ApiError::unauthorized)?;
     tracing::Span::current().record("user", &user.name);
     let mut attributes = authz::Attributes::new(&user, info);
     for (slot, name) in [(&mut attributes.field_selector, "fieldSelector"), (&mut attributes.label_selector, "labelSelector")] {
         query.get(name).unwrap_or("").clone_into(slot);
     }
-    core.authz.authorize(&attributes).await.map_err(|why| attributes.forbidden(&why))?;
+    core.authz.require(&attributes).await?;
     let call = Call { core, parts: &parts, info, query, user: &user };
     if info.is_resource {
-        core.filled().await;
         return handler::resource(&call, body).await;
     }
     non_resource(&call).await

@@ -1,6 +1,10 @@
 //! Authorisation: whether a user may do what the request asks. A chain of authorisers; the first opinion counts, and
 //! without any the answer is no.
 
+mod follow;
+mod rbac;
+mod rule;
+
 use std::sync::Arc;
 
 use api::strategy::User;
@@ -9,6 +13,9 @@ use api::status::Qualified;
 use async_trait::async_trait;
 
 use crate::request_info::RequestInfo;
+
+pub use rbac::{Rbac, Rules};
+pub use rule::{Rule, covers, uncovered};
 
 /// Members may do everything; this cannot be configured away.
 pub const MASTERS: &str = "system:masters";
@@ -73,7 +80,8 @@ impl Attributes {
 /// One authoriser's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
-    Allow,
+    /// Yes; the reason is shown to who asks with a review.
+    Allow(String),
     /// No, whatever others say.
     Deny(String),
     /// Ask the next; the reason is shown if nobody allows.
@@ -96,33 +104,45 @@ impl Chain {
         Self(authorizers)
     }
 
-    /// Whether it is allowed, else why not.
-    pub async fn authorize(&self, attributes: &Attributes) -> Result<(), String> {
+    /// What all of them together say, with all reasons.
+    pub async fn decide(&self, attributes: &Attributes) -> Decision {
         if attributes.user.groups.iter().any(|group| group == MASTERS) {
-            return Ok(());
+            return Decision::Allow(String::new());
         }
         let mut reasons = Vec::new();
         for authorizer in &self.0 {
             match authorizer.authorize(attributes).await {
-                Decision::Allow => return Ok(()),
-                Decision::Deny(why) => return Err(why),
                 Decision::NoOpinion(why) if why.is_empty() => {}
                 Decision::NoOpinion(why) => reasons.push(why),
+                decided => return decided,
             }
         }
-        Err(reasons.join(", "))
+        Decision::NoOpinion(reasons.join(", "))
+    }
+
+    /// Whether it is allowed, else why not.
+    pub async fn authorize(&self, attributes: &Attributes) -> Result<(), String> {
+        match self.decide(attributes).await {
+            Decision::Allow(_) => Ok(()),
+            Decision::Deny(why) | Decision::NoOpinion(why) => Err(why),
+        }
+    }
+
+    /// As [`Self::authorize`], with the error that the client gets.
+    pub async fn require(&self, attributes: &Attributes) -> Result<(), ApiError> {
+        self.authorize(attributes).await.map_err(|why| attributes.forbidden(&why))
     }
 }
 
-/// Paths that everyone may read, as upstream's always-allow paths and its `system:public-info-viewer` role.
+/// Health paths, which probes read before roles are known (upstream's `--authorization-always-allow-paths`).
 pub struct PublicPaths;
 
 #[async_trait]
 impl Authorizer for PublicPaths {
     async fn authorize(&self, attributes: &Attributes) -> Decision {
-        let public = ["/healthz", "/livez", "/readyz", "/version", "/version/"];
+        let public = ["/healthz", "/livez", "/readyz"];
         let allowed = !attributes.is_resource && attributes.verb == "get" && public.contains(&attributes.path.as_str());
-        if allowed { Decision::Allow } else { Decision::NoOpinion(String::new()) }
+        if allowed { Decision::Allow(String::new()) } else { Decision::NoOpinion(String::new()) }
     }
 }
 
@@ -132,7 +152,7 @@ pub struct AlwaysAllow;
 #[async_trait]
 impl Authorizer for AlwaysAllow {
     async fn authorize(&self, _attributes: &Attributes) -> Decision {
-        Decision::Allow
+        Decision::Allow(String::new())
     }
 }
 

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 pub use cached::{Cached, splice, stored_bytes};
 pub use event::{Event, EventType, frame};
 pub use hub::Interest;
-pub use resource::{Beginning, HistoryGone, Objects, ResourceCache, Snapshot, Subscription};
+pub use resource::{Beginning, Closed, HistoryGone, Objects, ResourceCache, Snapshot, Subscription};
 pub use selection::Selection;
 
 const ROOT: &str = "/registry/";

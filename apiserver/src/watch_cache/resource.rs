@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use api::Resource;
 use rpds::RedBlackTreeMapSync;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TryRecvError;
 
 use super::cached::Cached;
 use super::event::Event;
@@ -43,10 +44,23 @@ pub struct Subscription {
     id: u64,
 }
 
+/// A watch ended, and may have missed events.
+#[derive(Debug)]
+pub struct Closed;
+
 impl Subscription {
     /// The next event; `None` when the watch must start anew.
     pub async fn next(&mut self) -> Option<Arc<Event>> {
         self.events.recv().await
+    }
+
+    /// The next event if one waits already.
+    pub fn try_next(&mut self) -> Result<Option<Arc<Event>>, Closed> {
+        match self.events.try_recv() {
+            Ok(event) => Ok(Some(event)),
+            Err(TryRecvError::Empty) => Ok(None),
+            Err(TryRecvError::Disconnected) => Err(Closed),
+        }
     }
 
     /// Whether no event is waiting.
@@ -108,6 +122,11 @@ impl ResourceCache {
     /// The current objects. Costs no more than a reference count.
     pub fn snapshot(&self) -> Snapshot {
         self.snapshot.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The newest revision that changed an object.
+    pub fn changed(&self) -> u64 {
+        self.snapshot.read().unwrap_or_else(PoisonError::into_inner).changed
     }
 
     /// The object at `key`.

@@ -1,0 +1,74 @@
+//! Bad input gets an error that says what is wrong, and harms nothing.
+
+use apiserver::testing::TestServer;
+use http::Method;
+use serde_json::json;
+
+use crate::client::{Client, expect};
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+#[tokio::test]
+async fn bodies_that_are_no_objects_are_refused() {
+    let server = TestServer::start().await;
+    let client = Client::admin(&server);
+    let deep = "[".repeat(100_000);
+    for body in ["", "{", "null x", "[]", "\"x\"", "\u{0}", r#"{"kind":"Pod","apiVersion":"v1"}"#, &deep] {
+        let answer = client.send(Method::POST, MAPS, &[("content-type", "application/json")], body.as_bytes().to_vec()).await;
+        assert!((400..500).contains(&answer.0.as_u16()), "{:?}: {answer:?}", body.get(..20));
+        assert_eq!(answer.1["kind"], "Status");
+    }
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_too_large() {
+    let server = TestServer::start().await;
+    let client = Client::admin(&server);
+    let body = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}, "data": {"a": "x".repeat(4 << 20)}});
+    let status = expect(client.post(MAPS, &body).await, 413);
+    assert_eq!(status["reason"], "RequestEntityTooLarge");
+}
+
+#[tokio::test]
+async fn nobody_gets_in_without_credentials_or_rights() {
+    let server = TestServer::start().await;
+    let anonymous = Client::of(server.anonymous());
+    assert_eq!(expect(anonymous.get(MAPS).await, 403)["reason"], "Forbidden");
+    expect(anonymous.get("/readyz").await, 200);
+    let token = [("authorization", "Bearer wrong")];
+    expect(anonymous.send(Method::GET, MAPS, &token, Vec::new()).await, 401);
+    let stranger = Client::of(server.service_as("stranger", &[]));
+    let refused = expect(stranger.get(MAPS).await, 403);
+    let why = r#"configmaps is forbidden: User "stranger" cannot list resource "configmaps" in API group "" in the namespace "default""#;
+    assert_eq!(refused["message"], why);
+}
+
+#[tokio::test]
+async fn unknown_media_types_and_methods_are_refused() {
+    let server = TestServer::start().await;
+    let client = Client::admin(&server);
+    expect(client.get_as(MAPS, "text/html").await, 406);
+    expect(client.send(Method::POST, MAPS, &[("content-type", "text/plain")], b"x".to_vec()).await, 415);
+    expect(client.send(Method::PUT, MAPS, &[], b"{}".to_vec()).await, 405);
+    expect(client.get("/api/v1/namespaces/default/nothings").await, 404);
+    expect(client.get("/apis/nothing.example.com/v1").await, 404);
+}
+
+#[tokio::test]
+async fn nothing_is_created_in_a_namespace_that_is_missing_or_going() {
+    let server = TestServer::start().await;
+    let client = Client::admin(&server);
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}});
+    expect(client.post("/api/v1/namespaces/missing/configmaps", &map).await, 404);
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "going"}});
+    expect(client.post("/api/v1/namespaces", &namespace).await, 201);
+    let going = expect(client.delete("/api/v1/namespaces/going").await, 200);
+    assert_eq!(going["status"]["phase"], "Terminating");
+    let refused = expect(client.post("/api/v1/namespaces/going/configmaps", &map).await, 403);
+    assert_eq!(refused["details"]["causes"][0]["reason"], "NamespaceTerminating");
+    let mut finalized = going.clone();
+    finalized["spec"]["finalizers"] = json!([]);
+    expect(client.put("/api/v1/namespaces/going/finalize", &finalized).await, 200);
+    expect(client.get("/api/v1/namespaces/going").await, 404);
+    expect(client.delete("/api/v1/namespaces/default").await, 403);
+}

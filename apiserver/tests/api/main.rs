@@ -1,0 +1,9 @@
+//! The API server seen from outside, through its in-memory transport.
+
+mod bad_input;
+mod client;
+mod contract;
+mod paging;
+mod samples;
+mod services;
+mod watch;
