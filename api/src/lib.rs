@@ -22,6 +22,7 @@ pub mod selector;
 pub mod status;
 pub mod strategy;
 pub mod table;
+pub mod validate;
 
 pub use field::{FieldError, Path};
 pub use object::Object;

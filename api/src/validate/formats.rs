@@ -1,0 +1,77 @@
+//! Formats of texts and numbers. Those that are not listed here are not checked, as the reference does not check unknown
+//! ones.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use base64::Engine as _;
+use serde_json::Value;
+
+use super::combination;
+use crate::field::{FieldError, Path};
+use crate::names;
+
+/// A value against a format.
+pub(super) fn check(value: &Value, format: &str, path: &Path, errors: &mut Vec<FieldError>) {
+    match value {
+        Value::Number(number) => {
+            let range = match format {
+                "int32" => i64::from(i32::MIN)..=i64::from(i32::MAX),
+                _ => return,
+            };
+            if !number.as_i64().is_some_and(|number| range.contains(&number)) {
+                errors.push(combination(format!("Checked value must be of type integer with format {format} in {path}")));
+            }
+        }
+        Value::String(text) if !fits(text, format) => {
+            errors.push(FieldError::type_invalid(path, text.as_str(), &format!("{path} in body must be of type {format}: {text:?}")));
+        }
+        _ => {}
+    }
+}
+
+fn fits(text: &str, format: &str) -> bool {
+    match format {
+        "date-time" | "datetime" => text.parse::<jiff::Timestamp>().is_ok(),
+        "date" => text.len() == 10 && text.parse::<jiff::civil::Date>().is_ok(),
+        "byte" => base64::engine::general_purpose::STANDARD.decode(text).is_ok(),
+        "ipv4" => text.parse::<Ipv4Addr>().is_ok(),
+        "ipv6" => text.parse::<Ipv6Addr>().is_ok(),
+        "ip" => text.parse::<std::net::IpAddr>().is_ok(),
+        "cidr" => is_cidr(text),
+        "mac" => is_mac(text),
+        "uuid" => is_uuid(text, None),
+        "uuid3" => is_uuid(text, Some('3')),
+        "uuid4" => is_uuid(text, Some('4')),
+        "uuid5" => is_uuid(text, Some('5')),
+        "hostname" => text.len() <= names::SUBDOMAIN_MAX && names::is_subdomain(&text.to_ascii_lowercase()),
+        "email" => text.split_once('@').is_some_and(|(user, host)| !user.is_empty() && !host.is_empty() && !text.contains(' ')),
+        "uri" => text.split_once(':').is_some_and(|(scheme, rest)| is_scheme(scheme) && !rest.is_empty()),
+        _ => true,
+    }
+}
+
+fn is_cidr(text: &str) -> bool {
+    let Some((address, bits)) = text.split_once('/') else { return false };
+    let most = match address.parse() {
+        Ok(std::net::IpAddr::V4(_)) => 32,
+        Ok(std::net::IpAddr::V6(_)) => 128,
+        Err(_) => return false,
+    };
+    bits.parse::<u8>().is_ok_and(|bits| bits <= most)
+}
+
+fn is_mac(text: &str) -> bool {
+    let parts: Vec<&str> = text.split([':', '-']).collect();
+    matches!(parts.len(), 6 | 8 | 20) && parts.iter().all(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+fn is_uuid(text: &str, version: Option<char>) -> bool {
+    let digits: String = text.chars().filter(|c| *c != '-').collect();
+    digits.len() == 32
+        && digits.bytes().all(|b| b.is_ascii_hexdigit())
+        && version.is_none_or(|version| digits.chars().nth(12) == Some(version))
+}
+
+fn is_scheme(scheme: &str) -> bool {
+    scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+}
