@@ -330,13 +330,14 @@ fn environment_sources(at: &Node<'_, '_>, errors: &mut Errors) {
         let (map, secret) = (source.field("configMapRef"), source.field("secretRef"));
         for reference in [&map, &secret].into_iter().filter(|reference| reference.is_set()) {
             let name = reference.field("name");
-            for why in rules::subdomain(name.text()) {
-                errors.invalid_value(&name, name.text(), &why);
+            if errors.require_text(&name) {
+                errors.invalid_all(&name, rules::subdomain_name(name.text(), true));
             }
         }
+        // Upstream names the list here, not the element.
         match (map.is_set(), secret.is_set()) {
-            (false, false) => errors.invalid_value(&source, "", "must specify one of: `configMapRef` or `secretRef`"),
-            (true, true) => errors.invalid_value(&source, "", "may not have more than one field specified at a time"),
+            (false, false) => errors.invalid_value(at, "", "must specify one of: `configMapRef` or `secretRef`"),
+            (true, true) => errors.invalid_value(at, "", "may not have more than one field specified at a time"),
             _ => {}
         }
     }

@@ -37,6 +37,7 @@ mod volume_claims;
 mod volumes;
 mod warnings;
 mod workload_rules;
+mod workload_status;
 mod workloads;
 #[cfg(test)]
 mod tests;
@@ -183,6 +184,7 @@ fn core_hooks(kind: &str) -> Hooks {
         "ReplicationController" => Hooks {
             default: workloads::replication_controller,
             validate: workload_rules::replication_controller,
+            validate_status: workload_status::replica_set,
             warn: warnings::workload,
             status: Some(workloads::replica_status),
             orphans: true,
@@ -207,6 +209,7 @@ fn workload_hooks(kind: &str) -> Hooks {
             default: workloads::deployment,
             status: Some(|_| {}),
             validate: workload_rules::deployment,
+            validate_status: workload_status::deployment,
             warn: warnings::workload,
             validate_change: workload_rules::selector_change,
             ..Hooks::PLAIN
@@ -215,6 +218,7 @@ fn workload_hooks(kind: &str) -> Hooks {
             default: workloads::replica_set,
             status: Some(workloads::replica_status),
             validate: workload_rules::replica_set,
+            validate_status: workload_status::replica_set,
             warn: warnings::workload,
             validate_change: workload_rules::selector_change,
             ..Hooks::PLAIN
@@ -223,6 +227,7 @@ fn workload_hooks(kind: &str) -> Hooks {
             default: workloads::stateful_set,
             status: Some(workloads::stateful_set_status),
             validate: workload_rules::stateful_set,
+            validate_status: workload_status::stateful_set,
             warn: warnings::workload,
             validate_change: workload_rules::stateful_set_change,
             ..Hooks::PLAIN
@@ -233,6 +238,7 @@ fn workload_hooks(kind: &str) -> Hooks {
             prepare_create: workloads::prepare_daemon_set,
             prepare_update: workloads::prepare_daemon_set_update,
             validate: workload_rules::daemon_set,
+            validate_status: workload_status::daemon_set,
             warn: warnings::workload,
             validate_change: workload_rules::selector_change,
             ..Hooks::PLAIN
@@ -263,12 +269,14 @@ fn workload_hooks(kind: &str) -> Hooks {
             default: networking::autoscaler,
             status: Some(networking::autoscaler_status),
             validate: autoscaling_rules::autoscaler,
+            validate_status: workload_status::autoscaler,
             ..Hooks::PLAIN
         },
         "PodDisruptionBudget" => Hooks {
             default: cluster::with_spec,
             status: Some(networking::disruption_budget_status),
             validate: autoscaling_rules::disruption_budget,
+            validate_status: workload_status::disruption_budget,
             unconditional_update: false,
             ..Hooks::PLAIN
         },

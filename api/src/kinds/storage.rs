@@ -47,6 +47,12 @@ pub(crate) fn claim_spec(spec: &Node<'_, '_>, errors: &mut Errors) {
     for key in ["dataSource", "dataSourceRef"] {
         data_source(&spec.field(key), errors);
     }
+    let (source, reference) = (spec.field("dataSource"), spec.field("dataSourceRef"));
+    let other_namespace = !reference.field("namespace").text().is_empty();
+    if source.is_set() && reference.is_set() && (other_namespace || source.value() != reference.value()) {
+        let why = if other_namespace { "may not be specified when dataSourceRef.namespace is specified" } else { "must match dataSourceRef" };
+        errors.invalid_value(spec, source.path().to_string(), why);
+    }
 }
 
 fn access_modes(modes: &Node<'_, '_>, errors: &mut Errors) {
