@@ -466,3 +466,23 @@ async fn sysctls_hostname_and_dns_are_the_pods() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_sandbox_whose_maker_died_halfway_is_known_and_taken_down() {
+    on_a_node(|node| async move {
+        let first = LocalRuntime::open(node.config.clone()).await.unwrap();
+        let sandbox = first.run_sandbox(&node.sandbox_config("half")).await.unwrap().id;
+        let file = node.config.root.join("sandboxes").join(&sandbox).join("sandbox.json");
+        let mut saved: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        saved["status"]["ready"] = false.into();
+        saved["shim_pid"] = 0.into();
+        std::fs::write(&file, saved.to_string()).unwrap();
+        let next = LocalRuntime::open(node.config.clone()).await.unwrap();
+        let mut events = first.events();
+        assert!(next.sandboxes().await.unwrap().iter().any(|status| status.id == sandbox && !status.ready));
+        next.remove_sandbox(&sandbox).await.unwrap();
+        Node::hear(&mut events, |event| matches!(event, Event::SandboxExited { .. })).await;
+        assert!(!file.exists());
+    })
+    .await;
+}

@@ -81,8 +81,16 @@ impl Cgroups {
         self.directories(path).iter().try_for_each(|directory| self.remove_directory(directory))
     }
 
-    /// Removes a cgroup, and its parents when they are empty.
+    /// Removes a cgroup with those below it, and its parents when they are empty.
     pub(crate) fn remove(&self, path: &str) -> Result<(), Error> {
+        for directory in self.directories(path) {
+            // What a process left behind that died while it made a container.
+            for child in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
+                if child.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    self.remove_directory(&child.path())?;
+                }
+            }
+        }
         self.remove_leaf(path)?;
         let _tree = self.tree.lock().expect("no panic under this lock");
         let above = Path::new(path).components().count().saturating_sub(1);

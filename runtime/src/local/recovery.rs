@@ -17,14 +17,19 @@ use crate::{ContainerState, Error, shim};
 impl LocalRuntime {
     /// Opens the runtime. Pods whose shims live go on as if nothing had happened; what ended meanwhile has its exit.
     pub async fn open(config: Config) -> Result<Self, Error> {
-        let shared = Arc::new(blocking(move || make(config)).await?);
-        let loading = shared.clone();
-        let half_made = blocking(move || loading.load()).await?;
-        for id in half_made {
-            shared.clear_sandbox(&id, &format!("coracle/{id}")).await?;
-        }
-        shared.reconnect().await?;
-        Ok(Self { shared })
+        let runtime = Self::open_for_images(config).await?;
+        runtime.shared.reconnect().await?;
+        Ok(runtime)
+    }
+
+    /// Opens the runtime for work on images only, when nobody else has it open: leaves pods and network alone.
+    pub async fn open_for_images(config: Config) -> Result<Self, Error> {
+        let load = move || {
+            let shared = make(config)?;
+            shared.load()?;
+            Ok(Self { shared: Arc::new(shared) })
+        };
+        blocking(load).await
     }
 }
 
@@ -45,13 +50,14 @@ fn make(config: Config) -> Result<Shared, Error> {
 }
 
 impl Shared {
-    /// Reads what is on disk; returns sandboxes that were never finished. Blocks.
-    fn load(&self) -> Result<Vec<String>, Error> {
-        let (mut half_made, boot) = (Vec::new(), boot_id()?);
+    /// Reads what is on disk. Blocks.
+    fn load(&self) -> Result<(), Error> {
+        let boot = boot_id()?;
         for id in names(&self.config.root.join("sandboxes"))? {
             let directory = self.sandbox_directory(&id);
             let Some(mut sandbox) = disk::read_json::<Sandbox>(&directory.join("sandbox.json"))? else {
-                half_made.push(id);
+                // Its maker got no further than the directory.
+                std::fs::remove_dir_all(&directory).map_err(io_error("remove", &directory))?;
                 continue;
             };
             if sandbox.boot != boot {
@@ -62,7 +68,7 @@ impl Shared {
             }
             self.lock().sandboxes.insert(id, sandbox);
         }
-        Ok(half_made)
+        Ok(())
     }
 
     fn load_container(&self, sandbox: &str, id: &str) -> Result<(), Error> {

@@ -38,22 +38,32 @@ impl Shared {
     }
 
     async fn make_sandbox(self: &Arc<Self>, id: &str, config: &SandboxConfig) -> Result<Sandbox, Error> {
+        let mut sandbox = Sandbox {
+            status: SandboxStatus {
+                id: id.to_owned(),
+                config: config.clone(),
+                ready: false,
+                created_at: SystemTime::now(),
+                ips: Vec::new(),
+            },
+            shim_pid: 0,
+            boot: super::boot_id()?,
+            cgroup: cgroup_path(id, config),
+            ports: None,
+        };
+        let directory = self.sandbox_directory(id);
+        std::fs::create_dir_all(&directory).map_err(io_error("make", &directory))?;
+        // If this process dies now, the next one knows what to take down.
+        self.save_sandbox(&sandbox)?;
         let (shared, name, wanted) = (self.clone(), id.to_owned(), config.clone());
         let shim_pid = blocking(move || shared.prepare_sandbox(&name, &wanted)).await?;
-        let mut ips = Vec::new();
         if !config.namespaces.host_network {
             let namespace = network_namespace(shim_pid)?;
-            ips.push(self.network.connect(id, namespace, &config.port_mappings).await?);
+            let address = self.network.connect(id, namespace, &config.port_mappings).await?;
+            sandbox.status.ips.push(address.into());
+            sandbox.ports = Some(HostPorts { address, mappings: config.port_mappings.clone() });
         }
-        let ports = match ips.first() {
-            Some(std::net::IpAddr::V4(address)) => {
-                Some(HostPorts { address: *address, mappings: config.port_mappings.clone() })
-            }
-            _ => None,
-        };
-        let status =
-            SandboxStatus { id: id.to_owned(), config: config.clone(), ready: true, created_at: SystemTime::now(), ips };
-        let sandbox = Sandbox { status, shim_pid, boot: super::boot_id()?, cgroup: cgroup_path(id, config), ports };
+        (sandbox.status.ready, sandbox.shim_pid) = (true, shim_pid);
         self.save_sandbox(&sandbox)?;
         self.lock().sandboxes.insert(id.to_owned(), sandbox.clone());
         self.watch(id).await?;
@@ -89,7 +99,7 @@ impl Shared {
 
     pub(super) async fn stop_sandbox(self: &Arc<Self>, id: &str) -> Result<(), Error> {
         let Ok(mut sandbox) = self.sandbox(id) else { return Ok(()) };
-        if sandbox.shim_pid != 0 {
+        if sandbox.shim_pid != 0 || self.socket(id).exists() {
             self.end_shim(id).await?;
         }
         self.network.disconnect(id).await?;

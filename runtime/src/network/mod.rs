@@ -8,7 +8,7 @@ mod link;
 mod nft;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -90,18 +90,17 @@ impl Network {
         self.apply_table().await
     }
 
-    /// Gives a pod an address and connects its network namespace. `None` when no subnet is set yet.
+    /// Gives a pod an address and connects its network namespace.
     pub(crate) async fn connect(
         &self,
         sandbox: &str,
         namespace: OwnedFd,
         mappings: &[PortMapping],
-    ) -> Result<IpAddr, Error> {
+    ) -> Result<Ipv4Addr, Error> {
         let (address, subnet, bridge) = {
             let mut state = self.lock();
-            let not_set = || Error::Network { reason: "the node has no pod CIDR yet".to_owned() };
             let (Some(subnet), Some(bridge)) = (state.leases.subnet(), state.bridge_index) else {
-                return Err(not_set());
+                return Err(Error::Network { reason: "the node has no pod CIDR yet".to_owned() });
             };
             (state.leases.take(sandbox)?, subnet, bridge)
         };
@@ -116,7 +115,7 @@ impl Network {
             self.apply_table().await
         };
         match connected.await {
-            Ok(()) => Ok(address.into()),
+            Ok(()) => Ok(address),
             Err(err) => {
                 self.disconnect(sandbox).await?;
                 Err(err)
