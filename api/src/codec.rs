@@ -98,7 +98,12 @@ pub struct Decoded {
 pub struct DecodeError(pub String);
 
 /// Reads the body of a create or an update.
-pub fn decode(body: &[u8], media: Media, target: &Target<'_>, validation: FieldValidation) -> Result<Decoded, ApiError> {
+pub fn decode(
+    body: &[u8],
+    media: Media,
+    target: &Target<'_>,
+    validation: FieldValidation,
+) -> Result<Decoded, ApiError> {
     let unrecognized = |why: &str| {
         let kind = target.kind;
         let shown = summary(body);
@@ -107,12 +112,17 @@ pub fn decode(body: &[u8], media: Media, target: &Target<'_>, validation: FieldV
     let (document, duplicate) = match media {
         Media::Json => {
             let document = json::parse(body);
-            (document.map_err(|error| unrecognized(&format!("couldn't get version/kind; json parse error: {error}")))?, None)
+            (
+                document
+                    .map_err(|error| unrecognized(&format!("couldn't get version/kind; json parse error: {error}")))?,
+                None,
+            )
         }
         Media::Yaml => yaml::parse(body).map_err(|error| unrecognized(&error.to_string()))?,
     };
     let (api_version, kind) = type_of(&document).map_err(|why| unrecognized(&why))?;
-    let Some((group, version)) = api_version.as_deref().map_or(Some((target.group, target.version)), split_api_version) else {
+    let Some((group, version)) = api_version.as_deref().map_or(Some((target.group, target.version)), split_api_version)
+    else {
         let shown = api_version.unwrap_or_default();
         return Err(unrecognized(&format!("unexpected GroupVersion string: {shown}")));
     };
@@ -170,16 +180,21 @@ fn read_document(
 /// `apiVersion` and `kind` of a document; empty ones count as absent.
 fn type_of(document: &Node<'_>) -> Result<(Option<String>, Option<String>), String> {
     if !matches!(document, Node::Object(_) | Node::Null) {
-        let shape = r#"struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#;
+        let shape =
+            r#"struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#;
         let name = document.type_name();
-        return Err(format!("couldn't get version/kind; json parse error: json: cannot unmarshal {name} into Go value of type {shape}"));
+        return Err(format!(
+            "couldn't get version/kind; json parse error: json: cannot unmarshal {name} into Go value of type {shape}"
+        ));
     }
     let text = |field: &str| match document.get(field) {
         None | Some(Node::Null) => Ok(None),
         Some(Node::String(text)) => Ok(Some(text.as_ref().to_owned()).filter(|text| !text.is_empty())),
         Some(other) => {
             let name = other.type_name();
-            Err(format!("couldn't get version/kind; json parse error: json: cannot unmarshal {name} into Go struct field .{field} of type string"))
+            Err(format!(
+                "couldn't get version/kind; json parse error: json: cannot unmarshal {name} into Go struct field .{field} of type string"
+            ))
         }
     };
     Ok((text("apiVersion")?, text("kind")?))
@@ -204,7 +219,8 @@ fn check_kind(
     }
     if kind == target.kind && (target.is_custom() || internal_package(group) == internal_package(target.group)) {
         let expected = join_group_version(target.group, target.version);
-        let text = format!("the API version in the data ({given}) does not match the expected API version ({expected})");
+        let text =
+            format!("the API version in the data ({given}) does not match the expected API version ({expected})");
         return Err(ApiError::bad_request(text));
     }
     let package = internal_package(target.group);

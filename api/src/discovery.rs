@@ -115,8 +115,11 @@ pub fn storage_version_hash(row: &Resource) -> String {
 /// `APIGroupDiscoveryList` of the core group (`/api`) or of all others (`/apis`); `api_version` is `v2` or `v2beta1`.
 pub fn aggregated(catalog: &Catalog, core: bool, api_version: &str) -> Value {
     let groups = catalog.groups();
-    let items: Vec<Value> =
-        groups.iter().filter(|group| group.name.is_empty() == core).map(|group| aggregated_group(catalog, group)).collect();
+    let items: Vec<Value> = groups
+        .iter()
+        .filter(|group| group.name.is_empty() == core)
+        .map(|group| aggregated_group(catalog, group))
+        .collect();
     json!({
         "kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{api_version}"), "metadata": {},
         "items": items,
@@ -134,7 +137,8 @@ fn aggregated_group(catalog: &Catalog, group: &Group<'_>) -> Value {
             json!({"version": version, "resources": resources, "freshness": "Current"})
         })
         .collect();
-    let metadata = if group.name.is_empty() { Map::new() } else { Map::from_iter([("name".to_owned(), group.name.into())]) };
+    let metadata =
+        if group.name.is_empty() { Map::new() } else { Map::from_iter([("name".to_owned(), group.name.into())]) };
     json!({"metadata": metadata, "versions": versions})
 }
 
@@ -161,7 +165,9 @@ fn response_kind(row: &Resource, of: Option<&GroupVersionKind>) -> Value {
     let spelled_out = matches!(row.columns, crate::resource::Columns::Custom(_));
     let own = Text::Borrowed("");
     match of {
-        Some(of) if spelled_out || is_elsewhere(row, of) => json!({"group": of.group, "version": of.version, "kind": of.kind}),
+        Some(of) if spelled_out || is_elsewhere(row, of) => {
+            json!({"group": of.group, "version": of.version, "kind": of.kind})
+        }
         Some(of) => json!({"group": own, "version": own, "kind": of.kind}),
         None if spelled_out => json!({"group": row.group, "version": row.version, "kind": row.kind}),
         None => json!({"group": own, "version": own, "kind": row.kind}),
@@ -198,7 +204,9 @@ mod tests {
         let Some(root) = reference() else { return };
         let want = read(root.join("reference/discovery/aggregated_v2.json"));
         let got = aggregated(&Catalog::everything(), false, "v2");
-        for (want, got) in want["items"].as_array().expect("a list").iter().zip(got["items"].as_array().expect("a list")) {
+        for (want, got) in
+            want["items"].as_array().expect("a list").iter().zip(got["items"].as_array().expect("a list"))
+        {
             assert_eq!(got, want);
         }
         assert_eq!(got, want);
@@ -210,7 +218,12 @@ mod tests {
         let cases = read(root.join("golden/cases/discovery.json"));
         let catalog = Catalog::builtin();
         let mut seen = 0;
-        for step in cases["cases"].as_array().into_iter().flatten().flat_map(|case| case["steps"].as_array().into_iter().flatten()) {
+        for step in cases["cases"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .flat_map(|case| case["steps"].as_array().into_iter().flatten())
+        {
             if !step["select"].is_null() || step["expect"]["status"] != 200 {
                 continue;
             }

@@ -151,7 +151,8 @@ impl Quantity {
 
     fn print_binary(self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shift = self.exponent;
-        let mut value = if shift >= 0 { saturating_shift(self.mantissa, shift) } else { divide_away(self.mantissa, -shift) };
+        let mut value =
+            if shift >= 0 { saturating_shift(self.mantissa, shift) } else { divide_away(self.mantissa, -shift) };
         let mut power = 0;
         while power < BINARY.len() && value % 1024 == 0 {
             value /= 1024;
@@ -259,7 +260,6 @@ fn binary(quantity: Quantity, shift: u32) -> Quantity {
         return cap;
     }
     // At most 19 digits are left of the point, so this drops digits far below 10^-9 only.
-    let quantity = Quantity { mantissa: quantity.mantissa, exponent: quantity.exponent, format: quantity.format };
     let mut product = quantity;
     while product.mantissa.checked_shl(shift).is_none_or(|wide| wide >> shift != product.mantissa) {
         product.mantissa = divide_away(product.mantissa, 1);

@@ -70,8 +70,16 @@ pub enum Verb {
 
 impl Verb {
     /// All verbs that a stored resource has.
-    pub const STORED: [Self; 8] =
-        [Self::Create, Self::Delete, Self::DeleteCollection, Self::Get, Self::List, Self::Patch, Self::Update, Self::Watch];
+    pub const STORED: [Self; 8] = [
+        Self::Create,
+        Self::Delete,
+        Self::DeleteCollection,
+        Self::Get,
+        Self::List,
+        Self::Patch,
+        Self::Update,
+        Self::Watch,
+    ];
 
     /// The verb as RBAC and discovery spell it.
     pub fn as_str(self) -> &'static str {
@@ -189,7 +197,11 @@ impl Resource {
     /// The key of an object, without the leading `/registry/`: `pods/default/web`; the prefix of all objects of a
     /// namespace with an empty `name`.
     pub fn storage_key(&self, namespace: &str, name: &str) -> String {
-        if self.namespaced { format!("{}/{namespace}/{name}", self.storage_prefix) } else { format!("{}/{name}", self.storage_prefix) }
+        if self.namespaced {
+            format!("{}/{namespace}/{name}", self.storage_prefix)
+        } else {
+            format!("{}/{name}", self.storage_prefix)
+        }
     }
 }
 

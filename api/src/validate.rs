@@ -34,7 +34,10 @@ fn check(value: &Value, schema: SchemaRef<'_>, path: &Path, errors: &mut Vec<Fie
     };
     if !is_of(value, node.type_) {
         errors.push(wrong_type(value, type_name(node.type_), path));
-        if node.type_ == Type::Integer && value.is_number() && (rules.contains_key("minimum") || rules.contains_key("maximum")) {
+        if node.type_ == Type::Integer
+            && value.is_number()
+            && (rules.contains_key("minimum") || rules.contains_key("maximum"))
+        {
             let text = format!("Checked value must be of type integer (default format) in {path}");
             errors.push(combination(text));
         }

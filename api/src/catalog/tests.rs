@@ -28,7 +28,11 @@ fn prefixes_are_unique_to_a_resource() {
     let catalog = Catalog::everything();
     let mut seen = HashMap::new();
     for row in catalog.iter().filter(|row| row.is_stored() && row.is_storage_version()) {
-        assert_eq!(seen.insert(row.storage_prefix.clone(), row.clone()).map(|other| format!("{other:?}")), None, "{row:?}");
+        assert_eq!(
+            seen.insert(row.storage_prefix.clone(), row.clone()).map(|other| format!("{other:?}")),
+            None,
+            "{row:?}"
+        );
     }
 }
 
@@ -52,7 +56,15 @@ fn reviews_are_not_stored() {
 }
 
 /// Converts there and back, and checks the form in between.
-fn check(kind: &str, group: &str, from: &str, to_group: &str, to: &str, object: serde_json::Value, between: &serde_json::Value) {
+fn check(
+    kind: &str,
+    group: &str,
+    from: &str,
+    to_group: &str,
+    to: &str,
+    object: serde_json::Value,
+    between: &serde_json::Value,
+) {
     let catalog = Catalog::everything();
     let from = catalog.kind(group, from, kind).expect("served").clone();
     let to = catalog.kind(to_group, to, kind).expect("served").clone();

@@ -57,7 +57,9 @@ fn inner(value: &mut Value, schema: SchemaRef<'_>) {
                 *value = quantity.to_string().into();
             }
         }
-        (Scalar::Time, Value::String(text)) if text.len() != "2006-01-02T15:04:05Z".len() => normalise(text, time::seconds),
+        (Scalar::Time, Value::String(text)) if text.len() != "2006-01-02T15:04:05Z".len() => {
+            normalise(text, time::seconds)
+        }
         (Scalar::MicroTime, Value::String(text)) if !text.ends_with('Z') => normalise(text, time::micros),
         (_, Value::Object(map)) if facts.type_ == Type::Object => match facts.additional {
             Some(values) => map.values_mut().for_each(|value| inner(value, schema.at(values))),

@@ -105,7 +105,8 @@ fn text(string: &str, indent: usize, is_key: bool, out: &mut String) {
 
 /// Whether a YAML 1.1 reader takes the bare text for something other than text.
 fn is_other_type(string: &str) -> bool {
-    const WORDS: [&str; 13] = ["y", "n", "yes", "no", "on", "off", "true", "false", "null", ".nan", ".inf", "-.inf", "+.inf"];
+    const WORDS: [&str; 13] =
+        ["y", "n", "yes", "no", "on", "off", "true", "false", "null", ".nan", ".inf", "-.inf", "+.inf"];
     if string.is_empty() || string == "~" || string == "<<" || string == "=" {
         return true;
     }

@@ -79,7 +79,12 @@ impl Reader {
         }
     }
 
-    fn fields(&mut self, fields: Vec<(Cow<'_, str>, Node<'_>)>, schema: SchemaRef<'_>, name: &str) -> Map<String, Value> {
+    fn fields(
+        &mut self,
+        fields: Vec<(Cow<'_, str>, Node<'_>)>,
+        schema: SchemaRef<'_>,
+        name: &str,
+    ) -> Map<String, Value> {
         let repeated = if self.strict { repeated(&fields) } else { Vec::new() };
         let mut map = Map::new();
         for (at, (field, node)) in fields.into_iter().enumerate() {
@@ -106,7 +111,12 @@ impl Reader {
         map
     }
 
-    fn entries(&mut self, fields: Vec<(Cow<'_, str>, Node<'_>)>, values: SchemaRef<'_>, owner: &str) -> Map<String, Value> {
+    fn entries(
+        &mut self,
+        fields: Vec<(Cow<'_, str>, Node<'_>)>,
+        values: SchemaRef<'_>,
+        owner: &str,
+    ) -> Map<String, Value> {
         let repeated = if self.strict { repeated(&fields) } else { Vec::new() };
         let mut map = Map::new();
         for (at, (key, node)) in fields.into_iter().enumerate() {
@@ -193,7 +203,11 @@ impl Reader {
 
     fn mismatch(&mut self, value: &str, schema: SchemaRef<'_>, owner: &str) -> Option<Value> {
         let type_name = go::type_name(schema);
-        let place = if self.go_path.is_empty() { "Go value".to_owned() } else { format!("Go struct field {owner}.{}", self.go_path) };
+        let place = if self.go_path.is_empty() {
+            "Go value".to_owned()
+        } else {
+            format!("Go struct field {owner}.{}", self.go_path)
+        };
         self.fail(format!("json: cannot unmarshal {value} into {place} of type {type_name}"))
     }
 

@@ -20,13 +20,41 @@ const DEPLOYMENT: (&str, &str, &str) = ("apps", "v1", "Deployment");
 #[test]
 fn wrong_types_are_refused_in_gos_words() {
     let cases = [
-        (CONFIG_MAP, r#"{"data":{"a":5}}"#, "json: cannot unmarshal number into Go struct field ConfigMap.data of type string"),
-        (CONFIG_MAP, r#"{"data":["x"]}"#, "json: cannot unmarshal array into Go struct field ConfigMap.data of type map[string]string"),
-        (CONFIG_MAP, r#"{"metadata":"x"}"#, "json: cannot unmarshal string into Go struct field ConfigMap.metadata of type v1.ObjectMeta"),
-        (CONFIG_MAP, r#"{"metadata":{"labels":{"a":1}}}"#, "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels of type string"),
-        (DEPLOYMENT, r#"{"spec":{"replicas":"x"}}"#, "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32"),
-        (DEPLOYMENT, r#"{"spec":{"replicas":1.5}}"#, "json: cannot unmarshal number 1.5 into Go struct field DeploymentSpec.spec.replicas of type int32"),
-        (DEPLOYMENT, r#"{"spec":{"template":{"spec":{"containers":{}}}}}"#, "json: cannot unmarshal object into Go struct field PodSpec.spec.template.spec.containers of type []v1.Container"),
+        (
+            CONFIG_MAP,
+            r#"{"data":{"a":5}}"#,
+            "json: cannot unmarshal number into Go struct field ConfigMap.data of type string",
+        ),
+        (
+            CONFIG_MAP,
+            r#"{"data":["x"]}"#,
+            "json: cannot unmarshal array into Go struct field ConfigMap.data of type map[string]string",
+        ),
+        (
+            CONFIG_MAP,
+            r#"{"metadata":"x"}"#,
+            "json: cannot unmarshal string into Go struct field ConfigMap.metadata of type v1.ObjectMeta",
+        ),
+        (
+            CONFIG_MAP,
+            r#"{"metadata":{"labels":{"a":1}}}"#,
+            "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels of type string",
+        ),
+        (
+            DEPLOYMENT,
+            r#"{"spec":{"replicas":"x"}}"#,
+            "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32",
+        ),
+        (
+            DEPLOYMENT,
+            r#"{"spec":{"replicas":1.5}}"#,
+            "json: cannot unmarshal number 1.5 into Go struct field DeploymentSpec.spec.replicas of type int32",
+        ),
+        (
+            DEPLOYMENT,
+            r#"{"spec":{"template":{"spec":{"containers":{}}}}}"#,
+            "json: cannot unmarshal object into Go struct field PodSpec.spec.template.spec.containers of type []v1.Container",
+        ),
     ];
     for (kind, body, why) in cases {
         let error = decode_as(kind, body, FieldValidation::Warn).expect_err(body);
@@ -38,7 +66,12 @@ fn wrong_types_are_refused_in_gos_words() {
 #[test]
 fn unknown_and_duplicate_fields_are_told_in_the_order_of_the_text() {
     let body = r#"{"metadata":{"name":"a","name":"b"},"spec":{"replica":2,"template":{"spec":{"containers":[{"name":"c","foo":1}]}}},"more":1}"#;
-    let found = ["duplicate field \"metadata.name\"", "unknown field \"spec.replica\"", "unknown field \"spec.template.spec.containers[0].foo\"", "unknown field \"more\""];
+    let found = [
+        "duplicate field \"metadata.name\"",
+        "unknown field \"spec.replica\"",
+        "unknown field \"spec.template.spec.containers[0].foo\"",
+        "unknown field \"more\"",
+    ];
     let decoded = decode_as(DEPLOYMENT, body, FieldValidation::Warn).expect("warned only");
     assert_eq!(decoded.warnings, found);
     assert_eq!(decoded.object.name(), "b");
@@ -65,7 +98,8 @@ fn objects_are_canonical() {
 
 #[test]
 fn fields_that_are_always_printed_appear() {
-    let decoded = decode_as(("", "v1", "Service"), r#"{"spec":{"ports":[{"port":80}]}}"#, FieldValidation::Warn).expect("fine");
+    let decoded =
+        decode_as(("", "v1", "Service"), r#"{"spec":{"ports":[{"port":80}]}}"#, FieldValidation::Warn).expect("fine");
     let want = json!({
         "apiVersion": "v1", "kind": "Service", "metadata": {}, "status": {"loadBalancer": {}},
         "spec": {"ports": [{"port": 80, "targetPort": 0}]},
@@ -76,10 +110,22 @@ fn fields_that_are_always_printed_appear() {
 #[test]
 fn bodies_of_another_kind_are_refused() {
     let cases = [
-        (r#"{"apiVersion":"v1","kind":"Endpoints"}"#, r#"Endpoints in version "v1" cannot be handled as a ConfigMap: converting (v1.Endpoints) to (core.ConfigMap): unknown conversion"#),
-        (r#"{"apiVersion":"v9","kind":"ConfigMap"}"#, r#"ConfigMap in version "v9" cannot be handled as a ConfigMap: no kind "ConfigMap" is registered for version "v9" in scheme "pkg/api/legacyscheme/scheme.go:30""#),
-        (r#"{"apiVersion":"a/b/c","kind":"ConfigMap"}"#, r#"the object provided is unrecognized (must be of type ConfigMap): unexpected GroupVersion string: a/b/c ({"apiVersion":"a/b/c","kind":" ...)"#),
-        ("", "the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse error: unexpected end of JSON input (<empty>)"),
+        (
+            r#"{"apiVersion":"v1","kind":"Endpoints"}"#,
+            r#"Endpoints in version "v1" cannot be handled as a ConfigMap: converting (v1.Endpoints) to (core.ConfigMap): unknown conversion"#,
+        ),
+        (
+            r#"{"apiVersion":"v9","kind":"ConfigMap"}"#,
+            r#"ConfigMap in version "v9" cannot be handled as a ConfigMap: no kind "ConfigMap" is registered for version "v9" in scheme "pkg/api/legacyscheme/scheme.go:30""#,
+        ),
+        (
+            r#"{"apiVersion":"a/b/c","kind":"ConfigMap"}"#,
+            r#"the object provided is unrecognized (must be of type ConfigMap): unexpected GroupVersion string: a/b/c ({"apiVersion":"a/b/c","kind":" ...)"#,
+        ),
+        (
+            "",
+            "the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse error: unexpected end of JSON input (<empty>)",
+        ),
     ];
     for (body, want) in cases {
         assert_eq!(decode_as(CONFIG_MAP, body, FieldValidation::Warn).expect_err(body).to_string(), want);
@@ -88,7 +134,11 @@ fn bodies_of_another_kind_are_refused() {
 
 #[test]
 fn another_version_of_the_kind_does_not_match() {
-    let error = decode_as(("autoscaling", "v2", "HorizontalPodAutoscaler"), r#"{"apiVersion":"autoscaling/v1"}"#, FieldValidation::Warn);
+    let error = decode_as(
+        ("autoscaling", "v2", "HorizontalPodAutoscaler"),
+        r#"{"apiVersion":"autoscaling/v1"}"#,
+        FieldValidation::Warn,
+    );
     let want = "the API version in the data (autoscaling/v1) does not match the expected API version (autoscaling/v2)";
     assert_eq!(error.expect_err("another version").to_string(), want);
 }
@@ -125,7 +175,13 @@ fn the_references_answers_are_already_canonical() {
     let mut wrong = Vec::new();
     for file in std::fs::read_dir(root.join("golden/cases")).expect("readable").flatten() {
         let cases = read_json(&file.path());
-        for step in cases.pointer("/cases").and_then(Value::as_array).into_iter().flatten().flat_map(|case| case["steps"].as_array().into_iter().flatten()) {
+        for step in cases
+            .pointer("/cases")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .flat_map(|case| case["steps"].as_array().into_iter().flatten())
+        {
             if !step["select"].is_null() {
                 continue;
             }
@@ -251,7 +307,8 @@ fn print(node: &Node<'_>) -> String {
     match node {
         Node::Array(list) => format!("[{}]", list.iter().map(print).collect::<Vec<_>>().join(",")),
         Node::Object(fields) => {
-            let fields: Vec<String> = fields.iter().map(|(name, value)| format!("{}:{}", json!(name), print(value))).collect();
+            let fields: Vec<String> =
+                fields.iter().map(|(name, value)| format!("{}:{}", json!(name), print(value))).collect();
             format!("{{{}}}", fields.join(","))
         }
         other => other.clone().into_value().to_string(),

@@ -27,7 +27,9 @@ pub fn print_micros(at: Timestamp) -> String {
 
 fn parse(text: &str, layout: &'static str) -> Result<Timestamp, String> {
     let mut rest = text;
-    let cannot = |rest: &str, element: &str| format!("parsing time {text:?} as {layout:?}: cannot parse {rest:?} as {element:?}");
+    let cannot = |rest: &str, element: &str| {
+        format!("parsing time {text:?} as {layout:?}: cannot parse {rest:?} as {element:?}")
+    };
     let out_of_range = |what: &str| format!("parsing time {text:?}: {what} out of range");
     let mut take = |element: &'static str, digits: usize| -> Result<i64, String> {
         let at = rest;
@@ -61,7 +63,7 @@ fn parse(text: &str, layout: &'static str) -> Result<Timestamp, String> {
     let zone = rest.trim_start_matches(|c: char| c == '.' || c == ',' || c.is_ascii_digit());
     let fraction = rest[..rest.len() - zone.len()].trim_start_matches(['.', ',']);
     if !is_zone(zone) {
-        let end = if zone.starts_with('Z') { Some(&zone[1..]) } else { zone.get(6..).filter(|_| is_zone(&zone[..6])) };
+        let end = zone.strip_prefix('Z').or_else(|| zone.get(6..).filter(|_| is_zone(&zone[..6])));
         return Err(match end {
             Some(extra) => format!("parsing time {text:?}: extra text: {extra:?}"),
             None => cannot(zone, "Z07:00"),
@@ -109,8 +111,14 @@ mod tests {
         let layout = r#""2006-01-02T15:04:05Z07:00""#;
         assert_eq!(seconds("x"), Err(format!(r#"parsing time "x" as {layout}: cannot parse "x" as "2006""#)));
         assert_eq!(seconds("2024"), Err(format!(r#"parsing time "2024" as {layout}: cannot parse "" as "-""#)));
-        assert_eq!(seconds("2024-13-01T00:00:00Z"), Err(r#"parsing time "2024-13-01T00:00:00Z": month out of range"#.to_owned()));
-        assert_eq!(seconds("2024-02-30T00:00:00Z"), Err(r#"parsing time "2024-02-30T00:00:00Z": day out of range"#.to_owned()));
+        assert_eq!(
+            seconds("2024-13-01T00:00:00Z"),
+            Err(r#"parsing time "2024-13-01T00:00:00Z": month out of range"#.to_owned())
+        );
+        assert_eq!(
+            seconds("2024-02-30T00:00:00Z"),
+            Err(r#"parsing time "2024-02-30T00:00:00Z": day out of range"#.to_owned())
+        );
         let layout = r#""2006-01-02T15:04:05.000000Z07:00""#;
         let text = "2024-01-02T03:04:05.5Z";
         assert_eq!(micros(text), Err(format!(r#"parsing time "{text}" as {layout}: cannot parse ".5Z" as ".000000""#)));

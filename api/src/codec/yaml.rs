@@ -33,10 +33,8 @@ impl fmt::Display for Duplicate {
 
 /// Parses the first document; of duplicate keys the last one counts, and the first that was found is told.
 pub fn parse(text: &[u8]) -> Result<(Node<'static>, Option<Duplicate>), Error> {
-    let text = std::str::from_utf8(text).map_err(|error| Error {
-        line: line_of(text, error.valid_up_to()),
-        message: "invalid UTF-8".to_owned(),
-    })?;
+    let text = std::str::from_utf8(text)
+        .map_err(|error| Error { line: line_of(text, error.valid_up_to()), message: "invalid UTF-8".to_owned() })?;
     let text = first_document(text);
     if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#') || line.trim() == "---") {
         return Ok((Node::Null, None));
@@ -94,7 +92,9 @@ fn first_document(text: &str) -> &str {
         if is_marker && begun {
             return &text[..at];
         }
-        begun |= !line.trim().is_empty() && !line.starts_with(['#', '%']) && (!is_marker || marker.is_some_and(|rest| !rest.trim().is_empty()));
+        begun |= !line.trim().is_empty()
+            && !line.starts_with(['#', '%'])
+            && (!is_marker || marker.is_some_and(|rest| !rest.trim().is_empty()));
         at += line.len();
     }
     text
@@ -172,7 +172,8 @@ impl<'de> Visitor<'de> for NodeVisitor {
     }
 
     fn visit_f64<E: de::Error>(self, number: f64) -> Result<Self::Value, E> {
-        let number = serde_json::Number::from_f64(number).ok_or_else(|| E::custom("a number without a value in JSON"))?;
+        let number =
+            serde_json::Number::from_f64(number).ok_or_else(|| E::custom("a number without a value in JSON"))?;
         let text = number.to_string();
         // A whole number that was written as a float (`1.0`) is a whole number in JSON.
         Ok(Node::Number(Cow::Owned(text.strip_suffix(".0").map_or(text.clone(), str::to_owned))))

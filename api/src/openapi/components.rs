@@ -14,8 +14,11 @@ const DESCRIPTIONS: &str = include_str!("../../data/descriptions.txt");
 
 /// All definitions that `paths` refer to, directly or by way of others.
 pub(super) fn of(rows: &[&Resource], paths: &Value, group: &str, version: &str) -> Value {
-    let custom: BTreeMap<String, &Resource> =
-        rows.iter().filter(|row| row.schema().node().definition.is_none()).map(|row| (definition_of(row), *row)).collect();
+    let custom: BTreeMap<String, &Resource> = rows
+        .iter()
+        .filter(|row| row.schema().node().definition.is_none())
+        .map(|row| (definition_of(row), *row))
+        .collect();
     let mut schemas = Map::new();
     let mut wanted = Vec::new();
     references(paths, &mut wanted);
@@ -59,7 +62,11 @@ fn definition(name: &str, known: &Definition, group: &str, version: &str) -> Val
     let short = name.rsplit('.').next().unwrap_or("");
     let kinds: Vec<Value> = match short {
         "DeleteOptions" | "WatchEvent" => vec![json!({"group": group, "version": version, "kind": short})],
-        _ => known.kinds.iter().map(|(group, version, kind)| json!({"group": group, "version": version, "kind": kind})).collect(),
+        _ => known
+            .kinds
+            .iter()
+            .map(|(group, version, kind)| json!({"group": group, "version": version, "kind": kind}))
+            .collect(),
     };
     if !kinds.is_empty() {
         out.insert("x-kubernetes-group-version-kind".into(), kinds.into());
@@ -106,7 +113,8 @@ fn struct_fields(name: &str, schema: SchemaRef<'_>, out: &mut Map<String, Value>
     if !schema.node().required.is_empty() {
         out.insert("required".into(), json!(schema.node().required));
     }
-    let fields: Map<String, Value> = schema.fields().map(|(field, inner)| (field.to_owned(), property(name, field, inner))).collect();
+    let fields: Map<String, Value> =
+        schema.fields().map(|(field, inner)| (field.to_owned(), property(name, field, inner))).collect();
     if !fields.is_empty() {
         out.insert("properties".into(), Value::Object(fields));
     }
@@ -130,7 +138,8 @@ fn property(owner: &str, field: &str, schema: SchemaRef<'_>) -> Value {
             out.insert("x-kubernetes-list-map-keys".into(), json!(keys));
         }
     }
-    let strategies = [("replace", node.patch.replace), ("merge", node.patch.merge), ("retainKeys", node.patch.retain_keys)];
+    let strategies =
+        [("replace", node.patch.replace), ("merge", node.patch.merge), ("retainKeys", node.patch.retain_keys)];
     let strategies: Vec<&str> = strategies.iter().filter(|(_, set)| *set).map(|(name, _)| *name).collect();
     if !strategies.is_empty() {
         out.insert("x-kubernetes-patch-strategy".into(), strategies.join(",").into());

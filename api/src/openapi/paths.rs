@@ -38,8 +38,13 @@ const DELETE_COLLECTION: [&str; 13] = [
     "sendInitialEvents",
     "timeoutSeconds",
 ];
-const DELETE: [&str; 5] =
-    ["dryRun", "gracePeriodSeconds", "ignoreStoreReadErrorWithClusterBreakingPotential", "orphanDependents", "propagationPolicy"];
+const DELETE: [&str; 5] = [
+    "dryRun",
+    "gracePeriodSeconds",
+    "ignoreStoreReadErrorWithClusterBreakingPotential",
+    "orphanDependents",
+    "propagationPolicy",
+];
 const WRITE: [&str; 3] = ["dryRun", "fieldManager", "fieldValidation"];
 const PATCH: [&str; 4] = ["dryRun", "patch.fieldManager", "fieldValidation", "force"];
 
@@ -77,7 +82,10 @@ impl Names {
             "" => "core".to_owned(),
             group => camel(group.strip_suffix(".k8s.io").unwrap_or(group)),
         };
-        Self { prefix: format!("{}{}", upper_first(&group), upper_first(&row.version)), tag: format!("{group}_{}", row.version) }
+        Self {
+            prefix: format!("{}{}", upper_first(&group), upper_first(&row.version)),
+            tag: format!("{group}_{}", row.version),
+        }
     }
 }
 
@@ -150,7 +158,11 @@ impl Paths<'_> {
             return;
         }
         let names = Names::of(self.row);
-        let scope = if self.row.namespaced && !operations.iter().any(|one| one.suffix == "ForAllNamespaces") { "Namespaced" } else { "" };
+        let scope = if self.row.namespaced && !operations.iter().any(|one| one.suffix == "ForAllNamespaces") {
+            "Namespaced"
+        } else {
+            ""
+        };
         let mut item = Map::new();
         for one in operations {
             let collection = if one.action == "deletecollection" { "Collection" } else { "" };
@@ -180,7 +192,11 @@ impl Paths<'_> {
             action: "list",
             verb: "list",
             suffix,
-            description: format!("{} objects of kind {}", if self.row.allows(Verb::Watch) { "list or watch" } else { "list" }, self.row.kind),
+            description: format!(
+                "{} objects of kind {}",
+                if self.row.allows(Verb::Watch) { "list or watch" } else { "list" },
+                self.row.kind
+            ),
             parameters: &LIST,
             responses: answers(&format!("{}List", definition_of(self.row)), &[200], true),
             body: None,
@@ -277,7 +293,9 @@ impl Paths<'_> {
             .verbs
             .iter()
             .filter_map(|verb| match verb.as_ref() {
-                "get" if sub.name == "log" => Some(Operation { responses: text_answer(), ..read(&specified, &own, &suffix) }),
+                "get" if sub.name == "log" => {
+                    Some(Operation { responses: text_answer(), ..read(&specified, &own, &suffix) })
+                }
                 "get" => Some(read(&specified, &own, &suffix)),
                 "update" => Some(replace(&specified, &own, &suffix)),
                 "patch" => Some(patch(&specified, &own, &suffix, row)),
@@ -298,7 +316,14 @@ impl Paths<'_> {
     }
 
     /// A subresource that is a connection rather than an object.
-    fn connect(&mut self, path: &str, parameters: Vec<Value>, sub: &Subresource, kind: (&str, &str, &str), suffix: &str) {
+    fn connect(
+        &mut self,
+        path: &str,
+        parameters: Vec<Value>,
+        sub: &Subresource,
+        kind: (&str, &str, &str),
+        suffix: &str,
+    ) {
         const METHODS: [(&str, &str); 7] = [
             ("get", "get"),
             ("post", "create"),
@@ -312,7 +337,9 @@ impl Paths<'_> {
         let suffix = format!("{}{suffix}", upper_first(&sub.name));
         let verbs: Vec<(&str, String)> = METHODS
             .iter()
-            .filter(|(method, verb)| sub.verbs.iter().any(|given| given == verb) && (proxied || !matches!(*method, "head" | "options")))
+            .filter(|(method, verb)| {
+                sub.verbs.iter().any(|given| given == verb) && (proxied || !matches!(*method, "head" | "options"))
+            })
             .map(|(method, _)| (*method, format!("connect{}", upper_first(method))))
             .collect();
         let operations: Vec<Operation<'_>> = verbs

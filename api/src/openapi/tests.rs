@@ -56,7 +56,10 @@ fn schemas_are_the_references() {
         }
         // Only the paths that watch in the deprecated way refer to these, and `runtime` types by way of them.
         let missing: Vec<_> = names(theirs).difference(&names(ours)).copied().collect();
-        assert!(missing.iter().all(|name| name.ends_with(".WatchEvent") || name.ends_with(".RawExtension")), "{path}: {missing:?}");
+        assert!(
+            missing.iter().all(|name| name.ends_with(".WatchEvent") || name.ends_with(".RawExtension")),
+            "{path}: {missing:?}"
+        );
     });
 }
 
@@ -68,9 +71,13 @@ fn paths_and_operations_are_the_references() {
         assert_eq!(names(ours), wanted, "{path}");
         for (name, item) in ours.as_object().expect("an object") {
             assert_eq!(names(item), names(&theirs[name]), "{name}");
-            for (method, operation) in item.as_object().expect("an object").iter().filter(|(method, _)| *method != "parameters") {
+            for (method, operation) in
+                item.as_object().expect("an object").iter().filter(|(method, _)| *method != "parameters")
+            {
                 let recorded = &theirs[name][method];
-                for field in ["operationId", "description", "tags", "x-kubernetes-action", "x-kubernetes-group-version-kind"] {
+                for field in
+                    ["operationId", "description", "tags", "x-kubernetes-action", "x-kubernetes-group-version-kind"]
+                {
                     if field == "x-kubernetes-group-version-kind" && recorded[field].is_null() {
                         continue;
                     }
@@ -81,8 +88,18 @@ fn paths_and_operations_are_the_references() {
                     let given = lists.into_iter().filter_map(Value::as_array).flatten();
                     given.filter(|one| one["name"] != "shardSelector").map(Value::to_string).collect()
                 };
-                check(&json!(all(operation, item).symmetric_difference(&all(recorded, &theirs[name])).collect::<Vec<_>>()), &json!([]), &format!("{method} {name}: parameters"));
-                check(&json!(names(&operation["responses"])), &json!(names(&recorded["responses"])), &format!("{method} {name}: responses"));
+                check(
+                    &json!(
+                        all(operation, item).symmetric_difference(&all(recorded, &theirs[name])).collect::<Vec<_>>()
+                    ),
+                    &json!([]),
+                    &format!("{method} {name}: parameters"),
+                );
+                check(
+                    &json!(names(&operation["responses"])),
+                    &json!(names(&recorded["responses"])),
+                    &format!("{method} {name}: responses"),
+                );
                 let body = |operation: &Value| operation["requestBody"]["content"]["*/*"].clone();
                 check(&body(operation), &body(recorded), &format!("{method} {name}: body"));
             }

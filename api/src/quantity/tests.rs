@@ -95,7 +95,8 @@ fn sums_keep_the_class_of_the_first() {
 }
 
 fn any_quantity() -> impl Strategy<Value = String> {
-    let suffix = prop::sample::select(vec!["", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "e3", "e-2"]);
+    let suffix =
+        prop::sample::select(vec!["", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "e3", "e-2"]);
     (any::<i32>(), prop::option::of(0u32..1_000_000), suffix).prop_map(|(whole, fraction, suffix)| match fraction {
         Some(fraction) => format!("{whole}.{fraction}{suffix}"),
         None => format!("{whole}{suffix}"),

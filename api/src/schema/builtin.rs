@@ -100,7 +100,8 @@ impl Reader {
             self.fill(name);
         }
         self.resolve();
-        let by_kind = self.by_name.iter().flat_map(|(name, definition)| definition.kinds.iter().map(|kind| (*kind, *name)));
+        let by_kind =
+            self.by_name.iter().flat_map(|(name, definition)| definition.kinds.iter().map(|kind| (*kind, *name)));
         Builtin { by_kind: by_kind.collect(), schemas: Arc::new(self.schemas), by_name: self.by_name }
     }
 
@@ -150,7 +151,9 @@ impl Reader {
     /// The node of `#definition`, `[]T`, `{}T` or a plain type.
     fn typed(&mut self, word: &'static str, facts: Facts) -> SchemaId {
         if let Some(target) = word.strip_prefix('#') {
-            if facts.is_plain() && let Some(definition) = self.by_name.get(target) {
+            if facts.is_plain()
+                && let Some(definition) = self.by_name.get(target)
+            {
                 return definition.id;
             }
             let id = self.schemas.add(Schema::default());
@@ -330,7 +333,8 @@ mod tests {
     fn recursive_definitions_are_read() {
         let crd = builtin().definition("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps");
         let props = builtin().schemas().at(crd.expect("declared").id);
-        let inner = props.field("properties").and_then(SchemaRef::values).and_then(|s| s.field("not")).expect("declared");
+        let inner =
+            props.field("properties").and_then(SchemaRef::values).and_then(|s| s.field("not")).expect("declared");
         assert_eq!(inner.node().properties, props.node().properties);
     }
 

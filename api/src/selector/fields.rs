@@ -62,7 +62,8 @@ impl FieldSelector {
 
     /// The value that `field` must have exactly: what an index can look up.
     pub fn exact(&self, field: &str) -> Option<&str> {
-        let requirement = self.requirements.iter().find(|requirement| requirement.equals && requirement.field == field)?;
+        let requirement =
+            self.requirements.iter().find(|requirement| requirement.equals && requirement.field == field)?;
         Some(&requirement.value)
     }
 
@@ -78,7 +79,9 @@ impl FieldSelector {
 
     /// Whether the object, in its stored version, is selected.
     pub fn matches(&self, object: &Object) -> bool {
-        self.requirements.iter().all(|requirement| (requirement.value_in(object) == requirement.value) == requirement.equals)
+        self.requirements
+            .iter()
+            .all(|requirement| (requirement.value_in(object) == requirement.value) == requirement.equals)
     }
 }
 
@@ -153,7 +156,10 @@ fn terms(text: &str) -> Vec<&str> {
 
 /// Field, whether it must be equal, and value: at the first operator.
 fn split(term: &str) -> Option<(&str, bool, &str)> {
-    let at = term.char_indices().map(|(at, _)| at).find(|at| term[*at..].starts_with(['=']) || term[*at..].starts_with("!="))?;
+    let at = term
+        .char_indices()
+        .map(|(at, _)| at)
+        .find(|at| term[*at..].starts_with(['=']) || term[*at..].starts_with("!="))?;
     let (field, rest) = term.split_at(at);
     let (equals, value) = match rest {
         _ if rest.starts_with("!=") => (false, &rest[2..]),
@@ -175,7 +181,9 @@ fn unescape(value: &str) -> Result<String, Error> {
                     return Err(Error(format!("invalid field selector: invalid escape sequence: {sequence}")));
                 }
             },
-            ',' | '=' => return Err(Error(format!("invalid field selector: unescaped character in value: {}", u32::from(c)))),
+            ',' | '=' => {
+                return Err(Error(format!("invalid field selector: unescaped character in value: {}", u32::from(c))));
+            }
             _ => out.push(c),
         }
     }

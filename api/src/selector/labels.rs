@@ -87,7 +87,8 @@ impl LabelSelector {
     /// The selector that a `metav1.LabelSelector` describes: absent selects nothing, `{}` everything.
     pub fn of_value(selector: Option<&Value>) -> Result<Self, Error> {
         let Some(selector) = selector.filter(|selector| !selector.is_null()) else { return Ok(Self::nothing()) };
-        let mut requirements = selector.get("matchLabels").and_then(Value::as_object).map(Self::of_map).unwrap_or_default().requirements;
+        let mut requirements =
+            selector.get("matchLabels").and_then(Value::as_object).map(Self::of_map).unwrap_or_default().requirements;
         for expression in selector.get("matchExpressions").and_then(Value::as_array).into_iter().flatten() {
             let text = |name: &str| expression.get(name).and_then(Value::as_str).unwrap_or("");
             let operator = match text("operator") {
@@ -100,7 +101,9 @@ impl LabelSelector {
             let values = expression.get("values").and_then(Value::as_array).into_iter().flatten();
             let values: Vec<String> = values.filter_map(Value::as_str).map(str::to_owned).collect();
             if values.is_empty() && matches!(operator, Operator::In | Operator::NotIn) {
-                return Err(Error("values: Invalid value: []: for 'in', 'notin' operators, values set can't be empty".to_owned()));
+                return Err(Error(
+                    "values: Invalid value: []: for 'in', 'notin' operators, values set can't be empty".to_owned(),
+                ));
             }
             requirements.push(Requirement::new(text("key"), operator, values)?);
         }
@@ -125,7 +128,9 @@ impl LabelSelector {
     /// The labels that a selected object has exactly: what an index can look up.
     pub fn exact(&self) -> impl Iterator<Item = (&str, &str)> {
         self.requirements.iter().filter_map(|requirement| match (requirement.operator, requirement.values.as_slice()) {
-            (Operator::Equals | Operator::DoubleEquals | Operator::In, [value]) => Some((requirement.key.as_str(), value.as_str())),
+            (Operator::Equals | Operator::DoubleEquals | Operator::In, [value]) => {
+                Some((requirement.key.as_str(), value.as_str()))
+            }
             _ => None,
         })
     }
@@ -175,7 +180,9 @@ impl fmt::Display for Requirement {
             Operator::In | Operator::NotIn => write!(f, "{key} {} ({values})", self.operator.as_str()),
             Operator::GreaterThan => write!(f, "{key}>{values}"),
             Operator::LessThan => write!(f, "{key}<{values}"),
-            Operator::Equals | Operator::DoubleEquals | Operator::NotEquals => write!(f, "{key}{}{values}", self.operator.as_str()),
+            Operator::Equals | Operator::DoubleEquals | Operator::NotEquals => {
+                write!(f, "{key}{}{values}", self.operator.as_str())
+            }
         }
     }
 }
@@ -238,8 +245,12 @@ impl Requirement {
             Operator::NotEquals | Operator::NotIn => !value.is_some_and(|value| self.has(value)),
             Operator::Exists => value.is_some(),
             Operator::DoesNotExist => value.is_none(),
-            Operator::GreaterThan => value.and_then(|value| value.parse::<i64>().ok()).is_some_and(|value| value > self.number),
-            Operator::LessThan => value.and_then(|value| value.parse::<i64>().ok()).is_some_and(|value| value < self.number),
+            Operator::GreaterThan => {
+                value.and_then(|value| value.parse::<i64>().ok()).is_some_and(|value| value > self.number)
+            }
+            Operator::LessThan => {
+                value.and_then(|value| value.parse::<i64>().ok()).is_some_and(|value| value < self.number)
+            }
         }
     }
 }

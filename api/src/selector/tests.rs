@@ -26,7 +26,8 @@ fn selected(selector: &str) -> String {
         ("e", json!({"n": "10", "empty": ""})),
     ];
     let selector = LabelSelector::parse(selector).unwrap_or_else(|error| panic!("{selector}: {error}"));
-    let matching = objects.into_iter().filter(|(_, labels)| selector.matches(&object(json!({"metadata": {"labels": labels}}))));
+    let matching =
+        objects.into_iter().filter(|(_, labels)| selector.matches(&object(json!({"metadata": {"labels": labels}}))));
     matching.map(|(name, _)| name).collect()
 }
 
@@ -73,7 +74,10 @@ fn wrong_label_selectors_are_refused_with_upstreams_words() {
         ("=web", "found '=', expected: !, identifier, or 'end of string'"),
         ("app===web", "unable to parse requirement: found '=', expected: identifier"),
         ("app=web=x", "found '=', expected: ',' or 'end of string'"),
-        ("n>x", r#"unable to parse requirement: values[0]: Invalid value: "x": for 'Gt', 'Lt' operators, the value must be an integer"#),
+        (
+            "n>x",
+            r#"unable to parse requirement: values[0]: Invalid value: "x": for 'Gt', 'Lt' operators, the value must be an integer"#,
+        ),
         ("!app=web", "found '=', expected: ',' or 'end of string'"),
         ("(app)", "found '(', expected: !, identifier, or 'end of string'"),
     ];
@@ -81,9 +85,15 @@ fn wrong_label_selectors_are_refused_with_upstreams_words() {
         assert_eq!(LabelSelector::parse(selector).expect_err(selector).to_string(), want, "{selector}");
     }
     let error = LabelSelector::parse("app=-x").expect_err("no label value").to_string();
-    assert!(error.starts_with(r#"unable to parse requirement: values[0][app]: Invalid value: "-x": a valid label must be"#), "{error}");
+    assert!(
+        error.starts_with(r#"unable to parse requirement: values[0][app]: Invalid value: "-x": a valid label must be"#),
+        "{error}"
+    );
     let error = LabelSelector::parse("-x=y").expect_err("no label key").to_string();
-    assert!(error.starts_with(r#"unable to parse requirement: <nil>: Invalid value: "-x": name part must consist"#), "{error}");
+    assert!(
+        error.starts_with(r#"unable to parse requirement: <nil>: Invalid value: "-x": name part must consist"#),
+        "{error}"
+    );
 }
 
 #[test]
@@ -106,7 +116,9 @@ fn exact_labels_can_be_looked_up() {
 
 #[test]
 fn fields_are_selected_by_name_and_by_kind() {
-    let pod = object(json!({"metadata": {"name": "a", "namespace": "x"}, "spec": {"nodeName": "n1"}, "status": {"phase": "Pending"}}));
+    let pod = object(
+        json!({"metadata": {"name": "a", "namespace": "x"}, "spec": {"nodeName": "n1"}, "status": {"phase": "Pending"}}),
+    );
     let cases = [
         ("metadata.name=a", true),
         ("metadata.name!=a", false),
@@ -118,7 +130,8 @@ fn fields_are_selected_by_name_and_by_kind() {
         (r"metadata.name=a\,b", false),
     ];
     for (text, want) in cases {
-        let selector = FieldSelector::parse(text, &resource("", "Pod")).unwrap_or_else(|error| panic!("{text}: {error}"));
+        let selector =
+            FieldSelector::parse(text, &resource("", "Pod")).unwrap_or_else(|error| panic!("{text}: {error}"));
         assert_eq!(selector.matches(&pod), want, "{text}");
     }
     let selector = FieldSelector::parse("spec.nodeName=n1", &resource("", "Pod")).expect("fine");
@@ -138,9 +151,17 @@ fn wrong_field_selectors_are_refused_with_upstreams_words() {
     let cases = [
         ("ConfigMap", "data.n=a", format!(r#""data.n" {known}"#)),
         ("ConfigMap", "=a", format!(r#""" {known}"#)),
-        ("ConfigMap", "metadata.name", "invalid selector: 'metadata.name'; can't understand 'metadata.name'".to_owned()),
+        (
+            "ConfigMap",
+            "metadata.name",
+            "invalid selector: 'metadata.name'; can't understand 'metadata.name'".to_owned(),
+        ),
         ("ConfigMap", "metadata.name=a=b", "invalid field selector: unescaped character in value: 61".to_owned()),
-        ("ConfigMap", "metadata.name in (a,b)", "invalid selector: 'metadata.name in (a,b)'; can't understand 'b)'".to_owned()),
+        (
+            "ConfigMap",
+            "metadata.name in (a,b)",
+            "invalid selector: 'metadata.name in (a,b)'; can't understand 'b)'".to_owned(),
+        ),
         ("Pod", "spec.golden=1", "field label not supported: spec.golden".to_owned()),
     ];
     for (kind, text, want) in cases {

@@ -19,11 +19,16 @@ pub(super) fn check(value: &Value, format: &str, path: &Path, errors: &mut Vec<F
                 _ => return,
             };
             if !number.as_i64().is_some_and(|number| range.contains(&number)) {
-                errors.push(combination(format!("Checked value must be of type integer with format {format} in {path}")));
+                errors
+                    .push(combination(format!("Checked value must be of type integer with format {format} in {path}")));
             }
         }
         Value::String(text) if !fits(text, format) => {
-            errors.push(FieldError::type_invalid(path, text.as_str(), &format!("{path} in body must be of type {format}: {text:?}")));
+            errors.push(FieldError::type_invalid(
+                path,
+                text.as_str(),
+                &format!("{path} in body must be of type {format}: {text:?}"),
+            ));
         }
         _ => {}
     }
@@ -44,7 +49,9 @@ fn fits(text: &str, format: &str) -> bool {
         "uuid4" => is_uuid(text, Some('4')),
         "uuid5" => is_uuid(text, Some('5')),
         "hostname" => text.len() <= names::SUBDOMAIN_MAX && names::is_subdomain(&text.to_ascii_lowercase()),
-        "email" => text.split_once('@').is_some_and(|(user, host)| !user.is_empty() && !host.is_empty() && !text.contains(' ')),
+        "email" => {
+            text.split_once('@').is_some_and(|(user, host)| !user.is_empty() && !host.is_empty() && !text.contains(' '))
+        }
         "uri" => text.split_once(':').is_some_and(|(scheme, rest)| is_scheme(scheme) && !rest.is_empty()),
         _ => true,
     }
@@ -62,7 +69,8 @@ fn is_cidr(text: &str) -> bool {
 
 fn is_mac(text: &str) -> bool {
     let parts: Vec<&str> = text.split([':', '-']).collect();
-    matches!(parts.len(), 6 | 8 | 20) && parts.iter().all(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit()))
+    matches!(parts.len(), 6 | 8 | 20)
+        && parts.iter().all(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 fn is_uuid(text: &str, version: Option<char>) -> bool {
@@ -73,5 +81,6 @@ fn is_uuid(text: &str, version: Option<char>) -> bool {
 }
 
 fn is_scheme(scheme: &str) -> bool {
-    scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+    scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
 }

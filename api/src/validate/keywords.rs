@@ -26,14 +26,20 @@ fn number(value: &Value, rules: &Map<String, Value>, path: &Path, errors: &mut V
     let flag = |name: &str| rules.get(name) == Some(&Value::Bool(true));
     if let Some(limit) = rule("maximum") {
         match flag("exclusiveMaximum") {
-            true if number >= limit => errors.push(invalid(path, value.clone(), &format!("should be less than {limit}"))),
-            false if number > limit => errors.push(invalid(path, value.clone(), &format!("should be less than or equal to {limit}"))),
+            true if number >= limit => {
+                errors.push(invalid(path, value.clone(), &format!("should be less than {limit}")))
+            }
+            false if number > limit => {
+                errors.push(invalid(path, value.clone(), &format!("should be less than or equal to {limit}")))
+            }
             _ => {}
         }
     }
     if let Some(limit) = rule("minimum") {
         match flag("exclusiveMinimum") {
-            true if number <= limit => errors.push(invalid(path, value.clone(), &format!("should be greater than {limit}"))),
+            true if number <= limit => {
+                errors.push(invalid(path, value.clone(), &format!("should be greater than {limit}")))
+            }
             false if number < limit => {
                 errors.push(invalid(path, value.clone(), &format!("should be greater than or equal to {limit}")));
             }
@@ -58,7 +64,9 @@ fn text(text: &str, rules: &Map<String, Value>, path: &Path, errors: &mut Vec<Fi
         match compiled(pattern) {
             Ok(regex) if regex.is_match(text) => {}
             Ok(_) => errors.push(invalid(path, text, &format!("should match '{pattern}'"))),
-            Err(error) => errors.push(invalid(path, text, &format!("should match '{pattern}', but pattern is invalid: {error}"))),
+            Err(error) => {
+                errors.push(invalid(path, text, &format!("should match '{pattern}', but pattern is invalid: {error}")))
+            }
         }
     }
 }
@@ -112,11 +120,14 @@ pub(super) fn combinations(value: &Value, rules: &Map<String, Value>, path: &Pat
         _ if one.is_empty() => {}
         1 => {}
         0 => {
-            errors.push(combination(format!("\"{path}\" must validate one and only one schema (oneOf). Found none valid")));
+            errors.push(combination(format!(
+                "\"{path}\" must validate one and only one schema (oneOf). Found none valid"
+            )));
             errors.extend(closest(one));
         }
         valid => {
-            let text = format!("\"{path}\" must validate one and only one schema (oneOf). Found {valid} valid alternatives");
+            let text =
+                format!("\"{path}\" must validate one and only one schema (oneOf). Found {valid} valid alternatives");
             errors.push(combination(text));
         }
     }
@@ -166,8 +177,13 @@ fn against(value: &Value, schema: &Value, path: &Path) -> Vec<FieldError> {
                     errors.extend(against(value, schema, &path.child(name)));
                 }
             }
-            let required = rules.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
-            errors.extend(required.filter(|name| !map.contains_key(*name)).map(|name| FieldError::required(&path.child(name), "")));
+            let required =
+                rules.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+            errors.extend(
+                required
+                    .filter(|name| !map.contains_key(*name))
+                    .map(|name| FieldError::required(&path.child(name), "")),
+            );
         }
         Value::Array(list) => {
             if let Some(schema) = rules.get("items") {

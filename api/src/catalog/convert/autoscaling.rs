@@ -49,7 +49,8 @@ pub(super) fn v2_to_v1(hpa: &mut Object) -> Result<(), ApiError> {
 /// `v1` to `v2`.
 pub(super) fn v1_to_v2(hpa: &mut Object) -> Result<(), ApiError> {
     let mut metrics = Vec::new();
-    if let Some(percent) = hpa.remove(&["spec", "targetCPUUtilizationPercentage"]).filter(|percent| !percent.is_null()) {
+    if let Some(percent) = hpa.remove(&["spec", "targetCPUUtilizationPercentage"]).filter(|percent| !percent.is_null())
+    {
         let target = json!({"type": "Utilization", "averageUtilization": percent});
         metrics.push(json!({"type": "Resource", "resource": {"name": "cpu", "target": target}}));
     }
@@ -64,7 +65,9 @@ pub(super) fn v1_to_v2(hpa: &mut Object) -> Result<(), ApiError> {
         hpa.set(&["spec", "behavior"], behavior);
     }
     let mut current: Vec<Value> = take_annotation(hpa, CURRENT_METRICS).iter().map(current_to_v2).collect();
-    if let Some(percent) = hpa.remove(&["status", "currentCPUUtilizationPercentage"]).filter(|percent| !percent.is_null()) {
+    if let Some(percent) =
+        hpa.remove(&["status", "currentCPUUtilizationPercentage"]).filter(|percent| !percent.is_null())
+    {
         let shown = json!({"averageUtilization": percent});
         current.push(json!({"type": "Resource", "resource": {"name": "cpu", "current": shown}}));
     }
@@ -134,7 +137,11 @@ fn metric_to_v1(metric: &Value) -> Value {
                 ("value", "targetValue"),
                 ("averageUtilization", "targetAverageUtilization"),
             ],
-            _ => [("value", "targetValue"), ("averageValue", "averageValue"), ("averageUtilization", "averageUtilization")],
+            _ => [
+                ("value", "targetValue"),
+                ("averageValue", "averageValue"),
+                ("averageUtilization", "averageUtilization"),
+            ],
         };
         for (new, old) in names {
             if let Some(value) = target.get(new).filter(|value| !value.is_null()) {
