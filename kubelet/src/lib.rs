@@ -6,6 +6,7 @@
 pub mod actions;
 pub mod admission;
 pub mod backoff;
+mod command;
 pub mod config;
 pub mod context;
 pub mod env;
@@ -26,6 +27,7 @@ pub mod resources;
 pub mod security;
 pub mod seen;
 pub mod server;
+mod shutdown;
 mod spdy;
 pub mod statics;
 pub mod status;
@@ -34,7 +36,9 @@ pub mod worker;
 
 mod gc;
 
+pub use command::Command;
 pub use config::{Args, Config, Tls};
+pub use shutdown::stop_pods;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;

@@ -79,7 +79,7 @@ impl Probes {
         lock(&self.verdicts).insert(id.to_owned(), health);
     }
 
-    /// Starts the probes of new containers and stops those of ended ones; with `only_liveness` readiness stays as it is.
+    /// Starts the probes of new containers and stops those of ended ones.
     pub fn sync(&mut self, pod: &Arc<Pod>, pod_ip: Option<IpAddr>, targets: &[Target<'_>]) {
         let alive = |id: &str| targets.iter().any(|target| target.id == id);
         self.running.retain(|(id, _), task| {
@@ -106,13 +106,10 @@ impl Probes {
         }
     }
 
-    /// Stops every probe and forgets what they said of readiness.
+    /// Stops every probe; what they said last stays.
     pub fn stop(&mut self) {
         self.running.clear();
         self.tasks.abort_all();
-        for health in lock(&self.verdicts).values_mut() {
-            health.ready = Some(false);
-        }
     }
 
     fn start(&mut self, kind: Kind, pod: &Arc<Pod>, pod_ip: Option<IpAddr>, target: &Target<'_>) {

@@ -203,9 +203,21 @@ impl Worker {
                     Ok(done) => self.finish(done),
                     Err(err) => warn!(pod = pod::describe(&self.pod), error = &err as &dyn std::error::Error, "a task of a pod failed"),
                 },
-                () = self.wake.notified() => self.volumes_stale = true,
+                () = self.wake.notified() => self.woken(),
                 () = sleep => self.volumes_stale = true,
             }
+        }
+    }
+
+    /// Something that the pod refers to may have changed: what failed for want of it is tried at once.
+    fn woken(&mut self) {
+        self.volumes_stale = true;
+        let waiting = &self.waiting;
+        self.retry_at.retain(|what, _| {
+            waiting.get(what).is_none_or(|waiting| waiting.reason != "CreateContainerConfigError")
+        });
+        if self.places.is_none() {
+            self.retry_at.remove(VOLUMES);
         }
     }
 
