@@ -34,7 +34,7 @@ pub struct User {
 pub enum DefaultDeletion {
     /// The garbage collector deletes dependents afterwards.
     Background,
-    /// Dependents are kept (`ReplicationController`).
+    /// Dependents are kept (`ReplicationController`, `Job`).
     Orphan,
 }
 
@@ -113,6 +113,11 @@ pub trait Strategy: Send + Sync {
     /// What happens to dependents when the client does not say.
     fn default_deletion(&self) -> DefaultDeletion {
         DefaultDeletion::Background
+    }
+
+    /// A warning for a DELETE that does not say what happens to dependents.
+    fn silent_deletion_warning(&self) -> Option<&'static str> {
+        None
     }
 
     /// Whether DELETE answers with the deleted object instead of a `Status`.

@@ -13,6 +13,10 @@ pub(crate) const JOB_NAME: &str = "batch.kubernetes.io/job-name";
 pub(crate) const LEGACY_CONTROLLER_UID: &str = "controller-uid";
 pub(crate) const LEGACY_JOB_NAME: &str = "job-name";
 
+/// What a client should know who deletes a job without saying what becomes of its pods.
+pub(crate) const ORPHANS: &str = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background \
+                                  to remove them or set propagationPolicy=Orphan to suppress this warning";
+
 /// What `backoffLimit` is when failures are counted per index.
 const UNLIMITED: i64 = i32::MAX as i64;
 

@@ -46,6 +46,7 @@ pub(crate) struct Hooks {
     pub(crate) create_on_update: bool,
     pub(crate) unconditional_update: bool,
     pub(crate) orphans: bool,
+    pub(crate) silent_deletion_warning: Option<&'static str>,
     pub(crate) delete_returns_object: bool,
     pub(crate) keeps_status_on_create: bool,
     pub(crate) grace_period: fn(&Object, Option<i64>) -> Option<i64>,
@@ -74,6 +75,7 @@ impl Hooks {
         create_on_update: false,
         unconditional_update: true,
         orphans: false,
+        silent_deletion_warning: None,
         delete_returns_object: false,
         keeps_status_on_create: false,
         grace_period: |_, _| None,
@@ -165,6 +167,10 @@ impl Strategy for Hooks {
 
     fn default_deletion(&self) -> DefaultDeletion {
         if self.orphans { DefaultDeletion::Orphan } else { DefaultDeletion::Background }
+    }
+
+    fn silent_deletion_warning(&self) -> Option<&'static str> {
+        self.silent_deletion_warning
     }
 
     fn delete_returns_object(&self) -> bool {

@@ -254,6 +254,8 @@ fn workload_hooks(kind: &str) -> Hooks {
             status: Some(|_| {}),
             prepare_create: batch::prepare_job,
             validate: batch_rules::job,
+            orphans: true,
+            silent_deletion_warning: Some(batch::ORPHANS),
             warn: warnings::workload,
             validate_change: batch_rules::job_change,
             ..Hooks::PLAIN

@@ -31,9 +31,9 @@ fn put_creates_what_upstream_lets_it_create() {
 }
 
 #[test]
-fn only_replication_controllers_leave_orphans_by_default() {
+fn the_oldest_kinds_leave_orphans_by_default() {
     let orphans = kinds_where(|strategy| strategy.default_deletion() == DefaultDeletion::Orphan);
-    assert_eq!(orphans, set(&["ReplicationController"]));
+    assert_eq!(orphans, set(&["Job", "ReplicationController"]));
 }
 
 #[test]
