@@ -26,8 +26,8 @@ mod registry;
 mod replicaset;
 mod ttl;
 
-pub use command::Command;
 pub use args::{Args, Config, Signing};
+pub use command::Command;
 pub use registry::{NAMES, run};
 
 /// Why the controllers could not start or had to stop.

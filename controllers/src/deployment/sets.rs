@@ -168,10 +168,10 @@ pub(super) fn annotate_new(set: &mut ReplicaSet, deployment: &Deployment, revisi
             annotations.insert(key.clone(), value.clone());
         }
     }
-    if old < revision {
-        if let Some(former) = annotations.insert(REVISION.to_owned(), revision.to_string()) {
-            remember(annotations, &former);
-        }
+    if old < revision
+        && let Some(former) = annotations.insert(REVISION.to_owned(), revision.to_string())
+    {
+        remember(annotations, &former);
     }
     // The sizes of an existing set change together with its replicas: they tell a scaling from a rollout.
     if !exists {

@@ -60,13 +60,13 @@ impl Collector {
                 if foreground {
                     self.break_cycle(&node, &live, &dependents).await?;
                 }
-                let policy = match &live.metadata.finalizers {
-                    Some(finalizers) if finalizers.iter().any(|known| known == ORPHAN) => PropagationPolicy::Orphan,
-                    Some(finalizers) if foreground || finalizers.iter().any(|known| known == FOREGROUND) => {
-                        PropagationPolicy::Foreground
-                    }
-                    _ if foreground => PropagationPolicy::Foreground,
-                    _ => PropagationPolicy::Background,
+                let has = |finalizer: &str| live.metadata.finalizers.iter().flatten().any(|known| known == finalizer);
+                let policy = if has(ORPHAN) {
+                    PropagationPolicy::Orphan
+                } else if foreground || has(FOREGROUND) {
+                    PropagationPolicy::Foreground
+                } else {
+                    PropagationPolicy::Background
                 };
                 self.delete(&node, uid, policy).await
             }

@@ -104,15 +104,21 @@ impl GarbageCollector {
                 client::run_workers("garbage-collector", queue, workers, shutdown.clone(), reconcile).await;
             }
         };
-        let watch = self.watch_kinds(synced, shutdown.clone());
+        let watch = async {
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = self.watch_kinds(synced) => {}
+            }
+        };
         tokio::join!(collect, watch);
         Ok(())
     }
 
-    async fn watch_kinds(&self, synced: watch::Sender<bool>, shutdown: CancellationToken) {
+    /// Follows the kinds that are served; never returns.
+    async fn watch_kinds(&self, synced: watch::Sender<bool>) {
         let mut watches: HashMap<ApiResource, JoinSet<()>> = HashMap::new();
         let mut pause = FIRST_PAUSE;
-        while !shutdown.is_cancelled() {
+        loop {
             let wait = match discovery::kinds(&self.client).await {
                 Ok(kinds) => {
                     pause = FIRST_PAUSE;
@@ -127,7 +133,6 @@ impl GarbageCollector {
                 }
             };
             tokio::select! {
-                () = shutdown.cancelled() => return,
                 () = wait_for(wait) => {}
                 () = self.kinds_changed.notified() => sleep(SETTLE).await,
             }

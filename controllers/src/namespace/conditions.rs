@@ -41,7 +41,6 @@ impl Findings {
     }
 
     fn conditions(&self) -> [(&'static str, bool, &'static str, String); 5] {
-        let failure = |text: String| text;
         let join = |counts: &BTreeMap<String, usize>, verb: &str| {
             counts
                 .iter()
@@ -54,7 +53,7 @@ impl Findings {
         };
         let discovery = or(
             self.discovery.is_some(),
-            ("DiscoveryFailed", failure(self.discovery.clone().unwrap_or_default())),
+            ("DiscoveryFailed", self.discovery.clone().unwrap_or_default()),
             ("ResourcesDiscovered", "All resources successfully discovered"),
         );
         let content = or(

@@ -3,7 +3,10 @@
 mod plan;
 mod rank;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use client::{Event, Expectations, Informer, ObjectKey, Recorder, WorkQueue, clock, events};
 use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::Pod};
@@ -44,12 +47,14 @@ impl ReplicaSets {
 
     /// All active pods of the sets that share this set's owner (of this set alone, when it has none).
     fn related(&self, set: &ReplicaSet) -> Vec<Arc<Pod>> {
-        let Some(owner) = index::controller_of(&set.metadata) else {
-            return self.pods.by_index(BY_CONTROLLER, index::uid(&set.metadata));
+        let siblings = match index::controller_of(&set.metadata) {
+            Some(owner) => self.sets.by_index(BY_CONTROLLER, &owner.uid),
+            None => Vec::new(),
         };
-        let siblings = self.sets.by_index(BY_CONTROLLER, &owner.uid);
-        let of_sibling = |sibling: Arc<ReplicaSet>| self.pods.by_index(BY_CONTROLLER, index::uid(&sibling.metadata));
-        siblings.into_iter().flat_map(of_sibling).filter(|pod| pods::is_active(pod)).collect()
+        let uids = siblings.iter().map(|sibling| index::uid(&sibling.metadata)).chain([index::uid(&set.metadata)]);
+        let uids: BTreeSet<&str> = uids.collect();
+        let pods = uids.into_iter().flat_map(|uid| self.pods.by_index(BY_CONTROLLER, uid));
+        pods.filter(|pod| pods::is_active(pod)).collect()
     }
 
     async fn adjust(&self, key: &ObjectKey, set: &ReplicaSet, active: &[Arc<Pod>]) -> Result<(), (Trouble, Failure)> {
