@@ -1,6 +1,7 @@
 //! The built-in kinds: what each of them does differently, beside its schema.
 //!
 //! [`strategy`] is the table: one row per kind. Versions of a kind share a row, which works on the storage version.
+//! The functions named `*_hooks` are parts of that table, and long for that reason only.
 
 mod affinity;
 mod autoscaling_rules;
@@ -472,6 +473,7 @@ fn cluster_hooks(kind: &str) -> Hooks {
             name: rules::any_name,
             ..Hooks::PLAIN
         },
+        "DeviceTaintRule" | "ResourcePoolStatusRequest" => Hooks { delete_returns_object: true, ..Hooks::PLAIN },
         "DeviceClass" => device_hooks(cluster::with_spec, cluster_rules::device_class),
         "ResourceClaim" => Hooks {
             status: Some(|_| {}),
