@@ -179,7 +179,9 @@ pub(crate) fn parse_config(text: &[u8]) -> Result<ImageConfig, String> {
     if !config.architecture.is_empty() && (config.architecture != machine || config.os != "linux") {
         return Err(format!("no match for platform linux/{machine}: it is for {}/{}", config.os, config.architecture));
     }
-    let is_digest = |id: &String| id.strip_prefix("sha256:").is_some_and(|hex| hex.len() == 64);
+    // Names of directories are made from them.
+    let is_hex = |hex: &str| hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_digest = |id: &String| id.strip_prefix("sha256:").is_some_and(is_hex);
     match config.rootfs.diff_ids.iter().find(|id| !is_digest(id)) {
         Some(id) => Err(format!("layer {id:?} is not named by a sha256 digest")),
         None => Ok(config),
@@ -215,4 +217,47 @@ pub(crate) fn read_limited(reader: impl Read, path: &Path) -> Result<Vec<u8>, Er
         return Err(Error::Invalid { field: "image", reason: format!("{} is too long", path.display()) });
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_are_named_by_digests_and_nothing_else() {
+        let config = |id: &str| parse_config(format!(r#"{{"rootfs":{{"diff_ids":["{id}"]}}}}"#).as_bytes());
+        assert!(config(&format!("sha256:{}", "ab".repeat(32))).is_ok());
+        for id in ["", "sha256:ab", &format!("sha256:{}", "../.".repeat(16)), &format!("sha256:{}", "é".repeat(32))] {
+            assert!(config(id).unwrap_err().contains("is not named by a sha256 digest"), "{id}");
+        }
+    }
+
+    #[test]
+    fn an_image_for_another_machine_is_refused() {
+        let err = parse_config(br#"{"architecture":"s390x","os":"linux"}"#).unwrap_err();
+        assert!(err.contains("no match for platform"), "{err}");
+    }
+
+    #[test]
+    fn a_layers_name_depends_on_what_is_below_it() {
+        let ids = ["1", "2"].map(|digit| format!("sha256:{}", digit.repeat(64)));
+        let both = chain(&ids);
+        assert_eq!(both[0], chain(&ids[..1])[0]);
+        assert_ne!(both[1], chain(&ids[1..])[0]);
+    }
+
+    #[test]
+    fn a_tag_moves_to_the_image_that_has_it_last() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path().to_owned()).unwrap();
+        let tag = "docker.io/library/a:latest".to_owned();
+        for digit in ["1", "2"] {
+            let id = format!("sha256:{}", digit.repeat(64));
+            let record = store.record(id, ImageConfig::default(), vec![tag.clone()], Vec::new()).unwrap();
+            store.add(record).unwrap();
+        }
+        let again = Store::open(directory.path().to_owned()).unwrap();
+        assert!(again.find("a").unwrap().image.id.starts_with("sha256:22"));
+        assert_eq!(again.list().iter().filter(|image| image.tags.is_empty()).count(), 1);
+    }
 }

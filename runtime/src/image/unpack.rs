@@ -113,14 +113,14 @@ impl Root {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
         let parent = self.directory(parent)?;
         if name.as_bytes() == OPAQUE {
-            return Ok(rustix::fs::fsetxattr(&parent, c"trusted.overlay.opaque", b"y", XattrFlags::empty())?);
+            return make_opaque(&parent);
         }
         if let Some(hidden) = name.as_bytes().strip_prefix(WHITEOUT) {
             let name = CString::new(hidden)?;
-            return Ok(rustix::fs::mknodat(&parent, name, FileType::CharacterDevice, Mode::empty(), 0)?);
+            return self.hide(&parent, &name, &path.with_file_name(std::ffi::OsStr::from_bytes(hidden)));
         }
         let kind = entry.header().entry_type();
-        clear_way(&parent, name, kind)?;
+        let hides = clear_way(&parent, name, kind)?;
         match kind {
             EntryType::Directory => match rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
                 Err(rustix::io::Errno::EXIST) => {}
@@ -133,7 +133,21 @@ impl Root {
             EntryType::XGlobalHeader => return Ok(()),
             other => return Err(io::Error::other(format!("entries of type {other:?} are not supported"))),
         }
+        if hides && kind == EntryType::Directory {
+            make_opaque(&self.directory(path)?)?;
+        }
         set_metadata(entry, kind, &parent, name)
+    }
+
+    /// Hides what lower layers have under a name; what this layer has there stays.
+    fn hide(&self, parent: &OwnedFd, name: &CString, path: &Path) -> io::Result<()> {
+        match rustix::fs::mknodat(parent, name.as_c_str(), FileType::CharacterDevice, Mode::empty(), 0) {
+            Err(rustix::io::Errno::EXIST) => match self.open(path, OFlags::RDONLY | OFlags::DIRECTORY) {
+                Ok(directory) => make_opaque(&directory),
+                Err(_) => Ok(()),
+            },
+            made => Ok(made?),
+        }
     }
 
     fn link(&self, entry: &Entry<'_, impl Read>, parent: &OwnedFd, name: &std::ffi::OsStr) -> io::Result<()> {
@@ -160,18 +174,24 @@ fn link_target(entry: &Entry<'_, impl Read>) -> io::Result<CString> {
     Ok(CString::new(target.into_owned())?)
 }
 
-/// Removes what an earlier entry put there, unless both are directories.
-fn clear_way(parent: &OwnedFd, name: &std::ffi::OsStr, kind: EntryType) -> io::Result<()> {
+/// Makes a directory show nothing of lower layers.
+fn make_opaque(directory: &OwnedFd) -> io::Result<()> {
+    Ok(rustix::fs::fsetxattr(directory, c"trusted.overlay.opaque", b"y", XattrFlags::empty())?)
+}
+
+/// Removes what an earlier entry put there, unless both are directories. Says whether that was a whiteout.
+fn clear_way(parent: &OwnedFd, name: &std::ffi::OsStr, kind: EntryType) -> io::Result<bool> {
     let stat = match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Err(rustix::io::Errno::NOENT) => return Ok(()),
+        Err(rustix::io::Errno::NOENT) => return Ok(false),
         found => found?,
     };
-    let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-    match (is_directory, kind == EntryType::Directory) {
-        (true, true) => Ok(()),
-        (true, false) => Ok(rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)?),
-        (false, _) => Ok(rustix::fs::unlinkat(parent, name, AtFlags::empty())?),
+    let there = FileType::from_raw_mode(stat.st_mode);
+    match (there == FileType::Directory, kind == EntryType::Directory) {
+        (true, true) => {}
+        (true, false) => rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)?,
+        (false, _) => rustix::fs::unlinkat(parent, name, AtFlags::empty())?,
     }
+    Ok(there == FileType::CharacterDevice && stat.st_rdev == 0)
 }
 
 fn write_file(entry: &mut Entry<'_, impl Read>, parent: &OwnedFd, name: &std::ffi::OsStr) -> io::Result<()> {
@@ -326,6 +346,28 @@ mod tests {
         let tar = tar_of(&[(EntryType::Regular, "a", "x"), (EntryType::Link, "b", "/a")]);
         layer(tar.as_slice(), directory.path()).unwrap();
         assert_eq!(std::fs::metadata(directory.path().join("b")).unwrap().nlink(), 2);
+    }
+
+    #[test]
+    fn whiteouts_become_overlayfs_own() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("SKIP: this test needs root");
+            return;
+        }
+        use std::os::unix::fs::MetadataExt as _;
+        let directory = tempfile::tempdir_in("/var/tmp").unwrap();
+        let tar = tar_of(&[
+            (EntryType::Regular, "gone/.wh.file", ""),
+            (EntryType::Regular, ".wh.again", ""),
+            (EntryType::Directory, "again/", ""),
+            (EntryType::Regular, "new/.wh..wh..opq", ""),
+        ]);
+        layer(tar.as_slice(), directory.path()).unwrap();
+        assert_eq!(std::fs::symlink_metadata(directory.path().join("gone/file")).unwrap().rdev(), 0);
+        for name in ["again", "new"] {
+            let (path, mut value) = (directory.path().join(name), [0; 4]);
+            assert_eq!(rustix::fs::getxattr(&path, "trusted.overlay.opaque", &mut value), Ok(1), "{name}");
+        }
     }
 
     #[test]
