@@ -75,6 +75,10 @@ impl Auth {
     }
 
     async fn is_allowed(&self, user: &User, verb: &'static str, subresource: &'static str) -> kube::Result<bool> {
+        // This group may do everything in the API too; asking would only cost a round trip for every log.
+        if user.groups.iter().any(|group| group == "system:masters") {
+            return Ok(true);
+        }
         let question = (user.clone(), verb, subresource);
         if let Some(answer) = remembered(&self.answers, &question) {
             return Ok(answer);

@@ -1,4 +1,6 @@
 //! A node for tests: API server, fake runtime and kubelet in one process.
+// Each test file uses a part of it.
+#![allow(dead_code, unreachable_pub)]
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,12 +24,17 @@ pub struct TestNode {
     pub runtime: FakeRuntime,
     client: kube::Client,
     directory: tempfile::TempDir,
+    kubelet_server: Option<kubelet::server::Config>,
     kubelet: Option<(CancellationToken, JoinHandle<()>)>,
     _server: TestServer,
 }
 
 impl TestNode {
     pub async fn start() -> Self {
+        Self::with_server(None).await
+    }
+
+    pub async fn with_server(kubelet_server: Option<kubelet::server::Config>) -> Self {
         let server = TestServer::start().await;
         let client = kube::Client::new(server.service(), "default");
         for namespace in ["default", "kube-node-lease"] {
@@ -43,6 +50,7 @@ impl TestNode {
             runtime: FakeRuntime::new(),
             client,
             directory: tempfile::tempdir().unwrap(),
+            kubelet_server,
             kubelet: None,
             _server: server,
         };
@@ -69,7 +77,7 @@ impl TestNode {
             pod_pids_limit: 0,
             static_pod_path: None,
             serialize_image_pulls: false,
-            server: None,
+            server: self.kubelet_server.clone(),
         };
         let shutdown = CancellationToken::new();
         let process = daemon::Process::new(shutdown.clone());

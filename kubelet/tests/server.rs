@@ -1,0 +1,116 @@
+//! The kubelet's HTTPS server, asked by an administrator and by strangers.
+mod node;
+
+use std::sync::Arc;
+
+use node::{TestNode, condition};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+struct Authority {
+    certificate: CertificateDer<'static>,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&key).unwrap().der().clone();
+        Self { certificate, issuer: Issuer::new(params, key) }
+    }
+
+    fn issue(&self, name: &str, organization: &str) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.distinguished_name.push(DnType::OrganizationName, organization);
+        let certificate = params.signed_by(&key, &self.issuer).unwrap().der().clone();
+        (certificate, PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())))
+    }
+}
+
+struct Client {
+    tls: tokio_rustls::TlsConnector,
+    port: u16,
+}
+
+impl Client {
+    fn new(authority: &Authority, port: u16, identity: Option<(&str, &str)>) -> Self {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(authority.certificate.clone()).unwrap();
+        let builder = rustls::ClientConfig::builder().with_root_certificates(roots);
+        let config = match identity {
+            Some((name, organization)) => {
+                let (certificate, key) = authority.issue(name, organization);
+                builder.with_client_auth_cert(vec![certificate], key).unwrap()
+            }
+            None => builder.with_no_client_auth(),
+        };
+        Self { tls: Arc::new(config).into(), port }
+    }
+
+    /// Sends one request and returns everything up to the end of the connection.
+    async fn ask(&self, path: &str, headers: &str) -> String {
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
+        let name = ServerName::try_from("127.0.0.1").unwrap();
+        let mut stream = self.tls.connect(name, stream).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: node\r\n{headers}\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        // A server may cut the connection without TLS's farewell.
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(10), stream.read_to_end(&mut answer)).await;
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    async fn get(&self, path: &str) -> String {
+        self.ask(path, "Connection: close\r\n").await
+    }
+}
+
+#[tokio::test]
+async fn the_server_shows_logs_and_runs_commands_for_those_who_may() {
+    let authority = Authority::new();
+    let (certificate, key) = authority.issue("node-1", "system:nodes");
+    let ca = vec![authority.certificate.clone()];
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let address = ([127, 0, 0, 1], port).into();
+    let config = kubelet::server::Config::new(address, vec![certificate], key, ca).unwrap();
+    let node = TestNode::with_server(Some(config)).await;
+    node.runtime.on_exec(|_, command| runtime::ExecOutput {
+        stdout: command.join(" ").into_bytes(),
+        stderr: Vec::new(),
+        exit_code: 7,
+    });
+    node.create("web", json!({"containers": [{"name": "c", "image": "busybox:1"}]})).await;
+    let pod = node.wait_for("web", |pod| condition(pod, "Ready") == Some("True")).await;
+    let id = node::container(&pod, "c").container_id.unwrap().trim_start_matches("coracle://").to_owned();
+    node.runtime.print(&id, "one").unwrap();
+    node.runtime.print(&id, "two").unwrap();
+
+    let admin = Client::new(&authority, port, Some(("admin", "system:masters")));
+    let stranger = Client::new(&authority, port, Some(("eve", "nobody")));
+    let anonymous = Client::new(&authority, port, None);
+    assert!(anonymous.get("/pods").await.starts_with("HTTP/1.1 401"));
+    let answer = stranger.get("/pods").await;
+    assert!(!answer.starts_with("HTTP/1.1 200") && !answer.contains("\"web\""), "{answer}");
+    assert!(admin.get("/pods").await.contains("\"web\""));
+    assert!(admin.get("/healthz").await.ends_with("ok"));
+    let logs = admin.get("/containerLogs/default/web/c?tailLines=1").await;
+    assert!(logs.contains("two") && !logs.contains("one"), "{logs}");
+    assert!(admin.get("/containerLogs/default/web/x").await.starts_with("HTTP/1.1 400"));
+    assert!(admin.get("/containerLogs/default/none/c").await.starts_with("HTTP/1.1 404"));
+    assert!(admin.get("/stats/summary").await.contains("\"nodeName\":\"node-1\""));
+    assert!(admin.get("/exec/default/web/c?command=id&output=1").await.starts_with("HTTP/1.1 400"));
+
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: v5.channel.k8s.io\r\n";
+    let answer = admin.ask("/exec/default/web/c?command=echo&command=hi&output=1&error=1", upgrade).await;
+    assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
+    assert!(answer.contains("\u{1}echo hi"), "{answer}");
+    assert!(answer.contains("command terminated with non-zero exit code") && answer.contains("\"7\""), "{answer}");
+}
