@@ -34,4 +34,3 @@ pub enum Error {
     #[error("network: {reason}")]
     Network { reason: String },
 }
-

@@ -62,12 +62,8 @@ pub(crate) struct MountAttributes {
 
 /// Changes attributes of the mount that `mount` is the root of.
 pub(crate) fn mount_setattr(mount: BorrowedFd<'_>, attributes: MountAttributes) -> io::Result<()> {
-    let mut attr = libc::mount_attr {
-        attr_set: attributes.set,
-        attr_clr: 0,
-        propagation: attributes.propagation,
-        userns_fd: 0,
-    };
+    let mut attr =
+        libc::mount_attr { attr_set: attributes.set, attr_clr: 0, propagation: attributes.propagation, userns_fd: 0 };
     let flags = libc::AT_EMPTY_PATH | if attributes.recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is a static C string and `attr` outlives the call.
     let result = unsafe {

@@ -46,9 +46,9 @@ impl Subject<'_> {
 
     fn config(&self, name: &str) -> ContainerConfig {
         let script = match name {
-            "run" => "trap 'exit 0' TERM; while :; do sleep 1000 & wait $!; done",
+            "run" => "trap 'exit 0' TERM; : > /dev/shm/up; while :; do sleep 1000 & wait $!; done",
             "exit" => "exit 3",
-            "stubborn" => "trap '' TERM; while :; do sleep 1; done",
+            "stubborn" => "trap '' TERM; : > /dev/shm/up; while :; do sleep 1; done",
             _ => "",
         };
         let command = if name == "bad" {
@@ -68,6 +68,13 @@ impl Subject<'_> {
         let id = self.create(sandbox, name).await;
         self.runtime.start_container(&id).await.expect("a start");
         id
+    }
+
+    /// Waits until the container's shell has said what it does with signals.
+    async fn up(&self, id: &str) {
+        let command = ["/bin/sh", "-c", "until test -e /dev/shm/up; do sleep 0.01; done"].map(str::to_owned);
+        let output = self.runtime.exec_sync(id, &command, PATIENCE).await.expect("an answer");
+        assert_eq!(output.exit_code, 0);
     }
 
     async fn state(&self, id: &str) -> ContainerState {
@@ -96,6 +103,7 @@ async fn a_container_goes_from_created_to_running_to_exited(subject: &Subject<'_
     assert!(matches!(subject.state(&id).await, ContainerState::Running { .. }));
     assert!(matches!(subject.runtime.start_container(&id).await, Err(Error::WrongState { .. })));
     assert!(matches!(subject.runtime.remove_container(&id).await, Err(Error::WrongState { .. })));
+    subject.up(&id).await;
     subject.runtime.stop_container(&id, PATIENCE).await.expect("a stop");
     let exit = subject.exit(&id).await;
     assert_eq!((exit.code, exit.reason.as_str()), (0, "Completed"));
@@ -126,8 +134,7 @@ async fn an_end_is_an_event_and_a_state(subject: &Subject<'_>) {
 async fn what_ignores_the_signal_is_killed_after_the_grace(subject: &Subject<'_>) {
     let sandbox = subject.new_sandbox("stubborn").await;
     let id = subject.start(&sandbox, "stubborn").await;
-    // The shell needs a moment to ignore the signal.
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    subject.up(&id).await;
     subject.runtime.stop_container(&id, Duration::from_millis(200)).await.expect("a stop");
     let exit = subject.exit(&id).await;
     assert_eq!((exit.code, exit.signal), (137, Some(9)));
@@ -174,6 +181,7 @@ async fn moves_that_make_no_sense_are_refused(subject: &Subject<'_>) {
 async fn stopping_and_removing_what_is_gone_succeeds(subject: &Subject<'_>) {
     let sandbox = subject.new_sandbox("again").await;
     let id = subject.start(&sandbox, "run").await;
+    subject.up(&id).await;
     for _ in 0..2 {
         subject.runtime.stop_container(&id, PATIENCE).await.expect("a stop");
     }

@@ -42,17 +42,34 @@ pub(crate) struct ShimConfig {
 pub(crate) enum Request {
     /// Forks the init process of the container whose `spec.json` is in `directory`.
     Create(CreateRequest),
-    Start { container: String },
-    Kill { container: String, signal: i32 },
+    Start {
+        container: String,
+    },
+    Kill {
+        container: String,
+        signal: i32,
+    },
     /// Runs a process in a container; stdin, stdout and stderr come as descriptors, in this order, where said so.
-    Exec { container: String, spec: ExecSpec, stdio: [bool; 3] },
+    Exec {
+        container: String,
+        spec: ExecSpec,
+        stdio: [bool; 3],
+    },
     /// Copies a container's output to the descriptors that come with it: stdout, stderr. The reply brings stdin.
-    Attach { container: String },
-    ReopenLog { container: String },
+    Attach {
+        container: String,
+    },
+    ReopenLog {
+        container: String,
+    },
     /// Forgets a container that has ended.
-    Remove { container: String },
+    Remove {
+        container: String,
+    },
     /// Connects to a port on the loopback address.
-    Connect { port: u16 },
+    Connect {
+        port: u16,
+    },
     Subscribe,
     /// Kills every container and ends the shim.
     Shutdown,
@@ -80,12 +97,23 @@ pub(crate) struct CreateRequest {
 pub(crate) enum Reply {
     Done,
     /// A process was made. With a terminal, its master comes along.
-    Process { pid: u32 },
-    ExecExited { code: i32 },
-    Exited { container: String, exit: Exit },
+    Process {
+        pid: u32,
+    },
+    ExecExited {
+        code: i32,
+    },
+    Exited {
+        container: String,
+        exit: Exit,
+    },
     /// The container's program could not be started.
-    StartFailed { reason: String },
-    Failed { reason: String },
+    StartFailed {
+        reason: String,
+    },
+    Failed {
+        reason: String,
+    },
 }
 
 /// Sends bytes, and descriptors beside the first of them.

@@ -9,18 +9,18 @@ use node::{Node, PATIENCE, on_a_node, shell, sleeper};
 use runtime::local::LocalRuntime;
 use runtime::{
     ContainerConfig, ContainerState, DnsConfig, Error, Event, ExecRequest, Mount, NamespaceOptions, PortMapping,
-    Resources, Runtime as _, SandboxConfig, testsuite,
-    TerminalSize,
+    Resources, Runtime as _, SandboxConfig, TerminalSize, testsuite,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 #[tokio::test]
 async fn a_container_runs_and_leaves_its_exit_code_and_log() {
     on_a_node(|node| async move {
-        let (exit, output) = node.run("echo out; echo err >&2; echo $FROM_IMAGE $FROM_POD; pwd; exit 7", |config| {
-            config.env = vec![("FROM_POD".into(), "too".into())];
-        })
-        .await;
+        let (exit, output) = node
+            .run("echo out; echo err >&2; echo $FROM_IMAGE $FROM_POD; pwd; exit 7", |config| {
+                config.env = vec![("FROM_POD".into(), "too".into())];
+            })
+            .await;
         assert_eq!((exit.code, exit.reason.as_str()), (7, "Error"));
         for line in ["out", "err", "yes too", "/work"] {
             assert!(output.lines().any(|found| found == line), "{line} in {output}");
@@ -46,7 +46,8 @@ async fn a_container_sees_only_itself() {
 #[tokio::test]
 async fn capabilities_seccomp_and_no_new_privs_are_what_was_asked() {
     on_a_node(|node| async move {
-        let status = "grep -E 'CapEff|CapBnd|NoNewPrivs|Seccomp:' /proc/self/status; unshare -m true && echo unshared; true";
+        let status =
+            "grep -E 'CapEff|CapBnd|NoNewPrivs|Seccomp:' /proc/self/status; unshare -m true && echo unshared; true";
         let (_, output) = node.run(status, |config| config.security.drop_capabilities = vec!["ALL".into()]).await;
         assert!(output.contains("CapEff:\t0000000000000000"), "{output}");
         assert!(output.contains("CapBnd:\t0000000000000000"), "{output}");
@@ -83,9 +84,7 @@ async fn users_groups_and_a_read_only_root_hold() {
 #[tokio::test]
 async fn a_container_that_takes_too_much_memory_is_oom_killed() {
     on_a_node(|node| async move {
-        let (exit, output) = node
-            .run("exec tail /dev/zero", |config| config.resources.memory_limit = 32 << 20)
-            .await;
+        let (exit, output) = node.run("exec tail /dev/zero", |config| config.resources.memory_limit = 32 << 20).await;
         assert_eq!((exit.code, exit.signal, exit.reason.as_str()), (137, Some(9), "OOMKilled"), "{output}");
     })
     .await;
@@ -182,7 +181,11 @@ async fn attach_shows_output_and_takes_input() {
     on_a_node(|node| async move {
         let image = node.busybox().await;
         let sandbox = node.sandbox("attach").await;
-        let config = ContainerConfig { stdin: true, stdin_once: true, ..shell(&image, "while read line; do echo got $line; done; exit 6") };
+        let config = ContainerConfig {
+            stdin: true,
+            stdin_once: true,
+            ..shell(&image, "while read line; do echo got $line; done; exit 6")
+        };
         let id = node.start(&sandbox, config).await;
         let mut session = node.runtime.attach(&id).await.unwrap();
         let mut stdin = session.stdin.take().unwrap();
@@ -241,7 +244,11 @@ async fn a_restart_of_the_runtime_leaves_containers_running_and_hears_of_their_e
         assert!(matches!(before.state, ContainerState::Running { .. }));
         let mut events = second.events();
         second.stop_container(&ends, Duration::ZERO).await.unwrap();
-        Node::hear(&mut events, |event| matches!(event, Event::ContainerExited { container, .. } if *container == ends)).await;
+        Node::hear(
+            &mut events,
+            |event| matches!(event, Event::ContainerExited { container, .. } if *container == ends),
+        )
+        .await;
         let ContainerState::Exited(exit) = second.container_status(&done).await.unwrap().state else { panic!() };
         assert_eq!(exit.code, 9);
         let command = ["true".to_owned()];
@@ -260,7 +267,8 @@ async fn a_dead_shim_takes_its_containers_along_and_is_an_event() {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
         let shim: i32 = stat.rsplit_once(") ").unwrap().1.split(' ').nth(1).unwrap().parse().unwrap();
         let mut events = node.runtime.events();
-        rustix::process::kill_process(rustix::process::Pid::from_raw(shim).unwrap(), rustix::process::Signal::KILL).unwrap();
+        rustix::process::kill_process(rustix::process::Pid::from_raw(shim).unwrap(), rustix::process::Signal::KILL)
+            .unwrap();
         Node::hear(&mut events, |event| matches!(event, Event::SandboxExited { .. })).await;
         assert_eq!(node.wait(&id).await.reason, "ContainerStatusUnknown");
         assert!(!node.runtime.sandboxes().await.unwrap()[0].ready);
@@ -278,7 +286,8 @@ async fn pods_reach_each_other_and_port_forward_reaches_a_pod() {
         let client = node.sandbox("client").await;
         let id = node.start(&client, sleeper(&image)).await;
         let address = server.ips[0];
-        let fetch = format!("for i in 1 2 3 4 5 6 7 8 9; do wget -q -O - http://{address}:8080/ && break; sleep 0.2; done");
+        let fetch =
+            format!("for i in 1 2 3 4 5 6 7 8 9; do wget -q -O - http://{address}:8080/ && break; sleep 0.2; done");
         assert_eq!(node.exec(&id, &fetch).await.1.lines().last(), Some("hi"));
         let (mut read, mut write) = node.runtime.port_forward(&server.id, 8080).await.unwrap();
         write.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
@@ -344,7 +353,8 @@ async fn a_rotated_log_goes_on_in_a_new_file() {
     on_a_node(|node| async move {
         let image = node.busybox().await;
         let sandbox = node.sandbox("rotate").await;
-        let config = ContainerConfig { stdin: true, stdin_once: true, ..shell(&image, "echo old; read line; echo new") };
+        let config =
+            ContainerConfig { stdin: true, stdin_once: true, ..shell(&image, "echo old; read line; echo new") };
         let id = node.start(&sandbox, config).await;
         while node.output(&id).await != "old\n" {
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::disk::io_error;
 use super::{DeviceRule, read_number, value_of, write};
+use crate::disk::io_error;
 use crate::{Error, Resources, Stats};
 
 /// The controllers that containers join.
-const CONTROLLERS: [&str; 9] =
-    ["cpu", "cpuacct", "cpuset", "memory", "devices", "pids", "freezer", "blkio", "hugetlb"];
+const CONTROLLERS: [&str; 9] = ["cpu", "cpuacct", "cpuset", "memory", "devices", "pids", "freezer", "blkio", "hugetlb"];
 
 /// Controllers and where they are mounted.
 #[derive(Debug)]
@@ -66,7 +65,9 @@ impl Mounts {
     pub(super) fn limit(&self, path: &str, resources: &Resources) -> Result<(), Error> {
         let set = |controller: &str, file: &str, value: String| match self.directory(controller, path) {
             Some(directory) => write(&directory, file, &value),
-            None => Err(Error::Unsupported { reason: format!("a limit of {controller}, whose cgroup is not mounted,") }),
+            None => {
+                Err(Error::Unsupported { reason: format!("a limit of {controller}, whose cgroup is not mounted,") })
+            }
         };
         if resources.cpu_shares > 0 {
             set("cpu", "cpu.shares", resources.cpu_shares.to_string())?;

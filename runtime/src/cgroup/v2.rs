@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::disk::io_error;
 use super::{read_number, value_of, write};
+use crate::disk::io_error;
 use crate::{Error, Resources, Stats};
 
 /// The controllers that are switched on for pods.

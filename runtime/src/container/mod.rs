@@ -46,10 +46,7 @@ pub(crate) enum StageError {
     #[error("{0}")]
     Program(String),
     #[error("{what}: {source}")]
-    Sys {
-        what: String,
-        source: io::Error,
-    },
+    Sys { what: String, source: io::Error },
 }
 
 type StageResult<T = ()> = Result<T, StageError>;
@@ -87,7 +84,13 @@ pub(crate) fn init(directory: &Path, channel: UnixStream, stdio: Stdio) -> ! {
 }
 
 /// Runs in a fresh fork that is already in the container's pid namespace, and does not return.
-pub(crate) fn exec(directory: &Path, request: &ExecSpec, target: BorrowedFd<'_>, channel: UnixStream, stdio: Stdio) -> ! {
+pub(crate) fn exec(
+    directory: &Path,
+    request: &ExecSpec,
+    target: BorrowedFd<'_>,
+    channel: UnixStream,
+    stdio: Stdio,
+) -> ! {
     sys::set_name(c"coracle:exec");
     let result = run_exec(directory, request, target, &channel, stdio);
     fail(&channel, result)

@@ -10,8 +10,8 @@ use tokio_stream::wrappers::BroadcastStream;
 
 use super::{Behavior, FakeRuntime, exit, out_of_memory};
 use crate::{
-    ContainerConfig, ContainerId, ContainerStatus, Error, Event, ExecOutput, ExecRequest, Image,
-    ImageAuth, Reader, Resources, Runtime, SandboxConfig, SandboxStatus, Session, Stats, Writer,
+    ContainerConfig, ContainerId, ContainerStatus, Error, Event, ExecOutput, ExecRequest, Image, ImageAuth, Reader,
+    Resources, Runtime, SandboxConfig, SandboxStatus, Session, Stats, Writer,
 };
 
 #[async_trait]
@@ -46,7 +46,9 @@ impl Runtime for FakeRuntime {
         match ended {
             Ok(events) => {
                 // A sandbox stopped on request did not die by itself.
-                self.publish(events.into_iter().filter(|event| !matches!(event, Event::SandboxExited { .. })).collect());
+                self.publish(
+                    events.into_iter().filter(|event| !matches!(event, Event::SandboxExited { .. })).collect(),
+                );
                 Ok(())
             }
             Err(Error::NotFound { .. }) => Ok(()),

@@ -100,5 +100,6 @@ async fn the_fake_passes_the_suite() {
     runtime.behave("stubborn", [Behavior::IgnoreStop]);
     runtime.behave("bad", [Behavior::FailStart("no such program".into())]);
     let image = runtime.pull_image("busybox", None).await.unwrap().id;
-    crate::testsuite::run(&crate::testsuite::Subject { runtime: &runtime, image, sandbox: SandboxConfig::default() }).await;
+    crate::testsuite::run(&crate::testsuite::Subject { runtime: &runtime, image, sandbox: SandboxConfig::default() })
+        .await;
 }

@@ -75,8 +75,12 @@ impl Store {
 
     fn import_layout(&self, place: &Path) -> Result<Vec<Record>, Error> {
         let index: Index = parse(place, "index.json")?;
-        let mut open: Vec<(String, Vec<String>)> =
-            index.manifests.iter().filter(|one| one.is_for_here()).map(|one| (one.digest.clone(), one.tags())).collect();
+        let mut open: Vec<(String, Vec<String>)> = index
+            .manifests
+            .iter()
+            .filter(|one| one.is_for_here())
+            .map(|one| (one.digest.clone(), one.tags()))
+            .collect();
         let mut records = Vec::new();
         while let Some((digest, tags)) = open.pop() {
             let manifest: Manifest = parse(place, &blob(&digest)?)?;

@@ -130,9 +130,8 @@ impl Store {
         let place = self.layers().join(&names[index]);
         let partial = self.partial();
         std::fs::create_dir(&partial).map_err(io_error("make", &partial))?;
-        let unpacked = unpack::layer(tar, &partial).and_then(|found| {
-            if found == *wanted { Ok(()) } else { Err(unpack::mismatch(wanted, &found)) }
-        });
+        let unpacked = unpack::layer(tar, &partial)
+            .and_then(|found| if found == *wanted { Ok(()) } else { Err(unpack::mismatch(wanted, &found)) });
         let _unpacking = self.unpacking.lock().expect("no panic under this lock");
         let finished = unpacked.and_then(|()| if place.exists() { Ok(()) } else { std::fs::rename(&partial, &place) });
         if partial.exists() {

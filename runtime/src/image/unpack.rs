@@ -9,9 +9,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags,
-};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags};
 use tar::{Archive, Entry, EntryType};
 
 use super::HashingReader;
@@ -256,9 +254,14 @@ fn set_attributes(
         if attribute.starts_with(b"trusted.overlay.") {
             continue;
         }
-        let file = rustix::fs::openat(parent, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
-        match rustix::fs::fsetxattr(file.as_fd(), CString::new(attribute)?, extension.value_bytes(), XattrFlags::empty())
-        {
+        let file =
+            rustix::fs::openat(parent, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+        match rustix::fs::fsetxattr(
+            file.as_fd(),
+            CString::new(attribute)?,
+            extension.value_bytes(),
+            XattrFlags::empty(),
+        ) {
             // A file system without such attributes, or one for another security module.
             Err(rustix::io::Errno::OPNOTSUPP) => {}
             set => set?,

@@ -30,7 +30,11 @@ impl Shared {
             }
             Err(err) => {
                 if let Err(err) = self.clear_container(sandbox, &id).await {
-                    tracing::warn!(container = id, error = &err as &dyn std::error::Error, "failed to clear a container");
+                    tracing::warn!(
+                        container = id,
+                        error = &err as &dyn std::error::Error,
+                        "failed to clear a container"
+                    );
                 }
                 Err(err)
             }
@@ -226,7 +230,9 @@ impl Shared {
         let open: Vec<ContainerStatus> = {
             let state = self.lock();
             let all = state.containers.values().map(|container| &container.status);
-            all.filter(|one| one.sandbox == sandbox && !matches!(one.state, ContainerState::Exited(_))).cloned().collect()
+            all.filter(|one| one.sandbox == sandbox && !matches!(one.state, ContainerState::Exited(_)))
+                .cloned()
+                .collect()
         };
         for status in open {
             let started_at = match status.state {
@@ -234,7 +240,8 @@ impl Shared {
                 _ => None,
             };
             let recorded = shim::read_exit(&self.container_directory(sandbox, &status.id));
-            let exit = recorded.unwrap_or_else(|| super::unknown_exit(started_at, "the shim ended before the container"));
+            let exit =
+                recorded.unwrap_or_else(|| super::unknown_exit(started_at, "the shim ended before the container"));
             self.end_container(&status.id, exit);
         }
     }

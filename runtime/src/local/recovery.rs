@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::broadcast;
 use tokio::task::JoinSet;
 
-use super::{Config, Container, EVENT_BACKLOG, LocalRuntime, Sandbox, Shared, State, blocking, boot_id, ignore_missing};
+use super::{
+    Config, Container, EVENT_BACKLOG, LocalRuntime, Sandbox, Shared, State, blocking, boot_id, ignore_missing,
+};
 use crate::cgroup::Cgroups;
 use crate::disk::{self, io_error};
 use crate::image::{Registry, Store};

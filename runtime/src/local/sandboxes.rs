@@ -30,7 +30,11 @@ impl Shared {
             Err(err) => {
                 // What was made is taken down again; the first error is the one that tells.
                 if let Err(err) = self.clear_sandbox(&id, &cgroup_path(&id, config)).await {
-                    tracing::warn!(sandbox = id, error = &err as &dyn std::error::Error, "failed to take down a sandbox");
+                    tracing::warn!(
+                        sandbox = id,
+                        error = &err as &dyn std::error::Error,
+                        "failed to take down a sandbox"
+                    );
                 }
                 Err(err)
             }

@@ -60,8 +60,7 @@ impl Shared {
     }
 
     pub(super) async fn exec_sync(&self, id: &str, command: &[String], limit: Duration) -> Result<ExecOutput, Error> {
-        let request =
-            ExecRequest { command: command.to_vec(), stdout: true, stderr: true, ..ExecRequest::default() };
+        let request = ExecRequest { command: command.to_vec(), stdout: true, stderr: true, ..ExecRequest::default() };
         let run = async {
             let Session { stdout, stderr, mut exit, resize: _resize, .. } = self.exec(id, &request).await?;
             let (mut out, mut err) = (Vec::new(), Vec::new());
@@ -219,10 +218,7 @@ async fn read_some(reader: Option<Reader>, kept: &mut Vec<u8>) -> Result<(), Err
 }
 
 /// Makes a pipe if wanted; `sort` keeps one end and gives away the other.
-fn pipe(
-    wanted: bool,
-    sort: &mut dyn FnMut((OwnedFd, OwnedFd)) -> OwnedFd,
-) -> Result<Option<OwnedFd>, Error> {
+fn pipe(wanted: bool, sort: &mut dyn FnMut((OwnedFd, OwnedFd)) -> OwnedFd) -> Result<Option<OwnedFd>, Error> {
     if !wanted {
         return Ok(None);
     }

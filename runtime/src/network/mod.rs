@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::disk::io_error;
 use crate::{Error, PortMapping};
-pub(crate) use addresses::Subnet;
 use addresses::Leases;
+pub(crate) use addresses::Subnet;
 
 /// What sets one runtime's network apart from another's on the same machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +63,10 @@ impl Network {
     /// Opens the addresses given out earlier.
     pub(crate) fn open(config: NetworkConfig, directory: PathBuf) -> Result<Self, Error> {
         if config.bridge.is_empty() || config.bridge.len() > 15 {
-            return Err(Error::Invalid { field: "bridge", reason: format!("{:?} is no interface name", config.bridge) });
+            return Err(Error::Invalid {
+                field: "bridge",
+                reason: format!("{:?} is no interface name", config.bridge),
+            });
         }
         std::fs::create_dir_all(&directory).map_err(io_error("make", &directory))?;
         let leases = Leases::open(directory.join("leases.json"))?;

@@ -69,8 +69,7 @@ impl Container {
         let (near, far) = UnixStream::pair()?;
         let (stdio, stdin, outputs) = pipes(&request)?;
         let directory = request.directory.clone();
-        let flags = libc::CLONE_NEWNS
-            | if request.own_pid_namespace { libc::CLONE_NEWPID } else { 0 };
+        let flags = libc::CLONE_NEWNS | if request.own_pid_namespace { libc::CLONE_NEWPID } else { 0 };
         let child = if let (Some(pause), false) = (pause, request.own_pid_namespace) {
             let main = || {
                 forget();
@@ -219,7 +218,8 @@ impl Container {
             Phase::Running { started_at } => Some(started_at),
             _ => None,
         };
-        let out_of_memory = ended.code != 0 && self.request.memory_cgroup.as_deref().is_some_and(crate::cgroup::was_oom_killed);
+        let out_of_memory =
+            ended.code != 0 && self.request.memory_cgroup.as_deref().is_some_and(crate::cgroup::was_oom_killed);
         let (code, reason) = match (&self.failure, out_of_memory) {
             (Some(_), _) => (128, "StartError"),
             (None, true) => (ended.code, "OOMKilled"),

@@ -28,10 +28,7 @@ pub(crate) use container::read_exit;
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error("{what}: {source}")]
-    Sys {
-        what: String,
-        source: io::Error,
-    },
+    Sys { what: String, source: io::Error },
 }
 
 fn during<T>(result: Result<T, impl Into<io::Error>>, what: impl Into<String>) -> Result<T, Error> {

@@ -48,11 +48,7 @@ fn adopt_orphans() -> ! {
 }
 
 /// Forks a process that begins in another process's pid namespace, runs `main` and ends.
-pub(super) fn fork_into(
-    target: BorrowedFd<'_>,
-    flags: sys::CloneFlags,
-    main: impl FnOnce(),
-) -> std::io::Result<Child> {
+pub(super) fn fork_into(target: BorrowedFd<'_>, flags: sys::CloneFlags, main: impl FnOnce()) -> std::io::Result<Child> {
     let own = std::fs::File::open("/proc/self/ns/pid")?;
     // This moves not the shim but what it forks.
     sys::setns(target, libc::CLONE_NEWPID)?;

@@ -142,7 +142,9 @@ impl Server {
 
     fn accept(&mut self) {
         let Ok((stream, _)) = self.listener.accept() else { return };
-        if stream.set_read_timeout(Some(CLIENT_PATIENCE)).is_err() || stream.set_write_timeout(Some(CLIENT_PATIENCE)).is_err() {
+        if stream.set_read_timeout(Some(CLIENT_PATIENCE)).is_err()
+            || stream.set_write_timeout(Some(CLIENT_PATIENCE)).is_err()
+        {
             return;
         }
         self.next_key += 1;
@@ -321,8 +323,12 @@ impl Server {
         let container = &mut self.containers[index];
         container.end(&mut self.buffer);
         let Some(reply) = exited(container) else { return };
-        let subscribers: Vec<u64> =
-            self.connections.iter().filter(|connection| connection.subscribed).map(|connection| connection.key).collect();
+        let subscribers: Vec<u64> = self
+            .connections
+            .iter()
+            .filter(|connection| connection.subscribed)
+            .map(|connection| connection.key)
+            .collect();
         for key in subscribers {
             self.reply(key, &reply, &[]);
         }

@@ -171,4 +171,3 @@ pub struct Stats {
     pub network_rx_bytes: u64,
     pub network_tx_bytes: u64,
 }
-

@@ -23,4 +23,3 @@ pub struct Image {
     /// `USER` of the image configuration: `uid[:gid]`, a name, or empty.
     pub user: String,
 }
-

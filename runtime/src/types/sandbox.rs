@@ -79,4 +79,3 @@ pub struct SandboxStatus {
     /// The pod's addresses, empty on the host network.
     pub ips: Vec<IpAddr>,
 }
-

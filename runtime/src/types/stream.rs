@@ -45,4 +45,3 @@ pub struct ExecOutput {
     pub stderr: Vec<u8>,
     pub exit_code: i32,
 }
-

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use runtime::local::{Config, LocalRuntime, NetworkConfig};
 use runtime::{
-    ContainerConfig, ContainerState, ContainerStatus, Event, Exit, Image, NamespaceOptions, Runtime as _, Resources,
+    ContainerConfig, ContainerState, ContainerStatus, Event, Exit, Image, NamespaceOptions, Resources, Runtime as _,
     SandboxConfig, Security,
 };
 
@@ -143,7 +143,10 @@ impl Node {
     }
 
     /// Waits for an event that meets a condition.
-    pub(crate) async fn hear(events: &mut (impl futures::Stream<Item = Event> + Unpin), wanted: impl Fn(&Event) -> bool) {
+    pub(crate) async fn hear(
+        events: &mut (impl futures::Stream<Item = Event> + Unpin),
+        wanted: impl Fn(&Event) -> bool,
+    ) {
         let found = async { while !wanted(&events.next().await.expect("events go on")) {} };
         tokio::time::timeout(PATIENCE, found).await.expect("the event in time");
     }

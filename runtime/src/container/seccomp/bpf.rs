@@ -25,7 +25,9 @@ pub(super) enum Operator {
     Greater,
     GreaterOrEqual,
     /// Equal after masking with the condition's mask.
-    MaskedEqual { mask: u64 },
+    MaskedEqual {
+        mask: u64,
+    },
 }
 
 /// What must hold for an argument.
@@ -257,12 +259,7 @@ fn pack(instruction: sock_filter) -> u64 {
 
 /// The inverse of packing.
 pub(super) fn unpack(packed: u64) -> sock_filter {
-    sock_filter {
-        code: (packed >> 48) as u16,
-        jt: (packed >> 40) as u8,
-        jf: (packed >> 32) as u8,
-        k: packed as u32,
-    }
+    sock_filter { code: (packed >> 48) as u16, jt: (packed >> 40) as u8, jf: (packed >> 32) as u8, k: packed as u32 }
 }
 
 #[cfg(test)]

@@ -80,8 +80,13 @@ pub(super) fn filter(capabilities: u64) -> Filter {
     // Threads and processes, but no namespaces. The flags of clone3 are behind a pointer, so it does not exist for
     // those without SYS_ADMIN, and the C library falls back to clone.
     let mask = [
-        libc::CLONE_NEWNS, libc::CLONE_NEWUTS, libc::CLONE_NEWIPC, libc::CLONE_NEWUSER, libc::CLONE_NEWPID,
-        libc::CLONE_NEWNET, libc::CLONE_NEWCGROUP,
+        libc::CLONE_NEWNS,
+        libc::CLONE_NEWUTS,
+        libc::CLONE_NEWIPC,
+        libc::CLONE_NEWUSER,
+        libc::CLONE_NEWPID,
+        libc::CLONE_NEWNET,
+        libc::CLONE_NEWCGROUP,
     ];
     let mask = mask.iter().fold(0, |mask, flag| mask | u64::from(flag.cast_unsigned()));
     rules.extend(when("clone", Condition { argument: 0, operator: Operator::MaskedEqual { mask }, value: 0 }));

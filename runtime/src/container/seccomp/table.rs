@@ -64,10 +64,21 @@ const LEGACY: &[(&str, libc::c_long)] = &[];
 
 /// Calls that `libc` does not name yet; the newer ones have one number everywhere.
 const NEW: &[(&str, libc::c_long)] = &[
-    ("SYS_io_pgetevents", if cfg!(target_arch = "x86_64") { 333 } else { 292 }), ("SYS_cachestat", 451), ("SYS_fchmodat2", 452), ("SYS_map_shadow_stack", 453), ("SYS_futex_wake", 454),
-    ("SYS_futex_wait", 455), ("SYS_futex_requeue", 456), ("SYS_statmount", 457), ("SYS_listmount", 458),
-    ("SYS_lsm_get_self_attr", 459), ("SYS_mseal", 462), ("SYS_setxattrat", 463), ("SYS_getxattrat", 464),
-    ("SYS_listxattrat", 465), ("SYS_removexattrat", 466),
+    ("SYS_io_pgetevents", if cfg!(target_arch = "x86_64") { 333 } else { 292 }),
+    ("SYS_cachestat", 451),
+    ("SYS_fchmodat2", 452),
+    ("SYS_map_shadow_stack", 453),
+    ("SYS_futex_wake", 454),
+    ("SYS_futex_wait", 455),
+    ("SYS_futex_requeue", 456),
+    ("SYS_statmount", 457),
+    ("SYS_listmount", 458),
+    ("SYS_lsm_get_self_attr", 459),
+    ("SYS_mseal", 462),
+    ("SYS_setxattrat", 463),
+    ("SYS_getxattrat", 464),
+    ("SYS_listxattrat", 465),
+    ("SYS_removexattrat", 466),
 ];
 
 /// The number of a call, or `None` where this architecture does not have it.
