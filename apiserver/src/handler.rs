@@ -113,8 +113,12 @@ pub(crate) async fn resource(call: &Call<'_>, body: Body) -> Result<Answer, ApiE
         _ => return Err(method_not_allowed()),
     }
     let routed = Routed { call, row: row.clone(), cache, accept: call.accept()? };
-    let mut answer = dispatch(&routed, body, item).await?;
-    response::add_warnings(answer.headers_mut(), &deprecation(&routed.row));
+    let warnings = deprecation(&routed.row);
+    if warnings.is_empty() {
+        return dispatch(&routed, body, item).await;
+    }
+    let mut answer = dispatch(&routed, body, item).await.unwrap_or_else(|err| response::error(&err, routed.accept));
+    response::add_warnings(answer.headers_mut(), &warnings);
     Ok(answer)
 }
 

@@ -104,12 +104,11 @@ impl Registry {
     }
 
     async fn insert(&self, target: &Target<'_>, mut object: Object, dry_run: bool) -> Result<Written, ApiError> {
-        let row = target.row();
         if !object.resource_version().is_empty() {
             return Err(ApiError::unclassified("resourceVersion should not be set on objects to be created"));
         }
         let name = object.name().to_owned();
-        let exists = || ApiError::already_exists(row.qualified(), &name);
+        let exists = || ApiError::already_exists(target.requested.qualified(), &name);
         let reservation = self.allocator.allocate(self, target, &mut object, None, dry_run).await?;
         if dry_run {
             let there = self.store.get(&target.key(&name)).await.map_err(|err| unavailable(&err))?;

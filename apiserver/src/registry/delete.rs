@@ -109,6 +109,10 @@ impl Registry {
         }
         if graceful == Graceful::Now {
             mark_deleting(&mut object, now);
+            // What holds itself (a namespace) has no grace period.
+            if row.strategy.holds_deletion(&object) {
+                object.metadata_mut().remove("deletionGracePeriodSeconds");
+            }
         }
         row.strategy.begin_deletion(&target.write_context(now), &mut object);
         if options.dry_run {
@@ -146,10 +150,15 @@ fn check_preconditions(target: &Target<'_>, options: &DeleteOptions, current: &C
     let what = row.qualified_kind();
     let conflict = |why: String| Err(ApiError::conflict(Qualified { ..what }, target.name, &why));
     let found = current.object.uid();
+    // These two have deletes of their own upstream, with other words.
+    let own_words = matches!(row.plural.as_ref(), "namespaces" | "customresourcedefinitions");
+    let failed = |field: &str, asked: &str, found: &str| {
+        let why = format!("Precondition failed: {field} in precondition: {asked}, {field} in object meta: {found}");
+        Err(ApiError::conflict(row.qualified(), target.name, &why))
+    };
     if let Some(uid) = options.uid.as_deref().filter(|uid| *uid != found) {
-        if row.group.is_empty() && row.plural == "namespaces" {
-            let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {found}");
-            return Err(ApiError::conflict(row.qualified(), target.name, &why));
+        if own_words {
+            return failed("UID", uid, found);
         }
         return conflict(format!(
             "the UID in the precondition ({uid}) does not match the UID in record ({found}). \
@@ -158,6 +167,9 @@ fn check_preconditions(target: &Target<'_>, options: &DeleteOptions, current: &C
     }
     let found = current.revision.to_string();
     if let Some(version) = options.resource_version.as_deref().filter(|version| *version != found) {
+        if own_words {
+            return failed("ResourceVersion", version, &found);
+        }
         return conflict(format!(
             "the ResourceVersion in the precondition ({version}) does not match the ResourceVersion in record ({found}). \
              The object might have been modified"

@@ -335,6 +335,8 @@ pub(crate) fn validate_update(_row: &Resource, new: &Object, old: &Object) -> Ve
     if new.generation() < old.generation() {
         errors.push(FieldError::invalid(&at.child("generation"), new.generation(), "must not be decremented"));
     }
+    // Upstream looks at the labels of a change twice.
+    errors.extend(validate_labels(new, &at.child("labels")));
     validate_common(new, &mut errors);
     errors
 }

@@ -66,7 +66,7 @@ impl Target<'_> {
     }
 
     fn not_found(&self) -> ApiError {
-        ApiError::not_found(self.row().qualified(), self.name)
+        ApiError::not_found(self.requested.qualified(), self.name)
     }
 }
 

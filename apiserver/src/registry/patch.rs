@@ -8,7 +8,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::update::Desired;
+use super::update::{Desired, narrow};
 use super::{Registry, Target, Updated, metadata};
 use crate::options::{Write, WriteOptions};
 use crate::managed::Versions;
@@ -82,6 +82,9 @@ impl Desired for Patching<'_> {
         let mut new = catalog.convert(self.requested, self.row, patched)?;
         decode::default(self.row, &mut new);
         if self.patch.kind != PatchType::Apply {
+            if let Some(current) = current {
+                narrow(self.row, self.subresource, &mut new, current);
+            }
             let versions = Versions { catalog: &catalog, requested: self.requested, stored: self.row };
             managed::track(versions, self.subresource, current, &mut new, &self.options.field_manager, now)?;
         }
@@ -89,11 +92,7 @@ impl Desired for Patching<'_> {
     }
 
     fn may_create(&self) -> bool {
-        match self.patch.kind {
-            PatchType::Apply => true,
-            PatchType::Merge => self.row.strategy.allow_create_on_update(),
-            PatchType::Json | PatchType::Strategic => false,
-        }
+        self.patch.kind == PatchType::Apply
     }
 }
 

@@ -41,6 +41,9 @@ pub(crate) struct Replacement {
 impl Desired for Replacement {
     async fn desired(&self, current: Option<&Object>, now: Timestamp, _warnings: &mut Vec<String>) -> Result<Object, ApiError> {
         let mut object = self.object.clone();
+        if let Some(current) = current {
+            narrow(&self.row, &self.subresource, &mut object, current);
+        }
         let versions = Versions { catalog: &self.catalog, requested: &self.requested, stored: &self.row };
         managed::track(versions, &self.subresource, current, &mut object, &self.manager, now)?;
         Ok(object)
@@ -113,7 +116,7 @@ impl Registry {
         }
         let mut object = desired.desired(None, now, warnings).await?;
         if !object.resource_version().is_empty() && object.resource_version() != "0" {
-            return Err(metadata::modified(target.row(), target.name));
+            return Err(metadata::modified(target.requested, target.name));
         }
         object.metadata_mut().remove("resourceVersion");
         let written = self.create_tracked(target, object, options, what, warnings).await?;
@@ -186,7 +189,7 @@ impl Registry {
             Err(err) => {
                 self.allocator.release(self, reservation).await;
                 match err {
-                    store::Error::Conflict { .. } if pinned => Err(metadata::modified(target.row(), target.name)),
+                    store::Error::Conflict { .. } if pinned => Err(metadata::modified(target.requested, target.name)),
                     store::Error::Conflict { .. } => Ok(None),
                     err => Err(unavailable(&err)),
                 }
@@ -220,7 +223,7 @@ impl Registry {
             new.uid(),
             old.uid()
         );
-        Err(ApiError::conflict(target.row().qualified(), target.name, &why))
+        Err(ApiError::conflict(target.requested.qualified(), target.name, &why))
     }
 
     /// Whether the client named the version it replaces; refuses when it is not the current one.
@@ -229,7 +232,7 @@ impl Registry {
         let current_version = current.revision.to_string();
         let named = !matches!(new.resource_version(), "" | "0");
         if named && new.resource_version() != current_version {
-            return Err(metadata::modified(row, target.name));
+            return Err(metadata::modified(target.requested, target.name));
         }
         if !named && !row.strategy.allow_unconditional_update() {
             let path = Path::new("metadata").child("resourceVersion");
@@ -245,16 +248,10 @@ impl Registry {
         let row = target.row();
         metadata::keep_system_fields(new, old);
         let context = target.write_context(now);
-        match target.subresource {
-            "status" | "approval" => {
-                restore_all_but(new, old, &["status"], kept_metadata(row));
-                row.strategy.prepare_status_update(&context, new, old);
-                return;
-            }
-            "finalize" => restore_all_but(new, old, &["spec", "finalizers"], &[]),
-            "ephemeralcontainers" => restore_all_but(new, old, &["spec", "ephemeralContainers"], &["labels", "annotations"]),
-            "resize" => restore_resources(new, old),
-            _ => {}
+        narrow(row, target.subresource, new, old);
+        if matches!(target.subresource, "status" | "approval") {
+            row.strategy.prepare_status_update(&context, new, old);
+            return;
         }
         if row.has_subresource("status") {
             restore(new, old, "status");
@@ -307,6 +304,17 @@ fn restore(new: &mut Object, old: &Object, field: &str) {
     }
 }
 
+/// Takes back what a write to a subresource does not change: everything but its own part.
+pub(super) fn narrow(row: &Resource, subresource: &str, new: &mut Object, old: &Object) {
+    match subresource {
+        "status" | "approval" => restore_all_but(new, old, &["status"], kept_metadata(row)),
+        "finalize" => restore_all_but(new, old, &["spec", "finalizers"], &[]),
+        "ephemeralcontainers" => restore_all_but(new, old, &["spec", "ephemeralContainers"], &["labels", "annotations"]),
+        "resize" => restore_resources(new, old),
+        _ => {}
+    }
+}
+
 /// The fields of the metadata that a status write may change beside who owns what; it differs from kind to kind.
 fn kept_metadata(row: &Resource) -> &'static [&'static str] {
     const ANNOTATIONS: &[&str] = &["annotations", "finalizers", "ownerReferences"];
@@ -342,7 +350,7 @@ fn restore_resources(new: &mut Object, old: &Object) {
 /// A subresource changes its own part, and in the metadata who owns what and the fields of `kept`.
 fn restore_all_but(new: &mut Object, old: &Object, part: &[&str], kept: &[&'static str]) {
     let own = new.remove(part);
-    let always = ["managedFields", "resourceVersion"];
+    let always = ["managedFields", "resourceVersion", "uid"];
     let metadata: Vec<(&str, Option<Value>)> =
         always.iter().chain(kept).map(|name| (*name, new.metadata_mut().remove(*name))).collect();
     *new = old.clone();

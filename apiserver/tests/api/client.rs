@@ -7,7 +7,7 @@ use futures::StreamExt as _;
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::Value;
-use tower::{Service as _, ServiceExt as _};
+use tower::ServiceExt as _;
 
 /// An answer: its status and body.
 pub(crate) type Answer = (StatusCode, Value);
@@ -28,9 +28,7 @@ impl Client {
     }
 
     pub(crate) async fn raw(&self, request: Request<Body>) -> http::Response<Body> {
-        let mut service = self.service.clone();
-        let Ok(service) = service.ready().await;
-        let Ok(response) = service.call(request).await;
+        let Ok(response) = self.service.clone().oneshot(request).await;
         response
     }
 
