@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod addons;
+mod control;
 mod drain;
 mod kubeconfig;
 mod link;
@@ -13,5 +14,6 @@ mod up;
 
 pub mod pki;
 
+pub use control::{ImageRequest, images};
 pub use options::Options;
 pub use up::up;

@@ -1,4 +1,4 @@
-//! The node's own address: a dummy interface, so that pods reach the API server and DNS while nothing listens beyond
+//! The node's own address: an interface of its own, so that pods reach the API server and DNS while nothing listens beyond
 //! this machine.
 //!
 //! Its route to the Services' range gives this machine's own connections to a ClusterIP a way out of the socket layer;
@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use futures::TryStreamExt as _;
 use rtnetlink::packet_route::link::LinkMessage;
-use rtnetlink::{Handle, LinkDummy, RouteMessageBuilder, new_connection};
+use rtnetlink::{Handle, LinkBridge, RouteMessageBuilder, new_connection};
 
 /// Why the interface cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +26,7 @@ pub enum LinkError {
     Missing { name: String },
 }
 
-/// The dummy interface.
+/// The interface: a bridge without ports, which every kernel that can run pods has.
 #[derive(Clone, Debug)]
 pub struct Link {
     /// At most 15 characters.
@@ -60,7 +60,7 @@ impl Link {
 
     async fn ensure_with(&self, handle: &Handle) -> Result<(), LinkError> {
         if self.find(handle).await.is_none() {
-            let link = LinkDummy::new(&self.name).up().build();
+            let link = LinkBridge::new(&self.name).up().build();
             handle.link().add(link).execute().await.map_err(|source| self.failed("add", source))?;
         }
         let link = self.find(handle).await.ok_or_else(|| LinkError::Missing { name: self.name.clone() })?;

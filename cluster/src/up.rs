@@ -5,6 +5,7 @@
 //! ```
 //! Down goes the other way: components, then pods, then the API server and its store.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,8 +24,10 @@ use tokio_util::sync::CancellationToken;
 use crate::link::Link;
 use crate::options::{Options, Plan};
 use crate::pki::{Identity, Pair, Pki};
-use crate::{addons, drain, kubeconfig};
+use crate::{addons, control, drain, kubeconfig};
 
+/// Pods the node takes: as many as its /24 has addresses, with room for those that are on their way out.
+const MAX_PODS: usize = 220;
 /// How long the node may take to become Ready before `up` says that it waits.
 const NODE_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -89,7 +92,7 @@ fn check_host() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The dummy interface with the node's address, unless the address is one that the machine has anyway.
+/// The interface with the node's address, unless the address is one that the machine has anyway.
 async fn own_link(plan: &Plan) -> anyhow::Result<Option<Link>> {
     let address = plan.options.node_ip;
     let link = Link { name: plan.link_name(), address, services: plan.services_prefix };
@@ -103,7 +106,7 @@ async fn own_link(plan: &Plan) -> anyhow::Result<Option<Link>> {
 
 async fn open_store(plan: &Plan) -> anyhow::Result<Arc<dyn Store>> {
     if !plan.options.etcd_servers.is_empty() {
-        let options = store::etcd::Options { endpoints: plan.options.etcd_servers.clone(), ..store::etcd::Options::default() };
+        let options = store::etcd::Options::new(plan.options.etcd_servers.clone());
         return Ok(Arc::new(store::etcd::EtcdStore::connect(options).await?));
     }
     let path = plan.options.data_dir.join("store");
@@ -199,12 +202,13 @@ struct Cluster<'a> {
 
 impl Cluster<'_> {
     async fn run(&self, shutdown: &CancellationToken, say: &impl Fn(String)) -> anyhow::Result<()> {
-        let runtime: Arc<dyn Runtime> = Arc::new(runtime::local::LocalRuntime::open(self.runtime_config()).await.context("container runtime")?);
+        let runtime: Arc<dyn Runtime> = Arc::new(runtime::local::LocalRuntime::open(self.runtime_config()?).await.context("container runtime")?);
         let process = Process::new(CancellationToken::new());
         let mut tasks = Supervisor::new(process.shutdown.clone());
-        let ready = self.add_components(&mut tasks, &process, Arc::clone(&runtime))?;
         let admin = self.client(&self.keys.admin)?;
+        // Before the components: the DNS server's rights are among them.
         addons::ensure(&admin, self.plan.dns_service, self.plan.options.node_ip).await.context("DNS Service")?;
+        let ready = self.add_components(&mut tasks, &process, Arc::clone(&runtime))?;
         let components = async {
             let result = tasks.run().await;
             shutdown.cancel();
@@ -268,10 +272,12 @@ impl Cluster<'_> {
         tasks.add("controller-manager", move |shutdown| controllers::run(config, client, make(shutdown)));
         let (client, make) = (self.client(&self.keys.scheduler)?, start("scheduler"));
         tasks.add("scheduler", move |shutdown| scheduler::run(scheduler::Config::default(), client, make(shutdown)));
-        let (config, client, make) = (self.kubelet_config(runtime)?, self.client(&self.keys.kubelet)?, start("kubelet"));
+        let (config, client, make) = (self.kubelet_config(Arc::clone(&runtime))?, self.client(&self.keys.kubelet)?, start("kubelet"));
         tasks.add("kubelet", move |shutdown| kubelet::run(config, client, make(shutdown)));
         let (config, client, make) = (self.proxy_config(), self.client(&self.keys.proxy)?, start("proxy"));
         tasks.add("proxy", move |shutdown| proxy::run(config, client, make(shutdown)));
+        let (data_dir, control) = (self.plan.options.data_dir.clone(), Arc::clone(&runtime));
+        tasks.add("control socket", move |shutdown| control::serve(data_dir, control, shutdown));
         let listen = vec![SocketAddr::new(self.plan.options.node_ip, 53)];
         let config = dns::Config::new(&self.plan.options.cluster_domain, listen)?;
         let (client, make) = (self.client(&self.keys.dns)?, start("dns"));
@@ -283,6 +289,24 @@ impl Cluster<'_> {
     fn client(&self, identity: &Pair) -> anyhow::Result<kube::Client> {
         let (_, pem) = x509_parser::pem::parse_x509_pem(identity.certificate.as_bytes()).context("a certificate of this cluster")?;
         Ok(kube::Client::new(self.server.in_process(Some(Bytes::from(pem.contents))), "default"))
+    }
+
+    fn runtime_config(&self) -> anyhow::Result<runtime::local::Config> {
+        let options = &self.plan.options;
+        let network = runtime::local::NetworkConfig {
+            bridge: options.bridge.clone(),
+            table: format!("{}-pods", options.bridge),
+            unmasqueraded: vec![options.cluster_cidr.clone()],
+            mtu: 0,
+        };
+        Ok(runtime::local::Config {
+            root: options.data_dir.join("runtime"),
+            // Sockets and network namespaces of another cluster on this machine have another bridge's name.
+            run: std::path::Path::new("/run").join("coracle").join(&options.bridge),
+            insecure_registries: options.insecure_registry.clone(),
+            network,
+            ..runtime::local::Config::new()?
+        })
     }
 
     fn controllers_config(&self) -> controllers::Config {
@@ -313,7 +337,15 @@ impl Cluster<'_> {
             cluster_dns: vec![self.plan.dns_service],
             cluster_domain: options.cluster_domain.clone(),
             resolv_conf: "/etc/resolv.conf".into(),
-            registration: kubelet::Registration { port: i32::from(options.kubelet_port), ..kubelet::Registration::default() },
+            registration: kubelet::node::Registration {
+                register: true,
+                labels: BTreeMap::new(),
+                taints: Vec::new(),
+                max_pods: MAX_PODS,
+                reserved: BTreeMap::new(),
+                port: i32::from(options.kubelet_port),
+                pod_cidr: None,
+            },
             pod_pids_limit: 0,
             static_pod_path: None,
             serialize_image_pulls: false,
@@ -322,8 +354,9 @@ impl Cluster<'_> {
     }
 
     fn proxy_config(&self) -> proxy::Config {
-        let config = proxy::Config::new(self.plan.node_name.clone(), vec![self.plan.options.cluster_cidr.clone()]);
-        proxy::Config { table: self.plan.table(), ..config }
+        let mut config = proxy::Config::new(self.plan.node_name.clone(), vec![self.plan.options.cluster_cidr.clone()]);
+        config.table = self.plan.table();
+        config
     }
 }
 
