@@ -95,7 +95,7 @@ impl ApiServer {
         let rows = catalog.iter().filter(|row| handler::is_stored(row)).map(|row| catalog.storage_row(row).clone());
         let (cache, feed) = WatchCache::new(store.clone(), rows);
         let rbac = Arc::new(authz::Rbac::new(&cache));
-        let authz = Arc::new(authz::Chain::new(authorizers(&config, &rbac)?));
+        let authz = Arc::new(authz::Chain::new(authorizers(&config, &cache, &rbac)?));
         let admission = admission::builtin(&config, &cache, &store)?;
         let allocator = Allocator::new(config.service_cluster_ip_ranges.clone(), config.service_node_ports.clone());
         let registry = Arc::new(Registry::new(store, cache, catalog, admission, allocator, config.event_ttl));
@@ -189,14 +189,14 @@ fn authenticators(config: &Config) -> Result<Vec<Arc<dyn Authenticator>>, Error>
     Ok(chain)
 }
 
-fn authorizers(config: &Config, rbac: &Arc<authz::Rbac>) -> Result<Vec<Arc<dyn Authorizer>>, Error> {
+fn authorizers(config: &Config, cache: &WatchCache, rbac: &Arc<authz::Rbac>) -> Result<Vec<Arc<dyn Authorizer>>, Error> {
     let mut chain: Vec<Arc<dyn Authorizer>> = vec![Arc::new(authz::PublicPaths)];
     for mode in &config.authorization_modes {
         match mode.as_str() {
             "AlwaysAllow" => chain.push(Arc::new(authz::AlwaysAllow)),
             "AlwaysDeny" => chain.push(Arc::new(authz::AlwaysDeny)),
             "RBAC" => chain.push(rbac.clone()),
-            "Node" => {}
+            "Node" => chain.push(Arc::new(authz::Nodes::new(cache, bootstrap::node_rules()?))),
             other => {
                 let why = format!("unknown mode {other:?}: choose from Node, RBAC, AlwaysAllow, AlwaysDeny");
                 return Err(Error::Flag { flag: "authorization-mode", why });

@@ -2,6 +2,7 @@
 //! without any the answer is no.
 
 mod follow;
+mod node;
 mod rbac;
 mod rule;
 
@@ -14,6 +15,7 @@ use async_trait::async_trait;
 
 use crate::request_info::RequestInfo;
 
+pub use node::{Nodes, node_of};
 pub use rbac::{Rbac, Rules};
 pub use rule::{Rule, covers, uncovered};
 

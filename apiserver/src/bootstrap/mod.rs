@@ -1,26 +1,48 @@
-//! The objects that a cluster cannot do without: made at every start where they are missing, never overwritten.
+//! The objects that a cluster cannot do without: made at every start where they are missing. Roles and bindings that
+//! are there get back what they lack, unless their annotation says to leave them alone; nothing else is overwritten.
 
 mod objects;
+mod policy;
+mod reconcile;
 
 use api::strategy::User;
 use api::{ApiError, Object};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 
-use crate::authz::MASTERS;
+use crate::authz::{MASTERS, Rule};
 use crate::decode;
 use crate::error::Error;
 use crate::options::WriteOptions;
 use crate::registry::Target;
 use crate::server::Core;
 
-/// Makes what is missing, in order.
+/// Roles and bindings depend on nothing, so many are written at once and share the store's commits.
+const AT_ONCE: usize = 256;
+
+/// Makes what is missing, in order, and waits until authorisation sees it.
 pub(crate) async fn ensure(core: &Core) -> Result<(), Error> {
-    core.registry.allocator().repair(&core.registry).await.map_err(|err| Error::Bootstrap(err.to_string()))?;
+    let failed = |err: ApiError| Error::Bootstrap(err.to_string());
+    core.registry.allocator().repair(&core.registry).await.map_err(failed)?;
     let user = User { name: "system:apiserver".into(), groups: vec![MASTERS.into()], ..User::default() };
     for object in objects::all(&core.config) {
-        let named = format!("{} {}/{}", object.kind(), object.namespace(), object.name());
-        ensure_one(core, &user, object).await.map_err(|err| Error::Bootstrap(format!("{named}: {err}")))?;
+        ensure_named(core, &user, object).await?;
     }
+    let policy = policy::objects().map_err(|err| Error::Bootstrap(err.to_string()))?;
+    stream::iter(policy).map(|object| ensure_named(core, &user, object)).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
+    core.registry.freshen().await.map_err(failed)?;
     Ok(())
+}
+
+/// The rules of the role `system:node`, which are the node authoriser's as well.
+pub(crate) fn node_rules() -> Result<Vec<Rule>, Error> {
+    let policy = policy::objects().map_err(|err| Error::Bootstrap(err.to_string()))?;
+    let role = policy.iter().find(|object| object.kind() == "ClusterRole" && object.name() == "system:node");
+    Ok(role.map(|role| Rule::read_all(role.get(&["rules"]))).unwrap_or_default())
+}
+
+async fn ensure_named(core: &Core, user: &User, object: Object) -> Result<(), Error> {
+    let named = format!("{} {}/{}", object.kind(), object.namespace(), object.name());
+    ensure_one(core, user, object).await.map_err(|err| Error::Bootstrap(format!("{named}: {err}")))
 }
 
 async fn ensure_one(core: &Core, user: &User, mut object: Object) -> Result<(), ApiError> {
@@ -29,12 +51,16 @@ async fn ensure_one(core: &Core, user: &User, mut object: Object) -> Result<(), 
     let catalog = registry.catalog();
     let row = catalog.kind(group, version, object.kind()).ok_or_else(ApiError::unknown_resource)?;
     let cache = registry.resource(catalog.storage_row(row))?;
-    let namespace = object.namespace().to_owned();
-    if cache.get(&cache.key(&namespace, object.name())).is_some() {
-        return Ok(());
+    let (namespace, name) = (object.namespace().to_owned(), object.name().to_owned());
+    let target = Target { cache: &cache, requested: row, namespace: &namespace, name: "", subresource: "", user };
+    if let Some(cached) = cache.get(&cache.key(&namespace, &name)) {
+        if !reconcile::lacks_something(&cached.object(), &object) {
+            return Ok(());
+        }
+        let target = Target { name: &name, ..target };
+        return registry.modify(&target, false, |stored| { reconcile::complete(stored, &object); Ok(()) }).await.map(|_| ());
     }
     decode::default(cache.row(), &mut object);
-    let target = Target { cache: &cache, requested: row, namespace: &namespace, name: "", subresource: "", user };
     let options = WriteOptions { field_manager: "kube-apiserver".into(), ..WriteOptions::default() };
     match registry.create(&target, object, &options, &mut Vec::new()).await {
         // Another server of the cluster was faster.
