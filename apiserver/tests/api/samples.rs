@@ -3,9 +3,9 @@
 use api::Resource;
 use serde_json::{Value, json};
 
-/// A valid object of the resource, without a namespace; `None` for resources that cannot be created.
+/// A valid object of the resource, without a namespace.
 pub(crate) fn sample(row: &Resource, name: &str) -> Value {
-    let mut object = fields(&row.plural, &row.version);
+    let mut object = if row.plural == "events" { event(&row.group) } else { fields(&row.plural, &row.version) };
     let name = match row.plural.as_ref() {
         "customresourcedefinitions" => format!("{name}s.example.com"),
         "apiservices" => format!("v1.{name}.example.com"),
@@ -81,10 +81,6 @@ fn fields(plural: &str, version: &str) -> Value {
             "source": {"persistentVolumeName": "v"}}}),
         "runtimeclasses" => json!({"handler": "h"}),
         "leases" => json!({"spec": {}}),
-        "events" if version == "v1" => json!({
-            "involvedObject": {"kind": "Pod", "namespace": "contract", "name": "p"}, "regarding": {"kind": "Pod", "namespace": "contract"},
-            "reason": "r", "action": "a", "reportingController": "example.com/c", "reportingInstance": "i",
-            "eventTime": "2026-01-01T00:00:00.000000Z", "type": "Normal"}),
         "certificatesigningrequests" => json!({"spec": {"request": CSR, "signerName": "example.com/s", "usages": ["client auth"]}}),
         "flowschemas" => json!({"spec": {"priorityLevelConfiguration": {"name": "exempt"}, "matchingPrecedence": 500}}),
         "prioritylevelconfigurations" => json!({"spec": {"type": "Limited",
@@ -107,6 +103,15 @@ fn fields(plural: &str, version: &str) -> Value {
         "controllerrevisions" => json!({"revision": 1, "data": {"a": 1}}),
         _ => json!({}),
     }
+}
+
+fn event(group: &str) -> Value {
+    let pod = json!({"kind": "Pod", "namespace": "contract", "name": "p"});
+    if group.is_empty() {
+        return json!({"involvedObject": pod, "reason": "r", "type": "Normal"});
+    }
+    json!({"regarding": pod, "reason": "r", "action": "a", "reportingController": "example.com/c", "reportingInstance": "i",
+        "eventTime": "2026-01-01T00:00:00.000000Z", "type": "Normal"})
 }
 
 fn rule() -> Value {
