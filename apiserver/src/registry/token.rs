@@ -2,10 +2,20 @@
 
 use api::ApiError;
 use base64::Engine as _;
-use base64::engine::general_purpose::{URL_SAFE_NO_PAD, URL_SAFE};
+use base64::alphabet;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, URL_SAFE_NO_PAD};
+use base64::engine::DecodePaddingMode;
 use serde::{Deserialize, Serialize};
 
 const VERSION: &str = "meta.k8s.io/v1";
+
+/// Reads base64 as leniently as Go does.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::URL_SAFE,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// Where a list goes on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,7 +41,7 @@ impl Continue {
 
     pub(super) fn decode(token: &str) -> Result<Self, ApiError> {
         let refuse = |why: String| ApiError::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
-        let bytes = URL_SAFE_NO_PAD.decode(token).or_else(|_| URL_SAFE.decode(token)).map_err(|err| refuse(err.to_string()))?;
+        let bytes = LENIENT.decode(token).map_err(|err| refuse(err.to_string()))?;
         let read: Self = serde_json::from_slice(&bytes).map_err(|_| refuse(why_not_json(&bytes)))?;
         if read.version != VERSION {
             return Err(refuse(format!("server does not recognize this encoded version {}", read.version)));
