@@ -1,0 +1,170 @@
+//! The server under load, and what the run made in it.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use hyper::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::Error;
+use crate::client::{Call, Client};
+use crate::drive::{Limits, drive};
+use crate::objects::{RUN, pod_name};
+
+/// How often a state is looked at that cannot be watched.
+const LOOK: Duration = Duration::from_millis(20);
+/// A namespace that nobody has begun to empty by then has no controller.
+const NO_CONTROLLER: Duration = Duration::from_secs(3);
+/// A namespace that has not gone by then is left.
+const GONE: Duration = Duration::from_secs(60);
+
+/// A server, and what must be removed from it.
+#[derive(Debug)]
+pub struct Cluster {
+    pub client: Client,
+    /// What the names of everything made begin with, after `load-`.
+    pub id: String,
+    made: Mutex<Made>,
+}
+
+#[derive(Debug, Default)]
+struct Made {
+    namespaces: Vec<Namespace>,
+    nodes: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Namespace {
+    name: String,
+    /// Pods are numbered below this.
+    pods: usize,
+}
+
+impl Cluster {
+    /// The cluster behind `client`.
+    pub fn new(client: Client) -> Self {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let id = format!("{:x}", now.as_millis() as u64 & 0xfff_ffff);
+        Self { client, id, made: Mutex::default() }
+    }
+
+    /// Makes a namespace that can hold pods, whether or not controllers run.
+    pub async fn namespace(&self, part: &str) -> Result<String, Error> {
+        let name = format!("load-{}-{part}", self.id);
+        let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {RUN: self.id}}});
+        self.made().namespaces.push(Namespace { name: name.clone(), pods: 0 });
+        self.client.call(&Call::post("/api/v1/namespaces", bytes(&body))).await?;
+        // Admission refuses pods without it, and its controller may be late or not run.
+        let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
+        let made = self.client.call(&Call::post(format!("/api/v1/namespaces/{name}/serviceaccounts"), bytes(&account))).await;
+        match made {
+            Err(Error::Refused { status: StatusCode::CONFLICT, .. }) | Ok(_) => Ok(name),
+            Err(err) => Err(err),
+        }
+    }
+
+    /// Remembers that pods numbered below `count` may be in a namespace.
+    pub fn expect_pods(&self, namespace: &str, count: usize) {
+        for known in self.made().namespaces.iter_mut().filter(|known| known.name == namespace) {
+            known.pods = known.pods.max(count);
+        }
+    }
+
+    /// Remembers that nodes were made.
+    pub fn expect_nodes(&self) {
+        self.made().nodes = true;
+    }
+
+    /// The server's version.
+    pub async fn version(&self) -> Result<String, Error> {
+        let version = self.client.json(&Call::get("/version")).await?;
+        Ok(version["gitVersion"].as_str().unwrap_or("unknown version").to_owned())
+    }
+
+    /// Deletes a namespace as a user would and waits until it is gone.
+    pub async fn delete_namespace(&self, name: &str) -> Result<Duration, Error> {
+        let start = Instant::now();
+        self.begin_delete(name).await?;
+        while self.get_namespace(name).await?.is_some() {
+            if start.elapsed() > GONE {
+                return Err(Error::TimedOut { what: format!("the deletion of namespace {name}"), seconds: GONE.as_secs() });
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        self.made().namespaces.retain(|known| known.name != name);
+        Ok(start.elapsed())
+    }
+
+    /// Removes everything that the run made, and says what it could not remove.
+    pub async fn clean_up(&self) -> Vec<String> {
+        let (namespaces, nodes) = {
+            let mut made = self.made();
+            (std::mem::take(&mut made.namespaces), std::mem::take(&mut made.nodes))
+        };
+        let mut left = Vec::new();
+        for namespace in &namespaces {
+            if let Err(err) = self.empty(namespace).await {
+                left.push(format!("pods of namespace {} may be left: {err}", namespace.name));
+            }
+        }
+        if nodes && let Err(err) = self.client.call(&Call::delete(format!("/api/v1/nodes?labelSelector={RUN}%3D{}", self.id))).await {
+            left.push(format!("nodes labelled {RUN}={} may be left: {err}", self.id));
+        }
+        for namespace in &namespaces {
+            if let Err(err) = self.remove(&namespace.name).await {
+                left.push(format!("namespace {} is left: {err}", namespace.name));
+            }
+        }
+        left
+    }
+
+    /// Deletes the pods without grace: many at once, then whatever else there is.
+    async fn empty(&self, namespace: &Namespace) -> Result<(), Error> {
+        let pods = format!("/api/v1/namespaces/{}/pods", namespace.name);
+        if namespace.pods > 0 {
+            let path = pods.clone();
+            drive(&self.client, Limits::exactly(64, namespace.pods), move |number| Call::delete(format!("{path}/{}", pod_name(number)))).await?;
+        }
+        self.client.call(&Call::delete(pods)).await.map(drop)
+    }
+
+    /// Deletes an emptied namespace. Where no controller takes its finalizer off, this does.
+    async fn remove(&self, name: &str) -> Result<(), Error> {
+        let start = Instant::now();
+        self.begin_delete(name).await?;
+        while let Some(mut namespace) = self.get_namespace(name).await? {
+            let touched = namespace["status"]["conditions"].as_array().is_some_and(|conditions| !conditions.is_empty());
+            if !touched && start.elapsed() > NO_CONTROLLER {
+                namespace["spec"]["finalizers"] = json!([]);
+                let put = Call { method: Method::PUT, ..Call::post(format!("/api/v1/namespaces/{name}/finalize"), bytes(&namespace)) };
+                return self.client.call(&Call { may_be_absent: true, ..put }).await.map(drop);
+            }
+            if start.elapsed() > GONE {
+                return Err(Error::TimedOut { what: "its deletion".to_owned(), seconds: GONE.as_secs() });
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
+    async fn begin_delete(&self, name: &str) -> Result<(), Error> {
+        let call = Call { body: Bytes::new(), ..Call::delete(format!("/api/v1/namespaces/{name}")) };
+        self.client.call(&call).await.map(drop)
+    }
+
+    async fn get_namespace(&self, name: &str) -> Result<Option<Value>, Error> {
+        let call = Call { may_be_absent: true, ..Call::get(format!("/api/v1/namespaces/{name}")) };
+        let answer = self.client.json(&call).await?;
+        Ok((answer["kind"] == "Namespace").then_some(answer))
+    }
+
+    fn made(&self) -> std::sync::MutexGuard<'_, Made> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An object as it is sent.
+pub fn bytes(object: &Value) -> Bytes {
+    object.to_string().into()
+}
