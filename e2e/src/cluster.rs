@@ -1,0 +1,210 @@
+//! `coracle up` as a child process.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::command::{Output, Run as _, eventually};
+use crate::image::{Registry, free_port};
+use crate::{binary, workspace};
+
+/// How long a whole cluster may take to come up or down: far more than it does, for slow machines.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Addresses and names that no other cluster on this machine has.
+const NETWORK: &[&str] = &[
+    "--node-ip=10.205.0.1",
+    "--cluster-cidr=10.204.0.0/16",
+    "--service-cluster-ip-range=10.206.0.0/16",
+    "--bridge=coracle-e2e0",
+    "--node-name=e2e",
+];
+
+/// A cluster in one process on the embedded store, with a registry beside it. Dropping it takes everything down.
+pub struct Cluster {
+    directory: TempDir,
+    port: u16,
+    process: Option<Child>,
+    registry: Registry,
+}
+
+impl Cluster {
+    /// Brings a cluster up and waits until its node is Ready.
+    pub fn up() -> Self {
+        let directory = TempDir::new().expect("a temporary directory");
+        let registry = Registry::start(directory.path());
+        let mut cluster = Self { port: free_port(), process: None, registry, directory };
+        cluster.start(&[]);
+        cluster
+    }
+
+    /// Starts it (again) on the same data.
+    pub fn start(&mut self, flags: &[&str]) {
+        let log = |name: &str| File::options().create(true).append(true).open(self.directory.path().join(name)).expect("the directory is writable");
+        let lines_before = self.printed().matches("kubeconfig: ").count();
+        let process = Command::new(binary("coracle"))
+            .arg("up")
+            .args(NETWORK)
+            .args(["--kubelet-port=10251", &format!("--secure-port={}", self.port)])
+            .arg(format!("--data-dir={}", self.data().display()))
+            .args(flags)
+            .stdin(Stdio::null())
+            .stdout(log("out.log"))
+            .stderr(log("err.log"))
+            .spawn()
+            .expect("coracle starts");
+        self.process = Some(process);
+        eventually("the cluster is up", PATIENCE, || {
+            self.check_alive();
+            (self.printed().matches("kubeconfig: ").count() > lines_before).then_some(())
+        });
+        self.kubectl(&["wait", "--for=condition=Ready", "node/e2e", "--timeout=60s"]).ok();
+        let account = || self.kubectl(&["get", "serviceaccount", "default"]).success.then_some(());
+        eventually("the default service account exists", PATIENCE, account);
+    }
+
+    /// Asks it to end, as Ctrl-C does, and waits until it has.
+    pub fn stop(&mut self) {
+        let Some(mut process) = self.process.take() else { return };
+        signal(&process, Signal::INT);
+        let status = eventually("the cluster is down", PATIENCE, || process.try_wait().expect("our own child"));
+        assert!(status.success(), "coracle ended with {status}:\n{}", self.logs());
+    }
+
+    /// Kills it as a crash would.
+    pub fn crash(&mut self) {
+        let Some(mut process) = self.process.take() else { return };
+        signal(&process, Signal::KILL);
+        process.wait().expect("our own child");
+    }
+
+    /// Runs kubectl against it.
+    pub fn kubectl(&self, arguments: &[&str]) -> Output {
+        self.kubectl_command(arguments).run()
+    }
+
+    /// A kubectl command, to run in another way.
+    pub fn kubectl_command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("kubectl");
+        command.arg("--kubeconfig").arg(self.kubeconfig()).args(arguments);
+        // Discovery is cached below the home directory: another cluster's would mislead.
+        command.env("HOME", self.directory.path()).env_remove("KUBECONFIG");
+        command
+    }
+
+    /// Applies a manifest.
+    #[track_caller]
+    pub fn apply(&self, manifest: &str) {
+        self.kubectl_command(&["apply", "-f", "-"]).output_with(manifest).ok();
+    }
+
+    /// Applies the samples of the repository, with the image of our registry.
+    pub fn apply_samples(&self) {
+        for file in ["web.yaml", "client.yaml"] {
+            let text = std::fs::read_to_string(workspace().join("manifests/samples").join(file)).expect("the samples are there");
+            self.apply(&text.replace("busybox:1.36", &self.image("busybox:1")));
+        }
+    }
+
+    /// The value of a JSONPath of some objects.
+    #[track_caller]
+    pub fn value(&self, objects: &[&str], path: &str) -> String {
+        let mut arguments = vec!["get"];
+        arguments.extend(objects);
+        let output = format!("jsonpath={path}");
+        arguments.extend(["-o", &output]);
+        self.kubectl(&arguments).ok().to_owned()
+    }
+
+    /// Waits until the value of a JSONPath is `wanted`.
+    #[track_caller]
+    pub fn wait_for(&self, objects: &[&str], path: &str, wanted: &str) {
+        let what = format!("{objects:?} {path} is {wanted:?}");
+        let mut last = String::new();
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while std::time::Instant::now() < deadline {
+            let mut arguments = vec!["get"];
+            arguments.extend(objects);
+            let output = format!("jsonpath={path}");
+            arguments.extend(["-o", &output]);
+            let found = self.kubectl(&arguments);
+            last = format!("{}{}", found.stdout, found.stderr);
+            if found.success && found.stdout.trim() == wanted {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        panic!("not within {PATIENCE:?}: {what}; last: {last}\n{}", self.state());
+    }
+
+    /// The name of an image in the registry beside it.
+    pub fn image(&self, name: &str) -> String {
+        self.registry.image(name)
+    }
+
+    /// The administrator's kubeconfig.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.data().join("admin.kubeconfig")
+    }
+
+    /// Where it keeps its data.
+    pub fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    /// A directory that goes away with it.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// What `coracle up` printed.
+    pub fn printed(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("out.log")).unwrap_or_default()
+    }
+
+    fn logs(&self) -> String {
+        let errors = std::fs::read_to_string(self.directory.path().join("err.log")).unwrap_or_default();
+        format!("{}\n{errors}", self.printed())
+    }
+
+    /// What the cluster looks like, for messages of failed tests.
+    pub fn state(&self) -> String {
+        let pods = self.kubectl(&["get", "pods,deploy,rs,endpointslices", "-A", "-o", "wide"]);
+        let events = self.kubectl(&["get", "events", "-A"]);
+        format!("{}{}\n{}\n{}", pods.stdout, pods.stderr, events.stdout, self.logs())
+    }
+
+    fn check_alive(&mut self) {
+        if let Some(status) = self.process.as_mut().and_then(|process| process.try_wait().expect("our own child")) {
+            panic!("coracle ended with {status}:\n{}", self.logs());
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.state());
+        }
+        let Some(mut process) = self.process.take() else { return };
+        signal(&process, Signal::INT);
+        for _ in 0..600 {
+            if !matches!(process.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        signal(&process, Signal::KILL);
+        let _reaped = process.wait();
+    }
+}
+
+fn signal(process: &Child, signal: Signal) {
+    let pid = i32::try_from(process.id()).ok().and_then(Pid::from_raw).expect("a child has a pid");
+    // Fails only when it has ended already.
+    let _ended = kill_process(pid, signal);
+}
