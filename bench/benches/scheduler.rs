@@ -1,1 +1,80 @@
-fn main() {}
+//! The scheduler's decision loop: how many pods a second get a node, in memory, as the cluster fills up.
+//!
+//! `cargo bench -p coracle-bench --bench scheduler`; the budgets are in the design's section 2.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use scheduler::Config;
+use scheduler::bench::{Cache, Decision, Scheduler};
+use scheduler::framework::{PodInfo, Profile};
+use serde_json::json;
+
+/// Pods for which a node is found in one measured round.
+const PODS: usize = 1000;
+
+fn node(number: usize) -> Arc<Node> {
+    let resources = json!({"cpu": "32", "memory": "256Gi", "ephemeral-storage": "100Gi", "pods": "110"});
+    let node = json!({
+        "metadata": {"name": format!("node-{number:05}"), "labels": {"topology.kubernetes.io/zone": format!("zone-{}", number % 3)}},
+        "status": {"capacity": resources, "allocatable": resources},
+    });
+    Arc::new(serde_json::from_value(node).expect("a node"))
+}
+
+fn pod(number: usize) -> Arc<PodInfo> {
+    let pod = json!({
+        "metadata": {"name": format!("pod-{number}"), "namespace": "default", "uid": format!("uid-{number}"), "labels": {"app": "bench"}},
+        "spec": {"containers": [{"name": "main", "image": "bench", "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}}}]},
+    });
+    let pod: Pod = serde_json::from_value(pod).expect("a pod");
+    Arc::new(PodInfo::new(Arc::new(pod)))
+}
+
+/// The default profile. Its binder has a client, which decisions do not use: nothing listens at its address.
+fn profile(runtime: &tokio::runtime::Runtime) -> Profile {
+    let address = "http://127.0.0.1:1".parse().expect("a URL");
+    let _context = runtime.enter();
+    let client = kube::Client::try_from(kube::Config::new(address)).expect("a client that never connects");
+    let profiles = Config::default().profiles(&client).expect("the default profiles");
+    profiles.into_values().next().expect("one default profile")
+}
+
+/// Finds a node for each pod and assumes it there, as the scheduler does.
+fn schedule(cache: &Arc<Mutex<Cache>>, profile: &Profile, pods: &[Arc<PodInfo>]) {
+    let mut scheduler = Scheduler::new(cache.clone(), 7);
+    for pod in pods {
+        match scheduler.decide(profile, pod) {
+            Decision::Chosen(node) => cache.lock().unwrap_or_else(PoisonError::into_inner).assume(pod.clone(), &node),
+            Decision::Rejected(why) => panic!("every pod fits: {why}"),
+        }
+    }
+}
+
+fn decisions(criterion: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let profile = profile(&runtime);
+    let pods: Vec<_> = (0..PODS).map(pod).collect();
+    let mut group = criterion.benchmark_group("decide and assume");
+    group.sample_size(10).throughput(Throughput::Elements(PODS as u64));
+    for nodes in [1000, 5000] {
+        let objects: Vec<_> = (0..nodes).map(node).collect();
+        let empty = || {
+            let mut cache = Cache::default();
+            objects.iter().for_each(|node| cache.set_node(node));
+            Arc::new(Mutex::new(cache))
+        };
+        group.bench_function(BenchmarkId::new("nodes", nodes), |bencher| {
+            bencher.iter_batched(empty, |cache| schedule(&cache, &profile, &pods), BatchSize::PerIteration);
+        });
+    }
+}
+
+criterion_group! {
+    name = scheduler_loop;
+    config = Criterion::default().measurement_time(Duration::from_secs(4)).warm_up_time(Duration::from_secs(1));
+    targets = decisions
+}
+criterion_main!(scheduler_loop);

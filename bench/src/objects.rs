@@ -42,9 +42,9 @@ pub fn idle_pod(number: usize) -> Bytes {
     pod.to_string().into()
 }
 
-/// A merge patch that numbers a pod: every one is a change.
-pub fn number_patch(number: usize) -> Bytes {
-    json!({"metadata": {"annotations": {NUMBER: number.to_string()}}}).to_string().into()
+/// A merge patch that numbers a pod. The round makes it a change even where an earlier round used the same number.
+pub fn number_patch(round: &str, number: usize) -> Bytes {
+    json!({"metadata": {"annotations": {NUMBER: number.to_string(), "load.coracle.dev/round": round}}}).to_string().into()
 }
 
 /// The number that a watch event of such a pod carries.

@@ -63,7 +63,7 @@ pub(super) async fn reads(context: &Context<'_>, namespace: &str) -> Result<(), 
         add(context, "selector lists (1 % match)", &outcome, budget::SELECTOR_LISTS);
     }
     if options.wants(Measure::Patches) {
-        let outcome = drive(client, many, move |number| Call::merge_patch(format!("{path}/{}", pod_name(number * 7919 % pods)), number_patch(number))).await?;
+        let outcome = drive(client, many, move |number| Call::merge_patch(format!("{path}/{}", pod_name(number * 7919 % pods)), number_patch("patches", number))).await?;
         add(context, "merge patches", &outcome, None);
     }
     Ok(())

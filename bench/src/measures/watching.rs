@@ -25,9 +25,9 @@ const CALM_WRITES: usize = 200;
 pub(super) async fn fan_out(context: &Context<'_>, namespace: &str) -> Result<(), Error> {
     let options = context.options;
     let fast = Limits::exactly(options.watch_writers, options.watch_writes);
-    let loaded = round(context, namespace, fast).await?;
+    let loaded = round(context, namespace, "fast", fast).await?;
     let calm = Limits { pace: Some(PACE), ..Limits::exactly(4, CALM_WRITES) };
-    let idle = round(context, namespace, calm).await?;
+    let idle = round(context, namespace, "calm", calm).await?;
     let mut table = context.table();
     let events = (options.watchers * options.watch_writes) as f64;
     table.add(format!("watch fan-out, {} watchers", options.watchers), per_second(events, loaded.elapsed), "events/s", budget::FAN_OUT);
@@ -50,7 +50,7 @@ struct Round {
     after_sending: Latencies,
 }
 
-async fn round(context: &Context<'_>, namespace: &str, limits: Limits) -> Result<Round, Error> {
+async fn round(context: &Context<'_>, namespace: &str, name: &'static str, limits: Limits) -> Result<Round, Error> {
     let client = &context.cluster.client;
     let call = watch::pods_call(client, namespace).await?;
     let lanes = client.long_lanes(context.options.watchers).await?;
@@ -71,7 +71,7 @@ async fn round(context: &Context<'_>, namespace: &str, limits: Limits) -> Result
         }
         let (path, pods) = (format!("/api/v1/namespaces/{namespace}/pods"), context.options.pods);
         let start = Instant::now();
-        let make = move |number| Call::merge_patch(format!("{path}/{}", pod_name(number % pods)), number_patch(number));
+        let make = move |number| Call::merge_patch(format!("{path}/{}", pod_name(number % pods)), number_patch(name, number));
         let written = drive(client, limits, make).await?;
         let (mut last, mut noted) = (start, Vec::new());
         while let Some(watcher) = noting.join_next().await {
