@@ -25,6 +25,8 @@ pub enum Error {
     },
     #[error("--token-auth-file")]
     Tokens(#[from] authn::TokenFileError),
+    #[error("--service-account-signing-key-file or --service-account-key-file")]
+    TokenKeys(#[from] authn::tokens::KeyError),
     #[error("fill the watch cache")]
     WatchCache(#[from] watch_cache::Error),
     #[error("connect to kubelets")]

@@ -57,7 +57,7 @@ impl Call<'_> {
         self.headers().get(http::header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or("")
     }
 
-    fn accept(&self) -> Result<Accept, ApiError> {
+    pub(crate) fn accept(&self) -> Result<Accept, ApiError> {
         let pretty = self.query.optional_flag("pretty").unwrap_or(false);
         Accept::for_object(self.headers(), pretty)
     }

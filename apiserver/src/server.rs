@@ -37,7 +37,7 @@ use crate::registry::Registry;
 use crate::request_info::RequestInfo;
 use crate::response::{self, Answer};
 use crate::watch_cache::{Feed, WatchCache};
-use crate::{admission, bootstrap, discovery, health, openapi};
+use crate::{admission, bootstrap, discovery, health, openapi, subresources};
 
 /// How far the start has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,6 +55,8 @@ pub(crate) struct Core {
     pub(crate) authz: Arc<authz::Chain>,
     /// Who may do what, whether or not it is asked to authorise.
     pub(crate) rbac: Arc<authz::Rbac>,
+    /// The issuer of ServiceAccount tokens.
+    pub(crate) tokens: Option<Arc<authn::tokens::Tokens>>,
     pub(crate) kubelets: Kubelets,
     pub(crate) metrics: Metrics,
     pub(crate) documents: openapi::Documents,
@@ -96,13 +98,15 @@ impl ApiServer {
         let (cache, feed) = WatchCache::new(store.clone(), rows);
         let rbac = Arc::new(authz::Rbac::new(&cache));
         let authz = Arc::new(authz::Chain::new(authorizers(&config, &cache, &rbac)?));
-        let admission = admission::builtin(&config, &cache, &store)?;
+        let tokens = authn::tokens::Tokens::new(&config, &cache)?.map(Arc::new);
+        let admission = admission::builtin(&config, &cache, &store, &rbac, &authz)?;
         let allocator = Allocator::new(config.service_cluster_ip_ranges.clone(), config.service_node_ports.clone());
         let registry = Arc::new(Registry::new(store, cache, catalog, admission, allocator, config.event_ttl));
         let core = Core {
-            authn: authn::Chain::new(authenticators(&config)?, config.anonymous_auth),
+            authn: authn::Chain::new(authenticators(&config, tokens.clone())?, config.anonymous_auth),
             authz,
             rbac,
+            tokens,
             kubelets: Kubelets::new(&config)?,
             metrics: Metrics::new(process.metrics.clone()),
             documents: openapi::Documents::default(),
@@ -181,11 +185,12 @@ impl ApiServer {
     }
 }
 
-fn authenticators(config: &Config) -> Result<Vec<Arc<dyn Authenticator>>, Error> {
+fn authenticators(config: &Config, tokens: Option<Arc<authn::tokens::Tokens>>) -> Result<Vec<Arc<dyn Authenticator>>, Error> {
     let mut chain: Vec<Arc<dyn Authenticator>> = vec![Arc::new(authn::X509)];
     if let Some(path) = &config.token_auth_file {
         chain.push(Arc::new(authn::TokenFile::read(path)?));
     }
+    chain.extend(tokens.map(|tokens| tokens as Arc<dyn Authenticator>));
     Ok(chain)
 }
 
@@ -247,8 +252,11 @@ async fn pipeline(core: &Arc<Core>, parts: Parts, body: Body, info: &RequestInfo
     for (slot, name) in [(&mut attributes.field_selector, "fieldSelector"), (&mut attributes.label_selector, "labelSelector")] {
         query.get(name).unwrap_or("").clone_into(slot);
     }
+    if let Some(wanted) = authn::impersonate::wanted(&parts.headers)? {
+        attributes.user = authn::impersonate::permit(&core.authz, &attributes, wanted).await?;
+    }
     core.authz.require(&attributes).await?;
-    let call = Call { core, parts: &parts, info, query, user: &user };
+    let call = Call { core, parts: &parts, info, query, user: &attributes.user };
     if info.is_resource {
         return handler::resource(&call, body).await;
     }
@@ -263,6 +271,9 @@ async fn non_resource(call: &Call<'_>) -> Result<Answer, ApiError> {
     if path == "/metrics" {
         let kind = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
         return Ok(response::with_type(StatusCode::OK, kind, call.core.metrics.encode().into()));
+    }
+    if let Some(answer) = subresources::token_discovery(call.core, path) {
+        return Ok(answer);
     }
     if path.starts_with("/openapi/") {
         return openapi::answer(call);

@@ -3,6 +3,7 @@
 //! Mutating plugins run in order on the decoded and defaulted object; validating ones see what will be stored. Deletes
 //! and connects pass through as well, without an object.
 
+mod escalation;
 mod namespace_lifecycle;
 
 use std::sync::Arc;
@@ -12,10 +13,12 @@ use api::{ApiError, Object, Resource};
 use async_trait::async_trait;
 use store::Store;
 
+use crate::authz::{self, Rbac};
 use crate::config::Config;
 use crate::error::Error;
 use crate::watch_cache::WatchCache;
 
+pub use escalation::Escalation;
 pub use namespace_lifecycle::NamespaceLifecycle;
 
 /// What a write does.
@@ -112,12 +115,19 @@ impl Chain {
 }
 
 /// The plugins that a configuration asks for, in upstream's order.
-pub(crate) fn builtin(config: &Config, cache: &Arc<WatchCache>, store: &Arc<dyn Store>) -> Result<Chain, Error> {
+pub(crate) fn builtin(
+    config: &Config,
+    cache: &Arc<WatchCache>,
+    store: &Arc<dyn Store>,
+    rbac: &Arc<Rbac>,
+    authz: &Arc<authz::Chain>,
+) -> Result<Chain, Error> {
     let mut chain = Chain::default();
     if let Some(namespaces) = cache.resource("namespaces") {
         chain.mutating.push(Arc::new(NamespaceLifecycle::new(namespaces, cache.clone(), store.clone())));
     }
     chain.mutating.retain(|plugin| !config.disable_admission_plugins.iter().any(|name| name == plugin.name()));
     chain.validating.retain(|plugin| !config.disable_admission_plugins.iter().any(|name| name == plugin.name()));
+    chain.validating.push(Arc::new(Escalation::new(rbac.clone(), authz.clone())));
     Ok(chain)
 }

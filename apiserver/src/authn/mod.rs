@@ -2,7 +2,9 @@
 //!
 //! There is no switch that turns it off: an unknown client is `system:anonymous` where that is allowed, else 401.
 
+pub(crate) mod impersonate;
 mod token_file;
+pub mod tokens;
 mod x509;
 
 use std::sync::Arc;
@@ -26,6 +28,18 @@ pub const AUTHENTICATED: &str = "system:authenticated";
 pub trait Authenticator: Send + Sync {
     /// `Ok(None)` when the request shows no credential of this kind, `Err` when it shows a bad one.
     async fn authenticate(&self, request: &Parts) -> Result<Option<User>, Rejected>;
+
+    /// Whose bearer token this is, for one of these audiences; `Ok(None)` when it knows no such tokens.
+    async fn review(&self, _token: &str, _audiences: &[String]) -> Result<Option<Reviewed>, Rejected> {
+        Ok(None)
+    }
+}
+
+/// The user of a token, and the audiences that it is good for among those asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reviewed {
+    pub user: User,
+    pub audiences: Vec<String>,
 }
 
 /// A credential that is not valid; the reason is for the log, not for the client.
@@ -61,9 +75,38 @@ impl Chain {
                 }
             }
         }
-        let shows_one = request.headers.contains_key(http::header::AUTHORIZATION);
+        let shows_one = bearer(request).is_some();
         (self.anonymous && !rejected && !shows_one).then(anonymous)
     }
+
+    /// Whose bearer token this is, with the groups that all users have.
+    pub async fn review(&self, token: &str, audiences: &[String]) -> Result<Reviewed, Rejected> {
+        let mut why = Rejected { reason: "invalid bearer token".to_owned() };
+        for authenticator in &self.authenticators {
+            match authenticator.review(token, audiences).await {
+                Ok(Some(Reviewed { user, audiences })) => return Ok(Reviewed { user: with_group(user, AUTHENTICATED), audiences }),
+                Ok(None) => {}
+                Err(err) => why = Rejected { reason: format!("[invalid bearer token, {err}]") },
+            }
+        }
+        Err(why)
+    }
+}
+
+/// Names the user in a review's answer.
+pub(crate) fn user_value(user: &User) -> serde_json::Value {
+    let mut tree = serde_json::json!({"username": user.name});
+    if !user.uid.is_empty() {
+        tree["uid"] = user.uid.clone().into();
+    }
+    if !user.groups.is_empty() {
+        tree["groups"] = user.groups.clone().into();
+    }
+    if !user.extra.is_empty() {
+        let extra = user.extra.iter().map(|(key, values)| (key.clone(), values.clone().into()));
+        tree["extra"] = serde_json::Value::Object(extra.collect());
+    }
+    tree
 }
 
 /// The user without credentials.

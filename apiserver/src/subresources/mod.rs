@@ -2,7 +2,9 @@
 
 mod binding;
 mod eviction;
+mod reviews;
 mod scale;
+mod token;
 
 use std::sync::Arc;
 
@@ -13,6 +15,8 @@ use http::Method;
 use crate::handler::{self, Call, method_not_allowed};
 use crate::node_proxy;
 use crate::response::Answer;
+
+pub(crate) use token::discovery as token_discovery;
 
 /// Answers a request for a subresource.
 pub(crate) async fn answer(call: &Call<'_>, row: &Arc<Resource>, body: Body) -> Result<Answer, ApiError> {
@@ -27,7 +31,7 @@ pub(crate) async fn answer(call: &Call<'_>, row: &Arc<Resource>, body: Body) -> 
         ("binding", &Method::POST) => binding::create(&routed, body).await,
         ("eviction", &Method::POST) => eviction::create(&routed, body).await,
         ("scale", _) => scale::answer(&routed, body).await,
-        ("token", &Method::POST) => Err(ApiError::not_implemented("ServiceAccount tokens are not supported")),
+        ("token", &Method::POST) => token::create(&routed, body).await,
         // These take the object itself, and change only their part of it.
         ("status" | "finalize" | "approval" | "ephemeralcontainers" | "resize", method) => match *method {
             Method::GET if allowed("get") => handler::get(&routed).await,
@@ -51,6 +55,7 @@ pub(crate) async fn virtual_resource(call: &Call<'_>, row: &Arc<Resource>, body:
     }
     match row.plural.as_ref() {
         "bindings" => binding::create_unnamed(call, body).await,
+        plural if plural.ends_with("reviews") => reviews::create(call, row, body).await,
         other => Err(ApiError::not_implemented(format!("{other} are not supported"))),
     }
 }

@@ -1,0 +1,136 @@
+//! Nobody grants what they do not hold: writes of roles and bindings need the granted permissions themselves, or the
+//! verb `escalate` (roles) or `bind` (bindings). Part of RBAC, so it cannot be disabled.
+
+use std::sync::Arc;
+
+use api::status::Qualified;
+use api::{ApiError, Object};
+use async_trait::async_trait;
+
+use super::{Attributes, Operation, ValidatingAdmission, Warnings};
+use crate::authz::{self, Chain, Rbac, Rule, uncovered};
+
+const GROUP: &str = "rbac.authorization.k8s.io";
+
+/// The plugin.
+pub struct Escalation {
+    rbac: Arc<Rbac>,
+    authz: Arc<Chain>,
+}
+
+impl Escalation {
+    /// Asks `authz` for the verbs and `rbac` for the rules that users hold.
+    pub fn new(rbac: Arc<Rbac>, authz: Arc<Chain>) -> Self {
+        Self { rbac, authz }
+    }
+
+    async fn may(&self, attributes: &Attributes<'_>, verb: &str, resource: &str, name: &str) -> bool {
+        let asked = authz::Attributes {
+            user: attributes.user.clone(),
+            verb: verb.into(),
+            namespace: attributes.namespace.into(),
+            group: GROUP.into(),
+            version: "v1".into(),
+            resource: resource.into(),
+            name: name.into(),
+            is_resource: true,
+            ..authz::Attributes::default()
+        };
+        self.authz.authorize(&asked).await.is_ok()
+    }
+
+    fn check(&self, attributes: &Attributes<'_>, name: &str, granted: &[Rule]) -> Result<(), ApiError> {
+        let held = self.rbac.rules_of(attributes.user, attributes.namespace);
+        let missing = uncovered(&held.rules, granted);
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let mut lines: Vec<String> = compact(missing).iter().map(ToString::to_string).collect();
+        lines.sort();
+        let groups: Vec<String> = attributes.user.groups.iter().map(|group| format!("{group:?}")).collect();
+        let mut why = format!(
+            "user {:?} (groups=[{}]) is attempting to grant RBAC permissions not currently held:\n{}",
+            attributes.user.name,
+            groups.join(" "),
+            lines.join("\n")
+        );
+        if !held.errors.is_empty() {
+            why.push_str(&format!("; resolution errors: [{}]", held.errors.join(", ")));
+        }
+        Err(ApiError::forbidden(attributes.resource.qualified(), name, &why))
+    }
+
+    async fn role(&self, attributes: &Attributes<'_>, role: &Object) -> Result<(), ApiError> {
+        let granted = Rule::read_all(role.get(&["rules"]));
+        let gathers = |role: &Object| role.get(&["aggregationRule"]).cloned();
+        let unchanged = attributes.old.is_some_and(|old| Rule::read_all(old.get(&["rules"])) == granted && gathers(old) == gathers(role));
+        if unchanged || self.may(attributes, "escalate", &attributes.resource.plural, role.name()).await {
+            return Ok(());
+        }
+        // Who decides what is gathered decides all rules.
+        if gathers(role).is_some() {
+            let all = |list: &str| vec![list.to_owned()];
+            let everything = [
+                Rule { verbs: all("*"), groups: all("*"), resources: all("*"), ..Rule::default() },
+                Rule { verbs: all("*"), paths: all("*"), ..Rule::default() },
+            ];
+            let held = self.rbac.rules_of(attributes.user, "");
+            if !uncovered(&held.rules, &everything).is_empty() {
+                let why = "must have cluster-admin privileges to use the aggregationRule";
+                return Err(ApiError::forbidden(attributes.resource.qualified(), role.name(), why));
+            }
+        }
+        self.check(attributes, role.name(), &granted)
+    }
+
+    async fn binding(&self, attributes: &Attributes<'_>, binding: &Object) -> Result<(), ApiError> {
+        let parts = |binding: &Object| (binding.get(&["roleRef"]).cloned(), binding.get(&["subjects"]).cloned());
+        if attributes.old.is_some_and(|old| parts(old) == parts(binding)) {
+            return Ok(());
+        }
+        let of_role = |field: &str| binding.text(&["roleRef", field]);
+        let cluster = of_role("kind") == "ClusterRole";
+        let (plural, namespace) = if cluster { ("clusterroles", "") } else { ("roles", attributes.namespace) };
+        if self.may(attributes, "bind", plural, of_role("name")).await {
+            return Ok(());
+        }
+        let missing = || ApiError::not_found(Qualified { group: GROUP, resource: &attributes.resource.plural }, of_role("name"));
+        let granted = self.rbac.role(namespace, of_role("name")).ok_or_else(missing)?;
+        self.check(attributes, binding.name(), &granted)
+    }
+}
+
+/// Joins the verbs of parts that are otherwise the same.
+fn compact(parts: Vec<Rule>) -> Vec<Rule> {
+    let mut joined: Vec<Rule> = Vec::new();
+    for part in parts {
+        let same = |known: &&mut Rule| {
+            known.paths.is_empty() && part.paths.is_empty() && known.groups == part.groups && known.resources == part.resources && known.names == part.names
+        };
+        match joined.iter_mut().find(same) {
+            Some(known) => known.verbs.extend(part.verbs),
+            None => joined.push(part),
+        }
+    }
+    joined
+}
+
+#[async_trait]
+impl ValidatingAdmission for Escalation {
+    fn name(&self) -> &'static str {
+        "RBACEscalation"
+    }
+
+    async fn validate(&self, attributes: &Attributes<'_>, object: Option<&Object>, _warnings: &mut Warnings) -> Result<(), ApiError> {
+        let is_write = matches!(attributes.operation, Operation::Create | Operation::Update);
+        let Some(object) = object.filter(|_| is_write && attributes.resource.group == GROUP) else { return Ok(()) };
+        if attributes.user.groups.iter().any(|group| group == authz::MASTERS) {
+            return Ok(());
+        }
+        match attributes.resource.plural.as_ref() {
+            "roles" | "clusterroles" => self.role(attributes, object).await,
+            "rolebindings" | "clusterrolebindings" => self.binding(attributes, object).await,
+            _ => Ok(()),
+        }
+    }
+}

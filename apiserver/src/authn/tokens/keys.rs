@@ -1,0 +1,122 @@
+//! The keys behind ServiceAccount tokens: one that signs, and all that are trusted.
+
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
+use rcgen::{KeyPair, PublicKeyData, SubjectPublicKeyInfo};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use x509_parser::prelude::{FromDer as _, SubjectPublicKeyInfo as Parsed};
+use x509_parser::public_key::PublicKey;
+
+/// Why a key cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("read key {path}")]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{path} holds no usable key (want RSA, or ECDSA on P-256 or P-384, in PEM)")]
+    Unusable { path: PathBuf },
+}
+
+/// A key that tokens are checked with.
+pub(super) struct Verifier {
+    pub(super) id: String,
+    pub(super) algorithm: Algorithm,
+    pub(super) key: DecodingKey,
+    /// As the JWKS document shows it.
+    pub(super) document: Value,
+}
+
+/// The key that tokens are signed with.
+pub(super) struct Signer {
+    pub(super) id: String,
+    pub(super) algorithm: Algorithm,
+    pub(super) key: EncodingKey,
+}
+
+/// All keys.
+pub(super) struct Keys {
+    pub(super) signer: Signer,
+    pub(super) verifiers: Vec<Verifier>,
+}
+
+impl Keys {
+    /// Reads the signing key and the trusted ones. Without a signing key there is one as long as the process lives.
+    pub(super) fn read(signing: Option<&Path>, trusted: &[PathBuf]) -> Result<Self, Error> {
+        let pair = match signing {
+            Some(path) => pair_of(path, &read(path)?)?,
+            None => KeyPair::generate().map_err(|_| Error::Unusable { path: "a generated key".into() })?,
+        };
+        let path = signing.unwrap_or(Path::new("a generated key"));
+        let unusable = || Error::Unusable { path: path.to_owned() };
+        let own = verifier(&pair.subject_public_key_info()).ok_or_else(unusable)?;
+        let signer = Signer { id: own.id.clone(), algorithm: own.algorithm, key: encoding(&pair, own.algorithm).ok_or_else(unusable)? };
+        let mut verifiers = vec![own];
+        for path in trusted {
+            let read = public_of(path, &read(path)?)?;
+            if !verifiers.iter().any(|known| known.id == read.id) {
+                verifiers.push(read);
+            }
+        }
+        Ok(Self { signer, verifiers })
+    }
+}
+
+fn read(path: &Path) -> Result<String, Error> {
+    std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })
+}
+
+fn pair_of(path: &Path, pem: &str) -> Result<KeyPair, Error> {
+    KeyPair::from_pem(pem).map_err(|_| Error::Unusable { path: path.to_owned() })
+}
+
+/// The public key of a file that holds either half.
+fn public_of(path: &Path, pem: &str) -> Result<Verifier, Error> {
+    let info = match SubjectPublicKeyInfo::from_pem(pem) {
+        Ok(public) => public.subject_public_key_info(),
+        Err(_) => pair_of(path, pem)?.subject_public_key_info(),
+    };
+    verifier(&info).ok_or_else(|| Error::Unusable { path: path.to_owned() })
+}
+
+fn encoding(pair: &KeyPair, algorithm: Algorithm) -> Option<EncodingKey> {
+    match algorithm {
+        Algorithm::RS256 => EncodingKey::from_rsa_pem(pair.serialize_pem().as_bytes()).ok(),
+        _ => Some(EncodingKey::from_ec_der(pair.serialized_der())),
+    }
+}
+
+/// Reads a public key in SPKI form. Its id is upstream's: the hash of exactly these bytes.
+fn verifier(info: &[u8]) -> Option<Verifier> {
+    let id = URL_SAFE_NO_PAD.encode(Sha256::digest(info));
+    let (_, parsed) = Parsed::from_der(info).ok()?;
+    let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    let (algorithm, key, mut document) = match parsed.parsed().ok()? {
+        PublicKey::RSA(rsa) => {
+            let strip = |bytes: &[u8]| encode(&bytes[bytes.iter().take_while(|byte| **byte == 0).count()..]);
+            let (n, e) = (strip(rsa.modulus), strip(rsa.exponent));
+            (Algorithm::RS256, DecodingKey::from_rsa_components(&n, &e).ok()?, json!({"kty": "RSA", "n": n, "e": e}))
+        }
+        PublicKey::EC(point) => {
+            let (algorithm, curve, size) = match point.data().len() {
+                65 => (Algorithm::ES256, "P-256", 32),
+                97 => (Algorithm::ES384, "P-384", 48),
+                _ => return None,
+            };
+            let (x, y) = point.data()[1..].split_at(size);
+            let (x, y) = (encode(x), encode(y));
+            (algorithm, DecodingKey::from_ec_components(&x, &y).ok()?, json!({"kty": "EC", "crv": curve, "x": x, "y": y}))
+        }
+        _ => return None,
+    };
+    document["use"] = "sig".into();
+    document["kid"] = id.clone().into();
+    document["alg"] = format!("{algorithm:?}").into();
+    Some(Verifier { id, algorithm, key, document })
+}

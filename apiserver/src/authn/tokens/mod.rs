@@ -1,0 +1,227 @@
+//! ServiceAccount tokens: signed here, accepted as long as the account and the object that they are bound to live.
+
+mod claims;
+mod keys;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use api::strategy::User;
+use async_trait::async_trait;
+use http::request::Parts;
+use jiff::Timestamp;
+use jsonwebtoken::{Header, Validation};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use self::keys::Keys;
+use super::{Authenticator, Rejected, Reviewed, bearer};
+use crate::config::Config;
+use crate::watch_cache::{ResourceCache, WatchCache};
+
+pub use claims::{Audiences, Claims, Private, Reference};
+pub use keys::Error as KeyError;
+
+/// Users of ServiceAccounts are named `system:serviceaccount:NAMESPACE:NAME`.
+pub const PREFIX: &str = "system:serviceaccount:";
+/// Seconds that a token stays good after its pod or account began to be deleted.
+const AFTER_DELETION: i64 = 60;
+/// Tokens whose signature is remembered as good.
+const REMEMBERED: usize = 4096;
+
+/// The issuer and judge of ServiceAccount tokens.
+pub struct Tokens {
+    keys: Keys,
+    issuers: Vec<String>,
+    audiences: Vec<String>,
+    accounts: Arc<ResourceCache>,
+    pods: Arc<ResourceCache>,
+    nodes: Arc<ResourceCache>,
+    secrets: Arc<ResourceCache>,
+    good: Mutex<HashMap<[u8; 32], Arc<Claims>>>,
+}
+
+/// The groups of a namespace's ServiceAccounts.
+pub fn groups_of(namespace: &str) -> Vec<String> {
+    vec!["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")]
+}
+
+/// Namespace and name of the ServiceAccount that a user is.
+pub fn account_of(user: &str) -> Option<(&str, &str)> {
+    let (namespace, name) = user.strip_prefix(PREFIX)?.split_once(':')?;
+    (!namespace.is_empty() && !name.is_empty() && !name.contains(':')).then_some((namespace, name))
+}
+
+impl Tokens {
+    /// Reads the keys of a configuration. `None` if the resources it judges by are not served.
+    pub fn new(config: &Config, cache: &WatchCache) -> Result<Option<Self>, KeyError> {
+        let resources = ["serviceaccounts", "pods", "nodes", "secrets"].map(|plural| cache.resource(plural));
+        let [Some(accounts), Some(pods), Some(nodes), Some(secrets)] = resources else { return Ok(None) };
+        let keys = Keys::read(config.service_account_signing_key.as_deref(), &config.service_account_keys)?;
+        let issuers = config.service_account_issuers.clone();
+        let audiences = if config.api_audiences.is_empty() { issuers.clone() } else { config.api_audiences.clone() };
+        Ok(Some(Self { keys, issuers, audiences, accounts, pods, nodes, secrets, good: Mutex::default() }))
+    }
+
+    /// The audiences of this server.
+    pub fn audiences(&self) -> &[String] {
+        &self.audiences
+    }
+
+    /// The issuer of new tokens.
+    pub fn issuer(&self) -> &str {
+        self.issuers.first().map_or("", String::as_str)
+    }
+
+    /// Signs a token.
+    pub fn sign(&self, claims: &Claims) -> Result<String, jsonwebtoken::errors::Error> {
+        let signer = &self.keys.signer;
+        let mut header = Header::new(signer.algorithm);
+        header.typ = None;
+        header.kid = Some(signer.id.clone());
+        jsonwebtoken::encode(&header, claims, &signer.key)
+    }
+
+    /// The keys that tokens can be checked with, as a JWKS document.
+    pub fn key_set(&self) -> Value {
+        json!({"keys": self.keys.verifiers.iter().map(|verifier| &verifier.document).collect::<Vec<_>>()})
+    }
+
+    /// The OpenID provider document.
+    pub fn discovery(&self, jwks_uri: &str) -> Value {
+        let mut algorithms: Vec<String> = self.keys.verifiers.iter().map(|verifier| format!("{:?}", verifier.algorithm)).collect();
+        algorithms.sort();
+        algorithms.dedup();
+        json!({
+            "issuer": self.issuer(), "jwks_uri": jwks_uri, "response_types_supported": ["id_token"],
+            "subject_types_supported": ["public"], "id_token_signing_alg_values_supported": algorithms,
+        })
+    }
+
+    /// Whose token this is, and for which of the wanted audiences. `None` if it is not a token of this issuer at all.
+    pub fn verify(&self, token: &str, wanted: &[String]) -> Result<Option<Reviewed>, Rejected> {
+        let Some(claims) = self.signed(token)? else { return Ok(None) };
+        let now = Timestamp::now().as_second();
+        if claims.exp <= now {
+            return Err(reject("service account token has expired"));
+        }
+        if claims.nbf > now + 1 {
+            return Err(reject("service account token is not valid yet"));
+        }
+        let audiences: Vec<String> = claims.aud.as_slice().iter().filter(|audience| wanted.contains(audience)).cloned().collect();
+        if audiences.is_empty() {
+            return Err(reject("the token is for another audience"));
+        }
+        self.check_alive(&claims.private, now)?;
+        Ok(Some(Reviewed { user: user_of(&claims), audiences }))
+    }
+
+    /// The claims of a token with a good signature and issuer.
+    fn signed(&self, token: &str) -> Result<Option<Arc<Claims>>, Rejected> {
+        // Tokens of other kinds (static ones) have no such shape.
+        if token.split('.').count() != 3 {
+            return Ok(None);
+        }
+        let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+        if let Some(known) = self.good.lock().unwrap_or_else(PoisonError::into_inner).get(&digest) {
+            return Ok(Some(known.clone()));
+        }
+        let Ok(header) = jsonwebtoken::decode_header(token) else { return Ok(None) };
+        let candidates = self.keys.verifiers.iter().filter(|verifier| header.kid.as_ref().is_none_or(|id| *id == verifier.id));
+        for verifier in candidates {
+            let mut validation = Validation::new(verifier.algorithm);
+            validation.validate_exp = false;
+            validation.validate_aud = false;
+            validation.required_spec_claims.clear();
+            let Ok(read) = jsonwebtoken::decode::<Claims>(token, &verifier.key, &validation) else { continue };
+            if !self.issuers.contains(&read.claims.iss) {
+                return Ok(None);
+            }
+            let claims = Arc::new(read.claims);
+            self.remember(digest, &claims);
+            return Ok(Some(claims));
+        }
+        Err(reject("invalid bearer token"))
+    }
+
+    fn remember(&self, digest: [u8; 32], claims: &Arc<Claims>) {
+        let mut good = self.good.lock().unwrap_or_else(PoisonError::into_inner);
+        if good.len() >= REMEMBERED {
+            let now = Timestamp::now().as_second();
+            good.retain(|_, known| known.exp > now);
+            if good.len() >= REMEMBERED {
+                good.clear();
+            }
+        }
+        good.insert(digest, claims.clone());
+    }
+
+    /// Refuses tokens that have outlived their account or what they are bound to.
+    fn check_alive(&self, private: &Private, now: i64) -> Result<(), Rejected> {
+        let namespace = private.namespace.as_str();
+        let is_alive = |cache: &ResourceCache, namespace: &str, reference: &Reference, what: &str| {
+            let object = cache.get(&cache.key(namespace, &reference.name)).map(|cached| cached.object());
+            let Some(object) = object.filter(|object| object.uid() == reference.uid) else {
+                return Err(reject(&format!("{what} {}/{} has been deleted or replaced", namespace, reference.name)));
+            };
+            let deleted = object.text(&["metadata", "deletionTimestamp"]).parse::<Timestamp>();
+            match deleted {
+                Ok(deleted) if deleted.as_second() + AFTER_DELETION < now => Err(reject(&format!("{what} {} has been deleted", reference.name))),
+                _ => Ok(()),
+            }
+        };
+        is_alive(&self.accounts, namespace, &private.serviceaccount, "service account")?;
+        if let Some(secret) = &private.secret {
+            is_alive(&self.secrets, namespace, secret, "secret")?;
+        }
+        match (&private.pod, &private.node) {
+            (Some(pod), _) => is_alive(&self.pods, namespace, pod, "pod"),
+            (None, Some(node)) => is_alive(&self.nodes, "", node, "node"),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+/// The user that a token stands for.
+fn user_of(claims: &Claims) -> User {
+    let private = &claims.private;
+    let mut extra = Vec::new();
+    let mut note = |key: &str, value: &str| {
+        if !value.is_empty() {
+            extra.push((format!("authentication.kubernetes.io/{key}"), vec![value.to_owned()]));
+        }
+    };
+    if !claims.jti.is_empty() {
+        note("credential-id", &format!("JTI={}", claims.jti));
+    }
+    if let Some(node) = &private.node {
+        note("node-name", &node.name);
+        note("node-uid", &node.uid);
+    }
+    if let Some(pod) = &private.pod {
+        note("pod-name", &pod.name);
+        note("pod-uid", &pod.uid);
+    }
+    User {
+        name: format!("{PREFIX}{}:{}", private.namespace, private.serviceaccount.name),
+        uid: private.serviceaccount.uid.clone(),
+        groups: groups_of(&private.namespace),
+        extra,
+    }
+}
+
+fn reject(reason: &str) -> Rejected {
+    Rejected { reason: reason.to_owned() }
+}
+
+#[async_trait]
+impl Authenticator for Tokens {
+    async fn authenticate(&self, request: &Parts) -> Result<Option<User>, Rejected> {
+        let Some(token) = bearer(request) else { return Ok(None) };
+        Ok(self.verify(token, &self.audiences)?.map(|reviewed| reviewed.user))
+    }
+
+    async fn review(&self, token: &str, audiences: &[String]) -> Result<Option<Reviewed>, Rejected> {
+        self.verify(token, audiences)
+    }
+}

@@ -1,0 +1,225 @@
+//! TokenRequest: a token for a ServiceAccount, bound to a Pod, Secret or Node if asked for.
+
+use std::sync::Arc;
+
+use api::apply::{Writer, track_update};
+use api::codec::Target as Kind;
+use api::field::{FieldError, Path};
+use api::status::Qualified;
+use api::{ApiError, Object};
+use axum::body::Body;
+use http::StatusCode;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::admission::{Attributes, Operation};
+use crate::authn::tokens::{Audiences, Claims, PREFIX, Private, Reference, Tokens};
+use crate::handler::{Routed, read_body};
+use crate::options::Write;
+use crate::registry::timestamp;
+use crate::response::{self, Answer};
+use crate::watch_cache::ResourceCache;
+use crate::{authn, decode};
+
+const KIND: (&str, &str, &str) = ("authentication.k8s.io", "v1", "TokenRequest");
+const DEFAULT_SECONDS: i64 = 3600;
+const MIN_SECONDS: i64 = 600;
+const MAX_SECONDS: i64 = 1 << 32;
+/// Kubelets ask for pods' tokens with this lifetime (an hour and seven seconds): they then live for a year, so that
+/// clients which never read a new one keep working, and say after an hour that they ought to have been replaced.
+const EXTENDED_REQUEST: i64 = 3607;
+const EXTENDED_SECONDS: i64 = 365 * 24 * 3600;
+
+/// `POST serviceaccounts/{name}/token`.
+pub(super) async fn create(routed: &Routed<'_>, body: Body) -> Result<Answer, ApiError> {
+    let call = routed.call;
+    let unsupported = || ApiError::not_implemented("this server does not issue ServiceAccount tokens");
+    let tokens = call.core.tokens.clone().ok_or_else(unsupported)?;
+    let options = call.write_options(Write::Create)?;
+    let bytes = read_body(body).await?;
+    let mut warnings = Vec::new();
+    let mut request = decode::builtin(KIND, call.headers(), &bytes, options.field_validation, &mut warnings)?;
+    if request.integer(&["spec", "expirationSeconds"]).is_none() {
+        request.set(&["spec", "expirationSeconds"], DEFAULT_SECONDS);
+    }
+    own_fields(&mut request, &options.field_manager);
+    let account = account(routed)?;
+    admit(routed, &mut request, &options.to_value(Write::Create), options.dry_run, &mut warnings).await?;
+    complete(&mut request, &account, &tokens)?;
+    let (claims, expires) = claims(routed, &request, &account, &tokens)?;
+    let token = if options.dry_run { String::new() } else { tokens.sign(&claims).map_err(ApiError::internal)? };
+    request.set(&["status"], json!({"token": token, "expirationTimestamp": timestamp(expires)}));
+    let mut answer = response::value(StatusCode::CREATED, routed.accept, &request.into_value());
+    response::add_warnings(answer.headers_mut(), &warnings);
+    Ok(answer)
+}
+
+fn own_fields(request: &mut Object, manager: &str) {
+    let Some(kind) = Kind::builtin(KIND.0, KIND.1, KIND.2) else { return };
+    let writer = Writer {
+        manager,
+        api_version: "authentication.k8s.io/v1",
+        kind: KIND.2,
+        subresource: "token",
+        status_apart: true,
+        now: Timestamp::now(),
+    };
+    track_update(None, request, kind.schema, &writer);
+}
+
+fn account(routed: &Routed<'_>) -> Result<Object, ApiError> {
+    let target = routed.target();
+    let cached = routed.cache.get(&routed.cache.key(target.namespace, target.name));
+    cached.map(|cached| cached.object()).ok_or_else(|| ApiError::not_found(routed.row.qualified(), target.name))
+}
+
+async fn admit(routed: &Routed<'_>, request: &mut Object, options: &Value, dry_run: bool, warnings: &mut Vec<String>) -> Result<(), ApiError> {
+    let target = routed.target();
+    let attributes = Attributes {
+        operation: Operation::Create,
+        resource: &routed.row,
+        subresource: "token",
+        namespace: target.namespace,
+        name: target.name,
+        user: target.user,
+        dry_run,
+        old: None,
+        options: Some(options),
+    };
+    let admission = routed.registry().admission();
+    admission.mutate(&attributes, Some(request), warnings).await?;
+    admission.validate(&attributes, Some(request), warnings).await
+}
+
+/// Fills in what the request leaves open, and refuses what cannot be.
+fn complete(request: &mut Object, account: &Object, tokens: &Tokens) -> Result<(), ApiError> {
+    if !request.name().is_empty() && request.name() != account.name() {
+        return Err(ApiError::bad_request("metadata.name: must match the service account name"));
+    }
+    if !request.namespace().is_empty() && request.namespace() != account.namespace() {
+        return Err(ApiError::bad_request("metadata.namespace: must match the service account namespace"));
+    }
+    for (field, value) in [("name", account.name()), ("namespace", account.namespace()), ("uid", account.uid())] {
+        request.set_metadata(field, value);
+    }
+    request.set_metadata("creationTimestamp", timestamp(Timestamp::now()));
+    let named = request.get(&["spec", "audiences"]).and_then(Value::as_array).is_some_and(|list| !list.is_empty());
+    if !named {
+        request.set(&["spec", "audiences"], tokens.audiences().to_vec());
+    }
+    if request.get(&["spec", "boundObjectRef"]).is_none() {
+        request.set(&["spec", "boundObjectRef"], Value::Null);
+    }
+    let seconds = request.integer(&["spec", "expirationSeconds"]).unwrap_or(DEFAULT_SECONDS);
+    let at = Path::new("spec").child("expirationSeconds");
+    let refused = match seconds {
+        ..MIN_SECONDS => Some("may not specify a duration less than 10 minutes"),
+        MIN_SECONDS..=MAX_SECONDS => None,
+        _ => Some("may not specify a duration larger than 2^32 seconds"),
+    };
+    let Some(why) = refused else { return Ok(()) };
+    let what = Qualified { group: KIND.0, resource: KIND.2 };
+    Err(ApiError::invalid(what, "", &[FieldError::invalid(&at, seconds, why)]))
+}
+
+/// What the token says, and when the client should take it for expired.
+fn claims(routed: &Routed<'_>, request: &Object, account: &Object, tokens: &Tokens) -> Result<(Claims, Timestamp), ApiError> {
+    let now = Timestamp::now().as_second();
+    let seconds = request.integer(&["spec", "expirationSeconds"]).unwrap_or(DEFAULT_SECONDS);
+    let audiences = request.get(&["spec", "audiences"]).and_then(Value::as_array).into_iter().flatten();
+    let audiences: Vec<String> = audiences.filter_map(Value::as_str).map(str::to_owned).collect();
+    let mut private = Private {
+        namespace: account.namespace().to_owned(),
+        serviceaccount: Reference { name: account.name().to_owned(), uid: account.uid().to_owned() },
+        ..Private::default()
+    };
+    bind(routed, request, account, &mut private)?;
+    let told = now + seconds;
+    let mut expires = told;
+    let for_this_server = audiences.iter().all(|audience| tokens.audiences().contains(audience));
+    if private.pod.is_some() && seconds == EXTENDED_REQUEST && for_this_server {
+        private.warnafter = Some(told);
+        expires = now + EXTENDED_SECONDS;
+    }
+    let claims = Claims {
+        aud: Audiences::Many(audiences),
+        exp: expires,
+        iat: now,
+        iss: tokens.issuer().to_owned(),
+        jti: uuid::Uuid::new_v4().to_string(),
+        private,
+        nbf: now,
+        sub: format!("{PREFIX}{}:{}", account.namespace(), account.name()),
+    };
+    let told = Timestamp::from_second(told).map_err(ApiError::internal)?;
+    Ok((claims, told))
+}
+
+/// Binds the token to the object that the request names.
+fn bind(routed: &Routed<'_>, request: &Object, account: &Object, private: &mut Private) -> Result<(), ApiError> {
+    let Some(bound) = request.get(&["spec", "boundObjectRef"]).filter(|bound| !bound.is_null()) else { return Ok(()) };
+    let text = |field: &str| bound.get(field).and_then(Value::as_str).unwrap_or("");
+    let (kind, name) = (text("kind"), text("name"));
+    let (plural, namespace) = match (text("apiVersion"), kind) {
+        ("v1", "Pod") => ("pods", account.namespace()),
+        ("v1", "Secret") => ("secrets", account.namespace()),
+        ("v1", "Node") => ("nodes", ""),
+        (version, _) => return Err(ApiError::bad_request(format!("cannot bind token to object of type {version}, Kind={kind}"))),
+    };
+    let cache = routed.registry().named("", plural)?;
+    let object = find(&cache, namespace, name).ok_or_else(|| ApiError::not_found(cache.row().qualified(), name))?;
+    let uid = text("uid");
+    if !uid.is_empty() && uid != object.uid() {
+        let why = format!(
+            "the UID in the bound object reference ({uid}) does not match the UID in record. \
+             The object might have been deleted and then recreated"
+        );
+        return Err(ApiError::conflict(Qualified { group: "", resource: kind }, name, &why));
+    }
+    let reference = Some(Reference { name: name.to_owned(), uid: object.uid().to_owned() });
+    match kind {
+        "Secret" => private.secret = reference,
+        "Node" => private.node = reference,
+        _ => {
+            if object.text(&["spec", "serviceAccountName"]) != account.name() {
+                let why = format!("cannot bind token for serviceaccount {:?} to pod running with different serviceaccount name.", account.name());
+                return Err(ApiError::bad_request(why));
+            }
+            private.pod = reference;
+            private.node = node_of(routed, &object)?;
+        }
+    }
+    Ok(())
+}
+
+fn node_of(routed: &Routed<'_>, pod: &Object) -> Result<Option<Reference>, ApiError> {
+    let name = pod.text(&["spec", "nodeName"]);
+    if name.is_empty() {
+        return Ok(None);
+    }
+    let nodes = routed.registry().named("", "nodes")?;
+    let uid = find(&nodes, "", name).map(|node| node.uid().to_owned()).unwrap_or_default();
+    Ok(Some(Reference { name: name.to_owned(), uid }))
+}
+
+fn find(cache: &Arc<ResourceCache>, namespace: &str, name: &str) -> Option<Object> {
+    cache.get(&cache.key(namespace, name)).map(|cached| cached.object())
+}
+
+/// The documents that tell others how to check tokens; `None` for other paths.
+pub(crate) fn discovery(core: &crate::server::Core, path: &str) -> Option<Answer> {
+    let tokens: &Arc<authn::tokens::Tokens> = core.tokens.as_ref()?;
+    let answer = |kind: &'static str, tree: &Value| {
+        let bytes = serde_json::to_vec(tree).unwrap_or_default();
+        Some(response::with_type(StatusCode::OK, kind, bytes.into()))
+    };
+    match path.trim_end_matches('/') {
+        "/openid/v1/jwks" => answer("application/jwk-set+json", &tokens.key_set()),
+        "/.well-known/openid-configuration" => {
+            let address = core.config.advertise_address.unwrap_or(core.config.bind_address);
+            let authority = std::net::SocketAddr::new(address, core.config.secure_port);
+            answer("application/json", &tokens.discovery(&format!("https://{authority}/openid/v1/jwks")))
+        }
+        _ => None,
+    }
+}
