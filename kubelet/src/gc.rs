@@ -13,9 +13,9 @@ use crate::pod;
 use crate::pods::Pods;
 
 const PERIOD: Duration = Duration::from_secs(300);
-/// Image collection starts above this part of the disk in use, and ends below the other (in percent, as upstream).
-const HIGH: u64 = 85;
-const LOW: u64 = 80;
+/// Image collection starts with less than this part of the disk free, and ends with the other (in percent, as upstream).
+const LOW: u64 = 15;
+const ENOUGH: u64 = 20;
 /// The largest log before it is rotated, and how many are kept.
 const MAX_LOG: u64 = 10 << 20;
 const LOG_FILES: u32 = 5;
@@ -52,8 +52,8 @@ impl Collector {
 
     async fn collect_images(&self) {
         let root = self.context.root_dir.as_path();
-        let used = || machine::disk(root).map_or(0, |(size, free)| 100 - free.saturating_mul(100) / size.max(1));
-        if used() < HIGH {
+        let short = |percent| machine::disk(root).is_some_and(|(size, free)| machine::is_short(size, free, percent));
+        if !short(LOW) {
             return;
         }
         let names: BTreeSet<String> = self
@@ -70,7 +70,7 @@ impl Collector {
             }
         }
         for image in self.context.runtime.images().await.unwrap_or_default() {
-            if used() < LOW {
+            if !short(ENOUGH) {
                 break;
             }
             if in_use.contains(&image.id) {

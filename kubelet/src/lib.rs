@@ -32,6 +32,7 @@ mod spdy;
 pub mod statics;
 pub mod status;
 pub mod volumes;
+mod websocket;
 pub mod worker;
 
 mod gc;

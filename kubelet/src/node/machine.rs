@@ -46,6 +46,13 @@ pub fn disk(path: &Path) -> Option<(u64, u64)> {
     Some((space.f_blocks.saturating_mul(space.f_frsize), space.f_bavail.saturating_mul(space.f_frsize)))
 }
 
+/// Whether less than `percent` of a disk is free. Upstream's percentages were made for small disks: from 20 GiB on, a
+/// disk counts as one of 20 GiB, so that a laptop with much space left is not called full.
+pub fn is_short(size: u64, free: u64, percent: u64) -> bool {
+    const LARGE: u64 = 20 << 30;
+    free < size.min(LARGE) / 100 * percent
+}
+
 /// Process ids in use and at most.
 pub fn pids() -> Option<(u64, u64)> {
     let limit = fs::read_to_string("/proc/sys/kernel/pid_max").ok()?.trim().parse().ok()?;
@@ -100,4 +107,18 @@ pub fn default_ip() -> IpAddr {
 
 fn line(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default().trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_disk_is_short_only_when_little_is_left() {
+        let gib = 1 << 30;
+        assert!(is_short(10 * gib, gib / 2, 10));
+        assert!(!is_short(10 * gib, 2 * gib, 10));
+        assert!(!is_short(250 * gib, 23 * gib, 10));
+        assert!(is_short(250 * gib, gib, 10));
+    }
 }

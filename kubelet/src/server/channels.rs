@@ -162,9 +162,9 @@ fn accept(
 
 async fn serve(socket: WebSocket, session: Result<Session, runtime::Error>) {
     let protocol = Protocol::of(socket.protocol().and_then(|name| name.to_str().ok()).unwrap_or_default());
-    let (mut sink, stream) = socket.split();
+    let (mut sink, mut stream) = socket.split();
     let status = match session {
-        Ok(session) => copy(protocol, &mut sink, stream, session).await,
+        Ok(session) => copy(protocol, &mut sink, &mut stream, session).await,
         Err(err) => Some(failure("InternalError", &crate::failure::chain(&err), None)),
     };
     let Some(status) = status else { return };
@@ -177,14 +177,14 @@ async fn serve(socket: WebSocket, session: Result<Session, runtime::Error>) {
     if !(body.is_empty() && !protocol.status) {
         let _ = sink.send(protocol.encode(ERROR, body.as_bytes())).await;
     }
-    let _ = sink.close().await;
+    crate::websocket::close(&mut sink, &mut stream).await;
 }
 
 /// Moves bytes both ways until the process ends; returns its end as a `Status`, or nothing if the client left.
 async fn copy(
     protocol: Protocol,
     sink: &mut SplitSink<WebSocket, Message>,
-    stream: SplitStream<WebSocket>,
+    stream: &mut SplitStream<WebSocket>,
     session: Session,
 ) -> Option<Value> {
     let Session { stdin, stdout, stderr, resize, exit } = session;
@@ -245,7 +245,7 @@ async fn pump(channel: u8, reader: Option<Reader>, sender: mpsc::Sender<(u8, Byt
 /// Serves what the client sends; returns when it has left.
 async fn input(
     protocol: Protocol,
-    mut stream: SplitStream<WebSocket>,
+    stream: &mut SplitStream<WebSocket>,
     mut stdin: Option<Writer>,
     resize: mpsc::Sender<TerminalSize>,
 ) {

@@ -49,16 +49,17 @@ pub(crate) fn tunnel(socket: WebSocket) -> DuplexStream {
             loop {
                 let length = reader.read(&mut buffer).await?;
                 if length == 0 {
-                    return sink.close().await.map_err(io::Error::other);
+                    return Ok(());
                 }
                 let data = Bytes::copy_from_slice(&buffer[..length]);
                 sink.send(Message::Binary(data)).await.map_err(io::Error::other)?;
             }
         };
-        tokio::select! {
-            _ = up => {}
-            _ = down => {}
-        }
+        let _broken: io::Result<()> = tokio::select! {
+            ended = up => ended,
+            ended = down => ended,
+        };
+        crate::websocket::close(&mut sink, &mut stream).await;
     });
     theirs
 }
