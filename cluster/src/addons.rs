@@ -4,10 +4,13 @@ use std::net::IpAddr;
 
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind};
-use serde_json::{Value, json};
+use serde::Deserialize as _;
+use serde_json::Value;
 
 /// The field manager of these objects.
 const MANAGER: &str = "coracle";
+/// The Service of the DNS server and the server's rights, for `kubectl apply` after its addresses are filled in.
+const MANIFEST: &str = include_str!("../../manifests/dns.yaml");
 /// The user that the DNS server is.
 pub(crate) const DNS_USER: &str = "system:coracle:dns";
 
@@ -32,35 +35,32 @@ async fn apply(client: &kube::Client, object: Value) -> kube::Result<()> {
     api.patch(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&object)).await.map(|_| ())
 }
 
-fn objects(dns_service: IpAddr, dns_server: IpAddr) -> [Value; 4] {
+/// The objects of the manifest, with these addresses in their places.
+fn objects(dns_service: IpAddr, dns_server: IpAddr) -> Vec<Value> {
     let family = if dns_server.is_ipv4() { "IPv4" } else { "IPv6" };
-    let ports = |key: &str| json!([{"name": "dns", "protocol": "UDP", key: 53}, {"name": "dns-tcp", "protocol": "TCP", key: 53}]);
-    [
-        json!({
-            "apiVersion": "v1", "kind": "Service",
-            "metadata": {"name": "kube-dns", "namespace": "kube-system", "labels": {"k8s-app": "kube-dns", "kubernetes.io/name": "CoreDNS"}},
-            "spec": {"clusterIP": dns_service.to_string(), "ports": ports("port")},
-        }),
-        // Without a selector the Service's endpoints are ours to say: the server runs on the node itself.
-        json!({
-            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": family,
-            "metadata": {"name": "kube-dns", "namespace": "kube-system", "labels": {
-                "kubernetes.io/service-name": "kube-dns", "endpointslice.kubernetes.io/managed-by": MANAGER,
-            }},
-            "endpoints": [{"addresses": [dns_server.to_string()], "conditions": {"ready": true}}],
-            "ports": ports("port"),
-        }),
-        json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": DNS_USER},
-            "rules": [
-                {"apiGroups": [""], "resources": ["namespaces", "services"], "verbs": ["get", "list", "watch"]},
-                {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["get", "list", "watch"]},
-            ],
-        }),
-        json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": DNS_USER},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": DNS_USER},
-            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": DNS_USER}],
-        }),
-    ]
+    // Quoted: to YAML, an IPv6 address in a list is no plain word.
+    let address = |address: IpAddr| format!("\"{address}\"");
+    let manifest = MANIFEST
+        .replace("DNS_SERVICE_IP", &address(dns_service))
+        .replace("DNS_SERVER_IP", &address(dns_server))
+        .replace("ADDRESS_FAMILY", family);
+    let documents = serde_yaml::Deserializer::from_str(&manifest);
+    documents.map(|document| Value::deserialize(document).expect("the manifest is YAML: a test reads it")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manifest_gets_the_addresses_and_names_the_servers_user() {
+        for (service, server, family) in [("10.96.0.10", "10.0.0.1", "IPv4"), ("fd00::a", "fd00:1::1", "IPv6")] {
+            let objects = objects(service.parse().unwrap(), server.parse().unwrap());
+            assert_eq!(objects.len(), 4);
+            assert_eq!(objects[0]["spec"]["clusterIP"], service);
+            assert_eq!(objects[1]["endpoints"][0]["addresses"][0], server);
+            assert_eq!(objects[1]["addressType"], family);
+            assert_eq!(objects[3]["subjects"][0]["name"], DNS_USER);
+        }
+    }
 }

@@ -1,14 +1,43 @@
 //! Stopping what runs on this node, when the cluster goes down.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
+use runtime::local::{Config, LocalRuntime, NetworkConfig};
 use runtime::{ContainerState, Runtime};
 use tokio::task::JoinSet;
 use tracing::warn;
 
 /// How long containers get to end by themselves.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// The pods of a node whose kubelet has ended.
+#[derive(Clone, Debug, clap::Args)]
+pub struct NodePods {
+    /// Where the kubelet kept images and containers.
+    #[arg(long, default_value = "/var/lib/coracle/runtime")]
+    pub runtime_root: PathBuf,
+    /// Name of the network bridge of this node's pods.
+    #[arg(long, default_value = "coracle0")]
+    pub bridge: String,
+}
+
+impl NodePods {
+    /// Stops them, and says how many there were.
+    pub async fn stop(self) -> anyhow::Result<usize> {
+        // Nothing begins to run, so nothing needs a network or the images of some registry.
+        let config = Config {
+            root: self.runtime_root,
+            run: Path::new("/run/coracle").join(&self.bridge),
+            network: NetworkConfig { table: format!("{}-pods", self.bridge), bridge: self.bridge, ..NetworkConfig::default() },
+            ..Config::new()?
+        };
+        let runtime = LocalRuntime::open(config).await.context("container runtime")?;
+        stop_pods(Arc::new(runtime)).await.context("stop pods")
+    }
+}
 
 /// Stops every container and sandbox of the runtime, all at once. Their pods stay in the API: the next kubelet starts
 /// them again.

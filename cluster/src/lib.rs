@@ -5,8 +5,10 @@
 #![forbid(unsafe_code)]
 
 mod addons;
+mod certificates;
 mod control;
 mod drain;
+mod keys;
 mod kubeconfig;
 mod link;
 mod options;
@@ -14,6 +16,8 @@ mod up;
 
 pub mod pki;
 
+pub use certificates::Certificates;
 pub use control::{ImageRequest, images};
+pub use drain::NodePods;
 pub use options::Options;
 pub use up::up;

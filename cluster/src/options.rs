@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use anyhow::{Context as _, ensure};
 use apiserver::allocate::Cidr;
 
+use crate::keys::Subjects;
+
 /// Options of a cluster in one process.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
@@ -70,8 +72,7 @@ impl Plan {
             Some(name) => name.clone(),
             None => std::fs::read_to_string("/proc/sys/kernel/hostname").context("read this machine's name (or give --node-name)")?.trim().to_lowercase(),
         };
-        let wrong = api::names::dns1123_subdomain(&node_name);
-        ensure!(wrong.is_empty(), "--node-name {node_name:?}: {}", wrong.join(", "));
+        check_node_name(&node_name)?;
         ensure!(options.bridge.len() <= 15 && !options.bridge.is_empty(), "--bridge {:?}: must be 1 to 15 characters", options.bridge);
         let range = Cidr::new(services, length);
         Ok(Self {
@@ -83,6 +84,17 @@ impl Plan {
             node_name,
             options,
         })
+    }
+
+    /// What the certificates must name.
+    pub(crate) fn subjects(&self) -> Subjects<'_> {
+        Subjects {
+            node_name: &self.node_name,
+            node_ip: self.options.node_ip,
+            api_service: self.api_service,
+            cluster_domain: &self.options.cluster_domain,
+            server: None,
+        }
     }
 
     /// The name of the interface that carries the node's address, where it is not one that the machine has anyway.
@@ -97,7 +109,15 @@ impl Plan {
     }
 }
 
-fn cidr(text: &str) -> anyhow::Result<(IpAddr, u8)> {
+/// Refuses what no Node can be named.
+pub(crate) fn check_node_name(name: &str) -> anyhow::Result<()> {
+    let wrong = api::names::dns1123_subdomain(name);
+    ensure!(wrong.is_empty(), "--node-name {name:?}: {}", wrong.join(", "));
+    Ok(())
+}
+
+/// Reads a range of addresses with room for a few of them.
+pub(crate) fn cidr(text: &str) -> anyhow::Result<(IpAddr, u8)> {
     let (address, length) = text.split_once('/').with_context(|| format!("{text:?} must be address/length, such as 10.96.0.0/16"))?;
     let address: IpAddr = address.parse().with_context(|| format!("{text:?}"))?;
     let length: u8 = length.parse().with_context(|| format!("{text:?}"))?;

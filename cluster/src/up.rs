@@ -21,9 +21,10 @@ use store::Store;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::keys::Keys;
 use crate::link::Link;
 use crate::options::{Options, Plan};
-use crate::pki::{Identity, Pair, Pki};
+use crate::pki::Pair;
 use crate::{addons, control, drain, kubeconfig};
 
 /// Pods the node takes: as many as its /24 has addresses, with room for those that are on their way out.
@@ -36,7 +37,7 @@ pub async fn up(options: Options, shutdown: CancellationToken, say: impl Fn(Stri
     let started = Instant::now();
     check_host()?;
     let plan = Plan::new(options)?;
-    let keys = Keys::make(&plan).context("keys and certificates")?;
+    let keys = Keys::make(&plan.options.data_dir.join("pki"), plan.subjects()).context("keys and certificates")?;
     let link = own_link(&plan).await?;
     let process = Process::new(CancellationToken::new());
     let server = ApiServer::new(server_config(&plan, &keys), open_store(&plan).await?, process.clone())?;
@@ -154,42 +155,6 @@ fn write_kubeconfig(plan: &Plan, keys: &Keys) -> anyhow::Result<()> {
 
 fn ready_line(name: &str, after: Duration) -> String {
     format!("{name:<20} ready after {:>5} ms", after.as_millis())
-}
-
-/// Every key of the cluster, made or found.
-struct Keys {
-    pki: Pki,
-    admin: Pair,
-    controller_manager: Pair,
-    scheduler: Pair,
-    kubelet: Pair,
-    proxy: Pair,
-    dns: Pair,
-}
-
-impl Keys {
-    fn make(plan: &Plan) -> anyhow::Result<Self> {
-        let pki = Pki::open(&plan.options.data_dir.join("pki"))?;
-        let client = |name: &str, user: &str, group: &str| pki.client(name, Identity { user, group });
-        let domain = format!("kubernetes.default.svc.{}", plan.options.cluster_domain);
-        let names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", &domain, &plan.node_name];
-        let addresses = [IpAddr::V4(Ipv4Addr::LOCALHOST), plan.options.node_ip, plan.api_service];
-        pki.server("apiserver", Identity { user: "kube-apiserver", group: "" }, &names, &addresses)?;
-        client("apiserver-kubelet-client", "kube-apiserver-kubelet-client", "system:masters")?;
-        pki.service_account_key()?;
-        let node = format!("system:node:{}", plan.node_name);
-        let kubelet_server = Identity { user: &node, group: "system:nodes" };
-        pki.server("kubelet-server", kubelet_server, &[&plan.node_name, "localhost"], &[plan.options.node_ip])?;
-        Ok(Self {
-            admin: client("admin", "kubernetes-admin", "system:masters")?,
-            controller_manager: client("controller-manager", "system:kube-controller-manager", "")?,
-            scheduler: client("scheduler", "system:kube-scheduler", "")?,
-            kubelet: client("kubelet", &node, "system:nodes")?,
-            proxy: client("proxy", "system:kube-proxy", "")?,
-            dns: client("dns", addons::DNS_USER, "")?,
-            pki,
-        })
-    }
 }
 
 /// The components over a ready API server.

@@ -1,7 +1,9 @@
 //! The `coracle` command: a whole cluster in one process, each component by itself, and small helpers.
 
+mod certificates;
 mod image;
 mod kubeconfig;
+mod stop_pods;
 mod up;
 
 use std::process::ExitCode;
@@ -32,8 +34,12 @@ enum Command {
     Proxy(proxy::Command),
     /// Run the cluster's name server.
     Dns(dns::Command),
+    /// Make keys, certificates and kubeconfigs for a cluster of separate processes.
+    Certificates(certificates::Make),
     /// Print the administrator's kubeconfig.
     Kubeconfig(kubeconfig::Print),
+    /// Stop the pods of this node, after its kubelet has ended.
+    StopPods(stop_pods::Stop),
     /// Work with the images on this machine.
     #[command(subcommand)]
     Image(image::Image),
@@ -52,7 +58,9 @@ fn main() -> ExitCode {
         Command::Kubelet(command) => command.run(),
         Command::Proxy(command) => command.run(),
         Command::Dns(command) => command.run(),
+        Command::Certificates(command) => command.run(),
         Command::Kubeconfig(command) => command.run(),
+        Command::StopPods(command) => command.run(),
         Command::Image(command) => command.run(),
     }
 }

@@ -6,10 +6,15 @@
 mod cluster;
 mod command;
 mod image;
+mod separate;
+mod separate_network;
+mod separate_process;
 
 pub use cluster::Cluster;
 pub use command::{Output, Run, eventually};
 pub use image::Registry;
+pub use separate::{MEMBERS, SeparateCluster, can_run_separate};
+pub use separate_process::Member;
 
 use std::path::PathBuf;
 
