@@ -19,8 +19,11 @@ pub(super) fn kubelet_version() -> String {
 
 /// Less memory than this is pressure.
 const LEAST_MEMORY: u64 = 100 << 20;
-/// Less disk than these percent is pressure.
+/// Less disk than these percent is pressure, if it is also less than [`ENOUGH_DISK`]: upstream's 10 % alone makes a
+/// laptop with a large, well-filled disk refuse pods.
 const LEAST_DISK: u64 = 10;
+/// So much free disk is no pressure, whatever the size of the disk.
+const ENOUGH_DISK: u64 = 2 << 30;
 /// The status lists this many images.
 const MAX_IMAGES: usize = 50;
 
@@ -83,7 +86,7 @@ impl NodeKeeper {
 
     async fn conditions(&self, old: Option<&NodeStatus>) -> Vec<NodeCondition> {
         let memory = machine::available_memory() < LEAST_MEMORY.min(self.context.memory / 20);
-        let disk = machine::disk(&self.context.root_dir).is_some_and(|(size, free)| machine::is_short(size, free, LEAST_DISK));
+        let disk = machine::disk(&self.context.root_dir).is_some_and(|(size, free)| free < ENOUGH_DISK && machine::is_short(size, free, LEAST_DISK));
         let pids = machine::pids().is_some_and(|(used, limit)| used > limit / 10 * 9);
         let pressure = |kind: &str, word: &str, is: bool| {
             let (reason, message) = match is {
