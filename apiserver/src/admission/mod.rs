@@ -3,14 +3,23 @@
 //! Mutating plugins run in order on the decoded and defaulted object; validating ones see what will be stored. Deletes
 //! and connects pass through as well, without an object.
 
+mod defaults;
 mod escalation;
+mod limit_ranger;
 mod namespace_lifecycle;
+mod node_restriction;
+mod pod_security;
+mod pods;
+mod service_account;
+mod unsupported;
 
 use std::sync::Arc;
 
 use api::strategy::User;
 use api::{ApiError, Object, Resource};
 use async_trait::async_trait;
+use api::quantity::Quantity;
+use serde_json::Value;
 use store::Store;
 
 use crate::authz::{self, Rbac};
@@ -18,8 +27,15 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::watch_cache::WatchCache;
 
+pub use defaults::{DefaultClass, StorageObjectInUseProtection, TaintNodesByCondition};
 pub use escalation::Escalation;
+pub use limit_ranger::LimitRanger;
 pub use namespace_lifecycle::NamespaceLifecycle;
+pub use node_restriction::NodeRestriction;
+pub use pod_security::PodSecurity;
+pub use pods::{DefaultTolerationSeconds, Priority, RuntimeClass};
+pub use service_account::ServiceAccount;
+pub use unsupported::UnsupportedConfigurations;
 
 /// What a write does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +130,27 @@ impl Chain {
     }
 }
 
+/// The containers of one list of a pod, to change.
+fn containers_mut<'a>(pod: &'a mut Object, list: &str) -> impl Iterator<Item = &'a mut Value> {
+    pod.get_mut(&["spec", list]).and_then(Value::as_array_mut).into_iter().flatten()
+}
+
+/// Reads a quantity.
+fn quantity(value: &Value) -> Option<Quantity> {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned).parse().ok()
+}
+
+/// Whether two maps of quantities mean the same.
+fn equal_quantities(one: &Value, other: &Value) -> bool {
+    let read = |tree: &Value| -> Option<Vec<(String, Quantity)>> {
+        let mut all: Vec<(String, Quantity)> =
+            tree.as_object()?.iter().map(|(key, value)| Some((key.clone(), quantity(value)?))).collect::<Option<_>>()?;
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        Some(all)
+    };
+    read(one).is_some_and(|one| read(other).is_some_and(|other| one == other))
+}
+
 /// The plugins that a configuration asks for, in upstream's order.
 pub(crate) fn builtin(
     config: &Config,
@@ -126,6 +163,23 @@ pub(crate) fn builtin(
     if let Some(namespaces) = cache.resource("namespaces") {
         chain.mutating.push(Arc::new(NamespaceLifecycle::new(namespaces, cache.clone(), store.clone())));
     }
+    fn add<P: MutatingAdmission + 'static>(chain: &mut Chain, plugin: Option<P>) {
+        chain.mutating.extend(plugin.map(|plugin| Arc::new(plugin) as Arc<dyn MutatingAdmission>));
+    }
+    let ranges = LimitRanger::new(cache).map(Arc::new);
+    chain.mutating.extend(ranges.clone().map(|plugin| plugin as Arc<dyn MutatingAdmission>));
+    add(&mut chain, ServiceAccount::new(cache));
+    add(&mut chain, NodeRestriction::new(cache));
+    add(&mut chain, Some(TaintNodesByCondition));
+    add(&mut chain, Priority::new(cache));
+    add(&mut chain, Some(DefaultTolerationSeconds));
+    add(&mut chain, DefaultClass::storage(cache));
+    add(&mut chain, Some(StorageObjectInUseProtection));
+    add(&mut chain, RuntimeClass::new(cache));
+    add(&mut chain, DefaultClass::ingress(cache));
+    chain.validating.extend(ranges.map(|plugin| plugin as Arc<dyn ValidatingAdmission>));
+    chain.validating.extend(PodSecurity::new(cache).map(|plugin| Arc::new(plugin) as Arc<dyn ValidatingAdmission>));
+    chain.validating.push(Arc::new(UnsupportedConfigurations));
     chain.mutating.retain(|plugin| !config.disable_admission_plugins.iter().any(|name| name == plugin.name()));
     chain.validating.retain(|plugin| !config.disable_admission_plugins.iter().any(|name| name == plugin.name()));
     chain.validating.push(Arc::new(Escalation::new(rbac.clone(), authz.clone())));

@@ -55,7 +55,7 @@ pub fn account_of(user: &str) -> Option<(&str, &str)> {
 impl Tokens {
     /// Reads the keys of a configuration. `None` if the resources it judges by are not served.
     pub fn new(config: &Config, cache: &WatchCache) -> Result<Option<Self>, KeyError> {
-        let resources = ["serviceaccounts", "pods", "nodes", "secrets"].map(|plural| cache.resource(plural));
+        let resources = ["serviceaccounts", "pods", "minions", "secrets"].map(|plural| cache.resource(plural));
         let [Some(accounts), Some(pods), Some(nodes), Some(secrets)] = resources else { return Ok(None) };
         let keys = Keys::read(config.service_account_signing_key.as_deref(), &config.service_account_keys)?;
         let issuers = config.service_account_issuers.clone();

@@ -1,0 +1,231 @@
+//! NodeRestriction: a kubelet writes its own node, the pods on it and what belongs to them, and nothing else.
+
+use std::sync::Arc;
+
+use api::{ApiError, Object};
+use async_trait::async_trait;
+use serde_json::{Map, Value};
+
+use super::{Attributes, MutatingAdmission, Operation, Warnings};
+use crate::authz::node_of;
+use crate::watch_cache::{ResourceCache, WatchCache};
+
+const MIRROR: &str = "kubernetes.io/config.mirror";
+/// Labels of these domains decide where pods go, so nodes may set only the ones that say what they are.
+const LABEL_DOMAINS: [&str; 2] = ["kubernetes.io", "k8s.io"];
+const OWN_LABELS: [&str; 16] = [
+    "kubernetes.io/hostname",
+    "kubernetes.io/arch",
+    "kubernetes.io/os",
+    "kubernetes.io/instance-type",
+    "beta.kubernetes.io/arch",
+    "beta.kubernetes.io/os",
+    "beta.kubernetes.io/instance-type",
+    "node.kubernetes.io/instance-type",
+    "failure-domain.beta.kubernetes.io/zone",
+    "failure-domain.beta.kubernetes.io/region",
+    "failure-domain.kubernetes.io/zone",
+    "failure-domain.kubernetes.io/region",
+    "topology.kubernetes.io/zone",
+    "topology.kubernetes.io/region",
+    "node.kubernetes.io/windows-build",
+    "kubernetes.io/cluster-name",
+];
+const OWN_PREFIXES: [&str; 2] = ["kubelet.kubernetes.io/", "node.kubernetes.io/"];
+
+/// The plugin.
+pub struct NodeRestriction {
+    pods: Arc<ResourceCache>,
+    nodes: Arc<ResourceCache>,
+}
+
+impl NodeRestriction {
+    /// Reads pods and nodes from the cache.
+    pub fn new(cache: &WatchCache) -> Option<Self> {
+        Some(Self { pods: cache.resource("pods")?, nodes: cache.resource("minions")? })
+    }
+
+    fn pod(&self, attributes: &Attributes<'_>, name: &str) -> Option<Object> {
+        self.pods.get(&self.pods.key(attributes.namespace, name)).map(|cached| cached.object())
+    }
+
+    fn pods(&self, attributes: &Attributes<'_>, node: &str, pod: Option<&Object>) -> Result<(), String> {
+        match (attributes.operation, attributes.subresource) {
+            (Operation::Create, "") => self.mirror(node, pod),
+            (Operation::Create, "eviction") => {
+                let evicted = self.pod(attributes, attributes.name).ok_or_else(|| format!("pods {:?} not found", attributes.name))?;
+                on_own_node(node, &evicted, "evict")
+            }
+            (Operation::Delete, "") => match attributes.old.cloned().or_else(|| self.pod(attributes, attributes.name)) {
+                Some(deleted) => on_own_node(node, &deleted, "delete"),
+                None => Ok(()),
+            },
+            (Operation::Update, "status" | "resize") => {
+                let (Some(old), Some(new)) = (attributes.old, pod) else { return Ok(()) };
+                on_own_node(node, old, "update status for")?;
+                if old.get(&["metadata", "labels"]) == new.get(&["metadata", "labels"]) {
+                    Ok(())
+                } else {
+                    Err(format!("node {node:?} cannot update labels through pod status"))
+                }
+            }
+            (operation, subresource) => Err(format!("unexpected operation {:?} on pods/{subresource}", operation.as_str())),
+        }
+    }
+
+    /// Nodes create mirror pods of their own static pods only, which refer to nothing.
+    fn mirror(&self, node: &str, pod: Option<&Object>) -> Result<(), String> {
+        let Some(pod) = pod else { return Ok(()) };
+        if pod.annotation(MIRROR).is_none() {
+            return Err(format!("pod does not have {MIRROR:?} annotation, node {node:?} can only create mirror pods"));
+        }
+        on_own_node(node, pod, "create")?;
+        let owners = pod.get(&["metadata", "ownerReferences"]).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        if let [owner, ..] = owners {
+            let text = |field: &str| owner.get(field).and_then(Value::as_str).unwrap_or("");
+            let uid = self.nodes.get(&self.nodes.key("", node)).map(|cached| cached.object().uid().to_owned());
+            let is_own = owners.len() == 1 && text("kind") == "Node" && text("name") == node && uid.as_deref() == Some(text("uid"));
+            if !is_own {
+                return Err(format!("node {node:?} can only create pods with an owner reference set to itself"));
+            }
+        }
+        let refuse = |what: &str| Err(format!("node {node:?} can not create pods that reference {what}"));
+        if !pod.text(&["spec", "serviceAccountName"]).is_empty() {
+            return refuse("a service account");
+        }
+        let text = pod.get(&["spec"]).map(Value::to_string).unwrap_or_default();
+        let references = [
+            ("\"secretKeyRef\":", "secrets"),
+            ("\"secretRef\":", "secrets"),
+            ("\"secretName\":", "secrets"),
+            ("\"configMapKeyRef\":", "configmaps"),
+            ("\"configMapRef\":", "configmaps"),
+            ("\"configMap\":", "configmaps"),
+            ("\"persistentVolumeClaim\":", "persistentvolumeclaims"),
+            ("\"resourceClaims\":", "resourceclaims"),
+            ("\"serviceAccountToken\":", "a service account"),
+        ];
+        match references.iter().find(|(mark, _)| text.contains(mark)) {
+            Some((_, what)) => refuse(what),
+            None => Ok(()),
+        }
+    }
+
+    fn token(&self, attributes: &Attributes<'_>, node: &str, request: Option<&Object>) -> Result<(), String> {
+        let Some(request) = request else { return Ok(()) };
+        let bound = |field: &str| request.text(&["spec", "boundObjectRef", field]);
+        if bound("kind") != "Pod" || bound("name").is_empty() || bound("uid").is_empty() {
+            return Err("node requested token not bound to a pod".into());
+        }
+        let pod = self.pod(attributes, bound("name")).filter(|pod| pod.uid() == bound("uid"));
+        let pod = pod.ok_or_else(|| format!("node requested token bound to a pod that does not exist: {}", bound("name")))?;
+        if pod.text(&["spec", "nodeName"]) != node {
+            return Err("node requested token bound to a pod scheduled on a different node".into());
+        }
+        Ok(())
+    }
+}
+
+fn on_own_node(node: &str, pod: &Object, what: &str) -> Result<(), String> {
+    if pod.text(&["spec", "nodeName"]) == node {
+        return Ok(());
+    }
+    Err(format!("node {node:?} can only {what} pods with spec.nodeName set to itself"))
+}
+
+fn own_node(attributes: &Attributes<'_>, node: &str, object: Option<&Object>) -> Result<(), String> {
+    let name = if attributes.name.is_empty() { object.map_or("", Object::name) } else { attributes.name };
+    if name != node {
+        return Err(format!("node {node:?} is not allowed to modify node {name:?}"));
+    }
+    let Some(new) = object else {
+        // A node does not delete itself: it would lose its taints and come back without.
+        return Err(format!("node {node:?} is not allowed to delete node {name:?}"));
+    };
+    let labels = |object: Option<&Object>| object.and_then(Object::labels).cloned().unwrap_or_default();
+    let forbidden = forbidden_labels(&labels(Some(new)), &labels(attributes.old));
+    if !forbidden.is_empty() {
+        return Err(format!("is not allowed to modify labels: {}", forbidden.join(", ")));
+    }
+    let Some(old) = attributes.old else {
+        if new.get(&["spec", "configSource"]).is_some() {
+            return Err(format!("node {node:?} is not allowed to create pods with a non-nil configSource"));
+        }
+        return Ok(());
+    };
+    if attributes.subresource.is_empty() && old.get(&["spec", "taints"]) != new.get(&["spec", "taints"]) {
+        return Err(format!("node {node:?} is not allowed to modify taints"));
+    }
+    if old.get(&["metadata", "ownerReferences"]) != new.get(&["metadata", "ownerReferences"]) {
+        return Err(format!("node {node:?} is not allowed to modify ownerReferences"));
+    }
+    Ok(())
+}
+
+/// Changed labels that a node must not change.
+fn forbidden_labels(new: &Map<String, Value>, old: &Map<String, Value>) -> Vec<String> {
+    let mut keys: Vec<&String> = new.keys().chain(old.keys()).filter(|key| new.get(*key) != old.get(*key)).collect();
+    keys.sort();
+    keys.dedup();
+    let is_restricted = |key: &str| {
+        let Some((domain, _)) = key.split_once('/') else { return false };
+        let in_domain = |of: &str| domain == of || domain.strip_suffix(of).is_some_and(|head| head.ends_with('.'));
+        let isolation = in_domain("node-restriction.kubernetes.io");
+        let of_kubernetes = LABEL_DOMAINS.iter().any(|of| in_domain(of));
+        let own = OWN_LABELS.contains(&key)
+            || OWN_PREFIXES.iter().any(|prefix| key.starts_with(prefix))
+            || domain.ends_with(".kubelet.kubernetes.io")
+            || domain.ends_with(".node.kubernetes.io");
+        isolation || (of_kubernetes && !own)
+    };
+    keys.into_iter().filter(|key| is_restricted(key)).cloned().collect()
+}
+
+/// Objects that carry the node's name: its lease and its CSINode.
+fn named_as_node(attributes: &Attributes<'_>, node: &str, object: Option<&Object>) -> Result<(), String> {
+    let name = if attributes.name.is_empty() { object.map_or("", Object::name) } else { attributes.name };
+    let kind = &attributes.resource.kind;
+    if name == node { Ok(()) } else { Err(format!("node {node:?} is not allowed to access {kind} {name:?}: can only access its own")) }
+}
+
+#[async_trait]
+impl MutatingAdmission for NodeRestriction {
+    fn name(&self) -> &'static str {
+        "NodeRestriction"
+    }
+
+    async fn admit(&self, attributes: &Attributes<'_>, object: Option<&mut Object>, _warnings: &mut Warnings) -> Result<(), ApiError> {
+        let Some(node) = node_of(attributes.user) else { return Ok(()) };
+        let object = object.as_deref();
+        let resource = attributes.resource;
+        let outcome = match (resource.group.as_ref(), resource.plural.as_ref()) {
+            ("", "pods") => self.pods(attributes, node, object),
+            ("", "nodes") => own_node(attributes, node, object),
+            ("", "serviceaccounts") if attributes.subresource == "token" => self.token(attributes, node, object),
+            ("coordination.k8s.io", "leases") | ("storage.k8s.io", "csinodes") => named_as_node(attributes, node, object),
+            ("resource.k8s.io", "resourceslices") => {
+                let of = object.or(attributes.old).map_or("", |slice| slice.text(&["spec", "nodeName"]));
+                if of == node { Ok(()) } else { Err("can only write ResourceSlices with spec.nodeName set to the requesting node".to_owned()) }
+            }
+            _ => Ok(()),
+        };
+        outcome.map_err(|why| ApiError::forbidden(resource.qualified(), attributes.name, &why))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn nodes_change_only_labels_that_say_what_they_are() {
+        let map = |tree: Value| tree.as_object().cloned().unwrap();
+        let new = map(json!({
+            "kubernetes.io/hostname": "a", "example.com/x": "y", "node.kubernetes.io/x": "y",
+            "node-restriction.kubernetes.io/zone": "1", "foo.kubernetes.io/x": "y", "kept.k8s.io/x": "z",
+        }));
+        let old = map(json!({"kept.k8s.io/x": "z"}));
+        assert_eq!(forbidden_labels(&new, &old), ["foo.kubernetes.io/x", "node-restriction.kubernetes.io/zone"]);
+    }
+}

@@ -1,0 +1,197 @@
+//! PodSecurity: a namespace's labels say how much its pods may do. `enforce` refuses, `warn` tells; `audit` is checked
+//! for its form only, since this server keeps no audit log.
+
+mod checks;
+
+use std::sync::Arc;
+
+use api::field::{FieldError, Path};
+use api::status::Qualified;
+use api::{ApiError, Object};
+use async_trait::async_trait;
+use serde_json::Value;
+
+use self::checks::{Level, Violation, violations};
+use super::{Attributes, Operation, ValidatingAdmission, Warnings};
+use crate::watch_cache::{ResourceCache, WatchCache};
+
+const LABEL: &str = "pod-security.kubernetes.io/";
+/// Existing pods that are looked at when a namespace becomes stricter.
+const MAX_PODS: usize = 3000;
+
+/// The plugin.
+pub struct PodSecurity {
+    namespaces: Arc<ResourceCache>,
+    pods: Arc<ResourceCache>,
+}
+
+/// A level and its version, as a label says them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Standard {
+    level: Level,
+    shown: String,
+}
+
+impl Standard {
+    /// `None` when the namespace says nothing; a label that cannot be read is the strictest level.
+    fn of(namespace: &Object, mode: &str) -> Option<Self> {
+        let level = namespace.label(&format!("{LABEL}{mode}"))?;
+        let version = namespace.label(&format!("{LABEL}{mode}-version")).unwrap_or("latest");
+        let parsed = Level::parse(level).unwrap_or(Level::Restricted);
+        let name = if Level::parse(level).is_some() { level } else { "restricted" };
+        Some(Self { level: parsed, shown: format!("{name}:{version}") })
+    }
+}
+
+impl PodSecurity {
+    /// Reads namespaces and pods from the cache.
+    pub fn new(cache: &WatchCache) -> Option<Self> {
+        Some(Self { namespaces: cache.resource("namespaces")?, pods: cache.resource("pods")? })
+    }
+
+    fn pod(&self, attributes: &Attributes<'_>, pod: &Object, namespace: &Object, warnings: &mut Warnings) -> Result<(), ApiError> {
+        if !attributes.subresource.is_empty() && attributes.subresource != "ephemeralcontainers" {
+            return Ok(());
+        }
+        if attributes.old.is_some_and(|old| !is_significant(old, pod)) {
+            return Ok(());
+        }
+        let Some(spec) = pod.get(&["spec"]) else { return Ok(()) };
+        let enforced = Standard::of(namespace, "enforce");
+        if let Some(standard) = &enforced {
+            let found = violations(spec, standard.level);
+            if !found.is_empty() {
+                let why = format!("violates PodSecurity {:?}: {}", standard.shown, show(&found));
+                return Err(ApiError::forbidden(attributes.resource.qualified(), pod.name(), &why));
+            }
+        }
+        warn(spec, Standard::of(namespace, "warn").filter(|warned| enforced.as_ref() != Some(warned)), warnings);
+        Ok(())
+    }
+
+    /// Tells which pods a stricter namespace would not take any more.
+    fn existing(&self, attributes: &Attributes<'_>, old: &Object, new: &Object, warnings: &mut Warnings) {
+        let Some(standard) = Standard::of(new, "enforce") else { return };
+        let before = Standard::of(old, "enforce");
+        if before.as_ref() == Some(&standard) || before.is_some_and(|before| before.level >= standard.level) || standard.level == Level::Privileged {
+            return;
+        }
+        let prefix = format!("{}{}/", self.pods.prefix(), attributes.name);
+        let mut lines: Vec<(String, String, usize)> = Vec::new();
+        let snapshot = self.pods.snapshot();
+        let from = Arc::<str>::from(prefix.as_str());
+        for cached in snapshot.objects.range(from..).map(|(_, cached)| cached).take_while(|cached| cached.key.starts_with(&prefix)).take(MAX_PODS) {
+            let pod = cached.object();
+            let found = pod.get(&["spec"]).map(|spec| violations(spec, standard.level)).unwrap_or_default();
+            if found.is_empty() {
+                continue;
+            }
+            let reasons = found.iter().map(|violation| violation.reason.as_str()).collect::<Vec<_>>().join(", ");
+            match lines.iter_mut().find(|(_, known, _)| *known == reasons) {
+                Some((_, _, count)) => *count += 1,
+                None => lines.push((pod.name().to_owned(), reasons, 1)),
+            }
+        }
+        if lines.is_empty() {
+            return;
+        }
+        warnings.push(format!("existing pods in namespace {:?} violate the new PodSecurity enforce level {:?}", attributes.name, standard.shown));
+        warnings.extend(lines.into_iter().map(|(name, reasons, count)| match count {
+            1 => format!("{name}: {reasons}"),
+            2 => format!("{name} (and 1 other pod): {reasons}"),
+            _ => format!("{name} (and {} other pods): {reasons}", count - 1),
+        }));
+    }
+}
+
+fn show(found: &[Violation]) -> String {
+    found.iter().map(|violation| format!("{} ({})", violation.reason, violation.detail)).collect::<Vec<_>>().join(", ")
+}
+
+fn warn(spec: &Value, standard: Option<Standard>, warnings: &mut Warnings) {
+    let Some(standard) = standard else { return };
+    let found = violations(spec, standard.level);
+    if !found.is_empty() {
+        warnings.push(format!("would violate PodSecurity {:?}: {}", standard.shown, show(&found)));
+    }
+}
+
+/// Whether an update changes what is checked: of a running pod, only its containers and their images.
+fn is_significant(old: &Object, new: &Object) -> bool {
+    let images = |pod: &Object| -> Vec<Vec<String>> {
+        let lists = ["initContainers", "containers", "ephemeralContainers"];
+        let of = |list: &str| {
+            let containers = pod.get(&["spec", list]).and_then(Value::as_array).into_iter().flatten();
+            containers.map(|container| container.get("image").and_then(Value::as_str).unwrap_or("").to_owned()).collect()
+        };
+        lists.into_iter().map(of).collect()
+    };
+    images(old) != images(new)
+}
+
+/// The pod template of a workload.
+fn template<'a>(attributes: &Attributes<'_>, object: &'a Object) -> Option<&'a Value> {
+    let path: &[&str] = match (attributes.resource.group.as_ref(), attributes.resource.plural.as_ref()) {
+        ("apps", "deployments" | "replicasets" | "statefulsets" | "daemonsets") | ("", "replicationcontrollers") | ("batch", "jobs") => {
+            &["spec", "template", "spec"]
+        }
+        ("batch", "cronjobs") => &["spec", "jobTemplate", "spec", "template", "spec"],
+        ("", "podtemplates") => &["template", "spec"],
+        _ => return None,
+    };
+    object.get(path)
+}
+
+/// What is wrong with the labels of a namespace.
+fn label_errors(namespace: &Object) -> Vec<FieldError> {
+    let at = Path::new("metadata").child("labels");
+    let mut errors = Vec::new();
+    for mode in ["enforce", "audit", "warn"] {
+        let (level, version) = (format!("{LABEL}{mode}"), format!("{LABEL}{mode}-version"));
+        if let Some(text) = namespace.label(&level).filter(|text| Level::parse(text).is_none()) {
+            errors.push(FieldError::invalid(&at.key(&level), text, "must be one of privileged, baseline, restricted"));
+        }
+        let is_version = |text: &str| text == "latest" || text.strip_prefix("v1.").is_some_and(|minor| minor.parse::<u32>().is_ok());
+        if let Some(text) = namespace.label(&version).filter(|text| !is_version(text)) {
+            errors.push(FieldError::invalid(&at.key(&version), text, "must be \"latest\" or \"v1.x\""));
+        }
+    }
+    errors
+}
+
+#[async_trait]
+impl ValidatingAdmission for PodSecurity {
+    fn name(&self) -> &'static str {
+        "PodSecurity"
+    }
+
+    async fn validate(&self, attributes: &Attributes<'_>, object: Option<&Object>, warnings: &mut Warnings) -> Result<(), ApiError> {
+        let Some(object) = object.filter(|_| matches!(attributes.operation, Operation::Create | Operation::Update)) else { return Ok(()) };
+        if attributes.is("", "namespaces") {
+            let errors = label_errors(object);
+            if !errors.is_empty() && attributes.old.is_none_or(|old| label_errors(old) != errors) {
+                return Err(ApiError::invalid(Qualified { group: "", resource: "Namespace" }, object.name(), &errors));
+            }
+            if let Some(old) = attributes.old {
+                self.existing(attributes, old, object, warnings);
+            }
+            return Ok(());
+        }
+        let is_pod = attributes.resource.group.is_empty() && attributes.resource.plural == "pods";
+        let template = if attributes.subresource.is_empty() { template(attributes, object) } else { None };
+        if !is_pod && template.is_none() {
+            return Ok(());
+        }
+        let key = self.namespaces.key("", attributes.namespace);
+        let Some(namespace) = self.namespaces.get(&key).filter(|cached| cached.labels.is_some()).map(|cached| cached.object()) else {
+            return Ok(());
+        };
+        if is_pod {
+            return self.pod(attributes, object, &namespace, warnings);
+        }
+        if let Some(spec) = template {
+            warn(spec, Standard::of(&namespace, "warn").or_else(|| Standard::of(&namespace, "enforce")), warnings);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,114 @@
+//! ServiceAccount: every pod runs as an account that exists, and finds its token where clients look for it.
+
+use std::sync::Arc;
+
+use api::{ApiError, Object};
+use async_trait::async_trait;
+use serde_json::{Value, json};
+
+use super::{Attributes, MutatingAdmission, Operation, Warnings, containers_mut};
+use crate::registry::generated_name;
+use crate::watch_cache::{ResourceCache, WatchCache};
+
+const MOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
+/// The plugin.
+pub struct ServiceAccount {
+    accounts: Arc<ResourceCache>,
+}
+
+impl ServiceAccount {
+    /// Reads accounts from the cache.
+    pub fn new(cache: &WatchCache) -> Option<Self> {
+        Some(Self { accounts: cache.resource("serviceaccounts")? })
+    }
+
+    fn account(&self, attributes: &Attributes<'_>, pod: &Object) -> Result<Object, ApiError> {
+        let (namespace, name) = (attributes.namespace, pod.text(&["spec", "serviceAccountName"]));
+        let cached = self.accounts.get(&self.accounts.key(namespace, name));
+        cached.map(|cached| cached.object()).ok_or_else(|| {
+            let why = format!("error looking up service account {namespace}/{name}: serviceaccount {name:?} not found");
+            ApiError::forbidden(attributes.resource.qualified(), pod.name(), &why)
+        })
+    }
+}
+
+#[async_trait]
+impl MutatingAdmission for ServiceAccount {
+    fn name(&self) -> &'static str {
+        "ServiceAccount"
+    }
+
+    async fn admit(&self, attributes: &Attributes<'_>, object: Option<&mut Object>, _warnings: &mut Warnings) -> Result<(), ApiError> {
+        let Some(pod) = object.filter(|_| attributes.is("", "pods") && attributes.operation == Operation::Create) else { return Ok(()) };
+        if pod.annotation(MIRROR).is_some() {
+            return check_mirror(attributes, pod);
+        }
+        if pod.text(&["spec", "serviceAccountName"]).is_empty() {
+            pod.set(&["spec", "serviceAccountName"], "default");
+        }
+        let name = pod.text(&["spec", "serviceAccountName"]).to_owned();
+        pod.set(&["spec", "serviceAccount"], name);
+        let account = self.account(attributes, pod)?;
+        let wants = |object: &Object, path: &[&str]| object.get(path).and_then(Value::as_bool);
+        let mounts = wants(pod, &["spec", "automountServiceAccountToken"]).or(wants(&account, &["automountServiceAccountToken"]));
+        if mounts.unwrap_or(true) {
+            mount_token(pod);
+        }
+        let has_pull_secrets = pod.get(&["spec", "imagePullSecrets"]).and_then(Value::as_array).is_some_and(|list| !list.is_empty());
+        if let Some(secrets) = account.get(&["imagePullSecrets"]).filter(|_| !has_pull_secrets) {
+            pod.set(&["spec", "imagePullSecrets"], secrets.clone());
+        }
+        Ok(())
+    }
+}
+
+/// A mirror pod shows a static pod, which has no identity in the cluster.
+fn check_mirror(attributes: &Attributes<'_>, pod: &Object) -> Result<(), ApiError> {
+    let refuse = |why: &str| Err(ApiError::forbidden(attributes.resource.qualified(), pod.name(), why));
+    if !pod.text(&["spec", "serviceAccountName"]).is_empty() {
+        return refuse("a mirror pod may not reference service accounts");
+    }
+    let volumes = pod.get(&["spec", "volumes"]).and_then(Value::as_array).into_iter().flatten();
+    for source in volumes.filter_map(|volume| volume.pointer("/projected/sources")).filter_map(Value::as_array).flatten() {
+        if source.get("serviceAccountToken").is_some() {
+            return refuse("a mirror pod may not use ServiceAccountToken volume projections");
+        }
+    }
+    Ok(())
+}
+
+/// Mounts the token into every container that has nothing there yet.
+fn mount_token(pod: &mut Object) {
+    let volumes = pod.get(&["spec", "volumes"]).and_then(Value::as_array);
+    let known = volumes.into_iter().flatten().filter_map(|volume| volume.get("name")?.as_str());
+    let known = known.filter(|name| name.starts_with("kube-api-access-")).map(str::to_owned).next();
+    let name = known.clone().unwrap_or_else(|| generated_name("kube-api-access-"));
+    let mut mounted = false;
+    for list in ["initContainers", "containers"] {
+        for container in containers_mut(pod, list) {
+            let Some(fields) = container.as_object_mut() else { continue };
+            let mounts = fields.entry("volumeMounts").or_insert_with(|| json!([]));
+            let Some(mounts) = mounts.as_array_mut() else { continue };
+            if mounts.iter().any(|mount| mount.get("mountPath").and_then(Value::as_str) == Some(MOUNT)) {
+                continue;
+            }
+            mounts.push(json!({"name": name, "readOnly": true, "mountPath": MOUNT}));
+            mounted = true;
+        }
+    }
+    if mounted && known.is_none() {
+        let mut volumes = pod.get(&["spec", "volumes"]).and_then(Value::as_array).cloned().unwrap_or_default();
+        volumes.push(token_volume(&name));
+        pod.set(&["spec", "volumes"], volumes);
+    }
+}
+
+fn token_volume(name: &str) -> Value {
+    json!({"name": name, "projected": {"defaultMode": 420, "sources": [
+        {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
+        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+        {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}]}},
+    ]}})
+}
