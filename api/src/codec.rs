@@ -1,8 +1,9 @@
-//! Request bodies: from JSON or YAML to objects, checked against the schema of their kind, and objects in the form in
+//! Request bodies: from JSON, YAML or protobuf to objects, checked against the schema of their kind, and objects in the form in
 //! which they are stored and sent.
 //!
 //! ```text
 //! bytes -> parse (json, yaml) -> kind and version -> read (types, unknown fields, nulls) -> canonical -> Object
+//! bytes -> envelope (protobuf) -> kind and version -> fields of the kind's message -------^
 //! ```
 //!
 //! Errors and warnings are worded as the reference server words them, which for types is the wording of Go's decoder.
@@ -13,13 +14,14 @@ mod emit;
 mod go;
 pub mod json;
 mod node;
+pub mod protobuf;
 mod read;
 #[cfg(test)]
 mod tests;
 pub mod time;
 pub mod yaml;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::object::Object;
 use crate::resource::{Resource, join_group_version, split_api_version};
@@ -34,6 +36,7 @@ pub use node::Node;
 pub enum Media {
     Json,
     Yaml,
+    Protobuf,
 }
 
 /// What to do about unknown and duplicate fields (`fieldValidation`).
@@ -109,18 +112,7 @@ pub fn decode(
         let shown = summary(body);
         ApiError::bad_request(format!("the object provided is unrecognized (must be of type {kind}): {why} ({shown})"))
     };
-    let (document, duplicate) = match media {
-        Media::Json => {
-            let document = json::parse(body);
-            (
-                document
-                    .map_err(|error| unrecognized(&format!("couldn't get version/kind; json parse error: {error}")))?,
-                None,
-            )
-        }
-        Media::Yaml => yaml::parse(body).map_err(|error| unrecognized(&error.to_string()))?,
-    };
-    let (api_version, kind) = type_of(&document).map_err(|why| unrecognized(&why))?;
+    let (content, api_version, kind) = open(body, media).map_err(|why| unrecognized(&why))?;
     let Some((group, version)) = api_version.as_deref().map_or(Some((target.group, target.version)), split_api_version)
     else {
         let shown = api_version.unwrap_or_default();
@@ -131,11 +123,47 @@ pub fn decode(
         ApiError::bad_request(format!("{kind} in version {version:?} cannot be handled as a {}: {why}", target.kind))
     };
     check_kind(group, version, kind, target, failed)?;
-    let mut strict = Vec::new();
-    if let Some(duplicate) = duplicate.filter(|_| validation != FieldValidation::Ignore) {
-        strict.push(duplicate.to_string());
-    }
-    read_document(document, target, validation, strict).map_err(|error| failed(&error.0))
+    let read = match content {
+        Content::Document(document, duplicate) => {
+            let duplicate = duplicate.filter(|_| validation != FieldValidation::Ignore);
+            read_document(document, target, validation, duplicate.into_iter().collect())
+        }
+        Content::Message(raw) => read_message(raw, target),
+    };
+    read.map_err(|error| failed(&error.0))
+}
+
+/// A body of which only kind and version are known.
+enum Content<'a> {
+    /// JSON or YAML, with what is said of a duplicate field.
+    Document(Node<'a>, Option<String>),
+    /// The fields of a protobuf message.
+    Message(&'a [u8]),
+}
+
+/// A body with its `apiVersion` and `kind`; empty ones count as absent.
+fn open(body: &[u8], media: Media) -> Result<(Content<'_>, Option<String>, Option<String>), String> {
+    let (document, duplicate) = match media {
+        Media::Json => {
+            let document = json::parse(body);
+            (document.map_err(|error| format!("couldn't get version/kind; json parse error: {error}"))?, None)
+        }
+        Media::Yaml => yaml::parse(body).map_err(|error| error.to_string())?,
+        Media::Protobuf => {
+            let unknown = protobuf::Unknown::read(body).map_err(|error| error.to_string())?;
+            let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+            return Ok((Content::Message(unknown.raw), given(unknown.api_version), given(unknown.kind)));
+        }
+    };
+    let (api_version, kind) = type_of(&document)?;
+    Ok((Content::Document(document, duplicate.map(|duplicate| duplicate.to_string())), api_version, kind))
+}
+
+/// Reads the fields of a message. Unknown ones are ignored whatever the client wishes, as the reference server does.
+fn read_message(raw: &[u8], target: &Target<'_>) -> Result<Decoded, DecodeError> {
+    let definition = target.schema.node().definition.as_deref().unwrap_or(target.kind);
+    let map = protobuf::decode_fields(raw, definition).map_err(|error| DecodeError(error.to_string()))?;
+    Ok(finish(map, target, Vec::new()))
 }
 
 /// Reads an object that was made by a patch, or decoded before. The kind is not checked.
@@ -170,11 +198,15 @@ fn read_document(
     if validation == FieldValidation::Strict && !strict.is_empty() {
         return Err(DecodeError(format!("strict decoding error: {}", strict.join(", "))));
     }
+    Ok(finish(map, target, strict))
+}
+
+fn finish(map: Map<String, Value>, target: &Target<'_>, warnings: Vec<String>) -> Decoded {
     let mut object = Object::from_value(Value::Object(map)).unwrap_or_default();
     object.set(&["apiVersion"], join_group_version(target.group, target.version));
     object.set(&["kind"], target.kind);
     canonicalize(&mut object, target.schema);
-    Ok(Decoded { object, warnings: strict })
+    Decoded { object, warnings }
 }
 
 /// `apiVersion` and `kind` of a document; empty ones count as absent.

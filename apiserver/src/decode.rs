@@ -1,6 +1,6 @@
 //! From bodies to objects: what the client sent, read by the codec against the schema of its kind, with defaults.
 
-use api::codec::{self, Decoded, FieldValidation, Media, Node, Target};
+use api::codec::{self, Decoded, FieldValidation, Media, Node, Target, protobuf};
 use api::patch::{go_format, undecodable};
 use api::{ApiError, FieldError, Object, Resource};
 use bytes::Bytes;
@@ -15,6 +15,7 @@ pub(crate) fn media(headers: &HeaderMap) -> Result<Media, ApiError> {
     match content_type(headers).as_str() {
         "" | "application/json" => Ok(Media::Json),
         "application/yaml" => Ok(Media::Yaml),
+        protobuf::MEDIA_TYPE => Ok(Media::Protobuf),
         _ => Err(ApiError::unsupported_media_type(
             "the body of the request was in an unknown format - accepted media types include: application/json, \
              application/yaml, application/vnd.kubernetes.protobuf",
@@ -71,6 +72,7 @@ fn tree(headers: &HeaderMap, body: &Bytes) -> Result<Value, ApiError> {
     match media(headers)? {
         Media::Json => codec::json::parse(body).map(Node::into_value).map_err(|err| ApiError::bad_request(err.to_string())),
         Media::Yaml => codec::yaml::parse(body).map(|(node, _)| node.into_value()).map_err(|err| ApiError::bad_request(err.to_string())),
+        Media::Protobuf => protobuf::decode(body).map_err(|err| ApiError::bad_request(err.to_string())),
     }
 }
 
