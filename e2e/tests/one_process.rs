@@ -83,7 +83,8 @@ fn a_deployment_scales_rolls_back_and_leaves_nothing_behind() {
     cluster.wait_for(&["replicasets,pods", "-l", "app=web"], "{.items[*].metadata.name}", "");
 
     cluster.kubectl(&["create", "namespace", "full"]).ok();
-    cluster.kubectl(&["-n", "full", "run", "a", &format!("--image={}", cluster.image("busybox:1")), "--", "sleep", "1000"]).ok();
+    let image = format!("--image={}", cluster.image("busybox:1"));
+    cluster.kubectl(&["-n", "full", "run", "a", &image, "--", "sh", "-c", "trap exit TERM; while :; do sleep 0.1; done"]).ok();
     cluster.kubectl(&["-n", "full", "wait", "--for=condition=Ready", "pod/a", "--timeout=60s"]).ok();
     cluster.kubectl(&["delete", "namespace", "full", "--timeout=80s"]).ok();
 }
@@ -252,7 +253,7 @@ fn wrong_input_gets_clear_words() {
     refused("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\nspec: {replicas: many}", "replicas");
     refused("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\nspec: {replcas: 1, selector: {}, template: {}}", "unknown field \"spec.replcas\"");
     refused("apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: []}", "spec.containers: Required value");
-    refused("{", "yaml");
+    refused("{", "error parsing STDIN");
     let absent = cluster.kubectl(&["get", "pod", "absent"]);
     assert!(absent.fails().contains("pods \"absent\" not found"), "{}", absent.stderr);
 
