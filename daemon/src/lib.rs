@@ -8,6 +8,7 @@ mod endpoint;
 mod logs;
 mod metrics;
 mod process;
+mod resources;
 mod signals;
 mod supervisor;
 
@@ -52,6 +53,7 @@ where
     };
     let outcome = runtime.block_on(async {
         let process = Process::new(shutdown_on_signal());
+        process.metrics.register(|registry| registry.register_collector(Box::new(resources::Resources)));
         let mut tasks = Supervisor::new(process.shutdown.clone());
         let endpoint = common.endpoint.clone();
         let (metrics, ready) = (process.metrics.clone(), process.ready.watch());
