@@ -32,7 +32,8 @@ struct Fed {
 
 impl Fed {
     fn new() -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
         let store = Arc::new(EmbeddedStore::in_memory());
         let row = Catalog::builtin().resource("", "v1", "pods").expect("pods are built in").clone();
         let prefix = row.storage_prefix.to_string();
@@ -83,7 +84,8 @@ fn reads(criterion: &mut Criterion) {
         });
     });
     criterion.bench_function("snapshot, 2,000 pods", |bencher| bencher.iter(|| fed.pods.snapshot()));
-    let selection = Selection { labels: "group=7".parse::<LabelSelector>().expect("a selector"), ..Selection::default() };
+    let selection =
+        Selection { labels: "group=7".parse::<LabelSelector>().expect("a selector"), ..Selection::default() };
     let mut group = criterion.benchmark_group("select 1 %");
     group.throughput(Throughput::Elements(PODS as u64));
     group.bench_function("2,000 pods", |bencher| {
@@ -129,7 +131,8 @@ fn fan_out(criterion: &mut Criterion) {
     });
     group.throughput(Throughput::Elements(WRITES as u64));
     group.bench_function("500 writes, 5,000 watchers of one node each", |bencher| {
-        let others: Vec<_> = (0..5000).map(|node| fed.pods.watch_from_now(Interest::Field(format!("other-{node}").into()))).collect();
+        let others: Vec<_> =
+            (0..5000).map(|node| fed.pods.watch_from_now(Interest::Field(format!("other-{node}").into()))).collect();
         bencher.iter(|| {
             fed.runtime.block_on(fed.write(next, WRITES));
             next += WRITES;

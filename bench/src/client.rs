@@ -171,7 +171,13 @@ impl Lane {
             None => open(socket, protocol, &address).await?,
         };
         let host = HeaderValue::from_str(&address).unwrap_or(HeaderValue::from_static("localhost"));
-        Ok(Self { sender, prefix: prefix.into(), host, authorization: target.authorization.clone(), driver: Arc::new(driver) })
+        Ok(Self {
+            sender,
+            prefix: prefix.into(),
+            host,
+            authorization: target.authorization.clone(),
+            driver: Arc::new(driver),
+        })
     }
 
     /// Another lane of the same connection, if it can carry several requests.
@@ -205,14 +211,19 @@ impl Lane {
         if status.is_success() || (call.may_be_absent && status == StatusCode::NOT_FOUND) {
             return Ok(answer);
         }
-        let body = Limited::new(answer.into_body(), REFUSAL_BYTES).collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let body = Limited::new(answer.into_body(), REFUSAL_BYTES)
+            .collect()
+            .await
+            .map(|body| body.to_bytes())
+            .unwrap_or_default();
         Err(Error::Refused { method: call.name(), path: call.path.clone(), status, message: message(&body) })
     }
 
     /// Sends a request and reads the whole answer.
     pub async fn fetch(&mut self, call: &Call) -> Result<Bytes, Error> {
         let transport = |source| Error::Transport { method: call.name(), path: call.path.clone(), source };
-        let whole = async { self.open(call).await?.into_body().collect().await.map(|body| body.to_bytes()).map_err(transport) };
+        let whole =
+            async { self.open(call).await?.into_body().collect().await.map(|body| body.to_bytes()).map_err(transport) };
         let late = |_| Error::TimedOut { what: format!("{} {}", call.name(), call.path), seconds: PATIENCE.as_secs() };
         tokio::time::timeout(PATIENCE, whole).await.map_err(late)?
     }

@@ -10,13 +10,15 @@ use serde_json::{Value, json};
 use crate::Error;
 use crate::client::{Call, Client};
 use crate::drive::{Limits, drive};
-use crate::objects::{RUN, pod_name};
+use crate::objects::RUN;
 
 /// How often a state is looked at that cannot be watched.
 const LOOK: Duration = Duration::from_millis(20);
 /// A namespace that nobody has begun to empty by then has no controller.
 const NO_CONTROLLER: Duration = Duration::from_secs(3);
-/// A namespace that has not gone by then is left.
+/// Pods that are listed to be deleted.
+const PAGE: usize = 1000;
+/// What has not gone by then is left.
 const GONE: Duration = Duration::from_secs(60);
 
 /// A server, and what must be removed from it.
@@ -30,15 +32,8 @@ pub struct Cluster {
 
 #[derive(Debug, Default)]
 struct Made {
-    namespaces: Vec<Namespace>,
+    namespaces: Vec<String>,
     nodes: bool,
-}
-
-#[derive(Clone, Debug)]
-struct Namespace {
-    name: String,
-    /// Pods are numbered below this.
-    pods: usize,
 }
 
 impl Cluster {
@@ -52,22 +47,22 @@ impl Cluster {
     /// Makes a namespace that can hold pods, whether or not controllers run.
     pub async fn namespace(&self, part: &str) -> Result<String, Error> {
         let name = format!("load-{}-{part}", self.id);
-        let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {RUN: self.id}}});
-        self.made().namespaces.push(Namespace { name: name.clone(), pods: 0 });
-        self.client.call(&Call::post("/api/v1/namespaces", bytes(&body))).await?;
+        let body =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {RUN: self.id}}});
+        self.made().namespaces.push(name.clone());
+        let made = self.client.call(&Call::post("/api/v1/namespaces", bytes(&body))).await;
+        if let Err(Error::Refused { .. }) = &made {
+            // Then one of that name is somebody else's: it must not be removed at the end.
+            self.made().namespaces.retain(|known| *known != name);
+        }
+        made?;
         // Admission refuses pods without it, and its controller may be late or not run.
         let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
-        let made = self.client.call(&Call::post(format!("/api/v1/namespaces/{name}/serviceaccounts"), bytes(&account))).await;
+        let made =
+            self.client.call(&Call::post(format!("/api/v1/namespaces/{name}/serviceaccounts"), bytes(&account))).await;
         match made {
             Err(Error::Refused { status: StatusCode::CONFLICT, .. }) | Ok(_) => Ok(name),
             Err(err) => Err(err),
-        }
-    }
-
-    /// Remembers that pods numbered below `count` may be in a namespace.
-    pub fn expect_pods(&self, namespace: &str, count: usize) {
-        for known in self.made().namespaces.iter_mut().filter(|known| known.name == namespace) {
-            known.pods = known.pods.max(count);
         }
     }
 
@@ -88,11 +83,14 @@ impl Cluster {
         self.begin_delete(name).await?;
         while self.get_namespace(name).await?.is_some() {
             if start.elapsed() > GONE {
-                return Err(Error::TimedOut { what: format!("the deletion of namespace {name}"), seconds: GONE.as_secs() });
+                return Err(Error::TimedOut {
+                    what: format!("the deletion of namespace {name}"),
+                    seconds: GONE.as_secs(),
+                });
             }
             tokio::time::sleep(LOOK).await;
         }
-        self.made().namespaces.retain(|known| known.name != name);
+        self.made().namespaces.retain(|known| known != name);
         Ok(start.elapsed())
     }
 
@@ -105,28 +103,42 @@ impl Cluster {
         let mut left = Vec::new();
         for namespace in &namespaces {
             if let Err(err) = self.empty(namespace).await {
-                left.push(format!("pods of namespace {} may be left: {err}", namespace.name));
+                left.push(format!("pods of namespace {namespace} may be left: {err}"));
             }
         }
-        if nodes && let Err(err) = self.client.call(&Call::delete(format!("/api/v1/nodes?labelSelector={RUN}%3D{}", self.id))).await {
+        if nodes
+            && let Err(err) =
+                self.client.call(&Call::delete(format!("/api/v1/nodes?labelSelector={RUN}%3D{}", self.id))).await
+        {
             left.push(format!("nodes labelled {RUN}={} may be left: {err}", self.id));
         }
         for namespace in &namespaces {
-            if let Err(err) = self.remove(&namespace.name).await {
-                left.push(format!("namespace {} is left: {err}", namespace.name));
+            if let Err(err) = self.remove(namespace).await {
+                left.push(format!("namespace {namespace} is left: {err}"));
             }
         }
         left
     }
 
-    /// Deletes the pods without grace: many at once, then whatever else there is.
-    async fn empty(&self, namespace: &Namespace) -> Result<(), Error> {
-        let pods = format!("/api/v1/namespaces/{}/pods", namespace.name);
-        if namespace.pods > 0 {
+    /// Deletes all pods without grace, a page at a time: one request for all of them could take too long.
+    async fn empty(&self, namespace: &str) -> Result<(), Error> {
+        let pods = format!("/api/v1/namespaces/{namespace}/pods");
+        let start = Instant::now();
+        while start.elapsed() < GONE {
+            let page = self.client.json(&Call::get(format!("{pods}?limit={PAGE}"))).await?;
+            let items = page["items"].as_array().into_iter().flatten();
+            let names: Vec<String> =
+                items.filter_map(|pod| pod["metadata"]["name"].as_str().map(str::to_owned)).collect();
+            if names.is_empty() {
+                return Ok(());
+            }
             let path = pods.clone();
-            drive(&self.client, Limits::exactly(64, namespace.pods), move |number| Call::delete(format!("{path}/{}", pod_name(number)))).await?;
+            drive(&self.client, Limits::exactly(64, names.len()), move |at| {
+                Call::delete(format!("{path}/{}", names[at]))
+            })
+            .await?;
         }
-        self.client.call(&Call::delete(pods)).await.map(drop)
+        Err(Error::TimedOut { what: format!("the deletion of pods in {namespace}"), seconds: GONE.as_secs() })
     }
 
     /// Deletes an emptied namespace. Where no controller takes its finalizer off, this does.
@@ -137,7 +149,10 @@ impl Cluster {
             let touched = namespace["status"]["conditions"].as_array().is_some_and(|conditions| !conditions.is_empty());
             if !touched && start.elapsed() > NO_CONTROLLER {
                 namespace["spec"]["finalizers"] = json!([]);
-                let put = Call { method: Method::PUT, ..Call::post(format!("/api/v1/namespaces/{name}/finalize"), bytes(&namespace)) };
+                let put = Call {
+                    method: Method::PUT,
+                    ..Call::post(format!("/api/v1/namespaces/{name}/finalize"), bytes(&namespace))
+                };
                 return self.client.call(&Call { may_be_absent: true, ..put }).await.map(drop);
             }
             if start.elapsed() > GONE {

@@ -44,9 +44,12 @@ pub async fn measure(table: &std::sync::Mutex<Table>, options: &Options, command
 async fn once(command: &str, url: &str) -> Result<Duration, Error> {
     let directory = tempfile::tempdir().map_err(|source| Error::Start { command: command.to_owned(), source })?;
     let port = free_port().map_err(|source| Error::Start { command: command.to_owned(), source })?;
-    let put_in = |text: &str| text.replace("{dir}", &directory.path().display().to_string()).replace("{port}", &port.to_string());
+    let put_in = |text: &str| {
+        text.replace("{dir}", &directory.path().display().to_string()).replace("{port}", &port.to_string())
+    };
     let url = put_in(url);
-    let uri: hyper::Uri = url.parse().map_err(|_| Error::ColdStart(format!("--cold-start-url {url:?} is not a URL")))?;
+    let uri: hyper::Uri =
+        url.parse().map_err(|_| Error::ColdStart(format!("--cold-start-url {url:?} is not a URL")))?;
     let target = Target::unverified(&uri)?.speaking(Protocol::Http1.alpn());
     if !target.is_local() {
         return Err(Error::ColdStart(format!("{url}: a process that starts here answers on this machine")));
@@ -69,7 +72,8 @@ fn free_port() -> std::io::Result<u16> {
 /// In a process group of its own, so that what it starts ends with it.
 fn start_process(command: &str, words: &[String], directory: &Path) -> Result<Child, Error> {
     let failed = |source| Error::Start { command: command.to_owned(), source };
-    let (program, arguments) = words.split_first().ok_or_else(|| Error::ColdStart("the command is empty".to_owned()))?;
+    let (program, arguments) =
+        words.split_first().ok_or_else(|| Error::ColdStart("the command is empty".to_owned()))?;
     let output = File::create(directory.join("output")).map_err(failed)?;
     let errors = output.try_clone().map_err(failed)?;
     let mut child = Command::new(program);
@@ -111,7 +115,9 @@ async fn end(mut child: Child) {
 }
 
 fn last_words(directory: &Path) -> String {
-    let text = std::fs::read(directory.join("output")).map(|text| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default();
+    let text = std::fs::read(directory.join("output"))
+        .map(|text| String::from_utf8_lossy(&text).into_owned())
+        .unwrap_or_default();
     let skipped = text.chars().count().saturating_sub(WORDS);
     text.chars().skip(skipped).collect::<String>().trim().to_owned()
 }
@@ -122,13 +128,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_command_that_ends_early_is_an_error_with_its_words() {
-        let failed = once("ls /nonexistent/file", "http://127.0.0.1:{port}/readyz").await.err().expect("it ended").to_string();
+        let failed =
+            once("ls /nonexistent/file", "http://127.0.0.1:{port}/readyz").await.err().expect("it ended").to_string();
         assert!(failed.contains("before it was ready") && failed.contains("/nonexistent/file"), "{failed}");
     }
 
     #[tokio::test]
     async fn a_command_that_does_not_exist_is_named() {
-        let failed = once("/nonexistent/program", "http://127.0.0.1:{port}/").await.err().expect("not found").to_string();
+        let failed =
+            once("/nonexistent/program", "http://127.0.0.1:{port}/").await.err().expect("not found").to_string();
         assert!(failed.contains("/nonexistent/program"), "{failed}");
     }
 

@@ -63,7 +63,11 @@ impl Outcome {
 }
 
 /// Sends `make(0)`, `make(1)`, ... within the limits. The first failure ends it.
-pub async fn drive(client: &Client, limits: Limits, make: impl Fn(usize) -> Call + Send + Sync + 'static) -> Result<Outcome, Error> {
+pub async fn drive(
+    client: &Client,
+    limits: Limits,
+    make: impl Fn(usize) -> Call + Send + Sync + 'static,
+) -> Result<Outcome, Error> {
     let (make, next) = (Arc::new(make), Arc::new(AtomicUsize::new(0)));
     let mut lanes = Vec::new();
     for _ in 0..limits.in_flight.min(limits.count) {

@@ -29,7 +29,9 @@ impl Sample {
     pub fn take(pid: u32) -> Result<Self, Error> {
         let read = |file: &str| {
             let path = PathBuf::from(format!("/proc/{pid}/{file}"));
-            fs::read_to_string(&path).map_err(|source| Error::Process { path: path.clone(), source }).map(|text| (path, text))
+            fs::read_to_string(&path)
+                .map_err(|source| Error::Process { path: path.clone(), source })
+                .map(|text| (path, text))
         };
         let ((status_path, status), (stat_path, stat), (io_path, io)) = (read("status")?, read("stat")?, read("io")?);
         Ok(Self {
@@ -110,7 +112,12 @@ impl Usage {
         let only_whole = |expected: Option<budget::Expectation>| expected.filter(|_| whole);
         table.add(format!("idle memory of {who}, {when}"), self.mebibytes, "MiB RSS", only_whole(budget::IDLE_MEMORY));
         table.add(format!("idle CPU of {who}, {when}"), self.percent, "% of a core", only_whole(budget::IDLE_CPU));
-        table.add(format!("idle writes of {who}, {when}"), self.written_per_second, "bytes/s", only_whole(budget::IDLE_WRITES));
+        table.add(
+            format!("idle writes of {who}, {when}"),
+            self.written_per_second,
+            "bytes/s",
+            only_whole(budget::IDLE_WRITES),
+        );
     }
 }
 

@@ -44,7 +44,9 @@ pub fn idle_pod(number: usize) -> Bytes {
 
 /// A merge patch that numbers a pod. The round makes it a change even where an earlier round used the same number.
 pub fn number_patch(round: &str, number: usize) -> Bytes {
-    json!({"metadata": {"annotations": {NUMBER: number.to_string(), "load.coracle.dev/round": round}}}).to_string().into()
+    json!({"metadata": {"annotations": {NUMBER: number.to_string(), "load.coracle.dev/round": round}}})
+        .to_string()
+        .into()
 }
 
 /// The number that a watch event of such a pod carries.
@@ -94,8 +96,11 @@ pub fn running_pod(name: &str, image: &str, command: &[String]) -> Bytes {
         container["command"] = json!(command);
     }
     // Not 0: that would delete the object at once, without waiting for the kubelet.
-    let spec = json!({"automountServiceAccountToken": false, "terminationGracePeriodSeconds": 1, "containers": [container]});
-    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": "load"}}, "spec": spec}).to_string().into()
+    let spec =
+        json!({"automountServiceAccountToken": false, "terminationGracePeriodSeconds": 1, "containers": [container]});
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": "load"}}, "spec": spec})
+        .to_string()
+        .into()
 }
 
 #[cfg(test)]
@@ -111,7 +116,9 @@ mod tests {
 
     #[test]
     fn one_pod_in_a_hundred_is_in_a_group() {
-        let in_group = |number: &usize| serde_json::from_slice::<Value>(&idle_pod(*number)).unwrap()["metadata"]["labels"][GROUP] == "7";
+        let in_group = |number: &usize| {
+            serde_json::from_slice::<Value>(&idle_pod(*number)).unwrap()["metadata"]["labels"][GROUP] == "7"
+        };
         assert_eq!((0..2000).filter(in_group).count(), 20);
     }
 

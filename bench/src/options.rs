@@ -89,7 +89,7 @@ pub struct Options {
     pub cold_start_runs: usize,
 }
 
-fn bounded(most: u64) -> impl clap::builder::TypedValueParser<Value = usize> + Clone {
+fn bounded(most: u64) -> impl clap::builder::TypedValueParser<Value = usize> {
     clap::builder::RangedU64ValueParser::<usize>::new().range(1..=most)
 }
 
@@ -103,7 +103,8 @@ impl Options {
     /// nothing at all to do, is such a demand.
     pub fn wants_server(&self) -> bool {
         let named = self.only.iter().any(|measure| !matches!(measure, Measure::Idle | Measure::ColdStart));
-        let all = self.only.is_empty() && (self.kubeconfig.is_some() || (self.cold_start.is_none() && self.pid.is_empty()));
+        let all =
+            self.only.is_empty() && (self.kubeconfig.is_some() || (self.cold_start.is_none() && self.pid.is_empty()));
         named || all
     }
 

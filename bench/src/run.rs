@@ -29,12 +29,18 @@ async fn measure(options: &Options, interrupted: &CancellationToken, table: &Mut
     if options.wants(Measure::ColdStart) {
         match &options.cold_start {
             Some(command) => until(interrupted, cold_start::measure(table, options, command)).await?,
-            None if options.only.contains(&Measure::ColdStart) => note(table, "cold start skipped: give --cold-start COMMAND"),
+            None if options.only.contains(&Measure::ColdStart) => {
+                note(table, "cold start skipped: give --cold-start COMMAND")
+            }
             None => {}
         }
     }
     if !options.wants_server() {
-        return if idle_wanted { until(interrupted, idle::watch(table, &options.pid, window, "now")).await } else { Ok(()) };
+        return if idle_wanted {
+            until(interrupted, idle::watch(table, &options.pid, window, "now")).await
+        } else {
+            Ok(())
+        };
     }
     let cluster = connect(options, table).await?;
     if idle_wanted {

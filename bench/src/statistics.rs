@@ -54,7 +54,10 @@ mod tests {
     #[test]
     fn percentiles_are_values_that_occurred() {
         let hundred = latencies((1..=100).rev());
-        assert_eq!([0.0, 0.5, 0.99, 1.0].map(|part| hundred.milliseconds(part)), [Some(1.0), Some(50.0), Some(99.0), Some(100.0)]);
+        assert_eq!(
+            [0.0, 0.5, 0.99, 1.0].map(|part| hundred.milliseconds(part)),
+            [Some(1.0), Some(50.0), Some(99.0), Some(100.0)]
+        );
         assert_eq!(latencies([3, 1, 2]).milliseconds(0.5), Some(2.0));
         assert_eq!(latencies([7]).milliseconds(0.99), Some(7.0));
     }

@@ -48,6 +48,9 @@ impl Table {
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.about.iter().try_for_each(|line| writeln!(f, "{line}"))?;
+        if self.rows.is_empty() {
+            return self.notes.iter().try_for_each(|note| writeln!(f, "note: {note}"));
+        }
         let heading = ["measure", "value", "unit", "budget", "reference"].map(str::to_owned);
         let lines: Vec<[String; 5]> = std::iter::once(heading).chain(self.rows.iter().map(cells)).collect();
         let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
@@ -64,7 +67,8 @@ impl fmt::Display for Table {
 }
 
 fn cells(row: &Row) -> [String; 5] {
-    let (limit, reference) = row.expected.map_or_else(Default::default, |expected| (budget(expected.budget), expected.reference));
+    let (limit, reference) =
+        row.expected.map_or_else(Default::default, |expected| (budget(expected.budget), expected.reference));
     [row.measure.clone(), number(row.value), row.unit.to_owned(), limit, reference.to_owned()]
 }
 
@@ -83,7 +87,8 @@ fn number(value: f64) -> String {
         _ => 0,
     };
     let text = format!("{value:.decimals$}");
-    let (whole, fraction) = text.split_once('.').map_or((text.as_str(), None), |(whole, fraction)| (whole, Some(fraction)));
+    let (whole, fraction) =
+        text.split_once('.').map_or((text.as_str(), None), |(whole, fraction)| (whole, Some(fraction)));
     let (sign, digits) = whole.strip_prefix('-').map_or(("", whole), |digits| ("-", digits));
     let mut grouped = String::from(sign);
     for (at, digit) in digits.chars().enumerate() {
@@ -102,7 +107,16 @@ mod tests {
 
     #[test]
     fn numbers_read_well_at_every_size() {
-        let cases = [(0.0, "0"), (0.125, "0.12"), (5.0, "5"), (42.25, "42.2"), (593.4, "593"), (1060.0, "1,060"), (487_000.4, "487,000"), (-1234.0, "-1,234")];
+        let cases = [
+            (0.0, "0"),
+            (0.125, "0.12"),
+            (5.0, "5"),
+            (42.25, "42.2"),
+            (593.4, "593"),
+            (1060.0, "1,060"),
+            (487_000.4, "487,000"),
+            (-1234.0, "-1,234"),
+        ];
         for (value, text) in cases {
             assert_eq!(number(value), text);
         }
@@ -129,9 +143,18 @@ note: pods skipped
     }
 
     #[test]
+    fn a_table_without_rows_has_no_heading() {
+        let table = Table { notes: vec!["all skipped".to_owned()], ..Table::default() };
+        assert_eq!(table.to_string(), "note: all skipped\n");
+    }
+
+    #[test]
     fn json_says_whether_a_budget_is_met() {
         let json = table().json();
-        assert_eq!(json["rows"][0], json!({"measure": "creates", "value": 1234.0, "unit": "/s", "budget": ">= 10,600", "reference": "1,060/s", "met": false}));
+        assert_eq!(
+            json["rows"][0],
+            json!({"measure": "creates", "value": 1234.0, "unit": "/s", "budget": ">= 10,600", "reference": "1,060/s", "met": false})
+        );
         assert_eq!(json["rows"][1]["met"], Value::Null);
         assert_eq!(json["notes"][0], "pods skipped");
     }

@@ -45,7 +45,8 @@ impl Target {
             let name = config.tls_server_name.clone().unwrap_or_else(|| host.clone());
             let name = ServerName::try_from(name).map_err(|_| invalid("the server's name is not valid"))?;
             let config = config.rustls_client_config();
-            let config = config.map_err(|source| Error::TlsMaterial { path: path.to_owned(), source: Box::new(source) })?;
+            let config =
+                config.map_err(|source| Error::TlsMaterial { path: path.to_owned(), source: Box::new(source) })?;
             Some(Tls { config, name })
         } else {
             None
@@ -57,7 +58,11 @@ impl Target {
 
     /// `host:port`, with brackets around an IPv6 address.
     pub fn address(&self) -> String {
-        if self.host.contains(':') { format!("[{}]:{}", self.host, self.port) } else { format!("{}:{}", self.host, self.port) }
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
     }
 
     /// Whether the server is on this machine.
@@ -81,7 +86,10 @@ impl Target {
             let mut config = kube::Config::new(url.clone());
             config.accept_invalid_certs = true;
             let config = config.rustls_client_config().map_err(|err| unusable(&err.to_string()))?;
-            Some(Tls { config, name: ServerName::try_from(host.clone()).map_err(|_| unusable("the host's name is not valid"))? })
+            Some(Tls {
+                config,
+                name: ServerName::try_from(host.clone()).map_err(|_| unusable("the host's name is not valid"))?,
+            })
         } else {
             None
         };
@@ -101,7 +109,8 @@ fn endpoint(url: &hyper::Uri) -> Option<(String, u16)> {
 
 fn authorization(auth: &AuthInfo) -> Result<Option<HeaderValue>, String> {
     let secret = |text: String| {
-        let mut value = HeaderValue::from_str(&text).map_err(|_| "the token or password is not valid in a header".to_owned())?;
+        let mut value =
+            HeaderValue::from_str(&text).map_err(|_| "the token or password is not valid in a header".to_owned())?;
         value.set_sensitive(true);
         Ok(Some(value))
     };
@@ -146,12 +155,19 @@ mod tests {
         assert_eq!((target.address().as_str(), target.base.as_str(), target.is_local()), ("[::1]:81", "/k8s", true));
         assert_eq!(target.authorization.unwrap(), "Bearer abc");
         let basic = read("{username: u, password: p}", "http://example.com").await.unwrap();
-        assert_eq!((basic.authorization.clone().unwrap().to_str().unwrap(), basic.is_local(), basic.port), ("Basic dTpw", false, 80));
+        assert_eq!(
+            (basic.authorization.clone().unwrap().to_str().unwrap(), basic.is_local(), basic.port),
+            ("Basic dTpw", false, 80)
+        );
     }
 
     #[tokio::test]
     async fn credential_plugins_are_refused() {
-        let refused = read("{exec: {apiVersion: client.authentication.k8s.io/v1, command: 'false', interactiveMode: Never}}", "http://127.0.0.1").await;
+        let refused = read(
+            "{exec: {apiVersion: client.authentication.k8s.io/v1, command: 'false', interactiveMode: Never}}",
+            "http://127.0.0.1",
+        )
+        .await;
         let text = refused.err().expect("refused").to_string();
         assert!(text.contains("config"), "{text}");
     }

@@ -18,7 +18,12 @@ pub async fn pods_call(client: &Client, namespace: &str) -> Result<Call, Error> 
 }
 
 /// One of the crowd: counts events by their line ends.
-pub async fn count(mut lane: Lane, call: Call, events: usize, opened: tokio::sync::oneshot::Sender<()>) -> Result<Instant, Error> {
+pub async fn count(
+    mut lane: Lane,
+    call: Call,
+    events: usize,
+    opened: tokio::sync::oneshot::Sender<()>,
+) -> Result<Instant, Error> {
     use http_body_util::BodyExt as _;
     let mut body = lane.open(&call).await?.into_body();
     // Nobody waits any more when the run has failed.
@@ -26,7 +31,9 @@ pub async fn count(mut lane: Lane, call: Call, events: usize, opened: tokio::syn
     let mut seen = 0;
     while seen < events {
         match body.frame().await {
-            Some(Ok(frame)) => seen += frame.data_ref().map_or(0, |data| data.iter().filter(|byte| **byte == b'\n').count()),
+            Some(Ok(frame)) => {
+                seen += frame.data_ref().map_or(0, |data| data.iter().filter(|byte| **byte == b'\n').count())
+            }
             Some(Err(err)) => return Err(ended(&call, &err.to_string())),
             None => return Err(ended(&call, &format!("after {seen} of {events} events"))),
         }
@@ -35,14 +42,20 @@ pub async fn count(mut lane: Lane, call: Call, events: usize, opened: tokio::syn
 }
 
 /// One of the few that note when each numbered write arrived.
-pub async fn note(mut lane: Lane, call: Call, events: usize, opened: tokio::sync::oneshot::Sender<()>) -> Result<Vec<(usize, Instant)>, Error> {
+pub async fn note(
+    mut lane: Lane,
+    call: Call,
+    events: usize,
+    opened: tokio::sync::oneshot::Sender<()>,
+) -> Result<Vec<(usize, Instant)>, Error> {
     let mut lines = Lines::of(lane.open(&call).await?.into_body());
     let _nobody = opened.send(());
     let mut noted = Vec::with_capacity(events);
     while noted.len() < events {
         let line = lines.next().await.map_err(|err| ended(&call, &err.to_string()))?;
         let Some(line) = line else { return Err(ended(&call, &format!("after {} of {events} events", noted.len()))) };
-        let number = number_of(&line).ok_or_else(|| ended(&call, &String::from_utf8_lossy(&line[..line.len().min(200)])))?;
+        let number =
+            number_of(&line).ok_or_else(|| ended(&call, &String::from_utf8_lossy(&line[..line.len().min(200)])))?;
         noted.push((number, Instant::now()));
     }
     Ok(noted)
@@ -101,7 +114,11 @@ pub struct PodCondition {
 impl PodState {
     /// Whether a condition is there at all; `Some(true)` if it is true.
     pub fn condition(&self, kind: &str) -> Option<bool> {
-        self.status.conditions.iter().find(|condition| condition.kind == kind).map(|condition| condition.status == "True")
+        self.status
+            .conditions
+            .iter()
+            .find(|condition| condition.kind == kind)
+            .map(|condition| condition.status == "True")
     }
 }
 
@@ -149,12 +166,17 @@ mod tests {
             "status":{"conditions":[{"type":"Ready","status":"True","reason":"x"},{"type":"PodScheduled","status":"False"}]}}}"#;
         let event: PodEvent = serde_json::from_str(event).unwrap();
         assert_eq!((event.object.metadata.name.as_str(), event.object.spec.node_name.as_deref()), ("a", Some("n")));
-        assert_eq!(["Ready", "PodScheduled", "Other"].map(|kind| event.object.condition(kind)), [Some(true), Some(false), None]);
+        assert_eq!(
+            ["Ready", "PodScheduled", "Other"].map(|kind| event.object.condition(kind)),
+            [Some(true), Some(false), None]
+        );
     }
 
     #[test]
     fn an_error_event_is_read() {
-        let event: PodEvent = serde_json::from_str(r#"{"type":"ERROR","object":{"kind":"Status","message":"too old","code":410}}"#).unwrap();
+        let event: PodEvent =
+            serde_json::from_str(r#"{"type":"ERROR","object":{"kind":"Status","message":"too old","code":410}}"#)
+                .unwrap();
         assert_eq!((event.kind.as_str(), event.object.message.as_deref()), ("ERROR", Some("too old")));
     }
 }

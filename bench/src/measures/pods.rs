@@ -19,20 +19,37 @@ const READY: Duration = Duration::from_secs(120);
 pub(super) async fn started(context: &Context<'_>) -> Result<(), Error> {
     let options = context.options;
     let Some(image) = options.pods_image.clone() else {
-        context.skip("pod starts skipped: give --pods-image IMAGE (and --pods-command if the image's own command ends)");
+        context
+            .skip("pod starts skipped: give --pods-image IMAGE (and --pods-command if the image's own command ends)");
         return Ok(());
     };
-    let command: Vec<String> = options.pods_command.iter().flat_map(|command| command.split_whitespace()).map(str::to_owned).collect();
+    let command: Vec<String> =
+        options.pods_command.iter().flat_map(|command| command.split_whitespace()).map(str::to_owned).collect();
     let starts = one_after_another(context, &image, &command).await?;
     let (together, gone) = at_once(context, image, command).await?;
     let mut table = context.table();
     for (name, part, expected) in [("p50", 0.5, budget::POD_START_P50), ("p99", 0.99, budget::POD_START_P99)] {
         if let Some(value) = starts.milliseconds(part) {
-            table.add(format!("pod create to Ready, {} one after another, {name}", starts.len()), value, "ms", expected);
+            table.add(
+                format!("pod create to Ready, {} one after another, {name}", starts.len()),
+                value,
+                "ms",
+                expected,
+            );
         }
     }
-    table.add(format!("{} pods at once, all Ready", options.pods_at_once), together.as_secs_f64(), "s", budget::PODS_AT_ONCE);
-    table.add(format!("namespace with {} running pods, deleted", options.pods_at_once), gone.as_secs_f64(), "s", budget::NAMESPACE_DELETED);
+    table.add(
+        format!("{} pods at once, all Ready", options.pods_at_once),
+        together.as_secs_f64(),
+        "s",
+        budget::PODS_AT_ONCE,
+    );
+    table.add(
+        format!("namespace with {} running pods, deleted", options.pods_at_once),
+        gone.as_secs_f64(),
+        "s",
+        budget::NAMESPACE_DELETED,
+    );
     Ok(())
 }
 
@@ -59,7 +76,6 @@ async fn one_after_another(context: &Context<'_>, image: &str, command: &[String
 async fn at_once(context: &Context<'_>, image: String, command: Vec<String>) -> Result<(Duration, Duration), Error> {
     let (cluster, count) = (context.cluster, context.options.pods_at_once);
     let namespace = cluster.namespace("together").await?;
-    cluster.expect_pods(&namespace, count);
     let mut follower = Follower::start(&cluster.client, &namespace).await?;
     let path = format!("/api/v1/namespaces/{namespace}/pods");
     let start = Instant::now();
@@ -82,6 +98,9 @@ async fn ready(follower: &mut Follower, mut waited_for: HashSet<String>) -> Resu
         }
         Ok(Instant::now())
     };
-    let late = |_| Error::TimedOut { what: "pods being Ready (does a kubelet run, and does the pod's command last?)".to_owned(), seconds: READY.as_secs() };
+    let late = |_| Error::TimedOut {
+        what: "pods being Ready (does a kubelet run, and does the pod's command last?)".to_owned(),
+        seconds: READY.as_secs(),
+    };
     tokio::time::timeout(READY, all).await.map_err(late)?
 }

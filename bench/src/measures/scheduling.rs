@@ -21,7 +21,8 @@ const ALL: Duration = Duration::from_secs(90);
 pub(super) async fn scheduled(context: &Context<'_>) -> Result<(), Error> {
     let options = context.options;
     if options.fake_nodes == 0 {
-        context.skip("scheduling skipped: give --fake-nodes 1000 (makes Node objects that run nothing, and removes them)");
+        context
+            .skip("scheduling skipped: give --fake-nodes 1000 (makes Node objects that run nothing, and removes them)");
         return Ok(());
     }
     let (cluster, id) = (context.cluster, context.cluster.id.clone());
@@ -29,7 +30,6 @@ pub(super) async fn scheduled(context: &Context<'_>) -> Result<(), Error> {
     let nodes = Limits::exactly(options.in_flight, options.fake_nodes as usize);
     drive(&cluster.client, nodes, move |number| Call::post("/api/v1/nodes", fake_node(&id, number))).await?;
     let namespace = cluster.namespace("scheduling").await?;
-    cluster.expect_pods(&namespace, options.scheduling_pods + 1);
     let mut follower = Follower::start(&cluster.client, &namespace).await?;
     let (path, id) = (format!("/api/v1/namespaces/{namespace}/pods"), cluster.id.clone());
     let probe = pod_name(options.scheduling_pods);
@@ -44,7 +44,8 @@ pub(super) async fn scheduled(context: &Context<'_>) -> Result<(), Error> {
     let placing = tokio::time::timeout(ALL, placed(&mut follower, options.scheduling_pods, &probe));
     let (created, last) = tokio::join!(creating, placing);
     let created = created?;
-    let last = last.map_err(|_| Error::TimedOut { what: "scheduling all pods".to_owned(), seconds: ALL.as_secs() })??;
+    let last =
+        last.map_err(|_| Error::TimedOut { what: "scheduling all pods".to_owned(), seconds: ALL.as_secs() })??;
     let mut table = context.table();
     let rate = per_second(options.scheduling_pods as f64, last - start);
     table.add(format!("pods scheduled, {} nodes", options.fake_nodes), rate, "pods/s", budget::SCHEDULED);

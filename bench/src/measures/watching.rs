@@ -30,7 +30,12 @@ pub(super) async fn fan_out(context: &Context<'_>, namespace: &str) -> Result<()
     let idle = round(context, namespace, "calm", calm).await?;
     let mut table = context.table();
     let events = (options.watchers * options.watch_writes) as f64;
-    table.add(format!("watch fan-out, {} watchers", options.watchers), per_second(events, loaded.elapsed), "events/s", budget::FAN_OUT);
+    table.add(
+        format!("watch fan-out, {} watchers", options.watchers),
+        per_second(events, loaded.elapsed),
+        "events/s",
+        budget::FAN_OUT,
+    );
     for (name, delays, expected) in [
         ("at full speed, from the write's answer, p99", &loaded.after_answer, budget::FAN_OUT_P99),
         ("at full speed, from the write's sending, p99", &loaded.after_sending, None),
@@ -71,7 +76,8 @@ async fn round(context: &Context<'_>, namespace: &str, name: &'static str, limit
         }
         let (path, pods) = (format!("/api/v1/namespaces/{namespace}/pods"), context.options.pods);
         let start = Instant::now();
-        let make = move |number| Call::merge_patch(format!("{path}/{}", pod_name(number % pods)), number_patch(name, number));
+        let make =
+            move |number| Call::merge_patch(format!("{path}/{}", pod_name(number % pods)), number_patch(name, number));
         let written = drive(client, limits, make).await?;
         let (mut last, mut noted) = (start, Vec::new());
         while let Some(watcher) = noting.join_next().await {
@@ -85,7 +91,9 @@ async fn round(context: &Context<'_>, namespace: &str, name: &'static str, limit
         Ok(delays(&written.answered, &noted, last - start))
     };
     let bound = limits.time + PATIENCE;
-    tokio::time::timeout(bound, whole).await.map_err(|_| Error::TimedOut { what: "the watch fan-out".to_owned(), seconds: bound.as_secs() })?
+    tokio::time::timeout(bound, whole)
+        .await
+        .map_err(|_| Error::TimedOut { what: "the watch fan-out".to_owned(), seconds: bound.as_secs() })?
 }
 
 /// An event may overtake its write's answer: that is no delay.
@@ -107,7 +115,8 @@ mod tests {
     fn delays_count_from_the_answer_and_from_the_sending() {
         let start = Instant::now();
         let at = |milliseconds| start + Duration::from_millis(milliseconds);
-        let written = [Answered { number: 0, sent: at(0), done: at(4) }, Answered { number: 1, sent: at(5), done: at(9) }];
+        let written =
+            [Answered { number: 0, sent: at(0), done: at(4) }, Answered { number: 1, sent: at(5), done: at(9) }];
         let round = delays(&written, &[(0, at(3)), (1, at(11)), (99, at(50))], Duration::from_secs(1));
         assert_eq!([0.5, 1.0].map(|part| round.after_answer.milliseconds(part)), [Some(0.0), Some(2.0)]);
         assert_eq!([0.5, 1.0].map(|part| round.after_sending.milliseconds(part)), [Some(3.0), Some(6.0)]);
