@@ -18,6 +18,14 @@ impl Failure {
     }
 }
 
+/// What the API server said, or why it said nothing, in one line.
+pub fn answer(err: &kube::Error) -> String {
+    match err {
+        kube::Error::Api(status) => status.message.clone(),
+        other => chain(other),
+    }
+}
+
 /// An error and its causes in one line.
 pub fn chain(err: &dyn std::error::Error) -> String {
     let mut text = err.to_string();

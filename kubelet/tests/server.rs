@@ -113,4 +113,6 @@ async fn the_server_shows_logs_and_runs_commands_for_those_who_may() {
     assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
     assert!(answer.contains("\u{1}echo hi"), "{answer}");
     assert!(answer.contains("command terminated with non-zero exit code") && answer.contains("\"7\""), "{answer}");
+    // The last bytes are a close frame with code 1000: kubectl takes any other end for a failure.
+    assert!(answer.ends_with("\u{2}\u{3}\u{fffd}"), "{answer:?}");
 }

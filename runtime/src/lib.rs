@@ -52,6 +52,8 @@ pub trait Runtime: Send + Sync + 'static {
     /// Removes a stopped sandbox and everything of its containers but logs.
     async fn remove_sandbox(&self, id: &str) -> Result<(), Error>;
     async fn sandboxes(&self) -> Result<Vec<SandboxStatus>, Error>;
+    /// Those of the pod with this uid.
+    async fn sandboxes_of(&self, pod: &str) -> Result<Vec<SandboxStatus>, Error>;
 
     async fn create_container(&self, sandbox: &str, config: &ContainerConfig) -> Result<ContainerId, Error>;
     async fn start_container(&self, id: &str) -> Result<(), Error>;

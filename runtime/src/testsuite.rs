@@ -158,7 +158,10 @@ async fn stopping_a_sandbox_ends_its_containers(subject: &Subject<'_>) {
     assert_eq!(subject.exit(&running).await.code, 137);
     assert!(!matches!(subject.state(&created).await, ContainerState::Running { .. }));
     let all = subject.runtime.sandboxes().await.expect("a list");
-    assert!(all.iter().any(|status| status.id == sandbox && !status.ready), "its record stays");
+    let stopped = all.iter().find(|status| status.id == sandbox && !status.ready).expect("its record stays");
+    let own = subject.runtime.sandboxes_of(&stopped.config.uid).await.expect("a list");
+    assert!(own.contains(stopped) && own.iter().all(|other| other.config.uid == stopped.config.uid));
+    assert!(subject.runtime.sandboxes_of("nobody").await.expect("a list").is_empty());
     let refused = subject.runtime.create_container(&sandbox, &subject.config("run")).await;
     assert!(matches!(refused, Err(Error::WrongState { .. })));
     subject.remove(&sandbox).await;

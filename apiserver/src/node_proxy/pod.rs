@@ -6,6 +6,7 @@ use api::status::Qualified;
 use api::{ApiError, Object};
 use axum::body::Body;
 use http::{Request, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
@@ -16,6 +17,9 @@ use crate::registry::Target;
 use crate::response::{self, Answer};
 use crate::server::Core;
 use crate::watch_cache::ResourceCache;
+
+/// More of a kubelet's refusal is not read.
+const MAX_REFUSAL: usize = 64 * 1024;
 
 /// Answers `pods/{name}/log`.
 pub(super) async fn log(call: &Call<'_>) -> Result<Answer, ApiError> {
@@ -32,7 +36,24 @@ pub(super) async fn log(call: &Call<'_>) -> Result<Answer, ApiError> {
     let (mut parts, ()) = Request::new(()).into_parts();
     parts.headers.clone_from(&call.parts.headers);
     parts.headers.remove(http::header::ACCEPT_ENCODING);
-    forward(call.core, &parts, &backend, &path, Body::empty()).await
+    let answer = forward(call.core, &parts, &backend, &path, Body::empty()).await?;
+    if answer.status().is_success() { Ok(answer) } else { Err(refusal(answer).await) }
+}
+
+/// The kubelet's refusal, which is plain text, as a `Status`.
+async fn refusal(answer: Answer) -> ApiError {
+    let code = answer.status();
+    let body = match Limited::new(answer.into_body(), MAX_REFUSAL).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(err) => return ApiError::internal(err),
+    };
+    let text = String::from_utf8_lossy(&body);
+    match code {
+        StatusCode::INTERNAL_SERVER_ERROR => ApiError::internal(text),
+        StatusCode::NOT_FOUND => ApiError::new(code.as_u16(), "NotFound", text),
+        StatusCode::BAD_REQUEST => ApiError::bad_request(text),
+        _ => ApiError::new(code.as_u16(), "", text),
+    }
 }
 
 fn log_query(call: &Call<'_>) -> String {

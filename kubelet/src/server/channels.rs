@@ -118,7 +118,7 @@ pub(super) async fn exec(
         let session = runtime.exec(&container.id, &request).await;
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = serve(socket, session) => {}
+            () = serve(socket, session, exit_status) => {}
         }
     }))
 }
@@ -145,7 +145,7 @@ pub(super) async fn attach(
         });
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = serve(socket, session) => {}
+            () = serve(socket, session, end_of_attach) => {}
         }
     }))
 }
@@ -160,11 +160,14 @@ fn accept(
         .map_err(|_| Refusal(StatusCode::BAD_REQUEST, text.to_owned()))
 }
 
-async fn serve(socket: WebSocket, session: Result<Session, runtime::Error>) {
+/// How a process ended, as its [`Session`] tells.
+type Exit = Result<Result<i32, runtime::Error>, tokio::sync::oneshot::error::RecvError>;
+
+async fn serve(socket: WebSocket, session: Result<Session, runtime::Error>, describe: fn(Exit) -> Value) {
     let protocol = Protocol::of(socket.protocol().and_then(|name| name.to_str().ok()).unwrap_or_default());
     let (mut sink, mut stream) = socket.split();
     let status = match session {
-        Ok(session) => copy(protocol, &mut sink, &mut stream, session).await,
+        Ok(session) => copy(protocol, &mut sink, &mut stream, session, describe).await,
         Err(err) => Some(failure("InternalError", &crate::failure::chain(&err), None)),
     };
     let Some(status) = status else { return };
@@ -186,6 +189,7 @@ async fn copy(
     sink: &mut SplitSink<WebSocket, Message>,
     stream: &mut SplitStream<WebSocket>,
     session: Session,
+    describe: fn(Exit) -> Value,
 ) -> Option<Value> {
     let Session { stdin, stdout, stderr, resize, exit } = session;
     let (sender, mut output) = mpsc::channel(WAITING);
@@ -205,20 +209,37 @@ async fn copy(
         if !sent {
             return None;
         }
-        Some(match exit.await {
-            Ok(Ok(0)) => json!({ "metadata": {}, "status": "Success" }),
-            Ok(Ok(code)) => {
-                let message = format!("command terminated with non-zero exit code: exit status {code}");
-                failure("NonZeroExitCode", &message, Some(code))
-            }
-            Ok(Err(err)) => failure("InternalError", &crate::failure::chain(&err), None),
-            Err(_) => failure("InternalError", "the runtime lost the process", None),
-        })
+        Some(describe(exit.await))
     };
     tokio::select! {
         status = process => status,
         () = input(protocol, stream, stdin, resize) => None,
     }
+}
+
+/// A command's exit code.
+fn exit_status(exit: Exit) -> Value {
+    match exit {
+        Ok(Ok(0)) => success(),
+        Ok(Ok(code)) => {
+            let message = format!("command terminated with non-zero exit code: exit status {code}");
+            failure("NonZeroExitCode", &message, Some(code))
+        }
+        Ok(Err(err)) => failure("InternalError", &crate::failure::chain(&err), None),
+        Err(_) => failure("InternalError", "the runtime lost the process", None),
+    }
+}
+
+/// Whoever attached learns the container's exit code from the pod's status, as upstream; here its end is a success.
+fn end_of_attach(exit: Exit) -> Value {
+    match exit {
+        Ok(Ok(_)) => success(),
+        other => exit_status(other),
+    }
+}
+
+fn success() -> Value {
+    json!({ "metadata": {}, "status": "Success" })
 }
 
 fn failure(reason: &str, message: &str, code: Option<i32>) -> Value {
@@ -295,6 +316,13 @@ mod tests {
             let message = protocol.encode(STDERR, b"hello");
             assert_eq!(protocol.decode(message), Some((STDERR, Bytes::from_static(b"hello"))), "{name}");
         }
+    }
+
+    #[test]
+    fn only_exec_tells_exit_codes() {
+        assert_eq!(exit_status(Ok(Ok(3)))["details"]["causes"][0]["message"], "3");
+        assert_eq!(exit_status(Ok(Ok(0))), success());
+        assert_eq!(end_of_attach(Ok(Ok(3))), success());
     }
 
     #[test]

@@ -6,10 +6,12 @@ use std::path::{Component, Path, PathBuf};
 
 use super::at;
 
-/// The host path of `sub_path` in the volume at `root`; a missing directory is made.
+/// The host path of `sub_path` in the volume at `root`; a missing directory is made, as open as the
+/// volume itself.
 pub fn resolve(root: &Path, sub_path: &str) -> io::Result<PathBuf> {
     let refuse = |why: &str| io::Error::new(io::ErrorKind::InvalidInput, format!("subPath {sub_path:?} {why}"));
     let real_root = root.canonicalize().map_err(at(root, "resolve"))?;
+    let mode = fs::metadata(&real_root).map_err(at(root, "look at"))?.permissions().mode() & 0o777;
     let mut path = real_root.clone();
     for part in Path::new(sub_path).components() {
         let name = match part {
@@ -22,7 +24,7 @@ pub fn resolve(root: &Path, sub_path: &str) -> io::Result<PathBuf> {
             Ok(_) => {}
             Err(err) if err.kind() == io::ErrorKind::NotFound => {
                 fs::create_dir(&next).map_err(at(&next, "create"))?;
-                fs::set_permissions(&next, fs::Permissions::from_mode(0o750)).map_err(at(&next, "chmod"))?;
+                fs::set_permissions(&next, fs::Permissions::from_mode(mode)).map_err(at(&next, "chmod"))?;
             }
             Err(err) => return Err(at(&next, "look at")(err)),
         }
@@ -43,7 +45,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path().join("volume");
         fs::create_dir(&root).unwrap();
-        assert!(resolve(&root, "a/b").unwrap().is_dir());
+        fs::set_permissions(&root, fs::Permissions::from_mode(0o777)).unwrap();
+        let made = resolve(&root, "a/b").unwrap();
+        assert!(made.is_dir() && fs::metadata(&made).unwrap().permissions().mode() & 0o777 == 0o777);
         std::os::unix::fs::symlink("/etc", root.join("out")).unwrap();
         assert!(resolve(&root, "out").is_err());
         assert!(resolve(&root, "out/passwd").is_err());

@@ -68,7 +68,7 @@ impl Pass<'_> {
         let answer = api
             .create_token_request(account, &PostParams::default(), &request)
             .await
-            .map_err(|err| format!("failed to fetch token: {err}"))?;
+            .map_err(|err| format!("failed to fetch token: {}", crate::failure::answer(&err)))?;
         let status = answer.status.ok_or("failed to fetch token: the answer has no status")?;
         let now = client::clock::now();
         let (Some(text), Some(expires)) = (status.token, status.expiration_timestamp) else {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{DeleteParams, Preconditions};
+use tokio::time::Instant;
 
 use super::{CLEANUP, Desired, Done, Stage, Worker};
 use crate::actions::stop_next;
@@ -29,6 +30,7 @@ impl Worker {
 
     pub(super) fn begin_stop(&mut self) {
         self.stage = Stage::Stopping;
+        self.stopping_since = Some(Instant::now());
         self.cancel.cancel();
         self.probes.stop();
     }
@@ -45,15 +47,18 @@ impl Worker {
             if self.starting.contains(name) || self.must_wait(name) {
                 continue;
             }
+            let mut left = grace;
             match self.stopping.get(name) {
                 Some(running) if *running <= grace => continue,
                 Some(_) => {}
                 None => {
                     let message = format!("Stopping container {name}");
                     self.context.container_event(&self.pod, name, "Normal", "Killing", message);
+                    left = self.left_of(grace);
                 }
             }
-            self.stop_container(name, id, grace);
+            self.stopping.insert(name.clone(), grace);
+            self.stop_container(name, id, left);
         }
         let idle = self.stopping.is_empty() && self.starting.is_empty() && !self.sandbox_busy && !self.volumes_busy;
         if next.is_empty() && idle {
@@ -61,6 +66,13 @@ impl Worker {
             self.ended = true;
             self.clean_up(desired);
         }
+    }
+
+    /// What is left of the pod's grace: sidecars are stopped after the others, and get the rest.
+    fn left_of(&self, grace: Duration) -> Duration {
+        const LEAST: Duration = Duration::from_secs(2);
+        let elapsed = self.stopping_since.map_or(Duration::ZERO, |since| since.elapsed());
+        grace.saturating_sub(elapsed).max(LEAST.min(grace))
     }
 
     fn grace(&self, desired: &Desired) -> Duration {

@@ -92,7 +92,9 @@ pub struct Worker {
     /// Cancelled when the pod begins to stop.
     cancel: CancellationToken,
     starting: BTreeSet<String>,
+    /// Containers that are being stopped, and the grace they were given.
     stopping: BTreeMap<String, Duration>,
+    stopping_since: Option<tokio::time::Instant>,
     sandbox_busy: bool,
     volumes_busy: bool,
     cleaning: bool,
@@ -158,6 +160,7 @@ impl Worker {
             cancel: CancellationToken::new(),
             starting: BTreeSet::new(),
             stopping: BTreeMap::new(),
+            stopping_since: None,
             sandbox_busy: false,
             volumes_busy: false,
             cleaning: false,
@@ -267,8 +270,7 @@ impl Worker {
     /// Lists the pod's sandboxes and containers.
     async fn look(&mut self) -> Result<(), runtime::Error> {
         let uid = pod::uid(&self.pod);
-        let mut sandboxes = self.context.runtime.sandboxes().await?;
-        sandboxes.retain(|sandbox| sandbox.config.uid == uid);
+        let sandboxes = self.context.runtime.sandboxes_of(uid).await?;
         let mut containers = Vec::new();
         for sandbox in &sandboxes {
             containers.extend(self.context.runtime.containers(Some(&sandbox.id)).await?);

@@ -61,11 +61,11 @@ impl Worker {
     fn kill(&mut self, kill: &Kill) {
         let message = kill.message.clone();
         self.context.container_event(&self.pod, &kill.name, "Normal", "Killing", message);
+        self.stopping.insert(kill.name.clone(), kill.grace);
         self.stop_container(&kill.name, &kill.id, kill.grace);
     }
 
     pub(super) fn stop_container(&mut self, name: &str, id: &str, grace: Duration) {
-        self.stopping.insert(name.to_owned(), grace);
         let ip = self.pod_ips().first().copied();
         let (context, pod) = (Arc::clone(&self.context), Arc::clone(&self.pod));
         self.tasks.spawn(stop_one(context, pod, name.to_owned(), id.to_owned(), ip, grace));

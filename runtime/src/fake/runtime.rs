@@ -69,6 +69,10 @@ impl Runtime for FakeRuntime {
         Ok(self.state().sandboxes.values().cloned().collect())
     }
 
+    async fn sandboxes_of(&self, pod: &str) -> Result<Vec<SandboxStatus>, Error> {
+        Ok(self.state().sandboxes.values().filter(|status| status.config.uid == pod).cloned().collect())
+    }
+
     async fn create_container(&self, sandbox: &str, config: &ContainerConfig) -> Result<ContainerId, Error> {
         self.record(format!("create_container {}", config.name));
         self.state().add_container(sandbox, config)

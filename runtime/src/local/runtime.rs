@@ -59,6 +59,12 @@ impl Runtime for LocalRuntime {
         Ok(self.shared.lock().sandboxes.values().map(|sandbox| sandbox.status.clone()).collect())
     }
 
+    async fn sandboxes_of(&self, pod: &str) -> Result<Vec<SandboxStatus>, Error> {
+        let state = self.shared.lock();
+        let all = state.sandboxes.values().map(|sandbox| &sandbox.status);
+        Ok(all.filter(|status| status.config.uid == pod).cloned().collect())
+    }
+
     async fn create_container(&self, sandbox: &str, config: &ContainerConfig) -> Result<ContainerId, Error> {
         self.shared.create_container(sandbox, config).await
     }
