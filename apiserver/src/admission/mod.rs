@@ -3,6 +3,7 @@
 //! Mutating plugins run in order on the decoded and defaulted object; validating ones see what will be stored. Deletes
 //! and connects pass through as well, without an object.
 
+mod certificates;
 mod defaults;
 mod escalation;
 mod limit_ranger;
@@ -10,6 +11,7 @@ mod namespace_lifecycle;
 mod node_restriction;
 mod pod_security;
 mod pods;
+mod quota;
 mod service_account;
 mod unsupported;
 
@@ -27,6 +29,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::watch_cache::WatchCache;
 
+pub use certificates::{CertificateSubjectRestriction, SignerPermission};
 pub use defaults::{DefaultClass, StorageObjectInUseProtection, TaintNodesByCondition};
 pub use escalation::Escalation;
 pub use limit_ranger::LimitRanger;
@@ -34,6 +37,7 @@ pub use namespace_lifecycle::NamespaceLifecycle;
 pub use node_restriction::NodeRestriction;
 pub use pod_security::PodSecurity;
 pub use pods::{DefaultTolerationSeconds, Priority, RuntimeClass};
+pub use quota::ResourceQuota;
 pub use service_account::ServiceAccount;
 pub use unsupported::UnsupportedConfigurations;
 
@@ -179,9 +183,16 @@ pub(crate) fn builtin(
     add(&mut chain, DefaultClass::ingress(cache));
     chain.validating.extend(ranges.map(|plugin| plugin as Arc<dyn ValidatingAdmission>));
     chain.validating.extend(PodSecurity::new(cache).map(|plugin| Arc::new(plugin) as Arc<dyn ValidatingAdmission>));
+    chain.validating.push(Arc::new(SignerPermission::approval(authz.clone())));
+    chain.validating.push(Arc::new(SignerPermission::signing(authz.clone())));
+    chain.validating.push(Arc::new(CertificateSubjectRestriction));
     chain.validating.push(Arc::new(UnsupportedConfigurations));
     chain.mutating.retain(|plugin| !config.disable_admission_plugins.iter().any(|name| name == plugin.name()));
     chain.validating.retain(|plugin| !config.disable_admission_plugins.iter().any(|name| name == plugin.name()));
     chain.validating.push(Arc::new(Escalation::new(rbac.clone(), authz.clone())));
+    // Last, since what it books is not given back when another plugin refuses.
+    if !config.disable_admission_plugins.iter().any(|name| name == "ResourceQuota") {
+        chain.validating.extend(ResourceQuota::new(cache, store.clone()).map(|plugin| Arc::new(plugin) as Arc<dyn ValidatingAdmission>));
+    }
     Ok(chain)
 }
