@@ -39,9 +39,9 @@ impl NodePods {
     }
 }
 
-/// Stops every container and sandbox of the runtime, all at once. Their pods stay in the API: the next kubelet starts
-/// them again.
-pub(crate) async fn stop_pods(runtime: Arc<dyn Runtime>) -> Result<usize, runtime::Error> {
+/// Stops every container and sandbox of the runtime, all at once, and takes down their network. Their pods stay in the
+/// API: the next kubelet starts them again.
+pub(crate) async fn stop_pods(runtime: Arc<LocalRuntime>) -> Result<usize, runtime::Error> {
     let mut stopping = JoinSet::new();
     for sandbox in runtime.sandboxes().await?.into_iter().filter(|sandbox| sandbox.ready) {
         let runtime = Arc::clone(&runtime);
@@ -56,6 +56,7 @@ pub(crate) async fn stop_pods(runtime: Arc<dyn Runtime>) -> Result<usize, runtim
     while stopping.join_next().await.is_some() {
         stopped += 1;
     }
+    runtime.take_down_network().await?;
     Ok(stopped)
 }
 

@@ -17,6 +17,7 @@ use daemon::{Process, ReadyWatch, Supervisor};
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use runtime::Runtime;
+use runtime::local::LocalRuntime;
 use store::Store;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -167,13 +168,13 @@ struct Cluster<'a> {
 
 impl Cluster<'_> {
     async fn run(&self, shutdown: &CancellationToken, say: &impl Fn(String)) -> anyhow::Result<()> {
-        let runtime: Arc<dyn Runtime> = Arc::new(runtime::local::LocalRuntime::open(self.runtime_config()?).await.context("container runtime")?);
+        let runtime = Arc::new(LocalRuntime::open(self.runtime_config()?).await.context("container runtime")?);
         let process = Process::new(CancellationToken::new());
         let mut tasks = Supervisor::new(process.shutdown.clone());
         let admin = self.client(&self.keys.admin)?;
         // Before the components: the DNS server's rights are among them.
         addons::ensure(&admin, self.plan.dns_service, self.plan.options.node_ip).await.context("DNS Service")?;
-        let ready = self.add_components(&mut tasks, &process, Arc::clone(&runtime))?;
+        let ready = self.add_components(&mut tasks, &process, Arc::<LocalRuntime>::clone(&runtime))?;
         let components = async {
             let result = tasks.run().await;
             shutdown.cancel();
@@ -194,7 +195,7 @@ impl Cluster<'_> {
         components.and(conducted).and(stopped)
     }
 
-    async fn stop_pods(&self, runtime: Arc<dyn Runtime>, say: &impl Fn(String)) -> anyhow::Result<()> {
+    async fn stop_pods(&self, runtime: Arc<LocalRuntime>, say: &impl Fn(String)) -> anyhow::Result<()> {
         if self.plan.options.keep_pods {
             say("pods keep running (--keep-pods)".to_owned());
             return Ok(());

@@ -27,7 +27,6 @@ pub mod resources;
 pub mod security;
 pub mod seen;
 pub mod server;
-mod shutdown;
 mod spdy;
 pub mod statics;
 pub mod status;
@@ -39,7 +38,6 @@ mod gc;
 
 pub use command::Command;
 pub use config::{Args, Config, Tls};
-pub use shutdown::stop_pods;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;

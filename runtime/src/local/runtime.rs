@@ -22,6 +22,11 @@ impl LocalRuntime {
         for sandbox in self.sandboxes().await? {
             self.remove_sandbox(&sandbox.id).await?;
         }
+        self.take_down_network().await
+    }
+
+    /// Removes the bridge and the nftables table of a node whose pods are stopped; `set_pod_cidr` makes them again.
+    pub async fn take_down_network(&self) -> Result<(), Error> {
         self.shared.network.tear_down().await
     }
 }
