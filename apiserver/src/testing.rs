@@ -8,13 +8,16 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use axum::body::Body;
 use bytes::Bytes;
 use daemon::Process;
+use http::{Request, StatusCode};
 use rcgen::{CertificateParams, DistinguishedName, DnType, DnValue, KeyPair};
 use store::Store;
 use store::embedded::EmbeddedStore;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tower::ServiceExt as _;
 
 use crate::authz::MASTERS;
 use crate::config::Config;
@@ -45,7 +48,18 @@ impl TestServer {
         let running = server.clone();
         tasks.spawn(async move { running.run().await.expect("the test server runs until it is stopped") });
         server.ready().await;
-        Self { server, process, admin: certificate("test-admin", &[MASTERS]), store, tasks }
+        let test = Self { server, process, admin: certificate("test-admin", &[MASTERS]), store, tasks };
+        test.furnish().await;
+        test
+    }
+
+    /// Makes the account that pods of the default namespace run as, which in a cluster a controller makes.
+    async fn furnish(&self) {
+        let account = r#"{"metadata": {"name": "default"}}"#;
+        let request = Request::post("/api/v1/namespaces/default/serviceaccounts").body(Body::from(account)).expect("a valid request");
+        let Ok(answer) = self.service().oneshot(request).await;
+        assert!(matches!(answer.status(), StatusCode::CREATED | StatusCode::CONFLICT), "{}", answer.status());
+        self.server.registry().freshen().await.expect("the store of a test answers");
     }
 
     /// The transport of an administrator (`system:masters`), for `kube::Client::new`.

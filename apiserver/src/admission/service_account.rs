@@ -1,6 +1,7 @@
 //! ServiceAccount: every pod runs as an account that exists, and finds its token where clients look for it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::{ApiError, Object};
 use async_trait::async_trait;
@@ -8,8 +9,10 @@ use serde_json::{Value, json};
 
 use super::{Attributes, MutatingAdmission, Operation, Warnings, containers_mut};
 use crate::registry::generated_name;
-use crate::watch_cache::{ResourceCache, WatchCache};
+use crate::watch_cache::{Interest, ResourceCache, WatchCache};
 
+/// How long a pod waits for the default account of a new namespace.
+const LAG: Duration = Duration::from_secs(1);
 const MOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
@@ -24,13 +27,28 @@ impl ServiceAccount {
         Some(Self { accounts: cache.resource("serviceaccounts")? })
     }
 
-    fn account(&self, attributes: &Attributes<'_>, pod: &Object) -> Result<Object, ApiError> {
+    async fn account(&self, attributes: &Attributes<'_>, pod: &Object) -> Result<Object, ApiError> {
         let (namespace, name) = (attributes.namespace, pod.text(&["spec", "serviceAccountName"]));
-        let cached = self.accounts.get(&self.accounts.key(namespace, name));
-        cached.map(|cached| cached.object()).ok_or_else(|| {
+        let key = self.accounts.key(namespace, name);
+        if let Some(account) = self.find(&key) {
+            return Ok(account);
+        }
+        // A controller furnishes new namespaces with their default account: it may be about to.
+        if name == "default" {
+            let (_, mut changes) = self.accounts.watch_from_now(Interest::Key(key.as_str().into()));
+            if self.find(&key).is_none() {
+                // Without a change in time the account counts as missing.
+                let _late = tokio::time::timeout(LAG, changes.next()).await;
+            }
+        }
+        self.find(&key).ok_or_else(|| {
             let why = format!("error looking up service account {namespace}/{name}: serviceaccount {name:?} not found");
             ApiError::forbidden(attributes.resource.qualified(), pod.name(), &why)
         })
+    }
+
+    fn find(&self, key: &str) -> Option<Object> {
+        self.accounts.get(key).map(|cached| cached.object())
     }
 }
 
@@ -50,7 +68,7 @@ impl MutatingAdmission for ServiceAccount {
         }
         let name = pod.text(&["spec", "serviceAccountName"]).to_owned();
         pod.set(&["spec", "serviceAccount"], name);
-        let account = self.account(attributes, pod)?;
+        let account = self.account(attributes, pod).await?;
         let wants = |object: &Object, path: &[&str]| object.get(path).and_then(Value::as_bool);
         let mounts = wants(pod, &["spec", "automountServiceAccountToken"]).or(wants(&account, &["automountServiceAccountToken"]));
         if mounts.unwrap_or(true) {

@@ -1,5 +1,6 @@
 //! The API server seen from outside, through its in-memory transport.
 
+mod access;
 mod bad_input;
 mod client;
 mod contract;
