@@ -42,7 +42,14 @@ pub(crate) fn of_kind(
     validation: FieldValidation,
     warnings: &mut Vec<String>,
 ) -> Result<Object, ApiError> {
-    let decoded = codec::decode(body, media(headers)?, target, validation)?;
+    let media = media(headers)?;
+    if media == Media::Protobuf && target.schema.node().definition.is_none() {
+        return Err(ApiError::unsupported_media_type(
+            "the body of the request was in an unknown format - accepted media types include: application/json, \
+             application/yaml",
+        ));
+    }
+    let decoded = codec::decode(body, media, target, validation)?;
     Ok(keep(decoded, validation, warnings))
 }
 

@@ -6,7 +6,7 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::handler::{Call, method_not_allowed};
-use crate::negotiate::Accept;
+use crate::negotiate::{Accept, Offer};
 use crate::response::{self, Answer};
 
 /// The Kubernetes version that the API is of.
@@ -47,7 +47,7 @@ pub(crate) fn answer(call: &Call<'_>) -> Result<Answer, ApiError> {
 }
 
 fn acceptable(call: &Call<'_>) -> Result<(), ApiError> {
-    Accept::for_object(call.headers(), false).map(|_| ())
+    Accept::for_object(call.headers(), false, Offer::All).map(|_| ())
 }
 
 fn host(call: &Call<'_>) -> String {

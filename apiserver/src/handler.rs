@@ -12,7 +12,7 @@ use http::{HeaderMap, Method, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 use crate::decode;
-use crate::negotiate::{Accept, accepts_gzip, content_type};
+use crate::negotiate::{Accept, Offer, accepts_gzip, content_type};
 use crate::options::{DeleteOptions, ListOptions, Write, WriteOptions};
 use crate::query::Query;
 use crate::registry::{Patch, PatchType, Registry, Target};
@@ -57,9 +57,9 @@ impl Call<'_> {
         self.headers().get(http::header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or("")
     }
 
-    pub(crate) fn accept(&self) -> Result<Accept, ApiError> {
+    pub(crate) fn accept(&self, row: &Resource) -> Result<Accept, ApiError> {
         let pretty = self.query.optional_flag("pretty").unwrap_or(false);
-        Accept::for_object(self.headers(), pretty)
+        Accept::for_object(self.headers(), pretty, Offer::of(row))
     }
 
     pub(crate) fn write_options(&self, what: Write) -> Result<WriteOptions, ApiError> {
@@ -105,14 +105,14 @@ pub(crate) async fn resource(call: &Call<'_>, body: Body) -> Result<Answer, ApiE
     let method = &call.parts.method;
     match (method, item) {
         (&Method::GET, _) if info.verb == "watch" => {
-            let accept = Accept::for_watch(call.headers())?;
+            let accept = Accept::for_watch(call.headers(), Offer::of(row))?;
             let routed = Routed { call, row: row.clone(), cache, accept };
             return stream::watch(&routed).await;
         }
         (&Method::GET | &Method::POST, false) | (&Method::GET | &Method::PUT | &Method::PATCH, true) | (&Method::DELETE, _) => {}
         _ => return Err(method_not_allowed()),
     }
-    let routed = Routed { call, row: row.clone(), cache, accept: call.accept()? };
+    let routed = Routed { call, row: row.clone(), cache, accept: call.accept(row)? };
     let warnings = deprecation(&routed.row);
     if warnings.is_empty() {
         return dispatch(&routed, body, item).await;
@@ -146,7 +146,7 @@ async fn dispatch(routed: &Routed<'_>, body: Body, item: bool) -> Result<Answer,
 pub(crate) fn routed<'a>(call: &'a Call<'a>, row: &Arc<Resource>) -> Result<Routed<'a>, ApiError> {
     let registry = &call.core.registry;
     let cache = registry.resource(registry.catalog().storage_row(row))?;
-    Ok(Routed { call, row: row.clone(), cache, accept: call.accept()? })
+    Ok(Routed { call, row: row.clone(), cache, accept: call.accept(row)? })
 }
 
 /// Whether objects of this resource lie in the store.

@@ -1,7 +1,8 @@
 //! Content negotiation: how a client wants its answer, and what its body is.
 
-use api::ApiError;
+use api::codec::protobuf;
 use api::status::Details;
+use api::{ApiError, Resource};
 use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE};
 
@@ -11,6 +12,7 @@ pub(crate) enum Encoding {
     #[default]
     Json,
     Yaml,
+    Protobuf,
 }
 
 /// What an answer is made into.
@@ -55,29 +57,58 @@ impl Encoding {
         match self {
             Self::Json => "application/json",
             Self::Yaml => "application/yaml",
+            Self::Protobuf => protobuf::MEDIA_TYPE,
+        }
+    }
+
+    /// The `Content-Type` of a watch.
+    pub(crate) fn stream_type(self) -> &'static str {
+        match self {
+            Self::Protobuf => protobuf::STREAM_MEDIA_TYPE,
+            _ => self.content_type(),
         }
     }
 }
 
-const REPRESENTATIONS: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+/// Which encodings there are of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Offer {
+    All,
+    /// Objects of CRDs have no protobuf messages.
+    WithoutProtobuf,
+}
+
+impl Offer {
+    /// What there is of objects of the resource.
+    pub(crate) fn of(row: &Resource) -> Self {
+        if row.schema().node().definition.is_none() { Self::WithoutProtobuf } else { Self::All }
+    }
+
+    fn representations(self) -> &'static str {
+        match self {
+            Self::All => "application/json, application/yaml, application/vnd.kubernetes.protobuf",
+            Self::WithoutProtobuf => "application/json, application/yaml",
+        }
+    }
+}
 
 impl Accept {
-    /// Picks the first acceptable clause. Protobuf is not offered, so clients that prefer it get their second choice.
-    pub(crate) fn for_object(headers: &HeaderMap, pretty: bool) -> Result<Self, ApiError> {
-        Self::pick(headers, pretty, false)
+    /// Picks the best clause that can be served.
+    pub(crate) fn for_object(headers: &HeaderMap, pretty: bool, offer: Offer) -> Result<Self, ApiError> {
+        Self::pick(headers, pretty, false, offer)
     }
 
     /// As [`Self::for_object`], for watch streams.
-    pub(crate) fn for_watch(headers: &HeaderMap) -> Result<Self, ApiError> {
-        Self::pick(headers, false, true)
+    pub(crate) fn for_watch(headers: &HeaderMap, offer: Offer) -> Result<Self, ApiError> {
+        Self::pick(headers, false, true, offer)
     }
 
     /// For answers that have no other shape (discovery, status).
     pub(crate) fn encoding_of(headers: &HeaderMap) -> Self {
-        Self::pick(headers, false, false).map(|accept| Self { shape: Shape::Object, ..accept }).unwrap_or_default()
+        Self::pick(headers, false, false, Offer::All).map(|accept| Self { shape: Shape::Object, ..accept }).unwrap_or_default()
     }
 
-    fn pick(headers: &HeaderMap, pretty: bool, watch: bool) -> Result<Self, ApiError> {
+    fn pick(headers: &HeaderMap, pretty: bool, watch: bool, offer: Offer) -> Result<Self, ApiError> {
         let header = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
         if header.trim().is_empty() {
             return Ok(Self { pretty, ..Self::default() });
@@ -85,21 +116,27 @@ impl Accept {
         let mut unknown_shape = false;
         for clause in sorted_by_quality(header) {
             let Some((encoding, parameters)) = encoding_of(&clause) else { continue };
+            if encoding == Encoding::Protobuf && offer == Offer::WithoutProtobuf {
+                continue;
+            }
             match shape_of(&parameters) {
+                // Tables have no protobuf message.
+                Some(Shape::Table(_)) if encoding == Encoding::Protobuf => unknown_shape = true,
                 Some(shape) => return Ok(Self { encoding, shape, pretty: pretty || parameters.pretty }),
                 None => unknown_shape = true,
             }
         }
-        Err(not_acceptable(unknown_shape, watch))
+        Err(not_acceptable(unknown_shape, watch, offer))
     }
 }
 
-fn not_acceptable(unknown_shape: bool, watch: bool) -> ApiError {
+fn not_acceptable(unknown_shape: bool, watch: bool, offer: Offer) -> ApiError {
+    let representations = offer.representations();
     if unknown_shape {
-        return ApiError::not_acceptable(format!("only the following media types are accepted: {REPRESENTATIONS}"));
+        return ApiError::not_acceptable(format!("only the following media types are accepted: {representations}"));
     }
     let streams = if watch { ", application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch" } else { "" };
-    ApiError::not_acceptable(format!("406: Not Acceptable\n\nAvailable representations: {REPRESENTATIONS}{streams}"))
+    ApiError::not_acceptable(format!("406: Not Acceptable\n\nAvailable representations: {representations}{streams}"))
         .with_details(Details::default())
 }
 
@@ -126,6 +163,7 @@ fn encoding_of(clause: &str) -> Option<(Encoding, Parameters)> {
     let encoding = match parts.next()?.to_ascii_lowercase().as_str() {
         "application/json" | "*/*" => Encoding::Json,
         "application/yaml" => Encoding::Yaml,
+        protobuf::MEDIA_TYPE => Encoding::Protobuf,
         _ => return None,
     };
     let (mut kind, mut group, mut version, mut pretty) = (None, "", "", false);
@@ -175,9 +213,13 @@ mod tests {
     use super::*;
 
     fn check(header: &str, want: Option<(Encoding, Shape)>) {
+        check_offer(Offer::All, header, want);
+    }
+
+    fn check_offer(offer: Offer, header: &str, want: Option<(Encoding, Shape)>) {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, header.parse().unwrap());
-        let got = Accept::for_object(&headers, false).ok().map(|accept| (accept.encoding, accept.shape));
+        let got = Accept::for_object(&headers, false, offer).ok().map(|accept| (accept.encoding, accept.shape));
         assert_eq!(got, want, "{header}");
     }
 
@@ -185,11 +227,23 @@ mod tests {
     fn the_best_clause_that_can_be_served_wins() {
         check("", Some((Encoding::Json, Shape::Object)));
         check("*/*", Some((Encoding::Json, Shape::Object)));
-        check("application/vnd.kubernetes.protobuf, application/json", Some((Encoding::Json, Shape::Object)));
+        check("application/vnd.kubernetes.protobuf, application/json", Some((Encoding::Protobuf, Shape::Object)));
+        check("application/vnd.kubernetes.protobuf;q=0.5,application/json", Some((Encoding::Json, Shape::Object)));
+        check("application/vnd.kubernetes.protobuf;stream=watch", Some((Encoding::Protobuf, Shape::Object)));
         check("text/html,application/yaml;q=0.9", Some((Encoding::Yaml, Shape::Object)));
         check("application/json;as=Table;v=v1;g=meta.k8s.io", Some((Encoding::Json, Shape::Table(MetaVersion::V1))));
         check("application/json;as=Table;v=v9;g=meta.k8s.io,application/json", Some((Encoding::Json, Shape::Object)));
         check("application/json;as=Table;v=v9;g=meta.k8s.io", None);
         check("text/html", None);
+    }
+
+    #[test]
+    fn tables_and_objects_of_crds_have_no_protobuf_encoding() {
+        let table = "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io";
+        check(table, None);
+        check(&format!("{table},application/json"), Some((Encoding::Json, Shape::Object)));
+        let both = "application/vnd.kubernetes.protobuf,application/json";
+        check_offer(Offer::WithoutProtobuf, both, Some((Encoding::Json, Shape::Object)));
+        check_offer(Offer::WithoutProtobuf, "application/vnd.kubernetes.protobuf", None);
     }
 }

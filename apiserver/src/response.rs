@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 
+use api::codec::protobuf;
 use api::{ApiError, Object};
 use axum::body::Body;
 use bytes::Bytes;
@@ -30,6 +31,13 @@ pub(crate) fn value(status: StatusCode, accept: Accept, tree: &Value) -> Answer 
         Encoding::Json if accept.pretty => serde_json::to_vec_pretty(tree).map_err(|err| err.to_string()),
         Encoding::Json => serde_json::to_vec(tree).map_err(|err| err.to_string()),
         Encoding::Yaml => yaml(tree),
+        Encoding::Protobuf => match protobuf::encode(tree) {
+            // What has no message is sent as JSON, whatever was asked for: `/version`, the list of paths.
+            Err(protobuf::Error::UnknownKind { .. }) => {
+                return value(status, Accept { encoding: Encoding::Json, ..accept }, tree);
+            }
+            encoded => encoded.map_err(|err| err.to_string()),
+        },
     };
     match bytes {
         Ok(bytes) => with_type(status, accept.encoding.content_type(), bytes.into()),

@@ -57,6 +57,15 @@ impl Shaper {
         self.accept.shape == Shape::Object && self.is_stored_version() && self.is_plain_json()
     }
 
+    /// Whether the protobuf frames that the events of the cache keep are the answer.
+    pub(super) fn is_shared_protobuf(&self) -> bool {
+        self.accept.encoding == Encoding::Protobuf && self.accept.shape == Shape::Object && self.is_stored_version()
+    }
+
+    pub(super) fn encoding(&self) -> Encoding {
+        self.accept.encoding
+    }
+
     fn is_stored_version(&self) -> bool {
         self.row.group == self.stored.group && self.row.version == self.stored.version
     }

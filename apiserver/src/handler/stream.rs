@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::codec::protobuf;
 use api::{ApiError, Object, Resource};
 use axum::body::Body;
 use bytes::Bytes;
@@ -31,18 +32,18 @@ const INITIAL_END: &str = "k8s.io/initial-events-end";
 /// Answers a watch.
 pub(super) async fn watch(routed: &Routed<'_>) -> Result<Answer, ApiError> {
     if routed.accept.encoding == Encoding::Yaml {
-        return Err(ApiError::not_acceptable("watches are served as JSON"));
+        return Err(ApiError::not_acceptable("watches are served as JSON and protobuf"));
     }
     let options = ListOptions::read(routed.call.query, true)?;
     let selection = selection(routed)?;
     let started = routed.registry().watch(&routed.cache, &selection, &options).await?;
     let body = match started {
-        Err(err) => Body::from(frame(EventType::Error, &serde_json::to_vec(&err.to_value()).unwrap_or_default())),
+        Err(err) => Body::from(Shaper::of(routed).failure(&err)),
         Ok(start) => Body::from_stream(frames(routed, selection, &options, start)),
     };
     let mut answer = Answer::new(body);
     *answer.status_mut() = StatusCode::OK;
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(routed.accept.encoding.stream_type()));
     answer.headers_mut().insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     Ok(answer)
 }
@@ -201,6 +202,9 @@ impl Watcher {
         if self.shaper.is_plain() {
             return event.frame(kind);
         }
+        if self.shaper.is_shared_protobuf() {
+            return event.protobuf_frame(kind, |object| self.shaper.frame(kind, object));
+        }
         event.object(kind).map(|object| self.shaper.frame(kind, &object))
     }
 
@@ -223,7 +227,7 @@ impl Watcher {
 
     fn fell_behind(&self) -> Bytes {
         let err = crate::registry::too_old(self.sent, self.core.registry.cache().revision());
-        frame(EventType::Error, &serde_json::to_vec(&err.to_value()).unwrap_or_default())
+        self.shaper.failure(&err)
     }
 }
 
@@ -234,8 +238,8 @@ impl Shaper {
             return frame(kind, &object.bytes);
         }
         match self.event_object(object) {
-            Ok(tree) => frame(kind, &serde_json::to_vec(&tree).unwrap_or_default()),
-            Err(err) => frame(EventType::Error, &serde_json::to_vec(&err.to_value()).unwrap_or_default()),
+            Ok(tree) => self.encoded(kind, &tree),
+            Err(err) => self.failure(&err),
         }
     }
 
@@ -245,9 +249,28 @@ impl Shaper {
             _ => Object::from_value(object).map_or_else(|| Err(ApiError::internal("bookmark")), |object| self.shaped(&object)),
         };
         match tree {
-            Ok(tree) => frame(EventType::Bookmark, &serde_json::to_vec(&tree).unwrap_or_default()),
-            Err(err) => frame(EventType::Error, &serde_json::to_vec(&err.to_value()).unwrap_or_default()),
+            Ok(tree) => self.encoded(EventType::Bookmark, &tree),
+            Err(err) => self.failure(&err),
         }
+    }
+
+    /// The frame that ends a watch which cannot go on.
+    fn failure(&self, err: &ApiError) -> Bytes {
+        self.encoded(EventType::Error, &err.to_value())
+    }
+
+    fn encoded(&self, kind: EventType, tree: &Value) -> Bytes {
+        if self.encoding() != Encoding::Protobuf {
+            return frame(kind, &serde_json::to_vec(tree).expect("JSON trees with string keys always serialise"));
+        }
+        let (kind, object) = match protobuf::encode(tree) {
+            Ok(object) => (kind, object),
+            Err(err) => {
+                let status = ApiError::internal(err.to_string()).to_value();
+                (EventType::Error, protobuf::encode(&status).expect("a Status has a message, which its fields fit"))
+            }
+        };
+        protobuf::watch_frame(kind.as_str(), &object).into()
     }
 }
 

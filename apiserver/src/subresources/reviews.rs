@@ -25,7 +25,7 @@ const GROUP: &str = "authorization.k8s.io";
 
 /// Answers a `POST` of a review.
 pub(super) async fn create(call: &Call<'_>, row: &Arc<Resource>, body: Body) -> Result<Answer, ApiError> {
-    let accept = call.accept()?;
+    let accept = call.accept(row)?;
     if accept.shape != Shape::Object {
         let media = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
         return Err(ApiError::not_acceptable(format!("only the following media types are accepted: {media}")));

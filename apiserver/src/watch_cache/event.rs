@@ -39,13 +39,18 @@ pub struct Event {
     pub previous: Option<Arc<Cached>>,
     /// The last state under the revision of this change: what DELETED shows.
     gone: OnceLock<Arc<Cached>>,
-    frames: [OnceLock<Bytes>; 3],
+    frames: Frames,
+    /// Made when the first watcher asks for protobuf.
+    protobuf: OnceLock<Box<Frames>>,
 }
+
+/// A frame of each type that changes have.
+type Frames = [OnceLock<Bytes>; 3];
 
 impl Event {
     /// A change from `previous` to `current`.
     pub fn new(revision: u64, previous: Option<Arc<Cached>>, current: Option<Arc<Cached>>) -> Self {
-        Self { revision, current, previous, gone: OnceLock::new(), frames: Default::default() }
+        Self { revision, current, previous, gone: OnceLock::new(), frames: Default::default(), protobuf: OnceLock::new() }
     }
 
     /// What a watcher sees whose selection is `selects`: objects that enter it are added, those that leave it deleted.
@@ -71,14 +76,24 @@ impl Event {
 
     /// The JSON frame of an event of this type.
     pub fn frame(&self, kind: EventType) -> Option<Bytes> {
-        let slot = match kind {
-            EventType::Added => 0,
-            EventType::Modified => 1,
-            EventType::Deleted => 2,
-            EventType::Bookmark | EventType::Error => return None,
-        };
         let object = self.object(kind)?;
-        Some(self.frames[slot].get_or_init(|| frame(kind, &object.bytes)).clone())
+        Some(self.frames[slot(kind)?].get_or_init(|| frame(kind, &object.bytes)).clone())
+    }
+
+    /// The protobuf frame of an event of this type, which `encode` makes of the object for the first who asks.
+    pub fn protobuf_frame(&self, kind: EventType, encode: impl FnOnce(&Cached) -> Bytes) -> Option<Bytes> {
+        let object = self.object(kind)?;
+        let frames = self.protobuf.get_or_init(Default::default);
+        Some(frames[slot(kind)?].get_or_init(|| encode(&object)).clone())
+    }
+}
+
+fn slot(kind: EventType) -> Option<usize> {
+    match kind {
+        EventType::Added => Some(0),
+        EventType::Modified => Some(1),
+        EventType::Deleted => Some(2),
+        EventType::Bookmark | EventType::Error => None,
     }
 }
 
