@@ -1,7 +1,7 @@
 //! The node's own word on pods that name it: what does not fit is refused, whoever bound it.
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, Pod, Taint, Toleration};
+use k8s_openapi::api::core::v1::{Container, Node, NodeSelectorRequirement, NodeSelectorTerm, Pod, Taint, Toleration};
 
 use crate::status::Verdict;
 use crate::{pod, resources};
@@ -9,6 +9,7 @@ use crate::{pod, resources};
 /// Refuses a pod that the node cannot or may not run beside `others`.
 pub fn check(pod: &Pod, others: &[Pod], node: &Node, max_pods: usize) -> Result<(), Verdict> {
     check_os(pod, node)?;
+    check_features(pod)?;
     fit(pod, others, node, max_pods)?;
     host_ports(pod, others)?;
     if !matches_node(pod, node) {
@@ -27,6 +28,20 @@ fn check_os(pod: &Pod, node: &Node) -> Result<(), Verdict> {
     match &pod::spec(pod).os {
         Some(os) if os.name != here => Err(refuse("PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS")),
         _ => Ok(()),
+    }
+}
+
+/// Features of newer nodes that this one lacks; upstream's reason for it.
+fn check_features(pod: &Pod) -> Result<(), Verdict> {
+    let restarts_all = |container: &Container| {
+        container.restart_policy_rules.iter().flatten().any(|rule| rule.action == "RestartAllContainers")
+    };
+    match pod::containers(pod).iter().find(|(_, container)| restarts_all(container)) {
+        Some((_, container)) => {
+            let message = format!("container {:?} asks for RestartAllContainers, which this node does not support", container.name);
+            Err(refuse("PodFeatureUnsupported", message))
+        }
+        None => Ok(()),
     }
 }
 
@@ -188,5 +203,7 @@ mod tests {
         check(json!({"containers": [], "tolerations": []}), Some("TaintToleration"));
         check(json!({"containers": [{"name": "c", "ports": [{"containerPort": 2, "hostPort": 80}]}]}), Some("NodePorts"));
         check(json!({"containers": [], "os": {"name": "windows"}}), Some("PodOSNotSupported"));
+        let rule = json!({"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [1]}});
+        check(json!({"containers": [{"name": "c", "restartPolicyRules": [rule]}]}), Some("PodFeatureUnsupported"));
     }
 }

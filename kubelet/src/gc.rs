@@ -10,7 +10,8 @@ use tracing::{info, warn};
 use crate::context::Context;
 use crate::node::machine;
 use crate::pod;
-use crate::pods::Pods;
+use crate::pods::{Known, Pods};
+use crate::storage;
 
 const PERIOD: Duration = Duration::from_secs(300);
 /// Image collection starts with less than this part of the disk free, and ends with the other (in percent, as upstream).
@@ -45,7 +46,10 @@ impl Collector {
                     self.collect_images().await;
                     self.collect_directories().await;
                 }
-                _ = logs.tick() => self.rotate_logs().await,
+                _ = logs.tick() => {
+                    self.rotate_logs().await;
+                    self.evict().await;
+                }
             }
         }
     }
@@ -95,6 +99,20 @@ impl Collector {
         for name in names_in(&self.context.log_dir).await {
             if !uids.iter().any(|uid| name.ends_with(&format!("_{uid}"))) {
                 report(&name, tokio::fs::remove_dir_all(self.context.log_dir.join(&name)).await);
+            }
+        }
+    }
+
+    /// Evicts pods that use more of the disk than they may.
+    async fn evict(&self) {
+        let limited = |known: &Known| !known.report.ended && storage::is_limited(&known.pod);
+        for known in self.pods.list().into_iter().filter(limited) {
+            let usage = storage::measure(&self.context, &known).await;
+            if let Some(verdict) = storage::exceeded(&known.pod, &usage) {
+                let (reason, message) = (verdict.reason.clone(), verdict.message.clone());
+                if self.pods.evict(pod::uid(&known.pod), verdict) {
+                    self.context.event(&known.pod, "Warning", &reason, message);
+                }
             }
         }
     }

@@ -61,6 +61,17 @@ impl Pods {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Ends a pod for good, as the node decided. Says whether that was news.
+    pub(crate) fn evict(&self, uid: &str, verdict: Verdict) -> bool {
+        self.entries().get(uid).is_some_and(|entry| {
+            entry.desired.send_if_modified(|desired| {
+                let is_new = desired.rejected.is_none();
+                desired.rejected.get_or_insert(verdict);
+                is_new
+            })
+        })
+    }
+
     fn wake_all(&self) {
         for entry in self.entries().values() {
             entry.wake.notify_one();

@@ -6,7 +6,10 @@ use super::Facts;
 use crate::pod;
 
 /// The conditions that only the kubelet writes.
-pub const OWNED: [&str; 5] = ["PodScheduled", "PodReadyToStartContainers", "Initialized", "ContainersReady", "Ready"];
+pub const OWNED: [&str; 6] =
+    ["PodScheduled", "PodReadyToStartContainers", "Initialized", "ContainersReady", "Ready", DISRUPTION];
+/// Others write it, too; the kubelet does for the pods that it evicts.
+const DISRUPTION: &str = "DisruptionTarget";
 
 struct Truth {
     holds: bool,
@@ -35,8 +38,14 @@ pub(super) fn of(facts: &Facts<'_>, status: &PodStatus) -> Vec<PodCondition> {
         condition(facts, "ContainersReady", containers_ready),
         condition(facts, "PodScheduled", Truth::yes()),
     ];
+    let eviction = facts.verdict.filter(|verdict| verdict.is_eviction());
+    if let Some(verdict) = eviction {
+        let truth = Truth { holds: true, reason: Some("TerminationByKubelet"), message: Some(verdict.message.clone()) };
+        conditions.push(condition(facts, DISRUPTION, truth));
+    }
+    let is_ours = |kind: &str| OWNED.contains(&kind) && (kind != DISRUPTION || eviction.is_some());
     let others = pod::status(facts.pod).conditions.iter().flatten();
-    conditions.extend(others.filter(|other| !OWNED.contains(&other.type_.as_str())).cloned());
+    conditions.extend(others.filter(|other| !is_ours(&other.type_)).cloned());
     conditions
 }
 

@@ -33,6 +33,16 @@ pub struct Verdict {
     pub message: String,
 }
 
+impl Verdict {
+    /// The reason of a pod that used more of the node than it may.
+    pub const EVICTED: &str = "Evicted";
+
+    /// Whether the kubelet took the pod off the node.
+    pub fn is_eviction(&self) -> bool {
+        self.reason == Self::EVICTED
+    }
+}
+
 /// Everything a status is made from.
 pub struct Facts<'a> {
     /// The pod, with the status that the API has now.

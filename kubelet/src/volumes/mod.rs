@@ -107,7 +107,7 @@ impl Pass<'_> {
             return Ok(Place { path, read_only: false });
         }
         if let Some(source) = volume.empty_dir.clone() {
-            let path = self.directory("empty-dir", &volume.name);
+            let path = empty_dir_path(self.context, self.pod, &volume.name);
             let group = self.group();
             let made = path.clone();
             blocking(move || directory::empty_dir(&made, &source, group)).await.map_err(|err| err.to_string())?;
@@ -127,8 +127,7 @@ impl Pass<'_> {
     }
 
     fn directory(&self, plugin: &str, volume: &str) -> PathBuf {
-        let directory = self.context.pod_dir(pod::uid(self.pod)).join("volumes");
-        directory.join(format!("kubernetes.io~{plugin}")).join(volume)
+        path_of(self.context, self.pod, plugin, volume)
     }
 
     /// `fsGroup`, which owns what the pod may write.
@@ -136,6 +135,15 @@ impl Pass<'_> {
         let context = pod::spec(self.pod).security_context.as_ref()?;
         context.fs_group.and_then(|group| u32::try_from(group).ok())
     }
+}
+
+/// Where an emptyDir volume of the pod is.
+pub(crate) fn empty_dir_path(context: &Context, pod: &Pod, volume: &str) -> PathBuf {
+    path_of(context, pod, "empty-dir", volume)
+}
+
+fn path_of(context: &Context, pod: &Pod, plugin: &str, volume: &str) -> PathBuf {
+    context.pod_dir(pod::uid(pod)).join("volumes").join(format!("kubernetes.io~{plugin}")).join(volume)
 }
 
 fn unsupported(volume: &Volume) -> String {

@@ -80,6 +80,9 @@ impl Worker {
             // Force-deleted: nobody waits for it.
             return Duration::from_secs(1);
         }
+        if self.verdict.as_ref().is_some_and(Verdict::is_eviction) {
+            return Duration::from_secs(1);
+        }
         pod::grace(&self.pod).max(Duration::from_secs(1))
     }
 

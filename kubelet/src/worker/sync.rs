@@ -14,7 +14,7 @@ use crate::launch::{self, Launch};
 use crate::probes::Target;
 use crate::seen;
 use crate::status::Waiting;
-use crate::{names, pod, resources};
+use crate::{names, pod, resources, runtime_class};
 
 /// How long after a failure the same thing is tried again; pulls and crashes have back-offs of their own.
 const RETRY: Duration = Duration::from_secs(5);
@@ -127,7 +127,11 @@ impl Worker {
         let config = self.sandbox_config(attempt);
         let old: Vec<String> = self.seen.sandboxes.iter().map(|sandbox| sandbox.id.clone()).collect();
         let runtime = Arc::clone(&self.context.runtime);
+        let (client, pod) = (self.context.client.clone(), Arc::clone(&self.pod));
         self.tasks.spawn(async move {
+            if let Err(failure) = runtime_class::check(client, &pod).await {
+                return Done::Sandbox(Err(failure));
+            }
             for id in old {
                 if let Err(err) = runtime.stop_sandbox(&id).await {
                     return Done::Sandbox(Err(Failure::new("FailedKillPod", chain(&err))));
