@@ -1,6 +1,7 @@
 //! The objects that a cluster cannot do without: made at every start where they are missing. Roles and bindings that
 //! are there get back what they lack, unless their annotation says to leave them alone; nothing else is overwritten.
 
+mod flows;
 mod objects;
 mod policy;
 mod reconcile;
@@ -28,7 +29,8 @@ pub(crate) async fn ensure(core: &Core) -> Result<(), Error> {
         ensure_named(core, &user, object).await?;
     }
     let policy = policy::objects().map_err(|err| Error::Bootstrap(err.to_string()))?;
-    stream::iter(policy).map(|object| ensure_named(core, &user, object)).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
+    let flows = flows::objects().into_iter().filter_map(Object::from_value);
+    stream::iter(policy.into_iter().chain(flows)).map(|object| ensure_named(core, &user, object)).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
     core.registry.freshen().await.map_err(failed)?;
     Ok(())
 }
