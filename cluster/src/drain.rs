@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tracing::warn;
 
 /// How long containers get to end by themselves.
-const GRACE: Duration = Duration::from_secs(10);
+pub(crate) const GRACE: Duration = Duration::from_secs(10);
 
 /// The pods of a node whose kubelet has ended.
 #[derive(Clone, Debug, clap::Args)]
@@ -22,6 +22,9 @@ pub struct NodePods {
     /// Name of the network bridge of this node's pods.
     #[arg(long, default_value = "coracle0")]
     pub bridge: String,
+    /// Seconds that containers get to end by themselves.
+    #[arg(long, default_value_t = GRACE.as_secs())]
+    pub grace_period: u64,
 }
 
 impl NodePods {
@@ -35,18 +38,18 @@ impl NodePods {
             ..Config::new()?
         };
         let runtime = LocalRuntime::open(config).await.context("container runtime")?;
-        stop_pods(Arc::new(runtime)).await.context("stop pods")
+        stop_pods(Arc::new(runtime), Duration::from_secs(self.grace_period)).await.context("stop pods")
     }
 }
 
 /// Stops every container and sandbox of the runtime, all at once, and takes down their network. Their pods stay in the
 /// API: the next kubelet starts them again.
-pub(crate) async fn stop_pods(runtime: Arc<LocalRuntime>) -> Result<usize, runtime::Error> {
+pub(crate) async fn stop_pods(runtime: Arc<LocalRuntime>, grace: Duration) -> Result<usize, runtime::Error> {
     let mut stopping = JoinSet::new();
     for sandbox in runtime.sandboxes().await?.into_iter().filter(|sandbox| sandbox.ready) {
         let runtime = Arc::clone(&runtime);
         stopping.spawn(async move {
-            let result = stop(&*runtime, &sandbox.id).await;
+            let result = stop(&*runtime, &sandbox.id, grace).await;
             if let Err(err) = result {
                 warn!(pod = sandbox.config.name, error = &err as &dyn std::error::Error, "not stopped");
             }
@@ -60,10 +63,10 @@ pub(crate) async fn stop_pods(runtime: Arc<LocalRuntime>) -> Result<usize, runti
     Ok(stopped)
 }
 
-async fn stop(runtime: &dyn Runtime, sandbox: &str) -> Result<(), runtime::Error> {
+async fn stop(runtime: &dyn Runtime, sandbox: &str, grace: Duration) -> Result<(), runtime::Error> {
     let containers = runtime.containers(Some(sandbox)).await?;
     let running = containers.iter().filter(|container| matches!(container.state, ContainerState::Running { .. }));
-    let stops = running.map(|container| runtime.stop_container(&container.id, GRACE));
+    let stops = running.map(|container| runtime.stop_container(&container.id, grace));
     futures::future::try_join_all(stops).await?;
     runtime.stop_sandbox(sandbox).await
 }

@@ -200,7 +200,7 @@ impl Cluster<'_> {
             say("pods keep running (--keep-pods)".to_owned());
             return Ok(());
         }
-        let stopped = drain::stop_pods(runtime).await.context("stop pods")?;
+        let stopped = drain::stop_pods(runtime, drain::GRACE).await.context("stop pods")?;
         say(format!("{stopped} pods stopped; the next `coracle up` starts them again"));
         Ok(proxy::cleanup(&self.plan.table()).await?)
     }

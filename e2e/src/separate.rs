@@ -252,7 +252,7 @@ impl SeparateCluster {
     /// Stops the pods, which a kubelet leaves running.
     fn stop_pods(&self) {
         let mut command = Command::new(binary("coracle"));
-        let command = command.args(["stop-pods", "--bridge", BRIDGE, "--runtime-root"]).arg(self.directory().join("runtime"));
+        let command = command.args(["stop-pods", "--grace-period=1", "--bridge", BRIDGE, "--runtime-root"]).arg(self.directory().join("runtime"));
         let output = command.run();
         if !output.success {
             eprintln!("{}: {}", output.command, output.stderr);

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::command::eventually;
 
 /// How long a process may take to end after SIGTERM.
-const DRAIN: Duration = Duration::from_secs(20);
+const DRAIN: Duration = Duration::from_secs(10);
 /// How much of a log is shown.
 const TAIL: usize = 6000;
 

@@ -5,7 +5,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use e2e::{MEMBERS, Output, Run as _, SeparateCluster, binary, can_run_separate, eventually};
 
@@ -74,6 +74,63 @@ fn any_member_may_crash_while_the_deployment_keeps_serving() {
     }
     let restarts = cluster.kubectl(&["get", "pods", "-o", "jsonpath={.items[*].status.containerStatuses[*].restartCount}"]);
     assert!(restarts.ok().split(' ').all(|count| count == "0"), "containers were restarted: {}", restarts.stdout);
+}
+
+#[test]
+fn without_etcd_writes_are_refused_in_time_and_nothing_acknowledged_is_lost() {
+    if !can_run_separate() {
+        return;
+    }
+    let mut cluster = SeparateCluster::up();
+    for number in 0..5 {
+        cluster.kubectl(&["create", "configmap", &format!("before-{number}")]).ok();
+    }
+    cluster.member("etcd").crash();
+    let started = Instant::now();
+    let refused = cluster.kubectl(&["create", "configmap", "without"]);
+    assert!(!refused.fails().is_empty() && started.elapsed() < PATIENCE, "{:?}", started.elapsed());
+    cluster.member("etcd").start();
+    cluster.wait_until_served();
+    let created = || cluster.kubectl(&["create", "configmap", "after"]).success.then_some(());
+    eventually("objects can be created again", PATIENCE, created);
+    let names = cluster.kubectl(&["get", "configmaps", "-o", "name"]);
+    for name in ["before-0", "before-4", "after"] {
+        assert!(names.ok().contains(name), "{name}: {}", names.stdout);
+    }
+}
+
+#[test]
+fn after_a_power_cut_of_all_members_the_same_containers_serve() {
+    if !can_run_separate() {
+        return;
+    }
+    let mut cluster = SeparateCluster::up();
+    cluster.apply_samples();
+    cluster.kubectl(&["rollout", "status", "deployment/web", "--timeout=90s"]).ok();
+    cluster.wait_until_answered();
+    let containers = |cluster: &SeparateCluster| {
+        let ids = cluster.kubectl(&["get", "pods", "-o", "jsonpath={.items[*].status.containerStatuses[0].containerID}"]);
+        ids.ok().to_owned()
+    };
+    let before = containers(&cluster);
+    for name in MEMBERS {
+        cluster.member(name).crash();
+    }
+    // Not in the order in which they need each other: each waits for what it needs.
+    for name in MEMBERS.iter().rev() {
+        cluster.member(name).start();
+    }
+    eventually("the API server is ready", PATIENCE, || cluster.kubectl(&["get", "--raw=/readyz"]).success.then_some(()));
+    cluster.kubectl(&["scale", "deployment/web", "--replicas=4"]).ok();
+    eventually("a fourth pod serves", PATIENCE, || {
+        let available = cluster.kubectl(&["get", "deployment", "web", "-o", "jsonpath={.status.availableReplicas}"]);
+        (available.stdout == "4").then_some(())
+    });
+    cluster.wait_until_answered();
+    let after = containers(&cluster);
+    for id in before.split(' ') {
+        assert!(after.contains(id), "{id} was replaced: {after}");
+    }
 }
 
 /// Reads the page from the node itself, over the Service's address.
