@@ -186,6 +186,10 @@ impl ApiServer {
 }
 
 fn authenticators(config: &Config, tokens: Option<Arc<authn::tokens::Tokens>>) -> Result<Vec<Arc<dyn Authenticator>>, Error> {
+    if config.requestheader_client_ca.is_some() {
+        let why = "requests authenticated by a proxy are not supported; remove the flag".to_owned();
+        return Err(Error::Flag { flag: "requestheader-client-ca-file", why });
+    }
     let mut chain: Vec<Arc<dyn Authenticator>> = vec![Arc::new(authn::X509)];
     if let Some(path) = &config.token_auth_file {
         chain.push(Arc::new(authn::TokenFile::read(path)?));

@@ -147,10 +147,9 @@ fn exceeded(limit: &Value, kind: &str, amounts: &Amounts) -> Vec<String> {
     for (resource, bound) in map_of(limit, "max").into_iter().flatten() {
         let Some(most) = quantity(bound) else { continue };
         match (get(&amounts.limits, resource), get(&amounts.requests, resource)) {
+            (None, Some(request)) if kind == "PersistentVolumeClaim" && request <= most => {}
             (None, Some(request)) if kind == "PersistentVolumeClaim" => {
-                if request > most {
-                    errors.push(format!("maximum {resource} usage per {kind} is {most}, but request is {request}"));
-                }
+                errors.push(format!("maximum {resource} usage per {kind} is {most}, but request is {request}"));
             }
             (None, _) => errors.push(format!("maximum {resource} usage per {kind} is {most}.  No limit is specified")),
             (Some(given), _) if given > most => errors.push(format!("maximum {resource} usage per {kind} is {most}, but limit is {given}")),

@@ -108,19 +108,7 @@ fn cost_of(attributes: &Attributes<'_>, object: &Object) -> Amounts {
     }
     match (group, plural) {
         ("", "pods") => cost.extend(cost_of_pod(object)),
-        ("", "services") => match object.text(&["spec", "type"]) {
-            kind @ ("NodePort" | "LoadBalancer") => {
-                let ports = object.get(&["spec", "ports"]).and_then(Value::as_array).map_or(0, Vec::len);
-                let allocates = kind == "NodePort" || object.get(&["spec", "allocateLoadBalancerNodePorts"]) != Some(&Value::Bool(false));
-                if allocates {
-                    cost.insert("services.nodeports".into(), Quantity::new(ports as i64, api::quantity::Format::DecimalSi));
-                }
-                if kind == "LoadBalancer" {
-                    cost.insert("services.loadbalancers".into(), one);
-                }
-            }
-            _ => {}
-        },
+        ("", "services") => cost.extend(cost_of_service(object)),
         ("", "persistentvolumeclaims") => {
             let asked = object.get(&["spec", "resources", "requests", "storage"]).and_then(quantity);
             let class = object.text(&["spec", "storageClassName"]);
@@ -135,6 +123,23 @@ fn cost_of(attributes: &Attributes<'_>, object: &Object) -> Amounts {
             }
         }
         _ => {}
+    }
+    cost
+}
+
+/// The node ports and load balancers of a service.
+fn cost_of_service(service: &Object) -> Amounts {
+    let amount = |value: i64| Quantity::new(value, api::quantity::Format::DecimalSi);
+    let kind = service.text(&["spec", "type"]);
+    let balances = kind == "LoadBalancer";
+    let ports = service.get(&["spec", "ports"]).and_then(Value::as_array).map_or(0, Vec::len);
+    let has_ports = kind == "NodePort" || (balances && service.get(&["spec", "allocateLoadBalancerNodePorts"]) != Some(&Value::Bool(false)));
+    let mut cost = Amounts::new();
+    if has_ports {
+        cost.insert("services.nodeports".into(), amount(i64::try_from(ports).unwrap_or(i64::MAX)));
+    }
+    if balances {
+        cost.insert("services.loadbalancers".into(), amount(1));
     }
     cost
 }

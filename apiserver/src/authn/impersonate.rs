@@ -81,7 +81,8 @@ async fn permit_narrowly(authz: &Chain, request: &Attributes, wanted: &User, che
     for check in checks {
         let mut check = Attributes { verb: format!("impersonate:{mode}"), ..check.clone() };
         if let ("users", Some(node)) = (check.resource.as_str(), wanted.name.strip_prefix("system:node:")) {
-            ("nodes".clone_into(&mut check.resource), node.clone_into(&mut check.name));
+            "nodes".clone_into(&mut check.resource);
+            node.clone_into(&mut check.name);
         } else if check.resource != "serviceaccounts" {
             GROUP_OF_PARTS.clone_into(&mut check.group);
         }

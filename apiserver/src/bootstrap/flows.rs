@@ -19,19 +19,23 @@ const LIMITED: [(&str, u32, u32, u32, u32); 6] = [
     ("global-default", 20, 50, 128, 6),
 ];
 
+type Names = &'static [&'static str];
+/// Verbs, group, resources and namespace (`""` for cluster-wide objects).
+type Resources = (Names, &'static str, Names, &'static str);
+/// Name, precedence, level and subjects, whether users are kept apart, and the requests.
+type Flow = (&'static str, u32, &'static str, Names, bool, Requests);
+
 /// Which requests of a flow's subjects belong to it.
 #[derive(Clone, Copy)]
 enum Requests {
     All,
-    Paths(&'static [&'static str]),
-    /// Verbs, group, resources, namespace (`""` for cluster-wide objects).
-    Of(&'static [(&'static [&'static str], &'static str, &'static [&'static str], &'static str)]),
+    Paths(Names),
+    Of(&'static [Resources]),
 }
 
 const CHANGES: &[&str] = &["get", "create", "update"];
 
-/// Name, precedence, level and subjects of each flow, and whether users are kept apart.
-const FLOWS: &[(&str, u32, &str, &[&str], bool, Requests)] = &[
+const FLOWS: &[Flow] = &[
     ("exempt", 1, "exempt", &["group:system:masters"], false, Requests::All),
     ("probes", 2, "exempt", &[UNAUTHENTICATED, AUTHENTICATED], false, Requests::Paths(&["/healthz", "/readyz", "/livez"])),
     (

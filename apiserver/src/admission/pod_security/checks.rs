@@ -133,7 +133,7 @@ fn app_armor(pod: &Pod<'_>) -> Option<Violation> {
     violation("forbidden AppArmor profile", format!("{} must not set AppArmor profile type to \"Unconfined\"", pod.pod_and(of_pod, &bad)))
 }
 
-fn added<'a>(context: &'a Value) -> impl Iterator<Item = &'a str> {
+fn added(context: &Value) -> impl Iterator<Item = &str> {
     context.pointer("/capabilities/add").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
 }
 
