@@ -24,7 +24,9 @@ pub(crate) async fn ensure(client: &kube::Client, dns_service: IpAddr, dns_serve
 
 async fn apply(client: &kube::Client, object: Value) -> kube::Result<()> {
     let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or("").to_owned();
-    let (group, version) = text("/apiVersion").split_once('/').map_or((String::new(), text("/apiVersion")), |(group, version)| (group.to_owned(), version.to_owned()));
+    let (group, version) = text("/apiVersion")
+        .split_once('/')
+        .map_or((String::new(), text("/apiVersion")), |(group, version)| (group.to_owned(), version.to_owned()));
     let resource = ApiResource::from_gvk(&GroupVersionKind { group, version, kind: text("/kind") });
     let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
     let api: Api<DynamicObject> = if namespace.is_empty() {

@@ -57,7 +57,13 @@ impl Certificates {
         ];
         let mut written = Vec::new();
         for (user, identity) in users {
-            let config = kubeconfig::kubeconfig("coracle", &self.server, &keys.pki.ca().certificate, &format!("coracle-{user}"), identity);
+            let config = kubeconfig::kubeconfig(
+                "coracle",
+                &self.server,
+                &keys.pki.ca().certificate,
+                &format!("coracle-{user}"),
+                identity,
+            );
             let path = self.data_dir.join(format!("{user}.kubeconfig"));
             kubeconfig::write(&path, &config)?;
             written.push(path);
@@ -121,7 +127,8 @@ mod tests {
             let err = format!("{:#}", certificates(directory.path(), server).make().unwrap_err());
             assert!(err.contains("--server"), "{err}");
         }
-        let named = Certificates { node_name: "Not_a_name".to_owned(), ..certificates(directory.path(), "https://[::1]:6443") };
+        let named =
+            Certificates { node_name: "Not_a_name".to_owned(), ..certificates(directory.path(), "https://[::1]:6443") };
         assert!(format!("{:#}", named.make().unwrap_err()).contains("--node-name"));
     }
 }

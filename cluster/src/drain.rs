@@ -25,6 +25,9 @@ pub struct NodePods {
     /// Seconds that containers get to end by themselves.
     #[arg(long, default_value_t = GRACE.as_secs())]
     pub grace_period: u64,
+    /// Remove their containers and cgroups too, instead of leaving them to the next kubelet on this node.
+    #[arg(long)]
+    pub remove: bool,
 }
 
 impl NodePods {
@@ -34,11 +37,25 @@ impl NodePods {
         let config = Config {
             root: self.runtime_root,
             run: Path::new("/run/coracle").join(&self.bridge),
-            network: NetworkConfig { table: format!("{}-pods", self.bridge), bridge: self.bridge, ..NetworkConfig::default() },
+            network: NetworkConfig {
+                table: format!("{}-pods", self.bridge),
+                bridge: self.bridge,
+                ..NetworkConfig::default()
+            },
             ..Config::new()?
         };
-        let runtime = LocalRuntime::open(config).await.context("container runtime")?;
-        stop_pods(Arc::new(runtime), Duration::from_secs(self.grace_period)).await.context("stop pods")
+        let runtime = Arc::new(LocalRuntime::open(config).await.context("container runtime")?);
+        let stopped =
+            stop_pods(Arc::clone(&runtime), Duration::from_secs(self.grace_period)).await.context("stop pods")?;
+        if self.remove {
+            for sandbox in runtime.sandboxes().await? {
+                runtime
+                    .remove_sandbox(&sandbox.id)
+                    .await
+                    .with_context(|| format!("remove pod {}", sandbox.config.name))?;
+            }
+        }
+        Ok(stopped)
     }
 }
 

@@ -55,7 +55,8 @@ impl Keys {
 
 fn make_api_server(pki: &Pki, subjects: Subjects<'_>) -> Result<Pair, PkiError> {
     let domain = format!("kubernetes.default.svc.{}", subjects.cluster_domain);
-    let mut names = vec!["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", &domain, subjects.node_name];
+    let mut names =
+        vec!["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", &domain, subjects.node_name];
     let mut addresses = vec![IpAddr::V4(Ipv4Addr::LOCALHOST), subjects.node_ip, subjects.api_service];
     if let Some(server) = subjects.server {
         match server.parse() {

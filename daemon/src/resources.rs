@@ -25,7 +25,12 @@ impl Collector for Resources {
         if let Some(bytes) = fs::read_to_string("/proc/self/status").ok().and_then(|status| resident_bytes(&status)) {
             let gauge = ConstGauge::new(bytes);
             let help = "Resident memory size in bytes";
-            gauge.encode(encoder.encode_descriptor("process_resident_memory_bytes", help, None, gauge.metric_type())?)?;
+            gauge.encode(encoder.encode_descriptor(
+                "process_resident_memory_bytes",
+                help,
+                None,
+                gauge.metric_type(),
+            )?)?;
         }
         if let Some(open) = fs::read_dir("/proc/self/fd").ok().and_then(|files| i64::try_from(files.count()).ok()) {
             let gauge = ConstGauge::new(open);

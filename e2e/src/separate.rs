@@ -24,7 +24,11 @@ pub const MEMBERS: [&str; 7] = ["etcd", "apiserver", "controller-manager", "sche
 /// Whether these suites can run here. Panics instead of answering "no" when `E2E_REQUIRED=1`.
 pub fn can_run_separate() -> bool {
     let tools = ["etcd", "ip"].into_iter().filter(|tool| !on_path(tool)).map(str::to_owned);
-    let binaries = MEMBERS[1..].iter().map(|name| binary(name)).filter(|path| !path.exists()).map(|path| path.display().to_string());
+    let binaries = MEMBERS[1..]
+        .iter()
+        .map(|name| binary(name))
+        .filter(|path| !path.exists())
+        .map(|path| path.display().to_string());
     let missing: Vec<String> = tools.chain(binaries).collect();
     if missing.is_empty() {
         return can_run();
@@ -50,7 +54,14 @@ impl SeparateCluster {
     pub fn up() -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         let registry = Registry::start(directory.path());
-        let mut cluster = Self { port: free_port(), etcd_port: free_port(), members: BTreeMap::new(), registry, _network: Network::make(), directory };
+        let mut cluster = Self {
+            port: free_port(),
+            etcd_port: free_port(),
+            members: BTreeMap::new(),
+            registry,
+            _network: Network::make(),
+            directory,
+        };
         cluster.make_certificates();
         cluster.members = MEMBERS.into_iter().map(|name| (name, cluster.describe(name))).collect();
         cluster.member("etcd").start();
@@ -110,7 +121,10 @@ impl SeparateCluster {
                 return;
             }
             let last = format!("{}{}", found.stdout, found.stderr);
-            assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {objects:?} {path} is {wanted:?}; last: {last}");
+            assert!(
+                Instant::now() < deadline,
+                "not within {PATIENCE:?}: {objects:?} {path} is {wanted:?}; last: {last}"
+            );
         }
     }
 
@@ -119,7 +133,18 @@ impl SeparateCluster {
     pub fn wait_until_answered(&mut self) {
         eventually("the Service answers by its name", PATIENCE, || {
             self.check_alive();
-            let page = self.kubectl(&["exec", "client", "--", "timeout", "5", "wget", "-q", "-O", "-", "http://web.default.svc.cluster.local/"]);
+            let page = self.kubectl(&[
+                "exec",
+                "client",
+                "--",
+                "timeout",
+                "5",
+                "wget",
+                "-q",
+                "-O",
+                "-",
+                "http://web.default.svc.cluster.local/",
+            ]);
             (page.stdout.trim() == "hello from the coracle").then_some(())
         });
     }
@@ -159,7 +184,12 @@ impl SeparateCluster {
 
     fn apply_addons(&self) {
         let addons = manifest("dns.yaml");
-        self.apply(&addons.replace("DNS_SERVICE_IP", DNS_SERVICE).replace("DNS_SERVER_IP", NODE_IP).replace("ADDRESS_FAMILY", "IPv4"));
+        self.apply(
+            &addons
+                .replace("DNS_SERVICE_IP", DNS_SERVICE)
+                .replace("DNS_SERVER_IP", NODE_IP)
+                .replace("ADDRESS_FAMILY", "IPv4"),
+        );
     }
 
     /// A member with its flags.
@@ -170,7 +200,11 @@ impl SeparateCluster {
             "apiserver" => self.apiserver_flags(),
             "controller-manager" => self.controller_manager_flags(),
             "kubelet" => self.kubelet_flags(),
-            "proxy" => vec![format!("--hostname-override={NODE}"), format!("--cluster-cidr={CLUSTER_CIDR}"), format!("--table={PROXY_TABLE}")],
+            "proxy" => vec![
+                format!("--hostname-override={NODE}"),
+                format!("--cluster-cidr={CLUSTER_CIDR}"),
+                format!("--table={PROXY_TABLE}"),
+            ],
             "dns" => vec![format!("--listen={NODE_IP}:53")],
             _ => Vec::new(),
         };
@@ -252,7 +286,9 @@ impl SeparateCluster {
     /// Stops the pods, which a kubelet leaves running.
     fn stop_pods(&self) {
         let mut command = Command::new(binary("coracle"));
-        let command = command.args(["stop-pods", "--grace-period=1", "--bridge", BRIDGE, "--runtime-root"]).arg(self.directory().join("runtime"));
+        let command = command
+            .args(["stop-pods", "--remove", "--grace-period=1", "--bridge", BRIDGE, "--runtime-root"])
+            .arg(self.directory().join("runtime"));
         let output = command.run();
         if !output.success {
             eprintln!("{}: {}", output.command, output.stderr);

@@ -29,7 +29,13 @@ pub struct Member {
 
 impl Member {
     /// A member that does not run yet, with its log in `directory`.
-    pub(crate) fn new(name: &'static str, program: PathBuf, directory: &Path, health_port: u16, flags: Vec<String>) -> Self {
+    pub(crate) fn new(
+        name: &'static str,
+        program: PathBuf,
+        directory: &Path,
+        health_port: u16,
+        flags: Vec<String>,
+    ) -> Self {
         Self { name, program, flags, log: directory.join(format!("{name}.log")), health_port, process: None }
     }
 

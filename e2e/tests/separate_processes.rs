@@ -25,7 +25,10 @@ fn the_samples_run_and_every_member_tells_of_its_health() {
     for name in &MEMBERS[1..] {
         for (path, words) in [("/healthz", "ok"), ("/livez", "ok"), ("/readyz", "ok"), ("/metrics", "# TYPE ")] {
             let answer = cluster.member(name).health(path);
-            assert!(answer.as_ref().is_some_and(|(code, body)| *code == 200 && body.contains(words)), "{name}{path}: {answer:?}");
+            assert!(
+                answer.as_ref().is_some_and(|(code, body)| *code == 200 && body.contains(words)),
+                "{name}{path}: {answer:?}"
+            );
         }
     }
     for (path, words) in [("/healthz", "ok"), ("/livez", "ok"), ("/readyz", "ok"), ("/metrics", "# TYPE ")] {
@@ -52,18 +55,24 @@ fn any_member_may_crash_while_the_deployment_keeps_serving() {
     cluster.kubectl(&["rollout", "status", "deployment/web", "--timeout=90s"]).ok();
     cluster.wait_until_answered();
     let address = cluster.kubectl(&["get", "service", "web", "-o", "jsonpath={.spec.clusterIP}"]).ok().to_owned();
-    let first_pods = cluster.kubectl(&["get", "pods", "-l", "app=web", "-o", "jsonpath={.items[*].metadata.name}"]).ok().to_owned();
+    let first_pods =
+        cluster.kubectl(&["get", "pods", "-l", "app=web", "-o", "jsonpath={.items[*].metadata.name}"]).ok().to_owned();
 
     for (replicas, name) in (4..).zip(MEMBERS) {
         cluster.member(name).crash();
         assert_serves(&address, &format!("without {name}"));
         cluster.member(name).start();
         cluster.wait_until_served();
-        let scaled = || cluster.kubectl(&["scale", "deployment/web", &format!("--replicas={replicas}")]).success.then_some(());
+        let scaled =
+            || cluster.kubectl(&["scale", "deployment/web", &format!("--replicas={replicas}")]).success.then_some(());
         eventually(&format!("the Deployment can be scaled after {name} came back"), PATIENCE, scaled);
         cluster.wait_for(&["deployment", "web"], "{.status.availableReplicas}", &replicas.to_string());
         let ready = "{.items[*].endpoints[*].conditions.ready}";
-        cluster.wait_for(&["endpointslices", "-l", "kubernetes.io/service-name=web"], ready, vec!["true"; replicas].join(" ").as_str());
+        cluster.wait_for(
+            &["endpointslices", "-l", "kubernetes.io/service-name=web"],
+            ready,
+            vec!["true"; replicas].join(" ").as_str(),
+        );
         cluster.wait_until_answered();
         assert_serves(&address, &format!("after {name} came back"));
     }
@@ -72,7 +81,8 @@ fn any_member_may_crash_while_the_deployment_keeps_serving() {
     for pod in first_pods.split(' ') {
         assert!(pods.ok().contains(pod), "{pod} was replaced: {}", pods.stdout);
     }
-    let restarts = cluster.kubectl(&["get", "pods", "-o", "jsonpath={.items[*].status.containerStatuses[*].restartCount}"]);
+    let restarts =
+        cluster.kubectl(&["get", "pods", "-o", "jsonpath={.items[*].status.containerStatuses[*].restartCount}"]);
     assert!(restarts.ok().split(' ').all(|count| count == "0"), "containers were restarted: {}", restarts.stdout);
 }
 
@@ -109,7 +119,8 @@ fn after_a_power_cut_of_all_members_the_same_containers_serve() {
     cluster.kubectl(&["rollout", "status", "deployment/web", "--timeout=90s"]).ok();
     cluster.wait_until_answered();
     let containers = |cluster: &SeparateCluster| {
-        let ids = cluster.kubectl(&["get", "pods", "-o", "jsonpath={.items[*].status.containerStatuses[0].containerID}"]);
+        let ids =
+            cluster.kubectl(&["get", "pods", "-o", "jsonpath={.items[*].status.containerStatuses[0].containerID}"]);
         ids.ok().to_owned()
     };
     let before = containers(&cluster);
@@ -120,7 +131,9 @@ fn after_a_power_cut_of_all_members_the_same_containers_serve() {
     for name in MEMBERS.iter().rev() {
         cluster.member(name).start();
     }
-    eventually("the API server is ready", PATIENCE, || cluster.kubectl(&["get", "--raw=/readyz"]).success.then_some(()));
+    eventually("the API server is ready", PATIENCE, || {
+        cluster.kubectl(&["get", "--raw=/readyz"]).success.then_some(())
+    });
     cluster.kubectl(&["scale", "deployment/web", "--replicas=4"]).ok();
     eventually("a fourth pod serves", PATIENCE, || {
         let available = cluster.kubectl(&["get", "deployment", "web", "-o", "jsonpath={.status.availableReplicas}"]);
@@ -176,8 +189,16 @@ fn wrong_kubeconfigs_and_busy_ports_are_named() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     for name in &MEMBERS[1..] {
-        let busy = run(name, &[&format!("--healthz-port={port}"), "--kubeconfig=/nowhere/x.kubeconfig"][..if *name == "apiserver" { 1 } else { 2 }]);
-        assert!(busy.fails().contains(&port.to_string()) && busy.stderr.contains("--healthz-port"), "{name}: {}", busy.stderr);
+        let busy = run(
+            name,
+            &[&format!("--healthz-port={port}"), "--kubeconfig=/nowhere/x.kubeconfig"]
+                [..if *name == "apiserver" { 1 } else { 2 }],
+        );
+        assert!(
+            busy.fails().contains(&port.to_string()) && busy.stderr.contains("--healthz-port"),
+            "{name}: {}",
+            busy.stderr
+        );
     }
     for name in &MEMBERS[2..] {
         let missing = run(name, &["--kubeconfig=/nowhere/x.kubeconfig"]);
@@ -186,11 +207,15 @@ fn wrong_kubeconfigs_and_busy_ports_are_named() {
         assert!(broken.fails().contains("wrong.kubeconfig"), "{name}: {}", broken.stderr);
     }
     let at = |flag: &str, name: &str| format!("--{flag}={}", directory.path().join(name).display());
-    let busy = run("apiserver", &[&at("data-dir", "data"), &at("cert-dir", "certificates"), &format!("--secure-port={port}")]);
+    let busy =
+        run("apiserver", &[&at("data-dir", "data"), &at("cert-dir", "certificates"), &format!("--secure-port={port}")]);
     assert!(busy.fails().contains(&port.to_string()) && busy.stderr.contains("--secure-port"), "{}", busy.stderr);
     let unwritable = run("apiserver", &["--data-dir=/proc/nowhere", &at("cert-dir", "certificates")]);
     assert!(unwritable.fails().contains("/proc/nowhere"), "{}", unwritable.stderr);
-    let server = run("coracle", &["certificates", &at("data-dir", "pki"), "--server=10.0.0.1", "--node-name=n", "--node-ip=10.0.0.1"]);
+    let server = run(
+        "coracle",
+        &["certificates", &at("data-dir", "pki"), "--server=10.0.0.1", "--node-name=n", "--node-ip=10.0.0.1"],
+    );
     assert!(server.fails().contains("--server"), "{}", server.stderr);
 }
 
