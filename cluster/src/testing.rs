@@ -1,0 +1,129 @@
+//! A whole cluster in memory, for tests of operators and controllers.
+//!
+//! Everything is real but the containers: they run in a fake runtime that can be told how they behave.
+//!
+//! ```no_run
+//! # async fn example() -> anyhow::Result<()> {
+//! let cluster = cluster::TestCluster::start().await?;
+//! let pods: kube::Api<k8s_openapi::api::core::v1::Pod> = kube::Api::default_namespaced(cluster.client());
+//! # Ok(())
+//! # }
+//! ```
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use apiserver::testing::TestServer;
+use daemon::{Process, Supervisor};
+use runtime::fake::FakeRuntime;
+use store::embedded::EmbeddedStore;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Name of the one node.
+pub const NODE: &str = "test-node";
+
+/// A running cluster of one node. Dropping it stops it; [`TestCluster::stop`] waits until it has stopped.
+pub struct TestCluster {
+    server: TestServer,
+    runtime: Arc<FakeRuntime>,
+    shutdown: CancellationToken,
+    components: JoinHandle<anyhow::Result<()>>,
+    /// Holds the kubelet's volumes until the end.
+    _directory: TempDir,
+}
+
+impl TestCluster {
+    /// Starts a cluster and waits until its components are ready.
+    pub async fn start() -> anyhow::Result<Self> {
+        let config = apiserver::Config::default();
+        let server = TestServer::with(config, Arc::new(EmbeddedStore::in_memory())).await;
+        let directory = TempDir::new().context("make a directory for volumes")?;
+        let runtime = Arc::new(FakeRuntime::new());
+        let process = Process::new(CancellationToken::new());
+        let mut tasks = Supervisor::new(process.shutdown.clone());
+        let mut ready = Vec::new();
+        let mut start = |process: &Process| {
+            let process = process.component();
+            ready.push(process.ready.watch());
+            move |shutdown| Process { shutdown, ..process }
+        };
+        let client = || kube::Client::new(server.service(), "default");
+        let (config, access, make) = (controllers_config(), client(), start(&process));
+        tasks.add("controller-manager", move |shutdown| controllers::run(config, access, make(shutdown)));
+        let (access, make) = (client(), start(&process));
+        tasks.add("scheduler", move |shutdown| scheduler::run(scheduler::Config::default(), access, make(shutdown)));
+        let (config, access, make) = (kubelet_config(&directory, Arc::clone(&runtime)), client(), start(&process));
+        tasks.add("kubelet", move |shutdown| kubelet::run(config, access, make(shutdown)));
+        let components = tokio::spawn(tasks.run());
+        for mut watch in ready {
+            watch.ready().await.context("a component of the cluster ended at once")?;
+        }
+        Ok(Self { server, runtime, shutdown: process.shutdown, components, _directory: directory })
+    }
+
+    /// A client with all rights (`system:masters`), over the in-memory transport.
+    pub fn client(&self) -> kube::Client {
+        kube::Client::new(self.server.service(), "default")
+    }
+
+    /// A client of another user, subject to RBAC.
+    pub fn client_as(&self, user: &str, groups: &[&str]) -> kube::Client {
+        kube::Client::new(self.server.service_as(user, groups), "default")
+    }
+
+    /// The containers: make them exit, fail or not start.
+    pub fn runtime(&self) -> &FakeRuntime {
+        &self.runtime
+    }
+
+    /// The API server, for a port that other processes can connect to.
+    pub fn server(&self) -> &TestServer {
+        &self.server
+    }
+
+    /// Stops the cluster; an error is one that ended a component before.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        self.shutdown.cancel();
+        (&mut self.components).await.context("the components of the cluster")?
+    }
+}
+
+impl Drop for TestCluster {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+fn controllers_config() -> controllers::Config {
+    controllers::Config { allocate_node_cidrs: true, cluster_cidrs: vec!["10.244.0.0/16".to_owned()], ..controllers::Config::default() }
+}
+
+fn kubelet_config(directory: &TempDir, runtime: Arc<FakeRuntime>) -> kubelet::Config {
+    kubelet::Config {
+        node_name: NODE.to_owned(),
+        node_ips: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
+        root_dir: directory.path().join("kubelet"),
+        log_dir: directory.path().join("logs"),
+        runtime,
+        cluster_dns: Vec::new(),
+        cluster_domain: "cluster.local".to_owned(),
+        resolv_conf: "/etc/resolv.conf".into(),
+        registration: kubelet::node::Registration {
+            register: true,
+            labels: BTreeMap::new(),
+            taints: Vec::new(),
+            max_pods: 110,
+            reserved: BTreeMap::new(),
+            port: 0,
+            pod_cidr: None,
+        },
+        pod_pids_limit: 0,
+        static_pod_path: None,
+        serialize_image_pulls: false,
+        server: None,
+    }
+}
