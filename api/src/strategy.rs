@@ -94,8 +94,8 @@ pub trait Strategy: Send + Sync {
         true
     }
 
-    /// Which checks of `metadata` the kind repeats on update. The registry checks everything twice and the change once;
-    /// clients see each repetition as one more cause.
+    /// Which checks of `metadata` the kind repeats on update. The registry checks the whole and the change once; clients
+    /// see each repetition as one more cause.
     fn metadata_rechecks(&self) -> MetadataRechecks {
         MetadataRechecks { whole: false, change: false }
     }

@@ -1,7 +1,7 @@
 //! From bodies to objects: what the client sent, read by the codec against the schema of its kind, with defaults.
 
 use api::codec::{self, Decoded, FieldValidation, Media, Node, Target, protobuf};
-use api::patch::{go_format, undecodable};
+use api::patch::{go_format, strict_findings, undecodable};
 use api::{ApiError, FieldError, Object, Resource};
 use bytes::Bytes;
 use http::HeaderMap;
@@ -96,6 +96,11 @@ pub(crate) fn patched(
         PatchType::Strategic => go_format(&serde_json::from_slice(patch).unwrap_or_default()),
         _ => document.to_string(),
     };
+    let findings = if validation == FieldValidation::Ignore { Vec::new() } else { strict_findings(patch) };
+    if validation == FieldValidation::Strict && !findings.is_empty() {
+        return Err(undecodable(&shown, &format!("strict decoding error: {}", findings.join(", "))));
+    }
+    warnings.extend(findings);
     let decoded = codec::decode_value(document, &Target::of(row), validation).map_err(|err| undecodable(&shown, &err.0))?;
     Ok(keep(decoded, validation, warnings))
 }
@@ -108,7 +113,10 @@ pub(crate) fn configuration(body: &Bytes, validation: FieldValidation, warnings:
             FieldValidation::Strict => {
                 return Err(ApiError::bad_request(format!("error strict decoding YAML: error converting YAML to JSON: {duplicate}")));
             }
-            FieldValidation::Warn => warnings.push(duplicate.to_string()),
+            FieldValidation::Warn => {
+                let text = duplicate.to_string();
+                warnings.push(text.trim_start_matches("yaml: unmarshal errors:").trim_start().to_owned());
+            }
             FieldValidation::Ignore => {}
         }
     }

@@ -237,9 +237,10 @@ pub(crate) async fn patch(routed: &Routed<'_>, body: Body) -> Result<Answer, Api
 
 async fn delete(routed: &Routed<'_>, body: Body) -> Result<Answer, ApiError> {
     let options = delete_options(routed.call, body).await?;
-    let mut warnings = Vec::new();
-    let deleted = routed.registry().delete(&routed.target(), &options, &mut warnings).await?;
-    let mut answer = shape::deleted(routed, &options, &deleted)?;
+    let mut warnings = silent_deletion(routed, &options);
+    let deleted = routed.registry().delete(&routed.target(), &options, &mut warnings).await;
+    let answer = deleted.and_then(|deleted| shape::deleted(routed, &options, &deleted));
+    let mut answer = answer.unwrap_or_else(|err| response::error(&err, routed.accept));
     response::add_warnings(answer.headers_mut(), &warnings);
     Ok(answer)
 }
@@ -248,11 +249,18 @@ async fn delete_collection(routed: &Routed<'_>, body: Body) -> Result<Answer, Ap
     let selection = selection(routed)?;
     ListOptions::read(routed.call.query, false)?;
     let options = delete_options(routed.call, body).await?;
-    let mut warnings = Vec::new();
+    let mut warnings = silent_deletion(routed, &options);
     let list = routed.registry().delete_collection(&routed.target(), &selection, &options, &mut warnings).await?;
     let mut answer = shape::list(routed, &list)?;
     response::add_warnings(answer.headers_mut(), &warnings);
     Ok(answer)
+}
+
+/// What a client is told that does not say what shall happen to dependents.
+fn silent_deletion(routed: &Routed<'_>, options: &DeleteOptions) -> Vec<String> {
+    let silent = options.propagation.is_none() && options.orphan_dependents.is_none();
+    let warning = routed.row.strategy.silent_deletion_warning().filter(|_| silent);
+    warning.map(str::to_owned).into_iter().collect()
 }
 
 /// Whether the resource comes from a CRD: strategic merge patches need Go structs.

@@ -309,8 +309,21 @@ fn validate_managed_fields(object: &Object, at: &Path) -> Vec<FieldError> {
     errors
 }
 
-/// Checks the metadata of a change.
-pub(crate) fn validate_update(_row: &Resource, new: &Object, old: &Object) -> Vec<FieldError> {
+/// Checks the metadata of a change as often as upstream does, which lists each cause as often: the whole and the change
+/// once, and what the kind's own rules repeat. The check of a change looks at the whole, too.
+pub(crate) fn validate_update(row: &Resource, new: &Object, old: &Object) -> Vec<FieldError> {
+    let rechecks = row.strategy.metadata_rechecks();
+    let changes = 1 + usize::from(rechecks.change);
+    let change = validate_change(new, old);
+    let mut errors: Vec<FieldError> = std::iter::repeat_n(change, changes).flatten().collect();
+    let mut whole = Vec::new();
+    validate_common(new, &mut whole);
+    errors.extend(std::iter::repeat_n(whole, 1 + usize::from(rechecks.whole) + changes).flatten());
+    errors
+}
+
+/// What a change may not do.
+fn validate_change(new: &Object, old: &Object) -> Vec<FieldError> {
     let at = Path::new("metadata");
     let mut errors = Vec::new();
     if old.is_being_deleted() {
@@ -335,9 +348,6 @@ pub(crate) fn validate_update(_row: &Resource, new: &Object, old: &Object) -> Ve
     if new.generation() < old.generation() {
         errors.push(FieldError::invalid(&at.child("generation"), new.generation(), "must not be decremented"));
     }
-    // Upstream looks at the labels of a change twice.
-    errors.extend(validate_labels(new, &at.child("labels")));
-    validate_common(new, &mut errors);
     errors
 }
 

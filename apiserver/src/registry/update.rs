@@ -275,9 +275,7 @@ impl Registry {
     ) -> Result<(), ApiError> {
         let row = target.row();
         let context = target.write_context(now);
-        // Upstream checks the metadata of a change twice, and lists the causes twice.
         let mut errors = metadata::validate_update(row, new, old);
-        errors.extend_from_within(..);
         errors.extend(decode::schema_errors(row, new));
         errors.extend(match target.subresource {
             "status" | "approval" => row.strategy.validate_status_update(&context, new, old),
@@ -321,9 +319,7 @@ fn kept_metadata(row: &Resource) -> &'static [&'static str] {
     const LABELS: &[&str] = &["labels", "annotations", "finalizers", "ownerReferences"];
     match row.plural.as_ref() {
         "deployments" => ANNOTATIONS,
-        "apiservices" | "servicecidrs" | "volumeattachments" | "validatingadmissionpolicies" | "flowschemas"
-        | "prioritylevelconfigurations" | "customresourcedefinitions" | "certificatesigningrequests" => &[],
-        _ if crate::handler::is_custom(row) => &[],
+        _ if crate::handler::is_custom(row) || !row.strategy.status_changes_metadata() => &[],
         _ => LABELS,
     }
 }
