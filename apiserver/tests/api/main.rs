@@ -5,6 +5,7 @@ mod bad_input;
 mod client;
 mod contract;
 mod paging;
+mod protobuf;
 mod samples;
 mod services;
 mod watch;
