@@ -31,6 +31,9 @@ pub const MESSAGE_FILE: &str = "coracle.io/termination-message-file";
 /// `File` or `FallbackToLogsOnError`.
 pub const MESSAGE_POLICY: &str = "io.kubernetes.container.terminationMessagePolicy";
 
+/// The container's requests and limits as they were when it was made, which is what it has.
+pub const RESOURCES: &str = "coracle.io/resources";
+
 /// Everything a start needs; moved into its task.
 pub struct Launch {
     /// What the node's workers share.
@@ -149,6 +152,7 @@ impl Launch {
             annotations: BTreeMap::from([
                 (MESSAGE_FILE.to_owned(), message_file.to_string_lossy().into_owned()),
                 (MESSAGE_POLICY.to_owned(), policy),
+                (RESOURCES.to_owned(), serde_json::to_string(&container.resources).map_err(|err| wrong(&err))?),
             ]),
             log_path: PathBuf::from(&container.name).join(format!("{}.log", self.attempt)),
             stdin: container.stdin.unwrap_or(false),

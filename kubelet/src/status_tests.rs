@@ -203,3 +203,24 @@ fn patches_hold_changes_and_clear_what_is_gone() {
     }});
     assert_eq!(patch::status_patch("u", &old, &new), Some(expected));
 }
+
+#[test]
+fn a_resize_that_is_not_carried_out_is_said_so_and_taken_back() {
+    let spec = |cpu: &str| json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]});
+    let given = |cpu: &str| {
+        let mut record = record("c", 0, None);
+        let resources = json!({"requests": {"cpu": cpu}}).to_string();
+        record.annotations.insert(crate::launch::RESOURCES.to_owned(), resources);
+        vec![record]
+    };
+    let pending = Case::of(spec("2"), given("1")).build();
+    let shown = &pending.container_statuses.as_ref().unwrap()[0];
+    assert_eq!(shown.allocated_resources.as_ref().unwrap()["cpu"].0, "1");
+    let is_pending = |status: &PodStatus| status.conditions.iter().flatten().any(|one| one.type_ == "PodResizePending");
+    assert!(is_pending(&pending));
+    let settled = Case::of(spec("1"), given("1")).build();
+    assert!(!is_pending(&settled));
+    let patch = patch::status_patch("u", &pending, &settled).unwrap();
+    let conditions = patch["status"]["conditions"].as_array().unwrap();
+    assert!(conditions.contains(&json!({"type": "PodResizePending", "$patch": "delete"})));
+}

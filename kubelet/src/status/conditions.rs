@@ -6,8 +6,10 @@ use super::Facts;
 use crate::pod;
 
 /// The conditions that only the kubelet writes.
-pub const OWNED: [&str; 6] =
-    ["PodScheduled", "PodReadyToStartContainers", "Initialized", "ContainersReady", "Ready", DISRUPTION];
+pub const OWNED: [&str; 7] =
+    ["PodScheduled", "PodReadyToStartContainers", "Initialized", "ContainersReady", "Ready", DISRUPTION, RESIZE];
+/// A resize that this node does not carry out.
+const RESIZE: &str = "PodResizePending";
 /// Others write it, too; the kubelet does for the pods that it evicts.
 const DISRUPTION: &str = "DisruptionTarget";
 
@@ -42,6 +44,10 @@ pub(super) fn of(facts: &Facts<'_>, status: &PodStatus) -> Vec<PodCondition> {
     if let Some(verdict) = eviction {
         let truth = Truth { holds: true, reason: Some("TerminationByKubelet"), message: Some(verdict.message.clone()) };
         conditions.push(condition(facts, DISRUPTION, truth));
+    }
+    if let Some(name) = super::containers::to_resize(facts) {
+        let message = format!("in-place resize is not supported on this node; container {name} takes over its new resources when it restarts");
+        conditions.push(condition(facts, RESIZE, Truth { holds: true, reason: Some("Infeasible"), message: Some(message) }));
     }
     let is_ours = |kind: &str| OWNED.contains(&kind) && (kind != DISRUPTION || eviction.is_some());
     let others = pod::status(facts.pod).conditions.iter().flatten();

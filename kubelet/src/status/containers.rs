@@ -53,7 +53,7 @@ fn one(facts: &Facts<'_>, role: Role, container: &Container) -> ContainerStatus 
         ..ContainerStatus::default()
     };
     if role != Role::Ephemeral {
-        sizes(container, &mut status);
+        sizes(container, latest, &mut status);
     }
     explain_wait(facts, container, latest, &mut status);
     let running = status.state.as_ref().is_some_and(|state| state.running.is_some());
@@ -181,13 +181,30 @@ fn state(facts: &Facts<'_>, record: &runtime::ContainerStatus) -> ContainerState
     state
 }
 
-fn sizes(container: &Container, status: &mut ContainerStatus) {
-    let Some(resources) = &container.resources else {
+/// Shows the requests and limits that the container has; those of its spec may be newer.
+fn sizes(container: &Container, latest: &runtime::ContainerStatus, status: &mut ContainerStatus) {
+    let resources = given(latest).unwrap_or_else(|| container.resources.clone());
+    let Some(resources) = resources else {
         status.resources = Some(ResourceRequirements::default());
         return;
     };
     status.allocated_resources.clone_from(&resources.requests);
-    status.resources = Some(ResourceRequirements { claims: None, ..resources.clone() });
+    status.resources = Some(ResourceRequirements { claims: None, ..resources });
+}
+
+/// What the container got when it was made.
+fn given(record: &runtime::ContainerStatus) -> Option<Option<ResourceRequirements>> {
+    serde_json::from_str(record.annotations.get(crate::launch::RESOURCES)?).ok()
+}
+
+/// The first running container whose spec asks for other resources than it has.
+pub(super) fn to_resize(facts: &Facts<'_>) -> Option<String> {
+    let differs = |container: &Container| {
+        let running = facts.seen.latest(&container.name).filter(|latest| seen::is_running(latest));
+        let given = running.and_then(given);
+        given.is_some_and(|given| given.unwrap_or_default() != container.resources.clone().unwrap_or_default())
+    };
+    pod::containers(facts.pod).into_iter().map(|(_, container)| container).find(differs).map(|container| container.name)
 }
 
 fn mounts(container: &Container) -> Option<Vec<VolumeMountStatus>> {

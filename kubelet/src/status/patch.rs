@@ -57,6 +57,11 @@ fn changed_conditions(old: Option<&Value>, new: &Value) -> Vec<Value> {
     let old = old.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let new = new.as_array().map(Vec::as_slice).unwrap_or_default();
     let mine = new.iter().filter(|condition| condition["type"].as_str().is_some_and(|kind| OWNED.contains(&kind)));
+    let kind = |condition: &Value| condition["type"].as_str().map(str::to_owned);
+    let is_over = |old: &&Value| {
+        kind(old).is_some_and(|kind| OWNED.contains(&kind.as_str())) && !new.iter().any(|new| new["type"] == old["type"])
+    };
+    let over = old.iter().filter(is_over).map(|old| json!({ "type": old["type"], "$patch": "delete" }));
     mine.filter(|condition| !old.contains(condition))
         .map(|condition| {
             let mut condition = condition.clone();
@@ -67,6 +72,7 @@ fn changed_conditions(old: Option<&Value>, new: &Value) -> Vec<Value> {
             }
             condition
         })
+        .chain(over)
         .collect()
 }
 
