@@ -12,6 +12,7 @@ mod keys;
 mod kubeconfig;
 mod link;
 mod options;
+mod testing;
 mod up;
 
 pub mod pki;
@@ -20,4 +21,5 @@ pub use certificates::Certificates;
 pub use control::{ImageRequest, images};
 pub use drain::NodePods;
 pub use options::Options;
+pub use testing::{NODE, TestCluster};
 pub use up::up;
