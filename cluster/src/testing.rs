@@ -23,6 +23,8 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::pki::{Identity, Pki};
+
 /// Name of the one node.
 pub const NODE: &str = "test-node";
 
@@ -32,16 +34,16 @@ pub struct TestCluster {
     runtime: Arc<FakeRuntime>,
     shutdown: CancellationToken,
     components: JoinHandle<anyhow::Result<()>>,
-    /// Holds the kubelet's volumes until the end.
+    /// Holds keys and volumes until the end.
     _directory: TempDir,
 }
 
 impl TestCluster {
     /// Starts a cluster and waits until its components are ready.
     pub async fn start() -> anyhow::Result<Self> {
-        let config = apiserver::Config::default();
-        let server = TestServer::with(config, Arc::new(EmbeddedStore::in_memory())).await;
-        let directory = TempDir::new().context("make a directory for volumes")?;
+        let directory = TempDir::new().context("make a directory for keys and volumes")?;
+        let pki = Pki::open(&directory.path().join("pki"))?;
+        let server = TestServer::with(server_config(&pki)?, Arc::new(EmbeddedStore::in_memory())).await;
         let runtime = Arc::new(FakeRuntime::new());
         let process = Process::new(CancellationToken::new());
         let mut tasks = Supervisor::new(process.shutdown.clone());
@@ -52,7 +54,7 @@ impl TestCluster {
             move |shutdown| Process { shutdown, ..process }
         };
         let client = || kube::Client::new(server.service(), "default");
-        let (config, access, make) = (controllers_config(), client(), start(&process));
+        let (config, access, make) = (controllers_config(&pki), client(), start(&process));
         tasks.add("controller-manager", move |shutdown| controllers::run(config, access, make(shutdown)));
         let (access, make) = (client(), start(&process));
         tasks.add("scheduler", move |shutdown| scheduler::run(scheduler::Config::default(), access, make(shutdown)));
@@ -98,8 +100,24 @@ impl Drop for TestCluster {
     }
 }
 
-fn controllers_config() -> controllers::Config {
-    controllers::Config { allocate_node_cidrs: true, cluster_cidrs: vec!["10.244.0.0/16".to_owned()], ..controllers::Config::default() }
+/// Certificates for loopback, should the test let other processes in ([`TestServer::listen`]).
+fn server_config(pki: &Pki) -> anyhow::Result<apiserver::Config> {
+    pki.server("apiserver", Identity { user: "kube-apiserver", group: "" }, &["localhost"], &[Ipv4Addr::LOCALHOST.into()])?;
+    Ok(apiserver::Config {
+        tls_certificate: Some(pki.path("apiserver.crt")),
+        tls_private_key: Some(pki.path("apiserver.key")),
+        client_ca: Some(pki.path("ca.crt")),
+        ..apiserver::Config::default()
+    })
+}
+
+fn controllers_config(pki: &Pki) -> controllers::Config {
+    controllers::Config {
+        allocate_node_cidrs: true,
+        cluster_cidrs: vec!["10.244.0.0/16".to_owned()],
+        root_ca: Some(pki.ca().certificate.clone()),
+        ..controllers::Config::default()
+    }
 }
 
 fn kubelet_config(directory: &TempDir, runtime: Arc<FakeRuntime>) -> kubelet::Config {

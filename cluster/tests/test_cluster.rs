@@ -31,7 +31,10 @@ async fn deployments_become_available_and_namespaces_finish_deleting() {
     deployments.create(&PostParams::default(), &deployment(3)).await.unwrap();
 
     let available = await_condition(deployments.clone(), "web", conditions::is_deployment_completed());
-    tokio::time::timeout(PATIENCE, available).await.expect("available in time").unwrap();
+    if tokio::time::timeout(PATIENCE, available).await.is_err() {
+        let pods = Api::<Pod>::namespaced(cluster.client(), "mine").list(&ListParams::default()).await.unwrap();
+        panic!("not available in time: {}", serde_json::to_string_pretty(&pods).unwrap());
+    }
     let pods: Api<Pod> = Api::namespaced(cluster.client(), "mine");
     assert_eq!(pods.list(&ListParams::default()).await.unwrap().items.len(), 3);
 

@@ -119,6 +119,16 @@ fn deployment(name: &str, replicas: i32, image: &str) -> Value {
     })
 }
 
+/// Selects the slices of the Service `web`.
+const OF_WEB: &str = "kubernetes.io/service-name=web";
+
+fn service(name: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": { "name": name, "namespace": "default" },
+        "spec": { "selector": { "app": name }, "ports": [{ "port": 80, "targetPort": 8080 }] },
+    })
+}
+
 fn pod(namespace: &str, name: &str, labels: Value) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name, "namespace": namespace, "labels": labels },
@@ -172,6 +182,14 @@ async fn a_settled_cluster_writes_nothing() {
 async fn a_replicaset_replaces_adopts_and_releases_pods() {
     let cluster = Cluster::start().await;
     let orphan: Pod = cluster.create(pod("default", "orphan", json!({ "app": "web" }))).await;
+    // The slice of a Service shows when the controllers know of the pod: the ReplicaSet must not be quicker.
+    cluster.run_pods("app=web").await;
+    cluster.create::<Service>(service("web")).await;
+    eventually("the pod is known", async || {
+        let slices = cluster.api::<EndpointSlice>().list(&ListParams::default().labels(OF_WEB)).await.unwrap();
+        slices.items.iter().any(|slice| slice.endpoints.iter().flatten().count() == 1)
+    })
+    .await;
     let mut set = deployment("web", 3, "a");
     set["kind"] = json!("ReplicaSet");
     let set: ReplicaSet = cluster.create(set).await;
@@ -208,16 +226,11 @@ async fn a_replicaset_replaces_adopts_and_releases_pods() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_finds_its_ready_pods() {
     let cluster = Cluster::start().await;
-    cluster
-        .create::<Service>(json!({
-            "apiVersion": "v1", "kind": "Service", "metadata": { "name": "web", "namespace": "default" },
-            "spec": { "selector": { "app": "web" }, "ports": [{ "port": 80, "targetPort": 8080 }] },
-        }))
-        .await;
+    cluster.create::<Service>(service("web")).await;
     cluster.create::<Pod>(pod("default", "a", json!({ "app": "web" }))).await;
     cluster.run_pods("app=web").await;
     let slices = async || {
-        let list = ListParams::default().labels("kubernetes.io/service-name=web");
+        let list = ListParams::default().labels(OF_WEB);
         cluster.api::<EndpointSlice>().list(&list).await.unwrap().items
     };
     let ready = async || {
