@@ -185,7 +185,10 @@ mod tests {
         let cases = [
             (FieldError::required(&path, ""), "spec.x: Required value"),
             (FieldError::invalid(&path, -1, "must be positive"), "spec.x: Invalid value: -1: must be positive"),
-            (FieldError::not_supported(&path, "a", &["B", "C"]), r#"spec.x: Unsupported value: "a": supported values: "B", "C""#),
+            (
+                FieldError::not_supported(&path, "a", &["B", "C"]),
+                r#"spec.x: Unsupported value: "a": supported values: "B", "C""#,
+            ),
             (FieldError::duplicate(&path, "a"), r#"spec.x: Duplicate value: "a""#),
         ];
         for (error, want) in cases {

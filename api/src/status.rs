@@ -95,7 +95,12 @@ impl ApiError {
     }
 
     fn about(self, what: Qualified<'_>, name: &str) -> Self {
-        self.with_details(Details { name: name.to_owned(), group: what.group.to_owned(), kind: what.resource.to_owned(), ..Details::default() })
+        self.with_details(Details {
+            name: name.to_owned(),
+            group: what.group.to_owned(),
+            kind: what.resource.to_owned(),
+            ..Details::default()
+        })
     }
 
     /// 400.

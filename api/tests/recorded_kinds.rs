@@ -13,8 +13,14 @@ use std::fmt::Write as _;
 use recorded::{Outcome, Step};
 
 const FILES: [&str; 8] = [
-    "crds", "defaulting", "lifecycle-cluster", "lifecycle-core", "lifecycle-network-storage",
-    "lifecycle-workloads", "subresources", "validation",
+    "crds",
+    "defaulting",
+    "lifecycle-cluster",
+    "lifecycle-core",
+    "lifecycle-network-storage",
+    "lifecycle-workloads",
+    "subresources",
+    "validation",
 ];
 
 #[test]

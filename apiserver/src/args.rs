@@ -209,7 +209,10 @@ impl Args {
             tracing::warn!("--{flag} means nothing here and is ignored");
         }
         if self.service_cluster_ip_range.is_empty() || self.service_cluster_ip_range.len() > 2 {
-            return Err(Error::Flag { flag: "service-cluster-ip-range", why: "give one range, or one per address family".into() });
+            return Err(Error::Flag {
+                flag: "service-cluster-ip-range",
+                why: "give one range, or one per address family".into(),
+            });
         }
         Ok(Config {
             bind_address: self.bind_address,

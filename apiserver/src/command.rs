@@ -39,12 +39,17 @@ async fn run(args: Args, process: Process) -> anyhow::Result<()> {
 
 async fn open(args: &StoreArgs) -> anyhow::Result<Arc<dyn Store>> {
     if !args.etcd_servers.is_empty() {
-        anyhow::ensure!(args.etcd_prefix == "/registry", "--etcd-prefix {:?} is not supported: keys are below /registry", args.etcd_prefix);
-        anyhow::ensure!(args.etcd_prefix == "/registry", "--etcd-prefix: only /registry is supported");
+        anyhow::ensure!(
+            args.etcd_prefix == "/registry",
+            "--etcd-prefix {:?} is not supported: keys are below /registry",
+            args.etcd_prefix
+        );
         let mut options = store::etcd::Options::new(args.etcd_servers.clone());
         options.tls = tls(args)?;
         let connected = EtcdStore::connect(options).await;
-        return Ok(Arc::new(connected.with_context(|| format!("connect to etcd at {}", args.etcd_servers.join(", ")))?));
+        return Ok(Arc::new(
+            connected.with_context(|| format!("connect to etcd at {}", args.etcd_servers.join(", ")))?,
+        ));
     }
     let options = store::embedded::Options::at(&args.data_dir);
     let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(options)).await?;

@@ -69,16 +69,23 @@ pub(crate) fn builtin(
 /// Reads `DeleteOptions`, whose unknown fields are ignored.
 pub(crate) fn delete_options(headers: &HeaderMap, body: &Bytes) -> Result<Object, ApiError> {
     let tree = tree(headers, body)?;
-    let target = Target::builtin("", "v1", "DeleteOptions").or_else(|| Target::builtin("meta.k8s.io", "v1", "DeleteOptions"));
-    let Some(target) = target else { return Object::from_value(tree).ok_or_else(|| ApiError::bad_request("the body is not an object")) };
+    let target =
+        Target::builtin("", "v1", "DeleteOptions").or_else(|| Target::builtin("meta.k8s.io", "v1", "DeleteOptions"));
+    let Some(target) = target else {
+        return Object::from_value(tree).ok_or_else(|| ApiError::bad_request("the body is not an object"));
+    };
     let decoded = codec::decode_value(tree, &target, FieldValidation::Ignore);
     decoded.map(|decoded| decoded.object).map_err(|err| ApiError::bad_request(err.0))
 }
 
 fn tree(headers: &HeaderMap, body: &Bytes) -> Result<Value, ApiError> {
     match media(headers)? {
-        Media::Json => codec::json::parse(body).map(Node::into_value).map_err(|err| ApiError::bad_request(err.to_string())),
-        Media::Yaml => codec::yaml::parse(body).map(|(node, _)| node.into_value()).map_err(|err| ApiError::bad_request(err.to_string())),
+        Media::Json => {
+            codec::json::parse(body).map(Node::into_value).map_err(|err| ApiError::bad_request(err.to_string()))
+        }
+        Media::Yaml => codec::yaml::parse(body)
+            .map(|(node, _)| node.into_value())
+            .map_err(|err| ApiError::bad_request(err.to_string())),
         Media::Protobuf => protobuf::decode(body).map_err(|err| ApiError::bad_request(err.to_string())),
     }
 }
@@ -101,17 +108,25 @@ pub(crate) fn patched(
         return Err(undecodable(&shown, &format!("strict decoding error: {}", findings.join(", "))));
     }
     warnings.extend(findings);
-    let decoded = codec::decode_value(document, &Target::of(row), validation).map_err(|err| undecodable(&shown, &err.0))?;
+    let decoded =
+        codec::decode_value(document, &Target::of(row), validation).map_err(|err| undecodable(&shown, &err.0))?;
     Ok(keep(decoded, validation, warnings))
 }
 
 /// Reads an apply configuration: YAML, of which JSON is a part. Only its shape is checked; the schema is by apply.
-pub(crate) fn configuration(body: &Bytes, validation: FieldValidation, warnings: &mut Vec<String>) -> Result<Object, ApiError> {
-    let (node, duplicate) = codec::yaml::parse(body).map_err(|err| ApiError::bad_request(format!("error decoding YAML: {err}")))?;
+pub(crate) fn configuration(
+    body: &Bytes,
+    validation: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> Result<Object, ApiError> {
+    let (node, duplicate) =
+        codec::yaml::parse(body).map_err(|err| ApiError::bad_request(format!("error decoding YAML: {err}")))?;
     if let Some(duplicate) = duplicate {
         match validation {
             FieldValidation::Strict => {
-                return Err(ApiError::bad_request(format!("error strict decoding YAML: error converting YAML to JSON: {duplicate}")));
+                return Err(ApiError::bad_request(format!(
+                    "error strict decoding YAML: error converting YAML to JSON: {duplicate}"
+                )));
             }
             FieldValidation::Warn => {
                 let text = duplicate.to_string();
@@ -120,7 +135,8 @@ pub(crate) fn configuration(body: &Bytes, validation: FieldValidation, warnings:
             FieldValidation::Ignore => {}
         }
     }
-    Object::from_value(node.into_value()).ok_or_else(|| ApiError::bad_request("error decoding YAML: the configuration is not an object"))
+    Object::from_value(node.into_value())
+        .ok_or_else(|| ApiError::bad_request("error decoding YAML: the configuration is not an object"))
 }
 
 fn keep(decoded: Decoded, validation: FieldValidation, warnings: &mut Vec<String>) -> Object {

@@ -26,7 +26,11 @@ pub(crate) fn answer(call: &Call<'_>) -> Result<Answer, ApiError> {
             Some(version) => return Ok(aggregated(&catalog, parts[0] == "api", version)),
             None => {
                 acceptable(call)?;
-                if parts[0] == "api" { api::discovery::api_versions(&host(call)) } else { api::discovery::group_list(&catalog) }
+                if parts[0] == "api" {
+                    api::discovery::api_versions(&host(call))
+                } else {
+                    api::discovery::group_list(&catalog)
+                }
             }
         },
         ["api", "v1"] => api::discovery::resource_list(&catalog, "", "v1").ok_or_else(ApiError::unknown_resource)?,
@@ -108,8 +112,21 @@ fn paths(catalog: &api::catalog::Catalog) -> Value {
         paths.extend(group.versions.iter().map(|version| format!("/apis/{}/{version}", group.name)));
     }
     let others = [
-        "/healthz", "/healthz/etcd", "/healthz/log", "/healthz/ping", "/livez", "/livez/etcd", "/livez/log", "/livez/ping",
-        "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/readyz/informer-sync", "/readyz/ping", "/version",
+        "/healthz",
+        "/healthz/etcd",
+        "/healthz/log",
+        "/healthz/ping",
+        "/livez",
+        "/livez/etcd",
+        "/livez/log",
+        "/livez/ping",
+        "/metrics",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/readyz",
+        "/readyz/informer-sync",
+        "/readyz/ping",
+        "/version",
     ];
     paths.extend(others.map(str::to_owned));
     paths.sort();

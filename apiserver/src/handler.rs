@@ -75,7 +75,14 @@ impl<'a> Routed<'a> {
     pub(crate) fn target(&self) -> Target<'_> {
         let info = self.call.info;
         let namespace = if self.row.namespaced { info.namespace.as_str() } else { "" };
-        Target { cache: &self.cache, requested: &self.row, namespace, name: &info.name, subresource: &info.subresource, user: self.call.user }
+        Target {
+            cache: &self.cache,
+            requested: &self.row,
+            namespace,
+            name: &info.name,
+            subresource: &info.subresource,
+            user: self.call.user,
+        }
     }
 }
 
@@ -88,10 +95,10 @@ pub(crate) fn method_not_allowed() -> ApiError {
 pub(crate) async fn resource(call: &Call<'_>, body: Body) -> Result<Answer, ApiError> {
     let info = call.info;
     let catalog = call.core.registry.catalog();
-    if !catalog.groups().iter().any(|group| group.name == info.group) {
-        return Ok(response::page_not_found());
-    }
-    let row = catalog.resource(&info.group, &info.version, &info.resource).ok_or_else(ApiError::unknown_resource)?;
+    let Some(row) = catalog.resource(&info.group, &info.version, &info.resource) else {
+        let known = catalog.iter().any(|row| row.group == info.group);
+        return if known { Err(ApiError::unknown_resource()) } else { Ok(response::page_not_found()) };
+    };
     check_place(call, row)?;
     if !info.subresource.is_empty() {
         return crate::subresources::answer(call, row, body).await;
@@ -109,7 +116,9 @@ pub(crate) async fn resource(call: &Call<'_>, body: Body) -> Result<Answer, ApiE
             let routed = Routed { call, row: row.clone(), cache, accept };
             return stream::watch(&routed).await;
         }
-        (&Method::GET | &Method::POST, false) | (&Method::GET | &Method::PUT | &Method::PATCH, true) | (&Method::DELETE, _) => {}
+        (&Method::GET | &Method::POST, false)
+        | (&Method::GET | &Method::PUT | &Method::PATCH, true)
+        | (&Method::DELETE, _) => {}
         _ => return Err(method_not_allowed()),
     }
     let routed = Routed { call, row: row.clone(), cache, accept: call.accept(row)? };
@@ -125,7 +134,9 @@ pub(crate) async fn resource(call: &Call<'_>, body: Body) -> Result<Answer, ApiE
 /// What clients of old resources are told with every answer.
 fn deprecation(row: &Resource) -> Vec<String> {
     match (row.group.as_ref(), row.plural.as_ref()) {
-        ("", "endpoints") => vec!["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_owned()],
+        ("", "endpoints") => {
+            vec!["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_owned()]
+        }
         _ => Vec::new(),
     }
 }
@@ -218,7 +229,11 @@ pub(crate) async fn update(routed: &Routed<'_>, body: Body) -> Result<Answer, Ap
     finish_update(routed, &updated, &warnings)
 }
 
-pub(crate) fn finish_update(routed: &Routed<'_>, updated: &crate::registry::Updated, warnings: &[String]) -> Result<Answer, ApiError> {
+pub(crate) fn finish_update(
+    routed: &Routed<'_>,
+    updated: &crate::registry::Updated,
+    warnings: &[String],
+) -> Result<Answer, ApiError> {
     let status = if updated.created { StatusCode::CREATED } else { StatusCode::OK };
     let mut answer = shape::written(routed, status, &updated.written)?;
     response::add_warnings(answer.headers_mut(), warnings);
@@ -286,7 +301,12 @@ async fn delete_options(call: &Call<'_>, body: Body) -> Result<DeleteOptions, Ap
 }
 
 /// Decodes a body of the resource's kind, in its storage version, with defaults.
-pub(crate) fn decode_body(routed: &Routed<'_>, body: &Bytes, options: &WriteOptions, warnings: &mut Vec<String>) -> Result<api::Object, ApiError> {
+pub(crate) fn decode_body(
+    routed: &Routed<'_>,
+    body: &Bytes,
+    options: &WriteOptions,
+    warnings: &mut Vec<String>,
+) -> Result<api::Object, ApiError> {
     let object = decode::body(&routed.row, routed.call.headers(), body, options.field_validation, warnings)?;
     let mut object = routed.registry().catalog().convert(&routed.row, routed.cache.row(), object)?;
     decode::default(routed.cache.row(), &mut object);

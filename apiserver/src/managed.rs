@@ -7,7 +7,13 @@ use jiff::Timestamp;
 
 use crate::options::WriteOptions;
 
-fn writer<'a>(row: &'a Resource, api_version: &'a str, subresource: &'a str, manager: &'a str, now: Timestamp) -> Writer<'a> {
+fn writer<'a>(
+    row: &'a Resource,
+    api_version: &'a str,
+    subresource: &'a str,
+    manager: &'a str,
+    now: Timestamp,
+) -> Writer<'a> {
     Writer { manager, api_version, kind: &row.kind, subresource, status_apart: row.has_subresource("status"), now }
 }
 

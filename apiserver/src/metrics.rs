@@ -59,13 +59,21 @@ impl Metrics {
             process,
         };
         metrics.process.register(|registry| {
-            registry.register("apiserver_request", "Requests, by what they asked for and their code", metrics.requests.clone());
+            registry.register(
+                "apiserver_request",
+                "Requests, by what they asked for and their code",
+                metrics.requests.clone(),
+            );
             registry.register(
                 "apiserver_request_duration_seconds",
                 "Time to answer requests other than watches",
                 metrics.durations.clone(),
             );
-            registry.register("apiserver_current_inflight_requests", "Requests being answered", metrics.inflight.clone());
+            registry.register(
+                "apiserver_current_inflight_requests",
+                "Requests being answered",
+                metrics.inflight.clone(),
+            );
             registry.register("apiserver_longrunning_requests", "Open watches", metrics.watches.clone());
         });
         metrics

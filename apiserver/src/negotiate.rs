@@ -105,7 +105,9 @@ impl Accept {
 
     /// For answers that have no other shape (discovery, status).
     pub(crate) fn encoding_of(headers: &HeaderMap) -> Self {
-        Self::pick(headers, false, false, Offer::All).map(|accept| Self { shape: Shape::Object, ..accept }).unwrap_or_default()
+        Self::pick(headers, false, false, Offer::All)
+            .map(|accept| Self { shape: Shape::Object, ..accept })
+            .unwrap_or_default()
     }
 
     fn pick(headers: &HeaderMap, pretty: bool, watch: bool, offer: Offer) -> Result<Self, ApiError> {
@@ -135,7 +137,8 @@ fn not_acceptable(unknown_shape: bool, watch: bool, offer: Offer) -> ApiError {
     if unknown_shape {
         return ApiError::not_acceptable(format!("only the following media types are accepted: {representations}"));
     }
-    let streams = if watch { ", application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch" } else { "" };
+    let streams =
+        if watch { ", application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch" } else { "" };
     ApiError::not_acceptable(format!("406: Not Acceptable\n\nAvailable representations: {representations}{streams}"))
         .with_details(Details::default())
 }

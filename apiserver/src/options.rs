@@ -62,7 +62,8 @@ impl WriteOptions {
 
     /// As an object, for admission.
     pub fn to_value(&self, what: Write) -> Value {
-        let mut options = json!({"kind": what.kind(), "apiVersion": "meta.k8s.io/v1", "fieldManager": self.field_manager});
+        let mut options =
+            json!({"kind": what.kind(), "apiVersion": "meta.k8s.io/v1", "fieldManager": self.field_manager});
         if self.dry_run {
             options["dryRun"] = json!(["All"]);
         }
@@ -134,7 +135,11 @@ fn read_validation(query: &Query, errors: &mut Vec<FieldError>) -> FieldValidati
 }
 
 fn refuse(kind: &str, errors: &[FieldError]) -> Result<(), ApiError> {
-    if errors.is_empty() { Ok(()) } else { Err(ApiError::invalid(Qualified { group: "meta.k8s.io", resource: kind }, "", errors)) }
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(ApiError::invalid(Qualified { group: "meta.k8s.io", resource: kind }, "", errors))
+    }
 }
 
 /// Who waits for whom on delete.
@@ -254,7 +259,10 @@ impl ListOptions {
             },
             limit: query.integer("limit")?.and_then(|limit| usize::try_from(limit).ok()).filter(|limit| *limit > 0),
             continuation: query.get("continue").filter(|token| !token.is_empty()).map(str::to_owned),
-            timeout_seconds: query.integer("timeoutSeconds")?.and_then(|seconds| u64::try_from(seconds).ok()).filter(|s| *s > 0),
+            timeout_seconds: query
+                .integer("timeoutSeconds")?
+                .and_then(|seconds| u64::try_from(seconds).ok())
+                .filter(|s| *s > 0),
             bookmarks: query.flag("allowWatchBookmarks"),
             send_initial_events: query.optional_flag("sendInitialEvents"),
         };

@@ -45,8 +45,11 @@ impl RequestInfo {
         let decoded = percent_decode_str(path).decode_utf8_lossy().into_owned();
         let mut info = Self { verb: method.as_str().to_ascii_lowercase(), path: decoded, ..Self::default() };
         // Split before decoding, so that an encoded slash stays within its part.
-        let parts: Vec<String> =
-            path.split('/').filter(|part| !part.is_empty()).map(|part| percent_decode_str(part).decode_utf8_lossy().into_owned()).collect();
+        let parts: Vec<String> = path
+            .split('/')
+            .filter(|part| !part.is_empty())
+            .map(|part| percent_decode_str(part).decode_utf8_lossy().into_owned())
+            .collect();
         let mut rest: &[String] = &parts;
         match rest {
             [prefix, version, tail @ ..] if prefix == "api" && !tail.is_empty() => {
@@ -159,8 +162,16 @@ mod tests {
         check(Method::GET, "/api/v1/namespaces/a", ["get", "", "v1", "a", "namespaces", "a", ""]);
         check(Method::PUT, "/api/v1/namespaces/a/finalize", ["update", "", "v1", "a", "namespaces", "a", "finalize"]);
         check(Method::POST, "/api/v1/namespaces/a/pods/p/binding", ["create", "", "v1", "a", "pods", "p", "binding"]);
-        check(Method::GET, "/apis/apps/v1/namespaces/a/deployments?watch=1", ["watch", "apps", "v1", "a", "deployments", "", ""]);
-        check(Method::DELETE, "/apis/apps/v1/namespaces/a/deployments", ["deletecollection", "apps", "v1", "a", "deployments", "", ""]);
+        check(
+            Method::GET,
+            "/apis/apps/v1/namespaces/a/deployments?watch=1",
+            ["watch", "apps", "v1", "a", "deployments", "", ""],
+        );
+        check(
+            Method::DELETE,
+            "/apis/apps/v1/namespaces/a/deployments",
+            ["deletecollection", "apps", "v1", "a", "deployments", "", ""],
+        );
         check(Method::GET, "/api/v1/watch/pods", ["watch", "", "v1", "", "pods", "", ""]);
         check(Method::GET, "/api/v1/pods?fieldSelector=metadata.name=x", ["list", "", "v1", "", "pods", "x", ""]);
     }

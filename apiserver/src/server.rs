@@ -180,12 +180,17 @@ impl ApiServer {
         match (&config.tls_certificate, &config.tls_private_key) {
             (Some(certificate), Some(key)) => Ok((certificate.clone(), key.clone())),
             (None, None) => crate::http::self_signed(&config.certificate_directory, config),
-            _ => Err(Error::Flag { flag: "tls-cert-file", why: "needs --tls-private-key-file, and the reverse".into() }),
+            _ => {
+                Err(Error::Flag { flag: "tls-cert-file", why: "needs --tls-private-key-file, and the reverse".into() })
+            }
         }
     }
 }
 
-fn authenticators(config: &Config, tokens: Option<Arc<authn::tokens::Tokens>>) -> Result<Vec<Arc<dyn Authenticator>>, Error> {
+fn authenticators(
+    config: &Config,
+    tokens: Option<Arc<authn::tokens::Tokens>>,
+) -> Result<Vec<Arc<dyn Authenticator>>, Error> {
     if config.requestheader_client_ca.is_some() {
         let why = "requests authenticated by a proxy are not supported; remove the flag".to_owned();
         return Err(Error::Flag { flag: "requestheader-client-ca-file", why });
@@ -198,7 +203,11 @@ fn authenticators(config: &Config, tokens: Option<Arc<authn::tokens::Tokens>>) -
     Ok(chain)
 }
 
-fn authorizers(config: &Config, cache: &WatchCache, rbac: &Arc<authz::Rbac>) -> Result<Vec<Arc<dyn Authorizer>>, Error> {
+fn authorizers(
+    config: &Config,
+    cache: &WatchCache,
+    rbac: &Arc<authz::Rbac>,
+) -> Result<Vec<Arc<dyn Authorizer>>, Error> {
     let mut chain: Vec<Arc<dyn Authorizer>> = vec![Arc::new(authz::PublicPaths)];
     for mode in &config.authorization_modes {
         match mode.as_str() {
@@ -246,14 +255,22 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
 }
 
-async fn pipeline(core: &Arc<Core>, parts: Parts, body: Body, info: &RequestInfo, query: &Query) -> Result<Answer, ApiError> {
+async fn pipeline(
+    core: &Arc<Core>,
+    parts: Parts,
+    body: Body,
+    info: &RequestInfo,
+    query: &Query,
+) -> Result<Answer, ApiError> {
     if info.is_resource {
         core.filled().await;
     }
     let user = core.authn.authenticate(&parts).await.ok_or_else(ApiError::unauthorized)?;
     tracing::Span::current().record("user", &user.name);
     let mut attributes = authz::Attributes::new(&user, info);
-    for (slot, name) in [(&mut attributes.field_selector, "fieldSelector"), (&mut attributes.label_selector, "labelSelector")] {
+    for (slot, name) in
+        [(&mut attributes.field_selector, "fieldSelector"), (&mut attributes.label_selector, "labelSelector")]
+    {
         query.get(name).unwrap_or("").clone_into(slot);
     }
     if let Some(wanted) = authn::impersonate::wanted(&parts.headers)? {

@@ -56,7 +56,9 @@ impl TestServer {
     /// Makes the account that pods of the default namespace run as, which in a cluster a controller makes.
     async fn furnish(&self) {
         let account = r#"{"metadata": {"name": "default"}}"#;
-        let request = Request::post("/api/v1/namespaces/default/serviceaccounts").body(Body::from(account)).expect("a valid request");
+        let request = Request::post("/api/v1/namespaces/default/serviceaccounts")
+            .body(Body::from(account))
+            .expect("a valid request");
         let Ok(answer) = self.service().oneshot(request).await;
         assert!(matches!(answer.status(), StatusCode::CREATED | StatusCode::CONFLICT), "{}", answer.status());
         self.server.registry().freshen().await.expect("the store of a test answers");

@@ -69,7 +69,8 @@ pub fn is_namespace_terminating(err: &kube::Error) -> bool {
 pub(crate) fn caused_by_conflict(err: &(dyn StdError + 'static)) -> bool {
     let mut next = Some(err);
     while let Some(cause) = next {
-        if cause.downcast_ref::<kube::Error>().is_some_and(is_conflict) {
+        let boxed = || cause.downcast_ref::<Box<kube::Error>>().map(AsRef::as_ref);
+        if cause.downcast_ref::<kube::Error>().or_else(boxed).is_some_and(is_conflict) {
             return true;
         }
         next = cause.source();

@@ -73,7 +73,11 @@ async fn perform(runtime: &dyn Runtime, request: ImageRequest) -> Result<Vec<Ima
 }
 
 /// Serves the socket until shutdown.
-pub(crate) async fn serve(data_dir: PathBuf, runtime: Arc<dyn Runtime>, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub(crate) async fn serve(
+    data_dir: PathBuf,
+    runtime: Arc<dyn Runtime>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     let path = socket(&data_dir);
     // The store's lock says that no other cluster uses this directory: what lies here is from a crash.
     if let Err(err) = std::fs::remove_file(&path)

@@ -10,7 +10,8 @@ use crate::pki::{Pair, PkiError, write_secret};
 /// A kubeconfig with everything inline, so that the file can be copied elsewhere. `name` names cluster and context.
 pub fn kubeconfig(name: &str, server: &str, ca: &str, user: &str, identity: &Pair) -> Kubeconfig {
     let encode = |pem: &str| base64::Engine::encode(&base64::engine::general_purpose::STANDARD, pem);
-    let cluster = Cluster { server: Some(server.to_owned()), certificate_authority_data: Some(encode(ca)), ..Cluster::default() };
+    let cluster =
+        Cluster { server: Some(server.to_owned()), certificate_authority_data: Some(encode(ca)), ..Cluster::default() };
     let auth = AuthInfo {
         client_certificate_data: Some(encode(&identity.certificate)),
         client_key_data: Some(SecretString::from(encode(&identity.key))),

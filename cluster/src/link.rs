@@ -51,7 +51,9 @@ impl Link {
         let (connection, handle, _) = new_connection().map_err(LinkError::Open)?;
         let driver = tokio::spawn(connection);
         let result = match self.find(&handle).await {
-            Some(link) => handle.link().del(link.header.index).execute().await.map_err(|source| self.failed("remove", source)),
+            Some(link) => {
+                handle.link().del(link.header.index).execute().await.map_err(|source| self.failed("remove", source))
+            }
             None => Ok(()),
         };
         driver.abort();
@@ -70,11 +72,19 @@ impl Link {
         address.map_err(|source| self.failed("address", source))?;
         let (range, length) = self.services;
         let route = match (range, self.address) {
-            (IpAddr::V4(range), IpAddr::V4(own)) => {
-                RouteMessageBuilder::<std::net::Ipv4Addr>::new().destination_prefix(range, length).pref_source(own).output_interface(index).build()
-            }
-            (IpAddr::V6(range), _) => RouteMessageBuilder::<std::net::Ipv6Addr>::new().destination_prefix(range, length).output_interface(index).build(),
-            (IpAddr::V4(range), _) => RouteMessageBuilder::<std::net::Ipv4Addr>::new().destination_prefix(range, length).output_interface(index).build(),
+            (IpAddr::V4(range), IpAddr::V4(own)) => RouteMessageBuilder::<std::net::Ipv4Addr>::new()
+                .destination_prefix(range, length)
+                .pref_source(own)
+                .output_interface(index)
+                .build(),
+            (IpAddr::V6(range), _) => RouteMessageBuilder::<std::net::Ipv6Addr>::new()
+                .destination_prefix(range, length)
+                .output_interface(index)
+                .build(),
+            (IpAddr::V4(range), _) => RouteMessageBuilder::<std::net::Ipv4Addr>::new()
+                .destination_prefix(range, length)
+                .output_interface(index)
+                .build(),
         };
         handle.route().add(route).replace().execute().await.map_err(|source| self.failed("route through", source))
     }

@@ -70,10 +70,17 @@ impl Plan {
         cidr(&options.cluster_cidr).context("--cluster-cidr")?;
         let node_name = match &options.node_name {
             Some(name) => name.clone(),
-            None => std::fs::read_to_string("/proc/sys/kernel/hostname").context("read this machine's name (or give --node-name)")?.trim().to_lowercase(),
+            None => std::fs::read_to_string("/proc/sys/kernel/hostname")
+                .context("read this machine's name (or give --node-name)")?
+                .trim()
+                .to_lowercase(),
         };
         check_node_name(&node_name)?;
-        ensure!(options.bridge.len() <= 15 && !options.bridge.is_empty(), "--bridge {:?}: must be 1 to 15 characters", options.bridge);
+        ensure!(
+            options.bridge.len() <= 15 && !options.bridge.is_empty(),
+            "--bridge {:?}: must be 1 to 15 characters",
+            options.bridge
+        );
         let range = Cidr::new(services, length);
         Ok(Self {
             services_prefix: (services, length),
@@ -118,7 +125,8 @@ pub(crate) fn check_node_name(name: &str) -> anyhow::Result<()> {
 
 /// Reads a range of addresses with room for a few of them.
 pub(crate) fn cidr(text: &str) -> anyhow::Result<(IpAddr, u8)> {
-    let (address, length) = text.split_once('/').with_context(|| format!("{text:?} must be address/length, such as 10.96.0.0/16"))?;
+    let (address, length) =
+        text.split_once('/').with_context(|| format!("{text:?} must be address/length, such as 10.96.0.0/16"))?;
     let address: IpAddr = address.parse().with_context(|| format!("{text:?}"))?;
     let length: u8 = length.parse().with_context(|| format!("{text:?}"))?;
     let longest = if address.is_ipv4() { 28 } else { 124 };
@@ -144,7 +152,10 @@ mod tests {
     #[test]
     fn the_first_and_tenth_service_addresses_are_taken() {
         let plan = plan(&["--service-cluster-ip-range", "10.97.0.0/16"]).unwrap();
-        assert_eq!((plan.api_service.to_string(), plan.dns_service.to_string()), ("10.97.0.1".into(), "10.97.0.10".into()));
+        assert_eq!(
+            (plan.api_service.to_string(), plan.dns_service.to_string()),
+            ("10.97.0.1".into(), "10.97.0.10".into())
+        );
     }
 
     #[test]

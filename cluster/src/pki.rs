@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SanType,
 };
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
@@ -88,7 +89,8 @@ impl Pki {
             None => make_ca(directory)?,
         };
         let certificate_path = directory.join("ca.crt");
-        let key = KeyPair::from_pem(&ca.key).map_err(|source| PkiError::Damaged { path: directory.join("ca.key"), source })?;
+        let key = KeyPair::from_pem(&ca.key)
+            .map_err(|source| PkiError::Damaged { path: directory.join("ca.key"), source })?;
         let issuer = Issuer::from_ca_cert_pem(&ca.certificate, key)
             .map_err(|source| PkiError::Damaged { path: certificate_path, source })?;
         Ok(Self { directory: directory.to_owned(), ca, issuer })
@@ -116,7 +118,13 @@ impl Pki {
     }
 
     /// A serving certificate for these DNS names and addresses, in `<name>.crt` and `<name>.key`.
-    pub fn server(&self, name: &str, identity: Identity<'_>, names: &[&str], addresses: &[IpAddr]) -> Result<Pair, PkiError> {
+    pub fn server(
+        &self,
+        name: &str,
+        identity: Identity<'_>,
+        names: &[&str],
+        addresses: &[IpAddr],
+    ) -> Result<Pair, PkiError> {
         let mut subjects = Vec::new();
         for dns_name in names {
             let text = (*dns_name).try_into().map_err(|source| PkiError::Make { name: name.to_owned(), source })?;
@@ -145,7 +153,12 @@ impl Pki {
         Ok(key.serialize_pem())
     }
 
-    fn leaf(&self, name: &str, subjects: &[SanType], describe: impl FnOnce(&mut CertificateParams)) -> Result<Pair, PkiError> {
+    fn leaf(
+        &self,
+        name: &str,
+        subjects: &[SanType],
+        describe: impl FnOnce(&mut CertificateParams),
+    ) -> Result<Pair, PkiError> {
         if let Some(pair) = read_pair(&self.directory, name)?
             && self.still_good(name, &pair, subjects)?
         {
@@ -168,13 +181,17 @@ impl Pki {
     /// Whether the certificate is from our CA, has time left and names every subject.
     fn still_good(&self, name: &str, pair: &Pair, subjects: &[SanType]) -> Result<bool, PkiError> {
         let unreadable = |reason: String| PkiError::Unreadable { path: self.path(&format!("{name}.crt")), reason };
-        let (_, pem) = x509_parser::pem::parse_x509_pem(pair.certificate.as_bytes()).map_err(|err| unreadable(err.to_string()))?;
+        let (_, pem) =
+            x509_parser::pem::parse_x509_pem(pair.certificate.as_bytes()).map_err(|err| unreadable(err.to_string()))?;
         let (_, certificate) = X509Certificate::from_der(&pem.contents).map_err(|err| unreadable(err.to_string()))?;
-        let (_, ca_pem) = x509_parser::pem::parse_x509_pem(self.ca.certificate.as_bytes()).map_err(|err| unreadable(err.to_string()))?;
+        let (_, ca_pem) = x509_parser::pem::parse_x509_pem(self.ca.certificate.as_bytes())
+            .map_err(|err| unreadable(err.to_string()))?;
         let (_, ca) = X509Certificate::from_der(&ca_pem.contents).map_err(|err| unreadable(err.to_string()))?;
         let authority = |certificate: &X509Certificate<'_>| {
             certificate.extensions().iter().find_map(|extension| match extension.parsed_extension() {
-                x509_parser::extensions::ParsedExtension::AuthorityKeyIdentifier(id) => id.key_identifier.as_ref().map(|id| id.0.to_vec()),
+                x509_parser::extensions::ParsedExtension::AuthorityKeyIdentifier(id) => {
+                    id.key_identifier.as_ref().map(|id| id.0.to_vec())
+                }
                 _ => None,
             })
         };
@@ -182,7 +199,8 @@ impl Pki {
             x509_parser::extensions::ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0.to_vec()),
             _ => None,
         });
-        let ours = certificate.issuer() == ca.subject() && (authority(&certificate).is_none() || authority(&certificate) == subject_key);
+        let ours = certificate.issuer() == ca.subject()
+            && (authority(&certificate).is_none() || authority(&certificate) == subject_key);
         let left = certificate.validity().time_to_expiration();
         let fresh = left.is_some_and(|left| left.whole_seconds() > RENEW_BEFORE.as_secs().cast_signed());
         let named = certificate.subject_alternative_name().ok().flatten();

@@ -102,7 +102,12 @@ impl Drop for TestCluster {
 
 /// Certificates for loopback, should the test let other processes in ([`TestServer::listen`]).
 fn server_config(pki: &Pki) -> anyhow::Result<apiserver::Config> {
-    pki.server("apiserver", Identity { user: "kube-apiserver", group: "" }, &["localhost"], &[Ipv4Addr::LOCALHOST.into()])?;
+    pki.server(
+        "apiserver",
+        Identity { user: "kube-apiserver", group: "" },
+        &["localhost"],
+        &[Ipv4Addr::LOCALHOST.into()],
+    )?;
     Ok(apiserver::Config {
         tls_certificate: Some(pki.path("apiserver.crt")),
         tls_private_key: Some(pki.path("apiserver.key")),

@@ -124,7 +124,9 @@ async fn listen(plan: &Plan) -> anyhow::Result<Vec<TcpListener>> {
     for address in [IpAddr::V4(Ipv4Addr::LOCALHOST), plan.options.node_ip] {
         let address = SocketAddr::new(address, port);
         let bound = TcpListener::bind(address).await;
-        listeners.push(bound.with_context(|| format!("listen on {address} (another API server? choose another --secure-port)"))?);
+        listeners.push(
+            bound.with_context(|| format!("listen on {address} (another API server? choose another --secure-port)"))?,
+        );
     }
     Ok(listeners)
 }
@@ -206,7 +208,12 @@ impl Cluster<'_> {
     }
 
     /// Tells of each component when it is ready, and of the node, then where to go from here.
-    async fn announce(&self, ready: Vec<(&'static str, ReadyWatch)>, admin: kube::Client, say: &impl Fn(String)) -> anyhow::Result<()> {
+    async fn announce(
+        &self,
+        ready: Vec<(&'static str, ReadyWatch)>,
+        admin: kube::Client,
+        say: &impl Fn(String),
+    ) -> anyhow::Result<()> {
         let waits = ready.into_iter().map(|(name, mut watch)| async move {
             if let Some(at) = watch.ready().await {
                 say(ready_line(name, at.duration_since(self.started)));
@@ -227,18 +234,25 @@ impl Cluster<'_> {
         Ok(())
     }
 
-    fn add_components(&self, tasks: &mut Supervisor, process: &Process, runtime: Arc<dyn Runtime>) -> anyhow::Result<Vec<(&'static str, ReadyWatch)>> {
+    fn add_components(
+        &self,
+        tasks: &mut Supervisor,
+        process: &Process,
+        runtime: Arc<dyn Runtime>,
+    ) -> anyhow::Result<Vec<(&'static str, ReadyWatch)>> {
         let mut ready = Vec::new();
         let mut start = |name: &'static str| {
             let process = process.component();
             ready.push((name, process.ready.watch()));
             move |shutdown| Process { shutdown, ..process }
         };
-        let (config, client, make) = (self.controllers_config(), self.client(&self.keys.controller_manager)?, start("controller-manager"));
+        let (config, client, make) =
+            (self.controllers_config(), self.client(&self.keys.controller_manager)?, start("controller-manager"));
         tasks.add("controller-manager", move |shutdown| controllers::run(config, client, make(shutdown)));
         let (client, make) = (self.client(&self.keys.scheduler)?, start("scheduler"));
         tasks.add("scheduler", move |shutdown| scheduler::run(scheduler::Config::default(), client, make(shutdown)));
-        let (config, client, make) = (self.kubelet_config(Arc::clone(&runtime))?, self.client(&self.keys.kubelet)?, start("kubelet"));
+        let (config, client, make) =
+            (self.kubelet_config(Arc::clone(&runtime))?, self.client(&self.keys.kubelet)?, start("kubelet"));
         tasks.add("kubelet", move |shutdown| kubelet::run(config, client, make(shutdown)));
         let (config, client, make) = (self.proxy_config(), self.client(&self.keys.proxy)?, start("proxy"));
         tasks.add("proxy", move |shutdown| proxy::run(config, client, make(shutdown)));
@@ -253,7 +267,8 @@ impl Cluster<'_> {
 
     /// A client over the in-memory transport that shows this certificate.
     fn client(&self, identity: &Pair) -> anyhow::Result<kube::Client> {
-        let (_, pem) = x509_parser::pem::parse_x509_pem(identity.certificate.as_bytes()).context("a certificate of this cluster")?;
+        let (_, pem) = x509_parser::pem::parse_x509_pem(identity.certificate.as_bytes())
+            .context("a certificate of this cluster")?;
         Ok(kube::Client::new(self.server.in_process(Some(Bytes::from(pem.contents))), "default"))
     }
 
@@ -328,5 +343,7 @@ impl Cluster<'_> {
 
 fn is_ready(node: Option<&Node>) -> bool {
     let conditions = node.and_then(|node| node.status.as_ref()?.conditions.as_ref());
-    conditions.is_some_and(|conditions| conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"))
+    conditions.is_some_and(|conditions| {
+        conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    })
 }

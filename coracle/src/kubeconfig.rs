@@ -16,7 +16,8 @@ pub(crate) struct Print {
 impl Print {
     pub(crate) fn run(self) -> ExitCode {
         let path = self.data_dir.join("admin.kubeconfig");
-        let read = std::fs::read_to_string(&path).with_context(|| format!("read {} (has `coracle up` run with this --data-dir?)", path.display()));
+        let read = std::fs::read_to_string(&path)
+            .with_context(|| format!("read {} (has `coracle up` run with this --data-dir?)", path.display()));
         match read {
             Ok(text) => {
                 print!("{text}");

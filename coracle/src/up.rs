@@ -17,7 +17,10 @@ pub(crate) struct Up {
 impl Up {
     pub(crate) fn run(self) -> ExitCode {
         // What the user must know is printed; logs are for when something is wrong.
-        let quiet = LogArgs { filter: self.logs.filter.clone().or_else(|| (self.logs.verbosity == 0).then(|| "warn".to_owned())), ..self.logs };
+        let quiet = LogArgs {
+            filter: self.logs.filter.clone().or_else(|| (self.logs.verbosity == 0).then(|| "warn".to_owned())),
+            ..self.logs
+        };
         daemon::task("coracle", &quiet, async {
             println!("coracle {}", daemon::VERSION);
             cluster::up(self.options, daemon::shutdown_on_signal(), |line| println!("{line}")).await

@@ -19,8 +19,39 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("kubelet", &["api", "client", "daemon", "runtime"]),
     ("proxy", &["api", "client", "daemon"]),
     ("dns", &["api", "client", "daemon"]),
-    ("cluster", &["api", "store", "daemon", "runtime", "client", "apiserver", "controllers", "scheduler", "kubelet", "proxy", "dns"]),
-    ("coracle", &["cluster", "api", "store", "daemon", "runtime", "client", "apiserver", "controllers", "scheduler", "kubelet", "proxy", "dns"]),
+    (
+        "cluster",
+        &[
+            "api",
+            "store",
+            "daemon",
+            "runtime",
+            "client",
+            "apiserver",
+            "controllers",
+            "scheduler",
+            "kubelet",
+            "proxy",
+            "dns",
+        ],
+    ),
+    (
+        "coracle",
+        &[
+            "cluster",
+            "api",
+            "store",
+            "daemon",
+            "runtime",
+            "client",
+            "apiserver",
+            "controllers",
+            "scheduler",
+            "kubelet",
+            "proxy",
+            "dns",
+        ],
+    ),
     ("e2e", &["api"]),
     ("bench", &["api"]),
 ];
@@ -48,9 +79,15 @@ fn short(name: &str) -> &str {
 fn crates_use_only_what_lies_below_them() {
     for package in workspace().packages {
         let name = short(&package.name).to_owned();
-        let (_, allowed) = MAY_USE.iter().find(|(crate_name, _)| *crate_name == name).unwrap_or_else(|| panic!("{name} is not in MAY_USE"));
-        let forbidden = MUST_NOT_USE.iter().find(|(crate_name, _)| *crate_name == name).map_or(&[][..], |(_, list)| list);
-        for dependency in package.dependencies.iter().filter(|dependency| dependency.kind != DependencyKind::Development) {
+        let (_, allowed) = MAY_USE
+            .iter()
+            .find(|(crate_name, _)| *crate_name == name)
+            .unwrap_or_else(|| panic!("{name} is not in MAY_USE"));
+        let forbidden =
+            MUST_NOT_USE.iter().find(|(crate_name, _)| *crate_name == name).map_or(&[][..], |(_, list)| list);
+        for dependency in
+            package.dependencies.iter().filter(|dependency| dependency.kind != DependencyKind::Development)
+        {
             if let Some(ours) = dependency.name.strip_prefix("coracle-") {
                 assert!(allowed.contains(&ours), "{name} may not use {ours}");
             }
@@ -72,9 +109,13 @@ fn unsafe_code_is_in_one_place() {
     for file in sources() {
         let text = fs::read_to_string(&file).unwrap();
         let path = file.strip_prefix(root()).unwrap().to_owned();
-        let allowed = path.starts_with("runtime/src/sys.rs") || path.starts_with("runtime/src/sys") || path.ends_with("architecture.rs");
+        let allowed = path.starts_with("runtime/src/sys.rs")
+            || path.starts_with("runtime/src/sys")
+            || path.ends_with("architecture.rs");
         let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
-        let uses = code.filter(|line| line.contains("unsafe {") || line.contains("unsafe fn") || line.contains("unsafe impl")).count();
+        let uses = code
+            .filter(|line| line.contains("unsafe {") || line.contains("unsafe fn") || line.contains("unsafe impl"))
+            .count();
         assert!(allowed || uses == 0, "{} has unsafe code", path.display());
     }
 }
@@ -86,7 +127,12 @@ fn every_source_file_is_in_a_module() {
         let stem = file.file_stem().unwrap().to_str().unwrap().to_owned();
         let directory = file.parent().unwrap();
         let is_target = ["lib", "main", "build"].contains(&stem.as_str())
-            || ["tests", "benches", "examples", "bin", "fuzz_targets"].iter().any(|name| directory.ends_with(name) && directory.parent().is_some_and(|above| above.join("Cargo.toml").exists() || above.ends_with("src")));
+            || ["tests", "benches", "examples", "bin", "fuzz_targets"].iter().any(|name| {
+                directory.ends_with(name)
+                    && directory
+                        .parent()
+                        .is_some_and(|above| above.join("Cargo.toml").exists() || above.ends_with("src"))
+            });
         if is_target {
             continue;
         }
@@ -96,14 +142,18 @@ fn every_source_file_is_in_a_module() {
             (stem, directory.to_owned())
         };
         let name = home.file_name().unwrap().to_str().unwrap();
-        let parents = [home.join("mod.rs"), home.join("lib.rs"), home.join("main.rs"), home.with_file_name(format!("{name}.rs"))];
-        let above: BTreeSet<PathBuf> = parents.into_iter().chain(siblings(&home)).filter(|path| path.exists()).collect();
+        let parents =
+            [home.join("mod.rs"), home.join("lib.rs"), home.join("main.rs"), home.with_file_name(format!("{name}.rs"))];
+        let above: BTreeSet<PathBuf> =
+            parents.into_iter().chain(siblings(&home)).filter(|path| path.exists()).collect();
         // A `#[path]` may name it from anywhere in its crate.
         let by_path = format!("/{}\"]", file.file_name().unwrap().to_str().unwrap());
         let named = || sources().iter().any(|other| fs::read_to_string(other).unwrap().contains(&by_path));
         let declared = above.iter().any(|parent| {
             let text = fs::read_to_string(parent).unwrap();
-            text.lines().map(str::trim).any(|line| line.ends_with(&format!("mod {module};")) || line.contains(&format!("{module}.rs\"")))
+            text.lines()
+                .map(str::trim)
+                .any(|line| line.ends_with(&format!("mod {module};")) || line.contains(&format!("{module}.rs\"")))
         });
         assert!(declared || named(), "{} is in no module", file.display());
     }
@@ -115,7 +165,11 @@ fn siblings(directory: &Path) -> Vec<PathBuf> {
     if !roots {
         return Vec::new();
     }
-    fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|kind| kind == "rs")).collect()
+    fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|kind| kind == "rs"))
+        .collect()
 }
 
 fn sources() -> Vec<PathBuf> {

@@ -69,7 +69,11 @@ impl Endpoint {
 }
 
 async fn readyz(State(ready): State<ReadyWatch>) -> (StatusCode, &'static str) {
-    if ready.is_ready() { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready: still starting") }
+    if ready.is_ready() {
+        (StatusCode::OK, "ok")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready: still starting")
+    }
 }
 
 async fn encode(State(metrics): State<Metrics>) -> impl IntoResponse {

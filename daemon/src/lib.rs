@@ -80,7 +80,12 @@ pub fn task(name: &str, logs: &LogArgs, task: impl Future<Output = anyhow::Resul
     task_with(name, logs, tokio::runtime::Builder::new_multi_thread(), task)
 }
 
-fn task_with(name: &str, logs: &LogArgs, mut runtime: tokio::runtime::Builder, task: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
+fn task_with(
+    name: &str,
+    logs: &LogArgs,
+    mut runtime: tokio::runtime::Builder,
+    task: impl Future<Output = anyhow::Result<()>>,
+) -> ExitCode {
     logs.init();
     install_crypto_provider();
     let runtime = match runtime.enable_all().build() {

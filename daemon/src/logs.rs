@@ -33,7 +33,8 @@ impl LogArgs {
     /// Starts logging for this process. A second call changes nothing.
     pub fn init(&self) {
         let level = match self.verbosity {
-            0..=1 => "info",
+            // The DNS library tells of every question at info.
+            0..=1 => "info,hickory_server=warn",
             2..=4 => "debug",
             _ => "trace",
         };

@@ -32,7 +32,10 @@ impl Config {
         let own: Vec<IpAddr> = self.listen.iter().map(SocketAddr::ip).collect();
         let from_file = || {
             let text = std::fs::read_to_string(&self.resolv_conf).unwrap_or_default();
-            let servers = text.lines().filter_map(|line| line.trim().strip_prefix("nameserver")).filter_map(|server| server.trim().parse().ok());
+            let servers = text
+                .lines()
+                .filter_map(|line| line.trim().strip_prefix("nameserver"))
+                .filter_map(|server| server.trim().parse().ok());
             servers.collect::<Vec<IpAddr>>()
         };
         let servers = if self.upstreams.is_empty() { from_file() } else { self.upstreams.clone() };

@@ -33,11 +33,15 @@ struct Reply {
 impl<C: Cluster> Handler<C> {
     async fn reply(&self, name: &Name, kind: RecordType) -> Reply {
         match self.zone.answer(name, kind) {
-            Answer::Records { records, additional } => Reply { authoritative: true, answers: records, additional, ..Reply::default() },
+            Answer::Records { records, additional } => {
+                Reply { authoritative: true, answers: records, additional, ..Reply::default() }
+            }
             Answer::NoData => self.negative(ResponseCode::NoError),
             Answer::NxDomain => self.negative(ResponseCode::NXDomain),
             Answer::NotOurs => self.forward(name, kind).await,
-            Answer::Alias { record, .. } if kind == RecordType::CNAME => Reply { authoritative: true, answers: vec![record], ..Reply::default() },
+            Answer::Alias { record, .. } if kind == RecordType::CNAME => {
+                Reply { authoritative: true, answers: vec![record], ..Reply::default() }
+            }
             Answer::Alias { record, target } => {
                 // One step within the zone, then upstream: a chain of ExternalNames ends here rather than in a loop.
                 let rest = match self.zone.answer(&target, kind) {
@@ -84,12 +88,21 @@ impl<C: Cluster + Unpin> RequestHandler for Handler<C> {
         metadata.response_code = reply.code;
         metadata.authoritative = reply.authoritative;
         metadata.recursion_available = self.upstream.is_some();
-        let response = MessageResponseBuilder::from_message_request(request).build(metadata, &reply.answers, [], &reply.soa, &reply.additional);
+        let response = MessageResponseBuilder::from_message_request(request).build(
+            metadata,
+            &reply.answers,
+            [],
+            &reply.soa,
+            &reply.additional,
+        );
         match respond.send_response(response).await {
             Ok(info) => info,
             Err(err) => {
                 debug!(error = &err as &dyn std::error::Error, "response not sent");
-                ResponseInfo::from(hickory_proto::op::Header { metadata, counts: hickory_proto::op::HeaderCounts::default() })
+                ResponseInfo::from(hickory_proto::op::Header {
+                    metadata,
+                    counts: hickory_proto::op::HeaderCounts::default(),
+                })
             }
         }
     }

@@ -68,7 +68,8 @@ pub async fn run(config: Config, client: kube::Client, process: daemon::Process)
         registry.register("coredns_dns_requests", "DNS requests", requests.clone());
         registry.register("coredns_forward_failures", "Requests that no upstream server answered", failures.clone());
     });
-    let handler = Handler { zone: Zone::new(config.domain.clone(), caches), upstream: upstream(&config)?, requests, failures };
+    let handler =
+        Handler { zone: Zone::new(config.domain.clone(), caches), upstream: upstream(&config)?, requests, failures };
     let mut server = Server::new(handler);
     let watches = process.shutdown.child_token();
     let driver = informers.run(watches.clone());
@@ -130,7 +131,12 @@ impl Caches {
     fn new(informers: &Informers) -> Self {
         let caches = Self { namespaces: informers.of(), services: informers.of(), slices: informers.of() };
         caches.services.add_index(BY_ADDRESS, |service| {
-            service.spec.iter().flat_map(|spec| spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip)).filter_map(|ip| canonical(ip)).collect()
+            service
+                .spec
+                .iter()
+                .flat_map(|spec| spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip))
+                .filter_map(|ip| canonical(ip))
+                .collect()
         });
         caches.slices.add_index(BY_SERVICE, |slice| {
             let service = slice.metadata.labels.as_ref().and_then(|labels| labels.get("kubernetes.io/service-name"));

@@ -31,14 +31,18 @@ pub(crate) fn parse(labels: &[String]) -> Asked {
         [] | ["svc" | "pod"] => Asked::Branch,
         ["dns-version"] => Asked::Version,
         [namespace, "svc" | "pod"] => Asked::Namespace { namespace: (*namespace).to_owned() },
-        [service, namespace, "svc"] => Asked::Service { namespace: (*namespace).to_owned(), service: (*service).to_owned() },
+        [service, namespace, "svc"] => {
+            Asked::Service { namespace: (*namespace).to_owned(), service: (*service).to_owned() }
+        }
         [address, namespace, "pod"] => match dashed_address(address) {
             Some(address) => Asked::Pod { namespace: (*namespace).to_owned(), address },
             None => Asked::Nothing,
         },
-        [host, service, namespace, "svc"] => {
-            Asked::Endpoint { namespace: (*namespace).to_owned(), service: (*service).to_owned(), host: (*host).to_owned() }
-        }
+        [host, service, namespace, "svc"] => Asked::Endpoint {
+            namespace: (*namespace).to_owned(),
+            service: (*service).to_owned(),
+            host: (*host).to_owned(),
+        },
         [port, protocol, service, namespace, "svc"] => match (port.strip_prefix('_'), protocol.strip_prefix('_')) {
             (Some(port), Some(protocol)) => Asked::Port {
                 namespace: (*namespace).to_owned(),
@@ -95,8 +99,14 @@ mod tests {
         check("", Asked::Branch);
         check("d.svc", Asked::Namespace { namespace: namespace.clone() });
         check("web.d.svc", Asked::Service { namespace: namespace.clone(), service: service.clone() });
-        check("web-0.web.d.svc", Asked::Endpoint { namespace: namespace.clone(), service: service.clone(), host: "web-0".into() });
-        check("_http._tcp.web.d.svc", Asked::Port { namespace: namespace.clone(), service, port: "http".into(), protocol: "tcp".into() });
+        check(
+            "web-0.web.d.svc",
+            Asked::Endpoint { namespace: namespace.clone(), service: service.clone(), host: "web-0".into() },
+        );
+        check(
+            "_http._tcp.web.d.svc",
+            Asked::Port { namespace: namespace.clone(), service, port: "http".into(), protocol: "tcp".into() },
+        );
         check("10-0-0-1.d.pod", Asked::Pod { namespace, address: [10, 0, 0, 1].into() });
         check("http._tcp.web.d.svc", Asked::Nothing);
         check("a.b.c.d.e.f", Asked::Nothing);

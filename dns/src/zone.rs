@@ -29,9 +29,15 @@ pub(crate) trait Cluster: Send + Sync + 'static {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Answer {
     /// Records; `additional` holds the addresses of what `records` point to.
-    Records { records: Vec<Record>, additional: Vec<Record> },
+    Records {
+        records: Vec<Record>,
+        additional: Vec<Record>,
+    },
     /// The name leads elsewhere: the record, and where its target must be looked up.
-    Alias { record: Record, target: Name },
+    Alias {
+        record: Record,
+        target: Name,
+    },
     /// The name exists and has no record of this type.
     NoData,
     NxDomain,
@@ -54,7 +60,11 @@ impl<C: Cluster> Zone<C> {
 
     /// The record that says who is in charge; it accompanies negative answers.
     pub(crate) fn soa(&self) -> Record {
-        let server = self.domain.prepend_label("dns").and_then(|name| name.prepend_label("ns")).unwrap_or_else(|_| self.domain.clone());
+        let server = self
+            .domain
+            .prepend_label("dns")
+            .and_then(|name| name.prepend_label("ns"))
+            .unwrap_or_else(|_| self.domain.clone());
         let mailbox = self.domain.prepend_label("hostmaster").unwrap_or_else(|_| self.domain.clone());
         // The serial never matters: there are no zone transfers.
         Record::from_rdata(self.domain.clone(), TTL, RData::SOA(SOA::new(server, mailbox, 1, 7200, 1800, 86400, TTL)))
@@ -71,14 +81,20 @@ impl<C: Cluster> Zone<C> {
             Asked::Nothing => Answer::NxDomain,
             Asked::Branch if kind == RecordType::SOA && own == 0 => records(vec![self.soa()]),
             Asked::Branch => Answer::NoData,
-            Asked::Version if kind == RecordType::TXT => records(vec![record(name, RData::TXT(TXT::new(vec!["1.1.0".to_owned()])))]),
+            Asked::Version if kind == RecordType::TXT => {
+                records(vec![record(name, RData::TXT(TXT::new(vec!["1.1.0".to_owned()])))])
+            }
             Asked::Version => Answer::NoData,
             Asked::Namespace { namespace } if self.cluster.has_namespace(&namespace) => Answer::NoData,
             Asked::Namespace { .. } => Answer::NxDomain,
-            Asked::Pod { namespace, address } if self.cluster.has_namespace(&namespace) => found(name, kind, vec![address]),
+            Asked::Pod { namespace, address } if self.cluster.has_namespace(&namespace) => {
+                found(name, kind, vec![address])
+            }
             Asked::Pod { .. } => Answer::NxDomain,
             Asked::Service { namespace, service } => self.service(name, kind, &namespace, &service),
-            Asked::Port { namespace, service, port, protocol } => self.port(name, kind, &namespace, &service, &port, &protocol),
+            Asked::Port { namespace, service, port, protocol } => {
+                self.port(name, kind, &namespace, &service, &port, &protocol)
+            }
             Asked::Endpoint { namespace, service, host } => self.endpoint(name, kind, &namespace, &service, &host),
         }
     }
@@ -93,7 +109,12 @@ impl<C: Cluster> Zone<C> {
         }
         let addresses = if is_headless(&object) {
             let slices = self.cluster.slices(namespace, service);
-            slices.iter().flat_map(|slice| slice.endpoints.iter().flatten().filter(|endpoint| is_ready(endpoint)).filter_map(address)).collect()
+            slices
+                .iter()
+                .flat_map(|slice| {
+                    slice.endpoints.iter().flatten().filter(|endpoint| is_ready(endpoint)).filter_map(address)
+                })
+                .collect()
         } else {
             cluster_addresses(&object)
         };
@@ -102,7 +123,15 @@ impl<C: Cluster> Zone<C> {
         found(name, kind, addresses)
     }
 
-    fn port(&self, name: &Name, kind: RecordType, namespace: &str, service: &str, port: &str, protocol: &str) -> Answer {
+    fn port(
+        &self,
+        name: &Name,
+        kind: RecordType,
+        namespace: &str,
+        service: &str,
+        port: &str,
+        protocol: &str,
+    ) -> Answer {
         let Some(object) = self.cluster.service(namespace, service) else { return Answer::NxDomain };
         match self.srv(name, &object, namespace, service, Some((port, protocol))) {
             Answer::NoData => Answer::NxDomain,
@@ -112,7 +141,14 @@ impl<C: Cluster> Zone<C> {
     }
 
     /// One SRV record for each port and target; `wanted` is a port's name and protocol.
-    fn srv(&self, name: &Name, object: &Service, namespace: &str, service: &str, wanted: Option<(&str, &str)>) -> Answer {
+    fn srv(
+        &self,
+        name: &Name,
+        object: &Service,
+        namespace: &str,
+        service: &str,
+        wanted: Option<(&str, &str)>,
+    ) -> Answer {
         let is_wanted = |port: Option<&str>, protocol: Option<&str>| match wanted {
             None => true,
             Some((name, kind)) => port == Some(name) && protocol.unwrap_or("TCP").eq_ignore_ascii_case(kind),
@@ -121,17 +157,35 @@ impl<C: Cluster> Zone<C> {
         let (mut answers, mut additional) = (Vec::new(), Vec::new());
         if is_headless(object) {
             for slice in self.cluster.slices(namespace, service) {
-                let ports: Vec<u16> = slice.ports.iter().flatten().filter(|port| is_wanted(port.name.as_deref().filter(|name| !name.is_empty()), port.protocol.as_deref())).filter_map(|port| port.port.and_then(|port| u16::try_from(port).ok())).collect();
+                let ports: Vec<u16> = slice
+                    .ports
+                    .iter()
+                    .flatten()
+                    .filter(|port| {
+                        is_wanted(port.name.as_deref().filter(|name| !name.is_empty()), port.protocol.as_deref())
+                    })
+                    .filter_map(|port| port.port.and_then(|port| u16::try_from(port).ok()))
+                    .collect();
                 for endpoint in slice.endpoints.iter().flatten().filter(|endpoint| is_ready(endpoint)) {
                     let Some((host, ip)) = host_of(endpoint) else { continue };
                     let Ok(target) = own.prepend_label(host.as_str()) else { continue };
-                    answers.extend(ports.iter().map(|port| record(name, RData::SRV(SRV::new(0, 100, *port, target.clone())))));
+                    answers.extend(
+                        ports.iter().map(|port| record(name, RData::SRV(SRV::new(0, 100, *port, target.clone())))),
+                    );
                     additional.push(address_record(&target, ip));
                 }
             }
         } else {
-            let ports = object.spec.iter().flat_map(|spec| spec.ports.iter().flatten()).filter(|port| is_wanted(port.name.as_deref(), port.protocol.as_deref()));
-            answers.extend(ports.filter_map(|port| u16::try_from(port.port).ok()).map(|port| record(name, RData::SRV(SRV::new(0, 100, port, own.clone())))));
+            let ports = object
+                .spec
+                .iter()
+                .flat_map(|spec| spec.ports.iter().flatten())
+                .filter(|port| is_wanted(port.name.as_deref(), port.protocol.as_deref()));
+            answers.extend(
+                ports
+                    .filter_map(|port| u16::try_from(port.port).ok())
+                    .map(|port| record(name, RData::SRV(SRV::new(0, 100, port, own.clone())))),
+            );
             additional.extend(cluster_addresses(object).into_iter().map(|ip| address_record(&own, ip)));
         }
         if answers.is_empty() { Answer::NoData } else { Answer::Records { records: answers, additional } }
@@ -140,8 +194,13 @@ impl<C: Cluster> Zone<C> {
     fn endpoint(&self, name: &Name, kind: RecordType, namespace: &str, service: &str, host: &str) -> Answer {
         let slices = self.cluster.slices(namespace, service);
         let headless = self.cluster.service(namespace, service).is_some_and(|object| is_headless(&object));
-        let endpoints = slices.iter().filter(|_| headless).flat_map(|slice| slice.endpoints.iter().flatten()).filter(|endpoint| is_ready(endpoint));
-        let addresses: Vec<IpAddr> = endpoints.filter_map(host_of).filter(|(own, _)| own == host).map(|(_, ip)| ip).collect();
+        let endpoints = slices
+            .iter()
+            .filter(|_| headless)
+            .flat_map(|slice| slice.endpoints.iter().flatten())
+            .filter(|endpoint| is_ready(endpoint));
+        let addresses: Vec<IpAddr> =
+            endpoints.filter_map(host_of).filter(|(own, _)| own == host).map(|(_, ip)| ip).collect();
         if addresses.is_empty() { Answer::NxDomain } else { found(name, kind, addresses) }
     }
 
@@ -159,11 +218,14 @@ impl<C: Cluster> Zone<C> {
                 continue;
             }
             let hosts = slice.endpoints.iter().flatten().filter_map(host_of).filter(|(_, ip)| *ip == address);
-            targets.extend(hosts.filter_map(|(host, _)| self.service_name(namespace, service)?.prepend_label(host).ok()));
+            targets
+                .extend(hosts.filter_map(|(host, _)| self.service_name(namespace, service)?.prepend_label(host).ok()));
         }
         match (targets.is_empty(), kind) {
             (true, _) => Answer::NotOurs,
-            (false, RecordType::PTR) => records(targets.into_iter().map(|target| record(name, RData::PTR(PTR(target)))).collect()),
+            (false, RecordType::PTR) => {
+                records(targets.into_iter().map(|target| record(name, RData::PTR(PTR(target)))).collect())
+            }
             (false, _) => Answer::NoData,
         }
     }
@@ -186,10 +248,13 @@ fn records(records: Vec<Record>) -> Answer {
 }
 
 fn address_record(name: &Name, address: IpAddr) -> Record {
-    record(name, match address {
-        IpAddr::V4(ip) => RData::A(ip.into()),
-        IpAddr::V6(ip) => RData::AAAA(ip.into()),
-    })
+    record(
+        name,
+        match address {
+            IpAddr::V4(ip) => RData::A(ip.into()),
+            IpAddr::V6(ip) => RData::AAAA(ip.into()),
+        },
+    )
 }
 
 /// The addresses of the family asked for.
@@ -224,7 +289,8 @@ fn is_headless(service: &Service) -> bool {
 
 fn cluster_addresses(service: &Service) -> Vec<IpAddr> {
     let Some(spec) = &service.spec else { return Vec::new() };
-    let mut addresses: Vec<IpAddr> = spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip).filter_map(|ip| ip.parse().ok()).collect();
+    let mut addresses: Vec<IpAddr> =
+        spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip).filter_map(|ip| ip.parse().ok()).collect();
     addresses.sort_unstable();
     addresses.dedup();
     addresses

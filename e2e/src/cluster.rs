@@ -44,7 +44,13 @@ impl Cluster {
 
     /// Starts it (again) on the same data.
     pub fn start(&mut self, flags: &[&str]) {
-        let log = |name: &str| File::options().create(true).append(true).open(self.directory.path().join(name)).expect("the directory is writable");
+        let log = |name: &str| {
+            File::options()
+                .create(true)
+                .append(true)
+                .open(self.directory.path().join(name))
+                .expect("the directory is writable")
+        };
         let lines_before = self.printed().matches("kubeconfig: ").count();
         let process = Command::new(binary("coracle"))
             .arg("up")
@@ -105,7 +111,8 @@ impl Cluster {
     /// Applies the samples of the repository, with the image of our registry.
     pub fn apply_samples(&self) {
         for file in ["web.yaml", "client.yaml"] {
-            let text = std::fs::read_to_string(workspace().join("manifests/samples").join(file)).expect("the samples are there");
+            let text = std::fs::read_to_string(workspace().join("manifests/samples").join(file))
+                .expect("the samples are there");
             self.apply(&text.replace("busybox:1.36", &self.image("busybox:1")));
         }
     }

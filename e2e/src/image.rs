@@ -33,7 +33,9 @@ impl Registry {
             .spawn()
             .expect("docker-registry starts");
         let registry = Self { process, port };
-        eventually("the registry listens", Duration::from_secs(10), || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
+        eventually("the registry listens", Duration::from_secs(10), || {
+            std::net::TcpStream::connect(("127.0.0.1", port)).ok()
+        });
         let archive = directory.join("busybox.tar");
         Command::new(workspace().join("manifests/busybox-image")).arg(&archive).run().ok();
         for name in ["busybox:1", "busybox:2"] {

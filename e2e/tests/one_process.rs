@@ -16,7 +16,11 @@ fn the_samples_run_and_their_service_answers_by_name() {
     }
     let cluster = Cluster::up();
     for part in ["apiserver", "controller-manager", "scheduler", "kubelet", "proxy", "dns", "node e2e"] {
-        assert!(cluster.printed().lines().any(|line| line.starts_with(part) && line.ends_with(" ms")), "{part}: {}", cluster.printed());
+        assert!(
+            cluster.printed().lines().any(|line| line.starts_with(part) && line.ends_with(" ms")),
+            "{part}: {}",
+            cluster.printed()
+        );
     }
     cluster.apply_samples();
     cluster.kubectl(&["rollout", "status", "deployment/web", "--timeout=90s"]).ok();
@@ -47,12 +51,19 @@ fn only_ready_pods_are_reached(cluster: &Cluster) {
     let slices = ["endpointslices", "-l", "kubernetes.io/service-name=web"];
     cluster.wait_for(&slices, &ready(&lazy), "false");
     for _ in 0..10 {
-        assert_eq!(cluster.kubectl(&["exec", "client", "--", "timeout", "5", "wget", "-q", "-O", "-", "http://web/"]).ok(), "hello from the coracle");
+        assert_eq!(
+            cluster.kubectl(&["exec", "client", "--", "timeout", "5", "wget", "-q", "-O", "-", "http://web/"]).ok(),
+            "hello from the coracle"
+        );
     }
     cluster.kubectl(&["exec", "lazy", "--", "touch", "/ready"]).ok();
     cluster.wait_for(&slices, &ready(&lazy), "true");
     eventually("the Service reaches the pod that became ready", PATIENCE, || {
-        cluster.kubectl(&["exec", "client", "--", "timeout", "5", "wget", "-q", "-O", "-", "http://web/"]).stdout.contains("lazy").then_some(())
+        cluster
+            .kubectl(&["exec", "client", "--", "timeout", "5", "wget", "-q", "-O", "-", "http://web/"])
+            .stdout
+            .contains("lazy")
+            .then_some(())
     });
 }
 
@@ -72,7 +83,10 @@ fn a_deployment_scales_rolls_back_and_leaves_nothing_behind() {
     assert!(history.ok().lines().any(|line| line.starts_with('2')), "{}", history.stdout);
     cluster.kubectl(&["rollout", "undo", "deployment/web"]).ok();
     cluster.kubectl(&["rollout", "status", "deployment/web", "--timeout=90s"]).ok();
-    assert_eq!(cluster.value(&["deployment", "web"], "{.spec.template.spec.containers[0].image}"), cluster.image("busybox:1"));
+    assert_eq!(
+        cluster.value(&["deployment", "web"], "{.spec.template.spec.containers[0].image}"),
+        cluster.image("busybox:1")
+    );
 
     let pod = cluster.value(&["pods", "-l", "app=web"], "{.items[0].metadata.name}");
     cluster.kubectl(&["delete", "pod", &pod]).ok();
@@ -84,7 +98,9 @@ fn a_deployment_scales_rolls_back_and_leaves_nothing_behind() {
 
     cluster.kubectl(&["create", "namespace", "full"]).ok();
     let image = format!("--image={}", cluster.image("busybox:1"));
-    cluster.kubectl(&["-n", "full", "run", "a", &image, "--", "sh", "-c", "trap exit TERM; while :; do sleep 0.1; done"]).ok();
+    cluster
+        .kubectl(&["-n", "full", "run", "a", &image, "--", "sh", "-c", "trap exit TERM; while :; do sleep 0.1; done"])
+        .ok();
     cluster.kubectl(&["-n", "full", "wait", "--for=condition=Ready", "pod/a", "--timeout=60s"]).ok();
     cluster.kubectl(&["delete", "namespace", "full", "--timeout=80s"]).ok();
 }
@@ -122,7 +138,10 @@ fn what_goes_wrong_is_healed_or_explained() {
     Command::new("pkill").args(["-KILL", "-f", "^sleep 4242"]).run().ok();
     cluster.wait_for(&["pod", "worker"], "{.status.containerStatuses[0].restartCount}", "1");
     cluster.wait_for(&["pod", "worker"], "{.status.containerStatuses[0].ready}", "true");
-    assert_eq!(cluster.value(&["pod", "worker"], "{.status.containerStatuses[0].lastState.terminated.exitCode}"), "137");
+    assert_eq!(
+        cluster.value(&["pod", "worker"], "{.status.containerStatuses[0].lastState.terminated.exitCode}"),
+        "137"
+    );
 
     cluster.kubectl(&["run", "crasher", &image, "--", "false"]).ok();
     cluster.wait_for(&["pod", "crasher"], "{.status.containerStatuses[0].state.waiting.reason}", "CrashLoopBackOff");
@@ -138,7 +157,11 @@ fn what_goes_wrong_is_healed_or_explained() {
         cluster.image("busybox:1")
     ));
     eventually("the pod that fits nowhere says why", PATIENCE, || {
-        cluster.kubectl(&["describe", "pod", "huge"]).stdout.contains("0/1 nodes are available: 1 Insufficient cpu").then_some(())
+        cluster
+            .kubectl(&["describe", "pod", "huge"])
+            .stdout
+            .contains("0/1 nodes are available: 1 Insufficient cpu")
+            .then_some(())
     });
 }
 
@@ -154,7 +177,15 @@ fn kubectl_does_its_work() {
         let output = cluster.kubectl(arguments);
         assert!(output.ok().contains(contains), "{arguments:?}: {}", output.stdout);
     };
-    for format in ["wide", "yaml", "json", "name", "jsonpath={.items[*].metadata.name}", "custom-columns=NAME:.metadata.name", "go-template={{range .items}}{{.metadata.name}}{{end}}"] {
+    for format in [
+        "wide",
+        "yaml",
+        "json",
+        "name",
+        "jsonpath={.items[*].metadata.name}",
+        "custom-columns=NAME:.metadata.name",
+        "go-template={{range .items}}{{.metadata.name}}{{end}}",
+    ] {
         ok(&["get", "pods", "-o", format], "web-");
     }
     ok(&["get", "all"], "deployment.apps/web");
@@ -190,7 +221,11 @@ fn nodes_are_cordoned_tainted_and_drained(cluster: &Cluster) {
     cluster.kubectl(&["cordon", "e2e"]).ok();
     assert!(cluster.kubectl(&["get", "node", "e2e"]).ok().contains("SchedulingDisabled"));
     cluster.kubectl(&["drain", "e2e", "--force", "--timeout=60s"]).ok();
-    cluster.wait_for(&["pods", "-l", "app=web", "--field-selector=status.phase=Pending"], "{.items[0].status.phase}", "Pending");
+    cluster.wait_for(
+        &["pods", "-l", "app=web", "--field-selector=status.phase=Pending"],
+        "{.items[0].status.phase}",
+        "Pending",
+    );
     cluster.kubectl(&["taint", "node", "e2e", "key=value:NoSchedule"]).ok();
     cluster.kubectl(&["uncordon", "e2e"]).ok();
     let pod = cluster.value(&["pods", "-l", "app=web"], "{.items[0].metadata.name}");
@@ -251,8 +286,14 @@ fn wrong_input_gets_clear_words() {
     refused("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: Not_A_Name}", "RFC 1123");
     refused("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: [1]", "data");
     refused("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\nspec: {replicas: many}", "replicas");
-    refused("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\nspec: {replcas: 1, selector: {}, template: {}}", "unknown field \"spec.replcas\"");
-    refused("apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: []}", "spec.containers: Required value");
+    refused(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\nspec: {replcas: 1, selector: {}, template: {}}",
+        "unknown field \"spec.replcas\"",
+    );
+    refused(
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: []}",
+        "spec.containers: Required value",
+    );
     refused("{", "error parsing STDIN");
     let absent = cluster.kubectl(&["get", "pod", "absent"]);
     assert!(absent.fails().contains("pods \"absent\" not found"), "{}", absent.stderr);

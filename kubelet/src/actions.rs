@@ -143,10 +143,8 @@ enum Init {
 
 /// Walks the init containers in order, up to the first that app containers must wait for.
 fn init(view: &View<'_>, sandbox: &str, actions: &mut Actions) -> Init {
-    let initialized = pod::spec(view.pod)
-        .containers
-        .iter()
-        .any(|container| view.seen.latest_in(sandbox, &container.name).is_some());
+    let initialized =
+        pod::spec(view.pod).containers.iter().any(|container| view.seen.latest_in(sandbox, &container.name).is_some());
     for container in pod::init_containers(view.pod) {
         let step = if pod::is_sidecar(container) {
             sidecar(view, sandbox, container, actions)

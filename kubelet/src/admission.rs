@@ -13,7 +13,10 @@ pub fn check(pod: &Pod, others: &[Pod], node: &Node, max_pods: usize) -> Result<
     fit(pod, others, node, max_pods)?;
     host_ports(pod, others)?;
     if !matches_node(pod, node) {
-        return Err(refuse("NodeAffinity", "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"));
+        return Err(refuse(
+            "NodeAffinity",
+            "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector",
+        ));
     }
     untolerated(pod, node)
 }
@@ -26,7 +29,9 @@ fn check_os(pod: &Pod, node: &Node) -> Result<(), Verdict> {
     let labels = node.metadata.labels.as_ref();
     let here = labels.and_then(|labels| labels.get("kubernetes.io/os")).map_or("linux", String::as_str);
     match &pod::spec(pod).os {
-        Some(os) if os.name != here => Err(refuse("PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS")),
+        Some(os) if os.name != here => {
+            Err(refuse("PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS"))
+        }
         _ => Ok(()),
     }
 }
@@ -38,7 +43,10 @@ fn check_features(pod: &Pod) -> Result<(), Verdict> {
     };
     match pod::containers(pod).iter().find(|(_, container)| restarts_all(container)) {
         Some((_, container)) => {
-            let message = format!("container {:?} asks for RestartAllContainers, which this node does not support", container.name);
+            let message = format!(
+                "container {:?} asks for RestartAllContainers, which this node does not support",
+                container.name
+            );
             Err(refuse("PodFeatureUnsupported", message))
         }
         None => Ok(()),
@@ -47,7 +55,9 @@ fn check_features(pod: &Pod) -> Result<(), Verdict> {
 
 fn fit(pod: &Pod, others: &[Pod], node: &Node, max_pods: usize) -> Result<(), Verdict> {
     let out_of = |resource: &str, wanted: i128, used: i128, capacity: i128| {
-        let message = format!("Node didn't have enough resource: {resource}, requested: {wanted}, used: {used}, capacity: {capacity}");
+        let message = format!(
+            "Node didn't have enough resource: {resource}, requested: {wanted}, used: {used}, capacity: {capacity}"
+        );
         Err(refuse(&format!("OutOf{resource}"), message))
     };
     if others.len() >= max_pods {
@@ -81,7 +91,10 @@ fn host_ports(pod: &Pod, others: &[Pod]) -> Result<(), Verdict> {
         mine.iter().any(|(p, i, n)| *p == protocol && *n == port && (*i == ip || wildcard(i) || wildcard(&ip)))
     });
     if clash {
-        return Err(refuse("NodePorts", "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"));
+        return Err(refuse(
+            "NodePorts",
+            "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports",
+        ));
     }
     Ok(())
 }
@@ -201,7 +214,10 @@ mod tests {
         check(cpu("501m"), Some("OutOfcpu"));
         check(json!({"containers": [], "nodeSelector": {"zone": "b"}}), Some("NodeAffinity"));
         check(json!({"containers": [], "tolerations": []}), Some("TaintToleration"));
-        check(json!({"containers": [{"name": "c", "ports": [{"containerPort": 2, "hostPort": 80}]}]}), Some("NodePorts"));
+        check(
+            json!({"containers": [{"name": "c", "ports": [{"containerPort": 2, "hostPort": 80}]}]}),
+            Some("NodePorts"),
+        );
         check(json!({"containers": [], "os": {"name": "windows"}}), Some("PodOSNotSupported"));
         let rule = json!({"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [1]}});
         check(json!({"containers": [{"name": "c", "restartPolicyRules": [rule]}]}), Some("PodFeatureUnsupported"));

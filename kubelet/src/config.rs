@@ -242,7 +242,8 @@ fn read(path: &Path) -> anyhow::Result<File> {
 
 fn pairs(flag: &str, list: &[String]) -> anyhow::Result<Vec<(String, String)>> {
     let pair = |text: &String| {
-        let (key, value) = text.split_once('=').with_context(|| format!("--{flag} {text:?}: not of the form key=value"))?;
+        let (key, value) =
+            text.split_once('=').with_context(|| format!("--{flag} {text:?}: not of the form key=value"))?;
         Ok((key.to_owned(), value.to_owned()))
     };
     list.iter().map(pair).collect()

@@ -97,13 +97,7 @@ impl Context {
         self.record(about, kind, reason, message);
     }
 
-    fn record(
-        &self,
-        about: k8s_openapi::api::core::v1::ObjectReference,
-        kind: &str,
-        reason: &str,
-        message: String,
-    ) {
+    fn record(&self, about: k8s_openapi::api::core::v1::ObjectReference, kind: &str, reason: &str, message: String) {
         if kind == "Warning" {
             self.recorder.warning(about, reason, message);
         } else {

@@ -74,7 +74,12 @@ async fn connect(host: &str, port: u16) -> Result<TcpStream, Error> {
 }
 
 /// Makes the request and returns status and body; redirects to other hosts are not followed.
-pub async fn get(action: &HTTPGetAction, container: &Container, pod_ip: Option<IpAddr>, agent: &str) -> Result<(StatusCode, String), Error> {
+pub async fn get(
+    action: &HTTPGetAction,
+    container: &Container,
+    pod_ip: Option<IpAddr>,
+    agent: &str,
+) -> Result<(StatusCode, String), Error> {
     let port = port_number(container, &action.port)?;
     let host = match (&action.host, pod_ip) {
         (Some(host), _) if !host.is_empty() => host.clone(),
@@ -151,7 +156,8 @@ pub async fn grpc_health(action: &GRPCAction, ip: IpAddr) -> Result<(), Error> {
         .map_err(|err| Error::Invalid(err.to_string()))?;
     let response = sender.send_request(request).await.map_err(broken)?;
     let head = response.headers().clone();
-    let body = Limited::new(response.into_body(), MAX_BODY).collect().await.map_err(|err| Error::Broken(err.to_string()))?;
+    let body =
+        Limited::new(response.into_body(), MAX_BODY).collect().await.map_err(|err| Error::Broken(err.to_string()))?;
     let trailers = body.trailers().cloned().unwrap_or_default();
     let status = trailers.get("grpc-status").or_else(|| head.get("grpc-status"));
     if status.is_some_and(|status| status != "0") {

@@ -65,8 +65,7 @@ impl Launch {
         let name = self.container.name.clone();
         let prepare = async {
             let blocked = self.blocked.as_deref();
-            let image =
-                images::ensure(&self.context, &self.pod, &self.container, &self.references, blocked).await?;
+            let image = images::ensure(&self.context, &self.pod, &self.container, &self.references, blocked).await?;
             let config = self.config(&image).await.inspect_err(|failure| self.failed(failure))?;
             Ok::<_, Failure>(config)
         };
@@ -110,7 +109,13 @@ impl Launch {
         };
         let Err(reason) = outcome else { return Ok(()) };
         let message = format!("PostStartHook failed: {reason}");
-        self.context.container_event(&self.pod, &self.container.name, "Warning", "FailedPostStartHook", message.clone());
+        self.context.container_event(
+            &self.pod,
+            &self.container.name,
+            "Warning",
+            "FailedPostStartHook",
+            message.clone(),
+        );
         let kill = "FailedPostStartHook".to_owned();
         self.context.container_event(&self.pod, &self.container.name, "Normal", "Killing", kill);
         let stopped = self.context.runtime.stop_container(id, pod::grace(&self.pod)).await;
@@ -122,13 +127,12 @@ impl Launch {
     async fn config(&self, image: &Image) -> Result<ContainerConfig, Failure> {
         let wrong = |err: &dyn std::fmt::Display| Failure::new("CreateContainerConfigError", err);
         let container = &self.container;
-        let security = security::resolve(&self.pod, container, &image.user, &self.context.root_dir)
-            .map_err(|err| wrong(&err))?;
+        let security =
+            security::resolve(&self.pod, container, &image.user, &self.context.root_dir).map_err(|err| wrong(&err))?;
         let env = self.environment().await.map_err(|err| wrong(&err))?;
         let values: BTreeMap<String, String> = env.iter().cloned().collect();
-        let expanded = |words: &Option<Vec<String>>| {
-            words.iter().flatten().map(|word| expand(word, &values)).collect::<Vec<_>>()
-        };
+        let expanded =
+            |words: &Option<Vec<String>>| words.iter().flatten().map(|word| expand(word, &values)).collect::<Vec<_>>();
         let mut mounts = self.mounts(&values).await.map_err(|err| wrong(&err))?;
         let message_file = self.own_files(&mut mounts).await.map_err(|err| wrong(&err))?;
         let policy = container.termination_message_policy.clone().unwrap_or_else(|| "File".to_owned());
@@ -193,7 +197,8 @@ impl Launch {
                 .ok_or_else(|| invalid(format!("cannot find volume {:?} to mount into container", mount.name)))?;
             let sub_path = match (&mount.sub_path, &mount.sub_path_expr) {
                 (_, Some(text)) if !text.is_empty() => Some(
-                    expand_strict(text, env).map_err(|name| invalid(format!("subPathExpr refers to unset variable {name:?}")))?,
+                    expand_strict(text, env)
+                        .map_err(|name| invalid(format!("subPathExpr refers to unset variable {name:?}")))?,
                 ),
                 (Some(text), _) if !text.is_empty() => Some(text.clone()),
                 _ => None,

@@ -114,13 +114,18 @@ impl References {
         all: &Entries<K>,
     ) -> Result<Arc<K>, Missing>
     where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + DeserializeOwned
+            + Clone
+            + Debug
+            + Send
+            + Sync
+            + 'static,
     {
-        let entry = Arc::clone(
-            lock(held).entry(name.to_owned()).or_insert_with(|| self.subscribe(name, all)),
-        );
+        let entry = Arc::clone(lock(held).entry(name.to_owned()).or_insert_with(|| self.subscribe(name, all)));
         let mut state = entry.state.clone();
-        let known = tokio::time::timeout(WAIT, state.wait_for(|state| !matches!(state, State::Unknown | State::Failed(_))));
+        let known =
+            tokio::time::timeout(WAIT, state.wait_for(|state| !matches!(state, State::Unknown | State::Failed(_))));
         let unreadable = |reason: String| Missing::Unreadable {
             resource,
             namespace: self.namespace.clone(),
@@ -141,7 +146,13 @@ impl References {
 
     fn subscribe<K>(&self, name: &str, all: &Entries<K>) -> Arc<Entry<K>>
     where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + DeserializeOwned
+            + Clone
+            + Debug
+            + Send
+            + Sync
+            + 'static,
     {
         let mut all = lock(all);
         all.retain(|_, entry| entry.strong_count() > 0);
@@ -159,7 +170,13 @@ impl References {
 
 impl<K> Entry<K>
 where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + DeserializeOwned
+        + Clone
+        + Debug
+        + Send
+        + Sync
+        + 'static,
 {
     fn start(api: Api<K>, name: String) -> Arc<Self> {
         let (sender, state) = watch::channel(State::Unknown);

@@ -81,9 +81,8 @@ impl Pods {
     /// Wakes the worker whose pod has this sandbox; all of them if none is known to.
     fn wake_sandbox(&self, sandbox: &str) {
         let entries = self.entries();
-        let owner = entries
-            .values()
-            .find(|entry| entry.report.borrow().seen.sandboxes.iter().any(|known| known.id == sandbox));
+        let owner =
+            entries.values().find(|entry| entry.report.borrow().seen.sandboxes.iter().any(|known| known.id == sandbox));
         match owner {
             Some(entry) => entry.wake.notify_one(),
             None => entries.values().for_each(|entry| entry.wake.notify_one()),
@@ -179,7 +178,9 @@ impl Manager {
         let from_api = self.informer.list();
         for (uid, pod) in &statics {
             let mirror = from_api.iter().find(|mirror| {
-                pod::is_mirror(mirror) && pod::name(mirror) == pod::name(pod) && pod::namespace(mirror) == pod::namespace(pod)
+                pod::is_mirror(mirror)
+                    && pod::name(mirror) == pod::name(pod)
+                    && pod::namespace(mirror) == pod::namespace(pod)
             });
             wanted.insert(uid.clone(), (Arc::clone(pod), mirror.cloned()));
         }
@@ -202,7 +203,8 @@ impl Manager {
     fn deliver(&mut self, uid: String, pod: Arc<Pod>, mirror: Option<Arc<Pod>>, shutdown: &CancellationToken) {
         if let Some(entry) = self.pods.entries().get(&uid) {
             entry.desired.send_if_modified(|desired| {
-                let changed = desired.pod.metadata.resource_version != pod.metadata.resource_version || desired.mirror != mirror;
+                let changed =
+                    desired.pod.metadata.resource_version != pod.metadata.resource_version || desired.mirror != mirror;
                 if changed {
                     desired.pod = Arc::clone(&pod);
                     desired.mirror.clone_from(&mirror);
@@ -247,7 +249,11 @@ impl Manager {
             if self.pods.entries().contains_key(uid) {
                 continue;
             }
-            info!(sandbox = sandbox.id, pod = format!("{}/{}", sandbox.config.namespace, sandbox.config.name), "removing a sandbox that no pod owns");
+            info!(
+                sandbox = sandbox.id,
+                pod = format!("{}/{}", sandbox.config.namespace, sandbox.config.name),
+                "removing a sandbox that no pod owns"
+            );
             let runtime = &self.context.runtime;
             let removed = async {
                 runtime.stop_sandbox(&sandbox.id).await?;

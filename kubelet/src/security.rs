@@ -169,7 +169,10 @@ mod tests {
         )
         .unwrap();
         assert_eq!((security.user, security.supplemental_groups), (Some(2), vec![5, 7]));
-        assert_eq!((security.add_capabilities, security.drop_capabilities), (vec!["NET_ADMIN".into()], vec!["ALL".into()]));
+        assert_eq!(
+            (security.add_capabilities, security.drop_capabilities),
+            (vec!["NET_ADMIN".into()], vec!["ALL".into()])
+        );
     }
 
     #[test]

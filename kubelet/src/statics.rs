@@ -99,14 +99,20 @@ impl Watcher {
         let old: Vec<_> = self.pods.borrow().values().cloned().collect();
         let gone = old.iter().filter(|pod| !pods.contains_key(pod::uid(pod)));
         for pod in gone {
-            let kept = pods.values().any(|kept| pod::name(kept) == pod::name(pod) && pod::namespace(kept) == pod::namespace(pod));
+            let kept = pods
+                .values()
+                .any(|kept| pod::name(kept) == pod::name(pod) && pod::namespace(kept) == pod::namespace(pod));
             if !kept {
                 self.delete_mirror(pod).await;
             }
         }
         for pod in pods.values() {
             if let Err(err) = self.ensure_mirror(pod, node.metadata.uid.as_deref().unwrap_or_default()).await {
-                warn!(pod = pod::describe(pod), error = &err as &dyn std::error::Error, "cannot show a static pod in the API");
+                warn!(
+                    pod = pod::describe(pod),
+                    error = &err as &dyn std::error::Error,
+                    "cannot show a static pod in the API"
+                );
             }
         }
     }
@@ -139,7 +145,8 @@ impl Watcher {
         let api: Api<Pod> = Api::namespaced(self.context.client.clone(), pod::namespace(pod));
         let params = DeleteParams {
             grace_period_seconds: Some(0),
-            preconditions: pod::is_mirror(pod).then(|| Preconditions { uid: pod.metadata.uid.clone(), resource_version: None }),
+            preconditions: pod::is_mirror(pod)
+                .then(|| Preconditions { uid: pod.metadata.uid.clone(), resource_version: None }),
             ..DeleteParams::default()
         };
         if let Err(err) = client::write::ignore_not_found(api.delete(pod::name(pod), &params).await) {

@@ -135,7 +135,8 @@ fn a_crashing_container_waits_and_remembers_its_end() {
 fn readiness_needs_the_probes_word() {
     let spec = json!({"containers": [{"name": "a", "readinessProbe": {}, "startupProbe": {}}]});
     let check = |health: Health, expected: (bool, bool)| {
-        let status = Case { health: vec![("a0", health)], ..Case::of(spec.clone(), vec![record("a", 0, None)]) }.build();
+        let status =
+            Case { health: vec![("a0", health)], ..Case::of(spec.clone(), vec![record("a", 0, None)]) }.build();
         assert_eq!((app(&status).started.unwrap(), app(&status).ready), expected);
     };
     check(Health::default(), (false, false));

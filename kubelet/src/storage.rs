@@ -28,7 +28,8 @@ pub(crate) struct Usage {
 
 /// Whether anything limits what the pod writes to the node's disk.
 pub(crate) fn is_limited(pod: &Pod) -> bool {
-    on_disk(pod).any(|(_, limit)| limit.is_some()) || pod::containers(pod).iter().any(|(_, container)| limit(container).is_some())
+    on_disk(pod).any(|(_, limit)| limit.is_some())
+        || pod::containers(pod).iter().any(|(_, container)| limit(container).is_some())
 }
 
 /// Measures a pod.
@@ -40,7 +41,8 @@ pub(crate) async fn measure(context: &Context, known: &Known) -> Usage {
         usage.volumes.insert(name.to_owned(), bytes);
     }
     for container in known.report.seen.running() {
-        let layer = context.runtime.container_stats(&container.id).await.map_or(0, |stats| i128::from(stats.rootfs_bytes));
+        let layer =
+            context.runtime.container_stats(&container.id).await.map_or(0, |stats| i128::from(stats.rootfs_bytes));
         let logs = container.log_path.parent().map(Path::to_owned);
         let logs = blocking(move || logs.map_or(Ok(0), |logs| disk_usage(&logs))).await.unwrap_or(0);
         usage.containers.insert(container.name.clone(), layer + logs);
@@ -58,7 +60,8 @@ pub(crate) fn exceeded(pod: &Pod, usage: &Usage) -> Option<Verdict> {
         }
     }
     let containers = pod::containers(pod);
-    let total: Option<i128> = pod::spec(pod).containers.iter().map(|container| limit(container).and_then(resources::value)).sum();
+    let total: Option<i128> =
+        pod::spec(pod).containers.iter().map(|container| limit(container).and_then(resources::value)).sum();
     let used: i128 = usage.volumes.values().chain(usage.containers.values()).sum();
     if let Some(total) = total.filter(|total| used > *total) {
         return evicted(format!("Pod ephemeral local storage usage exceeds the total limit of containers {total}. "));
@@ -115,7 +118,8 @@ mod tests {
         }))
         .unwrap();
         assert!(is_limited(&pod));
-        let usage = Usage { volumes: [("v".to_owned(), volume)].into(), containers: [("c".to_owned(), container)].into() };
+        let usage =
+            Usage { volumes: [("v".to_owned(), volume)].into(), containers: [("c".to_owned(), container)].into() };
         assert_eq!(exceeded(&pod, &usage).map(|verdict| verdict.message).as_deref(), expected);
     }
 
@@ -123,7 +127,11 @@ mod tests {
     fn every_limit_evicts_with_upstreams_words() {
         check(1 << 20, 1 << 20, None);
         check((1 << 20) + 1, 0, Some("Usage of EmptyDir volume \"v\" exceeds the limit \"1Mi\". "));
-        check(1 << 20, (1 << 20) + 1, Some("Pod ephemeral local storage usage exceeds the total limit of containers 2097152. "));
+        check(
+            1 << 20,
+            (1 << 20) + 1,
+            Some("Pod ephemeral local storage usage exceeds the total limit of containers 2097152. "),
+        );
     }
 
     #[test]

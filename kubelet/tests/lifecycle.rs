@@ -51,7 +51,16 @@ async fn an_ended_container_is_restarted_and_then_backs_off() {
     assert_eq!(status.restart_count, 1);
     let last = status.last_state.unwrap().terminated.unwrap();
     assert_eq!((last.exit_code, last.reason.as_deref()), (3, Some("Error")));
-    assert!(status.state.unwrap().waiting.unwrap().message.unwrap().starts_with("back-off 10s restarting failed container=c"));
+    assert!(
+        status
+            .state
+            .unwrap()
+            .waiting
+            .unwrap()
+            .message
+            .unwrap()
+            .starts_with("back-off 10s restarting failed container=c")
+    );
     node.wait_for_event("crash", "BackOff").await;
 }
 
@@ -84,8 +93,12 @@ async fn init_containers_run_in_order_before_the_others() {
     });
     node.create("init", spec).await;
     node.wait_for("init", |pod| condition(pod, "Ready") == Some("True")).await;
-    let starts: Vec<String> =
-        node.runtime.calls().into_iter().filter_map(|call| call.strip_prefix("start_container ").map(str::to_owned)).collect();
+    let starts: Vec<String> = node
+        .runtime
+        .calls()
+        .into_iter()
+        .filter_map(|call| call.strip_prefix("start_container ").map(str::to_owned))
+        .collect();
     assert_eq!(starts, ["first", "side", "second", "c"]);
 }
 
@@ -183,7 +196,8 @@ async fn a_pod_that_vanished_while_the_kubelet_was_away_is_removed() {
 async fn a_pod_that_does_not_fit_is_refused() {
     let node = TestNode::start().await;
     node.wait_for_node(|node| node.status.is_some()).await;
-    let huge = json!({"containers": [{"name": "c", "image": "busybox:1", "resources": {"requests": {"cpu": "100000"}}}]});
+    let huge =
+        json!({"containers": [{"name": "c", "image": "busybox:1", "resources": {"requests": {"cpu": "100000"}}}]});
     node.create("huge", huge).await;
     let pod: Pod = node.wait_for("huge", |pod| phase(pod) == "Failed").await;
     assert_eq!(pod.status.unwrap().reason.as_deref(), Some("OutOfcpu"));

@@ -16,7 +16,9 @@ impl Command {
     /// Runs the process.
     pub fn run(self) -> ExitCode {
         if self.args.cleanup {
-            return daemon::once("proxy", &self.common, async { Ok(crate::cleanup(&self.args.into_config()?.table).await?) });
+            return daemon::once("proxy", &self.common, async {
+                Ok(crate::cleanup(&self.args.into_config()?.table).await?)
+            });
         }
         daemon::main("proxy", self.common, |process| async move {
             let client = client::connect(self.args.kubeconfig.as_deref(), "kube-proxy").await?;

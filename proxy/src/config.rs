@@ -63,10 +63,14 @@ impl Args {
         }
         let node_name = match self.hostname_override {
             Some(name) => name,
-            None => std::fs::read_to_string("/proc/sys/kernel/hostname").context("read the host's name (or give --hostname-override)")?.trim().to_lowercase(),
+            None => std::fs::read_to_string("/proc/sys/kernel/hostname")
+                .context("read the host's name (or give --hostname-override)")?
+                .trim()
+                .to_lowercase(),
         };
         anyhow::ensure!(
-            self.table.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_') && self.table.starts_with(|first: char| first.is_ascii_alphabetic()),
+            self.table.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+                && self.table.starts_with(|first: char| first.is_ascii_alphabetic()),
             "--table {:?}: must be letters, digits, - and _, and begin with a letter",
             self.table
         );

@@ -52,7 +52,12 @@ pub async fn run(config: Config, client: kube::Client, process: daemon::Process)
     let informers = Informers::new(client);
     let sources = Sources::new(&informers, &config);
     let changed = sources.notify_on_change();
-    let proxy = Proxy { tables: config.families.iter().map(|family| Table::new(*family)).collect(), metrics: Metrics::new(&process.metrics), sources, config };
+    let proxy = Proxy {
+        tables: config.families.iter().map(|family| Table::new(*family)).collect(),
+        metrics: Metrics::new(&process.metrics),
+        sources,
+        config,
+    };
     let watches = process.shutdown.child_token();
     let driver = informers.run(watches.clone());
     tokio::pin!(driver);
@@ -105,12 +110,19 @@ impl Sources {
 
     fn place(&self, config: &Config) -> Place {
         let node = self.node.list();
-        Place { node: config.node_name.clone(), zone: node.first().map(|node| zone(node).to_owned()).unwrap_or_default() }
+        Place {
+            node: config.node_name.clone(),
+            zone: node.first().map(|node| zone(node).to_owned()).unwrap_or_default(),
+        }
     }
 }
 
 fn zone(node: &Node) -> &str {
-    node.metadata.labels.as_ref().and_then(|labels| labels.get("topology.kubernetes.io/zone")).map_or("", String::as_str)
+    node.metadata
+        .labels
+        .as_ref()
+        .and_then(|labels| labels.get("topology.kubernetes.io/zone"))
+        .map_or("", String::as_str)
 }
 
 struct Metrics {
@@ -122,8 +134,16 @@ impl Metrics {
     fn new(metrics: &daemon::Metrics) -> Self {
         let new = Self { syncs: Histogram::new(exponential_buckets(0.001, 2.0, 14)), failures: Counter::default() };
         metrics.register(|registry| {
-            registry.register("kubeproxy_sync_proxy_rules_duration_seconds", "Time to apply a change of Services", new.syncs.clone());
-            registry.register("kubeproxy_sync_proxy_rules_failures", "Transactions that nftables refused", new.failures.clone());
+            registry.register(
+                "kubeproxy_sync_proxy_rules_duration_seconds",
+                "Time to apply a change of Services",
+                new.syncs.clone(),
+            );
+            registry.register(
+                "kubeproxy_sync_proxy_rules_failures",
+                "Transactions that nftables refused",
+                new.failures.clone(),
+            );
         });
         new
     }
@@ -186,7 +206,8 @@ impl Proxy {
                 Some(applied) => ruleset::difference(&self.config.table, family, applied, &wanted),
                 None => {
                     let nothing = Ruleset::default();
-                    ruleset::base(&self.config.table, family) + &ruleset::difference(&self.config.table, family, &nothing, &wanted)
+                    ruleset::base(&self.config.table, family)
+                        + &ruleset::difference(&self.config.table, family, &nothing, &wanted)
                 }
             };
             if text.is_empty() {

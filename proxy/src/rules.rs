@@ -66,9 +66,13 @@ impl PortRules<'_> {
             ([one], None) => vec![format!("meta l4proto {protocol} dnat to {one}")],
             (many, None) => {
                 let (ip, _) = self.family.words();
-                let choices: Vec<String> = many.iter().enumerate().map(|(n, at)| format!("{n} : {} . {}", at.ip(), at.port())).collect();
+                let choices: Vec<String> =
+                    many.iter().enumerate().map(|(n, at)| format!("{n} : {} . {}", at.ip(), at.port())).collect();
                 let count = many.len();
-                vec![format!("meta l4proto {protocol} dnat {ip} to numgen random mod {count} map {{ {} }}", choices.join(", "))]
+                vec![format!(
+                    "meta l4proto {protocol} dnat {ip} to numgen random mod {count} map {{ {} }}",
+                    choices.join(", ")
+                )]
             }
         };
         self.rules.chains.insert(chain, rules);
@@ -100,7 +104,8 @@ impl PortRules<'_> {
     fn add_cluster_ip(&mut self) {
         let port = self.port;
         let (ip, _) = self.family.words();
-        let (role, endpoints) = if port.internal_local { ("local", &port.local_endpoints) } else { ("cluster", &port.endpoints) };
+        let (role, endpoints) =
+            if port.internal_local { ("local", &port.local_endpoints) } else { ("cluster", &port.endpoints) };
         // Nobody to answer anywhere: tell the client at once. Nobody on this node: the policy says drop.
         let reject = port.endpoints.is_empty();
         for address in &port.cluster_ips {
@@ -135,7 +140,9 @@ impl PortRules<'_> {
             ("service-ips", "service-nodeports", format!("goto {}", self.name("external")))
         };
         for address in &port.external_ips {
-            self.rules.verdicts.insert((services, format!("{address} . {} . {}", port.protocol, port.port)), verdict.clone());
+            self.rules
+                .verdicts
+                .insert((services, format!("{address} . {} . {}", port.protocol, port.port)), verdict.clone());
         }
         if let Some(node_port) = port.node_port {
             self.rules.verdicts.insert((nodeports, format!("{} . {node_port}", port.protocol)), verdict);
@@ -153,7 +160,11 @@ impl PortRules<'_> {
         if !port.source_ranges.is_empty() && !port.external_ips.is_empty() {
             let addresses: Vec<String> = port.external_ips.iter().map(ToString::to_string).collect();
             let ranges: Vec<&str> = port.source_ranges.iter().map(|range| range.trim()).collect();
-            rules.push(format!("{ip} daddr {{ {} }} {ip} saddr != {{ {} }} drop", addresses.join(", "), ranges.join(", ")));
+            rules.push(format!(
+                "{ip} daddr {{ {} }} {ip} saddr != {{ {} }} drop",
+                addresses.join(", "),
+                ranges.join(", ")
+            ));
         }
         let cluster = self.name("cluster");
         if port.external_local {
@@ -240,20 +251,27 @@ mod tests {
         let all = ruleset(Family::V4, Some("10.244.0.0/16"), &shapes());
         let none = Ruleset::default();
         let base = crate::ruleset::base("coracle-test", Family::V4);
-        let difference = |old: &Ruleset, new: &Ruleset| crate::ruleset::difference("coracle-test", Family::V4, old, new);
+        let difference =
+            |old: &Ruleset, new: &Ruleset| crate::ruleset::difference("coracle-test", Family::V4, old, new);
         accepts(&format!("{base}{}", difference(&none, &all)));
         accepts(&format!("{base}{}{}", difference(&none, &all), difference(&all, &none)));
         for skip in 0..shapes().len() {
             let mut fewer = shapes();
             fewer.remove(skip);
             let fewer = ruleset(Family::V4, None, &fewer);
-            accepts(&format!("{base}{}{}{}", difference(&none, &all), difference(&all, &fewer), difference(&fewer, &all)));
+            accepts(&format!(
+                "{base}{}{}{}",
+                difference(&none, &all),
+                difference(&all, &fewer),
+                difference(&fewer, &all)
+            ));
         }
     }
 
     /// nft needs root even to check.
     fn can_check() -> bool {
-        let run = Command::new("nft").args(["-c", "list", "tables"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        let run =
+            Command::new("nft").args(["-c", "list", "tables"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
         let can = run.is_ok_and(|status| status.success());
         assert!(can || std::env::var_os("E2E_REQUIRED").is_none(), "nft cannot be run");
         if !can {
@@ -264,7 +282,8 @@ mod tests {
 
     fn accepts(text: &str) {
         use std::io::Write as _;
-        let mut nft = Command::new("nft").args(["-c", "-f", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut nft =
+            Command::new("nft").args(["-c", "-f", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         nft.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
         let output = nft.wait_with_output().unwrap();
         assert!(output.status.success(), "{}\n{text}", String::from_utf8_lossy(&output.stderr));

@@ -45,7 +45,12 @@ pub(crate) struct ServicePort {
 }
 
 /// Turns Services and EndpointSlices into ports of one family, ordered by id.
-pub(crate) fn service_ports(family: Family, place: &Place, services: &[Arc<Service>], slices: &[Arc<EndpointSlice>]) -> Vec<ServicePort> {
+pub(crate) fn service_ports(
+    family: Family,
+    place: &Place,
+    services: &[Arc<Service>],
+    slices: &[Arc<EndpointSlice>],
+) -> Vec<ServicePort> {
     let mut by_service: BTreeMap<(&str, &str), Vec<&EndpointSlice>> = BTreeMap::new();
     for slice in slices {
         if let (Some(namespace), Some(service)) = (slice.metadata.namespace.as_deref(), service_of(slice)) {
@@ -54,7 +59,10 @@ pub(crate) fn service_ports(family: Family, place: &Place, services: &[Arc<Servi
     }
     let mut ports = Vec::new();
     for service in services {
-        let (Some(namespace), Some(name)) = (service.metadata.namespace.as_deref(), service.metadata.name.as_deref()) else { continue };
+        let (Some(namespace), Some(name)) = (service.metadata.namespace.as_deref(), service.metadata.name.as_deref())
+        else {
+            continue;
+        };
         let Some(spec) = service.spec.as_ref().filter(|spec| is_proxied(service, spec)) else { continue };
         let slices = by_service.get(&(namespace, name)).map(Vec::as_slice).unwrap_or_default();
         for port in spec.ports.iter().flatten() {
@@ -95,7 +103,11 @@ fn service_port(
     let port_name = port.name.as_deref().unwrap_or("");
     let ingress = service.status.as_ref().and_then(|status| status.load_balancer.as_ref()?.ingress.as_ref());
     // `ipMode: Proxy` says that the load balancer wants to see its traffic itself (KEP-1860).
-    let balancer_ips = ingress.into_iter().flatten().filter(|point| point.ip_mode.as_deref() != Some("Proxy")).filter_map(|point| point.ip.as_ref());
+    let balancer_ips = ingress
+        .into_iter()
+        .flatten()
+        .filter(|point| point.ip_mode.as_deref() != Some("Proxy"))
+        .filter_map(|point| point.ip.as_ref());
     let external_ips = addresses(family, spec.external_ips.iter().flatten().chain(balancer_ips));
     let usable = Usable::find(family, place, slices, port_name, protocol);
     Some(ServicePort {
@@ -131,7 +143,8 @@ fn protocol(name: Option<&str>) -> &'static str {
 }
 
 fn addresses<'a>(family: Family, texts: impl Iterator<Item = &'a String>) -> Vec<IpAddr> {
-    let parsed = texts.filter_map(|text| text.parse::<IpAddr>().ok()).filter(|ip| ip.is_ipv4() == (family == Family::V4));
+    let parsed =
+        texts.filter_map(|text| text.parse::<IpAddr>().ok()).filter(|ip| ip.is_ipv4() == (family == Family::V4));
     parsed.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
@@ -171,10 +184,17 @@ impl Usable {
     }
 }
 
-fn candidates<'a>(family: Family, slices: &[&'a EndpointSlice], port_name: &str, port_protocol: &str) -> Vec<Candidate<'a>> {
+fn candidates<'a>(
+    family: Family,
+    slices: &[&'a EndpointSlice],
+    port_name: &str,
+    port_protocol: &str,
+) -> Vec<Candidate<'a>> {
     let mut found = Vec::new();
     for slice in slices {
-        let named = slice.ports.iter().flatten().filter(|port| port.name.as_deref().unwrap_or("") == port_name && protocol(port.protocol.as_deref()) == port_protocol);
+        let named = slice.ports.iter().flatten().filter(|port| {
+            port.name.as_deref().unwrap_or("") == port_name && protocol(port.protocol.as_deref()) == port_protocol
+        });
         for port in named.filter_map(|port| u16::try_from(port.port?).ok()) {
             for endpoint in slice.endpoints.iter().flatten() {
                 // Only the first address counts; consumers must ignore the others (EndpointSlice API).
@@ -196,8 +216,10 @@ fn alive<'a, 'b>(of: &[&'b Candidate<'a>]) -> Vec<&'b Candidate<'a>> {
 /// Those hinted for this node, or else for this zone; all of them when hints are incomplete.
 fn nearby<'a, 'b>(place: &Place, of: Vec<&'b Candidate<'a>>) -> Vec<&'b Candidate<'a>> {
     let hints = |candidate: &Candidate<'_>| candidate.endpoint.hints.clone().unwrap_or_default();
-    let for_node = |candidate: &&Candidate<'_>| hints(candidate).for_nodes.iter().flatten().any(|node| node.name == place.node);
-    let for_zone = |candidate: &&Candidate<'_>| hints(candidate).for_zones.iter().flatten().any(|zone| zone.name == place.zone);
+    let for_node =
+        |candidate: &&Candidate<'_>| hints(candidate).for_nodes.iter().flatten().any(|node| node.name == place.node);
+    let for_zone =
+        |candidate: &&Candidate<'_>| hints(candidate).for_zones.iter().flatten().any(|zone| zone.name == place.zone);
     let complete = |has: &dyn Fn(&Candidate<'_>) -> bool| of.iter().all(|candidate| has(candidate));
     let here: Vec<_> = if complete(&|c| hints(c).for_nodes.is_some_and(|nodes| !nodes.is_empty())) {
         of.iter().copied().filter(for_node).collect()
@@ -207,11 +229,12 @@ fn nearby<'a, 'b>(place: &Place, of: Vec<&'b Candidate<'a>>) -> Vec<&'b Candidat
     if !here.is_empty() {
         return here;
     }
-    let in_zone: Vec<_> = if !place.zone.is_empty() && complete(&|c| hints(c).for_zones.is_some_and(|zones| !zones.is_empty())) {
-        of.iter().copied().filter(for_zone).collect()
-    } else {
-        Vec::new()
-    };
+    let in_zone: Vec<_> =
+        if !place.zone.is_empty() && complete(&|c| hints(c).for_zones.is_some_and(|zones| !zones.is_empty())) {
+            of.iter().copied().filter(for_zone).collect()
+        } else {
+            Vec::new()
+        };
     if in_zone.is_empty() { of } else { in_zone }
 }
 

@@ -62,7 +62,11 @@ pub(crate) fn unreserve(profile: &Profile, pod: &PodInfo, node: &str) {
 }
 
 /// Asks Permit plugins: how long the pod must be held, if at all.
-pub(crate) fn permit(profile: &Profile, pod: &PodInfo, node: &str) -> Result<Option<(&'static str, Duration)>, Failure> {
+pub(crate) fn permit(
+    profile: &Profile,
+    pod: &PodInfo,
+    node: &str,
+) -> Result<Option<(&'static str, Duration)>, Failure> {
     let mut hold: Option<(&'static str, Duration)> = None;
     for plugin in &profile.permit {
         match plugin.permit(pod, node) {
@@ -92,7 +96,10 @@ pub(crate) async fn bind(
             Ok(Ok(Err(no))) => return Err(Failure::Rejected(plugin, no)),
             Ok(Err(_)) | Err(_) => {
                 waiting.lock().remove(&pod.uid);
-                return Err(Failure::Rejected(plugin, Rejection::unschedulable(format!("not permitted within {at_most:?}"))));
+                return Err(Failure::Rejected(
+                    plugin,
+                    Rejection::unschedulable(format!("not permitted within {at_most:?}")),
+                ));
             }
         }
     }

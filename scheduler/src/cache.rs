@@ -105,7 +105,8 @@ impl Cache {
         if std::mem::take(&mut self.reordered) {
             self.changed.clear();
             snapshot.nodes = self.alternate_zones();
-            snapshot.positions = snapshot.nodes.iter().enumerate().map(|(at, info)| (Arc::clone(&info.name), at)).collect();
+            snapshot.positions =
+                snapshot.nodes.iter().enumerate().map(|(at, info)| (Arc::clone(&info.name), at)).collect();
             return;
         }
         for name in std::mem::take(&mut self.changed) {
@@ -143,7 +144,11 @@ impl Cache {
 }
 
 fn zone(node: &Node) -> &str {
-    node.metadata.labels.as_ref().and_then(|labels| labels.get("topology.kubernetes.io/zone")).map_or("", String::as_str)
+    node.metadata
+        .labels
+        .as_ref()
+        .and_then(|labels| labels.get("topology.kubernetes.io/zone"))
+        .map_or("", String::as_str)
 }
 
 #[cfg(test)]
@@ -154,7 +159,12 @@ mod tests {
     fn node(name: &str, zone: &str) -> Arc<Node> {
         let labels = json!({"topology.kubernetes.io/zone": zone});
         let allocatable = json!({"cpu": "4", "memory": "4Gi", "pods": "10"});
-        Arc::new(serde_json::from_value(json!({"metadata": {"name": name, "labels": labels}, "status": {"allocatable": allocatable}})).unwrap())
+        Arc::new(
+            serde_json::from_value(
+                json!({"metadata": {"name": name, "labels": labels}, "status": {"allocatable": allocatable}}),
+            )
+            .unwrap(),
+        )
     }
 
     fn pod(uid: &str) -> Arc<PodInfo> {

@@ -8,8 +8,9 @@ use serde::Deserialize;
 
 use crate::framework::{Plugin, Profile};
 use crate::plugins::{
-    BalancedAllocation, DefaultBinder, Fit, FitStrategy, ImageLocality, InterPodAffinity, NodeAffinity, NodeName, NodePorts, NodeUnschedulable,
-    PodTopologySpread, PrioritySort, SchedulingGates, TaintToleration, UnsupportedVolumes,
+    BalancedAllocation, DefaultBinder, Fit, FitStrategy, ImageLocality, InterPodAffinity, NodeAffinity, NodeName,
+    NodePorts, NodeUnschedulable, PodTopologySpread, PrioritySort, SchedulingGates, TaintToleration,
+    UnsupportedVolumes,
 };
 
 /// What the scheduler works with.
@@ -164,10 +165,15 @@ const KNOWN: &[(&str, i64)] = &[
 impl Config {
     /// Reads a configuration file; returns the kubeconfig that it names, too.
     pub fn from_file(path: &Path) -> Result<(Self, Option<PathBuf>), ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        let file: File = serde_yaml::from_str(&text).map_err(|source| ConfigError::Parse { path: path.to_owned(), source })?;
+        let text =
+            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let file: File =
+            serde_yaml::from_str(&text).map_err(|source| ConfigError::Parse { path: path.to_owned(), source })?;
         if file.api_version != "kubescheduler.config.k8s.io/v1" || file.kind != "KubeSchedulerConfiguration" {
-            return Err(invalid("apiVersion, kind", "must be kubescheduler.config.k8s.io/v1, KubeSchedulerConfiguration"));
+            return Err(invalid(
+                "apiVersion, kind",
+                "must be kubescheduler.config.k8s.io/v1, KubeSchedulerConfiguration",
+            ));
         }
         let elects = file.leader_election.is_none_or(|election| election.leader_elect);
         let config = Self {
@@ -204,7 +210,11 @@ impl Config {
             return Err(invalid("percentageOfNodesToScore", "must be 0 to 100"));
         }
         let choice = Choice { plugins: &config.plugins };
-        let mut profile = Profile { scheduler_name: config.scheduler_name.clone(), percentage_of_nodes_to_score: percentage, ..Profile::default() };
+        let mut profile = Profile {
+            scheduler_name: config.scheduler_name.clone(),
+            percentage_of_nodes_to_score: percentage,
+            ..Profile::default()
+        };
         choice.add_builtin(&mut profile, fit_strategy(&config.plugin_config)?, client);
         Ok(profile)
     }
@@ -214,12 +224,20 @@ fn fit_strategy(configs: &[PluginConfig]) -> Result<FitStrategy, ConfigError> {
     let mut strategy = FitStrategy::default();
     for config in configs {
         if config.name != "NodeResourcesFit" {
-            return Err(invalid("profiles[].pluginConfig", format!("plugin {:?} takes no arguments here", config.name)));
+            return Err(invalid(
+                "profiles[].pluginConfig",
+                format!("plugin {:?} takes no arguments here", config.name),
+            ));
         }
         strategy = match config.args.scoring_strategy.type_.as_str() {
             "LeastAllocated" => FitStrategy::LeastAllocated,
             "MostAllocated" => FitStrategy::MostAllocated,
-            other => return Err(invalid("scoringStrategy.type", format!("{other:?} is not supported; LeastAllocated and MostAllocated are"))),
+            other => {
+                return Err(invalid(
+                    "scoringStrategy.type",
+                    format!("{other:?} is not supported; LeastAllocated and MostAllocated are"),
+                ));
+            }
         };
     }
     Ok(strategy)
@@ -234,7 +252,9 @@ impl Choice<'_> {
     fn wants(&self, name: &str, point: Option<&PluginSet>) -> bool {
         let named = |set: &[PluginRef]| set.iter().any(|plugin| plugin.name == name);
         let all = |set: &[PluginRef]| set.iter().any(|plugin| plugin.name == "*");
-        let decide = |set: &PluginSet, before: bool| named(&set.enabled) || (before && !named(&set.disabled) && !all(&set.disabled));
+        let decide = |set: &PluginSet, before: bool| {
+            named(&set.enabled) || (before && !named(&set.disabled) && !all(&set.disabled))
+        };
         let everywhere = decide(&self.plugins.multi_point, true);
         point.map_or(everywhere, |set| decide(set, everywhere))
     }
@@ -310,7 +330,8 @@ fn invalid(field: &str, reason: impl Into<String>) -> ConfigError {
 }
 
 fn host() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| "scheduler".to_owned(), |name| name.trim().to_owned())
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map_or_else(|_| "scheduler".to_owned(), |name| name.trim().to_owned())
 }
 
 /// Flags of the `scheduler` binary.

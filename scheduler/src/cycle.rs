@@ -102,7 +102,12 @@ impl Scheduler {
         }
     }
 
-    fn pre_filter(&self, profile: &Profile, state: &mut CycleState, pod: &PodInfo) -> Result<Option<BTreeSet<String>>, (&'static str, Rejection)> {
+    fn pre_filter(
+        &self,
+        profile: &Profile,
+        state: &mut CycleState,
+        pod: &PodInfo,
+    ) -> Result<Option<BTreeSet<String>>, (&'static str, Rejection)> {
         let mut allowed: Option<BTreeSet<String>> = None;
         for plugin in &profile.pre_filter {
             let result = plugin.pre_filter(state, pod, &self.snapshot).map_err(|no| (plugin.name(), no))?;
@@ -119,9 +124,20 @@ impl Scheduler {
         Ok(allowed)
     }
 
-    fn filter(&mut self, profile: &Profile, state: &CycleState, pod: &PodInfo, allowed: Option<&BTreeSet<String>>, diagnosis: &mut Diagnosis) -> Vec<Arc<NodeInfo>> {
-        let filters: Vec<&dyn Filter> =
-            profile.filter.iter().map(|plugin| &**plugin).filter(|plugin| !state.skipped_filters.contains(plugin.name())).collect();
+    fn filter(
+        &mut self,
+        profile: &Profile,
+        state: &CycleState,
+        pod: &PodInfo,
+        allowed: Option<&BTreeSet<String>>,
+        diagnosis: &mut Diagnosis,
+    ) -> Vec<Arc<NodeInfo>> {
+        let filters: Vec<&dyn Filter> = profile
+            .filter
+            .iter()
+            .map(|plugin| &**plugin)
+            .filter(|plugin| !state.skipped_filters.contains(plugin.name()))
+            .collect();
         if let Some(names) = allowed {
             let known = names.iter().filter_map(|name| self.snapshot.node(name));
             let feasible = known.filter(|node| passes(&filters, state, pod, node, diagnosis)).cloned().collect();
@@ -178,12 +194,19 @@ impl Scheduler {
             }
         }
         let most = totals.iter().copied().max().unwrap_or(0);
-        let ties: Vec<&Arc<NodeInfo>> = nodes.iter().zip(&totals).filter(|(_, total)| **total == most).map(|(node, _)| node).collect();
+        let ties: Vec<&Arc<NodeInfo>> =
+            nodes.iter().zip(&totals).filter(|(_, total)| **total == most).map(|(node, _)| node).collect();
         ties[self.random.random_range(0..ties.len())].name.to_string()
     }
 }
 
-fn passes(filters: &[&dyn Filter], state: &CycleState, pod: &PodInfo, node: &NodeInfo, diagnosis: &mut Diagnosis) -> bool {
+fn passes(
+    filters: &[&dyn Filter],
+    state: &CycleState,
+    pod: &PodInfo,
+    node: &NodeInfo,
+    diagnosis: &mut Diagnosis,
+) -> bool {
     for plugin in filters {
         if let Err(no) = plugin.filter(state, pod, node) {
             diagnosis.refuse(plugin.name(), no);

@@ -55,7 +55,12 @@ pub async fn run(config: Config, client: kube::Client, process: daemon::Process)
     election.run(client.clone(), process.shutdown.clone(), work).await?.unwrap_or(Ok(()))
 }
 
-async fn schedule(profiles: Arc<HashMap<String, Profile>>, client: kube::Client, process: &daemon::Process, shutdown: CancellationToken) -> Result<(), Error> {
+async fn schedule(
+    profiles: Arc<HashMap<String, Profile>>,
+    client: kube::Client,
+    process: &daemon::Process,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
     let informers = Informers::new(client.clone());
     let recorder = Recorder::new(client.clone(), "default-scheduler");
     let shared = Shared::new(profiles, client, recorder.clone(), Metrics::new(&process.metrics));
@@ -96,11 +101,24 @@ struct Metrics {
 impl Metrics {
     fn new(metrics: &daemon::Metrics) -> Self {
         let buckets = || exponential_buckets(0.000_05, 2.0, 18);
-        let new = Self { attempts: Family::default(), decision: Histogram::new(buckets()), latency: Histogram::new(buckets()), pending: Family::default() };
+        let new = Self {
+            attempts: Family::default(),
+            decision: Histogram::new(buckets()),
+            latency: Histogram::new(buckets()),
+            pending: Family::default(),
+        };
         metrics.register(|registry| {
             registry.register("scheduler_schedule_attempts", "Attempts by result", new.attempts.clone());
-            registry.register("scheduler_scheduling_algorithm_duration_seconds", "Time of decisions", new.decision.clone());
-            registry.register("scheduler_pod_scheduling_sli_duration_seconds", "Time from the queue to the binding", new.latency.clone());
+            registry.register(
+                "scheduler_scheduling_algorithm_duration_seconds",
+                "Time of decisions",
+                new.decision.clone(),
+            );
+            registry.register(
+                "scheduler_pod_scheduling_sli_duration_seconds",
+                "Time from the queue to the binding",
+                new.latency.clone(),
+            );
             registry.register("scheduler_pending_pods", "Waiting pods by queue", new.pending.clone());
         });
         new
@@ -129,10 +147,26 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(profiles: Arc<HashMap<String, Profile>>, client: kube::Client, recorder: Recorder, metrics: Metrics) -> Arc<Self> {
-        let sort = profiles.values().find_map(|profile| profile.queue_sort.clone()).expect("the configuration gives every profile a queue sort");
+    fn new(
+        profiles: Arc<HashMap<String, Profile>>,
+        client: kube::Client,
+        recorder: Recorder,
+        metrics: Metrics,
+    ) -> Arc<Self> {
+        let sort = profiles
+            .values()
+            .find_map(|profile| profile.queue_sort.clone())
+            .expect("the configuration gives every profile a queue sort");
         let queue = Queue::new(Arc::clone(&profiles), sort);
-        Arc::new(Self { profiles, cache: Arc::default(), queue, waiting: WaitingPods::default(), client, recorder, metrics })
+        Arc::new(Self {
+            profiles,
+            cache: Arc::default(),
+            queue,
+            waiting: WaitingPods::default(),
+            client,
+            recorder,
+            metrics,
+        })
     }
 
     fn cache(&self) -> std::sync::MutexGuard<'_, Cache> {
@@ -185,7 +219,9 @@ impl Shared {
             None => self.queue.happened(&ClusterEvent::AssignedPodAdded(Arc::clone(new))),
             // Status changes all the time and frees nothing.
             Some(old) if old.spec == new.spec && old.metadata.labels == new.metadata.labels => {}
-            Some(old) => self.queue.happened(&ClusterEvent::AssignedPodUpdated { old: Arc::clone(old), new: Arc::clone(new) }),
+            Some(old) => {
+                self.queue.happened(&ClusterEvent::AssignedPodUpdated { old: Arc::clone(old), new: Arc::clone(new) })
+            }
         }
     }
 
@@ -197,7 +233,9 @@ impl Shared {
         let gated = match old {
             // Our own report of a failure comes back as an update: it must not wake the pod.
             Some(old) if old.spec == new.spec && old.metadata.labels == new.metadata.labels => return,
-            Some(old) => self.queue.update(pod, &ClusterEvent::PodUpdated { old: Arc::clone(old), new: Arc::clone(new) }),
+            Some(old) => {
+                self.queue.update(pod, &ClusterEvent::PodUpdated { old: Arc::clone(old), new: Arc::clone(new) })
+            }
             None => self.queue.add(pod),
         };
         if gated.is_some() {
@@ -242,7 +280,11 @@ impl Shared {
     }
 
     /// One decision cycle. What remains to be done over the API is returned as a future.
-    fn decide(self: &Arc<Self>, scheduler: &mut Scheduler, attempt: Attempt) -> Option<impl Future<Output = ()> + Send + 'static> {
+    fn decide(
+        self: &Arc<Self>,
+        scheduler: &mut Scheduler,
+        attempt: Attempt,
+    ) -> Option<impl Future<Output = ()> + Send + 'static> {
         let name = attempt.pod.spec().and_then(|spec| spec.scheduler_name.as_deref()).unwrap_or("");
         let profile = self.profiles.get(name)?;
         let started = Instant::now();
@@ -258,7 +300,8 @@ impl Shared {
             Decision::Chosen(node) => {
                 self.cache().assume(Arc::clone(&attempt.pod), &node);
                 let granted = binding::reserve(profile, &attempt.pod, &node).and_then(|()| {
-                    binding::permit(profile, &attempt.pod, &node).inspect_err(|_| binding::unreserve(profile, &attempt.pod, &node))
+                    binding::permit(profile, &attempt.pod, &node)
+                        .inspect_err(|_| binding::unreserve(profile, &attempt.pod, &node))
                 });
                 match granted {
                     Ok(hold) => Ok((node, hold)),
@@ -282,7 +325,11 @@ impl Shared {
                 self.metrics.latency.observe(attempt.queued_at.elapsed().as_secs_f64());
                 debug!(pod = %attempt.pod.key, node, attempts = attempt.number, "bound");
                 let key = &attempt.pod.key;
-                self.recorder.normal(about(&*attempt.pod.pod), "Scheduled", format!("Successfully assigned {key} to {node}"));
+                self.recorder.normal(
+                    about(&*attempt.pod.pod),
+                    "Scheduled",
+                    format!("Successfully assigned {key} to {node}"),
+                );
             }
             Err(failure) => {
                 binding::unreserve(profile, &attempt.pod, node);

@@ -72,7 +72,10 @@ enum Where {
     Active,
     BackingOff,
     /// Rejected by these plugins.
-    Unschedulable { plugins: BTreeSet<&'static str>, since: Instant },
+    Unschedulable {
+        plugins: BTreeSet<&'static str>,
+        since: Instant,
+    },
     InFlight,
 }
 
@@ -299,7 +302,10 @@ impl State {
         let Where::Unschedulable { plugins, since } = &waiting.place else { return };
         let scheduler = waiting.pod.spec().and_then(|spec| spec.scheduler_name.as_deref()).unwrap_or("");
         let Some(profile) = profiles.get(scheduler) else { return };
-        let helps = profile.rejecters.iter().any(|plugin| plugins.contains(plugin.name()) && plugin.may_help(&waiting.pod, event));
+        let helps = profile
+            .rejecters
+            .iter()
+            .any(|plugin| plugins.contains(plugin.name()) && plugin.may_help(&waiting.pod, event));
         if !helps {
             return;
         }
@@ -316,7 +322,12 @@ impl State {
             waiting.place = Where::InFlight;
             waiting.attempts += 1;
             self.in_flight.insert(next.pod.uid.clone(), since);
-            return Some(Attempt { pod: Arc::clone(&waiting.pod), number: waiting.attempts, queued_at: waiting.queued_at, since });
+            return Some(Attempt {
+                pod: Arc::clone(&waiting.pod),
+                number: waiting.attempts,
+                queued_at: waiting.queued_at,
+                since,
+            });
         }
         None
     }
@@ -396,7 +407,10 @@ mod tests {
 
     fn pod(uid: &str, priority: i32, gates: Value) -> Arc<PodInfo> {
         let spec = json!({"containers": [], "schedulerName": "s", "priority": priority, "schedulingGates": gates});
-        Arc::new(PodInfo::new(Arc::new(serde_json::from_value(json!({"metadata": {"name": uid, "namespace": "d", "uid": uid}, "spec": spec})).unwrap())))
+        Arc::new(PodInfo::new(Arc::new(
+            serde_json::from_value(json!({"metadata": {"name": uid, "namespace": "d", "uid": uid}, "spec": spec}))
+                .unwrap(),
+        )))
     }
 
     fn node_added() -> ClusterEvent {

@@ -39,12 +39,16 @@ fn condition(pod: &PodInfo) -> Option<&PodCondition> {
 
 fn says_already(pod: &PodInfo, reason: &str, message: &str) -> bool {
     condition(pod).is_some_and(|condition| {
-        condition.status == "False" && condition.reason.as_deref() == Some(reason) && condition.message.as_deref() == Some(message)
+        condition.status == "False"
+            && condition.reason.as_deref() == Some(reason)
+            && condition.message.as_deref() == Some(message)
     })
 }
 
 /// When the condition became false: now, unless it is false already.
 fn transition(pod: &PodInfo) -> k8s_openapi::apimachinery::pkg::apis::meta::v1::Time {
-    let before = condition(pod).filter(|condition| condition.status == "False").and_then(|condition| condition.last_transition_time.clone());
+    let before = condition(pod)
+        .filter(|condition| condition.status == "False")
+        .and_then(|condition| condition.last_transition_time.clone());
     before.unwrap_or_else(client::clock::time)
 }

@@ -23,7 +23,10 @@ pub(crate) fn autoscaler(object: &Node<'_, '_>, errors: &mut Errors) {
         metric_source(&metric, errors);
     }
     if least.integer() == Some(0) && !scales_to_zero {
-        errors.forbidden(&metrics, "must specify at least one Object or External metric to support scaling to zero replicas");
+        errors.forbidden(
+            &metrics,
+            "must specify at least one Object or External metric to support scaling to zero replicas",
+        );
     }
     let behavior = spec.field("behavior");
     for direction in ["scaleUp", "scaleDown"] {

@@ -70,12 +70,9 @@ pub(crate) fn prepare_job(_ctx: &WriteContext<'_>, new: &mut Object) {
     }
     let metadata = object(object(spec, "template"), "metadata");
     let labels = object(metadata, "labels");
-    for (key, value) in [
-        (LEGACY_CONTROLLER_UID, &uid),
-        (LEGACY_JOB_NAME, &name),
-        (CONTROLLER_UID, &uid),
-        (JOB_NAME, &name),
-    ] {
+    for (key, value) in
+        [(LEGACY_CONTROLLER_UID, &uid), (LEGACY_JOB_NAME, &name), (CONTROLLER_UID, &uid), (JOB_NAME, &name)]
+    {
         default_pointer(labels, key, value.as_str());
     }
     let selector = object(spec, "selector");

@@ -20,7 +20,11 @@ pub(crate) fn job(object: &Node<'_, '_>, errors: &mut Errors) {
         let name_rule = object.field("metadata");
         let longest = format!("{}-{}", name_rule.field("name").text(), (completions.number() - 1).max(0));
         for why in super::rules::label(&longest) {
-            errors.invalid_value(&name_rule.field("name"), name_rule.field("name").text(), &format!("will not able to create pod with invalid DNS label: {longest}: {why}"));
+            errors.invalid_value(
+                &name_rule.field("name"),
+                name_rule.field("name").text(),
+                &format!("will not able to create pod with invalid DNS label: {longest}: {why}"),
+            );
         }
     }
 }
@@ -51,7 +55,10 @@ fn generated_selector(object: &Node<'_, '_>, selector: &Node<'_, '_>, errors: &m
     let template = spec.field("template");
     let template_metadata = template.field("metadata");
     let labels = template_metadata.field("labels");
-    let expected = [json!({"matchLabels": {batch::CONTROLLER_UID: uid.text()}}), json!({"matchLabels": {batch::LEGACY_CONTROLLER_UID: uid.text()}})];
+    let expected = [
+        json!({"matchLabels": {batch::CONTROLLER_UID: uid.text()}}),
+        json!({"matchLabels": {batch::LEGACY_CONTROLLER_UID: uid.text()}}),
+    ];
     for (key, value) in [
         (batch::LEGACY_CONTROLLER_UID, uid.text()),
         (batch::LEGACY_JOB_NAME, metadata.field("name").text()),
@@ -70,7 +77,15 @@ fn generated_selector(object: &Node<'_, '_>, selector: &Node<'_, '_>, errors: &m
 }
 
 fn job_spec(spec: &Node<'_, '_>, errors: &mut Errors) {
-    for key in ["parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished", "backoffLimitPerIndex", "maxFailedIndexes"] {
+    for key in [
+        "parallelism",
+        "completions",
+        "activeDeadlineSeconds",
+        "backoffLimit",
+        "ttlSecondsAfterFinished",
+        "backoffLimitPerIndex",
+        "maxFailedIndexes",
+    ] {
         errors.non_negative(&spec.field(key));
     }
     completion_mode(spec, errors);
@@ -125,7 +140,8 @@ fn failure_policy(spec: &Node<'_, '_>, errors: &mut Errors) {
     if pods.field("restartPolicy").text() != "Never" {
         let at = spec.field("template");
         let restart = at.field("spec");
-        errors.invalid(&restart.field("restartPolicy"), "only \"Never\" is supported when podFailurePolicy is specified");
+        errors
+            .invalid(&restart.field("restartPolicy"), "only \"Never\" is supported when podFailurePolicy is specified");
     }
     let rules = policy.field("rules");
     for rule in rules.items() {
@@ -167,7 +183,9 @@ pub(crate) fn job_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Er
     let (spec, before) = (new.field("spec"), old.field("spec"));
     let elastic = spec.field("completionMode").text() == "Indexed"
         && spec.field("completions").value() == spec.field("parallelism").value();
-    for key in ["completions", "selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex", "successPolicy"] {
+    for key in
+        ["completions", "selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex", "successPolicy"]
+    {
         if key == "completions" && elastic {
             continue;
         }
@@ -190,7 +208,11 @@ fn template_differs(new: &Node<'_, '_>, old: &Node<'_, '_>, job: &Node<'_, '_>) 
     }
     super::storage::differs_beside(new, old, &["metadata", "spec"])
         || super::storage::differs_beside(&new.field("metadata"), &old.field("metadata"), &["labels", "annotations"])
-        || super::storage::differs_beside(&new.field("spec"), &old.field("spec"), &["nodeSelector", "tolerations", "affinity", "schedulingGates"])
+        || super::storage::differs_beside(
+            &new.field("spec"),
+            &old.field("spec"),
+            &["nodeSelector", "tolerations", "affinity", "schedulingGates"],
+        )
 }
 
 /// A `CronJob`.
@@ -233,7 +255,8 @@ fn schedule(spec: &Node<'_, '_>, errors: &mut Errors) {
         if zone.text().is_empty() {
             errors.invalid(&zone, "timeZone must be nil or non-empty string");
         } else if zone.text().eq_ignore_ascii_case("local") {
-            errors.invalid(&zone, "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones");
+            errors
+                .invalid(&zone, "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones");
         } else if jiff::tz::TimeZone::get(zone.text()).is_err() {
             errors.invalid(&zone, &format!("unknown time zone {}", zone.text()));
         }

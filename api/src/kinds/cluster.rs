@@ -30,7 +30,8 @@ pub(crate) fn csi_driver(object: &mut Object) {
 /// Defaults of a `VolumeAttachment`.
 pub(crate) fn volume_attachment(object: &mut Object) {
     let spec = super::tree::object(object.root_mut(), "spec");
-    if let Some(inline) = super::tree::object(spec, "source").get_mut("inlineVolumeSpec").and_then(Value::as_object_mut) {
+    if let Some(inline) = super::tree::object(spec, "source").get_mut("inlineVolumeSpec").and_then(Value::as_object_mut)
+    {
         super::pod_defaults::volume_drivers(inline);
     }
 }
@@ -119,7 +120,9 @@ pub(crate) fn prepare_signing_request_status(ctx: &WriteContext<'_>, new: &mut O
     let status = super::tree::object(new.root_mut(), "status");
     each(status, "conditions", |condition| {
         default_pointer(condition, "lastUpdateTime", now.as_str());
-        let same = before.iter().find(|had| had.get("type") == condition.get("type") && had.get("status") == condition.get("status"));
+        let same = before
+            .iter()
+            .find(|had| had.get("type") == condition.get("type") && had.get("status") == condition.get("status"));
         let since = same.and_then(|had| had.get("lastTransitionTime")).filter(|time| !time.is_null()).cloned();
         default_pointer(condition, "lastTransitionTime", since.unwrap_or_else(|| now.as_str().into()));
     });

@@ -89,10 +89,29 @@ pub(crate) fn runtime_class_change(new: &Node<'_, '_>, old: &Node<'_, '_>, error
 }
 
 const USAGES: [&str; 23] = [
-    "any", "cert sign", "client auth", "code signing", "content commitment", "crl sign", "data encipherment",
-    "decipher only", "digital signature", "email protection", "encipher only", "ipsec end system", "ipsec tunnel",
-    "ipsec user", "key agreement", "key encipherment", "microsoft sgc", "netscape sgc", "ocsp signing", "s/mime",
-    "server auth", "signing", "timestamping",
+    "any",
+    "cert sign",
+    "client auth",
+    "code signing",
+    "content commitment",
+    "crl sign",
+    "data encipherment",
+    "decipher only",
+    "digital signature",
+    "email protection",
+    "encipher only",
+    "ipsec end system",
+    "ipsec tunnel",
+    "ipsec user",
+    "key agreement",
+    "key encipherment",
+    "microsoft sgc",
+    "netscape sgc",
+    "ocsp signing",
+    "s/mime",
+    "server auth",
+    "signing",
+    "timestamping",
 ];
 
 /// A `CertificateSigningRequest`.
@@ -125,7 +144,8 @@ fn not_a_request(encoded: &str) -> Option<&'static str> {
     const WHY: &str = "PEM block type must be CERTIFICATE REQUEST";
     let bytes = base64::engine::general_purpose::STANDARD.decode(encoded).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
-    let fine = text.contains("-----BEGIN CERTIFICATE REQUEST-----") && text.contains("-----END CERTIFICATE REQUEST-----");
+    let fine =
+        text.contains("-----BEGIN CERTIFICATE REQUEST-----") && text.contains("-----END CERTIFICATE REQUEST-----");
     (!fine).then_some(WHY)
 }
 
@@ -219,7 +239,8 @@ fn flow_rule(rule: &Node<'_, '_>, errors: &mut Errors) {
         }
         if resource.field("namespaces").is_empty() && !resource.field("clusterScope").is_true() {
             let namespaces = resource.field("namespaces");
-            errors.required(&namespaces, "resource rules that are not cluster scoped must supply at least one namespace");
+            errors
+                .required(&namespaces, "resource rules that are not cluster scoped must supply at least one namespace");
         }
     }
     for url in urls.items() {
@@ -341,7 +362,11 @@ fn devices(at: &Node<'_, '_>, errors: &mut Errors) {
         let (exactly, choices) = (request.field("exactly"), request.field("firstAvailable"));
         match (exactly.is_set(), !choices.is_empty()) {
             (false, false) => errors.required(&request, "exactly one of `exactly` or `firstAvailable` is required"),
-            (true, true) => errors.invalid_value(&request, Value::Null, "exactly one of `exactly` or `firstAvailable` is required, but multiple fields are set"),
+            (true, true) => errors.invalid_value(
+                &request,
+                Value::Null,
+                "exactly one of `exactly` or `firstAvailable` is required, but multiple fields are set",
+            ),
             (true, false) => device_request(&exactly, errors),
             (false, true) => {
                 for choice in choices.items() {

@@ -216,7 +216,8 @@ fn value_source(at: &Node<'_, '_>, has_value: bool, errors: &mut Errors) {
         }
     }
     if count == 0 {
-        let text = "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`";
+        let text =
+            "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`";
         errors.invalid_value(at, "", text);
     } else if has_value {
         errors.invalid_value(at, "", "may not be specified when `value` is not empty");
@@ -227,16 +228,31 @@ fn value_source(at: &Node<'_, '_>, has_value: bool, errors: &mut Errors) {
 
 /// Fields that environment variables can show.
 const ENVIRONMENT_FIELDS: [&str; 9] = [
-    "metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName", "spec.serviceAccountName", "status.hostIP",
-    "status.hostIPs", "status.podIP", "status.podIPs",
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "spec.nodeName",
+    "spec.serviceAccountName",
+    "status.hostIP",
+    "status.hostIPs",
+    "status.podIP",
+    "status.podIPs",
 ];
 /// Fields that files can show.
 const FILE_FIELDS: [&str; 5] =
     ["metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid"];
 /// Fields of pods that can be named at all.
 const KNOWN_FIELDS: [&str; 10] = [
-    "metadata.annotations", "metadata.labels", "spec.host", "spec.hostNetwork", "spec.restartPolicy", "spec.schedulerName",
-    "status.nominatedNodeName", "status.phase", "metadata.name", "metadata.namespace",
+    "metadata.annotations",
+    "metadata.labels",
+    "spec.host",
+    "spec.hostNetwork",
+    "spec.restartPolicy",
+    "spec.schedulerName",
+    "status.nominatedNodeName",
+    "status.phase",
+    "metadata.name",
+    "metadata.namespace",
 ];
 
 fn field_reference(at: &Node<'_, '_>, errors: &mut Errors) {
@@ -289,7 +305,11 @@ fn resource_selector(at: &Node<'_, '_>, errors: &mut Errors) {
         return;
     }
     const KNOWN: [&str; 6] = [
-        "limits.cpu", "limits.ephemeral-storage", "limits.memory", "requests.cpu", "requests.ephemeral-storage",
+        "limits.cpu",
+        "limits.ephemeral-storage",
+        "limits.memory",
+        "requests.cpu",
+        "requests.ephemeral-storage",
         "requests.memory",
     ];
     let text = resource.text();
@@ -414,7 +434,10 @@ fn volume_devices(container: &Node<'_, '_>, context: &Context<'_>, mounted: &Has
             if !context.volumes.contains(name.text()) {
                 errors.not_found(&name);
             } else if !context.volumes.is_claim(name.text()) {
-                errors.invalid(&name, "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode");
+                errors.invalid(
+                    &name,
+                    "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode",
+                );
             }
         }
         if errors.require_text(&path) {

@@ -27,7 +27,8 @@ pub(crate) fn secret(object: &mut Object) {
 pub(crate) fn namespace(object: &mut Object) {
     let name = object.name().to_owned();
     if !name.is_empty() {
-        super::tree::object(object.metadata_mut(), "labels").insert("kubernetes.io/metadata.name".to_owned(), name.into());
+        super::tree::object(object.metadata_mut(), "labels")
+            .insert("kubernetes.io/metadata.name".to_owned(), name.into());
     }
     super::tree::object(object.root_mut(), "spec");
     default_zero(super::tree::object(object.root_mut(), "status"), "phase", "Active");
@@ -91,8 +92,16 @@ pub(crate) fn node_status(status: &mut Fields) {
     default_pointer(endpoint, "Port", 0);
     let info = object(status, "nodeInfo");
     for key in [
-        "machineID", "systemUUID", "bootID", "kernelVersion", "osImage", "containerRuntimeVersion", "kubeletVersion",
-        "kubeProxyVersion", "operatingSystem", "architecture",
+        "machineID",
+        "systemUUID",
+        "bootID",
+        "kernelVersion",
+        "osImage",
+        "containerRuntimeVersion",
+        "kubeletVersion",
+        "kubeProxyVersion",
+        "operatingSystem",
+        "architecture",
     ] {
         default_pointer(info, key, "");
     }
@@ -127,7 +136,9 @@ pub(crate) fn limit_range(object: &mut Object) {
 /// Copies quantities that `target` lacks from `sources`, first source first.
 fn fill_limits(item: &mut Fields, target: &str, sources: &[&str]) {
     for source in sources {
-        let Some(from) = item.get(*source).and_then(Value::as_object).filter(|f| !f.is_empty()).cloned() else { continue };
+        let Some(from) = item.get(*source).and_then(Value::as_object).filter(|f| !f.is_empty()).cloned() else {
+            continue;
+        };
         let into = object(item, target);
         for (name, quantity) in from {
             into.entry(name).or_insert(quantity);

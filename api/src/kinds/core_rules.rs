@@ -205,7 +205,10 @@ pub(crate) fn limit_range(range: &Node<'_, '_>, errors: &mut Errors) {
         if kind.text() == "PersistentVolumeClaim" {
             let has = |list: &str| limit.field(list).field("storage").is_set();
             if !has("min") && !has("max") {
-                errors.required(&limit.field("limits"), "either minimum or maximum storage value is required, but neither was provided");
+                errors.required(
+                    &limit.field("limits"),
+                    "either minimum or maximum storage value is required, but neither was provided",
+                );
             }
         }
         limit_order(&limit, errors);
@@ -249,7 +252,8 @@ fn limit_order(limit: &Node<'_, '_>, errors: &mut Errors) {
     }
     for name in names {
         let quantity = |list: &str| resources::parse(&limit.field(list).field(name));
-        let (max, min, default, request) = (quantity("max"), quantity("min"), quantity("default"), quantity("defaultRequest"));
+        let (max, min, default, request) =
+            (quantity("max"), quantity("min"), quantity("default"), quantity("defaultRequest"));
         for (low, low_name, high, high_name, list) in [
             (min, "min", max, "max", "min"),
             (min, "min", request, "default request", "defaultRequest"),
@@ -264,14 +268,23 @@ fn limit_order(limit: &Node<'_, '_>, errors: &mut Errors) {
                 let at = quantities.key(name);
                 // Upstream shows the minimum where a default is below it.
                 let shown = if list == "default" && low_name == "min" { low.to_string().into() } else { at.shown() };
-                errors.invalid_value(&at, shown, &format!("{low_name} value {low} is greater than {high_name} value {high}"));
+                errors.invalid_value(
+                    &at,
+                    shown,
+                    &format!("{low_name} value {low} is greater than {high_name} value {high}"),
+                );
             }
         }
     }
 }
 
 const SCOPES: [&str; 7] = [
-    "BestEffort", "CrossNamespacePodAffinity", "NotBestEffort", "NotTerminating", "PriorityClass", "Terminating",
+    "BestEffort",
+    "CrossNamespacePodAffinity",
+    "NotBestEffort",
+    "NotTerminating",
+    "PriorityClass",
+    "Terminating",
     "VolumeAttributesClass",
 ];
 

@@ -45,7 +45,9 @@ fn is_duration(text: &str) -> bool {
     }
     while !rest.is_empty() {
         let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-        let Some(unit) = ["ns", "us", "µs", "ms", "s", "m", "h"].iter().rev().find(|unit| rest[number..].starts_with(**unit)) else {
+        let Some(unit) =
+            ["ns", "us", "µs", "ms", "s", "m", "h"].iter().rev().find(|unit| rest[number..].starts_with(**unit))
+        else {
             return false;
         };
         let unit = if rest[number..].starts_with("ms") { "ms" } else { unit };
@@ -74,7 +76,9 @@ fn check_range(range: &str, low: u32, high: u32, names: &[&str]) -> Result<(), S
     match parts.len() {
         1 => {}
         2 => {
-            let step: u32 = parts[1].parse().map_err(|_| format!("failed to parse int from {0}: strconv.Atoi: parsing {0:?}: invalid syntax", parts[1]))?;
+            let step: u32 = parts[1].parse().map_err(|_| {
+                format!("failed to parse int from {0}: strconv.Atoi: parsing {0:?}: invalid syntax", parts[1])
+            })?;
             if ends.len() == 1 {
                 end = high;
             }

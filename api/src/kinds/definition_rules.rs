@@ -104,7 +104,11 @@ fn names_rules(names: &Node<'_, '_>, errors: &mut Errors) {
     for key in ["kind", "listKind"] {
         let name = names.field(key);
         for why in rules::dns1035_label(&name.text().to_lowercase()) {
-            errors.invalid_value(&name, name.text(), &format!("may have mixed case, but should otherwise match: {why}"));
+            errors.invalid_value(
+                &name,
+                name.text(),
+                &format!("may have mixed case, but should otherwise match: {why}"),
+            );
         }
     }
     for list in ["shortNames", "categories"] {
@@ -261,7 +265,15 @@ fn unsupported(schema: &Node<'_, '_>, errors: &mut Errors) {
 /// Inside combinators only values may be restricted: the shape is said outside.
 fn logical(schema: &Node<'_, '_>, outside: &Node<'_, '_>, errors: &mut Errors) {
     let int_or_string = outside.field("x-kubernetes-int-or-string").is_true();
-    for key in ["type", "additionalProperties", "default", "description", "title", "nullable", "x-kubernetes-preserve-unknown-fields"] {
+    for key in [
+        "type",
+        "additionalProperties",
+        "default",
+        "description",
+        "title",
+        "nullable",
+        "x-kubernetes-preserve-unknown-fields",
+    ] {
         let field = schema.field(key);
         let allowed = key == "type" && int_or_string && matches!(field.text(), "integer" | "string");
         if field.is_set() && !allowed {
@@ -283,7 +295,11 @@ fn list_rules(schema: &Node<'_, '_>, errors: &mut Errors) {
     if kind.is_set() {
         errors.one_of(&kind, &["atomic", "map", "set"]);
         if schema.field("type").text() != "array" {
-            errors.invalid_value(&schema.field("type"), schema.field("type").text(), "must be array if x-kubernetes-list-type is specified");
+            errors.invalid_value(
+                &schema.field("type"),
+                schema.field("type").text(),
+                "must be array if x-kubernetes-list-type is specified",
+            );
         }
     }
     if kind.text() == "map" && keys.is_empty() {

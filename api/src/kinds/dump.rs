@@ -101,7 +101,8 @@ const DOWNWARD_FILE: Table = &[
     ("Mode", "mode", Any),
 ];
 
-const MAP_PROJECTION: Table = &[("Name", "name", Text), ("Items", "items", List(KEY_TO_PATH)), ("Optional", "optional", Any)];
+const MAP_PROJECTION: Table =
+    &[("Name", "name", Text), ("Items", "items", List(KEY_TO_PATH)), ("Optional", "optional", Any)];
 
 const PROJECTION: Table = &[
     ("Secret", "secret", Pointer(MAP_PROJECTION)),
@@ -110,7 +111,11 @@ const PROJECTION: Table = &[
     (
         "ServiceAccountToken",
         "serviceAccountToken",
-        Pointer(&[("Audience", "audience", Text), ("ExpirationSeconds", "expirationSeconds", Any), ("Path", "path", Text)]),
+        Pointer(&[
+            ("Audience", "audience", Text),
+            ("ExpirationSeconds", "expirationSeconds", Any),
+            ("Path", "path", Text),
+        ]),
     ),
     ("ClusterTrustBundle", "clusterTrustBundle", Any),
     ("PodCertificate", "podCertificate", Any),
@@ -127,21 +132,33 @@ const VOLUME: Table = &[
     ("NFS", "nfs", Pointer(NFS_SOURCE)),
     ("ISCSI", "iscsi", Any),
     ("Glusterfs", "glusterfs", Any),
-    ("PersistentVolumeClaim", "persistentVolumeClaim", Pointer(&[("ClaimName", "claimName", Text), ("ReadOnly", "readOnly", Flag)])),
+    (
+        "PersistentVolumeClaim",
+        "persistentVolumeClaim",
+        Pointer(&[("ClaimName", "claimName", Text), ("ReadOnly", "readOnly", Flag)]),
+    ),
     ("RBD", "rbd", Any),
     ("Quobyte", "quobyte", Any),
     ("FlexVolume", "flexVolume", Any),
     ("Cinder", "cinder", Any),
     ("CephFS", "cephfs", Any),
     ("Flocker", "flocker", Any),
-    ("DownwardAPI", "downwardAPI", Pointer(&[("Items", "items", List(DOWNWARD_FILE)), ("DefaultMode", "defaultMode", Any)])),
+    (
+        "DownwardAPI",
+        "downwardAPI",
+        Pointer(&[("Items", "items", List(DOWNWARD_FILE)), ("DefaultMode", "defaultMode", Any)]),
+    ),
     ("FC", "fc", Any),
     ("AzureFile", "azureFile", Any),
     ("ConfigMap", "configMap", Pointer(MAP_SOURCE)),
     ("VsphereVolume", "vsphereVolume", Any),
     ("AzureDisk", "azureDisk", Any),
     ("PhotonPersistentDisk", "photonPersistentDisk", Any),
-    ("Projected", "projected", Pointer(&[("Sources", "sources", List(PROJECTION)), ("DefaultMode", "defaultMode", Any)])),
+    (
+        "Projected",
+        "projected",
+        Pointer(&[("Sources", "sources", List(PROJECTION)), ("DefaultMode", "defaultMode", Any)]),
+    ),
     ("PortworxVolume", "portworxVolume", Any),
     ("ScaleIO", "scaleIO", Any),
     ("StorageOS", "storageos", Any),
@@ -300,7 +317,11 @@ const RESOURCE_CLAIM_SPEC: Table = &[(
         (
             "Requests",
             "requests",
-            List(&[("Name", "name", Text), ("Exactly", "exactly", Pointer(DEVICE_REQUEST)), ("FirstAvailable", "firstAvailable", Any)]),
+            List(&[
+                ("Name", "name", Text),
+                ("Exactly", "exactly", Pointer(DEVICE_REQUEST)),
+                ("FirstAvailable", "firstAvailable", Any),
+            ]),
         ),
         ("Constraints", "constraints", Any),
         ("Config", "config", Any),
@@ -355,7 +376,9 @@ impl Shown {
     }
 
     fn of(value: Option<&Value>, table: Table) -> Self {
-        Self::Struct(table.iter().map(|(name, key, shape)| ((*name).to_owned(), Self::field(value, key, *shape))).collect())
+        Self::Struct(
+            table.iter().map(|(name, key, shape)| ((*name).to_owned(), Self::field(value, key, *shape))).collect(),
+        )
     }
 
     fn field(parent: Option<&Value>, key: &str, shape: Shape) -> Self {
@@ -367,7 +390,9 @@ impl Shown {
         match (shape, value) {
             (Struct(table), value) => Self::of(value, table),
             (Pointer(table), Some(value)) => Self::of(Some(value), table),
-            (List(table), Some(Value::Array(list))) => Self::List(list.iter().map(|one| Self::of(Some(one), table)).collect()),
+            (List(table), Some(Value::Array(list))) => {
+                Self::List(list.iter().map(|one| Self::of(Some(one), table)).collect())
+            }
             (Any | Text | Number | Flag, Some(value)) => Self::Leaf(value.clone()),
             (Text, None) => Self::Leaf("".into()),
             (Number, None) => Self::Leaf(0.into()),
@@ -382,8 +407,10 @@ impl Shown {
             Self::Leaf(value) => value.to_string(),
             Self::List(list) => format!("[{}]", list.iter().map(Self::compact).collect::<Vec<_>>().join(",")),
             Self::Struct(fields) => {
-                let fields: Vec<String> =
-                    fields.iter().map(|(name, value)| format!("{}:{}", Value::from(name.as_str()), value.compact())).collect();
+                let fields: Vec<String> = fields
+                    .iter()
+                    .map(|(name, value)| format!("{}:{}", Value::from(name.as_str()), value.compact()))
+                    .collect();
                 format!("{{{}}}", fields.join(","))
             }
         }
@@ -471,7 +498,8 @@ fn write_hunk(edits: &[(char, &str)], start: usize, end: usize, text: &mut Strin
 /// The shortest way from one list of lines to the other: `' '` keeps, `'-'` removes, `'+'` adds.
 fn edits<'a>(old: &'a [String], new: &'a [String]) -> Vec<(char, &'a str)> {
     let same_start = old.iter().zip(new).take_while(|(a, b)| a == b).count();
-    let same_end = old[same_start..].iter().rev().zip(new[same_start..].iter().rev()).take_while(|(a, b)| a == b).count();
+    let same_end =
+        old[same_start..].iter().rev().zip(new[same_start..].iter().rev()).take_while(|(a, b)| a == b).count();
     let (a, b) = (&old[same_start..old.len() - same_end], &new[same_start..new.len() - same_end]);
     let mut edits: Vec<_> = old[..same_start].iter().map(|line| (' ', line.as_str())).collect();
     // Beyond this size a table of all pairs costs too much: everything is shown as replaced.

@@ -384,10 +384,15 @@ pub(crate) fn api_service(object: &Node<'_, '_>, errors: &mut Errors) {
     let service = spec.field("service");
     if service.is_unset() {
         if !spec.field("caBundle").text().is_empty() {
-            errors.invalid_value(&spec.field("caBundle"), format!("{} bytes", spec.field("caBundle").text().len()), "local APIServices may not have a caBundle");
+            errors.invalid_value(
+                &spec.field("caBundle"),
+                format!("{} bytes", spec.field("caBundle").text().len()),
+                "local APIServices may not have a caBundle",
+            );
         }
         if spec.field("insecureSkipTLSVerify").is_true() {
-            errors.invalid(&spec.field("insecureSkipTLSVerify"), "local APIServices may not have insecureSkipTLSVerify");
+            errors
+                .invalid(&spec.field("insecureSkipTLSVerify"), "local APIServices may not have insecureSkipTLSVerify");
         }
         return;
     }

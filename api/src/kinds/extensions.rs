@@ -35,7 +35,10 @@ fn default_conversion(spec: &mut Fields) {
 pub(crate) fn prepare_definition(_ctx: &WriteContext<'_>, new: &mut Object) {
     let versions = new.get(&["spec", "versions"]).and_then(Value::as_array).into_iter().flatten();
     let stored: Vec<Value> = versions.filter(|v| v["storage"] == true).map(|v| v["name"].clone()).take(1).collect();
-    new.set(&["status"], json!({"conditions": null, "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": stored}));
+    new.set(
+        &["status"],
+        json!({"conditions": null, "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": stored}),
+    );
 }
 
 /// A version that becomes the storage version counts as stored from then on.

@@ -113,7 +113,8 @@ fn node_field_requirement(at: &Node<'_, '_>, errors: &mut Errors) {
     let (operator, values, key) = (at.field("operator"), at.field("values"), at.field("key"));
     match operator.text() {
         "In" | "NotIn" if values.list().len() != 1 => {
-            errors.required(&values, "must be only one value when `operator` is 'In' or 'NotIn' for node field selector");
+            errors
+                .required(&values, "must be only one value when `operator` is 'In' or 'NotIn' for node field selector");
         }
         "In" | "NotIn" => {}
         other => errors.invalid_value(&operator, other, NOT_AN_OPERATOR),

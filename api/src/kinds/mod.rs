@@ -33,6 +33,8 @@ mod security;
 mod service;
 mod service_rules;
 mod storage;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod volume_claims;
 mod volumes;
@@ -40,8 +42,6 @@ mod warnings;
 mod workload_rules;
 mod workload_status;
 mod workloads;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 
@@ -57,14 +57,35 @@ pub fn strategy(group: &str, kind: &str) -> Arc<dyn Strategy> {
 /// Which checks of metadata upstream's update rules of a kind repeat: the whole, the change, both or none.
 fn rechecks(kind: &str) -> MetadataRechecks {
     match kind {
-        "ConfigMap" | "Secret" | "Endpoints" | "Namespace" | "PersistentVolume" | "PersistentVolumeClaim"
-        | "ServiceAccount" | "ControllerRevision" | "Job" | "Ingress" | "IngressClass" | "IPAddress" | "StorageClass"
-        | "CSIStorageCapacity" | "VolumeAttributesClass" | "ResourceClaim" | "ResourceClaimTemplate" | "Role"
-        | "RoleBinding" | "ClusterRole" | "ClusterRoleBinding" | "RuntimeClass" | "APIService" => {
-            MetadataRechecks { whole: true, change: true }
-        }
-        "ValidatingWebhookConfiguration" | "MutatingWebhookConfiguration" | "ValidatingAdmissionPolicy"
-        | "ValidatingAdmissionPolicyBinding" | "MutatingAdmissionPolicy" | "MutatingAdmissionPolicyBinding"
+        "ConfigMap"
+        | "Secret"
+        | "Endpoints"
+        | "Namespace"
+        | "PersistentVolume"
+        | "PersistentVolumeClaim"
+        | "ServiceAccount"
+        | "ControllerRevision"
+        | "Job"
+        | "Ingress"
+        | "IngressClass"
+        | "IPAddress"
+        | "StorageClass"
+        | "CSIStorageCapacity"
+        | "VolumeAttributesClass"
+        | "ResourceClaim"
+        | "ResourceClaimTemplate"
+        | "Role"
+        | "RoleBinding"
+        | "ClusterRole"
+        | "ClusterRoleBinding"
+        | "RuntimeClass"
+        | "APIService" => MetadataRechecks { whole: true, change: true },
+        "ValidatingWebhookConfiguration"
+        | "MutatingWebhookConfiguration"
+        | "ValidatingAdmissionPolicy"
+        | "ValidatingAdmissionPolicyBinding"
+        | "MutatingAdmissionPolicy"
+        | "MutatingAdmissionPolicyBinding"
         | "VolumeAttachment" => MetadataRechecks { whole: true, change: false },
         "PodDisruptionBudget" => MetadataRechecks { whole: false, change: false },
         _ => MetadataRechecks { whole: false, change: true },
@@ -75,9 +96,17 @@ fn rechecks(kind: &str) -> MetadataRechecks {
 fn status_changes_metadata(kind: &str) -> bool {
     !matches!(
         kind,
-        "Deployment" | "CustomResourceDefinition" | "APIService" | "ValidatingAdmissionPolicy" | "FlowSchema"
-            | "PriorityLevelConfiguration" | "CertificateSigningRequest" | "ResourceClaim" | "VolumeAttachment"
-            | "ServiceCIDR" | "StorageVersion"
+        "Deployment"
+            | "CustomResourceDefinition"
+            | "APIService"
+            | "ValidatingAdmissionPolicy"
+            | "FlowSchema"
+            | "PriorityLevelConfiguration"
+            | "CertificateSigningRequest"
+            | "ResourceClaim"
+            | "VolumeAttachment"
+            | "ServiceCIDR"
+            | "StorageVersion"
     )
 }
 
@@ -140,11 +169,9 @@ fn core_hooks(kind: &str) -> Hooks {
             keeps_status_on_create: true,
             ..Hooks::PLAIN
         },
-        "ConfigMap" => Hooks {
-            validate: core_rules::config_map,
-            validate_change: core_rules::config_map_change,
-            ..Hooks::PLAIN
-        },
+        "ConfigMap" => {
+            Hooks { validate: core_rules::config_map, validate_change: core_rules::config_map_change, ..Hooks::PLAIN }
+        }
         "Secret" => Hooks {
             default: core::secret,
             validate: core_rules::secret,
@@ -153,9 +180,16 @@ fn core_hooks(kind: &str) -> Hooks {
             ..Hooks::PLAIN
         },
         "ServiceAccount" => Hooks { delete_returns_object: true, ..Hooks::PLAIN },
-        "Endpoints" => Hooks { default: core::endpoints, validate: core_rules::endpoints, create_on_update: true, ..Hooks::PLAIN },
+        "Endpoints" => {
+            Hooks { default: core::endpoints, validate: core_rules::endpoints, create_on_update: true, ..Hooks::PLAIN }
+        }
         "Event" => Hooks { default: core::event, validate: core_rules::event, create_on_update: true, ..Hooks::PLAIN },
-        "LimitRange" => Hooks { default: core::limit_range, validate: core_rules::limit_range, create_on_update: true, ..Hooks::PLAIN },
+        "LimitRange" => Hooks {
+            default: core::limit_range,
+            validate: core_rules::limit_range,
+            create_on_update: true,
+            ..Hooks::PLAIN
+        },
         "PodTemplate" => Hooks {
             default: core::pod_template,
             validate: workload_rules::pod_template,
@@ -398,9 +432,12 @@ fn extension_hooks(kind: &str) -> Hooks {
             unconditional_update: false,
             ..Hooks::PLAIN
         },
-        "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration" => {
-            Hooks { default: extensions::webhooks, validate: extension_rules::webhooks, unconditional_update: false, ..Hooks::PLAIN }
-        }
+        "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration" => Hooks {
+            default: extensions::webhooks,
+            validate: extension_rules::webhooks,
+            unconditional_update: false,
+            ..Hooks::PLAIN
+        },
         "ValidatingAdmissionPolicy" => policy_hooks(extensions::admission_policy, extension_rules::validating_policy),
         "MutatingAdmissionPolicy" => policy_hooks(extensions::admission_policy, extension_rules::mutating_policy),
         "ValidatingAdmissionPolicyBinding" => {

@@ -237,7 +237,9 @@ fn ip_block(at: &Node<'_, '_>, errors: &mut Errors) {
     let except = at.field("except");
     for one in except.items() {
         let wrong = rules::cidr(one.text());
-        let (Some((outer, outer_length)), Some((inner, inner_length))) = (rules::parse_cidr(cidr.text()), rules::parse_cidr(one.text())) else {
+        let (Some((outer, outer_length)), Some((inner, inner_length))) =
+            (rules::parse_cidr(cidr.text()), rules::parse_cidr(one.text()))
+        else {
             errors.invalid_all(&one, wrong);
             continue;
         };
@@ -367,7 +369,10 @@ pub(crate) fn service_cidr(object: &Node<'_, '_>, errors: &mut Errors) {
     if let [one, other] = ranges[..]
         && one.0.is_ipv4() == other.0.is_ipv4()
     {
-        errors.invalid(&cidrs, "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/96");
+        errors.invalid(
+            &cidrs,
+            "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/96",
+        );
     }
 }
 

@@ -192,8 +192,11 @@ fn resource_claims<'v>(at: &Node<'_, 'v>, errors: &mut Errors) -> HashSet<&'v st
         }
         let (existing, template) = (claim.field("resourceClaimName"), claim.field("resourceClaimTemplateName"));
         match (existing.is_set(), template.is_set()) {
-            (true, true) => errors.invalid(&claim, "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified"),
-            (false, false) => errors.invalid(&claim, "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`"),
+            (true, true) => errors
+                .invalid(&claim, "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified"),
+            (false, false) => {
+                errors.invalid(&claim, "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`")
+            }
             _ => {}
         }
         for reference in [&existing, &template].into_iter().filter(|reference| reference.is_set()) {

@@ -77,7 +77,8 @@ fn tolerations(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
 fn with_what_may_change(new: &Value, old: &Value) -> Value {
     let mut spec = new.clone();
     for list in ["containers", "initContainers"] {
-        let images = old.get(list).and_then(Value::as_array).into_iter().flatten().map(|container| container.get("image"));
+        let images =
+            old.get(list).and_then(Value::as_array).into_iter().flatten().map(|container| container.get("image"));
         let containers = spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten();
         for (container, image) in containers.zip(images) {
             restore(container, "image", image);
@@ -139,9 +140,12 @@ fn ephemeral_containers(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Err
     for had in then.items() {
         let name = had.field("name");
         match now.items().find(|container| container.field("name").text() == name.text()) {
-            None => errors.forbidden(&now, &format!("existing ephemeral containers {:?} may not be removed\n", name.text())),
+            None => {
+                errors.forbidden(&now, &format!("existing ephemeral containers {:?} may not be removed\n", name.text()))
+            }
             Some(container) if container.value() != had.value() => {
-                errors.forbidden(&now, &format!("existing ephemeral containers {:?} may not be changed\n", name.text()));
+                errors
+                    .forbidden(&now, &format!("existing ephemeral containers {:?} may not be changed\n", name.text()));
             }
             Some(_) => {}
         }

@@ -17,7 +17,9 @@ pub(crate) fn is_pod_level(name: &str) -> bool {
 /// containers request in sum, then from its own limits.
 pub(crate) fn default_pod_level(spec: &mut Fields) {
     let given = spec.get("resources").and_then(Value::as_object);
-    if given.is_none_or(|r| ["limits", "requests"].iter().all(|k| r.get(*k).and_then(Value::as_object).is_none_or(Fields::is_empty))) {
+    if given.is_none_or(|r| {
+        ["limits", "requests"].iter().all(|k| r.get(*k).and_then(Value::as_object).is_none_or(Fields::is_empty))
+    }) {
         return;
     }
     let sums = container_requests(spec);
@@ -101,7 +103,9 @@ pub(crate) fn qos_class(spec: &Fields) -> &'static str {
 }
 
 fn has_quantities(resources: &Value) -> bool {
-    ["limits", "requests"].iter().any(|kind| resources.get(kind).and_then(Value::as_object).is_some_and(|m| !m.is_empty()))
+    ["limits", "requests"]
+        .iter()
+        .any(|kind| resources.get(kind).and_then(Value::as_object).is_some_and(|m| !m.is_empty()))
 }
 
 /// Totals of compute resources over all containers.
@@ -231,7 +235,13 @@ fn is_whole(quantity: &Quantity) -> bool {
     quantity.milli_value() % 1000 == 0
 }
 
-fn against_limit(name: &str, request: &Node<'_, '_>, requests: &Node<'_, '_>, limits: &Node<'_, '_>, errors: &mut Errors) {
+fn against_limit(
+    name: &str,
+    request: &Node<'_, '_>,
+    requests: &Node<'_, '_>,
+    limits: &Node<'_, '_>,
+    errors: &mut Errors,
+) {
     let overcommit = is_native(name) && !name.starts_with("hugepages-");
     let Some(limit) = limits.map().and_then(|map| map.get(name)) else {
         if !overcommit {
@@ -247,7 +257,11 @@ fn against_limit(name: &str, request: &Node<'_, '_>, requests: &Node<'_, '_>, li
     if asked != most && !overcommit {
         errors.invalid_value(requests, asked.to_string(), &format!("must be equal to {name} limit of {most}"));
     } else if asked > most {
-        errors.invalid_value(requests, asked.to_string(), &format!("must be less than or equal to {name} limit of {most}"));
+        errors.invalid_value(
+            requests,
+            asked.to_string(),
+            &format!("must be less than or equal to {name} limit of {most}"),
+        );
     }
 }
 
@@ -276,9 +290,15 @@ pub(crate) fn divisor(resource: &str, at: &Node<'_, '_>, errors: &mut Errors) {
     }
     let what = match resource.rsplit('.').next() {
         Some("cpu") => "only divisor's values 1m and 1 are supported with the cpu resource",
-        Some("memory") => "only divisor's values 1, 1k, 1M, 1G, 1T, 1P, 1E, 1Ki, 1Mi, 1Gi, 1Ti, 1Pi, 1Ei are supported with the memory resource",
-        Some("ephemeral-storage") => "only divisor's values 1, 1k, 1M, 1G, 1T, 1P, 1E, 1Ki, 1Mi, 1Gi, 1Ti, 1Pi, 1Ei are supported with the local ephemeral storage resource",
-        _ => "only divisor's values 1, 1k, 1M, 1G, 1T, 1P, 1E, 1Ki, 1Mi, 1Gi, 1Ti, 1Pi, 1Ei are supported with the hugepages resource",
+        Some("memory") => {
+            "only divisor's values 1, 1k, 1M, 1G, 1T, 1P, 1E, 1Ki, 1Mi, 1Gi, 1Ti, 1Pi, 1Ei are supported with the memory resource"
+        }
+        Some("ephemeral-storage") => {
+            "only divisor's values 1, 1k, 1M, 1G, 1T, 1P, 1E, 1Ki, 1Mi, 1Gi, 1Ti, 1Pi, 1Ei are supported with the local ephemeral storage resource"
+        }
+        _ => {
+            "only divisor's values 1, 1k, 1M, 1G, 1T, 1P, 1E, 1Ki, 1Mi, 1Gi, 1Ti, 1Pi, 1Ei are supported with the hugepages resource"
+        }
     };
     errors.invalid(at, what);
 }
@@ -299,8 +319,15 @@ pub(crate) fn is_integer(name: &str) -> bool {
 }
 
 const COUNTED: [&str; 9] = [
-    "pods", "resourcequotas", "services", "replicationcontrollers", "secrets", "configmaps", "persistentvolumeclaims",
-    "services.nodeports", "services.loadbalancers",
+    "pods",
+    "resourcequotas",
+    "services",
+    "replicationcontrollers",
+    "secrets",
+    "configmaps",
+    "persistentvolumeclaims",
+    "services.nodeports",
+    "services.loadbalancers",
 ];
 
 /// Resources that a container may ask for.
@@ -315,7 +342,13 @@ pub(crate) fn is_standard(name: &str) -> bool {
         || name.starts_with("requests.hugepages-")
         || matches!(
             name,
-            "requests.cpu" | "requests.memory" | "requests.ephemeral-storage" | "limits.cpu" | "limits.memory"
-                | "limits.ephemeral-storage" | "storage" | "requests.storage"
+            "requests.cpu"
+                | "requests.memory"
+                | "requests.ephemeral-storage"
+                | "limits.cpu"
+                | "limits.memory"
+                | "limits.ephemeral-storage"
+                | "storage"
+                | "requests.storage"
         )
 }

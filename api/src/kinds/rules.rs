@@ -3,8 +3,9 @@
 use jiff::Timestamp;
 
 pub(crate) use crate::names::{
-    config_map_key, dns1035_label, dns1123_label as label, dns1123_subdomain as subdomain, environment_variable_name as environment_name,
-    http_header_name, ip_address as ip, label_value, percent, port_name, qualified_name, wildcard_dns1123_subdomain,
+    config_map_key, dns1035_label, dns1123_label as label, dns1123_subdomain as subdomain,
+    environment_variable_name as environment_name, http_header_name, ip_address as ip, label_value, percent, port_name,
+    qualified_name, wildcard_dns1123_subdomain,
 };
 
 /// An object name that is a DNS subdomain.

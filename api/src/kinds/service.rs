@@ -131,8 +131,10 @@ fn keep_node_ports(spec: &mut Fields, before: &Fields) {
         if !is_zero(port, "nodePort") {
             return;
         }
-        let same = had.iter().find(|old| old.get("port") == port.get("port") && old.get("protocol") == port.get("protocol"));
-        let Some(node_port) = same.and_then(|old| old.get("nodePort")).filter(|node_port| !used.contains(node_port)) else {
+        let same =
+            had.iter().find(|old| old.get("port") == port.get("port") && old.get("protocol") == port.get("protocol"));
+        let Some(node_port) = same.and_then(|old| old.get("nodePort")).filter(|node_port| !used.contains(node_port))
+        else {
             return;
         };
         used.push(node_port.clone());

@@ -147,8 +147,11 @@ fn session_affinity(spec: &Node<'_, '_>, errors: &mut Errors) {
 fn cluster_ips(spec: &Node<'_, '_>, errors: &mut Errors) {
     let (single, list) = (spec.field("clusterIP"), spec.field("clusterIPs"));
     // `clusterIPs` follows `clusterIP` where only that is given.
-    let given: Vec<&str> =
-        if list.is_empty() { Some(single.text()).into_iter().filter(|ip| !ip.is_empty()).collect() } else { list.texts().collect() };
+    let given: Vec<&str> = if list.is_empty() {
+        Some(single.text()).into_iter().filter(|ip| !ip.is_empty()).collect()
+    } else {
+        list.texts().collect()
+    };
     for (index, ip) in given.iter().enumerate() {
         if *ip == "None" {
             if given.len() > 1 {
@@ -193,7 +196,8 @@ fn node_ports(spec: &Node<'_, '_>, kind: &str, errors: &mut Errors) {
 
 fn traffic_policies(spec: &Node<'_, '_>, kind: &str, errors: &mut Errors) {
     let (external, internal) = (spec.field("externalTrafficPolicy"), spec.field("internalTrafficPolicy"));
-    let reachable = matches!(kind, "NodePort" | "LoadBalancer") || (kind == "ClusterIP" && !spec.field("externalIPs").is_empty());
+    let reachable =
+        matches!(kind, "NodePort" | "LoadBalancer") || (kind == "ClusterIP" && !spec.field("externalIPs").is_empty());
     if !external.text().is_empty() {
         if !reachable {
             errors.invalid(&external, "may only be set for externally-accessible services");

@@ -4,15 +4,16 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
+use super::dump::{self, Shown};
 use super::resources;
 use super::rules;
 use super::tree::{Errors, IMMUTABLE, Node};
-use super::dump::{self, Shown};
 use super::{meta, volumes};
 use crate::quantity::Quantity;
 
 const ACCESS_MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
-const CLAIM_IMMUTABLE: &str = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
+const CLAIM_IMMUTABLE: &str =
+    "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
 
 /// A `PersistentVolumeClaim`.
 pub(crate) fn claim(claim: &Node<'_, '_>, errors: &mut Errors) {
@@ -50,7 +51,11 @@ pub(crate) fn claim_spec(spec: &Node<'_, '_>, errors: &mut Errors) {
     let (source, reference) = (spec.field("dataSource"), spec.field("dataSourceRef"));
     let other_namespace = !reference.field("namespace").text().is_empty();
     if source.is_set() && reference.is_set() && (other_namespace || source.value() != reference.value()) {
-        let why = if other_namespace { "may not be specified when dataSourceRef.namespace is specified" } else { "must match dataSourceRef" };
+        let why = if other_namespace {
+            "may not be specified when dataSourceRef.namespace is specified"
+        } else {
+            "must match dataSourceRef"
+        };
         errors.invalid_value(spec, source.path().to_string(), why);
     }
 }
@@ -113,7 +118,8 @@ pub(crate) fn claim_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut 
     let (resources, old_resources) = (new_spec.field("resources"), old_spec.field("resources"));
     let (requests, old_requests) = (resources.field("requests"), old_resources.field("requests"));
     let storage = requests.field("storage");
-    if let (Some(wanted), Some(had)) = (super::resources::parse(&storage), super::resources::parse(&old_requests.field("storage")))
+    if let (Some(wanted), Some(had)) =
+        (super::resources::parse(&storage), super::resources::parse(&old_requests.field("storage")))
         && bound
         && wanted < had
         && new.field("status").field("capacity").is_set()
@@ -130,9 +136,27 @@ pub(crate) fn differs_beside(new: &Node<'_, '_>, old: &Node<'_, '_>, ignored: &[
 
 /// Every key that names a PersistentVolume's source, in upstream's order.
 const VOLUME_SOURCES: [&str; 21] = [
-    "hostPath", "gcePersistentDisk", "awsElasticBlockStore", "glusterfs", "flocker", "nfs", "rbd", "quobyte", "cephfs",
-    "iscsi", "cinder", "fc", "flexVolume", "azureFile", "vsphereVolume", "photonPersistentDisk", "portworxVolume",
-    "azureDisk", "scaleIO", "local", "storageos",
+    "hostPath",
+    "gcePersistentDisk",
+    "awsElasticBlockStore",
+    "glusterfs",
+    "flocker",
+    "nfs",
+    "rbd",
+    "quobyte",
+    "cephfs",
+    "iscsi",
+    "cinder",
+    "fc",
+    "flexVolume",
+    "azureFile",
+    "vsphereVolume",
+    "photonPersistentDisk",
+    "portworxVolume",
+    "azureDisk",
+    "scaleIO",
+    "local",
+    "storageos",
 ];
 
 /// A `PersistentVolume`.
@@ -353,9 +377,15 @@ pub(crate) fn attachment(attachment: &Node<'_, '_>, errors: &mut Errors) {
     let (source, node) = (spec.field("source"), spec.field("nodeName"));
     let (inline, name) = (source.field("inlineVolumeSpec"), source.field("persistentVolumeName"));
     match (inline.is_set(), name.is_set()) {
-        (false, false) => errors.required(&source, "must specify exactly one of inlineVolumeSpec and persistentVolumeName"),
-        (true, true) => errors.invalid(&source, "must specify exactly one of inlineVolumeSpec and persistentVolumeName"),
-        (false, true) if name.text().is_empty() => errors.required(&name, "must specify non empty persistentVolumeName"),
+        (false, false) => {
+            errors.required(&source, "must specify exactly one of inlineVolumeSpec and persistentVolumeName")
+        }
+        (true, true) => {
+            errors.invalid(&source, "must specify exactly one of inlineVolumeSpec and persistentVolumeName")
+        }
+        (false, true) if name.text().is_empty() => {
+            errors.required(&name, "must specify non empty persistentVolumeName")
+        }
         _ => {}
     }
     for why in rules::subdomain(node.text()) {
@@ -373,7 +403,8 @@ pub(crate) fn attachment_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: 
             ("InlineVolumeSpec", source.field("inlineVolumeSpec").shown()),
         ]);
         let text = |key: &str| Shown::Leaf(new.field(key).text().into());
-        let shown = Shown::nested(vec![("Attacher", text("attacher")), ("Source", named), ("NodeName", text("nodeName"))]);
+        let shown =
+            Shown::nested(vec![("Attacher", text("attacher")), ("Source", named), ("NodeName", text("nodeName"))]);
         errors.invalid_shown(&new, &shown, IMMUTABLE);
     }
 }

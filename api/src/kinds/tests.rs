@@ -24,8 +24,16 @@ fn object(tree: serde_json::Value) -> Object {
 #[test]
 fn put_creates_what_upstream_lets_it_create() {
     let want = [
-        "ClusterRole", "ClusterRoleBinding", "Endpoints", "Event", "Lease", "LimitRange", "Role", "RoleBinding",
-        "RuntimeClass", "Service",
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "Endpoints",
+        "Event",
+        "Lease",
+        "LimitRange",
+        "Role",
+        "RoleBinding",
+        "RuntimeClass",
+        "Service",
     ];
     assert_eq!(kinds_where(|strategy| strategy.allow_create_on_update()), set(&want));
 }

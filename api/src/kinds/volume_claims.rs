@@ -64,7 +64,9 @@ fn mirror_data_source(new: &mut Object) {
             spec.insert("dataSourceRef".to_owned(), source);
         }
         (None, Some(Value::Object(reference))) if text(&reference, "namespace").is_empty() => {
-            let shown = ["apiGroup", "kind", "name"].into_iter().filter_map(|key| Some((key.to_owned(), reference.get(key)?.clone())));
+            let shown = ["apiGroup", "kind", "name"]
+                .into_iter()
+                .filter_map(|key| Some((key.to_owned(), reference.get(key)?.clone())));
             spec.insert("dataSource".to_owned(), Value::Object(shown.collect()));
         }
         _ => {}

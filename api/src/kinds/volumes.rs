@@ -65,10 +65,36 @@ fn source(volume: &Node<'_, '_>, errors: &mut Errors) {
 
 /// In which order upstream looks for sources.
 const SOURCE_ORDER: [&str; 30] = [
-    "emptyDir", "hostPath", "gitRepo", "gcePersistentDisk", "awsElasticBlockStore", "secret", "nfs", "iscsi", "glusterfs",
-    "persistentVolumeClaim", "rbd", "cinder", "cephfs", "flocker", "downwardAPI", "fc", "flexVolume", "azureFile",
-    "configMap", "vsphereVolume", "quobyte", "azureDisk", "photonPersistentDisk", "portworxVolume", "scaleIO", "storageos",
-    "projected", "csi", "ephemeral", "image",
+    "emptyDir",
+    "hostPath",
+    "gitRepo",
+    "gcePersistentDisk",
+    "awsElasticBlockStore",
+    "secret",
+    "nfs",
+    "iscsi",
+    "glusterfs",
+    "persistentVolumeClaim",
+    "rbd",
+    "cinder",
+    "cephfs",
+    "flocker",
+    "downwardAPI",
+    "fc",
+    "flexVolume",
+    "azureFile",
+    "configMap",
+    "vsphereVolume",
+    "quobyte",
+    "azureDisk",
+    "photonPersistentDisk",
+    "portworxVolume",
+    "scaleIO",
+    "storageos",
+    "projected",
+    "csi",
+    "ephemeral",
+    "image",
 ];
 
 fn one_source(key: &str, source: &Node<'_, '_>, errors: &mut Errors) {
@@ -210,7 +236,11 @@ fn downward_files<'v>(source: &Node<'_, 'v>, paths: &mut HashSet<&'v str>, error
         }
         let (field, resource) = (file.field("fieldRef"), file.field("resourceFieldRef"));
         match (field.is_set(), resource.is_set()) {
-            (true, true) => errors.invalid_value(&file, "resource", "fieldRef and resourceFieldRef can not be specified simultaneously"),
+            (true, true) => errors.invalid_value(
+                &file,
+                "resource",
+                "fieldRef and resourceFieldRef can not be specified simultaneously",
+            ),
             (true, false) => containers::file_field_reference(&field, errors),
             (false, true) => containers::file_resource_reference(&resource, errors),
             (false, false) => errors.required(&file, "one of fieldRef and resourceFieldRef is required"),
@@ -225,7 +255,8 @@ fn projected(source: &Node<'_, '_>, errors: &mut Errors) {
     let sources = source.field("sources");
     for projection in sources.items() {
         let mut count = 0;
-        for key in ["secret", "configMap", "downwardAPI", "serviceAccountToken", "clusterTrustBundle", "podCertificate"] {
+        for key in ["secret", "configMap", "downwardAPI", "serviceAccountToken", "clusterTrustBundle", "podCertificate"]
+        {
             let part = projection.field(key);
             if part.is_unset() {
                 continue;

@@ -19,7 +19,8 @@ pub(crate) fn workload(new: &Node<'_, '_>, old: Option<&Node<'_, '_>>, texts: &m
     if old.is_none() {
         pod_name(new, texts);
     }
-    let changed = old.is_none_or(|old| old.field("spec").field("template").value() != new.field("spec").field("template").value());
+    let changed = old
+        .is_none_or(|old| old.field("spec").field("template").value() != new.field("spec").field("template").value());
     if changed {
         let spec = new.field("spec");
         let template = spec.field("template");
@@ -62,7 +63,10 @@ fn pod_name(new: &Node<'_, '_>, texts: &mut Vec<String>) {
 fn pod_spec(spec: &Node<'_, '_>, texts: &mut Vec<String>) {
     for term in spec.field("topologySpreadConstraints").items() {
         if term.field("labelSelector").is_unset() {
-            texts.push(format!("{}: a null labelSelector results in matching no pod", term.field("labelSelector").path()));
+            texts.push(format!(
+                "{}: a null labelSelector results in matching no pod",
+                term.field("labelSelector").path()
+            ));
         }
     }
     deprecated_volumes(&spec.field("volumes"), texts);
@@ -106,7 +110,10 @@ fn duplicate_environment(list: &Node<'_, '_>, texts: &mut Vec<String>) {
         if names.insert(name) {
             continue;
         }
-        texts.push(format!("{}: hides previous definition of {name:?}, which may be dropped when using apply", variable.path()));
+        texts.push(format!(
+            "{}: hides previous definition of {name:?}, which may be dropped when using apply",
+            variable.path()
+        ));
     }
 }
 
@@ -137,7 +144,9 @@ fn duplicate_aliases(list: &Node<'_, '_>, texts: &mut Vec<String>) {
 /// A `Secret` that is not the pair it says it is.
 pub(crate) fn secret(new: &Node<'_, '_>, old: Option<&Node<'_, '_>>, texts: &mut Vec<String>) {
     use base64::Engine as _;
-    if new.field("type").text() != "kubernetes.io/tls" || old.is_some_and(|old| old.field("data").value() == new.field("data").value()) {
+    if new.field("type").text() != "kubernetes.io/tls"
+        || old.is_some_and(|old| old.field("data").value() == new.field("data").value())
+    {
         return;
     }
     let data = new.field("data");
@@ -158,6 +167,8 @@ pub(crate) fn storage_class_annotation(new: &Node<'_, '_>, _old: Option<&Node<'_
     let metadata = new.field("metadata");
     let annotations = metadata.field("annotations");
     if annotations.map().is_some_and(|map| map.contains_key(ANNOTATION)) {
-        texts.push(format!("metadata.annotations[{ANNOTATION}]: deprecated since v1.8; use \"storageClassName\" attribute instead"));
+        texts.push(format!(
+            "metadata.annotations[{ANNOTATION}]: deprecated since v1.8; use \"storageClassName\" attribute instead"
+        ));
     }
 }

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::storage::differs_beside;
 use super::dump::Shown;
+use super::storage::differs_beside;
 use super::tree::{Errors, IMMUTABLE, NOT_NEGATIVE, Node};
 use super::{meta, pod_spec, rules};
 
@@ -79,7 +79,8 @@ fn deployment_strategy(strategy: &Node<'_, '_>, errors: &mut Errors) {
             }
         }
         other => {
-            let shown = Shown::nested(vec![("Type", Shown::Leaf(other.into())), ("RollingUpdate", surge_shown(&rolling))]);
+            let shown =
+                Shown::nested(vec![("Type", Shown::Leaf(other.into())), ("RollingUpdate", surge_shown(&rolling))]);
             errors.not_supported_shown(strategy, &shown, &["Recreate", "RollingUpdate"]);
         }
     }
@@ -89,7 +90,10 @@ fn surge_shown(rolling: &Node<'_, '_>) -> Shown {
     if rolling.is_unset() {
         return Shown::Leaf(Value::Null);
     }
-    Shown::fields([("MaxUnavailable", rolling.field("maxUnavailable").shown()), ("MaxSurge", rolling.field("maxSurge").shown())])
+    Shown::fields([
+        ("MaxUnavailable", rolling.field("maxUnavailable").shown()),
+        ("MaxSurge", rolling.field("maxSurge").shown()),
+    ])
 }
 
 fn rolling_update(rolling: &Node<'_, '_>, errors: &mut Errors) {
@@ -162,7 +166,8 @@ pub(crate) fn daemon_set(object: &Node<'_, '_>, errors: &mut Errors) {
             }
         }
         other => {
-            let shown = Shown::nested(vec![("Type", Shown::Leaf(other.into())), ("RollingUpdate", surge_shown(&rolling))]);
+            let shown =
+                Shown::nested(vec![("Type", Shown::Leaf(other.into())), ("RollingUpdate", surge_shown(&rolling))]);
             errors.not_supported_shown(&strategy, &shown, &["RollingUpdate", "OnDelete"]);
         }
     }
@@ -214,7 +219,10 @@ pub(crate) fn stateful_set(object: &Node<'_, '_>, errors: &mut Errors) {
 fn stateful_strategy(strategy: &Node<'_, '_>, errors: &mut Errors) {
     let (kind, rolling) = (strategy.field("type"), strategy.field("rollingUpdate"));
     let shown = || {
-        Shown::fields([("Partition", rolling.field("partition").shown()), ("MaxUnavailable", rolling.field("maxUnavailable").shown())])
+        Shown::fields([
+            ("Partition", rolling.field("partition").shown()),
+            ("MaxUnavailable", rolling.field("maxUnavailable").shown()),
+        ])
     };
     match kind.text() {
         "" => errors.required(strategy, ""),
@@ -245,8 +253,13 @@ fn stateful_strategy(strategy: &Node<'_, '_>, errors: &mut Errors) {
 /// What may not change in a `StatefulSet`.
 pub(crate) fn stateful_set_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     const MAY_CHANGE: [&str; 7] = [
-        "replicas", "ordinals", "template", "updateStrategy", "revisionHistoryLimit",
-        "persistentVolumeClaimRetentionPolicy", "minReadySeconds",
+        "replicas",
+        "ordinals",
+        "template",
+        "updateStrategy",
+        "revisionHistoryLimit",
+        "persistentVolumeClaimRetentionPolicy",
+        "minReadySeconds",
     ];
     let (new, old) = (new.field("spec"), old.field("spec"));
     if differs_beside(&new, &old, &MAY_CHANGE) {

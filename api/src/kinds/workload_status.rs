@@ -33,8 +33,14 @@ pub(crate) fn deployment(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Er
     counts(
         &status,
         &[
-            "observedGeneration", "replicas", "updatedReplicas", "readyReplicas", "availableReplicas",
-            "unavailableReplicas", "terminatingReplicas", "collisionCount",
+            "observedGeneration",
+            "replicas",
+            "updatedReplicas",
+            "readyReplicas",
+            "availableReplicas",
+            "unavailableReplicas",
+            "terminatingReplicas",
+            "collisionCount",
         ],
         errors,
     );
@@ -51,7 +57,14 @@ pub(crate) fn replica_set(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut 
     let status = new.field("status");
     counts(
         &status,
-        &["replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas", "terminatingReplicas", "observedGeneration"],
+        &[
+            "replicas",
+            "fullyLabeledReplicas",
+            "readyReplicas",
+            "availableReplicas",
+            "terminatingReplicas",
+            "observedGeneration",
+        ],
         errors,
     );
     parts(&status, &["fullyLabeledReplicas", "readyReplicas", "availableReplicas"], errors);
@@ -64,7 +77,12 @@ pub(crate) fn stateful_set(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut
     counts(
         &status,
         &[
-            "replicas", "readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas", "observedGeneration",
+            "replicas",
+            "readyReplicas",
+            "currentReplicas",
+            "updatedReplicas",
+            "availableReplicas",
+            "observedGeneration",
             "collisionCount",
         ],
         errors,
@@ -81,8 +99,15 @@ pub(crate) fn daemon_set(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut E
     counts(
         &new.field("status"),
         &[
-            "currentNumberScheduled", "numberMisscheduled", "desiredNumberScheduled", "numberReady", "observedGeneration",
-            "updatedNumberScheduled", "numberAvailable", "numberUnavailable", "collisionCount",
+            "currentNumberScheduled",
+            "numberMisscheduled",
+            "desiredNumberScheduled",
+            "numberReady",
+            "observedGeneration",
+            "updatedNumberScheduled",
+            "numberAvailable",
+            "numberUnavailable",
+            "collisionCount",
         ],
         errors,
     );

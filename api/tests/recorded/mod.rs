@@ -45,10 +45,8 @@ pub(crate) enum Outcome {
 
 /// The recordings, or `None` after saying that there are none.
 pub(crate) fn cases_directory() -> Option<PathBuf> {
-    let root = std::env::var_os("CORACLE_REFERENCE").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"),
-        PathBuf::from,
-    );
+    let root = std::env::var_os("CORACLE_REFERENCE")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"), PathBuf::from);
     let cases = root.join("golden/cases");
     if cases.is_dir() {
         return Some(cases);
@@ -67,7 +65,8 @@ pub(crate) fn steps(cases: &Path, file: &str) -> Vec<Step> {
         let case = fill_in(case);
         let mut objects = HashMap::new();
         for step in case["steps"].as_array().expect("steps") {
-            let name = format!("{file}/{}/{}", case["name"].as_str().unwrap_or(""), step["name"].as_str().unwrap_or(""));
+            let name =
+                format!("{file}/{}/{}", case["name"].as_str().unwrap_or(""), step["name"].as_str().unwrap_or(""));
             steps.extend(read(name, step, &objects));
             remember(step, &mut objects);
         }
@@ -86,7 +85,9 @@ fn fill_in(case: &Value) -> Value {
         text = text.replace(&format!("<<uid:{number}>>"), &uid(number));
     }
     for number in 1..10 {
-        text = text.replace(&format!("<<gen:{number}>>"), "abcde").replace(&format!("<<ip:{number}>>"), &format!("10.96.1.{number}"));
+        text = text
+            .replace(&format!("<<gen:{number}>>"), "abcde")
+            .replace(&format!("<<ip:{number}>>"), &format!("10.96.1.{number}"));
     }
     text = text.replace("<<time>>", NOW).replace("<<microtime>>", "2026-01-02T03:04:05.000000Z");
     serde_json::from_str(&text).expect("filling in keeps it JSON")
@@ -105,7 +106,9 @@ fn path_of(step: &Value) -> (&str, bool) {
 /// The path of the object, and the subresource of it.
 fn split_subresource(path: &str) -> (&str, &str) {
     match path.rsplit_once('/') {
-        Some((object, name @ ("status" | "ephemeralcontainers" | "resize" | "scale" | "finalize" | "approval"))) => (object, name),
+        Some((object, name @ ("status" | "ephemeralcontainers" | "resize" | "scale" | "finalize" | "approval"))) => {
+            (object, name)
+        }
         _ => (path, ""),
     }
 }
@@ -137,13 +140,17 @@ fn read(name: String, step: &Value, objects: &HashMap<String, Value>) -> Option<
     }
     let expected = match code {
         200 | 201 => Outcome::Stored(expect["body"].clone()),
-        422 => Outcome::Refused(causes(&expect["body"]).filter(|causes| !causes.iter().all(|cause| is_registrys(cause)))?),
+        422 => {
+            Outcome::Refused(causes(&expect["body"]).filter(|causes| !causes.iter().all(|cause| is_registrys(cause)))?)
+        }
         _ => return None,
     };
     let (path, _) = path_of(step);
     let media = request["headers"]["Content-Type"].as_str().unwrap_or("");
     let change = match request["method"].as_str()? {
-        "POST" if body.get("kind").is_some() && body["kind"].as_str() != Some("Binding") => Change::Create(body.clone()),
+        "POST" if body.get("kind").is_some() && body["kind"].as_str() != Some("Binding") => {
+            Change::Create(body.clone())
+        }
         "PATCH" if media == "application/merge-patch+json" => {
             let (object, subresource) = split_subresource(path);
             let old = objects.get(object)?.clone();
@@ -164,7 +171,12 @@ fn read(name: String, step: &Value, objects: &HashMap<String, Value>) -> Option<
 fn causes(status: &Value) -> Option<BTreeSet<String>> {
     let causes = status.pointer("/details/causes")?.as_array()?;
     let text = |cause: &Value, key: &str| cause[key].as_str().unwrap_or("").to_owned();
-    Some(causes.iter().map(|c| format!("{}: {} ({})", text(c, "field"), text(c, "message"), text(c, "reason"))).collect())
+    Some(
+        causes
+            .iter()
+            .map(|c| format!("{}: {} ({})", text(c, "field"), text(c, "message"), text(c, "reason")))
+            .collect(),
+    )
 }
 
 /// Labels and finalizers are the registry's to check, for all kinds alike.
@@ -192,7 +204,11 @@ fn merge(into: &mut Value, patch: &Value) {
 
 /// Does to the body what the server does: decode, default, prepare, validate.
 pub(crate) fn replay(step: &Step) -> Outcome {
-    let user = User { name: "admin".to_owned(), groups: vec!["system:masters".to_owned(), "system:authenticated".to_owned()], ..User::default() };
+    let user = User {
+        name: "admin".to_owned(),
+        groups: vec!["system:masters".to_owned(), "system:authenticated".to_owned()],
+        ..User::default()
+    };
     let now = NOW.parse().expect("a time");
     let context = |subresource| WriteContext { now, user: &user, subresource };
     match &step.change {
@@ -214,7 +230,12 @@ pub(crate) fn replay(step: &Step) -> Outcome {
             strategy.prepare_create(&context(""), &mut new);
             let mut errors = strategy.validate_create(&context(""), &new);
             let metadata = api::field::Path::new("metadata").child("name");
-            errors.extend(strategy.validate_name(new.name(), false).iter().map(|why| api::FieldError::invalid(&metadata, new.name(), why)));
+            errors.extend(
+                strategy
+                    .validate_name(new.name(), false)
+                    .iter()
+                    .map(|why| api::FieldError::invalid(&metadata, new.name(), why)),
+            );
             finish(errors, new, body)
         }
         Change::Replace { body, old, subresource } => {
@@ -268,7 +289,9 @@ fn decode(body: &Value) -> Object {
     let given = Object::from_value(body.clone()).expect("an object");
     let catalog = catalog();
     let Some(row) = row_of(&catalog, &given).cloned() else { return given };
-    let Ok(decoded) = codec::decode_value(body.clone(), &Target::of(&row), FieldValidation::Ignore) else { return given };
+    let Ok(decoded) = codec::decode_value(body.clone(), &Target::of(&row), FieldValidation::Ignore) else {
+        return given;
+    };
     let stored = catalog.storage_row(&row).clone();
     let mut object = catalog.convert(&row, &stored, decoded.object).expect("a stored object can be converted");
     object.set(&["apiVersion"], stored.api_version());
@@ -402,4 +425,3 @@ fn differ(path: &str, want: &Value, got: &Value, differences: &mut Vec<String>) 
         (want, got) => differences.push(format!("{path}: want {want}, got {got}")),
     }
 }
-

@@ -63,8 +63,14 @@ impl ValidatingAdmission for SignerPermission {
         self.plugin
     }
 
-    async fn validate(&self, attributes: &Attributes<'_>, object: Option<&Object>, _warnings: &mut Warnings) -> Result<(), ApiError> {
-        let is_request = attributes.resource.group == GROUP && attributes.resource.plural == "certificatesigningrequests";
+    async fn validate(
+        &self,
+        attributes: &Attributes<'_>,
+        object: Option<&Object>,
+        _warnings: &mut Warnings,
+    ) -> Result<(), ApiError> {
+        let is_request =
+            attributes.resource.group == GROUP && attributes.resource.plural == "certificatesigningrequests";
         let (Some(old), Some(new)) = (attributes.old, object) else { return Ok(()) };
         if !is_request || attributes.operation != Operation::Update || attributes.subresource != self.subresource {
             return Ok(());
@@ -93,10 +99,17 @@ impl ValidatingAdmission for CertificateSubjectRestriction {
         "CertificateSubjectRestriction"
     }
 
-    async fn validate(&self, attributes: &Attributes<'_>, object: Option<&Object>, _warnings: &mut Warnings) -> Result<(), ApiError> {
+    async fn validate(
+        &self,
+        attributes: &Attributes<'_>,
+        object: Option<&Object>,
+        _warnings: &mut Warnings,
+    ) -> Result<(), ApiError> {
         let is_new = attributes.is(GROUP, "certificatesigningrequests") && attributes.operation == Operation::Create;
         let Some(request) = object.filter(|_| is_new) else { return Ok(()) };
-        if request.text(&["spec", "signerName"]) != CLIENT_SIGNER || !groups_of(request).iter().any(|group| group == MASTERS) {
+        if request.text(&["spec", "signerName"]) != CLIENT_SIGNER
+            || !groups_of(request).iter().any(|group| group == MASTERS)
+        {
             return Ok(());
         }
         let why = format!("use of {CLIENT_SIGNER} signer with {MASTERS} group is not allowed");

@@ -57,9 +57,14 @@ impl DefaultClass {
     /// The newest default class; of equally old ones the first by name.
     fn default_class(&self) -> Option<(String, usize)> {
         let snapshot = self.classes.snapshot();
-        let marked = snapshot.objects.values().map(|cached| cached.object()).filter(|class| class.annotation(self.kind.mark) == Some("true"));
-        let mut marked: Vec<(String, String)> =
-            marked.map(|class| (class.text(&["metadata", "creationTimestamp"]).to_owned(), class.name().to_owned())).collect();
+        let marked = snapshot
+            .objects
+            .values()
+            .map(|cached| cached.object())
+            .filter(|class| class.annotation(self.kind.mark) == Some("true"));
+        let mut marked: Vec<(String, String)> = marked
+            .map(|class| (class.text(&["metadata", "creationTimestamp"]).to_owned(), class.name().to_owned()))
+            .collect();
         marked.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
         let count = marked.len();
         marked.into_iter().next().map(|(_, name)| (name, count))
@@ -72,9 +77,17 @@ impl MutatingAdmission for DefaultClass {
         self.kind.plugin
     }
 
-    async fn admit(&self, attributes: &Attributes<'_>, object: Option<&mut Object>, _warnings: &mut Warnings) -> Result<(), ApiError> {
+    async fn admit(
+        &self,
+        attributes: &Attributes<'_>,
+        object: Option<&mut Object>,
+        _warnings: &mut Warnings,
+    ) -> Result<(), ApiError> {
         let (group, plural) = self.kind.of;
-        let Some(object) = object.filter(|_| attributes.is(group, plural) && attributes.operation == Operation::Create) else { return Ok(()) };
+        let Some(object) = object.filter(|_| attributes.is(group, plural) && attributes.operation == Operation::Create)
+        else {
+            return Ok(());
+        };
         if object.get(&["spec", self.kind.field]).is_some() || object.annotation(self.kind.legacy).is_some() {
             return Ok(());
         }
@@ -101,8 +114,17 @@ impl MutatingAdmission for StorageObjectInUseProtection {
         "StorageObjectInUseProtection"
     }
 
-    async fn admit(&self, attributes: &Attributes<'_>, object: Option<&mut Object>, _warnings: &mut Warnings) -> Result<(), ApiError> {
-        let Some(object) = object.filter(|_| attributes.operation == Operation::Create && attributes.subresource.is_empty()) else { return Ok(()) };
+    async fn admit(
+        &self,
+        attributes: &Attributes<'_>,
+        object: Option<&mut Object>,
+        _warnings: &mut Warnings,
+    ) -> Result<(), ApiError> {
+        let Some(object) =
+            object.filter(|_| attributes.operation == Operation::Create && attributes.subresource.is_empty())
+        else {
+            return Ok(());
+        };
         let finalizer = match (attributes.resource.group.as_ref(), attributes.resource.plural.as_ref()) {
             ("", "persistentvolumes") => "kubernetes.io/pv-protection",
             ("", "persistentvolumeclaims") => "kubernetes.io/pvc-protection",
@@ -127,11 +149,22 @@ impl MutatingAdmission for TaintNodesByCondition {
         "TaintNodesByCondition"
     }
 
-    async fn admit(&self, attributes: &Attributes<'_>, object: Option<&mut Object>, _warnings: &mut Warnings) -> Result<(), ApiError> {
-        let Some(node) = object.filter(|_| attributes.is("", "nodes") && attributes.operation == Operation::Create) else { return Ok(()) };
+    async fn admit(
+        &self,
+        attributes: &Attributes<'_>,
+        object: Option<&mut Object>,
+        _warnings: &mut Warnings,
+    ) -> Result<(), ApiError> {
+        let Some(node) = object.filter(|_| attributes.is("", "nodes") && attributes.operation == Operation::Create)
+        else {
+            return Ok(());
+        };
         let mut taints = node.get(&["spec", "taints"]).and_then(Value::as_array).cloned().unwrap_or_default();
         let not_ready = json!({"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"});
-        if !taints.iter().any(|taint| taint.get("key") == not_ready.get("key") && taint.get("effect") == not_ready.get("effect")) {
+        if !taints
+            .iter()
+            .any(|taint| taint.get("key") == not_ready.get("key") && taint.get("effect") == not_ready.get("effect"))
+        {
             taints.push(not_ready);
             node.set(&["spec", "taints"], taints);
         }

@@ -63,7 +63,9 @@ impl Escalation {
     async fn role(&self, attributes: &Attributes<'_>, role: &Object) -> Result<(), ApiError> {
         let granted = Rule::read_all(role.get(&["rules"]));
         let gathers = |role: &Object| role.get(&["aggregationRule"]).cloned();
-        let unchanged = attributes.old.is_some_and(|old| Rule::read_all(old.get(&["rules"])) == granted && gathers(old) == gathers(role));
+        let unchanged = attributes
+            .old
+            .is_some_and(|old| Rule::read_all(old.get(&["rules"])) == granted && gathers(old) == gathers(role));
         if unchanged || self.may(attributes, "escalate", &attributes.resource.plural, role.name()).await {
             return Ok(());
         }
@@ -94,7 +96,8 @@ impl Escalation {
         if self.may(attributes, "bind", plural, of_role("name")).await {
             return Ok(());
         }
-        let missing = || ApiError::not_found(Qualified { group: GROUP, resource: &attributes.resource.plural }, of_role("name"));
+        let missing =
+            || ApiError::not_found(Qualified { group: GROUP, resource: &attributes.resource.plural }, of_role("name"));
         let granted = self.rbac.role(namespace, of_role("name")).ok_or_else(missing)?;
         self.check(attributes, binding.name(), &granted)
     }
@@ -105,7 +108,11 @@ fn compact(parts: Vec<Rule>) -> Vec<Rule> {
     let mut joined: Vec<Rule> = Vec::new();
     for part in parts {
         let same = |known: &&mut Rule| {
-            known.paths.is_empty() && part.paths.is_empty() && known.groups == part.groups && known.resources == part.resources && known.names == part.names
+            known.paths.is_empty()
+                && part.paths.is_empty()
+                && known.groups == part.groups
+                && known.resources == part.resources
+                && known.names == part.names
         };
         match joined.iter_mut().find(same) {
             Some(known) => known.verbs.extend(part.verbs),
@@ -121,7 +128,12 @@ impl ValidatingAdmission for Escalation {
         "RBACEscalation"
     }
 
-    async fn validate(&self, attributes: &Attributes<'_>, object: Option<&Object>, _warnings: &mut Warnings) -> Result<(), ApiError> {
+    async fn validate(
+        &self,
+        attributes: &Attributes<'_>,
+        object: Option<&Object>,
+        _warnings: &mut Warnings,
+    ) -> Result<(), ApiError> {
         let is_write = matches!(attributes.operation, Operation::Create | Operation::Update);
         let Some(object) = object.filter(|_| is_write && attributes.resource.group == GROUP) else { return Ok(()) };
         if attributes.user.groups.iter().any(|group| group == authz::MASTERS) {

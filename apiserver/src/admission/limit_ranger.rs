@@ -27,14 +27,23 @@ impl LimitRanger {
         let prefix = format!("{}{namespace}/", self.ranges.prefix());
         let snapshot = self.ranges.snapshot();
         let from = Arc::<str>::from(prefix.as_str());
-        let ranges = snapshot.objects.range(from..).map(|(_, cached)| cached).take_while(|cached| cached.key.starts_with(&prefix));
-        ranges.flat_map(|cached| cached.object().get(&["spec", "limits"]).and_then(Value::as_array).cloned().unwrap_or_default()).collect()
+        let ranges = snapshot
+            .objects
+            .range(from..)
+            .map(|(_, cached)| cached)
+            .take_while(|cached| cached.key.starts_with(&prefix));
+        ranges
+            .flat_map(|cached| {
+                cached.object().get(&["spec", "limits"]).and_then(Value::as_array).cloned().unwrap_or_default()
+            })
+            .collect()
     }
 }
 
 fn concerns(attributes: &Attributes<'_>) -> bool {
     (attributes.is("", "pods") && attributes.operation == Operation::Create)
-        || (attributes.is("", "persistentvolumeclaims") && matches!(attributes.operation, Operation::Create | Operation::Update))
+        || (attributes.is("", "persistentvolumeclaims")
+            && matches!(attributes.operation, Operation::Create | Operation::Update))
 }
 
 fn of_type<'a>(limits: &'a [Value], kind: &'a str) -> impl Iterator<Item = &'a Value> {
@@ -51,14 +60,23 @@ impl MutatingAdmission for LimitRanger {
         "LimitRanger"
     }
 
-    async fn admit(&self, attributes: &Attributes<'_>, object: Option<&mut Object>, _warnings: &mut Warnings) -> Result<(), ApiError> {
-        let Some(pod) = object.filter(|_| concerns(attributes) && attributes.resource.plural == "pods") else { return Ok(()) };
+    async fn admit(
+        &self,
+        attributes: &Attributes<'_>,
+        object: Option<&mut Object>,
+        _warnings: &mut Warnings,
+    ) -> Result<(), ApiError> {
+        let Some(pod) = object.filter(|_| concerns(attributes) && attributes.resource.plural == "pods") else {
+            return Ok(());
+        };
         let limits = self.limits(attributes.namespace);
         let mut notes = Vec::new();
         for (list, what) in [("containers", "container"), ("initContainers", "init container")] {
             for container in containers_mut(pod, list) {
                 let name = container.get("name").and_then(Value::as_str).unwrap_or("").to_owned();
-                for (defaults, field, word) in [("defaultRequest", "requests", "request"), ("default", "limits", "limit")] {
+                for (defaults, field, word) in
+                    [("defaultRequest", "requests", "request"), ("default", "limits", "limit")]
+                {
                     let mut set = Vec::new();
                     for limit in of_type(&limits, "Container") {
                         set.extend(fill(container, field, map_of(limit, defaults)));
@@ -100,7 +118,9 @@ struct Amounts {
 
 impl Amounts {
     fn of(holder: &Value) -> Self {
-        let map = |field: &str| holder.pointer(&format!("/resources/{field}")).and_then(Value::as_object).cloned().unwrap_or_default();
+        let map = |field: &str| {
+            holder.pointer(&format!("/resources/{field}")).and_then(Value::as_object).cloned().unwrap_or_default()
+        };
         Self { requests: map("requests"), limits: map("limits") }
     }
 
@@ -108,7 +128,8 @@ impl Amounts {
     fn add(&mut self, other: &Self) {
         for (sum, more) in [(&mut self.requests, &other.requests), (&mut self.limits, &other.limits)] {
             for (resource, amount) in more {
-                let total = [sum.get(resource), Some(amount)].into_iter().flatten().filter_map(quantity).reduce(|a, b| a + b);
+                let total =
+                    [sum.get(resource), Some(amount)].into_iter().flatten().filter_map(quantity).reduce(|a, b| a + b);
                 if let Some(total) = total {
                     sum.insert(resource.clone(), total.to_string().into());
                 }
@@ -136,11 +157,15 @@ fn exceeded(limit: &Value, kind: &str, amounts: &Amounts) -> Vec<String> {
     for (resource, bound) in map_of(limit, "min").into_iter().flatten() {
         let Some(least) = quantity(bound) else { continue };
         match (get(&amounts.requests, resource), get(&amounts.limits, resource)) {
-            (None, _) => errors.push(format!("minimum {resource} usage per {kind} is {least}.  No request is specified")),
+            (None, _) => {
+                errors.push(format!("minimum {resource} usage per {kind} is {least}.  No request is specified"))
+            }
             (Some(request), _) if request < least => {
                 errors.push(format!("minimum {resource} usage per {kind} is {least}, but request is {request}"));
             }
-            (_, Some(given)) if given < least => errors.push(format!("minimum {resource} usage per {kind} is {least}, but limit is {given}")),
+            (_, Some(given)) if given < least => {
+                errors.push(format!("minimum {resource} usage per {kind} is {least}, but limit is {given}"))
+            }
             _ => {}
         }
     }
@@ -152,7 +177,9 @@ fn exceeded(limit: &Value, kind: &str, amounts: &Amounts) -> Vec<String> {
                 errors.push(format!("maximum {resource} usage per {kind} is {most}, but request is {request}"));
             }
             (None, _) => errors.push(format!("maximum {resource} usage per {kind} is {most}.  No limit is specified")),
-            (Some(given), _) if given > most => errors.push(format!("maximum {resource} usage per {kind} is {most}, but limit is {given}")),
+            (Some(given), _) if given > most => {
+                errors.push(format!("maximum {resource} usage per {kind} is {most}, but limit is {given}"))
+            }
             (_, Some(request)) if request > most => {
                 errors.push(format!("maximum {resource} usage per {kind} is {most}, but request is {request}"));
             }
@@ -184,7 +211,9 @@ fn pod_errors(limits: &[Value], pod: &Object) -> Vec<String> {
     let mut errors = Vec::new();
     for limit in limits {
         match limit.get("type").and_then(Value::as_str) {
-            Some("Container") => errors.extend(main.iter().chain(&init).flat_map(|container| exceeded(limit, "Container", &Amounts::of(container)))),
+            Some("Container") => errors.extend(
+                main.iter().chain(&init).flat_map(|container| exceeded(limit, "Container", &Amounts::of(container))),
+            ),
             Some("Pod") => {
                 let mut total = Amounts::default();
                 main.iter().for_each(|container| total.add(&Amounts::of(container)));
@@ -203,14 +232,21 @@ impl ValidatingAdmission for LimitRanger {
         "LimitRanger"
     }
 
-    async fn validate(&self, attributes: &Attributes<'_>, object: Option<&Object>, _warnings: &mut Warnings) -> Result<(), ApiError> {
+    async fn validate(
+        &self,
+        attributes: &Attributes<'_>,
+        object: Option<&Object>,
+        _warnings: &mut Warnings,
+    ) -> Result<(), ApiError> {
         let Some(object) = object.filter(|_| concerns(attributes)) else { return Ok(()) };
         let limits = self.limits(attributes.namespace);
         let errors = if attributes.resource.plural == "pods" {
             pod_errors(&limits, object)
         } else {
             let amounts = object.get(&["spec"]).map(Amounts::of).unwrap_or_default();
-            of_type(&limits, "PersistentVolumeClaim").flat_map(|limit| exceeded(limit, "PersistentVolumeClaim", &amounts)).collect()
+            of_type(&limits, "PersistentVolumeClaim")
+                .flat_map(|limit| exceeded(limit, "PersistentVolumeClaim", &amounts))
+                .collect()
         };
         let why = match errors.as_slice() {
             [] => return Ok(()),

@@ -17,10 +17,10 @@ mod unsupported;
 
 use std::sync::Arc;
 
+use api::quantity::Quantity;
 use api::strategy::User;
 use api::{ApiError, Object, Resource};
 use async_trait::async_trait;
-use api::quantity::Quantity;
 use serde_json::Value;
 use store::Store;
 
@@ -96,7 +96,12 @@ pub trait MutatingAdmission: Send + Sync {
     fn name(&self) -> &'static str;
 
     /// Changes `object` (absent on delete and connect) or refuses.
-    async fn admit(&self, attributes: &Attributes<'_>, object: Option<&mut Object>, warnings: &mut Warnings) -> Result<(), ApiError>;
+    async fn admit(
+        &self,
+        attributes: &Attributes<'_>,
+        object: Option<&mut Object>,
+        warnings: &mut Warnings,
+    ) -> Result<(), ApiError>;
 }
 
 /// A plugin that may refuse.
@@ -106,7 +111,12 @@ pub trait ValidatingAdmission: Send + Sync {
     fn name(&self) -> &'static str;
 
     /// Refuses with an error.
-    async fn validate(&self, attributes: &Attributes<'_>, object: Option<&Object>, warnings: &mut Warnings) -> Result<(), ApiError>;
+    async fn validate(
+        &self,
+        attributes: &Attributes<'_>,
+        object: Option<&Object>,
+        warnings: &mut Warnings,
+    ) -> Result<(), ApiError>;
 }
 
 /// All plugins in order.
@@ -118,7 +128,12 @@ pub struct Chain {
 
 impl Chain {
     /// Runs the mutating plugins.
-    pub async fn mutate(&self, attributes: &Attributes<'_>, mut object: Option<&mut Object>, warnings: &mut Warnings) -> Result<(), ApiError> {
+    pub async fn mutate(
+        &self,
+        attributes: &Attributes<'_>,
+        mut object: Option<&mut Object>,
+        warnings: &mut Warnings,
+    ) -> Result<(), ApiError> {
         for plugin in &self.mutating {
             plugin.admit(attributes, object.as_deref_mut(), warnings).await?;
         }
@@ -126,7 +141,12 @@ impl Chain {
     }
 
     /// Runs the validating plugins.
-    pub async fn validate(&self, attributes: &Attributes<'_>, object: Option<&Object>, warnings: &mut Warnings) -> Result<(), ApiError> {
+    pub async fn validate(
+        &self,
+        attributes: &Attributes<'_>,
+        object: Option<&Object>,
+        warnings: &mut Warnings,
+    ) -> Result<(), ApiError> {
         for plugin in &self.validating {
             plugin.validate(attributes, object, warnings).await?;
         }
@@ -147,8 +167,11 @@ fn quantity(value: &Value) -> Option<Quantity> {
 /// Whether two maps of quantities mean the same.
 fn equal_quantities(one: &Value, other: &Value) -> bool {
     let read = |tree: &Value| -> Option<Vec<(String, Quantity)>> {
-        let mut all: Vec<(String, Quantity)> =
-            tree.as_object()?.iter().map(|(key, value)| Some((key.clone(), quantity(value)?))).collect::<Option<_>>()?;
+        let mut all: Vec<(String, Quantity)> = tree
+            .as_object()?
+            .iter()
+            .map(|(key, value)| Some((key.clone(), quantity(value)?)))
+            .collect::<Option<_>>()?;
         all.sort_by(|a, b| a.0.cmp(&b.0));
         Some(all)
     };
@@ -194,7 +217,9 @@ pub(crate) fn builtin(
     chain.validating.push(Arc::new(Escalation::new(rbac.clone(), authz.clone())));
     // Last, since what it books is not given back when another plugin refuses.
     if !config.disable_admission_plugins.iter().any(|name| name == "ResourceQuota") {
-        chain.validating.extend(ResourceQuota::new(cache, store.clone()).map(|plugin| Arc::new(plugin) as Arc<dyn ValidatingAdmission>));
+        chain.validating.extend(
+            ResourceQuota::new(cache, store.clone()).map(|plugin| Arc::new(plugin) as Arc<dyn ValidatingAdmission>),
+        );
     }
     Ok(chain)
 }

@@ -48,10 +48,19 @@ impl MutatingAdmission for NamespaceLifecycle {
         "NamespaceLifecycle"
     }
 
-    async fn admit(&self, attributes: &Attributes<'_>, object: Option<&mut Object>, _warnings: &mut Warnings) -> Result<(), ApiError> {
+    async fn admit(
+        &self,
+        attributes: &Attributes<'_>,
+        object: Option<&mut Object>,
+        _warnings: &mut Warnings,
+    ) -> Result<(), ApiError> {
         let is_namespace = attributes.resource.group.is_empty() && attributes.resource.plural == "namespaces";
         if is_namespace && attributes.operation == Operation::Delete && IMMORTAL.contains(&attributes.name) {
-            return Err(ApiError::forbidden(attributes.resource.qualified(), attributes.name, "this namespace may not be deleted"));
+            return Err(ApiError::forbidden(
+                attributes.resource.qualified(),
+                attributes.name,
+                "this namespace may not be deleted",
+            ));
         }
         if is_namespace || !attributes.resource.namespaced || attributes.operation != Operation::Create {
             return Ok(());

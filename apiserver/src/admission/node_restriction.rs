@@ -53,13 +53,17 @@ impl NodeRestriction {
         match (attributes.operation, attributes.subresource) {
             (Operation::Create, "") => self.mirror(node, pod),
             (Operation::Create, "eviction") => {
-                let evicted = self.pod(attributes, attributes.name).ok_or_else(|| format!("pods {:?} not found", attributes.name))?;
+                let evicted = self
+                    .pod(attributes, attributes.name)
+                    .ok_or_else(|| format!("pods {:?} not found", attributes.name))?;
                 on_own_node(node, &evicted, "evict")
             }
-            (Operation::Delete, "") => match attributes.old.cloned().or_else(|| self.pod(attributes, attributes.name)) {
-                Some(deleted) => on_own_node(node, &deleted, "delete"),
-                None => Ok(()),
-            },
+            (Operation::Delete, "") => {
+                match attributes.old.cloned().or_else(|| self.pod(attributes, attributes.name)) {
+                    Some(deleted) => on_own_node(node, &deleted, "delete"),
+                    None => Ok(()),
+                }
+            }
             (Operation::Update, "status" | "resize") => {
                 let (Some(old), Some(new)) = (attributes.old, pod) else { return Ok(()) };
                 on_own_node(node, old, "update status for")?;
@@ -69,7 +73,9 @@ impl NodeRestriction {
                     Err(format!("node {node:?} cannot update labels through pod status"))
                 }
             }
-            (operation, subresource) => Err(format!("unexpected operation {:?} on pods/{subresource}", operation.as_str())),
+            (operation, subresource) => {
+                Err(format!("unexpected operation {:?} on pods/{subresource}", operation.as_str()))
+            }
         }
     }
 
@@ -84,7 +90,10 @@ impl NodeRestriction {
         if let [owner, ..] = owners {
             let text = |field: &str| owner.get(field).and_then(Value::as_str).unwrap_or("");
             let uid = self.nodes.get(&self.nodes.key("", node)).map(|cached| cached.object().uid().to_owned());
-            let is_own = owners.len() == 1 && text("kind") == "Node" && text("name") == node && uid.as_deref() == Some(text("uid"));
+            let is_own = owners.len() == 1
+                && text("kind") == "Node"
+                && text("name") == node
+                && uid.as_deref() == Some(text("uid"));
             if !is_own {
                 return Err(format!("node {node:?} can only create pods with an owner reference set to itself"));
             }
@@ -118,7 +127,8 @@ impl NodeRestriction {
             return Err("node requested token not bound to a pod".into());
         }
         let pod = self.pod(attributes, bound("name")).filter(|pod| pod.uid() == bound("uid"));
-        let pod = pod.ok_or_else(|| format!("node requested token bound to a pod that does not exist: {}", bound("name")))?;
+        let pod =
+            pod.ok_or_else(|| format!("node requested token bound to a pod that does not exist: {}", bound("name")))?;
         if pod.text(&["spec", "nodeName"]) != node {
             return Err("node requested token bound to a pod scheduled on a different node".into());
         }
@@ -185,7 +195,11 @@ fn forbidden_labels(new: &Map<String, Value>, old: &Map<String, Value>) -> Vec<S
 fn named_as_node(attributes: &Attributes<'_>, node: &str, object: Option<&Object>) -> Result<(), String> {
     let name = if attributes.name.is_empty() { object.map_or("", Object::name) } else { attributes.name };
     let kind = &attributes.resource.kind;
-    if name == node { Ok(()) } else { Err(format!("node {node:?} is not allowed to access {kind} {name:?}: can only access its own")) }
+    if name == node {
+        Ok(())
+    } else {
+        Err(format!("node {node:?} is not allowed to access {kind} {name:?}: can only access its own"))
+    }
 }
 
 #[async_trait]
@@ -194,7 +208,12 @@ impl MutatingAdmission for NodeRestriction {
         "NodeRestriction"
     }
 
-    async fn admit(&self, attributes: &Attributes<'_>, object: Option<&mut Object>, _warnings: &mut Warnings) -> Result<(), ApiError> {
+    async fn admit(
+        &self,
+        attributes: &Attributes<'_>,
+        object: Option<&mut Object>,
+        _warnings: &mut Warnings,
+    ) -> Result<(), ApiError> {
         let Some(node) = node_of(attributes.user) else { return Ok(()) };
         let object = object.as_deref();
         let resource = attributes.resource;
@@ -202,10 +221,16 @@ impl MutatingAdmission for NodeRestriction {
             ("", "pods") => self.pods(attributes, node, object),
             ("", "nodes") => own_node(attributes, node, object),
             ("", "serviceaccounts") if attributes.subresource == "token" => self.token(attributes, node, object),
-            ("coordination.k8s.io", "leases") | ("storage.k8s.io", "csinodes") => named_as_node(attributes, node, object),
+            ("coordination.k8s.io", "leases") | ("storage.k8s.io", "csinodes") => {
+                named_as_node(attributes, node, object)
+            }
             ("resource.k8s.io", "resourceslices") => {
                 let of = object.or(attributes.old).map_or("", |slice| slice.text(&["spec", "nodeName"]));
-                if of == node { Ok(()) } else { Err("can only write ResourceSlices with spec.nodeName set to the requesting node".to_owned()) }
+                if of == node {
+                    Ok(())
+                } else {
+                    Err("can only write ResourceSlices with spec.nodeName set to the requesting node".to_owned())
+                }
             }
             _ => Ok(()),
         };

@@ -18,16 +18,26 @@ impl MutatingAdmission for DefaultTolerationSeconds {
         "DefaultTolerationSeconds"
     }
 
-    async fn admit(&self, attributes: &Attributes<'_>, object: Option<&mut Object>, _warnings: &mut Warnings) -> Result<(), ApiError> {
-        let Some(pod) = object.filter(|_| attributes.is("", "pods") && attributes.operation == Operation::Create) else { return Ok(()) };
+    async fn admit(
+        &self,
+        attributes: &Attributes<'_>,
+        object: Option<&mut Object>,
+        _warnings: &mut Warnings,
+    ) -> Result<(), ApiError> {
+        let Some(pod) = object.filter(|_| attributes.is("", "pods") && attributes.operation == Operation::Create)
+        else {
+            return Ok(());
+        };
         let mut tolerations = pod.get(&["spec", "tolerations"]).and_then(Value::as_array).cloned().unwrap_or_default();
         for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
             let covers = |toleration: &Value| {
                 let text = |field: &str| toleration.get(field).and_then(Value::as_str).unwrap_or("");
-                matches!(text("key"), known if known.is_empty() || known == key) && matches!(text("effect"), "" | "NoExecute")
+                matches!(text("key"), known if known.is_empty() || known == key)
+                    && matches!(text("effect"), "" | "NoExecute")
             };
             if !tolerations.iter().any(covers) {
-                tolerations.push(json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}));
+                tolerations
+                    .push(json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}));
             }
         }
         pod.set(&["spec", "tolerations"], tolerations);
@@ -50,7 +60,9 @@ impl Priority {
     fn default_class(&self) -> Option<Object> {
         let classes = self.classes.snapshot();
         let classes = classes.objects.values().map(|cached| cached.object());
-        classes.filter(|class| class.get(&["globalDefault"]) == Some(&Value::Bool(true))).min_by_key(|class| class.integer(&["value"]))
+        classes
+            .filter(|class| class.get(&["globalDefault"]) == Some(&Value::Bool(true)))
+            .min_by_key(|class| class.integer(&["value"]))
     }
 }
 
@@ -60,7 +72,12 @@ impl MutatingAdmission for Priority {
         "Priority"
     }
 
-    async fn admit(&self, attributes: &Attributes<'_>, object: Option<&mut Object>, _warnings: &mut Warnings) -> Result<(), ApiError> {
+    async fn admit(
+        &self,
+        attributes: &Attributes<'_>,
+        object: Option<&mut Object>,
+        _warnings: &mut Warnings,
+    ) -> Result<(), ApiError> {
         let Some(pod) = object else { return Ok(()) };
         if attributes.is("scheduling.k8s.io", "priorityclasses") {
             return self.only_default(attributes, pod);
@@ -121,7 +138,8 @@ impl Priority {
         match self.default_class().filter(|known| known.name() != class.name()) {
             None => Ok(()),
             Some(known) => {
-                let why = format!("PriorityClass {} is already marked as default. Only one default can exist", known.name());
+                let why =
+                    format!("PriorityClass {} is already marked as default. Only one default can exist", known.name());
                 Err(ApiError::forbidden(attributes.resource.qualified(), class.name(), &why))
             }
         }
@@ -146,12 +164,27 @@ impl MutatingAdmission for RuntimeClass {
         "RuntimeClass"
     }
 
-    async fn admit(&self, attributes: &Attributes<'_>, object: Option<&mut Object>, _warnings: &mut Warnings) -> Result<(), ApiError> {
-        let Some(pod) = object.filter(|_| attributes.is("", "pods") && attributes.operation == Operation::Create) else { return Ok(()) };
+    async fn admit(
+        &self,
+        attributes: &Attributes<'_>,
+        object: Option<&mut Object>,
+        _warnings: &mut Warnings,
+    ) -> Result<(), ApiError> {
+        let Some(pod) = object.filter(|_| attributes.is("", "pods") && attributes.operation == Operation::Create)
+        else {
+            return Ok(());
+        };
         let refuse = |why: String| Err(ApiError::forbidden(attributes.resource.qualified(), attributes.name, &why));
         let name = pod.text(&["spec", "runtimeClassName"]).to_owned();
-        let given = pod.get(&["spec", "overhead"]).filter(|overhead| overhead.as_object().is_some_and(|map| !map.is_empty())).cloned();
-        let class = if name.is_empty() { None } else { self.classes.get(&self.classes.key("", &name)).map(|cached| cached.object()) };
+        let given = pod
+            .get(&["spec", "overhead"])
+            .filter(|overhead| overhead.as_object().is_some_and(|map| !map.is_empty()))
+            .cloned();
+        let class = if name.is_empty() {
+            None
+        } else {
+            self.classes.get(&self.classes.key("", &name)).map(|cached| cached.object())
+        };
         if !name.is_empty() && class.is_none() {
             return refuse(format!("pod rejected: RuntimeClass {name:?} not found"));
         }
@@ -160,7 +193,11 @@ impl MutatingAdmission for RuntimeClass {
             (Some(given), Some(fixed)) if !equal_quantities(&given, &fixed) => {
                 return refuse("pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead".into());
             }
-            (Some(_), None) => return refuse("pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead".into()),
+            (Some(_), None) => {
+                return refuse(
+                    "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead".into(),
+                );
+            }
             (None, Some(fixed)) => pod.set(&["spec", "overhead"], fixed),
             _ => {}
         }

@@ -38,19 +38,30 @@ impl ResourceQuota {
         let prefix = format!("{}{namespace}/", self.quotas.prefix());
         let snapshot = self.quotas.snapshot();
         let from = Arc::<str>::from(prefix.as_str());
-        let found = snapshot.objects.range(from..).map(|(_, cached)| cached).take_while(|cached| cached.key.starts_with(&prefix));
+        let found = snapshot
+            .objects
+            .range(from..)
+            .map(|(_, cached)| cached)
+            .take_while(|cached| cached.key.starts_with(&prefix));
         found.map(|cached| cached.object()).collect()
     }
 
     /// Checks one quota and books the cost; repeated when somebody else was faster.
-    async fn book(&self, attributes: &Attributes<'_>, object: &Object, quota: &Object, cost: &Amounts) -> Result<(), ApiError> {
+    async fn book(
+        &self,
+        attributes: &Attributes<'_>,
+        object: &Object,
+        quota: &Object,
+        cost: &Amounts,
+    ) -> Result<(), ApiError> {
         let key = self.quotas.key(attributes.namespace, quota.name());
         let mut current = quota.clone();
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {
                 let entry = self.store.get(&key).await.map_err(|err| crate::registry::unavailable(&err))?;
                 let Some(entry) = entry else { return Ok(()) };
-                current = crate::watch_cache::read(&self.quotas, &entry).map(|cached| cached.object()).unwrap_or(current);
+                current =
+                    crate::watch_cache::read(&self.quotas, &entry).map(|cached| cached.object()).unwrap_or(current);
             }
             let Some(used) = check(attributes, object, &current, cost)? else { return Ok(()) };
             if attributes.dry_run {
@@ -68,7 +79,12 @@ impl ResourceQuota {
 }
 
 /// What a quota would have used with this object; `None` if it does not concern it.
-fn check(attributes: &Attributes<'_>, object: &Object, quota: &Object, cost: &Amounts) -> Result<Option<Map<String, Value>>, ApiError> {
+fn check(
+    attributes: &Attributes<'_>,
+    object: &Object,
+    quota: &Object,
+    cost: &Amounts,
+) -> Result<Option<Map<String, Value>>, ApiError> {
     let refuse = |why: String| Err(ApiError::forbidden(attributes.resource.qualified(), object.name(), &why));
     let map = |field: &str| quota.get(&["status", field]).and_then(Value::as_object).cloned().unwrap_or_default();
     let (hard, mut used) = (map("hard"), map("used"));
@@ -133,7 +149,8 @@ fn cost_of_service(service: &Object) -> Amounts {
     let kind = service.text(&["spec", "type"]);
     let balances = kind == "LoadBalancer";
     let ports = service.get(&["spec", "ports"]).and_then(Value::as_array).map_or(0, Vec::len);
-    let has_ports = kind == "NodePort" || (balances && service.get(&["spec", "allocateLoadBalancerNodePorts"]) != Some(&Value::Bool(false)));
+    let has_ports = kind == "NodePort"
+        || (balances && service.get(&["spec", "allocateLoadBalancerNodePorts"]) != Some(&Value::Bool(false)));
     let mut cost = Amounts::new();
     if has_ports {
         cost.insert("services.nodeports".into(), amount(i64::try_from(ports).unwrap_or(i64::MAX)));
@@ -155,7 +172,10 @@ fn cost_of_pod(pod: &Object) -> Amounts {
     for (field, bare) in [("requests", true), ("limits", false)] {
         let of = |container: &Value| -> Vec<(String, Quantity)> {
             let map = container.pointer(&format!("/resources/{field}")).and_then(Value::as_object);
-            map.into_iter().flatten().filter_map(|(resource, amount)| Some((resource.clone(), quantity(amount)?))).collect()
+            map.into_iter()
+                .flatten()
+                .filter_map(|(resource, amount)| Some((resource.clone(), quantity(amount)?)))
+                .collect()
         };
         let add = |total: &mut Amounts, resource: String, amount: Quantity| {
             let sum = total.get(&resource).map_or(amount, |known| *known + amount);
@@ -218,20 +238,27 @@ fn unsaid(pod: &Object, quota: &Object) -> Option<String> {
     if missing.is_empty() {
         return None;
     }
-    let texts: Vec<String> = missing.iter().map(|(resource, names)| format!("{resource} for: {}", names.join(","))).collect();
+    let texts: Vec<String> =
+        missing.iter().map(|(resource, names)| format!("{resource} for: {}", names.join(","))).collect();
     Some(format!("failed quota: {}: must specify {}", quota.name(), texts.join("; ")))
 }
 
 /// Whether a quota with scopes counts this object.
 fn in_scope(attributes: &Attributes<'_>, object: &Object, quota: &Object) -> bool {
     let is_pod = attributes.is("", "pods");
-    let says = |field: &str| containers(object, "containers").any(|container| {
-        container.pointer(&format!("/resources/{field}")).and_then(Value::as_object).is_some_and(|map| !map.is_empty())
-    });
+    let says = |field: &str| {
+        containers(object, "containers").any(|container| {
+            container
+                .pointer(&format!("/resources/{field}"))
+                .and_then(Value::as_object)
+                .is_some_and(|map| !map.is_empty())
+        })
+    };
     let best_effort = || !says("requests") && !says("limits");
     let terminating = || object.integer(&["spec", "activeDeadlineSeconds"]).is_some_and(|seconds| seconds >= 0);
     let class = object.text(&["spec", "priorityClassName"]);
-    let plain = quota.get(&["spec", "scopes"]).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    let plain =
+        quota.get(&["spec", "scopes"]).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
     let holds = |scope: &str, operator: &str, values: &[&str]| match scope {
         "BestEffort" => best_effort(),
         "NotBestEffort" => !best_effort(),
@@ -246,9 +273,17 @@ fn in_scope(attributes: &Attributes<'_>, object: &Object, quota: &Object) -> boo
         _ => false,
     };
     let mut scopes = plain.map(|scope| (scope, "Exists", Vec::new())).collect::<Vec<_>>();
-    for expression in quota.get(&["spec", "scopeSelector", "matchExpressions"]).and_then(Value::as_array).into_iter().flatten() {
+    for expression in
+        quota.get(&["spec", "scopeSelector", "matchExpressions"]).and_then(Value::as_array).into_iter().flatten()
+    {
         let text = |field: &str| expression.get(field).and_then(Value::as_str).unwrap_or("");
-        let values = expression.get("values").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+        let values = expression
+            .get("values")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
         scopes.push((text("scopeName"), text("operator"), values));
     }
     scopes.is_empty() || (is_pod && scopes.iter().all(|(scope, operator, values)| holds(scope, operator, values)))
@@ -260,8 +295,15 @@ impl ValidatingAdmission for ResourceQuota {
         "ResourceQuota"
     }
 
-    async fn validate(&self, attributes: &Attributes<'_>, object: Option<&Object>, _warnings: &mut Warnings) -> Result<(), ApiError> {
-        let is_new = attributes.operation == Operation::Create && attributes.subresource.is_empty() && attributes.resource.namespaced;
+    async fn validate(
+        &self,
+        attributes: &Attributes<'_>,
+        object: Option<&Object>,
+        _warnings: &mut Warnings,
+    ) -> Result<(), ApiError> {
+        let is_new = attributes.operation == Operation::Create
+            && attributes.subresource.is_empty()
+            && attributes.resource.namespaced;
         let Some(object) = object.filter(|_| is_new) else { return Ok(()) };
         let quotas: Vec<Object> =
             self.quotas(attributes.namespace).into_iter().filter(|quota| in_scope(attributes, object, quota)).collect();

@@ -58,8 +58,16 @@ impl MutatingAdmission for ServiceAccount {
         "ServiceAccount"
     }
 
-    async fn admit(&self, attributes: &Attributes<'_>, object: Option<&mut Object>, _warnings: &mut Warnings) -> Result<(), ApiError> {
-        let Some(pod) = object.filter(|_| attributes.is("", "pods") && attributes.operation == Operation::Create) else { return Ok(()) };
+    async fn admit(
+        &self,
+        attributes: &Attributes<'_>,
+        object: Option<&mut Object>,
+        _warnings: &mut Warnings,
+    ) -> Result<(), ApiError> {
+        let Some(pod) = object.filter(|_| attributes.is("", "pods") && attributes.operation == Operation::Create)
+        else {
+            return Ok(());
+        };
         if pod.annotation(MIRROR).is_some() {
             return check_mirror(attributes, pod);
         }
@@ -70,11 +78,13 @@ impl MutatingAdmission for ServiceAccount {
         pod.set(&["spec", "serviceAccount"], name);
         let account = self.account(attributes, pod).await?;
         let wants = |object: &Object, path: &[&str]| object.get(path).and_then(Value::as_bool);
-        let mounts = wants(pod, &["spec", "automountServiceAccountToken"]).or(wants(&account, &["automountServiceAccountToken"]));
+        let mounts = wants(pod, &["spec", "automountServiceAccountToken"])
+            .or(wants(&account, &["automountServiceAccountToken"]));
         if mounts.unwrap_or(true) {
             mount_token(pod);
         }
-        let has_pull_secrets = pod.get(&["spec", "imagePullSecrets"]).and_then(Value::as_array).is_some_and(|list| !list.is_empty());
+        let has_pull_secrets =
+            pod.get(&["spec", "imagePullSecrets"]).and_then(Value::as_array).is_some_and(|list| !list.is_empty());
         if let Some(secrets) = account.get(&["imagePullSecrets"]).filter(|_| !has_pull_secrets) {
             pod.set(&["spec", "imagePullSecrets"], secrets.clone());
         }
@@ -89,7 +99,9 @@ fn check_mirror(attributes: &Attributes<'_>, pod: &Object) -> Result<(), ApiErro
         return refuse("a mirror pod may not reference service accounts");
     }
     let volumes = pod.get(&["spec", "volumes"]).and_then(Value::as_array).into_iter().flatten();
-    for source in volumes.filter_map(|volume| volume.pointer("/projected/sources")).filter_map(Value::as_array).flatten() {
+    for source in
+        volumes.filter_map(|volume| volume.pointer("/projected/sources")).filter_map(Value::as_array).flatten()
+    {
         if source.get("serviceAccountToken").is_some() {
             return refuse("a mirror pod may not use ServiceAccountToken volume projections");
         }

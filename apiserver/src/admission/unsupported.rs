@@ -18,7 +18,12 @@ impl ValidatingAdmission for UnsupportedConfigurations {
         "UnsupportedConfigurations"
     }
 
-    async fn validate(&self, attributes: &Attributes<'_>, _object: Option<&Object>, warnings: &mut Warnings) -> Result<(), ApiError> {
+    async fn validate(
+        &self,
+        attributes: &Attributes<'_>,
+        _object: Option<&Object>,
+        warnings: &mut Warnings,
+    ) -> Result<(), ApiError> {
         let Qualified { group, resource } = attributes.resource.qualified();
         if group == GROUP && attributes.operation == Operation::Create {
             warnings.push(format!("{resource}.{group} have no effect: this server stores but does not obey them"));

@@ -139,7 +139,8 @@ impl Allocator {
     ) -> Result<IpAddr, TakeError> {
         if let Some(address) = wanted {
             if !range.offers(address) {
-                let why = format!("the provided IP ({address}) is not in the valid range. The range of valid IPs is {range}");
+                let why =
+                    format!("the provided IP ({address}) is not in the valid range. The range of valid IPs is {range}");
                 return Err(Refusal::OutOfRange(why).into());
             }
             let took = take(registry, &Held::Address(address), service).await?;
@@ -155,7 +156,9 @@ impl Allocator {
         }
         let order = (reserved..range.size()).chain(1..reserved);
         for address in order.map(|n| range.nth(n)).filter(|address| range.offers(*address)) {
-            if !self.is_taken(registry, &Held::Address(address)).await? && take(registry, &Held::Address(address), service).await? {
+            if !self.is_taken(registry, &Held::Address(address)).await?
+                && take(registry, &Held::Address(address), service).await?
+            {
                 return Ok(address);
             }
         }
@@ -166,7 +169,8 @@ impl Allocator {
         if let Some(port) = wanted {
             if !self.ports.contains(&port) {
                 let (first, last) = (self.ports.start(), self.ports.end());
-                let why = format!("provided port is not in the valid range. The range of valid ports is {first}-{last}");
+                let why =
+                    format!("provided port is not in the valid range. The range of valid ports is {first}-{last}");
                 return Err(Refusal::OutOfRange(why).into());
             }
             let took = take(registry, &Held::Port(port), service).await?;

@@ -109,7 +109,8 @@ impl Allocation<'_> {
         }
         let mut chosen = Vec::new();
         for (at, range) in families.iter().enumerate() {
-            let text = given.get(at).and_then(Value::as_str).or((at == 0 && !first.is_empty()).then_some(first.as_str()));
+            let text =
+                given.get(at).and_then(Value::as_str).or((at == 0 && !first.is_empty()).then_some(first.as_str()));
             let wanted: Option<IpAddr> = text.and_then(|text| text.parse().ok());
             let address = self.address(object, range, wanted).await.map_err(|err| {
                 let shown = if given.is_empty() && first.is_empty() { json!([]) } else { json!([text]) };
@@ -144,7 +145,8 @@ impl Allocation<'_> {
                 continue;
             }
             // The same port over TCP and UDP shares one node port.
-            let shared = done.iter().find(|(other, node)| (given == 0 && *other == number) || u64::from(*node) == given);
+            let shared =
+                done.iter().find(|(other, node)| (given == 0 && *other == number) || u64::from(*node) == given);
             let node = match shared {
                 Some((_, node)) => *node,
                 None => self.port(&service, given).await.map_err(|err| port_failure(err, at, given))?,
@@ -184,7 +186,13 @@ impl Allocation<'_> {
         let service = object.clone();
         let port = self.port(&service, given).await.map_err(|err| {
             let path = Path::new("spec").child("healthCheckNodePort");
-            failure(err, |why| FieldError::invalid(&path, given, &format!("failed to allocate requested HealthCheck NodePort {given}: {why}")))
+            failure(err, |why| {
+                FieldError::invalid(
+                    &path,
+                    given,
+                    &format!("failed to allocate requested HealthCheck NodePort {given}: {why}"),
+                )
+            })
         })?;
         object.set(&["spec", "healthCheckNodePort"], port);
         Ok(())
@@ -204,7 +212,9 @@ fn failure(err: TakeError, field: impl Fn(&str) -> FieldError) -> Failure {
     match err {
         TakeError::Refused(Refusal::Taken) => Failure::Field(field("provided port is already allocated")),
         TakeError::Refused(Refusal::OutOfRange(why)) => Failure::Field(field(&why)),
-        TakeError::Refused(Refusal::Exhausted) => Failure::Internal(ApiError::internal("failed to allocate a nodePort: range is full")),
+        TakeError::Refused(Refusal::Exhausted) => {
+            Failure::Internal(ApiError::internal("failed to allocate a nodePort: range is full"))
+        }
         TakeError::Store(err) => Failure::Internal(ApiError::internal(err)),
     }
 }
@@ -217,11 +227,14 @@ fn port_failure(err: TakeError, at: usize, given: u64) -> Failure {
 fn address_failure(err: TakeError, shown: &Value, wanted: Option<IpAddr>) -> Failure {
     let path = Path::new("spec").child("clusterIPs");
     let wanted = wanted.map(|address| address.to_string()).unwrap_or_default();
-    let field = |why: &str| FieldError::invalid(&path, shown.clone(), &format!("failed to allocate IP {wanted}: {why}"));
+    let field =
+        |why: &str| FieldError::invalid(&path, shown.clone(), &format!("failed to allocate IP {wanted}: {why}"));
     match err {
         TakeError::Refused(Refusal::Taken) => Failure::Field(field("provided IP is already allocated")),
         TakeError::Refused(Refusal::OutOfRange(why)) => Failure::Field(field(&why)),
-        TakeError::Refused(Refusal::Exhausted) => Failure::Internal(ApiError::internal("failed to allocate a serviceIP: range is full")),
+        TakeError::Refused(Refusal::Exhausted) => {
+            Failure::Internal(ApiError::internal("failed to allocate a serviceIP: range is full"))
+        }
         TakeError::Store(err) => Failure::Internal(ApiError::internal(err)),
     }
 }
@@ -242,10 +255,12 @@ fn default_families(ranges: &[Cidr], object: &mut Object) -> Result<Vec<Cidr>, F
     for (at, family) in listed.iter().enumerate() {
         let range = ranges.iter().find(|range| range.family() == family);
         let detail = "not configured on this cluster";
-        families.push(*range.ok_or_else(|| FieldError::invalid(&spec.child("ipFamilies").index(at), family.as_str(), detail))?);
+        families.push(
+            *range.ok_or_else(|| FieldError::invalid(&spec.child("ipFamilies").index(at), family.as_str(), detail))?,
+        );
     }
-    let headless_without_selector =
-        object.text(&["spec", "clusterIP"]) == "None" && object.get(&["spec", "selector"]).is_none_or(|s| s == &json!({}));
+    let headless_without_selector = object.text(&["spec", "clusterIP"]) == "None"
+        && object.get(&["spec", "selector"]).is_none_or(|s| s == &json!({}));
     let dual = match policy.as_str() {
         "RequireDualStack" if ranges.len() < 2 && !headless_without_selector => {
             let detail = "this cluster is not configured for dual-stack services";

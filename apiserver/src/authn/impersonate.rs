@@ -21,7 +21,8 @@ const GROUP_OF_PARTS: &str = "authentication.k8s.io";
 /// The user that a request wants to act as; `None` when it does not impersonate.
 pub(crate) fn wanted(headers: &HeaderMap) -> Result<Option<User>, ApiError> {
     let one = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("").to_owned();
-    let groups: Vec<String> = headers.get_all(GROUP).iter().filter_map(|value| value.to_str().ok()).map(str::to_owned).collect();
+    let groups: Vec<String> =
+        headers.get_all(GROUP).iter().filter_map(|value| value.to_str().ok()).map(str::to_owned).collect();
     let user = User { name: one(USER), uid: one(UID), groups, extra: extra(headers) };
     if !user.name.is_empty() {
         return Ok(Some(user));
@@ -47,9 +48,15 @@ fn extra(headers: &HeaderMap) -> Vec<(String, Vec<String>)> {
 /// A user as Go prints it with `%#v`.
 fn in_go(user: &User) -> String {
     let list = |items: &[String]| items.iter().map(|item| format!("{item:?}")).collect::<Vec<_>>().join(", ");
-    let groups = if user.groups.is_empty() { "[]string(nil)".to_owned() } else { format!("[]string{{{}}}", list(&user.groups)) };
-    let pairs: Vec<String> = user.extra.iter().map(|(key, values)| format!("{key:?}:[]string{{{}}}", list(values))).collect();
-    let extra = if pairs.is_empty() { "map[string][]string(nil)".to_owned() } else { format!("map[string][]string{{{}}}", pairs.join(", ")) };
+    let groups =
+        if user.groups.is_empty() { "[]string(nil)".to_owned() } else { format!("[]string{{{}}}", list(&user.groups)) };
+    let pairs: Vec<String> =
+        user.extra.iter().map(|(key, values)| format!("{key:?}:[]string{{{}}}", list(values))).collect();
+    let extra = if pairs.is_empty() {
+        "map[string][]string(nil)".to_owned()
+    } else {
+        format!("map[string][]string{{{}}}", pairs.join(", "))
+    };
     format!("&user.DefaultInfo{{Name:{:?}, UID:{:?}, Groups:{groups}, Extra:{extra}}}", user.name, user.uid)
 }
 
@@ -69,7 +76,12 @@ pub(crate) async fn permit(authz: &Chain, request: &Attributes, wanted: User) ->
     Ok(complete(wanted))
 }
 
-async fn permit_narrowly(authz: &Chain, request: &Attributes, wanted: &User, checks: &[Attributes]) -> Result<(), ApiError> {
+async fn permit_narrowly(
+    authz: &Chain,
+    request: &Attributes,
+    wanted: &User,
+    checks: &[Attributes],
+) -> Result<(), ApiError> {
     let is_node = wanted.name.starts_with("system:node:");
     let mode = match (account_of(&wanted.name), is_node) {
         (Some(_), _) => "serviceaccount",
@@ -93,7 +105,13 @@ async fn permit_narrowly(authz: &Chain, request: &Attributes, wanted: &User, che
 
 /// What the requestor must be allowed to impersonate: every part of the wanted user.
 fn checks(requestor: &User, wanted: &User) -> Vec<Attributes> {
-    let base = Attributes { user: requestor.clone(), verb: "impersonate".into(), version: "v1".into(), is_resource: true, ..Attributes::default() };
+    let base = Attributes {
+        user: requestor.clone(),
+        verb: "impersonate".into(),
+        version: "v1".into(),
+        is_resource: true,
+        ..Attributes::default()
+    };
     let of = |group: &str, resource: &str, name: &str| Attributes {
         group: group.into(),
         resource: resource.into(),
@@ -106,7 +124,11 @@ fn checks(requestor: &User, wanted: &User) -> Vec<Attributes> {
     }];
     checks.extend(wanted.groups.iter().map(|group| of("", "groups", group)));
     for (key, values) in &wanted.extra {
-        checks.extend(values.iter().map(|value| Attributes { subresource: key.clone(), ..of(GROUP_OF_PARTS, "userextras", value) }));
+        checks.extend(
+            values
+                .iter()
+                .map(|value| Attributes { subresource: key.clone(), ..of(GROUP_OF_PARTS, "userextras", value) }),
+        );
     }
     if !wanted.uid.is_empty() {
         checks.push(of(GROUP_OF_PARTS, "uids", &wanted.uid));

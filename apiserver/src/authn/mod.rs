@@ -84,7 +84,9 @@ impl Chain {
         let mut why = Rejected { reason: "invalid bearer token".to_owned() };
         for authenticator in &self.authenticators {
             match authenticator.review(token, audiences).await {
-                Ok(Some(Reviewed { user, audiences })) => return Ok(Reviewed { user: with_group(user, AUTHENTICATED), audiences }),
+                Ok(Some(Reviewed { user, audiences })) => {
+                    return Ok(Reviewed { user: with_group(user, AUTHENTICATED), audiences });
+                }
                 Ok(None) => {}
                 Err(err) => why = Rejected { reason: format!("[invalid bearer token, {err}]") },
             }

@@ -44,8 +44,10 @@ impl TokenFile {
             if token.is_empty() || name.is_empty() || rest.len() > 1 {
                 return Err(at + 1);
             }
-            let groups = rest.first().map(|list| list.split(',').filter(|g| !g.is_empty()).map(str::to_owned).collect());
-            let user = User { name: name.clone(), uid: uid.clone(), groups: groups.unwrap_or_default(), extra: Vec::new() };
+            let groups =
+                rest.first().map(|list| list.split(',').filter(|g| !g.is_empty()).map(str::to_owned).collect());
+            let user =
+                User { name: name.clone(), uid: uid.clone(), groups: groups.unwrap_or_default(), extra: Vec::new() };
             users.insert(token.clone(), user);
         }
         Ok(Self(users))
@@ -83,7 +85,8 @@ mod tests {
 
     #[test]
     fn groups_are_quoted_and_bad_lines_are_named() {
-        let file = TokenFile::parse("t,admin,1,\"system:masters,dev\"\n\n# x\nu,bob,2\n").unwrap_or_else(|line| panic!("line {line}"));
+        let file = TokenFile::parse("t,admin,1,\"system:masters,dev\"\n\n# x\nu,bob,2\n")
+            .unwrap_or_else(|line| panic!("line {line}"));
         assert_eq!(file.0["t"].groups, ["system:masters", "dev"]);
         assert_eq!(file.0["u"].name, "bob");
         assert_eq!(TokenFile::parse("a,b,c\nonly-a-token").err(), Some(2));

@@ -8,9 +8,9 @@ mod rule;
 
 use std::sync::Arc;
 
-use api::strategy::User;
 use api::ApiError;
 use api::status::Qualified;
+use api::strategy::User;
 use async_trait::async_trait;
 
 use crate::request_info::RequestInfo;
@@ -68,13 +68,18 @@ impl Attributes {
             let message = format!("{user} cannot {} path {:?}{why}", self.verb, self.path);
             return ApiError::forbidden(Qualified { group: "", resource: "" }, "", &message);
         }
-        let resource = if self.subresource.is_empty() { self.resource.clone() } else { format!("{}/{}", self.resource, self.subresource) };
+        let resource = if self.subresource.is_empty() {
+            self.resource.clone()
+        } else {
+            format!("{}/{}", self.resource, self.subresource)
+        };
         let place = if self.namespace.is_empty() {
             "at the cluster scope".to_owned()
         } else {
             format!("in the namespace {:?}", self.namespace)
         };
-        let message = format!("{user} cannot {} resource {resource:?} in API group {:?} {place}{why}", self.verb, self.group);
+        let message =
+            format!("{user} cannot {} resource {resource:?} in API group {:?} {place}{why}", self.verb, self.group);
         ApiError::forbidden(Qualified { group: &self.group, resource: &self.resource }, &self.name, &message)
     }
 }

@@ -75,7 +75,9 @@ impl Rule {
         let mut parts = Vec::new();
         for verb in &self.verbs {
             parts.extend(self.paths.iter().map(|path| Self { verbs: one(verb), paths: one(path), ..Self::default() }));
-            for (group, resource) in self.groups.iter().flat_map(|group| self.resources.iter().map(move |resource| (group, resource))) {
+            for (group, resource) in
+                self.groups.iter().flat_map(|group| self.resources.iter().map(move |resource| (group, resource)))
+            {
                 let part = Self { verbs: one(verb), groups: one(group), resources: one(resource), ..Self::default() };
                 if self.names.is_empty() {
                     parts.push(part);
@@ -89,10 +91,20 @@ impl Rule {
 
     /// Whether it allows all that a smallest part allows.
     fn covers_part(&self, part: &Self) -> bool {
-        let all = |list: &[String], wanted: &[String]| list.iter().any(|x| x == "*") || wanted.iter().all(|x| list.contains(x));
-        let paths = || part.paths.iter().all(|path| self.paths.iter().any(|owned| owned == path || path_matches(owned, path)));
-        let names = || if part.names.is_empty() { self.names.is_empty() } else { self.names.is_empty() || all(&self.names, &part.names) };
-        let resources = || part.resources.iter().all(|wanted| self.resources.iter().any(|owned| covers_resource(owned, wanted)));
+        let all = |list: &[String], wanted: &[String]| {
+            list.iter().any(|x| x == "*") || wanted.iter().all(|x| list.contains(x))
+        };
+        let paths =
+            || part.paths.iter().all(|path| self.paths.iter().any(|owned| owned == path || path_matches(owned, path)));
+        let names = || {
+            if part.names.is_empty() {
+                self.names.is_empty()
+            } else {
+                self.names.is_empty() || all(&self.names, &part.names)
+            }
+        };
+        let resources =
+            || part.resources.iter().all(|wanted| self.resources.iter().any(|owned| covers_resource(owned, wanted)));
         all(&self.verbs, &part.verbs) && all(&self.groups, &part.groups) && resources() && names() && paths()
     }
 }
@@ -120,11 +132,15 @@ fn resource_matches(rule: &str, resource: &str, subresource: &str) -> bool {
 }
 
 fn covers_resource(owned: &str, wanted: &str) -> bool {
-    owned == "*" || owned == wanted || wanted.split_once('/').is_some_and(|(_, sub)| owned.strip_prefix("*/") == Some(sub))
+    owned == "*"
+        || owned == wanted
+        || wanted.split_once('/').is_some_and(|(_, sub)| owned.strip_prefix("*/") == Some(sub))
 }
 
 fn path_matches(rule: &str, path: &str) -> bool {
-    rule == "*" || rule == path || rule.strip_suffix('*').is_some_and(|prefix| path.starts_with(prefix.trim_end_matches('*')))
+    rule == "*"
+        || rule == path
+        || rule.strip_suffix('*').is_some_and(|prefix| path.starts_with(prefix.trim_end_matches('*')))
 }
 
 /// As upstream's errors show rules: `{APIGroups:[""], Resources:["pods"], Verbs:["get"]}`.
@@ -182,7 +198,9 @@ mod tests {
 
     #[test]
     fn names_limit_a_rule_to_requests_that_name_them() {
-        let one = rule(json!({"verbs": ["get", "list"], "apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["a"]}));
+        let one = rule(
+            json!({"verbs": ["get", "list"], "apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["a"]}),
+        );
         assert!(one.allows(&wants("get", "", "configmaps", "a")));
         assert!(!one.allows(&wants("get", "", "configmaps", "b")));
         assert!(!one.allows(&wants("list", "", "configmaps", "")));
@@ -203,7 +221,10 @@ mod tests {
         let missing: Vec<String> = uncovered(&owned, &wanted).iter().map(ToString::to_string).collect();
         assert_eq!(
             missing,
-            [r#"{APIGroups:[""], Resources:["pods"], Verbs:["list"]}"#, r#"{APIGroups:[""], Resources:["pods/log"], Verbs:["list"]}"#]
+            [
+                r#"{APIGroups:[""], Resources:["pods"], Verbs:["list"]}"#,
+                r#"{APIGroups:[""], Resources:["pods/log"], Verbs:["list"]}"#
+            ]
         );
         let named = rule(json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods"], "resourceNames": ["a"]}));
         assert!(covers(&owned, &named));

@@ -37,7 +37,14 @@ const CHANGES: &[&str] = &["get", "create", "update"];
 
 const FLOWS: &[Flow] = &[
     ("exempt", 1, "exempt", &["group:system:masters"], false, Requests::All),
-    ("probes", 2, "exempt", &[UNAUTHENTICATED, AUTHENTICATED], false, Requests::Paths(&["/healthz", "/readyz", "/livez"])),
+    (
+        "probes",
+        2,
+        "exempt",
+        &[UNAUTHENTICATED, AUTHENTICATED],
+        false,
+        Requests::Paths(&["/healthz", "/readyz", "/livez"]),
+    ),
     (
         "system-leader-election",
         100,
@@ -68,7 +75,10 @@ const FLOWS: &[Flow] = &[
         "node-high",
         &["group:system:nodes"],
         true,
-        Requests::Of(&[(&["*"], "", &["nodes", "nodes/status"], ""), (&["*"], "coordination.k8s.io", &["leases"], "*")]),
+        Requests::Of(&[
+            (&["*"], "", &["nodes", "nodes/status"], ""),
+            (&["*"], "coordination.k8s.io", &["leases"], "*"),
+        ]),
     ),
     ("system-nodes", 500, "system", &["group:system:nodes"], true, Requests::All),
     ("kube-controller-manager", 800, "workload-high", &[MANAGER], true, Requests::All),
@@ -95,7 +105,8 @@ pub(super) fn objects() -> Vec<Value> {
     for (name, shares, lendable, queues, hand) in LIMITED {
         let queuing = json!({"queues": queues, "handSize": hand, "queueLengthLimit": 50});
         let response = json!({"type": "Queue", "queuing": queuing});
-        let limited = json!({"nominalConcurrencyShares": shares, "limitResponse": response, "lendablePercent": lendable});
+        let limited =
+            json!({"nominalConcurrencyShares": shares, "limitResponse": response, "lendablePercent": lendable});
         trees.push(level(name, json!({"type": "Limited", "limited": limited})));
     }
     trees.extend(FLOWS.iter().map(|(name, precedence, level, subjects, apart, requests)| {
@@ -149,7 +160,9 @@ fn subject(text: &str) -> Option<Value> {
     match kind {
         "user" => Some(json!({"kind": "User", "user": {"name": name}})),
         "group" => Some(json!({"kind": "Group", "group": {"name": name}})),
-        "account" => Some(json!({"kind": "ServiceAccount", "serviceAccount": {"namespace": "kube-system", "name": name}})),
+        "account" => {
+            Some(json!({"kind": "ServiceAccount", "serviceAccount": {"namespace": "kube-system", "name": name}}))
+        }
         _ => None,
     }
 }

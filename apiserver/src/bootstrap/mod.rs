@@ -30,7 +30,11 @@ pub(crate) async fn ensure(core: &Core) -> Result<(), Error> {
     }
     let policy = policy::objects().map_err(|err| Error::Bootstrap(err.to_string()))?;
     let flows = flows::objects().into_iter().filter_map(Object::from_value);
-    stream::iter(policy.into_iter().chain(flows)).map(|object| ensure_named(core, &user, object)).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
+    stream::iter(policy.into_iter().chain(flows))
+        .map(|object| ensure_named(core, &user, object))
+        .buffer_unordered(AT_ONCE)
+        .try_collect::<()>()
+        .await?;
     core.registry.freshen().await.map_err(failed)?;
     Ok(())
 }
@@ -60,7 +64,13 @@ async fn ensure_one(core: &Core, user: &User, mut object: Object) -> Result<(), 
             return Ok(());
         }
         let target = Target { name: &name, ..target };
-        return registry.modify(&target, false, |stored| { reconcile::complete(stored, &object); Ok(()) }).await.map(|_| ());
+        return registry
+            .modify(&target, false, |stored| {
+                reconcile::complete(stored, &object);
+                Ok(())
+            })
+            .await
+            .map(|_| ());
     }
     decode::default(cache.row(), &mut object);
     let options = WriteOptions { field_manager: "kube-apiserver".into(), ..WriteOptions::default() };

@@ -9,7 +9,11 @@ use crate::config::Config;
 pub(super) fn all(config: &Config) -> Vec<Object> {
     let namespaces = ["kube-system", "kube-public", "kube-node-lease", "default"];
     let mut trees: Vec<Value> = namespaces.iter().map(|name| namespace(name)).collect();
-    trees.push(priority_class("system-node-critical", 2_000_001_000, "Used for system critical pods that must not be moved from their current node."));
+    trees.push(priority_class(
+        "system-node-critical",
+        2_000_001_000,
+        "Used for system critical pods that must not be moved from their current node.",
+    ));
     trees.push(priority_class(
         "system-cluster-critical",
         2_000_000_000,

@@ -57,7 +57,10 @@ fn parse(table: &str) -> Result<Vec<Object>, Malformed> {
             ["controller", name] => {
                 let full = format!("system:controller:{name}");
                 let (account, manager) = (format!("account:{name}"), format!("user:{MANAGER}"));
-                bindings.push(binding("", &full, &full, &[account.as_str(), manager.as_str()]).ok_or_else(|| malformed("bad subject"))?);
+                bindings.push(
+                    binding("", &full, &full, &[account.as_str(), manager.as_str()])
+                        .ok_or_else(|| malformed("bad subject"))?,
+                );
                 roles.push(role("", &full, &[]));
             }
             ["bind", name, subjects @ ..] => {
@@ -77,14 +80,23 @@ fn parse(table: &str) -> Result<Vec<Object>, Malformed> {
 
 fn role(namespace: &str, name: &str, marks: &[&str]) -> Role {
     let mark = |sign: char| marks.iter().find_map(|mark| mark.strip_prefix(sign)).map(str::to_owned);
-    Role { namespace: namespace.to_owned(), name: name.to_owned(), feeds: mark('+'), gathers: mark('<'), rules: Vec::new() }
+    Role {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        feeds: mark('+'),
+        gathers: mark('<'),
+        rules: Vec::new(),
+    }
 }
 
 /// Gives an aggregated role the rules of the roles that feed it, in the order of their names, as the aggregation
 /// controller would.
 fn gather(roles: &mut [Role], into: &str) {
-    let feeding: BTreeMap<&str, &[Rule]> =
-        roles.iter().filter(|role| role.feeds.as_deref() == Some(into)).map(|role| (role.name.as_str(), role.rules.as_slice())).collect();
+    let feeding: BTreeMap<&str, &[Rule]> = roles
+        .iter()
+        .filter(|role| role.feeds.as_deref() == Some(into))
+        .map(|role| (role.name.as_str(), role.rules.as_slice()))
+        .collect();
     let mut rules: Vec<Rule> = Vec::new();
     for rule in feeding.into_values().flatten() {
         if !rules.contains(rule) {
@@ -106,7 +118,8 @@ fn rule(words: &[&str]) -> Option<Rule> {
             Some(Rule { verbs: verb_list(verbs), paths, ..Rule::default() })
         }
         [verbs, resources, rest @ ..] => {
-            let mut rule = Rule { verbs: verb_list(verbs), resources: list(resources), groups: list(""), ..Rule::default() };
+            let mut rule =
+                Rule { verbs: verb_list(verbs), resources: list(resources), groups: list(""), ..Rule::default() };
             for word in rest {
                 match (word.strip_prefix('@'), word.strip_prefix('=')) {
                     (Some(groups), _) => rule.groups = list(groups),
@@ -156,7 +169,8 @@ impl Role {
         let rules: Vec<Value> = self.rules.iter().map(Rule::to_value).collect();
         let mut tree = json!({"apiVersion": VERSION, "kind": kind, "metadata": metadata, "rules": rules});
         if let Some(label) = &self.gathers {
-            tree["aggregationRule"] = json!({"clusterRoleSelectors": [{"matchLabels": {format!("{AGGREGATE}{label}"): "true"}}]});
+            tree["aggregationRule"] =
+                json!({"clusterRoleSelectors": [{"matchLabels": {format!("{AGGREGATE}{label}"): "true"}}]});
         }
         tree
     }
@@ -190,7 +204,10 @@ mod tests {
     use super::*;
 
     fn named<'a>(objects: &'a [Object], kind: &str, name: &str) -> &'a Object {
-        objects.iter().find(|object| object.kind() == kind && object.name() == name).unwrap_or_else(|| panic!("no {kind} {name}"))
+        objects
+            .iter()
+            .find(|object| object.kind() == kind && object.name() == name)
+            .unwrap_or_else(|| panic!("no {kind} {name}"))
     }
 
     #[test]
@@ -211,7 +228,9 @@ mod tests {
         let objects = objects().unwrap();
         let rules = |name: &str| Rule::read_all(named(&objects, "ClusterRole", name).get(&["rules"]));
         let admin = rules("admin");
-        for part in ["view", "edit", "system:aggregate-to-admin", "system:aggregate-to-edit", "system:aggregate-to-view"] {
+        for part in
+            ["view", "edit", "system:aggregate-to-admin", "system:aggregate-to-edit", "system:aggregate-to-view"]
+        {
             assert!(rules(part).iter().all(|rule| admin.contains(rule)), "admin lacks rules of {part}");
         }
         assert!(!rules("view").iter().any(|rule| rule.resources.iter().any(|resource| resource == "secrets")));

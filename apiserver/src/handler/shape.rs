@@ -194,11 +194,14 @@ pub(super) fn list(routed: &Routed<'_>, list: &List) -> Result<Answer, ApiError>
     let metadata = list_metadata(list);
     let custom = super::is_custom(&routed.row);
     match shaper.accept.shape {
-        Shape::Object if shaper.is_plain() => Ok(response::json_bytes(StatusCode::OK, concatenated(routed, list, &metadata, custom))),
+        Shape::Object if shaper.is_plain() => {
+            Ok(response::json_bytes(StatusCode::OK, concatenated(routed, list, &metadata, custom)))
+        }
         Shape::Object => {
             let items = list.items.iter().map(|cached| item(&shaper, cached, custom)).collect::<Result<Vec<_>, _>>()?;
             let row = &routed.row;
-            let tree = json!({"kind": row.list_kind, "apiVersion": row.api_version(), "metadata": metadata, "items": items});
+            let tree =
+                json!({"kind": row.list_kind, "apiVersion": row.api_version(), "metadata": metadata, "items": items});
             Ok(response::value(StatusCode::OK, routed.accept, &tree))
         }
         Shape::PartialMetadataList(version) => {
@@ -214,7 +217,8 @@ pub(super) fn list(routed: &Routed<'_>, list: &List) -> Result<Answer, ApiError>
             go_type(&routed.row, &routed.row.list_kind)
         ))),
         Shape::Table(version) => {
-            let objects = list.items.iter().map(|cached| shaper.version(cached.object())).collect::<Result<Vec<_>, _>>()?;
+            let objects =
+                list.items.iter().map(|cached| shaper.version(cached.object())).collect::<Result<Vec<_>, _>>()?;
             let tree = shaper.table(objects.iter(), metadata, version);
             Ok(response::value(StatusCode::OK, routed.accept, &tree))
         }
@@ -245,11 +249,8 @@ fn list_metadata(list: &List) -> Value {
 /// The list as JSON, out of the bytes of its items. Items of built-in kinds do not repeat kind and version.
 fn concatenated(routed: &Routed<'_>, list: &List, metadata: &Value, custom: bool) -> Bytes {
     let row = &routed.row;
-    let head = format!(
-        r#"{{"kind":"{}","apiVersion":"{}","metadata":{metadata},"items":["#,
-        row.list_kind,
-        row.api_version()
-    );
+    let head =
+        format!(r#"{{"kind":"{}","apiVersion":"{}","metadata":{metadata},"items":["#, row.list_kind, row.api_version());
     let size: usize = list.items.iter().map(|cached| cached.bytes.len() + 1).sum();
     let mut out = Vec::with_capacity(head.len() + size + 8);
     out.extend_from_slice(head.as_bytes());

@@ -246,7 +246,8 @@ impl Shaper {
     fn bookmark(&mut self, object: Value) -> Bytes {
         let tree = match self.shape() {
             Shape::Object => Ok(object),
-            _ => Object::from_value(object).map_or_else(|| Err(ApiError::internal("bookmark")), |object| self.shaped(&object)),
+            _ => Object::from_value(object)
+                .map_or_else(|| Err(ApiError::internal("bookmark")), |object| self.shaped(&object)),
         };
         match tree {
             Ok(tree) => self.encoded(EventType::Bookmark, &tree),
@@ -273,4 +274,3 @@ impl Shaper {
         protobuf::watch_frame(kind.as_str(), &object).into()
     }
 }
-

@@ -16,7 +16,8 @@ pub(crate) fn self_signed(directory: &Path, config: &Config) -> Result<(PathBuf,
     if certificate.exists() && key.exists() {
         return Ok((certificate, key));
     }
-    let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::SelfSigned { path: directory.to_owned(), source };
+    let failed =
+        |source: Box<dyn std::error::Error + Send + Sync>| Error::SelfSigned { path: directory.to_owned(), source };
     make(directory, &certificate, &key, config).map_err(failed)?;
     tracing::info!(certificate = %certificate.display(), "made a self-signed serving certificate");
     Ok((certificate, key))
@@ -30,9 +31,15 @@ fn make(
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     fs::create_dir_all(directory)?;
     let mut params = CertificateParams::new(
-        ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"]
-            .map(str::to_owned)
-            .to_vec(),
+        [
+            "localhost",
+            "kubernetes",
+            "kubernetes.default",
+            "kubernetes.default.svc",
+            "kubernetes.default.svc.cluster.local",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
     )?;
     let first = config.service_cluster_ip_ranges.first().map(|range| range.nth(1));
     let addresses = [Some(config.bind_address), config.advertise_address, first, "127.0.0.1".parse().ok()];

@@ -41,7 +41,11 @@ pub enum TlsError {
 }
 
 /// Reads certificate, key and client CA. Without a client CA no client certificate is asked for.
-pub fn server_config(certificate: &Path, key: &Path, client_ca: Option<&Path>) -> Result<rustls::ServerConfig, TlsError> {
+pub fn server_config(
+    certificate: &Path,
+    key: &Path,
+    client_ca: Option<&Path>,
+) -> Result<rustls::ServerConfig, TlsError> {
     let chain = certificates(certificate)?;
     let pem = |source| TlsError::Pem { path: key.to_owned(), source };
     let private = PrivateKeyDer::from_pem_file(key).map_err(pem)?;

@@ -97,7 +97,8 @@ impl Kubelets {
         let tls = match (&config.kubelet_client_certificate, &config.kubelet_client_key) {
             (None, None) => builder.with_no_client_auth(),
             (Some(certificate), Some(path)) => {
-                let key = PrivateKeyDer::from_pem_file(path).map_err(|source| Error::Key { path: path.clone(), source })?;
+                let key =
+                    PrivateKeyDer::from_pem_file(path).map_err(|source| Error::Key { path: path.clone(), source })?;
                 builder.with_client_auth_cert(certificates(certificate)?, key).map_err(Error::Pair)?
             }
             _ => return Err(Error::Half),
@@ -113,14 +114,18 @@ impl Kubelets {
         shutdown: &CancellationToken,
     ) -> Result<SendRequest<Body>, DialError> {
         let connect = TcpStream::connect((backend.host.as_str(), backend.port));
-        let socket = tokio::time::timeout(CONNECT, connect).await.map_err(|_| DialError::Timeout)?.map_err(DialError::Connect)?;
+        let socket = tokio::time::timeout(CONNECT, connect)
+            .await
+            .map_err(|_| DialError::Timeout)?
+            .map_err(DialError::Connect)?;
         // Without it a keystroke waits for the next one.
         socket.set_nodelay(true).map_err(DialError::Connect)?;
         match backend.tls {
             Tls::Plain => start(socket, tasks, shutdown).await,
             Tls::Kubelet => {
                 let tls = self.tls.clone().ok_or(DialError::NoCa)?;
-                let name = ServerName::try_from(backend.host.clone()).map_err(|_| DialError::Name(backend.host.clone()))?;
+                let name =
+                    ServerName::try_from(backend.host.clone()).map_err(|_| DialError::Name(backend.host.clone()))?;
                 let connect = TlsConnector::from(tls).connect(name, socket);
                 let stream = tokio::time::timeout(CONNECT, connect).await.map_err(|_| DialError::Timeout)?;
                 start(stream.map_err(DialError::Connect)?, tasks, shutdown).await

@@ -21,36 +21,47 @@ use crate::handler::{Call, method_not_allowed};
 use crate::response::Answer;
 use crate::server::Core;
 
-pub use dial::{Error, Kubelets};
 use dial::Backend;
+pub use dial::{Error, Kubelets};
 
 /// Answers a subresource that leads to a node or pod.
 pub(crate) async fn answer(call: &Call<'_>, row: &Arc<Resource>, body: Body) -> Result<Answer, ApiError> {
     let method = &call.parts.method;
     match (row.plural.as_ref(), call.info.subresource.as_str()) {
         ("pods", "log") if *method == Method::GET => pod::log(call).await,
-        ("pods", "exec" | "attach" | "portforward") if matches!(*method, Method::GET | Method::POST) => pod::stream(call, body).await,
+        ("pods", "exec" | "attach" | "portforward") if matches!(*method, Method::GET | Method::POST) => {
+            pod::stream(call, body).await
+        }
         ("pods" | "services" | "nodes", "proxy") => proxy::answer(call, row, body).await,
         _ => Err(method_not_allowed()),
     }
 }
 
 /// Sends a request on to a backend and its answer back; upgrades are joined.
-async fn forward(core: &Arc<Core>, parts: &Parts, backend: &Backend, path_and_query: &str, body: Body) -> Result<Answer, ApiError> {
+async fn forward(
+    core: &Arc<Core>,
+    parts: &Parts,
+    backend: &Backend,
+    path_and_query: &str,
+    body: Body,
+) -> Result<Answer, ApiError> {
     let unreachable = |err: &dyn std::fmt::Display| {
         ApiError::service_unavailable(format!("error trying to reach service: dial tcp {backend}: {err}"))
     };
-    let uri: Uri = path_and_query.parse().map_err(|err| ApiError::bad_request(format!("bad path {path_and_query:?}: {err}")))?;
+    let uri: Uri =
+        path_and_query.parse().map_err(|err| ApiError::bad_request(format!("bad path {path_and_query:?}: {err}")))?;
     let mut request = Request::new(body);
     *request.method_mut() = parts.method.clone();
     *request.uri_mut() = uri;
     *request.headers_mut() = forwarded_headers(&parts.headers, backend)?;
-    let mut sender = core.kubelets.connect(backend, &core.upgrades, &core.shutdown).await.map_err(|err| unreachable(&err))?;
+    let mut sender =
+        core.kubelets.connect(backend, &core.upgrades, &core.shutdown).await.map_err(|err| unreachable(&err))?;
     let mut response = sender.send_request(request).await.map_err(|err| unreachable(&err))?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let backend_side = hyper::upgrade::on(&mut response);
         let client_side = parts.extensions.get::<OnUpgrade>().cloned();
-        let client_side = client_side.ok_or_else(|| ApiError::bad_request("this connection cannot be upgraded (use HTTP/1.1)"))?;
+        let client_side =
+            client_side.ok_or_else(|| ApiError::bad_request("this connection cannot be upgraded (use HTTP/1.1)"))?;
         join(core, client_side, backend_side);
     }
     Ok(response.map(Body::new))

@@ -119,7 +119,12 @@ async fn pod(call: &Call<'_>) -> Result<Object, ApiError> {
 }
 
 /// Reads an object that a connection is about.
-pub(super) async fn object(call: &Call<'_>, cache: &Arc<ResourceCache>, namespace: &str, name: &str) -> Result<Object, ApiError> {
+pub(super) async fn object(
+    call: &Call<'_>,
+    cache: &Arc<ResourceCache>,
+    namespace: &str,
+    name: &str,
+) -> Result<Object, ApiError> {
     let target = Target { cache, requested: cache.row(), namespace, name, subresource: "", user: call.user };
     call.core.registry.get(&target, "").await.map(|cached| cached.object())
 }
@@ -136,8 +141,12 @@ pub(super) async fn kubelet(core: &Core, node: &str) -> Result<Backend, ApiError
         address["address"].as_str()
     });
     let kinds = core.config.kubelet_address_types.join(" ");
-    let host = host.ok_or_else(|| ApiError::internal(format!("no preferred addresses found; known addresses: {addresses:?}, wanted: [{kinds}]")))?;
-    let port = object.integer(&["status", "daemonEndpoints", "kubeletEndpoint", "Port"]).and_then(|port| u16::try_from(port).ok());
+    let host = host.ok_or_else(|| {
+        ApiError::internal(format!("no preferred addresses found; known addresses: {addresses:?}, wanted: [{kinds}]"))
+    })?;
+    let port = object
+        .integer(&["status", "daemonEndpoints", "kubeletEndpoint", "Port"])
+        .and_then(|port| u16::try_from(port).ok());
     Ok(Backend { host: host.to_owned(), port: port.filter(|port| *port > 0).unwrap_or(10250), tls: Tls::Kubelet })
 }
 
@@ -151,17 +160,22 @@ fn container(call: &Call<'_>, pod: &Object) -> Result<String, ApiError> {
     let pod_name = pod.name();
     if let Some(name) = call.query.get("container").filter(|name| !name.is_empty()) {
         let known = [&containers, &init, &ephemeral].iter().any(|list| list.iter().any(|known| known == name));
-        return if known { Ok(name.to_owned()) } else {
+        return if known {
+            Ok(name.to_owned())
+        } else {
             Err(ApiError::bad_request(format!("container {name} is not valid for pod {pod_name}")))
         };
     }
     if let [only] = containers.as_slice() {
         return Ok(only.clone());
     }
-    if let Some(default) = pod.annotation("kubectl.kubernetes.io/default-container").filter(|name| containers.iter().any(|c| c == name)) {
+    if let Some(default) =
+        pod.annotation("kubectl.kubernetes.io/default-container").filter(|name| containers.iter().any(|c| c == name))
+    {
         return Ok(default.to_owned());
     }
-    let mut text = format!("a container name must be specified for pod {pod_name}, choose one of: [{}]", containers.join(" "));
+    let mut text =
+        format!("a container name must be specified for pod {pod_name}, choose one of: [{}]", containers.join(" "));
     if !init.is_empty() {
         text.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
     }
@@ -181,7 +195,10 @@ fn check_log_options(call: &Call<'_>) -> Result<(), ApiError> {
         }
     }
     if call.query.get("sinceSeconds").is_some() && call.query.get("sinceTime").is_some() {
-        errors.push(FieldError::forbidden(&Path::new(""), "at most one of `sinceTime` or `sinceSeconds` may be specified"));
+        errors.push(FieldError::forbidden(
+            &Path::new(""),
+            "at most one of `sinceTime` or `sinceSeconds` may be specified",
+        ));
     }
     if errors.is_empty() {
         return Ok(());

@@ -6,8 +6,8 @@ use store::Expected;
 
 use super::{Registry, Target, Written, metadata, unavailable};
 use crate::admission::{Attributes, Operation};
-use crate::options::{Write, WriteOptions};
 use crate::managed::Versions;
+use crate::options::{Write, WriteOptions};
 use crate::{decode, managed};
 
 /// Attempts to find a free generated name.
@@ -91,7 +91,13 @@ impl Registry {
         row.strategy.prepare_create(&target.write_context(now), object);
     }
 
-    fn check_new(&self, target: &Target<'_>, object: &Object, warnings: &mut Vec<String>, now: Timestamp) -> Result<(), ApiError> {
+    fn check_new(
+        &self,
+        target: &Target<'_>,
+        object: &Object,
+        warnings: &mut Vec<String>,
+        now: Timestamp,
+    ) -> Result<(), ApiError> {
         let row = target.row();
         let mut errors = metadata::validate(row, object);
         errors.extend(decode::schema_errors(row, object));

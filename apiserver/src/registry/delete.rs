@@ -1,8 +1,8 @@
 //! Delete: preconditions, graceful deletion, finalizers and what happens to dependents.
 
-use api::{ApiError, Object};
 use api::status::Qualified;
 use api::strategy::DefaultDeletion;
+use api::{ApiError, Object};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use store::Expected;
@@ -33,7 +33,12 @@ enum Step {
 
 impl Registry {
     /// Deletes an object, or begins to.
-    pub async fn delete(&self, target: &Target<'_>, options: &DeleteOptions, warnings: &mut Vec<String>) -> Result<Deleted, ApiError> {
+    pub async fn delete(
+        &self,
+        target: &Target<'_>,
+        options: &DeleteOptions,
+        warnings: &mut Vec<String>,
+    ) -> Result<Deleted, ApiError> {
         let mut admitted = false;
         loop {
             let current = self.current(target, target.name).await?.ok_or_else(|| target.not_found())?;
@@ -94,7 +99,12 @@ impl Registry {
         admission.validate(&attributes, None, warnings).await
     }
 
-    async fn delete_once(&self, target: &Target<'_>, options: &DeleteOptions, current: &Current) -> Result<Step, ApiError> {
+    async fn delete_once(
+        &self,
+        target: &Target<'_>,
+        options: &DeleteOptions,
+        current: &Current,
+    ) -> Result<Step, ApiError> {
         let row = target.row();
         let now = Timestamp::now();
         let mut object = current.object.clone();
@@ -251,7 +261,8 @@ fn set_dependents_finalizer(target: &Target<'_>, options: &DeleteOptions, object
     if (want_orphan, want_foreground) == (orphans, foreground) {
         return;
     }
-    let mut kept: Vec<Value> = present.iter().filter(|name| ![ORPHAN, FOREGROUND].contains(name)).map(|name| json!(name)).collect();
+    let mut kept: Vec<Value> =
+        present.iter().filter(|name| ![ORPHAN, FOREGROUND].contains(name)).map(|name| json!(name)).collect();
     if want_orphan {
         kept.push(ORPHAN.into());
     }

@@ -59,7 +59,9 @@ pub(crate) fn check_namespace(row: &Resource, namespace: &str, object: &mut Obje
     if given.is_empty() {
         object.set_metadata("namespace", namespace);
     } else if given != namespace {
-        return Err(ApiError::bad_request("the namespace of the provided object does not match the namespace sent on the request"));
+        return Err(ApiError::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
     }
     Ok(())
 }
@@ -173,7 +175,11 @@ pub(crate) fn validate(row: &Resource, object: &Object) -> Vec<FieldError> {
         }
     }
     if object.generation() < 0 {
-        errors.push(FieldError::invalid(&at.child("generation"), object.generation(), "must be greater than or equal to 0"));
+        errors.push(FieldError::invalid(
+            &at.child("generation"),
+            object.generation(),
+            "must be greater than or equal to 0",
+        ));
     }
     validate_common(object, &mut errors);
     errors

@@ -170,7 +170,13 @@ impl Registry {
     }
 
     /// Writes an object that must be new (`expected` absent) or replace a known revision.
-    async fn put(&self, target: &Target<'_>, name: &str, object: &Object, expected: Expected) -> Result<Written, store::Error> {
+    async fn put(
+        &self,
+        target: &Target<'_>,
+        name: &str,
+        object: &Object,
+        expected: Expected,
+    ) -> Result<Written, store::Error> {
         let row = target.row();
         let mut object = object.clone();
         crate::decode::canonicalize(row, &mut object);
@@ -224,9 +230,7 @@ pub(crate) fn unavailable(err: &store::Error) -> ApiError {
         store::Error::TooLarge { size, limit, .. } => {
             ApiError::too_large(format!("Request entity too large: limit is {limit}, the object has {size} bytes"))
         }
-        store::Error::Compacted { .. } => {
-            ApiError::expired("The resourceVersion for the provided list is too old.")
-        }
+        store::Error::Compacted { .. } => ApiError::expired("The resourceVersion for the provided list is too old."),
         err => {
             tracing::error!(error = err as &dyn std::error::Error, "store failed");
             ApiError::internal(format!("store: {err}"))

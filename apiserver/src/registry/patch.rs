@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use super::update::{Desired, narrow};
 use super::{Registry, Target, Updated, metadata};
-use crate::options::{Write, WriteOptions};
 use crate::managed::Versions;
+use crate::options::{Write, WriteOptions};
 use crate::{decode, managed};
 
 /// The format of a patch.
@@ -68,7 +68,12 @@ impl Registry {
 
 #[async_trait]
 impl Desired for Patching<'_> {
-    async fn desired(&self, current: Option<&Object>, now: Timestamp, warnings: &mut Vec<String>) -> Result<Object, ApiError> {
+    async fn desired(
+        &self,
+        current: Option<&Object>,
+        now: Timestamp,
+        warnings: &mut Vec<String>,
+    ) -> Result<Object, ApiError> {
         let catalog = self.registry.catalog();
         let shown = current.map(|object| catalog.convert(self.row, self.requested, object.clone())).transpose()?;
         let mut patched = match self.patch.kind {

@@ -46,7 +46,12 @@ impl Registry {
     }
 
     /// The objects of a selection.
-    pub async fn list(&self, cache: &Arc<ResourceCache>, selection: &Selection, options: &ListOptions) -> Result<List, ApiError> {
+    pub async fn list(
+        &self,
+        cache: &Arc<ResourceCache>,
+        selection: &Selection,
+        options: &ListOptions,
+    ) -> Result<List, ApiError> {
         if let Some(token) = &options.continuation {
             if !matches!(options.resource_version.as_str(), "" | "0") {
                 return Err(ApiError::bad_request("specifying resource version is not allowed when using continue"));
@@ -55,7 +60,9 @@ impl Registry {
         }
         let version = parse_version_for_list(&options.resource_version)?;
         let exact = options.version_match == Some(Match::Exact)
-            || (options.version_match.is_none() && options.limit.is_some() && version.is_some_and(|version| version > 0));
+            || (options.version_match.is_none()
+                && options.limit.is_some()
+                && version.is_some_and(|version| version > 0));
         let (revision, snapshot) = match version {
             None => {
                 let revision = self.freshen().await?;
@@ -64,7 +71,11 @@ impl Registry {
             Some(0) => now(cache, self.cache.revision()),
             Some(version) => {
                 self.wait_until(version).await?;
-                if exact { (version, self.snapshot_at(cache, version).await?) } else { now(cache, self.cache.revision()) }
+                if exact {
+                    (version, self.snapshot_at(cache, version).await?)
+                } else {
+                    now(cache, self.cache.revision())
+                }
             }
         };
         // A list of "whatever is at hand" is served whole, as upstream's watch cache does.
@@ -105,7 +116,8 @@ impl Registry {
         if let Some(snapshot) = cache.snapshot_at(revision) {
             return Ok(snapshot);
         }
-        let (_, entries) = read_all(&self.store, cache.prefix(), Some(revision)).await.map_err(|err| unavailable(&err))?;
+        let (_, entries) =
+            read_all(&self.store, cache.prefix(), Some(revision)).await.map_err(|err| unavailable(&err))?;
         let cached = entries.iter().filter_map(|entry| read(cache, entry));
         let objects = cached.map(|cached| (cached.key.clone(), Arc::new(cached))).collect();
         Ok(Snapshot { objects, changed: revision })
@@ -152,10 +164,11 @@ fn page(
         return list;
     }
     let range = objects.range::<str, _>((Bound::Included(from), Bound::Unbounded));
-    let mut rest = range.map(|(_, object)| object).take_while(|object| object.key.starts_with(&prefix)).filter(|object| {
-        let whole_prefix = !selection.has_selectors() && selection.name.is_none();
-        whole_prefix || selection.matches(cache, object)
-    });
+    let mut rest =
+        range.map(|(_, object)| object).take_while(|object| object.key.starts_with(&prefix)).filter(|object| {
+            let whole_prefix = !selection.has_selectors() && selection.name.is_none();
+            whole_prefix || selection.matches(cache, object)
+        });
     let Some(limit) = limit else {
         list.items = rest.cloned().collect();
         return list;
@@ -182,11 +195,16 @@ fn inconsistent(start: &str) -> ApiError {
 /// The version has not happened.
 fn too_large(asked: u64, newest: u64) -> ApiError {
     let details = Details {
-        causes: vec![Cause { reason: "ResourceVersionTooLarge".into(), message: "Too large resource version".into(), ..Cause::default() }],
+        causes: vec![Cause {
+            reason: "ResourceVersionTooLarge".into(),
+            message: "Too large resource version".into(),
+            ..Cause::default()
+        }],
         retry_after_seconds: 1,
         ..Details::default()
     };
-    ApiError::timeout(format!("Timeout: Too large resource version: {asked}, current: {newest}"), 1).with_details(details)
+    ApiError::timeout(format!("Timeout: Too large resource version: {asked}, current: {newest}"), 1)
+        .with_details(details)
 }
 
 fn parse_version_for_get(text: &str) -> Result<u64, ApiError> {
@@ -197,7 +215,9 @@ fn parse_version_for_list(text: &str) -> Result<Option<u64>, ApiError> {
     if text.is_empty() {
         return Ok(None);
     }
-    text.parse().map(Some).map_err(|_| ApiError::bad_request(format!("invalid resource version: {}", bad_version(text))))
+    text.parse()
+        .map(Some)
+        .map_err(|_| ApiError::bad_request(format!("invalid resource version: {}", bad_version(text))))
 }
 
 /// Go's words for a number that is none.

@@ -3,8 +3,8 @@
 use api::ApiError;
 use base64::Engine as _;
 use base64::alphabet;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, URL_SAFE_NO_PAD};
 use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 
 const VERSION: &str = "meta.k8s.io/v1";
@@ -40,7 +40,8 @@ impl Continue {
     }
 
     pub(super) fn decode(token: &str) -> Result<Self, ApiError> {
-        let refuse = |why: String| ApiError::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
+        let refuse =
+            |why: String| ApiError::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
         let bytes = LENIENT.decode(token).map_err(|err| refuse(err.to_string()))?;
         let read: Self = serde_json::from_slice(&bytes).map_err(|_| refuse(why_not_json(&bytes)))?;
         if read.version != VERSION {
@@ -60,7 +61,9 @@ impl Continue {
 fn why_not_json(bytes: &[u8]) -> String {
     match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
         None => "unexpected end of JSON input".to_owned(),
-        Some(byte) if byte.is_ascii_graphic() => format!("invalid character '{}' looking for beginning of value", char::from(*byte)),
+        Some(byte) if byte.is_ascii_graphic() => {
+            format!("invalid character '{}' looking for beginning of value", char::from(*byte))
+        }
         Some(byte) => format!("invalid character '\\u{byte:04x}' looking for beginning of value"),
     }
 }

@@ -12,8 +12,8 @@ use store::Expected;
 
 use super::{Current, Registry, Target, Written, metadata, unavailable};
 use crate::admission::{Attributes, Operation};
-use crate::options::{Write, WriteOptions};
 use crate::managed::Versions;
+use crate::options::{Write, WriteOptions};
 use crate::{decode, managed};
 
 /// How an update computes what it wants from what there is.
@@ -21,7 +21,12 @@ use crate::{decode, managed};
 pub trait Desired: Send + Sync {
     /// The object that shall replace `current` (absent when nothing has the name). Called again after a lost race.
     /// Field managers have to be accounted for by this.
-    async fn desired(&self, current: Option<&Object>, now: Timestamp, warnings: &mut Vec<String>) -> Result<Object, ApiError>;
+    async fn desired(
+        &self,
+        current: Option<&Object>,
+        now: Timestamp,
+        warnings: &mut Vec<String>,
+    ) -> Result<Object, ApiError>;
 
     /// Whether it creates the object when nothing has the name.
     fn may_create(&self) -> bool;
@@ -39,7 +44,12 @@ pub(crate) struct Replacement {
 
 #[async_trait]
 impl Desired for Replacement {
-    async fn desired(&self, current: Option<&Object>, now: Timestamp, _warnings: &mut Vec<String>) -> Result<Object, ApiError> {
+    async fn desired(
+        &self,
+        current: Option<&Object>,
+        now: Timestamp,
+        _warnings: &mut Vec<String>,
+    ) -> Result<Object, ApiError> {
         let mut object = self.object.clone();
         if let Some(current) = current {
             narrow(&self.row, &self.subresource, &mut object, current);
@@ -198,7 +208,13 @@ impl Registry {
     }
 
     /// The last finalizer is gone: the update becomes the delete.
-    async fn vanish(&self, target: &Target<'_>, current: &Current, new: Object, dry_run: bool) -> Result<Option<Written>, ApiError> {
+    async fn vanish(
+        &self,
+        target: &Target<'_>,
+        current: &Current,
+        new: Object,
+        dry_run: bool,
+    ) -> Result<Option<Written>, ApiError> {
         if dry_run {
             return Ok(Some(Written::pretended(new)));
         }
@@ -307,7 +323,9 @@ pub(super) fn narrow(row: &Resource, subresource: &str, new: &mut Object, old: &
     match subresource {
         "status" | "approval" => restore_all_but(new, old, &["status"], kept_metadata(row)),
         "finalize" => restore_all_but(new, old, &["spec", "finalizers"], &[]),
-        "ephemeralcontainers" => restore_all_but(new, old, &["spec", "ephemeralContainers"], &["labels", "annotations"]),
+        "ephemeralcontainers" => {
+            restore_all_but(new, old, &["spec", "ephemeralContainers"], &["labels", "annotations"])
+        }
         "resize" => restore_resources(new, old),
         _ => {}
     }
@@ -370,7 +388,8 @@ fn restore_all_but(new: &mut Object, old: &Object, part: &[&str], kept: &[&'stat
 fn spec_changed(new: &Object, old: &Object) -> bool {
     let rest = |object: &Object| -> Vec<(String, Value)> {
         let skipped = ["apiVersion", "kind", "metadata", "status"];
-        let fields = object.root().iter().filter(|(name, value)| !skipped.contains(&name.as_str()) && **value != json!(null));
+        let fields =
+            object.root().iter().filter(|(name, value)| !skipped.contains(&name.as_str()) && **value != json!(null));
         fields.map(|(name, value)| (name.clone(), value.clone())).collect()
     };
     rest(new) != rest(old)

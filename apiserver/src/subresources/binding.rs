@@ -95,12 +95,17 @@ fn assign(pod: &mut Object, binding: &Object, now: &str) -> Result<(), ApiError>
     let conflict = |why: &str| Err(ApiError::conflict(what, &name, why));
     let uid = binding.uid();
     if !uid.is_empty() && uid != pod.uid() {
-        return conflict(&format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", pod.uid()));
+        return conflict(&format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            pod.uid()
+        ));
     }
     let version = binding.resource_version();
     if !version.is_empty() && version != pod.resource_version() {
         let found = pod.resource_version();
-        let why = format!("Precondition failed: ResourceVersion in precondition: {version}, ResourceVersion in object meta: {found}");
+        let why = format!(
+            "Precondition failed: ResourceVersion in precondition: {version}, ResourceVersion in object meta: {found}"
+        );
         return conflict(&why);
     }
     if pod.is_being_deleted() {

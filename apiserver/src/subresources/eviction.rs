@@ -107,7 +107,8 @@ fn take_one(budget: &mut Object, pod: &Object, now: &str) -> Result<(), ApiError
     if allowed < 1 {
         let err = ApiError::too_many_requests("Cannot evict pod as it would violate the pod's disruption budget.", 0);
         let (needed, healthy) = (number(budget, "desiredHealthy"), number(budget, "currentHealthy"));
-        let message = format!("The disruption budget {} needs {needed} healthy pods and has {healthy} currently", budget.name());
+        let message =
+            format!("The disruption budget {} needs {needed} healthy pods and has {healthy} currently", budget.name());
         return Err(with_cause(err, message, 0));
     }
     budget.set(&["status", "disruptionsAllowed"], allowed - 1);

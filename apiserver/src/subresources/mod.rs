@@ -21,7 +21,8 @@ pub(crate) use token::discovery as token_discovery;
 /// Answers a request for a subresource.
 pub(crate) async fn answer(call: &Call<'_>, row: &Arc<Resource>, body: Body) -> Result<Answer, ApiError> {
     let info = call.info;
-    let known = row.subresources.iter().find(|sub| sub.name == info.subresource).ok_or_else(ApiError::unknown_resource)?;
+    let known =
+        row.subresources.iter().find(|sub| sub.name == info.subresource).ok_or_else(ApiError::unknown_resource)?;
     if is_connect(&info.subresource) {
         return node_proxy::answer(call, row, body).await;
     }
@@ -59,4 +60,3 @@ pub(crate) async fn virtual_resource(call: &Call<'_>, row: &Arc<Resource>, body:
         other => Err(ApiError::not_implemented(format!("{other} are not supported"))),
     }
 }
-

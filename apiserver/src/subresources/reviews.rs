@@ -13,13 +13,13 @@ use serde_json::{Map, Value, json};
 
 use crate::authn::user_value;
 use crate::authz::{Attributes, Decision};
+use crate::decode;
 use crate::handler::{Call, read_body};
 use crate::managed::{self, Versions};
 use crate::negotiate::Shape;
 use crate::options::Write;
 use crate::registry::timestamp;
 use crate::response::{self, Answer};
-use crate::decode;
 
 const GROUP: &str = "authorization.k8s.io";
 
@@ -45,7 +45,11 @@ pub(super) async fn create(call: &Call<'_>, row: &Arc<Resource>, body: Body) -> 
             let catalog = call.core.registry.catalog();
             let versions = Versions { catalog: &catalog, requested: row, stored: row };
             managed::track(versions, "", None, &mut review, &options.field_manager, Timestamp::now())?;
-            let status = if plural == "tokenreviews" { token(call, &review).await? } else { access(call, row, &mut review).await? };
+            let status = if plural == "tokenreviews" {
+                token(call, &review).await?
+            } else {
+                access(call, row, &mut review).await?
+            };
             review.set(&["status"], status);
         }
     }
@@ -64,7 +68,9 @@ async fn token(call: &Call<'_>, review: &Object) -> Result<Value, ApiError> {
     let own = call.core.tokens.as_ref().map_or(&[][..], |tokens| tokens.audiences());
     let audiences = if asked.is_empty() { own } else { &asked };
     Ok(match call.core.authn.review(token, audiences).await {
-        Ok(reviewed) => json!({"authenticated": true, "user": user_value(&reviewed.user), "audiences": reviewed.audiences}),
+        Ok(reviewed) => {
+            json!({"authenticated": true, "user": user_value(&reviewed.user), "audiences": reviewed.audiences})
+        }
         Err(why) => json!({"user": {}, "error": why.to_string()}),
     })
 }
@@ -98,7 +104,9 @@ async fn access(call: &Call<'_>, row: &Resource, review: &mut Object) -> Result<
 fn place(call: &Call<'_>, review: &mut Object) -> Result<(), ApiError> {
     let namespace = call.info.namespace.as_str();
     if !review.namespace().is_empty() && review.namespace() != namespace {
-        return Err(ApiError::bad_request("the namespace of the provided object does not match the namespace sent on the request"));
+        return Err(ApiError::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
     }
     review.set_metadata("namespace", namespace);
     Ok(())
@@ -112,7 +120,11 @@ fn check(spec: &Value, about_self: bool, local: Option<&str>) -> Vec<FieldError>
         (Some(_), Some(other)) => {
             let text = |field: &str| other.get(field).and_then(Value::as_str).unwrap_or("").to_owned();
             let shown = json!({"Path": text("path"), "Verb": text("verb")});
-            errors.push(FieldError::invalid(&path, shown, "cannot be specified in combination with resourceAttributes"));
+            errors.push(FieldError::invalid(
+                &path,
+                shown,
+                "cannot be specified in combination with resourceAttributes",
+            ));
         }
         (None, None) => {
             let detail = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
@@ -120,7 +132,9 @@ fn check(spec: &Value, about_self: bool, local: Option<&str>) -> Vec<FieldError>
         }
         _ => {}
     }
-    let is_empty = |field: &str| spec.get(field).is_none_or(|value| value.as_str() == Some("") || value.as_array().is_some_and(Vec::is_empty));
+    let is_empty = |field: &str| {
+        spec.get(field).is_none_or(|value| value.as_str() == Some("") || value.as_array().is_some_and(Vec::is_empty))
+    };
     if !about_self && is_empty("user") && is_empty("groups") {
         errors.push(FieldError::invalid(&at.child("user"), "", "at least one of user or group must be specified"));
     }
@@ -153,7 +167,8 @@ fn user_of(spec: &Value) -> User {
 }
 
 fn attributes(user: User, spec: &Value) -> Attributes {
-    let asked = spec.get("resourceAttributes").or_else(|| spec.get("nonResourceAttributes")).cloned().unwrap_or_default();
+    let asked =
+        spec.get("resourceAttributes").or_else(|| spec.get("nonResourceAttributes")).cloned().unwrap_or_default();
     let text = |field: &str| asked.get(field).and_then(Value::as_str).unwrap_or("").to_owned();
     Attributes {
         user,

@@ -98,7 +98,12 @@ async fn patch(routed: &Routed<'_>, body: Body) -> Result<Object, ApiError> {
 }
 
 async fn change(routed: &Routed<'_>, change: Change, options: &WriteOptions, what: Write) -> Result<Object, ApiError> {
-    let scaling = Scaling { change, row: routed.cache.row().clone(), name: routed.call.info.name.clone(), options: options.clone() };
+    let scaling = Scaling {
+        change,
+        row: routed.cache.row().clone(),
+        name: routed.call.info.name.clone(),
+        options: options.clone(),
+    };
     let updated = routed.registry().change(&routed.target(), &scaling, options, what, &mut Vec::new()).await?;
     Ok(updated.written.object)
 }
@@ -118,7 +123,12 @@ struct Scaling {
 
 #[async_trait]
 impl Desired for Scaling {
-    async fn desired(&self, current: Option<&Object>, now: Timestamp, _warnings: &mut Vec<String>) -> Result<Object, ApiError> {
+    async fn desired(
+        &self,
+        current: Option<&Object>,
+        now: Timestamp,
+        _warnings: &mut Vec<String>,
+    ) -> Result<Object, ApiError> {
         let parent = current.ok_or_else(|| ApiError::not_found(self.row.qualified(), &self.name))?;
         let api_version = self.row.api_version();
         let paths = ScalePaths { api_version: &api_version, replicas: &REPLICAS };
@@ -133,7 +143,11 @@ impl Desired for Scaling {
         };
         let replicas = scale.integer(&REPLICAS).unwrap_or(0);
         if replicas < 0 {
-            let error = FieldError::invalid(&Path::new("spec").child("replicas"), replicas, "must be greater than or equal to 0");
+            let error = FieldError::invalid(
+                &Path::new("spec").child("replicas"),
+                replicas,
+                "must be greater than or equal to 0",
+            );
             let what = Qualified { group: "autoscaling", resource: "Scale" };
             return Err(ApiError::invalid(what, &self.name, &[error]));
         }
@@ -173,7 +187,8 @@ impl Scaling {
             PatchType::Merge | PatchType::Apply => merge_patch(&document, body)?,
         };
         let shown = patched.to_string();
-        let decoded = codec::decode_value(patched, &target, FieldValidation::Ignore).map_err(|err| undecodable(&shown, &err.0))?;
+        let decoded = codec::decode_value(patched, &target, FieldValidation::Ignore)
+            .map_err(|err| undecodable(&shown, &err.0))?;
         let mut scale = decoded.object;
         check_name(&self.name, &mut scale)?;
         Ok(scale)

@@ -73,7 +73,13 @@ fn account(routed: &Routed<'_>) -> Result<Object, ApiError> {
     cached.map(|cached| cached.object()).ok_or_else(|| ApiError::not_found(routed.row.qualified(), target.name))
 }
 
-async fn admit(routed: &Routed<'_>, request: &mut Object, options: &Value, dry_run: bool, warnings: &mut Vec<String>) -> Result<(), ApiError> {
+async fn admit(
+    routed: &Routed<'_>,
+    request: &mut Object,
+    options: &Value,
+    dry_run: bool,
+    warnings: &mut Vec<String>,
+) -> Result<(), ApiError> {
     let target = routed.target();
     let attributes = Attributes {
         operation: Operation::Create,
@@ -123,7 +129,12 @@ fn complete(request: &mut Object, account: &Object, tokens: &Tokens) -> Result<(
 }
 
 /// What the token says, and when the client should take it for expired.
-fn claims(routed: &Routed<'_>, request: &Object, account: &Object, tokens: &Tokens) -> Result<(Claims, Timestamp), ApiError> {
+fn claims(
+    routed: &Routed<'_>,
+    request: &Object,
+    account: &Object,
+    tokens: &Tokens,
+) -> Result<(Claims, Timestamp), ApiError> {
     let now = Timestamp::now().as_second();
     let seconds = request.integer(&["spec", "expirationSeconds"]).unwrap_or(DEFAULT_SECONDS);
     let audiences = request.get(&["spec", "audiences"]).and_then(Value::as_array).into_iter().flatten();
@@ -164,7 +175,9 @@ fn bind(routed: &Routed<'_>, request: &Object, account: &Object, private: &mut P
         ("v1", "Pod") => ("pods", account.namespace()),
         ("v1", "Secret") => ("secrets", account.namespace()),
         ("v1", "Node") => ("nodes", ""),
-        (version, _) => return Err(ApiError::bad_request(format!("cannot bind token to object of type {version}, Kind={kind}"))),
+        (version, _) => {
+            return Err(ApiError::bad_request(format!("cannot bind token to object of type {version}, Kind={kind}")));
+        }
     };
     let cache = routed.registry().named("", plural)?;
     let object = find(&cache, namespace, name).ok_or_else(|| ApiError::not_found(cache.row().qualified(), name))?;
@@ -182,7 +195,10 @@ fn bind(routed: &Routed<'_>, request: &Object, account: &Object, private: &mut P
         "Node" => private.node = reference,
         _ => {
             if object.text(&["spec", "serviceAccountName"]) != account.name() {
-                let why = format!("cannot bind token for serviceaccount {:?} to pod running with different serviceaccount name.", account.name());
+                let why = format!(
+                    "cannot bind token for serviceaccount {:?} to pod running with different serviceaccount name.",
+                    account.name()
+                );
                 return Err(ApiError::bad_request(why));
             }
             private.pod = reference;

@@ -50,7 +50,14 @@ type Frames = [OnceLock<Bytes>; 3];
 impl Event {
     /// A change from `previous` to `current`.
     pub fn new(revision: u64, previous: Option<Arc<Cached>>, current: Option<Arc<Cached>>) -> Self {
-        Self { revision, current, previous, gone: OnceLock::new(), frames: Default::default(), protobuf: OnceLock::new() }
+        Self {
+            revision,
+            current,
+            previous,
+            gone: OnceLock::new(),
+            frames: Default::default(),
+            protobuf: OnceLock::new(),
+        }
     }
 
     /// What a watcher sees whose selection is `selects`: objects that enter it are added, those that leave it deleted.

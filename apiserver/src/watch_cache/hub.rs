@@ -9,8 +9,8 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
-use super::event::Event;
 use super::cached::Cached;
+use super::event::Event;
 
 /// Events that a watcher may have waiting before it counts as too slow.
 const QUEUE: usize = 8192;
@@ -73,7 +73,8 @@ impl Hub {
         }
         self.offer(&Interest::Key(object.key.clone()), event);
         let Some(field) = indexed_field else { return };
-        let value = |cached: &Option<Arc<Cached>>| cached.as_ref().and_then(|c| c.fields.get(field).map(|v| Arc::from(&**v)));
+        let value =
+            |cached: &Option<Arc<Cached>>| cached.as_ref().and_then(|c| c.fields.get(field).map(|v| Arc::from(&**v)));
         let (now, before) = (value(&event.current), value(&event.previous));
         if let Some(now) = now.clone() {
             self.offer(&Interest::Field(now), event);

@@ -254,7 +254,11 @@ async fn obey(store: &Arc<dyn Store>, cache: &WatchCache, command: Command) -> R
 }
 
 /// All entries under a prefix at one revision (the newest, if none is given).
-pub(crate) async fn read_all(store: &Arc<dyn Store>, prefix: &str, at: Option<u64>) -> Result<(u64, Vec<Entry>), store::Error> {
+pub(crate) async fn read_all(
+    store: &Arc<dyn Store>,
+    prefix: &str,
+    at: Option<u64>,
+) -> Result<(u64, Vec<Entry>), store::Error> {
     let mut range = Range { prefix: prefix.to_owned(), after: None, limit: Some(PAGE), revision: at };
     let mut all = Vec::new();
     loop {

@@ -116,7 +116,11 @@ impl ResourceCache {
 
     /// The key of an object.
     pub fn key(&self, namespace: &str, name: &str) -> String {
-        if namespace.is_empty() { format!("{}{name}", self.prefix) } else { format!("{}{namespace}/{name}", self.prefix) }
+        if namespace.is_empty() {
+            format!("{}{name}", self.prefix)
+        } else {
+            format!("{}{namespace}/{name}", self.prefix)
+        }
     }
 
     /// The current objects. Costs no more than a reference count.
@@ -155,7 +159,11 @@ impl ResourceCache {
     }
 
     /// Begins a watch of what follows `revision`.
-    pub fn watch_after(self: &Arc<Self>, revision: u64, interest: Interest) -> Result<(Beginning, Subscription), HistoryGone> {
+    pub fn watch_after(
+        self: &Arc<Self>,
+        revision: u64,
+        interest: Interest,
+    ) -> Result<(Beginning, Subscription), HistoryGone> {
         let mut hub = self.hub();
         let events = hub.since(revision).ok_or(HistoryGone { oldest: hub.complete_after() })?;
         let subscription = self.subscribe(&mut hub, interest);

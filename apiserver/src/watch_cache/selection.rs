@@ -31,7 +31,11 @@ impl Selection {
         self.namespace.as_deref().is_none_or(|namespace| namespace == object.namespace())
             && self.name.as_deref().is_none_or(|name| name == object.name())
             && (self.labels.is_everything() || self.labels.matches_labels(object.labels.as_ref()))
-            && self.fields.requirements().iter().all(|wanted| (value_of(cache, object, wanted) == wanted.value) == wanted.equals)
+            && self
+                .fields
+                .requirements()
+                .iter()
+                .all(|wanted| (value_of(cache, object, wanted) == wanted.value) == wanted.equals)
     }
 
     /// The narrowest thing it can be filed under.

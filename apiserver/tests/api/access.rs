@@ -11,8 +11,9 @@ const JSON: (&str, &str) = ("content-type", "application/json");
 const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
 
 async fn as_user(server: &TestServer, user: &str, method: Method, path: &str, body: &Value) -> (u16, Value) {
-    let (status, answer) =
-        Client::admin(server).send(method, path, &[JSON, ("impersonate-user", user)], body.to_string().into_bytes()).await;
+    let (status, answer) = Client::admin(server)
+        .send(method, path, &[JSON, ("impersonate-user", user)], body.to_string().into_bytes())
+        .await;
     (status.as_u16(), answer)
 }
 
@@ -55,7 +56,10 @@ async fn nobody_grants_what_they_do_not_hold() {
     more["metadata"]["name"] = "more".into();
     let (status, answer) = as_user(&server, "jane", Method::POST, &bindings, &more).await;
     assert_eq!(status, 403, "{answer}");
-    assert!(answer["message"].as_str().unwrap().contains("is attempting to grant RBAC permissions not currently held"), "{answer}");
+    assert!(
+        answer["message"].as_str().unwrap().contains("is attempting to grant RBAC permissions not currently held"),
+        "{answer}"
+    );
 }
 
 #[tokio::test]

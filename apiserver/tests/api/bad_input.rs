@@ -14,7 +14,8 @@ async fn bodies_that_are_no_objects_are_refused() {
     let client = Client::admin(&server);
     let deep = "[".repeat(100_000);
     for body in ["", "{", "null x", "[]", "\"x\"", "\u{0}", r#"{"kind":"Pod","apiVersion":"v1"}"#, &deep] {
-        let answer = client.send(Method::POST, MAPS, &[("content-type", "application/json")], body.as_bytes().to_vec()).await;
+        let answer =
+            client.send(Method::POST, MAPS, &[("content-type", "application/json")], body.as_bytes().to_vec()).await;
         assert!((400..500).contains(&answer.0.as_u16()), "{:?}: {answer:?}", body.get(..20));
         assert_eq!(answer.1["kind"], "Status");
     }
@@ -24,7 +25,8 @@ async fn bodies_that_are_no_objects_are_refused() {
 async fn a_body_over_the_limit_is_too_large() {
     let server = TestServer::start().await;
     let client = Client::admin(&server);
-    let body = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}, "data": {"a": "x".repeat(4 << 20)}});
+    let body =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}, "data": {"a": "x".repeat(4 << 20)}});
     let status = expect(client.post(MAPS, &body).await, 413);
     assert_eq!(status["reason"], "RequestEntityTooLarge");
 }

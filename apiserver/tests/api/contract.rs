@@ -100,7 +100,10 @@ impl Contract<'_> {
         let merged = expect(self.client.patch(&self.item(), MERGE, &body).await, 200);
         assert_eq!(merged["metadata"]["labels"]["merged"], "1");
         let strategic = "application/strategic-merge-patch+json";
-        let merged = expect(self.client.patch(&self.item(), strategic, &json!({"metadata": {"labels": {"merged": null}}})).await, 200);
+        let merged = expect(
+            self.client.patch(&self.item(), strategic, &json!({"metadata": {"labels": {"merged": null}}})).await,
+            200,
+        );
         assert_eq!(merged["metadata"]["labels"].get("merged"), None);
         let body = json!([{"op": "add", "path": "/metadata/labels/json", "value": "1"}]);
         let patched = expect(self.client.patch(&self.item(), "application/json-patch+json", &body).await, 200);
@@ -120,7 +123,10 @@ impl Contract<'_> {
         let applied = expect(self.client.patch(&path, "application/apply-patch+yaml", &body).await, 200);
         assert_eq!(applied["metadata"]["labels"]["applied"], "1");
         let managers = applied["metadata"]["managedFields"].as_array().unwrap();
-        assert!(managers.iter().any(|entry| entry["operation"] == "Apply" && entry["manager"] == "contract"), "{applied}");
+        assert!(
+            managers.iter().any(|entry| entry["operation"] == "Apply" && entry["manager"] == "contract"),
+            "{applied}"
+        );
     }
 
     async fn shapes(&self) {
@@ -128,7 +134,10 @@ impl Contract<'_> {
         // Upstream prints the age of an IPAddress without a column for it.
         let extra = usize::from(self.row.plural == "ipaddresses");
         let columns = table["columnDefinitions"].as_array().unwrap().len() + extra;
-        assert!(table["rows"].as_array().unwrap().iter().all(|row| row["cells"].as_array().unwrap().len() == columns), "{table}");
+        assert!(
+            table["rows"].as_array().unwrap().iter().all(|row| row["cells"].as_array().unwrap().len() == columns),
+            "{table}"
+        );
         let partial = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io";
         let got = expect(self.client.get_as(&self.item(), partial).await, 200);
         assert_eq!(got["kind"], "PartialObjectMetadata");
@@ -144,7 +153,10 @@ impl Contract<'_> {
         let mut events = self.client.watch(&path).await;
         expect(self.client.delete(&format!("{}?dryRun=All", self.item())).await, 200);
         expect(self.client.get(&self.item()).await, 200);
-        expect(self.client.delete(&format!("{}?gracePeriodSeconds=0&propagationPolicy=Background", self.item())).await, 200);
+        expect(
+            self.client.delete(&format!("{}?gracePeriodSeconds=0&propagationPolicy=Background", self.item())).await,
+            200,
+        );
         if self.row.plural == "namespaces" {
             return;
         }
@@ -161,7 +173,8 @@ impl Contract<'_> {
         if !self.row.verbs.contains(&Verb::DeleteCollection) {
             return;
         }
-        let path = format!("{}?labelSelector=contract%3D1&gracePeriodSeconds=0&propagationPolicy=Background", self.path);
+        let path =
+            format!("{}?labelSelector=contract%3D1&gracePeriodSeconds=0&propagationPolicy=Background", self.path);
         expect(self.client.delete(&path).await, 200);
         let list = expect(self.client.get(&path).await, 200);
         assert_eq!(list["items"], json!([]), "{list}");

@@ -13,8 +13,15 @@ use crate::client::Client;
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
 /// Sends a request and returns status, content type and body.
-async fn send(server: &TestServer, method: Method, path: &str, accept: &str, body: Vec<u8>) -> (StatusCode, String, Bytes) {
-    let request = Request::builder().method(method).uri(path).header("accept", accept).header("content-type", MEDIA_TYPE);
+async fn send(
+    server: &TestServer,
+    method: Method,
+    path: &str,
+    accept: &str,
+    body: Vec<u8>,
+) -> (StatusCode, String, Bytes) {
+    let request =
+        Request::builder().method(method).uri(path).header("accept", accept).header("content-type", MEDIA_TYPE);
     let answer = Client::admin(server).raw(request.body(Body::from(body)).unwrap()).await;
     let (parts, body) = answer.into_parts();
     let media = parts.headers.get("content-type").map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default();
@@ -22,7 +29,8 @@ async fn send(server: &TestServer, method: Method, path: &str, accept: &str, bod
 }
 
 fn map(name: &str) -> Vec<u8> {
-    protobuf::encode(&json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"a": "b"}})).unwrap()
+    protobuf::encode(&json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"a": "b"}}))
+        .unwrap()
 }
 
 fn tree(bytes: &[u8]) -> Value {

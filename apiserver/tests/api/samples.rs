@@ -39,8 +39,12 @@ fn fields(plural: &str, version: &str) -> Value {
     match plural {
         "pods" => json!({"spec": pod_template()["spec"]}),
         "podtemplates" => json!({"template": pod_template()}),
-        "replicationcontrollers" => json!({"spec": {"replicas": 1, "selector": {"a": "b"}, "template": pod_template()}}),
-        "deployments" | "replicasets" => json!({"spec": {"replicas": 1, "selector": selector(), "template": pod_template()}}),
+        "replicationcontrollers" => {
+            json!({"spec": {"replicas": 1, "selector": {"a": "b"}, "template": pod_template()}})
+        }
+        "deployments" | "replicasets" => {
+            json!({"spec": {"replicas": 1, "selector": selector(), "template": pod_template()}})
+        }
         "statefulsets" => json!({"spec": {"serviceName": "s", "selector": selector(), "template": pod_template()}}),
         "daemonsets" => json!({"spec": {"selector": selector(), "template": pod_template()}}),
         "jobs" => json!({"spec": {"template": job_template()}}),
@@ -81,7 +85,9 @@ fn fields(plural: &str, version: &str) -> Value {
             "source": {"persistentVolumeName": "v"}}}),
         "runtimeclasses" => json!({"handler": "h"}),
         "leases" => json!({"spec": {}}),
-        "certificatesigningrequests" => json!({"spec": {"request": CSR, "signerName": "example.com/s", "usages": ["client auth"]}}),
+        "certificatesigningrequests" => {
+            json!({"spec": {"request": CSR, "signerName": "example.com/s", "usages": ["client auth"]}})
+        }
         "flowschemas" => json!({"spec": {"priorityLevelConfiguration": {"name": "exempt"}, "matchingPrecedence": 500}}),
         "prioritylevelconfigurations" => json!({"spec": {"type": "Limited",
             "limited": {"nominalConcurrencyShares": 1, "limitResponse": {"type": "Reject"}}}}),
@@ -91,8 +97,10 @@ fn fields(plural: &str, version: &str) -> Value {
         "validatingadmissionpolicies" => json!({"spec": {"matchConstraints": {"resourceRules": [rule()]},
             "validations": [{"expression": "true"}]}}),
         "validatingadmissionpolicybindings" => json!({"spec": {"policyName": "p", "validationActions": ["Deny"]}}),
-        "mutatingadmissionpolicies" => json!({"spec": {"reinvocationPolicy": "Never", "matchConstraints": {"resourceRules": [rule()]},
-            "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": "Object{}"}}]}}),
+        "mutatingadmissionpolicies" => {
+            json!({"spec": {"reinvocationPolicy": "Never", "matchConstraints": {"resourceRules": [rule()]},
+            "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": "Object{}"}}]}})
+        }
         "mutatingadmissionpolicybindings" => json!({"spec": {"policyName": "p"}}),
         "validatingwebhookconfigurations" | "mutatingwebhookconfigurations" => json!({"webhooks": []}),
         "deviceclasses" => json!({"spec": {}}),

@@ -18,8 +18,14 @@ const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 #[derive(Clone, Copy, Debug)]
 enum Step {
     /// Writes a value, and whether it carries the label that replicas select.
-    Put { name: u8, value: u8, labelled: bool },
-    Delete { name: u8 },
+    Put {
+        name: u8,
+        value: u8,
+        labelled: bool,
+    },
+    Delete {
+        name: u8,
+    },
     /// A replica drops its watch and comes back at the version it had.
     Reconnect,
 }

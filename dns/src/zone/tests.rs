@@ -10,7 +10,9 @@ struct Fixed {
 impl Fixed {
     fn new() -> Self {
         let service = |name: &str, spec: Value| -> Arc<Service> {
-            Arc::new(serde_json::from_value(json!({"metadata": {"name": name, "namespace": "d"}, "spec": spec})).unwrap())
+            Arc::new(
+                serde_json::from_value(json!({"metadata": {"name": name, "namespace": "d"}, "spec": spec})).unwrap(),
+            )
         };
         let slice = json!({
             "metadata": {"name": "db-1", "namespace": "d", "labels": {"kubernetes.io/service-name": "db"}}, "addressType": "IPv4",
@@ -47,7 +49,9 @@ impl Cluster for Fixed {
         self.services.iter().filter(|service| cluster_addresses(service).contains(&address)).cloned().collect()
     }
     fn slices_at(&self, address: IpAddr) -> Vec<Arc<EndpointSlice>> {
-        let has = |slice: &&Arc<EndpointSlice>| slice.endpoints.iter().flatten().filter_map(super::address).any(|ip| ip == address);
+        let has = |slice: &&Arc<EndpointSlice>| {
+            slice.endpoints.iter().flatten().filter_map(super::address).any(|ip| ip == address)
+        };
         self.slices.iter().filter(has).cloned().collect()
     }
 }

@@ -104,7 +104,11 @@ impl NodeKeeper {
     async fn register(&mut self) {
         let mut pause = RETRY.0;
         while let Err(err) = self.try_register().await {
-            warn!(node = self.context.node_name, error = &err as &dyn std::error::Error, "cannot register the node yet");
+            warn!(
+                node = self.context.node_name,
+                error = &err as &dyn std::error::Error,
+                "cannot register the node yet"
+            );
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(RETRY.1);
         }
@@ -190,7 +194,8 @@ impl NodeKeeper {
             return;
         }
         let body = status::patch(&status);
-        match self.nodes().patch_status(&self.context.node_name, &PatchParams::default(), &Patch::Strategic(body)).await {
+        match self.nodes().patch_status(&self.context.node_name, &PatchParams::default(), &Patch::Strategic(body)).await
+        {
             Ok(_) => self.reported = Some((status, Instant::now())),
             Err(err) if client::write::is_not_found(&err) => self.register().await,
             Err(err) => warn!(error = &err as &dyn std::error::Error, "cannot write the node's status"),

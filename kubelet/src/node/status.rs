@@ -86,7 +86,8 @@ impl NodeKeeper {
 
     async fn conditions(&self, old: Option<&NodeStatus>) -> Vec<NodeCondition> {
         let memory = machine::available_memory() < LEAST_MEMORY.min(self.context.memory / 20);
-        let disk = machine::disk(&self.context.root_dir).is_some_and(|(size, free)| free < ENOUGH_DISK && machine::is_short(size, free, LEAST_DISK));
+        let disk = machine::disk(&self.context.root_dir)
+            .is_some_and(|(size, free)| free < ENOUGH_DISK && machine::is_short(size, free, LEAST_DISK));
         let pids = machine::pids().is_some_and(|(used, limit)| used > limit / 10 * 9);
         let pressure = |kind: &str, word: &str, is: bool| {
             let (reason, message) = match is {

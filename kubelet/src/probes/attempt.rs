@@ -59,9 +59,11 @@ async fn run(context: &Context, id: &str, command: &[String], limit: Duration) -
             let both = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
             Err(String::from_utf8_lossy(&both).into_owned())
         }
-        Err(runtime::Error::Timeout { .. }) => {
-            Err(format!("command timed out: \"{}\" timed out after {}", command.join(" "), crate::backoff::go_duration(limit)))
-        }
+        Err(runtime::Error::Timeout { .. }) => Err(format!(
+            "command timed out: \"{}\" timed out after {}",
+            command.join(" "),
+            crate::backoff::go_duration(limit)
+        )),
         Err(err) => Err(err.to_string()),
     }
 }

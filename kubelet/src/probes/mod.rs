@@ -163,7 +163,11 @@ impl Worker {
                 let message = format!("{} probe failed: {reason}", self.kind.title());
                 self.context.container_event(&self.pod, &self.container.name, "Warning", "Unhealthy", message);
             }
-            let threshold = if passed { self.probe.success_threshold.unwrap_or(1) } else { self.probe.failure_threshold.unwrap_or(3) };
+            let threshold = if passed {
+                self.probe.success_threshold.unwrap_or(1)
+            } else {
+                self.probe.failure_threshold.unwrap_or(3)
+            };
             if streak.1 >= threshold.max(1) && self.settle(passed) {
                 return;
             }

@@ -155,9 +155,7 @@ fn accept(
     upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
 ) -> Result<WebSocketUpgrade, Refusal> {
     let text = "exec and attach need a WebSocket upgrade; SPDY is served for port-forward only";
-    upgrade
-        .map(|upgrade| upgrade.protocols(PROTOCOLS))
-        .map_err(|_| Refusal(StatusCode::BAD_REQUEST, text.to_owned()))
+    upgrade.map(|upgrade| upgrade.protocols(PROTOCOLS)).map_err(|_| Refusal(StatusCode::BAD_REQUEST, text.to_owned()))
 }
 
 /// How a process ended, as its [`Session`] tells.
@@ -171,11 +169,8 @@ async fn serve(socket: WebSocket, session: Result<Session, runtime::Error>, desc
         Err(err) => Some(failure("InternalError", &crate::failure::chain(&err), None)),
     };
     let Some(status) = status else { return };
-    let body = if protocol.status {
-        status.to_string()
-    } else {
-        status["message"].as_str().unwrap_or_default().to_owned()
-    };
+    let body =
+        if protocol.status { status.to_string() } else { status["message"].as_str().unwrap_or_default().to_owned() };
     // The client may be gone by now: then there is nobody to tell.
     if !(body.is_empty() && !protocol.status) {
         let _ = sink.send(protocol.encode(ERROR, body.as_bytes())).await;

@@ -6,8 +6,8 @@ use axum::Json;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::List;
+use k8s_openapi::api::core::v1::Pod;
 use runtime::ContainerStatus;
 
 use super::Shared;
@@ -76,7 +76,9 @@ impl Shared {
         let part = |name: &str| path.get(name).map(String::as_str);
         let (namespace, name) = (part("namespace").unwrap_or_default(), part("pod").unwrap_or_default());
         let found = self.pods.find(namespace, name, part("uid"));
-        found.ok_or_else(|| Refusal(StatusCode::NOT_FOUND, format!("pod {name:?} does not exist in namespace {namespace:?}")))
+        found.ok_or_else(|| {
+            Refusal(StatusCode::NOT_FOUND, format!("pod {name:?} does not exist in namespace {namespace:?}"))
+        })
     }
 
     /// The running container that a path names.

@@ -45,7 +45,10 @@ impl Options {
             None => Ok(None),
             Some(text) => match text.parse::<usize>() {
                 Ok(number) => Ok(Some(number)),
-                Err(_) => Err(Refusal(StatusCode::BAD_REQUEST, format!("{name} must be a number of at least 0, not {text:?}"))),
+                Err(_) => Err(Refusal(
+                    StatusCode::BAD_REQUEST,
+                    format!("{name} must be a number of at least 0, not {text:?}"),
+                )),
             },
         };
         let mut since = None;

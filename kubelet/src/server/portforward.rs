@@ -53,9 +53,13 @@ pub(super) async fn port_forward(
             }
         }));
     }
-    let wants_spdy = request.headers().get(header::UPGRADE).is_some_and(|name| name.as_bytes().eq_ignore_ascii_case(b"SPDY/3.1"));
+    let wants_spdy =
+        request.headers().get(header::UPGRADE).is_some_and(|name| name.as_bytes().eq_ignore_ascii_case(b"SPDY/3.1"));
     if !wants_spdy {
-        return Err(Refusal(StatusCode::BAD_REQUEST, "port-forward needs an upgrade to WebSocket or SPDY/3.1".to_owned()));
+        return Err(Refusal(
+            StatusCode::BAD_REQUEST,
+            "port-forward needs an upgrade to WebSocket or SPDY/3.1".to_owned(),
+        ));
     }
     let upgrade = hyper::upgrade::on(request);
     // The task ends with the connection, or with the server.

@@ -94,8 +94,7 @@ pub(super) async fn resource_metrics(State(shared): State<Shared>) -> String {
     let mut family = |name: &str, kind: &str, help: &str, value: fn(&Usage) -> f64| {
         let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
         for one in &usage {
-            let labels =
-                format!("container={:?},namespace={:?},pod={:?}", one.container, one.namespace, one.pod);
+            let labels = format!("container={:?},namespace={:?},pod={:?}", one.container, one.namespace, one.pod);
             let _ = writeln!(text, "{name}{{{labels}}} {}", value(one));
         }
     };
@@ -105,18 +104,12 @@ pub(super) async fn resource_metrics(State(shared): State<Shared>) -> String {
         "Cumulative cpu time consumed by the container in core-seconds",
         |one| one.stats.cpu_nanos as f64 / 1e9,
     );
-    family(
-        "container_memory_working_set_bytes",
-        "gauge",
-        "Current working set of the container in bytes",
-        |one| one.stats.memory_working_set as f64,
-    );
-    family(
-        "container_start_time_seconds",
-        "gauge",
-        "Start time of the container since unix epoch in seconds",
-        |one| one.started_at.as_second() as f64,
-    );
+    family("container_memory_working_set_bytes", "gauge", "Current working set of the container in bytes", |one| {
+        one.stats.memory_working_set as f64
+    });
+    family("container_start_time_seconds", "gauge", "Start time of the container since unix epoch in seconds", |one| {
+        one.started_at.as_second() as f64
+    });
     text
 }
 

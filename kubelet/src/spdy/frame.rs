@@ -16,12 +16,30 @@ const FIN: u8 = 1;
 /// One frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Frame {
-    Open { id: u32, headers: Vec<(String, String)>, fin: bool },
-    Reply { id: u32 },
-    Reset { id: u32, status: u32 },
-    Data { id: u32, data: Bytes, fin: bool },
-    Window { id: u32, delta: u32 },
-    Ping { id: u32 },
+    Open {
+        id: u32,
+        headers: Vec<(String, String)>,
+        fin: bool,
+    },
+    Reply {
+        id: u32,
+    },
+    Reset {
+        id: u32,
+        status: u32,
+    },
+    Data {
+        id: u32,
+        data: Bytes,
+        fin: bool,
+    },
+    Window {
+        id: u32,
+        delta: u32,
+    },
+    Ping {
+        id: u32,
+    },
     GoAway,
     /// Settings and headers: nothing here depends on them.
     Other,

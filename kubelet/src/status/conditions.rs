@@ -46,8 +46,14 @@ pub(super) fn of(facts: &Facts<'_>, status: &PodStatus) -> Vec<PodCondition> {
         conditions.push(condition(facts, DISRUPTION, truth));
     }
     if let Some(name) = super::containers::to_resize(facts) {
-        let message = format!("in-place resize is not supported on this node; container {name} takes over its new resources when it restarts");
-        conditions.push(condition(facts, RESIZE, Truth { holds: true, reason: Some("Infeasible"), message: Some(message) }));
+        let message = format!(
+            "in-place resize is not supported on this node; container {name} takes over its new resources when it restarts"
+        );
+        conditions.push(condition(
+            facts,
+            RESIZE,
+            Truth { holds: true, reason: Some("Infeasible"), message: Some(message) },
+        ));
     }
     let is_ours = |kind: &str| OWNED.contains(&kind) && (kind != DISRUPTION || eviction.is_some());
     let others = pod::status(facts.pod).conditions.iter().flatten();
@@ -71,10 +77,8 @@ fn condition(facts: &Facts<'_>, kind: &str, truth: Truth) -> PodCondition {
 }
 
 fn ready_to_start(facts: &Facts<'_>) -> Truth {
-    let ready = facts
-        .seen
-        .live_sandbox()
-        .is_some_and(|sandbox| pod::is_host_network(facts.pod) || !sandbox.ips.is_empty());
+    let ready =
+        facts.seen.live_sandbox().is_some_and(|sandbox| pod::is_host_network(facts.pod) || !sandbox.ips.is_empty());
     Truth { holds: ready, reason: None, message: None }
 }
 
@@ -82,17 +86,15 @@ fn initialized(facts: &Facts<'_>, status: &PodStatus) -> Truth {
     if status.phase.as_deref() == Some("Succeeded") {
         return Truth { holds: true, reason: Some("PodCompleted"), message: None };
     }
-    let any_app_started = status
-        .container_statuses
-        .iter()
-        .flatten()
-        .any(|status| status.container_id.is_some());
+    let any_app_started = status.container_statuses.iter().flatten().any(|status| status.container_id.is_some());
     let incomplete: Vec<&str> = pod::init_containers(facts.pod)
         .iter()
         .zip(status.init_container_statuses.iter().flatten())
-        .filter(|(container, status)| {
-            if pod::is_sidecar(container) { status.started != Some(true) } else { !status.ready }
-        })
+        .filter(
+            |(container, status)| {
+                if pod::is_sidecar(container) { status.started != Some(true) } else { !status.ready }
+            },
+        )
         .map(|(_, status)| status.name.as_str())
         .collect();
     if incomplete.is_empty() || any_app_started {

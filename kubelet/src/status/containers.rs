@@ -143,7 +143,12 @@ fn as_state(waiting: Option<&Waiting>, default: &str) -> ContainerStateWaiting {
 }
 
 /// A container that ended and cannot be started again yet shows why, and its end moves to `lastState`.
-fn explain_wait(facts: &Facts<'_>, container: &Container, latest: &runtime::ContainerStatus, status: &mut ContainerStatus) {
+fn explain_wait(
+    facts: &Facts<'_>,
+    container: &Container,
+    latest: &runtime::ContainerStatus,
+    status: &mut ContainerStatus,
+) {
     let Some(waiting) = facts.waiting.get(&container.name) else { return };
     if seen::is_running(latest) || facts.ended || facts.verdict.is_some() {
         return;

@@ -42,7 +42,11 @@ pub fn status_patch(uid: &str, old: &PodStatus, new: &PodStatus) -> Option<Value
 fn is_others(key: &str) -> bool {
     matches!(
         key,
-        "nominatedNodeName" | "resourceClaimStatuses" | "extendedResourceClaimStatus" | "resize" | "nodeAllocatableResourceClaimStatuses"
+        "nominatedNodeName"
+            | "resourceClaimStatuses"
+            | "extendedResourceClaimStatus"
+            | "resize"
+            | "nodeAllocatableResourceClaimStatuses"
     )
 }
 
@@ -59,7 +63,8 @@ fn changed_conditions(old: Option<&Value>, new: &Value) -> Vec<Value> {
     let mine = new.iter().filter(|condition| condition["type"].as_str().is_some_and(|kind| OWNED.contains(&kind)));
     let kind = |condition: &Value| condition["type"].as_str().map(str::to_owned);
     let is_over = |old: &&Value| {
-        kind(old).is_some_and(|kind| OWNED.contains(&kind.as_str())) && !new.iter().any(|new| new["type"] == old["type"])
+        kind(old).is_some_and(|kind| OWNED.contains(&kind.as_str()))
+            && !new.iter().any(|new| new["type"] == old["type"])
     };
     let over = old.iter().filter(is_over).map(|old| json!({ "type": old["type"], "$patch": "delete" }));
     mine.filter(|condition| !old.contains(condition))

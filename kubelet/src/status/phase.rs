@@ -20,7 +20,11 @@ pub(super) fn of(facts: &Facts<'_>, status: &PodStatus) -> &'static str {
     }
     let count = app(status.container_statuses.as_deref().unwrap_or_default());
     if facts.ended {
-        return if count.stopped > 0 && count.stopped == count.succeeded && count.waiting == 0 { "Succeeded" } else { "Failed" };
+        return if count.stopped > 0 && count.stopped == count.succeeded && count.waiting == 0 {
+            "Succeeded"
+        } else {
+            "Failed"
+        };
     }
     if pending_init || count.waiting > 0 {
         return "Pending";

@@ -14,7 +14,10 @@ use crate::resources;
 pub(super) fn empty_dir(path: &Path, source: &EmptyDirVolumeSource, group: Option<u32>) -> io::Result<()> {
     let medium = source.medium.as_deref().unwrap_or_default();
     if !matches!(medium, "" | "Memory") {
-        return Err(io::Error::new(io::ErrorKind::Unsupported, format!("emptyDir medium {medium:?} is not supported on this node")));
+        return Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!("emptyDir medium {medium:?} is not supported on this node"),
+        ));
     }
     let is_new = !path.exists();
     fs::create_dir_all(path).map_err(at(path, "create"))?;

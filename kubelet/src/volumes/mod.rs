@@ -71,7 +71,12 @@ impl Volumes {
     }
 
     /// Sets up what is not, rewrites what changed.
-    pub async fn sync(&self, pod: &Pod, references: &References, pod_ips: &[std::net::IpAddr]) -> Result<Synced, Error> {
+    pub async fn sync(
+        &self,
+        pod: &Pod,
+        references: &References,
+        pod_ips: &[std::net::IpAddr],
+    ) -> Result<Synced, Error> {
         let mut state = self.state.lock().await;
         let mut places = Places::new();
         for volume in pod::spec(pod).volumes.iter().flatten() {

@@ -137,9 +137,10 @@ impl Pass<'_> {
     fn token_file(&self, mode: i32, token: String) -> File {
         let spec = crate::pod::spec(self.pod);
         let user = spec.security_context.as_ref().and_then(|context| context.run_as_user);
-        let every = spec.containers.iter().map(|container| {
-            container.security_context.as_ref().and_then(|context| context.run_as_user).or(user)
-        });
+        let every = spec
+            .containers
+            .iter()
+            .map(|container| container.security_context.as_ref().and_then(|context| context.run_as_user).or(user));
         let users: std::collections::BTreeSet<_> = every.collect();
         let mut file = file(mode, token.into_bytes());
         // As upstream: private to the one user of all containers where there is one, else by mode or fsGroup.

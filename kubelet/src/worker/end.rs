@@ -164,7 +164,11 @@ impl Worker {
             Ok(()) => {}
             Err(err) if client::write::is_not_found(&err) || client::write::is_conflict(&err) => {}
             Err(err) => {
-                tracing::warn!(pod = pod::describe(&self.pod), error = &err as &dyn std::error::Error, "cannot delete a pod");
+                tracing::warn!(
+                    pod = pod::describe(&self.pod),
+                    error = &err as &dyn std::error::Error,
+                    "cannot delete a pod"
+                );
                 self.deleting = false;
                 self.retry_later(DELETE, Duration::from_secs(1));
             }

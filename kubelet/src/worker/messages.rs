@@ -28,7 +28,8 @@ impl Worker {
 
 async fn read(container: &ContainerStatus, failed: bool) -> std::io::Result<String> {
     let file = container.annotations.get(MESSAGE_FILE).map(PathBuf::from);
-    let fall_back = failed && container.annotations.get(MESSAGE_POLICY).is_some_and(|policy| policy == "FallbackToLogsOnError");
+    let fall_back =
+        failed && container.annotations.get(MESSAGE_POLICY).is_some_and(|policy| policy == "FallbackToLogsOnError");
     let log = container.log_path.clone();
     blocking(move || {
         let text = file.map(|file| head(&file)).transpose().unwrap_or_default().unwrap_or_default();

@@ -141,7 +141,12 @@ const CLEANUP: &str = "/cleanup";
 
 impl Worker {
     /// A worker for the pod that `desired` holds.
-    pub fn new(context: Arc<Context>, desired: watch::Receiver<Desired>, wake: Arc<Notify>, report: watch::Sender<Report>) -> Self {
+    pub fn new(
+        context: Arc<Context>,
+        desired: watch::Receiver<Desired>,
+        wake: Arc<Notify>,
+        report: watch::Sender<Report>,
+    ) -> Self {
         let first = desired.borrow().clone();
         let references = context.objects.view(pod::namespace(&first.pod), Arc::clone(&wake));
         Self {
@@ -216,9 +221,8 @@ impl Worker {
     fn woken(&mut self) {
         self.volumes_stale = true;
         let waiting = &self.waiting;
-        self.retry_at.retain(|what, _| {
-            waiting.get(what).is_none_or(|waiting| waiting.reason != "CreateContainerConfigError")
-        });
+        self.retry_at
+            .retain(|what, _| waiting.get(what).is_none_or(|waiting| waiting.reason != "CreateContainerConfigError"));
         if self.places.is_none() {
             self.retry_at.remove(VOLUMES);
         }
@@ -247,7 +251,11 @@ impl Worker {
         let desired = self.desired.borrow_and_update().clone();
         self.accept(&desired);
         if let Err(err) = self.look().await {
-            warn!(pod = pod::describe(&self.pod), error = &err as &dyn std::error::Error, "cannot list the pod's containers");
+            warn!(
+                pod = pod::describe(&self.pod),
+                error = &err as &dyn std::error::Error,
+                "cannot list the pod's containers"
+            );
             self.retry_later(SANDBOX, Duration::from_secs(1));
         } else {
             self.advance(&desired).await;
@@ -290,14 +298,19 @@ impl Worker {
         for known in lists.into_iter().flatten().flatten() {
             let id = known.container_id.as_deref().and_then(|id| id.strip_prefix(crate::status::patch::SCHEME));
             let Some(id) = id.filter(|id| self.seen.by_id(id).is_some()) else { continue };
-            let health = crate::actions::Health { started: known.started.filter(|started| *started), live: None, ready: Some(known.ready) };
+            let health = crate::actions::Health {
+                started: known.started.filter(|started| *started),
+                live: None,
+                ready: Some(known.ready),
+            };
             self.probes.remember(id, health);
         }
     }
 
     fn retry_later(&mut self, what: &str, pause: Duration) {
         let now = client::clock::now();
-        let at = jiff::SignedDuration::try_from(pause).ok().and_then(|pause| now.checked_add(pause).ok()).unwrap_or(now);
+        let at =
+            jiff::SignedDuration::try_from(pause).ok().and_then(|pause| now.checked_add(pause).ok()).unwrap_or(now);
         self.retry_at.insert(what.to_owned(), at);
         self.wake_by(at);
     }
@@ -334,7 +347,14 @@ impl Worker {
 }
 
 /// What [`launch::stop`] needs, in a task of its own.
-async fn stop_one(context: Arc<Context>, pod: Arc<Pod>, name: String, id: String, ip: Option<IpAddr>, grace: Duration) -> Done {
+async fn stop_one(
+    context: Arc<Context>,
+    pod: Arc<Pod>,
+    name: String,
+    id: String,
+    ip: Option<IpAddr>,
+    grace: Duration,
+) -> Done {
     let container = pod::container(&pod, &name).map(|(_, container)| container);
     let result = launch::stop(&context, &pod, container.as_ref(), &id, ip, grace).await;
     Done::Stopped { name, id, result }

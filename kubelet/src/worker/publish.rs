@@ -113,7 +113,11 @@ impl Worker {
             // The pod is gone, or another has its name: there is nobody to tell.
             Err(err) if client::write::is_not_found(&err) => self.publisher.refused = true,
             Err(err) => {
-                warn!(pod = pod::describe(&self.pod), error = &err as &dyn std::error::Error, "cannot write a pod's status");
+                warn!(
+                    pod = pod::describe(&self.pod),
+                    error = &err as &dyn std::error::Error,
+                    "cannot write a pod's status"
+                );
                 self.retry_later(WRITE, Duration::from_secs(1));
             }
         }

@@ -224,7 +224,8 @@ impl Worker {
         }
         let status = pod::status(&self.pod);
         let lists = [&status.container_statuses, &status.init_container_statuses, &status.ephemeral_container_statuses];
-        let known = lists.into_iter().flatten().flatten().find(|known| known.name == name && known.container_id.is_some());
+        let known =
+            lists.into_iter().flatten().flatten().find(|known| known.name == name && known.container_id.is_some());
         known.map_or(0, |known| u32::try_from(known.restart_count + 1).unwrap_or(0))
     }
 

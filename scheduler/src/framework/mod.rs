@@ -75,12 +75,21 @@ pub enum Permit {
 #[derive(Clone, Debug)]
 pub enum ClusterEvent {
     NodeAdded(Arc<Node>),
-    NodeUpdated { old: Arc<Node>, new: Arc<Node> },
+    NodeUpdated {
+        old: Arc<Node>,
+        new: Arc<Node>,
+    },
     AssignedPodAdded(Arc<Pod>),
-    AssignedPodUpdated { old: Arc<Pod>, new: Arc<Pod> },
+    AssignedPodUpdated {
+        old: Arc<Pod>,
+        new: Arc<Pod>,
+    },
     AssignedPodDeleted(Arc<Pod>),
     /// The waiting pod itself changed.
-    PodUpdated { old: Arc<Pod>, new: Arc<Pod> },
+    PodUpdated {
+        old: Arc<Pod>,
+        new: Arc<Pod>,
+    },
 }
 
 /// What all plugins have.
@@ -107,7 +116,12 @@ pub trait QueueSort: Plugin {
 
 /// Once for each pod, before nodes are looked at.
 pub trait PreFilter: Plugin {
-    fn pre_filter(&self, state: &mut CycleState, pod: &PodInfo, snapshot: &Snapshot) -> Result<PreFilterResult, Rejection>;
+    fn pre_filter(
+        &self,
+        state: &mut CycleState,
+        pod: &PodInfo,
+        snapshot: &Snapshot,
+    ) -> Result<PreFilterResult, Rejection>;
 }
 
 /// For each pod and node. Must use the node that it is handed.

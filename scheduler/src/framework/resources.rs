@@ -153,7 +153,11 @@ mod tests {
     fn sidecars_count_beside_everything_after_them() {
         let mut sidecar = container("100m", "0");
         sidecar["restartPolicy"] = json!("Always");
-        check(json!({"containers": [container("1", "0")], "initContainers": [sidecar.clone(), container("2", "0")]}), 2100, 0);
+        check(
+            json!({"containers": [container("1", "0")], "initContainers": [sidecar.clone(), container("2", "0")]}),
+            2100,
+            0,
+        );
         check(json!({"containers": [container("3", "0")], "initContainers": [sidecar, container("2", "0")]}), 3100, 0);
     }
 

@@ -25,11 +25,21 @@ impl Bind for DefaultBinder {
         let name = pod.pod.metadata.name.clone().unwrap_or_default();
         let binding = Binding {
             // The uid keeps a pod that was deleted and made again from getting the old one's node.
-            metadata: ObjectMeta { name: Some(name.clone()), namespace: pod.pod.metadata.namespace.clone(), uid: Some(pod.uid.clone()), ..ObjectMeta::default() },
-            target: ObjectReference { kind: Some("Node".to_owned()), name: Some(node.to_owned()), ..ObjectReference::default() },
+            metadata: ObjectMeta {
+                name: Some(name.clone()),
+                namespace: pod.pod.metadata.namespace.clone(),
+                uid: Some(pod.uid.clone()),
+                ..ObjectMeta::default()
+            },
+            target: ObjectReference {
+                kind: Some("Node".to_owned()),
+                name: Some(node.to_owned()),
+                ..ObjectReference::default()
+            },
         };
         let api: Api<Pod> = Api::namespaced(self.client.clone(), pod.namespace());
-        let answer: kube::Result<kube::core::Status> = api.create_subresource("binding", &name, &PostParams::default(), &binding).await;
+        let answer: kube::Result<kube::core::Status> =
+            api.create_subresource("binding", &name, &PostParams::default(), &binding).await;
         answer.map(|_| true).map_err(|err| Broken { plugin: "DefaultBinder", reason: err.to_string() })
     }
 }

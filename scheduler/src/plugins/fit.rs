@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::framework::{ClusterEvent, CycleState, Filter, MAX_SCORE, NodeInfo, Plugin, PodInfo, PreScore, Rejection, Score};
+use crate::framework::{
+    ClusterEvent, CycleState, Filter, MAX_SCORE, NodeInfo, Plugin, PodInfo, PreScore, Rejection, Score,
+};
 
 /// Whether emptier or fuller nodes are better.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,9 +26,13 @@ impl Plugin for Fit {
     }
     fn may_help(&self, _pod: &PodInfo, event: &ClusterEvent) -> bool {
         match event {
-            ClusterEvent::NodeAdded(_) | ClusterEvent::AssignedPodDeleted(_) | ClusterEvent::AssignedPodUpdated { .. } => true,
+            ClusterEvent::NodeAdded(_)
+            | ClusterEvent::AssignedPodDeleted(_)
+            | ClusterEvent::AssignedPodUpdated { .. } => true,
             ClusterEvent::NodeUpdated { old, new } => {
-                let room = |node: &k8s_openapi::api::core::v1::Node| node.status.as_ref().and_then(|status| status.allocatable.clone());
+                let room = |node: &k8s_openapi::api::core::v1::Node| {
+                    node.status.as_ref().and_then(|status| status.allocatable.clone())
+                };
                 room(old) != room(new)
             }
             ClusterEvent::PodUpdated { .. } => true,
@@ -45,11 +51,18 @@ impl Filter for Fit {
                 short.push(name());
             }
         };
-        check(1, i64::try_from(node.pods.len()).unwrap_or(i64::MAX), i64::try_from(node.allowed_pods).unwrap_or(i64::MAX), &|| "Too many pods".into());
+        check(
+            1,
+            i64::try_from(node.pods.len()).unwrap_or(i64::MAX),
+            i64::try_from(node.allowed_pods).unwrap_or(i64::MAX),
+            &|| "Too many pods".into(),
+        );
         let (wanted, used, total) = (&pod.requests, &node.requested, &node.allocatable);
         check(wanted.milli_cpu, used.milli_cpu, total.milli_cpu, &|| "Insufficient cpu".into());
         check(wanted.memory, used.memory, total.memory, &|| "Insufficient memory".into());
-        check(wanted.ephemeral_storage, used.ephemeral_storage, total.ephemeral_storage, &|| "Insufficient ephemeral-storage".into());
+        check(wanted.ephemeral_storage, used.ephemeral_storage, total.ephemeral_storage, &|| {
+            "Insufficient ephemeral-storage".into()
+        });
         for (resource, amount) in &wanted.others {
             let of = |amounts: &std::collections::BTreeMap<String, i64>| amounts.get(resource).copied().unwrap_or(0);
             check(*amount, of(&used.others), of(&total.others), &|| format!("Insufficient {resource}").into());
@@ -61,7 +74,8 @@ impl Filter for Fit {
 impl Score for Fit {
     fn score(&self, _state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> i64 {
         let each = shares(pod, node).map(|share| {
-            let used = share.map(|(wanted, total)| if wanted > total { None } else { Some(wanted * MAX_SCORE / total) });
+            let used =
+                share.map(|(wanted, total)| if wanted > total { None } else { Some(wanted * MAX_SCORE / total) });
             match (used, self.strategy) {
                 (None, _) => None,
                 (Some(None), _) => Some(0),
@@ -100,9 +114,14 @@ impl PreScore for BalancedAllocation {
 }
 
 impl Score for BalancedAllocation {
-    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "a score of 0 to 100 from fractions")]
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        reason = "a score of 0 to 100 from fractions"
+    )]
     fn score(&self, _state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> i64 {
-        let exact = |used: i64, wanted: i64, total: i64| (total > 0).then(|| ((used + wanted) as f64 / total as f64).min(1.0));
+        let exact =
+            |used: i64, wanted: i64, total: i64| (total > 0).then(|| ((used + wanted) as f64 / total as f64).min(1.0));
         let cpu = exact(node.requested.milli_cpu, pod.requests.milli_cpu, node.allocatable.milli_cpu);
         let memory = exact(node.requested.memory, pod.requests.memory, node.allocatable.memory);
         // The standard deviation of two numbers is half their distance.
@@ -122,7 +141,8 @@ mod tests {
     }
 
     fn node() -> NodeInfo {
-        let node = json!({"metadata": {"name": "n"}, "status": {"allocatable": {"cpu": "1", "memory": "1Gi", "pods": "2"}}});
+        let node =
+            json!({"metadata": {"name": "n"}, "status": {"allocatable": {"cpu": "1", "memory": "1Gi", "pods": "2"}}});
         NodeInfo::new(Arc::new(serde_json::from_value(node).unwrap()))
     }
 

@@ -25,10 +25,16 @@ impl Score for ImageLocality {
         }
         let size = |name: &str| {
             let name = normalized(name);
-            images.iter().find(|image| image.names.iter().flatten().any(|known| *known == name)).and_then(|image| image.size_bytes).unwrap_or(0)
+            images
+                .iter()
+                .find(|image| image.names.iter().flatten().any(|known| *known == name))
+                .and_then(|image| image.size_bytes)
+                .unwrap_or(0)
         };
         let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
-        let (count, sum) = containers.filter_map(|container| container.image.as_deref()).fold((0, 0), |(n, sum), image| (n + 1, sum + size(image)));
+        let (count, sum) = containers
+            .filter_map(|container| container.image.as_deref())
+            .fold((0, 0), |(n, sum), image| (n + 1, sum + size(image)));
         let most = RANGE.1 * count.max(1);
         MAX_SCORE * (sum.clamp(RANGE.0, most) - RANGE.0) / (most - RANGE.0)
     }

@@ -7,7 +7,8 @@ use k8s_openapi::api::core::v1::{PodAffinityTerm, WeightedPodAffinityTerm};
 
 use super::selectors::matches;
 use crate::framework::{
-    ClusterEvent, CycleState, Filter, MAX_SCORE, NodeInfo, Plugin, PodInfo, PreFilter, PreFilterResult, PreScore, Rejection, Score, Snapshot,
+    ClusterEvent, CycleState, Filter, MAX_SCORE, NodeInfo, Plugin, PodInfo, PreFilter, PreFilterResult, PreScore,
+    Rejection, Score, Snapshot,
 };
 
 /// `spec.affinity.podAffinity` and `podAntiAffinity`.
@@ -46,11 +47,22 @@ impl Plugin for InterPodAffinity {
 }
 
 impl PreFilter for InterPodAffinity {
-    fn pre_filter(&self, state: &mut CycleState, pod: &PodInfo, snapshot: &Snapshot) -> Result<PreFilterResult, Rejection> {
+    fn pre_filter(
+        &self,
+        state: &mut CycleState,
+        pod: &PodInfo,
+        snapshot: &Snapshot,
+    ) -> Result<PreFilterResult, Rejection> {
         let (affinity, anti) = (required_affinity(pod), required_anti_affinity(pod));
         for term in affinity.iter().chain(anti) {
-            if term.namespace_selector.as_ref().is_some_and(|selector| selector.match_labels.is_some() || selector.match_expressions.is_some()) {
-                return Err(Rejection::unresolvable("pod (anti-)affinity with a namespaceSelector is not supported by this scheduler"));
+            if term
+                .namespace_selector
+                .as_ref()
+                .is_some_and(|selector| selector.match_labels.is_some() || selector.match_expressions.is_some())
+            {
+                return Err(Rejection::unresolvable(
+                    "pod (anti-)affinity with a namespaceSelector is not supported by this scheduler",
+                ));
             }
         }
         let unwanted = unwanted(pod, snapshot);
@@ -63,7 +75,8 @@ impl PreFilter for InterPodAffinity {
         }
         for term in anti {
             for (value, count) in matching(pod, term, snapshot) {
-                *found.anti.entry((term.topology_key.clone(), value)).or_default() += i64::try_from(count).unwrap_or(i64::MAX);
+                *found.anti.entry((term.topology_key.clone(), value)).or_default() +=
+                    i64::try_from(count).unwrap_or(i64::MAX);
             }
         }
         let nothing_matches = found.affinity.iter().all(|(_, values)| values.is_empty());
@@ -77,7 +90,9 @@ impl Filter for InterPodAffinity {
     fn filter(&self, state: &CycleState, _pod: &PodInfo, node: &NodeInfo) -> Result<(), Rejection> {
         let Some(found) = state.get::<Found>() else { return Ok(()) };
         let labels = node.labels();
-        let wanted = found.affinity.iter().all(|(key, values)| labels.get(key).is_some_and(|value| found.is_first_of_group || values.contains_key(value)));
+        let wanted = found.affinity.iter().all(|(key, values)| {
+            labels.get(key).is_some_and(|value| found.is_first_of_group || values.contains_key(value))
+        });
         if !wanted {
             return Err(Rejection::unresolvable("node(s) didn't match pod affinity rules"));
         }
@@ -94,8 +109,16 @@ impl Filter for InterPodAffinity {
 impl PreScore for InterPodAffinity {
     fn pre_score(&self, state: &mut CycleState, pod: &PodInfo, nodes: &[Arc<NodeInfo>]) -> bool {
         let affinity = pod.spec().and_then(|spec| spec.affinity.as_ref());
-        let wanted = affinity.and_then(|affinity| affinity.pod_affinity.as_ref()?.preferred_during_scheduling_ignored_during_execution.as_deref()).unwrap_or_default();
-        let shunned = affinity.and_then(|affinity| affinity.pod_anti_affinity.as_ref()?.preferred_during_scheduling_ignored_during_execution.as_deref()).unwrap_or_default();
+        let wanted = affinity
+            .and_then(|affinity| {
+                affinity.pod_affinity.as_ref()?.preferred_during_scheduling_ignored_during_execution.as_deref()
+            })
+            .unwrap_or_default();
+        let shunned = affinity
+            .and_then(|affinity| {
+                affinity.pod_anti_affinity.as_ref()?.preferred_during_scheduling_ignored_during_execution.as_deref()
+            })
+            .unwrap_or_default();
         if wanted.is_empty() && shunned.is_empty() {
             return false;
         }
@@ -107,7 +130,8 @@ impl PreScore for InterPodAffinity {
                     let count = node.pods.iter().filter(|other| is_match(pod, &term.pod_affinity_term, other)).count();
                     if count > 0 {
                         let pair = (term.pod_affinity_term.topology_key.clone(), value.clone());
-                        *sums.entry(pair).or_default() += sign * i64::from(term.weight) * i64::try_from(count).unwrap_or(i64::MAX);
+                        *sums.entry(pair).or_default() +=
+                            sign * i64::from(term.weight) * i64::try_from(count).unwrap_or(i64::MAX);
                     }
                 }
             }
@@ -137,12 +161,16 @@ impl Score for InterPodAffinity {
 
 fn required_affinity(pod: &PodInfo) -> &[PodAffinityTerm] {
     let affinity = pod.spec().and_then(|spec| spec.affinity.as_ref()?.pod_affinity.as_ref());
-    affinity.and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_deref()).unwrap_or_default()
+    affinity
+        .and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_deref())
+        .unwrap_or_default()
 }
 
 fn required_anti_affinity(pod: &PodInfo) -> &[PodAffinityTerm] {
     let affinity = pod.spec().and_then(|spec| spec.affinity.as_ref()?.pod_anti_affinity.as_ref());
-    affinity.and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_deref()).unwrap_or_default()
+    affinity
+        .and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_deref())
+        .unwrap_or_default()
 }
 
 /// Whether `other` is one of the pods that `owner`'s term speaks of.
@@ -150,7 +178,11 @@ fn is_match(owner: &PodInfo, term: &PodAffinityTerm, other: &PodInfo) -> bool {
     // An empty namespaceSelector means all namespaces; named ones add to it; neither means the owner's own.
     let everywhere = term.namespace_selector.is_some();
     let named = term.namespaces.as_deref().unwrap_or_default();
-    let here = if named.is_empty() && !everywhere { other.namespace() == owner.namespace() } else { everywhere || named.iter().any(|name| name == other.namespace()) };
+    let here = if named.is_empty() && !everywhere {
+        other.namespace() == owner.namespace()
+    } else {
+        everywhere || named.iter().any(|name| name == other.namespace())
+    };
     // matchLabelKeys were merged into the selector by the API server (KEP-3633).
     here && matches(term.label_selector.as_ref(), other.labels())
 }

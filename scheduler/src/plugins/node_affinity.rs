@@ -8,7 +8,8 @@ use k8s_openapi::api::core::v1::{NodeAffinity as Spec, NodeSelectorTerm};
 use super::scale;
 use super::selectors::matches_term;
 use crate::framework::{
-    ClusterEvent, CycleState, Filter, NodeInfo, Plugin, PodInfo, PreFilter, PreFilterResult, PreScore, Rejection, Score, Snapshot,
+    ClusterEvent, CycleState, Filter, NodeInfo, Plugin, PodInfo, PreFilter, PreFilterResult, PreScore, Rejection,
+    Score, Snapshot,
 };
 
 const NO_MATCH: &str = "node(s) didn't match Pod's node affinity/selector";
@@ -48,13 +49,21 @@ fn named(term: &NodeSelectorTerm) -> Option<BTreeSet<String>> {
 }
 
 impl PreFilter for NodeAffinity {
-    fn pre_filter(&self, _state: &mut CycleState, pod: &PodInfo, _snapshot: &Snapshot) -> Result<PreFilterResult, Rejection> {
-        let selects = pod.spec().and_then(|spec| spec.node_selector.as_ref()).is_some_and(|selector| !selector.is_empty());
+    fn pre_filter(
+        &self,
+        _state: &mut CycleState,
+        pod: &PodInfo,
+        _snapshot: &Snapshot,
+    ) -> Result<PreFilterResult, Rejection> {
+        let selects =
+            pod.spec().and_then(|spec| spec.node_selector.as_ref()).is_some_and(|selector| !selector.is_empty());
         let Some(terms) = required(pod) else { return Ok(PreFilterResult { nodes: None, skip: !selects }) };
         // Terms are alternatives, so names bound the search only when each term has some.
         let names: Option<Vec<BTreeSet<String>>> = terms.iter().map(named).collect();
         match names.map(|sets| sets.into_iter().flatten().collect::<BTreeSet<_>>()) {
-            Some(none) if none.is_empty() && !terms.is_empty() => Err(Rejection::unresolvable("pod affinity terms conflict")),
+            Some(none) if none.is_empty() && !terms.is_empty() => {
+                Err(Rejection::unresolvable("pod affinity terms conflict"))
+            }
             nodes => Ok(PreFilterResult { nodes: nodes.filter(|nodes| !nodes.is_empty()), skip: false }),
         }
     }
@@ -71,13 +80,17 @@ impl Filter for NodeAffinity {
 
 impl PreScore for NodeAffinity {
     fn pre_score(&self, _state: &mut CycleState, pod: &PodInfo, _nodes: &[Arc<NodeInfo>]) -> bool {
-        spec(pod).is_some_and(|spec| spec.preferred_during_scheduling_ignored_during_execution.as_ref().is_some_and(|terms| !terms.is_empty()))
+        spec(pod).is_some_and(|spec| {
+            spec.preferred_during_scheduling_ignored_during_execution.as_ref().is_some_and(|terms| !terms.is_empty())
+        })
     }
 }
 
 impl Score for NodeAffinity {
     fn score(&self, _state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> i64 {
-        let terms = spec(pod).and_then(|spec| spec.preferred_during_scheduling_ignored_during_execution.as_deref()).unwrap_or_default();
+        let terms = spec(pod)
+            .and_then(|spec| spec.preferred_during_scheduling_ignored_during_execution.as_deref())
+            .unwrap_or_default();
         terms.iter().filter(|term| matches_term(&term.preference, node)).map(|term| i64::from(term.weight)).sum()
     }
 

@@ -1,6 +1,8 @@
 //! Two pods cannot take the same port of a node.
 
-use crate::framework::{ClusterEvent, CycleState, Filter, NodeInfo, Plugin, PodInfo, PreFilter, PreFilterResult, Rejection, Snapshot};
+use crate::framework::{
+    ClusterEvent, CycleState, Filter, NodeInfo, Plugin, PodInfo, PreFilter, PreFilterResult, Rejection, Snapshot,
+};
 
 /// `hostPort`.
 pub struct NodePorts;
@@ -10,12 +12,20 @@ impl Plugin for NodePorts {
         "NodePorts"
     }
     fn may_help(&self, _pod: &PodInfo, event: &ClusterEvent) -> bool {
-        matches!(event, ClusterEvent::NodeAdded(_) | ClusterEvent::NodeUpdated { .. } | ClusterEvent::AssignedPodDeleted(_))
+        matches!(
+            event,
+            ClusterEvent::NodeAdded(_) | ClusterEvent::NodeUpdated { .. } | ClusterEvent::AssignedPodDeleted(_)
+        )
     }
 }
 
 impl PreFilter for NodePorts {
-    fn pre_filter(&self, _state: &mut CycleState, pod: &PodInfo, _snapshot: &Snapshot) -> Result<PreFilterResult, Rejection> {
+    fn pre_filter(
+        &self,
+        _state: &mut CycleState,
+        pod: &PodInfo,
+        _snapshot: &Snapshot,
+    ) -> Result<PreFilterResult, Rejection> {
         Ok(PreFilterResult { nodes: None, skip: pod.ports.is_empty() })
     }
 }
@@ -23,6 +33,10 @@ impl PreFilter for NodePorts {
 impl Filter for NodePorts {
     fn filter(&self, _state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> Result<(), Rejection> {
         let taken = pod.ports.iter().any(|wanted| node.ports.iter().any(|used| used.conflicts(wanted)));
-        if taken { Err(Rejection::unschedulable("node(s) didn't have free ports for the requested pod ports")) } else { Ok(()) }
+        if taken {
+            Err(Rejection::unschedulable("node(s) didn't have free ports for the requested pod ports"))
+        } else {
+            Ok(())
+        }
     }
 }

@@ -34,6 +34,10 @@ fn is_allowed(pod: &PodInfo, cordoned: bool) -> bool {
     if !cordoned {
         return true;
     }
-    let taint = Taint { key: "node.kubernetes.io/unschedulable".to_owned(), effect: "NoSchedule".to_owned(), ..Taint::default() };
+    let taint = Taint {
+        key: "node.kubernetes.io/unschedulable".to_owned(),
+        effect: "NoSchedule".to_owned(),
+        ..Taint::default()
+    };
     tolerates(pod, &taint)
 }

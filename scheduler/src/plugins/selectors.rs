@@ -22,7 +22,9 @@ pub(super) fn matches(selector: Option<&LabelSelector>, labels: &BTreeMap<String
 pub(super) fn matches_term(term: &NodeSelectorTerm, node: &NodeInfo) -> bool {
     let labels = term.match_expressions.as_deref().unwrap_or_default();
     let fields = term.match_fields.as_deref().unwrap_or_default();
-    let holds = |rule: &NodeSelectorRequirement, value: Option<&str>| compare(value, &rule.operator, rule.values.as_deref().unwrap_or_default());
+    let holds = |rule: &NodeSelectorRequirement, value: Option<&str>| {
+        compare(value, &rule.operator, rule.values.as_deref().unwrap_or_default())
+    };
     (!labels.is_empty() || !fields.is_empty())
         && labels.iter().all(|rule| holds(rule, node.labels().get(&rule.key).map(String::as_str)))
         && fields.iter().all(|rule| rule.key == "metadata.name" && holds(rule, Some(&node.name)))

@@ -94,6 +94,10 @@ mod tests {
         check(json!({"key": "a", "operator": "Exists", "effect": "NoExecute"}), taint(), false);
         check(json!({"key": "a", "value": "b"}), taint(), true);
         check(json!({"key": "a", "value": "c"}), taint(), false);
-        check(json!({"key": "a", "operator": "Gt", "value": "5"}), json!({"key": "a", "value": "7", "effect": "NoSchedule"}), true);
+        check(
+            json!({"key": "a", "operator": "Gt", "value": "5"}),
+            json!({"key": "a", "value": "7", "effect": "NoSchedule"}),
+            true,
+        );
     }
 }

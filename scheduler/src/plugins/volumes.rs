@@ -15,18 +15,32 @@ impl Plugin for UnsupportedVolumes {
 }
 
 impl PreFilter for UnsupportedVolumes {
-    fn pre_filter(&self, _state: &mut CycleState, pod: &PodInfo, _snapshot: &Snapshot) -> Result<PreFilterResult, Rejection> {
+    fn pre_filter(
+        &self,
+        _state: &mut CycleState,
+        pod: &PodInfo,
+        _snapshot: &Snapshot,
+    ) -> Result<PreFilterResult, Rejection> {
         let Some(spec) = pod.spec() else { return Ok(PreFilterResult::default()) };
         for volume in spec.volumes.iter().flatten() {
             if let Some(claim) = &volume.persistent_volume_claim {
-                return Err(Rejection::unresolvable(format!("persistentvolumeclaim {:?}: persistent volumes are not supported by this scheduler", claim.claim_name)));
+                return Err(Rejection::unresolvable(format!(
+                    "persistentvolumeclaim {:?}: persistent volumes are not supported by this scheduler",
+                    claim.claim_name
+                )));
             }
             if volume.ephemeral.is_some() {
-                return Err(Rejection::unresolvable(format!("volume {:?}: generic ephemeral volumes are not supported by this scheduler", volume.name)));
+                return Err(Rejection::unresolvable(format!(
+                    "volume {:?}: generic ephemeral volumes are not supported by this scheduler",
+                    volume.name
+                )));
             }
         }
         match spec.resource_claims.as_deref() {
-            Some([claim, ..]) => Err(Rejection::unresolvable(format!("resource claim {:?}: dynamic resource allocation is not supported by this scheduler", claim.name))),
+            Some([claim, ..]) => Err(Rejection::unresolvable(format!(
+                "resource claim {:?}: dynamic resource allocation is not supported by this scheduler",
+                claim.name
+            ))),
             _ => Ok(PreFilterResult { nodes: None, skip: true }),
         }
     }

@@ -30,7 +30,18 @@ pub(super) struct Violation {
 }
 
 const CAPABILITIES: [&str; 13] = [
-    "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "SETFCAP", "SETGID", "SETPCAP", "SETUID",
+    "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "MKNOD",
+    "NET_BIND_SERVICE",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
     "SYS_CHROOT",
 ];
 const SYSCTLS: [&str; 12] = [
@@ -47,8 +58,17 @@ const SYSCTLS: [&str; 12] = [
     "net.ipv4.tcp_rmem",
     "net.ipv4.tcp_wmem",
 ];
-const VOLUMES: [&str; 9] =
-    ["configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret", "image"];
+const VOLUMES: [&str; 9] = [
+    "configMap",
+    "csi",
+    "downwardAPI",
+    "emptyDir",
+    "ephemeral",
+    "persistentVolumeClaim",
+    "projected",
+    "secret",
+    "image",
+];
 const SELINUX_TYPES: [&str; 5] = ["", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"];
 
 /// A pod's spec and all its containers.
@@ -81,7 +101,14 @@ pub(super) fn violations(spec: &Value, level: Level) -> Vec<Violation> {
     }
     checks.extend([sysctls as fn(&Pod<'_>) -> Option<Violation>, host_process]);
     if restricted {
-        checks.extend([escalation as fn(&Pod<'_>) -> Option<Violation>, capabilities_restricted, volumes, non_root, root_user, seccomp_restricted]);
+        checks.extend([
+            escalation as fn(&Pod<'_>) -> Option<Violation>,
+            capabilities_restricted,
+            volumes,
+            non_root,
+            root_user,
+            seccomp_restricted,
+        ]);
     }
     checks.into_iter().filter_map(|check| check(&pod)).collect()
 }
@@ -125,12 +152,18 @@ impl<'a> Pod<'a> {
 }
 
 fn app_armor(pod: &Pod<'_>) -> Option<Violation> {
-    let is_bad = |profile: Option<&Value>| profile.and_then(|p| p.get("type")).and_then(Value::as_str).is_some_and(|t| t == "Unconfined");
-    let (of_pod, bad) = (is_bad(pod.context("appArmorProfile")), pod.bad(|context| is_bad(context.get("appArmorProfile"))));
+    let is_bad = |profile: Option<&Value>| {
+        profile.and_then(|p| p.get("type")).and_then(Value::as_str).is_some_and(|t| t == "Unconfined")
+    };
+    let (of_pod, bad) =
+        (is_bad(pod.context("appArmorProfile")), pod.bad(|context| is_bad(context.get("appArmorProfile"))));
     if !of_pod && bad.is_empty() {
         return None;
     }
-    violation("forbidden AppArmor profile", format!("{} must not set AppArmor profile type to \"Unconfined\"", pod.pod_and(of_pod, &bad)))
+    violation(
+        "forbidden AppArmor profile",
+        format!("{} must not set AppArmor profile type to \"Unconfined\"", pod.pod_and(of_pod, &bad)),
+    )
 }
 
 fn added(context: &Value) -> impl Iterator<Item = &str> {
@@ -143,10 +176,15 @@ fn forbidden_capabilities(pod: &Pod<'_>, allowed: &[&str]) -> Option<String> {
         return None;
     }
     let contexts = pod.containers.iter().filter_map(|(_, container)| container.get("securityContext"));
-    let mut capabilities: Vec<&str> = contexts.flat_map(added).filter(|capability| !allowed.contains(capability)).collect();
+    let mut capabilities: Vec<&str> =
+        contexts.flat_map(added).filter(|capability| !allowed.contains(capability)).collect();
     capabilities.sort_unstable();
     capabilities.dedup();
-    Some(format!("{} must not include {} in securityContext.capabilities.add", named("container", &bad), quoted(capabilities)))
+    Some(format!(
+        "{} must not include {} in securityContext.capabilities.add",
+        named("container", &bad),
+        quoted(capabilities)
+    ))
 }
 
 fn capabilities_baseline(pod: &Pod<'_>) -> Option<Violation> {
@@ -177,7 +215,8 @@ fn host_ports(pod: &Pod<'_>) -> Option<Violation> {
         let ports = container.get("ports").and_then(Value::as_array).into_iter().flatten();
         ports.filter_map(|port| port.get("hostPort")?.as_i64()).filter(|port| *port != 0).collect()
     };
-    let bad: Vec<&str> = pod.containers.iter().filter(|(_, container)| !ports(container).is_empty()).map(|(name, _)| *name).collect();
+    let bad: Vec<&str> =
+        pod.containers.iter().filter(|(_, container)| !ports(container).is_empty()).map(|(name, _)| *name).collect();
     if bad.is_empty() {
         return None;
     }
@@ -194,21 +233,43 @@ fn host_ports(pod: &Pod<'_>) -> Option<Violation> {
 fn probes(pod: &Pod<'_>) -> Option<Violation> {
     let actions = ["/livenessProbe", "/readinessProbe", "/startupProbe", "/lifecycle/postStart", "/lifecycle/preStop"];
     let host = |container: &Value| {
-        let of = |action: &str, kind: &str| container.pointer(&format!("{action}/{kind}/host")).and_then(Value::as_str).is_some_and(|h| !h.is_empty());
+        let of = |action: &str, kind: &str| {
+            container.pointer(&format!("{action}/{kind}/host")).and_then(Value::as_str).is_some_and(|h| !h.is_empty())
+        };
         actions.iter().any(|action| of(action, "httpGet") || of(action, "tcpSocket"))
     };
-    let bad: Vec<&str> = pod.containers.iter().filter(|(_, container)| host(container)).map(|(name, _)| *name).collect();
-    if bad.is_empty() { None } else { violation("probe or lifecycle host", format!("{} must not set probe or lifecycle host", named("container", &bad))) }
+    let bad: Vec<&str> =
+        pod.containers.iter().filter(|(_, container)| host(container)).map(|(name, _)| *name).collect();
+    if bad.is_empty() {
+        None
+    } else {
+        violation(
+            "probe or lifecycle host",
+            format!("{} must not set probe or lifecycle host", named("container", &bad)),
+        )
+    }
 }
 
 fn privileged(pod: &Pod<'_>) -> Option<Violation> {
     let bad = pod.bad(|context| is_true(context.get("privileged")));
-    if bad.is_empty() { None } else { violation("privileged", format!("{} must not set securityContext.privileged=true", named("container", &bad))) }
+    if bad.is_empty() {
+        None
+    } else {
+        violation("privileged", format!("{} must not set securityContext.privileged=true", named("container", &bad)))
+    }
 }
 
 fn proc_mount(pod: &Pod<'_>) -> Option<Violation> {
-    let bad = pod.bad(|context| context.get("procMount").and_then(Value::as_str).is_some_and(|mount| mount != "Default"));
-    if bad.is_empty() { None } else { violation("procMount", format!("{} must not set securityContext.procMount to \"Unmasked\"", named("container", &bad))) }
+    let bad =
+        pod.bad(|context| context.get("procMount").and_then(Value::as_str).is_some_and(|mount| mount != "Default"));
+    if bad.is_empty() {
+        None
+    } else {
+        violation(
+            "procMount",
+            format!("{} must not set securityContext.procMount to \"Unmasked\"", named("container", &bad)),
+        )
+    }
 }
 
 fn selinux(pod: &Pod<'_>) -> Option<Violation> {
@@ -216,7 +277,8 @@ fn selinux(pod: &Pod<'_>) -> Option<Violation> {
         let text = |field: &str| options.and_then(|o| o.get(field)).and_then(Value::as_str).unwrap_or("");
         !SELINUX_TYPES.contains(&text("type")) || !text("user").is_empty() || !text("role").is_empty()
     };
-    let (of_pod, bad) = (is_bad(pod.context("seLinuxOptions")), pod.bad(|context| is_bad(context.get("seLinuxOptions"))));
+    let (of_pod, bad) =
+        (is_bad(pod.context("seLinuxOptions")), pod.bad(|context| is_bad(context.get("seLinuxOptions"))));
     if !of_pod && bad.is_empty() {
         return None;
     }
@@ -229,26 +291,35 @@ fn seccomp_type(profile: Option<&Value>) -> Option<&str> {
 
 fn seccomp_baseline(pod: &Pod<'_>) -> Option<Violation> {
     let is_bad = |profile: Option<&Value>| seccomp_type(profile) == Some("Unconfined");
-    let (of_pod, bad) = (is_bad(pod.context("seccompProfile")), pod.bad(|context| is_bad(context.get("seccompProfile"))));
+    let (of_pod, bad) =
+        (is_bad(pod.context("seccompProfile")), pod.bad(|context| is_bad(context.get("seccompProfile"))));
     if !of_pod && bad.is_empty() {
         return None;
     }
-    violation("seccompProfile", format!("{} must not set securityContext.seccompProfile.type to \"Unconfined\"", pod.pod_and(of_pod, &bad)))
+    violation(
+        "seccompProfile",
+        format!("{} must not set securityContext.seccompProfile.type to \"Unconfined\"", pod.pod_and(of_pod, &bad)),
+    )
 }
 
 fn sysctls(pod: &Pod<'_>) -> Option<Violation> {
     let list = pod.context("sysctls").and_then(Value::as_array).into_iter().flatten();
-    let bad: Vec<&str> = list.filter_map(|sysctl| sysctl.get("name")?.as_str()).filter(|name| !SYSCTLS.contains(name)).collect();
+    let bad: Vec<&str> =
+        list.filter_map(|sysctl| sysctl.get("name")?.as_str()).filter(|name| !SYSCTLS.contains(name)).collect();
     if bad.is_empty() { None } else { violation("forbidden sysctls", bad.join(", ")) }
 }
 
 fn host_process(pod: &Pod<'_>) -> Option<Violation> {
     let is_bad = |options: Option<&Value>| is_true(options.and_then(|options| options.get("hostProcess")));
-    let (of_pod, bad) = (is_bad(pod.context("windowsOptions")), pod.bad(|context| is_bad(context.get("windowsOptions"))));
+    let (of_pod, bad) =
+        (is_bad(pod.context("windowsOptions")), pod.bad(|context| is_bad(context.get("windowsOptions"))));
     if !of_pod && bad.is_empty() {
         return None;
     }
-    violation("hostProcess", format!("{} must not set securityContext.windowsOptions.hostProcess=true", pod.pod_and(of_pod, &bad)))
+    violation(
+        "hostProcess",
+        format!("{} must not set securityContext.windowsOptions.hostProcess=true", pod.pod_and(of_pod, &bad)),
+    )
 }
 
 fn escalation(pod: &Pod<'_>) -> Option<Violation> {
@@ -256,7 +327,10 @@ fn escalation(pod: &Pod<'_>) -> Option<Violation> {
     if bad.is_empty() {
         return None;
     }
-    violation("allowPrivilegeEscalation != false", format!("{} must set securityContext.allowPrivilegeEscalation=false", named("container", &bad)))
+    violation(
+        "allowPrivilegeEscalation != false",
+        format!("{} must set securityContext.allowPrivilegeEscalation=false", named("container", &bad)),
+    )
 }
 
 fn capabilities_restricted(pod: &Pod<'_>) -> Option<Violation> {
@@ -274,7 +348,9 @@ fn capabilities_restricted(pod: &Pod<'_>) -> Option<Violation> {
 }
 
 fn volumes(pod: &Pod<'_>) -> Option<Violation> {
-    let kind = |volume: &Value| volume.as_object().and_then(|map| map.keys().find(|key| *key != "name").cloned()).unwrap_or_default();
+    let kind = |volume: &Value| {
+        volume.as_object().and_then(|map| map.keys().find(|key| *key != "name").cloned()).unwrap_or_default()
+    };
     let bad = volumes_with(pod, |volume| !VOLUMES.contains(&kind(volume).as_str()));
     if bad.is_empty() {
         return None;
@@ -284,7 +360,11 @@ fn volumes(pod: &Pod<'_>) -> Option<Violation> {
     kinds.dedup();
     let verb = if bad.len() == 1 { "uses" } else { "use" };
     let plural = if kinds.len() == 1 { "" } else { "s" };
-    let detail = format!("{} {verb} restricted volume type{plural} {}", named("volume", &names_of(&bad)), quoted(kinds.iter().map(String::as_str)));
+    let detail = format!(
+        "{} {verb} restricted volume type{plural} {}",
+        named("volume", &names_of(&bad)),
+        quoted(kinds.iter().map(String::as_str))
+    );
     violation("restricted volume types", detail)
 }
 
@@ -302,13 +382,20 @@ fn non_root(pod: &Pod<'_>) -> Option<Violation> {
     if bad.is_empty() {
         return None;
     }
-    violation("runAsNonRoot != true", format!("pod or {} must set securityContext.runAsNonRoot=true", named("container", &bad)))
+    violation(
+        "runAsNonRoot != true",
+        format!("pod or {} must set securityContext.runAsNonRoot=true", named("container", &bad)),
+    )
 }
 
 fn root_user(pod: &Pod<'_>) -> Option<Violation> {
     let is_root = |user: Option<&Value>| user.and_then(Value::as_i64) == Some(0);
     let (of_pod, bad) = (is_root(pod.context("runAsUser")), pod.bad(|context| is_root(context.get("runAsUser"))));
-    if !of_pod && bad.is_empty() { None } else { violation("runAsUser=0", format!("{} must not set runAsUser=0", pod.pod_and(of_pod, &bad))) }
+    if !of_pod && bad.is_empty() {
+        None
+    } else {
+        violation("runAsUser=0", format!("{} must not set runAsUser=0", pod.pod_and(of_pod, &bad)))
+    }
 }
 
 fn seccomp_restricted(pod: &Pod<'_>) -> Option<Violation> {
@@ -318,7 +405,10 @@ fn seccomp_restricted(pod: &Pod<'_>) -> Option<Violation> {
     let pod_is_bad = of_pod.is_some() && !good(of_pod);
     if pod_is_bad || !explicit.is_empty() {
         let who = pod.pod_and(pod_is_bad, &explicit);
-        return violation("seccompProfile", format!("{who} must not set securityContext.seccompProfile.type to \"Unconfined\""));
+        return violation(
+            "seccompProfile",
+            format!("{who} must not set securityContext.seccompProfile.type to \"Unconfined\""),
+        );
     }
     if good(of_pod) {
         return None;
@@ -328,5 +418,8 @@ fn seccomp_restricted(pod: &Pod<'_>) -> Option<Violation> {
         return None;
     }
     let who = named("container", &bad);
-    violation("seccompProfile", format!("pod or {who} must set securityContext.seccompProfile.type to \"RuntimeDefault\" or \"Localhost\""))
+    violation(
+        "seccompProfile",
+        format!("pod or {who} must set securityContext.seccompProfile.type to \"RuntimeDefault\" or \"Localhost\""),
+    )
 }

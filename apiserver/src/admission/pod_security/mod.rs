@@ -49,7 +49,13 @@ impl PodSecurity {
         Some(Self { namespaces: cache.resource("namespaces")?, pods: cache.resource("pods")? })
     }
 
-    fn pod(&self, attributes: &Attributes<'_>, pod: &Object, namespace: &Object, warnings: &mut Warnings) -> Result<(), ApiError> {
+    fn pod(
+        &self,
+        attributes: &Attributes<'_>,
+        pod: &Object,
+        namespace: &Object,
+        warnings: &mut Warnings,
+    ) -> Result<(), ApiError> {
         if !attributes.subresource.is_empty() && attributes.subresource != "ephemeralcontainers" {
             return Ok(());
         }
@@ -73,14 +79,23 @@ impl PodSecurity {
     fn existing(&self, attributes: &Attributes<'_>, old: &Object, new: &Object, warnings: &mut Warnings) {
         let Some(standard) = Standard::of(new, "enforce") else { return };
         let before = Standard::of(old, "enforce");
-        if before.as_ref() == Some(&standard) || before.is_some_and(|before| before.level >= standard.level) || standard.level == Level::Privileged {
+        if before.as_ref() == Some(&standard)
+            || before.is_some_and(|before| before.level >= standard.level)
+            || standard.level == Level::Privileged
+        {
             return;
         }
         let prefix = format!("{}{}/", self.pods.prefix(), attributes.name);
         let mut lines: Vec<(String, String, usize)> = Vec::new();
         let snapshot = self.pods.snapshot();
         let from = Arc::<str>::from(prefix.as_str());
-        for cached in snapshot.objects.range(from..).map(|(_, cached)| cached).take_while(|cached| cached.key.starts_with(&prefix)).take(MAX_PODS) {
+        for cached in snapshot
+            .objects
+            .range(from..)
+            .map(|(_, cached)| cached)
+            .take_while(|cached| cached.key.starts_with(&prefix))
+            .take(MAX_PODS)
+        {
             let pod = cached.object();
             let found = pod.get(&["spec"]).map(|spec| violations(spec, standard.level)).unwrap_or_default();
             if found.is_empty() {
@@ -95,7 +110,10 @@ impl PodSecurity {
         if lines.is_empty() {
             return;
         }
-        warnings.push(format!("existing pods in namespace {:?} violate the new PodSecurity enforce level {:?}", attributes.name, standard.shown));
+        warnings.push(format!(
+            "existing pods in namespace {:?} violate the new PodSecurity enforce level {:?}",
+            attributes.name, standard.shown
+        ));
         warnings.extend(lines.into_iter().map(|(name, reasons, count)| match count {
             1 => format!("{name}: {reasons}"),
             2 => format!("{name} (and 1 other pod): {reasons}"),
@@ -122,7 +140,9 @@ fn is_significant(old: &Object, new: &Object) -> bool {
         let lists = ["initContainers", "containers", "ephemeralContainers"];
         let of = |list: &str| {
             let containers = pod.get(&["spec", list]).and_then(Value::as_array).into_iter().flatten();
-            containers.map(|container| container.get("image").and_then(Value::as_str).unwrap_or("").to_owned()).collect()
+            containers
+                .map(|container| container.get("image").and_then(Value::as_str).unwrap_or("").to_owned())
+                .collect()
         };
         lists.into_iter().map(of).collect()
     };
@@ -132,9 +152,9 @@ fn is_significant(old: &Object, new: &Object) -> bool {
 /// The pod template of a workload.
 fn template<'a>(attributes: &Attributes<'_>, object: &'a Object) -> Option<&'a Value> {
     let path: &[&str] = match (attributes.resource.group.as_ref(), attributes.resource.plural.as_ref()) {
-        ("apps", "deployments" | "replicasets" | "statefulsets" | "daemonsets") | ("", "replicationcontrollers") | ("batch", "jobs") => {
-            &["spec", "template", "spec"]
-        }
+        ("apps", "deployments" | "replicasets" | "statefulsets" | "daemonsets")
+        | ("", "replicationcontrollers")
+        | ("batch", "jobs") => &["spec", "template", "spec"],
         ("batch", "cronjobs") => &["spec", "jobTemplate", "spec", "template", "spec"],
         ("", "podtemplates") => &["template", "spec"],
         _ => return None,
@@ -151,7 +171,8 @@ fn label_errors(namespace: &Object) -> Vec<FieldError> {
         if let Some(text) = namespace.label(&level).filter(|text| Level::parse(text).is_none()) {
             errors.push(FieldError::invalid(&at.key(&level), text, "must be one of privileged, baseline, restricted"));
         }
-        let is_version = |text: &str| text == "latest" || text.strip_prefix("v1.").is_some_and(|minor| minor.parse::<u32>().is_ok());
+        let is_version =
+            |text: &str| text == "latest" || text.strip_prefix("v1.").is_some_and(|minor| minor.parse::<u32>().is_ok());
         if let Some(text) = namespace.label(&version).filter(|text| !is_version(text)) {
             errors.push(FieldError::invalid(&at.key(&version), text, "must be \"latest\" or \"v1.x\""));
         }
@@ -165,8 +186,16 @@ impl ValidatingAdmission for PodSecurity {
         "PodSecurity"
     }
 
-    async fn validate(&self, attributes: &Attributes<'_>, object: Option<&Object>, warnings: &mut Warnings) -> Result<(), ApiError> {
-        let Some(object) = object.filter(|_| matches!(attributes.operation, Operation::Create | Operation::Update)) else { return Ok(()) };
+    async fn validate(
+        &self,
+        attributes: &Attributes<'_>,
+        object: Option<&Object>,
+        warnings: &mut Warnings,
+    ) -> Result<(), ApiError> {
+        let Some(object) = object.filter(|_| matches!(attributes.operation, Operation::Create | Operation::Update))
+        else {
+            return Ok(());
+        };
         if attributes.is("", "namespaces") {
             let errors = label_errors(object);
             if !errors.is_empty() && attributes.old.is_none_or(|old| label_errors(old) != errors) {
@@ -183,7 +212,9 @@ impl ValidatingAdmission for PodSecurity {
             return Ok(());
         }
         let key = self.namespaces.key("", attributes.namespace);
-        let Some(namespace) = self.namespaces.get(&key).filter(|cached| cached.labels.is_some()).map(|cached| cached.object()) else {
+        let Some(namespace) =
+            self.namespaces.get(&key).filter(|cached| cached.labels.is_some()).map(|cached| cached.object())
+        else {
             return Ok(());
         };
         if is_pod {

@@ -56,7 +56,11 @@ impl Keys {
         let path = signing.unwrap_or(Path::new("a generated key"));
         let unusable = || Error::Unusable { path: path.to_owned() };
         let own = verifier(&pair.subject_public_key_info()).ok_or_else(unusable)?;
-        let signer = Signer { id: own.id.clone(), algorithm: own.algorithm, key: encoding(&pair, own.algorithm).ok_or_else(unusable)? };
+        let signer = Signer {
+            id: own.id.clone(),
+            algorithm: own.algorithm,
+            key: encoding(&pair, own.algorithm).ok_or_else(unusable)?,
+        };
         let mut verifiers = vec![own];
         for path in trusted {
             let read = public_of(path, &read(path)?)?;
@@ -111,7 +115,11 @@ fn verifier(info: &[u8]) -> Option<Verifier> {
             };
             let (x, y) = point.data()[1..].split_at(size);
             let (x, y) = (encode(x), encode(y));
-            (algorithm, DecodingKey::from_ec_components(&x, &y).ok()?, json!({"kty": "EC", "crv": curve, "x": x, "y": y}))
+            (
+                algorithm,
+                DecodingKey::from_ec_components(&x, &y).ok()?,
+                json!({"kty": "EC", "crv": curve, "x": x, "y": y}),
+            )
         }
         _ => return None,
     };

@@ -89,7 +89,8 @@ impl Tokens {
 
     /// The OpenID provider document.
     pub fn discovery(&self, jwks_uri: &str) -> Value {
-        let mut algorithms: Vec<String> = self.keys.verifiers.iter().map(|verifier| format!("{:?}", verifier.algorithm)).collect();
+        let mut algorithms: Vec<String> =
+            self.keys.verifiers.iter().map(|verifier| format!("{:?}", verifier.algorithm)).collect();
         algorithms.sort();
         algorithms.dedup();
         json!({
@@ -108,7 +109,8 @@ impl Tokens {
         if claims.nbf > now + 1 {
             return Err(reject("service account token is not valid yet"));
         }
-        let audiences: Vec<String> = claims.aud.as_slice().iter().filter(|audience| wanted.contains(audience)).cloned().collect();
+        let audiences: Vec<String> =
+            claims.aud.as_slice().iter().filter(|audience| wanted.contains(audience)).cloned().collect();
         if audiences.is_empty() {
             return Err(reject("the token is for another audience"));
         }
@@ -127,7 +129,8 @@ impl Tokens {
             return Ok(Some(known.clone()));
         }
         let Ok(header) = jsonwebtoken::decode_header(token) else { return Ok(None) };
-        let candidates = self.keys.verifiers.iter().filter(|verifier| header.kid.as_ref().is_none_or(|id| *id == verifier.id));
+        let candidates =
+            self.keys.verifiers.iter().filter(|verifier| header.kid.as_ref().is_none_or(|id| *id == verifier.id));
         for verifier in candidates {
             let mut validation = Validation::new(verifier.algorithm);
             validation.validate_exp = false;
@@ -166,7 +169,9 @@ impl Tokens {
             };
             let deleted = object.text(&["metadata", "deletionTimestamp"]).parse::<Timestamp>();
             match deleted {
-                Ok(deleted) if deleted.as_second() + AFTER_DELETION < now => Err(reject(&format!("{what} {} has been deleted", reference.name))),
+                Ok(deleted) if deleted.as_second() + AFTER_DELETION < now => {
+                    Err(reject(&format!("{what} {} has been deleted", reference.name)))
+                }
                 _ => Ok(()),
             }
         };

@@ -162,7 +162,13 @@ impl Edges {
 
 /// The secrets that a volume source names, with their namespace where it says one.
 fn secrets_of_source(source: &Value, namespace: &str) -> Vec<Vertex> {
-    let references = ["secretRef", "nodePublishSecretRef", "nodeStageSecretRef", "controllerPublishSecretRef", "nodeExpandSecretRef"];
+    let references = [
+        "secretRef",
+        "nodePublishSecretRef",
+        "nodeStageSecretRef",
+        "controllerPublishSecretRef",
+        "nodeExpandSecretRef",
+    ];
     let named = references.iter().filter_map(|field| source.get(field)).filter_map(|reference| {
         let of = reference.get("namespace").and_then(Value::as_str).filter(|of| !of.is_empty()).unwrap_or(namespace);
         Some(Vertex::new(Kind::Secret, of, reference.get("name")?.as_str()?))

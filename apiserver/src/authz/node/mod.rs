@@ -60,7 +60,9 @@ impl Nodes {
                 ("", "persistentvolumes") => return self.get(node, Kind::Volume, wanted),
                 ("resource.k8s.io", "resourceclaims") => return self.get(node, Kind::ResourceClaim, wanted),
                 ("storage.k8s.io", "volumeattachments") => return self.attachment(node, wanted),
-                ("", "serviceaccounts") if subresource == "token" && verb == "create" => return self.needs(node, Kind::ServiceAccount, wanted),
+                ("", "serviceaccounts") if subresource == "token" && verb == "create" => {
+                    return self.needs(node, Kind::ServiceAccount, wanted);
+                }
                 ("", "serviceaccounts") => return self.read(node, Kind::ServiceAccount, wanted),
                 ("coordination.k8s.io", "leases") => return own(node, wanted, "node lease"),
                 ("storage.k8s.io", "csinodes") => return own(node, wanted, "CSINode"),

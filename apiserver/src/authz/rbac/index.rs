@@ -64,7 +64,8 @@ impl Index {
     }
 
     pub(super) fn clear_bindings(&mut self, namespaced: bool) {
-        let keys: Vec<Key> = self.bindings.keys().filter(|(namespace, _)| namespace.is_empty() != namespaced).cloned().collect();
+        let keys: Vec<Key> =
+            self.bindings.keys().filter(|(namespace, _)| namespace.is_empty() != namespaced).cloned().collect();
         keys.iter().for_each(|key| self.remove_binding(key));
     }
 

@@ -49,9 +49,8 @@ impl Rbac {
             ("clusterrolebindings", Source::ClusterRoleBindings),
             ("rolebindings", Source::RoleBindings),
         ];
-        let followed = sources.into_iter().filter_map(|(plural, source)| {
-            Some((source, Follower::new(cache.resource(plural)?)))
-        });
+        let followed =
+            sources.into_iter().filter_map(|(plural, source)| Some((source, Follower::new(cache.resource(plural)?))));
         Self(RwLock::new(State { index: Index::default(), sources: followed.collect() }))
     }
 
@@ -153,8 +152,12 @@ impl Source {
             (Self::RoleBindings, Change::Reset) => index.clear_bindings(true),
             (Self::ClusterRoles | Self::Roles, Change::Put(cached)) => index.put_role(key(cached), &cached.object()),
             (Self::ClusterRoles | Self::Roles, Change::Gone(cached)) => index.remove_role(&key(cached)),
-            (Self::ClusterRoleBindings | Self::RoleBindings, Change::Put(cached)) => index.put_binding(key(cached), &cached.object()),
-            (Self::ClusterRoleBindings | Self::RoleBindings, Change::Gone(cached)) => index.remove_binding(&key(cached)),
+            (Self::ClusterRoleBindings | Self::RoleBindings, Change::Put(cached)) => {
+                index.put_binding(key(cached), &cached.object())
+            }
+            (Self::ClusterRoleBindings | Self::RoleBindings, Change::Gone(cached)) => {
+                index.remove_binding(&key(cached))
+            }
         }
     }
 }
@@ -178,7 +181,11 @@ fn missing((namespace, name): &Key) -> String {
 /// `ClusterRoleBinding "a" of ClusterRole "b" to Group "c"`.
 fn describe(grant: &Grant) -> String {
     let named = |kind: &str, (namespace, name): &Key| {
-        if namespace.is_empty() { format!("Cluster{kind} {name:?}") } else { format!("{kind} {:?}", format!("{name}/{namespace}")) }
+        if namespace.is_empty() {
+            format!("Cluster{kind} {name:?}")
+        } else {
+            format!("{kind} {:?}", format!("{name}/{namespace}"))
+        }
     };
     let role = if grant.role.0.is_empty() { named("Role", &grant.role) } else { format!("Role {:?}", grant.role.1) };
     format!("{} of {role} to {}", named("RoleBinding", &grant.binding), grant.subject)
