@@ -1,13 +1,15 @@
 //! NamespaceLifecycle: nothing is created in a namespace that is missing or on its way out, and the namespaces that the
 //! cluster itself needs are not deleted.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use api::status::{Cause, Qualified};
 use api::{ApiError, Object};
 use async_trait::async_trait;
 use store::Store;
+use tokio::time::Instant;
 
 use super::{Attributes, MutatingAdmission, Operation, Warnings};
 use crate::watch_cache::{ResourceCache, WatchCache};
@@ -16,29 +18,44 @@ use crate::watch_cache::{ResourceCache, WatchCache};
 const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
 /// How long a create waits for a namespace that may just have been made.
 const LAG: Duration = Duration::from_secs(2);
+/// How long after a namespace's deletion the cache is not trusted about it without having caught up.
+const DOUBT: Duration = Duration::from_secs(30);
 
 /// The plugin.
 pub struct NamespaceLifecycle {
     namespaces: Arc<ResourceCache>,
     cache: Arc<WatchCache>,
     store: Arc<dyn Store>,
+    /// Namespaces whose deletion passed here, and when: the cache may not show it yet.
+    going: Mutex<HashMap<String, Instant>>,
 }
 
 impl NamespaceLifecycle {
     /// Reads namespaces from the cache, and asks the store before it says that one is missing.
     pub fn new(namespaces: Arc<ResourceCache>, cache: Arc<WatchCache>, store: Arc<dyn Store>) -> Self {
-        Self { namespaces, cache, store }
+        Self { namespaces, cache, store, going: Mutex::default() }
     }
 
     async fn namespace(&self, name: &str) -> Option<Object> {
         let key = self.namespaces.key("", name);
-        if let Some(cached) = self.namespaces.get(&key) {
+        if let Some(cached) = self.namespaces.get(&key).filter(|_| !self.is_doubtful(name)) {
             return Some(cached.object());
         }
         let newest = self.store.revision().await.ok()?;
         // If the cache is still behind then, the namespace counts as missing.
         let _late = tokio::time::timeout(LAG, self.cache.wait_for(newest)).await;
         self.namespaces.get(&key).map(|cached| cached.object())
+    }
+
+    fn remember_deletion(&self, name: &str) {
+        let mut going = self.going.lock().unwrap_or_else(PoisonError::into_inner);
+        going.retain(|_, since| since.elapsed() < DOUBT);
+        going.insert(name.to_owned(), Instant::now());
+    }
+
+    fn is_doubtful(&self, name: &str) -> bool {
+        let going = self.going.lock().unwrap_or_else(PoisonError::into_inner);
+        going.get(name).is_some_and(|since| since.elapsed() < DOUBT)
     }
 }
 
@@ -61,6 +78,9 @@ impl MutatingAdmission for NamespaceLifecycle {
                 attributes.name,
                 "this namespace may not be deleted",
             ));
+        }
+        if is_namespace && attributes.operation == Operation::Delete {
+            self.remember_deletion(attributes.name);
         }
         if is_namespace || !attributes.resource.namespaced || attributes.operation != Operation::Create {
             return Ok(());
