@@ -22,7 +22,7 @@ async fn a_container_runs_and_leaves_its_exit_code_and_log() {
             })
             .await;
         assert_eq!((exit.code, exit.reason.as_str()), (7, "Error"));
-        for line in ["out", "err", "yes too", "/work"] {
+        for line in ["out", "err", "yes too", "/srv"] {
             assert!(output.lines().any(|found| found == line), "{line} in {output}");
         }
     })
@@ -137,7 +137,7 @@ async fn exec_runs_inside_with_streams_codes_and_time_limits() {
         let image = node.busybox().await;
         let sandbox = node.sandbox("exec").await;
         let id = node.start(&sandbox, sleeper(&image)).await;
-        assert_eq!(node.exec(&id, "echo $FROM_IMAGE; pwd; exit 5").await, (5, "yes\n/work\n".to_owned()));
+        assert_eq!(node.exec(&id, "echo $FROM_IMAGE; pwd; exit 5").await, (5, "yes\n/srv\n".to_owned()));
         assert!(node.exec(&id, "grep NoNewPrivs /proc/self/status").await.1.contains('1'));
         let command = ["sleep", "1000"].map(str::to_owned);
         let err = node.runtime.exec_sync(&id, &command, Duration::from_millis(200)).await.unwrap_err();
@@ -281,7 +281,7 @@ async fn pods_reach_each_other_and_port_forward_reaches_a_pod() {
     on_a_node(|node| async move {
         let image = node.busybox().await;
         let server = node.runtime.run_sandbox(&node.sandbox_config("server")).await.unwrap();
-        let script = "echo hi > /work/index.html; exec httpd -f -p 8080 -h /work";
+        let script = "echo hi > /srv/index.html; exec httpd -f -p 8080 -h /srv";
         node.start(&server.id, shell(&image, script)).await;
         let client = node.sandbox("client").await;
         let id = node.start(&client, sleeper(&image)).await;
@@ -339,7 +339,7 @@ async fn limits_change_and_use_is_measured_while_it_runs() {
         let image = node.busybox().await;
         let sandbox = node.sandbox("stats").await;
         let id = node.start(&sandbox, sleeper(&image)).await;
-        node.exec(&id, "head -c 100000 /dev/zero > /work/file").await;
+        node.exec(&id, "head -c 100000 /dev/zero > /srv/file").await;
         let stats = node.runtime.container_stats(&id).await.unwrap();
         assert!(stats.cpu_nanos > 0 && stats.memory_usage > 0 && stats.rootfs_bytes >= 100_000, "{stats:?}");
         let resources = Resources { memory_limit: 64 << 20, cpu_shares: 512, ..Resources::default() };
@@ -423,7 +423,7 @@ async fn a_host_port_leads_to_the_pod_as_long_as_it_lives() {
             PortMapping { protocol: "TCP".into(), container_port: 8080, host_port, host_ip: "127.0.0.1".into() };
         let config = SandboxConfig { port_mappings: vec![mapping], ..node.sandbox_config("ported") };
         let sandbox = node.runtime.run_sandbox(&config).await.unwrap().id;
-        let script = "echo hi > /work/index.html; exec httpd -f -p 8080 -h /work";
+        let script = "echo hi > /srv/index.html; exec httpd -f -p 8080 -h /srv";
         node.start(&sandbox, shell(&image, script)).await;
         let connected = async {
             loop {

@@ -203,7 +203,7 @@ fn sha256(bytes: &[u8]) -> String {
 pub(crate) fn image_config(layer: &[u8]) -> String {
     serde_json::json!({
         "architecture": if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" }, "os": "linux",
-        "config": {"Env": ["PATH=/bin", "FROM_IMAGE=yes"], "Cmd": ["sh"], "WorkingDir": "/work"},
+        "config": {"Env": ["PATH=/bin", "FROM_IMAGE=yes"], "Cmd": ["sh"], "WorkingDir": "/srv"},
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", sha256(layer))]},
     })
     .to_string()
