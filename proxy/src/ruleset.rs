@@ -69,7 +69,7 @@ table {ip} {table} {{
   chain nat-postrouting {{
     type nat hook postrouting priority 100 ;
     meta mark & 0x4000 == 0x4000 meta mark set meta mark xor 0x4000 masquerade fully-random
-    {ip} saddr . {ip} daddr @hairpin masquerade fully-random
+    ct status dnat {ip} saddr . {ip} daddr @hairpin masquerade fully-random
   }}
   chain filter-input {{ type filter hook input priority -110 ; ct state new jump no-endpoints ; }}
   chain filter-forward {{ type filter hook forward priority -110 ; ct state new jump no-endpoints ; }}
