@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::allocate::Cidr;
-use crate::config::Config;
+use crate::config::{Config, ConfigMapKey};
 use crate::error::Error;
 
 /// Where the objects lie.
@@ -91,6 +91,10 @@ pub struct Args {
     /// Default admission plugins to leave out.
     #[arg(long, value_delimiter = ',')]
     pub disable_admission_plugins: Vec<String>,
+    /// A ConfigMap's key, as NAME:KEY, that pods find beside their ServiceAccount token, such as the CA of Services'
+    /// serving certificates. May be given again. Not a flag of Kubernetes.
+    #[arg(long, value_name = "NAME:KEY")]
+    pub service_account_extra_ca_config_map: Vec<ConfigMapKey>,
     /// Whether containers may be privileged.
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub allow_privileged: bool,
@@ -233,6 +237,7 @@ impl Args {
             authorization_modes: self.authorization_mode,
             enable_admission_plugins: self.enable_admission_plugins,
             disable_admission_plugins: self.disable_admission_plugins,
+            service_account_extra_ca_config_maps: self.service_account_extra_ca_config_map,
             allow_privileged: self.allow_privileged,
             kubelet_client_certificate: self.kubelet_client_certificate,
             kubelet_client_key: self.kubelet_client_key,
@@ -296,5 +301,14 @@ mod tests {
         assert!(parse_duration("1x").is_err() && parse_duration("").is_err() && parse_duration("5").is_err());
         assert_eq!(parse_ports("30000-32767"), Ok(30_000..=32_767));
         assert!(parse_ports("5-1").is_err());
+    }
+
+    #[test]
+    fn a_key_of_a_config_map_is_a_name_and_a_key() {
+        let read: Result<ConfigMapKey, _> = "service-ca.crt:ca.crt".parse();
+        assert_eq!(read, Ok(ConfigMapKey { name: "service-ca.crt".into(), key: "ca.crt".into() }));
+        for bad in ["", "name", "name:", ":key", "a/b:key", "name:../key"] {
+            assert!(bad.parse::<ConfigMapKey>().is_err(), "{bad:?}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::allocate::Cidr;
@@ -32,6 +33,8 @@ pub struct Config {
     pub authorization_modes: Vec<String>,
     pub enable_admission_plugins: Vec<String>,
     pub disable_admission_plugins: Vec<String>,
+    /// What pods find beside their token and the cluster's CA.
+    pub service_account_extra_ca_config_maps: Vec<ConfigMapKey>,
     pub allow_privileged: bool,
     pub kubelet_client_certificate: Option<PathBuf>,
     pub kubelet_client_key: Option<PathBuf>,
@@ -48,6 +51,26 @@ pub struct Config {
     /// Watches without `timeoutSeconds` end after between this and twice this.
     pub min_request_timeout: Duration,
     pub enable_garbage_collector: bool,
+}
+
+/// One key of a ConfigMap, which lies in each namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigMapKey {
+    pub name: String,
+    pub key: String,
+}
+
+impl FromStr for ConfigMapKey {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let of = |part: &str| {
+            let plain = part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+            (plain && !part.is_empty() && !part.starts_with("..")).then(|| part.to_owned())
+        };
+        let read = text.split_once(':').and_then(|(name, key)| Some(Self { name: of(name)?, key: of(key)? }));
+        read.ok_or_else(|| format!("{text:?} is not NAME:KEY, such as service-ca.crt:ca.crt"))
+    }
 }
 
 impl Default for Config {
@@ -72,6 +95,7 @@ impl Default for Config {
             authorization_modes: vec!["Node".into(), "RBAC".into()],
             enable_admission_plugins: Vec::new(),
             disable_admission_plugins: Vec::new(),
+            service_account_extra_ca_config_maps: Vec::new(),
             allow_privileged: true,
             kubelet_client_certificate: None,
             kubelet_client_key: None,

@@ -40,6 +40,6 @@ pub mod watch_cache;
 
 pub use args::{Args, StoreArgs};
 pub use command::Command;
-pub use config::Config;
+pub use config::{Config, ConfigMapKey};
 pub use error::Error;
 pub use server::ApiServer;

@@ -195,7 +195,7 @@ pub(crate) fn builtin(
     }
     let ranges = LimitRanger::new(cache).map(Arc::new);
     chain.mutating.extend(ranges.clone().map(|plugin| plugin as Arc<dyn MutatingAdmission>));
-    add(&mut chain, ServiceAccount::new(cache));
+    add(&mut chain, ServiceAccount::new(cache, config.service_account_extra_ca_config_maps.clone()));
     add(&mut chain, NodeRestriction::new(cache));
     add(&mut chain, Some(TaintNodesByCondition));
     add(&mut chain, Priority::new(cache));

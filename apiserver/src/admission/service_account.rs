@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 
 use super::{Attributes, MutatingAdmission, Operation, Warnings, containers_mut};
+use crate::config::ConfigMapKey;
 use crate::registry::generated_name;
 use crate::watch_cache::{Interest, ResourceCache, WatchCache};
 
@@ -19,12 +20,13 @@ const MIRROR: &str = "kubernetes.io/config.mirror";
 /// The plugin.
 pub struct ServiceAccount {
     accounts: Arc<ResourceCache>,
+    extra: Vec<ConfigMapKey>,
 }
 
 impl ServiceAccount {
-    /// Reads accounts from the cache.
-    pub fn new(cache: &WatchCache) -> Option<Self> {
-        Some(Self { accounts: cache.resource("serviceaccounts")? })
+    /// Reads accounts from the cache; pods find `extra` beside their token.
+    pub fn new(cache: &WatchCache, extra: Vec<ConfigMapKey>) -> Option<Self> {
+        Some(Self { accounts: cache.resource("serviceaccounts")?, extra })
     }
 
     async fn account(&self, attributes: &Attributes<'_>, pod: &Object) -> Result<Object, ApiError> {
@@ -81,7 +83,7 @@ impl MutatingAdmission for ServiceAccount {
         let mounts = wants(pod, &["spec", "automountServiceAccountToken"])
             .or(wants(&account, &["automountServiceAccountToken"]));
         if mounts.unwrap_or(true) {
-            mount_token(pod);
+            mount_token(pod, &self.extra);
         }
         let has_pull_secrets =
             pod.get(&["spec", "imagePullSecrets"]).and_then(Value::as_array).is_some_and(|list| !list.is_empty());
@@ -110,7 +112,7 @@ fn check_mirror(attributes: &Attributes<'_>, pod: &Object) -> Result<(), ApiErro
 }
 
 /// Mounts the token into every container that has nothing there yet.
-fn mount_token(pod: &mut Object) {
+fn mount_token(pod: &mut Object, extra: &[ConfigMapKey]) {
     let volumes = pod.get(&["spec", "volumes"]).and_then(Value::as_array);
     let known = volumes.into_iter().flatten().filter_map(|volume| volume.get("name")?.as_str());
     let known = known.filter(|name| name.starts_with("kube-api-access-")).map(str::to_owned).next();
@@ -130,15 +132,19 @@ fn mount_token(pod: &mut Object) {
     }
     if mounted && known.is_none() {
         let mut volumes = pod.get(&["spec", "volumes"]).and_then(Value::as_array).cloned().unwrap_or_default();
-        volumes.push(token_volume(&name));
+        volumes.push(token_volume(&name, extra));
         pod.set(&["spec", "volumes"], volumes);
     }
 }
 
-fn token_volume(name: &str) -> Value {
-    json!({"name": name, "projected": {"defaultMode": 420, "sources": [
-        {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
-        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
-        {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}]}},
-    ]}})
+fn token_volume(name: &str, extra: &[ConfigMapKey]) -> Value {
+    let file = |name: &str, key: &str| json!({"configMap": {"name": name, "items": [{"key": key, "path": key}]}});
+    let namespace = json!({"apiVersion": "v1", "fieldPath": "metadata.namespace"});
+    let mut sources = vec![
+        json!({"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}}),
+        file("kube-root-ca.crt", "ca.crt"),
+        json!({"downwardAPI": {"items": [{"path": "namespace", "fieldRef": namespace}]}}),
+    ];
+    sources.extend(extra.iter().map(|extra| file(&extra.name, &extra.key)));
+    json!({"name": name, "projected": {"defaultMode": 420, "sources": sources}})
 }
