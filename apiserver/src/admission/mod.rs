@@ -7,7 +7,9 @@ mod certificates;
 mod defaults;
 mod escalation;
 mod limit_ranger;
+pub mod matching;
 mod namespace_lifecycle;
+mod namespaces;
 mod node_restriction;
 mod pod_security;
 mod pods;
@@ -17,6 +19,7 @@ mod unsupported;
 
 use std::sync::Arc;
 
+use api::catalog::Catalog;
 use api::quantity::Quantity;
 use api::strategy::User;
 use api::{ApiError, Object, Resource};
@@ -34,6 +37,7 @@ pub use defaults::{DefaultClass, StorageObjectInUseProtection, TaintNodesByCondi
 pub use escalation::Escalation;
 pub use limit_ranger::LimitRanger;
 pub use namespace_lifecycle::NamespaceLifecycle;
+pub use namespaces::Namespaces;
 pub use node_restriction::NodeRestriction;
 pub use pod_security::PodSecurity;
 pub use pods::{DefaultTolerationSeconds, Priority, RuntimeClass};
@@ -66,7 +70,12 @@ impl Operation {
 #[derive(Clone, Copy, Debug)]
 pub struct Attributes<'a> {
     pub operation: Operation,
+    /// The resource in its storage version: that of `old` and of objects on their way through the plugins.
     pub resource: &'a Resource,
+    /// The resource in the version that the client speaks.
+    pub requested: &'a Resource,
+    /// What resources there are.
+    pub catalog: &'a Catalog,
     pub subresource: &'a str,
     pub namespace: &'a str,
     /// Empty while a generated name is not decided.
@@ -80,6 +89,16 @@ pub struct Attributes<'a> {
 }
 
 impl Attributes<'_> {
+    /// Whether this is about namespaces themselves.
+    pub fn is_namespace(&self) -> bool {
+        self.resource.group.is_empty() && self.resource.plural == "namespaces"
+    }
+
+    /// The namespace that this is about; a namespace counts as lying in itself.
+    pub fn namespace_name(&self) -> &str {
+        if self.is_namespace() { self.name } else { self.namespace }
+    }
+
     /// Whether this is a write to the resource itself in `group`, not to a subresource.
     pub fn is(&self, group: &str, plural: &str) -> bool {
         self.resource.group == group && self.resource.plural == plural && self.subresource.is_empty()
@@ -187,12 +206,11 @@ pub(crate) fn builtin(
     authz: &Arc<authz::Chain>,
 ) -> Result<Chain, Error> {
     let mut chain = Chain::default();
-    if let Some(namespaces) = cache.resource("namespaces") {
-        chain.mutating.push(Arc::new(NamespaceLifecycle::new(namespaces, cache.clone(), store.clone())));
-    }
+    let namespaces = Namespaces::new(cache, store);
     fn add<P: MutatingAdmission + 'static>(chain: &mut Chain, plugin: Option<P>) {
         chain.mutating.extend(plugin.map(|plugin| Arc::new(plugin) as Arc<dyn MutatingAdmission>));
     }
+    add(&mut chain, namespaces.map(NamespaceLifecycle::new));
     let ranges = LimitRanger::new(cache).map(Arc::new);
     chain.mutating.extend(ranges.clone().map(|plugin| plugin as Arc<dyn MutatingAdmission>));
     add(&mut chain, ServiceAccount::new(cache, config.service_account_extra_ca_config_maps.clone()));

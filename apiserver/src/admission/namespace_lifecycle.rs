@@ -2,49 +2,36 @@
 //! cluster itself needs are not deleted.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use api::status::{Cause, Qualified};
 use api::{ApiError, Object};
 use async_trait::async_trait;
-use store::Store;
 use tokio::time::Instant;
 
-use super::{Attributes, MutatingAdmission, Operation, Warnings};
-use crate::watch_cache::{ResourceCache, WatchCache};
+use super::{Attributes, MutatingAdmission, Namespaces, Operation, Warnings};
 
 /// Namespaces that may not be deleted.
 const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
-/// How long a create waits for a namespace that may just have been made.
-const LAG: Duration = Duration::from_secs(2);
 /// How long after a namespace's deletion the cache is not trusted about it without having caught up.
 const DOUBT: Duration = Duration::from_secs(30);
 
 /// The plugin.
 pub struct NamespaceLifecycle {
-    namespaces: Arc<ResourceCache>,
-    cache: Arc<WatchCache>,
-    store: Arc<dyn Store>,
+    namespaces: Namespaces,
     /// Namespaces whose deletion passed here, and when: the cache may not show it yet.
     going: Mutex<HashMap<String, Instant>>,
 }
 
 impl NamespaceLifecycle {
-    /// Reads namespaces from the cache, and asks the store before it says that one is missing.
-    pub fn new(namespaces: Arc<ResourceCache>, cache: Arc<WatchCache>, store: Arc<dyn Store>) -> Self {
-        Self { namespaces, cache, store, going: Mutex::default() }
+    /// Keeps watch over these namespaces.
+    pub fn new(namespaces: Namespaces) -> Self {
+        Self { namespaces, going: Mutex::default() }
     }
 
     async fn namespace(&self, name: &str) -> Option<Object> {
-        let key = self.namespaces.key("", name);
-        if let Some(cached) = self.namespaces.get(&key).filter(|_| !self.is_doubtful(name)) {
-            return Some(cached.object());
-        }
-        let newest = self.store.revision().await.ok()?;
-        // If the cache is still behind then, the namespace counts as missing.
-        let _late = tokio::time::timeout(LAG, self.cache.wait_for(newest)).await;
-        self.namespaces.get(&key).map(|cached| cached.object())
+        if self.is_doubtful(name) { self.namespaces.newest(name).await } else { self.namespaces.get(name).await }
     }
 
     fn remember_deletion(&self, name: &str) {
@@ -71,7 +58,7 @@ impl MutatingAdmission for NamespaceLifecycle {
         object: Option<&mut Object>,
         _warnings: &mut Warnings,
     ) -> Result<(), ApiError> {
-        let is_namespace = attributes.resource.group.is_empty() && attributes.resource.plural == "namespaces";
+        let is_namespace = attributes.is_namespace();
         if is_namespace && attributes.operation == Operation::Delete && IMMORTAL.contains(&attributes.name) {
             return Err(ApiError::forbidden(
                 attributes.resource.qualified(),

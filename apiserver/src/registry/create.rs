@@ -43,9 +43,12 @@ impl Registry {
         let now = Timestamp::now();
         let raw = options.to_value(what);
         let name = object.name().to_owned();
+        let catalog = self.catalog();
         let attributes = Attributes {
             operation: Operation::Create,
             resource: row,
+            requested: target.requested,
+            catalog: &catalog,
             subresource: target.subresource,
             namespace: target.namespace,
             name: &name,

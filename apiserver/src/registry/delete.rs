@@ -83,9 +83,12 @@ impl Registry {
         current: &Current,
         warnings: &mut Vec<String>,
     ) -> Result<(), ApiError> {
+        let catalog = self.catalog();
         let attributes = Attributes {
             operation: Operation::Delete,
             resource: target.row(),
+            requested: target.requested,
+            catalog: &catalog,
             subresource: target.subresource,
             namespace: target.namespace,
             name: target.name,

@@ -151,9 +151,12 @@ impl Registry {
         metadata::check_namespace(row, target.namespace, &mut new)?;
         metadata::dedupe_owners(&mut new, warnings);
         let raw = options.to_value(what);
+        let catalog = self.catalog();
         let attributes = Attributes {
             operation: Operation::Update,
             resource: row,
+            requested: target.requested,
+            catalog: &catalog,
             subresource: target.subresource,
             namespace: target.namespace,
             name: target.name,

@@ -43,9 +43,12 @@ async fn bind(routed: &Routed<'_>, name: &str, mut binding: Object) -> Result<An
     check_target(&binding)?;
     let target = crate::registry::Target { name, subresource: "binding", ..routed.target() };
     let raw = options.to_value(Write::Create);
+    let catalog = routed.registry().catalog();
     let attributes = Attributes {
         operation: Operation::Create,
-        resource: &routed.row,
+        resource: routed.cache.row(),
+        requested: &routed.row,
+        catalog: &catalog,
         subresource: "binding",
         namespace: target.namespace,
         name,

@@ -81,9 +81,12 @@ async fn admit(
     warnings: &mut Vec<String>,
 ) -> Result<(), ApiError> {
     let target = routed.target();
+    let catalog = routed.registry().catalog();
     let attributes = Attributes {
         operation: Operation::Create,
-        resource: &routed.row,
+        resource: routed.cache.row(),
+        requested: &routed.row,
+        catalog: &catalog,
         subresource: "token",
         namespace: target.namespace,
         name: target.name,

@@ -1,0 +1,47 @@
+//! What admission knows of namespaces: the watch cache, made to catch up before a namespace counts as missing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::Object;
+use store::Store;
+
+use crate::watch_cache::{ResourceCache, WatchCache};
+
+/// How long a request waits for a namespace that may just have been made.
+const LAG: Duration = Duration::from_secs(2);
+
+/// The namespaces.
+#[derive(Clone)]
+pub struct Namespaces {
+    namespaces: Arc<ResourceCache>,
+    cache: Arc<WatchCache>,
+    store: Arc<dyn Store>,
+}
+
+impl Namespaces {
+    /// Reads namespaces from the cache, and asks the store before it says that one is missing.
+    pub fn new(cache: &Arc<WatchCache>, store: &Arc<dyn Store>) -> Option<Self> {
+        Some(Self { namespaces: cache.resource("namespaces")?, cache: cache.clone(), store: store.clone() })
+    }
+
+    /// A namespace, as the cache shows it unless it does not know it yet.
+    pub async fn get(&self, name: &str) -> Option<Object> {
+        match self.cached(name) {
+            Some(namespace) => Some(namespace),
+            None => self.newest(name).await,
+        }
+    }
+
+    /// A namespace as it was when this was called, or later.
+    pub async fn newest(&self, name: &str) -> Option<Object> {
+        let newest = self.store.revision().await.ok()?;
+        // If the cache is still behind then, the namespace counts as missing.
+        let _late = tokio::time::timeout(LAG, self.cache.wait_for(newest)).await;
+        self.cached(name)
+    }
+
+    fn cached(&self, name: &str) -> Option<Object> {
+        self.namespaces.get(&self.namespaces.key("", name)).map(|cached| cached.object())
+    }
+}
