@@ -65,7 +65,10 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    pub(crate) fn new(options: Options) -> anyhow::Result<Self> {
+    pub(crate) fn new(mut options: Options) -> anyhow::Result<Self> {
+        // Mounts, shims and messages need it wherever they are.
+        options.data_dir = std::path::absolute(&options.data_dir)
+            .with_context(|| format!("--data-dir {}", options.data_dir.display()))?;
         let (services, length) = cidr(&options.service_cluster_ip_range).context("--service-cluster-ip-range")?;
         cidr(&options.cluster_cidr).context("--cluster-cidr")?;
         let node_name = match &options.node_name {
@@ -143,6 +146,14 @@ mod tests {
     struct Cli {
         #[command(flatten)]
         options: Options,
+    }
+
+    #[test]
+    fn a_relative_data_directory_is_below_the_working_directory() {
+        let here = std::env::current_dir().unwrap();
+        let plan = plan(&["--data-dir", "here", "--node-name", "n"]).unwrap();
+        assert_eq!(plan.options.data_dir, here.join("here"));
+        assert_eq!(plan.kubeconfig, here.join("here/admin.kubeconfig"));
     }
 
     fn plan(flags: &[&str]) -> anyhow::Result<Plan> {

@@ -75,9 +75,11 @@ pub enum Error {
 }
 
 /// Runs the node agent until `process.shutdown`; containers go on running after that.
-pub async fn run(config: Config, client: kube::Client, process: daemon::Process) -> Result<(), Error> {
-    for path in [&config.root_dir, &config.log_dir] {
-        std::fs::create_dir_all(path).map_err(|source| Error::Directory { path: path.clone(), source })?;
+pub async fn run(mut config: Config, client: kube::Client, process: daemon::Process) -> Result<(), Error> {
+    for path in [&mut config.root_dir, &mut config.log_dir] {
+        // Absolute, because containers mount what is below it.
+        let made = std::fs::create_dir_all(&*path).and_then(|()| std::path::absolute(&*path));
+        *path = made.map_err(|source| Error::Directory { path: path.clone(), source })?;
     }
     let informers = Informers::new(client.clone());
     let (network, network_ready) = watch::channel(false);

@@ -36,6 +36,7 @@ impl LocalRuntime {
 }
 
 fn make(config: Config) -> Result<Shared, Error> {
+    let config = absolute(config)?;
     for directory in [config.root.join("sandboxes"), config.run.join("shm")] {
         std::fs::create_dir_all(&directory).map_err(io_error("make", &directory))?;
     }
@@ -49,6 +50,12 @@ fn make(config: Config) -> Result<Shared, Error> {
         monitors: Mutex::new(JoinSet::new()),
         config,
     })
+}
+
+/// The same places, wherever a process stands: shims work in other directories than this one.
+fn absolute(config: Config) -> Result<Config, Error> {
+    let absolute = |path: &Path| std::path::absolute(path).map_err(io_error("make absolute", path));
+    Ok(Config { root: absolute(&config.root)?, run: absolute(&config.run)?, ..config })
 }
 
 impl Shared {
