@@ -129,20 +129,19 @@ mod tests {
     #[tokio::test]
     async fn a_command_that_ends_early_is_an_error_with_its_words() {
         let failed =
-            once("ls /nonexistent/file", "http://127.0.0.1:{port}/readyz").await.err().expect("it ended").to_string();
+            once("ls /nonexistent/file", "http://127.0.0.1:{port}/readyz").await.expect_err("it ended").to_string();
         assert!(failed.contains("before it was ready") && failed.contains("/nonexistent/file"), "{failed}");
     }
 
     #[tokio::test]
     async fn a_command_that_does_not_exist_is_named() {
-        let failed =
-            once("/nonexistent/program", "http://127.0.0.1:{port}/").await.err().expect("not found").to_string();
+        let failed = once("/nonexistent/program", "http://127.0.0.1:{port}/").await.expect_err("not found").to_string();
         assert!(failed.contains("/nonexistent/program"), "{failed}");
     }
 
     #[tokio::test]
     async fn only_this_machine_is_asked() {
-        let failed = once("true", "http://example.com/").await.err().expect("refused").to_string();
+        let failed = once("true", "http://example.com/").await.expect_err("refused").to_string();
         assert!(failed.contains("on this machine"), "{failed}");
     }
 }

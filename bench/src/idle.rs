@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_process_that_does_not_exist_is_named() {
-        let err = Sample::take(u32::MAX).err().expect("no such process");
+        let err = Sample::take(u32::MAX).expect_err("no such process");
         assert!(err.to_string().contains("/proc/4294967295/status"), "{err}");
     }
 

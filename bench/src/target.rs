@@ -168,13 +168,13 @@ mod tests {
             "http://127.0.0.1",
         )
         .await;
-        let text = refused.err().expect("refused").to_string();
+        let text = refused.expect_err("refused").to_string();
         assert!(text.contains("config"), "{text}");
     }
 
     #[tokio::test]
     async fn a_missing_kubeconfig_is_named() {
         let refused = Target::from_kubeconfig(Path::new("/nonexistent/config"), None).await;
-        assert!(refused.err().expect("refused").to_string().contains("/nonexistent/config"));
+        assert!(refused.expect_err("refused").to_string().contains("/nonexistent/config"));
     }
 }

@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use crate::pki::{Pair, PkiError, write_secret};
 
 /// A kubeconfig with everything inline, so that the file can be copied elsewhere. `name` names cluster and context.
-pub fn kubeconfig(name: &str, server: &str, ca: &str, user: &str, identity: &Pair) -> Kubeconfig {
+pub(crate) fn kubeconfig(name: &str, server: &str, ca: &str, user: &str, identity: &Pair) -> Kubeconfig {
     let encode = |pem: &str| base64::Engine::encode(&base64::engine::general_purpose::STANDARD, pem);
     let cluster =
         Cluster { server: Some(server.to_owned()), certificate_authority_data: Some(encode(ca)), ..Cluster::default() };
@@ -30,7 +30,7 @@ pub fn kubeconfig(name: &str, server: &str, ca: &str, user: &str, identity: &Pai
 }
 
 /// Writes a kubeconfig, mode 0600.
-pub fn write(path: &Path, config: &Kubeconfig) -> Result<(), PkiError> {
+pub(crate) fn write(path: &Path, config: &Kubeconfig) -> Result<(), PkiError> {
     let text = serde_yaml::to_string(config).expect("a kubeconfig is plain text and maps");
     write_secret(path, &text)
 }

@@ -12,7 +12,7 @@ use rtnetlink::{Handle, LinkBridge, RouteMessageBuilder, new_connection};
 
 /// Why the interface cannot be made.
 #[derive(Debug, thiserror::Error)]
-pub enum LinkError {
+pub(crate) enum LinkError {
     #[error("open netlink")]
     Open(#[source] std::io::Error),
     #[error("{verb} interface {name} (needs root)")]
@@ -28,7 +28,7 @@ pub enum LinkError {
 
 /// The interface: a bridge without ports, which every kernel that can run pods has.
 #[derive(Clone, Debug)]
-pub struct Link {
+pub(crate) struct Link {
     /// At most 15 characters.
     pub name: String,
     pub address: IpAddr,
@@ -38,7 +38,7 @@ pub struct Link {
 
 impl Link {
     /// Makes the interface; one that is there already is brought to what it should be.
-    pub async fn ensure(&self) -> Result<(), LinkError> {
+    pub(crate) async fn ensure(&self) -> Result<(), LinkError> {
         let (connection, handle, _) = new_connection().map_err(LinkError::Open)?;
         let driver = tokio::spawn(connection);
         let result = self.ensure_with(&handle).await;
@@ -47,7 +47,7 @@ impl Link {
     }
 
     /// Removes the interface with its address and route; one that is not there is fine.
-    pub async fn remove(&self) -> Result<(), LinkError> {
+    pub(crate) async fn remove(&self) -> Result<(), LinkError> {
         let (connection, handle, _) = new_connection().map_err(LinkError::Open)?;
         let driver = tokio::spawn(connection);
         let result = match self.find(&handle).await {

@@ -139,7 +139,7 @@ fn server_config(plan: &Plan, keys: &Keys) -> apiserver::Config {
         tls_certificate: path("apiserver.crt"),
         tls_private_key: path("apiserver.key"),
         client_ca: path("ca.crt"),
-        service_cluster_ip_ranges: vec![plan.services.clone()],
+        service_cluster_ip_ranges: vec![plan.services],
         service_account_keys: path("sa.pub").into_iter().collect(),
         service_account_signing_key: path("sa.key"),
         service_account_issuers: vec![format!("https://kubernetes.default.svc.{}", plan.options.cluster_domain)],

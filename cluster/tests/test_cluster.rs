@@ -1,5 +1,7 @@
 //! What an author of an operator gets from `TestCluster`.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::time::Duration;
 
 use cluster::TestCluster;

@@ -1,5 +1,7 @@
 //! The controllers against a real API server in the same process. Every test asserts the state reached, with a deadline.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{fmt::Debug, future::Future, time::Duration};
 
 use apiserver::testing::TestServer;

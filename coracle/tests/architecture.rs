@@ -1,5 +1,7 @@
 //! The house rules that a compiler does not check: which crate may use which, and that every test file is compiled.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

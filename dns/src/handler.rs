@@ -40,7 +40,7 @@ impl<C: Cluster> Handler<C> {
             Answer::NxDomain => self.negative(ResponseCode::NXDomain),
             Answer::NotOurs => self.forward(name, kind).await,
             Answer::Alias { record, .. } if kind == RecordType::CNAME => {
-                Reply { authoritative: true, answers: vec![record], ..Reply::default() }
+                Reply { authoritative: true, answers: vec![*record], ..Reply::default() }
             }
             Answer::Alias { record, target } => {
                 // One step within the zone, then upstream: a chain of ExternalNames ends here rather than in a loop.
@@ -49,7 +49,7 @@ impl<C: Cluster> Handler<C> {
                     Answer::NotOurs => self.forward(&target, kind).await,
                     _ => Reply::default(),
                 };
-                let answers = std::iter::once(record).chain(rest.answers).collect();
+                let answers = std::iter::once(*record).chain(rest.answers).collect();
                 Reply { authoritative: true, answers, ..Reply::default() }
             }
         }

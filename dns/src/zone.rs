@@ -35,7 +35,7 @@ pub(crate) enum Answer {
     },
     /// The name leads elsewhere: the record, and where its target must be looked up.
     Alias {
-        record: Record,
+        record: Box<Record>,
         target: Name,
     },
     /// The name exists and has no record of this type.
@@ -272,7 +272,7 @@ fn alias(name: &Name, target: &str) -> Answer {
     match Name::from_utf8(target) {
         Ok(mut target) => {
             target.set_fqdn(true);
-            Answer::Alias { record: record(name, RData::CNAME(CNAME(target.clone()))), target }
+            Answer::Alias { record: Box::new(record(name, RData::CNAME(CNAME(target.clone())))), target }
         }
         Err(_) => Answer::NoData,
     }

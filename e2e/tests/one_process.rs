@@ -2,6 +2,8 @@
 //!
 //! Each test brings up a cluster of its own; they run one after the other, since they share the machine's network.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,6 @@
 //! The kubelet against a real API server in this process and a runtime in memory.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod node;
 
 use std::time::Duration;

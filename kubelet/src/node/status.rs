@@ -38,7 +38,7 @@ impl NodeKeeper {
             allocatable: Some(self.allocatable(&capacity)),
             capacity: Some(capacity),
             conditions: Some(self.conditions(old).await),
-            daemon_endpoints: (self.registration.port > 0).then(|| NodeDaemonEndpoints {
+            daemon_endpoints: (self.registration.port > 0).then_some(NodeDaemonEndpoints {
                 kubelet_endpoint: Some(DaemonEndpoint { port: self.registration.port }),
             }),
             images: Some(self.images()),

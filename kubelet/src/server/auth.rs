@@ -36,12 +36,15 @@ struct User {
 
 type Question = (User, &'static str, &'static str);
 
+/// What the API server said, and when.
+type Remembered<T> = (T, Instant);
+
 /// Asks the API server and remembers what it said.
 pub(super) struct Auth {
     client: kube::Client,
     node: String,
-    users: Mutex<HashMap<Vec<u8>, (Option<User>, Instant)>>,
-    answers: Mutex<HashMap<Question, (bool, Instant)>>,
+    users: Mutex<HashMap<Vec<u8>, Remembered<Option<User>>>>,
+    answers: Mutex<HashMap<Question, Remembered<bool>>>,
 }
 
 impl Auth {
@@ -59,7 +62,7 @@ impl Auth {
             return Ok(user);
         }
         let review = TokenReview {
-            spec: TokenReviewSpec { token: token.to_owned(), audiences: None }.into(),
+            spec: TokenReviewSpec { token: token.to_owned(), audiences: None },
             ..TokenReview::default()
         };
         let api: Api<TokenReview> = Api::all(self.client.clone());
@@ -98,8 +101,7 @@ impl Auth {
                     ..ResourceAttributes::default()
                 }),
                 ..SubjectAccessReviewSpec::default()
-            }
-            .into(),
+            },
             ..SubjectAccessReview::default()
         };
         let api: Api<SubjectAccessReview> = Api::all(self.client.clone());

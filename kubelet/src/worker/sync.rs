@@ -148,7 +148,7 @@ impl Worker {
             let message = format!("Failed to create pod sandbox: {}", failure.message);
             self.context.event(&self.pod, "Warning", failure.reason, message);
             self.retry_later(SANDBOX, RETRY);
-        } else if self.seen.sandboxes.first().is_some() {
+        } else if !self.seen.sandboxes.is_empty() {
             let message = "Pod sandbox changed, it will be killed and re-created.".to_owned();
             self.context.event(&self.pod, "Normal", "SandboxChanged", message);
         }

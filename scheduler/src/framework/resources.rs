@@ -71,7 +71,7 @@ impl Resources {
 /// What a pod asks for: `exact` for fitting, `assumed` for comparing nodes, where containers that ask for nothing count
 /// as small ones.
 pub fn parse_requests(spec: &PodSpec) -> (Resources, Resources) {
-    let exact = pod_requests(spec, |container| requests(container));
+    let exact = pod_requests(spec, requests);
     let assumed = pod_requests(spec, |container| {
         let mut amounts = requests(container);
         let given = container.resources.as_ref().and_then(|resources| resources.requests.as_ref());
