@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use api::resource::Verb;
 use api::status::Details;
 use api::strategy::User;
 use api::{ApiError, Resource};
@@ -108,6 +109,9 @@ pub(crate) async fn resource(call: &Call<'_>, body: Body) -> Result<Answer, ApiE
     }
     let storage = catalog.storage_row(row);
     let cache = call.core.registry.resource(storage)?;
+    if Verb::from_name(&info.verb).is_some_and(|verb| !row.allows(verb)) {
+        return Err(method_not_allowed());
+    }
     let item = path_names_item(info);
     let method = &call.parts.method;
     match (method, item) {
@@ -162,7 +166,7 @@ pub(crate) fn routed<'a>(call: &'a Call<'a>, row: &Arc<Resource>) -> Result<Rout
 
 /// Whether objects of this resource lie in the store.
 pub(crate) fn is_stored(row: &Resource) -> bool {
-    row.verbs.contains(&api::resource::Verb::Watch)
+    row.allows(Verb::Watch)
 }
 
 /// Whether the path names an object (a list by `fieldSelector=metadata.name=x` has a name, too, but not in its path).

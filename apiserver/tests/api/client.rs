@@ -1,13 +1,25 @@
 //! A small JSON client on the in-memory transport.
 
+use std::time::Duration;
+
 use apiserver::http::InProcess;
 use apiserver::testing::TestServer;
 use axum::body::Body;
+use bytes::Bytes;
 use futures::StreamExt as _;
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::Value;
 use tower::ServiceExt as _;
+
+/// Media types of patches.
+pub(crate) const JSON_PATCH: &str = "application/json-patch+json";
+pub(crate) const MERGE: &str = "application/merge-patch+json";
+pub(crate) const STRATEGIC: &str = "application/strategic-merge-patch+json";
+pub(crate) const APPLY: &str = "application/apply-patch+yaml";
+
+/// How long a test waits for what must happen.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An answer: its status and body.
 pub(crate) type Answer = (StatusCode, Value);
@@ -32,14 +44,24 @@ impl Client {
         response
     }
 
-    pub(crate) async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Answer {
+    /// Sends bytes and returns bytes.
+    pub(crate) async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> (StatusCode, Bytes) {
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let response = self.raw(request.body(Body::from(body)).unwrap()).await;
-        let status = response.status();
-        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        (response.status(), response.into_body().collect().await.unwrap().to_bytes())
+    }
+
+    pub(crate) async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Answer {
+        let (status, bytes) = self.exchange(method, path, headers, body).await;
         let value = serde_json::from_slice(&bytes)
             .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
         (status, value)
@@ -69,6 +91,12 @@ impl Client {
         self.send(Method::DELETE, path, &[], Vec::new()).await
     }
 
+    /// Deletes with options in the body.
+    pub(crate) async fn delete_with(&self, path: &str, options: &Value) -> Answer {
+        let json = [("content-type", "application/json")];
+        self.send(Method::DELETE, path, &json, options.to_string().into_bytes()).await
+    }
+
     /// Opens a watch and returns its events one by one.
     pub(crate) async fn watch(&self, path: &str) -> Events {
         let response = self.raw(Request::get(path).body(Body::empty()).unwrap()).await;
@@ -84,6 +112,11 @@ pub(crate) struct Events {
 }
 
 impl Events {
+    /// The next event, which must come; `None` at the end of the stream.
+    pub(crate) async fn soon(&mut self) -> Option<Value> {
+        tokio::time::timeout(PATIENCE, self.next()).await.expect("an event comes in time")
+    }
+
     /// The next event; `None` at the end of the stream.
     pub(crate) async fn next(&mut self) -> Option<Value> {
         loop {

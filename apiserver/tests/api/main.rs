@@ -1,4 +1,5 @@
 //! The API server seen from outside, through its in-memory transport.
+#![allow(clippy::unwrap_used, reason = "a failed test may panic")]
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
