@@ -19,6 +19,7 @@ mod command;
 mod config;
 mod decode;
 mod discovery;
+mod endpoints;
 mod error;
 mod handler;
 mod health;
@@ -37,6 +38,7 @@ mod server;
 mod subresources;
 pub mod testing;
 pub mod watch_cache;
+pub mod webhook_client;
 
 pub use args::{Args, StoreArgs};
 pub use command::Command;

@@ -42,13 +42,15 @@ pub enum Error {
 
 /// A connection could not be made.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum DialError {
+pub(crate) enum DialError {
     #[error("no kubelet CA is configured (--kubelet-certificate-authority)")]
     NoCa,
     #[error("{0:?} is no name that a certificate can have")]
     Name(String),
     #[error("connect: {0}")]
     Connect(std::io::Error),
+    #[error("tls: {0}")]
+    Tls(std::io::Error),
     #[error("i/o timeout")]
     Timeout,
     #[error("http: {0}")]
@@ -73,10 +75,15 @@ pub(super) enum Tls {
 
 impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host.parse() {
-            Ok(IpAddr::V6(address)) => write!(f, "[{address}]:{}", self.port),
-            _ => write!(f, "{}:{}", self.host, self.port),
-        }
+        f.write_str(&host_port(&self.host, self.port))
+    }
+}
+
+/// `host:port`, with brackets around IPv6 addresses.
+pub(crate) fn host_port(host: &str, port: u16) -> String {
+    match host.parse() {
+        Ok(IpAddr::V6(address)) => format!("[{address}]:{port}"),
+        _ => format!("{host}:{port}"),
     }
 }
 
@@ -113,25 +120,36 @@ impl Kubelets {
         tasks: &TaskTracker,
         shutdown: &CancellationToken,
     ) -> Result<SendRequest<Body>, DialError> {
-        let connect = TcpStream::connect((backend.host.as_str(), backend.port));
-        let socket = tokio::time::timeout(CONNECT, connect)
-            .await
-            .map_err(|_| DialError::Timeout)?
-            .map_err(DialError::Connect)?;
-        // Without it a keystroke waits for the next one.
-        socket.set_nodelay(true).map_err(DialError::Connect)?;
-        match backend.tls {
-            Tls::Plain => start(socket, tasks, shutdown).await,
+        let tls = match backend.tls {
+            Tls::Plain => None,
             Tls::Kubelet => {
                 let tls = self.tls.clone().ok_or(DialError::NoCa)?;
                 let name =
                     ServerName::try_from(backend.host.clone()).map_err(|_| DialError::Name(backend.host.clone()))?;
-                let connect = TlsConnector::from(tls).connect(name, socket);
-                let stream = tokio::time::timeout(CONNECT, connect).await.map_err(|_| DialError::Timeout)?;
-                start(stream.map_err(DialError::Connect)?, tasks, shutdown).await
+                Some((tls, name))
             }
-        }
+        };
+        connect(&backend.host, backend.port, tls, tasks, shutdown).await
     }
+}
+
+/// Connects to a host, over TLS if the server's name is given. The connection is driven by a task of `tasks`.
+pub(crate) async fn connect(
+    host: &str,
+    port: u16,
+    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    tasks: &TaskTracker,
+    shutdown: &CancellationToken,
+) -> Result<SendRequest<Body>, DialError> {
+    let connect = TcpStream::connect((host, port));
+    let socket =
+        tokio::time::timeout(CONNECT, connect).await.map_err(|_| DialError::Timeout)?.map_err(DialError::Connect)?;
+    // Without it a keystroke waits for the next one.
+    socket.set_nodelay(true).map_err(DialError::Connect)?;
+    let Some((tls, name)) = tls else { return start(socket, tasks, shutdown).await };
+    let connect = TlsConnector::from(tls).connect(name, socket);
+    let stream = tokio::time::timeout(CONNECT, connect).await.map_err(|_| DialError::Timeout)?;
+    start(stream.map_err(DialError::Tls)?, tasks, shutdown).await
 }
 
 async fn start<S>(stream: S, tasks: &TaskTracker, shutdown: &CancellationToken) -> Result<SendRequest<Body>, DialError>

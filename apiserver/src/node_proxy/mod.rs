@@ -22,6 +22,7 @@ use crate::response::Answer;
 use crate::server::Core;
 
 use dial::Backend;
+pub(crate) use dial::{DialError, connect, host_port};
 pub use dial::{Error, Kubelets};
 
 /// Answers a subresource that leads to a node or pod.

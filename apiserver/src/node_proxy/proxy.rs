@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::dial::{Backend, Tls};
 use super::forward;
 use super::pod::{kubelet, object};
+use crate::endpoints;
 use crate::handler::Call;
 use crate::response::Answer;
 
@@ -92,24 +93,7 @@ async fn service(call: &Call<'_>, scheme: &str, name: &str, port: &str) -> Resul
     let wanted = wanted.ok_or_else(|| unavailable(format!("no service port {port:?} found for service {name:?}")))?;
     let port_name = wanted["name"].as_str().unwrap_or("");
     let slices = call.core.registry.named("discovery.k8s.io", "endpointslices")?;
-    let label = "kubernetes.io/service-name";
-    let prefix = format!("{}{namespace}/", slices.prefix());
-    for cached in slices.snapshot().objects.values().filter(|cached| cached.key.starts_with(&prefix)) {
-        if cached.labels.as_ref().and_then(|labels| labels.get(label)).and_then(Value::as_str) != Some(name) {
-            continue;
-        }
-        if let Some(backend) = ready_endpoint(&cached.object(), port_name) {
-            return Ok(backend);
-        }
-    }
-    Err(unavailable(format!("no endpoints available for service {name:?}")))
-}
-
-fn ready_endpoint(slice: &Object, port_name: &str) -> Option<Backend> {
-    let ports = slice.get(&["ports"])?.as_array()?;
-    let port = ports.iter().find(|port| port["name"].as_str().unwrap_or("") == port_name)?["port"].as_u64()?;
-    let endpoints = slice.get(&["endpoints"])?.as_array()?;
-    let ready = endpoints.iter().find(|endpoint| endpoint["conditions"]["ready"] != Value::Bool(false))?;
-    let host = ready["addresses"][0].as_str()?.to_owned();
-    Some(Backend { host, port: u16::try_from(port).ok()?, tls: Tls::Plain })
+    let (host, port) = endpoints::ready(&slices, namespace, name, port_name)
+        .ok_or_else(|| unavailable(format!("no endpoints available for service {name:?}")))?;
+    Ok(Backend { host, port, tls: Tls::Plain })
 }
