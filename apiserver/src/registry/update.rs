@@ -168,7 +168,7 @@ impl Registry {
         self.check_uid(target, &new, old)?;
         let admission = self.admission();
         admission.mutate(&attributes, Some(&mut new), warnings).await?;
-        let pinned = self.check_version(target, &mut new, current)?;
+        self.check_version(target, &mut new, current)?;
         self.prepare_update(target, &mut new, old, now);
         self.check_update(target, &new, old, warnings, now)?;
         admission.validate(&attributes, Some(&new), warnings).await?;
@@ -178,7 +178,7 @@ impl Registry {
         if new.is_being_deleted() && metadata::may_vanish(row, &new) {
             return self.vanish(target, current, new, options.dry_run).await;
         }
-        self.swap(target, current, new, pinned, options.dry_run).await
+        self.swap(target, current, new, options.dry_run).await
     }
 
     async fn swap(
@@ -186,7 +186,6 @@ impl Registry {
         target: &Target<'_>,
         current: &Current,
         mut new: Object,
-        pinned: bool,
         dry_run: bool,
     ) -> Result<Option<Written>, ApiError> {
         let reservation = self.allocator.allocate(self, target, &mut new, Some(&current.object), dry_run).await?;
@@ -202,7 +201,6 @@ impl Registry {
             Err(err) => {
                 self.allocator.release(self, reservation).await;
                 match err {
-                    store::Error::Conflict { .. } if pinned => Err(metadata::modified(target.requested, target.name)),
                     store::Error::Conflict { .. } => Ok(None),
                     err => Err(unavailable(&err)),
                 }
@@ -245,8 +243,8 @@ impl Registry {
         Err(ApiError::conflict(target.requested.qualified(), target.name, &why))
     }
 
-    /// Whether the client named the version it replaces; refuses when it is not the current one.
-    fn check_version(&self, target: &Target<'_>, new: &mut Object, current: &Current) -> Result<bool, ApiError> {
+    /// Refuses when the client named a version to replace that is not the current one.
+    fn check_version(&self, target: &Target<'_>, new: &mut Object, current: &Current) -> Result<(), ApiError> {
         let row = target.row();
         let current_version = current.revision.to_string();
         let named = !matches!(new.resource_version(), "" | "0");
@@ -260,7 +258,7 @@ impl Registry {
             return Err(ApiError::invalid(row.qualified_kind(), target.name, &[error]));
         }
         new.set_metadata("resourceVersion", current_version);
-        Ok(named)
+        Ok(())
     }
 
     fn prepare_update(&self, target: &Target<'_>, new: &mut Object, old: &Object, now: Timestamp) {
