@@ -28,6 +28,7 @@ use crate::resource::{Resource, join_group_version, split_api_version};
 use crate::schema::builtin::builtin;
 use crate::schema::{Presence, SchemaRef};
 use crate::status::ApiError;
+use read::Words;
 
 pub use node::Node;
 
@@ -58,6 +59,11 @@ impl FieldValidation {
             _ => None,
         }
     }
+
+    /// Whether unknown and duplicate fields are looked for.
+    fn is_strict(self) -> bool {
+        self != Self::Ignore
+    }
 }
 
 /// What a body is expected to be.
@@ -78,6 +84,12 @@ impl<'a> Target<'a> {
     /// A built-in kind that need not be a resource: `Scale`, `Eviction`, `Binding`, `TokenRequest`, `DeleteOptions`.
     pub fn builtin(group: &'a str, version: &'a str, kind: &'a str) -> Option<Target<'a>> {
         Some(Target { group, version, kind, schema: builtin().kind(group, version, kind)? })
+    }
+
+    /// The options of a request (`DeleteOptions`), which belong to no resource.
+    pub fn options(kind: &'a str) -> Option<Target<'a>> {
+        let definition = builtin().definition(&format!("io.k8s.apimachinery.pkg.apis.meta.v1.{kind}"))?;
+        Some(Target { group: "meta.k8s.io", version: "v1", kind, schema: builtin().schemas().at(definition.id) })
     }
 
     fn is_custom(&self) -> bool {
@@ -122,7 +134,10 @@ pub fn decode(
     let failed = |why: &str| {
         ApiError::bad_request(format!("{kind} in version {version:?} cannot be handled as a {}: {why}", target.kind))
     };
-    check_kind(group, version, kind, target, failed)?;
+    check_kind(group, version, kind, target).map_err(|error| match error {
+        KindError::Unexpected(why) => failed(&why),
+        KindError::OtherVersion(why) => ApiError::bad_request(why),
+    })?;
     let read = match content {
         Content::Document(document, duplicate) => {
             let duplicate = duplicate.filter(|_| validation != FieldValidation::Ignore);
@@ -166,9 +181,45 @@ fn read_message(raw: &[u8], target: &Target<'_>) -> Result<Decoded, DecodeError>
     Ok(finish(map, target, Vec::new()))
 }
 
-/// Reads an object that was made by a patch, or decoded before. The kind is not checked.
+/// Reads an object that was decoded before. The kind is not checked.
 pub fn decode_value(value: Value, target: &Target<'_>, validation: FieldValidation) -> Result<Decoded, DecodeError> {
     read_document(Node::from(value), target, validation, Vec::new())
+}
+
+/// Reads the JSON that a patch has made of an object. The patch may have changed its kind.
+pub fn decode_patched(value: Value, target: &Target<'_>, validation: FieldValidation) -> Result<Decoded, DecodeError> {
+    let document = Node::from(value);
+    let (api_version, kind) = type_of(&document).map_err(DecodeError)?;
+    let given = api_version.as_deref().map_or(Some((target.group, target.version)), split_api_version);
+    let unexpected = || format!("unexpected GroupVersion string: {}", api_version.as_deref().unwrap_or_default());
+    let (group, version) = given.ok_or_else(|| DecodeError(unexpected()))?;
+    let kind = kind.as_deref().unwrap_or(target.kind);
+    check_kind(group, version, kind, target).map_err(|error| DecodeError(error.to_string()))?;
+    read_document(document, target, validation, Vec::new())
+}
+
+/// Reads what a strategic merge has made of an object. Kind and version stay what they were, and wrong types are worded
+/// as the reference server words them there, which copies maps into structs without a detour over JSON.
+pub fn decode_merged(value: Value, target: &Target<'_>, validation: FieldValidation) -> Result<Decoded, DecodeError> {
+    let (map, findings) = read::read(Node::from(value), target.schema, validation.is_strict(), Words::Copy);
+    complete(map, findings, target, validation, Vec::new())
+}
+
+/// Reads the options of a request (`DeleteOptions`), which clients send in the version of any group.
+pub fn decode_options(body: &[u8], media: Media, target: &Target<'_>) -> Result<Object, ApiError> {
+    let (content, api_version, kind) = open(body, media).map_err(ApiError::bad_request)?;
+    let kind = kind.as_deref().unwrap_or(target.kind);
+    if kind != target.kind {
+        let version = api_version.as_deref().unwrap_or("v1");
+        let scheme = "k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27";
+        let text = format!("no kind {kind:?} is registered for version {version:?} in scheme {scheme:?}");
+        return Err(ApiError::bad_request(text));
+    }
+    let read = match content {
+        Content::Document(document, _) => read_document(document, target, FieldValidation::Ignore, Vec::new()),
+        Content::Message(raw) => read_message(raw, target),
+    };
+    read.map(|decoded| decoded.object).map_err(|error| ApiError::bad_request(error.0))
 }
 
 /// Brings an object into the form in which it is stored and sent: empty values of optional fields vanish, fields that
@@ -188,9 +239,20 @@ fn read_document(
     document: Node<'_>,
     target: &Target<'_>,
     validation: FieldValidation,
+    strict: Vec<String>,
+) -> Result<Decoded, DecodeError> {
+    let (map, findings) = read::read(document, target.schema, validation.is_strict(), Words::Json);
+    complete(map, findings, target, validation, strict)
+}
+
+/// Makes the object of what the walk has found; `strict` is what was found before.
+fn complete(
+    map: Map<String, Value>,
+    findings: read::Findings,
+    target: &Target<'_>,
+    validation: FieldValidation,
     mut strict: Vec<String>,
 ) -> Result<Decoded, DecodeError> {
-    let (map, findings) = read::read(document, target.schema, validation != FieldValidation::Ignore);
     if let Some(error) = findings.error {
         return Err(DecodeError(error));
     }
@@ -232,14 +294,18 @@ fn type_of(document: &Node<'_>) -> Result<(Option<String>, Option<String>), Stri
     Ok((text("apiVersion")?, text("kind")?))
 }
 
+/// Why a document of one kind cannot stand where another is expected.
+#[derive(Debug, thiserror::Error)]
+enum KindError {
+    #[error("{0}")]
+    Unexpected(String),
+    /// The right kind of another version.
+    #[error("{0}")]
+    OtherVersion(String),
+}
+
 /// Whether a document of this kind may stand where `target` is expected.
-fn check_kind(
-    group: &str,
-    version: &str,
-    kind: &str,
-    target: &Target<'_>,
-    failed: impl Fn(&str) -> ApiError,
-) -> Result<(), ApiError> {
+fn check_kind(group: &str, version: &str, kind: &str, target: &Target<'_>) -> Result<(), KindError> {
     if (group, version, kind) == (target.group, target.version, target.kind) {
         return Ok(());
     }
@@ -247,16 +313,18 @@ fn check_kind(
     let known = builtin().name_of_kind(group, version, kind).is_some();
     if !known && !target.is_custom() {
         let scheme = "pkg/api/legacyscheme/scheme.go:30";
-        return Err(failed(&format!("no kind {kind:?} is registered for version {given:?} in scheme {scheme:?}")));
+        let text = format!("no kind {kind:?} is registered for version {given:?} in scheme {scheme:?}");
+        return Err(KindError::Unexpected(text));
     }
     if kind == target.kind && (target.is_custom() || internal_package(group) == internal_package(target.group)) {
         let expected = join_group_version(target.group, target.version);
         let text =
             format!("the API version in the data ({given}) does not match the expected API version ({expected})");
-        return Err(ApiError::bad_request(text));
+        return Err(KindError::OtherVersion(text));
     }
     let package = internal_package(target.group);
-    Err(failed(&format!("converting ({version}.{kind}) to ({package}.{}): unknown conversion", target.kind)))
+    let text = format!("converting ({version}.{kind}) to ({package}.{}): unknown conversion", target.kind);
+    Err(KindError::Unexpected(text))
 }
 
 /// The Go package of a group's internal types.

@@ -1,21 +1,21 @@
 //! From bodies to objects: what the client sent, read by the codec against the schema of its kind, with defaults.
 
-use api::codec::{self, Decoded, FieldValidation, Media, Node, Target, protobuf};
+use api::codec::{self, Decoded, FieldValidation, Media, Target, protobuf};
 use api::patch::{go_format, strict_findings, undecodable};
 use api::{ApiError, FieldError, Object, Resource};
 use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::Value;
 
-use crate::negotiate::content_type;
+use crate::negotiate::media_type;
 use crate::registry::PatchType;
 
 /// The encoding of a body, by its content type.
 pub(crate) fn media(headers: &HeaderMap) -> Result<Media, ApiError> {
-    match content_type(headers).as_str() {
-        "" | "application/json" => Ok(Media::Json),
-        "application/yaml" => Ok(Media::Yaml),
-        protobuf::MEDIA_TYPE => Ok(Media::Protobuf),
+    match media_type(headers).as_deref() {
+        Some("" | "application/json") => Ok(Media::Json),
+        Some("application/yaml") => Ok(Media::Yaml),
+        Some(protobuf::MEDIA_TYPE) => Ok(Media::Protobuf),
         _ => Err(ApiError::unsupported_media_type(
             "the body of the request was in an unknown format - accepted media types include: application/json, \
              application/yaml, application/vnd.kubernetes.protobuf",
@@ -68,26 +68,8 @@ pub(crate) fn builtin(
 
 /// Reads `DeleteOptions`, whose unknown fields are ignored.
 pub(crate) fn delete_options(headers: &HeaderMap, body: &Bytes) -> Result<Object, ApiError> {
-    let tree = tree(headers, body)?;
-    let target =
-        Target::builtin("", "v1", "DeleteOptions").or_else(|| Target::builtin("meta.k8s.io", "v1", "DeleteOptions"));
-    let Some(target) = target else {
-        return Object::from_value(tree).ok_or_else(|| ApiError::bad_request("the body is not an object"));
-    };
-    let decoded = codec::decode_value(tree, &target, FieldValidation::Ignore);
-    decoded.map(|decoded| decoded.object).map_err(|err| ApiError::bad_request(err.0))
-}
-
-fn tree(headers: &HeaderMap, body: &Bytes) -> Result<Value, ApiError> {
-    match media(headers)? {
-        Media::Json => {
-            codec::json::parse(body).map(Node::into_value).map_err(|err| ApiError::bad_request(err.to_string()))
-        }
-        Media::Yaml => codec::yaml::parse(body)
-            .map(|(node, _)| node.into_value())
-            .map_err(|err| ApiError::bad_request(err.to_string())),
-        Media::Protobuf => protobuf::decode(body).map_err(|err| ApiError::bad_request(err.to_string())),
-    }
+    let target = Target::options("DeleteOptions").ok_or_else(|| ApiError::internal("DeleteOptions has no schema"))?;
+    codec::decode_options(body, media(headers)?, &target)
 }
 
 /// Reads a document that a patch has made.
@@ -108,8 +90,11 @@ pub(crate) fn patched(
         return Err(undecodable(&shown, &format!("strict decoding error: {}", findings.join(", "))));
     }
     warnings.extend(findings);
-    let decoded =
-        codec::decode_value(document, &Target::of(row), validation).map_err(|err| undecodable(&shown, &err.0))?;
+    let decoded = match kind {
+        PatchType::Strategic => codec::decode_merged(document, &Target::of(row), validation),
+        _ => codec::decode_patched(document, &Target::of(row), validation),
+    };
+    let decoded = decoded.map_err(|err| undecodable(&shown, &err.0))?;
     Ok(keep(decoded, validation, warnings))
 }
 
@@ -119,8 +104,8 @@ pub(crate) fn configuration(
     validation: FieldValidation,
     warnings: &mut Vec<String>,
 ) -> Result<Object, ApiError> {
-    let (node, duplicate) =
-        codec::yaml::parse(body).map_err(|err| ApiError::bad_request(format!("error decoding YAML: {err}")))?;
+    let (node, duplicate) = codec::yaml::parse(body)
+        .map_err(|err| ApiError::bad_request(format!("error decoding YAML: error converting YAML to JSON: {err}")))?;
     if let Some(duplicate) = duplicate {
         match validation {
             FieldValidation::Strict => {

@@ -228,7 +228,7 @@ pub(crate) async fn update(routed: &Routed<'_>, body: Body) -> Result<Answer, Ap
     let body = read_body(body).await?;
     let mut warnings = Vec::new();
     let mut object = decode_body(routed, &body, &options, &mut warnings)?;
-    crate::registry::check_name(&routed.call.info.name, &mut object)?;
+    crate::registry::check_named(&routed.call.info.name, &mut object)?;
     let updated = routed.registry().update(&routed.target(), object, &options, &mut warnings).await?;
     finish_update(routed, &updated, &warnings)
 }
@@ -266,10 +266,13 @@ async fn delete(routed: &Routed<'_>, body: Body) -> Result<Answer, ApiError> {
 
 async fn delete_collection(routed: &Routed<'_>, body: Body) -> Result<Answer, ApiError> {
     let selection = selection(routed)?;
-    ListOptions::read(routed.call.query, false)?;
+    let list_options = ListOptions::read(routed.call.query, false)?;
     let options = delete_options(routed.call, body).await?;
     let mut warnings = silent_deletion(routed, &options);
-    let list = routed.registry().delete_collection(&routed.target(), &selection, &options, &mut warnings).await?;
+    let list = routed
+        .registry()
+        .delete_collection(&routed.target(), &selection, &list_options, &options, &mut warnings)
+        .await?;
     let mut answer = shape::list(routed, &list)?;
     response::add_warnings(answer.headers_mut(), &warnings);
     Ok(answer)

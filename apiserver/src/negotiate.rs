@@ -205,6 +205,30 @@ pub(crate) fn content_type(headers: &HeaderMap) -> String {
     value.split(';').next().unwrap_or("").trim().to_ascii_lowercase()
 }
 
+/// As [`content_type`]; `None` when what follows the type is not well-formed, or names a parameter twice.
+pub(crate) fn media_type(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let mut rest = value.split_once(';').map_or("", |(_, parameters)| parameters).trim();
+    let mut names = Vec::new();
+    while !rest.is_empty() {
+        let (name, tail) = rest.split_once('=')?;
+        let tail = match tail.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"')?.1,
+            None => tail.trim_start_matches(|c: char| !matches!(c, ';' | ' ')),
+        };
+        let name = name.trim().to_ascii_lowercase();
+        if name.is_empty() || name.contains([';', ' ']) || names.contains(&name) {
+            return None;
+        }
+        names.push(name);
+        rest = match tail.trim_start() {
+            "" => "",
+            tail => tail.strip_prefix(';')?.trim(),
+        };
+    }
+    Some(content_type(headers))
+}
+
 /// Whether a client can take gzip.
 pub(crate) fn accepts_gzip(headers: &HeaderMap) -> bool {
     let value = headers.get(http::header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or("");
@@ -214,6 +238,23 @@ pub(crate) fn accepts_gzip(headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn types_of_bodies_have_well_formed_parameters() {
+        let cases = [
+            ("application/json", Some("application/json")),
+            ("Application/JSON; charset=utf-8", Some("application/json")),
+            ("application/json; charset=\"a;b\" ; q=1", Some("application/json")),
+            ("application/json;", Some("application/json")),
+            ("application/json;;", None),
+            ("application/json; charset", None),
+            ("application/json; a=1; a=2", None),
+        ];
+        for (header, want) in cases {
+            let headers = HeaderMap::from_iter([(CONTENT_TYPE, header.parse().unwrap())]);
+            assert_eq!(media_type(&headers).as_deref(), want, "{header}");
+        }
+    }
 
     fn check(header: &str, want: Option<(Encoding, Shape)>) {
         check_offer(Offer::All, header, want);

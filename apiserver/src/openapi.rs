@@ -45,5 +45,5 @@ pub(crate) fn answer(call: &Call<'_>) -> Result<Answer, ApiError> {
         ["apis", group, version] => call.core.documents.get(&catalog, group, version),
         _ => None,
     };
-    Ok(document.map_or_else(response::page_not_found, |bytes| response::json_bytes(StatusCode::OK, bytes)))
+    Ok(document.map_or_else(response::no_document, |bytes| response::json_bytes(StatusCode::OK, bytes)))
 }

@@ -71,6 +71,13 @@ pub(crate) fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
     with_type(status, "text/plain; charset=utf-8", body.into())
 }
 
+/// 404 with nothing else, for a document that there is not.
+pub(crate) fn no_document() -> Answer {
+    let mut answer = Response::new(Body::empty());
+    *answer.status_mut() = StatusCode::NOT_FOUND;
+    answer
+}
+
 /// The answer for a path that nothing serves.
 pub(crate) fn page_not_found() -> Answer {
     text(StatusCode::NOT_FOUND, "404 page not found\n")

@@ -35,3 +35,26 @@ fn map_name(schema: SchemaRef<'_>) -> String {
         None => "map[string]interface {}".to_owned(),
     }
 }
+
+/// Why a JSON value (`string`, `number 1.5`, ...) cannot be copied to where the schema stands.
+pub(super) fn copy_error(value: &str, schema: SchemaRef<'_>) -> String {
+    let (found, kind) = match value {
+        "object" => ("map[string]interface {}", "map"),
+        "array" => ("[]interface {}", "slice"),
+        number if number.starts_with("number") && !number.contains(['.', 'e', 'E']) => ("int64", "int64"),
+        number if number.starts_with("number") => ("float64", "float64"),
+        other => (other, other),
+    };
+    let node = schema.node();
+    match (node.type_, node.scalar) {
+        (Type::Array, _) | (_, Scalar::Bytes) => format!("cannot restore slice from {kind}"),
+        (Type::Object, _) if node.additional.is_some() => format!("cannot restore map from {kind}"),
+        (Type::Object, _) => format!("cannot restore struct from: {kind}"),
+        // Go converts integers to text and numbers to each other, but then refuses to.
+        (Type::String, _) if found == "int64" => format!("cannot convert int64 to {}", type_name(schema)),
+        (Type::Integer | Type::Number, _) if found.ends_with("64") => {
+            format!("cannot convert {found} to {}", type_name(schema))
+        }
+        _ => format!("unrecognized type: {}", type_name(schema)),
+    }
+}

@@ -21,9 +21,24 @@ pub(super) struct Findings {
     pub(super) error: Option<String>,
 }
 
+/// How a value of a wrong type is described.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Words {
+    /// As Go's JSON decoder does.
+    Json,
+    /// As the copy from maps into structs does that follows a strategic merge.
+    Copy,
+}
+
 /// Reads a whole object; `strict` says whether unknown and duplicate fields are noted.
-pub(super) fn read(document: Node<'_>, schema: SchemaRef<'_>, strict: bool) -> (Map<String, Value>, Findings) {
-    let mut reader = Reader { path: String::new(), go_path: String::new(), strict, findings: Findings::default() };
+pub(super) fn read(
+    document: Node<'_>,
+    schema: SchemaRef<'_>,
+    strict: bool,
+    words: Words,
+) -> (Map<String, Value>, Findings) {
+    let (path, go_path) = (String::new(), String::new());
+    let mut reader = Reader { path, go_path, strict, words, findings: Findings::default() };
     let name = schema.node().definition.as_deref().map_or("", go::struct_name);
     let map = match document {
         Node::Object(fields) => reader.fields(fields, schema, name),
@@ -42,6 +57,7 @@ struct Reader {
     /// As type errors print it, fields only: `spec.containers.image`.
     go_path: String,
     strict: bool,
+    words: Words,
     findings: Findings,
 }
 
@@ -202,6 +218,9 @@ impl Reader {
     }
 
     fn mismatch(&mut self, value: &str, schema: SchemaRef<'_>, owner: &str) -> Option<Value> {
+        if self.words == Words::Copy {
+            return self.fail(go::copy_error(value, schema));
+        }
         let type_name = go::type_name(schema);
         let place = if self.go_path.is_empty() {
             "Go value".to_owned()

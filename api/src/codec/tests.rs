@@ -224,6 +224,60 @@ fn every_kind_of_the_reference_is_read_without_findings() {
 }
 
 #[test]
+fn a_patched_document_must_stay_of_its_kind() {
+    let resource = resource("", "v1", "ConfigMap");
+    let cases = [
+        (json!({"kind": "ConfigMap", "apiVersion": "v1"}), None),
+        (json!({"metadata": {"name": "x"}}), None),
+        (json!({"kind": "Other", "apiVersion": "v1"}), Some("no kind \"Other\" is registered for version \"v1\"")),
+        (
+            json!({"kind": "ConfigMap", "apiVersion": "v9"}),
+            Some("no kind \"ConfigMap\" is registered for version \"v9\""),
+        ),
+        (json!({"kind": "Pod", "apiVersion": "v1"}), Some("converting (v1.Pod) to (core.ConfigMap)")),
+        (json!({"kind": "ConfigMap", "apiVersion": "a/b/c"}), Some("unexpected GroupVersion string: a/b/c")),
+    ];
+    for (document, want) in cases {
+        let refused = decode_patched(document.clone(), &Target::of(&resource), FieldValidation::Strict).err();
+        let text = refused.map(|error| error.to_string());
+        assert_eq!(text.is_some(), want.is_some(), "{document}: {text:?}");
+        assert!(text.unwrap_or_default().starts_with(want.unwrap_or_default()), "{document}");
+    }
+}
+
+#[test]
+fn wrong_types_after_a_strategic_merge_have_words_of_their_own() {
+    let resource = resource("apps", "v1", "Deployment");
+    let cases = [
+        (json!({"metadata": {"labels": "x"}}), "cannot restore map from string"),
+        (json!({"spec": []}), "cannot restore struct from: slice"),
+        (json!({"spec": {"template": {"spec": {"containers": {}}}}}), "cannot restore slice from map"),
+        (json!({"metadata": {"name": 5}}), "cannot convert int64 to string"),
+        (json!({"metadata": {"name": true}}), "unrecognized type: string"),
+        (json!({"spec": {"replicas": "1"}}), "unrecognized type: int32"),
+        (json!({"spec": {"replicas": 1.5}}), "cannot convert float64 to int32"),
+        (json!({"spec": {"paused": 1}}), "unrecognized type: bool"),
+    ];
+    for (document, want) in cases {
+        let refused = decode_merged(document.clone(), &Target::of(&resource), FieldValidation::Ignore);
+        assert_eq!(refused.err().map(|error| error.to_string()).as_deref(), Some(want), "{document}");
+    }
+}
+
+#[test]
+fn options_are_read_in_the_version_of_any_group() {
+    let target = Target::options("DeleteOptions").expect("built in");
+    for version in ["v1", "meta.k8s.io/v1", "apps/v1", "example.com/v1"] {
+        let body = format!(r#"{{"kind":"DeleteOptions","apiVersion":"{version}","dryRun":["All"],"unknown":1}}"#);
+        let read = decode_options(body.as_bytes(), Media::Json, &target).expect("fine");
+        assert_eq!(read.get(&["dryRun"]), Some(&json!(["All"])), "{version}");
+    }
+    for body in [r#"{"kind":"Pod","apiVersion":"v1"}"#, "{", "[]", r#"{"dryRun":"All"}"#] {
+        assert_eq!(decode_options(body.as_bytes(), Media::Json, &target).expect_err(body).code(), 400);
+    }
+}
+
+#[test]
 fn recorded_bodies_are_refused_as_recorded() {
     let Some(root) = reference() else { return };
     let mut seen = 0;

@@ -22,11 +22,13 @@ impl Names<'_> {
     }
 }
 
-/// Checks the volumes and answers their names.
+/// Checks the volumes and answers the names of those that nothing is wrong with.
 pub(crate) fn all<'v>(at: &Node<'_, 'v>, errors: &mut Errors) -> Names<'v> {
     let mut names = HashMap::new();
     for volume in at.items() {
+        let before = errors.0.len();
         source(&volume, errors);
+        let usable = errors.0.len() == before;
         let name = volume.field("name");
         if !errors.require_text(&name) {
             continue;
@@ -34,7 +36,7 @@ pub(crate) fn all<'v>(at: &Node<'_, 'v>, errors: &mut Errors) -> Names<'v> {
         let wrong = rules::label(name.text());
         if names.contains_key(name.text()) {
             errors.duplicate(&name);
-        } else if wrong.is_empty() {
+        } else if wrong.is_empty() && usable {
             let claim = volume.field("persistentVolumeClaim").is_set() || volume.field("ephemeral").is_set();
             names.insert(name.text(), claim);
         }

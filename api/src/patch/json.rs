@@ -1,5 +1,6 @@
 //! JSON Patch (RFC 6902), bounded in operations, growth and depth.
 
+use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, PatchOperation};
 use serde_json::Value;
 
@@ -20,7 +21,7 @@ pub fn json_patch(doc: &Value, patch: &[u8]) -> Result<Value, PatchError> {
     for (index, operation) in operations.iter().enumerate() {
         let rejected = |why: String| PatchError::Rejected { operation: index, why };
         let operation = parse_operation(operation).map_err(rejected)?;
-        let operation = replace_as_add(&patched, operation);
+        let operation = replace_as_add(&patched, in_place(&patched, operation));
         check_growth(&patched, &operation, &mut copied).map_err(rejected)?;
         if is_test_of_absent_null(&patched, &operation) {
             continue;
@@ -73,6 +74,56 @@ fn parse_operation(operation: &Value) -> Result<PatchOperation, String> {
         }
     }
     serde_json::from_value(operation).map_err(|error| error.to_string())
+}
+
+/// The operation with its indices counted from the start: the reference takes `-1` for the last element of a list, and
+/// in `add` for the place after it.
+fn in_place(doc: &Value, mut operation: PatchOperation) -> PatchOperation {
+    match &mut operation {
+        PatchOperation::Add(op) => count_from_start(doc, &mut op.path, 1),
+        PatchOperation::Remove(op) => count_from_start(doc, &mut op.path, 0),
+        PatchOperation::Replace(op) => count_from_start(doc, &mut op.path, 0),
+        PatchOperation::Test(op) => count_from_start(doc, &mut op.path, 0),
+        PatchOperation::Copy(op) => {
+            count_from_start(doc, &mut op.from, 0);
+            count_from_start(doc, &mut op.path, 1);
+        }
+        PatchOperation::Move(op) => {
+            count_from_start(doc, &mut op.from, 0);
+            // What moves within a list has left it when its new place is counted.
+            let within = op.from.parent() == op.path.parent();
+            count_from_start(doc, &mut op.path, usize::from(!within));
+        }
+    }
+    operation
+}
+
+/// Replaces negative indices of a path; the last step may be `beyond` the end of its list.
+fn count_from_start(doc: &Value, path: &mut PointerBuf, beyond: usize) {
+    if !path.as_str().contains("/-") {
+        return;
+    }
+    let (mut at, mut counted) = (Some(doc), PointerBuf::new());
+    let last = path.count() - 1;
+    for (step, token) in path.tokens().enumerate() {
+        match at {
+            Some(Value::Array(list)) => {
+                let length = list.len() + if step == last { beyond } else { 0 };
+                let back = token.encoded().strip_prefix('-').and_then(|digits| digits.parse::<usize>().ok());
+                let index = back.filter(|back| *back > 0).and_then(|back| length.checked_sub(back));
+                at = index.or_else(|| token.encoded().parse().ok()).and_then(|index: usize| list.get(index));
+                match index {
+                    Some(index) => counted.push_back(index),
+                    None => counted.push_back(token),
+                }
+            }
+            other => {
+                at = other.and_then(|value| value.get(token.decoded().as_ref()));
+                counted.push_back(token);
+            }
+        }
+    }
+    *path = counted;
 }
 
 /// Replacing a member that is not there adds it, as in the reference.
@@ -144,6 +195,27 @@ mod tests {
             {"op": "replace", "path": "/c", "value": 7},
         ]);
         assert_eq!(patched(&json!({"a": 1, "l": [1, 2]}), &patch), Ok(json!({"b": 1, "c": 7, "l": [9, 2, 3]})));
+    }
+
+    #[test]
+    fn negative_indices_count_from_the_end() {
+        let doc = json!({"l": [1, {"a": 2}, 3]});
+        let cases = [
+            (json!([{"op": "remove", "path": "/l/-1"}]), json!([1, {"a": 2}])),
+            (json!([{"op": "add", "path": "/l/-1", "value": 4}]), json!([1, {"a": 2}, 3, 4])),
+            (json!([{"op": "add", "path": "/l/-4", "value": 0}]), json!([0, 1, {"a": 2}, 3])),
+            (json!([{"op": "replace", "path": "/l/-2/a", "value": 9}]), json!([1, {"a": 9}, 3])),
+            (json!([{"op": "test", "path": "/l/-3", "value": 1}]), json!([1, {"a": 2}, 3])),
+            (json!([{"op": "move", "from": "/l/0", "path": "/l/-1"}]), json!([{"a": 2}, 1, 3])),
+            (json!([{"op": "copy", "from": "/l/-1", "path": "/l/-1"}]), json!([1, {"a": 2}, 3, 3])),
+        ];
+        for (patch, want) in cases {
+            assert_eq!(patched(&doc, &patch).map(|doc| doc["l"].clone()), Ok(want), "{patch}");
+        }
+        for path in ["/l/-4", "/l/-0", "/l/--1"] {
+            let patch = json!([{"op": "remove", "path": path}]);
+            assert!(matches!(patched(&doc, &patch), Err(PatchError::Rejected { .. })), "{path}");
+        }
     }
 
     #[test]

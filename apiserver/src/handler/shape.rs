@@ -74,10 +74,6 @@ impl Shaper {
         self.accept.encoding == Encoding::Json && !self.accept.pretty
     }
 
-    pub(super) fn shape(&self) -> Shape {
-        self.accept.shape
-    }
-
     /// The object in the version of the path.
     fn version(&self, object: Object) -> Result<Object, ApiError> {
         if self.is_stored_version() { Ok(object) } else { self.catalog.convert(&self.stored, &self.row, object) }

@@ -17,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::shape::Shaper;
 use super::{Routed, selection};
-use crate::negotiate::{Encoding, Shape};
+use crate::decode;
+use crate::negotiate::Encoding;
 use crate::options::ListOptions;
 use crate::registry::WatchStart;
 use crate::response::Answer;
@@ -221,8 +222,13 @@ impl Watcher {
         if initial_end {
             metadata["annotations"] = json!({INITIAL_END: "true"});
         }
-        let object = json!({"kind": self.row.kind, "apiVersion": self.row.api_version(), "metadata": metadata});
-        self.shaper.bookmark(object)
+        let mut object = Object::default();
+        object.set(&["apiVersion"], self.row.api_version());
+        object.set(&["kind"], self.row.kind.as_ref());
+        object.set(&["metadata"], metadata);
+        // What objects of the kind always have, a bookmark has, too.
+        decode::canonicalize(&self.row, &mut object);
+        self.shaper.bookmark(&object)
     }
 
     fn fell_behind(&self) -> Bytes {
@@ -243,13 +249,8 @@ impl Shaper {
         }
     }
 
-    fn bookmark(&mut self, object: Value) -> Bytes {
-        let tree = match self.shape() {
-            Shape::Object => Ok(object),
-            _ => Object::from_value(object)
-                .map_or_else(|| Err(ApiError::internal("bookmark")), |object| self.shaped(&object)),
-        };
-        match tree {
+    fn bookmark(&mut self, object: &Object) -> Bytes {
+        match self.shaped(object) {
             Ok(tree) => self.encoded(EventType::Bookmark, &tree),
             Err(err) => self.failure(&err),
         }

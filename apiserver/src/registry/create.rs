@@ -22,6 +22,11 @@ impl Registry {
         options: &WriteOptions,
         warnings: &mut Vec<String>,
     ) -> Result<Written, ApiError> {
+        for decided_by_server in
+            ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"]
+        {
+            object.metadata_mut().remove(decided_by_server);
+        }
         let catalog = self.catalog();
         let versions = Versions { catalog: &catalog, requested: target.requested, stored: target.row() };
         managed::track(versions, target.subresource, None, &mut object, &options.field_manager, Timestamp::now())?;

@@ -9,7 +9,7 @@ use store::Expected;
 
 use super::{Current, List, Registry, Target, Written, metadata, unavailable};
 use crate::admission::{Attributes, Operation};
-use crate::options::{DeleteOptions, Propagation};
+use crate::options::{DeleteOptions, ListOptions, Propagation};
 use crate::watch_cache::Selection;
 
 const ORPHAN: &str = "orphan";
@@ -54,16 +54,16 @@ impl Registry {
         }
     }
 
-    /// Deletes every object that a selection names, and returns their last states.
+    /// Deletes the objects of a list, which may be a page of a longer one, and returns their last states.
     pub async fn delete_collection(
         &self,
         target: &Target<'_>,
         selection: &Selection,
+        list_options: &ListOptions,
         options: &DeleteOptions,
         warnings: &mut Vec<String>,
     ) -> Result<List, ApiError> {
-        let revision = self.freshen().await?;
-        let list = self.select_now(target.cache, selection, revision);
+        let list = self.list(target.cache, selection, list_options).await?;
         let mut items = Vec::with_capacity(list.items.len());
         for item in &list.items {
             let one = Target { namespace: item.namespace(), name: item.name(), ..*target };

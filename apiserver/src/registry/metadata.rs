@@ -66,7 +66,16 @@ pub(crate) fn check_namespace(row: &Resource, namespace: &str, object: &mut Obje
     Ok(())
 }
 
-/// Refuses a body whose name is not the one in the path.
+/// Refuses a body without a name, or with one that is not the one in the path.
+pub(crate) fn check_named(name: &str, object: &mut Object) -> Result<(), ApiError> {
+    if object.name().is_empty() {
+        let why = format!("the name of the object ({name} based on URL) was undeterminable: name must be provided");
+        return Err(ApiError::bad_request(why));
+    }
+    check_name(name, object)
+}
+
+/// Names a body after the path, or refuses another name.
 pub(crate) fn check_name(name: &str, object: &mut Object) -> Result<(), ApiError> {
     let given = object.name();
     if given.is_empty() {
@@ -108,8 +117,7 @@ pub(crate) fn dedupe_owners(object: &mut Object, warnings: &mut Vec<String>) {
 pub(crate) fn keep_system_fields(new: &mut Object, old: &Object) {
     for field in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"] {
         let given = new.get(&["metadata", field]).is_some_and(|value| !value.is_null());
-        let decided_by_server = matches!(field, "generation" | "deletionTimestamp" | "deletionGracePeriodSeconds");
-        if given && !decided_by_server {
+        if given && field == "uid" {
             continue;
         }
         match old.get(&["metadata", field]) {
@@ -181,16 +189,19 @@ pub(crate) fn validate(row: &Resource, object: &Object) -> Vec<FieldError> {
             "must be greater than or equal to 0",
         ));
     }
-    validate_common(object, &mut errors);
+    validate_common(row, object, &mut errors);
     errors
 }
 
-fn validate_common(object: &Object, errors: &mut Vec<FieldError>) {
+fn validate_common(row: &Resource, object: &Object, errors: &mut Vec<FieldError>) {
     let at = Path::new("metadata");
     errors.extend(validate_labels(object, &at.child("labels")));
     errors.extend(validate_annotations(object, &at.child("annotations")));
     errors.extend(validate_owners(object, &at.child("ownerReferences")));
     errors.extend(validate_finalizers(object, &at.child("finalizers")));
+    if !crate::handler::is_custom(row) {
+        errors.extend(validate_finalizer_domains(object, &at.child("finalizers")));
+    }
     errors.extend(validate_managed_fields(object, &at.child("managedFields")));
 }
 
@@ -245,7 +256,8 @@ fn validate_owners(object: &Object, at: &Path) -> Vec<FieldError> {
         }
     }
     if let [first, second, ..] = controllers.as_slice() {
-        let name = |owner: &Value| owner.get("name").and_then(Value::as_str).unwrap_or("").to_owned();
+        let text = |owner: &Value, field: &str| owner.get(field).and_then(Value::as_str).unwrap_or("").to_owned();
+        let name = |owner: &Value| format!("{}/{}", text(owner, "kind"), text(owner, "name"));
         let detail = format!(
             "Only one reference can have Controller set to true. Found \"true\" in references for {} and {}",
             name(first),
@@ -284,14 +296,22 @@ fn validate_finalizers(object: &Object, at: &Path) -> Vec<FieldError> {
     for finalizer in &finalizers {
         let texts = api::names::qualified_name(finalizer);
         errors.extend(texts.iter().map(|text| FieldError::invalid(at, *finalizer, text)));
-        if texts.is_empty() && !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(finalizer) {
-            let detail = "name is neither a standard finalizer name nor is it fully qualified";
-            errors.push(FieldError::invalid(at, *finalizer, detail));
-        }
     }
     if finalizers.contains(&"orphan") && finalizers.contains(&"foregroundDeletion") {
         let detail = "finalizer orphan and foregroundDeletion cannot be both set";
         errors.push(FieldError::invalid(at, json!(finalizers), detail));
+    }
+    errors
+}
+
+/// Finalizers of built-in kinds are Kubernetes' own or have a domain.
+fn validate_finalizer_domains(object: &Object, at: &Path) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for (index, finalizer) in object.finalizers().into_iter().enumerate() {
+        if !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(&finalizer) {
+            let detail = "name is neither a standard finalizer name nor is it fully qualified";
+            errors.push(FieldError::invalid(&at.index(index), finalizer, detail));
+        }
     }
     errors
 }
@@ -323,7 +343,7 @@ pub(crate) fn validate_update(row: &Resource, new: &Object, old: &Object) -> Vec
     let change = validate_change(new, old);
     let mut errors: Vec<FieldError> = std::iter::repeat_n(change, changes).flatten().collect();
     let mut whole = Vec::new();
-    validate_common(new, &mut whole);
+    validate_common(row, new, &mut whole);
     errors.extend(std::iter::repeat_n(whole, 1 + usize::from(rechecks.whole) + changes).flatten());
     errors
 }

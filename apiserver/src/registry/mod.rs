@@ -29,7 +29,7 @@ use crate::allocate::Allocator;
 use crate::watch_cache::{Cached, ResourceCache, WatchCache, splice, stored_bytes};
 
 pub use delete::Deleted;
-pub(crate) use metadata::{check_name, generated_name, timestamp};
+pub(crate) use metadata::{check_name, check_named, generated_name, timestamp};
 pub use patch::{Patch, PatchType};
 pub use read::{List, PARTIAL_READ};
 pub(crate) use swap::swap;

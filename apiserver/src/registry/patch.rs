@@ -80,7 +80,7 @@ impl Desired for Patching<'_> {
             PatchType::Apply => self.apply(shown.as_ref(), now, warnings)?,
             _ => self.merge(shown.as_ref(), warnings)?,
         };
-        metadata::check_name(self.name, &mut patched)?;
+        metadata::check_named(self.name, &mut patched)?;
         if self.row.namespaced && patched.namespace().is_empty() {
             patched.set_metadata("namespace", self.namespace);
         }

@@ -83,12 +83,6 @@ impl Registry {
         Ok(page(cache, selection, &snapshot.objects, revision, None, limit))
     }
 
-    /// The objects of a selection right now, at a revision that the cache is known to have reached.
-    pub(super) fn select_now(&self, cache: &Arc<ResourceCache>, selection: &Selection, revision: u64) -> List {
-        let (revision, snapshot) = now(cache, revision);
-        page(cache, selection, &snapshot.objects, revision, None, None)
-    }
-
     async fn list_on(
         &self,
         cache: &Arc<ResourceCache>,

@@ -30,6 +30,11 @@ pub trait Desired: Send + Sync {
 
     /// Whether it creates the object when nothing has the name.
     fn may_create(&self) -> bool;
+
+    /// The UID that the current object must have; a patch changes whatever has the name.
+    fn required_uid(&self) -> &str {
+        ""
+    }
 }
 
 /// A whole object, as PUT sends it.
@@ -61,6 +66,10 @@ impl Desired for Replacement {
 
     fn may_create(&self) -> bool {
         self.row.strategy.allow_create_on_update()
+    }
+
+    fn required_uid(&self) -> &str {
+        self.object.uid()
     }
 }
 
@@ -165,7 +174,7 @@ impl Registry {
             old: Some(old),
             options: Some(&raw),
         };
-        self.check_uid(target, &new, old)?;
+        self.check_uid(target, desired.required_uid(), old)?;
         let admission = self.admission();
         admission.mutate(&attributes, Some(&mut new), warnings).await?;
         self.check_version(target, &mut new, current)?;
@@ -229,15 +238,15 @@ impl Registry {
         }
     }
 
-    fn check_uid(&self, target: &Target<'_>, new: &Object, old: &Object) -> Result<(), ApiError> {
-        if new.uid().is_empty() || new.uid() == old.uid() {
+    fn check_uid(&self, target: &Target<'_>, required: &str, old: &Object) -> Result<(), ApiError> {
+        if required.is_empty() || required == old.uid() {
             return Ok(());
         }
         let why = format!(
             "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: \
              UID in precondition: {}, UID in object meta: {}",
             target.key(target.name),
-            new.uid(),
+            required,
             old.uid()
         );
         Err(ApiError::conflict(target.requested.qualified(), target.name, &why))

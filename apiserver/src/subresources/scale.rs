@@ -20,7 +20,7 @@ use crate::decode;
 use crate::handler::{Routed, method_not_allowed, patch_type, read_body};
 use crate::negotiate::Shape;
 use crate::options::{Write, WriteOptions};
-use crate::registry::{Desired, PatchType, check_name};
+use crate::registry::{Desired, PatchType, check_name, check_named};
 use crate::response::{self, Answer};
 
 const REPLICAS: [&str; 2] = ["spec", "replicas"];
@@ -85,7 +85,7 @@ async fn put(routed: &Routed<'_>, body: Body) -> Result<Object, ApiError> {
     let mut warnings = Vec::new();
     let kind = ("autoscaling", "v1", "Scale");
     let mut scale = decode::builtin(kind, routed.call.headers(), &bytes, options.field_validation, &mut warnings)?;
-    check_name(&routed.call.info.name, &mut scale)?;
+    check_named(&routed.call.info.name, &mut scale)?;
     change(routed, Change::Replace(scale), &options, Write::Update).await
 }
 
@@ -171,6 +171,13 @@ impl Desired for Scaling {
     fn may_create(&self) -> bool {
         false
     }
+
+    fn required_uid(&self) -> &str {
+        match &self.change {
+            Change::Replace(scale) => scale.uid(),
+            Change::Patch(..) => "",
+        }
+    }
 }
 
 impl Scaling {
@@ -187,10 +194,10 @@ impl Scaling {
             PatchType::Merge | PatchType::Apply => merge_patch(&document, body)?,
         };
         let shown = patched.to_string();
-        let decoded = codec::decode_value(patched, &target, FieldValidation::Ignore)
+        let decoded = codec::decode_patched(patched, &target, FieldValidation::Ignore)
             .map_err(|err| undecodable(&shown, &err.0))?;
         let mut scale = decoded.object;
-        check_name(&self.name, &mut scale)?;
+        check_named(&self.name, &mut scale)?;
         Ok(scale)
     }
 

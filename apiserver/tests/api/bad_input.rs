@@ -57,6 +57,27 @@ async fn unknown_media_types_and_methods_are_refused() {
 }
 
 #[tokio::test]
+async fn a_write_names_the_object_that_its_path_names() {
+    let server = TestServer::start().await;
+    let client = Client::admin(&server);
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}});
+    let created = expect(client.post(MAPS, &map).await, 201);
+    let path = format!("{MAPS}/x");
+    let nameless = expect(client.put(&path, &json!({"metadata": {}})).await, 400);
+    let why = "the name of the object (x based on URL) was undeterminable: name must be provided";
+    assert_eq!(nameless["message"], why);
+    let merge = "application/merge-patch+json";
+    expect(client.patch(&path, merge, &json!({"metadata": {"name": "y"}})).await, 400);
+    // A PUT is refused for being about another object, a patch for changing what cannot change.
+    let foreign = json!({"metadata": {"name": "x", "uid": "another"}});
+    expect(client.put(&path, &foreign).await, 409);
+    expect(client.patch(&path, merge, &foreign).await, 422);
+    expect(client.patch(&path, merge, &json!({"kind": "Secret"})).await, 422);
+    let times = json!({"metadata": {"creationTimestamp": "2001-01-01T00:00:00Z"}});
+    assert_eq!(expect(client.patch(&path, merge, &times).await, 200), created);
+}
+
+#[tokio::test]
 async fn nothing_is_created_in_a_namespace_that_is_missing_or_going() {
     let server = TestServer::start().await;
     let client = Client::admin(&server);

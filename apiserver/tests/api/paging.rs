@@ -43,6 +43,17 @@ async fn pages_are_of_one_revision_whatever_is_written_meanwhile() {
 }
 
 #[tokio::test]
+async fn a_collection_is_deleted_in_pages() {
+    let server = TestServer::start().await;
+    let client = Client::admin(&server);
+    with_maps(&client, 3).await;
+    let gone = expect(client.delete(&format!("{MAPS}?limit=2")).await, 200);
+    assert_eq!(names(&gone), ["m00", "m01"]);
+    assert!(gone["metadata"]["continue"].is_string(), "{gone}");
+    assert_eq!(names(&expect(client.get(MAPS).await, 200)), ["m02"]);
+}
+
+#[tokio::test]
 async fn an_exact_list_shows_the_past() {
     let server = TestServer::start().await;
     let client = Client::admin(&server);
