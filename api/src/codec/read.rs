@@ -91,6 +91,9 @@ impl Reader {
                 None => self.mismatch(&format!("number {text}"), schema, owner),
             },
             (Type::IntOrString, node) => self.int_or_string(node),
+            (_, Node::Number(text)) if self.words == Words::Copy => {
+                self.mismatch(&format!("number {text}"), schema, owner)
+            }
             (_, node) => self.mismatch(node.type_name(), schema, owner),
         }
     }

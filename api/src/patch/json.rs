@@ -206,7 +206,7 @@ mod tests {
             (json!([{"op": "add", "path": "/l/-4", "value": 0}]), json!([0, 1, {"a": 2}, 3])),
             (json!([{"op": "replace", "path": "/l/-2/a", "value": 9}]), json!([1, {"a": 9}, 3])),
             (json!([{"op": "test", "path": "/l/-3", "value": 1}]), json!([1, {"a": 2}, 3])),
-            (json!([{"op": "move", "from": "/l/0", "path": "/l/-1"}]), json!([{"a": 2}, 1, 3])),
+            (json!([{"op": "move", "from": "/l/0", "path": "/l/-1"}]), json!([{"a": 2}, 3, 1])),
             (json!([{"op": "copy", "from": "/l/-1", "path": "/l/-1"}]), json!([1, {"a": 2}, 3, 3])),
         ];
         for (patch, want) in cases {
