@@ -38,12 +38,12 @@ fn map_name(schema: SchemaRef<'_>) -> String {
 
 /// Why a JSON value (`string`, `number 1.5`, ...) cannot be copied to where the schema stands.
 pub(super) fn copy_error(value: &str, schema: SchemaRef<'_>) -> String {
-    let (found, kind) = match value {
-        "object" => ("map[string]interface {}", "map"),
-        "array" => ("[]interface {}", "slice"),
-        number if number.starts_with("number") && !number.contains(['.', 'e', 'E']) => ("int64", "int64"),
-        number if number.starts_with("number") => ("float64", "float64"),
-        other => (other, other),
+    let (found, kind) = match (value, value.strip_prefix("number ")) {
+        (_, Some(number)) if number.contains(['.', 'e', 'E']) => ("float64", "float64"),
+        (_, Some(_)) => ("int64", "int64"),
+        ("object", _) => ("map[string]interface {}", "map"),
+        ("array", _) => ("[]interface {}", "slice"),
+        (other, _) => (other, other),
     };
     let node = schema.node();
     match (node.type_, node.scalar) {
