@@ -68,6 +68,8 @@ pub fn fake_node(run: &str, number: usize) -> Bytes {
             "name": format!("load-{run}-{number:05}"),
             "labels": {RUN: run, "kubernetes.io/os": "linux", "topology.kubernetes.io/zone": format!("zone-{}", number % 3)},
         },
+        // Pods that shall really run must not come here.
+        "spec": {"taints": [{"key": RUN, "value": run, "effect": "NoSchedule"}]},
         "status": {"capacity": resources, "allocatable": resources, "conditions": [now_ready]},
     })
     .to_string()

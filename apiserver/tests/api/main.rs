@@ -8,6 +8,7 @@ mod conflicts;
 mod contract;
 mod paging;
 mod protobuf;
+mod races;
 mod samples;
 mod services;
 mod watch;
