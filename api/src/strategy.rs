@@ -5,6 +5,7 @@
 //! object that is being replaced.
 
 use jiff::Timestamp;
+use serde_json::{Map, Value};
 
 use crate::field::FieldError;
 use crate::object::Object;
@@ -38,13 +39,23 @@ pub enum DefaultDeletion {
     Orphan,
 }
 
-/// Which checks of `metadata` are repeated on update.
+/// How often checks of `metadata` are repeated on update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MetadataRechecks {
     /// Labels, annotations, owners and finalizers once more.
-    pub whole: bool,
+    pub whole: usize,
     /// The change once more, which looks at labels, annotations, owners and finalizers too.
-    pub change: bool,
+    pub change: usize,
+}
+
+/// Whether anything beside kind, metadata and status differs.
+pub fn content_changed(new: &Object, old: &Object) -> bool {
+    fn content(object: &Object) -> impl Iterator<Item = (&String, &Value)> {
+        const BESIDE: [&str; 4] = ["apiVersion", "kind", "metadata", "status"];
+        object.root().iter().filter(|(name, value)| !BESIDE.contains(&name.as_str()) && !value.is_null())
+    }
+    content(new).count() != content(old).count()
+        || content(new).any(|(name, value)| old.root().get(name) != Some(value))
 }
 
 /// The hooks of one kind. Every hook has a default; a kind writes only what is special.
@@ -97,8 +108,17 @@ pub trait Strategy: Send + Sync {
     /// Which checks of `metadata` the kind repeats on update. The registry checks the whole and the change once; clients
     /// see each repetition as one more cause.
     fn metadata_rechecks(&self) -> MetadataRechecks {
-        MetadataRechecks { whole: false, change: false }
+        MetadataRechecks { whole: 0, change: 0 }
     }
+
+    /// Whether an update counts as a new generation, for rows that count them.
+    fn is_new_generation(&self, new: &Object, old: &Object) -> bool {
+        content_changed(new, old)
+    }
+
+    /// Takes out of the metadata, where it is shown without the rest, what is in it only because the version has no
+    /// field for it.
+    fn metadata_alone(&self, _metadata: &mut Map<String, Value>) {}
 
     /// Whether PUT to a missing name creates it.
     fn allow_create_on_update(&self) -> bool {
@@ -137,7 +157,7 @@ pub trait Strategy: Send + Sync {
     }
 
     /// For kinds that are deleted gracefully (pods): the seconds that this deletion takes, given the seconds asked
-    /// for; `None` deletes at once.
+    /// for. `None` for all other kinds.
     fn grace_period(&self, _object: &Object, _asked: Option<i64>) -> Option<i64> {
         None
     }

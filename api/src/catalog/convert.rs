@@ -13,8 +13,8 @@ pub(super) fn convert(from: &Resource, to: &Resource, mut object: Object) -> Res
     match (from.group.as_ref(), from.version.as_ref(), to.group.as_ref(), to.version.as_ref()) {
         ("", _, "events.k8s.io", _) => events::core_to_new(&mut object),
         ("events.k8s.io", _, "", _) => events::new_to_core(&mut object),
-        ("autoscaling", "v1", _, "v2") => autoscaling::v1_to_v2(&mut object)?,
-        ("autoscaling", "v2", _, "v1") => autoscaling::v2_to_v1(&mut object)?,
+        ("autoscaling", "v1", _, "v2") => autoscaling::v1_to_v2(&mut object),
+        ("autoscaling", "v2", _, "v1") => autoscaling::v2_to_v1(&mut object),
         ("resource.k8s.io", old, _, new) if old != new => devices::convert(old, new, &from.kind, &mut object),
         _ => {}
     }

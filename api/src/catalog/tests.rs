@@ -145,3 +145,19 @@ fn device_requests_are_nested_after_v1beta1() {
         &json!({"spec": {"devices": [{"name": "d", "capacity": {"m": {"value": "1Gi"}}}]}}),
     );
 }
+
+#[test]
+fn what_travels_in_annotations_is_written_as_go_writes_it() {
+    let catalog = Catalog::everything();
+    let of = |version| catalog.kind("autoscaling", version, "HorizontalPodAutoscaler").expect("served").clone();
+    let current = json!([{"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": 10}}}]);
+    let object = Object::from_value(json!({"status": {"currentMetrics": current}})).expect("an object");
+    let old = catalog.convert(&of("v2"), &of("v1"), object).expect("convertible");
+    assert_eq!(
+        old.annotation("autoscaling.alpha.kubernetes.io/current-metrics"),
+        Some(
+            r#"[{"type":"Resource","resource":{"name":"cpu","currentAverageUtilization":10,"currentAverageValue":"0"}}]"#
+        )
+    );
+    assert_eq!(old.get(&["status", "currentCPUUtilizationPercentage"]), Some(&json!(10)));
+}

@@ -13,8 +13,10 @@ const CRON_JOB_NAME: usize = 52;
 /// A `Job`.
 pub(crate) fn job(object: &Node<'_, '_>, errors: &mut Errors) {
     let spec = object.field("spec");
-    job_selector(object, &spec, errors);
-    job_spec(&spec, errors);
+    if !spec.field("manualSelector").is_true() {
+        generated_selector(object, &spec.field("selector"), errors);
+    }
+    job_with_selector(&spec, errors);
     let completions = spec.field("completions");
     if spec.field("completionMode").text() == "Indexed" {
         let name_rule = object.field("metadata");
@@ -29,15 +31,13 @@ pub(crate) fn job(object: &Node<'_, '_>, errors: &mut Errors) {
     }
 }
 
-fn job_selector(object: &Node<'_, '_>, spec: &Node<'_, '_>, errors: &mut Errors) {
+fn job_with_selector(spec: &Node<'_, '_>, errors: &mut Errors) {
+    job_spec(spec, errors);
     let selector = spec.field("selector");
     if selector.is_unset() {
         errors.required(&selector, "");
     } else {
         meta::selector(&selector, errors);
-    }
-    if !spec.field("manualSelector").is_true() {
-        generated_selector(object, &selector, errors);
     }
     let template = spec.field("template");
     let metadata = template.field("metadata");
@@ -181,6 +181,8 @@ fn exit_codes(codes: &Node<'_, '_>, errors: &mut Errors) {
 /// What may not change in a `Job`.
 pub(crate) fn job_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     let (spec, before) = (new.field("spec"), old.field("spec"));
+    // Upstream's rules for a change hold those for a spec once more.
+    job_with_selector(&spec, errors);
     let elastic = spec.field("completionMode").text() == "Indexed"
         && spec.field("completions").value() == spec.field("parallelism").value();
     for key in

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::tree::{Fields, default_pointer, default_zero, each, is_unset, is_zero, object_at, text};
 use crate::object::Object;
-use crate::strategy::WriteContext;
+use crate::strategy::{WriteContext, content_changed};
 
 /// Defaults of a `StorageClass`.
 pub(crate) fn storage_class(object: &mut Object) {
@@ -24,6 +24,13 @@ pub(crate) fn csi_driver(object: &mut Object) {
     default_pointer(spec, "seLinuxMount", false);
     if is_zero(spec, "volumeLifecycleModes") {
         spec.insert("volumeLifecycleModes".to_owned(), json!(["Persistent"]));
+    }
+}
+
+/// Only changes of a `CSIDriver` are counted, not its creation.
+pub(crate) fn prepare_csi_driver_update(_ctx: &WriteContext<'_>, new: &mut Object, old: &Object) {
+    if content_changed(new, old) {
+        new.set_metadata("generation", old.generation() + 1);
     }
 }
 

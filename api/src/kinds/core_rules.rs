@@ -413,52 +413,6 @@ fn endpoint_port(port: &Node<'_, '_>, needs_name: bool, errors: &mut Errors) {
     }
 }
 
-/// An `Event`, whose namespace is that of what it is about. Events of the newer API say who reports them.
-pub(crate) fn event(event: &Node<'_, '_>, errors: &mut Errors) {
-    let metadata = event.field("metadata");
-    let namespace = metadata.field("namespace");
-    let about = event.field("involvedObject");
-    let about_namespace = about.field("namespace");
-    if about_namespace.text().is_empty() {
-        if !matches!(namespace.text(), "" | "default") {
-            errors.invalid_value(&about_namespace, "", "does not match event.namespace");
-        }
-    } else if about_namespace.text() != namespace.text() {
-        errors.invalid(&about_namespace, "does not match event.namespace");
-    }
-    // Events of the newer API come with the time at which they were seen.
-    if event.field("eventTime").is_set() {
-        reported_event(event, errors);
-    }
-}
-
-fn reported_event(event: &Node<'_, '_>, errors: &mut Errors) {
-    let controller = event.field("reportingComponent");
-    // Internally the field has the name of the newer API.
-    let shown = event.field("reportingController");
-    if controller.text().is_empty() {
-        errors.required(&shown, "");
-    }
-    for why in rules::qualified_name(controller.text()) {
-        errors.invalid_value(&shown, controller.text(), &why);
-    }
-    for key in ["reportingInstance", "action", "reason"] {
-        let field = event.field(key);
-        if field.text().is_empty() {
-            errors.required(&field, "");
-        } else if field.text().len() > 128 {
-            errors.invalid_value(&field, "", "can have at most 128 characters");
-        }
-    }
-    let kind = event.field("type");
-    if !matches!(kind.text(), "" | "Normal" | "Warning") {
-        errors.invalid_value(&kind, "", &format!("has invalid value: {}", kind.text()));
-    }
-    if event.field("message").text().len() > 1024 {
-        errors.invalid_value(&event.field("message"), "", "can have at most 1024 characters");
-    }
-}
-
 /// A `Namespace`'s finalizers have names like labels.
 pub(crate) fn namespace(namespace: &Node<'_, '_>, errors: &mut Errors) {
     let spec = namespace.field("spec");

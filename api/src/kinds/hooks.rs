@@ -2,7 +2,7 @@
 
 use crate::field::FieldError;
 use crate::object::Object;
-use crate::strategy::{DefaultDeletion, MetadataRechecks, Strategy, WriteContext};
+use crate::strategy::{DefaultDeletion, MetadataRechecks, Strategy, WriteContext, content_changed};
 
 use super::tree::{self, Errors, Fields, Node};
 
@@ -42,6 +42,9 @@ pub(crate) struct Hooks {
     pub(crate) warn: Warn,
     pub(crate) status_changes_metadata: bool,
     pub(crate) rechecks: MetadataRechecks,
+    pub(crate) is_new_generation: fn(&Object, &Object) -> bool,
+    /// Annotations that stand for fields which the version does not have.
+    pub(crate) fields_as_annotations: &'static [&'static str],
     pub(crate) name: fn(&str, bool) -> Vec<String>,
     pub(crate) create_on_update: bool,
     pub(crate) unconditional_update: bool,
@@ -70,7 +73,9 @@ impl Hooks {
         update_skips_rules: false,
         warn: |_, _, _| {},
         status_changes_metadata: true,
-        rechecks: MetadataRechecks { whole: false, change: true },
+        rechecks: MetadataRechecks { whole: 0, change: 1 },
+        is_new_generation: content_changed,
+        fields_as_annotations: &[],
         name: super::rules::subdomain_name,
         create_on_update: false,
         unconditional_update: true,
@@ -155,6 +160,20 @@ impl Strategy for Hooks {
 
     fn metadata_rechecks(&self) -> MetadataRechecks {
         self.rechecks
+    }
+
+    fn is_new_generation(&self, new: &Object, old: &Object) -> bool {
+        (self.is_new_generation)(new, old)
+    }
+
+    fn metadata_alone(&self, metadata: &mut Fields) {
+        let Some(annotations) = tree::object_at(metadata, "annotations") else { return };
+        for name in self.fields_as_annotations {
+            annotations.remove(*name);
+        }
+        if annotations.is_empty() {
+            metadata.remove("annotations");
+        }
     }
 
     fn allow_create_on_update(&self) -> bool {

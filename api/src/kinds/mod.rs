@@ -15,6 +15,7 @@ mod core_rules;
 mod cron;
 mod definition_rules;
 mod dump;
+mod event_rules;
 mod extension_rules;
 mod extensions;
 mod hooks;
@@ -51,45 +52,41 @@ use hooks::Hooks;
 /// The strategy of a built-in kind; a kind without special rules gets the plain one.
 pub fn strategy(group: &str, kind: &str) -> Arc<dyn Strategy> {
     let row = hooks(group, kind);
-    Arc::new(Hooks { rechecks: rechecks(kind), status_changes_metadata: status_changes_metadata(kind), ..row })
+    Arc::new(Hooks { rechecks: rechecks(group, kind), status_changes_metadata: status_changes_metadata(kind), ..row })
 }
 
-/// Which checks of metadata upstream's update rules of a kind repeat: the whole, the change, both or none.
-fn rechecks(kind: &str) -> MetadataRechecks {
-    match kind {
-        "ConfigMap"
-        | "Secret"
-        | "Endpoints"
-        | "Namespace"
-        | "PersistentVolume"
-        | "PersistentVolumeClaim"
-        | "ServiceAccount"
-        | "ControllerRevision"
-        | "Job"
-        | "Ingress"
-        | "IngressClass"
-        | "IPAddress"
-        | "StorageClass"
-        | "CSIStorageCapacity"
-        | "VolumeAttributesClass"
-        | "ResourceClaim"
-        | "ResourceClaimTemplate"
-        | "Role"
-        | "RoleBinding"
-        | "ClusterRole"
-        | "ClusterRoleBinding"
-        | "RuntimeClass"
-        | "APIService" => MetadataRechecks { whole: true, change: true },
-        "ValidatingWebhookConfiguration"
-        | "MutatingWebhookConfiguration"
-        | "ValidatingAdmissionPolicy"
-        | "ValidatingAdmissionPolicyBinding"
-        | "MutatingAdmissionPolicy"
-        | "MutatingAdmissionPolicyBinding"
-        | "VolumeAttachment" => MetadataRechecks { whole: true, change: false },
-        "PodDisruptionBudget" => MetadataRechecks { whole: false, change: false },
-        _ => MetadataRechecks { whole: false, change: true },
-    }
+/// How often upstream's update rules of a kind repeat the checks of metadata, the whole and the change.
+fn rechecks(group: &str, kind: &str) -> MetadataRechecks {
+    let (whole, change) = match (group, kind) {
+        ("", "Event") | ("policy", "PodDisruptionBudget") => (0, 0),
+        ("", "PersistentVolume") | ("storage.k8s.io", "CSINode") => (2, 0),
+        ("", "LimitRange")
+        | ("discovery.k8s.io", "EndpointSlice")
+        | ("admissionregistration.k8s.io", _)
+        | ("storage.k8s.io", "VolumeAttachment") => (1, 0),
+        (
+            "",
+            "ConfigMap"
+            | "Secret"
+            | "Endpoints"
+            | "Namespace"
+            | "Node"
+            | "PersistentVolumeClaim"
+            | "Pod"
+            | "ServiceAccount",
+        )
+        | ("apps", "ControllerRevision")
+        | ("batch", "Job")
+        | ("networking.k8s.io", "Ingress" | "IngressClass" | "IPAddress")
+        | ("storage.k8s.io", "StorageClass" | "CSIStorageCapacity" | "VolumeAttributesClass")
+        | ("resource.k8s.io", "ResourceClaim" | "ResourceClaimTemplate")
+        | ("certificates.k8s.io", "CertificateSigningRequest")
+        | ("rbac.authorization.k8s.io", _)
+        | ("node.k8s.io", "RuntimeClass")
+        | ("apiregistration.k8s.io", "APIService") => (1, 1),
+        _ => (0, 1),
+    };
+    MetadataRechecks { whole, change }
 }
 
 /// Kinds whose `/status` leaves the metadata alone.
@@ -183,7 +180,7 @@ fn core_hooks(kind: &str) -> Hooks {
         "Endpoints" => {
             Hooks { default: core::endpoints, validate: core_rules::endpoints, create_on_update: true, ..Hooks::PLAIN }
         }
-        "Event" => Hooks { default: core::event, validate: core_rules::event, create_on_update: true, ..Hooks::PLAIN },
+        "Event" => Hooks { default: core::event, validate: event_rules::event, create_on_update: true, ..Hooks::PLAIN },
         "LimitRange" => Hooks {
             default: core::limit_range,
             validate: core_rules::limit_range,
@@ -245,6 +242,7 @@ fn workload_hooks(kind: &str) -> Hooks {
             status: Some(|_| {}),
             validate: workload_rules::deployment,
             validate_status: workload_status::deployment,
+            is_new_generation: workloads::deployment_is_new_generation,
             warn: warnings::workload,
             validate_change: workload_rules::selector_change,
             ..Hooks::PLAIN
@@ -270,6 +268,7 @@ fn workload_hooks(kind: &str) -> Hooks {
         "DaemonSet" => Hooks {
             default: workloads::daemon_set,
             status: Some(workloads::daemon_set_status),
+            fields_as_annotations: &[workloads::TEMPLATE_GENERATION],
             prepare_create: workloads::prepare_daemon_set,
             prepare_update: workloads::prepare_daemon_set_update,
             validate: workload_rules::daemon_set,
@@ -332,6 +331,7 @@ fn storage_hooks(kind: &str) -> Hooks {
         },
         "CSIDriver" => Hooks {
             default: cluster::csi_driver,
+            prepare_update: cluster::prepare_csi_driver_update,
             validate: storage::driver,
             validate_change: storage::driver_change,
             unconditional_update: false,
@@ -392,6 +392,7 @@ fn networking_hooks(kind: &str) -> Hooks {
             prepare_update: networking::prepare_endpoint_slice_update,
             validate: networking_rules::endpoint_slice,
             validate_change: networking_rules::endpoint_slice_change,
+            is_new_generation: networking::slice_is_new_generation,
             ..Hooks::PLAIN
         },
         "ServiceCIDR" => Hooks {
@@ -438,7 +439,10 @@ fn extension_hooks(kind: &str) -> Hooks {
             unconditional_update: false,
             ..Hooks::PLAIN
         },
-        "ValidatingAdmissionPolicy" => policy_hooks(extensions::admission_policy, extension_rules::validating_policy),
+        "ValidatingAdmissionPolicy" => Hooks {
+            status: Some(|_| {}),
+            ..policy_hooks(extensions::admission_policy, extension_rules::validating_policy)
+        },
         "MutatingAdmissionPolicy" => policy_hooks(extensions::admission_policy, extension_rules::mutating_policy),
         "ValidatingAdmissionPolicyBinding" => {
             policy_hooks(extensions::admission_policy_binding, extension_rules::validating_policy_binding)
@@ -456,7 +460,14 @@ fn policy_hooks(default: hooks::Default, validate: hooks::Validate) -> Hooks {
 
 fn cluster_hooks(kind: &str) -> Hooks {
     match kind {
-        "Event" => Hooks { default: core::event, validate: core_rules::event, create_on_update: true, ..Hooks::PLAIN },
+        "Event" => Hooks {
+            default: core::event,
+            validate: event_rules::reported,
+            validate_new: event_rules::new_reported,
+            validate_change: event_rules::reported_change,
+            create_on_update: true,
+            ..Hooks::PLAIN
+        },
         "Role" => rbac_hooks(networking::role, rbac_rules::role),
         "ClusterRole" => rbac_hooks(networking::role, rbac_rules::cluster_role),
         "RoleBinding" => Hooks {
@@ -486,6 +497,7 @@ fn cluster_hooks(kind: &str) -> Hooks {
             default: cluster::priority_class,
             validate: cluster_rules::priority_class,
             validate_change: cluster_rules::priority_class_change,
+            is_new_generation: |_, _| false,
             ..Hooks::PLAIN
         },
         "FlowSchema" => Hooks {

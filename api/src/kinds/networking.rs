@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::tree::{default_pointer, default_zero, each, is_unset, is_zero, object_at, text};
 use crate::object::Object;
-use crate::strategy::WriteContext;
+use crate::strategy::{WriteContext, content_changed};
 
 /// Defaults of an `IngressClass`.
 pub(crate) fn ingress_class(object: &mut Object) {
@@ -52,6 +52,11 @@ pub(crate) fn prepare_endpoint_slice_update(ctx: &WriteContext<'_>, new: &mut Ob
     if new.get(&["endpoints"]) != old.get(&["endpoints"]) {
         prepare_endpoint_slice(ctx, new);
     }
+}
+
+/// The labels of an `EndpointSlice` say whose it is, so that a change of them counts, too.
+pub(crate) fn slice_is_new_generation(new: &Object, old: &Object) -> bool {
+    content_changed(new, old) || new.labels() != old.labels()
 }
 
 /// Defaults of a `HorizontalPodAutoscaler` (autoscaling/v2).

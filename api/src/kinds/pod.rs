@@ -82,14 +82,10 @@ pub(crate) fn default_status(status: &mut Fields) {
 /// The seconds a pod gets to end: those asked for, else its own. One that runs nowhere, or is over, ends at once.
 pub(crate) fn grace_period(pod: &Object, asked: Option<i64>) -> Option<i64> {
     if pod.text(&["spec", "nodeName"]).is_empty() || matches!(pod.text(&["status", "phase"]), "Failed" | "Succeeded") {
-        return None;
+        return Some(0);
     }
     let seconds = asked.or_else(|| pod.integer(&["spec", "terminationGracePeriodSeconds"])).unwrap_or(0);
-    match seconds {
-        0 => None,
-        negative if negative < 0 => Some(1),
-        seconds => Some(seconds),
-    }
+    Some(if seconds < 0 { 1 } else { seconds })
 }
 
 /// `matchLabelKeys` and `mismatchLabelKeys` become part of the selectors, with the values of the pod's own labels.
@@ -140,8 +136,8 @@ mod tests {
         assert_eq!(grace_period(&pod("n", "Running"), None), Some(30));
         assert_eq!(grace_period(&pod("n", "Running"), Some(5)), Some(5));
         assert_eq!(grace_period(&pod("n", "Running"), Some(-7)), Some(1));
-        assert_eq!(grace_period(&pod("n", "Running"), Some(0)), None);
-        assert_eq!(grace_period(&pod("", "Pending"), None), None);
-        assert_eq!(grace_period(&pod("n", "Succeeded"), None), None);
+        assert_eq!(grace_period(&pod("n", "Running"), Some(0)), Some(0));
+        assert_eq!(grace_period(&pod("", "Pending"), None), Some(0));
+        assert_eq!(grace_period(&pod("n", "Succeeded"), None), Some(0));
     }
 }

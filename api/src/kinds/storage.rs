@@ -240,6 +240,8 @@ fn volume_source(spec: &Node<'_, '_>, errors: &mut Errors) {
 
 /// What may not change in a volume.
 pub(crate) fn volume_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+    // Upstream's rules for a change hold those for a volume once more.
+    volume(new, errors);
     let (new_spec, old_spec) = (new.field("spec"), old.field("spec"));
     if VOLUME_SOURCES.into_iter().chain(["csi"]).any(|key| new_spec.field(key).value() != old_spec.field(key).value()) {
         let text = dump::difference(&dump::volume_source(&old_spec), &dump::volume_source(&new_spec));

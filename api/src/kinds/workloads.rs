@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::pod_defaults;
 use super::tree::{Fields, default_pointer, default_zero, each, is_zero, object, object_at};
 use crate::object::Object;
-use crate::strategy::WriteContext;
+use crate::strategy::{WriteContext, content_changed};
 
 /// Counts generations of a DaemonSet's template, for clients of long ago.
 pub(crate) const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
@@ -77,6 +77,15 @@ pub(crate) fn daemon_set(object: &mut Object) {
         default_pointer(rolling, "maxSurge", 0);
     }
     default_pointer(spec, "revisionHistoryLimit", 10);
+    // Whoever writes a set owns this, too: it is there before owners are counted.
+    let annotations = super::tree::object(object.metadata_mut(), "annotations");
+    default_pointer(annotations, TEMPLATE_GENERATION, "0");
+}
+
+/// Annotations of a `Deployment` travel to its ReplicaSets, so that a change of them is one for its controller.
+pub(crate) fn deployment_is_new_generation(new: &Object, old: &Object) -> bool {
+    let annotations = ["metadata", "annotations"];
+    content_changed(new, old) || new.get(&annotations) != old.get(&annotations)
 }
 
 /// Defaults of a `ReplicationController`, whose labels and selector follow its template's labels.

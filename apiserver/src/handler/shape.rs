@@ -83,7 +83,7 @@ impl Shaper {
     pub(super) fn shaped(&mut self, object: &Object) -> Result<Value, ApiError> {
         match self.accept.shape {
             Shape::Object => Ok(object.to_value()),
-            Shape::PartialMetadata(version) => Ok(partial(object, version)),
+            Shape::PartialMetadata(version) => Ok(partial(&self.row, object, version)),
             Shape::PartialMetadataList(_) => Err(ApiError::not_acceptable(format!(
                 "you requested PartialObjectMetadataList, but the requested object is not a list (*{})",
                 go_type(&self.row, &self.row.kind)
@@ -108,7 +108,7 @@ impl Shaper {
                 let cells = table::cells(&self.row, object, now);
                 match self.include {
                     Include::Nothing => json!({"cells": cells, "object": null}),
-                    Include::Metadata => json!({"cells": cells, "object": partial(object, version)}),
+                    Include::Metadata => json!({"cells": cells, "object": partial(&self.row, object, version)}),
                     Include::Object => json!({"cells": cells, "object": object.to_value()}),
                 }
             })
@@ -125,8 +125,11 @@ impl Shaper {
     }
 }
 
-fn partial(object: &Object, version: MetaVersion) -> Value {
+fn partial(row: &Resource, object: &Object, version: MetaVersion) -> Value {
     let mut tree = table::partial_metadata(object);
+    if let Some(metadata) = tree["metadata"].as_object_mut() {
+        row.strategy.metadata_alone(metadata);
+    }
     tree["apiVersion"] = version.api_version().into();
     tree
 }
@@ -201,7 +204,8 @@ pub(super) fn list(routed: &Routed<'_>, list: &List) -> Result<Answer, ApiError>
             Ok(response::value(StatusCode::OK, routed.accept, &tree))
         }
         Shape::PartialMetadataList(version) => {
-            let items: Vec<Value> = list.items.iter().map(|cached| partial(&cached.object(), version)).collect();
+            let items: Vec<Value> =
+                list.items.iter().map(|cached| partial(&routed.row, &cached.object(), version)).collect();
             let items = if items.is_empty() { Value::Null } else { Value::Array(items) };
             let tree = json!({
                 "kind": "PartialObjectMetadataList", "apiVersion": version.api_version(), "metadata": metadata, "items": items,

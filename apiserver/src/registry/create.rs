@@ -109,7 +109,7 @@ impl Registry {
         let row = target.row();
         let mut errors = metadata::validate(row, object);
         errors.extend(decode::schema_errors(row, object));
-        errors.extend(row.strategy.validate_create(&target.write_context(now), object));
+        errors.extend(target.requested.strategy.validate_create(&target.write_context(now), object));
         if !errors.is_empty() {
             return Err(metadata::refused(row, object.name(), &errors));
         }

@@ -118,7 +118,7 @@ impl Registry {
         set_dependents_finalizer(target, options, &mut object);
         let held = !object.finalizers().is_empty() || row.strategy.holds_deletion(&object);
         if graceful == Graceful::Now && !held {
-            return self.remove(target, options, current).await;
+            return self.remove(target, options, current, object).await;
         }
         if graceful == Graceful::Now {
             mark_deleting(&mut object, now);
@@ -141,16 +141,22 @@ impl Registry {
         }
     }
 
-    async fn remove(&self, target: &Target<'_>, options: &DeleteOptions, current: &Current) -> Result<Step, ApiError> {
+    /// `last` is what the client sees of an object that is gone.
+    async fn remove(
+        &self,
+        target: &Target<'_>,
+        options: &DeleteOptions,
+        current: &Current,
+        mut last: Object,
+    ) -> Result<Step, ApiError> {
         if options.dry_run {
-            return Ok(Step::Done(Deleted::Gone(current.object.clone())));
+            return Ok(Step::Done(Deleted::Gone(last)));
         }
         match self.store.delete(&target.key(target.name), current.revision).await {
             Ok(revision) => {
                 self.allocator.deleted(self, target, &current.object).await;
-                let mut object = current.object.clone();
-                object.set_metadata("resourceVersion", revision.to_string());
-                Ok(Step::Done(Deleted::Gone(object)))
+                last.set_metadata("resourceVersion", revision.to_string());
+                Ok(Step::Done(Deleted::Gone(last)))
             }
             Err(store::Error::Conflict { .. }) => Ok(Step::Again),
             Err(err) => Err(unavailable(&err)),
@@ -210,14 +216,12 @@ fn begin_graceful(target: &Target<'_>, options: &DeleteOptions, object: &mut Obj
         let Some(asked) = asked.filter(|asked| *asked < running) else { return Graceful::Pending };
         let deadline = object.text(&["metadata", "deletionTimestamp"]).parse::<Timestamp>().unwrap_or(now);
         let sooner = deadline.saturating_sub(SignedDuration::from_secs(running - asked)).unwrap_or(now);
-        if asked == 0 {
-            return Graceful::Now;
-        }
         object.set_metadata("deletionTimestamp", metadata::timestamp(sooner));
         object.set_metadata("deletionGracePeriodSeconds", asked);
-        return Graceful::Begun;
+        return if asked == 0 { Graceful::Now } else { Graceful::Begun };
     }
     if seconds == 0 {
+        mark_deleting(object, now);
         return Graceful::Now;
     }
     let deadline = now.saturating_add(SignedDuration::from_secs(seconds)).unwrap_or(now);

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use api::field::{FieldError, Path};
+use api::strategy::MetadataRechecks;
 use api::{ApiError, Object, Resource};
 use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 use rand::RngExt as _;
@@ -337,14 +338,18 @@ fn validate_managed_fields(object: &Object, at: &Path) -> Vec<FieldError> {
 
 /// Checks the metadata of a change as often as upstream does, which lists each cause as often: the whole and the change
 /// once, and what the kind's own rules repeat. The check of a change looks at the whole, too.
-pub(crate) fn validate_update(row: &Resource, new: &Object, old: &Object) -> Vec<FieldError> {
-    let rechecks = row.strategy.metadata_rechecks();
-    let changes = 1 + usize::from(rechecks.change);
+pub(crate) fn validate_update(
+    row: &Resource,
+    rechecks: MetadataRechecks,
+    new: &Object,
+    old: &Object,
+) -> Vec<FieldError> {
+    let changes = 1 + rechecks.change;
     let change = validate_change(new, old);
     let mut errors: Vec<FieldError> = std::iter::repeat_n(change, changes).flatten().collect();
     let mut whole = Vec::new();
     validate_common(row, new, &mut whole);
-    errors.extend(std::iter::repeat_n(whole, 1 + usize::from(rechecks.whole) + changes).flatten());
+    errors.extend(std::iter::repeat_n(whole, 1 + rechecks.whole + changes).flatten());
     errors
 }
 

@@ -7,7 +7,7 @@ use api::field::{FieldError, Path};
 use api::{ApiError, Object, Resource};
 use async_trait::async_trait;
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
 use store::Expected;
 
 use super::{Current, Registry, Target, Written, metadata, unavailable};
@@ -264,7 +264,7 @@ impl Registry {
             let path = Path::new("metadata").child("resourceVersion");
             let mut error = FieldError::invalid(&path, 0, "must be specified for an update");
             error.message = "Invalid value: 0: must be specified for an update".into();
-            return Err(ApiError::invalid(row.qualified_kind(), target.name, &[error]));
+            return Err(ApiError::invalid(target.requested.qualified(), target.name, &[error]));
         }
         new.set_metadata("resourceVersion", current_version);
         Ok(())
@@ -284,7 +284,7 @@ impl Registry {
         }
         row.strategy.prepare_update(&context, new, old);
         if row.has_generation {
-            let generation = old.generation() + i64::from(spec_changed(new, old));
+            let generation = old.generation() + i64::from(row.strategy.is_new_generation(new, old));
             if generation > 0 {
                 new.set_metadata("generation", generation);
             }
@@ -301,11 +301,13 @@ impl Registry {
     ) -> Result<(), ApiError> {
         let row = target.row();
         let context = target.write_context(now);
-        let mut errors = metadata::validate_update(row, new, old);
+        // The rules are those of the API that the client speaks: the newer API of events is stricter.
+        let strategy = &target.requested.strategy;
+        let mut errors = metadata::validate_update(row, strategy.metadata_rechecks(), new, old);
         errors.extend(decode::schema_errors(row, new));
         errors.extend(match target.subresource {
-            "status" | "approval" => row.strategy.validate_status_update(&context, new, old),
-            _ => row.strategy.validate_update(&context, new, old),
+            "status" | "approval" => strategy.validate_status_update(&context, new, old),
+            _ => strategy.validate_update(&context, new, old),
         });
         if !errors.is_empty() {
             return Err(metadata::refused(row, new.name(), &errors));
@@ -392,15 +394,4 @@ fn restore_all_but(new: &mut Object, old: &Object, part: &[&str], kept: &[&'stat
             }
         }
     }
-}
-
-/// Whether anything beside metadata and status differs.
-fn spec_changed(new: &Object, old: &Object) -> bool {
-    let rest = |object: &Object| -> Vec<(String, Value)> {
-        let skipped = ["apiVersion", "kind", "metadata", "status"];
-        let fields =
-            object.root().iter().filter(|(name, value)| !skipped.contains(&name.as_str()) && **value != json!(null));
-        fields.map(|(name, value)| (name.clone(), value.clone())).collect()
-    };
-    rest(new) != rest(old)
 }

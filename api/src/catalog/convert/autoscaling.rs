@@ -3,7 +3,6 @@
 use serde_json::{Map, Value, json};
 
 use crate::object::Object;
-use crate::status::ApiError;
 
 const METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
 const CURRENT_METRICS: &str = "autoscaling.alpha.kubernetes.io/current-metrics";
@@ -11,7 +10,7 @@ const CONDITIONS: &str = "autoscaling.alpha.kubernetes.io/conditions";
 const BEHAVIOR: &str = "autoscaling.alpha.kubernetes.io/behavior";
 
 /// `v2` to `v1`.
-pub(super) fn v2_to_v1(hpa: &mut Object) -> Result<(), ApiError> {
+pub(super) fn v2_to_v1(hpa: &mut Object) {
     if let Some(metrics) = hpa.remove(&["spec", "metrics"]) {
         let mut metrics = list(metrics);
         if let Some(at) = metrics.iter().position(is_cpu_utilization) {
@@ -21,33 +20,32 @@ pub(super) fn v2_to_v1(hpa: &mut Object) -> Result<(), ApiError> {
             }
         }
         let old: Vec<Value> = metrics.iter().map(metric_to_v1).collect();
-        annotate(hpa, METRICS, old)?;
+        annotate(hpa, METRICS, old);
     }
     if let Some(behavior) = hpa.remove(&["spec", "behavior"]) {
-        let text = serde_json::to_string(&behavior).map_err(ApiError::internal)?;
-        hpa.set(&["metadata", "annotations", BEHAVIOR], text);
+        hpa.set(&["metadata", "annotations", BEHAVIOR], in_go_order(&behavior));
     }
     if let Some(metrics) = hpa.remove(&["status", "currentMetrics"]) {
-        let mut metrics = list(metrics);
-        if let Some(at) = metrics.iter().position(is_current_cpu) {
-            let cpu = metrics.remove(at);
-            if let Some(percent) = cpu.pointer("/resource/current/averageUtilization") {
-                hpa.set(&["status", "currentCPUUtilizationPercentage"], percent.clone());
-            }
+        let metrics = list(metrics);
+        let cpu = metrics.iter().find(|metric| is_current_cpu(metric));
+        if let Some(percent) = cpu.and_then(|cpu| cpu.pointer("/resource/current/averageUtilization")) {
+            hpa.set(&["status", "currentCPUUtilizationPercentage"], percent.clone());
         }
-        annotate(hpa, CURRENT_METRICS, metrics.iter().map(current_to_v1).collect())?;
+        // Other than the targets, the annotation holds what the field says, too.
+        annotate(hpa, CURRENT_METRICS, metrics.iter().map(current_to_v1).collect());
     }
     if let Some(conditions) = hpa.remove(&["status", "conditions"]) {
-        annotate(hpa, CONDITIONS, list(conditions))?;
+        annotate(hpa, CONDITIONS, list(conditions));
     }
-    if hpa.get(&["status"]).is_some_and(|status| status.get("desiredReplicas").is_none()) {
-        hpa.set(&["status", "desiredReplicas"], 0);
+    for count in ["currentReplicas", "desiredReplicas"] {
+        if hpa.get(&["status"]).is_some_and(|status| status.get(count).is_none()) {
+            hpa.set(&["status", count], 0);
+        }
     }
-    Ok(())
 }
 
 /// `v1` to `v2`.
-pub(super) fn v1_to_v2(hpa: &mut Object) -> Result<(), ApiError> {
+pub(super) fn v1_to_v2(hpa: &mut Object) {
     let mut metrics = Vec::new();
     if let Some(percent) = hpa.remove(&["spec", "targetCPUUtilizationPercentage"]).filter(|percent| !percent.is_null())
     {
@@ -65,9 +63,8 @@ pub(super) fn v1_to_v2(hpa: &mut Object) -> Result<(), ApiError> {
         hpa.set(&["spec", "behavior"], behavior);
     }
     let mut current: Vec<Value> = take_annotation(hpa, CURRENT_METRICS).iter().map(current_to_v2).collect();
-    if let Some(percent) =
-        hpa.remove(&["status", "currentCPUUtilizationPercentage"]).filter(|percent| !percent.is_null())
-    {
+    let percent = hpa.remove(&["status", "currentCPUUtilizationPercentage"]).filter(|percent| !percent.is_null());
+    if let (true, Some(percent)) = (current.is_empty(), percent) {
         let shown = json!({"averageUtilization": percent});
         current.push(json!({"type": "Resource", "resource": {"name": "cpu", "current": shown}}));
     }
@@ -79,7 +76,6 @@ pub(super) fn v1_to_v2(hpa: &mut Object) -> Result<(), ApiError> {
         hpa.set(&["status", "conditions"], conditions);
     }
     drop_empty_annotations(hpa);
-    Ok(())
 }
 
 fn list(value: Value) -> Vec<Value> {
@@ -99,12 +95,69 @@ fn is_current_cpu(metric: &Value) -> bool {
         && metric.pointer("/resource/current/averageUtilization").is_some_and(|percent| !percent.is_null())
 }
 
-fn annotate(hpa: &mut Object, key: &str, values: Vec<Value>) -> Result<(), ApiError> {
+fn annotate(hpa: &mut Object, key: &str, values: Vec<Value>) {
     if !values.is_empty() {
-        let text = serde_json::to_string(&values).map_err(ApiError::internal)?;
-        hpa.set(&["metadata", "annotations", key], text);
+        hpa.set(&["metadata", "annotations", key], in_go_order(&Value::Array(values)));
     }
-    Ok(())
+}
+
+/// The fields in the annotations, ordered such that every Go struct among them has its own order.
+const GO_ORDER: [&str; 36] = [
+    "type",
+    "status",
+    "lastTransitionTime",
+    "reason",
+    "message",
+    "object",
+    "pods",
+    "resource",
+    "containerResource",
+    "external",
+    "scaleUp",
+    "scaleDown",
+    "stabilizationWindowSeconds",
+    "selectPolicy",
+    "policies",
+    "tolerance",
+    "value",
+    "periodSeconds",
+    "target",
+    "kind",
+    "name",
+    "apiVersion",
+    "metricName",
+    "metricSelector",
+    "targetValue",
+    "currentValue",
+    "targetAverageUtilization",
+    "currentAverageUtilization",
+    "targetAverageValue",
+    "currentAverageValue",
+    "container",
+    "selector",
+    "averageValue",
+    "key",
+    "operator",
+    "values",
+];
+
+/// JSON as Go writes it, whose fields have the order of their structs. Clients compare annotations as texts.
+fn in_go_order(value: &Value) -> String {
+    match value {
+        Value::Array(list) => format!("[{}]", list.iter().map(in_go_order).collect::<Vec<_>>().join(",")),
+        Value::Object(map) => {
+            let mut fields: Vec<(&String, &Value)> = map.iter().collect();
+            let rank = |name: &str| GO_ORDER.iter().position(|known| *known == name).unwrap_or(GO_ORDER.len());
+            fields.sort_by_key(|(name, _)| rank(name));
+            let fields = fields.into_iter().map(|(name, value)| {
+                // Labels have no order but that of their names.
+                let value = if name == "matchLabels" { value.to_string() } else { in_go_order(value) };
+                format!("{}:{value}", Value::from(name.as_str()))
+            });
+            format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
+        }
+        leaf => leaf.to_string(),
+    }
 }
 
 /// The list in an annotation, which is removed; an unreadable one counts as empty, as upstream treats it.
@@ -148,8 +201,18 @@ fn metric_to_v1(metric: &Value) -> Value {
                 source.insert(old.to_owned(), value.clone());
             }
         }
+        match kind {
+            "pods" => zero(source, "targetAverageValue"),
+            "object" => zero(source, "targetValue"),
+            _ => {}
+        }
         flatten_metric(kind, source);
     })
+}
+
+/// Quantities that the old shape cannot leave out.
+fn zero(source: &mut Map<String, Value>, name: &str) {
+    source.entry(name).or_insert_with(|| "0".into());
 }
 
 /// The reverse of [`metric_to_v1`].
@@ -189,6 +252,7 @@ fn current_to_v1(metric: &Value) -> Value {
                 source.insert(old.to_owned(), value.clone());
             }
         }
+        zero(source, if matches!(kind, "object" | "external") { "currentValue" } else { "currentAverageValue" });
         flatten_metric(kind, source);
     })
 }
