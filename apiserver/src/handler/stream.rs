@@ -198,7 +198,11 @@ impl Watcher {
     }
 
     fn event(&mut self, event: &Event) -> Option<Bytes> {
-        self.sent = self.sent.max(event.revision);
+        // A watch may begin at a version that another answer told before the cache hears of it.
+        if event.revision <= self.sent {
+            return None;
+        }
+        self.sent = event.revision;
         let kind = event.seen_by(|object| self.selection.matches(&self.cache, object))?;
         if self.shaper.is_plain() {
             return event.frame(kind);

@@ -1,11 +1,13 @@
 //! The API server seen from outside, through its in-memory transport.
 #![allow(clippy::unwrap_used, reason = "a failed test may panic")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod access;
 mod bad_input;
 mod client;
 mod conflicts;
 mod contract;
+mod model;
 mod paging;
 mod protobuf;
 mod races;
