@@ -16,7 +16,7 @@ use crate::decode;
 use crate::negotiate::{Accept, Offer, accepts_gzip, content_type};
 use crate::options::{DeleteOptions, ListOptions, Write, WriteOptions};
 use crate::query::Query;
-use crate::registry::{Patch, PatchType, Registry, Target};
+use crate::registry::{Patch, PatchType, Registry, Target, Updated};
 use crate::request_info::RequestInfo;
 use crate::response::{self, Answer};
 use crate::server::Core;
@@ -217,10 +217,9 @@ async fn create(routed: &Routed<'_>, body: Body) -> Result<Answer, ApiError> {
     let body = read_body(body).await?;
     let mut warnings = Vec::new();
     let object = decode_body(routed, &body, &options, &mut warnings)?;
-    let written = routed.registry().create(&routed.target(), object, &options, &mut warnings).await?;
-    let mut answer = shape::written(routed, StatusCode::CREATED, &written)?;
-    response::add_warnings(answer.headers_mut(), &warnings);
-    Ok(answer)
+    let written = routed.registry().create(&routed.target(), object, &options, &mut warnings).await;
+    let answer = written.and_then(|written| shape::written(routed, StatusCode::CREATED, &written));
+    Ok(with_warnings(routed, answer, &warnings))
 }
 
 pub(crate) async fn update(routed: &Routed<'_>, body: Body) -> Result<Answer, ApiError> {
@@ -229,19 +228,23 @@ pub(crate) async fn update(routed: &Routed<'_>, body: Body) -> Result<Answer, Ap
     let mut warnings = Vec::new();
     let mut object = decode_body(routed, &body, &options, &mut warnings)?;
     crate::registry::check_named(&routed.call.info.name, &mut object)?;
-    let updated = routed.registry().update(&routed.target(), object, &options, &mut warnings).await?;
-    finish_update(routed, &updated, &warnings)
+    let updated = routed.registry().update(&routed.target(), object, &options, &mut warnings).await;
+    Ok(finish_update(routed, updated, &warnings))
 }
 
-pub(crate) fn finish_update(
-    routed: &Routed<'_>,
-    updated: &crate::registry::Updated,
-    warnings: &[String],
-) -> Result<Answer, ApiError> {
-    let status = if updated.created { StatusCode::CREATED } else { StatusCode::OK };
-    let mut answer = shape::written(routed, status, &updated.written)?;
+fn finish_update(routed: &Routed<'_>, updated: Result<Updated, ApiError>, warnings: &[String]) -> Answer {
+    let answer = updated.and_then(|updated| {
+        let status = if updated.created { StatusCode::CREATED } else { StatusCode::OK };
+        shape::written(routed, status, &updated.written)
+    });
+    with_warnings(routed, answer, warnings)
+}
+
+/// Clients are warned whether or not the request succeeds.
+fn with_warnings(routed: &Routed<'_>, answer: Result<Answer, ApiError>, warnings: &[String]) -> Answer {
+    let mut answer = answer.unwrap_or_else(|err| response::error(&err, routed.accept));
     response::add_warnings(answer.headers_mut(), warnings);
-    Ok(answer)
+    answer
 }
 
 pub(crate) async fn patch(routed: &Routed<'_>, body: Body) -> Result<Answer, ApiError> {
@@ -250,8 +253,8 @@ pub(crate) async fn patch(routed: &Routed<'_>, body: Body) -> Result<Answer, Api
     let body = read_body(body).await?;
     let mut warnings = Vec::new();
     let patch = Patch { kind, body };
-    let updated = routed.registry().patch(&routed.target(), &patch, &options, &mut warnings).await?;
-    finish_update(routed, &updated, &warnings)
+    let updated = routed.registry().patch(&routed.target(), &patch, &options, &mut warnings).await;
+    Ok(finish_update(routed, updated, &warnings))
 }
 
 async fn delete(routed: &Routed<'_>, body: Body) -> Result<Answer, ApiError> {
@@ -259,9 +262,7 @@ async fn delete(routed: &Routed<'_>, body: Body) -> Result<Answer, ApiError> {
     let mut warnings = silent_deletion(routed, &options);
     let deleted = routed.registry().delete(&routed.target(), &options, &mut warnings).await;
     let answer = deleted.and_then(|deleted| shape::deleted(routed, &options, &deleted));
-    let mut answer = answer.unwrap_or_else(|err| response::error(&err, routed.accept));
-    response::add_warnings(answer.headers_mut(), &warnings);
-    Ok(answer)
+    Ok(with_warnings(routed, answer, &warnings))
 }
 
 async fn delete_collection(routed: &Routed<'_>, body: Body) -> Result<Answer, ApiError> {
@@ -269,13 +270,10 @@ async fn delete_collection(routed: &Routed<'_>, body: Body) -> Result<Answer, Ap
     let list_options = ListOptions::read(routed.call.query, false)?;
     let options = delete_options(routed.call, body).await?;
     let mut warnings = silent_deletion(routed, &options);
-    let list = routed
-        .registry()
-        .delete_collection(&routed.target(), &selection, &list_options, &options, &mut warnings)
-        .await?;
-    let mut answer = shape::list(routed, &list)?;
-    response::add_warnings(answer.headers_mut(), &warnings);
-    Ok(answer)
+    let list =
+        routed.registry().delete_collection(&routed.target(), &selection, &list_options, &options, &mut warnings).await;
+    let answer = list.and_then(|list| shape::list(routed, &list));
+    Ok(with_warnings(routed, answer, &warnings))
 }
 
 /// What a client is told that does not say what shall happen to dependents.

@@ -37,6 +37,7 @@ use crate::registry::Registry;
 use crate::request_info::RequestInfo;
 use crate::response::{self, Answer};
 use crate::watch_cache::{Feed, WatchCache};
+use crate::webhook_client::Webhooks;
 use crate::{admission, bootstrap, discovery, health, openapi, subresources};
 
 /// How far the start has come.
@@ -60,8 +61,8 @@ pub(crate) struct Core {
     pub(crate) kubelets: Kubelets,
     pub(crate) metrics: Metrics,
     pub(crate) documents: openapi::Documents,
-    /// Tasks of connections to nodes and pods.
-    pub(crate) upgrades: TaskTracker,
+    /// Tasks of connections to nodes, pods and webhooks.
+    pub(crate) connections: TaskTracker,
     pub(crate) shutdown: CancellationToken,
     stage: watch::Sender<Stage>,
 }
@@ -99,7 +100,9 @@ impl ApiServer {
         let rbac = Arc::new(authz::Rbac::new(&cache));
         let authz = Arc::new(authz::Chain::new(authorizers(&config, &cache, &rbac)?));
         let tokens = authn::tokens::Tokens::new(&config, &cache)?.map(Arc::new);
-        let admission = admission::builtin(&config, &cache, &store, &rbac, &authz)?;
+        let connections = TaskTracker::new();
+        let webhooks = Webhooks::new(&cache, connections.clone(), process.shutdown.clone());
+        let admission = admission::builtin(&config, &cache, &store, &rbac, &authz, &webhooks)?;
         let allocator = Allocator::new(config.service_cluster_ip_ranges.clone(), config.service_node_ports.clone());
         let registry = Arc::new(Registry::new(store, cache, catalog, admission, allocator, config.event_ttl));
         let core = Core {
@@ -110,7 +113,7 @@ impl ApiServer {
             kubelets: Kubelets::new(&config)?,
             metrics: Metrics::new(process.metrics.clone()),
             documents: openapi::Documents::default(),
-            upgrades: TaskTracker::new(),
+            connections,
             shutdown: process.shutdown.clone(),
             stage: watch::Sender::new(Stage::Starting),
             registry,

@@ -221,6 +221,7 @@ mod tests {
             dry_run: false,
             old: None,
             options: None,
+            reinvocation: None,
         };
         criteria.resource(&attributes).map(Resource::api_version)
     }

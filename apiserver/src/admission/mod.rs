@@ -14,8 +14,11 @@ mod node_restriction;
 mod pod_security;
 mod pods;
 mod quota;
+mod reinvocation;
 mod service_account;
+mod shown;
 mod unsupported;
+mod webhook;
 
 use std::sync::Arc;
 
@@ -31,6 +34,7 @@ use crate::authz::{self, Rbac};
 use crate::config::Config;
 use crate::error::Error;
 use crate::watch_cache::WatchCache;
+use crate::webhook_client::Webhooks;
 
 pub use certificates::{CertificateSubjectRestriction, SignerPermission};
 pub use defaults::{DefaultClass, StorageObjectInUseProtection, TaintNodesByCondition};
@@ -42,8 +46,11 @@ pub use node_restriction::NodeRestriction;
 pub use pod_security::PodSecurity;
 pub use pods::{DefaultTolerationSeconds, Priority, RuntimeClass};
 pub use quota::ResourceQuota;
+pub use reinvocation::Reinvocation;
 pub use service_account::ServiceAccount;
+pub use shown::kind_of;
 pub use unsupported::UnsupportedConfigurations;
+pub use webhook::{MutatingWebhooks, ValidatingWebhooks};
 
 /// What a write does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +93,8 @@ pub struct Attributes<'a> {
     pub old: Option<&'a Object>,
     /// CreateOptions, UpdateOptions, PatchOptions or DeleteOptions as sent.
     pub options: Option<&'a serde_json::Value>,
+    /// What mutating plugins remember between their rounds; the chain gives it to them.
+    pub reinvocation: Option<&'a Reinvocation>,
 }
 
 impl Attributes<'_> {
@@ -146,8 +155,20 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// Runs the mutating plugins.
+    /// Runs the mutating plugins, and once more when one of them asks for it.
     pub async fn mutate(
+        &self,
+        attributes: &Attributes<'_>,
+        mut object: Option<&mut Object>,
+        warnings: &mut Warnings,
+    ) -> Result<(), ApiError> {
+        let rounds = Reinvocation::default();
+        let attributes = Attributes { reinvocation: Some(&rounds), ..*attributes };
+        self.round(&attributes, object.as_deref_mut(), warnings).await?;
+        if rounds.goes_on() { self.round(&attributes, object, warnings).await } else { Ok(()) }
+    }
+
+    async fn round(
         &self,
         attributes: &Attributes<'_>,
         mut object: Option<&mut Object>,
@@ -157,6 +178,17 @@ impl Chain {
             plugin.admit(attributes, object.as_deref_mut(), warnings).await?;
         }
         Ok(())
+    }
+
+    /// Runs all plugins over the body of a subresource, which is stored as it is or not at all.
+    pub async fn admit(
+        &self,
+        attributes: &Attributes<'_>,
+        object: &mut Object,
+        warnings: &mut Warnings,
+    ) -> Result<(), ApiError> {
+        self.mutate(attributes, Some(object), warnings).await?;
+        self.validate(attributes, Some(object), warnings).await
     }
 
     /// Runs the validating plugins.
@@ -204,13 +236,14 @@ pub(crate) fn builtin(
     store: &Arc<dyn Store>,
     rbac: &Arc<Rbac>,
     authz: &Arc<authz::Chain>,
+    webhooks: &Webhooks,
 ) -> Result<Chain, Error> {
     let mut chain = Chain::default();
     let namespaces = Namespaces::new(cache, store);
     fn add<P: MutatingAdmission + 'static>(chain: &mut Chain, plugin: Option<P>) {
         chain.mutating.extend(plugin.map(|plugin| Arc::new(plugin) as Arc<dyn MutatingAdmission>));
     }
-    add(&mut chain, namespaces.map(NamespaceLifecycle::new));
+    add(&mut chain, namespaces.clone().map(NamespaceLifecycle::new));
     let ranges = LimitRanger::new(cache).map(Arc::new);
     chain.mutating.extend(ranges.clone().map(|plugin| plugin as Arc<dyn MutatingAdmission>));
     add(&mut chain, ServiceAccount::new(cache, config.service_account_extra_ca_config_maps.clone()));
@@ -224,12 +257,17 @@ pub(crate) fn builtin(
     add(&mut chain, protects.then_some(StorageObjectInUseProtection));
     add(&mut chain, RuntimeClass::new(cache));
     add(&mut chain, DefaultClass::ingress(cache));
+    // They see what all others have made of the object, and are seen by them once more.
+    let mutating = namespaces.as_ref().and_then(|namespaces| MutatingWebhooks::new(cache, namespaces, webhooks));
+    add(&mut chain, mutating);
     chain.validating.extend(ranges.map(|plugin| plugin as Arc<dyn ValidatingAdmission>));
     chain.validating.extend(PodSecurity::new(cache).map(|plugin| Arc::new(plugin) as Arc<dyn ValidatingAdmission>));
     chain.validating.push(Arc::new(SignerPermission::approval(authz.clone())));
     chain.validating.push(Arc::new(SignerPermission::signing(authz.clone())));
     chain.validating.push(Arc::new(CertificateSubjectRestriction));
     chain.validating.push(Arc::new(UnsupportedConfigurations));
+    let validating = namespaces.as_ref().and_then(|namespaces| ValidatingWebhooks::new(cache, namespaces, webhooks));
+    chain.validating.extend(validating.map(|plugin| Arc::new(plugin) as Arc<dyn ValidatingAdmission>));
     chain.mutating.retain(|plugin| !config.disable_admission_plugins.iter().any(|name| name == plugin.name()));
     chain.validating.retain(|plugin| !config.disable_admission_plugins.iter().any(|name| name == plugin.name()));
     chain.validating.push(Arc::new(Escalation::new(rbac.clone(), authz.clone())));

@@ -1,4 +1,4 @@
-//! Says so when a configuration is stored that this server does not obey: admission webhooks and policies. The objects
+//! Says so when a configuration is stored that this server does not obey: admission policies. The objects
 //! themselves are ordinary, so that charts that bring them still install.
 
 use api::status::Qualified;
@@ -9,7 +9,7 @@ use super::{Attributes, Operation, ValidatingAdmission, Warnings};
 
 const GROUP: &str = "admissionregistration.k8s.io";
 
-/// Warns whoever creates admission webhooks and policies.
+/// Warns whoever creates admission policies.
 pub struct UnsupportedConfigurations;
 
 #[async_trait]
@@ -25,7 +25,7 @@ impl ValidatingAdmission for UnsupportedConfigurations {
         warnings: &mut Warnings,
     ) -> Result<(), ApiError> {
         let Qualified { group, resource } = attributes.resource.qualified();
-        if group == GROUP && attributes.operation == Operation::Create {
+        if group == GROUP && !resource.ends_with("webhookconfigurations") && attributes.operation == Operation::Create {
             warnings.push(format!("{resource}.{group} have no effect: this server stores but does not obey them"));
         }
         Ok(())

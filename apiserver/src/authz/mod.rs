@@ -1,7 +1,7 @@
 //! Authorisation: whether a user may do what the request asks. A chain of authorisers; the first opinion counts, and
 //! without any the answer is no.
 
-mod follow;
+pub(crate) mod follow;
 mod node;
 mod rbac;
 mod rule;

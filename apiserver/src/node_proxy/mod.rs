@@ -9,7 +9,8 @@ mod proxy;
 
 use std::sync::Arc;
 
-use api::{ApiError, Resource};
+use api::resource::join_group_version;
+use api::{ApiError, Object, Resource};
 use axum::body::Body;
 use http::header::{AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderValue, UPGRADE};
 use http::request::Parts;
@@ -17,6 +18,7 @@ use http::{Method, Request, StatusCode, Uri};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
+use crate::admission::{Attributes, Operation, kind_of};
 use crate::handler::{Call, method_not_allowed};
 use crate::response::Answer;
 use crate::server::Core;
@@ -28,6 +30,9 @@ pub use dial::{Error, Kubelets};
 /// Answers a subresource that leads to a node or pod.
 pub(crate) async fn answer(call: &Call<'_>, row: &Arc<Resource>, body: Body) -> Result<Answer, ApiError> {
     let method = &call.parts.method;
+    if call.info.subresource != "log" {
+        admit(call, row).await?;
+    }
     match (row.plural.as_ref(), call.info.subresource.as_str()) {
         ("pods", "log") if *method == Method::GET => pod::log(call).await,
         ("pods", "exec" | "attach" | "portforward") if matches!(*method, Method::GET | Method::POST) => {
@@ -36,6 +41,56 @@ pub(crate) async fn answer(call: &Call<'_>, row: &Arc<Resource>, body: Body) -> 
         ("pods" | "services" | "nodes", "proxy") => proxy::answer(call, row, body).await,
         _ => Err(method_not_allowed()),
     }
+}
+
+/// Asks admission about a connection, whose object is its options.
+async fn admit(call: &Call<'_>, row: &Arc<Resource>) -> Result<(), ApiError> {
+    let (info, registry) = (call.info, &call.core.registry);
+    let catalog = registry.catalog();
+    let mut options = connect_options(call, row);
+    let attributes = Attributes {
+        operation: Operation::Connect,
+        resource: catalog.storage_row(row),
+        requested: row,
+        catalog: &catalog,
+        subresource: &info.subresource,
+        namespace: if row.namespaced { &info.namespace } else { "" },
+        name: &info.name,
+        user: call.user,
+        dry_run: false,
+        old: None,
+        options: None,
+        reinvocation: None,
+    };
+    registry.admission().admit(&attributes, &mut options, &mut Vec::new()).await
+}
+
+/// The query of a connection as an object: `PodExecOptions`, `ServiceProxyOptions`, ...
+fn connect_options(call: &Call<'_>, row: &Resource) -> Object {
+    let kind = kind_of(row, &call.info.subresource);
+    let mut options = Object::default();
+    options.set(&["kind"], kind.kind.as_ref());
+    options.set(&["apiVersion"], join_group_version(&kind.group, &kind.version));
+    if call.info.subresource == "proxy" {
+        options.set(&["path"], call.info.tail.as_str());
+    }
+    for flag in ["stdin", "stdout", "stderr", "tty"] {
+        if call.query.flag(flag) {
+            options.set(&[flag], true);
+        }
+    }
+    if let Some(container) = call.query.get("container") {
+        options.set(&["container"], container);
+    }
+    let command: Vec<&str> = call.query.all("command").collect();
+    if !command.is_empty() {
+        options.set(&["command"], command);
+    }
+    let ports: Vec<u16> = call.query.all("ports").flat_map(|ports| ports.split(',')).flat_map(str::parse).collect();
+    if !ports.is_empty() {
+        options.set(&["ports"], ports);
+    }
+    options
 }
 
 /// Sends a request on to a backend and its answer back; upgrades are joined.
@@ -56,7 +111,7 @@ async fn forward(
     *request.uri_mut() = uri;
     *request.headers_mut() = forwarded_headers(&parts.headers, backend)?;
     let mut sender =
-        core.kubelets.connect(backend, &core.upgrades, &core.shutdown).await.map_err(|err| unreachable(&err))?;
+        core.kubelets.connect(backend, &core.connections, &core.shutdown).await.map_err(|err| unreachable(&err))?;
     let mut response = sender.send_request(request).await.map_err(|err| unreachable(&err))?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let backend_side = hyper::upgrade::on(&mut response);
@@ -71,7 +126,7 @@ async fn forward(
 /// Copies between two upgraded connections until one side ends or the server shuts down.
 fn join(core: &Core, client: OnUpgrade, backend: OnUpgrade) {
     let shutdown = core.shutdown.clone();
-    core.upgrades.spawn(async move {
+    core.connections.spawn(async move {
         let copy = async {
             let (client, backend) = tokio::try_join!(client, backend)?;
             let (mut client, mut backend) = (TokioIo::new(client), TokioIo::new(backend));

@@ -61,6 +61,7 @@ impl Registry {
             dry_run: options.dry_run,
             old: None,
             options: Some(&raw),
+            reinvocation: None,
         };
         let admission = self.admission();
         admission.mutate(&attributes, Some(&mut object), warnings).await?;

@@ -39,13 +39,25 @@ impl Registry {
         options: &DeleteOptions,
         warnings: &mut Vec<String>,
     ) -> Result<Deleted, ApiError> {
-        let mut admitted = false;
+        self.delete_with(target, options, Some(warnings)).await
+    }
+
+    /// Deletes an object on behalf of a request that has been admitted as what it is (an eviction).
+    pub async fn delete_admitted(&self, target: &Target<'_>, options: &DeleteOptions) -> Result<Deleted, ApiError> {
+        self.delete_with(target, options, None).await
+    }
+
+    async fn delete_with(
+        &self,
+        target: &Target<'_>,
+        options: &DeleteOptions,
+        mut to_admit: Option<&mut Vec<String>>,
+    ) -> Result<Deleted, ApiError> {
         loop {
             let current = self.current(target, target.name).await?.ok_or_else(|| target.not_found())?;
             check_preconditions(target, options, &current)?;
-            if !admitted {
+            if let Some(warnings) = to_admit.take() {
                 self.admit_delete(target, options, &current, warnings).await?;
-                admitted = true;
             }
             match self.delete_once(target, options, &current).await? {
                 Step::Done(deleted) => return Ok(deleted),
@@ -96,6 +108,7 @@ impl Registry {
             dry_run: options.dry_run,
             old: Some(&current.object),
             options: Some(&options.raw),
+            reinvocation: None,
         };
         let admission = self.admission();
         admission.mutate(&attributes, None, warnings).await?;

@@ -173,6 +173,7 @@ impl Registry {
             dry_run: options.dry_run,
             old: Some(old),
             options: Some(&raw),
+            reinvocation: None,
         };
         self.check_uid(target, desired.required_uid(), old)?;
         let admission = self.admission();

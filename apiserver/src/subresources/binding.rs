@@ -56,11 +56,11 @@ async fn bind(routed: &Routed<'_>, name: &str, mut binding: Object) -> Result<An
         dry_run: options.dry_run,
         old: None,
         options: Some(&raw),
+        reinvocation: None,
     };
     let admission = routed.registry().admission();
     let mut warnings = Vec::new();
-    admission.mutate(&attributes, Some(&mut binding), &mut warnings).await?;
-    admission.validate(&attributes, Some(&binding), &mut warnings).await?;
+    admission.admit(&attributes, &mut binding, &mut warnings).await?;
     let now = timestamp(Timestamp::now());
     routed.registry().modify(&target, options.dry_run, |pod| assign(pod, &binding, &now)).await?;
     let mut answer = response::value(StatusCode::CREATED, routed.accept, &created());

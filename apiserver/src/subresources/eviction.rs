@@ -10,9 +10,10 @@ use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::admission::{Attributes, Operation};
 use crate::decode;
 use crate::handler::{Routed, read_body};
-use crate::options::{DeleteOptions, Write};
+use crate::options::{DeleteOptions, Write, WriteOptions};
 use crate::query::Query;
 use crate::registry::{Target, timestamp};
 use crate::response::{self, Answer};
@@ -24,11 +25,13 @@ pub(super) async fn create(routed: &Routed<'_>, body: Body) -> Result<Answer, Ap
     let bytes = read_body(body).await?;
     let version = if is_beta(&bytes) { "v1beta1" } else { "v1" };
     let kind = ("policy", version, "Eviction");
-    let eviction = decode::builtin(kind, routed.call.headers(), &bytes, options.field_validation, &mut Vec::new())?;
+    let mut warnings = Vec::new();
+    let mut eviction = decode::builtin(kind, routed.call.headers(), &bytes, options.field_validation, &mut warnings)?;
     let name = routed.call.info.name.as_str();
     if eviction.name() != name {
         return Err(ApiError::bad_request("name in URL does not match name in Eviction object"));
     }
+    admit(routed, &mut eviction, &options, &mut warnings).await?;
     let target = Target { subresource: "", ..routed.target() };
     let pod = routed.registry().get(&target, "").await?.object();
     let asked = eviction.get(&["deleteOptions"]).cloned().and_then(Object::from_value);
@@ -38,9 +41,35 @@ pub(super) async fn create(routed: &Routed<'_>, body: Body) -> Result<Answer, Ap
         disrupt(routed, &pod, delete.dry_run).await?;
     }
     delete.uid.get_or_insert_with(|| pod.uid().to_owned());
-    routed.registry().delete(&target, &delete, &mut Vec::new()).await?;
+    routed.registry().delete_admitted(&target, &delete).await?;
     let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
-    Ok(response::value(StatusCode::CREATED, routed.accept, &status))
+    let mut answer = response::value(StatusCode::CREATED, routed.accept, &status);
+    response::add_warnings(answer.headers_mut(), &warnings);
+    Ok(answer)
+}
+
+async fn admit(
+    routed: &Routed<'_>,
+    eviction: &mut Object,
+    options: &WriteOptions,
+    warnings: &mut Vec<String>,
+) -> Result<(), ApiError> {
+    let (catalog, raw, target) = (routed.registry().catalog(), options.to_value(Write::Create), routed.target());
+    let attributes = Attributes {
+        operation: Operation::Create,
+        resource: routed.cache.row(),
+        requested: &routed.row,
+        catalog: &catalog,
+        subresource: "eviction",
+        namespace: target.namespace,
+        name: target.name,
+        user: target.user,
+        dry_run: options.dry_run,
+        old: None,
+        options: Some(&raw),
+        reinvocation: None,
+    };
+    routed.registry().admission().admit(&attributes, eviction, warnings).await
 }
 
 fn is_beta(body: &[u8]) -> bool {

@@ -16,6 +16,7 @@ use crate::handler::{self, Call, method_not_allowed};
 use crate::node_proxy;
 use crate::response::Answer;
 
+pub(crate) use scale::scale_of;
 pub(crate) use token::discovery as token_discovery;
 
 /// Answers a request for a subresource.

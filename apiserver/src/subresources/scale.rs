@@ -53,7 +53,7 @@ pub(super) async fn answer(routed: &Routed<'_>, body: Body) -> Result<Answer, Ap
 }
 
 /// The `Scale` of a workload.
-fn scale_of(row: &Resource, parent: &Object) -> Result<Object, ApiError> {
+pub(crate) fn scale_of(row: &Resource, parent: &Object) -> Result<Object, ApiError> {
     let mut metadata = json!({"name": parent.name(), "namespace": parent.namespace()});
     for field in ["uid", "resourceVersion", "creationTimestamp"] {
         if let Some(value) = parent.get(&["metadata", field]) {

@@ -94,10 +94,10 @@ async fn admit(
         dry_run,
         old: None,
         options: Some(options),
+        reinvocation: None,
     };
     let admission = routed.registry().admission();
-    admission.mutate(&attributes, Some(request), warnings).await?;
-    admission.validate(&attributes, Some(request), warnings).await
+    admission.admit(&attributes, request, warnings).await
 }
 
 /// Fills in what the request leaves open, and refuses what cannot be.

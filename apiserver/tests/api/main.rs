@@ -1,12 +1,12 @@
 //! The API server seen from outside, through its in-memory transport.
 #![allow(clippy::unwrap_used, reason = "a failed test may panic")]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod access;
 mod bad_input;
 mod client;
 mod conflicts;
 mod contract;
+mod hook_server;
 mod model;
 mod paging;
 mod protobuf;
@@ -14,3 +14,5 @@ mod races;
 mod samples;
 mod services;
 mod watch;
+mod webhook_matching;
+mod webhooks;

@@ -1,0 +1,189 @@
+//! MutatingAdmissionWebhook and ValidatingAdmissionWebhook: servers of other people that change requests or refuse them.
+//!
+//! Mutating webhooks are called one after the other, by name of their configuration and in its order; validating ones
+//! at the same time. Without configurations that ask for the request nothing is done and nothing is copied.
+
+mod hooks;
+mod review;
+
+use std::sync::Arc;
+
+use api::{ApiError, Object, Resource};
+use async_trait::async_trait;
+use futures::future::join_all;
+use serde_json::Value;
+
+use self::hooks::{Hook, Hooks};
+use super::{Attributes, MutatingAdmission, Namespaces, ValidatingAdmission, Warnings};
+use crate::watch_cache::WatchCache;
+use crate::webhook_client::Webhooks;
+
+const MUTATING: &str = "MutatingAdmissionWebhook";
+
+/// Why a webhook let nothing through.
+#[derive(Debug)]
+enum Failure {
+    /// It could not be asked, or its answer made no sense; its failure policy says what follows.
+    Calling(String),
+    /// It refused, or must not be asked.
+    Refused(ApiError),
+}
+
+impl From<ApiError> for Failure {
+    fn from(err: ApiError) -> Self {
+        Self::Refused(err)
+    }
+}
+
+/// What decides whether a failure is the end of the request.
+fn judge(hook: &Hook, failure: Failure) -> Result<(), ApiError> {
+    match failure {
+        Failure::Refused(err) => Err(err),
+        Failure::Calling(why) if hook.fails_open => {
+            tracing::warn!(webhook = hook.name, why, "a webhook failed, and the request goes on without it");
+            Ok(())
+        }
+        Failure::Calling(why) => Err(ApiError::internal(format!("failed calling webhook {:?}: {why}", hook.name))),
+    }
+}
+
+/// Calls the webhooks that change objects.
+pub struct MutatingWebhooks {
+    hooks: Hooks,
+    namespaces: Namespaces,
+}
+
+impl MutatingWebhooks {
+    /// Reads configurations from the cache.
+    pub fn new(cache: &WatchCache, namespaces: &Namespaces, webhooks: &Webhooks) -> Option<Self> {
+        let plural = "mutatingwebhookconfigurations";
+        Some(Self { hooks: Hooks::new(cache, plural, webhooks)?, namespaces: namespaces.clone() })
+    }
+
+    /// Calls one webhook; tells whether it changed the object.
+    async fn call(
+        &self,
+        hook: &Hook,
+        attributes: &Attributes<'_>,
+        row: &Resource,
+        object: Option<&mut Object>,
+        warnings: &mut Warnings,
+    ) -> Result<bool, Failure> {
+        let shown = object.as_deref().map(|object| attributes.show(row, object)).transpose()?;
+        let patch = hook.ask(attributes, row, shown.as_ref(), true, warnings).await?;
+        if patch.is_empty() {
+            return Ok(false);
+        }
+        let (Some(object), Some(shown)) = (object, shown) else {
+            let why = "attempted to modify the object, which is not supported for this operation";
+            return Err(ApiError::internal(format!("admission webhook {:?} {why}", hook.name)).into());
+        };
+        let before = shown.into_value();
+        let after = api::patch::json_patch(&before, &patch).map_err(ApiError::internal)?;
+        let changed = before != after;
+        if changed {
+            attributes.take(row, object, after)?;
+        }
+        Ok(changed)
+    }
+}
+
+#[async_trait]
+impl MutatingAdmission for MutatingWebhooks {
+    fn name(&self) -> &'static str {
+        MUTATING
+    }
+
+    async fn admit(
+        &self,
+        attributes: &Attributes<'_>,
+        mut object: Option<&mut Object>,
+        warnings: &mut Warnings,
+    ) -> Result<(), ApiError> {
+        let Some(hooks) = self.hooks.current() else { return Ok(()) };
+        let rounds = attributes.reinvocation;
+        if let Some(rounds) = rounds {
+            rounds.begin(MUTATING, object.as_deref());
+        }
+        for hook in hooks.iter() {
+            let Some(row) = hook.wants(attributes, object.as_deref(), &self.namespaces).await? else { continue };
+            if rounds.is_some_and(|rounds| !rounds.is_due(MUTATING, &hook.id)) {
+                continue;
+            }
+            match self.call(hook, attributes, row, object.as_deref_mut(), warnings).await {
+                Ok(changed) => {
+                    if let Some(rounds) = rounds {
+                        rounds.called(MUTATING, &hook.id, changed, hook.reinvocable);
+                    }
+                }
+                Err(failure) => judge(hook, failure)?,
+            }
+        }
+        if let Some(rounds) = rounds {
+            rounds.end(MUTATING, object.as_deref());
+        }
+        Ok(())
+    }
+}
+
+/// Calls the webhooks that refuse requests.
+pub struct ValidatingWebhooks {
+    hooks: Hooks,
+    namespaces: Namespaces,
+}
+
+impl ValidatingWebhooks {
+    /// Reads configurations from the cache.
+    pub fn new(cache: &WatchCache, namespaces: &Namespaces, webhooks: &Webhooks) -> Option<Self> {
+        let plural = "validatingwebhookconfigurations";
+        Some(Self { hooks: Hooks::new(cache, plural, webhooks)?, namespaces: namespaces.clone() })
+    }
+
+    async fn call(
+        hook: &Arc<Hook>,
+        attributes: &Attributes<'_>,
+        row: &Resource,
+        object: Option<&Object>,
+    ) -> (Result<(), ApiError>, Warnings) {
+        let mut warnings = Warnings::new();
+        let asked = async {
+            let shown = object.map(|object| attributes.show(row, object)).transpose()?;
+            hook.ask(attributes, row, shown.as_ref(), false, &mut warnings).await
+        };
+        let outcome = asked.await.map(|_no_patch| ()).or_else(|failure| judge(hook, failure));
+        (outcome, warnings)
+    }
+}
+
+#[async_trait]
+impl ValidatingAdmission for ValidatingWebhooks {
+    fn name(&self) -> &'static str {
+        "ValidatingAdmissionWebhook"
+    }
+
+    async fn validate(
+        &self,
+        attributes: &Attributes<'_>,
+        object: Option<&Object>,
+        warnings: &mut Warnings,
+    ) -> Result<(), ApiError> {
+        let Some(hooks) = self.hooks.current() else { return Ok(()) };
+        let mut calls = Vec::new();
+        for hook in hooks.iter() {
+            if let Some(row) = hook.wants(attributes, object, &self.namespaces).await? {
+                calls.push(Self::call(hook, attributes, row, object));
+            }
+        }
+        let mut outcome = Ok(());
+        for (one, texts) in join_all(calls).await {
+            warnings.extend(texts);
+            outcome = outcome.and(one);
+        }
+        outcome
+    }
+}
+
+/// Text at a path of an answer.
+fn text<'a>(tree: &'a Value, name: &str) -> &'a str {
+    tree.get(name).and_then(Value::as_str).unwrap_or("")
+}
