@@ -1,0 +1,37 @@
+//! What expressions can call, in libraries.
+
+pub(crate) mod base64;
+mod format;
+mod lists;
+mod math;
+mod net;
+mod optional;
+mod regex;
+mod semver;
+mod sets;
+mod standard;
+mod strings;
+pub(crate) mod time;
+mod url;
+
+use crate::function::Library;
+
+pub(crate) use standard::standard;
+
+/// The libraries that Kubernetes adds to the standard functions, apart from those that need a host.
+pub(crate) fn kubernetes() -> Vec<Library> {
+    vec![
+        optional::library(),
+        strings::library(),
+        lists::library(),
+        lists::extended(),
+        regex::library(),
+        url::library(),
+        net::library(),
+        format::library(),
+        semver::library(),
+        sets::library(),
+        math::library(),
+        base64::library(),
+    ]
+}

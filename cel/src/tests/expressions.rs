@@ -1,0 +1,191 @@
+use super::run;
+
+/// Every expression is true.
+const TRUE: &[&str] = &[
+    // Literals and operators.
+    "1 + 2 * 3 == 7",
+    "(1 + 2) * 3 == 9",
+    "7 / 2 == 3 && -7 / 2 == -3 && -7 % 2 == -1",
+    "0x1F == 31 && 0x1fu == 31u",
+    "1e3 == 1000.0 && .5 == 0.5",
+    "dyn(1) == 1.0 && dyn(1u) == 1 && 2.5 > 2 && 3u > 2.5",
+    "9223372036854775807 > 9223372036854774784.0 && 9223372036854775807 < 9223372036854775808.0",
+    "'a' + \"b\" == 'ab'",
+    "b'a' + b'b' == b'ab'",
+    "r'\\d' == '\\\\d'",
+    "'''it's\nfine''' == \"it's\\nfine\"",
+    "'\\u00e9' == 'é' && '\\x41\\101' == 'AA'",
+    "b'\\xff' == b'\\377'",
+    "!false && !!true",
+    "--x == x && -x == -7",
+    "true ? 1 == 1 : 1 == 2",
+    "x > 5 ? true : false",
+    "1 in [1, 2, 3] && !(4 in [1, 2, 3])",
+    "'a' in {'a': 1} && !('b' in {'a': 1})",
+    "[1, 2][1] == 2 && {'a': 1}['a'] == 1 && {'a': 1}.a == 1",
+    "[1] + [2] == [1, 2]",
+    "{1: 'a', 2: 'b'}[2] == 'b' && {1: 'a'}[dyn(1u)] == 'a'",
+    "null == null",
+    "type(1) == int && type('') == string && type([]) == list && type({}) == map && type(null) == null_type",
+    "type(type(1)) == type && type(1.0) == double && type(1u) == uint && type(b'') == bytes",
+    "type(self) == map",
+    "[1, 2] != [2, 1] && {'a': 1, 'b': 2} == {'b': 2, 'a': 1}",
+    "'b' > 'a' && true > false && b'b' >= b'a'",
+    "// a comment\n true",
+    "dyn(1) == 1 && [dyn(1), 'a'][1] == 'a'",
+    // Errors that do not matter.
+    "true || 1 / 0 == 1",
+    "1 / 0 == 1 || true",
+    "!(false && 1 / 0 == 1)",
+    "!(1 / 0 == 1 && false)",
+    "[0, 1].exists(i, 1 / i == 1)",
+    "![0, 1].all(i, 1 / i == 2)",
+    "self.missing == 1 || true",
+    // Fields.
+    "self.spec.replicas == 3",
+    "has(self.spec) && has(self.spec.replicas) && !has(self.spec.missing)",
+    "self['metadata']['name'] == 'web'",
+    "self.metadata.annotations == null",
+    "self.spec.ratio == 0.5 && self.spec.paused == false",
+    "self.spec.ports[0].port == 80",
+    "size(self.spec.ports) == 2 && self.spec.hosts.size() == 2 && 'äb'.size() == 2 && size(b'ä') == 2",
+    // Macros.
+    "self.spec.ports.all(p, p.port > 0)",
+    "self.spec.ports.exists(p, p.name == 'http')",
+    "self.spec.ports.exists_one(p, p.port == 443) && !self.spec.ports.existsOne(p, p.port > 0)",
+    "self.spec.ports.map(p, p.port) == [80, 443]",
+    "self.spec.ports.map(p, p.port > 100, p.name) == ['https']",
+    "self.spec.ports.filter(p, p.port < 100).size() == 1",
+    "self.metadata.labels.all(k, k.size() > 2) && self.metadata.labels.exists(k, self.metadata.labels[k] == 'front')",
+    "[1, 2, 3].all(i, v, i + 1 == v)",
+    "{'a': 1}.all(k, v, k == 'a' && v == 1)",
+    "[3, 1].exists(i, v, i == 1 && v == 1) && [3, 1].existsOne(i, v, v == 3)",
+    "[1, 2].transformList(i, v, i * v) == [0, 2]",
+    "[1, 2, 3].transformList(i, v, v > 1, v) == [2, 3]",
+    "{'a': 1, 'b': 2}.transformMap(k, v, v * 10) == {'a': 10, 'b': 20}",
+    "{'a': 1, 'b': 2}.transformMap(k, v, v > 1, v) == {'b': 2}",
+    "{'a': 'x'}.transformMapEntry(k, v, {v: k}) == {'x': 'a'}",
+    "cel.bind(n, self.spec.replicas, n + n) == 6",
+    "cel.bind(a, 1, cel.bind(b, a + 1, a + b)) == 3",
+    "[[1, 2], [3]].all(l, l.all(i, i > 0))",
+    "[1, 2].map(i, [3, 4].map(j, i * j)) == [[3, 4], [6, 8]]",
+    // Optionals.
+    "self.?spec.?replicas.orValue(1) == 3 && self.?spec.?missing.orValue(1) == 1",
+    "self.?none.none.hasValue() == false",
+    "optional.of(1).value() == 1 && !optional.none().hasValue()",
+    "optional.ofNonZeroValue('').hasValue() == false && optional.ofNonZeroValue('a').value() == 'a'",
+    "optional.none().or(optional.of(2)).value() == 2",
+    "[1, 2][?5].orValue(9) == 9 && [1, 2][?0].orValue(9) == 1",
+    "{'a': 1}[?'a'] == optional.of(1) && {'a': 1}[?'b'] == optional.none()",
+    "[?optional.of(1), ?optional.none(), 2] == [1, 2]",
+    "{?'a': optional.of(1), ?'b': optional.none()} == {'a': 1}",
+    "optional.of(2).optMap(v, v * 2).value() == 4 && !optional.none().optMap(v, v).hasValue()",
+    "optional.of([1]).optFlatMap(l, l[?0]).value() == 1",
+    "[optional.of(1), optional.none()].unwrapOpt() == [1]",
+    "has(self.?spec.replicas)",
+    // Conversions.
+    "int('42') == 42 && int(3.9) == 3 && int(-3.9) == -3 && int(7u) == 7",
+    "uint('42') == 42u && uint(3.9) == 3u",
+    "double('1.5') == 1.5 && double(2) == 2.0",
+    "string(1) == '1' && string(1.5) == '1.5' && string(true) == 'true' && string(b'a') == 'a' && string(2u) == '2'",
+    "string(1e100) == '1e+100' && string(1000000.0) == '1000000'",
+    "bytes('ä').size() == 2 && bool('true') && !bool('0')",
+    "string(timestamp('2020-01-01T00:00:00Z')) == '2020-01-01T00:00:00Z' && string(duration('90s')) == '90s'",
+    // Texts.
+    "s.startsWith('he') && s.endsWith('lo') && s.contains('ell') && s.matches('^h.*o$')",
+    "matches(s, 'l+') && !s.matches('^l')",
+    "'a-b-c'.split('-') == ['a', 'b', 'c'] && 'a-b-c'.split('-', 2) == ['a', 'b-c'] && 'ab'.split('') == ['a', 'b']",
+    "['a', 'b'].join() == 'ab' && ['a', 'b'].join('-') == 'a-b'",
+    "'Hello'.lowerAscii() == 'hello' && 'Hello'.upperAscii() == 'HELLO' && ' a '.trim() == 'a'",
+    "'hello'.substring(1) == 'ello' && 'hello'.substring(1, 3) == 'el'",
+    "'hello'.charAt(1) == 'e' && 'hello'.charAt(5) == ''",
+    "'hello'.indexOf('l') == 2 && 'hello'.lastIndexOf('l') == 3 && 'hello'.indexOf('z') == -1",
+    "'hello'.indexOf('l', 3) == 3 && 'hello'.lastIndexOf('l', 2) == 2",
+    "'aaa'.replace('a', 'b') == 'bbb' && 'aaa'.replace('a', 'b', 2) == 'bba'",
+    "'abc'.reverse() == 'cba' && strings.quote('a\"b') == '\"a\\\\\"b\"'",
+    "'%s has %d of %.2f, %x, %b, %o, %e, %%'.format([dyn('a'), 1, 2.5, 255, 5, 8, 1234.5]) == \
+     'a has 1 of 2.50, ff, 101, 10, 1.234500e+03, %'",
+    "'%s %s %s'.format([dyn([dyn(1), 'a']), {'b': null}, duration('1s')]) == '[1, a] {b: null} 1s'",
+    "'ünïcödé'.charAt(2) == 'ï' && 'ünïcödé'.substring(3, 5) == 'cö'",
+    // Patterns.
+    "'abc 123'.find('[0-9]+') == '123' && 'abc'.find('[0-9]+') == ''",
+    "'a1b2c3'.findAll('[0-9]') == ['1', '2', '3'] && 'a1b2c3'.findAll('[0-9]', 2) == ['1', '2']",
+    "'٣'.matches('\\\\d') == false && 'ä'.matches('\\\\w') == false",
+    // Lists.
+    "[1, 2, 3].isSorted() && !['b', 'a'].isSorted() && [].isSorted()",
+    "[1, 2, 3].sum() == 6 && [1.5, 2.5].sum() == 4.0 && [duration('1s'), duration('2s')].sum() == duration('3s')",
+    "[3, 1, 2].min() == 1 && [3, 1, 2].max() == 3 && ['a', 'b'].max() == 'b'",
+    "[1, 2, 1].indexOf(1) == 0 && [1, 2, 1].lastIndexOf(1) == 2 && [1].indexOf(5) == -1",
+    "[3, 1, 2].sort() == [1, 2, 3] && ['b', 'a'].sort() == ['a', 'b']",
+    "[{'n': 2}, {'n': 1}].sortBy(e, e.n) == [{'n': 1}, {'n': 2}]",
+    "[1, 2, 3, 4].slice(1, 3) == [2, 3] && [[1], [2, 3]].flatten() == [1, 2, 3]",
+    "[1, 2, 1, 3, 2].distinct() == [1, 2, 3] && [1, 2].reverse() == [2, 1] && lists.range(3) == [0, 1, 2]",
+    "[1, 2].first().value() == 1 && [1, 2].last().value() == 2 && ![].first().hasValue()",
+    "sets.contains([1, 2], [1]) && !sets.contains([1], [2]) && sets.equivalent([1, 1, 2], [2, 1])",
+    "sets.intersects([1, 2], [2, 3]) && !sets.intersects([1], [2])",
+    // Numbers.
+    "math.greatest(1, 5, 3) == 5 && math.least([4, 2]) == 2 && math.greatest(1, 2.5) == 2.5",
+    "math.ceil(1.2) == 2.0 && math.floor(-1.2) == -2.0 && math.round(1.5) == 2.0 && math.trunc(-1.7) == -1.0",
+    "math.abs(-3) == 3 && math.sign(-2) == -1 && math.sqrt(16) == 4.0 && math.isNaN(0.0 / 0.0)",
+    "math.bitAnd(6, 3) == 2 && math.bitOr(6, 3) == 7 && math.bitXor(6, 3) == 5 && math.bitShiftLeft(1, 4) == 16",
+    // Times.
+    "timestamp('2020-02-29T12:30:45.5Z').getFullYear() == 2020",
+    "timestamp('2020-02-29T12:30:45.5Z').getMonth() == 1 && timestamp('2020-02-29T12:30:45.5Z').getDate() == 29",
+    "timestamp('2020-02-29T12:30:45.5Z').getDayOfWeek() == 6 && timestamp('2020-02-29T12:30:45.5Z').getDayOfYear() == 59",
+    "timestamp('2020-02-29T12:30:45.5Z').getHours('+02:00') == 14",
+    "timestamp('2020-02-29T12:30:45.5Z').getMilliseconds() == 500",
+    "timestamp('2020-01-01T00:00:00Z') + duration('24h') == timestamp('2020-01-02T00:00:00Z')",
+    "timestamp('2020-01-02T00:00:00Z') - timestamp('2020-01-01T00:00:00Z') == duration('24h')",
+    "timestamp('2020-01-01T01:00:00+01:00') == timestamp('2020-01-01T00:00:00Z')",
+    "duration('1h30m').getMinutes() == 90 && duration('1.5s') == duration('1500ms') && duration('-1s') < duration('0')",
+    "timestamp(0) == timestamp('1970-01-01T00:00:00Z') && int(timestamp('1970-01-01T00:01:00Z')) == 60",
+    // URLs, addresses, versions, formats, encodings.
+    "url('https://user@example.com:8080/a/b?x=1&x=2&y=%20').getHost() == 'example.com:8080'",
+    "url('https://example.com:8080/').getHostname() == 'example.com' && url('https://example.com:8080/').getPort() == '8080'",
+    "url('https://[::1]:80/').getHostname() == '::1' && url('https://[::1]:80/').getHost() == '[::1]:80'",
+    "url('https://a/p?x=1&x=2&y=%20').getQuery() == {'x': ['1', '2'], 'y': [' ']}",
+    "url('/a b'.replace(' ', '%20')).getEscapedPath() == '/a%20b' && url('https://a').getScheme() == 'https'",
+    "isURL('https://a.example.com') && isURL('/path') && !isURL('../x') && !isURL('https://a b') && !isURL('')",
+    "ip('192.168.0.1').family() == 4 && ip('::1').isLoopback() && isIP('10.0.0.1') && !isIP('10.0.0.256')",
+    "!isIP('::ffff:1.2.3.4') && !isIP('010.0.0.1') && ip.isCanonical('::1') && !ip.isCanonical('0:0:0:0:0:0:0:1')",
+    "cidr('10.0.0.0/8').containsIP('10.1.2.3') && !cidr('10.0.0.0/8').containsIP(ip('11.0.0.1'))",
+    "cidr('10.0.0.0/8').containsCIDR('10.1.0.0/16') && cidr('10.1.2.3/8').masked() == cidr('10.0.0.0/8')",
+    "cidr('10.0.0.0/8').prefixLength() == 8 && cidr('10.0.0.1/8').ip() == ip('10.0.0.1') && !isCIDR('10.0.0.0/33')",
+    "ip('169.254.1.1').isLinkLocalUnicast() && ip('8.8.8.8').isGlobalUnicast() && ip('0.0.0.0').isUnspecified()",
+    "string(ip('::1')) == '::1' && string(cidr('10.0.0.0/8')) == '10.0.0.0/8' && type(ip('::1')) == net.IP",
+    "semver('1.2.3').isLessThan(semver('1.10.0')) && semver('1.0.0-rc.1').isLessThan(semver('1.0.0'))",
+    "semver('1.2.3').major() == 1 && isSemver('1.2.3+b') && !isSemver('1.2') && isSemver('v1.2', true)",
+    "semver('1.0.0-alpha.1').compareTo(semver('1.0.0-alpha.beta')) == -1",
+    "!format.dns1123Label().validate('my-name').hasValue() && format.dns1123Label().validate('My_Name').hasValue()",
+    "format.named('uuid').value().validate('x').value()[0] == 'does not match the UUID format'",
+    "!format.named('nothing').hasValue() && !format.labelValue().validate('').hasValue()",
+    "base64.encode(b'hello') == 'aGVsbG8=' && base64.decode('aGVsbG8') == b'hello'",
+];
+
+#[test]
+fn expressions_say_what_they_say_upstream() {
+    let wrong: Vec<String> = TRUE
+        .iter()
+        .filter_map(|text| match run(text).as_deref() {
+            Ok("true") => None,
+            other => Some(format!("{text}\n    {other:?}")),
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn other_values_show_as_they_are() {
+    let cases = [
+        ("optional.of(x)", "some(7)"),
+        ("optional.none()", "none"),
+        ("ip('::1')", "net.IP"),
+        ("self.spec.ports.map(p, p.name)", "[http, https]"),
+        ("{'b': dyn(1), 'a': [dyn(true), null]}", "{a: [true, null], b: 1}"),
+        ("type(x)", "int"),
+        ("duration('1h')", "3600s"),
+    ];
+    for (text, want) in cases {
+        assert_eq!(run(text).as_deref(), Ok(want), "{text}");
+    }
+}
