@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use api::ApiError;
 use api::status::{Cause, Details};
+use store::Range;
 
 use super::token::Continue;
 use super::{Registry, Target, unavailable};
@@ -98,11 +99,22 @@ impl Registry {
             return Ok(page(cache, selection, &snapshot.objects, revision, Some(&start), limit));
         };
         self.wait_until(revision).await?;
+        if self.is_forgotten(cache, revision).await {
+            return Err(inconsistent(&token.start));
+        }
         match self.snapshot_at(cache, revision).await {
             Ok(snapshot) => Ok(page(cache, selection, &snapshot.objects, revision, Some(&start), limit)),
             Err(err) if err.code() == 410 => Err(inconsistent(&token.start)),
             Err(err) => Err(err),
         }
+    }
+
+    /// Whether the store has compacted a revision. That ends the life of tokens, even where the cache could still undo
+    /// what was written since: clients rely on it (`410 Gone` in time, the same from every server).
+    async fn is_forgotten(&self, cache: &ResourceCache, revision: u64) -> bool {
+        // No key begins so: the answer is only whether the revision can be read.
+        let nothing = Range { prefix: format!("{}\0", cache.prefix()), revision: Some(revision), ..Range::default() };
+        matches!(self.store.list(nothing).await, Err(store::Error::Compacted { .. }))
     }
 
     /// The objects at a past revision: from the log of the cache, or else from the store.

@@ -1,10 +1,12 @@
 //! The API server seen from outside, through its in-memory transport.
 #![allow(clippy::unwrap_used, reason = "a failed test may panic")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod access;
 mod bad_input;
 mod client;
 mod conflicts;
+mod conformance;
 mod contract;
 mod hook_server;
 mod model;
