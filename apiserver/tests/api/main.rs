@@ -1,5 +1,4 @@
 //! The API server seen from outside, through its in-memory transport.
-#![allow(clippy::unwrap_used, reason = "a failed test may panic")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod access;
