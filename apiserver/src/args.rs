@@ -140,78 +140,11 @@ pub struct Args {
     /// Whether deletes leave dependents to the garbage collector.
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub enable_garbage_collector: bool,
-    #[command(flatten)]
-    pub accepted: Accepted,
-}
-
-/// Flags of upstream that mean nothing here: accepted with a warning, so that its command lines work.
-#[derive(Clone, Debug, Default, clap::Args)]
-pub struct Accepted {
-    #[arg(long, hide = true)]
-    pub feature_gates: Option<String>,
-    #[arg(long, hide = true)]
-    pub runtime_config: Option<String>,
-    #[arg(long, hide = true)]
-    pub storage_backend: Option<String>,
-    #[arg(long, hide = true)]
-    pub storage_media_type: Option<String>,
-    #[arg(long, hide = true)]
-    pub max_requests_inflight: Option<u32>,
-    #[arg(long, hide = true)]
-    pub max_mutating_requests_inflight: Option<u32>,
-    #[arg(long, hide = true)]
-    pub request_timeout: Option<String>,
-    #[arg(long, hide = true)]
-    pub enable_bootstrap_token_auth: Option<String>,
-    #[arg(long, hide = true)]
-    pub endpoint_reconciler_type: Option<String>,
-    #[arg(long, hide = true)]
-    pub profiling: Option<String>,
-    #[arg(long, hide = true)]
-    pub enable_priority_and_fairness: Option<String>,
-    #[arg(long, hide = true)]
-    pub tls_min_version: Option<String>,
-    #[arg(long, hide = true)]
-    pub tls_cipher_suites: Option<String>,
-    #[arg(long, hide = true)]
-    pub watch_cache: Option<String>,
-    #[arg(long, hide = true)]
-    pub etcd_compaction_interval: Option<String>,
-    #[arg(long, hide = true)]
-    pub kubelet_timeout: Option<String>,
-}
-
-impl Accepted {
-    /// The flags that were given.
-    fn given(&self) -> Vec<&'static str> {
-        let flags = [
-            ("feature-gates", self.feature_gates.is_some()),
-            ("runtime-config", self.runtime_config.is_some()),
-            ("storage-backend", self.storage_backend.is_some()),
-            ("storage-media-type", self.storage_media_type.is_some()),
-            ("max-requests-inflight", self.max_requests_inflight.is_some()),
-            ("max-mutating-requests-inflight", self.max_mutating_requests_inflight.is_some()),
-            ("request-timeout", self.request_timeout.is_some()),
-            ("enable-bootstrap-token-auth", self.enable_bootstrap_token_auth.is_some()),
-            ("endpoint-reconciler-type", self.endpoint_reconciler_type.is_some()),
-            ("profiling", self.profiling.is_some()),
-            ("enable-priority-and-fairness", self.enable_priority_and_fairness.is_some()),
-            ("tls-min-version", self.tls_min_version.is_some()),
-            ("tls-cipher-suites", self.tls_cipher_suites.is_some()),
-            ("watch-cache", self.watch_cache.is_some()),
-            ("etcd-compaction-interval", self.etcd_compaction_interval.is_some()),
-            ("kubelet-timeout", self.kubelet_timeout.is_some()),
-        ];
-        flags.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag).collect()
-    }
 }
 
 impl Args {
-    /// The configuration that the flags say; flags that mean nothing here are named in the log.
+    /// The configuration that the flags say.
     pub fn into_config(self) -> Result<Config, Error> {
-        for flag in self.accepted.given() {
-            tracing::warn!("--{flag} means nothing here and is ignored");
-        }
         if self.service_cluster_ip_range.is_empty() || self.service_cluster_ip_range.len() > 2 {
             return Err(Error::Flag {
                 flag: "service-cluster-ip-range",

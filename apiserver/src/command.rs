@@ -18,13 +18,25 @@ pub struct Command {
     #[command(flatten)]
     common: daemon::Common,
     #[command(flatten)]
+    upstream: daemon::Upstream<Flags>,
+    #[command(flatten)]
     args: Args,
+}
+
+/// The flags of kube-apiserver that this process does not have.
+struct Flags;
+
+impl daemon::upstream::Table for Flags {
+    const FLAGS: &'static str = include_str!("upstream_flags.txt");
 }
 
 impl Command {
     /// Runs the process.
     pub fn run(self) -> ExitCode {
-        daemon::main("apiserver", self.common, |process| run(self.args, process))
+        daemon::main("apiserver", self.common, |process| {
+            self.upstream.warn();
+            run(self.args, process)
+        })
     }
 }
 
@@ -70,5 +82,15 @@ fn tls(args: &StoreArgs) -> anyhow::Result<Option<Tls>> {
             anyhow::ensure!(identity.is_none(), "--etcd-certfile needs --etcd-cafile");
             Ok(None)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_flag_of_upstream_is_known() {
+        daemon::upstream::check::<Flags, Command>();
     }
 }

@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|word| word == "shim") {
         return runtime::shim::main();
     }
-    match Cli::parse().command {
+    match daemon::parse::<Cli>().command {
         Command::Up(command) => command.run(),
         Command::Apiserver(command) => command.run(),
         Command::ControllerManager(command) => command.run(),

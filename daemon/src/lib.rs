@@ -11,6 +11,7 @@ mod process;
 mod resources;
 mod signals;
 mod supervisor;
+pub mod upstream;
 
 pub use endpoint::{Endpoint, EndpointError};
 pub use logs::{LogArgs, LogFormat};
@@ -18,6 +19,7 @@ pub use metrics::Metrics;
 pub use process::{Process, Ready, ReadyWatch};
 pub use signals::{shutdown_on_signal, term_requested};
 pub use supervisor::Supervisor;
+pub use upstream::{Upstream, parse};
 
 use std::future::Future;
 use std::process::ExitCode;

@@ -12,6 +12,8 @@ use runtime::local::LocalRuntime;
 pub struct Command {
     #[command(flatten)]
     common: daemon::Common,
+    #[command(flatten)]
+    upstream: daemon::Upstream<Flags>,
     /// How to reach the API server
     #[arg(long)]
     kubeconfig: Option<PathBuf>,
@@ -31,10 +33,18 @@ pub struct Command {
     args: crate::Args,
 }
 
+/// The flags of upstream's kubelet that this process does not have.
+struct Flags;
+
+impl daemon::upstream::Table for Flags {
+    const FLAGS: &'static str = include_str!("upstream_flags.txt");
+}
+
 impl Command {
     /// Runs the process.
     pub fn run(self) -> ExitCode {
         daemon::main("kubelet", self.common, |process| async move {
+            self.upstream.warn();
             let client = client::connect(self.kubeconfig.as_deref(), "kubelet").await?;
             let network = runtime::local::NetworkConfig {
                 table: format!("{}-pods", self.bridge),
@@ -52,5 +62,15 @@ impl Command {
             let config = self.args.into_config(Arc::new(runtime.await?))?;
             anyhow::Ok(crate::run(config, client, process).await?)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_flag_of_upstream_is_known() {
+        daemon::upstream::check::<Flags, Command>();
     }
 }

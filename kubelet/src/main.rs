@@ -2,12 +2,10 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 fn main() -> ExitCode {
     // A shim must fork while it has one thread: this comes before everything else.
     if std::env::args_os().nth(1).is_some_and(|word| word == "shim") {
         return runtime::shim::main();
     }
-    kubelet::Command::parse().run()
+    daemon::parse::<kubelet::Command>().run()
 }

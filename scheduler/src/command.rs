@@ -9,16 +9,36 @@ pub struct Command {
     #[command(flatten)]
     common: daemon::Common,
     #[command(flatten)]
+    upstream: daemon::Upstream<Flags>,
+    #[command(flatten)]
     args: crate::Args,
+}
+
+/// The flags of kube-scheduler that this process does not have.
+struct Flags;
+
+impl daemon::upstream::Table for Flags {
+    const FLAGS: &'static str = include_str!("upstream_flags.txt");
 }
 
 impl Command {
     /// Runs the process.
     pub fn run(self) -> ExitCode {
         daemon::main("scheduler", self.common, |process| async move {
+            self.upstream.warn();
             let (config, kubeconfig) = self.args.into_config()?;
             let client = client::connect(kubeconfig.as_deref(), "kube-scheduler").await?;
             anyhow::Ok(crate::run(config, client, process).await?)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_flag_of_upstream_is_known() {
+        daemon::upstream::check::<Flags, Command>();
     }
 }
