@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes schemas.txt, descriptions.txt and parameters.txt from the OpenAPI v3 documents of a Kubernetes API server.
+"""Writes schemas.txt, descriptions.txt.gz and parameters.txt from the OpenAPI v3 documents of a Kubernetes API server.
 
     generate.py REFERENCE_DIRECTORY      (holds openapi-v3/*.json)
 
@@ -7,6 +7,7 @@ See README.md for the format. Facts that OpenAPI does not hold (which optional s
 which absent fields print as null) are the tables below.
 """
 import glob
+import gzip
 import json
 import pathlib
 import sys
@@ -248,9 +249,10 @@ def parameter_lines(reference):
 def main():
     definitions = load(sys.argv[1])
     here = pathlib.Path(__file__).parent
-    for file, lines in (("schemas.txt", definition_lines), ("descriptions.txt", description_lines)):
+    for file, lines in (("schemas.txt", definition_lines), ("descriptions.txt.gz", description_lines)):
         text = "".join(line + "\n" for name in sorted(definitions) for line in lines(name, definitions[name]))
-        (here / file).write_text(text)
+        data = text.encode()
+        (here / file).write_bytes(gzip.compress(data, 9, mtime=0) if file.endswith(".gz") else data)
     (here / "parameters.txt").write_text("".join(line + "\n" for line in parameter_lines(sys.argv[1])))
 
 

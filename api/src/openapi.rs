@@ -1,12 +1,14 @@
 //! OpenAPI v3 documents, computed from the catalog: one for each group and version, and an index of them.
 //!
-//! Structure comes from the schemas, descriptions from `data/descriptions.txt`, which is not read before the first
+//! Structure comes from the schemas, descriptions from `data/descriptions.txt.gz`, which is not read before the first
 //! document is asked for. The deprecated `/watch/` paths are left out.
 
 mod components;
+pub mod message;
 mod paths;
 #[cfg(test)]
 mod tests;
+pub mod v2;
 
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha512};

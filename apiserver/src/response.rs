@@ -71,11 +71,16 @@ pub(crate) fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
     with_type(status, "text/plain; charset=utf-8", body.into())
 }
 
-/// 404 with nothing else, for a document that there is not.
-pub(crate) fn no_document() -> Answer {
+/// A status with nothing else.
+pub(crate) fn nothing(status: StatusCode) -> Answer {
     let mut answer = Response::new(Body::empty());
-    *answer.status_mut() = StatusCode::NOT_FOUND;
+    *answer.status_mut() = status;
     answer
+}
+
+/// The answer for a document that there is not.
+pub(crate) fn no_document() -> Answer {
+    nothing(StatusCode::NOT_FOUND)
 }
 
 /// The answer for a path that nothing serves.
@@ -132,7 +137,8 @@ pub(crate) async fn compressed(answer: Answer) -> Answer {
     }
 }
 
-fn gzip(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+/// Compresses bytes.
+pub(crate) fn gzip(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 6), Compression::fast());
     encoder.write_all(bytes)?;
     encoder.finish()

@@ -300,7 +300,7 @@ async fn non_resource(call: &Call<'_>) -> Result<Answer, ApiError> {
         return Ok(answer);
     }
     if path.starts_with("/openapi/") {
-        return openapi::answer(call);
+        return openapi::answer(call).await;
     }
     discovery::answer(call)
 }

@@ -16,7 +16,7 @@ mod forms;
 mod table;
 #[cfg(test)]
 mod tests;
-mod wire;
+pub(crate) mod wire;
 
 use serde_json::{Map, Value};
 

@@ -1,8 +1,10 @@
 //! The schemas of a document: every definition that its paths lead to.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::Read as _;
 use std::sync::OnceLock;
 
+use flate2::read::GzDecoder;
 use serde_json::{Map, Value, json};
 
 use super::{definition_of, reference};
@@ -10,7 +12,8 @@ use crate::resource::Resource;
 use crate::schema::builtin::{Definition, builtin};
 use crate::schema::{ListType, Presence, Scalar, Schema, SchemaRef, Type};
 
-const DESCRIPTIONS: &str = include_str!("../../data/descriptions.txt");
+/// The documentation, compressed.
+const DESCRIPTIONS: &[u8] = include_bytes!("../../data/descriptions.txt.gz");
 
 /// All definitions that `paths` refer to, directly or by way of others.
 pub(super) fn of(rows: &[&Resource], paths: &Value, group: &str, version: &str) -> Value {
@@ -210,11 +213,12 @@ fn describe(definition: &str, field: &str, out: &mut Map<String, Value>) {
 
 /// The documentation of a definition (empty `field`) or of one of its fields.
 pub(super) fn description(definition: &str, field: &str) -> Option<String> {
+    static TEXT: OnceLock<String> = OnceLock::new();
     static LINES: OnceLock<HashMap<(&str, &str), &str>> = OnceLock::new();
     let lines = LINES.get_or_init(|| {
         let mut lines = HashMap::new();
         let mut definition = "";
-        for line in DESCRIPTIONS.lines() {
+        for line in TEXT.get_or_init(decompressed).lines() {
             let (field, text) = line.strip_prefix(' ').map_or((None, line), |line| (Some(line), line));
             let Some((name, json)) = text.split_once(' ') else { continue };
             if field.is_none() {
@@ -225,6 +229,12 @@ pub(super) fn description(definition: &str, field: &str) -> Option<String> {
         lines
     });
     serde_json::from_str(lines.get(&(definition, field))?).ok()
+}
+
+fn decompressed() -> String {
+    let mut text = String::new();
+    GzDecoder::new(DESCRIPTIONS).read_to_string(&mut text).expect("the file in this crate is compressed text");
+    text
 }
 
 /// The schema of a custom resource, with the fields that every object has.

@@ -130,3 +130,65 @@ fn every_reference_leads_somewhere() {
 fn check(got: &Value, want: &Value, what: &str) {
     assert_eq!(got, want, "{what}");
 }
+
+/// Every object of a tree.
+fn each_object(value: &Value, look: &mut impl FnMut(&serde_json::Map<String, Value>)) {
+    match value {
+        Value::Object(map) => {
+            look(map);
+            map.values().for_each(|inner| each_object(inner, look));
+        }
+        Value::Array(list) => list.iter().for_each(|inner| each_object(inner, look)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_v2_document_speaks_only_v2() {
+    let document = v2::document(&Catalog::builtin());
+    let definitions = &document["definitions"];
+    each_object(&document, &mut |map| {
+        if let Some(target) = map.get("$ref").and_then(Value::as_str) {
+            let name = target.strip_prefix("#/definitions/").unwrap_or_else(|| panic!("{target}"));
+            assert!(definitions.get(name).is_some(), "{target}");
+        }
+        for word in ["requestBody", "content", "oneOf", "anyOf", "allOf", "nullable"] {
+            // A field of a kind may have such a name; then it has a type.
+            let is_field = |value: &Value| value.get("type").or(value.get("$ref")).is_some();
+            assert!(map.get(word).is_none_or(is_field), "{word}: {map:?}");
+        }
+    });
+    let pod = &definitions["io.k8s.api.core.v1.Pod"];
+    assert_eq!(pod["properties"]["spec"]["$ref"], "#/definitions/io.k8s.api.core.v1.PodSpec");
+    assert_eq!(pod["x-kubernetes-group-version-kind"], json!([{"group": "", "version": "v1", "kind": "Pod"}]));
+    let port = &definitions["io.k8s.apimachinery.pkg.util.intstr.IntOrString"];
+    assert_eq!((&port["type"], &port["format"]), (&json!("string"), &json!("int-or-string")));
+    let patch = &document["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"];
+    assert_eq!(patch["parameters"][0]["in"], "body");
+    let named = |name: &str| patch["parameters"].as_array().into_iter().flatten().any(|one| one["name"] == name);
+    assert!(named("dryRun") && named("fieldValidation"), "{patch}");
+}
+
+#[test]
+fn the_v2_message_holds_every_path_and_definition() {
+    use crate::codec::protobuf::wire::{Reader, Wire};
+    let document = v2::document(&Catalog::builtin());
+    let bytes = message::encode(&document);
+    let names = |map: u32, entry: u32| -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        let mut reader = Reader::new(&bytes);
+        while let Some((number, wire)) = reader.tag().expect("well-formed") {
+            assert_eq!(wire, Wire::Bytes, "field {number}");
+            let mut inner = Reader::new(reader.bytes().expect("well-formed"));
+            while let Some((at, _)) = inner.tag().expect("well-formed").filter(|_| number == map) {
+                let mut named = Reader::new(inner.bytes().expect("well-formed"));
+                assert_eq!((at, named.tag().expect("well-formed")), (entry, Some((1, Wire::Bytes))));
+                found.insert(named.text().expect("text").to_owned());
+            }
+        }
+        found
+    };
+    let wanted = |field: &str| self::names(&document[field]).into_iter().map(str::to_owned).collect::<BTreeSet<_>>();
+    assert_eq!(names(8, 2), wanted("paths"));
+    assert_eq!(names(9, 1), wanted("definitions"));
+}

@@ -9,6 +9,7 @@ mod conformance;
 mod contract;
 mod hook_server;
 mod model;
+mod openapi;
 mod paging;
 mod protobuf;
 mod races;

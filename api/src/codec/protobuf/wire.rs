@@ -4,7 +4,7 @@ use super::Error;
 
 /// How a field lies in the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wire {
+pub(crate) enum Wire {
     Varint,
     Fixed64,
     Bytes,
@@ -14,17 +14,17 @@ pub(super) enum Wire {
 }
 
 /// Takes fields off the front of a message.
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
 
     /// Number and wire type of the next field; `None` at the end.
-    pub(super) fn tag(&mut self) -> Result<Option<(u32, Wire)>, Error> {
+    pub(crate) fn tag(&mut self) -> Result<Option<(u32, Wire)>, Error> {
         if self.rest.is_empty() {
             return Ok(None);
         }
@@ -45,7 +45,7 @@ impl<'a> Reader<'a> {
     }
 
     /// An unsigned integer of up to ten bytes.
-    pub(super) fn varint(&mut self) -> Result<u64, Error> {
+    pub(crate) fn varint(&mut self) -> Result<u64, Error> {
         let mut value = 0_u64;
         for at in 0..10 {
             let byte = *self.rest.get(at).ok_or_else(end)?;
@@ -59,27 +59,27 @@ impl<'a> Reader<'a> {
     }
 
     /// Bytes after their length.
-    pub(super) fn bytes(&mut self) -> Result<&'a [u8], Error> {
+    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], Error> {
         let length = usize::try_from(self.varint()?).map_err(|_| end())?;
         self.take(length)
     }
 
     /// Bytes that are UTF-8.
-    pub(super) fn text(&mut self) -> Result<&'a str, Error> {
+    pub(crate) fn text(&mut self) -> Result<&'a str, Error> {
         std::str::from_utf8(self.bytes()?).map_err(|_| Error::new("string is not valid UTF-8"))
     }
 
-    pub(super) fn fixed64(&mut self) -> Result<u64, Error> {
+    pub(crate) fn fixed64(&mut self) -> Result<u64, Error> {
         let bytes = self.take(8)?;
         Ok(u64::from_le_bytes(bytes.try_into().expect("eight bytes were taken")))
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
 
     /// Passes over a field that nobody asked for.
-    pub(super) fn skip(&mut self, number: u32, wire: Wire) -> Result<(), Error> {
+    pub(crate) fn skip(&mut self, number: u32, wire: Wire) -> Result<(), Error> {
         match wire {
             Wire::GroupStart => self.skip_group(number),
             Wire::GroupEnd => Err(Error::new(format!("wiretype end group for non-group {number}"))),
@@ -123,21 +123,21 @@ fn end() -> Error {
 
 /// Puts fields behind each other.
 #[derive(Default)]
-pub(super) struct Writer {
+pub(crate) struct Writer {
     out: Vec<u8>,
 }
 
 impl Writer {
-    pub(super) fn into_bytes(self) -> Vec<u8> {
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.out
     }
 
     /// Bytes as they are.
-    pub(super) fn raw(&mut self, bytes: &[u8]) {
+    pub(crate) fn raw(&mut self, bytes: &[u8]) {
         self.out.extend_from_slice(bytes);
     }
 
-    pub(super) fn varint(&mut self, value: u64) {
+    pub(crate) fn varint(&mut self, value: u64) {
         let (bytes, length) = varint(value);
         self.out.extend_from_slice(&bytes[..length]);
     }
@@ -146,24 +146,24 @@ impl Writer {
         self.varint(u64::from(number) << 3 | wire);
     }
 
-    pub(super) fn integer(&mut self, number: u32, value: i64) {
+    pub(crate) fn integer(&mut self, number: u32, value: i64) {
         self.tag(number, 0);
         self.varint(value.cast_unsigned());
     }
 
-    pub(super) fn double(&mut self, number: u32, value: f64) {
+    pub(crate) fn double(&mut self, number: u32, value: f64) {
         self.tag(number, 1);
         self.out.extend_from_slice(&value.to_le_bytes());
     }
 
-    pub(super) fn bytes(&mut self, number: u32, bytes: &[u8]) {
+    pub(crate) fn bytes(&mut self, number: u32, bytes: &[u8]) {
         self.tag(number, 2);
         self.varint(bytes.len() as u64);
         self.out.extend_from_slice(bytes);
     }
 
     /// A message. Its length is only known behind it, so a long message moves once to make room.
-    pub(super) fn nested(
+    pub(crate) fn nested(
         &mut self,
         number: u32,
         write: impl FnOnce(&mut Self) -> Result<(), Error>,
