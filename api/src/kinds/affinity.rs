@@ -8,6 +8,8 @@ use super::{meta, rules};
 /// What taints do to pods.
 pub(crate) const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
 
+const POSITIVE: &str = "must be greater than zero";
+
 /// The `affinity` of a pod.
 pub(crate) fn affinity(at: &Node<'_, '_>, errors: &mut Errors) {
     let node = at.field("nodeAffinity");
@@ -17,7 +19,8 @@ pub(crate) fn affinity(at: &Node<'_, '_>, errors: &mut Errors) {
     }
     for preferred in node.field("preferredDuringSchedulingIgnoredDuringExecution").items() {
         weight(&preferred, errors);
-        meta::node_selector_term(&preferred.field("preference"), errors);
+        // Such a term can do its work with a value that no label can have.
+        meta::node_selector_term(&preferred.field("preference"), false, errors);
     }
     for kind in ["podAffinity", "podAntiAffinity"] {
         let pods = at.field(kind);
@@ -42,28 +45,49 @@ fn pod_term(at: &Node<'_, '_>, errors: &mut Errors) {
     for key in ["labelSelector", "namespaceSelector"] {
         meta::selector(&at.field(key), errors);
     }
-    let namespaces = at.field("namespaces");
-    for namespace in namespaces.items() {
-        errors.invalid_all(&namespace, rules::label(namespace.text()));
+    // Upstream's path is neither the list's nor the element's.
+    let shown = at.field("namespace");
+    for name in at.field("namespaces").texts() {
+        for why in rules::label(name) {
+            errors.invalid_value(&shown, name, &why);
+        }
     }
+    match_label_keys(at, errors);
     let topology = at.field("topologyKey");
     if topology.text().is_empty() {
         errors.required(&topology, "can not be empty");
-    } else {
-        meta::label_name(&topology, errors);
     }
-    for list in ["matchLabelKeys", "mismatchLabelKeys"] {
-        match_label_keys(at, list, errors);
+    for why in rules::qualified_name(topology.text()) {
+        errors.invalid_value(&topology, topology.text(), &why);
     }
 }
 
-fn match_label_keys(at: &Node<'_, '_>, list: &str, errors: &mut Errors) {
-    let keys = at.field(list);
-    if !keys.is_empty() && at.field("labelSelector").is_unset() {
-        errors.forbidden(&keys, "must not be specified when labelSelector is not set");
+/// `matchLabelKeys` and `mismatchLabelKeys`, which add to the selector, and so must not be in it already.
+fn match_label_keys(at: &Node<'_, '_>, errors: &mut Errors) {
+    let (keys, others, selector) =
+        (at.field("matchLabelKeys"), at.field("mismatchLabelKeys"), at.field("labelSelector"));
+    for list in [&keys, &others] {
+        if !list.is_empty() && selector.is_unset() {
+            errors.forbidden(list, "must not be specified when labelSelector is not set");
+        } else {
+            list.items().for_each(|key| meta::label_name(&key, errors));
+        }
     }
-    for key in keys.items() {
-        meta::label_name(&key, errors);
+    let labels = selector.field("matchLabels");
+    let mut selected: HashSet<&str> = labels.entries().map(|(key, _)| key).collect();
+    for expression in selector.field("matchExpressions").items() {
+        let key = expression.field("key").text();
+        // The expression that the server made of the key comes last.
+        let index = keys.texts().position(|one| one == key);
+        if !selected.insert(key)
+            && let Some(index) = index
+        {
+            errors.invalid_value(&at.index(index), key, "exists in both matchLabelKeys and labelSelector");
+        }
+    }
+    let others: HashSet<&str> = others.texts().collect();
+    for key in keys.items().filter(|key| others.contains(key.text())) {
+        errors.invalid(&key, "exists in both matchLabelKeys and mismatchLabelKeys");
     }
 }
 
@@ -83,8 +107,9 @@ pub(crate) fn tolerations(at: &Node<'_, '_>, errors: &mut Errors) {
         }
         match operator.text() {
             "" | "Equal" => {
-                for why in rules::label_value(value.text()) {
-                    errors.invalid_value(&operator, value.text(), &why);
+                let wrong = rules::label_value(value.text());
+                if !wrong.is_empty() {
+                    errors.invalid_value(&operator, value.text(), &wrong.join(";"));
                 }
             }
             "Exists" if !value.text().is_empty() => {
@@ -101,27 +126,27 @@ pub(crate) fn tolerations(at: &Node<'_, '_>, errors: &mut Errors) {
 
 /// The `topologySpreadConstraints` of a pod.
 pub(crate) fn topology_spread(at: &Node<'_, '_>, errors: &mut Errors) {
-    let mut seen = HashSet::new();
-    for constraint in at.items() {
+    for (index, constraint) in at.items().enumerate() {
         let (skew, key, action) =
             (constraint.field("maxSkew"), constraint.field("topologyKey"), constraint.field("whenUnsatisfiable"));
         if skew.number() <= 0 {
-            errors.invalid_value(&skew, skew.number(), "must be greater than zero");
+            errors.invalid_value(&skew, skew.number(), POSITIVE);
         }
         if key.text().is_empty() {
             errors.required(&key, "can not be empty");
-        } else {
-            meta::label_name(&key, errors);
         }
         errors.one_of(&action, &["DoNotSchedule", "ScheduleAnyway"]);
-        if !seen.insert((key.text(), action.text())) {
+        let same = |other: &Node<'_, '_>| {
+            other.field("topologyKey").text() == key.text() && other.field("whenUnsatisfiable").text() == action.text()
+        };
+        if at.items().skip(index + 1).any(|other| same(&other)) {
             let both = constraint.field("{topologyKey, whenUnsatisfiable}");
             errors.duplicate_value(&both, format!("{{{}, {}}}", key.text(), action.text()));
         }
         let domains = constraint.field("minDomains");
         if domains.is_set() {
             if domains.number() <= 0 {
-                errors.invalid(&domains, "must be greater than zero");
+                errors.invalid(&domains, POSITIVE);
             }
             if action.text() != "DoNotSchedule" {
                 let why = format!("can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {}", action.text());
@@ -131,7 +156,7 @@ pub(crate) fn topology_spread(at: &Node<'_, '_>, errors: &mut Errors) {
         for policy in ["nodeAffinityPolicy", "nodeTaintsPolicy"] {
             errors.none_or_one_of(&constraint.field(policy), &["Honor", "Ignore"]);
         }
-        match_label_keys(&constraint, "matchLabelKeys", errors);
+        match_label_keys(&constraint, errors);
         meta::selector(&constraint.field("labelSelector"), errors);
     }
 }

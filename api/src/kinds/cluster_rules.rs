@@ -149,7 +149,8 @@ fn not_a_request(encoded: &str) -> Option<&'static str> {
     (!fine).then_some(WHY)
 }
 
-fn signer_name(at: &Node<'_, '_>, errors: &mut Errors) {
+/// The name of a signer: a domain and a path.
+pub(crate) fn signer_name(at: &Node<'_, '_>, errors: &mut Errors) {
     if !errors.require_text(at) {
         return;
     }

@@ -27,11 +27,13 @@ enum Shape {
     List(Table),
     /// Fields of the enclosing object, gathered in a struct.
     Inline(Table),
+    /// The fields of an embedded struct, which stand among the enclosing ones.
+    Embedded(Table),
 }
 
 type Table = &'static [(&'static str, &'static str, Shape)];
 
-use Shape::{Any, Flag, Inline, List, Number, Pointer, Struct, Text};
+use Shape::{Any, Embedded, Flag, Inline, List, Number, Pointer, Struct, Text};
 
 const RESOURCES: Table = &[("Limits", "limits", Any), ("Requests", "requests", Any), ("Claims", "claims", Any)];
 
@@ -231,6 +233,9 @@ const CONTAINER: Table = &[
     ("TTY", "tty", Flag),
 ];
 
+const EPHEMERAL_CONTAINER: Table =
+    &[("", "", Embedded(CONTAINER)), ("TargetContainerName", "targetContainerName", Text)];
+
 const TOLERATION: Table = &[
     ("Key", "key", Text),
     ("Operator", "operator", Text),
@@ -265,7 +270,7 @@ const POD_SPEC: Table = &[
     ("Volumes", "volumes", List(VOLUME)),
     ("InitContainers", "initContainers", List(CONTAINER)),
     ("Containers", "containers", List(CONTAINER)),
-    ("EphemeralContainers", "ephemeralContainers", Any),
+    ("EphemeralContainers", "ephemeralContainers", List(EPHEMERAL_CONTAINER)),
     ("RestartPolicy", "restartPolicy", Text),
     ("TerminationGracePeriodSeconds", "terminationGracePeriodSeconds", Any),
     ("ActiveDeadlineSeconds", "activeDeadlineSeconds", Any),
@@ -348,6 +353,48 @@ pub(crate) fn pod_spec(spec: &Value) -> Shown {
     Shown::of(Some(spec), POD_SPEC)
 }
 
+const CONTAINER_CONTEXT: Table = &[
+    ("Capabilities", "capabilities", Pointer(&[("Add", "add", Any), ("Drop", "drop", Any)])),
+    ("Privileged", "privileged", Any),
+    ("SELinuxOptions", "seLinuxOptions", Any),
+    ("WindowsOptions", "windowsOptions", Any),
+    ("RunAsUser", "runAsUser", Any),
+    ("RunAsGroup", "runAsGroup", Any),
+    ("RunAsNonRoot", "runAsNonRoot", Any),
+    ("ReadOnlyRootFilesystem", "readOnlyRootFilesystem", Any),
+    ("AllowPrivilegeEscalation", "allowPrivilegeEscalation", Any),
+    ("ProcMount", "procMount", Any),
+    ("SeccompProfile", "seccompProfile", Any),
+    ("AppArmorProfile", "appArmorProfile", Any),
+];
+
+/// The security context of a container.
+pub(crate) fn security_context(at: &Node<'_, '_>) -> Shown {
+    Shown::of(at.value(), CONTAINER_CONTEXT)
+}
+
+/// An ephemeral container.
+pub(crate) fn ephemeral_container(at: &Node<'_, '_>) -> Shown {
+    Shown::of(at.value(), EPHEMERAL_CONTAINER)
+}
+
+/// A claim that a pod names.
+pub(crate) fn pod_resource_claim(at: &Node<'_, '_>) -> Shown {
+    const CLAIM: Table = &[
+        ("Name", "name", Text),
+        ("ResourceClaimName", "resourceClaimName", Any),
+        ("ResourceClaimTemplateName", "resourceClaimTemplateName", Any),
+    ];
+    Shown::of(at.value(), CLAIM)
+}
+
+/// A taint of a node.
+pub(crate) fn taint(at: &Node<'_, '_>) -> Shown {
+    const TAINT: Table =
+        &[("Key", "key", Text), ("Value", "value", Text), ("Effect", "effect", Text), ("TimeAdded", "timeAdded", Any)];
+    Shown::of(at.value(), TAINT)
+}
+
 /// A pod template, whose metadata Go shows inline.
 pub(crate) fn pod_template(template: &Node<'_, '_>) -> Shown {
     let metadata = template.field("metadata");
@@ -376,13 +423,18 @@ impl Shown {
     }
 
     fn of(value: Option<&Value>, table: Table) -> Self {
-        Self::Struct(
-            table.iter().map(|(name, key, shape)| ((*name).to_owned(), Self::field(value, key, *shape))).collect(),
-        )
+        let mut fields = Vec::with_capacity(table.len());
+        for (name, key, shape) in table {
+            match (shape, Self::field(value, key, *shape)) {
+                (Embedded(_), Self::Struct(embedded)) => fields.extend(embedded),
+                (_, shown) => fields.push(((*name).to_owned(), shown)),
+            }
+        }
+        Self::Struct(fields)
     }
 
     fn field(parent: Option<&Value>, key: &str, shape: Shape) -> Self {
-        if let Inline(table) = shape {
+        if let Inline(table) | Embedded(table) = shape {
             return Self::of(parent, table);
         }
         let value = key.split('/').try_fold(parent.unwrap_or(&Value::Null), |at, step| at.get(step));

@@ -20,9 +20,27 @@ pub(crate) fn labels(at: &Node<'_, '_>, errors: &mut Errors) {
     }
 }
 
+/// Annotations, whose names may have capital letters in their domain.
+pub(crate) fn annotations(at: &Node<'_, '_>, errors: &mut Errors) {
+    /// Upstream's limit for all annotations together.
+    const MOST: usize = 256 * 1024;
+    let mut size = 0;
+    for (key, value) in at.entries() {
+        for why in rules::qualified_name(&key.to_lowercase()) {
+            errors.invalid_value(at, key, &why);
+        }
+        size += key.len() + value.text().len();
+    }
+    if size > MOST {
+        errors.too_long(at, MOST);
+    }
+}
+
 /// The name of a label.
 pub(crate) fn label_name(at: &Node<'_, '_>, errors: &mut Errors) {
-    errors.invalid_all(at, rules::qualified_name(at.text()));
+    for why in rules::qualified_name(at.text()) {
+        errors.invalid_value(at, at.text(), &why);
+    }
 }
 
 /// A `LabelSelector`.
@@ -77,14 +95,17 @@ pub(crate) fn node_selector(at: &Node<'_, '_>, errors: &mut Errors) {
         errors.required(&terms, "must have at least one node selector term");
     }
     for term in terms.items() {
-        node_selector_term(&term, errors);
+        node_selector_term(&term, true, errors);
     }
 }
 
-/// One term of a `NodeSelector`.
-pub(crate) fn node_selector_term(at: &Node<'_, '_>, errors: &mut Errors) {
+/// One term of a `NodeSelector`; `strict` where its values must be ones that labels can have.
+pub(crate) fn node_selector_term(at: &Node<'_, '_>, strict: bool, errors: &mut Errors) {
     for requirement in at.field("matchExpressions").items() {
         node_requirement(&requirement, errors);
+        for value in requirement.field("values").items().filter(|_| strict) {
+            errors.invalid_all(&value, rules::label_value(value.text()));
+        }
     }
     for requirement in at.field("matchFields").items() {
         node_field_requirement(&requirement, errors);

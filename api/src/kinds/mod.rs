@@ -15,19 +15,28 @@ mod core_rules;
 mod cron;
 mod definition_rules;
 mod dump;
+mod environment;
 mod event_rules;
 mod extension_rules;
 mod extensions;
 mod hooks;
+mod job_status;
 mod meta;
+mod mounts;
 mod networking;
 mod networking_rules;
 mod pod;
+mod pod_annotations;
 mod pod_defaults;
+mod pod_gated;
 mod pod_spec;
+mod pod_status_rules;
+mod pod_subresources;
 mod pod_update;
 mod probes;
+mod projections;
 mod rbac_rules;
+mod resource_rules;
 mod resources;
 mod rules;
 mod security;
@@ -38,8 +47,11 @@ mod storage;
 mod tests;
 mod tree;
 mod volume_claims;
+mod volume_paths;
+mod volume_sources;
 mod volumes;
 mod warnings;
+mod windows;
 mod workload_rules;
 mod workload_status;
 mod workloads;
@@ -124,9 +136,10 @@ fn core_hooks(kind: &str) -> Hooks {
             default: pod_defaults::pod,
             validate: pod_spec::pod,
             validate_new: pod_spec::new_pod,
-            validate_subresource: pod_update::subresource_change,
+            validate_subresource: pod_subresources::change,
             warn: warnings::pod,
             validate_change: pod_update::pod_change,
+            validate_status: pod_status_rules::pod,
             status: Some(pod::default_status),
             prepare_create: pod::prepare_create,
             prepare_status: pod::prepare_status,
@@ -288,6 +301,7 @@ fn workload_hooks(kind: &str) -> Hooks {
             status: Some(|_| {}),
             prepare_create: batch::prepare_job,
             validate: batch_rules::job,
+            validate_status: job_status::job,
             orphans: true,
             silent_deletion_warning: Some(batch::ORPHANS),
             warn: warnings::workload,

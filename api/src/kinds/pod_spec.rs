@@ -4,16 +4,29 @@ use std::collections::HashSet;
 
 use super::containers::{self, Context};
 use super::tree::{Errors, Node};
-use super::{affinity, meta, resources, rules, security, volumes};
+use super::volumes::{self, Owner};
+use super::{affinity, dump, meta, pod_annotations, resource_rules, rules, security, windows};
 
 /// A new or changed `Pod`.
 pub(crate) fn pod(pod: &Node<'_, '_>, errors: &mut Errors) {
-    spec(&pod.field("spec"), true, errors);
+    let (metadata, at) = (pod.field("metadata"), pod.field("spec"));
+    pod_annotations::rules(&metadata.field("annotations"), &at, errors);
+    spec(&at, Owner { pod: metadata.field("name").text(), is_pod: true }, errors);
+    if at.field("serviceAccountName").text().is_empty() {
+        for volume in at.field("volumes").items() {
+            for source in volume.field("projected").field("sources").items() {
+                let token = source.field("serviceAccountToken");
+                if token.is_set() {
+                    errors.forbidden(&token, "must not be specified when serviceAccountName is not set");
+                }
+            }
+        }
+    }
 }
 
 /// Rules that hold for new pods only.
 pub(crate) fn new_pod(pod: &Node<'_, '_>, errors: &mut Errors) {
-    let spec = pod.field("spec");
+    let (metadata, spec) = (pod.field("metadata"), pod.field("spec"));
     let ephemeral = spec.field("ephemeralContainers");
     if !ephemeral.is_empty() {
         errors.forbidden(&ephemeral, "cannot be set on create");
@@ -22,49 +35,50 @@ pub(crate) fn new_pod(pod: &Node<'_, '_>, errors: &mut Errors) {
     if !spec.field("nodeName").text().is_empty() && !gates.is_empty() {
         errors.forbidden(&spec.field("nodeName"), "cannot be set until all schedulingGates have been cleared");
     }
+    pod_annotations::match_fields(&metadata.field("annotations"), &spec, errors);
 }
 
-/// A `PodTemplateSpec`.
+/// A `PodTemplateSpec`. Upstream's paths of its labels and annotations leave the metadata out.
 pub(crate) fn template(at: &Node<'_, '_>, errors: &mut Errors) {
     let metadata = at.field("metadata");
-    meta::labels(&metadata.field("labels"), errors);
-    annotations(&metadata.field("annotations"), errors);
+    let (labels, annotations) = (at.field("labels").path(), at.field("annotations").path());
+    meta::labels(&Node::at(&labels, metadata.field("labels").value()), errors);
+    let annotations = Node::at(&annotations, metadata.field("annotations").value());
+    meta::annotations(&annotations, errors);
     let pod_spec = at.field("spec");
-    spec(&pod_spec, false, errors);
+    pod_annotations::rules(&annotations, &pod_spec, errors);
+    spec(&pod_spec, Owner { pod: "", is_pod: false }, errors);
+    pod_annotations::match_fields(&annotations, &pod_spec, errors);
     let ephemeral = pod_spec.field("ephemeralContainers");
     if !ephemeral.is_empty() {
         errors.forbidden(&ephemeral, "ephemeral containers not allowed in pod template");
     }
 }
 
-fn annotations(at: &Node<'_, '_>, errors: &mut Errors) {
-    for (key, _) in at.entries() {
-        for why in rules::qualified_name(&key.to_lowercase()) {
-            errors.invalid_value(at, key, &why);
-        }
-    }
-}
-
-fn spec(spec: &Node<'_, '_>, is_pod: bool, errors: &mut Errors) {
-    let names = volumes::all(&spec.field("volumes"), errors);
+fn spec(spec: &Node<'_, '_>, owner: Owner<'_>, errors: &mut Errors) {
+    let names = volumes::all(&spec.field("volumes"), owner, errors);
     let claims = resource_claims(&spec.field("resourceClaims"), errors);
-    let host_network = security::shares(spec, "hostNetwork");
-    let context = Context { volumes: &names, claims: &claims, host_network, is_pod };
+    let context = Context {
+        volumes: &names,
+        claims: &claims,
+        restart_policy: spec.field("restartPolicy").text(),
+        grace: spec.field("terminationGracePeriodSeconds").integer(),
+        host_users: !spec.field("hostUsers").is_false(),
+        is_pod: owner.is_pod,
+    };
     containers::all(spec, &context, errors);
+    if spec.field("hostNetwork").is_true() {
+        containers::host_network_ports(&spec.field("containers"), owner.is_pod, errors);
+    }
     policies(spec, errors);
     scheduling(spec, errors);
     naming(spec, errors);
-    security::pod(&spec.field("securityContext"), errors);
-    resources::pod_level(&spec.field("resources"), errors);
+    security::pod(spec, errors);
+    resource_rules::of_pod(spec, errors);
     dns(spec, errors);
     host_aliases(&spec.field("hostAliases"), errors);
-    let os = spec.field("os");
-    if os.is_set() {
-        let name = os.field("name");
-        if errors.require_text(&name) {
-            errors.one_of(&name, &["linux", "windows"]);
-        }
-    }
+    windows::host_process(spec, errors);
+    windows::operating_system(spec, errors);
 }
 
 fn policies(spec: &Node<'_, '_>, errors: &mut Errors) {
@@ -77,9 +91,7 @@ fn policies(spec: &Node<'_, '_>, errors: &mut Errors) {
     if deadline.integer().is_some_and(|seconds| !(1..=i64::from(i32::MAX)).contains(&seconds)) {
         errors.invalid(&deadline, "must be between 1 and 2147483647, inclusive");
     }
-    for (name, quantity) in spec.field("overhead").entries() {
-        resources::value(name, &quantity, errors);
-    }
+    resource_rules::overhead(&spec.field("overhead"), errors);
 }
 
 fn scheduling(spec: &Node<'_, '_>, errors: &mut Errors) {
@@ -90,16 +102,15 @@ fn scheduling(spec: &Node<'_, '_>, errors: &mut Errors) {
     let mut gates = HashSet::new();
     for gate in spec.field("schedulingGates").items() {
         let name = gate.field("name");
-        errors.invalid_all(&gate, rules::qualified_name(name.text()));
+        for why in rules::qualified_name(name.text()) {
+            errors.invalid_value(&gate, name.text(), &why);
+        }
         if !gates.insert(name.text()) {
             errors.duplicate_value(&gate, name.text());
         }
     }
     for gate in spec.field("readinessGates").items() {
-        let kind = gate.field("conditionType");
-        for why in rules::qualified_name(kind.text()) {
-            errors.invalid_value(&kind, kind.text(), &why);
-        }
+        meta::label_name(&gate.field("conditionType"), errors);
     }
 }
 
@@ -110,10 +121,29 @@ fn naming(spec: &Node<'_, '_>, errors: &mut Errors) {
             errors.invalid_all(&name, rules::subdomain(name.text()));
         }
     }
+    host_name(spec, errors);
     for key in ["hostname", "subdomain"] {
         let name = spec.field(key);
         if !name.text().is_empty() {
             errors.invalid_all(&name, rules::label(name.text()));
+        }
+    }
+}
+
+/// The name that a pod gives its own host.
+fn host_name(spec: &Node<'_, '_>, errors: &mut Errors) {
+    const LONGEST: usize = 64;
+    let name = spec.field("hostnameOverride");
+    if name.is_unset() {
+        return;
+    }
+    errors.invalid_all(&name, rules::subdomain(name.text()));
+    if name.text().len() > LONGEST {
+        errors.too_long(&name, LONGEST);
+    }
+    for key in ["setHostnameAsFQDN", "hostNetwork"] {
+        if spec.field(key).is_true() {
+            errors.forbidden(&name, &format!("may not be specified when {key} is true"));
         }
     }
 }
@@ -131,6 +161,7 @@ fn dns(spec: &Node<'_, '_>, errors: &mut Errors) {
         }
         if servers.is_empty() {
             errors.required(&servers, "must provide at least one DNS nameserver when `dnsPolicy` is None");
+            return;
         }
     }
     dns_config(&config, errors);
@@ -154,7 +185,9 @@ fn dns_config(config: &Node<'_, '_>, errors: &mut Errors) {
         let text = search.text();
         if text != "." {
             let plain = text.strip_suffix('.').unwrap_or(text);
-            errors.invalid_all(&search, rules::search_domain(plain));
+            for why in rules::search_domain(plain) {
+                errors.invalid_value(&search, plain, &why);
+            }
         }
     }
     for option in config.field("options").items() {
@@ -172,9 +205,7 @@ fn host_aliases(at: &Node<'_, '_>, errors: &mut Errors) {
         }
         let names = alias.field("hostnames");
         for name in names.items() {
-            for why in rules::subdomain(name.text()) {
-                errors.invalid_value(&names, name.text(), &why);
-            }
+            errors.invalid_all(&name, rules::subdomain(name.text()));
         }
     }
 }
@@ -192,10 +223,13 @@ fn resource_claims<'v>(at: &Node<'_, 'v>, errors: &mut Errors) -> HashSet<&'v st
         }
         let (existing, template) = (claim.field("resourceClaimName"), claim.field("resourceClaimTemplateName"));
         match (existing.is_set(), template.is_set()) {
-            (true, true) => errors
-                .invalid(&claim, "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified"),
+            (true, true) => {
+                let why = "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified";
+                errors.invalid_shown(&claim, &dump::pod_resource_claim(&claim), why);
+            }
             (false, false) => {
-                errors.invalid(&claim, "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`")
+                let why = "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`";
+                errors.invalid_shown(&claim, &dump::pod_resource_claim(&claim), why);
             }
             _ => {}
         }

@@ -38,12 +38,18 @@ fn probe(at: &Node<'_, '_>, errors: &mut Errors) {
     }
 }
 
-/// `postStart` and `preStop`.
-pub(crate) fn lifecycle(at: &Node<'_, '_>, errors: &mut Errors) {
+/// `postStart` and `preStop`; neither sleeps longer than the `grace` that containers get to end.
+pub(crate) fn lifecycle(at: &Node<'_, '_>, grace: Option<i64>, errors: &mut Errors) {
     for key in ["postStart", "preStop"] {
         let hook = at.field(key);
         if hook.is_set() {
             handler(&hook, errors);
+        }
+        let sleep = hook.field("sleep");
+        let seconds = sleep.field("seconds").number();
+        if let Some(grace) = grace.filter(|grace| sleep.is_set() && !(0..=*grace).contains(&seconds)) {
+            let why = format!("must be non-negative and less than terminationGracePeriodSeconds ({grace})");
+            errors.invalid_value(&sleep, seconds, &why);
         }
     }
     let signal = at.field("stopSignal");
@@ -59,7 +65,8 @@ fn handler(at: &Node<'_, '_>, errors: &mut Errors) {
         ("httpGet", http_get),
         ("tcpSocket", tcp_socket),
         ("grpc", grpc),
-        ("sleep", sleep),
+        // How long it is follows from the pod.
+        ("sleep", |_, _| {}),
     ] {
         let action = at.field(key);
         if action.is_unset() {
@@ -88,10 +95,12 @@ fn http_get(at: &Node<'_, '_>, errors: &mut Errors) {
     errors.require_text(&at.field("path"));
     meta::port_number_or_name(&at.field("port"), errors);
     errors.one_of(&at.field("scheme"), &["HTTP", "HTTPS"]);
-    for header in at.field("httpHeaders").items() {
-        let name = header.field("name");
-        for why in rules::http_header_name(name.text()) {
-            errors.invalid_value(&name, name.text(), &why);
+    // Upstream names the list.
+    let headers = at.field("httpHeaders");
+    for header in headers.items() {
+        let name = header.field("name").text();
+        for why in rules::http_header_name(name) {
+            errors.invalid_value(&headers, name, &why);
         }
     }
 }
@@ -102,11 +111,4 @@ fn tcp_socket(at: &Node<'_, '_>, errors: &mut Errors) {
 
 fn grpc(at: &Node<'_, '_>, errors: &mut Errors) {
     meta::port_number(&at.field("port"), errors);
-}
-
-fn sleep(at: &Node<'_, '_>, errors: &mut Errors) {
-    let seconds = at.field("seconds");
-    if seconds.number() < 0 {
-        errors.invalid(&seconds, "must be greater than or equal to 0");
-    }
 }

@@ -1,6 +1,6 @@
 //! Resources of pods: requests that follow from other requests, and the quality of service class.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use serde_json::Value;
 
@@ -39,7 +39,7 @@ pub(crate) fn default_pod_level(spec: &mut Fields) {
 
 /// What the containers of a pod request together: the sum of those that run together, or the largest moment of the
 /// start-up, whichever is more.
-fn container_requests(spec: &Fields) -> BTreeMap<String, Quantity> {
+pub(crate) fn container_requests(spec: &Fields) -> BTreeMap<String, Quantity> {
     let mut together = BTreeMap::new();
     for container in list(spec, "containers") {
         add(&mut together, &requests(container));
@@ -149,68 +149,6 @@ fn tally(into: &mut BTreeMap<&'static str, Quantity>, map: Option<&Value>) -> us
     found
 }
 
-/// The `resources` of a container.
-pub(crate) fn requirements(at: &Node<'_, '_>, claims: &HashSet<&str>, errors: &mut Errors) {
-    let (limits, requests) = (at.field("limits"), at.field("requests"));
-    for (name, quantity) in limits.entries() {
-        container_resource(name, &quantity, errors);
-    }
-    for (name, quantity) in requests.entries() {
-        container_resource(name, &quantity, errors);
-        against_limit(name, &quantity, &requests, &limits, errors);
-    }
-    huge_pages(at, &limits, &requests, errors);
-    let mut seen = HashSet::new();
-    for claim in at.field("claims").items() {
-        let (name, request) = (claim.field("name"), claim.field("request"));
-        if name.text().is_empty() {
-            errors.required(&name, "");
-        } else if !seen.insert((name.text(), request.text())) {
-            errors.duplicate_value(&claim, name.text());
-        } else if !claims.contains(name.text()) {
-            errors.not_found(&name);
-        }
-    }
-}
-
-/// The `resources` of a pod as a whole.
-pub(crate) fn pod_level(at: &Node<'_, '_>, errors: &mut Errors) {
-    let (limits, requests) = (at.field("limits"), at.field("requests"));
-    for list in [&limits, &requests] {
-        for (name, quantity) in list.entries() {
-            if is_pod_level(name) {
-                value(name, &quantity, errors);
-            } else {
-                errors.push(crate::FieldError::not_supported(&quantity.path(), name, &["cpu", "hugepages-", "memory"]));
-            }
-        }
-    }
-    for (name, quantity) in requests.entries() {
-        against_limit(name, &quantity, &requests, &limits, errors);
-    }
-    let claims = at.field("claims");
-    if !claims.is_empty() {
-        errors.forbidden(&claims, "claims cannot be set for Resources at pod-level");
-    }
-}
-
-fn container_resource(name: &str, quantity: &Node<'_, '_>, errors: &mut Errors) {
-    for why in rules::qualified_name(name) {
-        errors.invalid_value(quantity, name, &why);
-    }
-    if !name.contains('/') {
-        if !is_standard(name) {
-            errors.invalid_value(quantity, name, "must be a standard resource type or fully qualified");
-        }
-        if !is_standard_for_containers(name) {
-            errors.invalid_value(quantity, name, "must be a standard resource for containers");
-        }
-    } else if !is_native(name) && !is_extended(name) {
-        errors.invalid_value(quantity, name, "doesn't follow extended resource name standard");
-    }
-    value(name, quantity, errors);
-}
-
 /// A quantity of a resource: never negative, and whole for things that are counted.
 pub(crate) fn value(name: &str, quantity: &Node<'_, '_>, errors: &mut Errors) {
     let Some(parsed) = parse(quantity) else { return };
@@ -233,74 +171,6 @@ pub(crate) fn parse(at: &Node<'_, '_>) -> Option<Quantity> {
 
 fn is_whole(quantity: &Quantity) -> bool {
     quantity.milli_value() % 1000 == 0
-}
-
-fn against_limit(
-    name: &str,
-    request: &Node<'_, '_>,
-    requests: &Node<'_, '_>,
-    limits: &Node<'_, '_>,
-    errors: &mut Errors,
-) {
-    let overcommit = is_native(name) && !name.starts_with("hugepages-");
-    let Some(limit) = limits.map().and_then(|map| map.get(name)) else {
-        if !overcommit {
-            errors.required(limits, "Limit must be set for non overcommitable resources");
-        }
-        return;
-    };
-    if request.value() == Some(limit) {
-        return;
-    }
-    let path = crate::Path::default();
-    let (Some(asked), Some(most)) = (parse(request), parse(&Node::at(&path, Some(limit)))) else { return };
-    if asked != most && !overcommit {
-        errors.invalid_value(requests, asked.to_string(), &format!("must be equal to {name} limit of {most}"));
-    } else if asked > most {
-        errors.invalid_value(
-            requests,
-            asked.to_string(),
-            &format!("must be less than or equal to {name} limit of {most}"),
-        );
-    }
-}
-
-fn huge_pages(at: &Node<'_, '_>, limits: &Node<'_, '_>, requests: &Node<'_, '_>, errors: &mut Errors) {
-    let has = |list: &Node<'_, '_>, test: fn(&str) -> bool| list.entries().any(|(name, _)| test(name));
-    let huge = |name: &str| name.starts_with("hugepages-");
-    let ordinary = |name: &str| matches!(name, "cpu" | "memory");
-    if (has(limits, huge) || has(requests, huge)) && !has(limits, ordinary) && !has(requests, ordinary) {
-        errors.forbidden(at, "HugePages require cpu or memory");
-    }
-}
-
-/// The unit in which a file or variable shows a resource.
-pub(crate) fn divisor(resource: &str, at: &Node<'_, '_>, errors: &mut Errors) {
-    let text = at.text();
-    if matches!(text, "" | "0") {
-        return;
-    }
-    let allowed: &[&str] = if resource.ends_with(".cpu") {
-        &["1m", "1"]
-    } else {
-        &["1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"]
-    };
-    if allowed.contains(&text) {
-        return;
-    }
-    let what = match resource.rsplit('.').next() {
-        Some("cpu") => "only divisor's values 1m and 1 are supported with the cpu resource",
-        Some("memory") => {
-            "only divisor's values 1, 1k, 1M, 1G, 1T, 1P, 1E, 1Ki, 1Mi, 1Gi, 1Ti, 1Pi, 1Ei are supported with the memory resource"
-        }
-        Some("ephemeral-storage") => {
-            "only divisor's values 1, 1k, 1M, 1G, 1T, 1P, 1E, 1Ki, 1Mi, 1Gi, 1Ti, 1Pi, 1Ei are supported with the local ephemeral storage resource"
-        }
-        _ => {
-            "only divisor's values 1, 1k, 1M, 1G, 1T, 1P, 1E, 1Ki, 1Mi, 1Gi, 1Ti, 1Pi, 1Ei are supported with the hugepages resource"
-        }
-    };
-    errors.invalid(at, what);
 }
 
 /// Resources that Kubernetes itself defines: those without a domain, or with one of its own.

@@ -58,9 +58,26 @@ pub(crate) fn percent_of(text: &str) -> Option<i64> {
     if is_percent(text) { text.strip_suffix('%')?.parse().ok() } else { None }
 }
 
-/// Why this is not a DNS search domain, whose labels may hold underscores.
+/// Why this is not a DNS search domain, whose labels may hold underscores and begin with one.
 pub(crate) fn search_domain(text: &str) -> Vec<String> {
-    if text.contains('_') { subdomain(&text.replace('_', "")) } else { subdomain(text) }
+    const FORM: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and \
+                        must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation \
+                        is '_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*')";
+    let mut wrong = Vec::new();
+    if text.len() > 253 {
+        wrong.push("must be no more than 253 characters".to_owned());
+    }
+    let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let is_label = |label: &str| {
+        let bytes = label.strip_prefix('_').unwrap_or(label).as_bytes();
+        bytes.iter().all(|b| alphanumeric(*b) || matches!(b, b'-' | b'_'))
+            && bytes.first().copied().is_some_and(alphanumeric)
+            && bytes.last().copied().is_some_and(alphanumeric)
+    };
+    if !text.split('.').all(is_label) {
+        wrong.push(FORM.to_owned());
+    }
+    wrong
 }
 
 /// Splits `10.9.8.0/24`; `None` when it is no such thing.

@@ -8,7 +8,7 @@ use super::dump::{self, Shown};
 use super::resources;
 use super::rules;
 use super::tree::{Errors, IMMUTABLE, Node};
-use super::{meta, volumes};
+use super::{meta, volume_paths, volume_sources};
 use crate::quantity::Quantity;
 
 const ACCESS_MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
@@ -226,10 +226,10 @@ fn volume_source(spec: &Node<'_, '_>, errors: &mut Errors) {
             errors.require_text(&source.field("volumeHandle"));
         } else if key == "local" {
             if errors.require_text(&source.field("path")) {
-                volumes::no_back_steps(&source.field("path"), errors);
+                volume_paths::no_back_steps(&source.field("path"), errors);
             }
         } else {
-            volumes::shared_source(key, &source, errors);
+            volume_sources::shared(spec, key, volume_sources::Holder::PersistentVolume, errors);
         }
         found = true;
     }

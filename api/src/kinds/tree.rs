@@ -185,6 +185,21 @@ impl Errors {
         self.push(FieldError { path: at.path(), kind: Kind::Invalid, message });
     }
 
+    /// As [`Self::invalid`], for values that are not shown.
+    pub(crate) fn invalid_hidden(&mut self, at: &Node<'_, '_>, detail: &str) {
+        let message = format!("Invalid value: {detail}");
+        self.push(FieldError { path: at.path(), kind: Kind::Invalid, message });
+    }
+
+    /// As [`Self::duplicate`], for values that are shown as Go shows its own types.
+    pub(crate) fn duplicate_shown(&mut self, at: &Node<'_, '_>, shown: &Shown, detail: &str) {
+        let mut message = format!("Duplicate value: {}", shown.compact());
+        if !detail.is_empty() {
+            message = format!("{message}: {detail}");
+        }
+        self.push(FieldError { path: at.path(), kind: Kind::Duplicate, message });
+    }
+
     /// As [`Self::not_supported`], for values that are shown as Go shows its own types.
     pub(crate) fn not_supported_shown(&mut self, at: &Node<'_, '_>, shown: &Shown, supported: &[&str]) {
         let quoted: Vec<String> = supported.iter().map(|text| format!("{text:?}")).collect();

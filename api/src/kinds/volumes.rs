@@ -2,16 +2,25 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::pod_defaults::VOLUME_SOURCES;
 use super::rules;
 use super::tree::{Errors, Node};
-use super::{containers, storage};
+use super::volume_paths::{local_path, mode};
+use super::{environment, meta, projections, storage, volume_sources};
 
-/// The volumes of a pod by name.
+/// Volumes of one pod, or of the pods of a template.
+#[derive(Clone, Copy)]
+pub(crate) struct Owner<'a> {
+    /// The pod's name; `""` where it is not known yet.
+    pub(crate) pod: &'a str,
+    /// Pods themselves are held to more than pod templates.
+    pub(crate) is_pod: bool,
+}
+
+/// The volumes of a pod by name, and which of them are claims.
 pub(crate) struct Names<'v>(HashMap<&'v str, bool>);
 
 impl Names<'_> {
-    /// Whether there is a volume of this name.
+    /// Whether there is a volume of this name, itself without fault.
     pub(crate) fn contains(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
@@ -22,51 +31,39 @@ impl Names<'_> {
     }
 }
 
-/// Checks the volumes and answers the names of those that nothing is wrong with.
-pub(crate) fn all<'v>(at: &Node<'_, 'v>, errors: &mut Errors) -> Names<'v> {
+/// Checks the volumes and answers their names.
+pub(crate) fn all<'v>(at: &Node<'_, 'v>, owner: Owner<'_>, errors: &mut Errors) -> Names<'v> {
+    const MADE: &str = "must not reference a PVC that gets created for an ephemeral volume";
+    let made: HashSet<String> = at
+        .items()
+        .filter(|volume| !owner.pod.is_empty() && volume.field("ephemeral").is_set())
+        .map(|volume| format!("{}-{}", owner.pod, volume.field("name").text()))
+        .collect();
     let mut names = HashMap::new();
     for volume in at.items() {
         let before = errors.0.len();
-        source(&volume, errors);
-        let usable = errors.0.len() == before;
+        source(&volume, owner, errors);
         let name = volume.field("name");
-        if !errors.require_text(&name) {
-            continue;
+        if errors.require_text(&name) {
+            errors.invalid_all(&name, rules::label(name.text()));
         }
-        let wrong = rules::label(name.text());
         if names.contains_key(name.text()) {
             errors.duplicate(&name);
-        } else if wrong.is_empty() && usable {
-            let claim = volume.field("persistentVolumeClaim").is_set() || volume.field("ephemeral").is_set();
-            names.insert(name.text(), claim);
         }
-        errors.invalid_all(&name, wrong);
+        let claim = volume.field("persistentVolumeClaim");
+        if errors.0.len() == before {
+            names.insert(name.text(), claim.is_set() || volume.field("ephemeral").is_set());
+        }
+        let claim_name = claim.field("claimName");
+        if made.contains(claim_name.text()) {
+            errors.invalid(&claim_name, MADE);
+        }
     }
     Names(names)
 }
 
-fn source(volume: &Node<'_, '_>, errors: &mut Errors) {
-    let mut found = false;
-    // The first of upstream's order is the one that counts; later ones are refused.
-    for key in SOURCE_ORDER {
-        let source = volume.field(key);
-        if source.is_unset() {
-            continue;
-        }
-        if found {
-            errors.forbidden(&source, "may not specify more than 1 volume type");
-        } else {
-            one_source(key, &source, errors);
-        }
-        found = true;
-    }
-    if !found && VOLUME_SOURCES.iter().all(|key| volume.field(key).is_unset()) {
-        errors.required(volume, "must specify a volume type");
-    }
-}
-
 /// In which order upstream looks for sources.
-const SOURCE_ORDER: [&str; 30] = [
+const SOURCES: [&str; 30] = [
     "emptyDir",
     "hostPath",
     "gitRepo",
@@ -76,30 +73,54 @@ const SOURCE_ORDER: [&str; 30] = [
     "nfs",
     "iscsi",
     "glusterfs",
+    "flocker",
     "persistentVolumeClaim",
     "rbd",
     "cinder",
     "cephfs",
-    "flocker",
+    "quobyte",
     "downwardAPI",
     "fc",
     "flexVolume",
-    "azureFile",
     "configMap",
+    "azureFile",
     "vsphereVolume",
-    "quobyte",
-    "azureDisk",
     "photonPersistentDisk",
     "portworxVolume",
-    "scaleIO",
+    "azureDisk",
     "storageos",
     "projected",
+    "scaleIO",
     "csi",
     "ephemeral",
     "image",
 ];
 
-fn one_source(key: &str, source: &Node<'_, '_>, errors: &mut Errors) {
+/// The first source of upstream's order is the one that counts; later ones are refused.
+fn source(volume: &Node<'_, '_>, owner: Owner<'_>, errors: &mut Errors) {
+    let mut found = false;
+    for key in SOURCES {
+        let source = volume.field(key);
+        if source.is_unset() {
+            continue;
+        }
+        if found {
+            volume_sources::one_more(volume, key, errors);
+        } else {
+            one_source(volume, key, &source, owner, errors);
+        }
+        found = true;
+    }
+    if !found {
+        errors.required(volume, "must specify a volume type");
+    }
+    let portal = volume.field("iscsi");
+    if portal.field("initiatorName").is_set() {
+        volume_sources::short_portal(&volume.field("name"), volume.field("name").text(), &portal, errors);
+    }
+}
+
+fn one_source(volume: &Node<'_, '_>, key: &str, source: &Node<'_, '_>, owner: Owner<'_>, errors: &mut Errors) {
     match key {
         "emptyDir" => {
             if source.field("sizeLimit").text().starts_with('-') {
@@ -116,79 +137,67 @@ fn one_source(key: &str, source: &Node<'_, '_>, errors: &mut Errors) {
         }
         "downwardAPI" => {
             mode(&source.field("defaultMode"), errors);
-            downward_files(source, &mut HashSet::new(), errors);
+            for file in source.field("items").items() {
+                downward_file(&file, source, errors);
+            }
         }
-        "projected" => projected(source, errors),
+        "projected" => projections::projected(source, errors),
         "persistentVolumeClaim" => {
             errors.require_text(&source.field("claimName"));
         }
-        "ephemeral" => {
-            let template = source.field("volumeClaimTemplate");
-            if template.is_unset() {
-                errors.required(&template, "");
-            } else {
-                storage::claim_spec(&template.field("spec"), errors);
+        "ephemeral" => ephemeral(volume, source, owner, errors),
+        "image" => {
+            if owner.is_pod {
+                errors.require_text(&source.field("reference"));
+            }
+            let pull = source.field("pullPolicy");
+            if errors.require_text(&pull) {
+                errors.one_of(&pull, &["Always", "IfNotPresent", "Never"]);
             }
         }
-        "image" => {
-            errors.require_text(&source.field("reference"));
-            errors.none_or_one_of(&source.field("pullPolicy"), &["Always", "IfNotPresent", "Never"]);
-        }
-        "csi" => storage::csi_driver_name(&source.field("driver"), errors),
-        key => shared_source(key, source, errors),
+        "csi" => inline_csi(source, errors),
+        key => volume_sources::shared(volume, key, volume_sources::Holder::Pod, errors),
     }
 }
 
-/// Sources that PersistentVolumes have as well.
-pub(crate) fn shared_source(key: &str, source: &Node<'_, '_>, errors: &mut Errors) {
-    let required: &[&str] = match key {
-        "hostPath" => return host_path(source, errors),
-        "nfs" => &["server", "path"],
-        "iscsi" => &["targetPortal", "iqn"],
-        "glusterfs" => &["endpoints", "path"],
-        "rbd" => &["image"],
-        "cinder" | "awsElasticBlockStore" | "portworxVolume" => &["volumeID"],
-        "gcePersistentDisk" => &["pdName"],
-        "flexVolume" => &["driver"],
-        "azureFile" => &["secretName", "shareName"],
-        "vsphereVolume" => &["volumePath"],
-        "quobyte" => &["registry", "volume"],
-        "azureDisk" => &["diskName", "diskURI"],
-        "photonPersistentDisk" => &["pdID"],
-        "scaleIO" => &["gateway", "system", "volumeName"],
-        "gitRepo" => &["repository"],
-        _ => &[],
-    };
-    for field in required {
-        errors.require_text(&source.field(field));
-    }
-    match key {
-        "nfs" if !source.field("path").text().starts_with('/') => {
-            errors.invalid_value(&source.field("path"), source.field("path").text(), "must be an absolute path");
+fn inline_csi(source: &Node<'_, '_>, errors: &mut Errors) {
+    storage::csi_driver_name(&source.field("driver"), errors);
+    let secret = source.field("nodePublishSecretRef");
+    let name = secret.field("name");
+    if secret.is_set() && errors.require_text(&name) {
+        // Upstream's path lacks the reference.
+        for why in rules::subdomain(name.text()) {
+            errors.invalid_value(&source.field("name"), name.text(), &why);
         }
-        "cephfs" if source.field("monitors").is_empty() => errors.required(&source.field("monitors"), ""),
-        "rbd" if source.field("monitors").is_empty() => errors.required(&source.field("monitors"), ""),
-        "fc" if source.field("targetWWNs").is_empty() && source.field("wwids").is_empty() => {
-            errors.required(&source.field("targetWWNs"), "must specify either targetWWNs or wwids, but not both");
-        }
-        _ => {}
     }
 }
 
-fn host_path(source: &Node<'_, '_>, errors: &mut Errors) {
-    let path = source.field("path");
-    if errors.require_text(&path) {
-        no_back_steps(&path, errors);
+/// A claim made for the pod is named by pod and volume.
+fn ephemeral(volume: &Node<'_, '_>, source: &Node<'_, '_>, owner: Owner<'_>, errors: &mut Errors) {
+    let template = source.field("volumeClaimTemplate");
+    if template.is_unset() {
+        errors.required(&template, "");
+    } else {
+        claim_metadata(&template.field("metadata"), errors);
+        storage::claim_spec(&template.field("spec"), errors);
     }
-    errors.none_or_one_of(
-        &source.field("type"),
-        &["", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"],
-    );
+    let name = volume.field("name");
+    if !owner.pod.is_empty() && !name.text().is_empty() {
+        let claim = format!("{}-{}", owner.pod, name.text());
+        for why in rules::subdomain(&claim) {
+            errors.invalid(&name, &format!("PVC name {claim:?}: {why}"));
+        }
+    }
 }
 
-fn mode(at: &Node<'_, '_>, errors: &mut Errors) {
-    if at.integer().is_some_and(|mode| !(0..=0o777).contains(&mode)) {
-        errors.invalid(at, "must be a number between 0 and 0777 (octal), both inclusive");
+/// Only labels and annotations of a claim's template are used, so nothing else may be given.
+fn claim_metadata(metadata: &Node<'_, '_>, errors: &mut Errors) {
+    meta::annotations(&metadata.field("annotations"), errors);
+    meta::labels(&metadata.field("labels"), errors);
+    for (key, value) in metadata.map().into_iter().flatten() {
+        if !matches!(key.as_str(), "annotations" | "labels") && !value.is_null() {
+            errors.forbidden(&metadata.field(key), "cannot be set");
+        }
     }
 }
 
@@ -199,112 +208,29 @@ fn files(source: &Node<'_, '_>, errors: &mut Errors) {
     }
 }
 
-fn key_to_path(item: &Node<'_, '_>, errors: &mut Errors) {
+/// A key of a ConfigMap or Secret, and the file that shows it.
+pub(crate) fn key_to_path(item: &Node<'_, '_>, errors: &mut Errors) {
     errors.require_text(&item.field("key"));
     local_path(&item.field("path"), errors);
     mode(&item.field("mode"), errors);
 }
 
-fn local_path(path: &Node<'_, '_>, errors: &mut Errors) {
-    if errors.require_text(path) {
-        descending_path(path, errors);
-        if path.text().starts_with("..") && path.text() != ".." && !path.text().starts_with("../") {
-            errors.invalid(path, "must not start with '..'");
-        }
-    }
-}
-
-/// A relative path that never goes up.
-pub(crate) fn descending_path(path: &Node<'_, '_>, errors: &mut Errors) {
-    if path.text().starts_with('/') {
-        errors.invalid(path, "must be a relative path");
-    }
-    no_back_steps(path, errors);
-}
-
-/// A path without `..`.
-pub(crate) fn no_back_steps(path: &Node<'_, '_>, errors: &mut Errors) {
-    if path.text().split('/').any(|part| part == "..") {
-        errors.invalid(path, "must not contain '..'");
-    }
-}
-
-fn downward_files<'v>(source: &Node<'_, 'v>, paths: &mut HashSet<&'v str>, errors: &mut Errors) {
-    for file in source.field("items").items() {
-        let path = file.field("path");
-        local_path(&path, errors);
-        if !path.text().is_empty() && !paths.insert(path.text()) {
-            errors.invalid(&path, "conflicting duplicate paths");
-        }
-        let (field, resource) = (file.field("fieldRef"), file.field("resourceFieldRef"));
-        match (field.is_set(), resource.is_set()) {
-            (true, true) => errors.invalid_value(
-                &file,
-                "resource",
-                "fieldRef and resourceFieldRef can not be specified simultaneously",
-            ),
-            (true, false) => containers::file_field_reference(&field, errors),
-            (false, true) => containers::file_resource_reference(&resource, errors),
-            (false, false) => errors.required(&file, "one of fieldRef and resourceFieldRef is required"),
-        }
-        mode(&file.field("mode"), errors);
-    }
-}
-
-fn projected(source: &Node<'_, '_>, errors: &mut Errors) {
-    mode(&source.field("defaultMode"), errors);
-    let mut paths = HashSet::new();
-    let sources = source.field("sources");
-    for projection in sources.items() {
-        let mut count = 0;
-        for key in ["secret", "configMap", "downwardAPI", "serviceAccountToken", "clusterTrustBundle", "podCertificate"]
-        {
-            let part = projection.field(key);
-            if part.is_unset() {
-                continue;
-            }
-            count += 1;
-            if count > 1 {
-                errors.forbidden(&part, "may not specify more than 1 volume type per source");
-                continue;
-            }
-            projection_part(key, &part, &mut paths, errors);
-        }
-        if count == 0 {
-            errors.required(&projection, "must specify a volume source");
-        }
-    }
-}
-
-fn projection_part<'v>(key: &str, part: &Node<'_, 'v>, paths: &mut HashSet<&'v str>, errors: &mut Errors) {
-    match key {
-        "downwardAPI" => downward_files(part, paths, errors),
-        "serviceAccountToken" => {
-            let seconds = part.field("expirationSeconds");
-            if seconds.number() < 600 {
-                errors.invalid(&seconds, "may not specify a duration less than 10 minutes");
-            } else if seconds.number() > 1 << 32 {
-                errors.invalid(&seconds, "may not specify a duration larger than 2^32 seconds");
-            }
-            local_path(&part.field("path"), errors);
-        }
-        "secret" | "configMap" => {
-            errors.require_text(&part.field("name"));
-            for item in part.field("items").items() {
-                key_to_path(&item, errors);
-                let path = item.field("path");
-                if !path.text().is_empty() && !paths.insert(path.text()) {
-                    errors.invalid_value(&path, path.text(), "conflicting duplicate paths");
-                }
+/// A file of the downward API. Upstream's paths name the volume's source, not the file: `at`.
+pub(crate) fn downward_file(file: &Node<'_, '_>, at: &Node<'_, '_>, errors: &mut Errors) {
+    let shown = at.path();
+    let file = &Node::at(&shown, file.value());
+    local_path(&file.field("path"), errors);
+    let (field, resource) = (file.field("fieldRef"), file.field("resourceFieldRef"));
+    match (field.is_set(), resource.is_set()) {
+        (true, both) => {
+            environment::file_field_reference(&field, errors);
+            if both {
+                let why = "fieldRef and resourceFieldRef can not be specified simultaneously";
+                errors.invalid_value(file, "resource", why);
             }
         }
-        _ => local_path_if_set(part, errors),
+        (false, true) => environment::file_resource_reference(&resource, errors),
+        (false, false) => errors.required(file, "one of fieldRef and resourceFieldRef is required"),
     }
-}
-
-fn local_path_if_set(part: &Node<'_, '_>, errors: &mut Errors) {
-    let path = part.field("path");
-    if path.is_set() {
-        local_path(&path, errors);
-    }
+    mode(&file.field("mode"), errors);
 }
