@@ -76,7 +76,9 @@ impl Type {
     /// Whether values of the type have the size 1 for certain.
     pub(crate) fn is_scalar(&self) -> bool {
         match self {
-            Self::Bool | Self::Int | Self::Uint | Self::Double | Self::Timestamp | Self::Duration | Self::Type(_) => true,
+            Self::Bool | Self::Int | Self::Uint | Self::Double | Self::Timestamp | Self::Duration | Self::Type(_) => {
+                true
+            }
             Self::Optional(inner) => inner.is_scalar(),
             _ => false,
         }
