@@ -23,11 +23,12 @@ pub mod yaml;
 
 use serde_json::{Map, Value};
 
+use crate::field::{FieldError, Path};
 use crate::object::Object;
 use crate::resource::{Resource, join_group_version, split_api_version};
 use crate::schema::builtin::builtin;
 use crate::schema::{Presence, SchemaRef};
-use crate::status::ApiError;
+use crate::status::{ApiError, Qualified};
 use read::Words;
 
 pub use node::Node;
@@ -134,6 +135,11 @@ pub fn decode(
     let failed = |why: &str| {
         ApiError::bad_request(format!("{kind} in version {version:?} cannot be handled as a {}: {why}", target.kind))
     };
+    if let (Content::Document(document, _), true) = (&content, target.is_custom() && kind != target.kind)
+        && (group, version) == (target.group, target.version)
+    {
+        return Err(wrong_custom_kind(kind, document, target));
+    }
     check_kind(group, version, kind, target).map_err(|error| match error {
         KindError::Unexpected(why) => failed(&why),
         KindError::OtherVersion(why) => ApiError::bad_request(why),
@@ -188,6 +194,9 @@ pub fn decode_value(value: Value, target: &Target<'_>, validation: FieldValidati
 
 /// Reads the JSON that a patch has made of an object. The patch may have changed its kind.
 pub fn decode_patched(value: Value, target: &Target<'_>, validation: FieldValidation) -> Result<Decoded, DecodeError> {
+    if is_deeper_than(&value, json::MAX_DEPTH) {
+        return Err(DecodeError(json::Error::Depth.to_string()));
+    }
     let document = Node::from(value);
     let (api_version, kind) = type_of(&document).map_err(DecodeError)?;
     let given = api_version.as_deref().map_or(Some((target.group, target.version)), split_api_version);
@@ -222,11 +231,28 @@ pub fn decode_options(body: &[u8], media: Media, target: &Target<'_>) -> Result<
     read.map(|decoded| decoded.object).map_err(|error| ApiError::bad_request(error.0))
 }
 
+/// Whether lists and objects are nested more than `levels` deep.
+pub fn is_deeper_than(value: &Value, levels: usize) -> bool {
+    let inside = |value: &Value| levels == 0 || is_deeper_than(value, levels - 1);
+    match value {
+        Value::Array(list) => levels == 0 || list.iter().any(inside),
+        Value::Object(map) => levels == 0 || map.values().any(inside),
+        _ => false,
+    }
+}
+
 /// Brings an object into the form in which it is stored and sent: empty values of optional fields vanish, fields that
 /// are always printed appear, quantities and times are in canonical form. Idempotent.
 pub fn canonicalize(object: &mut Object, schema: SchemaRef<'_>) {
     if schema.node().presence != Presence::AsGiven {
         canonical::fields(object.root_mut(), schema);
+        return;
+    }
+    // Of a custom object only the metadata has a form of its own.
+    if let (Some(metadata), Some(schema)) =
+        (object.get_mut(&["metadata"]).and_then(Value::as_object_mut), schema.field("metadata"))
+    {
+        canonical::fields(metadata, schema);
     }
 }
 
@@ -256,7 +282,14 @@ fn complete(
     if let Some(error) = findings.error {
         return Err(DecodeError(error));
     }
-    strict.extend(findings.strict);
+    let mut found = findings.strict;
+    if target.is_custom() {
+        // The reference finds duplicates when it parses, then looks at the metadata, and prunes last.
+        found.sort_by_key(|text| {
+            (text.starts_with("unknown"), !text.starts_with("unknown field \"metadata."), text.clone())
+        });
+    }
+    strict.extend(found);
     if validation == FieldValidation::Strict && !strict.is_empty() {
         return Err(DecodeError(format!("strict decoding error: {}", strict.join(", "))));
     }
@@ -310,21 +343,36 @@ fn check_kind(group: &str, version: &str, kind: &str, target: &Target<'_>) -> Re
         return Ok(());
     }
     let given = join_group_version(group, version);
+    if target.is_custom() {
+        return Err(wrong_version(&given, target));
+    }
     let known = builtin().name_of_kind(group, version, kind).is_some();
-    if !known && !target.is_custom() {
+    if !known {
         let scheme = "pkg/api/legacyscheme/scheme.go:30";
         let text = format!("no kind {kind:?} is registered for version {given:?} in scheme {scheme:?}");
         return Err(KindError::Unexpected(text));
     }
-    if kind == target.kind && (target.is_custom() || internal_package(group) == internal_package(target.group)) {
-        let expected = join_group_version(target.group, target.version);
-        let text =
-            format!("the API version in the data ({given}) does not match the expected API version ({expected})");
-        return Err(KindError::OtherVersion(text));
+    if kind == target.kind && internal_package(group) == internal_package(target.group) {
+        return Err(wrong_version(&given, target));
     }
     let package = internal_package(target.group);
     let text = format!("converting ({version}.{kind}) to ({package}.{}): unknown conversion", target.kind);
     Err(KindError::Unexpected(text))
+}
+
+fn wrong_version(given: &str, target: &Target<'_>) -> KindError {
+    let expected = join_group_version(target.group, target.version);
+    KindError::OtherVersion(format!(
+        "the API version in the data ({given}) does not match the expected API version ({expected})"
+    ))
+}
+
+/// The error for a body of another kind than the custom resource's: what is valid in it does not matter any more.
+fn wrong_custom_kind(kind: &str, document: &Node<'_>, target: &Target<'_>) -> ApiError {
+    let name = document.get("metadata").and_then(|metadata| metadata.get("name"));
+    let name = if let Some(Node::String(name)) = name { name.as_ref() } else { "" };
+    let error = FieldError::invalid(&Path::new("kind"), kind, &format!("must be {}", target.kind));
+    ApiError::invalid(Qualified { group: target.group, resource: kind }, name, &[error])
 }
 
 /// The Go package of a group's internal types.

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256, Sha512};
 
 use crate::catalog::{Catalog, Group};
-use crate::resource::{GroupVersionKind, Resource, Subresource, Text, join_group_version};
+use crate::resource::{GroupVersionKind, Resource, Subresource, Text, Verb, join_group_version};
 
 /// `/api`.
 pub fn api_versions(server_address: &str) -> Value {
@@ -63,13 +63,20 @@ pub fn resource_list(catalog: &Catalog, group: &str, version: &str) -> Option<Va
 fn resource_value(row: &Resource) -> Value {
     let mut value = json!({
         "name": row.plural, "singularName": row.singular, "namespaced": row.namespaced, "kind": row.kind,
-        "verbs": row.verbs.iter().map(|verb| verb.as_str()).collect::<Vec<_>>(),
+        "verbs": verbs(row),
     });
     add_names(&mut value, row);
     if row.is_stored() {
         value["storageVersionHash"] = storage_version_hash(row).into();
     }
     value
+}
+
+/// The verbs of a resource. While its definition is being deleted, only those are shown that help with that.
+fn verbs(row: &Resource) -> Vec<&'static str> {
+    let terminating = row.custom.as_ref().is_some_and(|custom| custom.terminating);
+    let shown = |verb: &&Verb| !terminating || !matches!(verb, Verb::Create | Verb::Update | Verb::Patch);
+    row.verbs.iter().filter(shown).map(|verb| verb.as_str()).collect()
 }
 
 fn add_names(value: &mut Value, row: &Resource) {
@@ -146,7 +153,7 @@ fn aggregated_resource(row: &Resource) -> Value {
     let mut value = json!({
         "resource": row.plural, "responseKind": response_kind(row, None),
         "scope": if row.namespaced { "Namespaced" } else { "Cluster" }, "singularResource": row.singular,
-        "verbs": row.verbs.iter().map(|verb| verb.as_str()).collect::<Vec<_>>(),
+        "verbs": verbs(row),
     });
     add_names(&mut value, row);
     let subresources: Vec<Value> = sorted(&row.subresources)

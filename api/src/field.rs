@@ -4,6 +4,9 @@ use std::fmt;
 
 use serde_json::Value;
 
+/// How an error about no field in particular shows its path.
+pub(crate) const NO_PATH: &str = "<nil>";
+
 /// A path to a field, printed as Kubernetes prints it: `spec.containers[0].ports[1].name`, `metadata.labels[app]`.
 ///
 /// Cheap to extend: `path.child("spec").index(0).key("app")` each make a new path.
@@ -148,6 +151,20 @@ impl FieldError {
     /// Something that is the server's fault.
     pub fn internal(path: &Path, detail: &str) -> Self {
         Self::new(path, Kind::InternalError, with_detail("Internal error", detail))
+    }
+}
+
+impl FieldError {
+    /// The error of a part that lies at `base`. Errors without a path of their own stay as they are.
+    #[must_use]
+    pub fn below(mut self, base: &Path) -> Self {
+        let path = self.path.as_str();
+        if path == NO_PATH {
+            return self;
+        }
+        let joint = if path.is_empty() || path.starts_with('[') || base.as_str().is_empty() { "" } else { "." };
+        self.path = Path(format!("{base}{joint}{path}"));
+        self
     }
 }
 

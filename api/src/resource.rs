@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::custom::Custom;
 use crate::schema::{SchemaId, SchemaRef, Schemas};
 use crate::status::Qualified;
 use crate::strategy::Strategy;
@@ -53,6 +54,8 @@ pub struct Resource {
     pub columns: Columns,
     /// The text of the `Warning` header for requests to this version.
     pub deprecation: Option<Text>,
+    /// Set for rows that come from a CustomResourceDefinition.
+    pub custom: Option<Arc<Custom>>,
 }
 
 /// A verb of the API (`kubectl api-resources -o wide`).
@@ -172,6 +175,11 @@ impl Resource {
     /// The subresource of that name.
     pub fn subresource(&self, name: &str) -> Option<&Subresource> {
         self.subresources.iter().find(|sub| sub.name == name)
+    }
+
+    /// Whether it comes from a CustomResourceDefinition.
+    pub fn is_custom(&self) -> bool {
+        self.custom.is_some()
     }
 
     /// Whether it has the verb.

@@ -10,21 +10,32 @@ mod tests;
 
 use serde_json::{Map, Value, json};
 
-use crate::field::{FieldError, Path};
-use crate::schema::{ListType, SchemaRef, Type};
+use crate::field::{FieldError, NO_PATH, Path};
+use crate::schema::{ListType, Presence, SchemaRef, Type};
 
 /// All that is wrong with `value`, which stands at `path` (empty for a whole object). `metadata`, `apiVersion` and
 /// `kind` of the object are somebody else's business, unless the schema says something about them.
 pub fn structural(value: &Value, schema: SchemaRef<'_>, path: &Path) -> Vec<FieldError> {
+    since(value, None, schema, path)
+}
+
+/// As [`structural`], for a value that replaces `old`. What was wrong before and has not changed is let be: an author
+/// may make a schema stricter, and its objects must stay usable.
+pub fn structural_change(value: &Value, old: &Value, schema: SchemaRef<'_>, path: &Path) -> Vec<FieldError> {
+    let errors = since(value, None, schema, path);
+    if errors.is_empty() { errors } else { since(value, Some(old), schema, path) }
+}
+
+fn since(value: &Value, old: Option<&Value>, schema: SchemaRef<'_>, path: &Path) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    check(value, schema, path, &mut errors);
-    lists(value, schema, path, &mut errors);
+    check(value, old, schema, path, &mut errors);
+    lists(value, old, schema, path, &mut errors);
     errors
 }
 
-fn check(value: &Value, schema: SchemaRef<'_>, path: &Path, errors: &mut Vec<FieldError>) {
+fn check(value: &Value, old: Option<&Value>, schema: SchemaRef<'_>, path: &Path, errors: &mut Vec<FieldError>) {
     let node = schema.node();
-    if value.is_null() && node.nullable {
+    if (value.is_null() && node.nullable) || old == Some(value) {
         return;
     }
     let empty = Map::new();
@@ -58,17 +69,19 @@ fn check(value: &Value, schema: SchemaRef<'_>, path: &Path, errors: &mut Vec<Fie
             }
             for (name, inner) in map {
                 if let Some(field) = schema.field(name) {
-                    check(inner, field, &path.child(name), errors);
+                    check(inner, field_of(old, name), field, &path.child(name), errors);
                 }
             }
-            for name in node.required.iter().filter(|name| !map.contains_key(name.as_ref())) {
+            // Of built-in parts (`metadata`) somebody else says what is required.
+            let required = if node.presence == Presence::AsGiven { node.required.as_slice() } else { &[] };
+            for name in required.iter().filter(|name| !map.contains_key(name.as_ref())) {
                 errors.push(FieldError::required(&path.child(name), ""));
             }
         }
         Value::Array(list) => {
             if let Some(items) = schema.items() {
                 for (at, inner) in list.iter().enumerate() {
-                    check(inner, items, &path.index(at), errors);
+                    check(inner, counterpart(inner, old, schema), items, &path.index(at), errors);
                 }
             }
         }
@@ -77,12 +90,15 @@ fn check(value: &Value, schema: SchemaRef<'_>, path: &Path, errors: &mut Vec<Fie
 }
 
 /// Uniqueness in lists that are sets or maps.
-fn lists(value: &Value, schema: SchemaRef<'_>, path: &Path, errors: &mut Vec<FieldError>) {
+fn lists(value: &Value, old: Option<&Value>, schema: SchemaRef<'_>, path: &Path, errors: &mut Vec<FieldError>) {
+    if schema.node().presence != Presence::AsGiven || old == Some(value) {
+        return;
+    }
     match value {
         Value::Object(map) => {
             for (name, inner) in map {
                 if let Some(field) = schema.field(name) {
-                    lists(inner, field, &path.child(name), errors);
+                    lists(inner, field_of(old, name), field, &path.child(name), errors);
                 }
             }
         }
@@ -101,11 +117,24 @@ fn lists(value: &Value, schema: SchemaRef<'_>, path: &Path, errors: &mut Vec<Fie
                 }
             }
             if let Some(items) = schema.items() {
-                list.iter().enumerate().for_each(|(at, inner)| lists(inner, items, &path.index(at), errors));
+                for (at, inner) in list.iter().enumerate() {
+                    lists(inner, counterpart(inner, old, schema), items, &path.index(at), errors);
+                }
             }
         }
         _ => {}
     }
+}
+
+fn field_of<'v>(old: Option<&'v Value>, name: &str) -> Option<&'v Value> {
+    old?.get(name)
+}
+
+/// What an element was before: elements of maps are told apart by their keys, others not at all.
+fn counterpart<'v>(element: &Value, old: Option<&'v Value>, schema: SchemaRef<'_>) -> Option<&'v Value> {
+    let ListType::Map(keys) = &schema.node().list_type else { return None };
+    let wanted = keys_of(element, keys);
+    old?.as_array()?.iter().find(|before| keys_of(before, keys) == wanted)
 }
 
 fn keys_of(element: &Value, keys: &[String]) -> Value {
@@ -171,5 +200,5 @@ fn invalid(path: &Path, value: impl Into<Value>, text: &str) -> FieldError {
 
 /// An error about a combination of schemas, which has no path of its own.
 fn combination(text: String) -> FieldError {
-    FieldError::invalid(&Path::new("<nil>"), json!(""), &text)
+    FieldError::invalid(&Path::new(NO_PATH), json!(""), &text)
 }

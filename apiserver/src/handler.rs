@@ -97,7 +97,8 @@ pub(crate) async fn resource(call: &Call<'_>, body: Body) -> Result<Answer, ApiE
     let info = call.info;
     let catalog = call.core.registry.catalog();
     let Some(row) = catalog.resource(&info.group, &info.version, &info.resource) else {
-        let known = catalog.iter().any(|row| row.group == info.group);
+        // Custom resources have no path until somebody defines them.
+        let known = catalog.iter().any(|row| row.group == info.group && !row.is_custom());
         return if known { Err(ApiError::unknown_resource()) } else { Ok(response::page_not_found()) };
     };
     check_place(call, row)?;
@@ -123,7 +124,7 @@ pub(crate) async fn resource(call: &Call<'_>, body: Body) -> Result<Answer, ApiE
         (&Method::GET | &Method::POST, false)
         | (&Method::GET | &Method::PUT | &Method::PATCH, true)
         | (&Method::DELETE, _) => {}
-        _ => return Err(method_not_allowed()),
+        _ => return Err(not_supported(call, row)),
     }
     let routed = Routed { call, row: row.clone(), cache, accept: call.accept(row)? };
     let warnings = deprecation(&routed.row);
@@ -135,8 +136,25 @@ pub(crate) async fn resource(call: &Call<'_>, body: Body) -> Result<Answer, ApiE
     Ok(answer)
 }
 
+/// The error for a method that a resource does not take.
+pub(crate) fn not_supported(call: &Call<'_>, row: &Resource) -> ApiError {
+    if !row.is_custom() {
+        return method_not_allowed();
+    }
+    let what = row.qualified();
+    let text = format!("{} is not supported on resources of kind \"{what}\"", call.info.verb);
+    ApiError::method_not_allowed(text).with_details(Details {
+        group: what.group.to_owned(),
+        kind: what.resource.to_owned(),
+        ..Details::default()
+    })
+}
+
 /// What clients of old resources are told with every answer.
 fn deprecation(row: &Resource) -> Vec<String> {
+    if row.is_custom() {
+        return row.deprecation.iter().map(ToString::to_string).collect();
+    }
     match (row.group.as_ref(), row.plural.as_ref()) {
         ("", "endpoints") => {
             vec!["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_owned()]
@@ -201,14 +219,14 @@ fn check_place(call: &Call<'_>, row: &Resource) -> Result<(), ApiError> {
 pub(crate) async fn get(routed: &Routed<'_>) -> Result<Answer, ApiError> {
     let version = routed.call.query.get("resourceVersion").unwrap_or("");
     let cached = routed.registry().get(&routed.target(), version).await?;
-    shape::cached(routed, StatusCode::OK, &cached)
+    shape::cached(routed, StatusCode::OK, &cached).await
 }
 
 async fn list(routed: &Routed<'_>) -> Result<Answer, ApiError> {
     let options = ListOptions::read(routed.call.query, false)?;
     let selection = selection(routed)?;
     let list = routed.registry().list(&routed.cache, &selection, &options).await?;
-    let answer = shape::list(routed, &list)?;
+    let answer = shape::list(routed, &list).await?;
     Ok(if accepts_gzip(routed.call.headers()) { response::compressed(answer).await } else { answer })
 }
 
@@ -218,7 +236,10 @@ async fn create(routed: &Routed<'_>, body: Body) -> Result<Answer, ApiError> {
     let mut warnings = Vec::new();
     let object = decode_body(routed, &body, &options, &mut warnings)?;
     let written = routed.registry().create(&routed.target(), object, &options, &mut warnings).await;
-    let answer = written.and_then(|written| shape::written(routed, StatusCode::CREATED, &written));
+    let answer = match written {
+        Ok(written) => shape::written(routed, StatusCode::CREATED, &written).await,
+        Err(err) => Err(err),
+    };
     Ok(with_warnings(routed, answer, &warnings))
 }
 
@@ -229,14 +250,17 @@ pub(crate) async fn update(routed: &Routed<'_>, body: Body) -> Result<Answer, Ap
     let mut object = decode_body(routed, &body, &options, &mut warnings)?;
     crate::registry::check_named(&routed.call.info.name, &mut object)?;
     let updated = routed.registry().update(&routed.target(), object, &options, &mut warnings).await;
-    Ok(finish_update(routed, updated, &warnings))
+    Ok(finish_update(routed, updated, &warnings).await)
 }
 
-fn finish_update(routed: &Routed<'_>, updated: Result<Updated, ApiError>, warnings: &[String]) -> Answer {
-    let answer = updated.and_then(|updated| {
-        let status = if updated.created { StatusCode::CREATED } else { StatusCode::OK };
-        shape::written(routed, status, &updated.written)
-    });
+async fn finish_update(routed: &Routed<'_>, updated: Result<Updated, ApiError>, warnings: &[String]) -> Answer {
+    let answer = match updated {
+        Ok(updated) => {
+            let status = if updated.created { StatusCode::CREATED } else { StatusCode::OK };
+            shape::written(routed, status, &updated.written).await
+        }
+        Err(err) => Err(err),
+    };
     with_warnings(routed, answer, warnings)
 }
 
@@ -248,20 +272,23 @@ fn with_warnings(routed: &Routed<'_>, answer: Result<Answer, ApiError>, warnings
 }
 
 pub(crate) async fn patch(routed: &Routed<'_>, body: Body) -> Result<Answer, ApiError> {
-    let kind = patch_type(routed.call.headers(), is_custom(&routed.row))?;
+    let kind = patch_type(routed.call.headers(), routed.row.is_custom())?;
     let options = routed.call.write_options(Write::Patch { apply: kind == PatchType::Apply })?;
     let body = read_body(body).await?;
     let mut warnings = Vec::new();
     let patch = Patch { kind, body };
     let updated = routed.registry().patch(&routed.target(), &patch, &options, &mut warnings).await;
-    Ok(finish_update(routed, updated, &warnings))
+    Ok(finish_update(routed, updated, &warnings).await)
 }
 
 async fn delete(routed: &Routed<'_>, body: Body) -> Result<Answer, ApiError> {
     let options = delete_options(routed.call, body).await?;
     let mut warnings = silent_deletion(routed, &options);
     let deleted = routed.registry().delete(&routed.target(), &options, &mut warnings).await;
-    let answer = deleted.and_then(|deleted| shape::deleted(routed, &options, &deleted));
+    let answer = match deleted {
+        Ok(deleted) => shape::deleted(routed, &options, &deleted).await,
+        Err(err) => Err(err),
+    };
     Ok(with_warnings(routed, answer, &warnings))
 }
 
@@ -272,7 +299,10 @@ async fn delete_collection(routed: &Routed<'_>, body: Body) -> Result<Answer, Ap
     let mut warnings = silent_deletion(routed, &options);
     let list =
         routed.registry().delete_collection(&routed.target(), &selection, &list_options, &options, &mut warnings).await;
-    let answer = list.and_then(|list| shape::list(routed, &list));
+    let answer = match list {
+        Ok(list) => shape::list(routed, &list).await,
+        Err(err) => Err(err),
+    };
     Ok(with_warnings(routed, answer, &warnings))
 }
 
@@ -283,18 +313,17 @@ fn silent_deletion(routed: &Routed<'_>, options: &DeleteOptions) -> Vec<String> 
     warning.map(str::to_owned).into_iter().collect()
 }
 
-/// Whether the resource comes from a CRD: strategic merge patches need Go structs.
-pub(crate) fn is_custom(row: &Resource) -> bool {
-    matches!(row.columns, api::resource::Columns::Custom(_)) || row.schema().node().definition.is_none()
-}
-
-/// The format of a patch, by its content type.
+/// The format of a patch, by its content type. Strategic merge patches need Go structs, which custom resources lack.
 pub(crate) fn patch_type(headers: &HeaderMap, custom: bool) -> Result<PatchType, ApiError> {
     match content_type(headers).as_str() {
         "application/json-patch+json" => Ok(PatchType::Json),
         "application/merge-patch+json" => Ok(PatchType::Merge),
         "application/strategic-merge-patch+json" if !custom => Ok(PatchType::Strategic),
         "application/apply-patch+yaml" => Ok(PatchType::Apply),
+        _ if custom => Err(ApiError::unsupported_media_type(
+            "the body of the request was in an unknown format - accepted media types include: \
+             application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
+        )),
         _ => Err(ApiError::unsupported_media_type("415: Unsupported Media Type").with_details(Details::default())),
     }
 }
@@ -305,7 +334,7 @@ async fn delete_options(call: &Call<'_>, body: Body) -> Result<DeleteOptions, Ap
     DeleteOptions::read(call.query, object)
 }
 
-/// Decodes a body of the resource's kind, in its storage version, with defaults.
+/// Decodes a body of the resource's kind, in the version that the registry works with, with defaults.
 pub(crate) fn decode_body(
     routed: &Routed<'_>,
     body: &Bytes,
@@ -313,8 +342,9 @@ pub(crate) fn decode_body(
     warnings: &mut Vec<String>,
 ) -> Result<api::Object, ApiError> {
     let object = decode::body(&routed.row, routed.call.headers(), body, options.field_validation, warnings)?;
-    let mut object = routed.registry().catalog().convert(&routed.row, routed.cache.row(), object)?;
-    decode::default(routed.cache.row(), &mut object);
+    let target = routed.target();
+    let mut object = routed.registry().catalog().convert(&routed.row, target.row(), object)?;
+    decode::default(target.row(), &mut object);
     Ok(object)
 }
 

@@ -17,6 +17,7 @@ pub mod authz;
 mod bootstrap;
 mod command;
 mod config;
+mod crd;
 mod decode;
 mod discovery;
 mod endpoints;

@@ -38,7 +38,7 @@ use crate::request_info::RequestInfo;
 use crate::response::{self, Answer};
 use crate::watch_cache::{Feed, WatchCache};
 use crate::webhook_client::Webhooks;
-use crate::{admission, bootstrap, discovery, health, openapi, subresources};
+use crate::{admission, bootstrap, crd, discovery, health, openapi, subresources};
 
 /// How far the start has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,6 +63,8 @@ pub(crate) struct Core {
     pub(crate) documents: openapi::Documents,
     /// Tasks of connections to nodes, pods and webhooks.
     pub(crate) connections: TaskTracker,
+    /// Tasks of the server's own controllers.
+    pub(crate) tasks: TaskTracker,
     pub(crate) shutdown: CancellationToken,
     stage: watch::Sender<Stage>,
 }
@@ -104,7 +106,9 @@ impl ApiServer {
         let webhooks = Webhooks::new(&cache, connections.clone(), process.shutdown.clone());
         let admission = admission::builtin(&config, &cache, &store, &rbac, &authz, &webhooks)?;
         let allocator = Allocator::new(config.service_cluster_ip_ranges.clone(), config.service_node_ports.clone());
-        let registry = Arc::new(Registry::new(store, cache, catalog, admission, allocator, config.event_ttl));
+        let converters = crd::Converters::new(webhooks);
+        let registry =
+            Arc::new(Registry::new(store, cache, catalog, admission, allocator, converters, config.event_ttl));
         let core = Core {
             authn: authn::Chain::new(authenticators(&config, tokens.clone())?, config.anonymous_auth),
             authz,
@@ -114,6 +118,7 @@ impl ApiServer {
             metrics: Metrics::new(process.metrics.clone()),
             documents: openapi::Documents::default(),
             connections,
+            tasks: TaskTracker::new(),
             shutdown: process.shutdown.clone(),
             stage: watch::Sender::new(Stage::Starting),
             registry,
@@ -152,6 +157,7 @@ impl ApiServer {
         let (filled, is_filled) = oneshot::channel();
         let start = async {
             if is_filled.await.is_ok() {
+                self.serve_custom_resources().await?;
                 self.core.stage.send_replace(Stage::Filled);
                 bootstrap::ensure(&self.core).await?;
                 self.core.stage.send_replace(Stage::Bootstrapped);
@@ -162,6 +168,17 @@ impl ApiServer {
         };
         let feed = async { feed.run(self.core.shutdown.clone(), filled).await.map_err(Error::from) };
         tokio::try_join!(feed, start).map(|_| ())
+    }
+
+    /// Serves what is defined already, and follows the definitions from then on.
+    async fn serve_custom_resources(&self) -> Result<(), Error> {
+        let core = &self.core;
+        let failed = |err: ApiError| Error::Bootstrap(format!("serve custom resources: {err}"));
+        let mut definitions =
+            crd::Definitions::new(core.registry.clone(), core.tasks.clone(), core.shutdown.clone()).map_err(failed)?;
+        definitions.pass().await.map_err(failed)?;
+        core.tasks.spawn(definitions.run(core.shutdown.clone()));
+        Ok(())
     }
 
     /// Serves TLS on a listener until shutdown, and drains.

@@ -39,6 +39,7 @@ fn resource(version: &Version, row: &Row) -> Resource {
         strategy: kinds::strategy(version.group, row.kind),
         columns: Columns::BuiltIn,
         deprecation: row.deprecation.map(Text::Borrowed),
+        custom: None,
     }
 }
 

@@ -4,8 +4,9 @@ use std::borrow::Cow;
 
 use super::node::Node;
 
-/// How deeply lists and objects may be nested.
-pub const MAX_DEPTH: usize = 256;
+/// How deeply lists and objects may be nested. Stored objects are read by a parser that stops at 128 levels, and their
+/// `managedFields` lie a few levels deeper than what they describe.
+pub const MAX_DEPTH: usize = 120;
 
 /// Why a text is no JSON, in Go's words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -111,7 +111,10 @@ impl Reader {
             push_field(&mut self.path, &field);
             match schema.node().properties.get(&field) {
                 Some(id) => {
-                    push_field(&mut self.go_path, &field);
+                    // What Go decodes into a struct begins below the fields of a custom object.
+                    if schema.node().presence != Presence::AsGiven {
+                        push_field(&mut self.go_path, &field);
+                    }
                     if repeated.contains(&at) {
                         self.note("duplicate");
                     }

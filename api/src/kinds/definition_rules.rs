@@ -8,21 +8,17 @@ use serde_json::Value;
 use super::dump::Shown;
 use super::rules;
 use super::tree::{Errors, Node};
+use crate::custom::status::{self, Approval};
 use crate::field::{FieldError, Path};
 
-const APPROVED: &str = "api-approved.kubernetes.io";
 const APPROVAL: &str = "protected groups must have approval annotation \"api-approved.kubernetes.io\", see \
                         https://github.com/kubernetes/enhancements/pull/1111";
 const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
 
 /// A `CustomResourceDefinition`.
 pub(crate) fn definition(object: &Node<'_, '_>, errors: &mut Errors) {
-    let (metadata, spec) = (object.field("metadata"), object.field("spec"));
+    let spec = object.field("spec");
     let (group, names) = (spec.field("group"), spec.field("names"));
-    let wanted = format!("{}.{}", names.field("plural").text(), group.text());
-    if metadata.field("name").text() != wanted {
-        errors.invalid(&metadata.field("name"), "must be spec.names.plural+\".\"+spec.group");
-    }
     if errors.require_text(&group) {
         errors.invalid_all(&group, rules::subdomain(group.text()));
         if group.text().split('.').count() < 2 {
@@ -44,12 +40,42 @@ pub(crate) fn definition(object: &Node<'_, '_>, errors: &mut Errors) {
 pub(crate) fn new_definition(object: &Node<'_, '_>, errors: &mut Errors) {
     let (metadata, spec) = (object.field("metadata"), object.field("spec"));
     let group = spec.field("group").text();
-    let protected = ["k8s.io", "kubernetes.io"].iter().any(|own| group == *own || group.ends_with(&format!(".{own}")));
-    let annotations = metadata.field("annotations");
-    let approval = annotations.map().and_then(|map| map.get(APPROVED)).and_then(Value::as_str).unwrap_or("");
-    if protected && approval.is_empty() {
-        errors.required(&annotations.key(APPROVED), APPROVAL);
+    let wanted = format!("{}.{group}", spec.field("names").field("plural").text());
+    if metadata.field("name").text() != wanted {
+        errors.invalid(&metadata.field("name"), "must be spec.names.plural+\".\"+spec.group");
     }
+    if !status::is_protected(group) {
+        return;
+    }
+    let annotations = metadata.field("annotations");
+    let approval = annotations.map().and_then(|map| map.get(status::APPROVAL_ANNOTATION)).and_then(Value::as_str);
+    let at = annotations.key(status::APPROVAL_ANNOTATION);
+    match Approval::of(approval.unwrap_or("")) {
+        Approval::Missing => errors.required(&at, APPROVAL),
+        Approval::Invalid => errors.invalid(&at, &status::invalid_approval()),
+        Approval::Approved | Approval::Unapproved => {}
+    }
+}
+
+/// What a change may not do: objects lie in the store under group and plural, and clients know scope and kind.
+pub(crate) fn definition_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+    let (spec, before) = (new.field("spec"), old.field("spec"));
+    let (names, names_before) = (spec.field("names"), before.field("names"));
+    let status = old.field("status");
+    let conditions = status.field("conditions");
+    let established =
+        conditions.items().any(|one| one.field("type").text() == "Established" && one.field("status").text() == "True");
+    if established {
+        errors.immutable(&spec.field("scope"), &before.field("scope"));
+        errors.immutable(&names.field("kind"), &names_before.field("kind"));
+    }
+    errors.immutable(&spec.field("group"), &before.field("group"));
+    errors.immutable(&names.field("plural"), &names_before.field("plural"));
+}
+
+/// Rules for a write to the status.
+pub(crate) fn definition_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
+    stored_versions(new, errors);
 }
 
 fn versions(spec: &Node<'_, '_>, errors: &mut Errors) {
@@ -161,7 +187,12 @@ fn stored_versions(object: &Node<'_, '_>, errors: &mut Errors) {
     }
     for version in stored.items() {
         if !versions.items().any(|one| one.field("name").text() == version.text()) {
-            errors.invalid(&version, "must appear in spec.versions");
+            let name = version.text();
+            let why = format!(
+                "missing from spec.versions; {name} was previously a storage version, and must remain in spec.versions until \
+                 a storage migration ensures no data remains persisted in {name} and removes {name} from status.storedVersions"
+            );
+            errors.invalid(&version, &why);
         }
     }
 }

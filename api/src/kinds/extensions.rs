@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::tree::{Fields, default_pointer, default_zero, each, object, object_at, text};
+use crate::custom::status;
 use crate::object::Object;
 use crate::strategy::WriteContext;
 
@@ -17,7 +18,11 @@ pub(crate) fn definition(object: &mut Object) {
         default_zero(names, "listKind", format!("{kind}List"));
     }
     default_conversion(spec);
-    super::tree::object(object.root_mut(), "status");
+    let stored = storage_version(object);
+    let status = super::tree::object(object.root_mut(), "status");
+    if status.get("storedVersions").and_then(Value::as_array).is_none_or(Vec::is_empty) && !stored.is_empty() {
+        status.insert("storedVersions".to_owned(), stored.into());
+    }
 }
 
 fn default_conversion(spec: &mut Fields) {
@@ -33,18 +38,22 @@ fn default_conversion(spec: &mut Fields) {
 
 /// A new definition has stored nothing yet but its storage version.
 pub(crate) fn prepare_definition(_ctx: &WriteContext<'_>, new: &mut Object) {
-    let versions = new.get(&["spec", "versions"]).and_then(Value::as_array).into_iter().flatten();
-    let stored: Vec<Value> = versions.filter(|v| v["storage"] == true).map(|v| v["name"].clone()).take(1).collect();
+    let stored = storage_version(new);
     new.set(
         &["status"],
         json!({"conditions": null, "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": stored}),
     );
 }
 
+/// The name of the first storage version, if there is one.
+fn storage_version(definition: &Object) -> Vec<Value> {
+    let versions = definition.get(&["spec", "versions"]).and_then(Value::as_array).into_iter().flatten();
+    versions.filter(|v| v["storage"] == true).map(|v| v["name"].clone()).take(1).collect()
+}
+
 /// A version that becomes the storage version counts as stored from then on.
 pub(crate) fn prepare_definition_update(_ctx: &WriteContext<'_>, new: &mut Object, _old: &Object) {
-    let versions = new.get(&["spec", "versions"]).and_then(Value::as_array).into_iter().flatten();
-    let Some(storage) = versions.filter(|v| v["storage"] == true).map(|v| v["name"].clone()).next() else { return };
+    let Some(storage) = storage_version(new).pop() else { return };
     let status = object(new.root_mut(), "status");
     let stored = status.entry("storedVersions").or_insert_with(|| json!([]));
     match stored {
@@ -52,6 +61,17 @@ pub(crate) fn prepare_definition_update(_ctx: &WriteContext<'_>, new: &mut Objec
         Value::Array(_) => {}
         other => *other = json!([storage]),
     }
+}
+
+/// A definition goes when its objects are gone.
+pub(crate) fn begin_definition_deletion(ctx: &WriteContext<'_>, definition: &mut Object) {
+    let mut finalizers: Vec<Value> = definition.finalizers().into_iter().map(Value::from).collect();
+    if finalizers.iter().any(|finalizer| finalizer == status::CLEANUP_FINALIZER) {
+        return;
+    }
+    finalizers.push(status::CLEANUP_FINALIZER.into());
+    definition.set_metadata("finalizers", finalizers);
+    status::set_terminating(definition, &status::Terminating::Pending, ctx.now);
 }
 
 /// Defaults of a webhook configuration.

@@ -38,7 +38,7 @@ mod projections;
 mod rbac_rules;
 mod resource_rules;
 mod resources;
-mod rules;
+pub(crate) mod rules;
 mod security;
 mod service;
 mod service_rules;
@@ -435,6 +435,10 @@ fn extension_hooks(kind: &str) -> Hooks {
             validate_new: definition_rules::new_definition,
             prepare_create: extensions::prepare_definition,
             prepare_update: extensions::prepare_definition_update,
+            validate_change: definition_rules::definition_change,
+            validate_status: definition_rules::definition_status,
+            begin_deletion: extensions::begin_definition_deletion,
+            holds_deletion: |definition| !definition.is_being_deleted(),
             unconditional_update: false,
             delete_returns_object: true,
             ..Hooks::PLAIN

@@ -270,6 +270,10 @@ fn custom_list(row: &Resource) -> Value {
 /// A node of a custom schema: what the author wrote, with the structure around it.
 fn custom_node(schema: SchemaRef<'_>, out: &mut Map<String, Value>) {
     let node = schema.node();
+    if let (true, Some(target)) = (node.presence != Presence::AsGiven, node.definition.as_deref()) {
+        out.insert("allOf".into(), json!([reference(target)]));
+        return;
+    }
     if let Some(Value::Object(written)) = node.value_validation.as_deref() {
         out.extend(written.clone());
     }

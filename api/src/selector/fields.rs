@@ -128,7 +128,7 @@ fn find(field: &str, resource: &Resource) -> Result<SelectableField, Error> {
     if let Some(known) = resource.selectable_fields.iter().find(|known| known.name == field) {
         return Ok(known.clone());
     }
-    if resource.selectable_fields.is_empty() {
+    if resource.selectable_fields.is_empty() && !resource.is_custom() {
         let text = format!(r#""{field}" is not a known field selector: only "metadata.name", "metadata.namespace""#);
         return Err(Error(text));
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api::catalog::Catalog;
+use api::resource::split_api_version;
 use api::{ApiError, Object, Resource, table};
 use bytes::Bytes;
 use http::StatusCode;
@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::Routed;
 use crate::negotiate::{Accept, Encoding, MetaVersion, Shape};
 use crate::options::DeleteOptions;
-use crate::registry::{Deleted, List, Written};
+use crate::registry::{Deleted, List, Registry, Written};
 use crate::response::{self, Answer};
 use crate::watch_cache::Cached;
 
@@ -30,9 +30,11 @@ pub(super) struct Shaper {
     include: Include,
     row: Arc<Resource>,
     stored: Arc<Resource>,
-    catalog: Catalog,
+    registry: Arc<Registry>,
     /// Only the first table of a watch names its columns.
     columns_sent: bool,
+    /// An object could not be shown.
+    pub(super) failed: bool,
 }
 
 impl Shaper {
@@ -47,14 +49,24 @@ impl Shaper {
             include,
             row: routed.row.clone(),
             stored: routed.cache.row().clone(),
-            catalog: routed.registry().catalog(),
+            registry: routed.call.core.registry.clone(),
             columns_sent: false,
+            failed: false,
         }
     }
 
     /// Whether the cached bytes are the answer.
-    pub(super) fn is_plain(&self) -> bool {
-        self.accept.shape == Shape::Object && self.is_stored_version() && self.is_plain_json()
+    pub(super) fn is_plain(&self, cached: &Cached) -> bool {
+        self.accept.shape == Shape::Object && self.is_plain_json() && self.is_in_version(cached)
+    }
+
+    /// Whether a cached object is in the version of the path. Custom objects may have been stored in any version.
+    fn is_in_version(&self, cached: &Cached) -> bool {
+        if self.row.is_custom() {
+            split_api_version(cached.api_version()).is_some_and(|(_, version)| version == self.row.version)
+        } else {
+            self.is_stored_version()
+        }
     }
 
     /// Whether the protobuf frames that the events of the cache keep are the answer.
@@ -74,9 +86,20 @@ impl Shaper {
         self.accept.encoding == Encoding::Json && !self.accept.pretty
     }
 
-    /// The object in the version of the path.
-    fn version(&self, object: Object) -> Result<Object, ApiError> {
-        if self.is_stored_version() { Ok(object) } else { self.catalog.convert(&self.stored, &self.row, object) }
+    /// Stored objects in the version of the path.
+    async fn versions(&self, objects: Vec<Object>) -> Result<Vec<Object>, ApiError> {
+        if self.is_stored_version() && !self.row.is_custom() {
+            return Ok(objects);
+        }
+        self.registry.convert(&self.stored, &self.row, objects).await
+    }
+
+    /// A written object in the version of the path; custom ones are in that already.
+    async fn version(&self, object: Object) -> Result<Object, ApiError> {
+        if self.is_stored_version() || self.row.is_custom() {
+            return Ok(object);
+        }
+        self.registry.convert_one(&self.stored, &self.row, object).await
     }
 
     /// One object in its shape.
@@ -96,8 +119,11 @@ impl Shaper {
     }
 
     /// The object of a watch event.
-    pub(super) fn event_object(&mut self, cached: &Cached) -> Result<Value, ApiError> {
-        let object = self.version(cached.object())?;
+    pub(super) async fn event_object(&mut self, cached: &Cached) -> Result<Value, ApiError> {
+        let mut object = cached.object();
+        if !self.is_in_version(cached) {
+            object = self.registry.convert_one(&self.stored, &self.row, object).await?;
+        }
         self.shaped(&object)
     }
 
@@ -144,36 +170,41 @@ fn go_type(row: &Resource, kind: &str) -> String {
 }
 
 /// An object of the cache.
-pub(super) fn cached(routed: &Routed<'_>, status: StatusCode, cached: &Cached) -> Result<Answer, ApiError> {
+pub(super) async fn cached(routed: &Routed<'_>, status: StatusCode, cached: &Cached) -> Result<Answer, ApiError> {
     let mut shaper = Shaper::of(routed);
-    if shaper.is_plain() {
+    if shaper.is_plain(cached) {
         return Ok(response::json_bytes(status, cached.bytes.clone()));
     }
-    let tree = shaper.event_object(cached)?;
+    let tree = shaper.event_object(cached).await?;
     Ok(response::value(status, routed.accept, &tree))
 }
 
 /// An object that was written.
-pub(super) fn written(routed: &Routed<'_>, status: StatusCode, written: &Written) -> Result<Answer, ApiError> {
+pub(super) async fn written(routed: &Routed<'_>, status: StatusCode, written: &Written) -> Result<Answer, ApiError> {
     let mut shaper = Shaper::of(routed);
-    if shaper.is_plain() {
+    let in_version = shaper.row.is_custom() || shaper.is_stored_version();
+    if in_version && shaper.accept.shape == Shape::Object && shaper.is_plain_json() {
         return Ok(response::json_bytes(status, written.bytes.clone()));
     }
-    let object = shaper.version(written.object.clone())?;
+    let object = shaper.version(written.object.clone()).await?;
     let tree = shaper.shaped(&object)?;
     Ok(response::value(status, routed.accept, &tree))
 }
 
 /// The answer to a delete.
-pub(super) fn deleted(routed: &Routed<'_>, options: &DeleteOptions, deleted: &Deleted) -> Result<Answer, ApiError> {
+pub(super) async fn deleted(
+    routed: &Routed<'_>,
+    options: &DeleteOptions,
+    deleted: &Deleted,
+) -> Result<Answer, ApiError> {
     match deleted {
         Deleted::Pending(object) => {
             let accepted = options.orphan_dependents == Some(false);
-            written(routed, if accepted { StatusCode::ACCEPTED } else { StatusCode::OK }, object)
+            written(routed, if accepted { StatusCode::ACCEPTED } else { StatusCode::OK }, object).await
         }
         Deleted::Gone(object) if routed.row.strategy.delete_returns_object() => {
             let mut shaper = Shaper::of(routed);
-            let object = shaper.version(object.clone())?;
+            let object = shaper.version(object.clone()).await?;
             let tree = shaper.shaped(&object)?;
             Ok(response::value(StatusCode::OK, routed.accept, &tree))
         }
@@ -188,16 +219,17 @@ pub(super) fn deleted(routed: &Routed<'_>, options: &DeleteOptions, deleted: &De
 }
 
 /// A list.
-pub(super) fn list(routed: &Routed<'_>, list: &List) -> Result<Answer, ApiError> {
+pub(super) async fn list(routed: &Routed<'_>, list: &List) -> Result<Answer, ApiError> {
     let mut shaper = Shaper::of(routed);
-    let metadata = list_metadata(list);
-    let custom = super::is_custom(&routed.row);
+    let custom = routed.row.is_custom();
+    let metadata = list_metadata(list, custom && shaper.accept.shape == Shape::Object);
     match shaper.accept.shape {
-        Shape::Object if shaper.is_plain() => {
+        Shape::Object if list.items.iter().all(|cached| shaper.is_plain(cached)) && shaper.is_plain_json() => {
             Ok(response::json_bytes(StatusCode::OK, concatenated(routed, list, &metadata, custom)))
         }
         Shape::Object => {
-            let items = list.items.iter().map(|cached| item(&shaper, cached, custom)).collect::<Result<Vec<_>, _>>()?;
+            let objects = shaper.versions(objects(list)).await?;
+            let items: Vec<Value> = objects.into_iter().map(|object| item(object, custom)).collect();
             let row = &routed.row;
             let tree =
                 json!({"kind": row.list_kind, "apiVersion": row.api_version(), "metadata": metadata, "items": items});
@@ -217,25 +249,31 @@ pub(super) fn list(routed: &Routed<'_>, list: &List) -> Result<Answer, ApiError>
             go_type(&routed.row, &routed.row.list_kind)
         ))),
         Shape::Table(version) => {
-            let objects =
-                list.items.iter().map(|cached| shaper.version(cached.object())).collect::<Result<Vec<_>, _>>()?;
+            let objects = shaper.versions(objects(list)).await?;
             let tree = shaper.table(objects.iter(), metadata, version);
             Ok(response::value(StatusCode::OK, routed.accept, &tree))
         }
     }
 }
 
-fn item(shaper: &Shaper, cached: &Cached, custom: bool) -> Result<Value, ApiError> {
-    let mut object = shaper.version(cached.object())?;
+fn objects(list: &List) -> Vec<Object> {
+    list.items.iter().map(|cached| cached.object()).collect()
+}
+
+fn item(mut object: Object, custom: bool) -> Value {
     if !custom {
         object.root_mut().remove("kind");
         object.root_mut().remove("apiVersion");
     }
-    Ok(object.into_value())
+    object.into_value()
 }
 
-fn list_metadata(list: &List) -> Value {
+/// The metadata of a list. Lists of custom objects always say where they go on.
+fn list_metadata(list: &List, says_continue: bool) -> Value {
     let mut metadata = Map::new();
+    if says_continue {
+        metadata.insert("continue".into(), "".into());
+    }
     metadata.insert("resourceVersion".into(), list.revision.to_string().into());
     if let Some(token) = &list.continuation {
         metadata.insert("continue".into(), token.as_str().into());

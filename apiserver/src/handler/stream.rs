@@ -127,10 +127,11 @@ enum Wake {
 
 impl Watcher {
     async fn next(&mut self) -> Option<Bytes> {
-        if self.done {
+        // After an object that could not be shown, a client must not take the next one for all that happened.
+        if self.done || self.shaper.failed {
             return None;
         }
-        if let Some(bytes) = self.next_initial() {
+        if let Some(bytes) = self.next_initial().await {
             return Some(bytes);
         }
         if std::mem::take(&mut self.marks_initial_end) {
@@ -139,7 +140,7 @@ impl Watcher {
         loop {
             match self.wake().await {
                 Wake::Event(Some(event)) => {
-                    if let Some(bytes) = self.event(&event) {
+                    if let Some(bytes) = self.event(&event).await {
                         return Some(bytes);
                     }
                 }
@@ -178,39 +179,40 @@ impl Watcher {
         }
     }
 
-    fn next_initial(&mut self) -> Option<Bytes> {
+    async fn next_initial(&mut self) -> Option<Bytes> {
         loop {
             match &mut self.initial {
                 Initial::Events(events) => {
                     let event = events.next()?;
-                    if let Some(bytes) = self.event(&event) {
+                    if let Some(bytes) = self.event(&event).await {
                         return Some(bytes);
                     }
                 }
                 Initial::Objects(objects) => {
                     let object = objects.next()?;
                     if self.selection.matches(&self.cache, &object) {
-                        return Some(self.shaper.frame(EventType::Added, &object));
+                        return Some(self.shaper.frame(EventType::Added, &object).await);
                     }
                 }
             }
         }
     }
 
-    fn event(&mut self, event: &Event) -> Option<Bytes> {
+    async fn event(&mut self, event: &Event) -> Option<Bytes> {
         // A watch may begin at a version that another answer told before the cache hears of it.
         if event.revision <= self.sent {
             return None;
         }
         self.sent = event.revision;
         let kind = event.seen_by(|object| self.selection.matches(&self.cache, object))?;
-        if self.shaper.is_plain() {
+        let object = event.object(kind)?;
+        if self.shaper.is_plain(&object) {
             return event.frame(kind);
         }
         if self.shaper.is_shared_protobuf() {
-            return event.protobuf_frame(kind, |object| self.shaper.frame(kind, object));
+            return event.protobuf_frame(kind, |object| self.shaper.encoded(kind, &object.object().into_value()));
         }
-        event.object(kind).map(|object| self.shaper.frame(kind, &object))
+        Some(self.shaper.frame(kind, &object).await)
     }
 
     /// Everything up to the bookmark's version has been sent: the queue was filled before the cache moved on.
@@ -243,13 +245,16 @@ impl Watcher {
 
 impl Shaper {
     /// A frame around one object in the shape that the client asked for.
-    fn frame(&mut self, kind: EventType, object: &Cached) -> Bytes {
-        if self.is_plain() {
+    async fn frame(&mut self, kind: EventType, object: &Cached) -> Bytes {
+        if self.is_plain(object) {
             return frame(kind, &object.bytes);
         }
-        match self.event_object(object) {
+        match self.event_object(object).await {
             Ok(tree) => self.encoded(kind, &tree),
-            Err(err) => self.failure(&err),
+            Err(err) => {
+                self.failed = true;
+                self.failure(&err)
+            }
         }
     }
 

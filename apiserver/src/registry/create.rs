@@ -1,5 +1,6 @@
 //! Create.
 
+use api::status::Details;
 use api::{ApiError, Object};
 use jiff::Timestamp;
 use store::Expected;
@@ -43,6 +44,9 @@ impl Registry {
         warnings: &mut Vec<String>,
     ) -> Result<Written, ApiError> {
         let row = target.row();
+        if row.custom.as_ref().is_some_and(|custom| custom.terminating) {
+            return Err(definition_goes(target));
+        }
         metadata::check_namespace(row, target.namespace, &mut object)?;
         metadata::dedupe_owners(&mut object, warnings);
         let now = Timestamp::now();
@@ -129,7 +133,7 @@ impl Registry {
             let there = self.store.get(&target.key(&name)).await.map_err(|err| unavailable(&err))?;
             return if there.is_some() { Err(exists()) } else { Ok(Written::pretended(object)) };
         }
-        match self.put(target, &name, &object, Expected::Absent).await {
+        match self.put(target, &name, &object, Expected::Absent).await? {
             Ok(written) => {
                 reservation.commit();
                 Ok(written)
@@ -143,4 +147,15 @@ impl Registry {
             }
         }
     }
+}
+
+/// What a definition that is being deleted says to new objects.
+fn definition_goes(target: &Target<'_>) -> ApiError {
+    let what = target.requested.qualified();
+    let text = "create not allowed while custom resource definition is terminating";
+    ApiError::method_not_allowed(text).with_details(Details {
+        group: what.group.to_owned(),
+        kind: what.resource.to_owned(),
+        ..Details::default()
+    })
 }

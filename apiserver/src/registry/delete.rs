@@ -128,16 +128,19 @@ impl Registry {
         if graceful == Graceful::Pending {
             return Ok(Step::Done(Deleted::Pending(Written::of(current))));
         }
-        set_dependents_finalizer(target, options, &mut object);
-        let held = !object.finalizers().is_empty() || row.strategy.holds_deletion(&object);
+        let holds_itself = row.strategy.holds_deletion(&object);
+        if !holds_itself {
+            set_dependents_finalizer(target, options, &mut object);
+        }
+        let held = !object.finalizers().is_empty() || holds_itself;
         if graceful == Graceful::Now && !held {
             return self.remove(target, options, current, object).await;
         }
         if graceful == Graceful::Now {
-            mark_deleting(&mut object, now);
-            // What holds itself (a namespace) has no grace period.
-            if row.strategy.holds_deletion(&object) {
-                object.metadata_mut().remove("deletionGracePeriodSeconds");
+            if holds_itself {
+                begin_own_deletion(&mut object, now);
+            } else {
+                mark_deleting(&mut object, now);
             }
         }
         row.strategy.begin_deletion(&target.write_context(now), &mut object);
@@ -147,7 +150,7 @@ impl Registry {
         if metadata::same(&object, &current.object) {
             return Ok(Step::Done(Deleted::Pending(Written::of(current))));
         }
-        match self.put(target, target.name, &object, Expected::Revision(current.revision)).await {
+        match self.put(target, target.name, &object, Expected::Revision(current.revision)).await? {
             Ok(written) => Ok(Step::Done(Deleted::Pending(written))),
             Err(store::Error::Conflict { .. }) => Ok(Step::Again),
             Err(err) => Err(unavailable(&err)),
@@ -244,13 +247,22 @@ fn begin_graceful(target: &Target<'_>, options: &DeleteOptions, object: &mut Obj
     Graceful::Begun
 }
 
-/// The object is only kept by those who must let go of it.
+/// The object is only kept by those who must let go of it. One whose deletion began without a grace period gets none.
 fn mark_deleting(object: &mut Object, now: Timestamp) {
     if !object.is_being_deleted() {
         object.set_metadata("deletionTimestamp", metadata::timestamp(now));
         bump_generation(object);
+    } else if object.integer(&["metadata", "deletionGracePeriodSeconds"]).is_none() {
+        return;
     }
     object.set_metadata("deletionGracePeriodSeconds", 0);
+}
+
+/// What holds itself (a namespace, a definition) has no grace period, and its deletion is no change of its spec.
+fn begin_own_deletion(object: &mut Object, now: Timestamp) {
+    if !object.is_being_deleted() {
+        object.set_metadata("deletionTimestamp", metadata::timestamp(now));
+    }
 }
 
 /// Controllers must notice that the deletion has begun.

@@ -200,7 +200,7 @@ fn validate_common(row: &Resource, object: &Object, errors: &mut Vec<FieldError>
     errors.extend(validate_annotations(object, &at.child("annotations")));
     errors.extend(validate_owners(object, &at.child("ownerReferences")));
     errors.extend(validate_finalizers(object, &at.child("finalizers")));
-    if !crate::handler::is_custom(row) {
+    if !row.is_custom() {
         errors.extend(validate_finalizer_domains(object, &at.child("finalizers")));
     }
     errors.extend(validate_managed_fields(object, &at.child("managedFields")));

@@ -3,6 +3,7 @@
 //! A write is a closure over the current object: prepare, validate, admit, compare-and-swap; repeated when somebody else
 //! was faster. Objects here are always in their storage version; the edge converts.
 
+mod convert;
 mod create;
 mod delete;
 mod metadata;
@@ -26,6 +27,7 @@ use store::{Entry, Expected, Store};
 
 use crate::admission;
 use crate::allocate::Allocator;
+use crate::crd::Converters;
 use crate::watch_cache::{Cached, ResourceCache, WatchCache, splice, stored_bytes};
 
 pub use delete::Deleted;
@@ -54,9 +56,10 @@ pub struct Target<'a> {
 }
 
 impl Target<'_> {
-    /// The catalog row in the storage version.
+    /// The row in whose version objects are worked with: the storage version of built-in resources, the client's version
+    /// of custom ones.
     pub fn row(&self) -> &Arc<Resource> {
-        self.cache.row()
+        if self.requested.is_custom() { self.requested } else { self.cache.row() }
     }
 
     fn key(&self, name: &str) -> String {
@@ -79,21 +82,23 @@ pub struct Registry {
     catalog: RwLock<Catalog>,
     admission: RwLock<Arc<admission::Chain>>,
     allocator: Allocator,
+    converters: Converters,
     event_ttl: Duration,
 }
 
 impl Registry {
     /// A registry over a store and its cache.
-    pub fn new(
+    pub(crate) fn new(
         store: Arc<dyn Store>,
         cache: Arc<WatchCache>,
         catalog: Catalog,
         admission: admission::Chain,
         allocator: Allocator,
+        converters: Converters,
         event_ttl: Duration,
     ) -> Self {
         let (catalog, admission) = (RwLock::new(catalog), RwLock::new(Arc::new(admission)));
-        Self { store, cache, catalog, admission, allocator, event_ttl }
+        Self { store, cache, catalog, admission, allocator, converters, event_ttl }
     }
 
     /// What resources there are now.
@@ -124,6 +129,11 @@ impl Registry {
     /// The store, for health checks.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
+    }
+
+    /// The conversion webhooks of custom resources.
+    pub(crate) fn converters(&self) -> &Converters {
+        &self.converters
     }
 
     /// The addresses and ports of Services.
@@ -166,31 +176,46 @@ impl Registry {
     async fn current(&self, target: &Target<'_>, name: &str) -> Result<Option<Current>, ApiError> {
         let key = target.key(name);
         let entry = self.store.get(&key).await.map_err(|err| unavailable(&err))?;
-        entry.map(|entry| Current::read(target.cache, &entry)).transpose()
+        let Some(entry) = entry else { return Ok(None) };
+        let mut current = Current::read(target.cache, &entry)?;
+        if target.requested.is_custom() {
+            current.object = self.convert_one(target.cache.row(), target.row(), current.object).await?;
+        }
+        Ok(Some(current))
     }
 
-    /// Writes an object that must be new (`expected` absent) or replace a known revision.
+    /// Writes an object that must be new (`expected` absent) or replace a known revision. The outer error is that of a
+    /// conversion to the stored version.
     async fn put(
         &self,
         target: &Target<'_>,
         name: &str,
         object: &Object,
         expected: Expected,
-    ) -> Result<Written, store::Error> {
+    ) -> Result<Result<Written, store::Error>, ApiError> {
         let row = target.row();
         let mut object = object.clone();
         crate::decode::canonicalize(row, &mut object);
-        let value = Bytes::from(stored_bytes(&object));
+        let value = if row.is_custom() && row.version != row.storage_version {
+            stored_bytes(&self.convert_one(row, target.cache.row(), object.clone()).await?)
+        } else {
+            stored_bytes(&object)
+        };
+        let value = Bytes::from(value);
         let ttl = (row.storage_prefix == "events").then_some(self.event_ttl);
-        let revision = self.store.put(&target.key(name), value.clone(), expected, ttl).await?;
-        let spliced = splice(&value, revision).map(|(bytes, _)| bytes);
+        let revision = match self.store.put(&target.key(name), value.clone(), expected, ttl).await {
+            Ok(revision) => revision,
+            Err(err) => return Ok(Err(err)),
+        };
         object.set_metadata("resourceVersion", revision.to_string());
+        let as_stored = row.is_storage_version();
+        let spliced = splice(&value, revision).filter(|_| as_stored).map(|(bytes, _)| bytes);
         let bytes = spliced.unwrap_or_else(|| crate::response::object_bytes(&object));
-        Ok(Written { object, bytes })
+        Ok(Ok(Written { object, bytes }))
     }
 }
 
-/// A committed object (or, for a dry run, one that would have been committed).
+/// A committed object (or, for a dry run, one that would have been committed), in the version of [`Target::row`].
 #[derive(Clone, Debug)]
 pub struct Written {
     pub object: Object,
@@ -205,7 +230,10 @@ impl Written {
     }
 
     fn of(current: &Current) -> Self {
-        Self { object: current.object.clone(), bytes: current.cached.bytes.clone() }
+        let object = current.object.clone();
+        let as_stored = current.cached.api_version() == object.api_version();
+        let bytes = if as_stored { current.cached.bytes.clone() } else { crate::response::object_bytes(&object) };
+        Self { object, bytes }
     }
 }
 

@@ -24,7 +24,13 @@ impl Registry {
             if metadata::same(&object, &current.object) {
                 return Ok(Written::of(&current));
             }
-            match self.put(target, target.name, &object, Expected::Revision(current.revision)).await {
+            if object.is_being_deleted() && metadata::may_vanish(target.row(), &object) {
+                match self.vanish(target, &current, object, dry_run).await? {
+                    Some(written) => return Ok(written),
+                    None => continue,
+                }
+            }
+            match self.put(target, target.name, &object, Expected::Revision(current.revision)).await? {
                 Ok(written) => return Ok(written),
                 Err(store::Error::Conflict { .. }) => {}
                 Err(err) => return Err(unavailable(&err)),

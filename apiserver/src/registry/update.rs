@@ -202,7 +202,7 @@ impl Registry {
         if dry_run {
             return Ok(Some(Written::pretended(new)));
         }
-        match self.put(target, target.name, &new, Expected::Revision(current.revision)).await {
+        match self.put(target, target.name, &new, Expected::Revision(current.revision)).await? {
             Ok(written) => {
                 let freed = reservation.commit();
                 self.allocator.free(self, freed).await;
@@ -219,7 +219,7 @@ impl Registry {
     }
 
     /// The last finalizer is gone: the update becomes the delete.
-    async fn vanish(
+    pub(super) async fn vanish(
         &self,
         target: &Target<'_>,
         current: &Current,
@@ -350,7 +350,7 @@ fn kept_metadata(row: &Resource) -> &'static [&'static str] {
     const LABELS: &[&str] = &["labels", "annotations", "finalizers", "ownerReferences"];
     match row.plural.as_ref() {
         "deployments" => ANNOTATIONS,
-        _ if crate::handler::is_custom(row) || !row.strategy.status_changes_metadata() => &[],
+        _ if row.is_custom() || !row.strategy.status_changes_metadata() => &[],
         _ => LABELS,
     }
 }

@@ -12,7 +12,7 @@ use api::{ApiError, Resource};
 use axum::body::Body;
 use http::Method;
 
-use crate::handler::{self, Call, method_not_allowed};
+use crate::handler::{self, Call, method_not_allowed, not_supported};
 use crate::node_proxy;
 use crate::response::Answer;
 
@@ -22,8 +22,11 @@ pub(crate) use token::discovery as token_discovery;
 /// Answers a request for a subresource.
 pub(crate) async fn answer(call: &Call<'_>, row: &Arc<Resource>, body: Body) -> Result<Answer, ApiError> {
     let info = call.info;
-    let known =
-        row.subresources.iter().find(|sub| sub.name == info.subresource).ok_or_else(ApiError::unknown_resource)?;
+    let Some(known) = row.subresources.iter().find(|sub| sub.name == info.subresource) else {
+        // Whatever lies below a custom object is an object that is not there.
+        let custom = ApiError::not_found(row.qualified(), &info.name);
+        return Err(if row.is_custom() { custom } else { ApiError::unknown_resource() });
+    };
     if is_connect(&info.subresource) {
         return node_proxy::answer(call, row, body).await;
     }
@@ -39,9 +42,9 @@ pub(crate) async fn answer(call: &Call<'_>, row: &Arc<Resource>, body: Body) -> 
             Method::GET if allowed("get") => handler::get(&routed).await,
             Method::PUT if allowed("update") => handler::update(&routed, body).await,
             Method::PATCH if allowed("patch") => handler::patch(&routed, body).await,
-            _ => Err(method_not_allowed()),
+            _ => Err(not_supported(call, row)),
         },
-        _ => Err(method_not_allowed()),
+        _ => Err(not_supported(call, row)),
     }
 }
 

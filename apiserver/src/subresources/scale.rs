@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use api::apply::{ScalePaths, Writer, apply, scale_from_parent, scale_to_parent};
+use api::apply::{ScalePaths, Writer, apply, scale_from_parent, scale_to_parent, track_update};
 use api::codec::{self, FieldValidation, Target};
+use api::custom::Scale;
 use api::field::{FieldError, Path};
 use api::patch::{json_patch, merge_patch, strategic_merge, undecodable};
 use api::selector::LabelSelector;
@@ -52,9 +53,60 @@ pub(super) async fn answer(routed: &Routed<'_>, body: Body) -> Result<Answer, Ap
     Ok(response::value(StatusCode::OK, routed.accept, &tree))
 }
 
-/// The `Scale` of a workload.
+/// What the `Scale` of an object shows.
+struct Shown {
+    replicas: i64,
+    current: i64,
+    selector: String,
+}
+
+impl Shown {
+    fn of(row: &Resource, parent: &Object) -> Result<Self, ApiError> {
+        match row.custom.as_ref().and_then(|custom| custom.scale.as_ref()) {
+            Some(scale) => Self::of_custom(scale, parent),
+            None => Self::of_workload(row, parent),
+        }
+    }
+
+    fn of_workload(row: &Resource, parent: &Object) -> Result<Self, ApiError> {
+        let selector = parent.get(&["spec", "selector"]);
+        let selector = match (row.plural.as_ref(), selector) {
+            ("replicationcontrollers", Some(Value::Object(labels))) => LabelSelector::of_map(labels),
+            (_, selector) => LabelSelector::of_value(selector)?,
+        };
+        Ok(Self {
+            replicas: parent.integer(&REPLICAS).unwrap_or(0),
+            current: parent.integer(&["status", "replicas"]).unwrap_or(0),
+            selector: selector.to_string(),
+        })
+    }
+
+    fn of_custom(scale: &Scale, parent: &Object) -> Result<Self, ApiError> {
+        let at = scale.spec_replicas.as_str();
+        let replicas = scale.spec_replicas.integer(parent).map_err(ApiError::internal)?;
+        let missing = || ApiError::internal(format!("the spec replicas field {at:?} does not exist"));
+        let selector = scale.label_selector.as_ref().map_or(Ok(None), |path| path.string(parent));
+        Ok(Self {
+            replicas: replicas.ok_or_else(missing)?,
+            current: scale.status_replicas.integer(parent).map_err(ApiError::internal)?.unwrap_or(0),
+            selector: selector.map_err(ApiError::internal)?.unwrap_or("").to_owned(),
+        })
+    }
+}
+
+/// The path of the replicas in an object that can be scaled.
+fn replicas_path(row: &Resource) -> Vec<&str> {
+    let custom = row.custom.as_ref().and_then(|custom| custom.scale.as_ref());
+    custom.map_or_else(|| REPLICAS.to_vec(), |scale| scale.spec_replicas.fields())
+}
+
+/// The `Scale` of an object.
 pub(crate) fn scale_of(row: &Resource, parent: &Object) -> Result<Object, ApiError> {
-    let mut metadata = json!({"name": parent.name(), "namespace": parent.namespace()});
+    let shown = Shown::of(row, parent)?;
+    let mut metadata = json!({"name": parent.name()});
+    if row.namespaced {
+        metadata["namespace"] = parent.namespace().into();
+    }
     for field in ["uid", "resourceVersion", "creationTimestamp"] {
         if let Some(value) = parent.get(&["metadata", field]) {
             metadata[field] = value.clone();
@@ -62,19 +114,13 @@ pub(crate) fn scale_of(row: &Resource, parent: &Object) -> Result<Object, ApiErr
     }
     let mut scale = json!({
         "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": {},
-        "status": {"replicas": parent.integer(&["status", "replicas"]).unwrap_or(0)},
+        "status": {"replicas": shown.current},
     });
-    if let Some(replicas) = parent.integer(&REPLICAS).filter(|replicas| *replicas != 0) {
-        scale["spec"]["replicas"] = replicas.into();
+    if shown.replicas != 0 {
+        scale["spec"]["replicas"] = shown.replicas.into();
     }
-    let selector = parent.get(&["spec", "selector"]);
-    let selector = match (row.plural.as_ref(), selector) {
-        ("replicationcontrollers", Some(Value::Object(labels))) => LabelSelector::of_map(labels),
-        (_, selector) => LabelSelector::of_value(selector)?,
-    };
-    let text = selector.to_string();
-    if !text.is_empty() {
-        scale["status"]["selector"] = text.into();
+    if !shown.selector.is_empty() {
+        scale["status"]["selector"] = shown.selector.into();
     }
     Object::from_value(scale).ok_or_else(|| ApiError::internal("a scale is an object"))
 }
@@ -100,7 +146,7 @@ async fn patch(routed: &Routed<'_>, body: Body) -> Result<Object, ApiError> {
 async fn change(routed: &Routed<'_>, change: Change, options: &WriteOptions, what: Write) -> Result<Object, ApiError> {
     let scaling = Scaling {
         change,
-        row: routed.cache.row().clone(),
+        row: routed.target().row().clone(),
         name: routed.call.info.name.clone(),
         options: options.clone(),
     };
@@ -131,18 +177,25 @@ impl Desired for Scaling {
     ) -> Result<Object, ApiError> {
         let parent = current.ok_or_else(|| ApiError::not_found(self.row.qualified(), &self.name))?;
         let api_version = self.row.api_version();
-        let paths = ScalePaths { api_version: &api_version, replicas: &REPLICAS };
+        let replicas_path = replicas_path(&self.row);
+        let paths = ScalePaths { api_version: &api_version, replicas: &replicas_path };
         let mut scale = scale_of(&self.row, parent)?;
-        let scale = match &self.change {
+        let tracked = self.row.is_custom() || matches!(self.change, Change::Patch(PatchType::Apply, _));
+        if tracked {
+            scale_from_parent(parent, &mut scale, &paths);
+        }
+        let old = scale;
+        let mut scale = match &self.change {
             Change::Replace(scale) => scale.clone(),
-            Change::Patch(PatchType::Apply, body) => {
-                scale_from_parent(parent, &mut scale, &paths);
-                self.apply(&scale, body, now)?
-            }
-            Change::Patch(kind, body) => self.patched(&scale, *kind, body)?,
+            Change::Patch(PatchType::Apply, body) => self.apply(&old, body, now)?,
+            Change::Patch(kind, body) => self.patched(&old, *kind, body)?,
         };
+        if self.row.is_custom() && !matches!(self.change, Change::Patch(PatchType::Apply, _)) {
+            track_update(Some(&old), &mut scale, Self::target()?.schema, &self.writer(now));
+        }
         let replicas = scale.integer(&REPLICAS).unwrap_or(0);
-        if replicas < 0 {
+        // What custom resources allow, their own rules say.
+        if replicas < 0 && !self.row.is_custom() {
             let error = FieldError::invalid(
                 &Path::new("spec").child("replicas"),
                 replicas,
@@ -152,11 +205,13 @@ impl Desired for Scaling {
             return Err(ApiError::invalid(what, &self.name, &[error]));
         }
         let mut new = parent.clone();
-        new.set(&REPLICAS, replicas);
+        new.set(&replicas_path, replicas);
         scale_to_parent(&mut new, &scale, &paths);
         for field in ["uid", "resourceVersion"] {
             match scale.get(&["metadata", field]) {
                 Some(value) => new.set_metadata(field, value.clone()),
+                // Whoever scales without a version scales what there is, also where other updates need one.
+                None if self.row.is_custom() => {}
                 None => {
                     new.metadata_mut().remove(field);
                 }
@@ -205,14 +260,17 @@ impl Scaling {
         let mut configuration = decode::configuration(body, self.options.field_validation, &mut Vec::new())?;
         check_name(&self.name, &mut configuration)?;
         let target = Self::target()?;
-        let writer = Writer {
+        Ok(apply(Some(scale), &configuration, target.schema, &self.writer(now), self.options.force)?.object)
+    }
+
+    fn writer(&self, now: Timestamp) -> Writer<'_> {
+        Writer {
             manager: &self.options.field_manager,
             api_version: "autoscaling/v1",
             kind: "Scale",
             subresource: "scale",
             status_apart: false,
             now,
-        };
-        Ok(apply(Some(scale), &configuration, target.schema, &writer, self.options.force)?.object)
+        }
     }
 }

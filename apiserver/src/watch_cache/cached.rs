@@ -46,8 +46,9 @@ impl Cached {
     pub fn read(row: &Resource, key: Arc<str>, value: &[u8], revision: u64) -> Result<Self, Unreadable> {
         let unreadable = || Unreadable { key: key.to_string() };
         let tree: Value = serde_json::from_slice(value).map_err(|_| unreadable())?;
-        let object = Object::from_value(tree).ok_or_else(unreadable)?;
-        let (bytes, item) = match splice(value, revision) {
+        let mut object = Object::from_value(tree).ok_or_else(unreadable)?;
+        let as_stored = !row.custom.as_ref().is_some_and(|custom| custom.revive(&mut object));
+        let (bytes, item) = match splice(value, revision).filter(|_| as_stored) {
             Some(spliced) => spliced,
             None => splice(&stored_bytes(&object), revision).ok_or_else(unreadable)?,
         };
@@ -79,6 +80,14 @@ impl Cached {
     /// The bytes after `{"kind":..,"apiVersion":..,`: an item of a typed list is `{` and these.
     pub fn item(&self) -> &[u8] {
         &self.bytes[self.item..]
+    }
+
+    /// `apiVersion`.
+    pub fn api_version(&self) -> &str {
+        // The head ends with `"apiVersion":"V",`.
+        let head = self.bytes.get(..self.item).and_then(|head| head.strip_suffix(b"\",")).unwrap_or_default();
+        let start = head.iter().rposition(|byte| *byte == b'"').map_or(0, |at| at + 1);
+        std::str::from_utf8(&head[start..]).unwrap_or("")
     }
 
     /// `metadata.namespace`, `""` for cluster-scoped objects.

@@ -238,7 +238,7 @@ async fn obey(store: &Arc<dyn Store>, cache: &WatchCache, command: Command) -> R
             let prefix = resource.row().storage_prefix.to_string();
             let mut resources = cache.resources.write().unwrap_or_else(PoisonError::into_inner);
             if let Some(replaced) = resources.insert(prefix, resource.clone()) {
-                replaced.reset(Objects::new_sync(), revision);
+                resource.replace(&replaced, revision);
             }
             // The asker may have given up.
             let _gone = done.send(resource);

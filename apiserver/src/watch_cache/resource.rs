@@ -1,7 +1,7 @@
 //! The cache of one resource: an immutable ordered snapshot of its objects, a log of recent events and its watchers.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use api::Resource;
 use rpds::RedBlackTreeMapSync;
@@ -33,6 +33,8 @@ pub struct ResourceCache {
     indexed_field: Option<usize>,
     snapshot: RwLock<Snapshot>,
     hub: Mutex<Hub>,
+    /// Caches that this one has replaced and that somebody still reads: they must not fall behind.
+    replaced: Mutex<Vec<Weak<ResourceCache>>>,
 }
 
 /// A running watch; ends when it fell behind or the cache was reset.
@@ -96,7 +98,14 @@ impl ResourceCache {
         let prefix = format!("/registry/{}/", row.storage_prefix);
         let indexed_field = row.selectable_fields.iter().position(|field| field.name == "spec.nodeName");
         let snapshot = Snapshot { objects: Objects::new_sync(), changed: 0 };
-        Self { row, prefix, indexed_field, snapshot: RwLock::new(snapshot), hub: Mutex::default() }
+        Self {
+            row,
+            prefix,
+            indexed_field,
+            snapshot: RwLock::new(snapshot),
+            hub: Mutex::default(),
+            replaced: Mutex::default(),
+        }
     }
 
     /// The catalog row in the storage version.
@@ -191,9 +200,34 @@ impl ResourceCache {
         self.hub.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes the place of another cache, whose watches end. They can go on here where they were, and requests that have
+    /// the old cache in hand can finish.
+    pub(super) fn replace(&self, old: &Arc<Self>, revision: u64) {
+        old.hub().reset(revision);
+        self.hub().reset(old.changed().min(revision));
+        let mut replaced = std::mem::take(&mut *old.replaced.lock().unwrap_or_else(PoisonError::into_inner));
+        replaced.push(Arc::downgrade(old));
+        *self.replaced.lock().unwrap_or_else(PoisonError::into_inner) = replaced;
+    }
+
+    fn for_replaced(&self, then: impl Fn(&Self)) {
+        let mut replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+        replaced.retain(|old| {
+            old.upgrade().is_some_and(|old| {
+                then(&old);
+                true
+            })
+        });
+    }
+
     /// Takes in a put.
     pub(super) fn put(&self, cached: Cached) {
         let cached = Arc::new(cached);
+        self.for_replaced(|old| old.take_in(&cached));
+        self.take_in(&cached);
+    }
+
+    fn take_in(&self, cached: &Arc<Cached>) {
         let mut hub = self.hub();
         let previous = {
             let mut snapshot = self.snapshot.write().unwrap_or_else(PoisonError::into_inner);
@@ -202,12 +236,17 @@ impl ResourceCache {
             snapshot.changed = cached.revision;
             previous
         };
-        let event = Arc::new(Event::new(cached.revision, previous, Some(cached)));
+        let event = Arc::new(Event::new(cached.revision, previous, Some(cached.clone())));
         hub.publish(&event, self.indexed_field);
     }
 
     /// Takes in a delete.
     pub(super) fn delete(&self, key: &str, revision: u64) {
+        self.for_replaced(|old| old.take_out(key, revision));
+        self.take_out(key, revision);
+    }
+
+    fn take_out(&self, key: &str, revision: u64) {
         let mut hub = self.hub();
         let previous = {
             let mut snapshot = self.snapshot.write().unwrap_or_else(PoisonError::into_inner);

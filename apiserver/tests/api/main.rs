@@ -7,6 +7,7 @@ mod client;
 mod conflicts;
 mod conformance;
 mod contract;
+mod custom;
 mod hook_server;
 mod model;
 mod openapi;

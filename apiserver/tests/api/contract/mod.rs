@@ -51,7 +51,9 @@ async fn every_resource_of_the_cluster_keeps_the_contract() {
 async fn check(which: impl Fn(&Resource) -> bool) {
     let (_server, client) = server().await;
     let mut broken = Vec::new();
-    for row in Catalog::builtin().iter().filter(|row| row.is_stored() && which(row)) {
+    // The server itself writes the status of definitions, between any two steps of a client.
+    let is_left_alone = |row: &Resource| row.plural != "customresourcedefinitions";
+    for row in Catalog::builtin().iter().filter(|row| row.is_stored() && which(row) && is_left_alone(row)) {
         eprintln!("{row:?}");
         let contract = Contract::of(&client, row).await;
         // One row that fails does not hide another.
