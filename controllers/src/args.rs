@@ -36,6 +36,8 @@ pub struct Config {
     pub concurrent_replicaset_syncs: usize,
     /// Workers of the Deployment controller.
     pub concurrent_deployment_syncs: usize,
+    /// Workers of the Job controller.
+    pub concurrent_job_syncs: usize,
     /// Workers of each endpoints controller.
     pub concurrent_endpoint_syncs: usize,
     /// Workers of the namespace controller.
@@ -78,6 +80,7 @@ impl Default for Config {
             terminated_pod_gc_threshold: 12_500,
             concurrent_replicaset_syncs: 5,
             concurrent_deployment_syncs: 5,
+            concurrent_job_syncs: 5,
             concurrent_endpoint_syncs: 5,
             concurrent_namespace_syncs: 10,
             concurrent_gc_syncs: 20,
@@ -149,6 +152,9 @@ pub struct Args {
     /// Workers of the Deployment controller.
     #[arg(long, default_value_t = 5)]
     pub concurrent_deployment_syncs: usize,
+    /// Workers of the Job controller.
+    #[arg(long, default_value_t = 5)]
+    pub concurrent_job_syncs: usize,
     /// Workers of the Endpoints and EndpointSlice controllers each.
     #[arg(long, default_value_t = 5)]
     pub concurrent_endpoint_syncs: usize,
@@ -186,6 +192,7 @@ impl Args {
             terminated_pod_gc_threshold: self.terminated_pod_gc_threshold,
             concurrent_replicaset_syncs: self.concurrent_replicaset_syncs,
             concurrent_deployment_syncs: self.concurrent_deployment_syncs,
+            concurrent_job_syncs: self.concurrent_job_syncs,
             concurrent_endpoint_syncs: self.concurrent_endpoint_syncs,
             concurrent_namespace_syncs: self.concurrent_namespace_syncs,
             concurrent_gc_syncs: self.concurrent_gc_syncs,

@@ -17,6 +17,7 @@ mod endpoints;
 mod garbage;
 mod hash;
 mod index;
+mod job;
 mod namespace;
 mod node;
 mod podcontrol;

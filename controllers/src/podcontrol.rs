@@ -30,8 +30,7 @@ impl PodControl {
         Self { client, recorder, expectations }
     }
 
-    /// Creates `count` pods from a template, in batches that double: when the first ones are refused (quota, admission),
-    /// the API server is not asked hundreds of times.
+    /// Creates `count` pods from a template.
     pub(crate) async fn create_many<O: Watchable>(
         &self,
         key: &ObjectKey,
@@ -39,16 +38,26 @@ impl PodControl {
         template: &PodTemplateSpec,
         count: usize,
     ) -> Result<(), Failure> {
-        self.expectations.expect_creations(key, count);
-        let pod = pod_from_template(owner, template);
-        let (mut left, mut batch) = (count, FIRST_BATCH);
-        while left > 0 {
-            let size = batch.min(left);
-            let created = join_all((0..size).map(|_| self.create_expected(key, owner, &pod))).await;
-            left -= size;
+        self.create_all(key, owner, &vec![pod_from_template(owner, template); count]).await
+    }
+
+    /// Creates these pods, in batches that double: when the first ones are refused (quota, admission), the API server is
+    /// not asked hundreds of times.
+    pub(crate) async fn create_all<O: Watchable>(
+        &self,
+        key: &ObjectKey,
+        owner: &O,
+        pods: &[Pod],
+    ) -> Result<(), Failure> {
+        self.expectations.expect_creations(key, pods.len());
+        let (mut left, mut batch) = (pods, FIRST_BATCH);
+        while !left.is_empty() {
+            let (now, later) = left.split_at(batch.min(left.len()));
+            let created = join_all(now.iter().map(|pod| self.create_expected(key, owner, pod))).await;
+            left = later;
             batch = batch.saturating_mul(2);
             if let Some(err) = created.into_iter().find_map(Result::err) {
-                (0..left).for_each(|_| self.expectations.creation_observed(key));
+                left.iter().for_each(|_| self.expectations.creation_observed(key));
                 return if write::is_namespace_terminating(&err) { Ok(()) } else { Err(err.into()) };
             }
         }

@@ -5,8 +5,8 @@ use daemon::{Process, Supervisor};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Config, Error, certificates, context::Context, defaults, deployment, endpoints, garbage, namespace, node, podgc,
-    replicaset, ttl,
+    Config, Error, certificates, context::Context, defaults, deployment, endpoints, garbage, job, namespace, node,
+    podgc, replicaset, ttl,
 };
 
 /// Every controller, by upstream's name.
@@ -23,6 +23,7 @@ pub const NAMES: &[&str] = &[
     "taint-eviction-controller",
     "node-ipam-controller",
     "pod-garbage-collector-controller",
+    "job-controller",
     "ttl-after-finished-controller",
     "certificatesigningrequest-approving-controller",
     "certificatesigningrequest-signing-controller",
@@ -83,6 +84,7 @@ fn start_all(config: &Config, context: &Context, tasks: &mut Supervisor) -> Resu
     start("namespace-controller", config.concurrent_namespace_syncs, namespace::start);
     start("garbage-collector-controller", config.concurrent_gc_syncs, garbage::start);
     start("serviceaccount-controller", config.concurrent_syncs, defaults::start_accounts);
+    start("job-controller", config.concurrent_job_syncs, job::start);
     start("taint-eviction-controller", config.concurrent_syncs, node::eviction::start);
     start("ttl-after-finished-controller", config.concurrent_syncs, ttl::start);
     start("certificatesigningrequest-approving-controller", config.concurrent_syncs, certificates::start_approver);

@@ -9,6 +9,7 @@ use controllers::Config;
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, ReplicaSet},
+        batch::v1::Job,
         core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount},
         discovery::v1::EndpointSlice,
     },
@@ -223,6 +224,42 @@ async fn a_replicaset_replaces_adopts_and_releases_pods() {
     .await;
     let status = async || cluster.api::<ReplicaSet>().get("web").await.unwrap().status.unwrap();
     eventually("the status counts them", async || status().await.replicas == 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_runs_to_completion_and_its_pods_can_go() {
+    let cluster = Cluster::start().await;
+    let job: Job = cluster
+        .create(json!({ "metadata": { "name": "work" }, "spec": {
+            "completions": 3, "parallelism": 2, "backoffLimit": 0,
+            "template": { "spec": { "restartPolicy": "Never", "containers": [{ "name": "c", "image": "img" }] } },
+        } }))
+        .await;
+    eventually("the Job is complete", async || {
+        for pod in cluster.pods("job-name=work").await {
+            let change = Patch::Strategic(json!({ "status": { "phase": "Succeeded" } }));
+            let _gone_meanwhile =
+                cluster.api::<Pod>().patch_status(&pod.name_any(), &PatchParams::default(), &change).await;
+        }
+        let status = cluster.api::<Job>().get("work").await.unwrap().status.unwrap_or_default();
+        status.completion_time.is_some()
+    })
+    .await;
+    let status = cluster.api::<Job>().get("work").await.unwrap().status.unwrap();
+    assert_eq!((status.succeeded, status.failed, status.active), (Some(3), None, None));
+    eventually("no pod is held", async || {
+        cluster.pods("job-name=work").await.iter().all(|pod| pod.finalizers().is_empty())
+    })
+    .await;
+
+    let second: Job = cluster
+        .create(json!({ "metadata": { "name": "endless" }, "spec": { "template": { "spec": {
+            "restartPolicy": "Never", "containers": [{ "name": "c", "image": "img" }] } } } }))
+        .await;
+    assert_ne!(job.uid(), second.uid());
+    eventually("it has a pod", async || cluster.pods("job-name=endless").await.len() == 1).await;
+    cluster.api::<Job>().delete("endless", &DeleteParams::background()).await.unwrap();
+    eventually("its pod is gone too", async || cluster.pods("job-name=endless").await.is_empty()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

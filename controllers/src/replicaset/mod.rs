@@ -1,7 +1,7 @@
 //! Keeps the number of pods that a ReplicaSet asks for.
 
 mod plan;
-mod rank;
+pub(crate) mod rank;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -10,7 +10,7 @@ use crate::{index, pods};
 const COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
 /// Sorts so that the pods to delete first come first. `crowd(pod)` is how many related pods run on the pod's node.
-pub(super) fn sort_for_deletion(candidates: &mut [Arc<Pod>], now: Timestamp, crowd: impl Fn(&Pod) -> usize) {
+pub(crate) fn sort_for_deletion(candidates: &mut [Arc<Pod>], now: Timestamp, crowd: impl Fn(&Pod) -> usize) {
     candidates.sort_by(|a, b| compare(a, b, now, &crowd));
 }
 

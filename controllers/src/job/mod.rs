@@ -1,0 +1,195 @@
+//! Runs pods until enough of them have succeeded.
+//!
+//! Follows KEP-2307: a pod carries a finalizer until the Job's status has counted it, first by uid (`uncounted`), then, when
+//! the finalizer is gone, as a number. So each pod is counted once, whatever crashes in between.
+
+mod conditions;
+mod indexes;
+mod orphans;
+mod plan;
+mod pod;
+mod policy;
+mod tally;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use client::{Event, Expectations, Informer, ObjectKey, Recorder, WorkQueue, clock, events, write};
+use futures::future::try_join_all;
+use k8s_openapi::api::batch::v1::{Job, JobStatus};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Resource as _};
+use serde_json::json;
+
+use crate::context::{Context, Controller, Failure, Outcome};
+use crate::index;
+use crate::podcontrol::PodControl;
+use crate::{claim, pods};
+
+/// Who manages a Job that names nobody.
+const MANAGER: &str = "kubernetes.io/job-controller";
+
+/// The controller's caches and its memory of unfinished writes.
+struct Jobs {
+    client: kube::Client,
+    jobs: Informer<Job>,
+    pods: Informer<Pod>,
+    expectations: Arc<Expectations>,
+    control: PodControl,
+    recorder: Recorder,
+}
+
+impl Jobs {
+    fn new(context: &Context) -> (Self, WorkQueue<ObjectKey>) {
+        let (jobs, pods) = (context.informers.of::<Job>(), context.informers.of::<Pod>());
+        index::add_ownership(&pods);
+        let (queue, expectations) = (WorkQueue::new(), Arc::new(Expectations::new()));
+        watch_jobs(&jobs, &queue, &expectations);
+        watch_pods(&pods, &queue, &expectations);
+        let recorder = context.recorder.for_component("job-controller");
+        let control = PodControl::new(context.client.clone(), recorder.clone(), Arc::clone(&expectations));
+        (Self { client: context.client.clone(), jobs, pods, expectations, control, recorder }, queue)
+    }
+
+    async fn write_status(&self, job: &Job, status: JobStatus) -> Result<bool, Failure> {
+        if job.status.as_ref() == Some(&status) {
+            return Ok(true);
+        }
+        self.tell(job, &status);
+        let mut updated = job.clone();
+        updated.status = Some(status);
+        let api: Api<Job> = Api::namespaced(self.client.clone(), index::namespace(&job.metadata));
+        let written = api.replace_status(index::name(&job.metadata), &PostParams::default(), &updated).await;
+        Ok(write::ignore_not_found(written)?.is_some())
+    }
+
+    /// Events about conditions that are new.
+    fn tell(&self, job: &Job, status: &JobStatus) {
+        let before = job.status.clone().unwrap_or_default();
+        for condition in status.conditions.iter().flatten() {
+            let is_known = before
+                .conditions
+                .iter()
+                .flatten()
+                .any(|known| known.type_ == condition.type_ && known.status == condition.status);
+            let message = condition.message.clone().unwrap_or_default();
+            let about = || events::about(job);
+            match (condition.type_.as_str(), condition.status.as_str()) {
+                _ if is_known => {}
+                ("Complete", "True") => self.recorder.normal(about(), "Completed", "Job completed"),
+                ("Failed", "True") => {
+                    self.recorder.warning(about(), condition.reason.as_deref().unwrap_or("Failed"), message);
+                }
+                ("Suspended", "True") => self.recorder.normal(about(), "Suspended", message),
+                ("Suspended", "False") => self.recorder.normal(about(), "Resumed", message),
+                _ => {}
+            }
+        }
+    }
+
+    /// Deletes pods that shall not count: their finalizer goes first.
+    async fn delete(&self, key: &ObjectKey, job: &Job, doomed: &[Arc<Pod>]) -> Result<(), Failure> {
+        self.release(doomed).await?;
+        self.control.delete_many(key, job, doomed).await
+    }
+
+    async fn release(&self, done: &[Arc<Pod>]) -> Result<(), Failure> {
+        try_join_all(done.iter().filter(|pod| pod::is_tracked(pod)).map(|pod| untrack(&self.client, pod))).await?;
+        Ok(())
+    }
+}
+
+impl Controller for Jobs {
+    async fn reconcile(&self, key: ObjectKey) -> Outcome {
+        let Some(job) = self.jobs.get(&key) else {
+            self.expectations.forget(&key);
+            return Ok(None);
+        };
+        let spec = job.spec.clone().unwrap_or_default();
+        let Some(selector) = spec.selector.as_ref().and_then(index::selector) else { return Ok(None) };
+        if spec.managed_by.is_some_and(|manager| manager != MANAGER) {
+            return Ok(None);
+        }
+        let pending = self.expectations.outstanding(&key);
+        let children = claim::children(&self.client, &*job, &selector, &self.pods, pods::is_active).await?;
+        let plan = plan::plan(&job, &children, pending.is_none(), clock::now());
+        let deleted = self.delete(&key, &job, &plan.delete).await;
+        let created = self.control.create_all(&key, &*job, &plan.create).await;
+        if self.write_status(&job, plan.status).await? {
+            self.release(&plan.release).await?;
+        }
+        deleted?;
+        created?;
+        Ok(pending.into_iter().chain(plan.again).min())
+    }
+}
+
+/// Takes the finalizer from a pod that has been counted, or that nobody will count.
+async fn untrack(client: &kube::Client, pod: &Pod) -> kube::Result<()> {
+    let api: Api<Pod> = Api::namespaced(client.clone(), index::namespace(&pod.metadata));
+    let change = json!({
+        "metadata": { "uid": pod.metadata.uid, "$deleteFromPrimitiveList/finalizers": [pod::TRACKING] }
+    });
+    match api.patch(index::name(&pod.metadata), &PatchParams::default(), &Patch::Strategic(change)).await {
+        // Gone, or another pod has its name.
+        Err(err) if write::is_not_found(&err) || write::is_conflict(&err) => Ok(()),
+        outcome => outcome.map(drop),
+    }
+}
+
+fn is_indexed(job: &Job) -> bool {
+    job.spec.as_ref().and_then(|spec| spec.completion_mode.as_deref()) == Some("Indexed")
+}
+
+fn is_suspended(job: &Job) -> bool {
+    job.spec.as_ref().and_then(|spec| spec.suspend) == Some(true)
+}
+
+fn completions(job: &Job) -> Option<i32> {
+    job.spec.as_ref()?.completions
+}
+
+/// A pod is replaced when it has ended, not when its deletion begins.
+fn replaces_only_failed(job: &Job) -> bool {
+    let spec = job.spec.as_ref();
+    spec.is_some_and(|spec| {
+        spec.pod_replacement_policy.as_deref() == Some("Failed") || spec.pod_failure_policy.is_some()
+    })
+}
+
+fn watch_jobs(jobs: &Informer<Job>, queue: &WorkQueue<ObjectKey>, expectations: &Arc<Expectations>) {
+    let (queue, expectations) = (queue.clone(), Arc::clone(expectations));
+    jobs.on_event(move |event| {
+        if matches!(event, Event::Deleted(_)) {
+            expectations.forget(&event.key());
+        }
+        queue.add(event.key());
+    });
+}
+
+fn watch_pods(pods: &Informer<Pod>, queue: &WorkQueue<ObjectKey>, expectations: &Arc<Expectations>) {
+    let (queue, expectations) = (queue.clone(), Arc::clone(expectations));
+    pods.on_event(move |event| {
+        let meta = event.object().meta();
+        let Some(owner) = index::controller_key::<Job>(meta) else { return };
+        match event {
+            Event::Applied { old: None, .. } => expectations.creation_observed(&owner),
+            Event::Deleted(_) => expectations.deletion_observed(&owner, index::uid(meta)),
+            Event::Applied { .. } => {}
+        }
+        if meta.deletion_timestamp.is_some() {
+            expectations.deletion_observed(&owner, index::uid(meta));
+        }
+        queue.add(owner);
+    });
+}
+
+/// Starts the controller.
+pub(crate) fn start(context: &Context, workers: usize, tasks: &mut daemon::Supervisor) {
+    let (controller, queue) = Jobs::new(context);
+    let driven = context.clone();
+    tasks.add("job", move |shutdown| driven.drive("job", controller, queue, workers, shutdown));
+    orphans::start(context, tasks);
+}
