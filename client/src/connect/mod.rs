@@ -1,9 +1,17 @@
 //! Builds the API client of a process from its kubeconfig.
+//!
+//! All requests of a client, watches included, share one HTTP/2 connection, as client-go's do. A connection on which
+//! nothing arrives is probed with pings: one that leads nowhere (a lost network, a proxy that hangs) fails everything
+//! on it soon, and the next request makes another.
+
+mod transport;
 
 use std::path::{Path, PathBuf};
 
 use http::{HeaderValue, header};
 use kube::config::{InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError};
+
+use transport::Patience;
 
 /// Why no client could be built; the message says which file to look at.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +47,8 @@ pub enum Error {
 
 /// Builds a client from the kubeconfig file at `kubeconfig`, or from the environment as kubectl does when `None`.
 ///
-/// Does not contact the server: a client for a server that is not up yet is fine.
+/// Does not contact the server: a client for a server that is not up yet is fine. It makes plain requests and watches;
+/// `exec` and its like need an upgrade, which HTTP/2 has not.
 pub async fn connect(kubeconfig: Option<&Path>, user_agent: &str) -> Result<kube::Client, Error> {
     let mut config = match kubeconfig {
         Some(path) => from_file(path).await?,
@@ -47,7 +56,7 @@ pub async fn connect(kubeconfig: Option<&Path>, user_agent: &str) -> Result<kube
     };
     let agent = HeaderValue::from_str(user_agent).map_err(|_| Error::UserAgent(user_agent.to_owned()))?;
     config.headers.push((header::USER_AGENT, agent));
-    kube::Client::try_from(config).map_err(|err| Error::Client(Box::new(err)))
+    transport::client(config, Patience::default()).map_err(|err| Error::Client(Box::new(err)))
 }
 
 async fn from_file(path: &Path) -> Result<kube::Config, Error> {
@@ -59,42 +68,4 @@ async fn from_file(path: &Path) -> Result<kube::Config, Error> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::error::Error as _;
-
-    use super::*;
-
-    async fn refusal(content: Option<&str>) -> String {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("config");
-        if let Some(content) = content {
-            std::fs::write(&path, content).unwrap();
-        }
-        let err = connect(Some(&path), "test").await.err().expect("refused");
-        format!("{err}: {}", err.source().unwrap())
-    }
-
-    #[tokio::test]
-    async fn a_missing_or_broken_kubeconfig_is_named() {
-        let missing = refusal(None).await;
-        assert!(missing.contains("/config") && missing.contains("No such file"), "{missing}");
-        let garbage = refusal(Some("{{{")).await;
-        assert!(garbage.contains("parse"), "{garbage}");
-        let empty = refusal(Some("apiVersion: v1\nkind: Config\n")).await;
-        assert!(empty.contains("use kubeconfig") && empty.contains("context"), "{empty}");
-    }
-
-    #[tokio::test]
-    async fn a_plain_kubeconfig_makes_a_client_without_contacting_the_server() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("config");
-        std::fs::write(
-            &path,
-            "apiVersion: v1\nkind: Config\ncurrent-context: c\ncontexts: [{name: c, context: {cluster: c, user: u}}]\n\
-             clusters: [{name: c, cluster: {server: 'http://127.0.0.1:1'}}]\nusers: [{name: u, user: {token: t}}]\n",
-        )
-        .unwrap();
-        assert_eq!(connect(Some(&path), "coracle-test/1").await.unwrap().default_namespace(), "default");
-        assert!(matches!(connect(Some(&path), "bad\nagent").await, Err(Error::UserAgent(_))));
-    }
-}
+mod tests;
