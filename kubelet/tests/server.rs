@@ -69,6 +69,19 @@ impl Client {
         String::from_utf8_lossy(&answer).into_owned()
     }
 
+    /// Sends a request for an upgrade, and returns the answer's headers.
+    async fn switch(&self, path: &str, headers: &str) -> String {
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
+        let name = ServerName::try_from("127.0.0.1").unwrap();
+        let mut stream = self.tls.connect(name, stream).await.unwrap();
+        stream.write_all(format!("POST {path} HTTP/1.1\r\nHost: node\r\n{headers}\r\n").as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            answer.push(stream.read_u8().await.unwrap());
+        }
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
     async fn get(&self, path: &str) -> String {
         self.ask(path, "Connection: close\r\n").await
     }
@@ -117,4 +130,15 @@ async fn the_server_shows_logs_and_runs_commands_for_those_who_may() {
     assert!(answer.contains("command terminated with non-zero exit code") && answer.contains("\"7\""), "{answer}");
     // The last bytes are a close frame with code 1000: kubectl takes any other end for a failure.
     assert!(answer.ends_with("\u{2}\u{3}\u{fffd}"), "{answer:?}");
+
+    let spdy = |protocol: &str| {
+        format!("Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: {protocol}\r\n")
+    };
+    let path = "/exec/default/web/c?command=echo&output=1";
+    let answer = admin.ask(path, &(spdy("v9.channel.k8s.io") + "Connection: close\r\n")).await;
+    assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("v4.channel.k8s.io"), "{answer}");
+    // The client's order counts. This one leaves without opening a stream.
+    let answer = admin.switch(path, &spdy("channel.k8s.io,v4.channel.k8s.io")).await;
+    assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
+    assert!(answer.to_lowercase().contains("x-stream-protocol-version: channel.k8s.io\r\n"), "{answer}");
 }

@@ -18,9 +18,9 @@ use tracing::{debug, warn};
 use super::{Event, Informer, Selection, Watchable, cache::Cache, lock};
 use crate::ObjectKey;
 
-/// A server that is just starting is found quickly; one that is down is not hammered (client-go's limit is 30 s).
+/// A server that is just starting is found quickly, and one that comes back soon; one that is down is not hammered.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LAST_PAUSE: Duration = Duration::from_secs(30);
+const LAST_PAUSE: Duration = Duration::from_secs(10);
 
 pub(super) fn config(selection: &Selection) -> watcher::Config {
     let mut config = watcher::Config::default();

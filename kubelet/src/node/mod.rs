@@ -58,6 +58,12 @@ pub struct NodeKeeper {
     reported: Option<(NodeStatus, Instant)>,
 }
 
+/// A request that is not answered until the next heartbeat has failed: lease and status must not wait for it.
+async fn in_time<T>(request: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
+    let late = |_| kube::Error::Service("the API server did not answer in time".into());
+    tokio::time::timeout(HEARTBEAT, request).await.map_err(late)?
+}
+
 impl NodeKeeper {
     /// `network` becomes true once the runtime has the pod CIDR.
     pub fn new(context: Arc<Context>, registration: Registration, network: watch::Sender<bool>) -> Self {
@@ -84,7 +90,7 @@ impl NodeKeeper {
                 _ = heartbeat.tick() => {
                     self.set_network().await;
                     self.report().await;
-                    if let Err(err) = self.renew().await {
+                    if let Err(err) = in_time(self.renew()).await {
                         warn!(error = &err as &dyn std::error::Error, "cannot renew the node's lease");
                     }
                 }
@@ -103,7 +109,7 @@ impl NodeKeeper {
 
     async fn register(&mut self) {
         let mut pause = RETRY.0;
-        while let Err(err) = self.try_register().await {
+        while let Err(err) = in_time(self.try_register()).await {
             warn!(
                 node = self.context.node_name,
                 error = &err as &dyn std::error::Error,
@@ -194,8 +200,8 @@ impl NodeKeeper {
             return;
         }
         let body = status::patch(&status);
-        match self.nodes().patch_status(&self.context.node_name, &PatchParams::default(), &Patch::Strategic(body)).await
-        {
+        let (nodes, parameters, patch) = (self.nodes(), PatchParams::default(), Patch::Strategic(body));
+        match in_time(nodes.patch_status(&self.context.node_name, &parameters, &patch)).await {
             Ok(_) => self.reported = Some((status, Instant::now())),
             Err(err) if client::write::is_not_found(&err) => self.register().await,
             Err(err) => warn!(error = &err as &dyn std::error::Error, "cannot write the node's status"),

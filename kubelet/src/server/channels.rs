@@ -1,38 +1,36 @@
-//! `exec` and `attach` over WebSocket: numbered channels in one connection.
+//! `exec` and `attach`; and their WebSocket form, numbered channels in one connection.
 //!
 //! ```text
 //! first byte of a message: 0 stdin | 1 stdout | 2 stderr | 3 error (a Status) | 4 resize | 255 close (v5 only)
 //! ```
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{Path, RawQuery, Request, State};
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use futures::stream::{SplitSink, SplitStream};
-use futures::{SinkExt as _, StreamExt as _};
+use futures::{FutureExt as _, SinkExt as _, StreamExt as _};
 use http::StatusCode;
-use runtime::{ExecRequest, Reader, Session, TerminalSize, Writer};
-use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use runtime::{ExecRequest, Session};
+use serde_json::Value;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::handlers::{Refusal, is_set, query};
+use super::session::{self, Exit, Input, STDIN};
+use super::upgrade::Upgrade;
+use crate::spdy::{self, Wanted};
 
-const STDIN: u8 = 0;
-const STDOUT: u8 = 1;
-const STDERR: u8 = 2;
 const ERROR: u8 = 3;
 const RESIZE: u8 = 4;
 const CLOSE: u8 = 255;
-
-/// Bytes read from a process at a time.
-const CHUNK: usize = 32 * 1024;
-/// Messages that wait for a slow client; then the process waits.
-const WAITING: usize = 16;
 
 /// The protocols spoken, the best first.
 pub(super) const PROTOCOLS: [&str; 6] = [
@@ -94,33 +92,29 @@ pub(super) async fn exec(
     State(shared): State<Shared>,
     Path(path): Path<HashMap<String, String>>,
     RawQuery(raw): RawQuery,
-    upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    request: Request,
 ) -> Result<Response, Refusal> {
     let query = query(raw);
     let container = shared.container(&path)?;
-    let request = ExecRequest {
+    let wanted = wanted(&query);
+    let exec = ExecRequest {
         command: query.get("command").cloned().unwrap_or_default(),
-        stdin: is_set(&query, "input") || is_set(&query, "stdin"),
-        stdout: is_set(&query, "output") || is_set(&query, "stdout"),
-        stderr: is_set(&query, "error") || is_set(&query, "stderr"),
-        tty: is_set(&query, "tty"),
+        stdin: wanted.stdin,
+        stdout: wanted.stdout,
+        stderr: wanted.stderr,
+        tty: wanted.tty,
     };
-    if request.command.is_empty() {
+    if exec.command.is_empty() {
         return Err(Refusal(StatusCode::BAD_REQUEST, "command is required".to_owned()));
     }
-    if !(request.stdin || request.stdout || request.stderr) {
+    if !(exec.stdin || exec.stdout || exec.stderr) {
         let text = "you must specify at least 1 of stdin, stdout, stderr".to_owned();
         return Err(Refusal(StatusCode::BAD_REQUEST, text));
     }
-    let upgrade = accept(upgrade)?;
-    let (runtime, shutdown) = (std::sync::Arc::clone(&shared.context.runtime), shared.shutdown.clone());
-    Ok(upgrade.on_upgrade(move |socket| async move {
-        let session = runtime.exec(&container.id, &request).await;
-        tokio::select! {
-            () = shutdown.cancelled() => {}
-            () = serve(socket, session, exit_status) => {}
-        }
-    }))
+    let runtime = Arc::clone(&shared.context.runtime);
+    let start = async move { runtime.exec(&container.id, &exec).await };
+    Ok(stream(Upgrade::of(upgrade, request)?, shared.shutdown, wanted, start, session::exit_status))
 }
 
 /// `/attach/...`.
@@ -128,51 +122,71 @@ pub(super) async fn attach(
     State(shared): State<Shared>,
     Path(path): Path<HashMap<String, String>>,
     RawQuery(raw): RawQuery,
-    upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    request: Request,
 ) -> Result<Response, Refusal> {
-    let query = query(raw);
+    let wanted = wanted(&query(raw));
     let container = shared.container(&path)?;
-    let upgrade = accept(upgrade)?;
-    let wants = |old: &str, new: &str| is_set(&query, old) || is_set(&query, new);
-    let (input, output, error) = (wants("input", "stdin"), wants("output", "stdout"), wants("error", "stderr"));
-    let (runtime, shutdown) = (std::sync::Arc::clone(&shared.context.runtime), shared.shutdown.clone());
-    Ok(upgrade.on_upgrade(move |socket| async move {
-        let session = runtime.attach(&container.id).await.map(|session| Session {
-            stdin: session.stdin.filter(|_| input),
-            stdout: session.stdout.filter(|_| output),
-            stderr: session.stderr.filter(|_| error),
+    let upgrade = Upgrade::of(upgrade, request)?;
+    let runtime = Arc::clone(&shared.context.runtime);
+    let start = async move {
+        runtime.attach(&container.id).await.map(|session| Session {
+            stdin: session.stdin.filter(|_| wanted.stdin),
+            stdout: session.stdout.filter(|_| wanted.stdout),
+            stderr: session.stderr.filter(|_| wanted.stderr),
             ..session
-        });
+        })
+    };
+    Ok(stream(upgrade, shared.shutdown, wanted, start, session::end_of_attach))
+}
+
+/// The streams a query asks for, by their old or new names.
+fn wanted(query: &HashMap<String, Vec<String>>) -> Wanted {
+    let wants = |old: &str, new: &str| is_set(query, old) || is_set(query, new);
+    Wanted {
+        stdin: wants("input", "stdin"),
+        stdout: wants("output", "stdout"),
+        stderr: wants("error", "stderr"),
+        tty: is_set(query, "tty"),
+    }
+}
+
+/// Starts a session for a client in the protocol that it speaks.
+fn stream(
+    upgrade: Upgrade,
+    shutdown: CancellationToken,
+    wanted: Wanted,
+    start: impl Future<Output = Result<Session, runtime::Error>> + Send + 'static,
+    describe: fn(Exit) -> Value,
+) -> Response {
+    let until_shutdown = move |serving: BoxFuture<'static, ()>| async move {
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = serve(socket, session, end_of_attach) => {}
+            () = serving => {}
         }
-    }))
+    };
+    match upgrade {
+        Upgrade::WebSocket(upgrade) => upgrade.protocols(PROTOCOLS).on_upgrade(move |socket| {
+            until_shutdown(async move { serve(socket, start.await, describe).await }.boxed())
+        }),
+        Upgrade::Spdy(upgrade) => upgrade.accept(&spdy::PROTOCOLS, move |stream, protocol| {
+            until_shutdown(spdy::serve_session(stream, protocol, wanted, start, describe).boxed())
+        }),
+    }
 }
-
-/// Agrees on a protocol; clients that offer none speak the oldest.
-fn accept(
-    upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
-) -> Result<WebSocketUpgrade, Refusal> {
-    let text = "exec and attach need a WebSocket upgrade; SPDY is served for port-forward only";
-    upgrade.map(|upgrade| upgrade.protocols(PROTOCOLS)).map_err(|_| Refusal(StatusCode::BAD_REQUEST, text.to_owned()))
-}
-
-/// How a process ended, as its [`Session`] tells.
-type Exit = Result<Result<i32, runtime::Error>, tokio::sync::oneshot::error::RecvError>;
 
 async fn serve(socket: WebSocket, session: Result<Session, runtime::Error>, describe: fn(Exit) -> Value) {
     let protocol = Protocol::of(socket.protocol().and_then(|name| name.to_str().ok()).unwrap_or_default());
     let (mut sink, mut stream) = socket.split();
     let status = match session {
         Ok(session) => copy(protocol, &mut sink, &mut stream, session, describe).await,
-        Err(err) => Some(failure("InternalError", &crate::failure::chain(&err), None)),
+        Err(err) => Some(session::internal(&err)),
     };
     let Some(status) = status else { return };
     let body =
         if protocol.status { status.to_string() } else { status["message"].as_str().unwrap_or_default().to_owned() };
     // The client may be gone by now: then there is nobody to tell.
-    if protocol.status || !body.is_empty() {
+    if !(body.is_empty() && !protocol.status) {
         let _ = sink.send(protocol.encode(ERROR, body.as_bytes())).await;
     }
     crate::websocket::close(&mut sink, &mut stream).await;
@@ -186,13 +200,10 @@ async fn copy(
     session: Session,
     describe: fn(Exit) -> Value,
 ) -> Option<Value> {
-    let Session { stdin, stdout, stderr, resize, exit } = session;
-    let (sender, mut output) = mpsc::channel(WAITING);
-    let readers = async {
-        tokio::join!(pump(STDOUT, stdout, sender.clone()), pump(STDERR, stderr, sender));
-    };
-    let forward = async {
-        while let Some((channel, data)) = output.recv().await {
+    let (inputs, input) = mpsc::channel(session::WAITING);
+    let (output, mut outputs) = mpsc::channel::<(u8, Bytes)>(session::WAITING);
+    let send = async move {
+        while let Some((channel, data)) = outputs.recv().await {
             if sink.send(protocol.encode(channel, &data)).await.is_err() {
                 return false;
             }
@@ -200,104 +211,35 @@ async fn copy(
         true
     };
     let process = async {
-        let ((), sent) = tokio::join!(readers, forward);
-        if !sent {
-            return None;
-        }
-        Some(describe(exit.await))
+        let (status, sent) = tokio::join!(session::run(session, input, output, describe), send);
+        sent.then_some(status)
     };
     tokio::select! {
         status = process => status,
-        () = input(protocol, stream, stdin, resize) => None,
+        () = receive(protocol, stream, inputs) => None,
     }
 }
 
-/// A command's exit code.
-fn exit_status(exit: Exit) -> Value {
-    match exit {
-        Ok(Ok(0)) => success(),
-        Ok(Ok(code)) => {
-            let message = format!("command terminated with non-zero exit code: exit status {code}");
-            failure("NonZeroExitCode", &message, Some(code))
-        }
-        Ok(Err(err)) => failure("InternalError", &crate::failure::chain(&err), None),
-        Err(_) => failure("InternalError", "the runtime lost the process", None),
-    }
-}
-
-/// Whoever attached learns the container's exit code from the pod's status, as upstream; here its end is a success.
-fn end_of_attach(exit: Exit) -> Value {
-    match exit {
-        Ok(Ok(_)) => success(),
-        other => exit_status(other),
-    }
-}
-
-fn success() -> Value {
-    json!({ "metadata": {}, "status": "Success" })
-}
-
-fn failure(reason: &str, message: &str, code: Option<i32>) -> Value {
-    let mut status = json!({ "metadata": {}, "status": "Failure", "message": message, "reason": reason });
-    match code {
-        Some(code) => {
-            status["details"] = json!({ "causes": [{ "reason": "ExitCode", "message": code.to_string() }] });
-        }
-        None => status["code"] = json!(500),
-    }
-    status
-}
-
-async fn pump(channel: u8, reader: Option<Reader>, sender: mpsc::Sender<(u8, Bytes)>) {
-    let Some(mut reader) = reader else { return };
-    let mut buffer = vec![0; CHUNK];
-    while let Ok(length) = reader.read(&mut buffer).await {
-        if length == 0 || sender.send((channel, Bytes::copy_from_slice(&buffer[..length]))).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Serves what the client sends; returns when it has left.
-async fn input(
-    protocol: Protocol,
-    stream: &mut SplitStream<WebSocket>,
-    mut stdin: Option<Writer>,
-    resize: mpsc::Sender<TerminalSize>,
-) {
+/// Passes on what the client sends; returns when it has left.
+async fn receive(protocol: Protocol, stream: &mut SplitStream<WebSocket>, inputs: mpsc::Sender<Input>) {
     while let Some(Ok(message)) = stream.next().await {
         if matches!(message, Message::Close(_)) {
             return;
         }
         let Some((channel, data)) = protocol.decode(message) else { continue };
-        match channel {
-            STDIN => {
-                if let Some(writer) = &mut stdin
-                    && (writer.write_all(&data).await.is_err() || writer.flush().await.is_err())
-                {
-                    // The process reads no more; it may still write.
-                    stdin = None;
-                }
-            }
+        let input = match channel {
+            STDIN => Some(Input::Stdin(data)),
             RESIZE => {
-                if let Some(size) = terminal_size(&data) {
-                    let _process_gone = resize.send(size).await;
-                }
+                let size = serde_json::from_slice(&data).ok();
+                size.and_then(|size| session::terminal_size(&size)).map(Input::Resize)
             }
-            CLOSE if protocol.closes && data.first() == Some(&STDIN) => {
-                if let Some(mut writer) = stdin.take() {
-                    let _already_closed = writer.shutdown().await;
-                }
-            }
-            _ => {}
+            CLOSE if protocol.closes && data.first() == Some(&STDIN) => Some(Input::EndOfStdin),
+            _ => None,
+        };
+        if let Some(input) = input {
+            let _process_gone = inputs.send(input).await;
         }
     }
-}
-
-fn terminal_size(data: &[u8]) -> Option<TerminalSize> {
-    let size: Value = serde_json::from_slice(data).ok()?;
-    let part = |name: &str| u16::try_from(size[name].as_u64()?).ok();
-    Some(TerminalSize { width: part("Width")?, height: part("Height")? })
 }
 
 #[cfg(test)]
@@ -308,22 +250,8 @@ mod tests {
     fn messages_carry_their_channel_in_every_protocol() {
         for name in PROTOCOLS {
             let protocol = Protocol::of(name);
-            let message = protocol.encode(STDERR, b"hello");
-            assert_eq!(protocol.decode(message), Some((STDERR, Bytes::from_static(b"hello"))), "{name}");
+            let message = protocol.encode(session::STDERR, b"hello");
+            assert_eq!(protocol.decode(message), Some((session::STDERR, Bytes::from_static(b"hello"))), "{name}");
         }
-    }
-
-    #[test]
-    fn only_exec_tells_exit_codes() {
-        assert_eq!(exit_status(Ok(Ok(3)))["details"]["causes"][0]["message"], "3");
-        assert_eq!(exit_status(Ok(Ok(0))), success());
-        assert_eq!(end_of_attach(Ok(Ok(3))), success());
-    }
-
-    #[test]
-    fn terminal_sizes_are_read() {
-        let size = terminal_size(br#"{"Width":80,"Height":24}"#);
-        assert_eq!(size, Some(TerminalSize { width: 80, height: 24 }));
-        assert_eq!(terminal_size(b"{}"), None);
     }
 }

@@ -28,7 +28,9 @@ mod channels;
 mod handlers;
 mod logs;
 mod portforward;
+pub(crate) mod session;
 mod stats;
+mod upgrade;
 
 /// A handshake that takes longer is given up.
 const HANDSHAKE: Duration = Duration::from_secs(10);

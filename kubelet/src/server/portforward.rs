@@ -2,13 +2,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use axum::body::Body;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Path, RawQuery, Request, State};
 use axum::response::Response;
 use futures::{SinkExt as _, StreamExt as _};
-use http::{StatusCode, header};
-use hyper_util::rt::TokioIo;
+use http::StatusCode;
 use runtime::Runtime;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
@@ -17,9 +16,12 @@ use tokio::task::JoinSet;
 use super::Shared;
 use super::channels::Protocol;
 use super::handlers::{Refusal, query};
+use super::upgrade::Upgrade;
 use crate::spdy;
 
 const TUNNEL: &str = "SPDY/3.1+portforward.k8s.io";
+/// What is spoken above SPDY.
+const PROTOCOL: &str = "portforward.k8s.io";
 const CHUNK: usize = 32 * 1024;
 const WAITING: usize = 16;
 
@@ -28,55 +30,40 @@ pub(super) async fn port_forward(
     State(shared): State<Shared>,
     Path(path): Path<HashMap<String, String>>,
     RawQuery(raw): RawQuery,
-    upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
     request: Request,
 ) -> Result<Response, Refusal> {
     let known = shared.pod(&path)?;
     let sandbox = known.report.seen.live_sandbox().map(|sandbox| sandbox.id.clone());
     let sandbox = sandbox.ok_or_else(|| Refusal(StatusCode::BAD_REQUEST, "the pod is not running".to_owned()))?;
     let (runtime, shutdown) = (Arc::clone(&shared.context.runtime), shared.shutdown.clone());
-    if let Ok(upgrade) = upgrade {
-        let ports = ports(raw)?;
-        let upgrade = upgrade.protocols([TUNNEL, "v4.channel.k8s.io", "v4.base64.channel.k8s.io"]);
-        return Ok(upgrade.on_upgrade(move |socket| async move {
-            let tunnel = socket.protocol().is_some_and(|name| name.as_bytes() == TUNNEL.as_bytes());
-            let serve = async {
-                if tunnel {
-                    spdy::forward_ports(spdy::tunnel(socket), runtime, sandbox).await;
-                } else {
-                    channels(socket, ports, runtime, sandbox).await;
+    let upgrade = match Upgrade::of(upgrade, request)? {
+        Upgrade::WebSocket(upgrade) => upgrade,
+        Upgrade::Spdy(upgrade) => {
+            return Ok(upgrade.accept(&[PROTOCOL], move |stream, _| async move {
+                tokio::select! {
+                    () = shutdown.cancelled() => {}
+                    () = spdy::forward_ports(stream, runtime, sandbox) => {}
                 }
-            };
-            tokio::select! {
-                () = shutdown.cancelled() => {}
-                () = serve => {}
+            }));
+        }
+    };
+    let ports = ports(raw)?;
+    let upgrade = upgrade.protocols([TUNNEL, "v4.channel.k8s.io", "v4.base64.channel.k8s.io"]);
+    Ok(upgrade.on_upgrade(move |socket| async move {
+        let tunnel = socket.protocol().is_some_and(|name| name.as_bytes() == TUNNEL.as_bytes());
+        let serve = async {
+            if tunnel {
+                spdy::forward_ports(spdy::tunnel(socket), runtime, sandbox).await;
+            } else {
+                channels(socket, ports, runtime, sandbox).await;
             }
-        }));
-    }
-    let wants_spdy =
-        request.headers().get(header::UPGRADE).is_some_and(|name| name.as_bytes().eq_ignore_ascii_case(b"SPDY/3.1"));
-    if !wants_spdy {
-        return Err(Refusal(
-            StatusCode::BAD_REQUEST,
-            "port-forward needs an upgrade to WebSocket or SPDY/3.1".to_owned(),
-        ));
-    }
-    let upgrade = hyper::upgrade::on(request);
-    // The task ends with the connection, or with the server.
-    tokio::spawn(async move {
-        let Ok(stream) = upgrade.await else { return };
+        };
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = spdy::forward_ports(TokioIo::new(stream), runtime, sandbox) => {}
+            () = serve => {}
         }
-    });
-    let response = Response::builder()
-        .status(StatusCode::SWITCHING_PROTOCOLS)
-        .header(header::CONNECTION, "Upgrade")
-        .header(header::UPGRADE, "SPDY/3.1")
-        .header("X-Stream-Protocol-Version", "portforward.k8s.io")
-        .body(Body::empty());
-    response.map_err(|err| Refusal(StatusCode::INTERNAL_SERVER_ERROR, err.to_string()))
+    }))
 }
 
 fn ports(raw: Option<String>) -> Result<Vec<u16>, Refusal> {

@@ -7,8 +7,6 @@ use tokio::sync::mpsc;
 
 use super::{headers, number};
 
-/// What may be sent on a new stream before the peer allows more.
-pub(super) const INITIAL_WINDOW: usize = 64 * 1024;
 const VERSION: u16 = 3;
 const MAX_FRAME: usize = 1 << 20;
 const FIN: u8 = 1;
