@@ -12,6 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -23,6 +24,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::kubeconfig;
 use crate::pki::{Identity, Pki};
 
 /// Name of the one node.
@@ -34,8 +36,9 @@ pub struct TestCluster {
     runtime: Arc<FakeRuntime>,
     shutdown: CancellationToken,
     components: JoinHandle<anyhow::Result<()>>,
+    pki: Pki,
     /// Holds keys and volumes until the end.
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl TestCluster {
@@ -64,7 +67,7 @@ impl TestCluster {
         for mut watch in ready {
             watch.ready().await.context("a component of the cluster ended at once")?;
         }
-        Ok(Self { server, runtime, shutdown: process.shutdown, components, _directory: directory })
+        Ok(Self { server, runtime, shutdown: process.shutdown, components, pki, directory })
     }
 
     /// A client with all rights (`system:masters`), over the in-memory transport.
@@ -75,6 +78,17 @@ impl TestCluster {
     /// A client of another user, subject to RBAC.
     pub fn client_as(&self, user: &str, groups: &[&str]) -> kube::Client {
         kube::Client::new(self.server.service_as(user, groups), "default")
+    }
+
+    /// Serves TLS on a free port of the loopback interface and writes a kubeconfig with all rights, for clients in other
+    /// processes: kubectl, or an operator in any language. The file is gone when the cluster is dropped.
+    pub async fn kubeconfig(&mut self) -> anyhow::Result<PathBuf> {
+        let address = self.server.listen().await;
+        let admin = self.pki.client("admin", Identity { user: "test-admin", group: "system:masters" })?;
+        let (server, ca) = (format!("https://{address}"), &self.pki.ca().certificate);
+        let path = self.directory.path().join("kubeconfig");
+        kubeconfig::write(&path, &kubeconfig::kubeconfig("test", &server, ca, "test-admin", &admin))?;
+        Ok(path)
     }
 
     /// The containers: make them exit, fail or not start.

@@ -1,0 +1,79 @@
+//! Requests in JSON, and waiting for what they bring about.
+
+use std::time::Duration;
+
+use cluster::TestCluster;
+use http::{Method, Request};
+use serde_json::Value;
+
+/// How long a test waits for what must happen.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A client of a cluster.
+pub(crate) struct Api {
+    client: kube::Client,
+}
+
+impl Api {
+    pub(crate) fn of(cluster: &TestCluster) -> Self {
+        Self { client: cluster.client() }
+    }
+
+    async fn send(&self, method: Method, path: &str, media: &str, body: &Value) -> Result<Value, u16> {
+        let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+        let request = Request::builder().method(method).uri(path).header("content-type", media).body(body).unwrap();
+        match self.client.request::<Value>(request).await {
+            Ok(answer) => Ok(answer),
+            Err(kube::Error::Api(status)) => Err(status.code),
+            Err(err) => panic!("{path}: {err}"),
+        }
+    }
+
+    /// The object at a path; `None` when there is none.
+    pub(crate) async fn find(&self, path: &str) -> Option<Value> {
+        match self.send(Method::GET, path, "application/json", &Value::Null).await {
+            Ok(object) => Some(object),
+            Err(404) => None,
+            Err(code) => panic!("{path}: {code}"),
+        }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Value {
+        self.find(path).await.unwrap_or_else(|| panic!("{path} is not there"))
+    }
+
+    pub(crate) async fn items(&self, path: &str) -> Vec<Value> {
+        self.get(path).await["items"].as_array().unwrap().clone()
+    }
+
+    pub(crate) async fn create(&self, path: &str, object: &Value) -> Value {
+        self.send(Method::POST, path, "application/json", object).await.unwrap_or_else(|code| panic!("{path}: {code}"))
+    }
+
+    pub(crate) async fn merge(&self, path: &str, patch: &Value) -> Value {
+        let answer = self.send(Method::PATCH, path, "application/merge-patch+json", patch).await;
+        answer.unwrap_or_else(|code| panic!("{path}: {code}"))
+    }
+
+    /// Deletes an object; `policy` says what becomes of its dependents.
+    pub(crate) async fn delete(&self, path: &str, policy: &str) {
+        let path = format!("{path}?propagationPolicy={policy}");
+        let answer = self.send(Method::DELETE, &path, "application/json", &Value::Null).await;
+        answer.unwrap_or_else(|code| panic!("{path}: {code}"));
+    }
+
+    /// Waits until there is nothing at a path.
+    pub(crate) async fn gone(&self, path: &str) {
+        eventually(&format!("{path} is gone"), async || self.find(path).await.is_none()).await;
+    }
+}
+
+/// Waits until `check` holds.
+pub(crate) async fn eventually(what: &str, check: impl AsyncFn() -> bool) {
+    let wait = async {
+        while !check().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"));
+}

@@ -1,0 +1,8 @@
+//! The behaviours of Kubernetes' conformance suite that need controllers or kubectl, in a cluster whose containers are
+//! pretended. The line `Conformance:` in a test's comment is the codename of what it checks.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod api;
+mod garbage;
+mod kubectl;
+mod namespaces;
