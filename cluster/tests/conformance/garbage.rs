@@ -33,6 +33,14 @@ async fn pod(api: &Api, name: &str, owners: &[Value]) -> Value {
     api.create(PODS, &pod).await
 }
 
+/// Waits until the collector knows all that was created in a collection: it deletes a last one, whose owner never was.
+async fn collector_has_seen(api: &Api, collection: &str, mut last: Value) {
+    let nobody = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "nobody", "uid": "nobody"});
+    last["metadata"] = json!({"name": "last", "ownerReferences": [nobody]});
+    api.create(collection, &last).await;
+    api.gone(&format!("{collection}/last")).await;
+}
+
 fn owners(object: &Value) -> Vec<&str> {
     let owners = object["metadata"]["ownerReferences"].as_array().into_iter().flatten();
     owners.map(|owner| owner["name"].as_str().unwrap()).collect()
@@ -67,6 +75,7 @@ async fn orphaned_pods_stay_without_an_owner() {
     for name in ["a", "b"] {
         pod(&api, name, &[owner(&rc, "ReplicationController")]).await;
     }
+    collector_has_seen(&api, PODS, template()).await;
     api.delete(&format!("{CONTROLLERS}/rc"), "Orphan").await;
     api.gone(&format!("{CONTROLLERS}/rc")).await;
     for pod in api.items(PODS).await {
@@ -165,6 +174,8 @@ async fn orphaned_replica_sets_keep_their_pods() {
     let cluster = TestCluster::start().await.unwrap();
     let api = Api::of(&cluster);
     deploy(&api).await;
+    let none = json!({"spec": {"replicas": 0, "selector": {"matchLabels": {"app": "gc"}}, "template": template()}});
+    collector_has_seen(&api, SETS, none).await;
     api.delete(&format!("{DEPLOYMENTS}/d"), "Orphan").await;
     api.gone(&format!("{DEPLOYMENTS}/d")).await;
     let sets = api.items(SETS).await;

@@ -24,11 +24,9 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("[sig-api-machinery] CustomResource", "not yet"),
     ("[sig-api-machinery] FieldValidation should", "not yet for custom resources"),
     ("[sig-api-machinery] AggregatedDiscovery should", "not yet for custom resources"),
-    ("[sig-api-machinery] Garbage collector", "not yet"),
-    ("[sig-api-machinery] Namespaces [Serial] should ensure", "not yet"),
-    ("[sig-api-machinery] OrderedNamespaceDeletion", "not yet"),
-    ("[sig-api-machinery] ResourceQuota", "not yet counted by a controller"),
-    ("[sig-cli]", "not yet"),
+    ("[sig-api-machinery] ResourceQuota should create", "waits for the controller that counts what quotas limit"),
+    ("[sig-api-machinery] ResourceQuota should verify", "waits for the controller that counts what quotas limit"),
+    ("[sig-cli] Kubectl client Update Demo", "waits for the controller of ReplicationControllers"),
 ];
 
 #[test]
