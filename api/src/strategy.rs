@@ -105,6 +105,11 @@ pub trait Strategy: Send + Sync {
         true
     }
 
+    /// Whether it is recorded who owns fields of the spec: not where nobody can change it.
+    fn tracks_spec(&self) -> bool {
+        true
+    }
+
     /// Which checks of `metadata` the kind repeats on update. The registry checks the whole and the change once; clients
     /// see each repetition as one more cause.
     fn metadata_rechecks(&self) -> MetadataRechecks {

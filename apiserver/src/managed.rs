@@ -7,6 +7,9 @@ use jiff::Timestamp;
 
 use crate::options::WriteOptions;
 
+/// The manager of what the server writes.
+const SELF: &str = "kube-apiserver";
+
 fn writer<'a>(
     row: &'a Resource,
     api_version: &'a str,
@@ -14,7 +17,8 @@ fn writer<'a>(
     manager: &'a str,
     now: Timestamp,
 ) -> Writer<'a> {
-    Writer { manager, api_version, kind: &row.kind, subresource, status_apart: row.has_subresource("status"), now }
+    let (status_apart, spec_apart) = (row.has_subresource("status"), !row.strategy.tracks_spec());
+    Writer { manager, api_version, kind: &row.kind, subresource, status_apart, spec_apart, now }
 }
 
 /// The versions that a write involves: the client's and the stored one.
@@ -52,6 +56,12 @@ pub(crate) fn track(
         }
     }
     Ok(())
+}
+
+/// Records what the server itself has changed in an object in its stored version.
+pub(crate) fn track_own(row: &Resource, subresource: &str, before: &Object, new: &mut Object) {
+    let api_version = row.api_version();
+    track_update(Some(before), new, row.schema(), &writer(row, &api_version, subresource, SELF, Timestamp::now()));
 }
 
 /// Applies a configuration.

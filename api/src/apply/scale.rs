@@ -131,6 +131,7 @@ mod tests {
             kind: "Scale",
             subresource: "scale",
             status_apart: false,
+            spec_apart: false,
             now: jiff::Timestamp::UNIX_EPOCH,
         };
         let scale = |replicas: u32| json!({"apiVersion": SCALE_VERSION, "kind": "Scale", "metadata": {"name": "o"}, "spec": {"replicas": replicas}});

@@ -59,7 +59,7 @@ fn schema() -> (Schemas, SchemaId) {
 
 fn writer<'a>(manager: &'a str, second: i64) -> Writer<'a> {
     let now = Timestamp::from_second(1_000_000_000 + second).unwrap();
-    Writer { manager, api_version: "v1", kind: "Thing", subresource: "", status_apart: true, now }
+    Writer { manager, api_version: "v1", kind: "Thing", subresource: "", status_apart: true, spec_apart: false, now }
 }
 
 fn thing(fields: Value) -> Object {

@@ -35,6 +35,8 @@ pub struct Writer<'a> {
     pub subresource: &'a str,
     /// Whether `status` is only written through `/status`.
     pub status_apart: bool,
+    /// Whether nobody owns fields of `spec`.
+    pub spec_apart: bool,
     pub now: Timestamp,
 }
 
@@ -59,7 +61,7 @@ impl Writer<'_> {
     fn writes(&self, field: &str) -> bool {
         match (self.status_apart, self.subresource) {
             (true, "status") => matches!(field, "apiVersion" | "kind" | "metadata" | "status"),
-            (true, "") => field != "status",
+            (true, "") => field != "status" && (field != "spec" || !self.spec_apart),
             _ => true,
         }
     }

@@ -120,9 +120,15 @@ pub(crate) fn prepare_signing_request_update(_ctx: &WriteContext<'_>, new: &mut 
     }
 }
 
-/// Conditions are dated by the server where the client does not date them.
+/// Conditions are dated by the server where the client does not date them; an approval leaves the certificate alone.
 pub(crate) fn prepare_signing_request_status(ctx: &WriteContext<'_>, new: &mut Object, old: &Object) {
     let now = super::rules::time(ctx.now);
+    if ctx.subresource == "approval" {
+        match old.get(&["status", "certificate"]).cloned() {
+            Some(certificate) => new.set(&["status", "certificate"], certificate),
+            None => drop(new.remove(&["status", "certificate"])),
+        }
+    }
     let before = old.get(&["status", "conditions"]).and_then(Value::as_array).cloned().unwrap_or_default();
     let status = super::tree::object(new.root_mut(), "status");
     each(status, "conditions", |condition| {

@@ -41,6 +41,8 @@ pub(crate) struct Hooks {
     pub(crate) update_skips_rules: bool,
     pub(crate) warn: Warn,
     pub(crate) status_changes_metadata: bool,
+    /// Whether it is recorded who owns fields of the spec.
+    pub(crate) tracks_spec: bool,
     pub(crate) rechecks: MetadataRechecks,
     pub(crate) is_new_generation: fn(&Object, &Object) -> bool,
     /// Annotations that stand for fields which the version does not have.
@@ -73,6 +75,7 @@ impl Hooks {
         update_skips_rules: false,
         warn: |_, _, _| {},
         status_changes_metadata: true,
+        tracks_spec: true,
         rechecks: MetadataRechecks { whole: 0, change: 1 },
         is_new_generation: content_changed,
         fields_as_annotations: &[],
@@ -137,9 +140,12 @@ impl Strategy for Hooks {
         errors.0
     }
 
-    fn validate_status_update(&self, _ctx: &WriteContext<'_>, new: &Object, old: &Object) -> Vec<FieldError> {
+    fn validate_status_update(&self, ctx: &WriteContext<'_>, new: &Object, old: &Object) -> Vec<FieldError> {
         let mut errors = Errors::default();
-        (self.validate_status)(&Node::root(new.root()), &Node::root(old.root()), &mut errors);
+        let (new, old) = (Node::root(new.root()), Node::root(old.root()));
+        if !(self.validate_subresource)(ctx.subresource, &new, &old, &mut errors) {
+            (self.validate_status)(&new, &old, &mut errors);
+        }
         errors.0
     }
 
@@ -156,6 +162,10 @@ impl Strategy for Hooks {
 
     fn status_changes_metadata(&self) -> bool {
         self.status_changes_metadata
+    }
+
+    fn tracks_spec(&self) -> bool {
+        self.tracks_spec
     }
 
     fn metadata_rechecks(&self) -> MetadataRechecks {

@@ -7,6 +7,7 @@ mod affinity;
 mod autoscaling_rules;
 mod batch;
 mod batch_rules;
+mod certificate_rules;
 mod cluster;
 mod cluster_rules;
 mod containers;
@@ -537,6 +538,8 @@ fn cluster_hooks(kind: &str) -> Hooks {
             prepare_create: cluster::prepare_signing_request,
             prepare_update: cluster::prepare_signing_request_update,
             prepare_status: cluster::prepare_signing_request_status,
+            validate_subresource: certificate_rules::change,
+            tracks_spec: false,
             name: rules::any_name,
             ..Hooks::PLAIN
         },

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use store::Store;
 
 use super::{Attributes, Operation, ValidatingAdmission, Warnings, quantity};
+use crate::managed;
 use crate::watch_cache::{ResourceCache, WatchCache};
 
 /// Core resources that quotas count by their plain plural, too.
@@ -68,7 +69,9 @@ impl ResourceQuota {
                 return Ok(());
             }
             let revision: u64 = current.resource_version().parse().map_err(ApiError::internal)?;
+            let before = current.clone();
             current.set(&["status", "used"], used);
+            managed::track_own(self.quotas.row(), "status", &before, &mut current);
             if crate::registry::swap(&self.store, &key, &current, revision).await? {
                 return Ok(());
             }

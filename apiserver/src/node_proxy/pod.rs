@@ -28,7 +28,7 @@ pub(super) async fn log(call: &Call<'_>) -> Result<Answer, ApiError> {
     let container = container(call, &pod)?;
     let node = pod.text(&["spec", "nodeName"]);
     if node.is_empty() {
-        return Ok(response::text(StatusCode::OK, ""));
+        return Ok(response::nothing(StatusCode::NO_CONTENT));
     }
     let backend = kubelet(call.core, node).await?;
     let query = log_query(call);
@@ -196,7 +196,7 @@ fn check_log_options(call: &Call<'_>) -> Result<(), ApiError> {
     }
     if call.query.get("sinceSeconds").is_some() && call.query.get("sinceTime").is_some() {
         errors.push(FieldError::forbidden(
-            &Path::new(""),
+            &Path::new("[]"),
             "at most one of `sinceTime` or `sinceSeconds` may be specified",
         ));
     }

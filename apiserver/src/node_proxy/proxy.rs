@@ -67,7 +67,7 @@ async fn pod(call: &Call<'_>, scheme: &str, name: &str, port: &str) -> Result<Ba
     let pod = object(call, &cache, &call.info.namespace, name).await?;
     let host = pod.text(&["status", "podIP"]);
     if host.is_empty() {
-        return Err(ApiError::service_unavailable("address not allowed"));
+        return Err(ApiError::bad_request("address not allowed"));
     }
     let port = if port.is_empty() { first_port(&pod).unwrap_or(80) } else { number(port)? };
     Ok(Backend { host: host.to_owned(), port, tls: Tls::Plain })

@@ -127,11 +127,14 @@ impl Registry {
             return Err(ApiError::unclassified("resourceVersion should not be set on objects to be created"));
         }
         let name = object.name().to_owned();
-        let exists = || ApiError::already_exists(target.requested.qualified(), &name);
         let reservation = self.allocator.allocate(self, target, &mut object, None, dry_run).await?;
         if dry_run {
             let there = self.store.get(&target.key(&name)).await.map_err(|err| unavailable(&err))?;
-            return if there.is_some() { Err(exists()) } else { Ok(Written::pretended(object)) };
+            return if there.is_some() {
+                Err(self.exists(target, &name).await)
+            } else {
+                Ok(Written::pretended(object))
+            };
         }
         match self.put(target, &name, &object, Expected::Absent).await? {
             Ok(written) => {
@@ -141,11 +144,23 @@ impl Registry {
             Err(err) => {
                 self.allocator.release(self, reservation).await;
                 match err {
-                    store::Error::Conflict { .. } => Err(exists()),
+                    store::Error::Conflict { .. } => Err(self.exists(target, &name).await),
                     err => Err(unavailable(&err)),
                 }
             }
         }
+    }
+
+    /// The error for a name that is taken, which says whether it will be free again.
+    async fn exists(&self, target: &Target<'_>, name: &str) -> ApiError {
+        let mut err = ApiError::already_exists(target.requested.qualified(), name);
+        if let Ok(Some(current)) = self.current(target, name).await
+            && current.object.is_being_deleted()
+        {
+            let status = err.status_mut();
+            status.message = format!("object is being deleted: {}", status.message);
+        }
+        err
     }
 }
 

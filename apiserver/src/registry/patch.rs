@@ -8,7 +8,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::update::{Desired, narrow};
+use super::update::{Desired, narrow, narrows_first};
 use super::{Registry, Target, Updated, metadata};
 use crate::managed::Versions;
 use crate::options::{Write, WriteOptions};
@@ -87,7 +87,7 @@ impl Desired for Patching<'_> {
         let mut new = catalog.convert(self.requested, self.row, patched)?;
         decode::default(self.row, &mut new);
         if self.patch.kind != PatchType::Apply {
-            if let Some(current) = current {
+            if let Some(current) = current.filter(|_| narrows_first(self.subresource)) {
                 narrow(self.row, self.subresource, &mut new, current);
             }
             let versions = Versions { catalog: &catalog, requested: self.requested, stored: self.row };

@@ -56,7 +56,7 @@ impl Desired for Replacement {
         _warnings: &mut Vec<String>,
     ) -> Result<Object, ApiError> {
         let mut object = self.object.clone();
-        if let Some(current) = current {
+        if let Some(current) = current.filter(|_| narrows_first(&self.subresource)) {
             narrow(&self.row, &self.subresource, &mut object, current);
         }
         let versions = Versions { catalog: &self.catalog, requested: &self.requested, stored: &self.row };
@@ -331,14 +331,18 @@ fn restore(new: &mut Object, old: &Object, field: &str) {
     }
 }
 
+/// Whether it is decided what a write to a subresource changes before it is recorded who owns that. The subresources of a
+/// pod's spec are the exception: whoever sends more than they take owns it all the same, as in the reference.
+pub(super) fn narrows_first(subresource: &str) -> bool {
+    !matches!(subresource, "ephemeralcontainers" | "resize")
+}
+
 /// Takes back what a write to a subresource does not change: everything but its own part.
 pub(super) fn narrow(row: &Resource, subresource: &str, new: &mut Object, old: &Object) {
     match subresource {
         "status" | "approval" => restore_all_but(new, old, &["status"], kept_metadata(row)),
         "finalize" => restore_all_but(new, old, &["spec", "finalizers"], &[]),
-        "ephemeralcontainers" => {
-            restore_all_but(new, old, &["spec", "ephemeralContainers"], &["labels", "annotations"])
-        }
+        "ephemeralcontainers" => restore_all_but(new, old, &["spec", "ephemeralContainers"], &[]),
         "resize" => restore_resources(new, old),
         _ => {}
     }
@@ -362,7 +366,7 @@ fn restore_resources(new: &mut Object, old: &Object) {
         containers.into_iter().flatten().map(|c| (c["name"].clone(), c.get("resources").cloned())).collect()
     };
     let lists = ["containers", "initContainers"].map(|list| (list, resources(new, list)));
-    restore_all_but(new, old, &["metadata", "managedFields"], &["labels", "annotations"]);
+    restore_all_but(new, old, &["spec", "resources"], &[]);
     for (list, wanted) in lists {
         let Some(Value::Array(containers)) = new.get_mut(&["spec", list]) else { continue };
         for container in containers.iter_mut().filter_map(Value::as_object_mut) {

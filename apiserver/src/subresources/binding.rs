@@ -39,6 +39,9 @@ async fn read(call: &Call<'_>, body: Body) -> Result<Object, ApiError> {
 
 async fn bind(routed: &Routed<'_>, name: &str, mut binding: Object) -> Result<Answer, ApiError> {
     let options = routed.call.write_options(Write::Create)?;
+    if !binding.name().is_empty() && binding.name() != name {
+        return Err(ApiError::bad_request("name in URL does not match name in Binding object"));
+    }
     check_name(name, &mut binding)?;
     check_target(&binding)?;
     let target = crate::registry::Target { name, subresource: "binding", ..routed.target() };
@@ -128,18 +131,22 @@ fn assign(pod: &mut Object, binding: &Object, now: &str) -> Result<(), ApiError>
             pod.set(&["metadata", map, key], value.clone());
         }
     }
-    set_condition(pod, "PodScheduled", "True", now);
+    let scheduled = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now});
+    set_condition(pod, scheduled);
     Ok(())
 }
 
 /// Sets a condition; the time of its transition moves only with its status.
-pub(super) fn set_condition(pod: &mut Object, kind: &str, status: &str, now: &str) {
-    let mut conditions = pod.get(&["status", "conditions"]).and_then(Value::as_array).cloned().unwrap_or_default();
-    let fresh = json!({"type": kind, "status": status, "lastProbeTime": null, "lastTransitionTime": now});
-    match conditions.iter_mut().find(|condition| condition["type"] == kind) {
-        Some(known) if known["status"] == status => {}
-        Some(known) => *known = fresh,
+pub(super) fn set_condition(object: &mut Object, mut fresh: Value) {
+    let mut conditions = object.get(&["status", "conditions"]).and_then(Value::as_array).cloned().unwrap_or_default();
+    match conditions.iter_mut().find(|condition| condition["type"] == fresh["type"]) {
+        Some(known) => {
+            if known["status"] == fresh["status"] {
+                fresh["lastTransitionTime"] = known["lastTransitionTime"].clone();
+            }
+            *known = fresh;
+        }
         None => conditions.push(fresh),
     }
-    pod.set(&["status", "conditions"], conditions);
+    object.set(&["status", "conditions"], conditions);
 }

@@ -2,17 +2,20 @@
 
 use std::sync::Arc;
 
+use api::codec::Target as Kind;
 use api::selector::LabelSelector;
 use api::status::{Cause, Details};
-use api::{ApiError, Object};
+use api::{ApiError, Object, Resource};
 use axum::body::Body;
 use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::binding::set_condition;
 use crate::admission::{Attributes, Operation};
 use crate::decode;
 use crate::handler::{Routed, read_body};
+use crate::managed;
 use crate::options::{DeleteOptions, Write, WriteOptions};
 use crate::query::Query;
 use crate::registry::{Target, timestamp};
@@ -23,10 +26,9 @@ use crate::watch_cache::ResourceCache;
 pub(super) async fn create(routed: &Routed<'_>, body: Body) -> Result<Answer, ApiError> {
     let options = routed.call.write_options(Write::Create)?;
     let bytes = read_body(body).await?;
-    let version = if is_beta(&bytes) { "v1beta1" } else { "v1" };
-    let kind = ("policy", version, "Eviction");
     let mut warnings = Vec::new();
-    let mut eviction = decode::builtin(kind, routed.call.headers(), &bytes, options.field_validation, &mut warnings)?;
+    let mut eviction =
+        decode::of_kind(&kind(&bytes)?, routed.call.headers(), &bytes, options.field_validation, &mut warnings)?;
     let name = routed.call.info.name.as_str();
     if eviction.name() != name {
         return Err(ApiError::bad_request("name in URL does not match name in Eviction object"));
@@ -41,6 +43,14 @@ pub(super) async fn create(routed: &Routed<'_>, body: Body) -> Result<Answer, Ap
         disrupt(routed, &pod, delete.dry_run).await?;
     }
     delete.uid.get_or_insert_with(|| pod.uid().to_owned());
+    if is_meant(&pod, &delete) {
+        let now = timestamp(Timestamp::now());
+        let marked = routed.registry().modify(&target, delete.dry_run, |pod| mark(pod, &now)).await?;
+        if let Some(version) = &mut delete.resource_version {
+            // The mark is no change that a client could have known of.
+            marked.object.resource_version().clone_into(version);
+        }
+    }
     routed.registry().delete_admitted(&target, &delete).await?;
     let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
     let mut answer = response::value(StatusCode::CREATED, routed.accept, &status);
@@ -72,8 +82,27 @@ async fn admit(
     routed.registry().admission().admit(&attributes, eviction, warnings).await
 }
 
-fn is_beta(body: &[u8]) -> bool {
-    serde_json::from_slice::<Value>(body).is_ok_and(|tree| tree["apiVersion"] == "policy/v1beta1")
+/// The kind of the body. The first version is still taken, and looks the same.
+fn kind(body: &[u8]) -> Result<Kind<'static>, ApiError> {
+    let kind = Kind::builtin("policy", "v1", "Eviction").ok_or_else(|| ApiError::internal("Eviction has no schema"))?;
+    let beta = serde_json::from_slice::<Value>(body).is_ok_and(|tree| tree["apiVersion"] == "policy/v1beta1");
+    Ok(if beta { Kind { version: "v1beta1", ..kind } } else { kind })
+}
+
+/// Whether the preconditions of the delete hold; if not, it will say so itself.
+fn is_meant(pod: &Object, delete: &DeleteOptions) -> bool {
+    delete.uid.as_deref().is_none_or(|uid| uid == pod.uid())
+        && delete.resource_version.as_deref().is_none_or(|version| version == pod.resource_version())
+}
+
+/// Tells the pod's owner why it goes.
+fn mark(pod: &mut Object, now: &str) -> Result<(), ApiError> {
+    let condition = json!({
+        "type": "DisruptionTarget", "status": "True", "lastProbeTime": null, "lastTransitionTime": now,
+        "reason": "EvictionByEvictionAPI", "message": "Eviction API: evicting",
+    });
+    set_condition(pod, condition);
+    Ok(())
 }
 
 /// Pods that do not run, or go already, disrupt nothing.
@@ -105,7 +134,7 @@ async fn disrupt(routed: &Routed<'_>, pod: &Object, dry_run: bool) -> Result<(),
         user: routed.call.user,
     };
     let now = timestamp(Timestamp::now());
-    routed.registry().modify(&target, dry_run, |budget| take_one(budget, pod, &now)).await.map(|_| ())
+    routed.registry().modify(&target, dry_run, |budget| take_one(budgets.row(), budget, pod, &now)).await.map(|_| ())
 }
 
 fn matching(budgets: &Arc<ResourceCache>, pod: &Object) -> Result<Vec<Object>, ApiError> {
@@ -125,7 +154,7 @@ fn is_ready(pod: &Object) -> bool {
     conditions.into_iter().flatten().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
 }
 
-fn take_one(budget: &mut Object, pod: &Object, now: &str) -> Result<(), ApiError> {
+fn take_one(row: &Resource, budget: &mut Object, pod: &Object, now: &str) -> Result<(), ApiError> {
     let number = |budget: &Object, field: &str| budget.integer(&["status", field]).unwrap_or(0);
     if number(budget, "observedGeneration") < budget.generation() {
         let err = ApiError::too_many_requests("Cannot evict pod as it would violate the pod's disruption budget.", 10);
@@ -140,8 +169,17 @@ fn take_one(budget: &mut Object, pod: &Object, now: &str) -> Result<(), ApiError
             format!("The disruption budget {} needs {needed} healthy pods and has {healthy} currently", budget.name());
         return Err(with_cause(err, message, 0));
     }
+    let before = budget.clone();
     budget.set(&["status", "disruptionsAllowed"], allowed - 1);
     budget.set(&["status", "disruptedPods", pod.name()], now);
+    if allowed == 1 {
+        let condition = json!({
+            "type": "DisruptionAllowed", "status": "False", "observedGeneration": number(budget, "observedGeneration"),
+            "lastTransitionTime": now, "reason": "InsufficientPods", "message": "",
+        });
+        set_condition(budget, condition);
+    }
+    managed::track_own(row, "status", &before, budget);
     Ok(())
 }
 

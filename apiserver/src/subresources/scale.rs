@@ -270,6 +270,7 @@ impl Scaling {
             kind: "Scale",
             subresource: "scale",
             status_apart: false,
+            spec_apart: false,
             now,
         }
     }

@@ -62,6 +62,7 @@ fn own_fields(request: &mut Object, manager: &str) {
         kind: KIND.2,
         subresource: "token",
         status_apart: true,
+        spec_apart: false,
         now: Timestamp::now(),
     };
     track_update(None, request, kind.schema, &writer);
