@@ -177,7 +177,7 @@ pub(super) fn cap(managers: &mut Managers) {
         if let Some(old) = managers.remove(&id)
             && let Some(shared) = managers.get_mut(&bucket)
         {
-            shared.set = std::mem::take(&mut shared.set).union(&old.set);
+            shared.set.absorb(old.set);
             shared.time = old.time;
             count -= 1;
         }

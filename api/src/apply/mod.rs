@@ -89,14 +89,15 @@ fn is_reset(entries: Option<&Value>) -> bool {
 /// Gives the fields that differ between `old` and `new` to `id`, and takes them from all others.
 fn record(managers: &mut Managers, old: Value, new: Value, id: ManagerId, schema: SchemaRef<'_>, writer: &Writer<'_>) {
     let comparison = compare(&typed(old, schema), &typed(new, schema), schema);
-    let written = writer.owned(comparison.written());
+    let written = writer.owned(comparison.written);
     let removed = writer.owned(comparison.removed);
     for owner in managers.values_mut() {
-        owner.set = owner.set.difference(&written).difference(&removed);
+        owner.set.subtract(&written);
+        owner.set.subtract(&removed);
     }
     if !written.is_empty() {
         let owner = managers.entry(id).or_insert_with(|| writer.owner(FieldSet::default()));
-        owner.set = std::mem::take(&mut owner.set).union(&written);
+        owner.set.absorb(written);
         owner.time = Some(show_time(writer.now));
     }
     managers.retain(|_, owner| !owner.set.is_empty());
@@ -185,14 +186,15 @@ fn merge_applied(
     let new = prune::prune(merged, &managers, &last, schema);
 
     let comparison = compare(old, &new, schema);
-    let written = writer.owned(comparison.written());
+    let written = writer.owned(comparison.written);
     let removed = writer.owned(comparison.removed);
     let mut conflicts = Vec::new();
     for (other, owner) in managers.iter_mut().filter(|(other, _)| **other != id) {
         let disputed = owner.set.intersection(&written);
         let conflict = |path: Vec<Step>| Conflict { manager: other.to_string(), path: show_path(&path) };
         conflicts.extend(disputed.paths().into_iter().map(conflict));
-        owner.set = owner.set.difference(&disputed).difference(&removed);
+        owner.set.subtract(&disputed);
+        owner.set.subtract(&removed);
     }
     if !force && !conflicts.is_empty() {
         return Err(ApplyError::Conflicts(conflicts));

@@ -18,9 +18,11 @@ pub(super) fn prune(merged: Value, managers: &Managers, last: &FieldSet, schema:
     let all = fields_in(&merged, schema);
     let without_last = remove(&merged, &last, schema);
     // What others own comes back ...
-    let owned = managers.values().fold(FieldSet::default(), |set, owner| set.union(&owner.set));
-    let kept = fields_in(&without_last, schema).union(&with_named_fields(&owned, Some(schema)));
-    let without_unowned = remove(&merged, &all.difference(&kept), schema);
+    let mut kept = FieldSet::default();
+    managers.values().for_each(|owner| kept.absorb(owner.set.clone()));
+    name_fields(&mut kept, Some(schema));
+    kept.absorb(fields_in(&without_last, schema));
+    let without_unowned = remove(&merged, &all.clone().difference(&kept), schema);
     // ... and so does what the last configuration did not set.
     let gone = all.difference(&fields_in(&without_unowned, schema)).intersection(&last);
     remove(&merged, &gone, schema)

@@ -65,14 +65,14 @@ pub fn scale_to_parent(parent: &mut Object, scale: &Object, paths: &ScalePaths<'
         let in_scale = ManagerId::new(&id.manager, id.operation, SCALE_VERSION, &id.subresource);
         let owns = !owner.set.intersection(&replicas).is_empty();
         if owns && scale_owners.remove(&in_scale).is_none() {
-            owner.set = owner.set.difference(&replicas);
+            owner.set.subtract(&replicas);
         }
     }
     for (id, _) in scale_owners {
         let id = ManagerId::new(&id.manager, id.operation, paths.api_version, &id.subresource);
         let new = Owner { set: FieldSet::default(), api_version: paths.api_version.to_owned(), time: None };
         let owner = owners.entry(id).or_insert(new);
-        owner.set = std::mem::take(&mut owner.set).union(&replicas);
+        owner.set.absorb(replicas.clone());
     }
     owners.retain(|_, owner| !owner.set.is_empty());
     write(parent, &owners);

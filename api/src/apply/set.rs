@@ -1,6 +1,6 @@
 //! Sets of fields, as `managedFields` stores them (`FieldsV1`).
 
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
 use std::fmt;
 
 use serde_json::{Map, Value};
@@ -10,8 +10,8 @@ use serde_json::{Map, Value};
 pub(super) enum Step {
     /// A field of a struct or an entry of a map.
     Field(String),
-    /// The element of a list that has these values (as JSON) under these keys.
-    Key(BTreeMap<String, String>),
+    /// The element of a list that has these values (as JSON) under these keys, sorted by key.
+    Key(Vec<(String, String)>),
     /// The element of a set that is this value (as JSON).
     Value(String),
     /// The element at this position.
@@ -19,6 +19,12 @@ pub(super) enum Step {
 }
 
 impl Step {
+    /// The step to the element with these values under these keys.
+    pub(super) fn key(mut keys: Vec<(String, String)>) -> Self {
+        keys.sort();
+        Self::Key(keys)
+    }
+
     /// The step as a key of `FieldsV1`: `f:spec`, `k:{"name":"a"}`, `v:"x"`, `i:0`.
     fn encode(&self) -> String {
         match self {
@@ -41,7 +47,7 @@ impl Step {
             "i" => Some(Self::Index(rest.parse().ok()?)),
             "k" => {
                 let keys: Map<String, Value> = serde_json::from_str(rest).ok()?;
-                Some(Self::Key(keys.iter().map(|(name, value)| (name.clone(), scalar(value))).collect()))
+                Some(Self::key(keys.iter().map(|(name, value)| (name.clone(), scalar(value))).collect()))
             }
             _ => None,
         }
@@ -76,9 +82,9 @@ pub(super) fn show_path(path: &[Step]) -> String {
     path.iter().map(ToString::to_string).collect()
 }
 
-/// A set of paths.
+/// A set of paths: its first steps, sorted, and what it holds below each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct FieldSet(BTreeMap<Step, Node>);
+pub(super) struct FieldSet(Vec<(Step, Node)>);
 
 /// What a set holds at and below one step.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -89,8 +95,30 @@ pub(super) struct Node {
 }
 
 impl Node {
-    fn is_empty(&self) -> bool {
+    /// Whether nothing is in the set, here or below.
+    pub(super) fn is_empty(&self) -> bool {
         !self.member && self.below.is_empty()
+    }
+
+    /// Adds what another node holds.
+    fn absorb(&mut self, other: Self) {
+        self.member |= other.member;
+        self.below.absorb(other.below);
+    }
+}
+
+/// Nodes of the same step are united; those that hold nothing are left out.
+impl FromIterator<(Step, Node)> for FieldSet {
+    fn from_iter<I: IntoIterator<Item = (Step, Node)>>(nodes: I) -> Self {
+        let mut nodes: Vec<(Step, Node)> = nodes.into_iter().filter(|(_, node)| !node.is_empty()).collect();
+        nodes.sort_by(|(one, _), (other, _)| one.cmp(other));
+        nodes.dedup_by(|(later, theirs), (step, ours)| {
+            later == step && {
+                ours.absorb(std::mem::take(theirs));
+                true
+            }
+        });
+        Self(nodes)
     }
 }
 
@@ -103,7 +131,11 @@ impl FieldSet {
     /// Adds a path; the empty path is not kept.
     pub(super) fn insert(&mut self, path: &[Step]) {
         let Some((first, rest)) = path.split_first() else { return };
-        let node = self.0.entry(first.clone()).or_default();
+        let at = self.position(first).unwrap_or_else(|at| {
+            self.0.insert(at, (first.clone(), Node::default()));
+            at
+        });
+        let node = &mut self.0[at].1;
         if rest.is_empty() {
             node.member = true;
         } else {
@@ -111,57 +143,100 @@ impl FieldSet {
         }
     }
 
+    fn position(&self, step: &Step) -> Result<usize, usize> {
+        self.0.binary_search_by(|(known, _)| known.cmp(step))
+    }
+
     /// What the set holds at and below `step`.
     pub(super) fn node(&self, step: &Step) -> Option<&Node> {
-        self.0.get(step)
+        self.position(step).ok().map(|at| &self.0[at].1)
     }
 
     /// All first steps.
     pub(super) fn nodes_mut(&mut self) -> impl Iterator<Item = (&Step, &mut Node)> {
-        self.0.iter_mut()
+        self.0.iter_mut().map(|(step, node)| (&*step, node))
     }
 
-    /// Paths that are in either set.
-    #[must_use]
-    pub(super) fn union(mut self, other: &Self) -> Self {
-        self.absorb(other);
-        self
+    /// Adds the paths of another set.
+    pub(super) fn absorb(&mut self, other: Self) {
+        if self.is_empty() {
+            *self = other;
+            return;
+        }
+        let ours = std::mem::take(&mut self.0);
+        self.0.reserve(ours.len().max(other.0.len()));
+        let (mut ours, mut theirs) = (ours.into_iter().peekable(), other.0.into_iter().peekable());
+        while let (Some((our_step, _)), Some((their_step, _))) = (ours.peek(), theirs.peek()) {
+            let order = our_step.cmp(their_step);
+            let ours = if order == Ordering::Greater { None } else { ours.next() };
+            let theirs = if order == Ordering::Less { None } else { theirs.next() };
+            self.0.extend(match (ours, theirs) {
+                (Some((step, mut node)), Some((_, other))) => {
+                    node.absorb(other);
+                    Some((step, node))
+                }
+                (one, other) => one.or(other),
+            });
+        }
+        self.0.extend(ours);
+        self.0.extend(theirs);
     }
 
-    fn absorb(&mut self, other: &Self) {
-        for (step, theirs) in &other.0 {
-            let ours = self.0.entry(step.clone()).or_default();
-            ours.member |= theirs.member;
-            ours.below.absorb(&theirs.below);
+    /// Takes the paths of another set out of this one.
+    pub(super) fn subtract(&mut self, other: &Self) {
+        if other.is_empty() {
+            return;
+        }
+        self.0.retain_mut(|(step, node)| {
+            if let Some(theirs) = other.node(step) {
+                node.member &= !theirs.member;
+                node.below.subtract(&theirs.below);
+            }
+            !node.is_empty()
+        });
+    }
+
+    /// Takes out one path of fields, not what is below it.
+    pub(super) fn remove(&mut self, path: &[&str]) {
+        let Some((first, rest)) = path.split_first() else { return };
+        let found = self.0.binary_search_by(|(step, _)| match step {
+            Step::Field(name) => name.as_str().cmp(first),
+            // Fields come before all others.
+            _ => Ordering::Greater,
+        });
+        let Ok(at) = found else { return };
+        let node = &mut self.0[at].1;
+        if rest.is_empty() {
+            node.member = false;
+        } else {
+            node.below.remove(rest);
+        }
+        if node.is_empty() {
+            self.0.remove(at);
         }
     }
 
     /// Paths that are in this set and not in the other one.
     #[must_use]
-    pub(super) fn difference(&self, other: &Self) -> Self {
-        self.combine(other, |ours, theirs| ours && !theirs)
+    pub(super) fn difference(mut self, other: &Self) -> Self {
+        self.subtract(other);
+        self
     }
 
     /// Paths that are in both sets.
     #[must_use]
     pub(super) fn intersection(&self, other: &Self) -> Self {
-        self.combine(other, |ours, theirs| ours && theirs)
-    }
-
-    fn combine(&self, other: &Self, keep: fn(bool, bool) -> bool) -> Self {
-        let nothing = Node::default();
-        let nodes = self.0.iter().map(|(step, ours)| {
-            let theirs = other.0.get(step).unwrap_or(&nothing);
-            let node =
-                Node { member: keep(ours.member, theirs.member), below: ours.below.combine(&theirs.below, keep) };
-            (step.clone(), node)
-        });
-        Self(nodes.filter(|(_, node)| !node.is_empty()).collect())
+        let shared = |(step, ours): &(Step, Node)| {
+            let theirs = other.node(step)?;
+            let node = Node { member: ours.member && theirs.member, below: ours.below.intersection(&theirs.below) };
+            Some((step.clone(), node))
+        };
+        self.0.iter().filter_map(shared).collect()
     }
 
     /// Removes the fields of the root that `keep` does not accept, and everything below them.
     pub(super) fn retain_fields(&mut self, keep: impl Fn(&str) -> bool) {
-        self.0.retain(|step, _| if let Step::Field(name) = step { keep(name) } else { true });
+        self.0.retain(|(step, _)| if let Step::Field(name) = step { keep(name) } else { true });
     }
 
     /// All paths: at each level those that end there, then those that go on.
@@ -199,16 +274,12 @@ impl FieldSet {
 
     /// Reads `FieldsV1`; `None` when it is malformed.
     pub(super) fn decode(fields: &Value) -> Option<Self> {
-        let mut set = Self::default();
-        for (key, below) in fields.as_object()? {
-            if key == "." {
-                continue;
-            }
+        let node = |(key, below): (&String, &Value)| {
             let empty = below.as_object()?.is_empty();
             let node = Node { member: empty || below.get(".").is_some(), below: Self::decode(below)? };
-            set.0.insert(Step::decode(key)?, node);
-        }
-        Some(set)
+            Some((Step::decode(key)?, node))
+        };
+        fields.as_object()?.iter().filter(|(key, _)| *key != ".").map(node).collect()
     }
 }
 
@@ -239,6 +310,27 @@ mod tests {
             paths.iter().for_each(|path| set.insert(path));
             set
         })
+    }
+
+    fn union(mut one: FieldSet, other: &FieldSet) -> FieldSet {
+        one.absorb(other.clone());
+        one
+    }
+
+    #[test]
+    fn a_path_of_fields_can_be_taken_out_alone() {
+        let mut set = FieldSet::decode(&json!({"f:a": {".": {}, "f:b": {}}, "v:\"a\"": {}})).unwrap();
+        set.remove(&["a"]);
+        set.remove(&["x", "y"]);
+        assert_eq!(set.encode(), json!({"f:a": {"f:b": {}}, "v:\"a\"": {}}));
+        set.remove(&["a", "b"]);
+        assert_eq!(set.encode(), json!({"v:\"a\"": {}}));
+    }
+
+    #[test]
+    fn two_spellings_of_a_step_are_one() {
+        let set = FieldSet::decode(&json!({"v:80": {}, "v:80.0": {}})).unwrap();
+        assert_eq!(set.paths().len(), 1);
     }
 
     #[test]
@@ -280,9 +372,9 @@ mod tests {
         #[test]
         fn set_algebra_holds(a in any_set(), b in any_set()) {
             let both = a.intersection(&b);
-            prop_assert_eq!(a.difference(&b).union(&both), a.clone());
-            prop_assert!(a.difference(&b).intersection(&b).is_empty());
-            prop_assert_eq!(a.clone().union(&b), b.clone().union(&a));
+            prop_assert_eq!(union(a.clone().difference(&b), &both), a.clone());
+            prop_assert!(a.clone().difference(&b).intersection(&b).is_empty());
+            prop_assert_eq!(union(a.clone(), &b), union(b.clone(), &a));
         }
     }
 }

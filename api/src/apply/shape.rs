@@ -89,7 +89,7 @@ pub(super) fn element_step(element: &Value, items: Option<SchemaRef<'_>>, keys: 
     let Value::Object(fields) = element else {
         return Err("associative list with keys may not have non-map elements".to_owned());
     };
-    let mut found = BTreeMap::new();
+    let mut found = Vec::with_capacity(keys.len());
     for key in keys {
         let default = || items?.field(key)?.node().default.as_ref();
         let Some(value) = fields.get(key).filter(|value| !value.is_null()).or_else(default) else {
@@ -97,9 +97,9 @@ pub(super) fn element_step(element: &Value, items: Option<SchemaRef<'_>>, keys: 
                 "associative list with keys has an element that omits key field {key:?} (and doesn't have default value)"
             ));
         };
-        found.insert(key.clone(), scalar(value));
+        found.push((key.clone(), scalar(value)));
     }
-    Ok(Step::Key(found))
+    Ok(Step::key(found))
 }
 
 /// The elements of a list by their steps, in order of first occurrence. Elements without their keys are left out: they

@@ -1,134 +1,121 @@
 //! Which fields a value has, and in which fields two values differ.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::set::{FieldSet, Step};
+use super::set::{FieldSet, Node, Step};
 use super::shape::{Shape, elements, field_schema, fields_of, is_declared};
 use crate::schema::SchemaRef;
 
 /// The fields that a value sets: leaves, empty containers and elements of keyed lists and sets.
 pub(super) fn field_set(value: &Value, schema: SchemaRef<'_>) -> FieldSet {
-    let mut set = FieldSet::default();
-    collect(value, Some(schema), &mut Vec::new(), &mut set);
-    set
+    set_by(value, Some(schema)).below
 }
 
-fn collect(value: &Value, schema: Option<SchemaRef<'_>>, path: &mut Vec<Step>, set: &mut FieldSet) {
+fn set_by(value: &Value, schema: Option<SchemaRef<'_>>) -> Node {
     match (Shape::of(schema, value), value) {
         (Shape::Fields(schema), Value::Object(fields)) if !fields.is_empty() => {
-            for (name, child) in fields {
-                path.push(Step::Field(name.clone()));
-                collect(child, field_schema(schema, name), path, set);
-                if !is_declared(schema, name) {
-                    set.insert(path);
-                }
-                path.pop();
-            }
+            let field = |(name, child): (&String, &Value)| {
+                let mut node = set_by(child, field_schema(schema, name));
+                node.member |= !is_declared(schema, name);
+                (Step::Field(name.clone()), node)
+            };
+            Node { member: false, below: fields.iter().map(field).collect() }
         }
         (Shape::Elements { items, keys }, Value::Array(list)) if !list.is_empty() => {
-            for (step, found) in elements(Some(value), items, keys) {
-                path.push(step);
-                if let [element] = found[..] {
-                    collect(element, items, path, set);
-                }
-                set.insert(path);
-                path.pop();
-            }
+            let element = |(step, found): (Step, Vec<&Value>)| {
+                let below = if let [element] = found[..] { set_by(element, items).below } else { FieldSet::default() };
+                (step, Node { member: true, below })
+            };
+            Node { member: false, below: elements(Some(value), items, keys).into_iter().map(element).collect() }
         }
-        _ => set.insert(path),
+        _ => Node { member: true, below: FieldSet::default() },
     }
 }
 
 /// In which fields a new value differs from an old one.
 #[derive(Debug, Default)]
 pub(super) struct Comparison {
-    pub(super) added: FieldSet,
-    pub(super) modified: FieldSet,
+    /// Fields whose value the new object decides: it added or modified them.
+    pub(super) written: FieldSet,
     pub(super) removed: FieldSet,
-}
-
-impl Comparison {
-    /// Fields whose value the new object decides.
-    pub(super) fn written(&self) -> FieldSet {
-        self.modified.clone().union(&self.added)
-    }
 }
 
 /// Compares an old value with a new one.
 pub(super) fn compare(old: &Value, new: &Value, schema: SchemaRef<'_>) -> Comparison {
-    let mut comparison = Comparison::default();
-    differ(Some(old), Some(new), Some(schema), &mut Vec::new(), &mut comparison);
-    comparison
+    let change = differ(Some(old), Some(new), Some(schema));
+    Comparison { written: change.written.below, removed: change.removed.below }
 }
 
-fn differ(
-    old: Option<&Value>,
-    new: Option<&Value>,
-    schema: Option<SchemaRef<'_>>,
-    path: &mut Vec<Step>,
-    out: &mut Comparison,
-) {
-    match Shape::of_both(schema, old, new) {
-        Shape::Leaf => {
-            if let (Some(old), Some(new)) = (old, new)
-                && old != new
-            {
-                out.modified.insert(path);
+/// What changed at and below a place.
+#[derive(Default)]
+struct Change {
+    written: Node,
+    removed: Node,
+}
+
+impl Change {
+    /// The same, below the steps that lead to each of these.
+    fn below(changes: impl Iterator<Item = (Step, Self)>) -> Self {
+        let (mut written, mut removed) = (Vec::new(), Vec::new());
+        for (step, change) in changes {
+            if !change.removed.is_empty() {
+                removed.push((step.clone(), change.removed));
             }
+            written.push((step, change.written));
         }
-        Shape::Fields(schema) => differ_fields(old, new, schema, path, out),
-        Shape::Elements { items, keys } => differ_elements((old, new), items, keys, path, out),
+        let node = |nodes: Vec<(Step, Node)>| Node { member: false, below: nodes.into_iter().collect() };
+        Self { written: node(written), removed: node(removed) }
+    }
+}
+
+fn differ(old: Option<&Value>, new: Option<&Value>, schema: Option<SchemaRef<'_>>) -> Change {
+    let mut change = Change::default();
+    match Shape::of_both(schema, old, new) {
+        Shape::Leaf => change.written.member = old != new,
+        Shape::Fields(schema) => change = differ_fields(old, new, schema),
+        Shape::Elements { items, keys } => change = differ_elements(old, new, items, keys),
     }
     match (old, new) {
-        (None, Some(_)) => out.added.insert(path),
-        (Some(_), None) => out.removed.insert(path),
+        (None, Some(_)) => change.written.member = true,
+        (Some(_), None) => (change.written.member, change.removed.member) = (false, true),
         _ => {}
     }
+    change
 }
 
-fn differ_fields(
-    old: Option<&Value>,
-    new: Option<&Value>,
-    schema: Option<SchemaRef<'_>>,
-    path: &mut Vec<Step>,
-    out: &mut Comparison,
-) {
+fn differ_fields(old: Option<&Value>, new: Option<&Value>, schema: Option<SchemaRef<'_>>) -> Change {
     let (old, new) = (fields_of(old), fields_of(new));
-    let names: BTreeSet<&String> = old.into_iter().chain(new).flat_map(|fields| fields.keys()).collect();
-    for name in names {
-        path.push(Step::Field(name.clone()));
+    let names = old.into_iter().flatten().map(|(name, _)| name);
+    let added = new.into_iter().flatten().map(|(name, _)| name);
+    let added = added.filter(|name| !old.is_some_and(|old| old.contains_key(*name)));
+    Change::below(names.chain(added).map(|name| {
         let (old, new) = (old.and_then(|fields| fields.get(name)), new.and_then(|fields| fields.get(name)));
-        differ(old, new, field_schema(schema, name), path, out);
-        path.pop();
-    }
+        (Step::Field(name.clone()), differ(old, new, field_schema(schema, name)))
+    }))
 }
 
-fn differ_elements(
-    lists: (Option<&Value>, Option<&Value>),
-    items: Option<SchemaRef<'_>>,
-    keys: &[String],
-    path: &mut Vec<Step>,
-    out: &mut Comparison,
-) {
-    let (old, new) = (elements(lists.0, items, keys), elements(lists.1, items, keys));
-    let old: std::collections::BTreeMap<Step, Vec<&Value>> = old.into_iter().collect();
-    let new: std::collections::BTreeMap<Step, Vec<&Value>> = new.into_iter().collect();
-    let steps: BTreeSet<&Step> = old.keys().chain(new.keys()).collect();
-    for step in steps {
-        path.push(step.clone());
-        let (old, new) = (old.get(step).map(Vec::as_slice), new.get(step).map(Vec::as_slice));
-        match (old, new) {
-            (None, Some([new])) => differ(None, Some(new), items, path, out),
-            (Some([old]), None) => differ(Some(old), None, items, path, out),
-            (Some([old]), Some([new])) => differ(Some(old), Some(new), items, path, out),
-            // Elements that occur more than once are owned together.
-            (None, _) => out.added.insert(path),
-            (_, None) => out.removed.insert(path),
-            (old, new) if old != new => out.modified.insert(path),
-            _ => {}
+fn differ_elements(old: Option<&Value>, new: Option<&Value>, items: Option<SchemaRef<'_>>, keys: &[String]) -> Change {
+    let mut places: BTreeMap<Step, [Vec<&Value>; 2]> = BTreeMap::new();
+    for (side, list) in [old, new].into_iter().enumerate() {
+        for (step, found) in elements(list, items, keys) {
+            places.entry(step).or_default()[side] = found;
         }
-        path.pop();
     }
+    Change::below(places.into_iter().map(|(step, [old, new])| {
+        let change = match (&old[..], &new[..]) {
+            ([], [new]) => differ(None, Some(new), items),
+            ([old], []) => differ(Some(old), None, items),
+            ([old], [new]) => differ(Some(old), Some(new), items),
+            // Elements that occur more than once are owned together.
+            (old, new) => {
+                let mut change = Change::default();
+                change.written.member = !new.is_empty() && old != new;
+                change.removed.member = new.is_empty();
+                change
+            }
+        };
+        (step, change)
+    }))
 }

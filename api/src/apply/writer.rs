@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::managers::{ManagerId, Operation, Owner};
-use super::set::{FieldSet, Step};
+use super::set::FieldSet;
 use crate::object::Object;
 
 /// Fields that nobody owns.
@@ -69,12 +69,8 @@ impl Writer<'_> {
     /// The fields of the set that this path can write and that somebody can own.
     pub(super) fn owned(&self, mut set: FieldSet) -> FieldSet {
         set.retain_fields(|name| self.writes(name));
-        let mut unowned = FieldSet::default();
-        for path in UNOWNED {
-            let path: Vec<Step> = path.iter().map(|name| Step::Field((*name).to_owned())).collect();
-            unowned.insert(&path);
-        }
-        set.difference(&unowned)
+        UNOWNED.iter().for_each(|path| set.remove(path));
+        set
     }
 
     /// The part of a configuration that this path can write.
