@@ -72,29 +72,31 @@ pub(crate) fn delete_options(headers: &HeaderMap, body: &Bytes) -> Result<Object
     codec::decode_options(body, media(headers)?, &target)
 }
 
-/// Reads a document that a patch has made.
+/// Reads the document that a patch makes.
 pub(crate) fn patched(
     row: &Resource,
-    document: Value,
+    merged: impl Fn() -> Result<Value, ApiError>,
     kind: PatchType,
     patch: &[u8],
     validation: FieldValidation,
     warnings: &mut Vec<String>,
 ) -> Result<Object, ApiError> {
-    let shown = match kind {
+    let document = merged()?;
+    let shown = || match kind {
         PatchType::Strategic => go_format(&serde_json::from_slice(patch).unwrap_or_default()),
-        _ => document.to_string(),
+        // Made once more: it was taken apart to be read.
+        _ => merged().map_or_else(|_| String::new(), |document| document.to_string()),
     };
     let findings = if validation == FieldValidation::Ignore { Vec::new() } else { strict_findings(patch) };
     if validation == FieldValidation::Strict && !findings.is_empty() {
-        return Err(undecodable(&shown, &format!("strict decoding error: {}", findings.join(", "))));
+        return Err(undecodable(&shown(), &format!("strict decoding error: {}", findings.join(", "))));
     }
     warnings.extend(findings);
     let decoded = match kind {
         PatchType::Strategic => codec::decode_merged(document, &Target::of(row), validation),
         _ => codec::decode_patched(document, &Target::of(row), validation),
     };
-    let decoded = decoded.map_err(|err| undecodable(&shown, &err.0))?;
+    let decoded = decoded.map_err(|err| undecodable(&shown(), &err.0))?;
     Ok(keep(decoded, validation, warnings))
 }
 

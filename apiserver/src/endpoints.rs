@@ -22,10 +22,7 @@ pub(crate) fn ready(
     let snapshot = slices.snapshot();
     let below = snapshot.objects.range::<str, _>((Bound::Included(prefix.as_str()), Bound::Unbounded));
     let here = below.map(|(_, cached)| cached).take_while(|cached| cached.key.starts_with(&prefix));
-    let its = here.filter(|cached| {
-        let label = cached.labels.as_ref().and_then(|labels| labels.get(SERVICE));
-        label.and_then(Value::as_str) == Some(service)
-    });
+    let its = here.filter(|cached| cached.labels.get(SERVICE) == Some(service));
     its.flat_map(|cached| addresses(&cached.object(), port_name)).choose(&mut rand::rng())
 }
 

@@ -59,10 +59,11 @@ impl Priority {
     /// The class for pods that name none: the lowest of those that are marked so.
     fn default_class(&self) -> Option<Object> {
         let classes = self.classes.snapshot();
-        let classes = classes.objects.values().map(|cached| cached.object());
+        let classes = classes.objects.values().map(|cached| cached.tree());
         classes
             .filter(|class| class.get(&["globalDefault"]) == Some(&Value::Bool(true)))
             .min_by_key(|class| class.integer(&["value"]))
+            .cloned()
     }
 }
 

@@ -23,11 +23,7 @@ pub(super) async fn repair(registry: &Registry) -> Result<(), ApiError> {
     let mut stale = Vec::new();
     let addresses = registry.named("networking.k8s.io", "ipaddresses")?;
     for cached in addresses.snapshot().objects.values() {
-        let ours = cached
-            .labels
-            .as_ref()
-            .and_then(|labels| labels.get(MANAGED_BY))
-            .is_some_and(|by| by == "ipallocator.k8s.io");
+        let ours = cached.labels.get(MANAGED_BY) == Some("ipallocator.k8s.io");
         if needed.remove(&*cached.key).is_none() && ours {
             stale.extend(cached.name().parse().map(Held::Address));
         }

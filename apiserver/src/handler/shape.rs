@@ -173,7 +173,7 @@ fn go_type(row: &Resource, kind: &str) -> String {
 pub(super) async fn cached(routed: &Routed<'_>, status: StatusCode, cached: &Cached) -> Result<Answer, ApiError> {
     let mut shaper = Shaper::of(routed);
     if shaper.is_plain(cached) {
-        return Ok(response::json_bytes(status, cached.bytes.clone()));
+        return Ok(response::json_bytes(status, cached.bytes()));
     }
     let tree = shaper.event_object(cached).await?;
     Ok(response::value(status, routed.accept, &tree))
@@ -289,7 +289,7 @@ fn concatenated(routed: &Routed<'_>, list: &List, metadata: &Value, custom: bool
     let row = &routed.row;
     let head =
         format!(r#"{{"kind":"{}","apiVersion":"{}","metadata":{metadata},"items":["#, row.list_kind, row.api_version());
-    let size: usize = list.items.iter().map(|cached| cached.bytes.len() + 1).sum();
+    let size: usize = list.items.iter().map(|cached| cached.size() + 2).sum();
     let mut out = Vec::with_capacity(head.len() + size + 8);
     out.extend_from_slice(head.as_bytes());
     for (at, cached) in list.items.iter().enumerate() {
@@ -297,10 +297,10 @@ fn concatenated(routed: &Routed<'_>, list: &List, metadata: &Value, custom: bool
             out.push(b',');
         }
         if custom {
-            out.extend_from_slice(&cached.bytes);
+            cached.write(&mut out);
         } else {
             out.push(b'{');
-            out.extend_from_slice(cached.item());
+            cached.write_item(&mut out);
         }
     }
     out.extend_from_slice(b"]}\n");

@@ -13,7 +13,7 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use rand::RngExt as _;
 use serde_json::{Value, json};
 use tokio::time::{Instant, Sleep};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::shape::Shaper;
 use super::{Routed, selection};
@@ -23,10 +23,14 @@ use crate::options::ListOptions;
 use crate::registry::WatchStart;
 use crate::response::Answer;
 use crate::server::Core;
-use crate::watch_cache::{Beginning, Cached, Event, EventType, ResourceCache, Selection, Subscription, frame};
+use crate::watch_cache::{
+    Beginning, Cached, Event, EventType, ResourceCache, Selection, Subscription, frame, frame_around,
+};
 
 /// How often a watch that asked for bookmarks gets one.
 const BOOKMARKS: Duration = Duration::from_secs(60);
+/// Frames that wait are sent together up to about this size.
+const CHUNK: usize = 32 * 1024;
 /// Marks the bookmark after the initial events.
 const INITIAL_END: &str = "k8s.io/initial-events-end";
 
@@ -69,7 +73,7 @@ fn frames(
         sent: start.revision,
         bookmarks: options.bookmarks.then(|| Box::pin(tokio::time::sleep(BOOKMARKS))),
         deadline: Box::pin(tokio::time::sleep(timeout)),
-        shutdown: core.shutdown.clone(),
+        shutdown: Box::pin(core.shutdown.clone().cancelled_owned()),
         gauge: core.metrics.watch_opened(),
         core,
         done: false,
@@ -112,7 +116,7 @@ struct Watcher {
     sent: u64,
     bookmarks: Option<std::pin::Pin<Box<Sleep>>>,
     deadline: std::pin::Pin<Box<Sleep>>,
-    shutdown: CancellationToken,
+    shutdown: std::pin::Pin<Box<WaitForCancellationFutureOwned>>,
     #[expect(dead_code, reason = "counts open watches by being alive")]
     gauge: crate::metrics::WatchGuard,
     done: bool,
@@ -127,16 +131,51 @@ enum Wake {
 
 impl Watcher {
     async fn next(&mut self) -> Option<Bytes> {
-        // After an object that could not be shown, a client must not take the next one for all that happened.
-        if self.done || self.shaper.failed {
+        if self.is_over() {
             return None;
         }
-        if let Some(bytes) = self.next_initial().await {
-            return Some(bytes);
+        let first = match self.next_initial().await {
+            Some(frame) => frame,
+            None => self.next_live().await?,
+        };
+        Some(self.with_waiting(first).await)
+    }
+
+    /// After an object that could not be shown, a client must not take the next one for all that happened.
+    fn is_over(&self) -> bool {
+        self.done || self.shaper.failed
+    }
+
+    /// The frame together with those that are there already: a chunk costs as much as a frame.
+    async fn with_waiting(&mut self, first: Bytes) -> Bytes {
+        let Some(second) = self.next_waiting().await else { return first };
+        let mut chunk = Vec::with_capacity(CHUNK.max(first.len() + second.len()));
+        chunk.extend_from_slice(&first);
+        let mut next = Some(second);
+        while let Some(frame) = next {
+            chunk.extend_from_slice(&frame);
+            next = if chunk.len() < CHUNK { self.next_waiting().await } else { None };
         }
-        if std::mem::take(&mut self.marks_initial_end) {
-            return Some(self.bookmark(true));
+        chunk.into()
+    }
+
+    async fn next_waiting(&mut self) -> Option<Bytes> {
+        if self.is_over() {
+            return None;
         }
+        if let Some(frame) = self.next_initial().await {
+            return Some(frame);
+        }
+        // That the subscription is closed is for the next chunk to say.
+        while let Ok(Some(event)) = self.subscription.try_next() {
+            if let Some(frame) = self.event(&event).await {
+                return Some(frame);
+            }
+        }
+        None
+    }
+
+    async fn next_live(&mut self) -> Option<Bytes> {
         loop {
             match self.wake().await {
                 Wake::Event(Some(event)) => {
@@ -167,7 +206,7 @@ impl Watcher {
         };
         tokio::select! {
             biased;
-            () = self.shutdown.cancelled() => Wake::End,
+            () = self.shutdown.as_mut() => Wake::End,
             () = self.deadline.as_mut() => Wake::End,
             event = self.subscription.next() => Wake::Event(event),
             () = bookmark => {
@@ -179,23 +218,25 @@ impl Watcher {
         }
     }
 
+    /// The next frame of what the watch begins with, at its end the bookmark that marks it.
     async fn next_initial(&mut self) -> Option<Bytes> {
         loop {
             match &mut self.initial {
                 Initial::Events(events) => {
-                    let event = events.next()?;
+                    let Some(event) = events.next() else { break };
                     if let Some(bytes) = self.event(&event).await {
                         return Some(bytes);
                     }
                 }
                 Initial::Objects(objects) => {
-                    let object = objects.next()?;
+                    let Some(object) = objects.next() else { break };
                     if self.selection.matches(&self.cache, &object) {
                         return Some(self.shaper.frame(EventType::Added, &object).await);
                     }
                 }
             }
         }
+        std::mem::take(&mut self.marks_initial_end).then(|| self.bookmark(true))
     }
 
     async fn event(&mut self, event: &Event) -> Option<Bytes> {
@@ -247,7 +288,7 @@ impl Shaper {
     /// A frame around one object in the shape that the client asked for.
     async fn frame(&mut self, kind: EventType, object: &Cached) -> Bytes {
         if self.is_plain(object) {
-            return frame(kind, &object.bytes);
+            return frame(kind, object);
         }
         match self.event_object(object).await {
             Ok(tree) => self.encoded(kind, &tree),
@@ -272,7 +313,9 @@ impl Shaper {
 
     fn encoded(&self, kind: EventType, tree: &Value) -> Bytes {
         if self.encoding() != Encoding::Protobuf {
-            return frame(kind, &serde_json::to_vec(tree).expect("JSON trees with string keys always serialise"));
+            return frame_around(kind, 0, |out| {
+                serde_json::to_writer(out, tree).expect("JSON trees with string keys always serialise");
+            });
         }
         let (kind, object) = match protobuf::encode(tree) {
             Ok(object) => (kind, object),

@@ -3,21 +3,24 @@
 //! The accept loop is our own because a request must carry its connection's verified client certificate, and because
 //! HTTP/2 needs other limits than the defaults (a client's watches are all streams of one connection).
 
+mod gather;
 mod in_process;
 mod self_signed;
 mod tls;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
-use http::Request;
+use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -25,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use crate::authn::PeerCertificate;
+use gather::Gather;
 
 pub use in_process::InProcess;
 pub(crate) use self_signed::self_signed;
@@ -91,6 +95,19 @@ async fn connection(socket: TcpStream, acceptor: TlsAcceptor, router: Router, sh
         }
         router.clone().oneshot(request.map(Body::new))
     });
+    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        converse(Gather::new(stream), service, shutdown).await;
+    } else {
+        converse(stream, service, shutdown).await;
+    }
+}
+
+/// Answers the requests of one connection.
+async fn converse<S, F>(stream: S, service: F, shutdown: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    F: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>,
+{
     let builder = builder();
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(connection);

@@ -72,7 +72,8 @@ impl Registry {
         metadata::dedupe_owners(&mut object, warnings);
         let generated = object.name().is_empty() && !object.text(&["metadata", "generateName"]).is_empty();
         for attempt in 1.. {
-            let mut candidate = object.clone();
+            // Only a generated name is tried again.
+            let mut candidate = if generated { object.clone() } else { std::mem::take(&mut object) };
             self.prepare_create(target, &mut candidate, now, generated);
             self.check_new(target, &candidate, warnings, now)?;
             admission.validate(&attributes, Some(&candidate), warnings).await?;
@@ -136,7 +137,7 @@ impl Registry {
                 Ok(Written::pretended(object))
             };
         }
-        match self.put(target, &name, &object, Expected::Absent).await? {
+        match self.put(target, &name, object, Expected::Absent).await? {
             Ok(written) => {
                 reservation.commit();
                 Ok(written)

@@ -150,7 +150,7 @@ impl Registry {
         if metadata::same(&object, &current.object) {
             return Ok(Step::Done(Deleted::Pending(Written::of(current))));
         }
-        match self.put(target, target.name, &object, Expected::Revision(current.revision)).await? {
+        match self.put(target, target.name, object, Expected::Revision(current.revision)).await? {
             Ok(written) => Ok(Step::Done(Deleted::Pending(written))),
             Err(store::Error::Conflict { .. }) => Ok(Step::Again),
             Err(err) => Err(unavailable(&err)),

@@ -7,7 +7,7 @@ use api::strategy::MetadataRechecks;
 use api::{ApiError, Object, Resource};
 use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 use rand::RngExt as _;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// Longest name a generated one may have before its five random characters (63 is the limit of a DNS label).
 const GENERATED_PREFIX: usize = 58;
@@ -139,17 +139,35 @@ pub(crate) fn modified(row: &Resource, name: &str) -> ApiError {
 
 /// Whether an update changes nothing. Who owns which fields counts; when they were written does not.
 pub(crate) fn same(new: &Object, old: &Object) -> bool {
-    let rest = |object: &Object| {
-        let mut copy = object.clone();
-        if let Some(Value::Array(managers)) = copy.get_mut(&["metadata", "managedFields"]) {
-            for manager in managers.iter_mut().filter_map(Value::as_object_mut) {
-                manager.remove("time");
-            }
+    same_fields(new.root(), old.root(), &[], |name, new, old| match (name, new, old) {
+        ("metadata", Value::Object(new), Value::Object(old)) => {
+            same_fields(new, old, &["resourceVersion"], |name, new, old| match (name, new, old) {
+                ("managedFields", Value::Array(new), Value::Array(old)) => same_owners(new, old),
+                _ => new == old,
+            })
         }
-        copy.metadata_mut().remove("resourceVersion");
-        copy
+        _ => new == old,
+    })
+}
+
+fn same_owners(new: &[Value], old: &[Value]) -> bool {
+    let same = |(new, old): (&Value, &Value)| match (new, old) {
+        (Value::Object(new), Value::Object(old)) => same_fields(new, old, &["time"], |_, new, old| new == old),
+        _ => new == old,
     };
-    rest(new) == rest(old)
+    new.len() == old.len() && new.iter().zip(old).all(same)
+}
+
+/// Whether two maps have the same fields, those of `skipped` aside, whose values are the same by `same`.
+fn same_fields(
+    new: &Map<String, Value>,
+    old: &Map<String, Value>,
+    skipped: &[&str],
+    same: impl Fn(&str, &Value, &Value) -> bool,
+) -> bool {
+    let counts = |(name, _): &(&String, &Value)| !skipped.contains(&name.as_str());
+    new.iter().filter(counts).count() == old.iter().filter(counts).count()
+        && new.iter().filter(counts).all(|(name, new)| old.get(name).is_some_and(|old| same(name, new, old)))
 }
 
 /// Whether nothing holds an object whose deletion has begun.

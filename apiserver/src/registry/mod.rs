@@ -23,12 +23,12 @@ use api::strategy::{User, WriteContext};
 use api::{ApiError, Object, Resource};
 use bytes::Bytes;
 use jiff::Timestamp;
-use store::{Entry, Expected, Store};
+use store::{Expected, Store};
 
 use crate::admission;
 use crate::allocate::Allocator;
 use crate::crd::Converters;
-use crate::watch_cache::{Cached, ResourceCache, WatchCache, splice, stored_bytes};
+use crate::watch_cache::{Cached, ResourceCache, Stored, WatchCache, stored_bytes};
 
 pub use delete::Deleted;
 pub(crate) use metadata::{check_name, check_named, generated_name, timestamp};
@@ -175,13 +175,16 @@ impl Registry {
     /// The stored object that a write starts from.
     async fn current(&self, target: &Target<'_>, name: &str) -> Result<Option<Current>, ApiError> {
         let key = target.key(name);
-        let entry = self.store.get(&key).await.map_err(|err| unavailable(&err))?;
-        let Some(entry) = entry else { return Ok(None) };
-        let mut current = Current::read(target.cache, &entry)?;
+        let Some(entry) = self.store.get(&key).await.map_err(|err| unavailable(&err))? else { return Ok(None) };
+        let known = target.cache.get(&key).filter(|cached| cached.revision == entry.mod_revision);
+        let Some(cached) = known.or_else(|| crate::watch_cache::read(target.cache, &entry).map(Arc::new)) else {
+            return Err(ApiError::internal(format!("{key} in the store is not readable")));
+        };
+        let mut object = cached.object();
         if target.requested.is_custom() {
-            current.object = self.convert_one(target.cache.row(), target.row(), current.object).await?;
+            object = self.convert_one(target.cache.row(), target.row(), object).await?;
         }
-        Ok(Some(current))
+        Ok(Some(Current { object, revision: cached.revision, cached }))
     }
 
     /// Writes an object that must be new (`expected` absent) or replace a known revision. The outer error is that of a
@@ -190,11 +193,10 @@ impl Registry {
         &self,
         target: &Target<'_>,
         name: &str,
-        object: &Object,
+        mut object: Object,
         expected: Expected,
     ) -> Result<Result<Written, store::Error>, ApiError> {
         let row = target.row();
-        let mut object = object.clone();
         crate::decode::canonicalize(row, &mut object);
         let value = if row.is_custom() && row.version != row.storage_version {
             stored_bytes(&self.convert_one(row, target.cache.row(), object.clone()).await?)
@@ -208,9 +210,9 @@ impl Registry {
             Err(err) => return Ok(Err(err)),
         };
         object.set_metadata("resourceVersion", revision.to_string());
-        let as_stored = row.is_storage_version();
-        let spliced = splice(&value, revision).filter(|_| as_stored).map(|(bytes, _)| bytes);
-        let bytes = spliced.unwrap_or_else(|| crate::response::object_bytes(&object));
+        let as_stored = Stored::of(value).filter(|_| row.is_storage_version());
+        let bytes = as_stored.map(|stored| stored.served(revision));
+        let bytes = bytes.unwrap_or_else(|| crate::response::object_bytes(&object));
         Ok(Ok(Written { object, bytes }))
     }
 }
@@ -232,7 +234,7 @@ impl Written {
     fn of(current: &Current) -> Self {
         let object = current.object.clone();
         let as_stored = current.cached.api_version() == object.api_version();
-        let bytes = if as_stored { current.cached.bytes.clone() } else { crate::response::object_bytes(&object) };
+        let bytes = if as_stored { current.cached.bytes() } else { crate::response::object_bytes(&object) };
         Self { object, bytes }
     }
 }
@@ -242,14 +244,6 @@ struct Current {
     object: Object,
     revision: u64,
     cached: Arc<Cached>,
-}
-
-impl Current {
-    fn read(cache: &ResourceCache, entry: &Entry) -> Result<Self, ApiError> {
-        let cached = crate::watch_cache::read(cache, entry)
-            .ok_or_else(|| ApiError::internal(format!("{} in the store is not readable", entry.key)))?;
-        Ok(Self { object: cached.object(), revision: cached.revision, cached: Arc::new(cached) })
-    }
 }
 
 /// A store that cannot answer now.

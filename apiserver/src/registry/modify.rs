@@ -30,7 +30,7 @@ impl Registry {
                     None => continue,
                 }
             }
-            match self.put(target, target.name, &object, Expected::Revision(current.revision)).await? {
+            match self.put(target, target.name, object, Expected::Revision(current.revision)).await? {
                 Ok(written) => return Ok(written),
                 Err(store::Error::Conflict { .. }) => {}
                 Err(err) => return Err(unavailable(&err)),

@@ -105,12 +105,14 @@ impl Patching<'_> {
     fn merge(&self, shown: Option<&Object>, warnings: &mut Vec<String>) -> Result<Object, ApiError> {
         let document = shown.map_or_else(|| Value::Object(serde_json::Map::new()), Object::to_value);
         let body = &self.patch.body;
-        let patched = match self.patch.kind {
-            PatchType::Json => api::patch::json_patch(&document, body)?,
-            PatchType::Strategic => api::patch::strategic_merge(&document, body, self.requested.schema())?,
-            PatchType::Merge | PatchType::Apply => api::patch::merge_patch(&document, body)?,
+        let merged = || -> Result<Value, ApiError> {
+            Ok(match self.patch.kind {
+                PatchType::Json => api::patch::json_patch(&document, body)?,
+                PatchType::Strategic => api::patch::strategic_merge(&document, body, self.requested.schema())?,
+                PatchType::Merge | PatchType::Apply => api::patch::merge_patch(&document, body)?,
+            })
         };
-        decode::patched(self.requested, patched, self.patch.kind, body, self.options.field_validation, warnings)
+        decode::patched(self.requested, merged, self.patch.kind, body, self.options.field_validation, warnings)
     }
 
     fn apply(&self, shown: Option<&Object>, now: Timestamp, warnings: &mut Vec<String>) -> Result<Object, ApiError> {

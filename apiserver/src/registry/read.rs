@@ -11,7 +11,7 @@ use store::Range;
 use super::token::Continue;
 use super::{Registry, Target, unavailable};
 use crate::options::{ListOptions, Match};
-use crate::watch_cache::{Cached, Objects, ResourceCache, Selection, Snapshot, read, read_all};
+use crate::watch_cache::{Cached, Marks, Objects, ResourceCache, Selection, Snapshot, read, read_all};
 
 /// How long a read waits for a version that has not happened.
 const FUTURE: Duration = Duration::from_secs(3);
@@ -170,11 +170,12 @@ fn page(
         return list;
     }
     let range = objects.range::<str, _>((Bound::Included(from), Bound::Unbounded));
-    let mut rest =
-        range.map(|(_, object)| object).take_while(|object| object.key.starts_with(&prefix)).filter(|object| {
-            let whole_prefix = !selection.has_selectors() && selection.name.is_none();
-            whole_prefix || selection.matches(cache, object)
-        });
+    let whole_prefix = !selection.has_selectors() && selection.name.is_none();
+    let wanted = Marks::wanted_by(&selection.labels);
+    let mut rest = range
+        .map(|(_, object)| object)
+        .take_while(|object| object.key.starts_with(&prefix))
+        .filter(|object| whole_prefix || (object.labels.may_have(wanted) && selection.matches(cache, object)));
     let Some(limit) = limit else {
         list.items = rest.cloned().collect();
         return list;

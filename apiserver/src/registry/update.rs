@@ -202,7 +202,7 @@ impl Registry {
         if dry_run {
             return Ok(Some(Written::pretended(new)));
         }
-        match self.put(target, target.name, &new, Expected::Revision(current.revision)).await? {
+        match self.put(target, target.name, new, Expected::Revision(current.revision)).await? {
             Ok(written) => {
                 let freed = reservation.commit();
                 self.allocator.free(self, freed).await;

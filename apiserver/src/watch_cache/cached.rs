@@ -1,91 +1,112 @@
-//! One committed object: its JSON with the resourceVersion, made once, and what selectors ask of it.
+//! One committed object: its JSON as it lies in the store, and what selectors ask of it.
 //!
 //! Values in the store have a fixed head, `{"kind":K,"apiVersion":V,"metadata":{`, and no resourceVersion, which the
-//! store only decides when it commits. So the served bytes are the stored ones with one splice:
+//! store only decides when it commits. So the cache shares the bytes of the store, and what is served is these with one
+//! splice:
 //!
 //! ```text
 //! {"kind":"Pod","apiVersion":"v1","metadata":{"resourceVersion":"7","name":"a", ...}, ...}
-//!                                ^ item                           ^ after the splice: the stored bytes again
+//!                                ^ item       ^ after the splice: the stored bytes again
 //! ```
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use api::{Object, Resource};
 use bytes::Bytes;
-use serde_json::{Map, Value};
+use serde_json::Value;
+
+use super::labels::Labels;
+use super::sieve::Sieve;
 
 const METADATA: &[u8] = b"\"metadata\":{";
 const VERSION: &[u8] = b"\"resourceVersion\":\"";
+/// The splice takes no more.
+const SPLICE: usize = VERSION.len() + "18446744073709551615\",".len();
 
 /// An object at one revision.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Cached {
     /// The key in the store.
     pub key: Arc<str>,
     /// The revision that wrote it: its resourceVersion.
     pub revision: u64,
-    /// The whole object as JSON.
-    pub bytes: Bytes,
     /// `metadata.labels`.
-    pub labels: Option<Map<String, Value>>,
+    pub labels: Labels,
     /// The values of the resource's selectable fields, in their order.
     pub fields: Box<[Box<str>]>,
-    item: usize,
+    stored: Stored,
     namespace: std::ops::Range<usize>,
+    tree: OnceLock<Box<Object>>,
 }
 
 /// A value in the store that is not an object.
 #[derive(Debug, thiserror::Error)]
 #[error("{key} holds no JSON object")]
-pub struct Unreadable {
+pub(super) struct Unreadable {
     key: String,
 }
 
 impl Cached {
-    /// Reads a stored value.
-    pub fn read(row: &Resource, key: Arc<str>, value: &[u8], revision: u64) -> Result<Self, Unreadable> {
+    /// Reads a stored value. `sieve` lets through what [`wanted`] says of the row.
+    pub(super) fn read(
+        row: &Resource,
+        sieve: &Sieve,
+        key: Arc<str>,
+        value: &Bytes,
+        revision: u64,
+    ) -> Result<Self, Unreadable> {
         let unreadable = || Unreadable { key: key.to_string() };
-        let tree: Value = serde_json::from_slice(value).map_err(|_| unreadable())?;
+        let tree = sieve.read(value).map_err(|_| unreadable())?;
         let mut object = Object::from_value(tree).ok_or_else(unreadable)?;
         let as_stored = !row.custom.as_ref().is_some_and(|custom| custom.revive(&mut object));
-        let (bytes, item) = match splice(value, revision).filter(|_| as_stored) {
-            Some(spliced) => spliced,
-            None => splice(&stored_bytes(&object), revision).ok_or_else(unreadable)?,
+        let stored = match Stored::of(value.clone()).filter(|_| as_stored) {
+            Some(stored) => stored,
+            None if as_stored => Stored::of(rewritten(value).ok_or_else(unreadable)?).ok_or_else(unreadable)?,
+            None => Stored::of(stored_bytes(&object).into()).ok_or_else(unreadable)?,
         };
         let fields = row.selectable_fields.iter().map(|field| field.value_in(&object).into()).collect();
         let namespace = namespace_range(&key, row.namespaced);
-        Ok(Self { revision, bytes, labels: object.labels().cloned(), fields, item, namespace, key })
+        Ok(Self {
+            revision,
+            labels: Labels::of(object.labels()),
+            fields,
+            stored,
+            namespace,
+            key,
+            tree: OnceLock::new(),
+        })
     }
 
     /// The same object under another revision: what a DELETED event shows.
     pub fn at_revision(&self, revision: u64) -> Self {
-        let start = self.item + METADATA.len() + VERSION.len();
-        let rest = &self.bytes[start..];
-        let end = rest.iter().position(|byte| *byte == b'"').unwrap_or(0);
-        let mut bytes = Vec::with_capacity(self.bytes.len() + 20);
-        bytes.extend_from_slice(&self.bytes[..start]);
-        bytes.extend_from_slice(revision.to_string().as_bytes());
-        bytes.extend_from_slice(&rest[end..]);
-        Self {
-            key: self.key.clone(),
-            revision,
-            bytes: bytes.into(),
-            labels: self.labels.clone(),
-            fields: self.fields.clone(),
-            item: self.item,
-            namespace: self.namespace.clone(),
-        }
+        Self { revision, tree: OnceLock::new(), ..self.clone() }
     }
 
-    /// The bytes after `{"kind":..,"apiVersion":..,`: an item of a typed list is `{` and these.
-    pub fn item(&self) -> &[u8] {
-        &self.bytes[self.item..]
+    /// The whole object as JSON.
+    pub fn bytes(&self) -> Bytes {
+        self.stored.served(self.revision)
+    }
+
+    /// About how many bytes it takes as JSON; never less.
+    pub fn size(&self) -> usize {
+        self.stored.value.len() + SPLICE
+    }
+
+    /// Writes the whole object as JSON.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        self.stored.write_from(0, self.revision, out);
+    }
+
+    /// Writes what comes after `{"kind":..,"apiVersion":..,`: an item of a typed list is `{` and this.
+    pub fn write_item(&self, out: &mut Vec<u8>) {
+        self.stored.write_from(self.stored.item, self.revision, out);
     }
 
     /// `apiVersion`.
     pub fn api_version(&self) -> &str {
         // The head ends with `"apiVersion":"V",`.
-        let head = self.bytes.get(..self.item).and_then(|head| head.strip_suffix(b"\",")).unwrap_or_default();
+        let head = self.stored.value.get(..self.stored.item).and_then(|head| head.strip_suffix(b"\","));
+        let head = head.unwrap_or_default();
         let start = head.iter().rposition(|byte| *byte == b'"').map_or(0, |at| at + 1);
         std::str::from_utf8(&head[start..]).unwrap_or("")
     }
@@ -100,11 +121,68 @@ impl Cached {
         self.key.rsplit('/').next().unwrap_or("")
     }
 
+    /// The object as a tree, parsed once and kept: for kinds that are few, change rarely and are looked into all the time.
+    pub fn tree(&self) -> &Object {
+        self.tree.get_or_init(|| Box::new(self.object()))
+    }
+
     /// The object as a tree.
     pub fn object(&self) -> Object {
-        let tree = serde_json::from_slice(&self.bytes).expect("bytes were made from a tree");
-        Object::from_value(tree).expect("bytes were made from an object")
+        let tree = serde_json::from_slice(&self.stored.value).expect("the sieve refuses what is no JSON");
+        let mut object = Object::from_value(tree).expect("the sieve has seen an object");
+        object.set_metadata("resourceVersion", self.revision.to_string());
+        object
     }
+}
+
+/// What the cache wants to know of the objects of a row: of custom ones all, for they may have to be revived.
+pub(super) fn wanted(row: &Resource) -> Sieve {
+    if row.custom.is_some() {
+        return Sieve::Everything;
+    }
+    let mut sieve = Sieve::default();
+    sieve.add(["metadata", "labels"].into_iter());
+    row.selectable_fields.iter().for_each(|field| sieve.add(field.path.iter().map(AsRef::as_ref)));
+    sieve
+}
+
+/// A value in our layout.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    value: Bytes,
+    /// Where `"metadata"` begins.
+    item: usize,
+}
+
+impl Stored {
+    /// `None` for a foreign layout.
+    pub fn of(value: Bytes) -> Option<Self> {
+        item_start(&value).map(|item| Self { value, item })
+    }
+
+    /// The object as JSON, with its resourceVersion.
+    pub fn served(&self, revision: u64) -> Bytes {
+        let mut out = Vec::with_capacity(self.value.len() + SPLICE);
+        self.write_from(0, revision, &mut out);
+        out.into()
+    }
+
+    fn write_from(&self, start: usize, revision: u64, out: &mut Vec<u8>) {
+        let at = self.item + METADATA.len();
+        out.extend_from_slice(&self.value[start..at]);
+        out.extend_from_slice(VERSION);
+        out.extend_from_slice(revision.to_string().as_bytes());
+        out.push(b'"');
+        if self.value.get(at) != Some(&b'}') {
+            out.push(b',');
+        }
+        out.extend_from_slice(&self.value[at..]);
+    }
+}
+
+/// A value of a foreign layout in ours.
+fn rewritten(value: &[u8]) -> Option<Bytes> {
+    Some(stored_bytes(&Object::from_value(serde_json::from_slice(value).ok()?)?).into())
 }
 
 /// An object as it lies in the store: head first, without its resourceVersion.
@@ -139,22 +217,6 @@ fn write_fields<'a>(out: &mut Vec<u8>, fields: impl Iterator<Item = (&'a String,
 
 fn write_json<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
     serde_json::to_writer(out, value).expect("JSON trees with string keys always serialise");
-}
-
-/// Puts the resourceVersion into stored bytes; also tells where `"metadata"` begins. `None` for a foreign layout.
-pub fn splice(stored: &[u8], revision: u64) -> Option<(Bytes, usize)> {
-    let item = item_start(stored)?;
-    let at = item + METADATA.len();
-    let mut out = Vec::with_capacity(stored.len() + 44);
-    out.extend_from_slice(&stored[..at]);
-    out.extend_from_slice(VERSION);
-    out.extend_from_slice(revision.to_string().as_bytes());
-    out.push(b'"');
-    if stored.get(at) != Some(&b'}') {
-        out.push(b',');
-    }
-    out.extend_from_slice(&stored[at..]);
-    Some((out.into(), item))
 }
 
 fn item_start(stored: &[u8]) -> Option<usize> {
@@ -195,13 +257,39 @@ mod tests {
         let stored = stored_bytes(&object);
         let text = std::str::from_utf8(&stored).unwrap();
         assert_eq!(text, r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"x"},"data":{"a":"b"}}"#);
-        let (bytes, item) = splice(&stored, 12).unwrap();
-        assert!(bytes[item..].starts_with(br#""metadata":{"resourceVersion":"12","name":"x"}"#));
+        let served = Stored::of(stored.clone().into()).unwrap().served(12);
+        assert_eq!(served, text.replace(r#""metadata":{"#, r#""metadata":{"resourceVersion":"12","#));
     }
 
     #[test]
-    fn a_foreign_layout_is_not_spliced() {
-        assert!(splice(br#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{}}"#, 1).is_none());
-        assert!(splice(b"", 1).is_none());
+    fn a_foreign_layout_is_rewritten() {
+        let foreign = br#"{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"resourceVersion": "3"}}"#;
+        assert!(Stored::of(Bytes::from_static(foreign)).is_none());
+        let stored = Stored::of(rewritten(foreign).unwrap()).unwrap();
+        assert_eq!(stored.served(7), r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"resourceVersion":"7"}}"#);
+        assert!(Stored::of(Bytes::new()).is_none() && rewritten(b"").is_none());
+    }
+
+    #[test]
+    fn an_object_tells_its_labels_and_fields_and_is_served_under_its_revision() {
+        let catalog = api::catalog::Catalog::builtin();
+        let row = catalog.resource("", "v1", "pods").unwrap();
+        let value = Bytes::from_static(
+            br#"{"kind":"Pod","apiVersion":"v1","metadata":{"labels":{"a":"b"},"name":"x"},"spec":{"nodeName":"n"}}"#,
+        );
+        let cached = Cached::read(row, &wanted(row), "/registry/pods/default/x".into(), &value, 5).unwrap();
+        assert_eq!((cached.namespace(), cached.name(), cached.labels.get("a")), ("default", "x", Some("b")));
+        let node = row.selectable_fields.iter().position(|field| field.name == "spec.nodeName").unwrap();
+        assert_eq!(&*cached.fields[node], "n");
+        let gone = cached.at_revision(6);
+        assert_eq!(gone.object().resource_version(), "6");
+        assert!(
+            gone.bytes().starts_with(br#"{"kind":"Pod","apiVersion":"v1","metadata":{"resourceVersion":"6","labels""#)
+        );
+        assert!(gone.size() >= gone.bytes().len());
+        for bad in ["[]", "{", r#"{"kind":"Pod","apiVersion":"v1","metadata":{},"x":"\ud800"}"#] {
+            let read = Cached::read(row, &wanted(row), "/registry/pods/default/x".into(), &bad.into(), 5);
+            assert!(read.is_err(), "{bad}");
+        }
     }
 }

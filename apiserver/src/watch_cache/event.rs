@@ -84,7 +84,7 @@ impl Event {
     /// The JSON frame of an event of this type.
     pub fn frame(&self, kind: EventType) -> Option<Bytes> {
         let object = self.object(kind)?;
-        Some(self.frames[slot(kind)?].get_or_init(|| frame(kind, &object.bytes)).clone())
+        Some(self.frames[slot(kind)?].get_or_init(|| frame(kind, &object)).clone())
     }
 
     /// The protobuf frame of an event of this type, which `encode` makes of the object for the first who asks.
@@ -104,13 +104,18 @@ fn slot(kind: EventType) -> Option<usize> {
     }
 }
 
-/// A JSON watch frame around an object.
-pub fn frame(kind: EventType, object: &[u8]) -> Bytes {
-    let mut out = Vec::with_capacity(object.len() + 40);
+/// A JSON watch frame around an object of the cache.
+pub fn frame(kind: EventType, object: &Cached) -> Bytes {
+    frame_around(kind, object.size(), |out| object.write(out))
+}
+
+/// A JSON watch frame around what `write` writes, about `size` bytes.
+pub fn frame_around(kind: EventType, size: usize, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+    let mut out = Vec::with_capacity(size + 40);
     out.extend_from_slice(b"{\"type\":\"");
     out.extend_from_slice(kind.as_str().as_bytes());
     out.extend_from_slice(b"\",\"object\":");
-    out.extend_from_slice(object);
+    write(&mut out);
     out.extend_from_slice(b"}\n");
     out.into()
 }

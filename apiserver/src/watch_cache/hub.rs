@@ -137,5 +137,5 @@ impl Hub {
 
 /// Bytes that only the log keeps alive: the replaced object.
 fn weight(event: &Event) -> usize {
-    256 + event.previous.as_ref().map_or(0, |cached| cached.bytes.len())
+    256 + event.previous.as_ref().map_or(0, |cached| cached.size())
 }

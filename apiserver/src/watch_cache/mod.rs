@@ -6,8 +6,10 @@
 mod cached;
 mod event;
 mod hub;
+mod labels;
 mod resource;
 mod selection;
+mod sieve;
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -18,9 +20,10 @@ use store::{Entry, Range, Store, WatchEvent, WatchStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-pub use cached::{Cached, splice, stored_bytes};
-pub use event::{Event, EventType, frame};
+pub use cached::{Cached, Stored, stored_bytes};
+pub use event::{Event, EventType, frame, frame_around};
 pub use hub::Interest;
+pub use labels::{Labels, Marks};
 pub use resource::{Beginning, Closed, HistoryGone, Objects, ResourceCache, Snapshot, Subscription};
 pub use selection::Selection;
 
@@ -275,7 +278,7 @@ pub(crate) async fn read_all(
 
 /// Reads a value, or says in the log that it is not one (and then the object does not exist for clients).
 pub(crate) fn read(resource: &ResourceCache, entry: &Entry) -> Option<Cached> {
-    match Cached::read(resource.row(), entry.key.clone(), &entry.value, entry.mod_revision) {
+    match resource.read(entry) {
         Ok(cached) => Some(cached),
         Err(err) => {
             tracing::error!(error = &err as &dyn std::error::Error, "a stored value is left out");

@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use api::Resource;
 use rpds::RedBlackTreeMapSync;
+use store::Entry;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TryRecvError;
 
-use super::cached::Cached;
+use super::cached::{Cached, Unreadable, wanted};
 use super::event::Event;
 use super::hub::{Hub, Interest};
+use super::sieve::Sieve;
 
 /// Current objects by key.
 pub type Objects = RedBlackTreeMapSync<Arc<str>, Arc<Cached>>;
@@ -31,6 +33,8 @@ pub struct ResourceCache {
     prefix: String,
     /// Position of the selectable field that watchers are indexed by.
     indexed_field: Option<usize>,
+    /// Lets through what the cache wants to know of an object.
+    sieve: Sieve,
     snapshot: RwLock<Snapshot>,
     hub: Mutex<Hub>,
     /// Caches that this one has replaced and that somebody still reads: they must not fall behind.
@@ -98,10 +102,12 @@ impl ResourceCache {
         let prefix = format!("/registry/{}/", row.storage_prefix);
         let indexed_field = row.selectable_fields.iter().position(|field| field.name == "spec.nodeName");
         let snapshot = Snapshot { objects: Objects::new_sync(), changed: 0 };
+        let sieve = wanted(&row);
         Self {
             row,
             prefix,
             indexed_field,
+            sieve,
             snapshot: RwLock::new(snapshot),
             hub: Mutex::default(),
             replaced: Mutex::default(),
@@ -130,6 +136,11 @@ impl ResourceCache {
         } else {
             format!("{}{namespace}/{name}", self.prefix)
         }
+    }
+
+    /// Reads an entry of the store.
+    pub(super) fn read(&self, entry: &Entry) -> Result<Cached, Unreadable> {
+        Cached::read(&self.row, &self.sieve, entry.key.clone(), &entry.value, entry.mod_revision)
     }
 
     /// The current objects. Costs no more than a reference count.

@@ -30,7 +30,7 @@ impl Selection {
     pub fn matches(&self, cache: &ResourceCache, object: &Cached) -> bool {
         self.namespace.as_deref().is_none_or(|namespace| namespace == object.namespace())
             && self.name.as_deref().is_none_or(|name| name == object.name())
-            && (self.labels.is_everything() || self.labels.matches_labels(object.labels.as_ref()))
+            && (self.labels.is_everything() || self.labels.matches_with(|key| object.labels.get(key)))
             && self
                 .fields
                 .requirements()

@@ -212,8 +212,11 @@ impl ValidatingAdmission for PodSecurity {
             return Ok(());
         }
         let key = self.namespaces.key("", attributes.namespace);
-        let Some(namespace) =
-            self.namespaces.get(&key).filter(|cached| cached.labels.is_some()).map(|cached| cached.object())
+        let Some(namespace) = self
+            .namespaces
+            .get(&key)
+            .filter(|cached| cached.labels.any(|key| key.starts_with(LABEL)))
+            .map(|cached| cached.object())
         else {
             return Ok(());
         };
