@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
-use runtime::{ContainerConfig, Image, Mount, Propagation, SandboxStatus};
+use runtime::{ContainerConfig, ContainerId, Image, Mount, Propagation, SandboxStatus};
 use tokio_util::sync::CancellationToken;
 
 use crate::actions::{HASH_LABEL, container_hash};
@@ -16,7 +16,7 @@ use crate::failure::Failure;
 use crate::objects::References;
 use crate::pod::Role;
 use crate::volumes::{Places, blocking, subpath};
-use crate::{env, hooks, images, names, pod, resources, security};
+use crate::{env, hooks, images, names, pod, resources, security, seen};
 
 /// Labels that say whose a container or sandbox is.
 pub const POD_UID: &str = "io.kubernetes.pod.uid";
@@ -135,6 +135,7 @@ impl Launch {
             |words: &Option<Vec<String>>| words.iter().flatten().map(|word| expand(word, &values)).collect::<Vec<_>>();
         let mut mounts = self.mounts(&values).await.map_err(|err| wrong(&err))?;
         let message_file = self.own_files(&mut mounts).await.map_err(|err| wrong(&err))?;
+        let process_target = self.process_target().await?;
         let policy = container.termination_message_policy.clone().unwrap_or_else(|| "File".to_owned());
         Ok(ContainerConfig {
             name: container.name.clone(),
@@ -164,8 +165,20 @@ impl Launch {
             tty: container.tty.unwrap_or(false),
             resources: resources::container_resources(&self.pod, container, self.context.memory),
             security,
+            process_target,
             stop_signal: container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.stop_signal.clone()),
         })
+    }
+
+    /// The container whose processes an ephemeral container shall see.
+    async fn process_target(&self) -> Result<Option<ContainerId>, Failure> {
+        let Some(target) = pod::debug_target(&self.pod, &self.container.name) else { return Ok(None) };
+        let containers = self.context.runtime.containers(Some(&self.sandbox.id)).await;
+        let containers = containers.map_err(|err| Failure::new("CreateContainerError", crate::failure::chain(&err)))?;
+        let found = containers.into_iter().find(|known| known.name == target && seen::is_running(known));
+        let missing =
+            || Failure::new("CreateContainerConfigError", format!("unable to find target container {target}"));
+        found.map(|known| Some(known.id)).ok_or_else(missing)
     }
 
     async fn environment(&self) -> Result<Vec<(String, String)>, env::Error> {

@@ -124,6 +124,12 @@ pub fn ephemeral_containers(pod: &Pod) -> Vec<Container> {
     spec(pod).ephemeral_containers.iter().flatten().map(as_container).collect()
 }
 
+/// The container whose processes the ephemeral container `name` shall see.
+pub fn debug_target<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
+    let ephemeral = spec(pod).ephemeral_containers.iter().flatten().find(|container| container.name == name)?;
+    ephemeral.target_container_name.as_deref().filter(|target| !target.is_empty())
+}
+
 fn as_container(from: &EphemeralContainer) -> Container {
     let from = from.clone();
     Container {

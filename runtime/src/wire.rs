@@ -84,12 +84,22 @@ pub(crate) struct CreateRequest {
     pub(crate) tty: bool,
     pub(crate) stdin: bool,
     pub(crate) stdin_once: bool,
-    /// Whether its processes end with its first.
-    pub(crate) own_pid_namespace: bool,
+    pub(crate) pid_namespace: PidNamespace,
     /// Where its memory events are counted.
     pub(crate) memory_cgroup: Option<PathBuf>,
     /// Where its processes are listed.
     pub(crate) process_cgroup: Option<PathBuf>,
+}
+
+/// Where a container's processes are numbered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum PidNamespace {
+    /// Its own: its processes end with its first.
+    Own,
+    /// The one that the containers of the pod share, or the node's.
+    Pod,
+    /// That of another container.
+    Of(String),
 }
 
 /// What a shim answers.

@@ -320,6 +320,29 @@ async fn a_shared_pid_namespace_is_shared_and_ends_with_the_pod() {
 }
 
 #[tokio::test]
+async fn a_container_sees_the_processes_of_its_target_and_ends_with_it() {
+    on_a_node(|node| async move {
+        let image = node.busybox().await;
+        let sandbox = node.sandbox("target").await;
+        let target = node.start(&sandbox, sleeper(&image)).await;
+        let beside = |target: &str| ContainerConfig {
+            process_target: Some(target.to_owned()),
+            log_path: "debug.log".into(),
+            ..shell(&image, "echo up; sleep 1000")
+        };
+        let debugger = node.start(&sandbox, beside(&target)).await;
+        let (_, processes) = node.exec(&debugger, "ps").await;
+        assert!(processes.contains("trap 'exit 3'") && processes.contains("sleep 1000"), "{processes}");
+        node.runtime.stop_container(&target, PATIENCE).await.unwrap();
+        assert_eq!(node.wait(&target).await.code, 3);
+        assert_eq!(node.wait(&debugger).await.code, 137);
+        let err = node.runtime.create_container(&sandbox, &beside(&target)).await.unwrap_err();
+        assert!(err.to_string().contains("is not running"), "{err}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn the_host_network_is_the_nodes() {
     on_a_node(|node| async move {
         let image = node.busybox().await;

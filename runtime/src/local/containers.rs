@@ -11,7 +11,7 @@ use crate::container::spec as format;
 use crate::disk::{self, io_error};
 use crate::image::Record;
 use crate::shim;
-use crate::wire::{CreateRequest, Request};
+use crate::wire::{CreateRequest, PidNamespace, Request};
 use crate::{ContainerConfig, ContainerState, ContainerStatus, Error, Event, Resources, Stats};
 
 impl Shared {
@@ -95,7 +95,11 @@ impl Shared {
             tty: config.tty,
             stdin: config.stdin,
             stdin_once: config.stdin_once,
-            own_pid_namespace: !namespaces.host_pid && !namespaces.shared_pid,
+            pid_namespace: match &config.process_target {
+                _ if namespaces.host_pid || namespaces.shared_pid => PidNamespace::Pod,
+                Some(target) => PidNamespace::Of(target.clone()),
+                None => PidNamespace::Own,
+            },
             memory_cgroup: self.cgroups.memory_directory(&cgroup),
             process_cgroup: self.cgroups.process_directory(&cgroup),
         };

@@ -16,7 +16,7 @@ use super::process::{self, Ended};
 use crate::Exit;
 use crate::container::{self, Stdio};
 use crate::sys::{self, Child};
-use crate::wire::CreateRequest;
+use crate::wire::{CreateRequest, PidNamespace};
 
 /// File name of the record of a container's end.
 pub(crate) const EXIT_FILE: &str = "exit.json";
@@ -58,24 +58,26 @@ struct Attached {
 }
 
 impl Container {
-    /// Forks the init process. `forget` runs in it first, to let go of what belongs to the shim.
+    /// Forks the init process, into the process namespace of `beside` if there is such a process. `forget` runs in it
+    /// first, to let go of what belongs to the shim.
     pub(super) fn create(
         request: CreateRequest,
         reply_to: u64,
-        pause: Option<&Child>,
+        beside: Option<&Child>,
         forget: impl FnOnce(),
     ) -> io::Result<Self> {
         let log = Log::open(request.log_path.clone())?;
         let (near, far) = UnixStream::pair()?;
         let (stdio, stdin, outputs) = pipes(&request)?;
         let directory = request.directory.clone();
-        let flags = libc::CLONE_NEWNS | if request.own_pid_namespace { libc::CLONE_NEWPID } else { 0 };
-        let child = if let (Some(pause), false) = (pause, request.own_pid_namespace) {
+        let own = request.pid_namespace == PidNamespace::Own;
+        let flags = libc::CLONE_NEWNS | if own { libc::CLONE_NEWPID } else { 0 };
+        let child = if let Some(beside) = beside {
             let main = || {
                 forget();
                 container::init(&directory, far, stdio)
             };
-            process::fork_into(pause.pidfd.as_fd(), flags, main)?
+            process::fork_into(beside.pidfd.as_fd(), flags, main)?
         } else {
             match sys::fork(flags)? {
                 Some(child) => child,
@@ -194,7 +196,7 @@ impl Container {
                 }
             }
         }
-        if self.request.own_pid_namespace {
+        if self.request.pid_namespace == PidNamespace::Own {
             // Nobody is left who could write.
             for output in &mut self.outputs {
                 report(self.log.finish(&mut output.stream, SystemTime::now()), "write log");
@@ -206,7 +208,7 @@ impl Container {
 
     /// Kills what a container left behind that does not have a pid namespace of its own.
     fn kill_remaining(&self) {
-        if self.request.own_pid_namespace {
+        if self.request.pid_namespace == PidNamespace::Own {
             return;
         }
         let Some(directory) = &self.request.process_cgroup else { return };

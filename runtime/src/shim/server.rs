@@ -15,7 +15,7 @@ use super::{Error, during};
 use crate::container::spec::ExecSpec;
 use crate::container::{self as stages, FAILED, START, Stdio};
 use crate::sys::Child;
-use crate::wire::{self, CreateRequest, Reply, Request};
+use crate::wire::{self, CreateRequest, PidNamespace, Reply, Request};
 
 /// A client that stops in the middle of a frame is given up after this time.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(2);
@@ -224,12 +224,24 @@ impl Server {
         if self.shutdown.is_some() {
             return Err(io::Error::other("the sandbox is stopping"));
         }
+        let target = match &request.pid_namespace {
+            PidNamespace::Of(target) => Some(self.find(target)?),
+            PidNamespace::Own | PidNamespace::Pod => None,
+        };
+        if target.is_some_and(|index| !matches!(self.containers[index].phase, Phase::Running { .. })) {
+            return Err(io::Error::other("the container whose processes it shall see is not running"));
+        }
+        let beside = match request.pid_namespace {
+            PidNamespace::Own => None,
+            PidNamespace::Pod => self.pause.as_ref(),
+            PidNamespace::Of(_) => target.map(|index| &self.containers[index].child),
+        };
         let (connections, execs) = (&mut self.connections, &mut self.execs);
         let forget = || {
             connections.clear();
             execs.clear();
         };
-        let container = Container::create(request, key, self.pause.as_ref(), forget)?;
+        let container = Container::create(request, key, beside, forget)?;
         self.containers.push(container);
         Ok(None)
     }

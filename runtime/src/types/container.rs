@@ -38,6 +38,8 @@ pub struct ContainerConfig {
     pub tty: bool,
     pub resources: Resources,
     pub security: Security,
+    /// A running container of the sandbox whose processes it shall see: it joins that one's process namespace.
+    pub process_target: Option<ContainerId>,
     /// Overrides the signal that asks it to stop (`SIGTERM`, `SIGUSR1`, ...).
     pub stop_signal: Option<String>,
 }
