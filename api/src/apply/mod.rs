@@ -9,6 +9,7 @@
 //! what the server itself decides (`generation`, a Service's `clusterIP`, the volumes that admission adds to a Pod) has
 //! no owner. What a path cannot write (`status` beside `/status`) must already be as in the live object.
 
+mod configuration;
 mod error;
 mod managers;
 mod merge;
@@ -21,6 +22,7 @@ mod validate;
 mod walk;
 mod writer;
 
+pub use configuration::merge_configuration;
 pub use error::{ApplyError, Conflict};
 pub use scale::{ScalePaths, scale_from_parent, scale_to_parent};
 pub use writer::Writer;

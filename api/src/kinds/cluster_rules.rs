@@ -437,6 +437,8 @@ pub(crate) fn device_class(class: &Node<'_, '_>, errors: &mut Errors) {
         let cel = selector.field("cel");
         if cel.is_unset() {
             errors.required(&cel, "");
+        } else if let Err(why) = crate::expression::compile_device_selector(cel.field("expression").text()) {
+            errors.invalid(&cel.field("expression"), &why);
         }
     }
     for config in spec.field("config").items() {

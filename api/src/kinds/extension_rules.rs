@@ -1,9 +1,10 @@
-//! Rules for webhooks, admission policies and APIServices. What CEL expressions mean is checked by their evaluator.
+//! Rules for webhooks, admission policies and APIServices. Expressions must compile to what is wanted of them.
 
 use std::collections::HashSet;
 
 use super::tree::{Errors, Node};
 use super::{meta, rules};
+use crate::expression::admission::{Scope, Wanted};
 
 /// A webhook configuration.
 pub(crate) fn webhooks(object: &Node<'_, '_>, errors: &mut Errors) {
@@ -39,7 +40,7 @@ fn webhook(hook: &Node<'_, '_>, errors: &mut Errors) {
     meta::selector(&hook.field("namespaceSelector"), errors);
     meta::selector(&hook.field("objectSelector"), errors);
     client_config(&hook.field("clientConfig"), errors);
-    match_conditions(&hook.field("matchConditions"), errors);
+    match_conditions(&hook.field("matchConditions"), &Scope::default(), errors);
 }
 
 fn qualified_domain(at: &Node<'_, '_>, errors: &mut Errors) {
@@ -125,7 +126,7 @@ fn service_reference(at: &Node<'_, '_>, errors: &mut Errors) {
     }
 }
 
-fn match_conditions(at: &Node<'_, '_>, errors: &mut Errors) {
+fn match_conditions(at: &Node<'_, '_>, scope: &Scope, errors: &mut Errors) {
     if at.list().len() > 64 {
         errors.too_many(at, at.list().len(), 64);
     }
@@ -134,6 +135,8 @@ fn match_conditions(at: &Node<'_, '_>, errors: &mut Errors) {
         let (name, expression) = (condition.field("name"), condition.field("expression"));
         if expression.text().trim().is_empty() {
             errors.required(&expression, "");
+        } else {
+            compiles(&expression, scope, Wanted::Bool, errors);
         }
         if errors.require_text(&name) {
             errors.invalid_all(&name, rules::qualified_name(name.text()));
@@ -141,6 +144,13 @@ fn match_conditions(at: &Node<'_, '_>, errors: &mut Errors) {
                 errors.duplicate(&name);
             }
         }
+    }
+}
+
+/// An expression that must compile to what is wanted.
+fn compiles(at: &Node<'_, '_>, scope: &Scope, wanted: Wanted, errors: &mut Errors) {
+    if let Err(why) = scope.compile(at.text(), wanted) {
+        errors.invalid(at, &why);
     }
 }
 
@@ -196,7 +206,7 @@ fn rule_resources(at: &Node<'_, '_>, errors: &mut Errors) {
 /// A `ValidatingAdmissionPolicy`.
 pub(crate) fn validating_policy(object: &Node<'_, '_>, errors: &mut Errors) {
     let spec = object.field("spec");
-    policy_head(&spec, errors);
+    let scope = policy_head(&spec, false, errors);
     let (validations, audits) = (spec.field("validations"), spec.field("auditAnnotations"));
     if validations.is_empty() && audits.is_empty() {
         for at in [&validations, &audits] {
@@ -205,7 +215,7 @@ pub(crate) fn validating_policy(object: &Node<'_, '_>, errors: &mut Errors) {
         return;
     }
     for validation in validations.items() {
-        policy_validation(&validation, errors);
+        policy_validation(&validation, &scope, errors);
     }
     let mut keys = HashSet::new();
     for audit in audits.items() {
@@ -218,11 +228,14 @@ pub(crate) fn validating_policy(object: &Node<'_, '_>, errors: &mut Errors) {
         }
         if audit.field("valueExpression").text().trim().is_empty() {
             errors.required(&audit.field("valueExpression"), "valueExpression is not specified");
+        } else {
+            compiles(&audit.field("valueExpression"), &scope, Wanted::TextOrNull, errors);
         }
     }
 }
 
-fn policy_head(spec: &Node<'_, '_>, errors: &mut Errors) {
+/// What both kinds of policies have; answers what their expressions may refer to.
+fn policy_head(spec: &Node<'_, '_>, patches: bool, errors: &mut Errors) -> Scope {
     let failure = spec.field("failurePolicy");
     if failure.is_unset() {
         errors.required(&failure, "");
@@ -243,12 +256,26 @@ fn policy_head(spec: &Node<'_, '_>, errors: &mut Errors) {
             errors.required(&constraints.field("resourceRules"), "");
         }
     }
-    match_conditions(&spec.field("matchConditions"), errors);
+    let mut scope = Scope::default();
+    scope.params = kind.is_set();
+    match_conditions(&spec.field("matchConditions"), &scope, errors);
+    scope.patches = patches;
     for variable in spec.field("variables").items() {
-        errors.require_text(&variable.field("name"));
-        if variable.field("expression").text().trim().is_empty() {
-            errors.required(&variable.field("expression"), "expression is not specified");
-        }
+        policy_variable(&variable, &mut scope, errors);
+    }
+    scope
+}
+
+fn policy_variable(at: &Node<'_, '_>, scope: &mut Scope, errors: &mut Errors) {
+    let (name, expression) = (at.field("name"), at.field("expression"));
+    errors.require_text(&name);
+    if expression.text().trim().is_empty() {
+        errors.required(&expression, "expression is not specified");
+        return;
+    }
+    match scope.compile(expression.text(), Wanted::Anything) {
+        Ok(program) => scope.declare(name.text(), program.result_type()),
+        Err(why) => errors.invalid(&expression, &why),
     }
 }
 
@@ -263,10 +290,16 @@ fn match_resources(at: &Node<'_, '_>, errors: &mut Errors) {
     }
 }
 
-fn policy_validation(at: &Node<'_, '_>, errors: &mut Errors) {
+fn policy_validation(at: &Node<'_, '_>, scope: &Scope, errors: &mut Errors) {
     let (expression, message) = (at.field("expression"), at.field("message"));
     if expression.text().trim().is_empty() {
         errors.required(&expression, "expression is not specified");
+    } else {
+        compiles(&expression, scope, Wanted::Bool, errors);
+    }
+    let by_expression = at.field("messageExpression");
+    if !by_expression.text().trim().is_empty() {
+        compiles(&by_expression, scope, Wanted::Text, errors);
     }
     if !message.text().is_empty() && message.text().trim().is_empty() {
         errors.invalid(&message, "message must be non-empty if specified");
@@ -281,16 +314,16 @@ fn policy_validation(at: &Node<'_, '_>, errors: &mut Errors) {
 /// A `MutatingAdmissionPolicy`.
 pub(crate) fn mutating_policy(object: &Node<'_, '_>, errors: &mut Errors) {
     let spec = object.field("spec");
-    policy_head(&spec, errors);
+    let scope = policy_head(&spec, true, errors);
     let mutations = spec.field("mutations");
     if mutations.is_empty() {
         errors.required(&mutations, "mutations must contain at least one item");
     }
     for mutation in mutations.items() {
         let kind = mutation.field("patchType");
-        let field = match kind.text() {
-            "ApplyConfiguration" => "applyConfiguration",
-            "JSONPatch" => "jsonPatch",
+        let (field, wanted) = match kind.text() {
+            "ApplyConfiguration" => ("applyConfiguration", Wanted::Configuration),
+            "JSONPatch" => ("jsonPatch", Wanted::Patch),
             _ => {
                 if errors.require_text(&kind) {
                     errors.one_of(&kind, &["ApplyConfiguration", "JSONPatch"]);
@@ -303,6 +336,8 @@ pub(crate) fn mutating_policy(object: &Node<'_, '_>, errors: &mut Errors) {
             errors.required(&body, &format!("must be specified when patchType is {}", kind.text()));
         } else if body.field("expression").text().trim().is_empty() {
             errors.required(&body.field("expression"), "expression is not specified");
+        } else {
+            compiles(&body.field("expression"), &scope, wanted, errors);
         }
     }
     let reinvocation = spec.field("reinvocationPolicy");

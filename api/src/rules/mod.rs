@@ -24,9 +24,6 @@ use rule::Rule;
 /// The keyword.
 const VALIDATIONS: &str = "x-kubernetes-validations";
 
-/// What all rules together may cost for one object.
-const COST_PER_OBJECT: u64 = 10_000_000;
-
 /// The rules of a schema, compiled.
 #[derive(Clone, Debug, Default)]
 pub struct RuleSet(Option<Arc<Rules>>);

@@ -4,8 +4,8 @@ use cel::{Bindings, Limits, Program, Value as Cel};
 use serde_json::{Map, Value};
 
 use super::rule::Rule;
-use super::{COST_PER_OBJECT, Findings, Rules};
-use crate::expression::COST_PER_EXPRESSION;
+use super::{Findings, Rules};
+use crate::expression::{COST_PER_EXPRESSION, COST_TOGETHER};
 use crate::field::{FieldError, Kind, Path};
 
 /// The longest message that an expression may make.
@@ -15,7 +15,7 @@ const OUT_OF_BUDGET: &str =
 
 /// Validates a whole object.
 pub(super) fn validate(rules: &Rules, new: &Value, old: Option<&Value>, path: &Path) -> Findings {
-    let mut run = Run { budget: COST_PER_OBJECT, findings: Findings::default(), spent: false };
+    let mut run = Run { budget: COST_TOGETHER, findings: Findings::default(), spent: false };
     let pair = old.map(|old| (new, old));
     run.node(rules, new, old, path, Before { here: pair, above: None });
     run.findings

@@ -6,6 +6,7 @@
 mod certificates;
 mod defaults;
 mod escalation;
+pub mod expression;
 mod limit_ranger;
 pub mod matching;
 mod namespace_lifecycle;
@@ -13,11 +14,11 @@ mod namespaces;
 mod node_restriction;
 mod pod_security;
 mod pods;
+mod policy;
 mod quota;
 mod reinvocation;
 mod service_account;
 mod shown;
-mod unsupported;
 mod webhook;
 
 use std::sync::Arc;
@@ -45,11 +46,11 @@ pub use namespaces::Namespaces;
 pub use node_restriction::NodeRestriction;
 pub use pod_security::PodSecurity;
 pub use pods::{DefaultTolerationSeconds, Priority, RuntimeClass};
+pub use policy::{MutatingPolicies, Params, Surroundings, ValidatingPolicies};
 pub use quota::ResourceQuota;
 pub use reinvocation::Reinvocation;
 pub use service_account::ServiceAccount;
 pub use shown::kind_of;
-pub use unsupported::UnsupportedConfigurations;
 pub use webhook::{MutatingWebhooks, ValidatingWebhooks};
 
 /// What a write does.
@@ -257,16 +258,24 @@ pub(crate) fn builtin(
     add(&mut chain, protects.then_some(StorageObjectInUseProtection));
     add(&mut chain, RuntimeClass::new(cache));
     add(&mut chain, DefaultClass::ingress(cache));
+    let surroundings = namespaces.clone().map(|namespaces| Surroundings {
+        namespaces,
+        authz: authz.clone(),
+        params: Params::new(cache),
+    });
     // They see what all others have made of the object, and are seen by them once more.
-    let mutating = namespaces.as_ref().and_then(|namespaces| MutatingWebhooks::new(cache, namespaces, webhooks));
+    add(&mut chain, surroundings.as_ref().and_then(|surroundings| MutatingPolicies::new(cache, surroundings)));
+    let mutating = namespaces.as_ref().and_then(|namespaces| MutatingWebhooks::new(cache, namespaces, authz, webhooks));
     add(&mut chain, mutating);
     chain.validating.extend(ranges.map(|plugin| plugin as Arc<dyn ValidatingAdmission>));
     chain.validating.extend(PodSecurity::new(cache).map(|plugin| Arc::new(plugin) as Arc<dyn ValidatingAdmission>));
     chain.validating.push(Arc::new(SignerPermission::approval(authz.clone())));
     chain.validating.push(Arc::new(SignerPermission::signing(authz.clone())));
     chain.validating.push(Arc::new(CertificateSubjectRestriction));
-    chain.validating.push(Arc::new(UnsupportedConfigurations));
-    let validating = namespaces.as_ref().and_then(|namespaces| ValidatingWebhooks::new(cache, namespaces, webhooks));
+    let policies = surroundings.as_ref().and_then(|surroundings| ValidatingPolicies::new(cache, surroundings));
+    chain.validating.extend(policies.map(|plugin| Arc::new(plugin) as Arc<dyn ValidatingAdmission>));
+    let validating =
+        namespaces.as_ref().and_then(|namespaces| ValidatingWebhooks::new(cache, namespaces, authz, webhooks));
     chain.validating.extend(validating.map(|plugin| Arc::new(plugin) as Arc<dyn ValidatingAdmission>));
     chain.mutating.retain(|plugin| !config.disable_admission_plugins.iter().any(|name| name == plugin.name()));
     chain.validating.retain(|plugin| !config.disable_admission_plugins.iter().any(|name| name == plugin.name()));

@@ -4,14 +4,17 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use api::expression::admission::Scope;
 use api::{ApiError, Object, Resource};
 use bytes::Bytes;
 use serde_json::Value;
 
+use super::super::expression::MatchConditions;
 use super::super::matching::Criteria;
 use super::super::{Attributes, Namespaces, Warnings};
 use super::review::{self, ReviewVersion};
 use super::{Failure, text};
+use crate::authz;
 use crate::authz::follow::{Change, Follower};
 use crate::watch_cache::WatchCache;
 use crate::webhook_client::{Webhook, Webhooks};
@@ -28,7 +31,7 @@ pub(super) struct Hook {
     pub(super) fails_open: bool,
     pub(super) reinvocable: bool,
     criteria: Result<Criteria, ApiError>,
-    conditional: bool,
+    conditions: MatchConditions,
     /// Whether it may be asked about dry runs.
     takes_dry_runs: bool,
     version: Option<ReviewVersion>,
@@ -39,7 +42,6 @@ pub(super) struct Hook {
 impl Hook {
     fn read(configuration: &str, tree: &Value, nth: usize, webhooks: &Webhooks) -> Self {
         let name = text(tree, "name").to_owned();
-        let conditions = tree.get("matchConditions").and_then(Value::as_array);
         let versions = tree.get("admissionReviewVersions").and_then(Value::as_array).into_iter().flatten();
         let seconds = tree.get("timeoutSeconds").and_then(Value::as_u64).unwrap_or(TIMEOUT);
         let client = webhooks.webhook(tree.get("clientConfig").unwrap_or(&Value::Null));
@@ -49,7 +51,7 @@ impl Hook {
             fails_open: text(tree, "failurePolicy") == "Ignore",
             reinvocable: text(tree, "reinvocationPolicy") == "IfNeeded",
             criteria: Criteria::of_webhook(tree),
-            conditional: conditions.is_some_and(|conditions| !conditions.is_empty()),
+            conditions: MatchConditions::read(tree, &Scope::default()),
             takes_dry_runs: matches!(text(tree, "sideEffects"), "None" | "NoneOnDryRun"),
             version: versions.filter_map(Value::as_str).find_map(ReviewVersion::from_name),
             timeout: Duration::from_secs(seconds),
@@ -63,9 +65,19 @@ impl Hook {
         attributes: &Attributes<'a>,
         object: Option<&Object>,
         namespaces: &Namespaces,
+        authz: &authz::Chain,
     ) -> Result<Option<&'a Resource>, ApiError> {
         let criteria = self.criteria.as_ref().map_err(ApiError::internal)?;
-        criteria.matches(attributes, object, namespaces).await
+        let Some(row) = criteria.matches(attributes, object, namespaces).await? else { return Ok(None) };
+        if self.conditions.is_empty() {
+            return Ok(Some(row));
+        }
+        let shown = object.map(|object| attributes.show(row, object)).transpose()?;
+        match self.conditions.hold_for(attributes, row, shown.as_ref(), authz, namespaces).await? {
+            Ok(hold) => Ok(hold.then_some(row)),
+            Err(_) if self.fails_open => Ok(None),
+            Err(why) => Err(ApiError::forbidden(attributes.requested.qualified(), attributes.name, &why)),
+        }
     }
 
     /// Asks about a request, and returns the patch of the answer: JSON, empty for none.
@@ -77,9 +89,6 @@ impl Hook {
         mutating: bool,
         warnings: &mut Warnings,
     ) -> Result<Vec<u8>, Failure> {
-        if self.conditional {
-            return Err(Failure::Calling("this server does not evaluate match conditions".to_owned()));
-        }
         if attributes.dry_run && !self.takes_dry_runs {
             let why = format!("admission webhook {:?} does not support dry run", self.name);
             return Err(ApiError::bad_request(why).into());

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use self::hooks::{Hook, Hooks};
 use super::{Attributes, MutatingAdmission, Namespaces, ValidatingAdmission, Warnings};
+use crate::authz;
 use crate::watch_cache::WatchCache;
 use crate::webhook_client::Webhooks;
 
@@ -51,13 +52,19 @@ fn judge(hook: &Hook, failure: Failure) -> Result<(), ApiError> {
 pub struct MutatingWebhooks {
     hooks: Hooks,
     namespaces: Namespaces,
+    authz: Arc<authz::Chain>,
 }
 
 impl MutatingWebhooks {
     /// Reads configurations from the cache.
-    pub fn new(cache: &WatchCache, namespaces: &Namespaces, webhooks: &Webhooks) -> Option<Self> {
+    pub fn new(
+        cache: &WatchCache,
+        namespaces: &Namespaces,
+        authz: &Arc<authz::Chain>,
+        webhooks: &Webhooks,
+    ) -> Option<Self> {
         let plural = "mutatingwebhookconfigurations";
-        Some(Self { hooks: Hooks::new(cache, plural, webhooks)?, namespaces: namespaces.clone() })
+        Some(Self { hooks: Hooks::new(cache, plural, webhooks)?, namespaces: namespaces.clone(), authz: authz.clone() })
     }
 
     /// Calls one webhook; tells whether it changed the object.
@@ -106,7 +113,9 @@ impl MutatingAdmission for MutatingWebhooks {
             rounds.begin(MUTATING, object.as_deref());
         }
         for hook in hooks.iter() {
-            let Some(row) = hook.wants(attributes, object.as_deref(), &self.namespaces).await? else { continue };
+            let Some(row) = hook.wants(attributes, object.as_deref(), &self.namespaces, &self.authz).await? else {
+                continue;
+            };
             if rounds.is_some_and(|rounds| !rounds.is_due(MUTATING, &hook.id)) {
                 continue;
             }
@@ -130,13 +139,19 @@ impl MutatingAdmission for MutatingWebhooks {
 pub struct ValidatingWebhooks {
     hooks: Hooks,
     namespaces: Namespaces,
+    authz: Arc<authz::Chain>,
 }
 
 impl ValidatingWebhooks {
     /// Reads configurations from the cache.
-    pub fn new(cache: &WatchCache, namespaces: &Namespaces, webhooks: &Webhooks) -> Option<Self> {
+    pub fn new(
+        cache: &WatchCache,
+        namespaces: &Namespaces,
+        authz: &Arc<authz::Chain>,
+        webhooks: &Webhooks,
+    ) -> Option<Self> {
         let plural = "validatingwebhookconfigurations";
-        Some(Self { hooks: Hooks::new(cache, plural, webhooks)?, namespaces: namespaces.clone() })
+        Some(Self { hooks: Hooks::new(cache, plural, webhooks)?, namespaces: namespaces.clone(), authz: authz.clone() })
     }
 
     async fn call(
@@ -170,7 +185,7 @@ impl ValidatingAdmission for ValidatingWebhooks {
         let Some(hooks) = self.hooks.current() else { return Ok(()) };
         let mut calls = Vec::new();
         for hook in hooks.iter() {
-            if let Some(row) = hook.wants(attributes, object, &self.namespaces).await? {
+            if let Some(row) = hook.wants(attributes, object, &self.namespaces, &self.authz).await? {
                 calls.push(Self::call(hook, attributes, row, object));
             }
         }

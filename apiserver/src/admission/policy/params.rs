@@ -1,0 +1,96 @@
+//! Parameters: objects that bindings hand to policies.
+
+use std::sync::Arc;
+
+use api::{Object, Resource};
+use serde_json::Value;
+
+use super::super::Attributes;
+use super::binding::ParamRef;
+use super::text;
+use crate::watch_cache::WatchCache;
+
+/// `paramKind`.
+pub(super) struct ParamKind {
+    api_version: String,
+    kind: String,
+}
+
+impl ParamKind {
+    pub(super) fn read(spec: &Value) -> Option<Self> {
+        let tree = spec.get("paramKind").filter(|tree| !tree.is_null())?;
+        Some(Self { api_version: text(tree, "apiVersion").to_owned(), kind: text(tree, "kind").to_owned() })
+    }
+}
+
+/// Where parameters are found.
+#[derive(Clone)]
+pub struct Params {
+    cache: Arc<WatchCache>,
+}
+
+impl Params {
+    /// Reads parameters from the cache.
+    pub fn new(cache: &Arc<WatchCache>) -> Self {
+        Self { cache: cache.clone() }
+    }
+
+    /// The objects with which a policy acts on a request, each once; one of `None` when it acts without. The error is
+    /// what the policy could not be configured by.
+    pub(super) fn find(
+        &self,
+        kind: Option<&ParamKind>,
+        wanted: Option<&ParamRef>,
+        attributes: &Attributes<'_>,
+    ) -> Result<Vec<Option<Object>>, String> {
+        let (Some(kind), Some(wanted)) = (kind, wanted) else { return Ok(vec![None]) };
+        let row = attributes.catalog.iter().find(|row| row.api_version() == kind.api_version && row.kind == kind.kind);
+        let row = row.ok_or_else(|| {
+            format!("failed to find resource referenced by paramKind: '{}, Kind={}'", kind.api_version, kind.kind)
+        })?;
+        let namespace = namespace(row, wanted, attributes)?;
+        let found = self.list(row, wanted, namespace, attributes)?;
+        match (found.is_empty(), wanted.may_be_missing) {
+            (true, false) => Err("no params found for policy binding with `Deny` parameterNotFoundAction".to_owned()),
+            _ => Ok(found.into_iter().map(Some).collect()),
+        }
+    }
+
+    fn list(
+        &self,
+        row: &Arc<Resource>,
+        wanted: &ParamRef,
+        namespace: &str,
+        attributes: &Attributes<'_>,
+    ) -> Result<Vec<Object>, String> {
+        let Some(cache) = self.cache.resource(&row.storage_prefix) else { return Ok(Vec::new()) };
+        let show = |object: Object| {
+            let stored = attributes.catalog.storage_row(row);
+            attributes.catalog.convert(stored, row, object).map_err(|err| err.to_string())
+        };
+        match &wanted.selector {
+            None => {
+                let found = cache.get(&cache.key(namespace, &wanted.name));
+                found.map(|cached| show(cached.object())).into_iter().collect()
+            }
+            Some(selector) => {
+                let selector = selector.as_ref().map_err(ToString::to_string)?;
+                let snapshot = cache.snapshot();
+                let all = snapshot.objects.values().filter(|cached| cached.namespace() == namespace);
+                all.map(|cached| cached.object()).filter(|object| selector.matches(object)).map(show).collect()
+            }
+        }
+    }
+}
+
+fn namespace<'a>(row: &Resource, wanted: &'a ParamRef, attributes: &'a Attributes<'_>) -> Result<&'a str, String> {
+    match (row.namespaced, wanted.namespace.as_str(), attributes.namespace_name()) {
+        (false, "", _) => Ok(""),
+        (false, _, _) => Err("paramRef.namespace must not be provided for a cluster-scoped `paramKind`".to_owned()),
+        (true, "", "") => {
+            Err("cannot use namespaced paramRef in policy binding that matches cluster-scoped resources".to_owned())
+        }
+        (true, "", of_request) => Ok(of_request),
+        (true, own, _) => Ok(own),
+    }
+}

@@ -1,0 +1,265 @@
+//! Admission policies: expressions that refuse requests or change them.
+
+use apiserver::testing::TestServer;
+use serde_json::{Value, json};
+
+use crate::client::{APPLY, Answer, Client, MERGE, expect};
+use crate::hook_server::deny;
+use crate::webhooks::Stage as Webhooks;
+
+const GROUP: &str = "/apis/admissionregistration.k8s.io/v1";
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+/// A server under test and its administrator.
+struct Stage {
+    server: TestServer,
+    client: Client,
+}
+
+impl Stage {
+    async fn new() -> Self {
+        let server = TestServer::start().await;
+        Self { client: Client::admin(&server), server }
+    }
+
+    /// Makes a policy about ConfigMaps, and a binding of the same name.
+    async fn policy(&self, kind: &str, spec: Value, binding: Value) {
+        let rules = json!([{
+            "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE", "DELETE"],
+            "resources": ["configmaps"],
+        }]);
+        let mut spec = spec;
+        spec["matchConstraints"] = json!({"resourceRules": rules});
+        self.make(&format!("{GROUP}/{kind}admissionpolicies"), json!({"metadata": {"name": "p"}, "spec": spec})).await;
+        let mut binding = binding;
+        binding["policyName"] = "p".into();
+        let path = format!("{GROUP}/{kind}admissionpolicybindings");
+        self.make(&path, json!({"metadata": {"name": "b"}, "spec": binding})).await;
+        self.settle().await;
+    }
+
+    async fn make(&self, path: &str, body: Value) -> Value {
+        expect(self.client.post(path, &body).await, 201)
+    }
+
+    async fn settle(&self) {
+        self.server.server().registry().freshen().await.unwrap();
+    }
+
+    async fn map(&self, name: &str, data: Value) -> Answer {
+        self.client.post(MAPS, &json!({"metadata": {"name": name}, "data": data})).await
+    }
+}
+
+fn deny_all() -> Value {
+    json!({"validationActions": ["Deny"]})
+}
+
+fn refused(answer: Answer, status: u16, why: &str) {
+    let message = expect(answer, status)["message"].as_str().unwrap().to_owned();
+    let want = format!("ValidatingAdmissionPolicy 'p' with binding 'b' denied request: {why}");
+    assert!(message.ends_with(&want), "{message}");
+}
+
+/// Conformance: [sig-api-machinery] ValidatingAdmissionPolicy [Privileged:ClusterAdmin] should validate against a Deployment [Conformance]
+#[tokio::test]
+async fn what_a_policy_forbids_is_refused_in_its_own_words() {
+    let stage = Stage::new().await;
+    let spec = json!({
+        "matchConditions": [{"name": "free", "expression": "!request.name.startsWith('free')"}],
+        "variables": [
+            {"name": "size", "expression": "has(object.data) ? size(object.data) : 0"},
+            {"name": "twice", "expression": "variables.size * 2"},
+        ],
+        "validations": [
+            {"expression": "request.operation == 'DELETE' || variables.twice > 1", "message": "too little"},
+            {
+                "expression": "request.operation != 'DELETE' || 'loose' in oldObject.data", "reason": "Forbidden",
+                "messageExpression": "oldObject.metadata.name + ' stays in ' + namespaceObject.metadata.name",
+            },
+            {"expression": "request.operation == 'DELETE' || !has(object.data.n) || int(object.data.n) > 2"},
+        ],
+    });
+    stage.policy("validating", spec, deny_all()).await;
+    refused(stage.map("a", json!({})).await, 422, "too little");
+    expect(stage.map("a", json!({"k": "v"})).await, 201);
+    expect(stage.map("loose", json!({"loose": "v"})).await, 201);
+    expect(stage.map("free", json!({})).await, 201);
+    refused(stage.client.delete(&format!("{MAPS}/a")).await, 403, "a stays in default");
+    expect(stage.client.delete(&format!("{MAPS}/loose")).await, 200);
+    let number = |n: &str| json!({"data": {"n": n}});
+    let third = "request.operation == 'DELETE' || !has(object.data.n) || int(object.data.n) > 2";
+    let update = |n: &'static str| {
+        let client = stage.client.clone();
+        async move { client.patch(&format!("{MAPS}/a"), MERGE, &number(n)).await }
+    };
+    refused(update("1").await, 422, &format!("failed expression: {third}"));
+    let why = format!("expression '{third}' resulted in error: type conversion error from 'string' to 'int'");
+    refused(update("x").await, 422, &why);
+    expect(update("3").await, 200);
+}
+
+#[tokio::test]
+async fn a_policy_that_cannot_decide_lets_pass_if_it_says_so() {
+    let stage = Stage::new().await;
+    let spec = json!({"failurePolicy": "Ignore", "validations": [{"expression": "object.data.none == 'x'"}]});
+    stage.policy("validating", spec, deny_all()).await;
+    expect(stage.map("a", json!({})).await, 201);
+    expect(stage.map("b", json!({"none": "x"})).await, 201);
+    refused(stage.map("c", json!({"none": "y"})).await, 422, "failed expression: object.data.none == 'x'");
+}
+
+#[tokio::test]
+async fn policies_act_with_each_of_their_parameters() {
+    let stage = Stage::new().await;
+    let limits = |name: &str, most: &str| json!({"metadata": {"name": name, "labels": {"limits": "yes"}}, "data": {"most": most}});
+    for (name, most) in [("small", "2"), ("large", "4")] {
+        stage.make(MAPS, limits(name, most)).await;
+    }
+    let spec = json!({
+        "paramKind": {"apiVersion": "v1", "kind": "ConfigMap"},
+        "matchConditions": [{"name": "others", "expression": "!('limits' in object.metadata.?labels.orValue({}))"}],
+        "validations": [{
+            "expression": "size(object.data) <= int(params.data.most)",
+            "messageExpression": "params.metadata.name + ' allows ' + params.data.most",
+        }],
+    });
+    let selector = json!({"matchLabels": {"limits": "yes"}});
+    let binding = json!({
+        "validationActions": ["Deny"],
+        "paramRef": {"selector": selector, "parameterNotFoundAction": "Deny", "namespace": "default"},
+    });
+    stage.policy("validating", spec, binding).await;
+    expect(stage.map("a", json!({"1": "", "2": ""})).await, 201);
+    refused(stage.map("b", json!({"1": "", "2": "", "3": ""})).await, 422, "small allows 2");
+    for name in ["small", "large"] {
+        expect(stage.client.patch(&format!("{MAPS}/{name}"), MERGE, &json!({"metadata": {"labels": null}})).await, 422);
+    }
+}
+
+#[tokio::test]
+async fn a_binding_without_its_parameters_denies_or_does_nothing() {
+    for (action, status) in [("Deny", 422), ("Allow", 201)] {
+        let stage = Stage::new().await;
+        let spec = json!({
+            "paramKind": {"apiVersion": "v1", "kind": "Secret"}, "validations": [{"expression": "params != null"}],
+        });
+        let params = json!({"name": "none", "namespace": "default", "parameterNotFoundAction": action});
+        stage.policy("validating", spec, json!({"validationActions": ["Deny"], "paramRef": params})).await;
+        let answer = stage.map("a", json!({})).await;
+        if status == 422 {
+            let why =
+                "failed to configure binding: no params found for policy binding with `Deny` parameterNotFoundAction";
+            refused(answer, status, why);
+        } else {
+            expect(answer, status);
+        }
+    }
+}
+
+#[tokio::test]
+async fn expressions_can_ask_the_authorizer() {
+    let stage = Stage::new().await;
+    let spec = json!({"validations": [
+        {"expression": "authorizer.requestResource.check('create').allowed()", "message": "the administrator may"},
+        {
+            "expression": "!authorizer.serviceAccount('default', 'nobody').group('').resource('secrets')\
+                           .namespace('default').check('get').allowed()",
+            "message": "nobody may not",
+        },
+        {"expression": "authorizer.path('/healthz').check('get').allowed()", "message": "health is public"},
+    ]});
+    stage.policy("validating", spec, deny_all()).await;
+    expect(stage.map("a", json!({})).await, 201);
+}
+
+#[tokio::test]
+async fn configurations_are_merged_and_patches_applied_in_turn() {
+    let stage = Stage::new().await;
+    let spec = json!({
+        "reinvocationPolicy": "Never", "failurePolicy": "Fail",
+        "variables": [{"name": "who", "expression": "request.userInfo.username"}],
+        "mutations": [
+            {
+                "patchType": "ApplyConfiguration",
+                "applyConfiguration": {"expression": "Object{metadata: Object.metadata{labels: {'by': variables.who}}}"},
+            },
+            {
+                "patchType": "JSONPatch",
+                "jsonPatch": {"expression": "has(object.data) ? [JSONPatch{op: 'add', path: '/data/' + \
+                    jsonpatch.escapeKey('a.b'), value: object.metadata.labels['by'] + '!'}] : []"},
+            },
+        ],
+    });
+    stage.policy("mutating", spec, json!({})).await;
+    let made = expect(stage.map("a", json!({"k": "v"})).await, 201);
+    assert_eq!(made["metadata"]["labels"], json!({"by": "test-admin"}));
+    assert_eq!(made["data"], json!({"k": "v", "a.b": "test-admin!"}));
+    let applied = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "labels": {"x": "y"}}});
+    let made = expect(stage.client.patch(&format!("{MAPS}/c?fieldManager=m"), APPLY, &applied).await, 201);
+    assert_eq!(made["metadata"]["labels"], json!({"by": "test-admin", "x": "y"}));
+}
+
+#[tokio::test]
+async fn a_mutation_that_fails_refuses_the_request() {
+    let stage = Stage::new().await;
+    let expression = "Object{metadata: Object.metadata{name: 'other'}}";
+    let spec = json!({
+        "reinvocationPolicy": "Never",
+        "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": expression}}],
+    });
+    stage.policy("mutating", spec, json!({})).await;
+    let message = expect(stage.map("a", json!({})).await, 422)["message"].clone();
+    let want = "configmaps \"a\" is forbidden: policy 'p' with binding 'b' denied request: invalid ApplyConfiguration: may \
+                not change metadata.name";
+    assert_eq!(message, want);
+}
+
+#[tokio::test]
+async fn policies_with_wrong_expressions_are_not_accepted() {
+    let stage = Stage::new().await;
+    let rules =
+        json!([{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"]}]);
+    let cases = [
+        (json!({"validations": [{"expression": "object."}]}), "spec.validations[0].expression"),
+        (json!({"validations": [{"expression": "params.x"}]}), "spec.validations[0].expression"),
+        (
+            json!({"validations": [{"expression": "true", "messageExpression": "1"}]}),
+            "spec.validations[0].messageExpression",
+        ),
+        (
+            json!({"variables": [{"name": "a", "expression": "1 +"}], "validations": [{"expression": "true"}]}),
+            "spec.variables[0].expression",
+        ),
+        (
+            json!({"matchConditions": [{"name": "a", "expression": "1"}], "validations": [{"expression": "true"}]}),
+            "spec.matchConditions[0].expression",
+        ),
+    ];
+    for (mut spec, field) in cases {
+        spec["matchConstraints"] = json!({"resourceRules": rules});
+        let body = json!({"metadata": {"name": "p"}, "spec": spec});
+        let refused = expect(stage.client.post(&format!("{GROUP}/validatingadmissionpolicies"), &body).await, 422);
+        assert_eq!(refused["details"]["causes"][0]["field"], field, "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn webhooks_are_asked_only_where_their_conditions_hold() {
+    let stage = Webhooks::with(|_| deny("no")).await;
+    let mut hook = stage.webhook(&["CREATE"], &["configmaps"]);
+    hook["matchConditions"] = json!([
+        {"name": "bad", "expression": "object.metadata.name.startsWith('bad')"},
+        {"name": "broken", "expression": "object.data.size != '0'"},
+    ]);
+    stage.configure("validating", "conditional", &json!([hook])).await;
+    expect(stage.map("good", &json!({})).await, 201);
+    assert_eq!(stage.hook.asked().len(), 0);
+    expect(stage.map("bad", &json!({"size": "0"})).await, 201);
+    let refused = expect(stage.map("bad-2", &json!({"size": "1"})).await, 403);
+    assert_eq!(refused["message"], "admission webhook \"hook.example.com\" denied the request: no");
+    let broken = expect(stage.map("bad-3", &json!({})).await, 403);
+    let why =
+        "configmaps \"bad-3\" is forbidden: expression 'object.data.size != '0'' resulted in error: no such key: data";
+    assert_eq!(broken["message"], why);
+}
