@@ -40,8 +40,9 @@ pub enum Error {
     Suffix,
 }
 
-/// The digits that a mantissa keeps: any two such numbers can be added without overflow.
-const DIGITS: u32 = 37;
+/// The digits that a mantissa keeps: any two such numbers can be added without overflow, and each be printed with up to
+/// two zeros more.
+const DIGITS: u32 = 36;
 const NANO: i32 = -9;
 const DECIMAL: [(&str, i32); 10] =
     [("n", -9), ("u", -6), ("m", -3), ("", 0), ("k", 3), ("M", 6), ("G", 9), ("T", 12), ("P", 15), ("E", 18)];

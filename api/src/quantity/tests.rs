@@ -133,3 +133,14 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn more_digits_than_fit_are_rounded_but_never_capped() {
+    for zeros in 0..4 {
+        let text = format!("{}{}", "9".repeat(36), "0".repeat(zeros));
+        let quantity: Quantity = text.parse().unwrap();
+        assert_eq!(quantity.to_string().parse::<Quantity>().unwrap(), quantity, "{text}");
+    }
+    let quantity: Quantity = "1".repeat(38).parse().unwrap();
+    assert_eq!(quantity.to_string(), format!("{}200", "1".repeat(35)));
+}
