@@ -98,6 +98,7 @@ fn repeat(step: &Value, objects: &mut HashMap<String, Value>, catalog: &Catalog)
         kind: &resource.kind,
         subresource,
         status_apart: resource.has_subresource("status"),
+        spec_apart: !resource.strategy.tracks_spec(),
         now: Timestamp::UNIX_EPOCH,
     };
     let live = live.and_then(Object::from_value).filter(|_| request.method != "POST");

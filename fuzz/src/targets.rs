@@ -210,6 +210,7 @@ fn writer<'a>(manager: &'a str) -> Writer<'a> {
         kind: "Deployment",
         subresource: "",
         status_apart: true,
+        spec_apart: false,
         now: Timestamp::UNIX_EPOCH,
     }
 }
