@@ -6,7 +6,7 @@ mod node;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
-use node::{TestNode, condition, container, phase, waiting_reason};
+use node::{TestNode, condition, container, is_ready, phase, waiting_reason};
 use runtime::Runtime as _;
 use runtime::fake::Behavior;
 use serde_json::json;
@@ -14,11 +14,7 @@ use serde_json::json;
 #[tokio::test]
 async fn the_node_registers_and_becomes_ready() {
     let node = TestNode::start().await;
-    let ready = node.wait_for_node(|node| {
-        let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
-        conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
-    });
-    let object = ready.await;
+    let object = node.wait_for_node(is_ready).await;
     assert_eq!(object.metadata.labels.unwrap()["kubernetes.io/hostname"], "node-1");
     let status = object.status.unwrap();
     assert!(status.allocatable.unwrap().contains_key("cpu"));
@@ -212,4 +208,12 @@ async fn a_pod_out_of_time_fails() {
     node.create("late", spec).await;
     let pod = node.wait_for("late", |pod| phase(pod) == "Failed").await;
     assert_eq!(pod.status.unwrap().reason.as_deref(), Some("DeadlineExceeded"));
+}
+
+#[tokio::test]
+async fn a_node_that_was_taken_for_lost_is_ready_again_once_it_hears_of_it() {
+    let node = TestNode::start().await;
+    node.wait_for_node(is_ready).await;
+    node.declare_lost().await;
+    node.wait_for_node(is_ready).await;
 }

@@ -95,7 +95,7 @@ impl NodeKeeper {
                     }
                 }
                 () = self.changed.notified() => {
-                    if self.set_network().await {
+                    if self.set_network().await || self.is_overruled() {
                         self.report().await;
                     }
                 }
@@ -188,12 +188,20 @@ impl NodeKeeper {
         true
     }
 
-    /// Writes the status when it changed, or when the last report is old.
+    /// Whether somebody else has written a condition of this node since the last report: it was taken for lost.
+    fn is_overruled(&self) -> bool {
+        let known = self.context.node();
+        let known = known.as_deref().and_then(|node| node.status.as_ref());
+        let reported = self.reported.as_ref();
+        known.zip(reported).is_some_and(|(known, (reported, _))| !status::shows(known, reported))
+    }
+
+    /// Writes the status when it changed, when somebody else did, or when the last report is old.
     async fn report(&mut self) {
         let known = self.context.node();
         let status = self.status(known.as_deref().and_then(|node| node.status.as_ref())).await;
         let due = match &self.reported {
-            Some((last, at)) => !status::same(last, &status) || at.elapsed() >= REPORT,
+            Some((last, at)) => !status::same(last, &status) || self.is_overruled() || at.elapsed() >= REPORT,
             None => true,
         };
         if !due {

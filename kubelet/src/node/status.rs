@@ -200,6 +200,15 @@ pub(super) fn same(left: &NodeStatus, right: &NodeStatus) -> bool {
     still(left) == still(right)
 }
 
+/// Whether the status that the API has shows the conditions that were reported.
+pub(super) fn shows(known: &NodeStatus, reported: &NodeStatus) -> bool {
+    let shown = known.conditions.as_deref().unwrap_or_default();
+    reported.conditions.iter().flatten().all(|ours| {
+        let found = shown.iter().find(|shown| shown.type_ == ours.type_);
+        found.is_some_and(|found| found.status == ours.status && found.reason == ours.reason)
+    })
+}
+
 /// The strategic merge patch that writes a status; lists that only this node writes are replaced.
 pub(super) fn patch(status: &NodeStatus) -> Value {
     let mut value = serde_json::to_value(status).unwrap_or_default();

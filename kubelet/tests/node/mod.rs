@@ -191,6 +191,14 @@ impl TestNode {
         tokio::time::timeout(PATIENCE, wait).await.expect("the node gets there in time")
     }
 
+    /// Says of the node what a controller says of one that it no longer hears of.
+    pub async fn declare_lost(&self) {
+        let api: Api<Node> = Api::all(self.client.clone());
+        let lost = json!({"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown"});
+        let patch = kube::api::Patch::Strategic(json!({"status": {"conditions": [lost]}}));
+        api.patch_status("node-1", &Default::default(), &patch).await.unwrap();
+    }
+
     pub async fn wait_for_lease(&self) {
         let api: Api<Lease> = Api::namespaced(self.client.clone(), "kube-node-lease");
         let wait = async {
@@ -220,6 +228,11 @@ impl TestNode {
 fn config_map(name: &str, data: &[(&str, &str)]) -> ConfigMap {
     let data: std::collections::BTreeMap<_, _> = data.iter().copied().collect();
     serde_json::from_value(json!({"metadata": {"name": name}, "data": data})).unwrap()
+}
+
+pub fn is_ready(node: &Node) -> bool {
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
 }
 
 pub fn phase(pod: &Pod) -> &str {
