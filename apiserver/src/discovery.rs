@@ -17,7 +17,7 @@ pub(crate) fn answer(call: &Call<'_>) -> Result<Answer, ApiError> {
     let path = call.info.path.trim_end_matches('/');
     let catalog = call.core.registry.catalog();
     let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
-    let accept = Accept::encoding_of(call.headers());
+    let accept = Accept::encoding_of(call.headers(), call.is_pretty());
     let tree = match parts.as_slice() {
         [""] => paths(&catalog),
         ["version"] => version(),

@@ -13,7 +13,7 @@ use http::{HeaderMap, Method, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 use crate::decode;
-use crate::negotiate::{Accept, Offer, accepts_gzip, content_type};
+use crate::negotiate::{Accept, Offer, accepts_gzip, content_type, is_pretty};
 use crate::options::{DeleteOptions, ListOptions, Write, WriteOptions};
 use crate::query::Query;
 use crate::registry::{Patch, PatchType, Registry, Target, Updated};
@@ -59,8 +59,11 @@ impl Call<'_> {
     }
 
     pub(crate) fn accept(&self, row: &Resource) -> Result<Accept, ApiError> {
-        let pretty = self.query.optional_flag("pretty").unwrap_or(false);
-        Accept::for_object(self.headers(), pretty, Offer::of(row))
+        Accept::for_object(self.headers(), self.is_pretty(), Offer::of(row))
+    }
+
+    pub(crate) fn is_pretty(&self) -> bool {
+        is_pretty(self.query, self.headers())
     }
 
     pub(crate) fn write_options(&self, what: Write) -> Result<WriteOptions, ApiError> {
@@ -219,15 +222,19 @@ fn check_place(call: &Call<'_>, row: &Resource) -> Result<(), ApiError> {
 pub(crate) async fn get(routed: &Routed<'_>) -> Result<Answer, ApiError> {
     let version = routed.call.query.get("resourceVersion").unwrap_or("");
     let cached = routed.registry().get(&routed.target(), version).await?;
-    shape::cached(routed, StatusCode::OK, &cached).await
+    zipped(routed, shape::cached(routed, StatusCode::OK, &cached).await?).await
+}
+
+/// The answer to a read, compressed if it is large and the client can take it.
+async fn zipped(routed: &Routed<'_>, answer: Answer) -> Result<Answer, ApiError> {
+    Ok(if accepts_gzip(routed.call.headers()) { response::compressed(answer).await } else { answer })
 }
 
 async fn list(routed: &Routed<'_>) -> Result<Answer, ApiError> {
     let options = ListOptions::read(routed.call.query, false)?;
     let selection = selection(routed)?;
     let list = routed.registry().list(&routed.cache, &selection, &options).await?;
-    let answer = shape::list(routed, &list).await?;
-    Ok(if accepts_gzip(routed.call.headers()) { response::compressed(answer).await } else { answer })
+    zipped(routed, shape::list(routed, &list).await?).await
 }
 
 async fn create(routed: &Routed<'_>, body: Body) -> Result<Answer, ApiError> {

@@ -4,7 +4,9 @@ use api::codec::protobuf;
 use api::status::Details;
 use api::{ApiError, Resource};
 use http::HeaderMap;
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
+
+use crate::query::Query;
 
 /// How an answer is encoded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -104,8 +106,8 @@ impl Accept {
     }
 
     /// For answers that have no other shape (discovery, status).
-    pub(crate) fn encoding_of(headers: &HeaderMap) -> Self {
-        Self::pick(headers, false, false, Offer::All)
+    pub(crate) fn encoding_of(headers: &HeaderMap, pretty: bool) -> Self {
+        Self::pick(headers, pretty, false, Offer::All)
             .map(|accept| Self { shape: Shape::Object, ..accept })
             .unwrap_or_default()
     }
@@ -164,7 +166,7 @@ fn sorted_by_quality(header: &str) -> Vec<String> {
 fn encoding_of(clause: &str) -> Option<(Encoding, Parameters)> {
     let mut parts = clause.split(';').map(str::trim);
     let encoding = match parts.next()?.to_ascii_lowercase().as_str() {
-        "application/json" | "*/*" => Encoding::Json,
+        "application/json" | "application/*" | "*/*" => Encoding::Json,
         "application/yaml" => Encoding::Yaml,
         protobuf::MEDIA_TYPE => Encoding::Protobuf,
         _ => return None,
@@ -197,6 +199,13 @@ fn shape_of(parameters: &Parameters) -> Option<Shape> {
         "PartialObjectMetadataList" => Some(Shape::PartialMetadataList(version)),
         _ => None,
     }
+}
+
+/// Whether JSON is laid out for people: as the query says, or else for tools that people read answers in.
+pub(crate) fn is_pretty(query: &Query, headers: &HeaderMap) -> bool {
+    let agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let read_by_people = || ["curl", "Wget", "Mozilla/5.0"].iter().any(|tool| agent.starts_with(tool));
+    query.optional_flag("pretty").unwrap_or_else(read_by_people)
 }
 
 /// The media type of a body without its parameters, in lower case; `""` when not given.
@@ -275,6 +284,7 @@ mod tests {
         check("application/vnd.kubernetes.protobuf;q=0.5,application/json", Some((Encoding::Json, Shape::Object)));
         check("application/vnd.kubernetes.protobuf;stream=watch", Some((Encoding::Protobuf, Shape::Object)));
         check("text/html,application/yaml;q=0.9", Some((Encoding::Yaml, Shape::Object)));
+        check("text/plain, application/*;q=0.5", Some((Encoding::Json, Shape::Object)));
         check("application/json;as=Table;v=v1;g=meta.k8s.io", Some((Encoding::Json, Shape::Table(MetaVersion::V1))));
         check("application/json;as=Table;v=v9;g=meta.k8s.io,application/json", Some((Encoding::Json, Shape::Object)));
         check("application/json;as=Table;v=v9;g=meta.k8s.io", None);

@@ -30,7 +30,7 @@ use crate::error::Error;
 use crate::handler::{self, Call};
 use crate::http::InProcess;
 use crate::metrics::Metrics;
-use crate::negotiate::Accept;
+use crate::negotiate::{Accept, is_pretty};
 use crate::node_proxy::Kubelets;
 use crate::query::Query;
 use crate::registry::Registry;
@@ -252,7 +252,7 @@ async fn handle(State(core): State<Arc<Core>>, request: Request<Body>) -> Answer
     let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
     let span = tracing::debug_span!("request", verb = %info.verb, path = %info.path, user = tracing::field::Empty);
     core.metrics.began();
-    let accept = Accept::encoding_of(&parts.headers);
+    let accept = Accept::encoding_of(&parts.headers, is_pretty(&query, &parts.headers));
     let work = AssertUnwindSafe(pipeline(&core, parts, body, &info, &query)).catch_unwind().instrument(span.clone());
     let answer = match work.await {
         Ok(Ok(answer)) => answer,

@@ -11,6 +11,7 @@ mod process;
 mod resources;
 mod signals;
 mod supervisor;
+mod unverified;
 pub mod upstream;
 
 pub use endpoint::{Endpoint, EndpointError};
@@ -19,6 +20,7 @@ pub use metrics::Metrics;
 pub use process::{Process, Ready, ReadyWatch};
 pub use signals::{shutdown_on_signal, term_requested};
 pub use supervisor::Supervisor;
+pub use unverified::unverified_tls;
 pub use upstream::{Upstream, parse};
 
 use std::future::Future;

@@ -71,6 +71,8 @@ pub(super) enum Tls {
     Plain,
     /// A kubelet: its certificate is checked, and ours is shown.
     Kubelet,
+    /// A pod: nobody vouches for its certificate.
+    Unverified,
 }
 
 impl fmt::Display for Backend {
@@ -120,14 +122,11 @@ impl Kubelets {
         tasks: &TaskTracker,
         shutdown: &CancellationToken,
     ) -> Result<SendRequest<Body>, DialError> {
+        let name = || ServerName::try_from(backend.host.clone()).map_err(|_| DialError::Name(backend.host.clone()));
         let tls = match backend.tls {
             Tls::Plain => None,
-            Tls::Kubelet => {
-                let tls = self.tls.clone().ok_or(DialError::NoCa)?;
-                let name =
-                    ServerName::try_from(backend.host.clone()).map_err(|_| DialError::Name(backend.host.clone()))?;
-                Some((tls, name))
-            }
+            Tls::Kubelet => Some((self.tls.clone().ok_or(DialError::NoCa)?, name()?)),
+            Tls::Unverified => Some((daemon::unverified_tls(), name()?)),
         };
         connect(&backend.host, backend.port, tls, tasks, shutdown).await
     }

@@ -54,15 +54,16 @@ fn number(port: &str) -> Result<u16, ApiError> {
     port.parse().map_err(|_| ApiError::bad_request(format!("invalid port {port:?}")))
 }
 
-fn plain_only(scheme: &str) -> Result<(), ApiError> {
+fn pod_tls(scheme: &str) -> Result<Tls, ApiError> {
     match scheme {
-        "" | "http" => Ok(()),
-        other => Err(ApiError::not_implemented(format!("the proxy does not speak {other} to pods"))),
+        "" | "http" => Ok(Tls::Plain),
+        "https" => Ok(Tls::Unverified),
+        other => Err(ApiError::bad_request(format!("invalid scheme {other:?}: want http or https"))),
     }
 }
 
 async fn pod(call: &Call<'_>, scheme: &str, name: &str, port: &str) -> Result<Backend, ApiError> {
-    plain_only(scheme)?;
+    let tls = pod_tls(scheme)?;
     let cache = call.core.registry.named("", "pods")?;
     let pod = object(call, &cache, &call.info.namespace, name).await?;
     let host = pod.text(&["status", "podIP"]);
@@ -70,7 +71,7 @@ async fn pod(call: &Call<'_>, scheme: &str, name: &str, port: &str) -> Result<Ba
         return Err(ApiError::bad_request("address not allowed"));
     }
     let port = if port.is_empty() { first_port(&pod).unwrap_or(80) } else { number(port)? };
-    Ok(Backend { host: host.to_owned(), port, tls: Tls::Plain })
+    Ok(Backend { host: host.to_owned(), port, tls })
 }
 
 fn first_port(pod: &Object) -> Option<u16> {
@@ -80,7 +81,7 @@ fn first_port(pod: &Object) -> Option<u16> {
 }
 
 async fn service(call: &Call<'_>, scheme: &str, name: &str, port: &str) -> Result<Backend, ApiError> {
-    plain_only(scheme)?;
+    let tls = pod_tls(scheme)?;
     let services = call.core.registry.named("", "services")?;
     let namespace = &call.info.namespace;
     let service = object(call, &services, namespace, name).await?;
@@ -95,5 +96,5 @@ async fn service(call: &Call<'_>, scheme: &str, name: &str, port: &str) -> Resul
     let slices = call.core.registry.named("discovery.k8s.io", "endpointslices")?;
     let (host, port) = endpoints::ready(&slices, namespace, name, port_name)
         .ok_or_else(|| unavailable(format!("no endpoints available for service {name:?}")))?;
-    Ok(Backend { host, port, tls: Tls::Plain })
+    Ok(Backend { host, port, tls })
 }

@@ -12,6 +12,7 @@ mod hook_server;
 mod model;
 mod openapi;
 mod paging;
+mod pod_proxy;
 mod policies;
 mod protobuf;
 mod races;

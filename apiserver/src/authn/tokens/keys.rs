@@ -6,9 +6,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
 use rcgen::{KeyPair, PublicKeyData, SubjectPublicKeyInfo};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use x509_parser::prelude::{FromDer as _, SubjectPublicKeyInfo as Parsed};
+use x509_parser::prelude::{FromDer as _, SubjectPublicKeyInfo as Parsed, X509Certificate};
 use x509_parser::public_key::PublicKey;
 
 /// Why a key cannot be used.
@@ -80,13 +82,21 @@ fn pair_of(path: &Path, pem: &str) -> Result<KeyPair, Error> {
     KeyPair::from_pem(pem).map_err(|_| Error::Unusable { path: path.to_owned() })
 }
 
-/// The public key of a file that holds either half.
+/// The public key of a file that holds either half, or a certificate.
 fn public_of(path: &Path, pem: &str) -> Result<Verifier, Error> {
-    let info = match SubjectPublicKeyInfo::from_pem(pem) {
-        Ok(public) => public.subject_public_key_info(),
-        Err(_) => pair_of(path, pem)?.subject_public_key_info(),
+    let info = match (SubjectPublicKeyInfo::from_pem(pem), certified(pem)) {
+        (Ok(public), _) => public.subject_public_key_info(),
+        (Err(_), Some(certified)) => certified,
+        (Err(_), None) => pair_of(path, pem)?.subject_public_key_info(),
     };
     verifier(&info).ok_or_else(|| Error::Unusable { path: path.to_owned() })
+}
+
+/// The public key that a certificate is about.
+fn certified(pem: &str) -> Option<Vec<u8>> {
+    let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;
+    let (_, parsed) = X509Certificate::from_der(&certificate).ok()?;
+    Some(parsed.public_key().raw.to_vec())
 }
 
 fn encoding(pair: &KeyPair, algorithm: Algorithm) -> Option<EncodingKey> {
@@ -127,4 +137,23 @@ fn verifier(info: &[u8]) -> Option<Verifier> {
     document["kid"] = id.clone().into();
     document["alg"] = format!("{algorithm:?}").into();
     Some(Verifier { id, algorithm, key, document })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_stands_for_the_key_that_it_is_about() {
+        let directory = tempfile::tempdir().unwrap();
+        let (key, certificate) = (directory.path().join("key"), directory.path().join("certificate"));
+        let pair = KeyPair::generate().unwrap();
+        let signed = rcgen::CertificateParams::new(["sa".to_owned()]).unwrap().self_signed(&pair).unwrap();
+        std::fs::write(&key, pair.serialize_pem()).unwrap();
+        std::fs::write(&certificate, signed.pem()).unwrap();
+        let keys = Keys::read(Some(&key), std::slice::from_ref(&certificate)).unwrap();
+        assert_eq!(keys.verifiers.len(), 1, "the certificate is about the signing key");
+        let trusted = Keys::read(None, &[certificate]).unwrap();
+        assert_eq!(trusted.verifiers[1].id, keys.signer.id);
+    }
 }
