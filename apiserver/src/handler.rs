@@ -16,7 +16,7 @@ use crate::decode;
 use crate::negotiate::{Accept, Offer, accepts_gzip, content_type, is_pretty};
 use crate::options::{DeleteOptions, ListOptions, Write, WriteOptions};
 use crate::query::Query;
-use crate::registry::{Patch, PatchType, Registry, Target, Updated};
+use crate::registry::{List, Patch, PatchType, Registry, Target, Updated};
 use crate::request_info::RequestInfo;
 use crate::response::{self, Answer};
 use crate::server::Core;
@@ -26,7 +26,7 @@ mod selection;
 mod shape;
 mod stream;
 
-pub(crate) use selection::selection;
+pub(crate) use selection::{LateFields, selection};
 
 /// Largest body of a request.
 const BODY: usize = 3 * 1024 * 1024;
@@ -232,9 +232,19 @@ async fn zipped(routed: &Routed<'_>, answer: Answer) -> Result<Answer, ApiError>
 
 async fn list(routed: &Routed<'_>) -> Result<Answer, ApiError> {
     let options = ListOptions::read(routed.call.query, false)?;
-    let selection = selection(routed)?;
-    let list = routed.registry().list(&routed.cache, &selection, &options).await?;
+    let list = listed(routed, &options).await?;
     zipped(routed, shape::list(routed, &list).await?).await
+}
+
+/// The objects that a request selects.
+async fn listed(routed: &Routed<'_>, options: &ListOptions) -> Result<List, ApiError> {
+    let mut selection = selection(routed)?;
+    let late = LateFields::take(routed, &mut selection);
+    let list = routed.registry().list(&routed.cache, &selection, options).await?;
+    match late {
+        Some(late) => late.narrow(list).await,
+        None => Ok(list),
+    }
 }
 
 async fn create(routed: &Routed<'_>, body: Body) -> Result<Answer, ApiError> {
@@ -300,12 +310,11 @@ async fn delete(routed: &Routed<'_>, body: Body) -> Result<Answer, ApiError> {
 }
 
 async fn delete_collection(routed: &Routed<'_>, body: Body) -> Result<Answer, ApiError> {
-    let selection = selection(routed)?;
     let list_options = ListOptions::read(routed.call.query, false)?;
     let options = delete_options(routed.call, body).await?;
     let mut warnings = silent_deletion(routed, &options);
-    let list =
-        routed.registry().delete_collection(&routed.target(), &selection, &list_options, &options, &mut warnings).await;
+    let list = listed(routed, &list_options).await?;
+    let list = routed.registry().delete_collection(&routed.target(), list, &options, &mut warnings).await;
     let answer = match list {
         Ok(list) => shape::list(routed, &list).await,
         Err(err) => Err(err),

@@ -10,6 +10,14 @@ use crate::status::ApiError;
 
 /// See [`super::Catalog::convert`].
 pub(super) fn convert(from: &Resource, to: &Resource, mut object: Object) -> Result<Object, ApiError> {
+    if let Some(custom) = &to.custom {
+        let api_version = to.api_version();
+        if custom.is_converted_elsewhere() && object.api_version() != api_version {
+            let text = format!("{} must be converted to {api_version} by their webhook", to.qualified());
+            return Err(ApiError::not_implemented(text));
+        }
+        return Ok(custom.renamed(object, &api_version));
+    }
     match (from.group.as_ref(), from.version.as_ref(), to.group.as_ref(), to.version.as_ref()) {
         ("", _, "events.k8s.io", _) => events::core_to_new(&mut object),
         ("events.k8s.io", _, "", _) => events::new_to_core(&mut object),

@@ -16,7 +16,7 @@ mod values;
 mod version;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
@@ -24,6 +24,7 @@ use crate::object::Object;
 use crate::resource::{
     Columns, GroupVersionKind, Resource, SelectableField, Subresource, Text, Verb, split_api_version,
 };
+use crate::rules::RuleSet;
 use crate::schema::{SchemaId, SchemaRef, Schemas};
 use strategy::CustomStrategy;
 
@@ -67,13 +68,30 @@ pub struct Webhook {
 struct Version {
     schemas: Arc<Schemas>,
     root: SchemaId,
-    /// Whether there are rules for the expression language.
-    has_rules: bool,
+    rules: Arc<LazyRules>,
+}
+
+/// The rules of a version, compiled when the first object is checked: most versions are never written in.
+#[derive(Debug)]
+struct LazyRules {
+    written: Value,
+    compiled: OnceLock<RuleSet>,
 }
 
 impl Version {
+    /// Reads `schema.openAPIV3Schema`.
+    fn read(written: &Value) -> Self {
+        let (schemas, root) = schema::read(written);
+        let rules = LazyRules { written: written.clone(), compiled: OnceLock::new() };
+        Self { schemas: Arc::new(schemas), root, rules: Arc::new(rules) }
+    }
+
     fn schema(&self) -> SchemaRef<'_> {
         self.schemas.at(self.root)
+    }
+
+    fn rules(&self) -> &RuleSet {
+        self.rules.compiled.get_or_init(|| RuleSet::compile(&self.rules.written))
     }
 }
 
@@ -87,6 +105,21 @@ impl Custom {
             version.default(object);
         }
         *object != before
+    }
+
+    /// An object of another version as one of `api_version`, where only the version changes. Without what that version
+    /// does not know.
+    pub fn renamed(&self, mut object: Object, api_version: &str) -> Object {
+        if object.api_version() != api_version {
+            object.set(&["apiVersion"], api_version);
+            self.prune(&mut object);
+        }
+        object
+    }
+
+    /// Whether objects of other versions are made by a webhook.
+    pub fn is_converted_elsewhere(&self) -> bool {
+        matches!(self.conversion, Conversion::Webhook(_))
     }
 
     /// Drops what the schema of the object's version does not know.
@@ -121,9 +154,7 @@ impl Definition {
             .iter()
             .map(|version| {
                 let schema = version.pointer("/schema/openAPIV3Schema").unwrap_or(&Value::Null);
-                let (schemas, root) = schema::read(schema);
-                let has_rules = schema.to_string().contains("\"x-kubernetes-validations\"");
-                (text(version, "name").to_owned(), Version { schemas: Arc::new(schemas), root, has_rules })
+                (text(version, "name").to_owned(), Version::read(schema))
             })
             .collect();
         let shared = Shared {

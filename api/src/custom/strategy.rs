@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Scale, Version, values};
-use crate::field::{FieldError, Path};
+use crate::field::{FieldError, Kind, NO_PATH, Path};
 use crate::kinds::rules;
 use crate::object::Object;
 use crate::strategy::{MetadataRechecks, Strategy, WriteContext, content_changed};
@@ -16,14 +16,40 @@ pub(super) struct CustomStrategy {
 }
 
 impl CustomStrategy {
-    fn unsupported(&self) -> Option<FieldError> {
-        let why = "x-kubernetes-validations are not supported yet";
-        self.version.has_rules.then(|| FieldError::internal(&Path::new(""), why))
+    fn validate(&self, new: &Object, old: Option<&Object>) -> Vec<FieldError> {
+        let (schema, path) = (self.version.schema(), Path::default());
+        let (new_value, old_value) = (new.to_value(), old.map(Object::to_value));
+        let mut errors = match &old_value {
+            Some(old) => validate::structural_change(&new_value, old, schema, &path),
+            None => validate::structural(&new_value, schema, &path),
+        };
+        if let Some(scale) = &self.scale {
+            errors.extend(scale.validate_spec(new));
+            errors.extend(scale.validate_status(new));
+        }
+        self.validate_rules(&new_value, old_value.as_ref(), &mut errors);
+        errors
     }
 
-    fn validate_scale(&self, new: &Object) -> Vec<FieldError> {
-        let Some(scale) = &self.scale else { return Vec::new() };
-        scale.validate_spec(new).into_iter().chain(scale.validate_status(new)).collect()
+    /// The author's rules hold for objects of the right shape only, and are not tried on others.
+    fn validate_rules(&self, new: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
+        let rules = self.version.rules();
+        if rules.is_empty() {
+            return;
+        }
+        let misshapen = |error: &FieldError| {
+            matches!(
+                error.kind,
+                Kind::NotSupported | Kind::Required | Kind::TooLong | Kind::TooMany | Kind::TypeInvalid
+            )
+        };
+        if errors.iter().any(misshapen) {
+            let why = "some validation rules were not checked because the object was invalid; \
+                       correct the existing errors to complete validation";
+            errors.push(FieldError::invalid(&Path::new(NO_PATH), Value::Null, why));
+            return;
+        }
+        errors.extend(rules.validate(new, old, &Path::default()).errors);
     }
 }
 
@@ -33,21 +59,14 @@ impl Strategy for CustomStrategy {
     }
 
     fn validate_create(&self, _ctx: &WriteContext<'_>, new: &Object) -> Vec<FieldError> {
-        let mut errors = validate::structural(&new.to_value(), self.version.schema(), &Path::default());
-        errors.extend(self.validate_scale(new));
-        errors.extend(self.unsupported());
-        errors
+        self.validate(new, None)
     }
 
     fn validate_update(&self, _ctx: &WriteContext<'_>, new: &Object, old: &Object) -> Vec<FieldError> {
-        let schema = self.version.schema();
-        let mut errors = validate::structural_change(&new.to_value(), &old.to_value(), schema, &Path::default());
-        errors.extend(self.validate_scale(new));
-        errors.extend(self.unsupported());
-        errors
+        self.validate(new, Some(old))
     }
 
-    /// Paths in the texts begin at the status here, as the reference validates nothing else.
+    /// Paths in the texts begin at the status here, as the reference validates nothing else by the schema.
     fn validate_status_update(&self, _ctx: &WriteContext<'_>, new: &Object, old: &Object) -> Vec<FieldError> {
         let mut errors = Vec::new();
         if let (Some(status), Some(schema)) = (new.root().get("status"), self.version.schema().field("status")) {
@@ -56,8 +75,16 @@ impl Strategy for CustomStrategy {
             errors.extend(found.into_iter().map(|error| error.below(&Path::new("status"))));
         }
         errors.extend(self.scale.iter().flat_map(|scale| scale.validate_status(new)));
-        errors.extend(self.unsupported());
+        self.validate_rules(&new.to_value(), Some(&old.to_value()), &mut errors);
         errors
+    }
+
+    /// Rules that an object broke before and still breaks in the same way.
+    fn warnings(&self, new: &Object, old: Option<&Object>) -> Vec<String> {
+        let rules = self.version.rules();
+        let Some(old) = old.filter(|_| !rules.is_empty()) else { return Vec::new() };
+        let found = rules.validate(&new.to_value(), Some(&old.to_value()), &Path::default());
+        found.tolerated.iter().map(ToString::to_string).collect()
     }
 
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {

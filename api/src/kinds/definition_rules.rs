@@ -10,6 +10,7 @@ use super::rules;
 use super::tree::{Errors, Node};
 use crate::custom::status::{self, Approval};
 use crate::field::{FieldError, Path};
+use crate::rules::check_rules;
 
 const APPROVAL: &str = "protected groups must have approval annotation \"api-approved.kubernetes.io\", see \
                         https://github.com/kubernetes/enhancements/pull/1111";
@@ -214,7 +215,11 @@ fn schemas(spec: &Node<'_, '_>, errors: &mut Errors) {
             continue;
         }
         let path = if shared { Path::new("spec").child("validation").child("openAPIV3Schema") } else { schema.path() };
+        let before = errors.0.len();
         structural(&Node::at(&path, schema.value()), Place::Root, errors);
+        if let (Some(written), true) = (schema.value(), errors.0.len() == before) {
+            errors.0.extend(check_rules(written, &path));
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::Attributes;
 use crate::decode;
-use crate::subresources::scale_of;
+use crate::subresources::{replicas_path, scale_of};
 
 /// The kind of the bodies of a resource or subresource.
 pub fn kind_of(row: &Resource, subresource: &str) -> GroupVersionKind {
@@ -44,7 +44,7 @@ impl Attributes<'_> {
             *object = self.catalog.convert(row, self.resource, decoded.object)?;
             decode::default(self.resource, object);
         } else if stored {
-            object.set(&["spec", "replicas"], decoded.object.integer(&["spec", "replicas"]).unwrap_or(0));
+            object.set(&replicas_path(self.resource), decoded.object.integer(&["spec", "replicas"]).unwrap_or(0));
         } else {
             *object = decoded.object;
         }

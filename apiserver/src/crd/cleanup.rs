@@ -101,7 +101,8 @@ impl Cleanup {
             let target = Target { cache, requested: &row, namespace: "", name: "", subresource: "", user: &user };
             let options = DeleteOptions::default();
             let (all, list) = (Selection::default(), ListOptions::default());
-            self.registry.delete_collection(&target, &all, &list, &options, &mut Vec::new()).await?;
+            let list = self.registry.list(cache, &all, &list).await?;
+            self.registry.delete_collection(&target, list, &options, &mut Vec::new()).await?;
             self.registry.freshen().await?;
             let deadline = tokio::time::sleep(AGAIN);
             tokio::pin!(deadline);

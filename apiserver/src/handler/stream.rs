@@ -16,7 +16,7 @@ use tokio::time::{Instant, Sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::shape::Shaper;
-use super::{Routed, selection};
+use super::{LateFields, Routed, selection};
 use crate::decode;
 use crate::negotiate::Encoding;
 use crate::options::ListOptions;
@@ -40,11 +40,12 @@ pub(super) async fn watch(routed: &Routed<'_>) -> Result<Answer, ApiError> {
         return Err(ApiError::not_acceptable("watches are served as JSON and protobuf"));
     }
     let options = ListOptions::read(routed.call.query, true)?;
-    let selection = selection(routed)?;
+    let mut selection = selection(routed)?;
+    let late = LateFields::take(routed, &mut selection);
     let started = routed.registry().watch(&routed.cache, &selection, &options).await?;
     let body = match started {
         Err(err) => Body::from(Shaper::of(routed).failure(&err)),
-        Ok(start) => Body::from_stream(frames(routed, selection, &options, start)),
+        Ok(start) => Body::from_stream(frames(routed, selection, late, &options, start)),
     };
     let mut answer = Answer::new(body);
     *answer.status_mut() = StatusCode::OK;
@@ -57,6 +58,7 @@ pub(super) async fn watch(routed: &Routed<'_>) -> Result<Answer, ApiError> {
 fn frames(
     routed: &Routed<'_>,
     selection: Selection,
+    late: Option<LateFields>,
     options: &ListOptions,
     start: WatchStart,
 ) -> impl futures::Stream<Item = Result<Bytes, std::convert::Infallible>> + Send + 'static {
@@ -67,6 +69,7 @@ fn frames(
         cache: routed.cache.clone(),
         row: routed.row.clone(),
         selection,
+        late,
         subscription: start.subscription,
         initial: Initial::of(start.beginning),
         marks_initial_end: start.marks_initial_end,
@@ -88,7 +91,7 @@ fn default_timeout(core: &Core) -> Duration {
 /// What is sent before live events.
 enum Initial {
     Events(std::vec::IntoIter<Arc<Event>>),
-    Objects(Box<dyn Iterator<Item = Arc<Cached>> + Send>),
+    Objects(std::vec::IntoIter<Arc<Cached>>),
 }
 
 impl Initial {
@@ -97,7 +100,7 @@ impl Initial {
             Beginning::Events(events) => Self::Events(events.into_iter()),
             Beginning::Objects(snapshot) => {
                 let objects: Vec<Arc<Cached>> = snapshot.objects.values().cloned().collect();
-                Self::Objects(Box::new(objects.into_iter()))
+                Self::Objects(objects.into_iter())
             }
         }
     }
@@ -109,6 +112,7 @@ struct Watcher {
     cache: Arc<ResourceCache>,
     row: Arc<Resource>,
     selection: Selection,
+    late: Option<LateFields>,
     subscription: Subscription,
     initial: Initial,
     marks_initial_end: bool,
@@ -185,7 +189,8 @@ impl Watcher {
                 }
                 Wake::Event(None) => {
                     self.done = true;
-                    return Some(self.fell_behind());
+                    // What replaces a cache knows all that the old one has told, so the client can go on there.
+                    return (!self.is_replaced()).then(|| self.fell_behind());
                 }
                 Wake::Bookmark => return Some(self.bookmark(false)),
                 Wake::End => {
@@ -230,7 +235,7 @@ impl Watcher {
                 }
                 Initial::Objects(objects) => {
                     let Some(object) = objects.next() else { break };
-                    if self.selection.matches(&self.cache, &object) {
+                    if self.selects(Some(&object)).await {
                         return Some(self.shaper.frame(EventType::Added, &object).await);
                     }
                 }
@@ -245,7 +250,11 @@ impl Watcher {
             return None;
         }
         self.sent = event.revision;
-        let kind = event.seen_by(|object| self.selection.matches(&self.cache, object))?;
+        let kind = if self.late.is_some() {
+            Event::transition(self.selects(event.previous.as_ref()).await, self.selects(event.current.as_ref()).await)?
+        } else {
+            event.seen_by(|object| self.selection.matches(&self.cache, object))?
+        };
         let object = event.object(kind)?;
         if self.shaper.is_plain(&object) {
             return event.frame(kind);
@@ -254,6 +263,15 @@ impl Watcher {
             return event.protobuf_frame(kind, |object| self.shaper.encoded(kind, &object.object().into_value()));
         }
         Some(self.shaper.frame(kind, &object).await)
+    }
+
+    /// Whether an object is selected. One that cannot be converted is: then the client is told why.
+    async fn selects(&self, object: Option<&Arc<Cached>>) -> bool {
+        let Some(object) = object.filter(|object| self.selection.matches(&self.cache, object)) else { return false };
+        match &self.late {
+            Some(late) => late.select(vec![object.object()]).await.map_or(true, |selected| selected.contains(&true)),
+            None => true,
+        }
     }
 
     /// Everything up to the bookmark's version has been sent: the queue was filled before the cache moved on.
@@ -276,6 +294,11 @@ impl Watcher {
         // What objects of the kind always have, a bookmark has, too.
         decode::canonicalize(&self.row, &mut object);
         self.shaper.bookmark(&object)
+    }
+
+    fn is_replaced(&self) -> bool {
+        let now = self.core.registry.cache().resource(&self.cache.row().storage_prefix);
+        now.is_none_or(|now| !Arc::ptr_eq(&now, &self.cache))
     }
 
     fn fell_behind(&self) -> Bytes {

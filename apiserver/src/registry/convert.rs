@@ -14,18 +14,13 @@ impl Registry {
         to: &Resource,
         objects: Vec<Object>,
     ) -> Result<Vec<Object>, ApiError> {
-        let Some(custom) = &to.custom else {
-            let catalog = self.catalog();
-            return objects.into_iter().map(|object| catalog.convert(from, to, object)).collect();
-        };
-        let wanted = to.api_version();
-        if objects.iter().all(|object| object.api_version() == wanted) {
-            return Ok(objects);
+        if let Some(custom) = &to.custom
+            && let Conversion::Webhook(webhook) = &custom.conversion
+        {
+            return self.converters.convert(webhook, to, objects).await;
         }
-        match &custom.conversion {
-            Conversion::None => Ok(objects.into_iter().map(|object| renamed(object, &wanted, to)).collect()),
-            Conversion::Webhook(webhook) => self.converters.convert(webhook, to, objects).await,
-        }
+        let catalog = self.catalog();
+        objects.into_iter().map(|object| catalog.convert(from, to, object)).collect()
     }
 
     /// As [`Self::convert`], for one object.
@@ -33,13 +28,4 @@ impl Registry {
         let converted = self.convert(from, to, vec![object]).await?.pop();
         converted.ok_or_else(|| ApiError::internal("a conversion lost its object"))
     }
-}
-
-/// An object under another version, without what that version does not know.
-fn renamed(mut object: Object, api_version: &str, to: &Resource) -> Object {
-    object.set(&["apiVersion"], api_version);
-    if let Some(custom) = &to.custom {
-        custom.prune(&mut object);
-    }
-    object
 }

@@ -9,8 +9,7 @@ use store::Expected;
 
 use super::{Current, List, Registry, Target, Written, metadata, unavailable};
 use crate::admission::{Attributes, Operation};
-use crate::options::{DeleteOptions, ListOptions, Propagation};
-use crate::watch_cache::Selection;
+use crate::options::{DeleteOptions, Propagation};
 
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
@@ -70,12 +69,10 @@ impl Registry {
     pub async fn delete_collection(
         &self,
         target: &Target<'_>,
-        selection: &Selection,
-        list_options: &ListOptions,
+        list: List,
         options: &DeleteOptions,
         warnings: &mut Vec<String>,
     ) -> Result<List, ApiError> {
-        let list = self.list(target.cache, selection, list_options).await?;
         let mut items = Vec::with_capacity(list.items.len());
         for item in &list.items {
             let one = Target { namespace: item.namespace(), name: item.name(), ..*target };

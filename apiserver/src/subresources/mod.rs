@@ -16,7 +16,7 @@ use crate::handler::{self, Call, method_not_allowed, not_supported};
 use crate::node_proxy;
 use crate::response::Answer;
 
-pub(crate) use scale::scale_of;
+pub(crate) use scale::{replicas_path, scale_of};
 pub(crate) use token::discovery as token_discovery;
 
 /// Answers a request for a subresource.

@@ -95,7 +95,7 @@ impl Shown {
 }
 
 /// The path of the replicas in an object that can be scaled.
-fn replicas_path(row: &Resource) -> Vec<&str> {
+pub(crate) fn replicas_path(row: &Resource) -> Vec<&str> {
     let custom = row.custom.as_ref().and_then(|custom| custom.scale.as_ref());
     custom.map_or_else(|| REPLICAS.to_vec(), |scale| scale.spec_replicas.fields())
 }

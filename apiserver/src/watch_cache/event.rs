@@ -64,6 +64,11 @@ impl Event {
     pub fn seen_by(&self, selects: impl Fn(&Cached) -> bool) -> Option<EventType> {
         let now = self.current.as_deref().is_some_and(&selects);
         let before = self.previous.as_deref().is_some_and(&selects);
+        Self::transition(before, now)
+    }
+
+    /// What a watcher sees of an object that it selected before, or selects now.
+    pub fn transition(before: bool, now: bool) -> Option<EventType> {
         match (before, now) {
             (false, true) => Some(EventType::Added),
             (true, true) => Some(EventType::Modified),

@@ -157,3 +157,24 @@ async fn an_informer_follows_custom_objects() {
     expect(client.post(WIDGETS, &widget("second", &json!({}))).await, 201);
     assert_eq!(tokio::time::timeout(soon, applied(&mut events, "second")).await.unwrap()["spec"]["more"], "m");
 }
+
+#[tokio::test]
+async fn rules_of_the_author_hold_for_new_objects_and_changes() {
+    let rule = |rule: &str, message: &str| json!({"rule": rule, "message": message});
+    let mut spec = fields(&json!({"min": {"type": "integer"}, "max": {"type": "integer"}, "once": {"type": "string",
+        "x-kubernetes-validations": [rule("self == oldSelf", "once is forever")]}}));
+    spec["x-kubernetes-validations"] = json!([rule("self.min <= self.max", "min is above max")]);
+    let (_server, client) = start(&definition(&json!([version("v1", &spec)]))).await;
+    expect(client.post(WIDGETS, &widget("a", &json!({"min": 1, "max": 2, "once": "x"}))).await, 201);
+    let refused = expect(client.post(WIDGETS, &widget("b", &json!({"min": 3, "max": 2}))).await, 422);
+    assert!(refused["message"].as_str().unwrap().ends_with("min is above max"), "{refused}");
+    let changed = client.patch(&format!("{WIDGETS}/a"), MERGE, &json!({"spec": {"once": "y"}})).await;
+    assert!(expect(changed, 422)["message"].as_str().unwrap().ends_with("once is forever"));
+    let misshapen = expect(client.post(WIDGETS, &widget("c", &json!({"min": "1", "max": 2}))).await, 422);
+    assert!(misshapen["message"].as_str().unwrap().contains("some validation rules were not checked"), "{misshapen}");
+    let mut wrong = spec.clone();
+    wrong["x-kubernetes-validations"] = json!([rule("self.none == 1", "")]);
+    let patch = json!({"spec": {"versions": [version("v1", &wrong)]}});
+    let refused = expect(client.patch(super::WIDGETS_DEFINITION, MERGE, &patch).await, 422);
+    assert!(refused["message"].as_str().unwrap().contains("undefined field 'none'"), "{refused}");
+}
