@@ -29,6 +29,8 @@ use crate::schema::{SchemaId, SchemaRef, Schemas};
 use strategy::CustomStrategy;
 
 pub use scale::{FieldPath, Scale};
+pub(crate) use schema::read as read_schema;
+pub(crate) use values::prune;
 pub use version::{Priority, priority};
 
 /// What only rows of custom resources have.

@@ -30,7 +30,7 @@ const STRUCTURE: [&str; 15] = [
 ];
 
 /// Reads the schema of whole objects. `written` has been checked to be structural.
-pub(super) fn read(written: &Value) -> (Schemas, SchemaId) {
+pub(crate) fn read(written: &Value) -> (Schemas, SchemaId) {
     let mut reader = Reader::default();
     let none = Map::new();
     let root = reader.node(written.as_object().unwrap_or(&none), true);

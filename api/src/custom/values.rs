@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use crate::schema::{Presence, SchemaRef, Type};
 
 /// Drops fields that the schema does not know.
-pub(super) fn prune(value: &mut Value, schema: SchemaRef<'_>) {
+pub(crate) fn prune(value: &mut Value, schema: SchemaRef<'_>) {
     let node = schema.node();
     if node.presence != Presence::AsGiven {
         return;

@@ -1,20 +1,25 @@
-//! Rules for CustomResourceDefinitions: names, versions, and that schemas are structural. CEL rules are checked by
-//! their evaluator.
+//! Rules for CustomResourceDefinitions: names, versions and what versions say. Schemas have a file of their own.
 
 use std::collections::HashSet;
 
 use serde_json::Value;
 
 use super::dump::Shown;
-use super::rules;
 use super::tree::{Errors, Node};
+use super::{rules, schema_rules};
 use crate::custom::status::{self, Approval};
 use crate::field::{FieldError, Path};
+use crate::jsonpath::JsonPath;
 use crate::rules::check_rules;
 
 const APPROVAL: &str = "protected groups must have approval annotation \"api-approved.kubernetes.io\", see \
                         https://github.com/kubernetes/enhancements/pull/1111";
-const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
+/// The versions of `ConversionReview` that the server speaks.
+const REVIEWS: [&str; 2] = ["v1", "v1beta1"];
+/// How many fields of a version can be selected by.
+const SELECTABLE: usize = 8;
+const COLUMN_TYPES: [&str; 5] = ["boolean", "date", "integer", "number", "string"];
+const COLUMN_FORMATS: [&str; 8] = ["byte", "date", "date-time", "double", "float", "int32", "int64", "password"];
 
 /// A `CustomResourceDefinition`.
 pub(crate) fn definition(object: &Node<'_, '_>, errors: &mut Errors) {
@@ -29,6 +34,11 @@ pub(crate) fn definition(object: &Node<'_, '_>, errors: &mut Errors) {
     let scope = spec.field("scope");
     if errors.require_text(&scope) {
         errors.one_of(&scope, &["Cluster", "Namespaced"]);
+    }
+    if spec.field("preserveUnknownFields").is_true() {
+        let why =
+            "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
+        errors.invalid(&spec.field("preserveUnknownFields"), why);
     }
     versions(&spec, errors);
     names_rules(&names, errors);
@@ -94,12 +104,119 @@ fn versions(spec: &Node<'_, '_>, errors: &mut Errors) {
         }
         errors.invalid_all(&name, wrong);
         unique &= names.insert(name.text());
+        version_rules(&version, errors);
     }
     if !unique {
         errors.invalid_shown(&list, &shown_versions(&list), "must contain unique version names");
     }
     if list.items().filter(|version| version.field("storage").is_true()).count() != 1 {
         errors.invalid_shown(&list, &shown_versions(&list), "must have exactly one version marked as storage version");
+    }
+}
+
+/// What a version says beside its schema.
+fn version_rules(version: &Node<'_, '_>, errors: &mut Errors) {
+    let warning = version.field("deprecationWarning");
+    if warning.is_set() {
+        if !version.field("deprecated").is_true() {
+            errors.invalid(&warning, "can only be set for deprecated versions");
+        }
+        if warning.text().len() > 256 {
+            errors.invalid(&warning, "must be <= 256 characters long");
+        }
+        if warning.text().chars().any(char::is_control) {
+            errors.invalid(&warning, "must not contain control characters");
+        }
+    }
+    let subresources = version.field("subresources");
+    let scale = subresources.field("scale");
+    if scale.is_set() {
+        scale_rules(&scale, errors);
+    }
+    for column in version.field("additionalPrinterColumns").items() {
+        column_rules(&column, errors);
+    }
+    selectable_fields(version, errors);
+}
+
+fn scale_rules(scale: &Node<'_, '_>, errors: &mut Errors) {
+    let places: [(&str, &[&str], &str); 3] = [
+        ("specReplicasPath", &[".spec."], "should be a json path under .spec"),
+        ("statusReplicasPath", &[".status."], "should be a json path under .status"),
+        ("labelSelectorPath", &[".spec.", ".status."], "should be a json path under either .spec or .status"),
+    ];
+    for (key, heads, why) in places {
+        let path = scale.field(key);
+        if path.text().is_empty() {
+            if key != "labelSelectorPath" {
+                errors.required(&path, "");
+            }
+        } else if !is_simple_path(path.text()) {
+            errors.invalid(&path, "must be a simple json path");
+        } else if !heads.iter().any(|head| path.text().starts_with(head)) {
+            errors.invalid(&path, why);
+        }
+    }
+}
+
+/// `.spec.replicas`: names of fields after dots, and nothing else.
+fn is_simple_path(path: &str) -> bool {
+    let is_name = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
+    path.strip_prefix('.').is_some_and(|rest| rest.split('.').all(is_name))
+}
+
+fn column_rules(column: &Node<'_, '_>, errors: &mut Errors) {
+    if column.field("name").text().is_empty() {
+        errors.required(&column.field("name"), "");
+    }
+    let (kind, format, path) = (column.field("type"), column.field("format"), column.field("jsonPath"));
+    if errors.require_text(&kind) {
+        errors.one_of(&kind, &COLUMN_TYPES);
+    }
+    if !format.text().is_empty() {
+        errors.one_of(&format, &COLUMN_FORMATS);
+    }
+    if errors.require_text(&path)
+        && let Err(why) = JsonPath::parse(path.text())
+    {
+        errors.invalid(&path, &why.to_string());
+    }
+}
+
+fn selectable_fields(version: &Node<'_, '_>, errors: &mut Errors) {
+    let (list, schema) = (version.field("selectableFields"), version.field("schema"));
+    let schema = schema.field("openAPIV3Schema").value();
+    let mut known = HashSet::new();
+    for field in list.items() {
+        let path = field.field("jsonPath");
+        if path.text().is_empty() {
+            errors.required(&path, "");
+            continue;
+        }
+        if !is_simple_path(path.text()) {
+            errors.invalid(&path, "is an invalid path: it must be a chain of field names, such as .spec.color");
+            continue;
+        }
+        if path.text().starts_with(".metadata") {
+            errors.invalid(&path, "must not point to fields in metadata");
+        }
+        let names = path.text().split('.').skip(1);
+        let found = names.fold(schema, |at, name| at?.get("properties")?.get(name));
+        match found.map(|found| found.get("type").and_then(Value::as_str).unwrap_or("")) {
+            None => errors.invalid(&path, "is an invalid path: does not refer to a valid field"),
+            Some("string" | "boolean" | "integer") => {}
+            Some(_) => errors.invalid(
+                &path,
+                "must point to a field of type string, boolean or integer. \
+                 Enum string fields and strings with formats are allowed.",
+            ),
+        }
+        if !known.insert(path.text()) {
+            errors.duplicate(&path);
+        }
+    }
+    if known.len() > SELECTABLE {
+        errors.push(FieldError::too_many(&list.path(), known.len(), SELECTABLE));
     }
 }
 
@@ -164,11 +281,27 @@ fn conversion(at: &Node<'_, '_>, errors: &mut Errors) {
             } else {
                 super::extension_rules::client_config(&client, errors);
             }
-            if webhook.field("conversionReviewVersions").is_empty() {
-                errors.required(&webhook.field("conversionReviewVersions"), "");
-            }
+            review_versions(&webhook.field("conversionReviewVersions"), errors);
         }
         _ => errors.one_of(&strategy, &["None", "Webhook"]),
+    }
+}
+
+fn review_versions(list: &Node<'_, '_>, errors: &mut Errors) {
+    if list.is_empty() {
+        errors.required(list, "");
+        return;
+    }
+    let mut known = HashSet::new();
+    for version in list.items() {
+        if known.insert(version.text()) {
+            errors.invalid_all(&version, rules::dns1035_label(version.text()));
+        } else {
+            errors.duplicate(&version);
+        }
+    }
+    if !REVIEWS.iter().any(|version| known.contains(version)) {
+        errors.invalid(list, "must include at least one of v1, v1beta1");
     }
 }
 
@@ -215,158 +348,11 @@ fn schemas(spec: &Node<'_, '_>, errors: &mut Errors) {
             continue;
         }
         let path = if shared { Path::new("spec").child("validation").child("openAPIV3Schema") } else { schema.path() };
+        let Some(written) = schema.value() else { continue };
         let before = errors.0.len();
-        structural(&Node::at(&path, schema.value()), Place::Root, errors);
-        if let (Some(written), true) = (schema.value(), errors.0.len() == before) {
+        schema_rules::schema(written, &path, errors);
+        if errors.0.len() == before {
             errors.0.extend(check_rules(written, &path));
         }
-    }
-}
-
-/// Where in a schema a node stands.
-#[derive(Clone, Copy, PartialEq)]
-enum Place {
-    Root,
-    Field,
-    Item,
-}
-
-fn structural(schema: &Node<'_, '_>, place: Place, errors: &mut Errors) {
-    type_rules(schema, place, errors);
-    unsupported(schema, errors);
-    let (properties, additional, items) =
-        (schema.field("properties"), schema.field("additionalProperties"), schema.field("items"));
-    if additional.is_set() {
-        if place == Place::Root {
-            errors.forbidden(&additional, "must not be used at the root");
-        } else if !properties.is_empty() {
-            errors.forbidden(&additional, "must not be used together with properties");
-        }
-        structural_if_object(&additional, Place::Field, errors);
-    }
-    for (_, property) in properties.entries() {
-        structural(&property, Place::Field, errors);
-    }
-    if schema.field("type").text() == "array" && items.is_unset() {
-        errors.required(&items, "must be specified");
-    }
-    structural_if_object(&items, Place::Item, errors);
-    for list in ["allOf", "anyOf", "oneOf"] {
-        for branch in schema.field(list).items() {
-            logical(&branch, schema, errors);
-        }
-    }
-    if schema.field("not").is_set() {
-        logical(&schema.field("not"), schema, errors);
-    }
-    list_rules(schema, errors);
-    default_rule(schema, errors);
-}
-
-fn structural_if_object(at: &Node<'_, '_>, place: Place, errors: &mut Errors) {
-    if at.map().is_some() {
-        structural(at, place, errors);
-    }
-}
-
-fn type_rules(schema: &Node<'_, '_>, place: Place, errors: &mut Errors) {
-    let kind = schema.field("type");
-    let free = schema.field("x-kubernetes-int-or-string").is_true()
-        || (place != Place::Root && schema.field("x-kubernetes-preserve-unknown-fields").is_true());
-    match (kind.text(), place) {
-        ("", Place::Root) => errors.required(&kind, "must not be empty at the root"),
-        ("", Place::Field) if !free => errors.required(&kind, "must not be empty for specified object fields"),
-        ("", Place::Item) if !free => errors.required(&kind, "must not be empty for specified array items"),
-        ("", _) | ("object", _) => {}
-        (_, Place::Root) => errors.invalid(&kind, "must be object at the root"),
-        _ => errors.one_of(&kind, &TYPES),
-    }
-    if schema.field("x-kubernetes-int-or-string").is_true() && !kind.text().is_empty() {
-        errors.forbidden(&kind, "must be empty if x-kubernetes-int-or-string is true");
-    }
-}
-
-fn unsupported(schema: &Node<'_, '_>, errors: &mut Errors) {
-    for key in ["definitions", "dependencies", "id", "patternProperties", "$ref"] {
-        if schema.field(key).is_set() {
-            errors.forbidden(&schema.field(key), &format!("{key} is not supported"));
-        }
-    }
-    if schema.field("uniqueItems").is_true() {
-        let why = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic";
-        errors.forbidden(&schema.field("uniqueItems"), why);
-    }
-}
-
-/// Inside combinators only values may be restricted: the shape is said outside.
-fn logical(schema: &Node<'_, '_>, outside: &Node<'_, '_>, errors: &mut Errors) {
-    let int_or_string = outside.field("x-kubernetes-int-or-string").is_true();
-    for key in [
-        "type",
-        "additionalProperties",
-        "default",
-        "description",
-        "title",
-        "nullable",
-        "x-kubernetes-preserve-unknown-fields",
-    ] {
-        let field = schema.field(key);
-        let allowed = key == "type" && int_or_string && matches!(field.text(), "integer" | "string");
-        if field.is_set() && !allowed {
-            errors.forbidden(&field, "must be empty to be structural");
-        }
-    }
-    for (_, property) in schema.field("properties").entries() {
-        logical(&property, schema, errors);
-    }
-    for list in ["allOf", "anyOf", "oneOf"] {
-        for branch in schema.field(list).items() {
-            logical(&branch, schema, errors);
-        }
-    }
-}
-
-fn list_rules(schema: &Node<'_, '_>, errors: &mut Errors) {
-    let (kind, keys) = (schema.field("x-kubernetes-list-type"), schema.field("x-kubernetes-list-map-keys"));
-    if kind.is_set() {
-        errors.one_of(&kind, &["atomic", "map", "set"]);
-        if schema.field("type").text() != "array" {
-            errors.invalid_value(
-                &schema.field("type"),
-                schema.field("type").text(),
-                "must be array if x-kubernetes-list-type is specified",
-            );
-        }
-    }
-    if kind.text() == "map" && keys.is_empty() {
-        errors.required(&keys, "must not be empty if x-kubernetes-list-type is map");
-    }
-    if kind.text() != "map" && !keys.is_empty() {
-        errors.forbidden(&keys, "must be empty unless x-kubernetes-list-type is map");
-    }
-    errors.none_or_one_of(&schema.field("x-kubernetes-map-type"), &["atomic", "granular"]);
-}
-
-/// A default has the type of its field.
-fn default_rule(schema: &Node<'_, '_>, errors: &mut Errors) {
-    let default = schema.field("default");
-    let Some(value) = default.value() else { return };
-    let (wanted, found) = (schema.field("type").text(), type_of(value));
-    if wanted.is_empty() || wanted == found || (wanted == "number" && found == "integer") {
-        return;
-    }
-    let why = format!(" in body must be of type {wanted}: {:?}", found);
-    errors.push(FieldError::type_invalid(&default.path(), found, &why));
-}
-
-fn type_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "boolean",
-        Value::Number(number) if number.is_f64() => "number",
-        Value::Number(_) => "integer",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
     }
 }

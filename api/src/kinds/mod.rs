@@ -40,6 +40,7 @@ mod rbac_rules;
 mod resource_rules;
 mod resources;
 pub(crate) mod rules;
+mod schema_rules;
 mod security;
 mod service;
 mod service_rules;

@@ -1,0 +1,364 @@
+//! Rules for the schemas of CustomResourceDefinitions: that they are structural, that their keywords make sense together,
+//! and that their defaults are what they describe.
+
+use regex::RegexBuilder;
+use serde_json::{Value, json};
+
+use super::tree::{Errors, Node};
+use crate::custom;
+use crate::field::{FieldError, Path};
+use crate::schema::{Presence, SchemaRef};
+use crate::validate;
+
+const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
+const COMBINATORS: [&str; 3] = ["allOf", "anyOf", "oneOf"];
+/// Longer patterns are refused: compiling them all must stay cheap.
+const LONGEST_PATTERN: usize = 4096;
+/// What one compiled pattern may take.
+const PATTERN_BYTES: usize = 1 << 20;
+
+/// Where in a schema a node stands.
+#[derive(Clone, Copy, PartialEq)]
+enum Place {
+    Root,
+    Field,
+    Item,
+}
+
+/// The schema of whole objects.
+pub(crate) fn schema(written: &Value, path: &Path, errors: &mut Errors) {
+    let before = errors.0.len();
+    structural(&Node::at(path, Some(written)), Place::Root, errors);
+    if errors.0.len() == before && mentions(written, "default") {
+        let (schemas, root) = custom::read_schema(written);
+        defaults(schemas.at(root), path, errors);
+    }
+}
+
+/// Whether a keyword, or a field of that name, occurs anywhere.
+fn mentions(value: &Value, name: &str) -> bool {
+    match value {
+        Value::Object(map) => map.contains_key(name) || map.values().any(|inner| mentions(inner, name)),
+        Value::Array(list) => list.iter().any(|inner| mentions(inner, name)),
+        _ => false,
+    }
+}
+
+fn structural(schema: &Node<'_, '_>, place: Place, errors: &mut Errors) {
+    type_rules(schema, place, errors);
+    unsupported(schema, errors);
+    pattern(schema, errors);
+    let (properties, additional, items) =
+        (schema.field("properties"), schema.field("additionalProperties"), schema.field("items"));
+    if additional.is_set() {
+        if place == Place::Root {
+            errors.forbidden(&additional, "must not be used at the root");
+        } else if !properties.is_empty() {
+            errors.forbidden(&additional, "additionalProperties and properties are mutual exclusive");
+        }
+        structural_if_object(&additional, Place::Field, errors);
+    }
+    for (_, property) in properties.entries() {
+        structural(&property, Place::Field, errors);
+    }
+    if schema.field("type").text() == "array" && items.is_unset() {
+        errors.required(&items, "must be specified");
+    }
+    if items.value().is_some_and(Value::is_array) {
+        errors.forbidden(&items, "items must be a schema object and not an array");
+    }
+    structural_if_object(&items, Place::Item, errors);
+    combinators(schema, schema, errors);
+    if place == Place::Root || schema.field("x-kubernetes-embedded-resource").is_true() {
+        object_rules(schema, errors);
+    }
+    list_rules(schema, errors);
+    map_rules(schema, errors);
+}
+
+fn structural_if_object(at: &Node<'_, '_>, place: Place, errors: &mut Errors) {
+    if at.map().is_some() {
+        structural(at, place, errors);
+    }
+}
+
+fn type_rules(schema: &Node<'_, '_>, place: Place, errors: &mut Errors) {
+    const EMBEDDED: &str = "must be object if x-kubernetes-embedded-resource is true";
+    let kind = schema.field("type");
+    let flag = |name: &str| schema.field(name).is_true();
+    let (int_or_string, open) = (flag("x-kubernetes-int-or-string"), flag("x-kubernetes-preserve-unknown-fields"));
+    match (kind.text(), place) {
+        ("", _) if flag("x-kubernetes-embedded-resource") => errors.required(&kind, EMBEDDED),
+        (other, _) if other != "object" && flag("x-kubernetes-embedded-resource") => errors.invalid(&kind, EMBEDDED),
+        ("", _) if int_or_string || (open && place != Place::Root) => {}
+        ("", Place::Root) => errors.required(&kind, "must not be empty at the root"),
+        ("", Place::Field) => errors.required(&kind, "must not be empty for specified object fields"),
+        ("", Place::Item) => errors.required(&kind, "must not be empty for specified array items"),
+        ("object", _) => {}
+        ("null", _) => errors.forbidden(&kind, "type cannot be set to null, use nullable as an alternative"),
+        (_, Place::Root) => errors.invalid(&kind, "must be object at the root"),
+        _ => errors.one_of(&kind, &TYPES),
+    }
+    if int_or_string && !kind.text().is_empty() {
+        errors.forbidden(&kind, "must be empty if x-kubernetes-int-or-string is true");
+    }
+    let preserve = schema.field("x-kubernetes-preserve-unknown-fields");
+    if preserve.is_false() {
+        errors.invalid(&preserve, "must be true or undefined");
+    }
+}
+
+fn unsupported(schema: &Node<'_, '_>, errors: &mut Errors) {
+    for key in ["additionalItems", "definitions", "dependencies", "id", "patternProperties", "$ref"] {
+        if schema.field(key).is_set() {
+            errors.forbidden(&schema.field(key), &format!("{key} is not supported"));
+        }
+    }
+    if schema.field("uniqueItems").is_true() {
+        let why = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic";
+        errors.forbidden(&schema.field("uniqueItems"), why);
+    }
+}
+
+/// A pattern must compile, and stay small when it does.
+fn pattern(schema: &Node<'_, '_>, errors: &mut Errors) {
+    let pattern = schema.field("pattern");
+    let text = pattern.text();
+    if text.len() > LONGEST_PATTERN {
+        errors.too_long(&pattern, LONGEST_PATTERN);
+    } else if !text.is_empty()
+        && let Err(why) = RegexBuilder::new(text).size_limit(PATTERN_BYTES).build()
+    {
+        errors.invalid(&pattern, &format!("must be a valid regular expression, but isn't: {why}"));
+    }
+}
+
+/// What is said of the parts that every object has.
+fn object_rules(schema: &Node<'_, '_>, errors: &mut Errors) {
+    let properties = schema.field("properties");
+    for name in ["kind", "apiVersion"] {
+        let field = properties.key(name);
+        let kind = field.field("type");
+        if field.is_set() && kind.text() != "string" {
+            errors.invalid_value(&kind, kind.text(), "must be string");
+        }
+    }
+    let metadata = properties.key("metadata");
+    if metadata.is_set() {
+        let kind = metadata.field("type");
+        if kind.text() != "object" {
+            errors.invalid_value(&kind, kind.text(), "must be object");
+        }
+        let restricted = metadata.field("properties");
+        if restricted.entries().any(|(name, _)| !matches!(name, "name" | "generateName")) {
+            let why =
+                "must not specify anything other than name and generateName, but metadata is implicitly specified";
+            errors.forbidden(&metadata, why);
+        }
+    }
+    if !schema.field("x-kubernetes-embedded-resource").is_true() {
+        return;
+    }
+    if schema.field("additionalProperties").is_set() {
+        let why = "must not be used if x-kubernetes-embedded-resource is set";
+        errors.forbidden(&schema.field("additionalProperties"), why);
+    }
+    if properties.is_empty() && !schema.field("x-kubernetes-preserve-unknown-fields").is_true() {
+        let why =
+            "must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields";
+        errors.required(&properties, why);
+    }
+}
+
+/// The combinators of a node; `outside` is the schema around all of them that says the shape.
+fn combinators(schema: &Node<'_, '_>, outside: &Node<'_, '_>, errors: &mut Errors) {
+    let types_may_differ = is_int_or_string(schema);
+    for list in COMBINATORS {
+        for branch in schema.field(list).items() {
+            logical(&branch, outside, types_may_differ && list != "oneOf", errors);
+        }
+    }
+    if schema.field("not").is_set() {
+        logical(&schema.field("not"), outside, false, errors);
+    }
+}
+
+/// Whether `anyOf` says once more that a value is an integer or a string, which is allowed.
+fn is_int_or_string(schema: &Node<'_, '_>) -> bool {
+    let both = json!([{"type": "integer"}, {"type": "string"}]);
+    let any = schema.field("anyOf");
+    let all = schema.field("allOf");
+    let first = all.index(0);
+    schema.field("x-kubernetes-int-or-string").is_true()
+        && (any.value() == Some(&both) || first.field("anyOf").value() == Some(&both))
+}
+
+/// Inside combinators only values may be restricted: the shape is said outside.
+fn logical(schema: &Node<'_, '_>, outside: &Node<'_, '_>, types_may_differ: bool, errors: &mut Errors) {
+    const SHAPE: [(&str, &str); 13] = [
+        ("type", "must be empty to be structural"),
+        ("additionalProperties", "must be undefined to be structural"),
+        ("default", "must be undefined to be structural"),
+        ("title", "must be empty to be structural"),
+        ("description", "must be empty to be structural"),
+        ("nullable", "must be false to be structural"),
+        ("x-kubernetes-preserve-unknown-fields", "must be undefined to be structural"),
+        ("x-kubernetes-embedded-resource", "must be false to be structural"),
+        ("x-kubernetes-int-or-string", "must be false to be structural"),
+        ("x-kubernetes-list-map-keys", "must be empty to be structural"),
+        ("x-kubernetes-list-type", "must be undefined to be structural"),
+        ("x-kubernetes-map-type", "must be undefined to be structural"),
+        ("x-kubernetes-validations", "must be empty to be structural"),
+    ];
+    for (key, why) in SHAPE {
+        let field = schema.field(key);
+        let allowed = key == "type" && types_may_differ && matches!(field.text(), "integer" | "string");
+        if field.is_set() && !field.is_false() && !allowed {
+            errors.forbidden(&field, why);
+        }
+    }
+    pattern(schema, errors);
+    let (inside, properties) = (schema.field("properties"), outside.field("properties"));
+    for (name, _) in inside.entries() {
+        let property = inside.key(name);
+        if name == "metadata" {
+            errors.forbidden(&property, "must not be specified in a nested context");
+        }
+        complete(&property, &properties.key(name), outside, errors);
+    }
+    let (items, items_outside) = (schema.field("items"), outside.field("items"));
+    if items.is_set() {
+        complete(&items, &items_outside, outside, errors);
+    }
+    let nested_types = types_may_differ && schema.field("anyOf").is_set();
+    for list in COMBINATORS {
+        for branch in schema.field(list).items() {
+            logical(&branch, outside, nested_types, errors);
+        }
+    }
+    if schema.field("not").is_set() {
+        logical(&schema.field("not"), outside, false, errors);
+    }
+}
+
+/// What a combinator restricts must be there outside, unless anything may be.
+fn complete(inside: &Node<'_, '_>, counterpart: &Node<'_, '_>, around: &Node<'_, '_>, errors: &mut Errors) {
+    let open = around.field("x-kubernetes-preserve-unknown-fields").is_true();
+    if counterpart.is_unset() && !open && around.field("additionalProperties").is_unset() {
+        errors.required(counterpart, &format!("because it is defined in {}", inside.path()));
+        return;
+    }
+    logical(inside, counterpart, is_int_or_string(counterpart), errors);
+}
+
+fn list_rules(schema: &Node<'_, '_>, errors: &mut Errors) {
+    let (list_type, keys) = (schema.field("x-kubernetes-list-type"), schema.field("x-kubernetes-list-map-keys"));
+    let (kind, items) = (schema.field("type"), schema.field("items"));
+    if list_type.is_set() {
+        errors.one_of(&list_type, &["atomic", "map", "set"]);
+        let why = "must be array if x-kubernetes-list-type is specified";
+        match kind.text() {
+            "array" => {}
+            "" => errors.required(&kind, why),
+            _ => errors.invalid(&kind, why),
+        }
+    }
+    match (list_type.text(), keys.is_empty()) {
+        ("map", true) => errors.required(&keys, "must not be empty if x-kubernetes-list-type is map"),
+        ("map", false) => map_keys(&items, &keys, errors),
+        ("", false) => errors.required(&list_type, "must be map if x-kubernetes-list-map-keys is non-empty"),
+        (_, false) => errors.invalid(&list_type, "must be map if x-kubernetes-list-map-keys is non-empty"),
+        ("set", true) => set_rules(&items, errors),
+        _ => {}
+    }
+}
+
+/// Elements that are told apart by keys are objects that have these.
+fn map_keys(items: &Node<'_, '_>, keys: &Node<'_, '_>, errors: &mut Errors) {
+    let kind = items.field("type");
+    if items.is_set() && kind.text() != "object" {
+        let why = "must be object if parent array's x-kubernetes-list-type is map";
+        errors.invalid_value(&kind, kind.text(), why);
+    }
+    let (properties, required) = (items.field("properties"), items.field("required"));
+    for (index, key) in keys.texts().enumerate() {
+        let property = properties.key(key);
+        if property.is_unset() {
+            errors.invalid(keys, "entries must all be names of item properties");
+            continue;
+        }
+        if keys.texts().take(index).any(|before| before == key) {
+            errors.invalid(keys, "must not contain duplicate entries");
+        }
+        let kind = property.field("type");
+        if matches!(kind.text(), "array" | "object") {
+            errors.invalid(&kind, "must be a scalar type if parent array's x-kubernetes-list-type is map");
+        }
+        if property.field("default").is_unset() && !required.texts().any(|name| name == key) {
+            let why =
+                "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property";
+            errors.required(&property.field("default"), why);
+        }
+    }
+}
+
+/// Elements of sets are compared as a whole.
+fn set_rules(items: &Node<'_, '_>, errors: &mut Errors) {
+    const ATOMIC: &str = "must be atomic as item of a list with x-kubernetes-list-type=set";
+    if items.field("nullable").is_true() {
+        errors.forbidden(&items.field("nullable"), "cannot be nullable when x-kubernetes-list-type is set");
+    }
+    let how = match items.field("type").text() {
+        "object" => "x-kubernetes-map-type",
+        "array" => "x-kubernetes-list-type",
+        _ => return,
+    };
+    let how = items.field(how);
+    match how.text() {
+        "atomic" => {}
+        "" if items.field("type").text() == "array" => {}
+        "" => errors.required(&how, ATOMIC),
+        _ => errors.invalid(&how, ATOMIC),
+    }
+}
+
+fn map_rules(schema: &Node<'_, '_>, errors: &mut Errors) {
+    let (map_type, kind) = (schema.field("x-kubernetes-map-type"), schema.field("type"));
+    if map_type.is_unset() {
+        return;
+    }
+    errors.one_of(&map_type, &["atomic", "granular"]);
+    let why = "must be object if x-kubernetes-map-type is specified";
+    match kind.text() {
+        "object" => {}
+        "" => errors.required(&kind, why),
+        _ => errors.invalid(&kind, why),
+    }
+}
+
+/// Defaults fit their schema, and nothing in them would be pruned.
+fn defaults(schema: SchemaRef<'_>, path: &Path, errors: &mut Errors) {
+    let node = schema.node();
+    if node.presence != Presence::AsGiven {
+        return;
+    }
+    if let Some(default) = &node.default {
+        let at = path.child("default");
+        let mut pruned = default.clone();
+        custom::prune(&mut pruned, schema);
+        if pruned != *default {
+            errors.push(FieldError::invalid(&at, default.clone(), "must not have unknown fields"));
+        }
+        let wrong = validate::structural(default, schema, &Path::default());
+        wrong.into_iter().for_each(|error| errors.push(error.below(&at)));
+    }
+    for (name, field) in schema.fields() {
+        defaults(field, &path.child("properties").key(name), errors);
+    }
+    if let Some(values) = schema.values() {
+        defaults(values, &path.child("additionalProperties"), errors);
+    }
+    if let Some(items) = schema.items() {
+        defaults(items, &path.child("items"), errors);
+    }
+}
