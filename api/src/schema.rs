@@ -11,6 +11,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::resource::Text;
+use crate::validate::Pattern;
 
 /// The position of a [`Schema`] in its [`Schemas`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -165,6 +166,8 @@ pub struct Schema {
     pub preserve_unknown: bool,
     /// `x-kubernetes-embedded-resource`.
     pub embedded_resource: bool,
+    /// `pattern`, compiled when it is first needed.
+    pub pattern: Option<Arc<Pattern>>,
     /// Everything that only CRD schemas have (limits, patterns, combinators, CEL rules), as written by the author.
     pub value_validation: Option<Box<Value>>,
 }

@@ -5,10 +5,13 @@
 
 mod formats;
 mod keywords;
+mod pattern;
 #[cfg(test)]
 mod tests;
 
 use serde_json::{Map, Value, json};
+
+pub use pattern::Pattern;
 
 use crate::field::{FieldError, NO_PATH, Path};
 use crate::schema::{ListType, Presence, SchemaRef, Type};
@@ -58,7 +61,7 @@ fn check(value: &Value, old: Option<&Value>, schema: SchemaRef<'_>, path: &Path,
     if !node.format.is_empty() {
         formats::check(value, &node.format, path, errors);
     }
-    keywords::scalar(value, rules, path, errors);
+    keywords::scalar(value, rules, node.pattern.as_deref(), path, errors);
     if !node.enumeration.is_empty() {
         keywords::enumeration(value, &node.enumeration, path, errors);
     }

@@ -2,6 +2,8 @@
 //! the list of paths.
 
 use api::ApiError;
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, VARY};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -23,7 +25,7 @@ pub(crate) fn answer(call: &Call<'_>) -> Result<Answer, ApiError> {
         ["version"] => version(),
         ["api"] if call.parts.method != Method::GET => return Err(method_not_allowed()),
         ["api" | "apis"] => match aggregated_version(call) {
-            Some(version) => return Ok(aggregated(&catalog, parts[0] == "api", version)),
+            Some(version) => return Ok(aggregated(call, &catalog, parts[0] == "api", version)),
             None => {
                 acceptable(call)?;
                 if parts[0] == "api" {
@@ -78,14 +80,28 @@ fn aggregated_version(call: &Call<'_>) -> Option<&'static str> {
     })?
 }
 
-fn aggregated(catalog: &api::catalog::Catalog, core: bool, version: &'static str) -> Answer {
+/// The aggregated form, which clients keep by its `ETag`.
+fn aggregated(call: &Call<'_>, catalog: &api::catalog::Catalog, core: bool, version: &'static str) -> Answer {
     let tree = api::discovery::aggregated(catalog, core, version);
     let kind = match version {
         "v2" => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
         _ => "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
     };
     let bytes = serde_json::to_vec(&tree).expect("JSON trees with string keys always serialise");
-    response::with_type(StatusCode::OK, kind, bytes.into())
+    let etag = api::discovery::etag(&bytes);
+    let known = call.headers().get(IF_NONE_MATCH).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let mut answer = if known.split(',').any(|one| one.trim() == etag) {
+        let mut unchanged = response::with_type(StatusCode::NOT_MODIFIED, kind, Bytes::new());
+        unchanged.headers_mut().remove(CONTENT_TYPE);
+        unchanged
+    } else {
+        response::with_type(StatusCode::OK, kind, bytes.into())
+    };
+    answer.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+    if let Ok(etag) = HeaderValue::from_str(&etag) {
+        answer.headers_mut().insert(ETAG, etag);
+    }
+    answer
 }
 
 fn version() -> Value {

@@ -16,7 +16,7 @@ mod values;
 mod version;
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use serde_json::Value;
 
@@ -76,7 +76,7 @@ struct Version {
 /// The rules of a version, compiled when the first object is checked: most versions are never written in.
 #[derive(Debug)]
 struct LazyRules {
-    written: Value,
+    written: Mutex<Value>,
     compiled: OnceLock<RuleSet>,
 }
 
@@ -84,7 +84,7 @@ impl Version {
     /// Reads `schema.openAPIV3Schema`.
     fn read(written: &Value) -> Self {
         let (schemas, root) = schema::read(written);
-        let rules = LazyRules { written: written.clone(), compiled: OnceLock::new() };
+        let rules = LazyRules { written: Mutex::new(written.clone()), compiled: OnceLock::new() };
         Self { schemas: Arc::new(schemas), root, rules: Arc::new(rules) }
     }
 
@@ -93,7 +93,8 @@ impl Version {
     }
 
     fn rules(&self) -> &RuleSet {
-        self.rules.compiled.get_or_init(|| RuleSet::compile(&self.rules.written))
+        let written = || std::mem::take(&mut *self.rules.written.lock().unwrap_or_else(PoisonError::into_inner));
+        self.rules.compiled.get_or_init(|| RuleSet::compile(&written()))
     }
 }
 

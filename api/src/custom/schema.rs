@@ -1,12 +1,14 @@
 //! The schema of one version of a custom resource: from `openAPIV3Schema` as its author wrote it to nodes of an arena.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
 use crate::resource::Text;
 use crate::schema::builtin::builtin;
 use crate::schema::{ListType, Presence, Schema, SchemaId, SchemaRef, Schemas, Type};
+use crate::validate::Pattern;
 
 const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
@@ -66,6 +68,7 @@ impl Reader {
             .filter(|(name, value)| !STRUCTURE.contains(&name.as_str()) && !value.is_null())
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();
+        let pattern = text(written, "pattern");
         let map_type = text(written, "x-kubernetes-map-type");
         self.schemas.add(Schema {
             type_: type_of(written),
@@ -84,6 +87,7 @@ impl Reader {
             granular_map: map_type == "granular",
             preserve_unknown: flag("x-kubernetes-preserve-unknown-fields"),
             embedded_resource,
+            pattern: (!pattern.is_empty()).then(|| Arc::new(Pattern::new(pattern))),
             value_validation: (!rules.is_empty()).then(|| Box::new(Value::Object(rules))),
             ..Schema::default()
         })
@@ -127,6 +131,8 @@ impl Reader {
             if let Some(rules) = names.get(name.as_ref()).and_then(Value::as_object) {
                 let mut field = self.schemas.at(*id).node().clone();
                 field.enumeration = rules.get("enum").and_then(Value::as_array).cloned().unwrap_or_default();
+                let pattern = text(rules, "pattern");
+                field.pattern = (!pattern.is_empty()).then(|| Arc::new(Pattern::new(pattern)));
                 field.value_validation = Some(Box::new(Value::Object(rules.clone())));
                 *id = self.schemas.add(field);
             }

@@ -1,21 +1,18 @@
 //! Rules for the schemas of CustomResourceDefinitions: that they are structural, that their keywords make sense together,
 //! and that their defaults are what they describe.
 
-use regex::RegexBuilder;
 use serde_json::{Value, json};
 
 use super::tree::{Errors, Node};
 use crate::custom;
 use crate::field::{FieldError, Path};
 use crate::schema::{Presence, SchemaRef};
-use crate::validate;
+use crate::validate::{self, Pattern};
 
 const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
 const COMBINATORS: [&str; 3] = ["allOf", "anyOf", "oneOf"];
 /// Longer patterns are refused: compiling them all must stay cheap.
 const LONGEST_PATTERN: usize = 4096;
-/// What one compiled pattern may take.
-const PATTERN_BYTES: usize = 1 << 20;
 
 /// Where in a schema a node stands.
 #[derive(Clone, Copy, PartialEq)]
@@ -127,7 +124,7 @@ fn pattern(schema: &Node<'_, '_>, errors: &mut Errors) {
     if text.len() > LONGEST_PATTERN {
         errors.too_long(&pattern, LONGEST_PATTERN);
     } else if !text.is_empty()
-        && let Err(why) = RegexBuilder::new(text).size_limit(PATTERN_BYTES).build()
+        && let Some(why) = Pattern::new(text).error()
     {
         errors.invalid(&pattern, &format!("must be a valid regular expression, but isn't: {why}"));
     }

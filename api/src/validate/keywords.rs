@@ -3,17 +3,23 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use regex::Regex;
 use serde_json::{Map, Value};
 
-use super::{combination, formats, invalid, wrong_type};
+use super::{Pattern, combination, formats, invalid, wrong_type};
 use crate::field::{FieldError, Path};
 
 /// Limits of numbers, texts, lists and maps.
-pub(super) fn scalar(value: &Value, rules: &Map<String, Value>, path: &Path, errors: &mut Vec<FieldError>) {
+/// `compiled` is the schema's pattern, where it is at hand.
+pub(super) fn scalar(
+    value: &Value,
+    rules: &Map<String, Value>,
+    compiled: Option<&Pattern>,
+    path: &Path,
+    errors: &mut Vec<FieldError>,
+) {
     match value {
         Value::Number(_) => number(value, rules, path, errors),
-        Value::String(text) => self::text(text, rules, path, errors),
+        Value::String(text) => self::text(text, rules, compiled, path, errors),
         Value::Array(list) => list_size(list, rules, path, errors),
         Value::Object(map) => map_size(map, rules, path, errors),
         _ => {}
@@ -54,16 +60,20 @@ fn number(value: &Value, rules: &Map<String, Value>, path: &Path, errors: &mut V
 }
 
 /// Only the first rule that a text breaks is told.
-fn text(text: &str, rules: &Map<String, Value>, path: &Path, errors: &mut Vec<FieldError>) {
+fn text(text: &str, rules: &Map<String, Value>, compiled: Option<&Pattern>, path: &Path, errors: &mut Vec<FieldError>) {
     let length = text.chars().count();
     if let Some(most) = size(rules, "maxLength").filter(|most| length > *most) {
         errors.push(FieldError::too_long(path, most));
     } else if let Some(least) = size(rules, "minLength").filter(|least| length < *least) {
         errors.push(invalid(path, text, &format!("should be at least {least} chars long")));
     } else if let Some(pattern) = rules.get("pattern").and_then(Value::as_str) {
-        match compiled(pattern) {
-            Ok(regex) if regex.is_match(text) => {}
-            Ok(_) => errors.push(invalid(path, text, &format!("should match '{pattern}'"))),
+        let matched = match compiled {
+            Some(compiled) => compiled.is_match(text).map_err(str::to_owned),
+            None => cached(pattern).is_match(text).map_err(str::to_owned),
+        };
+        match matched {
+            Ok(true) => {}
+            Ok(false) => errors.push(invalid(path, text, &format!("should match '{pattern}'"))),
             Err(error) => {
                 errors.push(invalid(path, text, &format!("should match '{pattern}', but pattern is invalid: {error}")))
             }
@@ -164,7 +174,7 @@ fn against(value: &Value, schema: &Value, path: &Path) -> Vec<FieldError> {
     if let Some(format) = rules.get("format").and_then(Value::as_str) {
         formats::check(value, format, path, &mut errors);
     }
-    scalar(value, rules, path, &mut errors);
+    scalar(value, rules, None, path, &mut errors);
     if let Some(allowed) = rules.get("enum").and_then(Value::as_array) {
         enumeration(value, allowed, path, &mut errors);
     }
@@ -207,43 +217,19 @@ fn is_of(value: &Value, wanted: &str) -> bool {
     }
 }
 
-/// The pattern, compiled once for many values.
-fn compiled(pattern: &str) -> Result<Arc<Regex>, regex::Error> {
+/// A pattern of a combinator, which has no node of its own to keep it.
+fn cached(pattern: &str) -> Arc<Pattern> {
     const KEPT: usize = 1000;
-    static COMPILED: OnceLock<Mutex<HashMap<String, Arc<Regex>>>> = OnceLock::new();
+    static COMPILED: OnceLock<Mutex<HashMap<String, Arc<Pattern>>>> = OnceLock::new();
     let lock = COMPILED.get_or_init(Mutex::default);
     let mut cache = lock.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(regex) = cache.get(pattern) {
-        return Ok(Arc::clone(regex));
+    if let Some(known) = cache.get(pattern) {
+        return Arc::clone(known);
     }
-    let regex = Arc::new(Regex::new(&ascii_classes(pattern))?);
     if cache.len() >= KEPT {
         cache.clear();
     }
-    cache.insert(pattern.to_owned(), Arc::clone(&regex));
-    Ok(regex)
-}
-
-/// The pattern with the classes of letters and digits that RE2 means by `\d`, `\w`, `\s` and `\b`: those of ASCII.
-fn ascii_classes(pattern: &str) -> String {
-    let mut out = String::with_capacity(pattern.len());
-    let mut chars = pattern.chars();
-    while let Some(c) = chars.next() {
-        if c != '\\' {
-            out.push(c);
-            continue;
-        }
-        match chars.next() {
-            Some('d') => out.push_str("[0-9]"),
-            Some('D') => out.push_str("[^0-9]"),
-            Some('w') => out.push_str("[0-9A-Za-z_]"),
-            Some('W') => out.push_str("[^0-9A-Za-z_]"),
-            Some('s') => out.push_str(r"[\t\n\f\r ]"),
-            Some('S') => out.push_str(r"[^\t\n\f\r ]"),
-            Some('b') => out.push_str(r"(?-u:\b)"),
-            Some(other) => out.extend(['\\', other]),
-            None => out.push('\\'),
-        }
-    }
-    out
+    let new = Arc::new(Pattern::new(pattern));
+    cache.insert(pattern.to_owned(), Arc::clone(&new));
+    new
 }

@@ -41,9 +41,8 @@ const RETRY: Duration = Duration::from_millis(200);
 
 /// What is known of one definition.
 struct Known {
-    /// The revision of the definition that this was read from.
-    revision: u64,
-    /// The definition with the status that it has or is about to get.
+    cached: Arc<Cached>,
+    /// The definition without its versions, with the status that it has or is about to get.
     object: Object,
     definition: Option<Arc<Definition>>,
 }
@@ -133,8 +132,11 @@ impl Definitions {
             snapshot.objects.values().map(|cached| (cached.name(), cached)).collect();
         self.known.retain(|name, _| current.contains_key(name.as_str()));
         for (name, cached) in current {
-            if self.known.get(name).is_none_or(|known| known.revision != cached.revision) {
-                let known = Known { revision: cached.revision, object: cached.object(), definition: None };
+            if self.known.get(name).is_none_or(|known| known.cached.revision != cached.revision) {
+                let mut object = cached.object();
+                object.remove(&["spec", "versions"]);
+                object.metadata_mut().remove("managedFields");
+                let known = Known { cached: cached.clone(), object, definition: None };
                 self.known.insert(name.to_owned(), known);
             }
         }
@@ -148,7 +150,7 @@ impl Definitions {
             (
                 !status::is_established(object),
                 object.text(&["metadata", "creationTimestamp"]).to_owned(),
-                self.known[name].revision,
+                self.known[name].cached.revision,
             )
         });
         let mut stale = Vec::new();
@@ -166,7 +168,11 @@ impl Definitions {
                 known.definition = None;
             }
             if known.definition.is_none() && status::is_established(&known.object) {
-                known.definition = Definition::read(&known.object).map(Arc::new);
+                let mut whole = known.cached.object();
+                whole
+                    .root_mut()
+                    .insert("status".into(), known.object.root().get("status").cloned().unwrap_or_default());
+                known.definition = Definition::read(&whole).map(Arc::new);
             }
         }
         stale

@@ -1,0 +1,86 @@
+//! Patterns of texts, compiled once.
+
+use std::sync::OnceLock;
+
+use regex::{Regex, RegexBuilder};
+
+/// What a compiled pattern may take.
+const BYTES: usize = 1 << 20;
+
+/// A regular expression, compiled when it is first needed.
+#[derive(Debug)]
+pub struct Pattern {
+    source: String,
+    compiled: OnceLock<Result<Regex, String>>,
+}
+
+impl Pattern {
+    /// A pattern as its author wrote it.
+    pub fn new(source: &str) -> Self {
+        Self { source: source.to_owned(), compiled: OnceLock::new() }
+    }
+
+    /// As written.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Whether a text has a match; an error when the pattern is none, or would be too large.
+    pub fn is_match(&self, text: &str) -> Result<bool, &str> {
+        self.regex().map(|regex| regex.is_match(text))
+    }
+
+    /// Why the pattern cannot be used.
+    pub fn error(&self) -> Option<&str> {
+        self.regex().err()
+    }
+
+    fn regex(&self) -> Result<&Regex, &str> {
+        let compile = || {
+            let built = RegexBuilder::new(&ascii_classes(&self.source)).size_limit(BYTES).build();
+            built.map_err(|error| error.to_string())
+        };
+        self.compiled.get_or_init(compile).as_ref().map_err(String::as_str)
+    }
+}
+
+/// The pattern with the classes of letters and digits that RE2 means by `\d`, `\w`, `\s` and `\b`: those of ASCII.
+fn ascii_classes(pattern: &str) -> String {
+    let mut out = String::with_capacity(pattern.len());
+    let mut chars = pattern.chars();
+    while let Some(c) = chars.next() {
+        if c != '\\' {
+            out.push(c);
+            continue;
+        }
+        match chars.next() {
+            Some('d') => out.push_str("[0-9]"),
+            Some('D') => out.push_str("[^0-9]"),
+            Some('w') => out.push_str("[0-9A-Za-z_]"),
+            Some('W') => out.push_str("[^0-9A-Za-z_]"),
+            Some('s') => out.push_str(r"[\t\n\f\r ]"),
+            Some('S') => out.push_str(r"[^\t\n\f\r ]"),
+            Some('b') => out.push_str(r"(?-u:\b)"),
+            Some(other) => out.extend(['\\', other]),
+            None => out.push('\\'),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_are_those_of_ascii() {
+        assert_eq!(Pattern::new(r"^\d+$").is_match("12"), Ok(true));
+        assert_eq!(Pattern::new(r"^\d+$").is_match("\u{661}"), Ok(false));
+    }
+
+    #[test]
+    fn patterns_that_would_be_huge_are_refused() {
+        assert!(Pattern::new("((a{1000}){1000}){1000}").error().is_some());
+        assert!(Pattern::new("(a").error().is_some());
+    }
+}
