@@ -13,6 +13,8 @@ const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "st
 const COMBINATORS: [&str; 3] = ["allOf", "anyOf", "oneOf"];
 /// Longer patterns are refused: compiling them all must stay cheap.
 const LONGEST_PATTERN: usize = 4096;
+/// More patterns are refused for the same reason.
+const MOST_PATTERNS: usize = 5000;
 
 /// Where in a schema a node stands.
 #[derive(Clone, Copy, PartialEq)]
@@ -25,19 +27,29 @@ enum Place {
 /// The schema of whole objects.
 pub(crate) fn schema(written: &Value, path: &Path, errors: &mut Errors) {
     let before = errors.0.len();
+    if count(written, "pattern") > MOST_PATTERNS {
+        errors.push(FieldError::invalid(
+            path,
+            Value::Null,
+            &format!("must not have more than {MOST_PATTERNS} patterns"),
+        ));
+        return;
+    }
     structural(&Node::at(path, Some(written)), Place::Root, errors);
-    if errors.0.len() == before && mentions(written, "default") {
+    if errors.0.len() == before && count(written, "default") > 0 {
         let (schemas, root) = custom::read_schema(written);
         defaults(schemas.at(root), path, errors);
     }
 }
 
-/// Whether a keyword, or a field of that name, occurs anywhere.
-fn mentions(value: &Value, name: &str) -> bool {
+/// How often a keyword, or a field of that name, occurs.
+fn count(value: &Value, name: &str) -> usize {
     match value {
-        Value::Object(map) => map.contains_key(name) || map.values().any(|inner| mentions(inner, name)),
-        Value::Array(list) => list.iter().any(|inner| mentions(inner, name)),
-        _ => false,
+        Value::Object(map) => {
+            usize::from(map.contains_key(name)) + map.values().map(|inner| count(inner, name)).sum::<usize>()
+        }
+        Value::Array(list) => list.iter().map(|inner| count(inner, name)).sum(),
+        _ => 0,
     }
 }
 
@@ -357,5 +369,120 @@ fn defaults(schema: SchemaRef<'_>, path: &Path, errors: &mut Errors) {
     }
     if let Some(items) = schema.items() {
         defaults(items, &path.child("items"), errors);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is wrong with a schema whose field `a` is this.
+    fn check(field: Value, want: &[&str]) {
+        check_root(json!({"type": "object", "properties": {"a": field}}), want);
+    }
+
+    fn check_root(written: Value, want: &[&str]) {
+        let mut errors = Errors::default();
+        schema(&written, &Path::new("s"), &mut errors);
+        let texts: Vec<String> = errors.0.iter().map(ToString::to_string).collect();
+        assert_eq!(texts, want, "{written}");
+    }
+
+    #[test]
+    fn what_kubernetes_accepts_is_fine() {
+        check(json!({"x-kubernetes-int-or-string": true, "anyOf": [{"type": "integer"}, {"type": "string"}]}), &[]);
+        check(
+            json!({"type": "object", "properties": {"b": {"type": "string", "default": "x"}}, "default": {"b": "y"}}),
+            &[],
+        );
+        check(json!({"type": "object", "properties": {"b": {"type": "string"}}, "oneOf": [{"required": ["b"]}]}), &[]);
+        check(json!({"type": "string", "pattern": "^[a-z]+$", "not": {"enum": ["b"]}}), &[]);
+        check(json!({"x-kubernetes-preserve-unknown-fields": true}), &[]);
+        check_root(
+            json!({"type": "object", "properties": {"metadata": {"type": "object", "properties": {"name": {"type": "string", "maxLength": 9}}}}}),
+            &[],
+        );
+    }
+
+    #[test]
+    fn shapes_are_said_outside_of_combinators() {
+        check(
+            json!({"type": "object", "properties": {"b": {"type": "string"}}, "anyOf": [{"properties": {"c": {"pattern": "x"}}}]}),
+            &[
+                "s.properties[a].properties[c]: Required value: because it is defined in s.properties[a].anyOf[0].properties[c]",
+            ],
+        );
+        check(
+            json!({"type": "string", "not": {"nullable": true}}),
+            &["s.properties[a].not.nullable: Forbidden: must be false to be structural"],
+        );
+    }
+
+    #[test]
+    fn lists_say_how_they_are_told_apart() {
+        let list = |items: Value| json!({"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k"], "items": items});
+        check(
+            list(json!({"type": "object", "properties": {"k": {"type": "string"}}})),
+            &[
+                "s.properties[a].items.properties[k].default: Required value: this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property",
+            ],
+        );
+        check(
+            list(json!({"type": "object", "properties": {"b": {"type": "string"}}})),
+            &[
+                "s.properties[a].x-kubernetes-list-map-keys: Invalid value: [\"k\"]: entries must all be names of item properties",
+            ],
+        );
+        check(
+            json!({"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "object"}}),
+            &[
+                "s.properties[a].items.x-kubernetes-map-type: Required value: must be atomic as item of a list with x-kubernetes-list-type=set",
+            ],
+        );
+    }
+
+    #[test]
+    fn defaults_fit_and_keep_everything() {
+        check(
+            json!({"type": "object", "properties": {"b": {"type": "string", "maxLength": 1}}, "default": {"b": "xy"}}),
+            &["s.properties[a].default.b: Too long: may not be more than 1 byte"],
+        );
+        check(
+            json!({"type": "object", "properties": {"b": {"type": "string"}}, "default": {"c": 1}}),
+            &["s.properties[a].default: Invalid value: {\"c\":1}: must not have unknown fields"],
+        );
+    }
+
+    #[test]
+    fn metadata_is_what_it_is_everywhere() {
+        check_root(
+            json!({"type": "object", "properties": {"metadata": {"type": "object", "properties": {"labels": {"type": "object"}}}}}),
+            &[
+                "s.properties[metadata]: Forbidden: must not specify anything other than name and generateName, but metadata is implicitly specified",
+            ],
+        );
+        check(
+            json!({"type": "string", "x-kubernetes-embedded-resource": true}),
+            &[
+                "s.properties[a].type: Invalid value: \"string\": must be object if x-kubernetes-embedded-resource is true",
+                "s.properties[a].properties: Required value: must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields",
+            ],
+        );
+    }
+
+    #[test]
+    fn malicious_schemas_are_refused_soon() {
+        let deep =
+            (0..100).fold(json!({"type": "string"}), |inner, _| json!({"type": "object", "properties": {"a": inner}}));
+        check_root(deep, &[]);
+        let mut errors = Errors::default();
+        let huge =
+            json!({"type": "object", "properties": {"a": {"type": "string", "pattern": "((x{999}){999}){999}"}}});
+        schema(&huge, &Path::new("s"), &mut errors);
+        assert_eq!(errors.0.len(), 1);
+        check(
+            json!({"type": "string", "pattern": "x".repeat(LONGEST_PATTERN + 1)}),
+            &["s.properties[a].pattern: Too long: may not be more than 4096 bytes"],
+        );
     }
 }
