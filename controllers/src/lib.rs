@@ -5,6 +5,7 @@
 //! nothing: there are no resyncs.
 #![forbid(unsafe_code)]
 
+mod aggregation;
 mod args;
 mod certificates;
 mod claim;
@@ -23,6 +24,7 @@ mod node;
 mod podcontrol;
 mod podgc;
 mod pods;
+mod protection;
 mod registry;
 mod replicaset;
 mod ttl;

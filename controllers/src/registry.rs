@@ -5,8 +5,8 @@ use daemon::{Process, Supervisor};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Config, Error, certificates, context::Context, defaults, deployment, endpoints, garbage, job, namespace, node,
-    podgc, replicaset, ttl,
+    Config, Error, aggregation, certificates, context::Context, defaults, deployment, endpoints, garbage, job,
+    namespace, node, podgc, protection, replicaset, ttl,
 };
 
 /// Every controller, by upstream's name.
@@ -28,6 +28,10 @@ pub const NAMES: &[&str] = &[
     "certificatesigningrequest-approving-controller",
     "certificatesigningrequest-signing-controller",
     "certificatesigningrequest-cleaner-controller",
+    "persistentvolumeclaim-protection-controller",
+    "persistentvolume-protection-controller",
+    "volumeattributesclass-protection-controller",
+    "clusterrole-aggregation-controller",
 ];
 
 /// Runs the enabled controllers until shutdown; with leader election, only while this process leads.
@@ -89,6 +93,11 @@ fn start_all(config: &Config, context: &Context, tasks: &mut Supervisor) -> Resu
     start("ttl-after-finished-controller", config.concurrent_syncs, ttl::start);
     start("certificatesigningrequest-approving-controller", config.concurrent_syncs, certificates::start_approver);
     start("certificatesigningrequest-cleaner-controller", config.concurrent_syncs, certificates::start_cleaner);
+    let workers = config.concurrent_syncs;
+    start("persistentvolumeclaim-protection-controller", workers, protection::start_claims);
+    start("persistentvolume-protection-controller", workers, protection::start_volumes);
+    start("volumeattributesclass-protection-controller", workers, protection::start_classes);
+    start("clusterrole-aggregation-controller", workers, aggregation::start);
     start_configured(config, context, tasks)
 }
 

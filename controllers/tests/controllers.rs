@@ -10,8 +10,13 @@ use k8s_openapi::{
     api::{
         apps::v1::{Deployment, ReplicaSet},
         batch::v1::Job,
-        core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount},
+        core::v1::{
+            ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Service,
+            ServiceAccount,
+        },
         discovery::v1::EndpointSlice,
+        rbac::v1::ClusterRole,
+        storage::v1::VolumeAttributesClass,
     },
     serde_json::{Value, from_value, json},
 };
@@ -397,4 +402,91 @@ async fn a_silent_node_is_tainted_and_its_pods_go() {
         .filter_map(|node| node.spec?.pod_cidr)
         .collect();
     assert!(ranges.len() == 2 && ranges[0] != ranges[1], "{ranges:?}");
+}
+
+/// Makes a pod on a node that uses the claim `data`.
+fn pod_with_claim() -> Value {
+    let mut pod = pod("default", "user", json!({}));
+    pod["spec"]["nodeName"] = "a-node".into();
+    pod["spec"]["volumes"] = json!([{ "name": "v", "persistentVolumeClaim": { "claimName": "data" } }]);
+    pod
+}
+
+#[tokio::test]
+async fn a_claim_in_use_is_gone_only_after_its_last_pod() {
+    // The node is nobody's, so that nothing but this test ends the pod.
+    let controllers = vec!["persistentvolumeclaim-protection-controller".to_owned()];
+    let cluster = Cluster::with(Config { controllers, ..Config::default() }).await;
+    let resources = json!({ "requests": { "storage": "1Gi" } });
+    let spec = json!({ "accessModes": ["ReadWriteOnce"], "resources": resources });
+    for name in ["data", "unused"] {
+        let claim: PersistentVolumeClaim = cluster.create(json!({ "metadata": { "name": name }, "spec": spec })).await;
+        assert_eq!(claim.metadata.finalizers.unwrap(), ["kubernetes.io/pvc-protection"]);
+    }
+    let _user: Pod = cluster.create(pod_with_claim()).await;
+    let claims = cluster.api::<PersistentVolumeClaim>();
+    for name in ["data", "unused"] {
+        claims.delete(name, &DeleteParams::default()).await.unwrap();
+    }
+    eventually("the unused claim is gone", async || claims.get_opt("unused").await.unwrap().is_none()).await;
+    assert!(claims.get("data").await.unwrap().metadata.deletion_timestamp.is_some());
+    cluster.api::<Pod>().delete("user", &DeleteParams::default().grace_period(0)).await.unwrap();
+    eventually("the claim follows its pod", async || claims.get_opt("data").await.unwrap().is_none()).await;
+}
+
+#[tokio::test]
+async fn a_bound_volume_stays_until_it_is_released() {
+    let cluster = Cluster::start().await;
+    let volumes: Api<PersistentVolume> = Api::all(cluster.client.clone());
+    let spec =
+        json!({ "accessModes": ["ReadWriteOnce"], "capacity": { "storage": "1Gi" }, "hostPath": { "path": "/srv/x" } });
+    let volume = from_value(json!({ "metadata": { "name": "v" }, "spec": spec })).unwrap();
+    volumes.create(&PostParams::default(), &volume).await.unwrap();
+    let phase = async |phase: &str| {
+        let change = Patch::Merge(json!({ "status": { "phase": phase } }));
+        volumes.patch_status("v", &PatchParams::default(), &change).await.unwrap();
+    };
+    phase("Bound").await;
+    volumes.delete("v", &DeleteParams::default()).await.unwrap();
+    let volume = volumes.get("v").await.unwrap();
+    assert_eq!(volume.metadata.finalizers.unwrap(), ["kubernetes.io/pv-protection"]);
+    phase("Released").await;
+    eventually("the released volume is gone", async || volumes.get_opt("v").await.unwrap().is_none()).await;
+}
+
+#[tokio::test]
+async fn a_class_of_volume_attributes_stays_while_a_claim_has_it() {
+    let cluster = Cluster::start().await;
+    let classes: Api<VolumeAttributesClass> = Api::all(cluster.client.clone());
+    let class = json!({ "metadata": { "name": "gold" }, "driverName": "d.example.com", "parameters": { "iops": "1" } });
+    classes.create(&PostParams::default(), &from_value(class).unwrap()).await.unwrap();
+    let resources = json!({ "requests": { "storage": "1Gi" } });
+    let spec = json!({ "accessModes": ["ReadWriteOnce"], "resources": resources, "volumeAttributesClassName": "gold" });
+    let _claim: PersistentVolumeClaim = cluster.create(json!({ "metadata": { "name": "data" }, "spec": spec })).await;
+    classes.delete("gold", &DeleteParams::default()).await.unwrap();
+    assert!(classes.get("gold").await.unwrap().metadata.deletion_timestamp.is_some());
+    cluster.api::<PersistentVolumeClaim>().delete("data", &DeleteParams::default()).await.unwrap();
+    eventually("the class is gone", async || classes.get_opt("gold").await.unwrap().is_none()).await;
+}
+
+#[tokio::test]
+async fn a_role_of_roles_follows_its_parts() {
+    let cluster = Cluster::start().await;
+    let roles: Api<ClusterRole> = Api::all(cluster.client.clone());
+    let verbs = async || -> Vec<String> {
+        let rules = roles.get("whole").await.unwrap().rules.unwrap_or_default();
+        rules.into_iter().flat_map(|rule| rule.verbs).collect()
+    };
+    let make = async |role: Value| {
+        roles.create(&PostParams::default(), &from_value(role).unwrap()).await.unwrap();
+    };
+    let selector = json!({ "matchLabels": { "part-of": "whole" } });
+    make(json!({ "metadata": { "name": "whole" }, "aggregationRule": { "clusterRoleSelectors": [selector] } })).await;
+    for (name, verb) in [("b", "list"), ("a", "get")] {
+        let rule = json!({ "apiGroups": [""], "resources": ["pods"], "verbs": [verb] });
+        make(json!({ "metadata": { "name": name, "labels": { "part-of": "whole" } }, "rules": [rule] })).await;
+    }
+    eventually("both parts are in", async || verbs().await == ["get", "list"]).await;
+    roles.delete("a", &DeleteParams::default()).await.unwrap();
+    eventually("one part is out", async || verbs().await == ["list"]).await;
 }

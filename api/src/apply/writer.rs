@@ -61,14 +61,14 @@ impl Writer<'_> {
     fn writes(&self, field: &str) -> bool {
         match (self.status_apart, self.subresource) {
             (true, "status") => matches!(field, "apiVersion" | "kind" | "metadata" | "status"),
-            (true, "") => field != "status" && (field != "spec" || !self.spec_apart),
+            (true, "") => field != "status",
             _ => true,
         }
     }
 
     /// The fields of the set that this path can write and that somebody can own.
     pub(super) fn owned(&self, mut set: FieldSet) -> FieldSet {
-        set.retain_fields(|name| self.writes(name));
+        set.retain_fields(|name| self.writes(name) && (name != "spec" || !self.spec_apart));
         UNOWNED.iter().for_each(|path| set.remove(path));
         set
     }

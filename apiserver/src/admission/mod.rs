@@ -253,9 +253,7 @@ pub(crate) fn builtin(
     add(&mut chain, Priority::new(cache));
     add(&mut chain, Some(DefaultTolerationSeconds));
     add(&mut chain, DefaultClass::storage(cache));
-    // Only on demand: its finalizers need controllers that take them off again.
-    let protects = config.enable_admission_plugins.iter().any(|name| name == "StorageObjectInUseProtection");
-    add(&mut chain, protects.then_some(StorageObjectInUseProtection));
+    add(&mut chain, Some(StorageObjectInUseProtection));
     add(&mut chain, RuntimeClass::new(cache));
     add(&mut chain, DefaultClass::ingress(cache));
     let surroundings = namespaces.clone().map(|namespaces| Surroundings {

@@ -19,5 +19,6 @@ mod races;
 mod samples;
 mod services;
 mod watch;
+mod webhook_custom;
 mod webhook_matching;
 mod webhooks;
