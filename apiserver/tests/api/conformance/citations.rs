@@ -18,7 +18,11 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("[sig-cli] Kubectl client Guestbook application", "needs images of its own from a registry"),
     ("[sig-cli] Kubectl logs logs should be able to retrieve and filter logs", "needs running containers: e2e"),
     ("[sig-api-machinery] Aggregator Should be able to support the 1.17 Sample API Server", "needs its image"),
-    ("[sig-api-machinery] AdmissionWebhook", "not yet"),
+    ("[sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should reject", "match conditions: not yet"),
+    (
+        "[sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should mutate everything",
+        "match conditions: not yet",
+    ),
     ("[sig-api-machinery] MutatingAdmissionPolicy", "not yet"),
     ("[sig-api-machinery] ValidatingAdmissionPolicy", "not yet"),
     ("[sig-api-machinery] CustomResource", "not yet"),
