@@ -4,6 +4,8 @@
 //! version, compiled, and validates objects by them. Both read the schema as its author wrote it.
 
 mod check;
+#[cfg(test)]
+mod costs;
 mod declare;
 mod field_path;
 mod rule;
