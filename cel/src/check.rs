@@ -211,15 +211,17 @@ impl Checker<'_> {
         let candidates = env.overloads(function).unwrap_or_default();
         let (mut fitting, mut result) = (Vec::new(), None);
         for overload in candidates.iter().filter(|overload| overload.member == member) {
-            let mut trial = self.known.clone();
+            let mark = self.known.mark();
             let mut fresh = HashMap::new();
-            let params: Vec<Type> = overload.params.iter().map(|param| trial.instantiate(param, &mut fresh)).collect();
-            if params.len() != all.len() || !params.iter().zip(&all).all(|(want, found)| trial.assign(want, found)) {
+            let params: Vec<Type> =
+                overload.params.iter().map(|param| self.known.instantiate(param, &mut fresh)).collect();
+            if params.len() != all.len() || !params.iter().zip(&all).all(|(want, found)| self.known.assign(want, found))
+            {
+                self.known.rollback(mark);
                 continue;
             }
-            let found = trial.instantiate(&overload.result, &mut fresh);
-            let found = trial.resolve(&found, false);
-            self.known = trial;
+            let found = self.known.instantiate(&overload.result, &mut fresh);
+            let found = self.known.resolve(&found, false);
             fitting.push(overload.clone());
             result = Some(match result {
                 None => found,

@@ -60,9 +60,8 @@ pub(crate) fn parse(text: &str) -> Result<Ast, Issues> {
     }
     let (tokens, mut issues) = lexer::tokens(text);
     let mut parser = Parser { tokens, at: 0, ast: Ast::new(), issues: Vec::new(), nesting: 0, fresh: 0 };
-    match parser.whole() {
-        Ok(root) => parser.ast.root = root,
-        Err(Failed) => {}
+    if let Ok(root) = parser.whole() {
+        parser.ast.root = root;
     }
     issues.append(&mut parser.issues);
     if issues.is_empty() { Ok(parser.ast) } else { Err(Issues::new(text, issues)) }

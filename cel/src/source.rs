@@ -17,10 +17,14 @@ pub struct Issues {
     issues: Vec<Issue>,
 }
 
+/// About how many bytes of text are shown around mistakes: each comes with its whole line.
+const SHOWN: usize = 64 * 1024;
+
 impl Issues {
     pub(crate) fn new(text: &str, mut issues: Vec<Issue>) -> Self {
         issues.sort_by_key(|issue| issue.offset);
         issues.dedup();
+        issues.truncate((SHOWN / (text.len() + 1)).max(1));
         Self { text: text.to_owned(), issues }
     }
 

@@ -3,6 +3,7 @@
 mod errors;
 mod expressions;
 mod limits;
+mod practice;
 
 use serde_json::json;
 

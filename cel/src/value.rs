@@ -203,9 +203,7 @@ impl<'a> Value<'a> {
             Self::Timestamp(_) => Type::Timestamp,
             Self::Duration(_) => Type::Duration,
             Self::List(_) => Type::list(Type::Dyn),
-            Self::Map(map) => {
-                map.struct_name().map_or_else(|| Type::map(Type::Dyn, Type::Dyn), |name| Type::opaque(name))
-            }
+            Self::Map(map) => map.struct_name().map_or_else(|| Type::map(Type::Dyn, Type::Dyn), Type::opaque),
             Self::Type(_) => Type::of_type(Type::Dyn),
             Self::Optional(_) => Type::optional(Type::Dyn),
             Self::Opaque(value) => Type::opaque(value.type_name()),

@@ -8,6 +8,7 @@ use crate::hook_server::deny;
 use crate::webhooks::Stage as Webhooks;
 
 const GROUP: &str = "/apis/admissionregistration.k8s.io/v1";
+const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
 /// A server under test and its administrator.
@@ -22,12 +23,16 @@ impl Stage {
         Self { client: Client::admin(&server), server }
     }
 
-    /// Makes a policy about ConfigMaps, and a binding of the same name.
+    /// Makes a policy about ConfigMaps and its binding.
     async fn policy(&self, kind: &str, spec: Value, binding: Value) {
-        let rules = json!([{
-            "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE", "DELETE"],
-            "resources": ["configmaps"],
-        }]);
+        self.policy_on(("", "configmaps"), kind, spec, binding).await;
+    }
+
+    /// Makes a policy about resources of a group, and its binding.
+    async fn policy_on(&self, (group, plural): (&str, &str), kind: &str, spec: Value, binding: Value) {
+        let operations = ["CREATE", "UPDATE", "DELETE"];
+        let rules =
+            json!([{"apiGroups": [group], "apiVersions": ["v1"], "operations": operations, "resources": [plural]}]);
         let mut spec = spec;
         spec["matchConstraints"] = json!({"resourceRules": rules});
         self.make(&format!("{GROUP}/{kind}admissionpolicies"), json!({"metadata": {"name": "p"}, "spec": spec})).await;
@@ -61,7 +66,50 @@ fn refused(answer: Answer, status: u16, why: &str) {
     assert!(message.ends_with(&want), "{message}");
 }
 
+fn deployment(name: &str, replicas: i64) -> Value {
+    let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let spec = json!({"replicas": replicas, "selector": {"matchLabels": {"a": "b"}}, "template": template});
+    json!({"metadata": {"name": name}, "spec": spec})
+}
+
 /// Conformance: [sig-api-machinery] ValidatingAdmissionPolicy [Privileged:ClusterAdmin] should validate against a Deployment [Conformance]
+/// Conformance: [sig-api-machinery] ValidatingAdmissionPolicy [Privileged:ClusterAdmin] should allow expressions to refer variables. [Conformance]
+#[tokio::test]
+async fn deployments_are_validated_with_the_help_of_variables() {
+    let stage = Stage::new().await;
+    let spec = json!({
+        "variables": [
+            {"name": "replicas", "expression": "object.spec.replicas"},
+            {"name": "odd", "expression": "variables.replicas % 2 == 1"},
+        ],
+        "validations": [
+            {"expression": "variables.replicas > 1", "messageExpression": "'wants more than ' + string(variables.replicas)"},
+            {"expression": "variables.odd"},
+        ],
+    });
+    stage.policy_on(("apps", "deployments"), "validating", spec, deny_all()).await;
+    refused(stage.client.post(DEPLOYMENTS, &deployment("a", 1)).await, 422, "wants more than 1");
+    refused(stage.client.post(DEPLOYMENTS, &deployment("a", 2)).await, 422, "failed expression: variables.odd");
+    expect(stage.client.post(DEPLOYMENTS, &deployment("a", 3)).await, 201);
+}
+
+/// Conformance: [sig-api-machinery] MutatingAdmissionPolicy [Privileged:ClusterAdmin] should mutate a Deployment [Conformance]
+/// Conformance: [sig-api-machinery] MutatingAdmissionPolicy [Privileged:ClusterAdmin] should mutate a Deployment with annotations [Conformance]
+#[tokio::test]
+async fn deployments_are_changed_in_the_spec_and_in_annotations() {
+    let stage = Stage::new().await;
+    let expression = "Object{metadata: Object.metadata{annotations: {'by': 'policy'}}, \
+                      spec: Object.spec{replicas: object.spec.replicas + 1}}";
+    let spec = json!({
+        "failurePolicy": "Fail", "reinvocationPolicy": "Never",
+        "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": expression}}],
+    });
+    stage.policy_on(("apps", "deployments"), "mutating", spec, json!({})).await;
+    let made = expect(stage.client.post(DEPLOYMENTS, &deployment("a", 1)).await, 201);
+    assert_eq!(made["spec"]["replicas"], 2);
+    assert_eq!(made["metadata"]["annotations"], json!({"by": "policy"}));
+}
+
 #[tokio::test]
 async fn what_a_policy_forbids_is_refused_in_its_own_words() {
     let stage = Stage::new().await;

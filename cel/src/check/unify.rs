@@ -7,12 +7,39 @@ use crate::Name;
 use crate::types::Type;
 
 /// What placeholders stand for, as far as it is known.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(super) struct Substitution {
     found: Vec<Option<Type>>,
+    /// What was known before each step, to take steps back.
+    trail: Vec<(u32, Option<Type>)>,
+}
+
+/// A place to go back to.
+#[derive(Clone, Copy)]
+pub(super) struct Mark {
+    placeholders: usize,
+    steps: usize,
 }
 
 impl Substitution {
+    /// Where [`Self::rollback`] may go back to.
+    pub(super) fn mark(&self) -> Mark {
+        Mark { placeholders: self.found.len(), steps: self.trail.len() }
+    }
+
+    /// Forgets what was found since.
+    pub(super) fn rollback(&mut self, mark: Mark) {
+        for (var, before) in self.trail.drain(mark.steps..).rev() {
+            self.found[var as usize] = before;
+        }
+        self.found.truncate(mark.placeholders);
+    }
+
+    fn set(&mut self, var: u32, found: Type) {
+        let before = self.found[var as usize].replace(found);
+        self.trail.push((var, before));
+    }
+
     /// A type that is to be found out.
     pub(super) fn fresh(&mut self) -> Type {
         self.found.push(None);
@@ -101,7 +128,7 @@ impl Substitution {
             if fits {
                 let general = self.most_general(&known, other);
                 if !self.mentions(&general, var) {
-                    self.found[var as usize] = Some(general);
+                    self.set(var, general);
                 }
             }
             return (fits, true);
@@ -109,7 +136,7 @@ impl Substitution {
         if self.mentions(other, var) {
             return (last && matches!(other, Type::Var(_)), last);
         }
-        self.found[var as usize] = Some(other.clone());
+        self.set(var, other.clone());
         (true, true)
     }
 

@@ -11,8 +11,11 @@ const LABEL: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
 const LABEL_1035: &str = "[a-z]([-a-z0-9]*[a-z0-9])?";
 const QUALIFIED: &str = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]";
 
+/// Tells what is wrong with a text.
+type Check = fn(&str) -> Vec<String>;
+
 /// The formats by name.
-const FORMATS: [(&str, fn(&str) -> Vec<String>); 14] = [
+const FORMATS: [(&str, Check); 14] = [
     ("dns1123Label", |text| label(text, false)),
     ("dns1123Subdomain", |text| subdomain(text, false)),
     ("dns1035Label", |text| label_1035(text, false)),
@@ -33,7 +36,7 @@ const FORMATS: [(&str, fn(&str) -> Vec<String>); 14] = [
 #[derive(Debug)]
 struct Format {
     name: &'static str,
-    check: fn(&str) -> Vec<String>,
+    check: Check,
 }
 
 impl Opaque for Format {

@@ -23,15 +23,15 @@ pub(super) fn library() -> Library {
                 extreme(args, Ordering::Greater, "max")
             });
     }
-    let zeros: [(&str, fn() -> Value<'static>); 4] = [
-        ("int", || Value::Int(0)),
-        ("uint", || Value::Uint(0)),
-        ("double", || Value::Double(0.0)),
-        ("duration", || Value::Duration(0)),
+    let zeros = [
+        ("int", Value::Int(0)),
+        ("uint", Value::Uint(0)),
+        ("double", Value::Double(0.0)),
+        ("duration", Value::Duration(0)),
     ];
     for (of, zero) in zeros {
-        library =
-            library.function(&format!("list_{of}_sum_{of}: list({of}).sum(): {of}"), move |args| sum(args, zero()));
+        library = library
+            .function(&format!("list_{of}_sum_{of}: list({of}).sum(): {of}"), move |args| sum(args, zero.clone()));
     }
     library
         .function("list_a_index_of_int: list(A).indexOf(A): int", |args| index_of(args, false))

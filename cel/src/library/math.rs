@@ -10,7 +10,8 @@ type Outcome<'a> = Result<Value<'a>, Error>;
 
 pub(super) fn library() -> Library {
     let mut library = extremes(Library::new());
-    let rounding: [(&str, fn(f64) -> f64); 4] =
+    type Round = fn(f64) -> f64;
+    let rounding: [(&str, Round); 4] =
         [("ceil", f64::ceil), ("floor", f64::floor), ("round", f64::round), ("trunc", f64::trunc)];
     for (name, round) in rounding {
         library =
@@ -19,7 +20,8 @@ pub(super) fn library() -> Library {
                 _ => Err(Error::no_overload()),
             });
     }
-    let questions: [(&str, fn(f64) -> bool); 3] =
+    type Question = fn(f64) -> bool;
+    let questions: [(&str, Question); 3] =
         [("isNaN", f64::is_nan), ("isInf", f64::is_infinite), ("isFinite", f64::is_finite)];
     for (name, question) in questions {
         library = library.function(&format!("math_{name}_double: math.{name}(double): bool"), move |args| match args {
@@ -105,7 +107,8 @@ fn sqrt<'a>(args: &[Value<'a>]) -> Outcome<'a> {
 }
 
 fn bits(mut library: Library) -> Library {
-    let binary: [(&str, fn(u64, u64) -> u64); 3] =
+    type Binary = fn(u64, u64) -> u64;
+    let binary: [(&str, Binary); 3] =
         [("bitAnd", |one, two| one & two), ("bitOr", |one, two| one | two), ("bitXor", |one, two| one ^ two)];
     for (name, change) in binary {
         for of in ["int", "uint"] {

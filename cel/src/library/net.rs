@@ -145,7 +145,8 @@ pub(super) fn library() -> Library {
 }
 
 fn questions(mut library: Library) -> Library {
-    let all: [(&str, fn(IpAddr) -> bool); 5] = [
+    type Question = fn(IpAddr) -> bool;
+    let all: [(&str, Question); 5] = [
         ("isUnspecified", |ip| ip.is_unspecified()),
         ("isLoopback", |ip| ip.is_loopback()),
         ("isLinkLocalMulticast", |ip| match ip {

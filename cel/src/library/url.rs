@@ -45,7 +45,8 @@ pub(super) fn library() -> Library {
             [Value::String(text)] => Ok(Value::Bool(parse(text).is_some())),
             _ => Err(Error::no_overload()),
         });
-    let parts: [(&str, fn(&Url) -> String); 5] = [
+    type Part = fn(&Url) -> String;
+    let parts: [(&str, Part); 5] = [
         ("getScheme", |url| url.scheme.clone()),
         ("getHost", |url| url.host.clone()),
         ("getHostname", |url| hostname(&url.host).to_owned()),

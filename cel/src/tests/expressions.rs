@@ -133,6 +133,7 @@ const TRUE: &[&str] = &[
     "timestamp('2020-02-29T12:30:45.5Z').getMonth() == 1 && timestamp('2020-02-29T12:30:45.5Z').getDate() == 29",
     "timestamp('2020-02-29T12:30:45.5Z').getDayOfWeek() == 6 && timestamp('2020-02-29T12:30:45.5Z').getDayOfYear() == 59",
     "timestamp('2020-02-29T12:30:45.5Z').getHours('+02:00') == 14",
+    "timestamp('2020-07-01T12:00:00Z').getHours('Europe/Berlin') == 14",
     "timestamp('2020-02-29T12:30:45.5Z').getMilliseconds() == 500",
     "timestamp('2020-01-01T00:00:00Z') + duration('24h') == timestamp('2020-01-02T00:00:00Z')",
     "timestamp('2020-01-02T00:00:00Z') - timestamp('2020-01-01T00:00:00Z') == duration('24h')",

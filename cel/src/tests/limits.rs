@@ -113,6 +113,15 @@ fn depth_and_length_are_limited() {
 }
 
 #[test]
+fn long_texts_are_checked_in_time_and_their_mistakes_shown_in_short() {
+    let long = vec!["x < 1"; 10_000].join(" || ");
+    assert!(env().compile(&long).is_ok());
+    let wrong = vec!["y < 1"; 10_000].join(" || ");
+    let issues = env().compile(&wrong).expect_err("undeclared").to_string();
+    assert!(issues.len() < 300_000, "{}", issues.len());
+}
+
+#[test]
 fn programs_tell_what_they_use() {
     let env = Env::kubernetes().extend().variable("variables", Type::Dyn).variable("oldSelf", Type::Dyn).build();
     let program = env.compile("variables.a > 1 && has(variables.b) && variables.?c.hasValue()").expect("compiles");
