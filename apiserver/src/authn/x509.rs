@@ -2,17 +2,53 @@
 //!
 //! The TLS layer has verified the chain against the client CA before a certificate gets into a request.
 
+use std::sync::{Arc, OnceLock};
+
 use api::strategy::User;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::request::Parts;
-use x509_parser::prelude::{FromDer as _, X509Certificate};
+use x509_parser::prelude::{FromDer as _, Validity, X509Certificate};
 
 use super::{Authenticator, Rejected};
 
 /// The verified certificate of the peer, in DER: a request extension set by whoever accepted the connection.
 #[derive(Clone, Debug)]
-pub struct PeerCertificate(pub Bytes);
+pub struct PeerCertificate {
+    der: Bytes,
+    /// Read by the first request of the connection.
+    known: Arc<OnceLock<Known>>,
+}
+
+/// Whom a certificate is for, and when.
+#[derive(Debug)]
+struct Known {
+    user: User,
+    validity: Validity,
+}
+
+impl PeerCertificate {
+    /// A certificate in DER.
+    pub fn new(der: Bytes) -> Self {
+        Self { der, known: Arc::default() }
+    }
+
+    fn known(&self) -> Result<&Known, Rejected> {
+        if let Some(known) = self.known.get() {
+            return Ok(known);
+        }
+        let known = read(&self.der)?;
+        Ok(self.known.get_or_init(|| known))
+    }
+
+    fn user(&self) -> Result<User, Rejected> {
+        let known = self.known()?;
+        if !known.validity.is_valid() {
+            return Err(Rejected { reason: "the client certificate has expired or is not yet valid".into() });
+        }
+        Ok(known.user.clone())
+    }
+}
 
 /// Recognises users by their client certificate.
 #[derive(Debug, Default)]
@@ -21,17 +57,13 @@ pub struct X509;
 #[async_trait]
 impl Authenticator for X509 {
     async fn authenticate(&self, request: &Parts) -> Result<Option<User>, Rejected> {
-        let Some(PeerCertificate(der)) = request.extensions.get() else { return Ok(None) };
-        user_of(der).map(Some)
+        request.extensions.get().map(PeerCertificate::user).transpose()
     }
 }
 
-fn user_of(der: &[u8]) -> Result<User, Rejected> {
+fn read(der: &[u8]) -> Result<Known, Rejected> {
     let unreadable = |err: &dyn std::fmt::Display| Rejected { reason: format!("unreadable client certificate: {err}") };
     let (_, certificate) = X509Certificate::from_der(der).map_err(|err| unreadable(&err))?;
-    if !certificate.validity().is_valid() {
-        return Err(Rejected { reason: "the client certificate has expired or is not yet valid".into() });
-    }
     let subject = certificate.subject();
     let name = subject.iter_common_name().filter_map(|name| name.as_str().ok()).last().unwrap_or("");
     if name.is_empty() {
@@ -45,5 +77,6 @@ fn user_of(der: &[u8]) -> Result<User, Rejected> {
         text
     });
     let extra = vec![("authentication.kubernetes.io/credential-id".to_owned(), vec![hex])];
-    Ok(User { name: name.to_owned(), groups, extra, ..User::default() })
+    let user = User { name: name.to_owned(), groups, extra, ..User::default() };
+    Ok(Known { user, validity: certificate.validity().clone() })
 }

@@ -22,7 +22,7 @@ pub struct InProcess {
 
 impl InProcess {
     pub(crate) fn new(router: Router, certificate: Option<Bytes>) -> Self {
-        Self { router, peer: certificate.map(PeerCertificate) }
+        Self { router, peer: certificate.map(PeerCertificate::new) }
     }
 }
 

@@ -88,7 +88,7 @@ async fn connection(socket: TcpStream, acceptor: TlsAcceptor, router: Router, sh
         Err(_elapsed) => return,
     };
     let peer = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let peer = peer.map(|certificate| PeerCertificate(Bytes::copy_from_slice(certificate)));
+    let peer = peer.map(|certificate| PeerCertificate::new(Bytes::copy_from_slice(certificate)));
     let service = service_fn(move |mut request: Request<Incoming>| {
         if let Some(peer) = &peer {
             request.extensions_mut().insert(peer.clone());
