@@ -95,7 +95,7 @@ async fn carry(mut client: TcpStream, mut server: TcpStream, mut fates: broadcas
 struct Follower {
     server: TestServer,
     proxy: Proxy,
-    names: mpsc::UnboundedReceiver<String>,
+    names: mpsc::Receiver<String>,
     _directory: TempDir,
     _task: AbortOnDropHandle<()>,
 }
@@ -122,9 +122,9 @@ impl Follower {
         std::fs::write(&path, file).unwrap();
         let client = transport::client(from_file(&path).await.unwrap(), patience).unwrap();
         let informers = crate::Informers::new(client);
-        let (seen, names) = mpsc::unbounded_channel();
+        let (seen, names) = mpsc::channel(1000);
         let maps = informers.with_fields::<ConfigMap>("metadata.namespace=default");
-        maps.on_event(move |event| seen.send(event.key().name).unwrap());
+        maps.on_event(move |event| seen.try_send(event.key().name).unwrap());
         let task = tokio::spawn(async move { informers.run(CancellationToken::new()).await.unwrap() });
         maps.synced().await;
         Self { server, proxy, names, _directory: directory, _task: AbortOnDropHandle::new(task) }
