@@ -166,7 +166,7 @@ fn sorted_by_quality(header: &str) -> Vec<String> {
 fn encoding_of(clause: &str) -> Option<(Encoding, Parameters)> {
     let mut parts = clause.split(';').map(str::trim);
     let encoding = match parts.next()?.to_ascii_lowercase().as_str() {
-        "application/json" | "application/*" | "*/*" => Encoding::Json,
+        "application/json" | "*/*" => Encoding::Json,
         "application/yaml" => Encoding::Yaml,
         protobuf::MEDIA_TYPE => Encoding::Protobuf,
         _ => return None,
@@ -284,7 +284,8 @@ mod tests {
         check("application/vnd.kubernetes.protobuf;q=0.5,application/json", Some((Encoding::Json, Shape::Object)));
         check("application/vnd.kubernetes.protobuf;stream=watch", Some((Encoding::Protobuf, Shape::Object)));
         check("text/html,application/yaml;q=0.9", Some((Encoding::Yaml, Shape::Object)));
-        check("text/plain, application/*;q=0.5", Some((Encoding::Json, Shape::Object)));
+        // As in the reference, whose clients never ask in this way.
+        check("text/plain, application/*;q=0.5", None);
         check("application/json;as=Table;v=v1;g=meta.k8s.io", Some((Encoding::Json, Shape::Table(MetaVersion::V1))));
         check("application/json;as=Table;v=v9;g=meta.k8s.io,application/json", Some((Encoding::Json, Shape::Object)));
         check("application/json;as=Table;v=v9;g=meta.k8s.io", None);

@@ -123,6 +123,7 @@ impl Server {
                 "--service-cluster-ip-range=10.96.0.0/16",
                 "--service-account-issuer=https://kubernetes.default.svc",
             ])
+            .arg("--enable-admission-plugins=StorageObjectInUseProtection")
             .arg("--service-account-extra-ca-config-map=openshift-service-ca.crt:service-ca.crt")
             .args(flags);
         Self { _process: Running::when(command, "listening"), port, failures: at("failures.json") }

@@ -247,7 +247,8 @@ pub(crate) fn builtin(
     add(&mut chain, namespaces.clone().map(NamespaceLifecycle::new));
     let ranges = LimitRanger::new(cache).map(Arc::new);
     chain.mutating.extend(ranges.clone().map(|plugin| plugin as Arc<dyn MutatingAdmission>));
-    add(&mut chain, ServiceAccount::new(cache, config.service_account_extra_ca_config_maps.clone()));
+    let extra = config.service_account_extra_ca_config_maps.clone();
+    add(&mut chain, ServiceAccount::new(cache, store.clone(), extra));
     add(&mut chain, NodeRestriction::new(cache));
     add(&mut chain, Some(TaintNodesByCondition));
     add(&mut chain, Priority::new(cache));

@@ -6,11 +6,12 @@ use std::time::Duration;
 use api::{ApiError, Object};
 use async_trait::async_trait;
 use serde_json::{Value, json};
+use store::Store;
 
 use super::{Attributes, MutatingAdmission, Operation, Warnings, containers_mut};
 use crate::config::ConfigMapKey;
 use crate::registry::generated_name;
-use crate::watch_cache::{Interest, ResourceCache, WatchCache};
+use crate::watch_cache::{Interest, ResourceCache, WatchCache, read};
 
 /// How long a pod waits for the default account of a new namespace.
 const LAG: Duration = Duration::from_secs(1);
@@ -20,13 +21,14 @@ const MIRROR: &str = "kubernetes.io/config.mirror";
 /// The plugin.
 pub struct ServiceAccount {
     accounts: Arc<ResourceCache>,
+    store: Arc<dyn Store>,
     extra: Vec<ConfigMapKey>,
 }
 
 impl ServiceAccount {
-    /// Reads accounts from the cache; pods find `extra` beside their token.
-    pub fn new(cache: &WatchCache, extra: Vec<ConfigMapKey>) -> Option<Self> {
-        Some(Self { accounts: cache.resource("serviceaccounts")?, extra })
+    /// Reads accounts from the cache, and from the store what is not there; pods find `extra` beside their token.
+    pub fn new(cache: &WatchCache, store: Arc<dyn Store>, extra: Vec<ConfigMapKey>) -> Option<Self> {
+        Some(Self { accounts: cache.resource("serviceaccounts")?, store, extra })
     }
 
     async fn account(&self, attributes: &Attributes<'_>, pod: &Object) -> Result<Object, ApiError> {
@@ -34,6 +36,11 @@ impl ServiceAccount {
         let key = self.accounts.key(namespace, name);
         if let Some(account) = self.find(&key) {
             return Ok(account);
+        }
+        // The cache may be a moment behind whoever made the account.
+        let entry = self.store.get(&key).await.map_err(|err| crate::registry::unavailable(&err))?;
+        if let Some(account) = entry.and_then(|entry| read(&self.accounts, &entry)) {
+            return Ok(account.object());
         }
         // A controller furnishes new namespaces with their default account: it may be about to.
         if name == "default" {
