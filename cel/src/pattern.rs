@@ -28,7 +28,7 @@ pub(crate) fn compiled(pattern: &str) -> Result<Arc<Regex>, String> {
 }
 
 /// The pattern with the classes of letters and digits that RE2 means by `\d`, `\w`, `\s` and `\b`: those of ASCII.
-fn ascii_classes(pattern: &str) -> String {
+pub fn ascii_classes(pattern: &str) -> String {
     let mut out = String::with_capacity(pattern.len());
     let mut chars = pattern.chars();
     while let Some(c) = chars.next() {

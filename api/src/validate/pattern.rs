@@ -37,35 +37,11 @@ impl Pattern {
 
     fn regex(&self) -> Result<&Regex, &str> {
         let compile = || {
-            let built = RegexBuilder::new(&ascii_classes(&self.source)).size_limit(BYTES).build();
+            let built = RegexBuilder::new(&cel::ascii_classes(&self.source)).size_limit(BYTES).build();
             built.map_err(|error| error.to_string())
         };
         self.compiled.get_or_init(compile).as_ref().map_err(String::as_str)
     }
-}
-
-/// The pattern with the classes of letters and digits that RE2 means by `\d`, `\w`, `\s` and `\b`: those of ASCII.
-fn ascii_classes(pattern: &str) -> String {
-    let mut out = String::with_capacity(pattern.len());
-    let mut chars = pattern.chars();
-    while let Some(c) = chars.next() {
-        if c != '\\' {
-            out.push(c);
-            continue;
-        }
-        match chars.next() {
-            Some('d') => out.push_str("[0-9]"),
-            Some('D') => out.push_str("[^0-9]"),
-            Some('w') => out.push_str("[0-9A-Za-z_]"),
-            Some('W') => out.push_str("[^0-9A-Za-z_]"),
-            Some('s') => out.push_str(r"[\t\n\f\r ]"),
-            Some('S') => out.push_str(r"[^\t\n\f\r ]"),
-            Some('b') => out.push_str(r"(?-u:\b)"),
-            Some(other) => out.extend(['\\', other]),
-            None => out.push('\\'),
-        }
-    }
-    out
 }
 
 #[cfg(test)]
