@@ -7,6 +7,7 @@
 pub mod apply;
 pub mod catalog;
 pub mod codec;
+pub mod cron;
 pub mod custom;
 pub mod discovery;
 pub mod expression;

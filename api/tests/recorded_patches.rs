@@ -53,6 +53,7 @@ fn patched(step: &Value, live: &Value, resource: &Resource, subresource: &str) -
                 kind: &resource.kind,
                 subresource,
                 status_apart: resource.has_subresource("status"),
+                spec_apart: !resource.strategy.tracks_spec(),
                 now: Timestamp::UNIX_EPOCH,
             };
             let patch = Object::from_value(request["body"].clone())?;

@@ -11,6 +11,7 @@ mod certificates;
 mod claim;
 mod command;
 mod context;
+mod cronjob;
 mod defaults;
 mod deployment;
 mod discovery;

@@ -5,7 +5,7 @@ use daemon::{Process, Supervisor};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Config, Error, aggregation, certificates, context::Context, defaults, deployment, endpoints, garbage, job,
+    Config, Error, aggregation, certificates, context::Context, cronjob, defaults, deployment, endpoints, garbage, job,
     namespace, node, podgc, protection, replicaset, ttl,
 };
 
@@ -24,6 +24,7 @@ pub const NAMES: &[&str] = &[
     "node-ipam-controller",
     "pod-garbage-collector-controller",
     "job-controller",
+    "cronjob-controller",
     "ttl-after-finished-controller",
     "certificatesigningrequest-approving-controller",
     "certificatesigningrequest-signing-controller",
@@ -89,6 +90,7 @@ fn start_all(config: &Config, context: &Context, tasks: &mut Supervisor) -> Resu
     start("garbage-collector-controller", config.concurrent_gc_syncs, garbage::start);
     start("serviceaccount-controller", config.concurrent_syncs, defaults::start_accounts);
     start("job-controller", config.concurrent_job_syncs, job::start);
+    start("cronjob-controller", config.concurrent_syncs, cronjob::start);
     start("taint-eviction-controller", config.concurrent_syncs, node::eviction::start);
     start("ttl-after-finished-controller", config.concurrent_syncs, ttl::start);
     start("certificatesigningrequest-approving-controller", config.concurrent_syncs, certificates::start_approver);

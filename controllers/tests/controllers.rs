@@ -9,7 +9,7 @@ use controllers::Config;
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, ReplicaSet},
-        batch::v1::Job,
+        batch::v1::{CronJob, Job},
         core::v1::{
             ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Service,
             ServiceAccount,
@@ -265,6 +265,27 @@ async fn a_job_runs_to_completion_and_its_pods_can_go() {
     eventually("it has a pod", async || cluster.pods("job-name=endless").await.len() == 1).await;
     cluster.api::<Job>().delete("endless", &DeleteParams::background()).await.unwrap();
     eventually("its pod is gone too", async || cluster.pods("job-name=endless").await.is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cronjob_makes_the_jobs_that_are_due() {
+    let cluster = Cluster::start().await;
+    let cron: CronJob = cluster
+        .create(json!({ "metadata": { "name": "tick" }, "spec": {
+            "schedule": "@every 1s", "concurrencyPolicy": "Forbid",
+            "jobTemplate": { "metadata": { "labels": { "made": "by-cron" } }, "spec": { "template": { "spec": {
+                "restartPolicy": "Never", "containers": [{ "name": "c", "image": "img" }] } } } },
+        } }))
+        .await;
+    let jobs = ListParams::default().labels("made=by-cron");
+    eventually("a Job", async || !cluster.api::<Job>().list(&jobs).await.unwrap().items.is_empty()).await;
+    let job = cluster.api::<Job>().list(&jobs).await.unwrap().items.remove(0);
+    assert_eq!(job.owner_references()[0].uid, cron.uid().unwrap());
+    eventually("the CronJob knows it", async || {
+        let status = cluster.api::<CronJob>().get("tick").await.unwrap().status.unwrap_or_default();
+        status.last_schedule_time.is_some() && status.active.iter().flatten().any(|active| active.uid == job.uid())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

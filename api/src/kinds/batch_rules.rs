@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use super::batch;
-use super::cron;
 use super::tree::{Errors, IMMUTABLE, Node};
 use super::{meta, pod_spec};
+use crate::cron::Schedule;
 
 /// A name of a job made by a CronJob has eleven more characters.
 const CRON_JOB_NAME: usize = 52;
@@ -250,7 +250,7 @@ fn schedule(spec: &Node<'_, '_>, errors: &mut Errors) {
     }
     if schedule.text().contains("TZ=") {
         errors.invalid(&schedule, "cannot use TZ or CRON_TZ in schedule, use timeZone field instead");
-    } else if let Err(why) = cron::check(schedule.text()) {
+    } else if let Err(why) = Schedule::parse(schedule.text()) {
         errors.invalid(&schedule, &why);
     }
     if zone.is_set() {

@@ -13,7 +13,6 @@ mod cluster_rules;
 mod containers;
 mod core;
 mod core_rules;
-mod cron;
 mod definition_rules;
 mod dump;
 mod environment;

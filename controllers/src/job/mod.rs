@@ -139,6 +139,16 @@ async fn untrack(client: &kube::Client, pod: &Pod) -> kube::Result<()> {
     }
 }
 
+/// The Job has ended, well or not.
+pub(crate) fn is_finished(job: &Job) -> bool {
+    job.status.as_ref().is_some_and(|status| conditions::finished(status).is_some())
+}
+
+/// The Job has ended well.
+pub(crate) fn has_succeeded(job: &Job) -> bool {
+    job.status.as_ref().is_some_and(|status| conditions::is_true(status, "Complete"))
+}
+
 fn is_indexed(job: &Job) -> bool {
     job.spec.as_ref().and_then(|spec| spec.completion_mode.as_deref()) == Some("Indexed")
 }

@@ -1,0 +1,148 @@
+//! Makes Jobs at the times of a schedule.
+
+mod plan;
+
+use client::{Event, Informer, ObjectKey, Recorder, WorkQueue, clock, events, write};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use k8s_openapi::api::batch::v1::{CronJob, CronJobStatus, Job};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use kube::api::{DeleteParams, PostParams, Preconditions};
+use kube::{Api, Resource as _};
+
+use self::plan::News;
+use crate::context::{Context, Controller, Failure, Outcome};
+use crate::index::{self, BY_CONTROLLER};
+use crate::{podcontrol, pods};
+
+/// For which time a Job was made.
+const SCHEDULED: &str = "batch.kubernetes.io/cronjob-scheduled-timestamp";
+
+struct CronJobs {
+    client: kube::Client,
+    crons: Informer<CronJob>,
+    jobs: Informer<Job>,
+    recorder: Recorder,
+}
+
+impl CronJobs {
+    fn new(context: &Context) -> (Self, WorkQueue<ObjectKey>) {
+        let (crons, jobs) = (context.informers.of::<CronJob>(), context.informers.of::<Job>());
+        index::add_ownership(&jobs);
+        let queue = WorkQueue::new();
+        let changed = queue.clone();
+        crons.on_event(move |event| changed.add(event.key()));
+        let changed = queue.clone();
+        jobs.on_event(move |event: &Event<Job>| {
+            if let Some(owner) = index::controller_key::<CronJob>(event.object().meta()) {
+                changed.add(owner);
+            }
+        });
+        let recorder = context.recorder.for_component("cronjob-controller");
+        (Self { client: context.client.clone(), crons, jobs, recorder }, queue)
+    }
+
+    fn api(&self, cron: &CronJob) -> Api<Job> {
+        Api::namespaced(self.client.clone(), index::namespace(&cron.metadata))
+    }
+
+    /// Makes the Job for this time; `None` when it was made before, or cannot be made in a namespace that ends.
+    async fn make(&self, cron: &CronJob, due: Timestamp) -> Result<Option<Job>, Failure> {
+        let wanted = job_for(cron, due);
+        match self.api(cron).create(&PostParams::default(), &wanted).await {
+            Ok(job) => {
+                let message = format!("Created job {}", index::name(&job.metadata));
+                self.recorder.normal(events::about(cron), "SuccessfulCreate", message);
+                Ok(Some(job))
+            }
+            Err(err) if write::is_already_exists(&err) || write::is_namespace_terminating(&err) => Ok(None),
+            Err(err) => {
+                let message = format!("Error creating job: {}", podcontrol::status_message(&err));
+                self.recorder.warning(events::about(cron), "FailedCreate", message);
+                Err(err.into())
+            }
+        }
+    }
+
+    async fn delete(&self, cron: &CronJob, job: &Job) -> Result<(), Failure> {
+        let exactly = Preconditions { uid: job.metadata.uid.clone(), resource_version: None };
+        let params = DeleteParams { preconditions: Some(exactly), ..DeleteParams::background() };
+        let name = index::name(&job.metadata);
+        match self.api(cron).delete(name, &params).await {
+            Ok(_) => self.recorder.normal(events::about(cron), "SuccessfulDelete", format!("Deleted job {name}")),
+            Err(err) if write::is_not_found(&err) || write::is_conflict(&err) => {}
+            Err(err) => return Err(err.into()),
+        }
+        Ok(())
+    }
+
+    async fn write_status(&self, cron: &CronJob, status: CronJobStatus) -> Result<(), Failure> {
+        if cron.status.as_ref() == Some(&status) {
+            return Ok(());
+        }
+        let mut updated = cron.clone();
+        updated.status = Some(status);
+        let api: Api<CronJob> = Api::namespaced(self.client.clone(), index::namespace(&cron.metadata));
+        let written = api.replace_status(index::name(&cron.metadata), &PostParams::default(), &updated).await;
+        write::ignore_not_found(written)?;
+        Ok(())
+    }
+
+    fn tell(&self, cron: &CronJob, news: Vec<News>) {
+        for News { is_warning, reason, message } in news {
+            match is_warning {
+                true => self.recorder.warning(events::about(cron), reason, message),
+                false => self.recorder.normal(events::about(cron), reason, message),
+            }
+        }
+    }
+}
+
+impl Controller for CronJobs {
+    async fn reconcile(&self, key: ObjectKey) -> Outcome {
+        let Some(cron) = self.crons.get(&key) else { return Ok(None) };
+        let children = self.jobs.by_index(BY_CONTROLLER, index::uid(&cron.metadata));
+        let now = clock::now();
+        let plan = plan::plan(&cron, &children, now);
+        self.tell(&cron, plan.news);
+        for job in &plan.delete {
+            self.delete(&cron, job).await?;
+        }
+        let mut status = plan.status;
+        if let Some(due) = plan.due {
+            if let Some(job) = self.make(&cron, due).await? {
+                status.active.get_or_insert_default().push(plan::reference(&job));
+            }
+            status.last_schedule_time = Some(Time(due));
+        }
+        self.write_status(&cron, status).await?;
+        Ok(plan.next.map(|next| pods::until(next, now)))
+    }
+}
+
+/// The Job of one time: its name tells the time, so that it is made once.
+fn job_for(cron: &CronJob, due: Timestamp) -> Job {
+    let spec = cron.spec.clone();
+    let given = spec.job_template.metadata.unwrap_or_default();
+    let zone = spec.time_zone.as_deref().map_or(Ok(TimeZone::UTC), TimeZone::get).unwrap_or(TimeZone::UTC);
+    let mut annotations = given.annotations.unwrap_or_default();
+    let shown = due.display_with_offset(zone.to_offset(due));
+    let shown = if zone == TimeZone::UTC { due.to_string() } else { shown.to_string() };
+    annotations.insert(SCHEDULED.to_owned(), shown);
+    let metadata = ObjectMeta {
+        name: Some(format!("{}-{}", index::name(&cron.metadata), due.as_second() / 60)),
+        namespace: cron.metadata.namespace.clone(),
+        labels: given.labels,
+        annotations: Some(annotations),
+        owner_references: Some(vec![index::controller_reference(cron)]),
+        ..ObjectMeta::default()
+    };
+    Job { metadata, spec: spec.job_template.spec, status: None }
+}
+
+/// Starts the controller.
+pub(crate) fn start(context: &Context, workers: usize, tasks: &mut daemon::Supervisor) {
+    let (controller, queue) = CronJobs::new(context);
+    let context = context.clone();
+    tasks.add("cronjob", move |shutdown| context.drive("cronjob", controller, queue, workers, shutdown));
+}
