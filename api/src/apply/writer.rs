@@ -80,7 +80,8 @@ impl Writer<'_> {
         if part.get(&["metadata", "creationTimestamp"]).is_some_and(Value::is_null) {
             part.remove(&["metadata", "creationTimestamp"]);
         }
-        part.root_mut().retain(|name, _| self.writes(name));
+        // A spec that nobody can own is still that of a new object; what it may not change, an update keeps.
+        part.root_mut().retain(|name, _| self.writes(name) || (name == "spec" && self.subresource.is_empty()));
         part.into_value()
     }
 }

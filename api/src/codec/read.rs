@@ -70,6 +70,7 @@ impl Reader {
         }
         match (facts.type_, node) {
             (_, Node::Null) => None,
+            (Type::Any, node) if facts.presence == Presence::AsGiven => Some(self.anything(node)),
             (Type::Any, node) => Some(node.into_value()),
             (Type::Object, Node::Object(fields)) => {
                 let name = facts.definition.as_deref().map_or(owner, go::struct_name);
@@ -124,7 +125,11 @@ impl Reader {
                     self.go_path.truncate(go_path);
                 }
                 None if schema.node().preserve_unknown => {
-                    map.insert(field.into_owned(), node.into_value());
+                    if repeated.contains(&at) {
+                        self.note("duplicate");
+                    }
+                    let value = self.anything(node);
+                    map.insert(field.into_owned(), value);
                 }
                 None => self.note("unknown"),
             }
@@ -160,6 +165,37 @@ impl Reader {
             self.path.truncate(path);
         }
         map
+    }
+
+    /// A value of a custom object that its schema does not describe: only duplicate fields are found.
+    fn anything(&mut self, node: Node<'_>) -> Value {
+        let path = self.path.len();
+        match node {
+            Node::Object(fields) if self.strict => {
+                let repeated = repeated(&fields);
+                let mut map = Map::new();
+                for (at, (field, node)) in fields.into_iter().enumerate() {
+                    push_field(&mut self.path, &field);
+                    if repeated.contains(&at) {
+                        self.note("duplicate");
+                    }
+                    let value = self.anything(node);
+                    map.insert(field.into_owned(), value);
+                    self.path.truncate(path);
+                }
+                Value::Object(map)
+            }
+            Node::Array(list) if self.strict => {
+                let mut values = Vec::with_capacity(list.len());
+                for (at, node) in list.into_iter().enumerate() {
+                    let _ = write!(self.path, "[{at}]");
+                    values.push(self.anything(node));
+                    self.path.truncate(path);
+                }
+                Value::Array(values)
+            }
+            node => node.into_value(),
+        }
     }
 
     fn list(&mut self, list: Vec<Node<'_>>, schema: SchemaRef<'_>, owner: &str) -> Vec<Value> {

@@ -26,8 +26,6 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("[sig-api-machinery] MutatingAdmissionPolicy", "not yet"),
     ("[sig-api-machinery] ValidatingAdmissionPolicy", "not yet"),
     ("[sig-api-machinery] CustomResource", "not yet"),
-    ("[sig-api-machinery] FieldValidation should", "not yet for custom resources"),
-    ("[sig-api-machinery] AggregatedDiscovery should", "not yet for custom resources"),
     ("[sig-api-machinery] ResourceQuota should create", "waits for the controller that counts what quotas limit"),
     ("[sig-api-machinery] ResourceQuota should verify", "waits for the controller that counts what quotas limit"),
     ("[sig-cli] Kubectl client Update Demo", "waits for the controller of ReplicationControllers"),

@@ -3,10 +3,11 @@
 
 mod chunking;
 mod citations;
+mod custom;
 mod discovery;
 mod field_validation;
-mod flow_control;
 mod namespaces;
+mod operations;
 mod quota;
 mod tables;
 mod watchers;
