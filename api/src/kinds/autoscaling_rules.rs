@@ -48,49 +48,103 @@ fn scale_target(at: &Node<'_, '_>, errors: &mut Errors) {
     }
 }
 
+const SOURCES: [(&str, &str); 5] = [
+    ("Object", "object"),
+    ("External", "external"),
+    ("Pods", "pods"),
+    ("Resource", "resource"),
+    ("ContainerResource", "containerResource"),
+];
+
 fn metric_source(metric: &Node<'_, '_>, errors: &mut Errors) {
     let kind = metric.field("type");
-    if !errors.require_text(&kind) {
-        return;
+    if kind.text().is_empty() {
+        errors.required(&kind, "must specify a metric source type");
     }
-    let field = match kind.text() {
-        "Object" => "object",
-        "Pods" => "pods",
-        "Resource" => "resource",
-        "External" => "external",
-        "ContainerResource" => "containerResource",
+    let expected = SOURCES.iter().find(|(name, _)| *name == kind.text()).map(|(_, field)| *field);
+    if expected.is_none() {
+        errors.one_of(&kind, &["ContainerResource", "External", "Object", "Pods", "Resource"]);
+    }
+    let given: Vec<&str> =
+        SOURCES.iter().map(|(_, field)| *field).filter(|field| metric.field(field).is_set()).collect();
+    if let Some(first) = given.first() {
+        one_source(first, &metric.field(first), errors);
+    }
+    if let Some(missing) = expected.filter(|field| !given.contains(field)) {
+        errors.required(&metric.field(missing), "must populate information for the given metric source");
+    }
+    for other in given.iter().filter(|field| given.len() > 1 && Some(**field) != expected) {
+        errors.forbidden(&metric.field(other), "must populate the given metric source only");
+    }
+}
+
+fn one_source(kind: &str, source: &Node<'_, '_>, errors: &mut Errors) {
+    let target = source.field("target");
+    metric_target(&target, errors);
+    let (value, average, percent) =
+        (target.field("value"), target.field("averageValue"), target.field("averageUtilization"));
+    match kind {
+        "object" => {
+            scale_target(&source.field("describedObject"), errors);
+            metric_name(&source.field("metric"), errors);
+            if value.is_unset() && average.is_unset() {
+                errors.required(&average, "must set either a target value or averageValue");
+            }
+        }
+        "external" => {
+            metric_name(&source.field("metric"), errors);
+            match (value.is_set(), average.is_set()) {
+                (false, false) => {
+                    errors.required(&average, "must set either a target value for metric or a per-pod target");
+                }
+                (true, true) => {
+                    errors.forbidden(&value, "may not set both a target value for metric and a per-pod target");
+                }
+                _ => {}
+            }
+        }
+        "pods" => {
+            metric_name(&source.field("metric"), errors);
+            if super::resources::parse(&average).is_none_or(|quantity| quantity.signum() != 1) {
+                errors.required(&average, "must specify a positive target averageValue");
+            }
+        }
         _ => {
-            errors.one_of(&kind, &["ContainerResource", "External", "Object", "Pods", "Resource"]);
-            return;
+            if source.field("name").text().is_empty() {
+                errors.required(&source.field("name"), "must specify a resource name");
+            }
+            if kind == "containerResource" && source.field("container").text().is_empty() {
+                errors.required(&source.field("container"), "must specify a container");
+            }
+            match (percent.is_set(), average.is_set()) {
+                (false, false) => {
+                    errors.required(&percent, "must set either a target raw value or a target utilization");
+                }
+                (true, true) => {
+                    errors.forbidden(&average, "may not set both a target raw value and a target utilization");
+                }
+                _ => {}
+            }
         }
-    };
-    let source = metric.field(field);
-    if source.is_unset() {
-        errors.required(&source, "must populate information for the given metric source");
-        return;
     }
-    for other in ["object", "pods", "resource", "external", "containerResource"] {
-        if other != field && metric.field(other).is_set() {
-            errors.forbidden(&metric.field(other), "must populate the given metric source only");
-        }
-    }
-    if matches!(field, "resource" | "containerResource") {
-        errors.require_text(&source.field("name"));
+}
+
+fn metric_name(at: &Node<'_, '_>, errors: &mut Errors) {
+    let name = at.field("name");
+    if name.text().is_empty() {
+        errors.required(&name, "must specify a metric name");
     } else {
-        let identifier = source.field("metric");
-        errors.require_text(&identifier.field("name"));
+        errors.invalid_all(&name, rules::path_segment_name(name.text(), false));
     }
-    metric_target(&source.field("target"), errors);
 }
 
 fn metric_target(at: &Node<'_, '_>, errors: &mut Errors) {
     let kind = at.field("type");
-    if errors.require_text(&kind) {
-        errors.one_of(&kind, &["AverageValue", "Utilization", "Value"]);
+    if kind.text().is_empty() {
+        errors.required(&kind, "must specify a metric target type");
     }
-    let percent = at.field("averageUtilization");
-    if percent.integer().is_some_and(|n| n < 1) {
-        errors.invalid(&percent, "must be greater than 0");
+    if !matches!(kind.text(), "Utilization" | "Value" | "AverageValue") {
+        errors.invalid_value(&kind, kind.text(), "must be either Utilization, Value, or AverageValue");
     }
     for key in ["value", "averageValue"] {
         let quantity = at.field(key);
@@ -98,18 +152,31 @@ fn metric_target(at: &Node<'_, '_>, errors: &mut Errors) {
             errors.invalid(&quantity, "must be positive");
         }
     }
+    let percent = at.field("averageUtilization");
+    if percent.integer().is_some_and(|n| n < 1) {
+        errors.invalid(&percent, "must be greater than 0");
+    }
 }
 
 fn scaling_rules(at: &Node<'_, '_>, errors: &mut Errors) {
+    /// An hour, and half an hour.
+    const SECONDS: (i64, i64) = (3600, 1800);
+    const POSITIVE: &str = "must be greater than zero";
     if at.is_unset() {
         return;
     }
     let window = at.field("stabilizationWindowSeconds");
-    errors.non_negative(&window);
-    if window.number() > 3600 {
-        errors.invalid(&window, "must be less than or equal to 3600");
+    if window.number() < 0 {
+        errors.invalid(&window, "must be greater than or equal to zero");
+    }
+    if window.number() > SECONDS.0 {
+        errors.invalid(&window, &format!("must be less than or equal to {}", SECONDS.0));
     }
     errors.none_or_one_of(&at.field("selectPolicy"), &["Disabled", "Max", "Min"]);
+    let tolerance = at.field("tolerance");
+    if super::resources::parse(&tolerance).is_some_and(|q| q.signum() < 0) {
+        errors.invalid(&tolerance, super::tree::NOT_NEGATIVE);
+    }
     let policies = at.field("policies");
     if policies.is_empty() {
         errors.required(&policies, "must specify at least one Policy");
@@ -119,11 +186,12 @@ fn scaling_rules(at: &Node<'_, '_>, errors: &mut Errors) {
         for key in ["value", "periodSeconds"] {
             let number = policy.field(key);
             if number.number() <= 0 {
-                errors.invalid_value(&number, number.number(), "must be greater than zero");
+                errors.invalid_value(&number, number.number(), POSITIVE);
             }
         }
-        if policy.field("periodSeconds").number() > 1800 {
-            errors.invalid(&policy.field("periodSeconds"), "must be less than or equal to 1800");
+        let period = policy.field("periodSeconds");
+        if period.number() > SECONDS.1 {
+            errors.invalid(&period, &format!("must be less than or equal to {}", SECONDS.1));
         }
     }
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::batch;
 use super::tree::{Errors, IMMUTABLE, Node};
-use super::{meta, pod_spec};
+use super::{job_policies, meta, networking_rules, pod_spec};
 use crate::cron::Schedule;
 
 /// A name of a job made by a CronJob has eleven more characters.
@@ -17,16 +17,12 @@ pub(crate) fn job(object: &Node<'_, '_>, errors: &mut Errors) {
         generated_selector(object, &spec.field("selector"), errors);
     }
     job_with_selector(&spec, errors);
-    let completions = spec.field("completions");
-    if spec.field("completionMode").text() == "Indexed" {
-        let name_rule = object.field("metadata");
-        let longest = format!("{}-{}", name_rule.field("name").text(), (completions.number() - 1).max(0));
-        for why in super::rules::label(&longest) {
-            errors.invalid_value(
-                &name_rule.field("name"),
-                name_rule.field("name").text(),
-                &format!("will not able to create pod with invalid DNS label: {longest}: {why}"),
-            );
+    let (completions, metadata) = (spec.field("completions").number(), object.field("metadata"));
+    if spec.field("completionMode").text() == "Indexed" && completions > 0 {
+        let name = metadata.field("name");
+        let longest = format!("{}-{}", name.text(), completions - 1);
+        if !super::rules::label(&longest).is_empty() {
+            errors.invalid(&name, &format!("will not able to create pod with invalid DNS label: {longest}"));
         }
     }
 }
@@ -88,8 +84,12 @@ fn job_spec(spec: &Node<'_, '_>, errors: &mut Errors) {
     ] {
         errors.non_negative(&spec.field(key));
     }
+    if spec.field("maxFailedIndexes").is_set() && spec.field("backoffLimitPerIndex").is_unset() {
+        errors.required(&spec.field("backoffLimitPerIndex"), "when maxFailedIndexes is specified");
+    }
+    managed_by(&spec.field("managedBy"), errors);
     completion_mode(spec, errors);
-    failure_policy(spec, errors);
+    job_policies::failure_policy(spec, errors);
     let template = spec.field("template");
     pod_spec::template(&template, errors);
     let pods = template.field("spec");
@@ -109,71 +109,67 @@ fn job_spec(spec: &Node<'_, '_>, errors: &mut Errors) {
     }
 }
 
+/// The name of another controller than ours.
+fn managed_by(at: &Node<'_, '_>, errors: &mut Errors) {
+    const LONGEST: usize = 63;
+    if at.is_unset() {
+        return;
+    }
+    networking_rules::domain_prefixed(at, errors);
+    if at.text().len() > LONGEST {
+        errors.too_long(at, LONGEST);
+    }
+}
+
+/// The most pods that run at once in a job whose completions are indexed, and how many when there are more of these.
+const MANY: i64 = 100_000;
+const FEW: i64 = 10_000;
+
 fn completion_mode(spec: &Node<'_, '_>, errors: &mut Errors) {
     let (mode, completions) = (spec.field("completionMode"), spec.field("completions"));
     errors.none_or_one_of(&mode, &["NonIndexed", "Indexed"]);
-    if mode.text() == "Indexed" {
-        if completions.is_unset() {
-            errors.required(&completions, "when completion mode is Indexed");
-        }
-        let parallelism = spec.field("parallelism");
-        if parallelism.number() > 100_000 {
-            errors.invalid(&parallelism, "must be less than or equal to 100000 when completion mode is Indexed");
+    if mode.text() != "Indexed" {
+        for key in ["backoffLimitPerIndex", "maxFailedIndexes", "successPolicy"] {
+            let field = spec.field(key);
+            if field.is_set() {
+                errors.invalid(&field, "requires indexed completion mode");
+            }
         }
         return;
     }
-    for key in ["backoffLimitPerIndex", "maxFailedIndexes"] {
-        let field = spec.field(key);
-        if field.is_set() {
-            errors.invalid(&field, "requires indexed completion mode");
-        }
+    if completions.is_unset() {
+        errors.required(&completions, "when completion mode is Indexed");
+    }
+    let parallelism = spec.field("parallelism");
+    if parallelism.number() > MANY {
+        errors.invalid(&parallelism, &format!("must be less than or equal to {MANY} when completion mode is Indexed"));
+    }
+    if spec.field("backoffLimitPerIndex").is_set() && completions.is_set() {
+        failed_indexes(spec, completions.number(), errors);
+    }
+    if spec.field("successPolicy").is_set() {
+        job_policies::success_policy(&spec.field("successPolicy"), completions.number(), errors);
     }
 }
 
-fn failure_policy(spec: &Node<'_, '_>, errors: &mut Errors) {
-    let policy = spec.field("podFailurePolicy");
-    if policy.is_unset() {
+fn failed_indexes(spec: &Node<'_, '_>, completions: i64, errors: &mut Errors) {
+    let (most, parallelism) = (spec.field("maxFailedIndexes"), spec.field("parallelism"));
+    if most.number() > completions {
+        errors.invalid(&most, "must be less than or equal to completions");
+    }
+    if most.number() > MANY {
+        errors.invalid(&most, &format!("must be less than or equal to {MANY}"));
+    }
+    if completions <= MANY {
         return;
     }
-    let template = spec.field("template");
-    let pods = template.field("spec");
-    if pods.field("restartPolicy").text() != "Never" {
-        let at = spec.field("template");
-        let restart = at.field("spec");
-        errors
-            .invalid(&restart.field("restartPolicy"), "only \"Never\" is supported when podFailurePolicy is specified");
+    if most.is_unset() {
+        errors.required(&most, &format!("must be specified when completions is above {MANY}"));
     }
-    let rules = policy.field("rules");
-    for rule in rules.items() {
-        let action = rule.field("action");
-        if action.text().is_empty() {
-            errors.required(&action, "valid values: [\"Count\" \"FailIndex\" \"FailJob\" \"Ignore\"]");
-        } else {
-            errors.one_of(&action, &["Count", "FailIndex", "FailJob", "Ignore"]);
-        }
-        let (codes, conditions) = (rule.field("onExitCodes"), rule.field("onPodConditions"));
-        match (codes.is_set(), !conditions.is_empty()) {
-            (true, true) => errors.invalid(&rule, "specifying both OnExitCodes and OnPodConditions is not supported"),
-            (false, false) => errors.invalid(&rule, "specifying one of OnExitCodes and OnPodConditions is required"),
-            _ => {}
-        }
-        if codes.is_set() {
-            exit_codes(&codes, errors);
-        }
-    }
-}
-
-fn exit_codes(codes: &Node<'_, '_>, errors: &mut Errors) {
-    let (operator, values) = (codes.field("operator"), codes.field("values"));
-    errors.one_of(&operator, &["In", "NotIn"]);
-    if values.is_empty() {
-        errors.invalid(&values, "at least one value is required");
-    } else if values.list().len() > 255 {
-        errors.too_many(&values, values.list().len(), 255);
-    }
-    for value in values.items() {
-        if operator.text() == "In" && value.number() == 0 {
-            errors.invalid(&value, "must not be 0 for the In operator");
+    for count in [&parallelism, &most] {
+        if count.number() > FEW {
+            let when = format!("when completions are above {MANY} and used with backoff limit per index");
+            errors.invalid(count, &format!("must be less than or equal to {FEW} {when}"));
         }
     }
 }
@@ -183,19 +179,24 @@ pub(crate) fn job_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Er
     let (spec, before) = (new.field("spec"), old.field("spec"));
     // Upstream's rules for a change hold those for a spec once more.
     job_with_selector(&spec, errors);
-    let elastic = spec.field("completionMode").text() == "Indexed"
-        && spec.field("completions").value() == spec.field("parallelism").value();
-    for key in
-        ["completions", "selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex", "successPolicy"]
+    completions_change(&spec, &before, errors);
+    for key in ["selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"]
     {
-        if key == "completions" && elastic {
-            continue;
-        }
         errors.immutable(&spec.field(key), &before.field(key));
     }
     if template_differs(&spec.field("template"), &before.field("template"), old) {
         let template = spec.field("template");
         errors.invalid_shown(&template, &super::dump::pod_template(&template), IMMUTABLE);
+    }
+}
+
+/// A job whose completions are indexed can grow and shrink with its parallelism.
+fn completions_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+    let (now, then) = (new.field("completions"), old.field("completions"));
+    if new.field("completionMode").text() != "Indexed" {
+        errors.immutable(&now, &then);
+    } else if now.value() != then.value() && now.is_set() && now.number() != new.field("parallelism").number() {
+        errors.invalid(&now, "can only be modified in tandem with spec.parallelism");
     }
 }
 
@@ -217,13 +218,17 @@ fn template_differs(new: &Node<'_, '_>, old: &Node<'_, '_>, job: &Node<'_, '_>) 
         )
 }
 
-/// A `CronJob`.
-pub(crate) fn cron_job(object: &Node<'_, '_>, errors: &mut Errors) {
+/// A new `CronJob` leaves room for what it appends to its name.
+pub(crate) fn new_cron_job(object: &Node<'_, '_>, errors: &mut Errors) {
     let metadata = object.field("metadata");
     let name = metadata.field("name");
     if name.text().len() > CRON_JOB_NAME {
         errors.invalid(&name, "must be no more than 52 characters");
     }
+}
+
+/// A `CronJob`.
+pub(crate) fn cron_job(object: &Node<'_, '_>, errors: &mut Errors) {
     let spec = object.field("spec");
     schedule(&spec, errors);
     for key in ["startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"] {
@@ -234,9 +239,10 @@ pub(crate) fn cron_job(object: &Node<'_, '_>, errors: &mut Errors) {
         errors.one_of(&concurrency, &["Allow", "Forbid", "Replace"]);
     }
     let template = spec.field("jobTemplate");
-    let metadata = template.field("metadata");
-    meta::labels(&metadata.field("labels"), errors);
     let job = template.field("spec");
+    if job.field("selector").is_set() {
+        errors.invalid(&job.field("selector"), "`selector` will be auto-generated");
+    }
     if job.field("manualSelector").is_true() {
         errors.not_supported(&job.field("manualSelector"), &["nil", "false"]);
     }

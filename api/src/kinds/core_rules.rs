@@ -1,13 +1,11 @@
 //! Rules for core kinds without a file of their own.
 
-use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 
 use serde_json::{Map, Value};
 
-use super::affinity::EFFECTS;
-use super::tree::{Errors, IMMUTABLE, Node};
-use super::{meta, resources, rules};
+use super::tree::{Errors, Node};
+use super::{meta, rules};
 
 /// The most that a ConfigMap or Secret may hold.
 const MAX_DATA: usize = 1024 * 1024;
@@ -94,7 +92,9 @@ pub(crate) fn secret(secret: &Node<'_, '_>, errors: &mut Errors) {
             errors.required(&data.key("username"), "");
             errors.required(&data.key("password"), "");
         }
-        "kubernetes.io/ssh-auth" if !has("ssh-privatekey") => errors.required(&data.key("ssh-privatekey"), ""),
+        "kubernetes.io/ssh-auth" if data.field("ssh-privatekey").text().is_empty() => {
+            errors.required(&data.key("ssh-privatekey"), "");
+        }
         "kubernetes.io/service-account-token" => token_account(secret, errors),
         _ => {}
     }
@@ -125,219 +125,6 @@ fn registry_credentials(data: &Node<'_, '_>, key: &'static str, errors: &mut Err
 pub(crate) fn secret_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     errors.immutable(&new.field("type"), &old.field("type"));
     frozen(new, old, &["data"], errors);
-}
-
-/// A `Node`.
-pub(crate) fn node(node: &Node<'_, '_>, errors: &mut Errors) {
-    let spec = node.field("spec");
-    taints(&spec.field("taints"), errors);
-    let cidrs = spec.field("podCIDRs");
-    for cidr in cidrs.items() {
-        errors.invalid_all(&cidr, rules::cidr(cidr.text()));
-    }
-    let ranges: Vec<_> = cidrs.texts().filter_map(rules::parse_cidr).collect();
-    let of_family = |v4: bool| ranges.iter().filter(|(address, _)| address.is_ipv4() == v4).count();
-    if of_family(true) > 1 || of_family(false) > 1 {
-        errors.invalid(&cidrs, "may specify no more than one CIDR for each IP family");
-    }
-    let status = node.field("status");
-    for (name, quantity) in status.field("capacity").entries().chain(status.field("allocatable").entries()) {
-        resources::value(name, &quantity, errors);
-    }
-}
-
-/// Upstream says `metadata.taints` though they are in the spec.
-fn taints(taints: &Node<'_, '_>, errors: &mut Errors) {
-    let path = crate::Path::new("metadata").child("taints");
-    let taints = Node::at(&path, taints.value());
-    let mut seen = HashSet::new();
-    for taint in taints.items() {
-        let (key, value, effect) = (taint.field("key"), taint.field("value"), taint.field("effect"));
-        for why in rules::qualified_name(key.text()) {
-            errors.invalid_value(&key, key.text(), &why);
-        }
-        if !value.text().is_empty() {
-            errors.invalid_all(&value, rules::label_value(value.text()));
-        }
-        if effect.text().is_empty() {
-            errors.required(&effect, "");
-        } else {
-            errors.one_of(&effect, &EFFECTS);
-        }
-        if !seen.insert((key.text(), effect.text())) {
-            errors.duplicate(&taint);
-        }
-    }
-}
-
-/// What may not change in a `Node`.
-pub(crate) fn node_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
-    let (new, old) = (new.field("spec"), old.field("spec"));
-    let (cidrs, had) = (new.field("podCIDRs"), old.field("podCIDRs"));
-    if !had.is_empty() && cidrs.list() != had.list() {
-        errors.forbidden(&cidrs, "node updates may not change podCIDR except from \"\" to valid");
-    }
-    let (provider, had) = (new.field("providerID"), old.field("providerID"));
-    if !had.text().is_empty() && provider.text() != had.text() {
-        errors.forbidden(&provider, "node updates may not change providerID except from \"\" to valid");
-    }
-}
-
-/// A `LimitRange`.
-pub(crate) fn limit_range(range: &Node<'_, '_>, errors: &mut Errors) {
-    let mut types = HashSet::new();
-    let spec = range.field("spec");
-    for limit in spec.field("limits").items() {
-        let kind = limit.field("type");
-        errors.invalid_all(&kind, limit_type(kind.text()));
-        if !types.insert(kind.text()) {
-            errors.duplicate(&kind);
-        }
-        limit_keys(&limit, kind.text(), errors);
-        if kind.text() == "Pod" {
-            for key in ["default", "defaultRequest"] {
-                let field = limit.field(key);
-                if !field.is_empty() {
-                    errors.forbidden(&field, "may not be specified when `type` is 'Pod'");
-                }
-            }
-        }
-        if kind.text() == "PersistentVolumeClaim" {
-            let has = |list: &str| limit.field(list).field("storage").is_set();
-            if !has("min") && !has("max") {
-                errors.required(
-                    &limit.field("limits"),
-                    "either minimum or maximum storage value is required, but neither was provided",
-                );
-            }
-        }
-        limit_order(&limit, errors);
-    }
-}
-
-fn limit_type(kind: &str) -> Vec<String> {
-    let mut wrong = rules::qualified_name(kind);
-    if wrong.is_empty() && !kind.contains('/') && !matches!(kind, "Pod" | "Container" | "PersistentVolumeClaim") {
-        wrong.push("must be a standard limit type or fully qualified".to_owned());
-    }
-    wrong
-}
-
-fn limit_keys(limit: &Node<'_, '_>, kind: &str, errors: &mut Errors) {
-    for list in ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"] {
-        let quantities = limit.field(list);
-        for (name, at) in quantities.entries() {
-            for why in rules::qualified_name(name) {
-                errors.invalid_value(&at, name, &why);
-            }
-            if name.contains('/') {
-                continue;
-            }
-            if !resources::is_standard(name) {
-                errors.invalid_value(&at, name, "must be a standard resource type or fully qualified");
-            }
-            if matches!(kind, "Pod" | "Container") && !resources::is_standard_for_containers(name) {
-                errors.invalid_value(&at, name, "must be a standard resource for containers");
-            }
-        }
-    }
-}
-
-/// min <= default request <= default <= max, as far as they are given.
-fn limit_order(limit: &Node<'_, '_>, errors: &mut Errors) {
-    let lists = ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"];
-    let mut names = BTreeSet::new();
-    for list in lists {
-        names.extend(limit.field(list).map().into_iter().flatten().map(|(name, _)| name.as_str()));
-    }
-    for name in names {
-        let quantity = |list: &str| resources::parse(&limit.field(list).field(name));
-        let (max, min, default, request) =
-            (quantity("max"), quantity("min"), quantity("default"), quantity("defaultRequest"));
-        for (low, low_name, high, high_name, list) in [
-            (min, "min", max, "max", "min"),
-            (min, "min", request, "default request", "defaultRequest"),
-            (request, "default request", max, "max", "defaultRequest"),
-            (request, "default request", default, "default", "defaultRequest"),
-            (min, "min", default, "default", "default"),
-            (default, "default", max, "max", "default"),
-        ] {
-            let (Some(low), Some(high)) = (low, high) else { continue };
-            if low > high {
-                let quantities = limit.field(list);
-                let at = quantities.key(name);
-                // Upstream shows the minimum where a default is below it.
-                let shown = if list == "default" && low_name == "min" { low.to_string().into() } else { at.shown() };
-                errors.invalid_value(
-                    &at,
-                    shown,
-                    &format!("{low_name} value {low} is greater than {high_name} value {high}"),
-                );
-            }
-        }
-    }
-}
-
-const SCOPES: [&str; 7] = [
-    "BestEffort",
-    "CrossNamespacePodAffinity",
-    "NotBestEffort",
-    "NotTerminating",
-    "PriorityClass",
-    "Terminating",
-    "VolumeAttributesClass",
-];
-
-/// A `ResourceQuota`.
-pub(crate) fn resource_quota(quota: &Node<'_, '_>, errors: &mut Errors) {
-    let spec = quota.field("spec");
-    quota_resources(&spec.field("hard"), errors);
-    let scopes = spec.field("scopes");
-    let mut seen = HashSet::new();
-    for scope in scopes.texts() {
-        if !SCOPES.contains(&scope) {
-            errors.invalid(&scopes, "unsupported scope");
-        }
-        seen.insert(scope);
-    }
-    for (one, other) in [("BestEffort", "NotBestEffort"), ("Terminating", "NotTerminating")] {
-        if seen.contains(one) && seen.contains(other) {
-            errors.invalid(&scopes, "conflicting scopes");
-        }
-    }
-}
-
-/// The `status` of a `ResourceQuota`.
-pub(crate) fn resource_quota_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
-    let status = new.field("status");
-    quota_resources(&status.field("hard"), errors);
-    quota_resources(&status.field("used"), errors);
-}
-
-fn quota_resources(list: &Node<'_, '_>, errors: &mut Errors) {
-    for (name, at) in list.entries() {
-        for why in rules::qualified_name(name) {
-            errors.invalid_value(&at, name, &why);
-        }
-        if !name.contains('/') && !resources::is_standard(name) {
-            errors.invalid_value(&at, name, "must be a standard resource type or fully qualified");
-            errors.invalid_value(&at, name, "must be a standard resource for quota");
-        }
-        resources::value(name, &at, errors);
-    }
-}
-
-/// The scopes of a quota never change.
-pub(crate) fn resource_quota_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
-    let (new, old) = (new.field("spec"), old.field("spec"));
-    let sorted = |at: &Node<'_, '_>| {
-        let mut texts: Vec<String> = at.field("scopes").texts().map(str::to_owned).collect();
-        texts.sort_unstable();
-        texts
-    };
-    if sorted(&new) != sorted(&old) {
-        errors.invalid(&new.field("scopes"), IMMUTABLE);
-    }
 }
 
 /// `Endpoints`.
@@ -410,6 +197,10 @@ fn endpoint_port(port: &Node<'_, '_>, needs_name: bool, errors: &mut Errors) {
     meta::port_number(&port.field("port"), errors);
     if errors.require_text(&protocol) {
         errors.one_of(&protocol, &["SCTP", "TCP", "UDP"]);
+    }
+    let application = port.field("appProtocol");
+    if application.is_set() {
+        errors.invalid_all(&application, rules::qualified_name(application.text()));
     }
 }
 

@@ -388,6 +388,18 @@ pub(crate) fn pod_resource_claim(at: &Node<'_, '_>) -> Shown {
     Shown::of(at.value(), CLAIM)
 }
 
+/// Where a PersistentVolume can be used; `null` for anywhere.
+pub(crate) fn volume_affinity(at: &Node<'_, '_>) -> Shown {
+    const REQUIREMENT: Table = &[("Key", "key", Text), ("Operator", "operator", Text), ("Values", "values", Any)];
+    const TERM: Table = &[
+        ("MatchExpressions", "matchExpressions", List(REQUIREMENT)),
+        ("MatchFields", "matchFields", List(REQUIREMENT)),
+    ];
+    const AFFINITY: Table =
+        &[("Required", "required", Pointer(&[("NodeSelectorTerms", "nodeSelectorTerms", List(TERM))]))];
+    if at.is_unset() { Shown::Leaf(Value::Null) } else { Shown::of(at.value(), AFFINITY) }
+}
+
 /// A taint of a node.
 pub(crate) fn taint(at: &Node<'_, '_>) -> Shown {
     const TAINT: Table =

@@ -184,7 +184,7 @@ fn overlap(one: (i64, i64), other: (i64, i64)) -> Option<i64> {
 }
 
 /// `1,3-5` as ranges in order, each below `completions`.
-fn parse_indexes(text: &str, completions: i64) -> Result<Vec<(i64, i64)>, String> {
+pub(crate) fn parse_indexes(text: &str, completions: i64) -> Result<Vec<(i64, i64)>, String> {
     let mut ranges: Vec<(i64, i64)> = Vec::new();
     if text.is_empty() {
         return Ok(ranges);

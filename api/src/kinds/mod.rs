@@ -20,11 +20,14 @@ mod event_rules;
 mod extension_rules;
 mod extensions;
 mod hooks;
+mod job_policies;
 mod job_status;
+mod limit_rules;
 mod meta;
 mod mounts;
 mod networking;
 mod networking_rules;
+mod node_rules;
 mod pod;
 mod pod_annotations;
 mod pod_defaults;
@@ -43,7 +46,9 @@ mod schema_rules;
 mod security;
 mod service;
 mod service_rules;
+mod signing_rules;
 mod storage;
+mod storage_classes;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -155,6 +160,7 @@ fn core_hooks(kind: &str) -> Hooks {
             prepare_update: service::prepare_update,
             validate: service_rules::service,
             validate_change: service_rules::service_change,
+            validate_status: service_rules::service_status,
             name: rules::label_name,
             create_on_update: true,
             delete_returns_object: true,
@@ -175,8 +181,9 @@ fn core_hooks(kind: &str) -> Hooks {
         "Node" => Hooks {
             default: core::node,
             status: Some(core::node_status),
-            validate: core_rules::node,
-            validate_change: core_rules::node_change,
+            validate: node_rules::node,
+            validate_change: node_rules::change,
+            validate_status: node_rules::change,
             keeps_status_on_create: true,
             ..Hooks::PLAIN
         },
@@ -197,7 +204,7 @@ fn core_hooks(kind: &str) -> Hooks {
         "Event" => Hooks { default: core::event, validate: event_rules::event, create_on_update: true, ..Hooks::PLAIN },
         "LimitRange" => Hooks {
             default: core::limit_range,
-            validate: core_rules::limit_range,
+            validate: limit_rules::limit_range,
             create_on_update: true,
             ..Hooks::PLAIN
         },
@@ -222,6 +229,7 @@ fn core_hooks(kind: &str) -> Hooks {
             validate: storage::claim,
             warn: warnings::storage_class_annotation,
             validate_change: storage::claim_change,
+            validate_status: storage::claim_status,
             prepare_create: volume_claims::prepare_claim,
             prepare_update: volume_claims::prepare_claim_update,
             delete_returns_object: true,
@@ -239,9 +247,9 @@ fn core_hooks(kind: &str) -> Hooks {
         "ResourceQuota" => Hooks {
             default: cluster::with_spec,
             status: Some(|_| {}),
-            validate: core_rules::resource_quota,
-            validate_change: core_rules::resource_quota_change,
-            validate_status: core_rules::resource_quota_status,
+            validate: limit_rules::resource_quota,
+            validate_change: limit_rules::resource_quota_change,
+            validate_status: limit_rules::resource_quota_status,
             delete_returns_object: true,
             ..Hooks::PLAIN
         },
@@ -272,6 +280,7 @@ fn workload_hooks(kind: &str) -> Hooks {
         },
         "StatefulSet" => Hooks {
             default: workloads::stateful_set,
+            name: rules::label_name,
             status: Some(workloads::stateful_set_status),
             validate: workload_rules::stateful_set,
             validate_status: workload_status::stateful_set,
@@ -313,6 +322,7 @@ fn workload_hooks(kind: &str) -> Hooks {
             default: batch::cron_job,
             status: Some(|_| {}),
             validate: batch_rules::cron_job,
+            validate_new: batch_rules::new_cron_job,
             warn: warnings::cron_job,
             ..Hooks::PLAIN
         },
@@ -339,44 +349,45 @@ fn storage_hooks(kind: &str) -> Hooks {
     match kind {
         "StorageClass" => Hooks {
             default: cluster::storage_class,
-            validate: storage::class,
-            validate_change: storage::class_change,
+            validate: storage_classes::class,
+            validate_change: storage_classes::class_change,
             delete_returns_object: true,
             ..Hooks::PLAIN
         },
         "CSIDriver" => Hooks {
             default: cluster::csi_driver,
             prepare_update: cluster::prepare_csi_driver_update,
-            validate: storage::driver,
-            validate_change: storage::driver_change,
+            validate: storage_classes::driver,
+            validate_change: storage_classes::driver_change,
             unconditional_update: false,
             delete_returns_object: true,
             ..Hooks::PLAIN
         },
         "CSINode" => Hooks {
-            validate: storage::csi_node,
+            validate: storage_classes::csi_node,
+            validate_change: storage_classes::csi_node_change,
             unconditional_update: false,
             delete_returns_object: true,
             ..Hooks::PLAIN
         },
         "CSIStorageCapacity" => Hooks {
-            validate: storage::storage_capacity,
-            validate_change: storage::storage_capacity_change,
+            validate: storage_classes::storage_capacity,
+            validate_change: storage_classes::storage_capacity_change,
             unconditional_update: false,
             ..Hooks::PLAIN
         },
         "VolumeAttachment" => Hooks {
             default: cluster::volume_attachment,
             status: Some(cluster::volume_attachment_status),
-            validate: storage::attachment,
-            validate_change: storage::attachment_change,
+            validate: storage_classes::attachment,
+            validate_change: storage_classes::attachment_change,
             unconditional_update: false,
             delete_returns_object: true,
             ..Hooks::PLAIN
         },
         "VolumeAttributesClass" => Hooks {
-            validate: storage::attributes_class,
-            validate_change: storage::attributes_class_change,
+            validate: storage_classes::attributes_class,
+            validate_change: storage_classes::attributes_class_change,
             delete_returns_object: true,
             ..Hooks::PLAIN
         },
@@ -390,6 +401,8 @@ fn networking_hooks(kind: &str) -> Hooks {
             default: cluster::with_spec,
             status: Some(service::ingress_status),
             validate: networking_rules::ingress,
+            validate_new: networking_rules::new_ingress,
+            validate_status: networking_rules::ingress_status,
             ..Hooks::PLAIN
         },
         "IngressClass" => Hooks {
@@ -516,6 +529,7 @@ fn cluster_hooks(kind: &str) -> Hooks {
             default: cluster::priority_class,
             validate: cluster_rules::priority_class,
             validate_change: cluster_rules::priority_class_change,
+            update_skips_rules: true,
             is_new_generation: |_, _| false,
             ..Hooks::PLAIN
         },
@@ -534,7 +548,7 @@ fn cluster_hooks(kind: &str) -> Hooks {
         "CertificateSigningRequest" => Hooks {
             default: cluster::signing_request,
             status: Some(|_| {}),
-            validate: cluster_rules::signing_request,
+            validate: signing_rules::signing_request,
             prepare_create: cluster::prepare_signing_request,
             prepare_update: cluster::prepare_signing_request_update,
             prepare_status: cluster::prepare_signing_request_status,

@@ -39,6 +39,34 @@ pub(crate) fn ingress(ingress: &Node<'_, '_>, errors: &mut Errors) {
     }
 }
 
+/// A new `Ingress` names its class in one way.
+pub(crate) fn new_ingress(ingress: &Node<'_, '_>, errors: &mut Errors) {
+    const CLASS: &str = "kubernetes.io/ingress.class";
+    let (metadata, spec) = (ingress.field("metadata"), ingress.field("spec"));
+    let annotations = metadata.field("annotations");
+    let class = spec.field("ingressClassName");
+    let named = annotations.map().and_then(|map| map.get(CLASS)).and_then(Value::as_str);
+    if let Some(named) = named.filter(|named| class.is_set() && *named != class.text()) {
+        // Upstream's path leaves the metadata out.
+        let path = crate::Path::new("annotations").child(CLASS);
+        let why = "must match `ingressClassName` when both are specified";
+        errors.push(crate::FieldError::invalid(&path, named, why));
+    }
+}
+
+/// The `status` of an `Ingress`: where its load balancer is.
+pub(crate) fn ingress_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
+    let status = new.field("status");
+    let balancer = status.field("loadBalancer");
+    for one in balancer.field("ingress").items() {
+        let ip = one.field("ip");
+        if !ip.text().is_empty() {
+            errors.invalid_all(&ip, rules::ip(ip.text()));
+        }
+        super::service_rules::balancer_host(&one.field("hostname"), errors);
+    }
+}
+
 fn host_name(host: &str) -> Vec<String> {
     if host.contains('*') { rules::wildcard_dns1123_subdomain(host) } else { rules::subdomain(host) }
 }
@@ -98,11 +126,24 @@ fn ingress_backend(at: &Node<'_, '_>, errors: &mut Errors) {
     match (service.is_set(), resource.is_set()) {
         (true, true) => errors.invalid_value(at, "", "cannot set both resource and service backends"),
         (false, false) => errors.invalid_value(at, "", "resource or service backend is required"),
-        (false, true) => {
-            errors.require_text(&resource.field("kind"));
-            errors.require_text(&resource.field("name"));
-        }
+        (false, true) => typed_reference(&resource, true, errors),
         (true, false) => service_backend(&service, errors),
+    }
+}
+
+/// A reference to an object of any kind. A backend must say its group.
+fn typed_reference(at: &Node<'_, '_>, needs_group: bool, errors: &mut Errors) {
+    let group = at.field("apiGroup");
+    if group.is_set() {
+        errors.invalid_all(&group, rules::subdomain(group.text()));
+    } else if needs_group {
+        errors.required(&group, "");
+    }
+    for key in ["kind", "name"] {
+        let field = at.field(key);
+        if errors.require_text(&field) {
+            errors.invalid_all(&field, rules::path_segment_name(field.text(), false));
+        }
     }
 }
 
@@ -136,7 +177,8 @@ pub(crate) fn ingress_class(class: &Node<'_, '_>, errors: &mut Errors) {
     }
 }
 
-fn domain_prefixed(at: &Node<'_, '_>, errors: &mut Errors) {
+/// A domain and a path, as `acme.io/foo`.
+pub(crate) fn domain_prefixed(at: &Node<'_, '_>, errors: &mut Errors) {
     match at.text().split_once('/') {
         Some((domain, path)) if !domain.is_empty() && !path.is_empty() => {
             errors.invalid_all(at, rules::subdomain(domain));
@@ -146,8 +188,7 @@ fn domain_prefixed(at: &Node<'_, '_>, errors: &mut Errors) {
 }
 
 fn class_parameters(at: &Node<'_, '_>, errors: &mut Errors) {
-    errors.require_text(&at.field("kind"));
-    errors.require_text(&at.field("name"));
+    typed_reference(at, false, errors);
     let (scope, namespace) = (at.field("scope"), at.field("namespace"));
     if scope.is_unset() {
         errors.required(&scope, "");

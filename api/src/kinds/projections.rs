@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::tree::{Errors, Node};
 use super::volume_paths::{local_path, mode};
 use super::volumes::{downward_file, key_to_path};
-use super::{cluster_rules, meta, rules};
+use super::{meta, rules, signing_rules};
 
 /// The paths that are taken, and where upstream reports one that is taken twice: at the volume's source.
 struct Paths<'p, 'v> {
@@ -93,7 +93,7 @@ fn trust_bundle<'v>(part: &Node<'_, 'v>, paths: &mut Paths<'_, 'v>, errors: &mut
             if signer.text().is_empty() {
                 errors.required(&signer, "must be a valid signer name");
             }
-            cluster_rules::signer_name(&signer, errors);
+            signing_rules::signer_name(&signer, errors);
             meta::selector(&selector, errors);
         }
         (false, false) => errors.required(part, "either name or signerName must be specified"),
@@ -116,7 +116,7 @@ fn certificate<'v>(part: &Node<'_, 'v>, paths: &mut Paths<'_, 'v>, errors: &mut 
     const KEYS: [&str; 6] = ["RSA3072", "RSA4096", "ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519"];
     /// An hour, and 91 days.
     const SECONDS: (i64, i64) = (3600, 7_862_400);
-    cluster_rules::signer_name(&part.field("signerName"), errors);
+    signing_rules::signer_name(&part.field("signerName"), errors);
     errors.one_of(&part.field("keyType"), &KEYS);
     let seconds = part.field("maxExpirationSeconds");
     if seconds.integer().is_some_and(|seconds| seconds < SECONDS.0) {

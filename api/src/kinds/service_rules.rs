@@ -36,6 +36,7 @@ pub(crate) fn service(service: &Node<'_, '_>, errors: &mut Errors) {
     if errors.require_text(&kind) {
         errors.one_of(&kind, &TYPES);
     }
+    annotations(service, kind.text(), errors);
     node_ports(&spec, kind.text(), errors);
     traffic_policies(&spec, kind.text(), errors);
     load_balancer(&spec, kind.text(), errors);
@@ -57,7 +58,7 @@ fn by_type(spec: &Node<'_, '_>, kind: &str, errors: &mut Errors) {
                     errors.invalid(&name, &why);
                 }
             }
-            if !spec.field("clusterIPs").is_empty() && !spec.field("clusterIPs").index(0).text().is_empty() {
+            if !spec.field("clusterIPs").is_empty() {
                 errors.forbidden(&spec.field("clusterIPs"), "may not be set for ExternalName services");
             }
             for key in ["ipFamilies", "ipFamilyPolicy"] {
@@ -122,7 +123,35 @@ fn one_port<'v>(port: &Node<'_, 'v>, several: bool, names: &mut HashSet<&'v str>
     }
 }
 
+const RANGES_ANNOTATION: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
+
+/// Annotations that are, or once were, what a field is.
+fn annotations(service: &Node<'_, '_>, kind: &str, errors: &mut Errors) {
+    const MODE: &str = "service.kubernetes.io/topology-mode";
+    const HINTS: &str = "service.kubernetes.io/topology-aware-hints";
+    let (metadata, spec) = (service.field("metadata"), service.field("spec"));
+    let all = metadata.field("annotations");
+    let of = |name: &str| all.entries().find(|(known, _)| *known == name).map(|(_, value)| value);
+    if let (Some(mode), Some(hints)) = (of(MODE), of(HINTS))
+        && mode.text() != hints.text()
+    {
+        errors.invalid(&mode, &format!("must match annotations[{HINTS}] when both are specified"));
+    }
+    let Some(ranges) = of(RANGES_ANNOTATION).filter(|_| spec.field("loadBalancerSourceRanges").is_empty()) else {
+        return;
+    };
+    if kind != "LoadBalancer" {
+        errors.forbidden(&ranges, ONLY_LOAD_BALANCERS);
+    }
+    for range in ranges.text().split(',').map(str::trim).filter(|_| !ranges.text().trim().is_empty()) {
+        for why in rules::cidr(range) {
+            errors.invalid_value(&ranges, range, &why);
+        }
+    }
+}
+
 fn session_affinity(spec: &Node<'_, '_>, errors: &mut Errors) {
+    const WHEN: &str = "when session affinity type is ClientIP";
     let (affinity, config) = (spec.field("sessionAffinity"), spec.field("sessionAffinityConfig"));
     if errors.require_text(&affinity) {
         errors.one_of(&affinity, &["ClientIP", "None"]);
@@ -131,10 +160,10 @@ fn session_affinity(spec: &Node<'_, '_>, errors: &mut Errors) {
         "ClientIP" => {
             let client = config.field("clientIP");
             let seconds = client.field("timeoutSeconds");
-            if seconds.is_unset() {
-                errors.required(&config, "must be set when session affinity is ClientIP");
+            if let Some(missing) = [&config, &client, &seconds].into_iter().find(|at| at.is_unset()) {
+                errors.required(missing, WHEN);
             } else if !(1..=86_400).contains(&seconds.number()) {
-                errors.invalid(&seconds, "must be greater than 0 and less than or equal to 86400");
+                errors.invalid(&seconds, "must be greater than 0 and less than 86400");
             }
         }
         "None" if config.is_set() => {
@@ -145,36 +174,62 @@ fn session_affinity(spec: &Node<'_, '_>, errors: &mut Errors) {
 }
 
 fn cluster_ips(spec: &Node<'_, '_>, errors: &mut Errors) {
+    if spec.field("type").text() == "ExternalName" {
+        return;
+    }
     let (single, list) = (spec.field("clusterIP"), spec.field("clusterIPs"));
-    // `clusterIPs` follows `clusterIP` where only that is given.
-    let given: Vec<&str> = if list.is_empty() {
-        Some(single.text()).into_iter().filter(|ip| !ip.is_empty()).collect()
-    } else {
-        list.texts().collect()
-    };
-    for (index, ip) in given.iter().enumerate() {
-        if *ip == "None" {
-            if given.len() > 1 {
-                errors.invalid_value(&list.index(index), *ip, "'None' must be the first and only value");
+    let first = list.list().first().and_then(Value::as_str).unwrap_or("");
+    if !single.text().is_empty() && list.is_empty() {
+        errors.required(&list, "");
+    } else if !single.text().is_empty() && first != single.text() {
+        errors.invalid(&list, "first value must match `clusterIP`");
+    } else if single.text().is_empty() && !list.is_empty() {
+        errors.invalid(&list, "must be empty when `clusterIP` is not specified");
+    }
+    families(spec, errors);
+    let before = errors.0.len();
+    for (index, address) in list.items().enumerate() {
+        if index == 0 && address.text() == "None" {
+            if list.list().len() > 1 {
+                errors.invalid(&list, "'None' must be the first and only value");
             }
-            continue;
-        }
-        for why in rules::ip(ip) {
-            errors.invalid_value(&list.index(index), *ip, &why);
+        } else {
+            errors.invalid_all(&address, rules::ip(address.text()));
         }
     }
-    if given.len() > 2 {
+    let all_valid = errors.0.len() == before;
+    if list.list().len() > 2 {
         errors.invalid(&list, "may only hold up to 2 values");
     }
-    let families = spec.field("ipFamilies");
+    if all_valid {
+        address_families(&list, &spec.field("ipFamilies"), errors);
+    }
+}
+
+fn families(spec: &Node<'_, '_>, errors: &mut Errors) {
     let mut seen = HashSet::new();
-    for family in families.items() {
+    for family in spec.field("ipFamilies").items() {
         errors.one_of(&family, &FAMILIES);
         if !seen.insert(family.text()) {
             errors.duplicate(&family);
         }
     }
     errors.none_or_one_of(&spec.field("ipFamilyPolicy"), &["PreferDualStack", "RequireDualStack", "SingleStack"]);
+}
+
+/// One address of each family, in the order of the families.
+fn address_families(list: &Node<'_, '_>, families: &Node<'_, '_>, errors: &mut Errors) {
+    let of = |address: &str| if address.contains(':') { "IPv6" } else { "IPv4" };
+    let present: HashSet<&str> = list.texts().map(of).collect();
+    if list.list().len() > 1 && present.len() < 2 {
+        errors.invalid(list, "may specify no more than one IP for each IP family");
+    }
+    for (index, (address, family)) in list.items().zip(families.texts()).enumerate() {
+        if address.text() != "None" && FAMILIES.contains(&family) && of(address.text()) != family {
+            let a = if family == "IPv4" { "an IPv4" } else { "an IPv6" };
+            errors.invalid(&address, &format!("expected {a} value as indicated by `ipFamilies[{index}]`"));
+        }
+    }
 }
 
 fn node_ports(spec: &Node<'_, '_>, kind: &str, errors: &mut Errors) {
@@ -218,51 +273,175 @@ fn traffic_policies(spec: &Node<'_, '_>, kind: &str, errors: &mut Errors) {
     errors.none_or_one_of(&spec.field("trafficDistribution"), &["PreferClose", "PreferSameNode", "PreferSameZone"]);
 }
 
+const ONLY_LOAD_BALANCERS: &str = "may only be used when `type` is 'LoadBalancer'";
+
+/// What only load balancers have. Upstream's paths of two fields are not theirs.
 fn load_balancer(spec: &Node<'_, '_>, kind: &str, errors: &mut Errors) {
+    let is_one = kind == "LoadBalancer";
     let ranges = spec.field("loadBalancerSourceRanges");
-    if !ranges.is_empty() && kind != "LoadBalancer" {
-        errors.forbidden(&ranges, "may only be used when `type` is 'LoadBalancer'");
+    let shown = spec.field("LoadBalancerSourceRanges").path();
+    let ranges = Node::at(&shown, ranges.value());
+    if !ranges.is_empty() && !is_one {
+        errors.forbidden(&ranges, ONLY_LOAD_BALANCERS);
     }
     for range in ranges.items() {
-        if rules::parse_cidr(range.text().trim()).is_none() {
-            errors.invalid(&range, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)");
+        for why in rules::cidr(range.text().trim()) {
+            errors.invalid_value(&range, range.text().trim(), &why);
         }
     }
     let allocate = spec.field("allocateLoadBalancerNodePorts");
-    if kind == "LoadBalancer" {
-        if allocate.is_unset() {
-            errors.required(&allocate, "");
-        }
-    } else if allocate.is_set() {
-        errors.forbidden(&allocate, "may only be used when `type` is 'LoadBalancer'");
+    if is_one && allocate.is_unset() {
+        let path = crate::Path::new("allocateLoadBalancerNodePorts");
+        errors.push(crate::FieldError::required(&path, ""));
+    } else if !is_one && allocate.is_set() {
+        errors.forbidden(&allocate, ONLY_LOAD_BALANCERS);
     }
+    load_balancer_class(spec, errors);
+}
+
+fn load_balancer_class(spec: &Node<'_, '_>, errors: &mut Errors) {
     let class = spec.field("loadBalancerClass");
-    if class.is_set() {
+    if class.is_unset() {
+        return;
+    }
+    if spec.field("type").text() == "LoadBalancer" {
         errors.invalid_all(&class, rules::qualified_name(class.text()));
-        if kind != "LoadBalancer" {
-            errors.forbidden(&class, "may only be used when `type` is 'LoadBalancer'");
-        }
+    } else {
+        errors.forbidden(&class, ONLY_LOAD_BALANCERS);
     }
 }
+
+const ONCE: &str = "may not change once set";
 
 /// What may not change in a `Service`.
 pub(crate) fn service_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     let (new, old) = (new.field("spec"), old.field("spec"));
-    if new.field("type").text() == "ExternalName" || old.field("type").text() == "ExternalName" {
-        return;
-    }
-    let first = |spec: &Node<'_, '_>| match spec.field("clusterIPs").list().first().and_then(Value::as_str) {
-        Some(ip) => ip.to_owned(),
-        None => spec.field("clusterIP").text().to_owned(),
-    };
-    let (now, before) = (first(&new), first(&old));
-    if !before.is_empty() && now != before {
-        let list = new.field("clusterIPs");
-        errors.invalid_value(&list.index(0), list.shown(), "may not change once set");
+    let is = |spec: &Node<'_, '_>, kind: &str| spec.field("type").text() == kind;
+    if !is(&new, "ExternalName") && !is(&old, "ExternalName") {
+        addresses_change(&new, &old, errors);
     }
     let (class, had) = (new.field("loadBalancerClass"), old.field("loadBalancerClass"));
-    let both = new.field("type").text() == "LoadBalancer" && old.field("type").text() == "LoadBalancer";
-    if both && class.value() != had.value() {
-        errors.invalid(&class, "may not change once set");
+    if is(&new, "LoadBalancer") && is(&old, "LoadBalancer") && class.value() != had.value() {
+        errors.invalid(&class, ONCE);
+    }
+    // Upstream's rules for a change look at the class once more.
+    load_balancer_class(&new, errors);
+    let checked =
+        |spec: &Node<'_, '_>| is(spec, "LoadBalancer") && spec.field("externalTrafficPolicy").text() == "Local";
+    let (port, had) = (new.field("healthCheckNodePort"), old.field("healthCheckNodePort"));
+    if checked(&new) && checked(&old) && port.number() != had.number() {
+        errors.forbidden(&port, super::tree::IMMUTABLE);
+    }
+}
+
+/// The first address and family stay; the second ones come and go.
+fn addresses_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+    let (now, had) = (new.field("clusterIPs"), old.field("clusterIPs"));
+    let headless = |list: &Node<'_, '_>| list.texts().eq(["None"]);
+    if headless(&now) && headless(&had) {
+        return;
+    }
+    kept(&now, &had, &new.field("ipFamilyPolicy"), ("clusterIP", &now), errors);
+    // Families that the request leaves out are allocated after these rules, where upstream does so before.
+    let families = new.field("ipFamilies");
+    if !headless(&now) && !headless(&had) && !families.list().is_empty() {
+        kept(&families, &old.field("ipFamilies"), &new.field("ipFamilyPolicy"), ("ipFamily", &now), errors);
+    }
+}
+
+/// `what` is the name of one value, and what upstream shows where the first has changed and the length, too.
+fn kept(
+    now: &Node<'_, '_>,
+    had: &Node<'_, '_>,
+    policy: &Node<'_, '_>,
+    what: (&str, &Node<'_, '_>),
+    errors: &mut Errors,
+) {
+    let (length, before) = (now.list().len(), had.list().len());
+    if length == before {
+        for (index, _) in now.texts().zip(had.texts()).enumerate().filter(|(_, (now, had))| now != had) {
+            let index = if what.0 == "ipFamily" { 0 } else { index };
+            errors.invalid_value(&now.index(index), now.shown(), ONCE);
+        }
+        return;
+    }
+    if length == 0 {
+        errors.invalid_value(&now.index(0), now.shown(), &format!("primary {} can not be unset", what.0));
+    } else if before > 0 && now.list()[0] != had.list()[0] {
+        errors.invalid_value(&now.index(0), what.1.shown(), ONCE);
+    }
+    if length == 1 && before > 1 && policy.is_set() && policy.text() != "SingleStack" {
+        errors.invalid(policy, &format!("must be set to 'SingleStack' when releasing the secondary {}", what.0));
+    }
+}
+
+/// The `status` of a `Service`: where its load balancer is.
+pub(crate) fn service_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
+    let (spec, status) = (new.field("spec"), new.field("status"));
+    let balancer = status.field("loadBalancer");
+    let ingress = balancer.field("ingress");
+    if spec.field("type").text() != "LoadBalancer" {
+        if !ingress.is_empty() {
+            errors.forbidden(&ingress, "may only be used when `spec.type` is 'LoadBalancer'");
+        }
+        return;
+    }
+    for one in ingress.items() {
+        let (ip, mode) = (one.field("ip"), one.field("ipMode"));
+        if !ip.text().is_empty() {
+            errors.invalid_all(&ip, rules::ip(ip.text()));
+            if mode.is_unset() {
+                errors.required(&mode, "must be specified when `ip` is set");
+            }
+            errors.none_or_one_of(&mode, &["Proxy", "VIP"]);
+        } else if mode.is_set() {
+            errors.forbidden(&mode, "may not be specified when `ip` is not set");
+        }
+        balancer_host(&one.field("hostname"), errors);
+    }
+}
+
+/// The name of a load balancer's host.
+pub(crate) fn balancer_host(name: &Node<'_, '_>, errors: &mut Errors) {
+    if !name.text().is_empty() {
+        errors.invalid_all(name, rules::subdomain(name.text()));
+        if name.text().parse::<std::net::IpAddr>().is_ok() {
+            errors.invalid(name, "must be a DNS name, not an IP address");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn check(new: &Value, old: &Value, want: &[&str]) {
+        let (new, old) = (json!({"spec": new}), json!({"spec": old}));
+        let (new, old) = (new.as_object().expect("an object"), old.as_object().expect("an object"));
+        let mut errors = Errors::default();
+        service_change(&Node::root(new), &Node::root(old), &mut errors);
+        assert_eq!(errors.0.iter().map(ToString::to_string).collect::<Vec<_>>(), want);
+    }
+
+    #[test]
+    fn second_addresses_come_and_go() {
+        let one = json!({"clusterIPs": ["10.0.0.1"], "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack"});
+        let two = json!({"clusterIPs": ["10.0.0.1", "fd00::1"], "ipFamilies": ["IPv4", "IPv6"]});
+        check(&two, &one, &[]);
+        check(&one, &two, &[]);
+        check(
+            &json!({"clusterIPs": ["10.0.0.2"], "ipFamilies": ["IPv4"]}),
+            &one,
+            &["spec.clusterIPs[0]: Invalid value: [\"10.0.0.2\"]: may not change once set"],
+        );
+        check(
+            &json!({"clusterIPs": ["10.0.0.1"], "ipFamilyPolicy": "PreferDualStack"}),
+            &two,
+            &[
+                "spec.ipFamilyPolicy: Invalid value: \"PreferDualStack\": must be set to 'SingleStack' when releasing the secondary clusterIP",
+            ],
+        );
     }
 }

@@ -1,14 +1,12 @@
 //! Rules for claims, volumes and storage classes.
 
-use std::collections::HashSet;
-
 use serde_json::Value;
 
-use super::dump::{self, Shown};
+use super::dump;
 use super::resources;
 use super::rules;
 use super::tree::{Errors, IMMUTABLE, Node};
-use super::{meta, volume_paths, volume_sources};
+use super::{meta, storage_classes, volume_paths, volume_sources};
 use crate::quantity::Quantity;
 
 const ACCESS_MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
@@ -48,7 +46,12 @@ pub(crate) fn claim_spec(spec: &Node<'_, '_>, errors: &mut Errors) {
     for key in ["dataSource", "dataSourceRef"] {
         data_source(&spec.field(key), errors);
     }
+
     let (source, reference) = (spec.field("dataSource"), spec.field("dataSourceRef"));
+    let namespace = reference.field("namespace");
+    if !namespace.text().is_empty() {
+        errors.invalid_all(&namespace, rules::label(namespace.text()));
+    }
     let other_namespace = !reference.field("namespace").text().is_empty();
     if source.is_set() && reference.is_set() && (other_namespace || source.value() != reference.value()) {
         let why = if other_namespace {
@@ -60,14 +63,15 @@ pub(crate) fn claim_spec(spec: &Node<'_, '_>, errors: &mut Errors) {
     }
 }
 
-fn access_modes(modes: &Node<'_, '_>, errors: &mut Errors) {
+/// Access modes of a claim or volume.
+pub(crate) fn access_modes(modes: &Node<'_, '_>, errors: &mut Errors) {
     let (mut once, mut others) = (false, false);
     for mode in modes.items() {
         if !ACCESS_MODES.contains(&mode.text()) {
             errors.push(crate::FieldError::not_supported(&modes.path(), mode.text(), &ACCESS_MODES));
         }
         once |= mode.text() == "ReadWriteOncePod";
-        others |= mode.text() != "ReadWriteOncePod";
+        others |= mode.text() != "ReadWriteOncePod" && ACCESS_MODES.contains(&mode.text());
     }
     if once && others {
         errors.forbidden(modes, "may not use ReadWriteOncePod with other access modes");
@@ -99,33 +103,137 @@ fn data_source(at: &Node<'_, '_>, errors: &mut Errors) {
 
 /// What may not change in a claim.
 pub(crate) fn claim_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
-    let (new_spec, old_spec) = (new.field("spec"), old.field("spec"));
-    let bound = old.field("status").field("phase").text() == "Bound";
-    let mut may_change = vec!["volumeName"];
-    if !old_spec.field("volumeName").text().is_empty() {
-        may_change.clear();
+    let (spec, before) = (new.field("spec"), old.field("spec"));
+    storage_class_annotation(new, old, errors);
+    let bound = new.field("status").field("phase").text() == "Bound";
+    let compared = with_what_may_change(&spec, &before, old, bound);
+    if Some(&compared) != before.value() {
+        let path = spec.path();
+        let text = dump::difference(&dump::claim_spec(&before), &dump::claim_spec(&Node::at(&path, Some(&compared))));
+        errors.forbidden(&spec, &format!("{CLAIM_IMMUTABLE}\n{text}"));
     }
-    if bound {
-        may_change.extend(["resources", "volumeAttributesClassName"]);
+    let status = old.field("status");
+    size_change(&spec, &before, &status.field("capacity"), errors);
+    let mode = spec.field("volumeMode");
+    if mode.value() != before.field("volumeMode").value() {
+        let path = crate::Path::new("volumeMode");
+        errors.push(crate::FieldError::invalid(&path, mode.shown(), IMMUTABLE));
     }
-    if old_spec.field("storageClassName").is_unset() {
-        may_change.push("storageClassName");
+    attributes_class_kept(&spec.field("volumeAttributesClassName"), &before.field("volumeAttributesClassName"), errors);
+}
+
+/// The new spec with the old values of all that may change: what then still differs may not.
+fn with_what_may_change(new: &Node<'_, '_>, old: &Node<'_, '_>, claim: &Node<'_, '_>, bound: bool) -> Value {
+    let mut spec = new.shown();
+    let mut keep = |key: &str, value: Option<&Value>| super::pod_update::restore(&mut spec, key, value);
+    if old.field("volumeName").text().is_empty() {
+        keep("volumeName", old.field("volumeName").value());
     }
-    if differs_beside(&new_spec, &old_spec, &may_change) {
-        let text = dump::difference(&dump::claim_spec(&old_spec), &dump::claim_spec(&new_spec));
-        errors.forbidden(&new_spec, &format!("{CLAIM_IMMUTABLE}\n{text}"));
+    let metadata = claim.field("metadata");
+    let annotations = metadata.field("annotations");
+    let annotated = annotations.map().and_then(|map| map.get(CLASS_ANNOTATION)).and_then(Value::as_str);
+    let (class, had) = (new.field("storageClassName"), old.field("storageClassName"));
+    if had.is_unset() && class.is_set() && annotated.is_none_or(|annotated| annotated == class.text()) {
+        keep("storageClassName", None);
     }
-    let (resources, old_resources) = (new_spec.field("resources"), old_spec.field("resources"));
-    let (requests, old_requests) = (resources.field("requests"), old_resources.field("requests"));
-    let storage = requests.field("storage");
-    if let (Some(wanted), Some(had)) =
-        (super::resources::parse(&storage), super::resources::parse(&old_requests.field("storage")))
-        && bound
-        && wanted < had
-        && new.field("status").field("capacity").is_set()
-    {
+    if bound && new.field("volumeAttributesClassName").is_set() {
+        keep("volumeAttributesClassName", old.field("volumeAttributesClassName").value());
+    }
+    if let (true, Some(requests)) = (bound, spec.pointer_mut("/resources/requests")) {
+        let had = old.value().and_then(|old| old.pointer("/resources/requests/storage"));
+        super::pod_update::restore(requests, "storage", had);
+    }
+    spec
+}
+
+const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
+
+/// The class of a claim was once an annotation, which stays unless the field says the same.
+fn storage_class_annotation(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+    let of = |claim: &Node<'_, '_>| {
+        let metadata = claim.field("metadata");
+        let annotations = metadata.field("annotations");
+        annotations.map().and_then(|map| map.get(CLASS_ANNOTATION)).and_then(Value::as_str).map(str::to_owned)
+    };
+    let (now, had) = (of(new), of(old));
+    let (spec, before) = (new.field("spec"), old.field("spec"));
+    let class = spec.field("storageClassName");
+    let upgraded = had.as_deref().is_some_and(|had| class.is_set() && class.text() == had)
+        && before.field("storageClassName").is_unset()
+        && now.as_ref().is_none_or(|now| Some(now) == had.as_ref());
+    if !upgraded && now.as_deref().unwrap_or("") != had.as_deref().unwrap_or("") {
+        let path = crate::Path::new("metadata").child("annotations").child(CLASS_ANNOTATION);
+        errors.push(crate::FieldError::invalid(&path, now.unwrap_or_default(), IMMUTABLE));
+    }
+}
+
+/// A claim that asked for too much may ask for less, but not for less than it has.
+fn size_change(new: &Node<'_, '_>, old: &Node<'_, '_>, capacity: &Node<'_, '_>, errors: &mut Errors) {
+    let (resources, before) = (new.field("resources"), old.field("resources"));
+    let (requests, had) = (resources.field("requests"), before.field("requests"));
+    let size = |at: &Node<'_, '_>| super::resources::parse(&at.field("storage")).unwrap_or_else(Quantity::zero);
+    let now = size(&requests);
+    if now < size(&had) && now <= size(capacity) {
         errors.forbidden(&requests.field("storage"), "field can not be less than status.capacity");
     }
+}
+
+/// A class of attributes may change to another one only.
+fn attributes_class_kept(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+    if old.is_set() && new.is_unset() {
+        errors.forbidden(new, "update from non-nil value to nil is forbidden");
+    } else if old.is_set() && new.text().is_empty() && new.value() != old.value() {
+        errors.forbidden(new, "update from non-nil value to an empty string is forbidden");
+    }
+}
+
+/// The `status` of a claim.
+pub(crate) fn claim_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
+    const RESIZES: [&str; 5] = [
+        "ControllerResizeInProgress",
+        "ControllerResizeInfeasible",
+        "NodeResizeInProgress",
+        "NodeResizeInfeasible",
+        "NodeResizePending",
+    ];
+    let status = new.field("status");
+    for (_, quantity) in status.field("capacity").entries() {
+        basic_quantity(&quantity, errors);
+    }
+    // Upstream's path lacks the last letters of the field.
+    let resizes = status.field("allocatedResourceStatus");
+    for (name, state) in status.field("allocatedResourceStatuses").entries() {
+        resource_of_claim(name, &resizes, errors);
+        if !RESIZES.contains(&state.text()) {
+            errors.push(crate::FieldError::not_supported(&resizes.path(), name, &RESIZES));
+        }
+    }
+    let allocated = status.field("allocatedResources");
+    for (name, quantity) in allocated.entries() {
+        if resource_of_claim(name, &allocated, errors) {
+            basic_quantity(&quantity, errors);
+        }
+    }
+}
+
+fn basic_quantity(at: &Node<'_, '_>, errors: &mut Errors) {
+    if let Some(quantity) = super::resources::parse(at).filter(|quantity| quantity.value() < 0) {
+        errors.invalid_value(at, quantity.value(), "must be a valid resource quantity");
+    }
+}
+
+/// Claims have storage, and what drivers name.
+fn resource_of_claim(name: &str, at: &Node<'_, '_>, errors: &mut Errors) -> bool {
+    let wrong = rules::qualified_name(name);
+    let known = !resources::is_native(name) || name == "storage";
+    if wrong.is_empty() && !known {
+        errors.push(crate::FieldError::not_supported(&at.path(), name, &["storage"]));
+    }
+    let fine = wrong.is_empty() && known;
+    for why in wrong {
+        errors.invalid_value(at, name, &why);
+    }
+    fine
 }
 
 /// Whether two objects differ in a field that is not in `ignored`.
@@ -161,42 +269,50 @@ const VOLUME_SOURCES: [&str; 21] = [
 
 /// A `PersistentVolume`.
 pub(crate) fn volume(volume: &Node<'_, '_>, errors: &mut Errors) {
-    let spec = volume.field("spec");
+    let (metadata, spec) = (volume.field("metadata"), volume.field("spec"));
     let modes = spec.field("accessModes");
     if modes.is_empty() {
         errors.required(&modes, "");
     }
     access_modes(&modes, errors);
     capacity(&spec.field("capacity"), errors);
-    volume_source(&spec, errors);
+    volume_source(&spec, metadata.field("name").text(), errors);
     let reclaim = spec.field("persistentVolumeReclaimPolicy");
     if !reclaim.text().is_empty() {
         errors.one_of(&reclaim, &["Delete", "Recycle", "Retain"]);
     }
     let affinity = spec.field("nodeAffinity");
-    if affinity.is_set() {
-        let required = affinity.field("required");
-        if required.is_set() {
-            meta::node_selector(&required, errors);
-        } else {
-            errors.required(&required, "must specify required node constraints");
-        }
-    } else if spec.field("local").is_set() {
-        errors.required(&affinity, "Local volume requires node affinity");
+    let required = affinity.field("required");
+    if required.is_set() {
+        meta::node_selector(&required, errors);
+    } else if affinity.is_set() {
+        errors.required(&required, "must specify required node constraints");
     }
-    if spec.field("hostPath").field("path").text().trim_end_matches('/').is_empty()
-        && spec.field("hostPath").field("path").is_set()
-        && reclaim.text() == "Recycle"
-    {
+    let path = spec.field("hostPath").field("path").text();
+    if !path.is_empty() && is_root(path) && reclaim.text() == "Recycle" {
         errors.forbidden(&reclaim, "may not be 'recycle' for a hostPath mount of '/'");
     }
-    for key in ["storageClassName", "volumeAttributesClassName"] {
-        let class = spec.field(key);
-        if !class.text().is_empty() {
-            errors.invalid_all(&class, rules::subdomain(class.text()));
-        }
+    let class = spec.field("storageClassName");
+    if !class.text().is_empty() {
+        errors.invalid_all(&class, rules::subdomain(class.text()));
     }
     errors.none_or_one_of(&spec.field("volumeMode"), &["Block", "Filesystem"]);
+    let attributes = spec.field("volumeAttributesClassName");
+    if attributes.is_set() {
+        if attributes.text().is_empty() {
+            errors.required(&attributes, "an empty string is disallowed");
+        } else {
+            errors.invalid_all(&attributes, rules::subdomain(attributes.text()));
+        }
+        if spec.field("csi").is_unset() {
+            errors.required(&spec.field("csi"), "has to be specified when using volumeAttributesClassName");
+        }
+    }
+}
+
+/// Whether a path is the root by another spelling.
+fn is_root(path: &str) -> bool {
+    path.starts_with('/') && path.split('/').all(|part| matches!(part, "" | "." | ".."))
 }
 
 fn capacity(at: &Node<'_, '_>, errors: &mut Errors) {
@@ -208,28 +324,24 @@ fn capacity(at: &Node<'_, '_>, errors: &mut Errors) {
         errors.not_supported(at, &["storage"]);
     }
     for (_, quantity) in at.entries() {
+        basic_quantity(&quantity, errors);
         positive_quantity(&quantity, &quantity, errors);
     }
 }
 
-fn volume_source(spec: &Node<'_, '_>, errors: &mut Errors) {
+/// The one source of a volume.
+pub(crate) fn volume_source(spec: &Node<'_, '_>, name: &str, errors: &mut Errors) {
     let mut found = false;
     for key in VOLUME_SOURCES.into_iter().chain(["csi"]) {
         let source = spec.field(key);
         if source.is_unset() {
             continue;
         }
-        if found {
-            errors.forbidden(&source, "may not specify more than 1 volume type");
-        } else if key == "csi" {
-            csi_driver_name(&source.field("driver"), errors);
-            errors.require_text(&source.field("volumeHandle"));
-        } else if key == "local" {
-            if errors.require_text(&source.field("path")) {
-                volume_paths::no_back_steps(&source.field("path"), errors);
-            }
+        // Upstream counts no other source before this one.
+        if found && key != "flexVolume" {
+            volume_sources::one_more(spec, key, errors);
         } else {
-            volume_sources::shared(spec, key, volume_sources::Holder::PersistentVolume, errors);
+            one_volume_source(spec, key, name, errors);
         }
         found = true;
     }
@@ -238,216 +350,89 @@ fn volume_source(spec: &Node<'_, '_>, errors: &mut Errors) {
     }
 }
 
-/// What may not change in a volume.
-pub(crate) fn volume_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
-    // Upstream's rules for a change hold those for a volume once more.
-    volume(new, errors);
-    let (new_spec, old_spec) = (new.field("spec"), old.field("spec"));
-    if VOLUME_SOURCES.into_iter().chain(["csi"]).any(|key| new_spec.field(key).value() != old_spec.field(key).value()) {
-        let text = dump::difference(&dump::volume_source(&old_spec), &dump::volume_source(&new_spec));
-        let path = new_spec.field("persistentvolumesource");
-        errors.forbidden(&path, &format!("spec.persistentvolumesource is immutable after creation\n{text}"));
-    }
-    if new_spec.field("volumeMode").value() != old_spec.field("volumeMode").value() {
-        let mode = new_spec.field("volumeMode");
-        let path = crate::Path::new("volumeMode");
-        errors.push(crate::FieldError::invalid(&path, mode.shown(), IMMUTABLE));
-    }
-    if old_spec.field("nodeAffinity").is_set() {
-        let (new_affinity, old_affinity) = (new_spec.field("nodeAffinity"), old_spec.field("nodeAffinity"));
-        if new_affinity.value() != old_affinity.value() {
-            errors.invalid(&new_affinity, "field is immutable, except for updating from beta label to GA");
+fn one_volume_source(spec: &Node<'_, '_>, key: &str, name: &str, errors: &mut Errors) {
+    let source = spec.field(key);
+    match key {
+        "csi" => {
+            storage_classes::csi_driver_name(&source.field("driver"), errors);
+            errors.require_text(&source.field("volumeHandle"));
+            for secret in [
+                "controllerPublishSecretRef",
+                "controllerExpandSecretRef",
+                "nodePublishSecretRef",
+                "nodeExpandSecretRef",
+            ] {
+                secret_reference(&source.field(secret), errors);
+            }
         }
-    }
-}
-
-/// The name of a CSI driver.
-pub(crate) fn csi_driver_name(at: &Node<'_, '_>, errors: &mut Errors) {
-    if !errors.require_text(at) {
-        return;
-    }
-    if at.text().len() > 63 {
-        errors.too_long(at, 63);
-    }
-    for why in rules::subdomain(&at.text().to_lowercase()) {
-        errors.invalid(at, &why);
-    }
-}
-
-/// A `StorageClass`.
-pub(crate) fn class(class: &Node<'_, '_>, errors: &mut Errors) {
-    let provisioner = class.field("provisioner");
-    if errors.require_text(&provisioner) {
-        errors.invalid_all(&provisioner, rules::qualified_name(&provisioner.text().to_lowercase()));
-    }
-    parameters(&class.field("parameters"), errors);
-    errors.none_or_one_of(&class.field("reclaimPolicy"), &["Delete", "Retain"]);
-    let binding = class.field("volumeBindingMode");
-    if binding.is_unset() {
-        errors.required(&binding, "");
-    } else {
-        errors.one_of(&binding, &["Immediate", "WaitForFirstConsumer"]);
-    }
-}
-
-fn parameters(at: &Node<'_, '_>, errors: &mut Errors) {
-    if at.map().is_some_and(|map| map.len() > 512) {
-        errors.too_long(at, 512);
-        return;
-    }
-    let mut size = 0;
-    for (key, value) in at.entries() {
-        if key.is_empty() {
-            errors.invalid_value(at, key, "field can not be empty.");
+        "local" => {
+            if errors.require_text(&source.field("path")) {
+                volume_paths::no_back_steps(&source.field("path"), errors);
+            }
+            if spec.field("nodeAffinity").is_unset() {
+                errors.required(&spec.field("nodeAffinity"), "Local volume requires node affinity");
+            }
         }
-        size += key.len() + value.text().len();
-    }
-    if size > 256 * 1024 {
-        errors.too_long(at, 256 * 1024);
-    }
-}
-
-/// What may not change in a `StorageClass`.
-pub(crate) fn class_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
-    for key in ["parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"] {
-        errors.immutable(&new.field(key), &old.field(key));
-    }
-}
-
-/// A `CSIDriver`.
-pub(crate) fn driver(driver: &Node<'_, '_>, errors: &mut Errors) {
-    csi_driver_name(&driver.field("metadata").field("name"), errors);
-    let spec = driver.field("spec");
-    for key in ["attachRequired", "podInfoOnMount", "storageCapacity"] {
-        let flag = spec.field(key);
-        if flag.is_unset() {
-            errors.required(&flag, "");
-        }
-    }
-    let modes = spec.field("volumeLifecycleModes");
-    for mode in modes.items() {
-        if !matches!(mode.text(), "Persistent" | "Ephemeral") {
-            errors.push(crate::FieldError::not_supported(&modes.path(), mode.text(), &["Persistent", "Ephemeral"]));
-        }
-    }
-    errors.none_or_one_of(&spec.field("fsGroupPolicy"), &["ReadWriteOnceWithFSType", "File", "None"]);
-}
-
-/// What may not change in a `CSIDriver`.
-pub(crate) fn driver_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
-    let (new, old) = (new.field("spec"), old.field("spec"));
-    // Upstream's path has another name than the field.
-    let attach = new.field("attachedRequired");
-    if new.field("attachRequired").value() != old.field("attachRequired").value() {
-        errors.invalid_value(&attach, new.field("attachRequired").shown(), IMMUTABLE);
-    }
-    errors.immutable(&new.field("volumeLifecycleModes"), &old.field("volumeLifecycleModes"));
-}
-
-/// A `CSINode`.
-pub(crate) fn csi_node(node: &Node<'_, '_>, errors: &mut Errors) {
-    let mut names = HashSet::new();
-    let spec = node.field("spec");
-    for driver in spec.field("drivers").items() {
-        let (name, id) = (driver.field("name"), driver.field("nodeID"));
-        csi_driver_name(&name, errors);
-        if errors.require_text(&id) && id.text().len() > 192 {
-            errors.invalid(&id, "must be 192 characters or less");
-        }
-        if !name.text().is_empty() && !names.insert(name.text()) {
-            errors.duplicate(&name);
-        }
-        let allocatable = driver.field("allocatable");
-        errors.non_negative(&allocatable.field("count"));
-        for key in driver.field("topologyKeys").items() {
-            if key.text().is_empty() {
-                errors.required(&key, "");
-            } else {
-                errors.invalid_all(&key, rules::qualified_name(key.text()));
+        _ => {
+            volume_sources::shared(spec, key, volume_sources::Holder::PersistentVolume, errors);
+            if source.field("initiatorName").is_set() {
+                let path = source.field("targetportal").path();
+                let portal = Node::at(&path, source.field("targetPortal").value());
+                volume_sources::short_portal(&portal, name, &source, errors);
             }
         }
     }
 }
 
-/// A `VolumeAttachment`.
-pub(crate) fn attachment(attachment: &Node<'_, '_>, errors: &mut Errors) {
-    let spec = attachment.field("spec");
-    let attacher = spec.field("attacher");
-    if errors.require_text(&attacher) {
-        csi_driver_name(&attacher, errors);
+/// A secret in any namespace.
+fn secret_reference(at: &Node<'_, '_>, errors: &mut Errors) {
+    if at.is_unset() {
+        return;
     }
-    let (source, node) = (spec.field("source"), spec.field("nodeName"));
-    let (inline, name) = (source.field("inlineVolumeSpec"), source.field("persistentVolumeName"));
-    match (inline.is_set(), name.is_set()) {
-        (false, false) => {
-            errors.required(&source, "must specify exactly one of inlineVolumeSpec and persistentVolumeName")
-        }
-        (true, true) => {
-            errors.invalid(&source, "must specify exactly one of inlineVolumeSpec and persistentVolumeName")
-        }
-        (false, true) if name.text().is_empty() => {
-            errors.required(&name, "must specify non empty persistentVolumeName")
-        }
-        _ => {}
+    let (name, namespace) = (at.field("name"), at.field("namespace"));
+    if errors.require_text(&name) {
+        errors.invalid_all(&name, rules::subdomain(name.text()));
     }
-    for why in rules::subdomain(node.text()) {
-        errors.invalid_value(&node, node.text(), &why);
+    if errors.require_text(&namespace) {
+        errors.invalid_all(&namespace, rules::label(namespace.text()));
     }
 }
 
-/// The spec of an attachment never changes.
-pub(crate) fn attachment_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
-    let (new, old) = (new.field("spec"), old.field("spec"));
-    if new.value() != old.value() {
-        let source = new.field("source");
-        let named = Shown::fields([
-            ("PersistentVolumeName", source.field("persistentVolumeName").shown()),
-            ("InlineVolumeSpec", source.field("inlineVolumeSpec").shown()),
-        ]);
-        let text = |key: &str| Shown::Leaf(new.field(key).text().into());
-        let shown =
-            Shown::nested(vec![("Attacher", text("attacher")), ("Source", named), ("NodeName", text("nodeName"))]);
-        errors.invalid_shown(&new, &shown, IMMUTABLE);
+/// What may not change in a volume.
+pub(crate) fn volume_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+    // Upstream's rules for a change hold those for a volume once more.
+    volume(new, errors);
+    let (new_spec, old_spec) = (new.field("spec"), old.field("spec"));
+    let mut compared = new_spec.shown();
+    // A secret for growing may come later.
+    let late = "/csi/controllerExpandSecretRef";
+    if old_spec.value().is_some_and(|old| old.get("csi").is_some() && old.pointer(late).is_none())
+        && let Some(csi) = compared.get_mut("csi")
+    {
+        super::pod_update::restore(csi, "controllerExpandSecretRef", None);
     }
-}
-
-/// A `CSIStorageCapacity`.
-pub(crate) fn storage_capacity(capacity: &Node<'_, '_>, errors: &mut Errors) {
-    let class = capacity.field("storageClassName");
-    for why in rules::subdomain(class.text()) {
-        errors.invalid_value(&class, class.text(), &why);
+    if VOLUME_SOURCES.into_iter().chain(["csi"]).any(|key| compared.get(key) != old_spec.field(key).value()) {
+        let path = new_spec.path();
+        let shown = dump::volume_source(&Node::at(&path, Some(&compared)));
+        let text = dump::difference(&dump::volume_source(&old_spec), &shown);
+        let path = new_spec.field("persistentvolumesource");
+        errors.forbidden(&path, &format!("spec.persistentvolumesource is immutable after creation\n{text}"));
     }
-    meta::selector(&capacity.field("nodeTopology"), errors);
-    for key in ["capacity", "maximumVolumeSize"] {
-        let quantity = capacity.field(key);
-        if resources::parse(&quantity).is_some_and(|q| q < Quantity::zero()) {
-            errors.invalid(&quantity, super::tree::NOT_NEGATIVE);
-        }
+    // Upstream's paths of these two leave the spec out.
+    let mode = new_spec.field("volumeMode");
+    if mode.value() != old_spec.field("volumeMode").value() {
+        let path = crate::Path::new("volumeMode");
+        errors.push(crate::FieldError::invalid(&path, mode.shown(), IMMUTABLE));
     }
-}
-
-/// What may not change in a `CSIStorageCapacity`.
-pub(crate) fn storage_capacity_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
-    for key in ["nodeTopology", "storageClassName"] {
-        errors.immutable(&new.field(key), &old.field(key));
+    let (affinity, had) = (new_spec.field("nodeAffinity"), old_spec.field("nodeAffinity"));
+    if had.is_set() && affinity.value() != had.value() {
+        let path = crate::Path::new("nodeAffinity");
+        let shown = dump::volume_affinity(&affinity);
+        let why = "field is immutable, except for updating from beta label to GA";
+        errors.invalid_shown(&Node::at(&path, affinity.value()), &shown, why);
     }
-}
-
-/// A `VolumeAttributesClass`.
-pub(crate) fn attributes_class(class: &Node<'_, '_>, errors: &mut Errors) {
-    let driver = class.field("driverName");
-    csi_driver_name(&driver, errors);
-    let given = class.field("parameters");
-    if given.map().is_none_or(serde_json::Map::is_empty) && driver.value().is_some_and(Value::is_string) {
-        errors.required(&given, "must contain at least one key/value pair");
-    } else {
-        parameters(&given, errors);
-    }
-}
-
-/// What may not change in a `VolumeAttributesClass`.
-pub(crate) fn attributes_class_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
-    for key in ["driverName", "parameters"] {
-        errors.immutable(&new.field(key), &old.field(key));
+    if old_spec.field("volumeAttributesClassName").is_set() && new_spec.field("volumeAttributesClassName").is_unset() {
+        let class = new_spec.field("volumeAttributesClassName");
+        errors.forbidden(&class, "update from non-nil value to nil is forbidden");
     }
 }

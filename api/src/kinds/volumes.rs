@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::rules;
 use super::tree::{Errors, Node};
 use super::volume_paths::{local_path, mode};
-use super::{environment, meta, projections, storage, volume_sources};
+use super::{environment, meta, projections, storage, storage_classes, volume_sources};
 
 /// Volumes of one pod, or of the pods of a template.
 #[derive(Clone, Copy)]
@@ -161,7 +161,7 @@ fn one_source(volume: &Node<'_, '_>, key: &str, source: &Node<'_, '_>, owner: Ow
 }
 
 fn inline_csi(source: &Node<'_, '_>, errors: &mut Errors) {
-    storage::csi_driver_name(&source.field("driver"), errors);
+    storage_classes::csi_driver_name(&source.field("driver"), errors);
     let secret = source.field("nodePublishSecretRef");
     let name = secret.field("name");
     if secret.is_set() && errors.require_text(&name) {

@@ -35,7 +35,13 @@ fn selector_and_template(spec: &Node<'_, '_>, kind: &str, selector_is_required: 
     }
     let deadline = pods.field("activeDeadlineSeconds");
     if deadline.is_set() {
-        errors.forbidden(&deadline, "activeDeadlineSeconds in ReplicaSet is not Supported");
+        let whose = match kind {
+            "statefulset" => "StatefulSet",
+            "daemonset" => "DaemonSet",
+            // Deployments make these.
+            _ => "ReplicaSet",
+        };
+        errors.forbidden(&deadline, &format!("activeDeadlineSeconds in {whose} is not Supported"));
     }
 }
 
@@ -146,6 +152,10 @@ pub(crate) fn replication_controller(object: &Node<'_, '_>, errors: &mut Errors)
     let restart = pods.field("restartPolicy");
     if !matches!(restart.text(), "" | "Always") {
         errors.not_supported(&restart, &["Always"]);
+    }
+    let deadline = pods.field("activeDeadlineSeconds");
+    if deadline.is_set() {
+        errors.forbidden(&deadline, "activeDeadlineSeconds in ReplicationController is not Supported");
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 
 use api::catalog::Catalog;
 use api::codec::{self, FieldValidation, Target};
-use api::strategy::{User, WriteContext};
+use api::strategy::{Strategy, User, WriteContext};
 use api::{Object, Resource, kinds};
 use serde_json::{Value, json};
 
@@ -228,7 +228,8 @@ pub(crate) fn replay(step: &Step) -> Outcome {
                 new.remove(&["status"]);
             }
             strategy.prepare_create(&context(""), &mut new);
-            let mut errors = strategy.validate_create(&context(""), &new);
+            let asked = asked_strategy(body);
+            let mut errors = asked.validate_create(&context(""), &new);
             let metadata = api::field::Path::new("metadata").child("name");
             errors.extend(
                 strategy
@@ -239,6 +240,7 @@ pub(crate) fn replay(step: &Step) -> Outcome {
             finish(errors, new, body)
         }
         Change::Replace { body, old, subresource } => {
+            let asked = asked_strategy(body);
             let (mut new, old) = (decode(body), decode(old));
             let strategy = kinds::strategy(group(&new), new.kind());
             strategy.default(&mut new);
@@ -252,14 +254,14 @@ pub(crate) fn replay(step: &Step) -> Outcome {
                 kept.set(&["status"], written.unwrap_or_else(|| json!({})));
                 new = kept;
                 strategy.prepare_status_update(&context("status"), &mut new, &old);
-                strategy.validate_status_update(&context("status"), &new, &old)
+                asked.validate_status_update(&context("status"), &new, &old)
             } else {
                 match old.get(&["status"]).cloned() {
                     Some(status) => new.set(&["status"], status),
                     None => drop(new.remove(&["status"])),
                 }
                 strategy.prepare_update(&context(subresource), &mut new, &old);
-                strategy.validate_update(&context(subresource), &new, &old)
+                asked.validate_update(&context(subresource), &new, &old)
             };
             finish(errors, new, body)
         }
@@ -282,6 +284,12 @@ fn finish(errors: Vec<api::FieldError>, new: Object, asked: &Value) -> Outcome {
 
 fn group(object: &Object) -> &str {
     object.api_version().split_once('/').map_or("", |(group, _)| group)
+}
+
+/// The strategy of the version that was asked for: it validates.
+fn asked_strategy(body: &Value) -> Arc<dyn Strategy> {
+    let asked = Object::from_value(body.clone()).expect("an object");
+    kinds::strategy(group(&asked), asked.kind())
 }
 
 /// Reads a body as the server does, into the storage version; what cannot be read is taken as it is.
@@ -330,6 +338,9 @@ fn complete(new: &mut Object, stored: &Value) {
         }
     }
     new.set_metadata("name", metadata["name"].clone());
+    if let ("Pod", Some(account)) = (new.kind(), stored["spec"].get("serviceAccountName")) {
+        new.set(&["spec", "serviceAccountName"], account.clone());
+    }
 }
 
 /// Compares what is stored, leaving out what the registry, allocation and admission decide.
