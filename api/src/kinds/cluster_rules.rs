@@ -334,7 +334,7 @@ fn device_request(at: &Node<'_, '_>, errors: &mut Errors) {
 /// The spec of a `ResourceClaim` never changes.
 pub(crate) fn resource_claim_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     let (new, old) = (new.field("spec"), old.field("spec"));
-    if new.value() != old.value() {
+    if !new.is_same(&old) {
         errors.invalid_shown(&new, &super::dump::resource_claim_spec(&new), IMMUTABLE);
     }
 }

@@ -16,7 +16,7 @@ pub(crate) fn directives(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Er
     }
     let (now, then) = (new.field("affinity"), old.field("affinity"));
     let (now, then) = (now.field("nodeAffinity"), then.field("nodeAffinity"));
-    if now.value() != then.value() {
+    if !now.is_same(&then) {
         let (now, then) = (now.field(REQUIRED), then.field(REQUIRED));
         terms(&now.field("nodeSelectorTerms"), &then.field("nodeSelectorTerms"), errors);
     }

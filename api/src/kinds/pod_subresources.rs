@@ -36,7 +36,7 @@ fn ephemeral_containers(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Err
         let name = had.field("name").text();
         match now.items().find(|container| container.field("name").text() == name) {
             None => errors.forbidden(&now, &format!("existing ephemeral containers {name:?} may not be removed\n")),
-            Some(container) if container.value() != had.value() => {
+            Some(container) if !container.is_same(&had) => {
                 let text = dump::difference(&dump::ephemeral_container(&had), &dump::ephemeral_container(&container));
                 let why = format!("existing ephemeral containers {name:?} may not be changed\n{text}");
                 errors.forbidden(&now, &why);
@@ -71,7 +71,7 @@ fn resize(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
             if list == "containers" || had.field("restartPolicy").text() == "Always" {
                 nothing_removed(&container.field("resources"), &had.field("resources"), errors);
                 resizable(&container, &had, &spec, list, errors);
-            } else if container.value() != had.value() {
+            } else if !container.is_same(&had) {
                 errors.forbidden(&spec, "resources for non-sidecar init containers are immutable");
             }
         }

@@ -239,7 +239,7 @@ fn resource_of_claim(name: &str, at: &Node<'_, '_>, errors: &mut Errors) -> bool
 /// Whether two objects differ in a field that is not in `ignored`.
 pub(crate) fn differs_beside(new: &Node<'_, '_>, old: &Node<'_, '_>, ignored: &[&str]) -> bool {
     let keys = new.map().into_iter().chain(old.map()).flatten().map(|(key, _)| key.as_str());
-    keys.filter(|key| !ignored.contains(key)).any(|key| new.field(key).value() != old.field(key).value())
+    keys.filter(|key| !ignored.contains(key)).any(|key| !new.field(key).is_same(&old.field(key)))
 }
 
 /// Every key that names a PersistentVolume's source, in upstream's order.
@@ -425,7 +425,7 @@ pub(crate) fn volume_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut
         errors.push(crate::FieldError::invalid(&path, mode.shown(), IMMUTABLE));
     }
     let (affinity, had) = (new_spec.field("nodeAffinity"), old_spec.field("nodeAffinity"));
-    if had.is_set() && affinity.value() != had.value() {
+    if had.is_set() && !affinity.is_same(&had) {
         let path = crate::Path::new("nodeAffinity");
         let shown = dump::volume_affinity(&affinity);
         let why = "field is immutable, except for updating from beta label to GA";

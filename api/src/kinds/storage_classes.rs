@@ -175,7 +175,7 @@ pub(crate) fn csi_node_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &m
     let (spec, before) = (new.field("spec"), old.field("spec"));
     for had in before.field("drivers").items() {
         for now in spec.field("drivers").items() {
-            if now.field("name").text() == had.field("name").text() && now.value() != had.value() {
+            if now.field("name").text() == had.field("name").text() && !now.is_same(&had) {
                 let path = crate::Path::new("CSINodeDriver");
                 let [name, id, keys, allocatable] = DRIVER.map(|key| now.field(key).shown());
                 let count = Shown::fields([("Count", now.field("allocatable").field("count").shown())]);
@@ -273,7 +273,7 @@ fn attachment_status(status: &Node<'_, '_>, errors: &mut Errors) {
 /// The spec of an attachment never changes.
 pub(crate) fn attachment_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     let (new, old) = (new.field("spec"), old.field("spec"));
-    if new.value() != old.value() {
+    if !new.is_same(&old) {
         let source = new.field("source");
         let named = Shown::fields([
             ("PersistentVolumeName", source.field("persistentVolumeName").shown()),

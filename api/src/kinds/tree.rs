@@ -83,6 +83,11 @@ impl<'p, 'v> Node<'p, 'v> {
         self.value
     }
 
+    /// Whether it means the same as another: absent, `null` and empty lists and maps are one, as in upstream's comparisons.
+    pub(crate) fn is_same(&self, other: &Node<'_, '_>) -> bool {
+        is_same(self.value, other.value)
+    }
+
     /// The value as field errors show it, `null` when absent.
     pub(crate) fn shown(&self) -> Value {
         self.value.cloned().unwrap_or(Value::Null)
@@ -274,7 +279,7 @@ impl Errors {
 
     /// The value at `new` may not differ from the one at `old`.
     pub(crate) fn immutable(&mut self, new: &Node<'_, '_>, old: &Node<'_, '_>) {
-        if new.value() != old.value() {
+        if !new.is_same(old) {
             self.invalid(new, IMMUTABLE);
         }
     }
@@ -329,6 +334,27 @@ pub(crate) fn is_zero(fields: &Fields, key: &str) -> bool {
     }
 }
 
+fn is_same(one: Option<&Value>, other: Option<&Value>) -> bool {
+    match (one, other) {
+        (Some(Value::Object(one)), Some(Value::Object(other))) => {
+            one.keys().chain(other.keys()).all(|key| is_same(one.get(key), other.get(key)))
+        }
+        (Some(Value::Array(one)), Some(Value::Array(other))) => {
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| is_same(Some(one), Some(other)))
+        }
+        (one, other) => one == other || (is_nothing(one) && is_nothing(other)),
+    }
+}
+
+fn is_nothing(value: Option<&Value>) -> bool {
+    match value {
+        None | Some(Value::Null) => true,
+        Some(Value::Array(list)) => list.is_empty(),
+        Some(Value::Object(fields)) => fields.is_empty(),
+        Some(_) => false,
+    }
+}
+
 /// Sets a pointer field that is not given.
 pub(crate) fn default_pointer(fields: &mut Fields, key: &str, value: impl Into<Value>) {
     if is_unset(fields, key) {
@@ -359,6 +385,14 @@ mod tests {
         let labels = spec.field("labels");
         let keys: Vec<String> = labels.entries().map(|(_, node)| node.path().to_string()).collect();
         assert_eq!(keys, ["spec.labels[a]"]);
+    }
+
+    #[test]
+    fn nothing_is_the_same_in_all_its_forms() {
+        let same = |one: Value, other: Value| is_same(Some(&one), Some(&other));
+        assert!(same(json!({"a": [{"b": null}], "c": {}}), json!({"a": [{}]})));
+        assert!(!same(json!({"a": 0}), json!({})));
+        assert!(!same(json!({"a": [1]}), json!({"a": []})));
     }
 
     #[test]

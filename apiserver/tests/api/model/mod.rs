@@ -78,6 +78,8 @@ struct World {
     open: watch::Receiver<bool>,
     /// The last revision, once there are no more writes.
     end: watch::Receiver<Option<Revision>>,
+    /// The size of small pages: a crowd takes larger ones to come to an end.
+    page: usize,
 }
 
 impl World {
@@ -109,6 +111,7 @@ async fn run(store: Arc<dyn Store>, plan: Plan) {
         expired: Arc::default(),
         open,
         end,
+        page: if plan.crowd == 0 { 3 } else { 500 },
     };
     furnish(&world.client).await;
     for _ in 0..plan.writers {
