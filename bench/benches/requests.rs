@@ -91,14 +91,11 @@ fn requests(criterion: &mut Criterion) {
         number
     };
     criterion.bench_function("get", |bencher| {
-        bencher.iter(|| {
-            serving.runtime.block_on(serving.get(format!("{PATH}/{}", pod_name(next() * 7919 % PODS))))
-        });
+        bencher.iter(|| serving.runtime.block_on(serving.get(format!("{PATH}/{}", pod_name(next() * 7919 % PODS)))));
     });
     criterion.bench_function("list by a label of 1 % of 2,000 pods", |bencher| {
-        bencher.iter(|| {
-            serving.runtime.block_on(serving.get(format!("{PATH}?labelSelector={GROUP}%3D{}", next() % 100)))
-        });
+        bencher
+            .iter(|| serving.runtime.block_on(serving.get(format!("{PATH}?labelSelector={GROUP}%3D{}", next() % 100))));
     });
     criterion.bench_function("merge patch", |bencher| {
         bencher.iter(|| serving.runtime.block_on(serving.patch(next())));

@@ -51,6 +51,8 @@ pub enum Error {
     Answer { method: &'static str, path: String, field: &'static str },
     #[error("{what} was not done within {seconds} s")]
     TimedOut { what: String, seconds: u64 },
+    #[error("the program of pod {0} ends by itself: give --pods-command, such as \"sleep 3600\"")]
+    PodEnds(String),
     #[error("the watch of {path} ended early: {why}")]
     WatchEnded { path: String, why: String },
     #[error("interrupted")]

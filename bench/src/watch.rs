@@ -95,11 +95,19 @@ pub struct PodPlace {
     pub node_name: Option<String>,
 }
 
-/// The conditions of a pod.
+/// The conditions and containers of a pod.
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 pub struct PodStatus {
     pub conditions: Vec<PodCondition>,
+    pub container_statuses: Vec<ContainerStatus>,
+}
+
+/// One container.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ContainerStatus {
+    pub restart_count: u32,
 }
 
 /// One condition.
@@ -112,6 +120,11 @@ pub struct PodCondition {
 }
 
 impl PodState {
+    /// Whether a container has ended and been started again.
+    pub fn was_restarted(&self) -> bool {
+        self.status.container_statuses.iter().any(|container| container.restart_count > 0)
+    }
+
     /// Whether a condition is there at all; `Some(true)` if it is true.
     pub fn condition(&self, kind: &str) -> Option<bool> {
         self.status

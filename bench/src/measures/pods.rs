@@ -92,6 +92,9 @@ async fn ready(follower: &mut Follower, mut waited_for: HashSet<String>) -> Resu
     let all = async {
         while !waited_for.is_empty() {
             let pod = follower.next().await?;
+            if pod.was_restarted() {
+                return Err(Error::PodEnds(pod.metadata.name));
+            }
             if pod.condition("Ready") == Some(true) {
                 waited_for.remove(&pod.metadata.name);
             }

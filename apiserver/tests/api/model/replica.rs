@@ -89,7 +89,8 @@ impl Replica {
 
     /// All pages are of one version; when that is compacted on the way, the list begins again.
     async fn list_pages(&mut self) -> Events {
-        let path = format!("{}limit={}", self.selects.path(), if self.rng.random_bool(0.5) { self.world.page } else { 2000 });
+        let path =
+            format!("{}limit={}", self.selects.path(), if self.rng.random_bool(0.5) { self.world.page } else { 2000 });
         let mut listed = Vec::new();
         let mut next = path.clone();
         loop {
