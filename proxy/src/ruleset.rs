@@ -43,6 +43,8 @@ pub(crate) fn base(table: &str, family: Family) -> String {
         Family::V4 => "127.0.0.0/8",
         Family::V6 => "::1",
     };
+    // Only what a Service sent back to its caller is masqueraded: a connection that began before the first NAT table was
+    // loaded looks new to the kernel, and with another source port both its ends would reset it.
     // Numbers instead of priority names: nft before 1.0.7 refuses `dstnat` on the output hook.
     format!(
         "add table {ip} {table}
@@ -152,6 +154,18 @@ mod tests {
         rules.chains.insert("service-a".into(), vec![rule.into()]);
         rules.verdicts.insert(("service-ips", "10.96.0.1 . tcp . 80".into()), "goto service-a".into());
         rules
+    }
+
+    #[test]
+    fn only_what_a_service_redirected_is_masqueraded() {
+        for family in [Family::V4, Family::V6] {
+            let text = base("t", family);
+            let masquerading: Vec<&str> = text.lines().filter(|line| line.contains(" masquerade ")).collect();
+            assert_eq!(masquerading.len(), 2, "{text}");
+            for line in masquerading {
+                assert!(line.contains("ct status dnat ") || line.contains("meta mark & 0x4000 == 0x4000 "), "{line}");
+            }
+        }
     }
 
     #[test]
