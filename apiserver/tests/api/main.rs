@@ -19,6 +19,7 @@ mod races;
 mod samples;
 mod services;
 mod watch;
+mod webhook_conditions;
 mod webhook_custom;
 mod webhook_matching;
 mod webhooks;

@@ -4,8 +4,6 @@ use apiserver::testing::TestServer;
 use serde_json::{Value, json};
 
 use crate::client::{APPLY, Answer, Client, MERGE, expect};
-use crate::hook_server::deny;
-use crate::webhooks::Stage as Webhooks;
 
 const GROUP: &str = "/apis/admissionregistration.k8s.io/v1";
 const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
@@ -291,24 +289,4 @@ async fn policies_with_wrong_expressions_are_not_accepted() {
         let refused = expect(stage.client.post(&format!("{GROUP}/validatingadmissionpolicies"), &body).await, 422);
         assert_eq!(refused["details"]["causes"][0]["field"], field, "{refused}");
     }
-}
-
-#[tokio::test]
-async fn webhooks_are_asked_only_where_their_conditions_hold() {
-    let stage = Webhooks::with(|_| deny("no")).await;
-    let mut hook = stage.webhook(&["CREATE"], &["configmaps"]);
-    hook["matchConditions"] = json!([
-        {"name": "bad", "expression": "object.metadata.name.startsWith('bad')"},
-        {"name": "broken", "expression": "object.data.size != '0'"},
-    ]);
-    stage.configure("validating", "conditional", &json!([hook])).await;
-    expect(stage.map("good", &json!({})).await, 201);
-    assert_eq!(stage.hook.asked().len(), 0);
-    expect(stage.map("bad", &json!({"size": "0"})).await, 201);
-    let refused = expect(stage.map("bad-2", &json!({"size": "1"})).await, 403);
-    assert_eq!(refused["message"], "admission webhook \"hook.example.com\" denied the request: no");
-    let broken = expect(stage.map("bad-3", &json!({})).await, 403);
-    let why =
-        "configmaps \"bad-3\" is forbidden: expression 'object.data.size != '0'' resulted in error: no such key: data";
-    assert_eq!(broken["message"], why);
 }

@@ -298,25 +298,3 @@ async fn discovery_names_the_webhook_configurations() {
         assert!(names.contains(&format!("{kind}webhookconfigurations").as_str()), "{names:?}");
     }
 }
-
-/// Conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should be able to create and update
-/// mutating webhook configurations with match conditions [Conformance]
-/// Conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should be able to create and update
-/// validating webhook configurations with match conditions [Conformance]
-#[tokio::test]
-async fn match_conditions_are_stored_and_updated() {
-    let stage = Stage::with(allow).await;
-    for kind in ["mutating", "validating"] {
-        let mut hook = stage.webhook(&["CREATE"], &["configmaps"]);
-        let conditions =
-            json!([{"name": "not-nodes", "expression": "!(request.userInfo.groups.exists(g, g == 'system:nodes'))"}]);
-        hook["matchConditions"] = conditions.clone();
-        let mut made = stage.configure(kind, "conditions", &json!([hook])).await;
-        assert_eq!(made["webhooks"][0]["matchConditions"], conditions);
-        let others = json!([{"name": "not-default", "expression": "request.namespace != 'default'"}]);
-        made["webhooks"][0]["matchConditions"] = others.clone();
-        let object = format!("{}/conditions", path(kind));
-        expect(stage.client.put(&object, &made).await, 200);
-        assert_eq!(expect(stage.client.get(&object).await, 200)["webhooks"][0]["matchConditions"], others);
-    }
-}
