@@ -1,9 +1,11 @@
-//! OpenAPI v3 documents, computed from the catalog: one for each group and version, and an index of them.
+//! OpenAPI v3 documents, computed from the catalog: one for each group and version, small ones for the other
+//! paths, and an index of them.
 //!
 //! Structure comes from the schemas, descriptions from `data/descriptions.txt.gz`, which is not read before the first
 //! document is asked for. The deprecated `/watch/` paths are left out.
 
 mod components;
+mod general;
 pub mod message;
 mod paths;
 #[cfg(test)]
@@ -19,46 +21,86 @@ use crate::resource::Resource;
 /// `/openapi/v3`: where the documents are. Their URLs carry a hash, so that clients can cache them for ever.
 pub fn index(catalog: &Catalog) -> Value {
     let mut paths = Map::new();
-    for group in catalog.groups() {
-        for version in group.versions {
-            let path = root(group.name, version);
-            let url = format!("/openapi/v3/{path}?hash={}", hash(catalog, group.name, version));
-            paths.insert(path, json!({"serverRelativeURL": url}));
-        }
+    for place in places(catalog) {
+        let url = url(catalog, &place);
+        paths.insert(place, json!({"serverRelativeURL": url}));
     }
     json!({"paths": paths})
 }
 
-/// `/openapi/v3/api/v1`, `/openapi/v3/apis/<group>/<version>`; `None` when nothing is served there.
-pub fn document(catalog: &Catalog, group: &str, version: &str) -> Option<Value> {
-    let rows: Vec<&Resource> = catalog.group_version(group, version).map(AsRef::as_ref).collect();
-    if rows.is_empty() {
-        return None;
-    }
-    let paths = paths::of(&rows, &root(group, version));
+/// The URL of the document at a place, with its hash.
+pub fn url(catalog: &Catalog, place: &str) -> String {
+    format!("/openapi/v3/{place}?hash={}", hash(catalog, place))
+}
+
+/// Where documents are, below `/openapi/v3/`.
+fn places(catalog: &Catalog) -> Vec<String> {
+    let mut places = general::places(catalog);
+    places.extend(versions(catalog).map(|(group, version)| root(&group, &version)));
+    places
+}
+
+/// Every group with each of its versions.
+fn versions(catalog: &Catalog) -> impl Iterator<Item = (String, String)> {
+    let groups = catalog.groups().into_iter();
+    let pairs: Vec<(String, String)> = groups
+        .flat_map(|group| group.versions.into_iter().map(move |version| (group.name.to_owned(), version.to_string())))
+        .collect();
+    pairs.into_iter()
+}
+
+/// The document at a place (`api/v1`, `apis/<group>/<version>`, `apis/<group>`, `version`); `None` when nothing is
+/// served there.
+pub fn document(catalog: &Catalog, place: &str) -> Option<Value> {
+    let (group, version) = group_version(place).unwrap_or_default();
+    let rows = rows(catalog, place);
+    let paths = if rows.is_empty() { general::paths(catalog, place)? } else { paths::of(&rows, place) };
     let bearer = json!({"type": "apiKey", "description": "Bearer Token authentication", "name": "authorization", "in": "header"});
+    let mut components = json!({"securitySchemes": {"BearerToken": bearer}});
+    let schemas = components::of(&rows, &paths, group, version);
+    if schemas.as_object().is_some_and(|schemas| !schemas.is_empty()) {
+        components["schemas"] = schemas;
+    }
     Some(json!({
         "openapi": "3.0.0",
         "info": {"title": "Kubernetes", "version": "v1.36.2"},
-        "components": {
-            "schemas": components::of(&rows, &paths, group, version),
-            "securitySchemes": {"BearerToken": bearer},
-        },
+        "components": components,
         "paths": paths,
     }))
 }
 
+/// Whether a document is at the place.
+pub fn is_served(catalog: &Catalog, place: &str) -> bool {
+    !rows(catalog, place).is_empty() || general::paths(catalog, place).is_some()
+}
+
+/// The resources that the document at a place is about.
+fn rows<'c>(catalog: &'c Catalog, place: &'c str) -> Vec<&'c Resource> {
+    let Some((group, version)) = group_version(place) else { return Vec::new() };
+    catalog.group_version(group, version).map(AsRef::as_ref).collect()
+}
+
 /// A hash of what a document is made of: cheaper than the document.
-pub fn hash(catalog: &Catalog, group: &str, version: &str) -> String {
+pub fn hash(catalog: &Catalog, place: &str) -> String {
     let mut hash = Sha512::new();
     hash.update(env!("CARGO_PKG_VERSION"));
-    for row in catalog.group_version(group, version) {
+    hash.update(place);
+    for row in rows(catalog, place) {
         hash.update(format!("{}/{}/{}/{:?}/{:?}", row.group, row.version, row.plural, row.verbs, row.subresources));
         if row.schema().node().definition.is_none() {
             hash.update(components::custom(row).to_string());
         }
     }
     hash.finalize().iter().map(|byte| format!("{byte:02X}")).collect()
+}
+
+/// The group and version of `api/v1` or `apis/apps/v1`.
+fn group_version(place: &str) -> Option<(&str, &str)> {
+    match place.split_once('/')? {
+        ("api", version) if !version.contains('/') => Some(("", version)),
+        ("apis", rest) => rest.split_once('/').filter(|(group, _)| !group.is_empty()),
+        _ => None,
+    }
 }
 
 /// `api/v1`, `apis/apps/v1`.

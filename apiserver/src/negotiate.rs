@@ -151,7 +151,8 @@ struct Parameters {
     pretty: bool,
 }
 
-fn sorted_by_quality(header: &str) -> Vec<String> {
+/// The clauses of a header, the most wanted first.
+pub(crate) fn sorted_by_quality(header: &str) -> Vec<String> {
     let mut clauses: Vec<(f32, String)> = header
         .split(',')
         .map(|clause| {

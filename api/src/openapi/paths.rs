@@ -10,7 +10,7 @@ use crate::resource::{Resource, Subresource, Verb};
 use crate::schema::builtin::builtin;
 
 const PARAMETERS: &str = include_str!("../../data/parameters.txt");
-const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
+pub(super) const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 const LIST: [&str; 10] = [
     "allowWatchBookmarks",
     "continue",
@@ -90,11 +90,11 @@ impl Names {
 }
 
 /// `rbac.authorization` as `rbacAuthorization`.
-fn camel(group: &str) -> String {
+pub(super) fn camel(group: &str) -> String {
     group.split('.').enumerate().map(|(at, part)| if at == 0 { part.to_owned() } else { upper_first(part) }).collect()
 }
 
-fn upper_first(text: &str) -> String {
+pub(super) fn upper_first(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map(|first| first.to_ascii_uppercase().to_string() + chars.as_str()).unwrap_or_default()
 }
@@ -429,7 +429,7 @@ fn body(definition: &str, required: bool) -> Value {
     body
 }
 
-fn answers(definition: &str, codes: &[u16], watchable: bool) -> Value {
+pub(super) fn answers(definition: &str, codes: &[u16], watchable: bool) -> Value {
     let schema = json!({"schema": reference(definition)});
     let mut forms = vec!["application/json", "application/vnd.kubernetes.protobuf", "application/yaml"];
     if watchable {

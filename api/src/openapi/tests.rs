@@ -13,20 +13,19 @@ fn reference_documents() -> Option<PathBuf> {
     Some(documents)
 }
 
-/// The recorded document of a group and version.
-fn recorded(documents: &Path, group: &str, version: &str) -> Value {
-    let file = format!("{}_openapi.json", root(group, version).replace('/', "__"));
+/// The recorded document at a place.
+fn recorded(documents: &Path, place: &str) -> Value {
+    let file = format!("{}_openapi.json", place.replace('/', "__"));
     serde_json::from_slice(&std::fs::read(documents.join(file)).expect("recorded")).expect("JSON")
 }
 
 fn each_document(mut look: impl FnMut(&str, &Value, &Value)) {
     let Some(documents) = reference_documents() else { return };
     let catalog = Catalog::everything();
-    for group in catalog.groups() {
-        for version in &group.versions {
-            let ours = document(&catalog, group.name, version).expect("served");
-            look(&root(group.name, version), &ours, &recorded(&documents, group.name, version));
-        }
+    // The reference has that document, but it was not recorded.
+    for place in places(&catalog).iter().filter(|place| !place.starts_with('.')) {
+        let ours = document(&catalog, place).expect("served");
+        look(place, &ours, &recorded(&documents, place));
     }
 }
 
@@ -47,7 +46,7 @@ fn sorted(schema: &Value) -> Value {
 fn schemas_are_the_references() {
     each_document(|path, ours, theirs| {
         let (ours, theirs) = (&ours["components"]["schemas"], &theirs["components"]["schemas"]);
-        for (name, schema) in ours.as_object().expect("an object") {
+        for (name, schema) in ours.as_object().into_iter().flatten() {
             // Those two list the groups and versions that they are registered in.
             if name.ends_with(".DeleteOptions") || name.ends_with(".WatchEvent") {
                 continue;
@@ -113,13 +112,13 @@ fn the_index_names_every_document() {
     let index = index(&catalog);
     let url = index["paths"]["apis/apps/v1"]["serverRelativeURL"].as_str().expect("served");
     assert!(url.starts_with("/openapi/v3/apis/apps/v1?hash="), "{url}");
-    assert_eq!(document(&catalog, "nothing.example.com", "v1"), None);
+    assert_eq!(document(&catalog, "apis/nothing.example.com/v1"), None);
 }
 
 #[test]
 fn every_reference_leads_somewhere() {
     let catalog = Catalog::builtin();
-    let document = document(&catalog, "", "v1").expect("served");
+    let document = document(&catalog, "api/v1").expect("served");
     let text = document.to_string();
     let schemas = names(&document["components"]["schemas"]);
     for target in text.split("#/components/schemas/").skip(1).filter_map(|rest| rest.split('"').next()) {
@@ -169,26 +168,52 @@ fn the_v2_document_speaks_only_v2() {
     assert!(named("dryRun") && named("fieldValidation"), "{patch}");
 }
 
-#[test]
-fn the_v2_message_holds_every_path_and_definition() {
-    use crate::codec::protobuf::wire::{Reader, Wire};
-    let document = v2::document(&Catalog::builtin());
-    let bytes = message::encode(&document);
-    let names = |map: u32, entry: u32| -> BTreeSet<String> {
-        let mut found = BTreeSet::new();
-        let mut reader = Reader::new(&bytes);
-        while let Some((number, wire)) = reader.tag().expect("well-formed") {
-            assert_eq!(wire, Wire::Bytes, "field {number}");
-            let mut inner = Reader::new(reader.bytes().expect("well-formed"));
-            while let Some((at, _)) = inner.tag().expect("well-formed").filter(|_| number == map) {
-                let mut named = Reader::new(inner.bytes().expect("well-formed"));
-                assert_eq!((at, named.tag().expect("well-formed")), (entry, Some((1, Wire::Bytes))));
+/// The names in the map at a field of a message, whose entries have that number, reached by way of the first fields.
+fn names_in(message: &[u8], way: &[u32], entries: u32) -> BTreeSet<String> {
+    use crate::codec::protobuf::wire::Reader;
+    let mut found = BTreeSet::new();
+    let mut reader = Reader::new(message);
+    while let Some((number, wire)) = reader.tag().expect("well-formed") {
+        let wanted = way.first().copied().unwrap_or(entries);
+        if number != wanted {
+            reader.skip(number, wire).expect("well-formed");
+            continue;
+        }
+        let inner = reader.bytes().expect("well-formed");
+        match way.split_first() {
+            Some((_, rest)) => found.extend(names_in(inner, rest, entries)),
+            None => {
+                let mut named = Reader::new(inner);
+                assert_eq!(named.tag().expect("well-formed").map(|(number, _)| number), Some(1));
                 found.insert(named.text().expect("text").to_owned());
             }
         }
-        found
-    };
-    let wanted = |field: &str| self::names(&document[field]).into_iter().map(str::to_owned).collect::<BTreeSet<_>>();
-    assert_eq!(names(8, 2), wanted("paths"));
-    assert_eq!(names(9, 1), wanted("definitions"));
+    }
+    found
+}
+
+fn owned(names: BTreeSet<&str>) -> BTreeSet<String> {
+    names.into_iter().map(str::to_owned).collect()
+}
+
+#[test]
+fn the_v2_message_holds_every_path_and_definition() {
+    let document = v2::document(&Catalog::builtin());
+    let bytes = message::v2::encode(&document);
+    assert_eq!(names_in(&bytes, &[8], 2), owned(names(&document["paths"])));
+    assert_eq!(names_in(&bytes, &[9], 1), owned(names(&document["definitions"])));
+}
+
+#[test]
+fn the_v3_message_holds_every_path_schema_and_property() {
+    let document = document(&Catalog::builtin(), "apis/apps/v1").expect("served");
+    let bytes = message::v3::encode(&document);
+    assert_eq!(names_in(&bytes, &[4], 1), owned(names(&document["paths"])));
+    let schemas = &document["components"]["schemas"];
+    assert_eq!(names_in(&bytes, &[5, 1], 1), owned(names(schemas)));
+    assert_eq!(names_in(&bytes, &[5, 7], 1), owned(BTreeSet::from(["BearerToken"])));
+    // Named entry, its value, schema, properties.
+    let properties = names_in(&bytes, &[5, 1, 1, 2, 1, 31], 1);
+    let all = schemas.as_object().into_iter().flatten().flat_map(|(_, schema)| names(&schema["properties"]));
+    assert_eq!(properties, owned(all.collect()));
 }

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{components, hash, paths, root};
+use super::{components, general, hash, paths, places, root, versions};
 use crate::catalog::Catalog;
 use crate::resource::Resource;
 
@@ -17,6 +17,8 @@ pub fn document(catalog: &Catalog) -> Value {
             all_paths.extend(paths);
         }
     }
+    let general = general::places(catalog).into_iter().filter_map(|place| general::paths(catalog, &place));
+    general.for_each(|paths| all_paths.extend(object(paths)));
     let all_paths = Value::Object(all_paths);
     let Value::Object(schemas) = components::of(&rows, &all_paths, "", "") else { return Value::Null };
     let definitions: Map<String, Value> = schemas
@@ -40,15 +42,7 @@ pub fn document(catalog: &Catalog) -> Value {
 
 /// A hash of what the document is made of.
 pub fn hash_of_all(catalog: &Catalog) -> String {
-    versions(catalog).map(|(group, version)| hash(catalog, &group, &version)).collect::<Vec<_>>().concat()
-}
-
-fn versions(catalog: &Catalog) -> impl Iterator<Item = (String, String)> {
-    let groups = catalog.groups().into_iter();
-    let pairs: Vec<(String, String)> = groups
-        .flat_map(|group| group.versions.into_iter().map(move |version| (group.name.to_owned(), version.to_string())))
-        .collect();
-    pairs.into_iter()
+    places(catalog).iter().map(|place| hash(catalog, place)).collect::<Vec<_>>().concat()
 }
 
 /// Names all groups and versions of the kinds that every one of them has.

@@ -56,6 +56,27 @@ async fn unknown_media_types_and_methods_are_refused() {
     expect(client.get("/apis/nothing.example.com/v1").await, 404);
 }
 
+/// The feature gate `CBORServingAndStorage` is off, as it is by default.
+#[tokio::test]
+async fn cbor_is_neither_taken_nor_given() {
+    let server = TestServer::start().await;
+    let client = Client::admin(&server);
+    let empty_map = vec![0xd9, 0xd9, 0xf7, 0xa0];
+    let cbor = [("content-type", "application/cbor")];
+    let refused = expect(client.send(Method::POST, MAPS, &cbor, empty_map.clone()).await, 415);
+    let why = "the body of the request was in an unknown format - accepted media types include: application/json, \
+               application/yaml, application/vnd.kubernetes.protobuf";
+    assert_eq!(refused["message"], why);
+    let apply = [("content-type", "application/apply-patch+cbor")];
+    expect(client.send(Method::PATCH, &format!("{MAPS}/x?fieldManager=a"), &apply, empty_map).await, 415);
+    expect(client.get_as(MAPS, "application/cbor").await, 406);
+    expect(client.get_as(&format!("{MAPS}?watch=1"), "application/cbor-seq").await, 406);
+    expect(client.get_as(MAPS, "application/cbor, application/json;q=0.5").await, 200);
+    let definition = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    expect(client.get_as(definition, "application/cbor").await, 406);
+    expect(client.get_as("/apis", "application/cbor").await, 406);
+}
+
 #[tokio::test]
 async fn a_write_names_the_object_that_its_path_names() {
     let server = TestServer::start().await;
