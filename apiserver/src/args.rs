@@ -80,7 +80,7 @@ pub struct Args {
     #[arg(long)]
     pub token_auth_file: Option<PathBuf>,
     /// Whether requests without credentials pass as system:anonymous.
-    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, default_value_t = true)]
     pub anonymous_auth: bool,
     /// Authorisers in order: Node, RBAC, AlwaysAllow, AlwaysDeny.
     #[arg(long, value_delimiter = ',', default_value = "Node,RBAC")]
@@ -96,7 +96,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME:KEY")]
     pub service_account_extra_ca_config_map: Vec<ConfigMapKey>,
     /// Whether containers may be privileged.
-    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, default_value_t = true)]
     pub allow_privileged: bool,
     /// Client certificate for kubelets.
     #[arg(long)]
@@ -132,13 +132,13 @@ pub struct Args {
     #[arg(long, value_delimiter = ',')]
     pub requestheader_extra_headers_prefix: Vec<String>,
     /// How long events are kept.
-    #[arg(long, default_value = "1h0m0s", value_parser = parse_duration)]
+    #[arg(long, default_value = "1h0m0s", value_parser = daemon::pflag::duration)]
     pub event_ttl: Duration,
     /// Watches without a timeout end after between this many seconds and twice as many.
     #[arg(long, default_value_t = 1800)]
     pub min_request_timeout: u64,
     /// Whether deletes leave dependents to the garbage collector.
-    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, default_value_t = true)]
     pub enable_garbage_collector: bool,
 }
 
@@ -197,41 +197,12 @@ fn parse_ports(text: &str) -> Result<RangeInclusive<u16>, String> {
     if first == 0 || first > last { Err(bad()) } else { Ok(first..=last) }
 }
 
-/// Reads a duration as Go writes it: `1h30m`, `45s`, `250ms`.
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    let bad = || format!("{text:?} is not a duration such as 1h30m");
-    let mut rest = text.trim();
-    let mut total = Duration::ZERO;
-    if rest.is_empty() {
-        return Err(bad());
-    }
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(bad)?;
-        let number: f64 = rest[..digits].parse().map_err(|_| bad())?;
-        rest = &rest[digits..];
-        let end = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
-        let seconds = match &rest[..end] {
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 0.001,
-            _ => return Err(bad()),
-        };
-        total += Duration::try_from_secs_f64(number * seconds).map_err(|_| bad())?;
-        rest = &rest[end..];
-    }
-    Ok(total)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn durations_and_ranges_are_read_as_go_writes_them() {
-        assert_eq!(parse_duration("1h0m0s"), Ok(Duration::from_secs(3600)));
-        assert_eq!(parse_duration("1m30s"), Ok(Duration::from_secs(90)));
-        assert!(parse_duration("1x").is_err() && parse_duration("").is_err() && parse_duration("5").is_err());
+    fn ranges_of_ports_are_read() {
         assert_eq!(parse_ports("30000-32767"), Ok(30_000..=32_767));
         assert!(parse_ports("5-1").is_err());
     }

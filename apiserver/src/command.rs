@@ -13,7 +13,7 @@ use crate::{ApiServer, Args, StoreArgs};
 
 /// Serves the Kubernetes API.
 #[derive(Debug, clap::Parser)]
-#[command(name = "apiserver", version = daemon::VERSION)]
+#[command(name = "apiserver")]
 pub struct Command {
     #[command(flatten)]
     common: daemon::Common,

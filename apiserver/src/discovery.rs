@@ -11,9 +11,6 @@ use crate::handler::{Call, method_not_allowed};
 use crate::negotiate::{Accept, Offer};
 use crate::response::{self, Answer};
 
-/// The Kubernetes version that the API is of.
-pub(crate) const GIT_VERSION: &str = "v1.36.2";
-
 /// Answers every path that is neither a resource nor health, metrics or OpenAPI.
 pub(crate) fn answer(call: &Call<'_>) -> Result<Answer, ApiError> {
     let path = call.info.path.trim_end_matches('/');
@@ -107,7 +104,7 @@ fn aggregated(call: &Call<'_>, catalog: &api::catalog::Catalog, core: bool, vers
 fn version() -> Value {
     json!({
         "major": "1", "minor": "36", "emulationMajor": "1", "emulationMinor": "36", "minCompatibilityMajor": "1",
-        "minCompatibilityMinor": "35", "gitVersion": GIT_VERSION, "gitCommit": "", "gitTreeState": "clean",
+        "minCompatibilityMinor": "35", "gitVersion": daemon::KUBERNETES_VERSION, "gitCommit": "", "gitTreeState": "clean",
         "buildDate": "1970-01-01T00:00:00Z", "goVersion": "", "compiler": "rustc",
         "platform": format!("{}/{}", std::env::consts::OS, go_arch()),
     })

@@ -111,10 +111,10 @@ pub struct Args {
     #[arg(long, value_delimiter = ',', default_value = "*", allow_hyphen_values = true)]
     pub controllers: Vec<String>,
     /// Run only while holding the lease kube-system/kube-controller-manager.
-    #[arg(long, default_value_t = true, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
+    #[arg(long, default_value_t = true)]
     pub leader_elect: bool,
     /// Give every node a pod range.
-    #[arg(long, default_value_t = false, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
+    #[arg(long, default_value_t = false)]
     pub allocate_node_cidrs: bool,
     /// The pod ranges of the cluster, comma separated, one per address family at most.
     #[arg(long, value_delimiter = ',')]
@@ -137,11 +137,11 @@ pub struct Args {
     /// PEM file of that CA's private key.
     #[arg(long, requires = "cluster_signing_cert_file")]
     pub cluster_signing_key_file: Option<PathBuf>,
-    /// The validity of signed certificates, in seconds or as 8760h, 90m, 30s.
-    #[arg(long, default_value = "8760h", value_parser = duration)]
+    /// The validity of signed certificates.
+    #[arg(long, default_value = "8760h", value_parser = daemon::pflag::duration)]
     pub cluster_signing_duration: Duration,
     /// A node that sends nothing for this long is unhealthy.
-    #[arg(long, default_value = "50s", value_parser = duration)]
+    #[arg(long, default_value = "50s", value_parser = daemon::pflag::duration)]
     pub node_monitor_grace_period: Duration,
     /// How many ended pods are kept before the oldest are removed; zero keeps all.
     #[arg(long, default_value_t = 12_500)]
@@ -205,44 +205,9 @@ fn read(path: &PathBuf) -> anyhow::Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))
 }
 
-/// Go's duration syntax, as far as flags use it: `1h30m`, `50s`, `100ms`; a bare number is seconds.
-fn duration(text: &str) -> Result<Duration, String> {
-    if let Ok(seconds) = text.parse() {
-        return Ok(Duration::from_secs(seconds));
-    }
-    let (mut rest, mut total) = (text, Duration::ZERO);
-    let invalid = || format!("{text:?} is not a duration such as 1h30m or 50s");
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).filter(|at| *at > 0).ok_or_else(invalid)?;
-        let number: u64 = rest[..digits].parse().map_err(|_| invalid())?;
-        let unit_end = rest[digits..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |at| digits + at);
-        let millis = match &rest[digits..unit_end] {
-            "h" => 3_600_000,
-            "m" => 60_000,
-            "s" => 1000,
-            "ms" => 1,
-            _ => return Err(invalid()),
-        };
-        let part = number.checked_mul(millis).map(Duration::from_millis).ok_or_else(invalid)?;
-        total = total.checked_add(part).ok_or_else(invalid)?;
-        rest = &rest[unit_end..];
-    }
-    Ok(total)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_are_read_as_go_writes_them() {
-        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
-        assert_eq!(duration("100ms"), Ok(Duration::from_millis(100)));
-        assert_eq!(duration("40"), Ok(Duration::from_secs(40)));
-        for bad in ["h", "1x", "1h2", "-5s", "99999999999999999999s"] {
-            assert!(duration(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn controllers_are_chosen_as_upstream_chooses() {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 /// Runs the controllers.
 #[derive(Debug, clap::Parser)]
-#[command(name = "controller-manager", version = daemon::VERSION)]
+#[command(name = "controller-manager")]
 pub struct Command {
     /// How to reach the API server.
     #[arg(long)]

@@ -1,20 +1,24 @@
 //! What every process of Coracle needs around its one component: logs, signals, readiness, health and metrics
 //! endpoints, and a supervisor that owns the tasks.
 //!
-//! Invariant: knows no component and nothing of Kubernetes.
+//! Invariant: knows no component, and of Kubernetes no more than its version and how its components read flags.
 #![forbid(unsafe_code)]
 
 mod endpoint;
+mod features;
 mod logs;
 mod metrics;
+pub mod pflag;
 mod process;
 mod resources;
 mod signals;
 mod supervisor;
 mod unverified;
 pub mod upstream;
+mod version;
 
 pub use endpoint::{Endpoint, EndpointError};
+pub use features::{FeatureGateError, FeatureGates, check_feature};
 pub use logs::{LogArgs, LogFormat};
 pub use metrics::Metrics;
 pub use process::{Process, Ready, ReadyWatch};
@@ -22,13 +26,14 @@ pub use signals::{shutdown_on_signal, term_requested};
 pub use supervisor::Supervisor;
 pub use unverified::unverified_tls;
 pub use upstream::{Upstream, parse};
+pub use version::{KUBERNETES_VERSION, VersionFlag, full_version};
 
 use std::future::Future;
 use std::process::ExitCode;
 
 use tokio_util::sync::CancellationToken;
 
-/// What a binary prints for `--version`, and what the API server answers as the Coracle part of its version.
+/// The version of Coracle.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Flags that every binary takes.
@@ -38,10 +43,15 @@ pub struct Common {
     pub logs: LogArgs,
     #[command(flatten)]
     pub endpoint: Endpoint,
+    #[command(flatten)]
+    pub features: FeatureGates,
+    #[command(flatten)]
+    pub version: VersionFlag,
 }
 
 /// Runs one component as a process: starts logging, the async runtime and the health endpoint, runs `component`
 /// until it ends or SIGTERM/SIGINT asks it to, and turns an error into one readable line and exit code 1.
+/// Asked for its version, it prints that instead.
 /// A second signal ends the process at once.
 pub fn main<F, Fut, E>(name: &'static str, common: Common, component: F) -> ExitCode
 where
@@ -49,6 +59,10 @@ where
     Fut: Future<Output = Result<(), E>> + Send + 'static,
     E: Into<anyhow::Error>,
 {
+    if let Some(version) = common.version.text() {
+        println!("{version}");
+        return ExitCode::SUCCESS;
+    }
     common.logs.init();
     install_crypto_provider();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name(name).build() {

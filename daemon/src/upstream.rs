@@ -1,6 +1,6 @@
 //! Flags of the upstream component of the same name, so that its command lines start ours: beside those that a component
-//! declares itself, all others of upstream are in a table. A flag that means nothing here is taken with a warning; one
-//! that asks for what is not there is refused.
+//! declares itself, all others of upstream are in a table. A flag that means nothing here is taken with a warning, one
+//! that asks for what is not there is refused, and one that asks for what is there anyway is taken.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -17,6 +17,7 @@ const COMMON: &str = include_str!("upstream_common.txt");
 /// target-ram-mb                     takes a value, means nothing here
 /// profiling?                        a switch, means nothing here
 /// audit-policy-file ! no audit log  is refused for this reason, unless its value says "none" or "off"
+/// watch-cache? = true ! it is on    is refused for this reason, unless its value is one of those (separated by |)
 /// ```
 pub trait Table: Send + Sync + 'static {
     /// The component's own flags.
@@ -45,6 +46,8 @@ impl<T> Upstream<T> {
 struct Flag {
     name: &'static str,
     is_switch: bool,
+    /// The values that ask for what is there anyway, separated by `|`.
+    granted: &'static str,
     refused: Option<&'static str>,
 }
 
@@ -54,8 +57,10 @@ impl Flag {
             Some((name, why)) => (name, Some(why)),
             None => (line, None),
         };
+        let (name, granted) = name.split_once(" = ").unwrap_or((name, ""));
         let (name, is_switch) = name.strip_suffix('?').map_or((name, false), |name| (name, true));
-        Self { name, is_switch, refused }
+        let granted = if is_switch && granted.is_empty() { "false" } else { granted };
+        Self { name, is_switch, granted, refused }
     }
 
     fn arg(self) -> Arg {
@@ -67,10 +72,15 @@ impl Flag {
         }
     }
 
-    /// Whether the flag asks for something.
-    fn asks(self, values: &[&String]) -> bool {
-        values.iter().any(|value| !value.is_empty() && !(self.is_switch && value.as_str() == "false"))
+    /// Whether a value asks for what is not there.
+    fn asks(self, value: &str) -> bool {
+        let value = if self.is_switch { crate::pflag::boolean(value).map_or(value, |on| truth(on)) } else { value };
+        !value.is_empty() && !self.granted.split('|').any(|granted| granted == value)
     }
+}
+
+fn truth(value: bool) -> &'static str {
+    if value { "true" } else { "false" }
 }
 
 fn flags<T: Table>() -> impl Iterator<Item = Flag> {
@@ -93,13 +103,16 @@ impl<T: Table> FromArgMatches for Upstream<T> {
         let mut ignored = Vec::new();
         for flag in flags::<T>() {
             let Some(values) = matches.get_many::<String>(flag.name) else { continue };
-            let values: Vec<&String> = values.collect();
-            match flag.refused.filter(|_| flag.asks(&values)) {
-                Some(why) => {
-                    let text = format!("--{} is not supported: {why}", flag.name);
+            // Of a scalar the last value counts, and what a list asks for is not there either way.
+            let asked = values.last().filter(|value| flag.asks(value));
+            match (flag.refused, asked) {
+                (Some(why), Some(value)) => {
+                    let text = format!("--{}={value} is not supported: {why}\n", flag.name);
                     return Err(Error::raw(ErrorKind::InvalidValue, text));
                 }
-                None => ignored.push(flag.name),
+                // What it asks for is there.
+                (Some(_), None) => {}
+                (None, _) => ignored.push(flag.name),
             }
         }
         Ok(Self { ignored, table: PhantomData })
@@ -125,7 +138,7 @@ impl<T> fmt::Debug for Upstream<T> {
 
 /// Reads the command line of this process. A flag that is wrong or unknown ends it with exit code 1, as upstream does.
 pub fn parse<C: clap::Parser>() -> C {
-    C::try_parse().unwrap_or_else(|err| {
+    crate::pflag::try_parse_from(std::env::args_os()).unwrap_or_else(|err| {
         // Nobody is left to tell when standard error is closed.
         let _closed = err.print();
         std::process::exit(if err.use_stderr() { 1 } else { 0 })
@@ -138,28 +151,28 @@ pub fn check<T: Table, C: clap::Parser + fmt::Debug>() {
     C::command().debug_assert();
     assert!(T::FLAGS.lines().is_sorted(), "the table is sorted");
     let name = C::command().get_name().to_owned();
+    let read = |argument: &str| crate::pflag::try_parse_from::<C>([name.as_str(), argument].map(Into::into));
     for flag in flags::<T>() {
-        let argument = if flag.is_switch { format!("--{}", flag.name) } else { format!("--{}=1", flag.name) };
-        match (C::try_parse_from([name.as_str(), &argument]), flag.refused) {
+        let value = if flag.is_switch { truth(flag.granted == "false") } else { "1" };
+        let argument = format!("--{}={value}", flag.name);
+        match (read(&argument), flag.refused) {
             (Ok(_), None) => {}
             (Err(err), Some(why)) => assert!(err.to_string().contains(why), "{argument}: {err}"),
             (got, _) => panic!("{argument}: {got:?}"),
         }
     }
-    let unknown = C::try_parse_from([name.as_str(), "--no-such-flag=1"]).expect_err("there is no such flag");
+    let unknown = read("--no-such-flag=1").expect_err("there is no such flag");
     assert!(unknown.to_string().contains("--no-such-flag"), "{unknown}");
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser as _;
-
     use super::*;
 
     struct Example;
 
     impl Table for Example {
-        const FLAGS: &'static str = "audit-file ! there is no audit\nrotate? ! nothing rotates\nsize";
+        const FLAGS: &'static str = "audit-file ! there is no audit\ncache? = true ! it is on\nrotate? ! nothing rotates\nsize\nstore = a|b ! it is a";
         const NOT_COMMON: &'static [&'static str] = &["profiling"];
     }
 
@@ -173,7 +186,7 @@ mod tests {
     }
 
     fn ignored(arguments: &[&str]) -> Result<Vec<&'static str>, String> {
-        let line = Line::try_parse_from([&["example"], arguments].concat());
+        let line = crate::pflag::try_parse_from::<Line>([&["example"], arguments].concat().into_iter().map(Into::into));
         line.map(|line| line.upstream.ignored).map_err(|err| err.to_string())
     }
 
@@ -195,8 +208,10 @@ mod tests {
     #[test]
     fn what_is_not_there_is_refused_unless_it_is_turned_off() {
         let refused = ignored(&["--audit-file=/x"]).unwrap_err();
-        assert!(refused.starts_with("error: --audit-file is not supported: there is no audit\n"), "{refused}");
-        assert_eq!(ignored(&["--audit-file=", "--rotate=false"]), Ok(vec!["audit-file", "rotate"]));
+        assert!(refused.starts_with("error: --audit-file=/x is not supported: there is no audit\n"), "{refused}");
+        assert_eq!(ignored(&["--audit-file=", "--rotate=false", "--cache=1", "--store", "b"]), Ok(vec![]));
         assert!(ignored(&["--rotate"]).unwrap_err().contains("nothing rotates"));
+        assert!(ignored(&["--cache=F"]).unwrap_err().contains("--cache=F is not supported: it is on"));
+        assert!(ignored(&["--store=a", "--store=c"]).unwrap_err().contains("it is a"));
     }
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 /// Answers DNS questions about Services and pods, and forwards all others.
 #[derive(Debug, clap::Parser)]
-#[command(name = "dns", version = daemon::VERSION)]
+#[command(name = "dns")]
 pub struct Command {
     #[command(flatten)]
     common: daemon::Common,

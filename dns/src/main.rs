@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 fn main() -> ExitCode {
-    dns::Command::parse().run()
+    daemon::parse::<dns::Command>().run()
 }

@@ -8,7 +8,7 @@ use runtime::local::LocalRuntime;
 
 /// Runs the pods of this node.
 #[derive(Debug, clap::Parser)]
-#[command(name = "kubelet", version = daemon::VERSION)]
+#[command(name = "kubelet")]
 pub struct Command {
     #[command(flatten)]
     common: daemon::Common,

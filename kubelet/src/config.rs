@@ -81,7 +81,7 @@ pub struct Args {
     #[arg(long)]
     pub resolv_conf: Option<PathBuf>,
     /// Register the node with the API server
-    #[arg(long, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long)]
     pub register_node: Option<bool>,
     /// Labels to register the node with, as key=value
     #[arg(long, value_delimiter = ',')]
@@ -102,7 +102,7 @@ pub struct Args {
     #[arg(long)]
     pub pod_manifest_path: Option<PathBuf>,
     /// Pull one image at a time
-    #[arg(long, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long)]
     pub serialize_image_pulls: Option<bool>,
     /// Resources that pods cannot have, as cpu=100m,memory=200Mi
     #[arg(long, value_delimiter = ',')]

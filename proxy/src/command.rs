@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 /// Keeps nftables equal to the cluster's Services.
 #[derive(Debug, clap::Parser)]
-#[command(name = "proxy", version = daemon::VERSION)]
+#[command(name = "proxy")]
 pub struct Command {
     #[command(flatten)]
     common: daemon::Common,

@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 fn main() -> ExitCode {
-    proxy::Command::parse().run()
+    daemon::parse::<proxy::Command>().run()
 }

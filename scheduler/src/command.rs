@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 /// Finds nodes for pods.
 #[derive(Debug, clap::Parser)]
-#[command(name = "scheduler", version = daemon::VERSION)]
+#[command(name = "scheduler")]
 pub struct Command {
     #[command(flatten)]
     common: daemon::Common,

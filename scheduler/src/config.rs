@@ -344,7 +344,7 @@ pub struct Args {
     #[arg(long)]
     pub config: Option<PathBuf>,
     /// Whether to compete for the lead before scheduling.
-    #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
+    #[arg(long, default_value_t = true)]
     pub leader_elect: bool,
 }
 

@@ -12,11 +12,6 @@ use serde_json::{Value, json};
 use super::{NodeKeeper, machine};
 use crate::resources;
 
-/// The API version this node speaks, with ours behind it.
-pub(super) fn kubelet_version() -> String {
-    format!("v1.36.2-coracle.{}", daemon::VERSION)
-}
-
 /// Less memory than this is pressure.
 const LEAST_MEMORY: u64 = 100 << 20;
 /// Less disk than these percent is pressure, if it is also less than [`ENOUGH_DISK`]: upstream's 10 % alone makes a
@@ -139,7 +134,7 @@ impl NodeKeeper {
             container_runtime_version: self.context.runtime.version(),
             kernel_version: machine::kernel(),
             kube_proxy_version: String::new(),
-            kubelet_version: kubelet_version(),
+            kubelet_version: daemon::full_version(),
             machine_id: machine::machine_id(),
             operating_system: "linux".to_owned(),
             os_image: machine::os_image(),
