@@ -22,6 +22,7 @@ mod decode;
 mod discovery;
 mod endpoints;
 mod error;
+pub mod fuzzing;
 mod handler;
 mod health;
 pub mod http;

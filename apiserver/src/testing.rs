@@ -112,8 +112,21 @@ impl Drop for TestServer {
     }
 }
 
+/// A request for a client certificate, in PEM.
+pub fn certificate_request(user: &str, groups: &[&str]) -> String {
+    let pair = KeyPair::generate().expect("a key can be generated");
+    let request = subject(user, groups).serialize_request(&pair).expect("the request is well formed");
+    request.pem().expect("DER can be written in PEM")
+}
+
 /// A client certificate in DER. The in-memory transport shows it as verified, as the TLS layer would have.
 pub fn certificate(user: &str, groups: &[&str]) -> Bytes {
+    let pair = KeyPair::generate().expect("a key can be generated");
+    let signed = subject(user, groups).self_signed(&pair).expect("the certificate is well formed");
+    Bytes::copy_from_slice(signed.der())
+}
+
+fn subject(user: &str, groups: &[&str]) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, user);
@@ -121,7 +134,5 @@ pub fn certificate(user: &str, groups: &[&str]) -> Bytes {
     if let Some(group) = groups.first() {
         params.distinguished_name.push(DnType::OrganizationName, DnValue::Utf8String((*group).to_owned()));
     }
-    let pair = KeyPair::generate().expect("a key can be generated");
-    let signed = params.self_signed(&pair).expect("the certificate is well formed");
-    Bytes::copy_from_slice(signed.der())
+    params
 }

@@ -13,6 +13,7 @@ pub mod env;
 pub mod expand;
 pub mod failure;
 pub mod fields;
+pub mod fuzzing;
 pub mod hooks;
 pub mod http_action;
 pub mod images;

@@ -107,26 +107,33 @@ impl ValidatingAdmission for CertificateSubjectRestriction {
     ) -> Result<(), ApiError> {
         let is_new = attributes.is(GROUP, "certificatesigningrequests") && attributes.operation == Operation::Create;
         let Some(request) = object.filter(|_| is_new) else { return Ok(()) };
-        if request.text(&["spec", "signerName"]) != CLIENT_SIGNER
-            || !groups_of(request).iter().any(|group| group == MASTERS)
-        {
+        if request.text(&["spec", "signerName"]) != CLIENT_SIGNER {
             return Ok(());
         }
-        let why = format!("use of {CLIENT_SIGNER} signer with {MASTERS} group is not allowed");
+        let why = match groups_of(request) {
+            Some(groups) if !groups.iter().any(|group| group == MASTERS) => return Ok(()),
+            Some(_) => format!("use of {CLIENT_SIGNER} signer with {MASTERS} group is not allowed"),
+            // What this cannot read, a signer might.
+            None => "failed to parse CSR: it is no certificate request in PEM".to_owned(),
+        };
         Err(ApiError::forbidden(attributes.resource.qualified(), attributes.name, &why))
     }
 }
 
-/// The organisations that a request asks for; a request that cannot be read is for validation to refuse.
-fn groups_of(request: &Object) -> Vec<String> {
-    let read = || {
-        let pem = STANDARD.decode(request.get(&["spec", "request"]).and_then(Value::as_str)?).ok()?;
-        let (_, pem) = x509_parser::pem::parse_x509_pem(&pem).ok()?;
-        let (_, parsed) = X509CertificationRequest::from_der(&pem.contents).ok()?;
-        let subject = &parsed.certification_request_info.subject;
-        Some(subject.iter_organization().filter_map(|group| group.as_str().ok()).map(str::to_owned).collect())
-    };
-    read().unwrap_or_default()
+/// The organisations that a request asks for; `None` when it cannot be read.
+fn groups_of(request: &Object) -> Option<Vec<String>> {
+    groups_asked_for(&STANDARD.decode(request.get(&["spec", "request"]).and_then(Value::as_str)?).ok()?)
+}
+
+/// The organisations that a certificate request in PEM asks for; `None` when it, or one of them, cannot be read.
+pub(crate) fn groups_asked_for(pem: &[u8]) -> Option<Vec<String>> {
+    let (_, pem) = x509_parser::pem::parse_x509_pem(pem).ok()?;
+    if pem.label != "CERTIFICATE REQUEST" {
+        return None;
+    }
+    let (_, parsed) = X509CertificationRequest::from_der(&pem.contents).ok()?;
+    let subject = &parsed.certification_request_info.subject;
+    subject.iter_organization().map(|group| group.as_str().ok().map(str::to_owned)).collect()
 }
 
 #[cfg(test)]
@@ -142,7 +149,7 @@ mod tests {
         params.distinguished_name.push(DnType::OrganizationName, MASTERS);
         let pem = params.serialize_request(&KeyPair::generate().unwrap()).unwrap().pem().unwrap();
         let request = Object::from_value(json!({"spec": {"request": STANDARD.encode(pem)}})).unwrap();
-        assert_eq!(groups_of(&request), [MASTERS]);
-        assert!(groups_of(&Object::default()).is_empty());
+        assert_eq!(groups_of(&request).unwrap(), [MASTERS]);
+        assert_eq!(groups_of(&Object::default()), None);
     }
 }

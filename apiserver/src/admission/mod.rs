@@ -37,6 +37,7 @@ use crate::error::Error;
 use crate::watch_cache::WatchCache;
 use crate::webhook_client::Webhooks;
 
+pub(crate) use certificates::groups_asked_for;
 pub use certificates::{CertificateSubjectRestriction, SignerPermission};
 pub use defaults::{DefaultClass, StorageObjectInUseProtection, TaintNodesByCondition};
 pub use escalation::Escalation;

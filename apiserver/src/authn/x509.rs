@@ -41,7 +41,8 @@ impl PeerCertificate {
         Ok(self.known.get_or_init(|| known))
     }
 
-    fn user(&self) -> Result<User, Rejected> {
+    /// The user that it is for, while it is valid.
+    pub(crate) fn user(&self) -> Result<User, Rejected> {
         let known = self.known()?;
         if !known.validity.is_valid() {
             return Err(Rejected { reason: "the client certificate has expired or is not yet valid".into() });

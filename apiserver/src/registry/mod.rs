@@ -35,6 +35,7 @@ pub(crate) use metadata::{check_name, check_named, generated_name, timestamp};
 pub use patch::{Patch, PatchType};
 pub use read::{List, PARTIAL_READ};
 pub(crate) use swap::swap;
+pub(crate) use token::Continue;
 pub use update::{Desired, Updated};
 pub use watch::WatchStart;
 pub(crate) use watch::too_old;

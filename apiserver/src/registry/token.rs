@@ -19,27 +19,27 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
 
 /// Where a list goes on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Continue {
+pub(crate) struct Continue {
     #[serde(rename = "v", default)]
     version: String,
     /// The revision that all pages are read at; -1 for "the newest, even if it fits no page before".
     #[serde(rename = "rv", default)]
-    pub(super) revision: i64,
+    pub(crate) revision: i64,
     /// The first key of the page, below the resource's prefix.
     #[serde(default)]
-    pub(super) start: String,
+    pub(crate) start: String,
 }
 
 impl Continue {
-    pub(super) fn new(revision: i64, start: &str) -> Self {
+    pub(crate) fn new(revision: i64, start: &str) -> Self {
         Self { version: VERSION.to_owned(), revision, start: start.to_owned() }
     }
 
-    pub(super) fn encode(&self) -> String {
+    pub(crate) fn encode(&self) -> String {
         URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).expect("three plain fields serialise"))
     }
 
-    pub(super) fn decode(token: &str) -> Result<Self, ApiError> {
+    pub(crate) fn decode(token: &str) -> Result<Self, ApiError> {
         let refuse =
             |why: String| ApiError::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
         let bytes = LENIENT.decode(token).map_err(|err| refuse(err.to_string()))?;

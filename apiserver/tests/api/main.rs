@@ -3,11 +3,14 @@
 
 mod access;
 mod bad_input;
+#[path = "../../../fuzz/src/changes.rs"]
+mod changes;
 mod client;
 mod conflicts;
 mod conformance;
 mod contract;
 mod custom;
+mod fuzzing;
 mod hook_server;
 mod model;
 mod openapi;

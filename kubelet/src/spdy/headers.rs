@@ -52,14 +52,7 @@ impl Decoder {
 
     /// Names (in lower case) and values of one block.
     pub(super) fn decode(&mut self, block: &[u8]) -> io::Result<Vec<(String, String)>> {
-        let mut plain = Bytes::from(self.inflate(block)?);
-        let count = number(&mut plain)?;
-        let mut headers = Vec::new();
-        for _ in 0..count {
-            let name = text(&mut plain)?.to_lowercase();
-            headers.push((name, text(&mut plain)?));
-        }
-        Ok(headers)
+        parse(Bytes::from(self.inflate(block)?))
     }
 
     fn inflate(&mut self, block: &[u8]) -> io::Result<Vec<u8>> {
@@ -85,6 +78,17 @@ impl Decoder {
             }
         }
     }
+}
+
+/// Names (in lower case) and values of a block that is no longer compressed.
+pub(super) fn parse(mut plain: Bytes) -> io::Result<Vec<(String, String)>> {
+    let count = number(&mut plain)?;
+    let mut headers = Vec::new();
+    for _ in 0..count {
+        let name = text(&mut plain)?.to_lowercase();
+        headers.push((name, text(&mut plain)?));
+    }
+    Ok(headers)
 }
 
 fn text(plain: &mut Bytes) -> io::Result<String> {

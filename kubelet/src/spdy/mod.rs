@@ -11,6 +11,7 @@ use futures::{SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
 mod frame;
+pub(crate) mod fuzzing;
 mod headers;
 mod ports;
 mod session;

@@ -82,6 +82,11 @@ fn pair_of(path: &Path, pem: &str) -> Result<KeyPair, Error> {
     KeyPair::from_pem(pem).map_err(|_| Error::Unusable { path: path.to_owned() })
 }
 
+/// The id of the public key that a text in PEM holds, if one can be used.
+pub(crate) fn public_key_of(pem: &str) -> Option<String> {
+    public_of(Path::new(""), pem).ok().map(|verifier| verifier.id)
+}
+
 /// The public key of a file that holds either half, or a certificate.
 fn public_of(path: &Path, pem: &str) -> Result<Verifier, Error> {
     let info = match (SubjectPublicKeyInfo::from_pem(pem), certified(pem)) {

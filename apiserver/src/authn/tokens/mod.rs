@@ -21,6 +21,7 @@ use crate::watch_cache::{ResourceCache, WatchCache};
 
 pub use claims::{Audiences, Claims, Private, Reference};
 pub use keys::Error as KeyError;
+pub(crate) use keys::public_key_of;
 
 /// Users of ServiceAccounts are named `system:serviceaccount:NAMESPACE:NAME`.
 pub const PREFIX: &str = "system:serviceaccount:";
@@ -119,7 +120,7 @@ impl Tokens {
     }
 
     /// The claims of a token with a good signature and issuer.
-    fn signed(&self, token: &str) -> Result<Option<Arc<Claims>>, Rejected> {
+    pub(crate) fn signed(&self, token: &str) -> Result<Option<Arc<Claims>>, Rejected> {
         // Tokens of other kinds (static ones) have no such shape.
         if token.split('.').count() != 3 {
             return Ok(None);
