@@ -3,6 +3,7 @@
 pub mod admission;
 pub mod authorizer;
 mod quantity;
+pub mod type_check;
 
 use std::sync::{Arc, LazyLock};
 
@@ -33,7 +34,11 @@ pub fn compile_device_selector(text: &str) -> Result<Program, String> {
         let field =
             |(name, decl): (&str, Decl)| (name.to_owned(), Field { name: name.to_owned(), decl: Arc::new(decl) });
         let device = Object { name: "DRADevice".into(), fields: fields.into_iter().map(field).collect() };
-        environment().extend().declared("device", Arc::new(Decl::of(Kind::Object(Arc::new(device))))).build()
+        environment()
+            .extend()
+            .bind_macro()
+            .declared("device", Arc::new(Decl::of(Kind::Object(Arc::new(device)))))
+            .build()
     });
     let program = ENV.compile(text).map_err(|issues| format!("compilation failed: {issues}"))?;
     match program.result_type() {

@@ -23,6 +23,7 @@ pub struct Env {
     types: Arc<HashMap<Name, Type>>,
     variables: HashMap<Name, (Type, Option<Arc<Decl>>)>,
     structs: Option<Arc<dyn StructProvider>>,
+    may_bind: bool,
 }
 
 impl Env {
@@ -45,7 +46,7 @@ impl Env {
 
     /// Reads and checks an expression.
     pub fn compile(&self, text: &str) -> Result<Program, Issues> {
-        let ast = parser::parse(text)?;
+        let ast = parser::parse(text, self.may_bind)?;
         let checked = check::check(ast, self, text)?;
         let decls = self.variables.iter().filter_map(|(name, (_, decl))| Some((name.clone(), decl.clone()?))).collect();
         Ok(Program { checked: Arc::new(checked), decls })
@@ -94,6 +95,12 @@ impl EnvBuilder {
     /// Adds functions and types.
     pub fn library(mut self, library: Library) -> Self {
         self.libraries.push(library);
+        self
+    }
+
+    /// Lets expressions name values: `cel.bind(name, value, expression)`.
+    pub fn bind_macro(mut self) -> Self {
+        self.env.may_bind = true;
         self
     }
 

@@ -119,10 +119,9 @@ fn argument_list(call: &str) -> Option<usize> {
     open.first().copied()
 }
 
-/// `list(A).sum` is a method of `list(A)`; `<math>.greatest`-like names keep their dots.
+/// `list(A).sum` is a method of `list(A)`; names such as `sets.contains` keep their dots.
 fn split_receiver(path: &str) -> Option<(&str, &str)> {
-    let namespaced =
-        ["math.", "sets.", "optional.", "base64.", "ip.", "format.", "lists.", "cel.", "strings.", "jsonpatch."];
+    let namespaced = ["sets.", "optional.", "ip.", "format.", "lists.", "cel.", "strings.", "jsonpatch."];
     if namespaced.iter().any(|prefix| path.starts_with(prefix)) {
         return None;
     }

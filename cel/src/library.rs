@@ -3,7 +3,6 @@
 pub(crate) mod base64;
 mod format;
 mod lists;
-mod math;
 mod net;
 mod optional;
 mod regex;
@@ -31,7 +30,5 @@ pub(crate) fn kubernetes() -> Vec<Library> {
         format::library(),
         semver::library(),
         sets::library(),
-        math::library(),
-        base64::library(),
     ]
 }

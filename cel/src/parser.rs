@@ -35,6 +35,15 @@ const RESERVED: [&str; 17] = [
     "while",
 ];
 
+/// Whether expressions can use a name for a variable or field.
+pub fn is_identifier(name: &str) -> bool {
+    let letter = |c: char| c.is_ascii_alphabetic() || c == '_';
+    name.starts_with(letter)
+        && name.chars().all(|c| letter(c) || c.is_ascii_digit())
+        && !RESERVED.contains(&name)
+        && !["true", "false", "null", "in"].contains(&name)
+}
+
 /// Binary operators by how strongly they bind: sign, function, strength.
 const OPERATORS: [(&str, &str, u8); 12] = [
     ("<", "_<_", 3),
@@ -51,15 +60,15 @@ const OPERATORS: [(&str, &str, u8); 12] = [
     ("%", "_%_", 5),
 ];
 
-/// Reads a text.
-pub(crate) fn parse(text: &str) -> Result<Ast, Issues> {
+/// Reads a text, in which `cel.bind` may name values.
+pub(crate) fn parse(text: &str, may_bind: bool) -> Result<Ast, Issues> {
     let size = text.chars().count();
     if size > MAX_LENGTH {
         let message = format!("expression code point size exceeds limit: size: {size}, limit {MAX_LENGTH}");
         return Err(Issues::new(text, vec![Issue { offset: None, message }]));
     }
     let (tokens, mut issues) = lexer::tokens(text);
-    let mut parser = Parser { tokens, at: 0, ast: Ast::new(), issues: Vec::new(), nesting: 0, fresh: 0 };
+    let mut parser = Parser { tokens, at: 0, ast: Ast::new(), issues: Vec::new(), nesting: 0, fresh: 0, may_bind };
     if let Ok(root) = parser.whole() {
         parser.ast.root = root;
     }
@@ -78,6 +87,7 @@ struct Parser {
     ast: Ast,
     issues: Vec<Issue>,
     nesting: u32,
+    may_bind: bool,
     /// How many names macros have made up.
     fresh: u32,
 }

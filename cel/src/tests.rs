@@ -11,7 +11,8 @@ use super::*;
 
 /// What most tests work with.
 fn env() -> Env {
-    Env::kubernetes().extend().variable("self", Type::Dyn).variable("x", Type::Int).variable("s", Type::String).build()
+    let env = Env::kubernetes().extend().bind_macro();
+    env.variable("self", Type::Dyn).variable("x", Type::Int).variable("s", Type::String).build()
 }
 
 fn object() -> serde_json::Value {

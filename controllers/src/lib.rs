@@ -25,6 +25,7 @@ mod node;
 mod podcontrol;
 mod podgc;
 mod pods;
+mod policies;
 mod protection;
 mod registry;
 mod replicaset;

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Config, Error, aggregation, certificates, context::Context, cronjob, defaults, deployment, endpoints, garbage, job,
-    namespace, node, podgc, protection, replicaset, ttl,
+    namespace, node, podgc, policies, protection, replicaset, ttl,
 };
 
 /// Every controller, by upstream's name.
@@ -33,6 +33,7 @@ pub const NAMES: &[&str] = &[
     "persistentvolume-protection-controller",
     "volumeattributesclass-protection-controller",
     "clusterrole-aggregation-controller",
+    "validatingadmissionpolicy-status-controller",
 ];
 
 /// Runs the enabled controllers until shutdown; with leader election, only while this process leads.
@@ -100,6 +101,7 @@ fn start_all(config: &Config, context: &Context, tasks: &mut Supervisor) -> Resu
     start("persistentvolume-protection-controller", workers, protection::start_volumes);
     start("volumeattributesclass-protection-controller", workers, protection::start_classes);
     start("clusterrole-aggregation-controller", workers, aggregation::start);
+    start("validatingadmissionpolicy-status-controller", workers, policies::start);
     start_configured(config, context, tasks)
 }
 

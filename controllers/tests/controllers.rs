@@ -8,6 +8,7 @@ use apiserver::testing::TestServer;
 use controllers::Config;
 use k8s_openapi::{
     api::{
+        admissionregistration::v1::ValidatingAdmissionPolicy,
         apps::v1::{Deployment, ReplicaSet},
         batch::v1::{CronJob, Job},
         core::v1::{
@@ -18,11 +19,13 @@ use k8s_openapi::{
         rbac::v1::ClusterRole,
         storage::v1::VolumeAttributesClass,
     },
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
     serde_json::{Value, from_value, json},
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
+    core::ApiResource,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::{sleep, timeout};
@@ -65,6 +68,34 @@ impl Cluster {
 
     fn api<K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>>(&self) -> Api<K> {
         Api::namespaced(self.client.clone(), "default")
+    }
+
+    /// Defines a kind of its own and waits until it is served.
+    async fn define_widgets(&self) -> ApiResource {
+        let schema = json!({ "type": "object", "properties": {
+            "spec": { "type": "object", "properties": { "size": { "type": "integer" } } },
+        } });
+        let version = json!({ "name": "v1", "served": true, "storage": true, "schema": { "openAPIV3Schema": schema } });
+        let names = json!({ "plural": "widgets", "singular": "widget", "kind": "Widget", "listKind": "WidgetList" });
+        let definition = json!({
+            "metadata": { "name": "widgets.example.com" },
+            "spec": { "group": "example.com", "scope": "Namespaced", "names": names, "versions": [version] },
+        });
+        let definitions: Api<CustomResourceDefinition> = Api::all(self.client.clone());
+        definitions.create(&PostParams::default(), &from_value(definition).unwrap()).await.unwrap();
+        eventually("the kind is served", async || {
+            let found = definitions.get("widgets.example.com").await.unwrap();
+            let conditions = found.status.and_then(|status| status.conditions).unwrap_or_default();
+            conditions.iter().any(|known| known.type_ == "Established" && known.status == "True")
+        })
+        .await;
+        ApiResource {
+            group: "example.com".to_owned(),
+            version: "v1".to_owned(),
+            api_version: "example.com/v1".to_owned(),
+            kind: "Widget".to_owned(),
+            plural: "widgets".to_owned(),
+        }
     }
 
     async fn pods(&self, selector: &str) -> Vec<Pod> {
@@ -510,4 +541,94 @@ async fn a_role_of_roles_follows_its_parts() {
     eventually("both parts are in", async || verbs().await == ["get", "list"]).await;
     roles.delete("a", &DeleteParams::default()).await.unwrap();
     eventually("one part is out", async || verbs().await == ["list"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_is_told_what_does_not_fit_its_kinds() {
+    let cluster = Cluster::start().await;
+    cluster.define_widgets().await;
+    let rule = json!({
+        "apiGroups": ["example.com"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["widgets"],
+    });
+    let policy: ValidatingAdmissionPolicy = from_value(json!({
+        "metadata": { "name": "widgets" },
+        "spec": {
+            "matchConstraints": { "resourceRules": [rule] }, "paramKind": { "apiVersion": "v1", "kind": "ConfigMap" },
+            "validations": [
+                { "expression": "object.spec.size < int(params.data.most)" },
+                { "expression": "object.spec.weight < 3", "messageExpression": "object.spec.size + 'x'" },
+            ],
+        },
+    }))
+    .unwrap();
+    let policies: Api<ValidatingAdmissionPolicy> = Api::all(cluster.client.clone());
+    policies.create(&PostParams::default(), &policy).await.unwrap();
+    let status = async || policies.get("widgets").await.unwrap().status.unwrap_or_default();
+    eventually("the policy is checked", async || status().await.observed_generation == Some(1)).await;
+    let warnings = status().await.type_checking.unwrap().expression_warnings.unwrap();
+    let [weight, message] = warnings.as_slice() else { panic!("{warnings:?}") };
+    assert_eq!(weight.field_ref, "spec.validations[1].expression");
+    let want = "example.com/v1, Kind=Widget: ERROR: <input>:1:12: undefined field 'weight'";
+    assert!(weight.warning.starts_with(want), "{}", weight.warning);
+    assert_eq!(message.field_ref, "spec.validations[1].messageExpression");
+    let better = json!({ "spec": { "validations": [{ "expression": "object.spec.size < 3" }] } });
+    policies.patch("widgets", &PatchParams::default(), &Patch::Merge(better)).await.unwrap();
+    eventually("it is checked again", async || status().await.observed_generation == Some(2)).await;
+    assert_eq!(status().await.type_checking.unwrap().expression_warnings, None);
+}
+
+/// A custom resource, which the controllers have to discover.
+#[tokio::test(flavor = "multi_thread")]
+async fn custom_resources_are_collected_and_go_with_their_namespace() {
+    let cluster = Cluster::start().await;
+    let resource = cluster.define_widgets().await;
+    let namespaces: Api<Namespace> = Api::all(cluster.client.clone());
+    let shop: Namespace = from_value(json!({ "metadata": { "name": "shop" } })).unwrap();
+    namespaces.create(&PostParams::default(), &shop).await.unwrap();
+    let widgets: Api<DynamicObject> = Api::namespaced_with(cluster.client.clone(), "shop", &resource);
+    let widget = |name: &str, owners: Value| {
+        let tree = json!({
+            "apiVersion": "example.com/v1", "kind": "Widget",
+            "metadata": { "name": name, "ownerReferences": owners }, "spec": { "size": 1 },
+        });
+        from_value::<DynamicObject>(tree).unwrap()
+    };
+    let create = async |widget: DynamicObject| widgets.create(&PostParams::default(), &widget).await.unwrap();
+    let owned_by = |owner: &DynamicObject| json!([{ "apiVersion": "example.com/v1", "kind": "Widget", "name": owner.name_any(), "uid": owner.metadata.uid }]);
+    let owner = create(widget("owner", json!([]))).await;
+    create(widget("child", owned_by(&owner))).await;
+    let maps: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), "shop");
+    let map = json!({ "metadata": { "name": "map", "ownerReferences": owned_by(&owner) } });
+    maps.create(&PostParams::default(), &from_value(map).unwrap()).await.unwrap();
+    create(widget("free", json!([]))).await;
+    widgets.delete("owner", &DeleteParams::background()).await.unwrap();
+    eventually("what the widget owned is collected", async || {
+        widgets.get_opt("child").await.unwrap().is_none() && maps.get_opt("map").await.unwrap().is_none()
+    })
+    .await;
+    assert!(widgets.get_opt("free").await.unwrap().is_some());
+    namespaces.delete("shop", &DeleteParams::default()).await.unwrap();
+    eventually("the namespace goes with all in it", async || namespaces.get_opt("shop").await.unwrap().is_none()).await;
+    assert!(widgets.list(&ListParams::default()).await.unwrap().items.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_widget_goes_with_its_owner_of_a_built_in_kind() {
+    let cluster = Cluster::start().await;
+    let resource = cluster.define_widgets().await;
+    let owner: ConfigMap = cluster.create(json!({ "metadata": { "name": "owner" } })).await;
+    let widgets: Api<DynamicObject> = Api::namespaced_with(cluster.client.clone(), "default", &resource);
+    let reference = json!({ "apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner.metadata.uid,
+        "blockOwnerDeletion": true });
+    let widget = json!({
+        "apiVersion": "example.com/v1", "kind": "Widget",
+        "metadata": { "name": "owned", "ownerReferences": [reference] }, "spec": { "size": 1 },
+    });
+    widgets.create(&PostParams::default(), &from_value(widget).unwrap()).await.unwrap();
+    let maps: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), "default");
+    maps.delete("owner", &DeleteParams::foreground()).await.unwrap();
+    eventually("the widget went before its owner", async || {
+        widgets.get_opt("owned").await.unwrap().is_none() && maps.get_opt("owner").await.unwrap().is_none()
+    })
+    .await;
 }

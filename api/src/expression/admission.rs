@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
-use cel::{Decl, Env, Error, Field, Kind, Library, ListKind, Object, Program, StructProvider, Type, Value};
+use cel::{Decl, Env, Error, Field, Issues, Kind, Library, ListKind, Object, Program, StructProvider, Type, Value};
 
 use super::{authorizer, environment};
 
@@ -21,6 +21,8 @@ pub struct Scope {
     pub params: bool,
     /// Whether objects can be built, to change the object of the request.
     pub patches: bool,
+    /// What is known of the objects of requests, and of parameters.
+    known: (Option<Arc<Decl>>, Option<Arc<Decl>>),
     variables: BTreeMap<String, Type>,
 }
 
@@ -41,9 +43,19 @@ impl Scope {
         self.variables.insert(name.to_owned(), type_.clone());
     }
 
+    /// With objects and, if there are any, parameters of which this is known.
+    pub(super) fn typed(object: Option<Arc<Decl>>, params: Option<Option<Arc<Decl>>>) -> Self {
+        Self { params: params.is_some(), known: (object, params.flatten()), ..Self::default() }
+    }
+
+    /// The type of an expression, or what is wrong with it.
+    pub(super) fn type_of(&self, text: &str) -> Result<Type, Issues> {
+        self.env(Wanted::Anything).compile(text).map(|program| program.result_type().clone())
+    }
+
     /// Compiles an expression; the error is what its author is told.
     pub fn compile(&self, text: &str, wanted: Wanted) -> Result<Program, String> {
-        let program = self.env().compile(text).map_err(|issues| format!("compilation failed: {issues}"))?;
+        let program = self.env(wanted).compile(text).map_err(|issues| format!("compilation failed: {issues}"))?;
         let found = program.result_type();
         let allowed = match wanted {
             Wanted::Anything => return Ok(program),
@@ -60,24 +72,41 @@ impl Scope {
         }
     }
 
-    fn env(&self) -> Env {
-        static BASE: LazyLock<Env> = LazyLock::new(|| {
+    fn env(&self, wanted: Wanted) -> Env {
+        static PLAIN: LazyLock<Env> = LazyLock::new(|| {
             environment()
                 .extend()
-                .library(authorizer::library())
                 .variable("object", Type::Dyn)
                 .variable("oldObject", Type::Dyn)
                 .declared("request", Arc::clone(request()))
                 .declared("namespaceObject", Arc::new(namespace()))
+                .build()
+        });
+        static BASE: LazyLock<Env> = LazyLock::new(|| {
+            PLAIN
+                .extend()
+                .library(authorizer::library())
                 .variable("authorizer", authorizer::authorizer_type())
                 .variable("authorizer.requestResource", authorizer::request_resource_type())
                 .build()
         });
         static PATCHING: LazyLock<Env> = LazyLock::new(|| BASE.extend().library(patching()).build());
-        let base = if self.patches { &PATCHING } else { &BASE };
+        let base = match wanted {
+            // Messages cannot ask the authorizer.
+            Wanted::Text => &PLAIN,
+            _ if self.patches => &PATCHING,
+            _ => &BASE,
+        };
         let mut builder = base.extend().variable("variables", Type::opaque(VARIABLES));
+        let (object, params) = &self.known;
+        if let Some(object) = object {
+            builder = builder.declared("object", object.clone()).declared("oldObject", object.clone());
+        }
         if self.params {
-            builder = builder.variable("params", Type::Dyn);
+            builder = match params {
+                Some(params) => builder.declared("params", params.clone()),
+                None => builder.variable("params", Type::Dyn),
+            };
         }
         builder.structs(Arc::new(Structs(self.clone()))).build()
     }
@@ -210,7 +239,7 @@ mod tests {
             ("variables.n > 1", Wanted::Bool),
             ("authorizer.group('').resource('pods').namespace('x').check('get').allowed()", Wanted::Bool),
             ("authorizer.requestResource.check('custom').allowed()", Wanted::Bool),
-            ("authorizer.serviceAccount('ns', 'sa').path('/healthz').check('get').reason()", Wanted::Text),
+            ("authorizer.serviceAccount('ns', 'sa').path('/healthz').check('get').reason()", Wanted::TextOrNull),
             ("Object{metadata: Object.metadata{labels: {'a': 'b'}}}", Wanted::Configuration),
             ("Object{spec: Object.spec{?replicas: optional.of(1)}}", Wanted::Configuration),
             (
@@ -234,5 +263,6 @@ mod tests {
         let undefined =
             "compilation failed: ERROR: <input>:1:10: undefined field 'm'\n | variables.m > 1\n | .........^";
         assert_eq!(refused("variables.m > 1", Wanted::Bool), undefined);
+        assert!(refused("string(authorizer == null)", Wanted::Text).contains("undeclared reference to 'authorizer'"));
     }
 }

@@ -279,7 +279,7 @@ fn conversion(at: &Node<'_, '_>, errors: &mut Errors) {
             if client.is_unset() {
                 errors.required(&at.field("webhookClientConfig"), "required when strategy is set to Webhook");
             } else {
-                super::extension_rules::client_config(&client, errors);
+                super::webhook_rules::client_config(&client, errors);
             }
             review_versions(&webhook.field("conversionReviewVersions"), errors);
         }

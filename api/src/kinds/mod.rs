@@ -36,6 +36,7 @@ mod pod_spec;
 mod pod_status_rules;
 mod pod_subresources;
 mod pod_update;
+mod policy_rules;
 mod probes;
 mod projections;
 mod rbac_rules;
@@ -52,11 +53,13 @@ mod storage_classes;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod url;
 mod volume_claims;
 mod volume_paths;
 mod volume_sources;
 mod volumes;
 mod warnings;
+mod webhook_rules;
 mod windows;
 mod workload_rules;
 mod workload_status;
@@ -467,27 +470,41 @@ fn extension_hooks(kind: &str) -> Hooks {
         },
         "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration" => Hooks {
             default: extensions::webhooks,
-            validate: extension_rules::webhooks,
+            validate_new: webhook_rules::webhooks,
+            validate_change: webhook_rules::changed_webhooks,
             unconditional_update: false,
             ..Hooks::PLAIN
         },
         "ValidatingAdmissionPolicy" => Hooks {
             status: Some(|_| {}),
-            ..policy_hooks(extensions::admission_policy, extension_rules::validating_policy)
+            default: extensions::admission_policy,
+            validate_new: policy_rules::validating_policy,
+            validate_change: policy_rules::changed_validating_policy,
+            validate_status: policy_rules::policy_status,
+            unconditional_update: false,
+            ..Hooks::PLAIN
         },
-        "MutatingAdmissionPolicy" => policy_hooks(extensions::admission_policy, extension_rules::mutating_policy),
-        "ValidatingAdmissionPolicyBinding" => {
-            policy_hooks(extensions::admission_policy_binding, extension_rules::validating_policy_binding)
-        }
-        "MutatingAdmissionPolicyBinding" => {
-            policy_hooks(extensions::admission_policy_binding, extension_rules::policy_binding)
-        }
+        "MutatingAdmissionPolicy" => Hooks {
+            default: extensions::admission_policy,
+            validate_new: policy_rules::mutating_policy,
+            validate_change: policy_rules::changed_mutating_policy,
+            unconditional_update: false,
+            ..Hooks::PLAIN
+        },
+        "ValidatingAdmissionPolicyBinding" => Hooks {
+            default: extensions::admission_policy_binding,
+            validate: policy_rules::validating_policy_binding,
+            unconditional_update: false,
+            ..Hooks::PLAIN
+        },
+        "MutatingAdmissionPolicyBinding" => Hooks {
+            default: extensions::admission_policy_binding,
+            validate: policy_rules::mutating_policy_binding,
+            unconditional_update: false,
+            ..Hooks::PLAIN
+        },
         _ => Hooks::PLAIN,
     }
-}
-
-fn policy_hooks(default: hooks::Default, validate: hooks::Validate) -> Hooks {
-    Hooks { default, validate, unconditional_update: false, ..Hooks::PLAIN }
 }
 
 fn cluster_hooks(kind: &str) -> Hooks {

@@ -10,7 +10,7 @@ use super::is_resource;
 
 /// The declaration of a node; `None` when expressions cannot see it. `resource` adds what every resource has. Objects
 /// are named by their path, so that those of different places are of different types.
-pub(super) fn declare(written: &Map<String, Value>, resource: bool, path: &str) -> Option<Decl> {
+pub(crate) fn declare(written: &Map<String, Value>, resource: bool, path: &str) -> Option<Decl> {
     let flag = |name: &str| written.get(name) == Some(&Value::Bool(true));
     let mut decl = if flag("x-kubernetes-int-or-string") {
         let mut decl = Decl::of(Kind::IntOrString);

@@ -21,6 +21,7 @@ use serde_json::{Map, Value};
 use crate::field::{FieldError, Path};
 
 pub use check::check_rules;
+pub(crate) use declare::declare;
 use rule::Rule;
 
 /// The keyword.

@@ -31,8 +31,8 @@ pub(super) fn before(function: &str, overloads: &[Overload], values: &[Value<'_>
         "contains" => text(0, TEXT_FACTOR).saturating_mul(text(1, TEXT_FACTOR)),
         "isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf" => values.first().map_or(1, traversal),
         "url" | "isURL" | "lowerAscii" | "upperAscii" | "substring" | "trim" | "charAt" | "strings.quote"
-        | "reverse" | "cidr" | "isIP" | "isCIDR" | "quantity" | "isQuantity" | "semver" | "isSemver"
-        | "base64.encode" | "base64.decode" | "validate" | "format" => text(0, TEXT_FACTOR),
+        | "reverse" | "cidr" | "isIP" | "isCIDR" | "quantity" | "isQuantity" | "semver" | "isSemver" | "validate"
+        | "format" => text(0, TEXT_FACTOR),
         "ip" if overloads.iter().any(|overload| &*overload.id == "cidr_ip") => 1,
         "ip" => text(0, TEXT_FACTOR),
         "replace" | "split" | "ip.isCanonical" => text(0, 2.0 * TEXT_FACTOR),

@@ -1,8 +1,4 @@
-//! Base64.
-
-use crate::eval::Error;
-use crate::function::Library;
-use crate::value::Value;
+//! Base64, as bytes are written in JSON.
 
 const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
@@ -44,21 +40,6 @@ pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
         out.extend_from_slice(&number.to_be_bytes()[1..=bytes]);
     }
     Some(out)
-}
-
-/// `base64.encode` and `base64.decode`.
-pub(super) fn library() -> Library {
-    Library::new()
-        .function("base64_encode_bytes: base64.encode(bytes): string", |args| match args {
-            [Value::Bytes(bytes)] => Ok(Value::text(encode(bytes))),
-            _ => Err(Error::no_overload()),
-        })
-        .function("base64_decode_string: base64.decode(string): bytes", |args| match args {
-            [Value::String(text)] => {
-                decode(text).map(|bytes| Value::Bytes(bytes.into())).ok_or_else(|| Error::new("illegal base64 data"))
-            }
-            _ => Err(Error::no_overload()),
-        })
 }
 
 #[cfg(test)]

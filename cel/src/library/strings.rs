@@ -18,7 +18,6 @@ pub(super) fn library() -> Library {
         .function("string_lower_ascii: string.lowerAscii(): string", |args| map(args, |text| text.to_ascii_lowercase()))
         .function("string_upper_ascii: string.upperAscii(): string", |args| map(args, |text| text.to_ascii_uppercase()))
         .function("string_trim: string.trim(): string", |args| map(args, |text| text.trim().to_owned()))
-        .function("string_reverse: string.reverse(): string", |args| map(args, |text| text.chars().rev().collect()))
         .function("strings_quote: strings.quote(string): string", |args| map(args, quote))
         .function("string_replace_string_string: string.replace(string, string): string", replace)
         .function("string_replace_string_string_int: string.replace(string, string, int): string", replace)

@@ -25,7 +25,7 @@ impl Parser {
             };
         };
         let expanded = match (name, args) {
-            ("bind", [var, init, result]) if self.is_name(target, "cel") => {
+            ("bind", [var, init, result]) if self.may_bind && self.is_name(target, "cel") => {
                 let var = self.simple(*var)?;
                 self.bind(var, *init, *result, at)
             }

@@ -111,7 +111,7 @@ fn failures_are_worded_as_upstream() {
 
 #[test]
 fn result_types_are_known() {
-    let env = Env::kubernetes().extend().variable("m", Type::map(Type::String, Type::Int)).build();
+    let env = Env::kubernetes().extend().bind_macro().variable("m", Type::map(Type::String, Type::Int)).build();
     let cases = [
         ("1 + 1", "int"),
         ("m.a > 1", "bool"),
@@ -131,5 +131,18 @@ fn result_types_are_known() {
     for (text, want) in cases {
         let program = env.compile(text).unwrap_or_else(|issues| panic!("{text}: {issues}"));
         assert_eq!(program.result_type().to_string(), want, "{text}");
+    }
+}
+
+#[test]
+fn what_kubernetes_does_not_offer_is_unknown() {
+    for (text, unknown) in [
+        ("cel.bind(a, 1, a == 1)", "undeclared reference to 'cel'"),
+        ("math.greatest(1, 2) == 2", "undeclared reference to 'math'"),
+        ("base64.encode(b'a') == 'YQ=='", "undeclared reference to 'base64'"),
+        ("'ab'.reverse() == 'ba'", "found no matching overload for 'reverse' applied to 'string.()'"),
+    ] {
+        let issues = Env::kubernetes().compile(text).unwrap_err().to_string();
+        assert!(issues.contains(unknown), "{text}: {issues}");
     }
 }

@@ -102,7 +102,7 @@ const TRUE: &[&str] = &[
     "'hello'.indexOf('l') == 2 && 'hello'.lastIndexOf('l') == 3 && 'hello'.indexOf('z') == -1",
     "'hello'.indexOf('l', 3) == 3 && 'hello'.lastIndexOf('l', 2) == 2",
     "'aaa'.replace('a', 'b') == 'bbb' && 'aaa'.replace('a', 'b', 2) == 'bba'",
-    "'abc'.reverse() == 'cba' && strings.quote('a\"b') == '\"a\\\\\"b\"'",
+    "strings.quote('a\"b') == '\"a\\\\\"b\"'",
     "'%s has %d of %.2f, %x, %b, %o, %e, %%'.format([dyn('a'), 1, 2.5, 255, 5, 8, 1234.5]) == \
      'a has 1 of 2.50, ff, 101, 10, 1.234500e+03, %'",
     "'%s %s %s'.format([dyn([dyn(1), 'a']), {'b': null}, duration('1s')]) == '[1, a] {b: null} 1s'",
@@ -123,11 +123,6 @@ const TRUE: &[&str] = &[
     "[1, 2].first().value() == 1 && [1, 2].last().value() == 2 && ![].first().hasValue()",
     "sets.contains([1, 2], [1]) && !sets.contains([1], [2]) && sets.equivalent([1, 1, 2], [2, 1])",
     "sets.intersects([1, 2], [2, 3]) && !sets.intersects([1], [2])",
-    // Numbers.
-    "math.greatest(1, 5, 3) == 5 && math.least([4, 2]) == 2 && math.greatest(1, 2.5) == 2.5",
-    "math.ceil(1.2) == 2.0 && math.floor(-1.2) == -2.0 && math.round(1.5) == 2.0 && math.trunc(-1.7) == -1.0",
-    "math.abs(-3) == 3 && math.sign(-2) == -1 && math.sqrt(16) == 4.0 && math.isNaN(0.0 / 0.0)",
-    "math.bitAnd(6, 3) == 2 && math.bitOr(6, 3) == 7 && math.bitXor(6, 3) == 5 && math.bitShiftLeft(1, 4) == 16",
     // Times.
     "timestamp('2020-02-29T12:30:45.5Z').getFullYear() == 2020",
     "timestamp('2020-02-29T12:30:45.5Z').getMonth() == 1 && timestamp('2020-02-29T12:30:45.5Z').getDate() == 29",
@@ -160,7 +155,6 @@ const TRUE: &[&str] = &[
     "!format.dns1123Label().validate('my-name').hasValue() && format.dns1123Label().validate('My_Name').hasValue()",
     "format.named('uuid').value().validate('x').value()[0] == 'does not match the UUID format'",
     "!format.named('nothing').hasValue() && !format.labelValue().validate('').hasValue()",
-    "base64.encode(b'hello') == 'aGVsbG8=' && base64.decode('aGVsbG8') == b'hello'",
 ];
 
 #[test]
