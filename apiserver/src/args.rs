@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::allocate::Cidr;
+use crate::audit::{AuditConfig, Mode, Rotation};
 use crate::config::{Config, ConfigMapKey};
 use crate::error::Error;
 
@@ -140,6 +141,52 @@ pub struct Args {
     /// Whether deletes leave dependents to the garbage collector.
     #[arg(long, default_value_t = true)]
     pub enable_garbage_collector: bool,
+    #[command(flatten)]
+    pub audit: AuditArgs,
+}
+
+/// The audit log.
+#[derive(Clone, Debug, clap::Args)]
+pub struct AuditArgs {
+    /// What is recorded of which requests: an audit.k8s.io/v1 Policy. Without it nothing is recorded.
+    #[arg(long)]
+    pub audit_policy_file: Option<PathBuf>,
+    /// Where events are appended to; - for the standard output. Without it nothing is recorded.
+    #[arg(long)]
+    pub audit_log_path: Option<PathBuf>,
+    /// The form of events; json is the only one.
+    #[arg(long, default_value = "json", value_parser = ["json"])]
+    pub audit_log_format: String,
+    /// The version of events.
+    #[arg(long, default_value = "audit.k8s.io/v1", value_parser = ["audit.k8s.io/v1"])]
+    pub audit_log_version: String,
+    /// What happens to a request whose event cannot be written: it goes on (blocking) or is refused (blocking-strict).
+    #[arg(long, default_value = "blocking")]
+    pub audit_log_mode: Mode,
+    /// For how many days old files are kept; 0 for ever.
+    #[arg(long, default_value_t = 0)]
+    pub audit_log_maxage: u32,
+    /// How many old files are kept; 0 for all.
+    #[arg(long, default_value_t = 0)]
+    pub audit_log_maxbackup: u32,
+    /// How many megabytes a file may have; 0 for 100.
+    #[arg(long, default_value_t = 0)]
+    pub audit_log_maxsize: u32,
+}
+
+impl AuditArgs {
+    fn into_config(self) -> AuditConfig {
+        AuditConfig {
+            policy: self.audit_policy_file,
+            path: self.audit_log_path,
+            mode: self.audit_log_mode,
+            rotation: Rotation {
+                max_days: self.audit_log_maxage,
+                max_backups: self.audit_log_maxbackup,
+                max_megabytes: self.audit_log_maxsize,
+            },
+        }
+    }
 }
 
 impl Args {
@@ -186,6 +233,7 @@ impl Args {
             event_ttl: self.event_ttl,
             min_request_timeout: Duration::from_secs(self.min_request_timeout),
             enable_garbage_collector: self.enable_garbage_collector,
+            audit: self.audit.into_config(),
         })
     }
 }

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::allocate::Cidr;
+use crate::audit::AuditConfig;
 
 /// Everything that can be set. Made in `main`, moved into [`crate::ApiServer::new`].
 #[derive(Clone, Debug)]
@@ -51,6 +52,7 @@ pub struct Config {
     /// Watches without `timeoutSeconds` end after between this and twice this.
     pub min_request_timeout: Duration,
     pub enable_garbage_collector: bool,
+    pub audit: AuditConfig,
 }
 
 /// One key of a ConfigMap, which lies in each namespace.
@@ -111,6 +113,7 @@ impl Default for Config {
             event_ttl: Duration::from_secs(3600),
             min_request_timeout: Duration::from_secs(1800),
             enable_garbage_collector: true,
+            audit: AuditConfig::default(),
         }
     }
 }

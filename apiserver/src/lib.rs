@@ -12,6 +12,7 @@
 pub mod admission;
 pub mod allocate;
 mod args;
+mod audit;
 pub mod authn;
 pub mod authz;
 mod bootstrap;
@@ -43,6 +44,7 @@ pub mod watch_cache;
 pub mod webhook_client;
 
 pub use args::{Args, StoreArgs};
+pub use audit::{AuditConfig, Mode as AuditMode, Rotation as AuditRotation};
 pub use command::Command;
 pub use config::{Config, ConfigMapKey};
 pub use error::Error;

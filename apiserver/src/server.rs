@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use api::ApiError;
 use api::catalog::Catalog;
+use api::strategy::User;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
@@ -23,6 +24,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use crate::allocate::Allocator;
+use crate::audit::{self, Audit};
 use crate::authn::{self, Authenticator};
 use crate::authz::{self, Authorizer};
 use crate::config::Config;
@@ -59,6 +61,7 @@ pub(crate) struct Core {
     /// The issuer of ServiceAccount tokens.
     pub(crate) tokens: Option<Arc<authn::tokens::Tokens>>,
     pub(crate) kubelets: Kubelets,
+    audit: Option<Arc<Audit>>,
     pub(crate) metrics: Metrics,
     pub(crate) documents: openapi::Documents,
     /// Tasks of connections to nodes, pods and webhooks.
@@ -115,6 +118,7 @@ impl ApiServer {
             rbac,
             tokens,
             kubelets: Kubelets::new(&config)?,
+            audit: Audit::new(&config.audit)?.map(Arc::new),
             metrics: Metrics::new(process.metrics.clone()),
             documents: openapi::Documents::default(),
             connections,
@@ -285,9 +289,28 @@ async fn pipeline(
     if info.is_resource {
         core.filled().await;
     }
-    let user = core.authn.authenticate(&parts).await.ok_or_else(ApiError::unauthorized)?;
+    let user = core.authn.authenticate(&parts).await;
+    let Some(audit) = &core.audit else {
+        return permitted(core, &parts, body, info, query, &user.ok_or_else(ApiError::unauthorized)?).await;
+    };
+    let Some(user) = user else {
+        audit.unauthenticated(&parts, info);
+        return Err(ApiError::unauthorized());
+    };
+    audit.follow(&parts, info, &user, body, |body| permitted(core, &parts, body, info, query, &user)).await
+}
+
+/// Answers a request if its user may make it.
+async fn permitted(
+    core: &Arc<Core>,
+    parts: &Parts,
+    body: Body,
+    info: &RequestInfo,
+    query: &Query,
+    user: &User,
+) -> Result<Answer, ApiError> {
     tracing::Span::current().record("user", &user.name);
-    let mut attributes = authz::Attributes::new(&user, info);
+    let mut attributes = authz::Attributes::new(user, info);
     for (slot, name) in
         [(&mut attributes.field_selector, "fieldSelector"), (&mut attributes.label_selector, "labelSelector")]
     {
@@ -295,9 +318,14 @@ async fn pipeline(
     }
     if let Some(wanted) = authn::impersonate::wanted(&parts.headers)? {
         attributes.user = authn::impersonate::permit(&core.authz, &attributes, wanted).await?;
+        audit::impersonated(&attributes.user);
     }
-    core.authz.require(&attributes).await?;
-    let call = Call { core, parts: &parts, info, query, user: &attributes.user };
+    let decision = core.authz.decide(&attributes).await;
+    audit::decided(&decision);
+    if let authz::Decision::Deny(why) | authz::Decision::NoOpinion(why) = &decision {
+        return Err(attributes.forbidden(why));
+    }
+    let call = Call { core, parts, info, query, user: &attributes.user };
     if info.is_resource {
         return handler::resource(&call, body).await;
     }

@@ -574,7 +574,7 @@ async fn a_policy_is_told_what_does_not_fit_its_kinds() {
     let better = json!({ "spec": { "validations": [{ "expression": "object.spec.size < 3" }] } });
     policies.patch("widgets", &PatchParams::default(), &Patch::Merge(better)).await.unwrap();
     eventually("it is checked again", async || status().await.observed_generation == Some(2)).await;
-    assert_eq!(status().await.type_checking.unwrap().expression_warnings, None);
+    assert_eq!(status().await.type_checking.and_then(|checking| checking.expression_warnings), None);
 }
 
 /// A custom resource, which the controllers have to discover.

@@ -9,6 +9,7 @@ mod self_signed;
 mod tls;
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,8 +58,9 @@ pub async fn serve(listener: TcpListener, tls: Arc<rustls::ServerConfig>, router
             Some(_ended) = connections.join_next(), if !connections.is_empty() => continue,
         };
         match accepted {
-            Ok((socket, _peer)) => {
-                connections.spawn(connection(socket, acceptor.clone(), router.clone(), shutdown.clone()));
+            Ok((socket, peer)) => {
+                let peer = PeerAddress(peer.ip());
+                connections.spawn(connection(socket, peer, acceptor.clone(), router.clone(), shutdown.clone()));
             }
             Err(err) => {
                 // Out of file descriptors, mostly: wait for some to close.
@@ -75,7 +77,17 @@ pub async fn serve(listener: TcpListener, tls: Arc<rustls::ServerConfig>, router
     }
 }
 
-async fn connection(socket: TcpStream, acceptor: TlsAcceptor, router: Router, shutdown: CancellationToken) {
+/// Where a request comes from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PeerAddress(pub(crate) IpAddr);
+
+async fn connection(
+    socket: TcpStream,
+    address: PeerAddress,
+    acceptor: TlsAcceptor,
+    router: Router,
+    shutdown: CancellationToken,
+) {
     if let Err(err) = socket.set_nodelay(true) {
         tracing::debug!(error = &err as &dyn std::error::Error, "TCP_NODELAY");
     }
@@ -90,6 +102,7 @@ async fn connection(socket: TcpStream, acceptor: TlsAcceptor, router: Router, sh
     let peer = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let peer = peer.map(|certificate| PeerCertificate::new(Bytes::copy_from_slice(certificate)));
     let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(address);
         if let Some(peer) = &peer {
             request.extensions_mut().insert(peer.clone());
         }

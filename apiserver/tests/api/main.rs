@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod access;
+mod audit;
 mod bad_input;
 #[path = "../../../fuzz/src/changes.rs"]
 mod changes;

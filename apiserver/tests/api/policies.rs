@@ -28,7 +28,9 @@ impl Stage {
 
     /// Makes a policy about resources of a group, and its binding.
     async fn policy_on(&self, (group, plural): (&str, &str), kind: &str, spec: Value, binding: Value) {
-        let operations = ["CREATE", "UPDATE", "DELETE"];
+        // What is deleted cannot be changed.
+        let operations =
+            if kind == "mutating" { &["CREATE", "UPDATE"][..] } else { &["CREATE", "UPDATE", "DELETE"][..] };
         let rules =
             json!([{"apiGroups": [group], "apiVersions": ["v1"], "operations": operations, "resources": [plural]}]);
         let mut spec = spec;

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use self::checks::{Level, Violation, violations};
 use super::{Attributes, Operation, ValidatingAdmission, Warnings};
+use crate::audit;
 use crate::watch_cache::{ResourceCache, WatchCache};
 
 const LABEL: &str = "pod-security.kubernetes.io/";
@@ -64,6 +65,7 @@ impl PodSecurity {
         }
         let Some(spec) = pod.get(&["spec"]) else { return Ok(()) };
         let enforced = Standard::of(namespace, "enforce");
+        note(spec, namespace);
         if let Some(standard) = &enforced {
             let found = violations(spec, standard.level);
             if !found.is_empty() {
@@ -131,6 +133,16 @@ fn warn(spec: &Value, standard: Option<Standard>, warnings: &mut Warnings) {
     let found = violations(spec, standard.level);
     if !found.is_empty() {
         warnings.push(format!("would violate PodSecurity {:?}: {}", standard.shown, show(&found)));
+    }
+}
+
+/// Notes in the audit log what the namespace wants to know of.
+fn note(spec: &Value, namespace: &Object) {
+    let Some(standard) = Standard::of(namespace, "audit").filter(|_| audit::is_recorded()) else { return };
+    let found = violations(spec, standard.level);
+    if !found.is_empty() {
+        let why = || format!("would violate PodSecurity {:?}: {}", standard.shown, show(&found));
+        audit::annotate("pod-security.kubernetes.io/audit-violations", why);
     }
 }
 
@@ -224,6 +236,7 @@ impl ValidatingAdmission for PodSecurity {
             return self.pod(attributes, object, &namespace, warnings);
         }
         if let Some(spec) = template {
+            note(spec, &namespace);
             warn(spec, Standard::of(&namespace, "warn").or_else(|| Standard::of(&namespace, "enforce")), warnings);
         }
         Ok(())

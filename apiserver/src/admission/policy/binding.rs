@@ -14,8 +14,8 @@ pub(super) struct Binding {
     /// Narrows what the policy is about.
     pub(super) criteria: Option<Result<Criteria, ApiError>>,
     pub(super) params: Option<ParamRef>,
-    pub(super) deny: bool,
-    pub(super) warn: bool,
+    /// What happens when a validation fails: `Deny`, `Warn`, `Audit`.
+    pub(super) actions: Vec<String>,
 }
 
 /// `paramRef`.
@@ -28,18 +28,21 @@ pub(super) struct ParamRef {
 }
 
 impl Binding {
+    pub(super) fn acts(&self, action: &str) -> bool {
+        self.actions.iter().any(|known| known == action)
+    }
+
     pub(super) fn read(object: &Object) -> Self {
         let none = Value::Null;
         let spec = object.get(&["spec"]).unwrap_or(&none);
         let given = |name: &str| spec.get(name).filter(|tree| !tree.is_null());
-        let acts = |wanted: &str| list(spec, "validationActions").any(|action| action == wanted);
+        let actions = list(spec, "validationActions").filter_map(Value::as_str);
         Self {
             name: object.name().to_owned(),
             policy: text(spec, "policyName").to_owned(),
             criteria: given("matchResources").map(Criteria::of_policy),
             params: given("paramRef").map(ParamRef::read),
-            deny: acts("Deny"),
-            warn: acts("Warn"),
+            actions: actions.map(str::to_owned).collect(),
         }
     }
 }

@@ -1,22 +1,33 @@
 //! ValidatingAdmissionPolicy.
 
+use std::collections::BTreeMap;
+
 use api::expression::admission::{Scope, Wanted};
 use api::{ApiError, Object, Resource};
 use async_trait::async_trait;
 use cel::Value as Cel;
+use serde::Serialize;
 use serde_json::Value;
 
 use super::store::Policies;
 use super::{Attributes, Binding, Body, Expression, Policy, Scene, Surroundings, Turn, denied, list, shown, text};
 use crate::admission::expression::Evaluation;
 use crate::admission::{ValidatingAdmission, Warnings};
+use crate::audit;
 use crate::watch_cache::WatchCache;
 
 /// The longest message that an expression may make.
 const MAX_MESSAGE: usize = 5 * 1024;
+/// Longer annotations are cut.
+const MAX_ANNOTATION: usize = 10 * 1024;
+/// The annotation that tells of a validation that failed.
+const FAILURE: &str = "validation.policy.admission.k8s.io/validation_failure";
 
-/// What a policy checks.
-struct Validations(Vec<Validation>);
+/// What a policy checks, and what it adds to the audit log.
+struct Validations {
+    checks: Vec<Validation>,
+    annotations: Vec<(String, Expression)>,
+}
 
 struct Validation {
     expression: Expression,
@@ -30,7 +41,7 @@ impl Body for Validations {
     const PATCHES: bool = false;
 
     fn read(spec: &Value, scope: &Scope) -> Self {
-        let read = |tree: &Value| Validation {
+        let check = |tree: &Value| Validation {
             expression: Expression::new(scope, text(tree, "expression"), Wanted::Bool),
             message: text(tree, "message").trim().to_owned(),
             message_expression: Some(text(tree, "messageExpression"))
@@ -38,20 +49,51 @@ impl Body for Validations {
                 .map(|text| Expression::new(scope, text, Wanted::Text)),
             reason: text(tree, "reason").to_owned(),
         };
-        Self(list(spec, "validations").map(read).collect())
+        let annotation = |tree: &Value| {
+            let expression = Expression::new(scope, text(tree, "valueExpression"), Wanted::TextOrNull);
+            (text(tree, "key").to_owned(), expression)
+        };
+        Self {
+            checks: list(spec, "validations").map(check).collect(),
+            annotations: list(spec, "auditAnnotations").map(annotation).collect(),
+        }
     }
 }
 
 /// Why a policy does not let a request through.
 struct Objection {
+    /// The place of the validation in the policy.
+    index: usize,
     message: String,
     reason: String,
 }
 
 impl Objection {
-    fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), reason: String::new() }
+    fn new(index: usize, message: impl Into<String>) -> Self {
+        Self { index, message: message.into(), reason: String::new() }
     }
+}
+
+/// What a policy says of a request.
+#[derive(Default)]
+struct Findings {
+    /// What becomes of them is the binding's business.
+    objections: Vec<Objection>,
+    /// For the audit log.
+    annotations: Vec<(String, String)>,
+    /// Annotations that could not be made, which refuse the request.
+    failures: Vec<Objection>,
+}
+
+/// How the audit log tells of a validation that failed.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Failure<'a> {
+    message: &'a str,
+    policy: &'a str,
+    binding: &'a str,
+    expression_index: usize,
+    validation_actions: &'a [String],
 }
 
 /// Refuses what policies forbid.
@@ -66,7 +108,7 @@ impl ValidatingPolicies {
         Some(Self { policies: Policies::new(cache)?, surroundings: surroundings.clone() })
     }
 
-    /// What a policy has against a request through a binding.
+    /// What a policy says of a request through a binding.
     async fn bound(
         &self,
         policy: &Policy<Validations>,
@@ -74,48 +116,109 @@ impl ValidatingPolicies {
         row: &Resource,
         attributes: &Attributes<'_>,
         object: Option<&Object>,
-    ) -> Result<Vec<Objection>, ApiError> {
+    ) -> Result<Findings, ApiError> {
+        let mut findings = Findings::default();
         let all = match self.surroundings.params_of(policy, binding, attributes, object).await? {
             Ok(all) => all,
-            Err(why) => return Ok(vec![Objection::new(why)]),
+            Err(why) => {
+                findings.failures.push(Objection::new(0, why));
+                return Ok(findings);
+            }
         };
         if all.is_empty() {
-            return Ok(Vec::new());
+            return Ok(findings);
         }
         let scene = Scene::new(attributes, row, &self.surroundings.namespaces).await?;
         let object = shown(attributes, row, object)?;
-        let mut found = Vec::new();
         for params in &all {
             let turn = Turn { policy, params: params.as_ref(), row };
-            let work = || objections(&turn, &scene, object.as_ref());
-            found.extend(scene.answers.settle(&self.surroundings.authz, attributes.user, work).await);
+            let work = || find(&turn, &scene, object.as_ref());
+            let found = scene.answers.settle(&self.surroundings.authz, attributes.user, work).await;
+            findings.objections.extend(found.objections);
+            findings.annotations.extend(found.annotations);
+            findings.failures.extend(found.failures);
         }
-        Ok(found)
+        Ok(findings)
     }
 }
 
-fn objections(turn: &Turn<'_, Validations>, scene: &Scene, object: Option<&Object>) -> Vec<Objection> {
+fn find(turn: &Turn<'_, Validations>, scene: &Scene, object: Option<&Object>) -> Findings {
     let policy = turn.policy;
+    let mut findings = Findings::default();
     let mut evaluation = Evaluation::new(&scene.subject(object, turn.params), &policy.variables);
     match policy.conditions.hold(&mut evaluation) {
         Ok(true) => {}
-        Ok(false) => return Vec::new(),
-        Err(_) if policy.fails_open => return Vec::new(),
-        Err(why) => return vec![Objection::new(why)],
+        Err(why) if !policy.fails_open => {
+            findings.objections.push(Objection::new(0, why));
+            return findings;
+        }
+        Ok(false) | Err(_) => return findings,
     }
-    let mut all = Vec::new();
-    for validation in &policy.body.0 {
-        let text = validation.expression.text.trim();
-        match evaluation.value(&validation.expression) {
+    for (index, check) in policy.body.checks.iter().enumerate() {
+        match evaluation.value(&check.expression) {
             Ok(Cel::Bool(true)) => {}
             Ok(_) => {
-                all.push(Objection { message: message(validation, &mut evaluation), reason: validation.reason.clone() })
+                let (message, reason) = (message(check, &mut evaluation), check.reason.clone());
+                findings.objections.push(Objection { index, message, reason });
             }
             Err(_) if policy.fails_open => {}
-            Err(err) => all.push(Objection::new(format!("expression '{text}' resulted in error: {err}"))),
+            Err(err) => findings.objections.push(Objection::new(index, in_words(&check.expression, &err))),
         }
     }
-    all
+    if policy.body.annotations.is_empty() {
+        return findings;
+    }
+    // They have a budget of their own.
+    let mut evaluation = Evaluation::new(&scene.subject(object, turn.params), &policy.variables);
+    for (key, expression) in &policy.body.annotations {
+        match evaluation.value(expression) {
+            Ok(value) => {
+                let text = value.as_str().map(str::trim).filter(|text| !text.is_empty());
+                findings.annotations.extend(text.map(|text| (key.clone(), cut(text))));
+            }
+            Err(_) if policy.fails_open => {}
+            Err(err) => findings.failures.push(Objection::new(0, in_words(expression, &err))),
+        }
+    }
+    findings
+}
+
+fn in_words(expression: &Expression, err: &cel::Error) -> String {
+    format!("expression '{}' resulted in error: {err}", expression.text.trim())
+}
+
+/// A text that is not too long for an annotation.
+fn cut(text: &str) -> String {
+    let end = (0..=text.len().min(MAX_ANNOTATION)).rev().find(|at| text.is_char_boundary(*at));
+    text[..end.unwrap_or(0)].to_owned()
+}
+
+/// Tells the audit log of a validation that failed; of the first one, if there are several.
+fn tell(policy: &str, binding: &Binding, objection: &Objection) {
+    let failure = Failure {
+        message: &objection.message,
+        policy,
+        binding: &binding.name,
+        expression_index: objection.index,
+        validation_actions: &binding.actions,
+    };
+    if let Ok(text) = serde_json::to_string(&[failure]) {
+        audit::annotate(FAILURE, || text);
+    }
+}
+
+/// Adds the annotations that a policy has made through all its bindings.
+fn publish(policy: &str, annotations: Vec<(String, String)>) {
+    let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (key, value) in annotations {
+        let values = all.entry(key).or_default();
+        if !values.contains(&value) {
+            values.push(value);
+        }
+    }
+    for (key, values) in all {
+        audit::annotate(&format!("{policy}/{key}"), || values.join(", "));
+    }
 }
 
 /// What is said when a validation fails.
@@ -145,17 +248,27 @@ impl ValidatingAdmission for ValidatingPolicies {
         let mut refused = None;
         for (policy, bindings) in bound.iter() {
             let Some(row) = policy.wants(attributes, object, &self.surroundings.namespaces).await? else { continue };
+            let mut annotations = Vec::new();
             for binding in bindings {
                 let head = format!("ValidatingAdmissionPolicy '{}' with binding '{}'", policy.name, binding.name);
-                for objection in self.bound(policy, binding, row, attributes, object).await? {
-                    if binding.deny {
-                        refused.get_or_insert_with(|| refuse(attributes, &head, &objection));
+                let findings = self.bound(policy, binding, row, attributes, object).await?;
+                for objection in &findings.objections {
+                    if binding.acts("Deny") {
+                        refused.get_or_insert_with(|| refuse(attributes, &head, objection));
                     }
-                    if binding.warn {
+                    if binding.acts("Warn") {
                         warnings.push(format!("Validation failed for {head}: {}", objection.message));
                     }
+                    if binding.acts("Audit") {
+                        tell(&policy.name, binding, objection);
+                    }
                 }
+                for failure in &findings.failures {
+                    refused.get_or_insert_with(|| refuse(attributes, &head, failure));
+                }
+                annotations.extend(findings.annotations);
             }
+            publish(&policy.name, annotations);
         }
         refused.map_or(Ok(()), Err)
     }

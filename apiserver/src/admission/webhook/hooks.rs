@@ -14,6 +14,7 @@ use super::super::matching::Criteria;
 use super::super::{Attributes, Namespaces, Warnings};
 use super::review::{self, ReviewVersion};
 use super::{Failure, text};
+use crate::audit;
 use crate::authz;
 use crate::authz::follow::{Change, Follower};
 use crate::watch_cache::WatchCache;
@@ -105,6 +106,9 @@ impl Hook {
         let answer = answer.map_err(|err| Failure::Calling(format!("failed to call webhook: {err}")))?;
         let verdict = review::verdict(version, &uid, &answer, mutating).map_err(Failure::Calling)?;
         warnings.extend(verdict.warnings);
+        for (key, value) in verdict.annotations {
+            audit::annotate(&format!("{}/{key}", self.name), || value);
+        }
         match verdict.allowed {
             true => Ok(verdict.patch),
             false => Err(review::denied(&self.name, verdict.status).into()),

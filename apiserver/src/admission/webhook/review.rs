@@ -1,5 +1,7 @@
 //! AdmissionReview: what a webhook is asked, and what it answers.
 
+use std::collections::BTreeMap;
+
 use api::resource::GroupVersionKind;
 use api::status::Status;
 use api::{ApiError, Object, Resource};
@@ -101,11 +103,13 @@ pub(super) struct Verdict {
     /// JSON, empty for none.
     pub(super) patch: Vec<u8>,
     pub(super) warnings: Vec<String>,
+    /// For the audit log.
+    pub(super) annotations: BTreeMap<String, String>,
     /// Its reasons, if it refused.
     pub(super) status: Option<Reasons>,
 }
 
-/// The `response` of a review. Audit annotations go nowhere: this server writes no audit log.
+/// The `response` of a review.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Response {
@@ -114,6 +118,7 @@ struct Response {
     patch: Option<String>,
     patch_type: Option<String>,
     warnings: Option<Vec<String>>,
+    audit_annotations: Option<BTreeMap<String, String>>,
     status: Option<Reasons>,
 }
 
@@ -158,6 +163,7 @@ fn check(version: ReviewVersion, uid: &str, tree: &Value, mutating: bool) -> Res
         allowed: response.allowed.unwrap_or(false),
         patch: if mutating { patch } else { Vec::new() },
         warnings: response.warnings.unwrap_or_default(),
+        annotations: response.audit_annotations.unwrap_or_default(),
         status: response.status,
     })
 }
