@@ -171,7 +171,8 @@ mod tests {
     use crate::openapi;
 
     fn subject(group: &str, version: &str, kind: &str) -> Subject {
-        let document = openapi::document(&Catalog::builtin(), group, version).unwrap();
+        let place = if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") };
+        let document = openapi::document(&Catalog::builtin(), &place).unwrap();
         Subject::read(&document, (group, version, kind)).unwrap()
     }
 
