@@ -37,6 +37,7 @@ pub use env::{Env, EnvBuilder, Program};
 pub use escape::{escape, unescape};
 pub use eval::{Bindings, Error, Limits};
 pub use function::Library;
+pub use library::SemanticVersion;
 pub use parser::is_identifier;
 pub use pattern::ascii_classes;
 pub use source::{Issue, Issues};

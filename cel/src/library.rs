@@ -15,6 +15,8 @@ mod url;
 
 use crate::function::Library;
 
+pub use semver::SemanticVersion;
+
 pub(crate) use standard::standard;
 
 /// The libraries that Kubernetes adds to the standard functions, apart from those that need a host.

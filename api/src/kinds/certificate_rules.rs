@@ -4,8 +4,10 @@ use std::collections::HashSet;
 
 use base64::Engine as _;
 use serde_json::Value;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::tree::{Errors, Node};
+use super::{pem, rules};
 
 /// Conditions that decide about a request; they never go away again.
 const DECISIONS: [&str; 3] = ["Approved", "Denied", "Failed"];
@@ -18,12 +20,15 @@ pub(crate) fn change(subresource: &str, new: &Node<'_, '_>, old: &Node<'_, '_>, 
         _ => return false,
     };
     let (status, before) = (new.field("status"), old.field("status"));
-    conditions(&status.field("conditions"), errors);
-    let certificate = status.field("certificate");
-    if let Some(why) = not_certificates(certificate.text()) {
+    let (now, then) = (status.field("conditions"), before.field("conditions"));
+    conditions(&now, &then, errors);
+    let (certificate, had) = (status.field("certificate"), before.field("certificate"));
+    if certificate.text() != had.text()
+        && not_certificates(had.text()).is_none()
+        && let Some(why) = not_certificates(certificate.text())
+    {
         errors.invalid_value(&certificate, "<certificate data>", &why);
     }
-    let (now, then) = (status.field("conditions"), before.field("conditions"));
     for kind in DECISIONS {
         if of_kind(&now, kind).len() < of_kind(&then, kind).len() {
             errors.forbidden(&now, &format!("updates may not remove a condition of type {kind:?}"));
@@ -32,34 +37,39 @@ pub(crate) fn change(subresource: &str, new: &Node<'_, '_>, old: &Node<'_, '_>, 
     if !approves {
         keeps_decision(&now, &then, errors);
     }
-    let had = before.field("certificate");
     if !had.text().is_empty() && had.text() != certificate.text() {
         errors.forbidden(&certificate, "updates may not modify existing certificate content");
     }
     true
 }
 
-fn conditions(conditions: &Node<'_, '_>, errors: &mut Errors) {
+/// What is already wrong may stay wrong.
+fn conditions(conditions: &Node<'_, '_>, before: &Node<'_, '_>, errors: &mut Errors) {
+    let had: Vec<&str> = before.list().iter().map(|had| had["type"].as_str().unwrap_or("")).collect();
+    let may_be_unnamed = had.contains(&"");
+    let may_repeat = had.iter().collect::<HashSet<_>>().len() < had.len();
+    let may_contradict = had.contains(&"Approved") && had.contains(&"Denied");
     let mut seen = HashSet::new();
     for condition in conditions.items() {
         let (kind, status) = (condition.field("type"), condition.field("status"));
-        errors.require_text(&kind);
-        if DECISIONS.contains(&kind.text()) {
-            errors.one_of(&status, &["True"]);
-        } else if errors.require_text(&status) {
-            errors.one_of(&status, &["False", "True", "Unknown"]);
+        if !may_be_unnamed {
+            errors.require_text(&kind);
+        }
+        if errors.require_text(&status) {
+            let decides = DECISIONS.contains(&kind.text());
+            errors.one_of(&status, if decides { &["True"] } else { &["False", "True", "Unknown"] });
         }
         let other = match kind.text() {
             "Approved" => "Denied",
             "Denied" => "Approved",
             _ => "",
         };
-        if seen.contains(other) {
+        if !other.is_empty() && seen.contains(other) && !may_contradict {
             let why = "Approved and Denied conditions are mutually exclusive";
             errors.invalid_value(conditions, kind.text(), why);
         }
-        if !seen.insert(kind.text()) {
-            errors.duplicate(&kind);
+        if !seen.insert(kind.text()) && !may_repeat {
+            errors.push(crate::FieldError::duplicate(&kind.path(), kind.text()));
         }
     }
 }
@@ -91,16 +101,116 @@ fn not_certificates(encoded: &str) -> Option<String> {
         return None;
     }
     let bytes = base64::engine::general_purpose::STANDARD.decode(encoded).unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes);
-    let blocks = text.lines().filter_map(|line| line.strip_prefix("-----BEGIN ")?.strip_suffix("-----"));
-    let mut found = false;
-    for block in blocks {
-        if block != "CERTIFICATE" {
-            return Some(format!("only CERTIFICATE PEM blocks are allowed, found {block:?}"));
+    let blocks = pem::blocks(&String::from_utf8_lossy(&bytes));
+    for block in &blocks {
+        if block.label != "CERTIFICATE" {
+            return Some(format!("only CERTIFICATE PEM blocks are allowed, found {:?}", block.label));
         }
-        found = true;
+        if block.has_headers {
+            return Some("no PEM block headers are permitted".to_owned());
+        }
+        let mut rest = block.bytes.as_slice();
+        if rest.is_empty() {
+            return Some("found CERTIFICATE PEM block containing 0 certificates".to_owned());
+        }
+        while !rest.is_empty() {
+            let Ok((left, _)) = X509Certificate::from_der(rest) else {
+                return Some("x509: malformed certificate".to_owned());
+            };
+            rest = left;
+        }
     }
-    (!found).then(|| "must contain at least one CERTIFICATE PEM block".to_owned())
+    blocks.is_empty().then(|| "must contain at least one CERTIFICATE PEM block".to_owned())
+}
+
+/// The certificates that others may trust: authorities, each once.
+pub(crate) fn trust_bundle(at: &Node<'_, '_>, errors: &mut Errors) {
+    const MOST_BYTES: usize = 1 << 20;
+    if at.text().len() > MOST_BYTES {
+        errors.too_long(at, MOST_BYTES);
+        return;
+    }
+    let blocks = pem::blocks(at.text());
+    let wrong: Vec<String> = blocks.iter().enumerate().filter_map(|(at, block)| not_an_anchor(at, block)).collect();
+    if !wrong.is_empty() {
+        for why in wrong {
+            errors.invalid_value(at, OMITTED, &why);
+        }
+        return;
+    }
+    if blocks.is_empty() {
+        errors.invalid_value(at, OMITTED, "at least one trust anchor must be provided");
+    }
+    let mut seen: Vec<(&[u8], Vec<String>)> = Vec::new();
+    for (index, block) in blocks.iter().enumerate() {
+        match seen.iter_mut().find(|(bytes, _)| *bytes == block.bytes) {
+            Some((_, indices)) => indices.push(index.to_string()),
+            None => seen.push((&block.bytes, vec![index.to_string()])),
+        }
+    }
+    for (_, indices) in seen.iter().filter(|(_, indices)| indices.len() > 1) {
+        errors.invalid_value(at, OMITTED, &format!("duplicate trust anchor (indices [{}])", indices.join(" ")));
+    }
+}
+
+const OMITTED: &str = "<value omitted>";
+
+fn not_an_anchor(index: usize, block: &pem::Block) -> Option<String> {
+    let why = if block.label != "CERTIFICATE" {
+        format!("has bad block type: {}", block.label)
+    } else if block.has_headers {
+        "has PEM block headers".to_owned()
+    } else {
+        match X509Certificate::from_der(&block.bytes) {
+            Ok(([], certificate)) if certificate.is_ca() => return None,
+            Ok(([], _)) => "does not have the CA bit set".to_owned(),
+            _ => "does not parse as X.509".to_owned(),
+        }
+    };
+    Some(format!("entry {index} {why}"))
+}
+
+/// A `ClusterTrustBundle`, whose name tells whose it is.
+pub(crate) fn cluster_trust_bundle(bundle: &Node<'_, '_>, errors: &mut Errors) {
+    let (metadata, spec) = (bundle.field("metadata"), bundle.field("spec"));
+    let signer = spec.field("signerName");
+    for (field, prefix) in [("generateName", true), ("name", false)] {
+        let name = metadata.field(field);
+        if !name.text().is_empty() {
+            errors.invalid_all(&name, bundle_name(name.text(), signer.text(), prefix));
+        }
+    }
+    if !signer.text().is_empty() {
+        super::signing_rules::signer_name(&signer, errors);
+    }
+}
+
+/// A new bundle is looked into.
+pub(crate) fn new_cluster_trust_bundle(bundle: &Node<'_, '_>, errors: &mut Errors) {
+    trust_bundle(&bundle.field("spec").field("trustBundle"), errors);
+}
+
+/// A changed bundle is looked into, and stays with its signer.
+pub(crate) fn cluster_trust_bundle_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+    let (spec, before) = (new.field("spec"), old.field("spec"));
+    if spec.field("trustBundle").text() != before.field("trustBundle").text() {
+        trust_bundle(&spec.field("trustBundle"), errors);
+    }
+    errors.immutable(&spec.field("signerName"), &before.field("signerName"));
+}
+
+fn bundle_name(name: &str, signer: &str, prefix: bool) -> Vec<String> {
+    if signer.is_empty() {
+        if name.contains(':') {
+            return vec!["ClusterTrustBundle without signer name must not have \":\" in its name".to_owned()];
+        }
+        return rules::subdomain_name(name, prefix);
+    }
+    let required = format!("{}:", signer.replace('/', ":"));
+    match name.strip_prefix(&required) {
+        Some(rest) => rules::subdomain_name(rest, prefix),
+        None => vec![format!("ClusterTrustBundle for signerName {signer} must be named with prefix {required}")],
+    }
 }
 
 #[cfg(test)]
@@ -134,13 +244,35 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_is_set_once() {
+    fn a_status_says_what_it_may() {
+        let contrary = json!({"conditions": [condition("Approved"), condition("Denied"), {"type": "Other"}]});
+        let want = [
+            "status.conditions: Invalid value: \"Denied\": Approved and Denied conditions are mutually exclusive",
+            "status.conditions[2].status: Required value",
+        ];
+        assert_eq!(errors("approval", json!({}), contrary), want);
+    }
+
+    #[test]
+    fn a_certificate_is_one() {
         let pem = |text: &str| json!({"certificate": base64::engine::general_purpose::STANDARD.encode(text)});
-        let one = pem("-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n");
-        assert!(errors("status", json!({}), one.clone()).is_empty());
-        let two = pem("-----BEGIN CERTIFICATE-----\nBB==\n-----END CERTIFICATE-----\n");
-        assert_eq!(errors("status", one, two).len(), 1);
-        let key = errors("status", json!({}), pem("-----BEGIN PRIVATE KEY-----\n"));
-        assert!(key[0].ends_with("only CERTIFICATE PEM blocks are allowed, found \"PRIVATE KEY\""), "{key:?}");
+        let refused = |text: &str| errors("status", json!({}), pem(text)).remove(0);
+        let broken = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n";
+        assert!(refused(broken).ends_with("x509: malformed certificate"));
+        let key = refused("-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n");
+        assert!(key.ends_with("only CERTIFICATE PEM blocks are allowed, found \"PRIVATE KEY\""), "{key:?}");
+        assert!(refused("hello").ends_with("must contain at least one CERTIFICATE PEM block"));
+        let had = pem(broken);
+        let changed = errors("status", had.clone(), pem("hello"));
+        assert_eq!(changed, ["status.certificate: Forbidden: updates may not modify existing certificate content"]);
+        assert!(errors("status", had.clone(), had).is_empty());
+    }
+
+    #[test]
+    fn a_bundle_is_named_after_its_signer() {
+        assert!(bundle_name("a.b", "", false).is_empty());
+        assert_eq!(bundle_name("a:b", "", false).len(), 1);
+        assert!(bundle_name("example.com:s:b", "example.com/s", false).is_empty());
+        assert_eq!(bundle_name("b", "example.com/s", false).len(), 1);
     }
 }

@@ -85,10 +85,7 @@ pub(crate) fn priority_level(object: &mut Object) {
 
 /// Defaults of a `CertificateSigningRequest`.
 pub(crate) fn signing_request(object: &mut Object) {
-    let spec = super::tree::object(object.root_mut(), "spec");
-    if is_zero(spec, "usages") && text(spec, "signerName") == "kubernetes.io/legacy-unknown" {
-        spec.insert("usages".to_owned(), json!(["digital signature", "key encipherment"]));
-    }
+    super::tree::object(object.root_mut(), "spec");
     super::tree::object(object.root_mut(), "status");
 }
 
@@ -131,6 +128,11 @@ pub(crate) fn prepare_signing_request_status(ctx: &WriteContext<'_>, new: &mut O
     }
     let before = old.get(&["status", "conditions"]).and_then(Value::as_array).cloned().unwrap_or_default();
     let status = super::tree::object(new.root_mut(), "status");
+    if ctx.subresource == "status" {
+        for kind in ["Approved", "Denied"] {
+            keep_conditions(status, &before, kind);
+        }
+    }
     each(status, "conditions", |condition| {
         default_pointer(condition, "lastUpdateTime", now.as_str());
         let same = before
@@ -139,6 +141,37 @@ pub(crate) fn prepare_signing_request_status(ctx: &WriteContext<'_>, new: &mut O
         let since = same.and_then(|had| had.get("lastTransitionTime")).filter(|time| !time.is_null()).cloned();
         default_pointer(condition, "lastTransitionTime", since.unwrap_or_else(|| now.as_str().into()));
     });
+}
+
+/// Puts conditions of a type back as they were, where there are as many as before.
+fn keep_conditions(status: &mut Fields, before: &[Value], kind: &str) {
+    let is_kind = |condition: &&Value| condition.get("type").and_then(Value::as_str) == Some(kind);
+    let had: Vec<&Value> = before.iter().filter(is_kind).collect();
+    let Some(conditions) = status.get_mut("conditions").and_then(Value::as_array_mut) else { return };
+    if conditions.iter().filter(is_kind).count() != had.len() {
+        return;
+    }
+    let mut had = had.into_iter();
+    for condition in conditions.iter_mut().filter(|condition| is_kind(&&**condition)) {
+        if let Some(had) = had.next() {
+            *condition = had.clone();
+        }
+    }
+}
+
+/// Strategy and wish of a holder do not count where elections are not coordinated by the server, as here; those that are
+/// there stay.
+pub(crate) fn prepare_lease_update(_ctx: &WriteContext<'_>, new: &mut Object, old: &Object) {
+    for field in ["strategy", "preferredHolder"] {
+        if old.get(&["spec", field]).is_none_or(Value::is_null) {
+            new.remove(&["spec", field]);
+        }
+    }
+}
+
+/// As [`prepare_lease_update`], of a new lease.
+pub(crate) fn prepare_lease(ctx: &WriteContext<'_>, new: &mut Object) {
+    prepare_lease_update(ctx, new, &Object::default());
 }
 
 /// Defaults of a `ResourceClaim`.

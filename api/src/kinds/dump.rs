@@ -333,6 +333,132 @@ const RESOURCE_CLAIM_SPEC: Table = &[(
     ]),
 )];
 
+const NODE_REQUIREMENT: Table = &[("Key", "key", Text), ("Operator", "operator", Text), ("Values", "values", Any)];
+
+const NODE_TERM: Table = &[
+    ("MatchExpressions", "matchExpressions", List(NODE_REQUIREMENT)),
+    ("MatchFields", "matchFields", List(NODE_REQUIREMENT)),
+];
+
+const NAMED: Table = &[("Name", "name", Text)];
+
+const FLOW_SPEC: Table = &[
+    ("PriorityLevelConfiguration", "priorityLevelConfiguration", Struct(NAMED)),
+    ("MatchingPrecedence", "matchingPrecedence", Number),
+    ("DistinguisherMethod", "distinguisherMethod", Pointer(DISTINGUISHER)),
+    (
+        "Rules",
+        "rules",
+        List(&[
+            (
+                "Subjects",
+                "subjects",
+                List(&[
+                    ("Kind", "kind", Text),
+                    ("User", "user", Pointer(NAMED)),
+                    ("Group", "group", Pointer(NAMED)),
+                    (
+                        "ServiceAccount",
+                        "serviceAccount",
+                        Pointer(&[("Namespace", "namespace", Text), ("Name", "name", Text)]),
+                    ),
+                ]),
+            ),
+            (
+                "ResourceRules",
+                "resourceRules",
+                List(&[
+                    ("Verbs", "verbs", Any),
+                    ("APIGroups", "apiGroups", Any),
+                    ("Resources", "resources", Any),
+                    ("ClusterScope", "clusterScope", Flag),
+                    ("Namespaces", "namespaces", Any),
+                ]),
+            ),
+            (
+                "NonResourceRules",
+                "nonResourceRules",
+                List(&[("Verbs", "verbs", Any), ("NonResourceURLs", "nonResourceURLs", Any)]),
+            ),
+        ]),
+    ),
+];
+
+const DISTINGUISHER: Table = &[("Type", "type", Text)];
+
+const LEVEL_SPEC: Table = &[
+    ("Type", "type", Text),
+    (
+        "Limited",
+        "limited",
+        Pointer(&[
+            ("NominalConcurrencyShares", "nominalConcurrencyShares", Number),
+            (
+                "LimitResponse",
+                "limitResponse",
+                Struct(&[
+                    ("Type", "type", Text),
+                    (
+                        "Queuing",
+                        "queuing",
+                        Pointer(&[
+                            ("Queues", "queues", Number),
+                            ("HandSize", "handSize", Number),
+                            ("QueueLengthLimit", "queueLengthLimit", Number),
+                        ]),
+                    ),
+                ]),
+            ),
+            ("LendablePercent", "lendablePercent", Any),
+            ("BorrowingLimitPercent", "borrowingLimitPercent", Any),
+        ]),
+    ),
+    (
+        "Exempt",
+        "exempt",
+        Pointer(&[
+            ("NominalConcurrencyShares", "nominalConcurrencyShares", Any),
+            ("LendablePercent", "lendablePercent", Any),
+        ]),
+    ),
+];
+
+/// The spec of a `FlowSchema`.
+pub(crate) fn flow_spec(spec: &Node<'_, '_>) -> Shown {
+    Shown::of(spec.value(), FLOW_SPEC)
+}
+
+/// How a `FlowSchema` tells its flows apart.
+pub(crate) fn distinguisher(method: &Node<'_, '_>) -> Shown {
+    Shown::of(method.value(), DISTINGUISHER)
+}
+
+/// The spec of a `PriorityLevelConfiguration`.
+pub(crate) fn level_spec(spec: &Node<'_, '_>) -> Shown {
+    Shown::of(spec.value(), LEVEL_SPEC)
+}
+
+/// The terms of a `NodeSelector`.
+pub(crate) fn node_selector_terms(selector: &Node<'_, '_>) -> Shown {
+    Shown::field(selector.value(), "nodeSelectorTerms", List(NODE_TERM))
+}
+
+/// The spec of a `StorageVersionMigration`.
+pub(crate) fn migration_spec(spec: &Node<'_, '_>) -> Shown {
+    const RESOURCE: Table = &[("Group", "group", Text), ("Resource", "resource", Text)];
+    Shown::of(spec.value(), &[("Resource", "resource", Struct(RESOURCE))])
+}
+
+/// A toleration.
+pub(crate) fn toleration(at: &Node<'_, '_>) -> Shown {
+    Shown::of(at.value(), TOLERATION)
+}
+
+/// A claim template's spec, whose metadata Go shows inline.
+pub(crate) fn resource_claim_template_spec(spec: &Node<'_, '_>) -> Shown {
+    with_metadata(spec, Shown::of(spec.field("spec").value(), RESOURCE_CLAIM_SPEC))
+}
+
 /// A claim's spec.
 pub(crate) fn claim_spec(spec: &Node<'_, '_>) -> Shown {
     Shown::of(spec.value(), CLAIM_SPEC)
@@ -390,13 +516,8 @@ pub(crate) fn pod_resource_claim(at: &Node<'_, '_>) -> Shown {
 
 /// Where a PersistentVolume can be used; `null` for anywhere.
 pub(crate) fn volume_affinity(at: &Node<'_, '_>) -> Shown {
-    const REQUIREMENT: Table = &[("Key", "key", Text), ("Operator", "operator", Text), ("Values", "values", Any)];
-    const TERM: Table = &[
-        ("MatchExpressions", "matchExpressions", List(REQUIREMENT)),
-        ("MatchFields", "matchFields", List(REQUIREMENT)),
-    ];
     const AFFINITY: Table =
-        &[("Required", "required", Pointer(&[("NodeSelectorTerms", "nodeSelectorTerms", List(TERM))]))];
+        &[("Required", "required", Pointer(&[("NodeSelectorTerms", "nodeSelectorTerms", List(NODE_TERM))]))];
     if at.is_unset() { Shown::Leaf(Value::Null) } else { Shown::of(at.value(), AFFINITY) }
 }
 
@@ -409,10 +530,14 @@ pub(crate) fn taint(at: &Node<'_, '_>) -> Shown {
 
 /// A pod template, whose metadata Go shows inline.
 pub(crate) fn pod_template(template: &Node<'_, '_>) -> Shown {
+    with_metadata(template, Shown::of(template.field("spec").value(), POD_SPEC))
+}
+
+fn with_metadata(template: &Node<'_, '_>, spec: Shown) -> Shown {
     let metadata = template.field("metadata");
     let mut fields: Vec<_> =
         metadata.map().into_iter().flatten().map(|(key, value)| (key.clone(), Shown::Leaf(value.clone()))).collect();
-    fields.push(("Spec".to_owned(), Shown::of(template.field("spec").value(), POD_SPEC)));
+    fields.push(("Spec".to_owned(), spec));
     Shown::Struct(fields)
 }
 

@@ -235,3 +235,56 @@ pub(crate) fn not_more_than_all(at: &Node<'_, '_>, errors: &mut Errors) {
 pub(crate) fn amount(at: &Node<'_, '_>) -> i64 {
     at.integer().or_else(|| rules::percent_of(at.text())).unwrap_or(0)
 }
+
+/// The texts of a condition's reason.
+const REASON: &str = "a condition reason must start with alphabetic character, optionally followed by a string of \
+                      alphanumeric characters or '_,:', and must end with an alphanumeric character or '_' (e.g. \
+                      'my_name',  or 'MY_NAME',  or 'MyName',  or 'ReasonA,ReasonB',  or 'ReasonA:ReasonB', regex used \
+                      for validation is '[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?')";
+
+/// Conditions (`metav1.Condition`), each type once.
+pub(crate) fn conditions(at: &Node<'_, '_>, errors: &mut Errors) {
+    let mut seen = HashSet::new();
+    for one in at.items() {
+        let kind = one.field("type");
+        if !seen.insert(kind.text()) {
+            errors.duplicate(&kind);
+        }
+        condition(&one, errors);
+    }
+}
+
+fn condition(at: &Node<'_, '_>, errors: &mut Errors) {
+    const LONGEST_REASON: usize = 1024;
+    const LONGEST_MESSAGE: usize = 32 * 1024;
+    label_name(&at.field("type"), errors);
+    errors.one_of(&at.field("status"), &["False", "True", "Unknown"]);
+    let generation = at.field("observedGeneration");
+    if generation.number() < 0 {
+        errors.invalid(&generation, "must be greater than or equal to zero");
+    }
+    if at.field("lastTransitionTime").is_unset() {
+        errors.required(&at.field("lastTransitionTime"), "must be set");
+    }
+    let (reason, message) = (at.field("reason"), at.field("message"));
+    if reason.text().is_empty() {
+        errors.required(&reason, "must be set");
+    } else {
+        if !is_reason(reason.text()) {
+            errors.invalid(&reason, REASON);
+        }
+        if reason.text().len() > LONGEST_REASON {
+            errors.too_long(&reason, LONGEST_REASON);
+        }
+    }
+    if message.text().len() > LONGEST_MESSAGE {
+        errors.too_long(&message, LONGEST_MESSAGE);
+    }
+}
+
+fn is_reason(text: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b',' | b':');
+    text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+        && text.bytes().all(inner)
+}

@@ -8,26 +8,32 @@ mod autoscaling_rules;
 mod batch;
 mod batch_rules;
 mod certificate_rules;
+mod claim_status;
 mod cluster;
 mod cluster_rules;
 mod containers;
 mod core;
 mod core_rules;
 mod definition_rules;
+mod device_capacity;
+mod device_rules;
 mod dump;
 mod environment;
 mod event_rules;
 mod extension_rules;
 mod extensions;
+mod flow_rules;
 mod hooks;
 mod job_policies;
 mod job_status;
+mod lease_rules;
 mod limit_rules;
 mod meta;
 mod mounts;
 mod networking;
 mod networking_rules;
 mod node_rules;
+mod pem;
 mod pod;
 mod pod_annotations;
 mod pod_defaults;
@@ -48,8 +54,10 @@ mod security;
 mod service;
 mod service_rules;
 mod signing_rules;
+mod slice_rules;
 mod storage;
 mod storage_classes;
+mod stored_versions;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -66,6 +74,8 @@ mod workload_status;
 mod workloads;
 
 use std::sync::Arc;
+
+pub use flow_rules::mandatory_spec;
 
 use crate::strategy::{MetadataRechecks, Strategy};
 use hooks::Hooks;
@@ -383,7 +393,9 @@ fn storage_hooks(kind: &str) -> Hooks {
             default: cluster::volume_attachment,
             status: Some(cluster::volume_attachment_status),
             validate: storage_classes::attachment,
+            validate_new: storage_classes::new_attachment,
             validate_change: storage_classes::attachment_change,
+            validate_status: storage_classes::attachment_status_change,
             unconditional_update: false,
             delete_returns_object: true,
             ..Hooks::PLAIN
@@ -464,6 +476,7 @@ fn extension_hooks(kind: &str) -> Hooks {
             default: extensions::api_service,
             validate: extension_rules::api_service,
             prepare_create: extensions::prepare_api_service,
+            validate_status: extension_rules::api_service_status,
             name: rules::path_segment_name,
             unconditional_update: false,
             ..Hooks::PLAIN
@@ -529,7 +542,18 @@ fn cluster_hooks(kind: &str) -> Hooks {
         },
         "Lease" => Hooks {
             default: cluster::with_spec,
-            validate: cluster_rules::lease,
+            prepare_create: cluster::prepare_lease,
+            prepare_update: cluster::prepare_lease_update,
+            validate: lease_rules::lease,
+            create_on_update: true,
+            unconditional_update: false,
+            ..Hooks::PLAIN
+        },
+        "LeaseCandidate" => Hooks {
+            default: cluster::with_spec,
+            validate: lease_rules::candidate,
+            validate_change: lease_rules::candidate_change,
+            name: lease_rules::candidate_name,
             create_on_update: true,
             unconditional_update: false,
             ..Hooks::PLAIN
@@ -553,13 +577,15 @@ fn cluster_hooks(kind: &str) -> Hooks {
         "FlowSchema" => Hooks {
             default: cluster::flow_schema,
             status: Some(|_| {}),
-            validate: cluster_rules::flow_schema,
+            validate: flow_rules::schema,
+            validate_status: flow_rules::status,
             ..Hooks::PLAIN
         },
         "PriorityLevelConfiguration" => Hooks {
             default: cluster::priority_level,
             status: Some(|_| {}),
-            validate: cluster_rules::priority_level,
+            validate: flow_rules::level,
+            validate_status: flow_rules::status,
             ..Hooks::PLAIN
         },
         "CertificateSigningRequest" => Hooks {
@@ -574,26 +600,73 @@ fn cluster_hooks(kind: &str) -> Hooks {
             name: rules::any_name,
             ..Hooks::PLAIN
         },
-        "DeviceTaintRule" | "ResourcePoolStatusRequest" => Hooks { delete_returns_object: true, ..Hooks::PLAIN },
-        "DeviceClass" => device_hooks(cluster::with_spec, cluster_rules::device_class),
+        "ClusterTrustBundle" => Hooks {
+            default: cluster::with_spec,
+            validate: certificate_rules::cluster_trust_bundle,
+            validate_new: certificate_rules::new_cluster_trust_bundle,
+            validate_change: certificate_rules::cluster_trust_bundle_change,
+            name: rules::any_name,
+            unconditional_update: false,
+            ..Hooks::PLAIN
+        },
+        "StorageVersion" => Hooks {
+            validate_status: stored_versions::version_status,
+            name: stored_versions::version_name,
+            unconditional_update: false,
+            ..Hooks::PLAIN
+        },
+        "StorageVersionMigration" => Hooks {
+            validate: stored_versions::migration,
+            validate_change: stored_versions::migration_change,
+            validate_status: stored_versions::migration_status,
+            unconditional_update: false,
+            ..Hooks::PLAIN
+        },
+        "ResourcePoolStatusRequest" => Hooks { delete_returns_object: true, ..Hooks::PLAIN },
+        "DeviceClass" | "DeviceTaintRule" | "ResourceClaim" | "ResourceClaimTemplate" | "ResourceSlice" => {
+            device_hooks(kind)
+        }
+        _ => Hooks::PLAIN,
+    }
+}
+
+fn device_hooks(kind: &str) -> Hooks {
+    let row = Hooks { default: cluster::with_spec, delete_returns_object: true, ..Hooks::PLAIN };
+    match kind {
+        "DeviceClass" => {
+            Hooks { validate_new: device_rules::class, validate_change: device_rules::class_change, ..row }
+        }
+        "DeviceTaintRule" => Hooks {
+            validate_new: device_rules::taint_rule,
+            validate_change: device_rules::taint_rule_change,
+            validate_status: device_rules::taint_rule_status,
+            ..row
+        },
         "ResourceClaim" => Hooks {
+            default: cluster::resource_claim,
             status: Some(|_| {}),
-            validate_change: cluster_rules::resource_claim_change,
-            ..device_hooks(cluster::resource_claim, cluster_rules::resource_claim)
+            validate_new: device_rules::claim,
+            validate_change: device_rules::claim_change,
+            prepare_status: claim_status::prepare,
+            validate_status: claim_status::change,
+            ..row
         },
         "ResourceClaimTemplate" => Hooks {
-            validate_change: cluster_rules::spec_change,
-            ..device_hooks(cluster::resource_claim_template, cluster_rules::resource_claim_template)
+            default: cluster::resource_claim_template,
+            validate_new: device_rules::claim_template,
+            validate_change: device_rules::claim_template_change,
+            ..row
         },
-        "ResourceSlice" => device_hooks(cluster::resource_slice, cluster_rules::resource_slice),
-        _ => Hooks::PLAIN,
+        "ResourceSlice" => Hooks {
+            default: cluster::resource_slice,
+            validate_new: slice_rules::slice,
+            validate_change: slice_rules::slice_change,
+            ..row
+        },
+        _ => row,
     }
 }
 
 fn rbac_hooks(default: hooks::Default, validate: hooks::Validate) -> Hooks {
     Hooks { default, validate, name: rules::path_segment_name, create_on_update: true, ..Hooks::PLAIN }
-}
-
-fn device_hooks(default: hooks::Default, validate: hooks::Validate) -> Hooks {
-    Hooks { default, validate, delete_returns_object: true, ..Hooks::PLAIN }
 }

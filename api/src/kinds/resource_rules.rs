@@ -55,8 +55,13 @@ pub(crate) fn of_pod(spec: &Node<'_, '_>, errors: &mut Errors) {
 
 /// What running a pod costs beside its containers. Upstream reports it as if it were limits.
 pub(crate) fn overhead(at: &Node<'_, '_>, errors: &mut Errors) {
+    overhead_of(at, at, errors);
+}
+
+/// As [`overhead`], of quantities that lie elsewhere than where they are reported.
+pub(crate) fn overhead_of(at: &Node<'_, '_>, given: &Node<'_, '_>, errors: &mut Errors) {
     let limits = at.path().child("limits");
-    quantities(at, &Node::at(&limits, at.value()), &Node::at(&limits, None), container_name, errors);
+    quantities(at, &Node::at(&limits, given.value()), &Node::at(&limits, None), container_name, errors);
 }
 
 /// `limits`, and `requests`, which may not exceed them.

@@ -1,6 +1,6 @@
 //! Rules for storage classes, CSI drivers and what these tell: nodes, capacities, attachments.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde_json::Value;
 
@@ -42,12 +42,14 @@ pub(crate) fn class(class: &Node<'_, '_>, errors: &mut Errors) {
 
 /// Where volumes of a class may be: each place once, by keys named once, with values named once.
 fn topologies(at: &Node<'_, '_>, errors: &mut Errors) {
-    let mut seen = HashSet::new();
+    // Upstream begins with as many empty places as there are terms, and compares with them, too.
+    let mut places = vec![BTreeMap::new(); at.list().len()];
     for term in at.items() {
-        let mut places = std::collections::BTreeMap::new();
-        for requirement in term.field("matchLabelExpressions").items() {
+        let mut place = BTreeMap::new();
+        let expressions = term.field("matchLabelExpressions");
+        for requirement in expressions.items() {
             let (key, values) = (requirement.field("key"), requirement.field("values"));
-            let mut set = std::collections::BTreeSet::new();
+            let mut set = BTreeSet::new();
             if values.is_empty() {
                 errors.required(&values, "");
             }
@@ -57,13 +59,14 @@ fn topologies(at: &Node<'_, '_>, errors: &mut Errors) {
                 }
             }
             meta::label_name(&key, errors);
-            if places.insert(key.text(), set).is_some() {
+            if place.insert(key.text(), set).is_some() {
                 errors.duplicate(&key);
             }
         }
-        if !seen.insert(places) {
-            errors.duplicate_value(&term.field("matchLabelExpressions"), "");
+        for _ in places.iter().filter(|known| **known == place) {
+            errors.duplicate_value(&expressions, "");
         }
+        places.push(place);
     }
 }
 
@@ -93,25 +96,23 @@ pub(crate) fn class_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut 
 
 /// A `CSIDriver`.
 pub(crate) fn driver(driver: &Node<'_, '_>, errors: &mut Errors) {
-    csi_driver_name(&driver.field("metadata").field("name"), errors);
     let spec = driver.field("spec");
-    for key in ["attachRequired", "podInfoOnMount", "storageCapacity"] {
-        let flag = spec.field(key);
-        if flag.is_unset() {
-            errors.required(&flag, "");
-        }
-    }
+    errors.none_or_one_of(&spec.field("fsGroupPolicy"), &["File", "None", "ReadWriteOnceWithFSType"]);
+    let requests = spec.field("tokenRequests");
+    token_requests(&requests, errors);
     let modes = spec.field("volumeLifecycleModes");
     for mode in modes.items() {
         if !matches!(mode.text(), "Persistent" | "Ephemeral") {
             errors.push(crate::FieldError::not_supported(&modes.path(), mode.text(), &["Persistent", "Ephemeral"]));
         }
     }
-    errors.none_or_one_of(&spec.field("fsGroupPolicy"), &["ReadWriteOnceWithFSType", "File", "None"]);
-    token_requests(&spec.field("tokenRequests"), errors);
     let seconds = spec.field("nodeAllocatableUpdatePeriodSeconds");
     if seconds.integer().is_some_and(|seconds| seconds < 10) {
         errors.invalid(&seconds, "must be greater than or equal to 10 seconds");
+    }
+    let hidden = spec.field("serviceAccountTokenInSecrets");
+    if hidden.is_set() && requests.is_empty() {
+        errors.invalid(&hidden, "serviceAccountTokenInSecrets is set but no tokenRequests are specified");
     }
 }
 
@@ -122,6 +123,7 @@ fn token_requests(at: &Node<'_, '_>, errors: &mut Errors) {
         let (audience, seconds) = (request.field("audience"), request.field("expirationSeconds"));
         if !seen.insert(audience.text()) {
             errors.push(crate::FieldError::duplicate(&audience.path(), audience.text()));
+            continue;
         }
         if seconds.is_set() && seconds.number() < 600 {
             errors.invalid(&seconds, "may not specify a duration less than 10 minutes");
@@ -143,6 +145,9 @@ pub(crate) fn driver_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut
     errors.immutable(&new.field("volumeLifecycleModes"), &old.field("volumeLifecycleModes"));
 }
 
+/// The most characters of the name that a driver has for a node.
+const LONGEST_NODE_ID: usize = 256;
+
 /// A `CSINode`.
 pub(crate) fn csi_node(node: &Node<'_, '_>, errors: &mut Errors) {
     let mut names = HashSet::new();
@@ -150,43 +155,52 @@ pub(crate) fn csi_node(node: &Node<'_, '_>, errors: &mut Errors) {
     for driver in spec.field("drivers").items() {
         let (name, id) = (driver.field("name"), driver.field("nodeID"));
         csi_driver_name(&name, errors);
-        if errors.require_text(&id) && id.text().len() > 192 {
-            errors.invalid(&id, "must be 192 characters or less");
-        }
-        if !name.text().is_empty() && !names.insert(name.text()) {
-            errors.duplicate(&name);
+        if errors.require_text(&id) && id.text().len() > LONGEST_NODE_ID {
+            errors.invalid(&id, &format!("must be {LONGEST_NODE_ID} characters or less"));
         }
         let allocatable = driver.field("allocatable");
         errors.non_negative(&allocatable.field("count"));
-        for key in driver.field("topologyKeys").items() {
-            if key.text().is_empty() {
-                errors.required(&key, "");
-            } else {
-                errors.invalid_all(&key, rules::qualified_name(key.text()));
-            }
+        if !names.insert(name.text()) {
+            errors.push(crate::FieldError::duplicate(&name.path(), name.text()));
+        }
+        topology_keys(&driver, errors);
+    }
+}
+
+/// The keys are told of as if they were the driver.
+fn topology_keys(driver: &Node<'_, '_>, errors: &mut Errors) {
+    let mut seen = HashSet::new();
+    for key in driver.field("topologyKeys").texts() {
+        if key.is_empty() {
+            errors.required(driver, "");
+        }
+        if !seen.insert(key) {
+            errors.duplicate_value(driver, key);
+        }
+        for why in rules::qualified_name(key) {
+            errors.invalid_value(driver, key, &why);
         }
     }
 }
 
-/// What a `CSINode` says of a driver stays. Upstream's rules for a change hold those for a node once more.
+/// What a `CSINode` says of a driver stays, but for how many volumes it has room for. Upstream's rules for a change hold
+/// those for a node once more.
 pub(crate) fn csi_node_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
-    const DRIVER: [&str; 4] = ["name", "nodeID", "topologyKeys", "allocatable"];
+    const STAYS: [&str; 3] = ["name", "nodeID", "topologyKeys"];
     csi_node(new, errors);
     let (spec, before) = (new.field("spec"), old.field("spec"));
-    for had in before.field("drivers").items() {
-        for now in spec.field("drivers").items() {
-            if now.field("name").text() == had.field("name").text() && !now.is_same(&had) {
-                let path = crate::Path::new("CSINodeDriver");
-                let [name, id, keys, allocatable] = DRIVER.map(|key| now.field(key).shown());
-                let count = Shown::fields([("Count", now.field("allocatable").field("count").shown())]);
-                let allocatable = if allocatable.is_null() { Shown::Leaf(Value::Null) } else { count };
-                let shown = Shown::nested(vec![
-                    ("Name", Shown::Leaf(name)),
-                    ("NodeID", Shown::Leaf(id)),
-                    ("TopologyKeys", Shown::Leaf(keys)),
-                    ("Allocatable", allocatable),
+    let (drivers, had) = (spec.field("drivers"), before.field("drivers"));
+    for had in had.items() {
+        for now in drivers.items().filter(|now| now.field("name").text() == had.field("name").text()) {
+            if STAYS.iter().any(|key| !now.field(key).is_same(&had.field(key))) {
+                let [name, id, keys] = STAYS.map(|key| now.field(key).shown());
+                let shown = Shown::fields([
+                    ("Name", name),
+                    ("NodeID", id),
+                    ("TopologyKeys", keys),
+                    ("Allocatable", Value::Null),
                 ]);
-                errors.invalid_shown(&Node::at(&path, None), &shown, IMMUTABLE);
+                errors.invalid_shown(&drivers, &shown, IMMUTABLE);
             }
         }
     }
@@ -194,32 +208,38 @@ pub(crate) fn csi_node_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &m
 
 /// A `VolumeAttachment`.
 pub(crate) fn attachment(attachment: &Node<'_, '_>, errors: &mut Errors) {
+    const ONE: &str = "must specify exactly one of inlineVolumeSpec and persistentVolumeName";
     let spec = attachment.field("spec");
-    let attacher = spec.field("attacher");
-    if errors.require_text(&attacher) {
-        csi_driver_name(&attacher, errors);
-    }
+    errors.require_text(&spec.field("attacher"));
     let (source, node) = (spec.field("source"), spec.field("nodeName"));
     let (inline, name) = (source.field("inlineVolumeSpec"), source.field("persistentVolumeName"));
     match (inline.is_set(), name.is_set()) {
-        (false, false) => {
-            errors.required(&source, "must specify exactly one of inlineVolumeSpec and persistentVolumeName")
-        }
-        (true, true) => {
-            errors.invalid(&source, "must specify exactly one of inlineVolumeSpec and persistentVolumeName")
-        }
+        (false, false) => errors.required(&source, ONE),
+        (true, true) => errors.forbidden(&source, ONE),
         (false, true) if name.text().is_empty() => {
-            errors.required(&name, "must specify non empty persistentVolumeName")
+            errors.required(&name, "must specify non empty persistentVolumeName");
         }
-        _ => {}
+        (false, true) => {}
+        (true, false) => inline_volume(&inline, errors),
     }
     for why in rules::subdomain(node.text()) {
         errors.invalid_value(&node, node.text(), &why);
     }
-    if inline.is_set() {
-        inline_volume(&inline, errors);
-    }
     attachment_status(&attachment.field("status"), errors);
+}
+
+/// A new `VolumeAttachment` also names its driver and volume properly.
+pub(crate) fn new_attachment(attachment: &Node<'_, '_>, errors: &mut Errors) {
+    let spec = attachment.field("spec");
+    let attacher = spec.field("attacher");
+    if !attacher.text().is_empty() {
+        csi_driver_name(&attacher, errors);
+    }
+    let source = spec.field("source");
+    let volume = source.field("persistentVolumeName");
+    if volume.is_set() {
+        errors.invalid_all(&volume, rules::subdomain(volume.text()));
+    }
 }
 
 /// A volume that no PersistentVolume stands for is one of a driver.
@@ -251,23 +271,30 @@ fn inline_volume(spec: &Node<'_, '_>, errors: &mut Errors) {
 }
 
 /// What drivers tell of an attachment is not long.
-fn attachment_status(status: &Node<'_, '_>, errors: &mut Errors) {
+pub(crate) fn attachment_status(status: &Node<'_, '_>, errors: &mut Errors) {
     const METADATA: usize = 256 * 1024;
     const MESSAGE: usize = 1024;
     let metadata = status.field("attachmentMetadata");
     let size: usize = metadata.entries().map(|(key, value)| key.len() + value.text().len()).sum();
-    for (key, _) in metadata.entries().filter(|(key, _)| key.is_empty()) {
-        errors.invalid_value(&metadata, key, "field can not be empty.");
-    }
     if size > METADATA {
         errors.too_long(&metadata, METADATA);
     }
     for key in ["attachError", "detachError"] {
-        let message = status.field(key).field("message").text().len();
-        if message > MESSAGE {
-            errors.too_long(&status.field(key).field("message"), MESSAGE);
+        let error = status.field(key);
+        let (message, code) = (error.field("message"), error.field("errorCode"));
+        // Upstream tells the limit of the metadata.
+        if message.text().len() > MESSAGE {
+            errors.too_long(&message, METADATA);
+        }
+        if code.number() < 0 {
+            errors.invalid(&code, "must be between 0 and 2147483647, inclusive");
         }
     }
+}
+
+/// The status of a `VolumeAttachment`.
+pub(crate) fn attachment_status_change(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
+    attachment(new, errors);
 }
 
 /// The spec of an attachment never changes.
@@ -288,16 +315,14 @@ pub(crate) fn attachment_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: 
 
 /// A `CSIStorageCapacity`.
 pub(crate) fn storage_capacity(capacity: &Node<'_, '_>, errors: &mut Errors) {
+    meta::selector(&capacity.field("nodeTopology"), errors);
     let class = capacity.field("storageClassName");
     for why in rules::subdomain(class.text()) {
         errors.invalid_value(&class, class.text(), &why);
     }
-    meta::selector(&capacity.field("nodeTopology"), errors);
-    for key in ["capacity", "maximumVolumeSize"] {
-        let quantity = capacity.field(key);
-        if resources::parse(&quantity).is_some_and(|q| q < Quantity::zero()) {
-            errors.invalid(&quantity, super::tree::NOT_NEGATIVE);
-        }
+    let quantity = capacity.field("capacity");
+    if resources::parse(&quantity).is_some_and(|q| q < Quantity::zero()) {
+        errors.invalid(&quantity, super::tree::NOT_NEGATIVE);
     }
 }
 
@@ -311,12 +336,13 @@ pub(crate) fn storage_capacity_change(new: &Node<'_, '_>, old: &Node<'_, '_>, er
 /// A `VolumeAttributesClass`.
 pub(crate) fn attributes_class(class: &Node<'_, '_>, errors: &mut Errors) {
     let driver = class.field("driverName");
-    csi_driver_name(&driver, errors);
+    if errors.require_text(&driver) {
+        errors.invalid_all(&driver, rules::qualified_name(&driver.text().to_lowercase()));
+    }
     let given = class.field("parameters");
-    if given.map().is_none_or(serde_json::Map::is_empty) && driver.value().is_some_and(Value::is_string) {
+    parameters(&given, errors);
+    if given.is_empty() {
         errors.required(&given, "must contain at least one key/value pair");
-    } else {
-        parameters(&given, errors);
     }
 }
 
@@ -324,5 +350,60 @@ pub(crate) fn attributes_class(class: &Node<'_, '_>, errors: &mut Errors) {
 pub(crate) fn attributes_class_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     for key in ["driverName", "parameters"] {
         errors.immutable(&new.field(key), &old.field(key));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn check(rule: fn(&Node<'_, '_>, &mut Errors), object: Value, want: &[&str]) {
+        let mut errors = Errors::default();
+        rule(&Node::root(object.as_object().expect("an object")), &mut errors);
+        assert_eq!(errors.0.iter().map(ToString::to_string).collect::<Vec<_>>(), want);
+    }
+
+    #[test]
+    fn each_place_is_named_once() {
+        let zone = json!({"matchLabelExpressions": [{"key": "zone", "values": ["a"]}]});
+        let class =
+            |terms: Value| json!({"provisioner": "p", "volumeBindingMode": "Immediate", "allowedTopologies": terms});
+        check(super::class, class(json!([zone])), &[]);
+        let twice = ["allowedTopologies[1].matchLabelExpressions: Duplicate value: \"\""];
+        check(super::class, class(json!([zone, zone])), &twice);
+        check(super::class, class(json!([{}])), &["allowedTopologies[0].matchLabelExpressions: Duplicate value: \"\""]);
+    }
+
+    #[test]
+    fn the_keys_of_a_driver_are_told_of_as_the_driver() {
+        let node = json!({"spec": {"drivers": [{"name": "d", "nodeID": "n", "topologyKeys": ["a", "a", ""]}]}});
+        let empty = rules::qualified_name("");
+        check(
+            csi_node,
+            node,
+            &[
+                "spec.drivers[0]: Duplicate value: \"a\"",
+                "spec.drivers[0]: Required value",
+                &format!("spec.drivers[0]: Invalid value: \"\": {}", empty[0]),
+                &format!("spec.drivers[0]: Invalid value: \"\": {}", empty[1]),
+            ],
+        );
+    }
+
+    #[test]
+    fn tokens_in_secrets_need_tokens() {
+        let driver = json!({"spec": {"serviceAccountTokenInSecrets": true}});
+        let why = "serviceAccountTokenInSecrets is set but no tokenRequests are specified";
+        check(super::driver, driver, &[&format!("spec.serviceAccountTokenInSecrets: Invalid value: true: {why}")]);
+    }
+
+    #[test]
+    fn an_attachment_is_of_one_volume() {
+        let spec =
+            json!({"attacher": "a", "nodeName": "n", "source": {"persistentVolumeName": "p", "inlineVolumeSpec": {}}});
+        let want = ["spec.source: Forbidden: must specify exactly one of inlineVolumeSpec and persistentVolumeName"];
+        check(attachment, json!({"spec": spec}), &want);
     }
 }

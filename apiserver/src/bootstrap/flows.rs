@@ -36,7 +36,6 @@ enum Requests {
 const CHANGES: &[&str] = &["get", "create", "update"];
 
 const FLOWS: &[Flow] = &[
-    ("exempt", 1, "exempt", &["group:system:masters"], false, Requests::All),
     (
         "probes",
         2,
@@ -86,7 +85,6 @@ const FLOWS: &[Flow] = &[
     ("kube-system-service-accounts", 900, "workload-high", &[ALL_SYSTEM_ACCOUNTS], true, Requests::All),
     ("service-accounts", 9000, "workload-low", &["group:system:serviceaccounts"], true, Requests::All),
     ("global-default", 9900, "global-default", &[UNAUTHENTICATED, AUTHENTICATED], true, Requests::All),
-    ("catch-all", 10_000, "catch-all", &[UNAUTHENTICATED, AUTHENTICATED], true, Requests::All),
 ];
 
 /// All of them.
@@ -95,13 +93,7 @@ pub(super) fn objects() -> Vec<Value> {
         let metadata = metadata(name);
         json!({"apiVersion": VERSION, "kind": "PriorityLevelConfiguration", "metadata": metadata, "spec": spec})
     };
-    let mut trees = vec![
-        level("exempt", json!({"type": "Exempt", "exempt": {"nominalConcurrencyShares": 0, "lendablePercent": 0}})),
-        level(
-            "catch-all",
-            json!({"type": "Limited", "limited": {"nominalConcurrencyShares": 5, "limitResponse": {"type": "Reject"}, "lendablePercent": 0}}),
-        ),
-    ];
+    let mut trees = mandatory();
     for (name, shares, lendable, queues, hand) in LIMITED {
         let queuing = json!({"queues": queues, "handSize": hand, "queueLengthLimit": 50});
         let response = json!({"type": "Queue", "queuing": queuing});
@@ -119,6 +111,17 @@ pub(super) fn objects() -> Vec<Value> {
         json!({"apiVersion": VERSION, "kind": "FlowSchema", "metadata": metadata(name), "spec": spec})
     }));
     trees
+}
+
+/// Those that must always be as they are.
+fn mandatory() -> Vec<Value> {
+    let kinds = ["PriorityLevelConfiguration", "FlowSchema"];
+    let names = kinds.iter().flat_map(|kind| ["exempt", "catch-all"].map(|name| (*kind, name)));
+    let tree = |(kind, name)| {
+        let spec = api::kinds::mandatory_spec(kind, name)?;
+        Some(json!({"apiVersion": VERSION, "kind": kind, "metadata": metadata(name), "spec": spec}))
+    };
+    names.filter_map(tree).collect()
 }
 
 fn metadata(name: &str) -> Value {

@@ -9,9 +9,9 @@ use crate::value::{Opaque, Value};
 
 const NAME: &str = "kubernetes.Semver";
 
-/// A version. Its build does not count.
+/// A semantic version. Its build does not count.
 #[derive(Debug, PartialEq, Eq)]
-struct Version {
+pub struct SemanticVersion {
     numbers: [u64; 3],
     pre: Vec<Part>,
 }
@@ -23,7 +23,7 @@ enum Part {
     Word(String),
 }
 
-impl Opaque for Version {
+impl Opaque for SemanticVersion {
     fn type_name(&self) -> &str {
         NAME
     }
@@ -33,8 +33,14 @@ impl Opaque for Version {
     }
 }
 
-impl Version {
-    fn compare(&self, other: &Self) -> Ordering {
+impl SemanticVersion {
+    /// Reads `1.2.3-pre+build`; `None` when it is no such thing.
+    pub fn parse(text: &str) -> Option<Self> {
+        parse(text)
+    }
+
+    /// Which of two is newer.
+    pub fn compare(&self, other: &Self) -> Ordering {
         let release = |version: &Self| version.pre.is_empty();
         self.numbers
             .cmp(&other.numbers)
@@ -50,7 +56,7 @@ fn number(text: &str) -> Option<u64> {
     sound.then(|| text.parse().ok()).flatten()
 }
 
-fn parse(text: &str) -> Option<Version> {
+fn parse(text: &str) -> Option<SemanticVersion> {
     let (rest, build) = text.split_once('+').map_or((text, None), |(rest, build)| (rest, Some(build)));
     let (core, pre) = rest.split_once('-').map_or((rest, None), |(core, pre)| (core, Some(pre)));
     let word = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
@@ -65,7 +71,7 @@ fn parse(text: &str) -> Option<Version> {
         word(text).then(|| Part::Word(text.to_owned()))
     };
     let pre = pre.map_or(Some(Vec::new()), |pre| pre.split('.').map(part).collect())?;
-    Some(Version { numbers: numbers.try_into().ok()?, pre })
+    Some(SemanticVersion { numbers: numbers.try_into().ok()?, pre })
 }
 
 /// What people write made a version: `v1.2` is `1.2.0`.
@@ -87,7 +93,7 @@ fn normalised(text: &str) -> String {
     format!("{}{rest}", parts.join("."))
 }
 
-fn read(args: &[Value<'_>]) -> Result<Option<Version>, Error> {
+fn read(args: &[Value<'_>]) -> Result<Option<SemanticVersion>, Error> {
     match args {
         [Value::String(text)] | [Value::String(text), Value::Bool(false)] => Ok(parse(text)),
         [Value::String(text), Value::Bool(true)] => Ok(parse(&normalised(text))),
@@ -95,7 +101,7 @@ fn read(args: &[Value<'_>]) -> Result<Option<Version>, Error> {
     }
 }
 
-fn version<'v>(value: Option<&'v Value<'_>>) -> Result<&'v Version, Error> {
+fn version<'v>(value: Option<&'v Value<'_>>) -> Result<&'v SemanticVersion, Error> {
     match value {
         Some(Value::Opaque(value)) => value.downcast().ok_or_else(Error::no_overload),
         _ => Err(Error::no_overload()),
