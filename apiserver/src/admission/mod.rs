@@ -5,6 +5,7 @@
 
 mod certificates;
 mod defaults;
+mod devices;
 mod escalation;
 pub mod expression;
 mod limit_ranger;
@@ -40,6 +41,7 @@ use crate::webhook_client::Webhooks;
 pub(crate) use certificates::groups_asked_for;
 pub use certificates::{CertificateSubjectRestriction, SignerPermission};
 pub use defaults::{DefaultClass, StorageObjectInUseProtection, TaintNodesByCondition};
+pub use devices::AdminAccess;
 pub use escalation::Escalation;
 pub use limit_ranger::LimitRanger;
 pub use namespace_lifecycle::NamespaceLifecycle;
@@ -280,6 +282,7 @@ pub(crate) fn builtin(
     chain.mutating.retain(|plugin| !config.disable_admission_plugins.iter().any(|name| name == plugin.name()));
     chain.validating.retain(|plugin| !config.disable_admission_plugins.iter().any(|name| name == plugin.name()));
     chain.validating.push(Arc::new(Escalation::new(rbac.clone(), authz.clone())));
+    chain.validating.extend(namespaces.map(|found| Arc::new(AdminAccess::new(found)) as Arc<dyn ValidatingAdmission>));
     // Last, since what it books is not given back when another plugin refuses.
     if !config.disable_admission_plugins.iter().any(|name| name == "ResourceQuota") {
         chain.validating.extend(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use api::field::{FieldError, Path};
 use api::status::Qualified;
 use api::strategy::User;
-use api::{ApiError, Object, Resource};
+use api::{ApiError, Object, Resource, names};
 use axum::body::Body;
 use http::StatusCode;
 use jiff::Timestamp;
@@ -83,7 +83,8 @@ async fn access(call: &Call<'_>, row: &Resource, review: &mut Object) -> Result<
     }
     let spec = review.get(&["spec"]).cloned().unwrap_or_else(|| json!({}));
     let about_self = row.plural == "selfsubjectaccessreviews";
-    let errors = check(&spec, about_self, local.then_some(call.info.namespace.as_str()));
+    let mut errors = check(&spec, about_self, local.then_some(call.info.namespace.as_str()));
+    errors.extend(check_metadata(review, local));
     if !errors.is_empty() {
         return Err(ApiError::invalid(Qualified { group: GROUP, resource: "" }, "", &errors));
     }
@@ -112,6 +113,69 @@ fn place(call: &Call<'_>, review: &mut Object) -> Result<(), ApiError> {
     Ok(())
 }
 
+/// A review is stored nowhere, so nothing can be said of it.
+fn check_metadata(review: &Object, local: bool) -> Option<FieldError> {
+    let metadata = review.get(&["metadata"]).and_then(Value::as_object)?;
+    let mut said = metadata.iter().filter(|(name, value)| match name.as_str() {
+        "managedFields" => false,
+        "namespace" => !local,
+        _ => !value.is_null() && value.as_str() != Some(""),
+    });
+    said.next()?;
+    let why = if local { "must be empty except for namespace" } else { "must be empty" };
+    Some(FieldError::invalid(&Path::new("metadata"), metadata.clone(), why))
+}
+
+/// A selector is written as text or as requirements, whose operators this server need not know.
+fn check_selector(at: &Path, tree: Option<&Value>, is_labels: bool, errors: &mut Vec<FieldError>) {
+    let Some(tree) = tree else { return };
+    let raw = tree.get("rawSelector").and_then(Value::as_str).unwrap_or("");
+    let requirements = tree.get("requirements").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    match (raw.is_empty(), requirements.is_empty()) {
+        (false, false) => {
+            let why = "may not specified at the same time as requirements";
+            errors.push(FieldError::invalid(&at.child("rawSelector"), raw, why));
+        }
+        (true, true) => {
+            let why = format!("when {at} is specified, requirements or rawSelector is required");
+            errors.push(FieldError::required(&at.child("requirements"), &why));
+        }
+        _ => {}
+    }
+    for (index, requirement) in requirements.iter().enumerate() {
+        check_requirement(&at.child("requirements").index(index), requirement, is_labels, errors);
+    }
+}
+
+fn check_requirement(at: &Path, requirement: &Value, is_labels: bool, errors: &mut Vec<FieldError>) {
+    let text = |field: &str| requirement.get(field).and_then(Value::as_str).unwrap_or("");
+    let values = texts(requirement.get("values"));
+    let key = text("key");
+    if !is_labels && key.is_empty() {
+        errors.push(FieldError::required(&at.child("key"), "must be specified"));
+    }
+    match text("operator") {
+        "In" | "NotIn" if values.is_empty() => {
+            let why = "must be specified when `operator` is 'In' or 'NotIn'";
+            errors.push(FieldError::required(&at.child("values"), why));
+        }
+        "Exists" | "DoesNotExist" if !values.is_empty() => {
+            let why = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
+            errors.push(FieldError::forbidden(&at.child("values"), why));
+        }
+        _ => {}
+    }
+    if is_labels {
+        let wrong = names::qualified_name(key);
+        errors.extend(wrong.into_iter().map(|why| FieldError::invalid(&at.child("key"), key, &why)));
+        for (index, value) in values.iter().enumerate() {
+            let path = at.child("values").index(index);
+            let wrong = names::label_value(value);
+            errors.extend(wrong.into_iter().map(|why| FieldError::invalid(&path, value.as_str(), &why)));
+        }
+    }
+}
+
 fn check(spec: &Value, about_self: bool, local: Option<&str>) -> Vec<FieldError> {
     let at = Path::new("spec");
     let (resource, path) = (at.child("resourceAttributes"), at.child("nonResourceAttributes"));
@@ -137,6 +201,10 @@ fn check(spec: &Value, about_self: bool, local: Option<&str>) -> Vec<FieldError>
     };
     if !about_self && is_empty("user") && is_empty("groups") {
         errors.push(FieldError::invalid(&at.child("user"), "", "at least one of user or group must be specified"));
+    }
+    if let Some(asked) = spec.get("resourceAttributes") {
+        check_selector(&resource.child("fieldSelector"), asked.get("fieldSelector"), false, &mut errors);
+        check_selector(&resource.child("labelSelector"), asked.get("labelSelector"), true, &mut errors);
     }
     if let (Some(namespace), Some(asked)) = (local, spec.get("resourceAttributes")) {
         let asked = asked.get("namespace").and_then(Value::as_str).unwrap_or("");
@@ -228,4 +296,45 @@ fn rules(call: &Call<'_>, review: &mut Object) -> Result<(), ApiError> {
     review.set(&["spec"], Map::new());
     review.set(&["status"], status);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts_of(errors: impl IntoIterator<Item = FieldError>) -> Vec<String> {
+        errors.into_iter().map(|error| error.to_string()).collect()
+    }
+
+    #[test]
+    fn nothing_is_said_of_a_review() {
+        let review = |metadata: Value| Object::from_value(json!({"metadata": metadata})).unwrap();
+        assert_eq!(check_metadata(&review(json!({"managedFields": [], "namespace": "n"})), true), None);
+        let wrong = texts_of(check_metadata(&review(json!({"name": "x"})), false));
+        assert_eq!(wrong, [r#"metadata: Invalid value: {"name":"x"}: must be empty"#]);
+        let wrong = texts_of(check_metadata(&review(json!({"name": "x"})), true));
+        assert_eq!(wrong, [r#"metadata: Invalid value: {"name":"x"}: must be empty except for namespace"#]);
+    }
+
+    #[test]
+    fn a_selector_is_text_or_requirements() {
+        let spec = |selector: Value| json!({"user": "u", "resourceAttributes": {"fieldSelector": selector}});
+        let at = "spec.resourceAttributes.fieldSelector";
+        let wrong = |selector: Value| texts_of(check(&spec(selector), false, None));
+        assert!(wrong(json!({"rawSelector": "a=b"})).is_empty());
+        let want = format!(
+            "{at}.requirements: Required value: when {at} is specified, requirements or rawSelector is required"
+        );
+        assert_eq!(wrong(json!({})), [want]);
+        let requirement = json!({"operator": "In", "key": "a"});
+        let want = format!(
+            "{at}.requirements[0].values: Required value: must be specified when `operator` is 'In' or 'NotIn'"
+        );
+        assert_eq!(wrong(json!({"requirements": [requirement]})), [want]);
+        let both = wrong(json!({"rawSelector": "a", "requirements": [{"operator": "Odd", "key": "a"}]}));
+        assert_eq!(
+            both,
+            [format!("{at}.rawSelector: Invalid value: \"a\": may not specified at the same time as requirements")]
+        );
+    }
 }

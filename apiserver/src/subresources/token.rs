@@ -43,6 +43,7 @@ pub(super) async fn create(routed: &Routed<'_>, body: Body) -> Result<Answer, Ap
         request.set(&["spec", "expirationSeconds"], DEFAULT_SECONDS);
     }
     own_fields(&mut request, &options.field_manager);
+    check_metadata(routed, &request)?;
     let account = account(routed)?;
     admit(routed, &mut request, &options.to_value(Write::Create), options.dry_run, &mut warnings).await?;
     complete(&mut request, &account, &tokens)?;
@@ -66,6 +67,21 @@ fn own_fields(request: &mut Object, manager: &str) {
         now: Timestamp::now(),
     };
     track_update(None, request, kind.schema, &writer);
+}
+
+/// A request that names an account names the one of its path.
+fn check_metadata(routed: &Routed<'_>, request: &Object) -> Result<(), ApiError> {
+    let target = routed.target();
+    let named = [("name", request.name(), target.name), ("namespace", request.namespace(), target.namespace)];
+    for (field, given, wanted) in named {
+        if !given.is_empty() && given != wanted {
+            let why = format!("must match the service account {field} if specified");
+            let error = FieldError::invalid(&Path::new("metadata").child(field), given, &why);
+            let what = Qualified { group: KIND.0, resource: KIND.2 };
+            return Err(ApiError::invalid(what, target.name, &[error]));
+        }
+    }
+    Ok(())
 }
 
 fn account(routed: &Routed<'_>) -> Result<Object, ApiError> {
@@ -103,12 +119,6 @@ async fn admit(
 
 /// Fills in what the request leaves open, and refuses what cannot be.
 fn complete(request: &mut Object, account: &Object, tokens: &Tokens) -> Result<(), ApiError> {
-    if !request.name().is_empty() && request.name() != account.name() {
-        return Err(ApiError::bad_request("metadata.name: must match the service account name"));
-    }
-    if !request.namespace().is_empty() && request.namespace() != account.namespace() {
-        return Err(ApiError::bad_request("metadata.namespace: must match the service account namespace"));
-    }
     for (field, value) in [("name", account.name()), ("namespace", account.namespace()), ("uid", account.uid())] {
         request.set_metadata(field, value);
     }
@@ -175,12 +185,14 @@ fn bind(routed: &Routed<'_>, request: &Object, account: &Object, private: &mut P
     let Some(bound) = request.get(&["spec", "boundObjectRef"]).filter(|bound| !bound.is_null()) else { return Ok(()) };
     let text = |field: &str| bound.get(field).and_then(Value::as_str).unwrap_or("");
     let (kind, name) = (text("kind"), text("name"));
-    let (plural, namespace) = match (text("apiVersion"), kind) {
-        ("v1", "Pod") => ("pods", account.namespace()),
-        ("v1", "Secret") => ("secrets", account.namespace()),
-        ("v1", "Node") => ("nodes", ""),
-        (version, _) => {
-            return Err(ApiError::bad_request(format!("cannot bind token to object of type {version}, Kind={kind}")));
+    let (group, version) = text("apiVersion").split_once('/').unwrap_or(("", text("apiVersion")));
+    let (plural, namespace) = match (group, kind) {
+        ("", "Pod") => ("pods", account.namespace()),
+        ("", "Secret") => ("secrets", account.namespace()),
+        ("", "Node") => ("nodes", ""),
+        _ => {
+            let why = format!("cannot bind token to object of type {group}/{version}, Kind={kind}");
+            return Err(ApiError::bad_request(why));
         }
     };
     let cache = routed.registry().named("", plural)?;

@@ -72,7 +72,12 @@ async fn what_is_only_created_is_answered_and_not_kept() {
     for row in Catalog::builtin().iter().filter(|row| row.verbs == [Verb::Create]) {
         println!("{row:?}");
         let path = collection(row);
-        expect(client.post(&path, &sample(row, "one")).await, 201);
+        let mut body = sample(row, "one");
+        if row.group == "authorization.k8s.io" {
+            // Nothing can be said of such a review.
+            body["metadata"] = json!({});
+        }
+        expect(client.post(&path, &body).await, 201);
         let refused = expect(client.get(&path).await, 405);
         assert_eq!(refused["reason"], "MethodNotAllowed");
     }
