@@ -95,13 +95,39 @@ pub struct PatchStrategy {
 
 /// The declared fields of a struct, sorted by name; cheap to clone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Properties(Arc<[(Text, SchemaId)]>);
+pub struct Properties(Arc<[Property]>);
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Property {
+    /// Orders most names without looking at their text.
+    head: u64,
+    name: Text,
+    id: SchemaId,
+}
+
+/// The first bytes of a name: of two names, the one with the smaller head is the smaller.
+fn head(name: &str) -> u64 {
+    let mut bytes = [0; 8];
+    let length = name.len().min(bytes.len());
+    bytes[..length].copy_from_slice(&name.as_bytes()[..length]);
+    u64::from_be_bytes(bytes)
+}
 
 impl Properties {
     /// The schema of the field `name`.
     pub fn get(&self, name: &str) -> Option<&SchemaId> {
-        let at = self.0.binary_search_by(|(field, _)| field.as_ref().cmp(name)).ok()?;
-        Some(&self.0[at].1)
+        self.property(name).map(|property| &property.id)
+    }
+
+    /// The name of the field `name`, as declared.
+    pub fn name(&self, name: &str) -> Option<&Text> {
+        self.property(name).map(|property| &property.name)
+    }
+
+    fn property(&self, name: &str) -> Option<&Property> {
+        let head = head(name);
+        let first = self.0.partition_point(|property| property.head < head);
+        self.0[first..].iter().take_while(|property| property.head == head).find(|property| property.name == name)
     }
 
     /// Whether the field `name` is declared.
@@ -111,7 +137,7 @@ impl Properties {
 
     /// All fields by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, SchemaId)> {
-        self.0.iter().map(|(field, id)| (field.as_ref(), *id))
+        self.0.iter().map(|property| (property.name.as_ref(), property.id))
     }
 
     /// Whether no field is declared.
@@ -127,7 +153,11 @@ impl Properties {
 
 impl<N: Into<Text>> FromIterator<(N, SchemaId)> for Properties {
     fn from_iter<I: IntoIterator<Item = (N, SchemaId)>>(fields: I) -> Self {
-        let mut fields: Vec<(Text, SchemaId)> = fields.into_iter().map(|(name, id)| (name.into(), id)).collect();
+        let property = |(name, id): (N, SchemaId)| {
+            let name = name.into();
+            Property { head: head(&name), name, id }
+        };
+        let mut fields: Vec<Property> = fields.into_iter().map(property).collect();
         fields.sort();
         Self(fields.into())
     }
@@ -144,6 +174,8 @@ pub struct Schema {
     /// The OpenAPI definition that this node is (`io.k8s.api.core.v1.PodSpec`), where it is one.
     pub definition: Option<Text>,
     pub properties: Properties,
+    /// Those of them that are printed though absent ([`Presence::Always`], [`Presence::Null`]).
+    pub printed: Arc<[Text]>,
     /// Schema of the values of a map.
     pub additional: Option<SchemaId>,
     /// Schema of the elements of a list.
@@ -188,6 +220,20 @@ impl Schemas {
     /// The node, to fill in after its place was taken.
     pub fn get_mut(&mut self, id: SchemaId) -> &mut Schema {
         &mut self.nodes[id.0 as usize]
+    }
+
+    /// Notes which fields of each node are printed though absent, once all nodes are whole.
+    pub(crate) fn note_printed(&mut self) {
+        for at in 0..self.nodes.len() {
+            let is_printed =
+                |id: SchemaId| matches!(self.nodes[id.0 as usize].presence, Presence::Always | Presence::Null);
+            let properties = self.nodes[at].properties.0.iter();
+            let printed: Vec<Text> =
+                properties.filter(|property| is_printed(property.id)).map(|property| property.name.clone()).collect();
+            if !printed.is_empty() {
+                self.nodes[at].printed = printed.into();
+            }
+        }
     }
 
     /// A view of the node.

@@ -2,7 +2,7 @@
 
 use api::apply::{Writer, apply as api_apply, track_update};
 use api::catalog::Catalog;
-use api::{ApiError, Object, Resource};
+use api::{ApiError, Object, Resource, codec};
 use jiff::Timestamp;
 
 use crate::options::WriteOptions;
@@ -45,7 +45,11 @@ pub(crate) fn track(
         track_update(current, new, requested.schema(), &writer);
         return Ok(());
     }
-    let shown = |object: &Object| catalog.convert(stored, requested, object.clone());
+    let shown = |object: &Object| -> Result<Object, ApiError> {
+        let mut shown = catalog.convert(stored, requested, object.clone())?;
+        codec::canonicalize(&mut shown, requested.schema());
+        Ok(shown)
+    };
     let current = current.map(shown).transpose()?;
     let mut converted = shown(new)?;
     track_update(current.as_ref(), &mut converted, requested.schema(), &writer);

@@ -33,6 +33,10 @@ use std::process::ExitCode;
 
 use tokio_util::sync::CancellationToken;
 
+/// Every binary allocates with this: objects are trees of small pieces, made on one thread and freed on another.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The version of Coracle.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 

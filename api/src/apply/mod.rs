@@ -17,7 +17,6 @@ mod prune;
 mod scale;
 mod set;
 mod shape;
-mod typed;
 mod validate;
 mod walk;
 mod writer;
@@ -29,11 +28,11 @@ pub use writer::Writer;
 
 use serde_json::Value;
 
+use crate::codec::canonicalize;
 use crate::object::Object;
-use crate::schema::SchemaRef;
+use crate::schema::{Presence, SchemaRef};
 use managers::{ManagerId, Managers, Operation, Owner, cap, decode, encode, show_time};
 use set::{FieldSet, Step, show_path};
-use typed::{typed, without_nulls};
 use walk::{compare, field_set};
 
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -47,7 +46,8 @@ pub struct Applied {
     pub changed: bool,
 }
 
-/// Records in `new` who owns what after a create (`live` is `None`), update or patch.
+/// Brings `new` into canonical form and records in it who owns what after a create (`live` is `None`), update or patch.
+/// `live` must be in canonical form, as all that is stored is.
 ///
 /// `managedFields` that the client sent replace the recorded ones when they are well formed; one empty entry resets
 /// them, and an object without them stays so.
@@ -57,9 +57,12 @@ pub fn track_update(live: Option<&Object>, new: &mut Object, schema: SchemaRef<'
     if managers.is_empty() && live.is_some() {
         return;
     }
-    let empty = writer.empty_object();
-    let old = live.map_or(empty, plain);
-    record(&mut managers, old, new.to_value(), writer.id(Operation::Update), schema, writer);
+    canonicalize(new, schema);
+    let id = writer.id(Operation::Update);
+    match live {
+        Some(live) => record(&mut managers, live, new, id, schema, writer),
+        None => record(&mut managers, &writer.empty_object(schema), new, id, schema, writer),
+    }
     set_managed_fields(new, &managers);
 }
 
@@ -89,8 +92,15 @@ fn is_reset(entries: Option<&Value>) -> bool {
 }
 
 /// Gives the fields that differ between `old` and `new` to `id`, and takes them from all others.
-fn record(managers: &mut Managers, old: Value, new: Value, id: ManagerId, schema: SchemaRef<'_>, writer: &Writer<'_>) {
-    let comparison = compare(&typed(old, schema), &typed(new, schema), schema);
+fn record(
+    managers: &mut Managers,
+    old: &Object,
+    new: &Object,
+    id: ManagerId,
+    schema: SchemaRef<'_>,
+    writer: &Writer<'_>,
+) {
+    let comparison = compare(Some(old.root()), Some(new.root()), schema);
     let written = writer.owned(comparison.written);
     let removed = writer.owned(comparison.removed);
     for owner in managers.values_mut() {
@@ -118,11 +128,13 @@ pub fn apply(
     let entries = live.and_then(|live| live.get(&["metadata", "managedFields"]));
     let former = decode(entries).map_err(ApplyError::BadManagedFields)?;
     let mut managers = former.clone();
-    let old = typed(live.map_or_else(|| writer.empty_object(), plain), schema);
+    let empty = writer.empty_object(schema);
+    let old = live.map_or_else(|| empty.clone(), |live| canonical(plain(live), schema));
     if let (true, true) = (managers.is_empty(), live.is_some()) {
         let id = ManagerId::new("before-first-apply", Operation::Update, writer.api_version, writer.subresource);
-        record(&mut managers, writer.empty_object(), old.clone(), id, schema, writer);
+        record(&mut managers, &empty, &old, id, schema, writer);
     }
+    let old = old.into_value();
     let applied = writer.written_part(patch);
     let merged = match merge_applied(&old, &applied, managers.clone(), schema, writer, force) {
         Err(ApplyError::Conflicts(conflicts)) if writer.manager == "kubectl" => {
@@ -143,7 +155,7 @@ pub fn apply(
     }
     if let Some(live) = live
         && same_owners(&former, &managers)
-        && typed(object.to_value(), schema) == old
+        && canonical(object.clone(), schema).into_value() == old
     {
         return Ok(Applied { object: live.clone(), changed: false });
     }
@@ -187,7 +199,7 @@ fn merge_applied(
     let last = last.map(|last| last.set).unwrap_or_default();
     let new = prune::prune(merged, &managers, &last, schema);
 
-    let comparison = compare(old, &new, schema);
+    let comparison = compare(old.as_object(), new.as_object(), schema);
     let written = writer.owned(comparison.written);
     let removed = writer.owned(comparison.removed);
     let mut conflicts = Vec::new();
@@ -241,10 +253,37 @@ fn set_managed_fields(object: &mut Object, managers: &Managers) {
 }
 
 /// The object without its `managedFields`.
-fn plain(object: &Object) -> Value {
+fn plain(object: &Object) -> Object {
     let mut object = object.clone();
     object.remove(&["metadata", "managedFields"]);
-    object.into_value()
+    object
+}
+
+/// The object in the form in which objects compare: as their typed form would print them. In it "absent" and "empty" are
+/// what they are in the reference, where an empty object already has its plain structs, and these are never "added".
+/// Values of CRDs stay as they are.
+fn canonical(mut object: Object, schema: SchemaRef<'_>) -> Object {
+    canonicalize(&mut object, schema);
+    object
+}
+
+/// The value without fields of null, which are the same as absent unless a CRD says that they are not.
+fn without_nulls(value: Value, schema: Option<SchemaRef<'_>>) -> Value {
+    match (schema, value) {
+        (Some(schema), Value::Object(fields)) => {
+            let kept = fields.into_iter().filter_map(|(name, value)| {
+                let field = schema.field(&name);
+                let drops =
+                    field.is_some_and(|field| field.node().presence != Presence::AsGiven || !field.node().nullable);
+                (!(value.is_null() && drops)).then(|| (name, without_nulls(value, field)))
+            });
+            Value::Object(kept.collect())
+        }
+        (Some(schema), Value::Array(list)) => {
+            list.into_iter().map(|item| without_nulls(item, schema.items())).collect::<Vec<_>>().into()
+        }
+        (_, value) => value,
+    }
 }
 
 #[cfg(test)]

@@ -65,7 +65,7 @@ fn remove_from(value: &Value, set: &FieldSet, schema: Option<SchemaRef<'_>>) -> 
     match (Shape::of(schema, value), value) {
         (Shape::Fields(schema), Value::Object(fields)) => {
             let kept = fields.iter().filter_map(|(name, child)| {
-                let child = remove_at(child, set, &Step::Field(name.clone()), field_schema(schema, name))?;
+                let child = remove_at(child, set, &Step::Field(name.clone().into()), field_schema(schema, name))?;
                 Some((name.clone(), child))
             });
             let kept: Map<String, Value> = kept.collect();

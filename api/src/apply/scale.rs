@@ -24,7 +24,7 @@ impl ScalePaths<'_> {
 
 fn path_set(names: &[&str]) -> FieldSet {
     let mut set = FieldSet::default();
-    set.insert(&names.iter().map(|name| Step::Field((*name).to_owned())).collect::<Vec<_>>());
+    set.insert(&names.iter().map(|name| Step::Field((*name).to_owned().into())).collect::<Vec<_>>());
     set
 }
 

@@ -5,11 +5,13 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
+use crate::resource::Text;
+
 /// One step of a path into an object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Step {
     /// A field of a struct or an entry of a map.
-    Field(String),
+    Field(Text),
     /// The element of a list that has these values (as JSON) under these keys, sorted by key.
     Key(Vec<(String, String)>),
     /// The element of a set that is this value (as JSON).
@@ -28,8 +30,8 @@ impl Step {
     /// The step as a key of `FieldsV1`: `f:spec`, `k:{"name":"a"}`, `v:"x"`, `i:0`.
     fn encode(&self) -> String {
         match self {
-            Self::Field(name) => format!("f:{name}"),
-            Self::Value(value) => format!("v:{value}"),
+            Self::Field(name) => ["f:", name].concat(),
+            Self::Value(value) => ["v:", value].concat(),
             Self::Index(index) => format!("i:{index}"),
             Self::Key(keys) => {
                 let entries: Vec<String> =
@@ -42,7 +44,7 @@ impl Step {
     fn decode(text: &str) -> Option<Self> {
         let (kind, rest) = text.split_once(':')?;
         match kind {
-            "f" => Some(Self::Field(rest.to_owned())),
+            "f" => Some(Self::Field(rest.to_owned().into())),
             "v" => Some(Self::Value(scalar(&serde_json::from_str(rest).ok()?))),
             "i" => Some(Self::Index(rest.parse().ok()?)),
             "k" => {
@@ -128,6 +130,14 @@ impl FieldSet {
         self.0.is_empty()
     }
 
+    /// Adds what is at and below a step that comes after all others here; nothing, when that is nothing.
+    pub(super) fn push(&mut self, step: Step, node: Node) {
+        debug_assert!(self.0.last().is_none_or(|(last, _)| *last < step), "steps are pushed in order");
+        if !node.is_empty() {
+            self.0.push((step, node));
+        }
+    }
+
     /// Adds a path; the empty path is not kept.
     pub(super) fn insert(&mut self, path: &[Step]) {
         let Some((first, rest)) = path.split_first() else { return };
@@ -200,7 +210,7 @@ impl FieldSet {
     pub(super) fn remove(&mut self, path: &[&str]) {
         let Some((first, rest)) = path.split_first() else { return };
         let found = self.0.binary_search_by(|(step, _)| match step {
-            Step::Field(name) => name.as_str().cmp(first),
+            Step::Field(name) => name.as_ref().cmp(first),
             // Fields come before all others.
             _ => Ordering::Greater,
         });
@@ -286,7 +296,7 @@ impl FieldSet {
 /// A path of fields.
 #[cfg(test)]
 pub(super) fn fields(names: &[&str]) -> Vec<Step> {
-    names.iter().map(|name| Step::Field((*name).to_owned())).collect()
+    names.iter().map(|name| Step::Field((*name).to_owned().into())).collect()
 }
 
 #[cfg(test)]
@@ -297,7 +307,7 @@ mod tests {
 
     fn any_step() -> impl Strategy<Value = Step> {
         prop_oneof![
-            "[a-c]".prop_map(Step::Field),
+            "[a-c]".prop_map(|name| Step::Field(name.into())),
             (0_usize..2).prop_map(Step::Index),
             "[a-c]".prop_map(|text| Step::Value(format!("\"{text}\""))),
             ("[a-b]", 0_u8..2).prop_map(|(name, value)| Step::Key([(name, value.to_string())].into())),

@@ -1,8 +1,6 @@
 //! How a value is owned: as a whole, field by field, or element by element. The schema says so; where it says nothing,
 //! maps are owned by field and lists as a whole.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Map, Value};
 
 use super::set::{Step, scalar};
@@ -102,26 +100,43 @@ pub(super) fn element_step(element: &Value, items: Option<SchemaRef<'_>>, keys: 
     Ok(Step::key(found))
 }
 
-/// The elements of a list by their steps, in order of first occurrence. Elements without their keys are left out: they
-/// were refused where that matters.
+/// The elements of a list by their steps, in the order of the steps. Elements without their keys are left out: they were
+/// refused where that matters.
+pub(super) fn sorted_elements<'v>(
+    list: Option<&'v Value>,
+    items: Option<SchemaRef<'_>>,
+    keys: &[String],
+) -> Vec<(Step, Vec<&'v Value>)> {
+    let list = list.and_then(Value::as_array).into_iter().flatten();
+    let mut found: Vec<(Step, Vec<&Value>)> =
+        list.filter_map(|element| Some((element_step(element, items, keys).ok()?, vec![element]))).collect();
+    found.sort_by(|(one, _), (other, _)| one.cmp(other));
+    found.dedup_by(|(later, theirs), (step, ours)| {
+        later == step && {
+            ours.append(theirs);
+            true
+        }
+    });
+    found
+}
+
+/// The elements of a list by their steps, in order of first occurrence.
 pub(super) fn elements<'v>(
     list: Option<&'v Value>,
     items: Option<SchemaRef<'_>>,
     keys: &[String],
 ) -> Vec<(Step, Vec<&'v Value>)> {
-    let mut places: BTreeMap<Step, usize> = BTreeMap::new();
-    let mut found: Vec<(Step, Vec<&Value>)> = Vec::new();
-    for element in list.and_then(Value::as_array).into_iter().flatten() {
-        let Ok(step) = element_step(element, items, keys) else { continue };
-        match places.get(&step) {
-            Some(place) => found[*place].1.push(element),
-            None => {
-                places.insert(step.clone(), found.len());
-                found.push((step, vec![element]));
-            }
-        }
-    }
+    let mut found = sorted_elements(list, items, keys);
+    // Where an element lies in memory is where it stands in the list.
+    found.sort_by_key(|(_, elements)| std::ptr::from_ref(elements[0]));
     found
+}
+
+/// The step to a field, and its schema; `None` where fields are free.
+pub(super) fn field_step<'a>(schema: Option<SchemaRef<'a>>, name: &str) -> (Step, Option<SchemaRef<'a>>) {
+    let declared = schema.and_then(|schema| schema.node().properties.name(name));
+    let step = Step::Field(declared.cloned().unwrap_or_else(|| name.to_owned().into()));
+    (step, field_schema(schema, name))
 }
 
 /// The schema of a field; `None` where fields are free.

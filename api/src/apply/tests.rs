@@ -54,6 +54,7 @@ fn schema() -> (Schemas, SchemaId) {
         ("data", map),
         ("status", status),
     ]));
+    schemas.note_printed();
     (schemas, root)
 }
 

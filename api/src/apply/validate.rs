@@ -28,7 +28,7 @@ fn check_value(value: &Value, schema: Option<SchemaRef<'_>>, path: &mut Vec<Step
     match value {
         Value::Object(fields) => {
             for (name, child) in fields {
-                path.push(Step::Field(name.clone()));
+                path.push(Step::Field(name.clone().into()));
                 match field_schema(Some(schema), name) {
                     Some(field) => check_value(child, Some(field), path, errors),
                     None if accepts_any_field(schema, path) => {}
@@ -46,7 +46,7 @@ fn check_value(value: &Value, schema: Option<SchemaRef<'_>>, path: &mut Vec<Step
 fn accepts_any_field(schema: SchemaRef<'_>, path: &[Step]) -> bool {
     let node = schema.node();
     let of_every_object =
-        || matches!(path, [Step::Field(name)] if matches!(name.as_str(), "apiVersion" | "kind" | "metadata"));
+        || matches!(path, [Step::Field(name)] if matches!(name.as_ref(), "apiVersion" | "kind" | "metadata"));
     node.preserve_unknown
         || node.embedded_resource
         || node.type_ == Type::Any

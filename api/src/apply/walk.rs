@@ -1,11 +1,11 @@
 //! Which fields a value has, and in which fields two values differ.
 
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::set::{FieldSet, Node, Step};
-use super::shape::{Shape, elements, field_schema, fields_of, is_declared};
+use super::shape::{Shape, field_step, fields_of, is_declared, sorted_elements};
 use crate::schema::SchemaRef;
 
 /// The fields that a value sets: leaves, empty containers and elements of keyed lists and sets.
@@ -17,9 +17,10 @@ fn set_by(value: &Value, schema: Option<SchemaRef<'_>>) -> Node {
     match (Shape::of(schema, value), value) {
         (Shape::Fields(schema), Value::Object(fields)) if !fields.is_empty() => {
             let field = |(name, child): (&String, &Value)| {
-                let mut node = set_by(child, field_schema(schema, name));
+                let (step, field) = field_step(schema, name);
+                let mut node = set_by(child, field);
                 node.member |= !is_declared(schema, name);
-                (Step::Field(name.clone()), node)
+                (step, node)
             };
             Node { member: false, below: fields.iter().map(field).collect() }
         }
@@ -28,7 +29,7 @@ fn set_by(value: &Value, schema: Option<SchemaRef<'_>>) -> Node {
                 let below = if let [element] = found[..] { set_by(element, items).below } else { FieldSet::default() };
                 (step, Node { member: true, below })
             };
-            Node { member: false, below: elements(Some(value), items, keys).into_iter().map(element).collect() }
+            Node { member: false, below: sorted_elements(Some(value), items, keys).into_iter().map(element).collect() }
         }
         _ => Node { member: true, below: FieldSet::default() },
     }
@@ -42,9 +43,13 @@ pub(super) struct Comparison {
     pub(super) removed: FieldSet,
 }
 
-/// Compares an old value with a new one.
-pub(super) fn compare(old: &Value, new: &Value, schema: SchemaRef<'_>) -> Comparison {
-    let change = differ(Some(old), Some(new), Some(schema));
+/// Compares an old object with a new one.
+pub(super) fn compare(
+    old: Option<&Map<String, Value>>,
+    new: Option<&Map<String, Value>>,
+    schema: SchemaRef<'_>,
+) -> Comparison {
+    let change = differ_fields(old, new, Some(schema));
     Comparison { written: change.written.below, removed: change.removed.below }
 }
 
@@ -56,17 +61,12 @@ struct Change {
 }
 
 impl Change {
-    /// The same, below the steps that lead to each of these.
-    fn below(changes: impl Iterator<Item = (Step, Self)>) -> Self {
-        let (mut written, mut removed) = (Vec::new(), Vec::new());
-        for (step, change) in changes {
-            if !change.removed.is_empty() {
-                removed.push((step.clone(), change.removed));
-            }
-            written.push((step, change.written));
+    /// Takes in what changed at and below a step that comes after all others.
+    fn push(&mut self, step: Step, change: Self) {
+        if !change.removed.is_empty() {
+            self.removed.below.push(step.clone(), change.removed);
         }
-        let node = |nodes: Vec<(Step, Node)>| Node { member: false, below: nodes.into_iter().collect() };
-        Self { written: node(written), removed: node(removed) }
+        self.written.below.push(step, change.written);
     }
 }
 
@@ -74,7 +74,7 @@ fn differ(old: Option<&Value>, new: Option<&Value>, schema: Option<SchemaRef<'_>
     let mut change = Change::default();
     match Shape::of_both(schema, old, new) {
         Shape::Leaf => change.written.member = old != new,
-        Shape::Fields(schema) => change = differ_fields(old, new, schema),
+        Shape::Fields(schema) => change = differ_fields(fields_of(old), fields_of(new), schema),
         Shape::Elements { items, keys } => change = differ_elements(old, new, items, keys),
     }
     match (old, new) {
@@ -85,26 +85,25 @@ fn differ(old: Option<&Value>, new: Option<&Value>, schema: Option<SchemaRef<'_>
     change
 }
 
-fn differ_fields(old: Option<&Value>, new: Option<&Value>, schema: Option<SchemaRef<'_>>) -> Change {
-    let (old, new) = (fields_of(old), fields_of(new));
-    let names = old.into_iter().flatten().map(|(name, _)| name);
-    let added = new.into_iter().flatten().map(|(name, _)| name);
-    let added = added.filter(|name| !old.is_some_and(|old| old.contains_key(*name)));
-    Change::below(names.chain(added).map(|name| {
-        let (old, new) = (old.and_then(|fields| fields.get(name)), new.and_then(|fields| fields.get(name)));
-        (Step::Field(name.clone()), differ(old, new, field_schema(schema, name)))
-    }))
+fn differ_fields(
+    old: Option<&Map<String, Value>>,
+    new: Option<&Map<String, Value>>,
+    schema: Option<SchemaRef<'_>>,
+) -> Change {
+    let mut change = Change::default();
+    let fields = |map: Option<_>| map.into_iter().flatten();
+    side_by_side(fields(old), fields(new), |name, old, new| {
+        let (step, schema) = field_step(schema, name);
+        change.push(step, differ(old, new, schema));
+    });
+    change
 }
 
 fn differ_elements(old: Option<&Value>, new: Option<&Value>, items: Option<SchemaRef<'_>>, keys: &[String]) -> Change {
-    let mut places: BTreeMap<Step, [Vec<&Value>; 2]> = BTreeMap::new();
-    for (side, list) in [old, new].into_iter().enumerate() {
-        for (step, found) in elements(list, items, keys) {
-            places.entry(step).or_default()[side] = found;
-        }
-    }
-    Change::below(places.into_iter().map(|(step, [old, new])| {
-        let change = match (&old[..], &new[..]) {
+    let mut whole = Change::default();
+    let (old, new) = (sorted_elements(old, items, keys), sorted_elements(new, items, keys));
+    side_by_side(old, new, |step, old, new| {
+        let change = match (old.as_deref().unwrap_or_default(), new.as_deref().unwrap_or_default()) {
             ([], [new]) => differ(None, Some(new), items),
             ([old], []) => differ(Some(old), None, items),
             ([old], [new]) => differ(Some(old), Some(new), items),
@@ -116,6 +115,31 @@ fn differ_elements(old: Option<&Value>, new: Option<&Value>, items: Option<Schem
                 change
             }
         };
-        (step, change)
-    }))
+        whole.push(step, change);
+    });
+    whole
+}
+
+/// Walks over two sorted sequences together: `each` gets a name with what the two have under it.
+fn side_by_side<K: Ord, V>(
+    old: impl IntoIterator<Item = (K, V)>,
+    new: impl IntoIterator<Item = (K, V)>,
+    mut each: impl FnMut(K, Option<V>, Option<V>),
+) {
+    let (mut old, mut new) = (old.into_iter().peekable(), new.into_iter().peekable());
+    loop {
+        let order = match (old.peek(), new.peek()) {
+            (Some((ours, _)), Some((theirs, _))) => ours.cmp(theirs),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (None, None) => return,
+        };
+        let ours = if order == Ordering::Greater { None } else { old.next() };
+        let theirs = if order == Ordering::Less { None } else { new.next() };
+        match (ours, theirs) {
+            (Some((name, ours)), theirs) => each(name, Some(ours), theirs.map(|(_, theirs)| theirs)),
+            (None, Some((name, theirs))) => each(name, None, Some(theirs)),
+            (None, None) => {}
+        }
+    }
 }

@@ -1,11 +1,13 @@
 //! Who writes, and which fields that can be.
 
 use jiff::Timestamp;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::managers::{ManagerId, Operation, Owner};
 use super::set::FieldSet;
+use crate::codec::canonicalize;
 use crate::object::Object;
+use crate::schema::SchemaRef;
 
 /// Fields that nobody owns.
 const UNOWNED: [&[&str]; 12] = [
@@ -49,12 +51,13 @@ impl Writer<'_> {
         Owner { set, api_version: self.api_version.to_owned(), time: None }
     }
 
-    /// What a create starts from.
-    pub(super) fn empty_object(&self) -> Value {
-        let mut object = Map::new();
-        object.insert("apiVersion".to_owned(), self.api_version.into());
-        object.insert("kind".to_owned(), self.kind.into());
-        Value::Object(object)
+    /// What a create starts from, in canonical form.
+    pub(super) fn empty_object(&self, schema: SchemaRef<'_>) -> Object {
+        let mut object = Object::default();
+        object.set(&["apiVersion"], self.api_version);
+        object.set(&["kind"], self.kind);
+        canonicalize(&mut object, schema);
+        object
     }
 
     /// Whether this path writes the field of the root: `/status` writes nothing else, and nothing else writes it.

@@ -14,15 +14,12 @@ pub(super) fn fields(map: &mut Map<String, Value>, schema: SchemaRef<'_>) {
         Some(id) => keep(value, schema.at(*id)),
         None => preserve || !value.is_null(),
     });
-    for (name, field) in schema.fields() {
-        match field.node().presence {
-            Presence::Always if !map.contains_key(name) => {
-                map.insert(name.to_owned(), zero(field));
-            }
-            Presence::Null if !map.contains_key(name) => {
-                map.insert(name.to_owned(), Value::Null);
-            }
-            _ => {}
+    for name in schema.node().printed.iter().map(AsRef::as_ref) {
+        if !map.contains_key(name)
+            && let Some(field) = schema.field(name)
+        {
+            let null = field.node().presence == Presence::Null;
+            map.insert(name.to_owned(), if null { Value::Null } else { zero(field) });
         }
     }
 }

@@ -100,6 +100,7 @@ impl Reader {
             self.fill(name);
         }
         self.resolve();
+        self.schemas.note_printed();
         let by_kind =
             self.by_name.iter().flat_map(|(name, definition)| definition.kinds.iter().map(|kind| (*kind, *name)));
         Builtin { by_kind: by_kind.collect(), schemas: Arc::new(self.schemas), by_name: self.by_name }

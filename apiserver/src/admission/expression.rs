@@ -78,7 +78,10 @@ pub fn request(attributes: &Attributes<'_>, row: &Resource) -> Value {
 /// The namespace that a request is about, if it is about one.
 pub async fn namespace_of(attributes: &Attributes<'_>, namespaces: &Namespaces) -> Option<Object> {
     let name = attributes.namespace_name();
-    if name.is_empty() || attributes.is_namespace() { None } else { namespaces.get(name).await }
+    if name.is_empty() || attributes.is_namespace() {
+        return None;
+    }
+    namespaces.get(name).await.map(|cached| cached.object())
 }
 
 /// What the authorizer has answered to expressions, and what they want to know. Expressions cannot wait: one that asks

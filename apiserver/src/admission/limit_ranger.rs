@@ -34,7 +34,7 @@ impl LimitRanger {
             .take_while(|cached| cached.key.starts_with(&prefix));
         ranges
             .flat_map(|cached| {
-                cached.object().get(&["spec", "limits"]).and_then(Value::as_array).cloned().unwrap_or_default()
+                cached.tree().get(&["spec", "limits"]).and_then(Value::as_array).cloned().unwrap_or_default()
             })
             .collect()
     }

@@ -127,7 +127,7 @@ impl Criteria {
         }
         let missing = || ApiError::not_found(Qualified { group: "", resource: "namespaces" }, name);
         let namespace = namespaces.get(name).await.ok_or_else(missing)?;
-        Ok(self.namespaces.matches(&namespace))
+        Ok(self.namespaces.matches(namespace.tree()))
     }
 }
 

@@ -2,7 +2,7 @@
 //! cluster itself needs are not deleted.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use api::status::{Cause, Qualified};
@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use super::{Attributes, MutatingAdmission, Namespaces, Operation, Warnings};
+use crate::watch_cache::Cached;
 
 /// Namespaces that may not be deleted.
 const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
@@ -30,7 +31,7 @@ impl NamespaceLifecycle {
         Self { namespaces, going: Mutex::default() }
     }
 
-    async fn namespace(&self, name: &str) -> Option<Object> {
+    async fn namespace(&self, name: &str) -> Option<Arc<Cached>> {
         if self.is_doubtful(name) { self.namespaces.newest(name).await } else { self.namespaces.get(name).await }
     }
 
@@ -74,7 +75,7 @@ impl MutatingAdmission for NamespaceLifecycle {
         }
         let missing = || ApiError::not_found(Qualified { group: "", resource: "namespaces" }, attributes.namespace);
         let namespace = self.namespace(attributes.namespace).await.ok_or_else(missing)?;
-        if !namespace.is_being_deleted() {
+        if !namespace.tree().is_being_deleted() {
             return Ok(());
         }
         let name = object.map_or_else(String::new, |object| object.name().to_owned());

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::Object;
 use store::Store;
 
-use crate::watch_cache::{ResourceCache, WatchCache};
+use crate::watch_cache::{Cached, ResourceCache, WatchCache};
 
 /// How long a request waits for a namespace that may just have been made.
 const LAG: Duration = Duration::from_secs(2);
@@ -26,7 +25,7 @@ impl Namespaces {
     }
 
     /// A namespace, as the cache shows it unless it does not know it yet.
-    pub async fn get(&self, name: &str) -> Option<Object> {
+    pub async fn get(&self, name: &str) -> Option<Arc<Cached>> {
         match self.cached(name) {
             Some(namespace) => Some(namespace),
             None => self.newest(name).await,
@@ -34,14 +33,14 @@ impl Namespaces {
     }
 
     /// A namespace as it was when this was called, or later.
-    pub async fn newest(&self, name: &str) -> Option<Object> {
+    pub async fn newest(&self, name: &str) -> Option<Arc<Cached>> {
         let newest = self.store.revision().await.ok()?;
         // If the cache is still behind then, the namespace counts as missing.
         let _late = tokio::time::timeout(LAG, self.cache.wait_for(newest)).await;
         self.cached(name)
     }
 
-    fn cached(&self, name: &str) -> Option<Object> {
-        self.namespaces.get(&self.namespaces.key("", name)).map(|cached| cached.object())
+    fn cached(&self, name: &str) -> Option<Arc<Cached>> {
+        self.namespaces.get(&self.namespaces.key("", name))
     }
 }

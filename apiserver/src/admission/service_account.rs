@@ -11,7 +11,7 @@ use store::Store;
 use super::{Attributes, MutatingAdmission, Operation, Warnings, containers_mut};
 use crate::config::ConfigMapKey;
 use crate::registry::generated_name;
-use crate::watch_cache::{Interest, ResourceCache, WatchCache, read};
+use crate::watch_cache::{Cached, Interest, ResourceCache, WatchCache, read};
 
 /// How long a pod waits for the default account of a new namespace.
 const LAG: Duration = Duration::from_secs(1);
@@ -31,33 +31,29 @@ impl ServiceAccount {
         Some(Self { accounts: cache.resource("serviceaccounts")?, store, extra })
     }
 
-    async fn account(&self, attributes: &Attributes<'_>, pod: &Object) -> Result<Object, ApiError> {
+    async fn account(&self, attributes: &Attributes<'_>, pod: &Object) -> Result<Arc<Cached>, ApiError> {
         let (namespace, name) = (attributes.namespace, pod.text(&["spec", "serviceAccountName"]));
         let key = self.accounts.key(namespace, name);
-        if let Some(account) = self.find(&key) {
+        if let Some(account) = self.accounts.get(&key) {
             return Ok(account);
         }
         // The cache may be a moment behind whoever made the account.
         let entry = self.store.get(&key).await.map_err(|err| crate::registry::unavailable(&err))?;
         if let Some(account) = entry.and_then(|entry| read(&self.accounts, &entry)) {
-            return Ok(account.object());
+            return Ok(Arc::new(account));
         }
         // A controller furnishes new namespaces with their default account: it may be about to.
         if name == "default" {
             let (_, mut changes) = self.accounts.watch_from_now(Interest::Key(key.as_str().into()));
-            if self.find(&key).is_none() {
+            if self.accounts.get(&key).is_none() {
                 // Without a change in time the account counts as missing.
                 let _late = tokio::time::timeout(LAG, changes.next()).await;
             }
         }
-        self.find(&key).ok_or_else(|| {
+        self.accounts.get(&key).ok_or_else(|| {
             let why = format!("error looking up service account {namespace}/{name}: serviceaccount {name:?} not found");
             ApiError::forbidden(attributes.resource.qualified(), pod.name(), &why)
         })
-    }
-
-    fn find(&self, key: &str) -> Option<Object> {
-        self.accounts.get(key).map(|cached| cached.object())
     }
 }
 
@@ -86,9 +82,10 @@ impl MutatingAdmission for ServiceAccount {
         let name = pod.text(&["spec", "serviceAccountName"]).to_owned();
         pod.set(&["spec", "serviceAccount"], name);
         let account = self.account(attributes, pod).await?;
+        let account = account.tree();
         let wants = |object: &Object, path: &[&str]| object.get(path).and_then(Value::as_bool);
-        let mounts = wants(pod, &["spec", "automountServiceAccountToken"])
-            .or(wants(&account, &["automountServiceAccountToken"]));
+        let mounts =
+            wants(pod, &["spec", "automountServiceAccountToken"]).or(wants(account, &["automountServiceAccountToken"]));
         if mounts.unwrap_or(true) {
             mount_token(pod, &self.extra);
         }

@@ -205,6 +205,7 @@ impl Registry {
             stored_bytes(&object)
         };
         let value = Bytes::from(value);
+        target.cache.will_write(&value, &object);
         let ttl = (row.storage_prefix == "events").then_some(self.event_ttl);
         let revision = match self.store.put(&target.key(name), value.clone(), expected, ttl).await {
             Ok(revision) => revision,

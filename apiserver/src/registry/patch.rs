@@ -78,7 +78,7 @@ impl Desired for Patching<'_> {
         let shown = current.map(|object| catalog.convert(self.row, self.requested, object.clone())).transpose()?;
         let mut patched = match self.patch.kind {
             PatchType::Apply => self.apply(shown.as_ref(), now, warnings)?,
-            _ => self.merge(shown.as_ref(), warnings)?,
+            _ => self.merge(shown.unwrap_or_default(), warnings)?,
         };
         metadata::check_named(self.name, &mut patched)?;
         if self.row.namespaced && patched.namespace().is_empty() {
@@ -102,8 +102,8 @@ impl Desired for Patching<'_> {
 }
 
 impl Patching<'_> {
-    fn merge(&self, shown: Option<&Object>, warnings: &mut Vec<String>) -> Result<Object, ApiError> {
-        let document = shown.map_or_else(|| Value::Object(serde_json::Map::new()), Object::to_value);
+    fn merge(&self, shown: Object, warnings: &mut Vec<String>) -> Result<Object, ApiError> {
+        let document = shown.into_value();
         let body = &self.patch.body;
         let merged = || -> Result<Value, ApiError> {
             Ok(match self.patch.kind {

@@ -39,6 +39,20 @@ pub struct Cached {
     tree: OnceLock<Box<Object>>,
 }
 
+/// What selectors ask of an object.
+#[derive(Debug)]
+pub(super) struct Facts {
+    pub(super) labels: Labels,
+    pub(super) fields: Box<[Box<str>]>,
+}
+
+impl Facts {
+    pub(super) fn of(row: &Resource, object: &Object) -> Self {
+        let fields = row.selectable_fields.iter().map(|field| field.value_in(object).into()).collect();
+        Self { labels: Labels::of(object.labels()), fields }
+    }
+}
+
 /// A value in the store that is not an object.
 #[derive(Debug, thiserror::Error)]
 #[error("{key} holds no JSON object")]
@@ -64,17 +78,14 @@ impl Cached {
             None if as_stored => Stored::of(rewritten(value).ok_or_else(unreadable)?).ok_or_else(unreadable)?,
             None => Stored::of(stored_bytes(&object).into()).ok_or_else(unreadable)?,
         };
-        let fields = row.selectable_fields.iter().map(|field| field.value_in(&object).into()).collect();
+        Ok(Self::new(row, key, stored, revision, Facts::of(row, &object)))
+    }
+
+    /// An object of which everything is known already.
+    pub(super) fn new(row: &Resource, key: Arc<str>, stored: Stored, revision: u64, facts: Facts) -> Self {
         let namespace = namespace_range(&key, row.namespaced);
-        Ok(Self {
-            revision,
-            labels: Labels::of(object.labels()),
-            fields,
-            stored,
-            namespace,
-            key,
-            tree: OnceLock::new(),
-        })
+        let Facts { labels, fields } = facts;
+        Self { key, revision, labels, fields, stored, namespace, tree: OnceLock::new() }
     }
 
     /// The same object under another revision: what a DELETED event shows.
@@ -189,9 +200,9 @@ fn rewritten(value: &[u8]) -> Option<Bytes> {
 pub fn stored_bytes(object: &Object) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
     out.extend_from_slice(b"{\"kind\":");
-    write_json(&mut out, &object.kind());
+    write_text(&mut out, object.kind());
     out.extend_from_slice(b",\"apiVersion\":");
-    write_json(&mut out, &object.api_version());
+    write_text(&mut out, object.api_version());
     out.extend_from_slice(b",\"metadata\":{");
     let metadata = object.root().get("metadata").and_then(Value::as_object);
     let fields = metadata.into_iter().flatten().filter(|(name, _)| name.as_str() != "resourceVersion");
@@ -209,10 +220,43 @@ fn write_fields<'a>(out: &mut Vec<u8>, fields: impl Iterator<Item = (&'a String,
             out.push(b',');
         }
         comma = true;
-        write_json(out, name);
+        write_text(out, name);
         out.push(b':');
-        write_json(out, value);
+        write_value(out, value);
     }
+}
+
+fn write_value(out: &mut Vec<u8>, value: &Value) {
+    match value {
+        Value::String(text) => write_text(out, text),
+        Value::Array(list) => {
+            out.push(b'[');
+            for (at, value) in list.iter().enumerate() {
+                if at > 0 {
+                    out.push(b',');
+                }
+                write_value(out, value);
+            }
+            out.push(b']');
+        }
+        Value::Object(map) => {
+            out.push(b'{');
+            write_fields(out, map.iter(), false);
+            out.push(b'}');
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => write_json(out, value),
+    }
+}
+
+/// Texts without anything to escape, which are nearly all, are copied.
+fn write_text(out: &mut Vec<u8>, text: &str) {
+    let is_escaped = |byte: u8| (byte < b' ') | (byte == b'"') | (byte == b'\\');
+    if text.bytes().fold(false, |found, byte| found | is_escaped(byte)) {
+        return write_json(out, text);
+    }
+    out.push(b'"');
+    out.extend_from_slice(text.as_bytes());
+    out.push(b'"');
 }
 
 fn write_json<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
@@ -259,6 +303,16 @@ mod tests {
         assert_eq!(text, r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"x"},"data":{"a":"b"}}"#);
         let served = Stored::of(stored.clone().into()).unwrap().served(12);
         assert_eq!(served, text.replace(r#""metadata":{"#, r#""metadata":{"resourceVersion":"12","#));
+    }
+
+    #[test]
+    fn what_is_stored_reads_as_what_was_written() {
+        let tree = json!({
+            "apiVersion": "v1", "kind": "A\"B", "metadata": {"name": "x\u{1}\\", "é": "\u{7f}\n"}, "empty": [{}, [], ""],
+            "numbers": [0, -1, 1.5, 1e300, u64::MAX], "words": {"a": null, "b": true, "c": false},
+        });
+        let stored = stored_bytes(&Object::from_value(tree.clone()).unwrap());
+        assert_eq!(serde_json::from_slice::<Value>(&stored).unwrap(), tree);
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod labels;
 mod resource;
 mod selection;
 mod sieve;
+mod written;
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;

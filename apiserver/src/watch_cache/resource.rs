@@ -3,16 +3,18 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
-use api::Resource;
+use api::{Object, Resource};
+use bytes::Bytes;
 use rpds::RedBlackTreeMapSync;
 use store::Entry;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TryRecvError;
 
-use super::cached::{Cached, Unreadable, wanted};
+use super::cached::{Cached, Facts, Stored, Unreadable, wanted};
 use super::event::Event;
 use super::hub::{Hub, Interest};
 use super::sieve::Sieve;
+use super::written::Written;
 
 /// Current objects by key.
 pub type Objects = RedBlackTreeMapSync<Arc<str>, Arc<Cached>>;
@@ -35,6 +37,7 @@ pub struct ResourceCache {
     indexed_field: Option<usize>,
     /// Lets through what the cache wants to know of an object.
     sieve: Sieve,
+    written: Written,
     snapshot: RwLock<Snapshot>,
     hub: Mutex<Hub>,
     /// Caches that this one has replaced and that somebody still reads: they must not fall behind.
@@ -108,6 +111,7 @@ impl ResourceCache {
             prefix,
             indexed_field,
             sieve,
+            written: Written::default(),
             snapshot: RwLock::new(snapshot),
             hub: Mutex::default(),
             replaced: Mutex::default(),
@@ -138,8 +142,20 @@ impl ResourceCache {
         }
     }
 
+    /// Tells of a value that is about to be written, and of the object in it.
+    pub fn will_write(&self, value: &Bytes, object: &Object) {
+        if self.row.custom.is_none() {
+            self.written.note(value.clone(), Facts::of(&self.row, object));
+        }
+    }
+
     /// Reads an entry of the store.
     pub(super) fn read(&self, entry: &Entry) -> Result<Cached, Unreadable> {
+        if let Some(facts) = self.written.take(&entry.value)
+            && let Some(stored) = Stored::of(entry.value.clone())
+        {
+            return Ok(Cached::new(&self.row, entry.key.clone(), stored, entry.mod_revision, facts));
+        }
         Cached::read(&self.row, &self.sieve, entry.key.clone(), &entry.value, entry.mod_revision)
     }
 
