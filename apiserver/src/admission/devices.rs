@@ -61,7 +61,7 @@ impl ValidatingAdmission for AdminAccess {
             return Ok(());
         };
         let namespace = self.0.get(attributes.namespace).await;
-        if namespace.is_some_and(|namespace| namespace.label(MARK) == Some("true")) {
+        if namespace.is_some_and(|namespace| namespace.labels.get(MARK) == Some("true")) {
             return Ok(());
         }
         let why = format!("admin access to devices requires the `{MARK}: true` label on the containing namespace");
