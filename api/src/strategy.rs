@@ -95,6 +95,11 @@ pub trait Strategy: Send + Sync {
         Vec::new()
     }
 
+    /// Texts for `Warning` headers of a write to `/status`.
+    fn status_warnings(&self, _new: &Object) -> Vec<String> {
+        Vec::new()
+    }
+
     /// The rule for `metadata.name`: why `name` is not allowed; empty when it is. `prefix` is true when the server
     /// will add random characters (`generateName`).
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String>;

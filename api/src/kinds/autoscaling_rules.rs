@@ -63,7 +63,10 @@ fn metric_source(metric: &Node<'_, '_>, errors: &mut Errors) {
     }
     let expected = SOURCES.iter().find(|(name, _)| *name == kind.text()).map(|(_, field)| *field);
     if expected.is_none() {
-        errors.one_of(&kind, &["ContainerResource", "External", "Object", "Pods", "Resource"]);
+        // Upstream says so twice.
+        for _ in 0..2 {
+            errors.one_of(&kind, &["ContainerResource", "External", "Object", "Pods", "Resource"]);
+        }
     }
     let given: Vec<&str> =
         SOURCES.iter().map(|(_, field)| *field).filter(|field| metric.field(field).is_set()).collect();

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde_json::{Map, Value};
 
 use super::tree::{Errors, Node};
-use super::{meta, rules};
+use super::{addresses, meta, rules};
 
 /// The most that a ConfigMap or Secret may hold.
 const MAX_DATA: usize = 1024 * 1024;
@@ -116,9 +116,24 @@ fn registry_credentials(data: &Node<'_, '_>, key: &'static str, errors: &mut Err
         return;
     };
     let bytes = base64::engine::general_purpose::STANDARD.decode(encoded).unwrap_or_default();
-    if let Err(why) = serde_json::from_slice::<Value>(&bytes) {
-        errors.invalid_value(&data.key(key), "<secret contents redacted>", &why.to_string());
+    if let Some(why) = not_an_object(&bytes) {
+        errors.invalid_value(&data.key(key), "<secret contents redacted>", &why);
     }
+}
+
+/// Why this is no JSON object, in Go's words.
+fn not_an_object(text: &[u8]) -> Option<String> {
+    if let Err(why) = crate::codec::json::parse(text) {
+        return Some(why.to_string());
+    }
+    let kind = match text.iter().find(|byte| !byte.is_ascii_whitespace())? {
+        b'{' | b'n' => return None,
+        b'[' => "array",
+        b'"' => "string",
+        b't' | b'f' => "bool",
+        _ => "number",
+    };
+    Some(format!("json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}"))
 }
 
 /// What may not change in a `Secret`.
@@ -163,7 +178,7 @@ fn endpoint_address(address: &Node<'_, '_>, errors: &mut Errors) {
 
 /// Addresses that traffic can be sent to: neither unspecified, nor this machine, nor this link.
 pub(crate) fn ordinary_address(at: &Node<'_, '_>, errors: &mut Errors) {
-    let Ok(address) = at.text().parse::<IpAddr>() else {
+    let Some(address) = addresses::generous(at.text()) else {
         errors.invalid_value(at, at.text(), "must be a valid IP address");
         return;
     };
@@ -204,13 +219,33 @@ fn endpoint_port(port: &Node<'_, '_>, needs_name: bool, errors: &mut Errors) {
     }
 }
 
-/// A `Namespace`'s finalizers have names like labels.
+/// A `Namespace`. Upstream names the list for what is wrong in an element.
 pub(crate) fn namespace(namespace: &Node<'_, '_>, errors: &mut Errors) {
     let spec = namespace.field("spec");
+    let list = spec.field("finalizers");
+    list.texts().for_each(|finalizer| finalizer_name(&list, finalizer, errors));
+}
+
+/// The finalizers of a `Namespace`, by the subresource that changes them.
+pub(crate) fn namespace_finalizers(name: &str, new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) -> bool {
+    if name != "finalize" {
+        return false;
+    }
+    let spec = new.field("spec");
     for finalizer in spec.field("finalizers").items() {
-        if finalizer.text() != "kubernetes" {
-            errors.invalid_all(&finalizer, rules::qualified_name(finalizer.text()));
-        }
+        finalizer_name(&finalizer, finalizer.text(), errors);
+    }
+    true
+}
+
+/// Finalizers are Kubernetes' own, or have a domain.
+fn finalizer_name(at: &Node<'_, '_>, name: &str, errors: &mut Errors) {
+    const ALIEN: &str = "name is neither a standard finalizer name nor is it fully qualified";
+    for why in rules::qualified_name(name) {
+        errors.invalid_value(at, name, &why);
+    }
+    if !name.contains('/') && !matches!(name, "kubernetes" | "orphan" | "foregroundDeletion") {
+        errors.invalid_value(at, name, ALIEN);
     }
 }
 

@@ -2,11 +2,18 @@
 //!
 //! Only the types that such texts contain are described here, as tables of (Go name, field, shape).
 
+mod structs;
+
 use std::fmt::Write as _;
 
 use serde_json::Value;
 
 use super::tree::Node;
+
+pub(crate) use structs::{
+    node_config_source, node_selector_term, node_selector_terms, parent_reference, pod_failure_policy, scope_selector,
+    service_cidr_spec, success_policy,
+};
 
 /// How a field is shown when it is unset, and what it holds otherwise.
 #[derive(Clone, Copy)]
@@ -333,13 +340,6 @@ const RESOURCE_CLAIM_SPEC: Table = &[(
     ]),
 )];
 
-const NODE_REQUIREMENT: Table = &[("Key", "key", Text), ("Operator", "operator", Text), ("Values", "values", Any)];
-
-const NODE_TERM: Table = &[
-    ("MatchExpressions", "matchExpressions", List(NODE_REQUIREMENT)),
-    ("MatchFields", "matchFields", List(NODE_REQUIREMENT)),
-];
-
 const NAMED: Table = &[("Name", "name", Text)];
 
 const FLOW_SPEC: Table = &[
@@ -438,11 +438,6 @@ pub(crate) fn level_spec(spec: &Node<'_, '_>) -> Shown {
     Shown::of(spec.value(), LEVEL_SPEC)
 }
 
-/// The terms of a `NodeSelector`.
-pub(crate) fn node_selector_terms(selector: &Node<'_, '_>) -> Shown {
-    Shown::field(selector.value(), "nodeSelectorTerms", List(NODE_TERM))
-}
-
 /// The spec of a `StorageVersionMigration`.
 pub(crate) fn migration_spec(spec: &Node<'_, '_>) -> Shown {
     const RESOURCE: Table = &[("Group", "group", Text), ("Resource", "resource", Text)];
@@ -516,8 +511,11 @@ pub(crate) fn pod_resource_claim(at: &Node<'_, '_>) -> Shown {
 
 /// Where a PersistentVolume can be used; `null` for anywhere.
 pub(crate) fn volume_affinity(at: &Node<'_, '_>) -> Shown {
-    const AFFINITY: Table =
-        &[("Required", "required", Pointer(&[("NodeSelectorTerms", "nodeSelectorTerms", List(NODE_TERM))]))];
+    const AFFINITY: Table = &[(
+        "Required",
+        "required",
+        Pointer(&[("NodeSelectorTerms", "nodeSelectorTerms", List(structs::NODE_SELECTOR_TERM))]),
+    )];
     if at.is_unset() { Shown::Leaf(Value::Null) } else { Shown::of(at.value(), AFFINITY) }
 }
 

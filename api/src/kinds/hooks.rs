@@ -4,6 +4,8 @@ use crate::field::FieldError;
 use crate::object::Object;
 use crate::strategy::{DefaultDeletion, MetadataRechecks, Strategy, WriteContext, content_changed};
 
+use super::gated::Gated;
+use super::ratchet;
 use super::tree::{self, Errors, Fields, Node};
 
 /// Fills in defaults.
@@ -25,6 +27,8 @@ pub(crate) struct Hooks {
     pub(crate) default: Default,
     /// Fills in the parts of `status` that are shown even before anybody has written them.
     pub(crate) status: Option<fn(&mut Fields)>,
+    /// Fields that are dropped before anything else is prepared.
+    pub(crate) gated: &'static [Gated],
     pub(crate) prepare_create: PrepareCreate,
     pub(crate) prepare_update: PrepareUpdate,
     pub(crate) prepare_status: PrepareUpdate,
@@ -40,6 +44,8 @@ pub(crate) struct Hooks {
     pub(crate) validate_subresource: fn(&str, &Node<'_, '_>, &Node<'_, '_>, &mut Errors) -> bool,
     pub(crate) update_skips_rules: bool,
     pub(crate) warn: Warn,
+    /// Texts on a write to `/status`.
+    pub(crate) warn_status: fn(&Node<'_, '_>, &mut Vec<String>),
     pub(crate) status_changes_metadata: bool,
     /// Whether it is recorded who owns fields of the spec.
     pub(crate) tracks_spec: bool,
@@ -64,6 +70,7 @@ impl Hooks {
     pub(crate) const PLAIN: Self = Self {
         default: |_| {},
         status: None,
+        gated: &[],
         prepare_create: |_, _| {},
         prepare_update: |_, _, _| {},
         prepare_status: |_, _, _| {},
@@ -74,6 +81,7 @@ impl Hooks {
         validate_subresource: |_, _, _, _| false,
         update_skips_rules: false,
         warn: |_, _, _| {},
+        warn_status: |_, _| {},
         status_changes_metadata: true,
         tracks_spec: true,
         rechecks: MetadataRechecks { whole: 0, change: 1 },
@@ -93,6 +101,13 @@ impl Hooks {
 }
 
 impl Hooks {
+    /// What the rules have against an object as it is stored.
+    fn wrong_already(&self, stored: &Node<'_, '_>) -> Errors {
+        let mut errors = Errors::default();
+        (self.validate)(stored, &mut errors);
+        errors
+    }
+
     fn fill_status(&self, object: &mut Object) {
         if let Some(fill) = self.status {
             fill(tree::object(object.root_mut(), "status"));
@@ -107,11 +122,13 @@ impl Strategy for Hooks {
     }
 
     fn prepare_create(&self, ctx: &WriteContext<'_>, new: &mut Object) {
+        self.gated.iter().for_each(|gated| gated.drop(new, None));
         (self.prepare_create)(ctx, new);
         self.fill_status(new);
     }
 
     fn prepare_update(&self, ctx: &WriteContext<'_>, new: &mut Object, old: &Object) {
+        self.gated.iter().for_each(|gated| gated.drop(new, Some(old)));
         (self.prepare_update)(ctx, new, old);
     }
 
@@ -129,30 +146,42 @@ impl Strategy for Hooks {
 
     fn validate_update(&self, ctx: &WriteContext<'_>, new: &Object, old: &Object) -> Vec<FieldError> {
         let mut errors = Errors::default();
-        let (new, old) = (Node::root(new.root()), Node::root(old.root()));
-        if !ctx.subresource.is_empty() && (self.validate_subresource)(ctx.subresource, &new, &old, &mut errors) {
-            return errors.0;
+        let (now, then) = (Node::root(new.root()), Node::root(old.root()));
+        let by_subresource =
+            !ctx.subresource.is_empty() && (self.validate_subresource)(ctx.subresource, &now, &then, &mut errors);
+        if !by_subresource {
+            if !self.update_skips_rules {
+                (self.validate)(&now, &mut errors);
+            }
+            (self.validate_change)(&now, &then, &mut errors);
         }
-        if !self.update_skips_rules {
-            (self.validate)(&new, &mut errors);
-        }
-        (self.validate_change)(&new, &old, &mut errors);
-        errors.0
+        ratchet::drop_known(errors, || self.wrong_already(&then), new.root(), old.root())
     }
 
     fn validate_status_update(&self, ctx: &WriteContext<'_>, new: &Object, old: &Object) -> Vec<FieldError> {
         let mut errors = Errors::default();
-        let (new, old) = (Node::root(new.root()), Node::root(old.root()));
-        if !(self.validate_subresource)(ctx.subresource, &new, &old, &mut errors) {
-            (self.validate_status)(&new, &old, &mut errors);
+        let (now, then) = (Node::root(new.root()), Node::root(old.root()));
+        if !(self.validate_subresource)(ctx.subresource, &now, &then, &mut errors) {
+            (self.validate_status)(&now, &then, &mut errors);
         }
-        errors.0
+        let known = || {
+            let mut known = Errors::default();
+            (self.validate_status)(&then, &then, &mut known);
+            known
+        };
+        ratchet::drop_known(errors, known, new.root(), old.root())
     }
 
     fn warnings(&self, new: &Object, old: Option<&Object>) -> Vec<String> {
         let mut texts = Vec::new();
         let old = old.map(|old| Node::root(old.root()));
         (self.warn)(&Node::root(new.root()), old.as_ref(), &mut texts);
+        texts
+    }
+
+    fn status_warnings(&self, new: &Object) -> Vec<String> {
+        let mut texts = Vec::new();
+        (self.warn_status)(&Node::root(new.root()), &mut texts);
         texts
     }
 

@@ -19,7 +19,7 @@ pub(crate) fn failure_policy(spec: &Node<'_, '_>, errors: &mut Errors) {
     let template = spec.field("template");
     let pods = template.field("spec");
     let restart = pods.field("restartPolicy");
-    if restart.text() != "Never" {
+    if restart.text() == "OnFailure" {
         errors.invalid(&restart, "only \"Never\" is supported when podFailurePolicy is specified");
     }
     let lists = [pods.field("containers"), pods.field("initContainers")];

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 
 use super::tree::{Errors, IMMUTABLE, Node};
-use super::{resource_rules, resources, rules};
+use super::{dump, resource_rules, resources, rules};
 use crate::quantity::Quantity;
 
 /// A `LimitRange`.
@@ -190,7 +190,7 @@ fn scope_selector(selector: &Node<'_, '_>, hard: &Node<'_, '_>, scopes: &Node<'_
             errors.invalid_value(&name_at, scope, "unsupported scope");
         }
         for _ in hard.entries().filter(|(name, _)| is_for_quotas(name) && !counts(scope, name)) {
-            errors.invalid_value(&list, selector.shown(), ELSEWHERE);
+            errors.invalid_shown(&list, &dump::scope_selector(selector), ELSEWHERE);
         }
         let bare = EITHER.iter().any(|(one, other)| [*one, *other].contains(&scope));
         if (bare || scope == "CrossNamespacePodAffinity") && operator != "Exists" {

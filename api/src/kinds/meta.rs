@@ -120,6 +120,11 @@ pub(crate) fn is_empty_selector(at: &Node<'_, '_>) -> bool {
     at.field("matchLabels").is_empty() && at.field("matchExpressions").is_empty()
 }
 
+/// Whether a selector is there and selects everything.
+pub(crate) fn is_everything(at: &Node<'_, '_>) -> bool {
+    at.is_set() && is_empty_selector(at)
+}
+
 /// Whether a `LabelSelector` selects an object with these labels; an absent selector selects nothing.
 pub(crate) fn selects(at: &Node<'_, '_>, labels: Option<&Fields>) -> bool {
     let label = |key: &str| labels.and_then(|labels| labels.get(key)).and_then(Value::as_str);

@@ -3,6 +3,7 @@
 //! [`strategy`] is the table: one row per kind. Versions of a kind share a row, which works on the storage version.
 //! The functions named `*_hooks` are parts of that table, and long for that reason only.
 
+mod addresses;
 mod affinity;
 mod autoscaling_rules;
 mod batch;
@@ -23,6 +24,7 @@ mod event_rules;
 mod extension_rules;
 mod extensions;
 mod flow_rules;
+mod gated;
 mod hooks;
 mod job_policies;
 mod job_status;
@@ -42,9 +44,11 @@ mod pod_spec;
 mod pod_status_rules;
 mod pod_subresources;
 mod pod_update;
+mod pod_warnings;
 mod policy_rules;
 mod probes;
 mod projections;
+mod ratchet;
 mod rbac_rules;
 mod resource_rules;
 mod resources;
@@ -65,6 +69,7 @@ mod url;
 mod volume_claims;
 mod volume_paths;
 mod volume_sources;
+mod volume_warnings;
 mod volumes;
 mod warnings;
 mod webhook_rules;
@@ -77,13 +82,24 @@ use std::sync::Arc;
 
 pub use flow_rules::mandatory_spec;
 
+use crate::field::FieldError;
+use crate::object::Object;
 use crate::strategy::{MetadataRechecks, Strategy};
 use hooks::Hooks;
+use tree::{Errors, Node};
 
 /// The strategy of a built-in kind; a kind without special rules gets the plain one.
 pub fn strategy(group: &str, kind: &str) -> Arc<dyn Strategy> {
     let row = hooks(group, kind);
     Arc::new(Hooks { rechecks: rechecks(group, kind), status_changes_metadata: status_changes_metadata(kind), ..row })
+}
+
+/// What is wrong with the addresses of a Service, and with the families that it says they are of. This has to be known
+/// before addresses are handed out, and so before the other rules are looked at.
+pub fn service_addresses(service: &Object) -> Vec<FieldError> {
+    let mut errors = Errors::default();
+    service_rules::addresses(&Node::root(service.root()), &mut errors);
+    errors.0
 }
 
 /// How often upstream's update rules of a kind repeat the checks of metadata, the whole and the change.
@@ -153,10 +169,12 @@ fn core_hooks(kind: &str) -> Hooks {
     match kind {
         "Pod" => Hooks {
             default: pod_defaults::pod,
+            gated: gated::POD,
             validate: pod_spec::pod,
             validate_new: pod_spec::new_pod,
             validate_subresource: pod_subresources::change,
             warn: warnings::pod,
+            warn_status: warnings::pod_status,
             validate_change: pod_update::pod_change,
             validate_status: pod_status_rules::pod,
             status: Some(pod::default_status),
@@ -172,6 +190,8 @@ fn core_hooks(kind: &str) -> Hooks {
             prepare_create: service::prepare_create,
             prepare_update: service::prepare_update,
             validate: service_rules::service,
+            warn: warnings::service,
+            warn_status: warnings::balancer_status,
             validate_change: service_rules::service_change,
             validate_status: service_rules::service_status,
             name: rules::label_name,
@@ -182,6 +202,7 @@ fn core_hooks(kind: &str) -> Hooks {
         "Namespace" => Hooks {
             default: core::namespace,
             validate: core_rules::namespace,
+            validate_subresource: core_rules::namespace_finalizers,
             validate_status: core_rules::namespace_status,
             prepare_create: core::prepare_namespace,
             prepare_update: core::prepare_namespace_update,
@@ -195,6 +216,7 @@ fn core_hooks(kind: &str) -> Hooks {
             default: core::node,
             status: Some(core::node_status),
             validate: node_rules::node,
+            warn: node_rules::warn,
             validate_change: node_rules::change,
             validate_status: node_rules::change,
             keeps_status_on_create: true,
@@ -210,10 +232,14 @@ fn core_hooks(kind: &str) -> Hooks {
             validate_change: core_rules::secret_change,
             ..Hooks::PLAIN
         },
-        "ServiceAccount" => Hooks { delete_returns_object: true, ..Hooks::PLAIN },
-        "Endpoints" => {
-            Hooks { default: core::endpoints, validate: core_rules::endpoints, create_on_update: true, ..Hooks::PLAIN }
-        }
+        "ServiceAccount" => Hooks { warn: warnings::service_account, delete_returns_object: true, ..Hooks::PLAIN },
+        "Endpoints" => Hooks {
+            default: core::endpoints,
+            validate: core_rules::endpoints,
+            warn: warnings::endpoints,
+            create_on_update: true,
+            ..Hooks::PLAIN
+        },
         "Event" => Hooks { default: core::event, validate: event_rules::event, create_on_update: true, ..Hooks::PLAIN },
         "LimitRange" => Hooks {
             default: core::limit_range,
@@ -223,14 +249,16 @@ fn core_hooks(kind: &str) -> Hooks {
         },
         "PodTemplate" => Hooks {
             default: core::pod_template,
+            gated: gated::POD_TEMPLATE,
             validate: workload_rules::pod_template,
+            warn: warnings::pod_template,
             delete_returns_object: true,
             ..Hooks::PLAIN
         },
         "PersistentVolume" => Hooks {
             default: volume_claims::volume,
             validate: storage::volume,
-            warn: warnings::storage_class_annotation,
+            warn: volume_warnings::volume,
             validate_change: storage::volume_change,
             prepare_create: volume_claims::prepare_volume,
             prepare_status: volume_claims::prepare_volume_status,
@@ -240,7 +268,7 @@ fn core_hooks(kind: &str) -> Hooks {
         "PersistentVolumeClaim" => Hooks {
             default: volume_claims::claim,
             validate: storage::claim,
-            warn: warnings::storage_class_annotation,
+            warn: volume_warnings::claim,
             validate_change: storage::claim_change,
             validate_status: storage::claim_status,
             prepare_create: volume_claims::prepare_claim,
@@ -250,6 +278,7 @@ fn core_hooks(kind: &str) -> Hooks {
         },
         "ReplicationController" => Hooks {
             default: workloads::replication_controller,
+            gated: gated::WORKLOAD,
             validate: workload_rules::replication_controller,
             validate_status: workload_status::replica_set,
             warn: warnings::workload,
@@ -275,6 +304,7 @@ fn workload_hooks(kind: &str) -> Hooks {
         "Deployment" => Hooks {
             default: workloads::deployment,
             status: Some(|_| {}),
+            gated: gated::WORKLOAD,
             validate: workload_rules::deployment,
             validate_status: workload_status::deployment,
             is_new_generation: workloads::deployment_is_new_generation,
@@ -285,6 +315,7 @@ fn workload_hooks(kind: &str) -> Hooks {
         "ReplicaSet" => Hooks {
             default: workloads::replica_set,
             status: Some(workloads::replica_status),
+            gated: gated::WORKLOAD,
             validate: workload_rules::replica_set,
             validate_status: workload_status::replica_set,
             warn: warnings::workload,
@@ -295,9 +326,10 @@ fn workload_hooks(kind: &str) -> Hooks {
             default: workloads::stateful_set,
             name: rules::label_name,
             status: Some(workloads::stateful_set_status),
+            gated: gated::STATEFUL_SET,
             validate: workload_rules::stateful_set,
             validate_status: workload_status::stateful_set,
-            warn: warnings::workload,
+            warn: warnings::stateful_set,
             validate_change: workload_rules::stateful_set_change,
             ..Hooks::PLAIN
         },
@@ -307,9 +339,10 @@ fn workload_hooks(kind: &str) -> Hooks {
             fields_as_annotations: &[workloads::TEMPLATE_GENERATION],
             prepare_create: workloads::prepare_daemon_set,
             prepare_update: workloads::prepare_daemon_set_update,
+            gated: gated::WORKLOAD,
             validate: workload_rules::daemon_set,
             validate_status: workload_status::daemon_set,
-            warn: warnings::workload,
+            warn: warnings::daemon_set,
             validate_change: workload_rules::selector_change,
             ..Hooks::PLAIN
         },
@@ -323,17 +356,19 @@ fn workload_hooks(kind: &str) -> Hooks {
             default: batch::job,
             status: Some(|_| {}),
             prepare_create: batch::prepare_job,
+            gated: gated::WORKLOAD,
             validate: batch_rules::job,
             validate_status: job_status::job,
             orphans: true,
             silent_deletion_warning: Some(batch::ORPHANS),
-            warn: warnings::workload,
+            warn: warnings::job,
             validate_change: batch_rules::job_change,
             ..Hooks::PLAIN
         },
         "CronJob" => Hooks {
             default: batch::cron_job,
             status: Some(|_| {}),
+            gated: gated::CRON_JOB,
             validate: batch_rules::cron_job,
             validate_new: batch_rules::new_cron_job,
             warn: warnings::cron_job,
@@ -415,6 +450,8 @@ fn networking_hooks(kind: &str) -> Hooks {
         "Ingress" => Hooks {
             default: cluster::with_spec,
             status: Some(service::ingress_status),
+            warn: warnings::ingress,
+            warn_status: warnings::balancer_status,
             validate: networking_rules::ingress,
             validate_new: networking_rules::new_ingress,
             validate_status: networking_rules::ingress_status,
@@ -426,13 +463,17 @@ fn networking_hooks(kind: &str) -> Hooks {
             validate_change: networking_rules::ingress_class_change,
             ..Hooks::PLAIN
         },
-        "NetworkPolicy" => {
-            Hooks { default: networking::network_policy, validate: networking_rules::network_policy, ..Hooks::PLAIN }
-        }
+        "NetworkPolicy" => Hooks {
+            default: networking::network_policy,
+            validate: networking_rules::network_policy,
+            warn: warnings::network_policy,
+            ..Hooks::PLAIN
+        },
         "EndpointSlice" => Hooks {
             default: networking::endpoint_slice,
             prepare_create: networking::prepare_endpoint_slice,
             prepare_update: networking::prepare_endpoint_slice_update,
+            warn: warnings::endpoint_slice,
             validate: networking_rules::endpoint_slice,
             validate_change: networking_rules::endpoint_slice_change,
             is_new_generation: networking::slice_is_new_generation,

@@ -6,8 +6,9 @@ use std::net::IpAddr;
 use serde_json::Value;
 
 use super::core_rules::ordinary_address;
+use super::dump;
 use super::tree::{Errors, IMMUTABLE, Node};
-use super::{meta, rules};
+use super::{addresses, meta, rules};
 
 const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
 
@@ -236,21 +237,23 @@ pub(crate) fn network_policy(policy: &Node<'_, '_>, errors: &mut Errors) {
 fn policy_port(at: &Node<'_, '_>, errors: &mut Errors) {
     let (port, end) = (at.field("port"), at.field("endPort"));
     errors.none_or_one_of(&at.field("protocol"), &PROTOCOLS);
-    if port.is_set() {
-        meta::port_number_or_name(&port, errors);
-        if let (Some(first), Some(last)) = (port.integer(), end.integer())
-            && last < first
-        {
-            errors.invalid(&end, "must be greater than or equal to `port`");
-        }
+    if port.is_unset() {
         if end.is_set() {
-            if port.value().is_some_and(Value::is_string) {
-                errors.invalid(&end, "may not be specified when `port` is non-numeric");
+            errors.invalid(&end, "may not be specified when `port` is not specified");
+        }
+        return;
+    }
+    meta::port_number_or_name(&port, errors);
+    match port.integer() {
+        _ if end.is_unset() => {}
+        None => errors.invalid(&end, "may not be specified when `port` is non-numeric"),
+        Some(first) => {
+            if end.number() < first {
+                // Upstream shows the first port.
+                errors.invalid_value(&end, first, "must be greater than or equal to `port`");
             }
             meta::port_number(&end, errors);
         }
-    } else if end.is_set() {
-        errors.invalid(&end, "may not be specified when `port` is not specified");
     }
 }
 
@@ -275,28 +278,15 @@ fn ip_block(at: &Node<'_, '_>, errors: &mut Errors) {
         return;
     }
     errors.invalid_all(&cidr, rules::cidr(cidr.text()));
+    let Some((outer, outer_length)) = rules::parse_cidr(cidr.text()) else { return };
     let except = at.field("except");
     for one in except.items() {
-        let wrong = rules::cidr(one.text());
-        let (Some((outer, outer_length)), Some((inner, inner_length))) =
-            (rules::parse_cidr(cidr.text()), rules::parse_cidr(one.text()))
-        else {
-            errors.invalid_all(&one, wrong);
-            continue;
-        };
-        if inner_length <= outer_length || !contains(outer, outer_length, inner) {
+        errors.invalid_all(&one, rules::cidr(one.text()));
+        let Some((inner, inner_length)) = rules::parse_cidr(one.text()) else { continue };
+        if inner_length <= outer_length || !addresses::contains(outer, outer_length, inner) {
             errors.invalid(&one, "must be a strict subset of `cidr`");
         }
     }
-}
-
-fn contains(network: IpAddr, length: u8, address: IpAddr) -> bool {
-    let bits = |ip: IpAddr| match ip {
-        IpAddr::V4(v4) => u128::from(u32::from(v4)) << 96,
-        IpAddr::V6(v6) => u128::from(v6),
-    };
-    network.is_ipv4() == address.is_ipv4()
-        && (length == 0 || bits(network) >> (128 - u32::from(length)) == bits(address) >> (128 - u32::from(length)))
 }
 
 /// An `EndpointSlice`.
@@ -334,34 +324,67 @@ fn slice_endpoint(endpoint: &Node<'_, '_>, kind: &str, errors: &mut Errors) {
     if node.is_set() {
         errors.invalid_all(&node, rules::subdomain(node.text()));
     }
+    let topology = endpoint.field("deprecatedTopology");
+    let labels = topology.map().map_or(0, serde_json::Map::len);
+    if labels > 16 {
+        errors.too_many(&topology, labels, 16);
+    }
+    meta::labels(&topology, errors);
     let hints = endpoint.field("hints");
-    let zones = hints.field("forZones");
-    if zones.list().len() > 8 {
-        errors.too_many(&zones, zones.list().len(), 8);
+    hinted(&hints.field("forZones"), rules::label_value, errors);
+    hinted(&hints.field("forNodes"), rules::subdomain, errors);
+}
+
+/// Zones or nodes that an endpoint is for.
+fn hinted(at: &Node<'_, '_>, rule: fn(&str) -> Vec<String>, errors: &mut Errors) {
+    const MOST: usize = 8;
+    if at.list().len() > MOST {
+        errors.too_many(at, at.list().len(), MOST);
+        return;
     }
     let mut seen = HashSet::new();
-    for zone in zones.items() {
-        let name = zone.field("name");
-        for why in rules::qualified_name(name.text()) {
-            errors.invalid_value(&name, name.text(), &why);
-        }
+    for one in at.items() {
+        let name = one.field("name");
         if !seen.insert(name.text()) {
             errors.duplicate(&name);
+        }
+        for why in rule(name.text()) {
+            errors.invalid_value(&name, name.text(), &why);
         }
     }
 }
 
 fn slice_address(address: &Node<'_, '_>, kind: &str, errors: &mut Errors) {
     match kind {
-        "FQDN" => errors.invalid_all(address, rules::subdomain(address.text())),
-        "IPv4" | "IPv6" => match address.text().parse::<IpAddr>() {
-            Err(_) => errors.invalid_all(address, rules::ip(address.text())),
-            Ok(ip) if ip.is_ipv4() != (kind == "IPv4") => {
-                errors.invalid(address, &format!("must be an {kind} address"));
+        "FQDN" => full_domain(address, errors),
+        "IPv4" | "IPv6" => {
+            let wrong = rules::ip(address.text());
+            if wrong.is_empty() {
+                let is_ipv4 = addresses::generous(address.text()).is_some_and(|ip| ip.is_ipv4());
+                if is_ipv4 != (kind == "IPv4") {
+                    errors.invalid(address, &format!("must be an {kind} address"));
+                }
+                ordinary_address(address, errors);
             }
-            Ok(_) => ordinary_address(address, errors),
-        },
+            errors.invalid_all(address, wrong);
+        }
         _ => {}
+    }
+}
+
+/// A domain with a parent.
+fn full_domain(at: &Node<'_, '_>, errors: &mut Errors) {
+    if !errors.require_text(at) {
+        return;
+    }
+    let name = at.text().strip_suffix('.').unwrap_or(at.text());
+    let wrong = rules::subdomain(name);
+    if !wrong.is_empty() {
+        errors.invalid_value(at, name, &wrong.join(","));
+    } else if !name.contains('.') {
+        errors.invalid_value(at, name, "should be a domain with at least two segments separated by dots");
+    } else if let Some(label) = name.split('.').find(|label| !rules::label(label).is_empty()) {
+        errors.invalid_value(at, label, &rules::label(label).join(","));
     }
 }
 
@@ -398,22 +421,21 @@ pub(crate) fn endpoint_slice_change(new: &Node<'_, '_>, old: &Node<'_, '_>, erro
 pub(crate) fn service_cidr(object: &Node<'_, '_>, errors: &mut Errors) {
     let spec = object.field("spec");
     let cidrs = spec.field("cidrs");
+    let shown = dump::service_cidr_spec(&spec);
     match cidrs.list().len() {
-        0 => errors.required(&cidrs, "at least one CIDR required"),
-        1 | 2 => {}
-        _ => errors.invalid(&cidrs, "may only hold up to 2 values"),
+        0 => return errors.required(&cidrs, "at least one CIDR required"),
+        1 => {}
+        2 => {
+            let first = |text: &str| rules::parse_cidr(text).map(|(address, _)| address);
+            if addresses::is_dual(cidrs.texts(), first) != Some(true) {
+                let why = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64";
+                return errors.invalid_shown(&cidrs, &shown, why);
+            }
+        }
+        _ => return errors.invalid_shown(&cidrs, &shown, "may only hold up to 2 values"),
     }
     for cidr in cidrs.items() {
-        errors.invalid_all(&cidr, rules::cidr(cidr.text()));
-    }
-    let ranges: Vec<_> = cidrs.texts().filter_map(rules::parse_cidr).collect();
-    if let [one, other] = ranges[..]
-        && one.0.is_ipv4() == other.0.is_ipv4()
-    {
-        errors.invalid(
-            &cidrs,
-            "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/96",
-        );
+        errors.invalid_all(&cidr, addresses::canonical_cidr(cidr.text()));
     }
 }
 
@@ -425,13 +447,28 @@ pub(crate) fn ip_address(object: &Node<'_, '_>, errors: &mut Errors) {
         errors.required(&parent, "");
         return;
     }
-    errors.require_text(&parent.field("resource"));
-    errors.require_text(&parent.field("name"));
+    let group = parent.field("group");
+    if !group.text().is_empty() {
+        errors.invalid_all(&group, rules::subdomain(group.text()));
+    }
+    for key in ["resource", "name", "namespace"] {
+        let field = parent.field(key);
+        if key == "namespace" && field.text().is_empty() {
+            continue;
+        }
+        if errors.require_text(&field) {
+            errors.invalid_all(&field, rules::path_segment_name(field.text(), false));
+        }
+    }
 }
 
 /// The parent of an address never changes.
 pub(crate) fn ip_address_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
-    errors.immutable(&new.field("spec").field("parentRef"), &old.field("spec").field("parentRef"));
+    let (spec, before) = (new.field("spec"), old.field("spec"));
+    let parent = spec.field("parentRef");
+    if !parent.is_same(&before.field("parentRef")) {
+        errors.invalid_shown(&parent, &dump::parent_reference(&parent), IMMUTABLE);
+    }
 }
 
 /// What may not change in a `ServiceCIDR`.

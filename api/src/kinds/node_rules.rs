@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::affinity::EFFECTS;
 use super::dump::{self, Shown};
 use super::tree::{Errors, Node};
-use super::{meta, resources, rules};
+use super::{addresses, meta, resources, rules};
 
 /// A `Node`.
 pub(crate) fn node(node: &Node<'_, '_>, errors: &mut Errors) {
@@ -13,18 +13,28 @@ pub(crate) fn node(node: &Node<'_, '_>, errors: &mut Errors) {
     taints(&spec.field("taints"), errors);
     quantities(node, errors);
     let cidrs = spec.field("podCIDRs");
-    let mut seen = HashSet::new();
     for cidr in cidrs.items() {
         errors.invalid_all(&cidr, rules::cidr(cidr.text()));
-        if !seen.insert(cidr.text()) {
-            errors.duplicate(&cidr);
-        }
     }
-    let families: Vec<bool> =
-        cidrs.texts().filter_map(rules::parse_cidr).map(|(address, _)| address.is_ipv4()).collect();
-    let dual = families.contains(&true) && families.contains(&false);
-    if cidrs.list().len() > 1 && (!dual || cidrs.list().len() > 2) {
-        errors.invalid(&cidrs, "may specify no more than one CIDR for each IP family");
+    if cidrs.list().len() > 1 {
+        several_ranges(&cidrs, errors);
+    }
+}
+
+/// One range of each family.
+fn several_ranges(cidrs: &Node<'_, '_>, errors: &mut Errors) {
+    let first = |text: &str| rules::parse_cidr(text).map(|(address, _)| address);
+    let dual = addresses::is_dual(cidrs.texts(), first);
+    if let (None, Some(wrong)) = (dual, cidrs.texts().find(|text| rules::parse_cidr(text).is_none())) {
+        let why = format!("invalid PodCIDRs. failed to check with dual stack with error:invalid CIDR address: {wrong}");
+        errors.push(crate::FieldError::internal(&cidrs.path(), &why));
+    }
+    if dual != Some(true) || cidrs.list().len() > 2 {
+        errors.invalid(cidrs, "may specify no more than one CIDR for each IP family");
+    }
+    let mut seen = HashSet::new();
+    for cidr in cidrs.items().filter(|cidr| !seen.insert(cidr.text())) {
+        errors.duplicate(&cidr);
     }
 }
 
@@ -78,7 +88,11 @@ pub(crate) fn change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors
     if !had.text().is_empty() && provider.text() != had.text() {
         errors.forbidden(&provider, "node updates may not change providerID except from \"\" to valid");
     }
-    config(&spec.field("configSource"), errors);
+    wanted_config(&spec.field("configSource"), errors);
+    let found = status.field("config");
+    for key in ["assigned", "active", "lastKnownGood"] {
+        found_config(&found.field(key), errors);
+    }
     taints(&spec.field("taints"), errors);
     if spec.field("externalID").text() != before.field("externalID").text() {
         errors.forbidden(&spec.field("externalID"), "may not be updated");
@@ -97,20 +111,37 @@ fn once(now: &Node<'_, '_>, had: &Node<'_, '_>, errors: &mut Errors) {
     }
 }
 
-/// Where kubelets of former times found their configuration.
-fn config(at: &Node<'_, '_>, errors: &mut Errors) {
+/// Where kubelets of former times found their configuration: as it should be, without what only a server knows.
+fn wanted_config(at: &Node<'_, '_>, errors: &mut Errors) {
+    let map = at.field("configMap");
+    for key in ["uid", "resourceVersion"] {
+        if !map.field(key).text().is_empty() {
+            errors.forbidden(&map.field(key), &format!("{key} must not be set in spec"));
+        }
+    }
+    config_source(at, errors);
+}
+
+/// Where such a kubelet found it: as it was then.
+fn found_config(at: &Node<'_, '_>, errors: &mut Errors) {
+    let map = at.field("configMap");
+    for key in ["uid", "resourceVersion"] {
+        if map.is_set() && map.field(key).text().is_empty() {
+            errors.required(&map.field(key), &format!("{key} must be set in status"));
+        }
+    }
+    config_source(at, errors);
+}
+
+fn config_source(at: &Node<'_, '_>, errors: &mut Errors) {
     if at.is_unset() {
         return;
     }
     let map = at.field("configMap");
     if map.is_unset() {
-        errors.invalid(at, "exactly one reference subfield must be non-nil");
+        let why = "exactly one reference subfield must be non-nil";
+        errors.invalid_shown(at, &dump::node_config_source(at), why);
         return;
-    }
-    for key in ["uid", "resourceVersion"] {
-        if !map.field(key).text().is_empty() {
-            errors.forbidden(&map.field(key), &format!("{key} must not be set in spec"));
-        }
     }
     let rule: [(&str, fn(&str) -> Vec<String>); 3] =
         [("namespace", rules::label), ("name", rules::subdomain), ("kubeletConfigKey", rules::config_map_key)];
@@ -121,6 +152,24 @@ fn config(at: &Node<'_, '_>, errors: &mut Errors) {
         } else {
             errors.invalid_all(&field, rule(field.text()));
         }
+    }
+}
+
+/// Texts on fields of a node that do nothing any more.
+pub(crate) fn warn(node: &Node<'_, '_>, _old: Option<&Node<'_, '_>>, texts: &mut Vec<String>) {
+    const GONE: [(&str, &str); 2] = [
+        ("configSource", "the feature is removed"),
+        ("externalID", "this field is deprecated, and is unused by Kubernetes"),
+    ];
+    let spec = node.field("spec");
+    for (key, text) in GONE {
+        let field = spec.field(key);
+        if field.is_set() && !(key == "externalID" && field.text().is_empty()) {
+            texts.push(format!("{}: {text}", field.path()));
+        }
+    }
+    for cidr in spec.field("podCIDRs").items() {
+        texts.extend(addresses::cidr_warnings(&cidr.path(), cidr.text()));
     }
 }
 

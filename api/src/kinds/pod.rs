@@ -2,17 +2,19 @@
 
 use serde_json::{Value, json};
 
-use super::resources;
 use super::tree::{Fields, default_pointer, each, object, object_at, text};
+use super::{pod_annotations, resources};
 use crate::object::Object;
 use crate::strategy::WriteContext;
 
 /// A new pod is pending; its quality of service class never changes afterwards.
 pub(crate) fn prepare_create(_ctx: &WriteContext<'_>, new: &mut Object) {
     let labels = new.labels().cloned().unwrap_or_default();
+    let annotations = new.get(&["metadata", "annotations"]).and_then(Value::as_object).cloned().unwrap_or_default();
     let spec = object(new.root_mut(), "spec");
     merge_match_label_keys(spec, &labels);
     at_least_one_second(spec);
+    fields_for_annotations(spec, &annotations);
     let mut status = json!({"phase": "Pending", "qosClass": resources::qos_class(spec)});
     if spec.get("schedulingGates").and_then(Value::as_array).is_some_and(|gates| !gates.is_empty()) {
         status["conditions"] = json!([{
@@ -28,6 +30,25 @@ fn at_least_one_second(spec: &mut Fields) {
     const SECONDS: &str = "terminationGracePeriodSeconds";
     if spec.get(SECONDS).and_then(Value::as_i64).is_some_and(|seconds| seconds < 0) {
         spec.insert(SECONDS.to_owned(), 1.into());
+    }
+}
+
+/// What AppArmor does to a container was once an annotation; nodes look at the field only.
+fn fields_for_annotations(spec: &mut Fields, annotations: &Fields) {
+    if spec.get("os").and_then(|os| os["name"].as_str()) == Some("windows") {
+        return;
+    }
+    let of_pod = spec.get("securityContext").and_then(|context| context.get("appArmorProfile")).cloned();
+    for list in ["initContainers", "containers"] {
+        each(spec, list, |container| {
+            let key = format!("{}{}", pod_annotations::APP_ARMOR, text(container, "name"));
+            let annotation = annotations.get(&key).and_then(Value::as_str);
+            let profile = annotation.and_then(pod_annotations::app_armor_profile);
+            let own = container.get("securityContext").and_then(|context| context.get("appArmorProfile"));
+            if let Some(profile) = profile.filter(|profile| own.is_none() && of_pod.as_ref() != Some(profile)) {
+                object(container, "securityContext").insert("appArmorProfile".to_owned(), profile);
+            }
+        });
     }
 }
 
@@ -129,6 +150,22 @@ mod tests {
     fn pod(node: &str, phase: &str) -> Object {
         let tree = json!({"spec": {"nodeName": node, "terminationGracePeriodSeconds": 30}, "status": {"phase": phase}});
         Object::from_value(tree).expect("an object")
+    }
+
+    #[test]
+    fn an_annotation_becomes_the_field() {
+        let annotations = json!({
+            "container.apparmor.security.beta.kubernetes.io/a": "runtime/default",
+            "container.apparmor.security.beta.kubernetes.io/b": "localhost/p",
+            "container.apparmor.security.beta.kubernetes.io/c": "localhost/",
+        });
+        let mut spec = json!({"containers": [{"name": "a"}, {"name": "b"}, {"name": "c"}],
+            "securityContext": {"appArmorProfile": {"type": "RuntimeDefault"}}});
+        let fields = spec.as_object_mut().expect("an object");
+        fields_for_annotations(fields, annotations.as_object().expect("an object"));
+        let want = json!([{"name": "a"}, {"name": "b", "securityContext": {
+            "appArmorProfile": {"type": "Localhost", "localhostProfile": "p"}}}, {"name": "c"}]);
+        assert_eq!(spec["containers"], want);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Rules for annotations that mean something to pods: mirror pods, the cost of deletion, and what was an annotation
 //! before it became a field.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::tree::{Errors, Node};
 use super::volume_paths::descending_path;
@@ -9,9 +9,9 @@ use super::volume_paths::descending_path;
 /// Copied by kubelets onto what they run without being told.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
-const SECCOMP_POD: &str = "seccomp.security.alpha.kubernetes.io/pod";
-const SECCOMP_CONTAINER: &str = "container.seccomp.security.alpha.kubernetes.io/";
-const APP_ARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
+pub(crate) const SECCOMP_POD: &str = "seccomp.security.alpha.kubernetes.io/pod";
+pub(crate) const SECCOMP_CONTAINER: &str = "container.seccomp.security.alpha.kubernetes.io/";
+pub(crate) const APP_ARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
 
 /// Whether a pod mirrors one that a kubelet runs of its own accord.
 pub(crate) fn is_mirror(pod: &Node<'_, '_>) -> bool {
@@ -111,6 +111,19 @@ fn same(profile: &Node<'_, '_>, annotation: &str, what: &str, errors: &mut Error
     }
 }
 
+/// What an annotation of a container says as a profile; `None` when it says none.
+pub(crate) fn app_armor_profile(annotation: &str) -> Option<Value> {
+    match annotation {
+        "unconfined" => Some(json!({"type": "Unconfined"})),
+        "runtime/default" => Some(json!({"type": "RuntimeDefault"})),
+        _ => {
+            let file = annotation.strip_prefix("localhost/")?;
+            let fits = !file.is_empty() && file.trim() == file && file.len() <= 4095;
+            fits.then(|| json!({"type": "Localhost", "localhostProfile": file}))
+        }
+    }
+}
+
 /// What may not change: whether a pod is a mirror, and what AppArmor does to it.
 pub(crate) fn change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     let fixed = |name: &str| match name {
@@ -133,8 +146,6 @@ pub(crate) fn change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
-
     use super::*;
 
     fn check(rule: fn(&Node<'_, '_>, &Node<'_, '_>, &mut Errors), at: &Value, other: &Value, want: &[&str]) {

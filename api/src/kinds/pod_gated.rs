@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::dump;
 use super::pod_update::restore;
 use super::tree::{Errors, Node};
 
@@ -27,12 +28,20 @@ fn terms(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
         return;
     }
     if new.list().len() != old.list().len() {
-        errors.invalid(new, "no additions/deletions to non-empty NodeSelectorTerms list are allowed");
+        errors.invalid_shown(
+            new,
+            &dump::node_selector_terms(new),
+            "no additions/deletions to non-empty NodeSelectorTerms list are allowed",
+        );
         return;
     }
     for (now, then) in new.items().zip(old.items()) {
         if !only_adds(&now, &then) {
-            errors.invalid(&now, "only additions are allowed (no mutations or deletions)");
+            errors.invalid_shown(
+                &now,
+                &dump::node_selector_term(&now),
+                "only additions are allowed (no mutations or deletions)",
+            );
         }
     }
 }

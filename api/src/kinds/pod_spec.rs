@@ -86,7 +86,10 @@ fn policies(spec: &Node<'_, '_>, errors: &mut Errors) {
     if errors.require_text(&restart) {
         errors.one_of(&restart, &["Always", "OnFailure", "Never"]);
     }
-    errors.none_or_one_of(&spec.field("preemptionPolicy"), &["Never", "PreemptLowerPriority"]);
+    let preemption = spec.field("preemptionPolicy");
+    if preemption.is_set() && errors.require_text(&preemption) {
+        errors.one_of(&preemption, &["PreemptLowerPriority", "Never"]);
+    }
     let deadline = spec.field("activeDeadlineSeconds");
     if deadline.integer().is_some_and(|seconds| !(1..=i64::from(i32::MAX)).contains(&seconds)) {
         errors.invalid(&deadline, "must be between 1 and 2147483647, inclusive");

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::tree::{Errors, Node};
+use super::tree::{Errors, Node, is_same};
 use super::{dump, pod_annotations, pod_gated as gated};
 
 const MAY_CHANGE: &str = "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,\
@@ -20,6 +20,7 @@ pub(crate) fn pod_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Er
             errors.forbidden(&now, SAME_NUMBER);
             return;
         }
+        now.items().for_each(|container| image(&container.field("image"), errors));
     }
     if !active_deadline(&spec, &before, errors) {
         return;
@@ -31,9 +32,17 @@ pub(crate) fn pod_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Er
         gated::directives(&spec, &before, errors);
     }
     let compared = with_what_may_change(now, then);
-    if &compared != then {
+    if !is_same(Some(&compared), Some(then)) {
         let text = dump::difference(&dump::pod_spec(then), &dump::pod_spec(&compared));
         errors.forbidden(&spec, &format!("pod updates may not change fields other than {MAY_CHANGE}\n{text}"));
+    }
+}
+
+/// Upstream's rules for a change hold those for images once more.
+fn image(at: &Node<'_, '_>, errors: &mut Errors) {
+    errors.require_text(at);
+    if at.text().trim() != at.text() {
+        errors.invalid(at, "must not have leading or trailing whitespace");
     }
 }
 

@@ -211,7 +211,7 @@ pub(crate) fn divisor(reference: &Node<'_, '_>, errors: &mut Errors) {
         Some(("limits" | "requests", huge)) if huge.starts_with("hugepages-") => ("hugepages", &BYTES),
         _ => return,
     };
-    if matches!(text, "" | "0") || allowed.contains(&text) {
+    if text.is_empty() || parse(&at).is_some_and(|divisor| divisor == Quantity::zero()) || allowed.contains(&text) {
         return;
     }
     let values = if what == "cpu" { "1m and 1".to_owned() } else { BYTES.join(", ") };

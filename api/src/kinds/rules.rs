@@ -2,10 +2,11 @@
 
 use jiff::Timestamp;
 
+pub(crate) use super::addresses::{cidr, ip, parse_cidr};
 pub(crate) use crate::names::{
     config_map_key, dns1035_label, dns1123_label as label, dns1123_subdomain as subdomain,
-    environment_variable_name as environment_name, http_header_name, ip_address as ip, label_value, percent, port_name,
-    qualified_name, wildcard_dns1123_subdomain,
+    environment_variable_name as environment_name, http_header_name, label_value, percent, port_name, qualified_name,
+    wildcard_dns1123_subdomain,
 };
 
 /// An object name that is a DNS subdomain.
@@ -29,7 +30,7 @@ pub(crate) fn path_segment_name(name: &str, prefix: bool) -> Vec<String> {
 
 /// An object name that is an IP address.
 pub(crate) fn ip_name(name: &str, _prefix: bool) -> Vec<String> {
-    ip(name)
+    super::addresses::canonical_ip(name)
 }
 
 /// Any name at all.
@@ -78,23 +79,6 @@ pub(crate) fn search_domain(text: &str) -> Vec<String> {
         wrong.push(FORM.to_owned());
     }
     wrong
-}
-
-/// Splits `10.9.8.0/24`; `None` when it is no such thing.
-pub(crate) fn parse_cidr(text: &str) -> Option<(std::net::IpAddr, u8)> {
-    let (address, length) = text.split_once('/')?;
-    let address: std::net::IpAddr = address.parse().ok()?;
-    let length: u8 = length.parse().ok()?;
-    let most = if address.is_ipv4() { 32 } else { 128 };
-    (length <= most).then_some((address, length))
-}
-
-/// Why this is not a range of addresses.
-pub(crate) fn cidr(text: &str) -> Vec<String> {
-    if parse_cidr(text).is_some() {
-        return Vec::new();
-    }
-    vec!["must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)".to_owned()]
 }
 
 /// A time as the API writes it: RFC 3339, whole seconds, UTC.

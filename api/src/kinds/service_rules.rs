@@ -25,7 +25,7 @@ pub(crate) fn service(service: &Node<'_, '_>, errors: &mut Errors) {
     ports(&spec.field("ports"), errors);
     meta::labels(&spec.field("selector"), errors);
     session_affinity(&spec, errors);
-    cluster_ips(&spec, errors);
+    addresses(service, errors);
     for address in spec.field("externalIPs").items() {
         let wrong = rules::ip(address.text());
         if wrong.is_empty() {
@@ -173,7 +173,9 @@ fn session_affinity(spec: &Node<'_, '_>, errors: &mut Errors) {
     }
 }
 
-fn cluster_ips(spec: &Node<'_, '_>, errors: &mut Errors) {
+/// `clusterIP`, `clusterIPs`, `ipFamilies` and `ipFamilyPolicy`, which go together.
+pub(crate) fn addresses(service: &Node<'_, '_>, errors: &mut Errors) {
+    let spec = service.field("spec");
     if spec.field("type").text() == "ExternalName" {
         return;
     }
@@ -186,7 +188,7 @@ fn cluster_ips(spec: &Node<'_, '_>, errors: &mut Errors) {
     } else if single.text().is_empty() && !list.is_empty() {
         errors.invalid(&list, "must be empty when `clusterIP` is not specified");
     }
-    families(spec, errors);
+    families(&spec, errors);
     let before = errors.0.len();
     for (index, address) in list.items().enumerate() {
         if index == 0 && address.text() == "None" {
@@ -253,13 +255,12 @@ fn traffic_policies(spec: &Node<'_, '_>, kind: &str, errors: &mut Errors) {
     let (external, internal) = (spec.field("externalTrafficPolicy"), spec.field("internalTrafficPolicy"));
     let reachable =
         matches!(kind, "NodePort" | "LoadBalancer") || (kind == "ClusterIP" && !spec.field("externalIPs").is_empty());
-    if !external.text().is_empty() {
-        if !reachable {
-            errors.invalid(&external, "may only be set for externally-accessible services");
+    if reachable {
+        if errors.require_text(&external) {
+            errors.one_of(&external, &["Cluster", "Local"]);
         }
-        errors.one_of(&external, &["Cluster", "Local"]);
-    } else if reachable {
-        errors.required(&external, "");
+    } else if !external.text().is_empty() {
+        errors.invalid(&external, "may only be set for externally-accessible services");
     }
     if internal.is_set() {
         errors.one_of(&internal, &["Cluster", "Local"]);
@@ -267,7 +268,13 @@ fn traffic_policies(spec: &Node<'_, '_>, kind: &str, errors: &mut Errors) {
         errors.required(&internal, "");
     }
     let health = spec.field("healthCheckNodePort");
-    if health.number() != 0 && !(kind == "LoadBalancer" && external.text() == "Local") {
+    if kind == "LoadBalancer" && external.text() == "Local" {
+        if health.number() == 0 {
+            errors.required(&health, "");
+        } else {
+            meta::port_number(&health, errors);
+        }
+    } else if health.number() != 0 {
         errors.invalid(&health, "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'");
     }
     errors.none_or_one_of(&spec.field("trafficDistribution"), &["PreferClose", "PreferSameNode", "PreferSameZone"]);
@@ -342,9 +349,8 @@ fn addresses_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors)
         return;
     }
     kept(&now, &had, &new.field("ipFamilyPolicy"), ("clusterIP", &now), errors);
-    // Families that the request leaves out are allocated after these rules, where upstream does so before.
     let families = new.field("ipFamilies");
-    if !headless(&now) && !headless(&had) && !families.list().is_empty() {
+    if !headless(&now) && !headless(&had) {
         kept(&families, &old.field("ipFamilies"), &new.field("ipFamilyPolicy"), ("ipFamily", &now), errors);
     }
 }
@@ -366,11 +372,13 @@ fn kept(
         return;
     }
     if length == 0 {
-        errors.invalid_value(&now.index(0), now.shown(), &format!("primary {} can not be unset", what.0));
+        if what.1.list().is_empty() {
+            errors.invalid_value(&now.index(0), now.shown(), &format!("primary {} can not be unset", what.0));
+        }
     } else if before > 0 && now.list()[0] != had.list()[0] {
         errors.invalid_value(&now.index(0), what.1.shown(), ONCE);
     }
-    if length == 1 && before > 1 && policy.is_set() && policy.text() != "SingleStack" {
+    if length == 1 && before > 1 && policy.text() != "SingleStack" {
         errors.invalid(policy, &format!("must be set to 'SingleStack' when releasing the secondary {}", what.0));
     }
 }
@@ -432,12 +440,20 @@ mod tests {
         check(&two, &one, &[]);
         check(&one, &two, &[]);
         check(
+            &json!({"clusterIPs": ["10.0.0.1"], "ipFamilies": ["IPv4"]}),
+            &two,
+            &[
+                "spec.ipFamilyPolicy: Invalid value: null: must be set to 'SingleStack' when releasing the secondary clusterIP",
+                "spec.ipFamilyPolicy: Invalid value: null: must be set to 'SingleStack' when releasing the secondary ipFamily",
+            ],
+        );
+        check(
             &json!({"clusterIPs": ["10.0.0.2"], "ipFamilies": ["IPv4"]}),
             &one,
             &["spec.clusterIPs[0]: Invalid value: [\"10.0.0.2\"]: may not change once set"],
         );
         check(
-            &json!({"clusterIPs": ["10.0.0.1"], "ipFamilyPolicy": "PreferDualStack"}),
+            &json!({"clusterIPs": ["10.0.0.1"], "ipFamilies": ["IPv4", "IPv6"], "ipFamilyPolicy": "PreferDualStack"}),
             &two,
             &[
                 "spec.ipFamilyPolicy: Invalid value: \"PreferDualStack\": must be set to 'SingleStack' when releasing the secondary clusterIP",

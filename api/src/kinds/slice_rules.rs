@@ -79,7 +79,7 @@ fn where_slice_is(spec: &Node<'_, '_>, errors: &mut Errors) {
         meta::node_selector(&selector, errors);
         let terms = selector.field("nodeSelectorTerms");
         if terms.list().len() != 1 {
-            let shown = dump::node_selector_terms(&selector);
+            let shown = dump::node_selector_terms(&selector.field("nodeSelectorTerms"));
             errors.invalid_shown(&terms, &shown, "must have exactly one node selector term");
         }
     }

@@ -68,7 +68,7 @@ fn every_built_in_kind_survives_an_empty_and_a_wrong_object() {
 #[test]
 fn doubtful_pods_and_names_warn() {
     let warn = |kind: &str, group: &str, tree| strategy(group, kind).warnings(&object(tree), None);
-    let spread = json!({"spec": {"topologySpreadConstraints": [{}]}});
+    let spread = json!({"metadata": {"name": "p"}, "spec": {"topologySpreadConstraints": [{}]}});
     assert_eq!(
         warn("Pod", "", spread),
         ["spec.topologySpreadConstraints[0].labelSelector: a null labelSelector results in matching no pod"]

@@ -334,7 +334,8 @@ pub(crate) fn is_zero(fields: &Fields, key: &str) -> bool {
     }
 }
 
-fn is_same(one: Option<&Value>, other: Option<&Value>) -> bool {
+/// Whether two values mean the same: absent, `null` and empty lists and maps are one.
+pub(crate) fn is_same(one: Option<&Value>, other: Option<&Value>) -> bool {
     match (one, other) {
         (Some(Value::Object(one)), Some(Value::Object(other))) => {
             one.keys().chain(other.keys()).all(|key| is_same(one.get(key), other.get(key)))

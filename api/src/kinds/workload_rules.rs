@@ -9,38 +9,57 @@ use super::{meta, pod_spec, rules};
 
 const DOES_NOT_MATCH: &str = "`selector` does not match template `labels`";
 
+/// How a kind of workload words what is wrong with its selector and template.
+struct Wording {
+    /// What the kind is called where its selector selects everything.
+    empty: &'static str,
+    /// What is said of a selector that is none. The template of such a one is not looked at.
+    invalid: &'static str,
+    /// Whose pods have no deadline.
+    deadline: &'static str,
+}
+
+/// Deployments, and the ReplicaSets that they make.
+const REPLICAS: Wording = Wording { empty: "deployment", invalid: "invalid label selector", deadline: "ReplicaSet" };
+const STATEFUL_SET: Wording = Wording { empty: "statefulset", invalid: "", deadline: "StatefulSet" };
+
 /// A selector that must be there, be valid, select something particular, and select the template's pods.
-fn selector_and_template(spec: &Node<'_, '_>, kind: &str, selector_is_required: bool, errors: &mut Errors) {
+fn selector_and_template(spec: &Node<'_, '_>, wording: &Wording, errors: &mut Errors) {
     let (selector, template) = (spec.field("selector"), spec.field("template"));
+    let mut is_valid = true;
     if selector.is_unset() {
-        if selector_is_required {
-            errors.required(&selector, "");
-        }
+        errors.required(&selector, "");
     } else {
+        let before = errors.0.len();
         meta::selector(&selector, errors);
+        is_valid = errors.0.len() == before;
         if meta::is_empty_selector(&selector) {
-            errors.invalid_value(&selector, json!({}), &format!("empty selector is invalid for {kind}"));
+            errors.invalid_value(&selector, json!({}), &format!("empty selector is invalid for {}", wording.empty));
         }
     }
-    let metadata = template.field("metadata");
-    let labels = metadata.field("labels");
-    if !meta::is_empty_selector(&selector) || selector.is_unset() {
-        matches_template(&selector, &labels, errors);
+    let of_set = wording.empty == STATEFUL_SET.empty;
+    if !is_valid {
+        errors.invalid(&selector, wording.invalid);
+    } else {
+        let metadata = template.field("metadata");
+        if !meta::is_empty_selector(&selector) || selector.is_unset() {
+            matches_template(&selector, &metadata.field("labels"), errors);
+        }
+        pod_spec::template(&template, errors);
     }
-    pod_spec::template(&template, errors);
-    let pods = template.field("spec");
+    if is_valid || of_set {
+        always_restarts(&template.field("spec"), wording.deadline, errors);
+    }
+}
+
+/// Pods that are to be there run until they are deleted.
+fn always_restarts(pods: &Node<'_, '_>, whose: &str, errors: &mut Errors) {
     let restart = pods.field("restartPolicy");
-    if !matches!(restart.text(), "" | "Always") {
-        errors.not_supported(&restart, &["Always"]);
+    if restart.text() != "Always" {
+        errors.push(crate::FieldError::not_supported(&restart.path(), restart.text(), &["Always"]));
     }
     let deadline = pods.field("activeDeadlineSeconds");
     if deadline.is_set() {
-        let whose = match kind {
-            "statefulset" => "StatefulSet",
-            "daemonset" => "DaemonSet",
-            // Deployments make these.
-            _ => "ReplicaSet",
-        };
         errors.forbidden(&deadline, &format!("activeDeadlineSeconds in {whose} is not Supported"));
     }
 }
@@ -61,7 +80,7 @@ fn non_negative(spec: &Node<'_, '_>, keys: &[&str], errors: &mut Errors) {
 pub(crate) fn deployment(object: &Node<'_, '_>, errors: &mut Errors) {
     let spec = object.field("spec");
     non_negative(&spec, &["replicas", "minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"], errors);
-    selector_and_template(&spec, "deployment", true, errors);
+    selector_and_template(&spec, &REPLICAS, errors);
     deployment_strategy(&spec.field("strategy"), errors);
     let deadline = spec.field("progressDeadlineSeconds");
     if deadline.integer().is_some_and(|seconds| seconds <= spec.field("minReadySeconds").number()) {
@@ -126,7 +145,7 @@ pub(crate) fn selector_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &m
 pub(crate) fn replica_set(object: &Node<'_, '_>, errors: &mut Errors) {
     let spec = object.field("spec");
     non_negative(&spec, &["replicas", "minReadySeconds"], errors);
-    selector_and_template(&spec, "replicaset", true, errors);
+    selector_and_template(&spec, &REPLICAS, errors);
 }
 
 /// A `ReplicationController`.
@@ -148,22 +167,27 @@ pub(crate) fn replication_controller(object: &Node<'_, '_>, errors: &mut Errors)
         errors.invalid(&labels, DOES_NOT_MATCH);
     }
     pod_spec::template(&template, errors);
-    let pods = template.field("spec");
-    let restart = pods.field("restartPolicy");
-    if !matches!(restart.text(), "" | "Always") {
-        errors.not_supported(&restart, &["Always"]);
-    }
-    let deadline = pods.field("activeDeadlineSeconds");
-    if deadline.is_set() {
-        errors.forbidden(&deadline, "activeDeadlineSeconds in ReplicationController is not Supported");
-    }
+    always_restarts(&template.field("spec"), "ReplicationController", errors);
 }
 
 /// A `DaemonSet`.
 pub(crate) fn daemon_set(object: &Node<'_, '_>, errors: &mut Errors) {
     let spec = object.field("spec");
     non_negative(&spec, &["minReadySeconds", "revisionHistoryLimit"], errors);
-    selector_and_template(&spec, "daemonset", false, errors);
+    let (selector, template) = (spec.field("selector"), spec.field("template"));
+    let before = errors.0.len();
+    meta::selector(&selector, errors);
+    let is_valid = errors.0.len() == before;
+    let metadata = template.field("metadata");
+    let is_empty = meta::is_empty_selector(&selector);
+    if is_valid && (!is_empty || selector.is_unset()) {
+        matches_template(&selector, &metadata.field("labels"), errors);
+    }
+    if selector.is_set() && is_empty {
+        errors.invalid_value(&selector, json!({}), "empty selector is invalid for daemonset");
+    }
+    pod_spec::template(&template, errors);
+    always_restarts(&template.field("spec"), "DaemonSet", errors);
     let strategy = spec.field("updateStrategy");
     let (kind, rolling) = (strategy.field("type"), strategy.field("rollingUpdate"));
     match kind.text() {
@@ -214,12 +238,12 @@ pub(crate) fn stateful_set(object: &Node<'_, '_>, errors: &mut Errors) {
     for key in ["whenDeleted", "whenScaled"] {
         errors.none_or_one_of(&retention.field(key), &["Retain", "Delete"]);
     }
-    non_negative(&spec, &["replicas", "minReadySeconds", "revisionHistoryLimit"], errors);
+    non_negative(&spec, &["replicas", "minReadySeconds"], errors);
     let start = spec.field("ordinals");
     if start.field("start").integer().is_some_and(|start| start < 0) {
         errors.invalid(&start.field("start"), NOT_NEGATIVE);
     }
-    selector_and_template(&spec, "statefulset", true, errors);
+    selector_and_template(&spec, &STATEFUL_SET, errors);
     let service = spec.field("serviceName");
     if !service.text().is_empty() {
         errors.invalid_all(&service, rules::label(service.text()));

@@ -5,6 +5,7 @@
 //! the same value, and a restart forgets nothing; what a crash leaves behind is collected at the next start.
 
 mod cidr;
+mod families;
 mod repair;
 mod service;
 

@@ -6,7 +6,7 @@ use api::field::{FieldError, Path};
 use api::{ApiError, Object};
 use serde_json::{Value, json};
 
-use super::{Allocator, Cidr, Held, Refusal, Reservation, TakeError};
+use super::{Allocator, Cidr, Held, Refusal, Reservation, TakeError, families};
 use crate::registry::{Registry, Target};
 
 /// Everything that a stored Service holds.
@@ -44,7 +44,9 @@ pub(super) async fn allocate(
     dry_run: bool,
 ) -> Result<Reservation, ApiError> {
     let before = old.map(held).unwrap_or_default();
-    let mut allocation = Allocation { allocator, registry, dry_run, before, reservation: Reservation::default() };
+    let old = old.filter(|old| old.text(&["spec", "type"]) != "ExternalName");
+    let reservation = Reservation::default();
+    let mut allocation = Allocation { allocator, old, registry, dry_run, before, reservation };
     let outcome = allocation.fill(object).await;
     match outcome {
         Ok(()) => {
@@ -63,14 +65,14 @@ pub(super) async fn allocate(
 
 /// Why a Service does not get what it needs.
 enum Failure {
-    Field(FieldError),
+    Fields(Vec<FieldError>),
     Internal(ApiError),
 }
 
 impl Failure {
     fn into_error(self, target: &Target<'_>, object: &Object) -> ApiError {
         match self {
-            Self::Field(error) => ApiError::invalid(target.row().qualified_kind(), object.name(), &[error]),
+            Self::Fields(errors) => ApiError::invalid(target.row().qualified_kind(), object.name(), &errors),
             Self::Internal(error) => error,
         }
     }
@@ -78,6 +80,8 @@ impl Failure {
 
 struct Allocation<'a> {
     allocator: &'a Allocator,
+    /// The Service as it is, unless it is new or had no addresses.
+    old: Option<&'a Object>,
     registry: &'a Registry,
     dry_run: bool,
     /// What the old object holds already.
@@ -91,37 +95,47 @@ impl Allocation<'_> {
         if kind == "ExternalName" {
             return Ok(());
         }
-        let families = default_families(&self.allocator.ranges, object).map_err(Failure::Field)?;
-        self.fill_addresses(object, &families).await?;
-        let load_balancer_ports = object.get(&["spec", "allocateLoadBalancerNodePorts"]) != Some(&json!(false));
-        let wants_ports = kind == "NodePort" || (kind == "LoadBalancer" && load_balancer_ports);
-        self.fill_ports(object, wants_ports).await?;
+        families::fill_in(&self.allocator.ranges, object, self.old).map_err(Failure::Fields)?;
+        self.fill_addresses(object).await?;
+        if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
+            let not_wanted = object.get(&["spec", "allocateLoadBalancerNodePorts"]) == Some(&json!(false));
+            self.fill_ports(object, kind == "NodePort" || !not_wanted).await?;
+        }
         self.fill_health_port(object, &kind).await
     }
 
-    async fn fill_addresses(&mut self, object: &mut Object, families: &[Cidr]) -> Result<(), Failure> {
-        let given = object.get(&["spec", "clusterIPs"]).and_then(Value::as_array).cloned().unwrap_or_default();
-        let first = object.text(&["spec", "clusterIP"]).to_owned();
-        if first == "None" || given.first() == Some(&json!("None")) {
-            object.set(&["spec", "clusterIP"], "None");
-            object.set(&["spec", "clusterIPs"], json!(["None"]));
+    /// One address of each family. Those that the old object has are kept as the new one says them: whether they may
+    /// change is not decided here.
+    async fn fill_addresses(&mut self, object: &mut Object) -> Result<(), Failure> {
+        let given = families::texts(object, "clusterIPs");
+        if given.first().is_some_and(|first| first == "None") {
             return Ok(());
         }
-        let mut chosen = Vec::new();
-        for (at, range) in families.iter().enumerate() {
-            let text =
-                given.get(at).and_then(Value::as_str).or((at == 0 && !first.is_empty()).then_some(first.as_str()));
-            let wanted: Option<IpAddr> = text.and_then(|text| text.parse().ok());
-            let address = self.address(object, range, wanted).await.map_err(|err| {
-                let shown = if given.is_empty() && first.is_empty() { json!([]) } else { json!([text]) };
-                address_failure(err, &shown, wanted)
-            })?;
-            chosen.push(address.to_string());
+        let kept = self.old.map(addresses).unwrap_or_default().len();
+        let families = families::texts(object, "ipFamilies");
+        let mut chosen = given.clone();
+        for (at, family) in families.iter().enumerate() {
+            if given.get(at).is_some_and(|_| at < kept) {
+                continue;
+            }
+            let Some(range) = self.allocator.ranges.iter().find(|range| range.family() == family).copied() else {
+                continue;
+            };
+            let wanted: Option<IpAddr> = given.get(at).and_then(|text| text.parse().ok());
+            let address = self
+                .address(object, &range, wanted)
+                .await
+                .map_err(|err| address_failure(err, &json!(given), wanted))?
+                .to_string();
+            match chosen.get_mut(at) {
+                Some(slot) => *slot = address,
+                None => chosen.push(address),
+            }
         }
         if let Some(primary) = chosen.first() {
             object.set(&["spec", "clusterIP"], primary.as_str());
+            object.set(&["spec", "clusterIPs"], json!(chosen));
         }
-        object.set(&["spec", "clusterIPs"], json!(chosen));
         Ok(())
     }
 
@@ -150,10 +164,16 @@ impl Allocation<'_> {
             }
             // The same port over TCP and UDP shares one node port.
             let shared =
-                done.iter().find(|(other, node)| (given == 0 && *other == number) || u64::from(*node) == given);
+                done.iter().find(|(other, node)| *other == number && (given == 0 || u64::from(*node) == given));
             let node = match shared {
                 Some((_, node)) => *node,
-                None => self.port(&service, given).await.map_err(|err| port_failure(err, at, given))?,
+                None if done.iter().any(|(_, node)| u64::from(*node) == given) => {
+                    return Err(port_failure(Refusal::Taken.into(), at, given));
+                }
+                None => {
+                    let given = if given == 0 { requested(&service, number) } else { given };
+                    self.port(&service, given).await.map_err(|err| port_failure(err, at, given))?
+                }
             };
             done.push((number, node));
             port["nodePort"] = node.into();
@@ -174,7 +194,8 @@ impl Allocation<'_> {
         }
         // Upstream does not check the range of node ports in a dry run.
         if let (true, Some(port)) = (self.dry_run, wanted) {
-            return Ok(port);
+            let taken = self.allocator.is_taken(self.registry, &Held::Port(port)).await?;
+            return if taken { Err(Refusal::Taken.into()) } else { Ok(port) };
         }
         let port = self.allocator.take_port(self.registry, service, wanted).await?;
         self.took(Held::Port(port)).await;
@@ -187,6 +208,10 @@ impl Allocation<'_> {
             return Ok(());
         }
         let given = object.get(&["spec", "healthCheckNodePort"]).and_then(Value::as_u64).unwrap_or(0);
+        // One that is there is kept as the new object says it.
+        if given != 0 && self.old.is_some_and(|old| old.get(&["spec", "healthCheckNodePort"]).is_some()) {
+            return Ok(());
+        }
         let service = object.clone();
         let port = self.port(&service, given).await.map_err(|err| {
             let path = Path::new("spec").child("healthCheckNodePort");
@@ -212,10 +237,17 @@ impl Allocation<'_> {
     }
 }
 
+/// The node port that a later element asks for the same port of the Service; 0 when none does.
+fn requested(service: &Object, number: u64) -> u64 {
+    let ports = service.get(&["spec", "ports"]).and_then(Value::as_array).into_iter().flatten();
+    let mut same = ports.filter(|port| port.get("port").and_then(Value::as_u64) == Some(number));
+    same.find_map(|port| port.get("nodePort").and_then(Value::as_u64).filter(|port| *port != 0)).unwrap_or(0)
+}
+
 fn failure(err: TakeError, field: impl Fn(&str) -> FieldError) -> Failure {
     match err {
-        TakeError::Refused(Refusal::Taken) => Failure::Field(field("provided port is already allocated")),
-        TakeError::Refused(Refusal::OutOfRange(why)) => Failure::Field(field(&why)),
+        TakeError::Refused(Refusal::Taken) => Failure::Fields(vec![field("provided port is already allocated")]),
+        TakeError::Refused(Refusal::OutOfRange(why)) => Failure::Fields(vec![field(&why)]),
         TakeError::Refused(Refusal::Exhausted) => {
             Failure::Internal(ApiError::internal("failed to allocate a nodePort: range is full"))
         }
@@ -234,62 +266,11 @@ fn address_failure(err: TakeError, shown: &Value, wanted: Option<IpAddr>) -> Fai
     let field =
         |why: &str| FieldError::invalid(&path, shown.clone(), &format!("failed to allocate IP {wanted}: {why}"));
     match err {
-        TakeError::Refused(Refusal::Taken) => Failure::Field(field("provided IP is already allocated")),
-        TakeError::Refused(Refusal::OutOfRange(why)) => Failure::Field(field(&why)),
+        TakeError::Refused(Refusal::Taken) => Failure::Fields(vec![field("provided IP is already allocated")]),
+        TakeError::Refused(Refusal::OutOfRange(why)) => Failure::Fields(vec![field(&why)]),
         TakeError::Refused(Refusal::Exhausted) => {
             Failure::Internal(ApiError::internal("failed to allocate a serviceIP: range is full"))
         }
         TakeError::Store(err) => Failure::Internal(ApiError::internal(err)),
     }
-}
-
-/// Fills in `ipFamilyPolicy` and `ipFamilies`, and returns the ranges to allocate from.
-fn default_families(ranges: &[Cidr], object: &mut Object) -> Result<Vec<Cidr>, FieldError> {
-    let spec = Path::new("spec");
-    let policy = object.text(&["spec", "ipFamilyPolicy"]).to_owned();
-    let listed: Vec<String> = object
-        .get(&["spec", "ipFamilies"])
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .map(str::to_owned)
-        .collect();
-    let mut families = Vec::new();
-    for (at, family) in listed.iter().enumerate() {
-        let range = ranges.iter().find(|range| range.family() == family);
-        let detail = "not configured on this cluster";
-        families.push(
-            *range.ok_or_else(|| FieldError::invalid(&spec.child("ipFamilies").index(at), family.as_str(), detail))?,
-        );
-    }
-    let headless_without_selector = object.text(&["spec", "clusterIP"]) == "None"
-        && object.get(&["spec", "selector"]).is_none_or(|s| s == &json!({}));
-    let dual = match policy.as_str() {
-        "RequireDualStack" if ranges.len() < 2 && !headless_without_selector => {
-            let detail = "this cluster is not configured for dual-stack services";
-            return Err(FieldError::invalid(&spec.child("ipFamilyPolicy"), policy.as_str(), detail));
-        }
-        "RequireDualStack" | "PreferDualStack" => true,
-        "" => families.len() == 2 || (headless_without_selector && ranges.len() == 2),
-        _ => false,
-    };
-    if families.is_empty() {
-        let given: Option<IpAddr> = object.text(&["spec", "clusterIP"]).parse().ok();
-        let matching = given.and_then(|given| ranges.iter().find(|range| range.is_ipv4() == given.is_ipv4()));
-        families.extend(matching.or(ranges.first()));
-    }
-    if dual && families.len() == 1 {
-        families.extend(ranges.iter().find(|range| !families.contains(range)));
-    }
-    if !dual {
-        families.truncate(1);
-    }
-    let default_policy = if dual { "RequireDualStack" } else { "SingleStack" };
-    if policy.is_empty() {
-        object.set(&["spec", "ipFamilyPolicy"], default_policy);
-    }
-    let names: Vec<&str> = families.iter().map(Cidr::family).collect();
-    object.set(&["spec", "ipFamilies"], json!(names));
-    Ok(families)
 }

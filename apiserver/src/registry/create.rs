@@ -7,6 +7,7 @@ use store::Expected;
 
 use super::{Registry, Target, Written, metadata, unavailable};
 use crate::admission::{Attributes, Operation};
+use crate::allocate::Reservation;
 use crate::managed::Versions;
 use crate::options::{Write, WriteOptions};
 use crate::{decode, managed};
@@ -75,9 +76,14 @@ impl Registry {
             // Only a generated name is tried again.
             let mut candidate = if generated { object.clone() } else { std::mem::take(&mut object) };
             self.prepare_create(target, &mut candidate, now, generated);
-            self.check_new(target, &candidate, warnings, now)?;
-            admission.validate(&attributes, Some(&candidate), warnings).await?;
-            match self.insert(target, candidate, options.dry_run).await {
+            // The rules look at what a Service has been given, too.
+            let reservation = self.allocator.allocate(self, target, &mut candidate, None, options.dry_run).await?;
+            let created = async {
+                self.check_new(target, &candidate, warnings, now)?;
+                admission.validate(&attributes, Some(&candidate), warnings).await?;
+                self.insert(target, candidate, options.dry_run).await
+            };
+            match self.keep_if_written(reservation, created.await).await {
                 Err(err) if generated && attempt < NAME_ATTEMPTS && err.status().reason == "AlreadyExists" => {}
                 done => return done,
             }
@@ -123,12 +129,11 @@ impl Registry {
         Ok(())
     }
 
-    async fn insert(&self, target: &Target<'_>, mut object: Object, dry_run: bool) -> Result<Written, ApiError> {
+    async fn insert(&self, target: &Target<'_>, object: Object, dry_run: bool) -> Result<Written, ApiError> {
         if !object.resource_version().is_empty() {
             return Err(ApiError::unclassified("resourceVersion should not be set on objects to be created"));
         }
         let name = object.name().to_owned();
-        let reservation = self.allocator.allocate(self, target, &mut object, None, dry_run).await?;
         if dry_run {
             let there = self.store.get(&target.key(&name)).await.map_err(|err| unavailable(&err))?;
             return if there.is_some() {
@@ -138,18 +143,23 @@ impl Registry {
             };
         }
         match self.put(target, &name, object, Expected::Absent).await? {
-            Ok(written) => {
-                reservation.commit();
-                Ok(written)
-            }
-            Err(err) => {
-                self.allocator.release(self, reservation).await;
-                match err {
-                    store::Error::Conflict { .. } => Err(self.exists(target, &name).await),
-                    err => Err(unavailable(&err)),
-                }
-            }
+            Ok(written) => Ok(written),
+            Err(store::Error::Conflict { .. }) => Err(self.exists(target, &name).await),
+            Err(err) => Err(unavailable(&err)),
         }
+    }
+
+    /// A write that did not happen gives back what it had been given.
+    async fn keep_if_written(
+        &self,
+        reservation: Reservation,
+        written: Result<Written, ApiError>,
+    ) -> Result<Written, ApiError> {
+        match &written {
+            Ok(_) => drop(reservation.commit()),
+            Err(_) => self.allocator.release(self, reservation).await,
+        }
+        written
     }
 
     /// The error for a name that is taken, which says whether it will be free again.

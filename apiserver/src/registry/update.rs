@@ -73,6 +73,25 @@ impl Desired for Replacement {
     }
 }
 
+/// How one attempt went.
+enum Outcome {
+    /// The object has been replaced.
+    Swapped(Written),
+    /// Nothing was to be replaced: it is as it was, has gone, or was only tried.
+    Nothing(Written),
+    /// Somebody else was faster.
+    Raced,
+}
+
+impl Outcome {
+    fn written(self) -> Option<Written> {
+        match self {
+            Self::Swapped(written) | Self::Nothing(written) => Some(written),
+            Self::Raced => None,
+        }
+    }
+}
+
 /// The outcome of an update.
 #[derive(Clone, Debug)]
 pub struct Updated {
@@ -180,41 +199,47 @@ impl Registry {
         admission.mutate(&attributes, Some(&mut new), warnings).await?;
         self.check_version(target, &mut new, current)?;
         self.prepare_update(target, &mut new, old, now);
-        self.check_update(target, &new, old, warnings, now)?;
-        admission.validate(&attributes, Some(&new), warnings).await?;
-        if metadata::same(&new, old) {
-            return Ok(Some(Written::of(current)));
+        // The rules look at what a Service has been given, too.
+        let reservation = self.allocator.allocate(self, target, &mut new, Some(old), options.dry_run).await?;
+        let outcome = async {
+            self.check_update(target, &new, old, warnings, now)?;
+            admission.validate(&attributes, Some(&new), warnings).await?;
+            if metadata::same(&new, old) {
+                return Ok(Outcome::Nothing(Written::of(current)));
+            }
+            if new.is_being_deleted() && metadata::may_vanish(row, &new) {
+                let written = self.vanish(target, current, new, options.dry_run).await?;
+                return Ok(written.map_or(Outcome::Raced, Outcome::Nothing));
+            }
+            self.swap(target, current, new, options.dry_run).await
+        };
+        match outcome.await {
+            Ok(Outcome::Swapped(written)) => {
+                let freed = reservation.commit();
+                self.allocator.free(self, freed).await;
+                Ok(Some(written))
+            }
+            other => {
+                self.allocator.release(self, reservation).await;
+                other.map(Outcome::written)
+            }
         }
-        if new.is_being_deleted() && metadata::may_vanish(row, &new) {
-            return self.vanish(target, current, new, options.dry_run).await;
-        }
-        self.swap(target, current, new, options.dry_run).await
     }
 
     async fn swap(
         &self,
         target: &Target<'_>,
         current: &Current,
-        mut new: Object,
+        new: Object,
         dry_run: bool,
-    ) -> Result<Option<Written>, ApiError> {
-        let reservation = self.allocator.allocate(self, target, &mut new, Some(&current.object), dry_run).await?;
+    ) -> Result<Outcome, ApiError> {
         if dry_run {
-            return Ok(Some(Written::pretended(new)));
+            return Ok(Outcome::Nothing(Written::pretended(new)));
         }
         match self.put(target, target.name, new, Expected::Revision(current.revision)).await? {
-            Ok(written) => {
-                let freed = reservation.commit();
-                self.allocator.free(self, freed).await;
-                Ok(Some(written))
-            }
-            Err(err) => {
-                self.allocator.release(self, reservation).await;
-                match err {
-                    store::Error::Conflict { .. } => Ok(None),
-                    err => Err(unavailable(&err)),
-                }
-            }
+            Ok(written) => Ok(Outcome::Swapped(written)),
+            Err(store::Error::Conflict { .. }) => Ok(Outcome::Raced),
+            Err(err) => Err(unavailable(&err)),
         }
     }
 
@@ -313,8 +338,10 @@ impl Registry {
         if !errors.is_empty() {
             return Err(metadata::refused(row, new.name(), &errors));
         }
-        if target.subresource.is_empty() {
-            warnings.extend(row.strategy.warnings(new, Some(old)));
+        match target.subresource {
+            "" => warnings.extend(row.strategy.warnings(new, Some(old))),
+            "status" => warnings.extend(row.strategy.status_warnings(new)),
+            _ => {}
         }
         Ok(())
     }
