@@ -29,6 +29,7 @@ use crate::resource::{Resource, join_group_version, split_api_version};
 use crate::schema::builtin::builtin;
 use crate::schema::{Presence, SchemaRef};
 use crate::status::{ApiError, Qualified};
+pub(crate) use read::MAX_FINDINGS;
 use read::Words;
 
 pub use node::Node;

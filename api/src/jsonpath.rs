@@ -1,9 +1,11 @@
 //! JSONPath in kubectl's dialect, as printer columns and selectable fields of CRDs use it: `.spec.replicas`,
 //! `.metadata.labels.app\.kubernetes\.io/name`, `.status.conditions[?(@.type=="Ready")].status`.
 //!
-//! Paths of fields and indices, which nearly all are, are walked here. Everything else is rewritten to RFC 9535 and left
-//! to `jsonpath-rust`, which does not read the dialect itself (leading dots, escapes, dashes in names).
+//! Paths are walked here, step by step, and each step finds a value once: so however often a path looks everywhere below,
+//! it costs no more than the document for each step. Filters, slices and unions are rewritten to RFC 9535 and left to
+//! `jsonpath-rust`, which does not read the dialect itself (leading dots, escapes, dashes in names).
 
+use std::collections::HashSet;
 use std::iter::Peekable;
 use std::str::Chars;
 
@@ -18,20 +20,18 @@ const MAX_LENGTH: usize = 4096;
 
 /// A parsed path.
 #[derive(Clone, Debug)]
-pub struct JsonPath(Kind);
+pub struct JsonPath(Vec<Step>);
 
 #[derive(Clone, Debug)]
-enum Kind {
-    Plain(Vec<Step>),
-    Query(Box<JpQuery>),
-}
-
-#[derive(Clone, Debug, PartialEq)]
 enum Step {
     Field(String),
     Index(i64),
-    /// Anything else, as RFC 9535 writes it: `[*]`, `..['name']`, `[?@.a==1]`.
-    Other(String),
+    /// `*`.
+    Every,
+    /// `..name`, or `..*` without one.
+    Below(Option<String>),
+    /// A filter, slice or union.
+    Select(Box<JpQuery>),
 }
 
 /// Why a path cannot be read.
@@ -52,58 +52,89 @@ impl JsonPath {
         let bare = path.trim();
         let bare = bare.strip_prefix('{').map_or(Some(bare), |rest| rest.strip_suffix('}'));
         let bare = bare.ok_or_else(|| error("unclosed brace".to_owned()))?.trim();
-        let steps = steps(bare.strip_prefix('$').unwrap_or(bare)).map_err(error)?;
-        if !steps.iter().any(|step| matches!(step, Step::Other(_))) {
-            return Ok(Self(Kind::Plain(steps)));
-        }
-        let query = format!("${}", steps.iter().map(Step::to_rfc9535).collect::<String>());
-        let query = parse_json_path(&query).map_err(|parser| error(parser.to_string()))?;
-        Ok(Self(Kind::Query(Box::new(query))))
+        steps(bare.strip_prefix('$').unwrap_or(bare)).map(Self).map_err(error)
     }
 
-    /// The values at the path; none where something on the way is missing.
+    /// The values at the path, each once; none where something on the way is missing.
     pub fn find<'v>(&self, value: &'v Value) -> Vec<&'v Value> {
-        match &self.0 {
-            Kind::Plain(steps) => steps.iter().try_fold(value, |at, step| step.walk(at)).into_iter().collect(),
-            Kind::Query(query) => {
-                let found = js_path_process(query, value).unwrap_or_default();
-                found.into_iter().map(|found| found.val()).collect()
-            }
-        }
+        self.0.iter().fold(vec![value], |found, step| step.walk(found))
     }
 
     /// The names of the fields on the way, when the path is made of nothing else.
     pub fn fields(&self) -> Option<Vec<&str>> {
-        let Kind::Plain(steps) = &self.0 else { return None };
-        steps.iter().map(|step| if let Step::Field(name) = step { Some(name.as_str()) } else { None }).collect()
+        self.0.iter().map(|step| if let Step::Field(name) = step { Some(name.as_str()) } else { None }).collect()
     }
 }
 
 impl Step {
-    fn walk<'v>(&self, at: &'v Value) -> Option<&'v Value> {
+    fn walk<'v>(&self, from: Vec<&'v Value>) -> Vec<&'v Value> {
         match self {
-            Self::Field(name) => at.get(name),
-            Self::Index(index) => {
-                let list = at.as_array()?;
-                let from_end = i64::try_from(list.len()).ok()?.checked_add(*index)?;
-                let index = if *index < 0 { from_end } else { *index };
-                list.get(usize::try_from(index).ok()?)
+            Self::Field(name) => from.into_iter().filter_map(|at| at.get(name)).collect(),
+            Self::Index(index) => from.into_iter().filter_map(|at| element(at, *index)).collect(),
+            Self::Every => from.into_iter().flat_map(children).collect(),
+            Self::Below(name) => {
+                let (mut seen, mut found) = (HashSet::new(), Vec::new());
+                from.into_iter().for_each(|at| below(at, name.as_deref(), &mut seen, &mut found));
+                found
             }
-            Self::Other(_) => None,
-        }
-    }
-
-    fn to_rfc9535(&self) -> String {
-        match self {
-            Self::Field(name) => format!("[{}]", quote(name)),
-            Self::Index(index) => format!("[{index}]"),
-            Self::Other(text) => text.clone(),
+            Self::Select(query) => {
+                let selected = from.into_iter().flat_map(|at| js_path_process(query, at).unwrap_or_default());
+                let mut seen = HashSet::new();
+                selected.map(|found| found.val()).filter(|found| seen.insert(std::ptr::from_ref(*found))).collect()
+            }
         }
     }
 }
 
-fn quote(name: &str) -> String {
-    format!("'{}'", name.replace('\\', "\\\\").replace('\'', "\\'"))
+fn element(at: &Value, index: i64) -> Option<&Value> {
+    let list = at.as_array()?;
+    let from_end = i64::try_from(list.len()).ok()?.checked_add(index)?;
+    let index = if index < 0 { from_end } else { index };
+    list.get(usize::try_from(index).ok()?)
+}
+
+fn children(at: &Value) -> Box<dyn Iterator<Item = &Value> + '_> {
+    match at {
+        Value::Array(list) => Box::new(list.iter()),
+        Value::Object(map) => Box::new(map.values()),
+        _ => Box::new(std::iter::empty()),
+    }
+}
+
+/// The children of that name, or all, of a value and of everything below it that was not seen yet.
+fn below<'v>(at: &'v Value, name: Option<&str>, seen: &mut HashSet<*const Value>, found: &mut Vec<&'v Value>) {
+    if !seen.insert(std::ptr::from_ref(at)) {
+        return;
+    }
+    match name {
+        Some(name) => found.extend(at.get(name)),
+        None => found.extend(children(at)),
+    }
+    children(at).for_each(|child| below(child, name, seen, found));
+}
+
+/// A step that the library takes.
+fn select(text: &str) -> Result<Step, String> {
+    parse_json_path(&format!("$[{text}]")).map(|query| Step::Select(Box::new(query))).map_err(|err| err.to_string())
+}
+
+/// Why a filter is refused that could be read: it would look at more than the value it filters, for each of them.
+fn too_much(filter: &str) -> Option<&'static str> {
+    let mut quote = None;
+    let mut last = ' ';
+    for c in filter.chars() {
+        match quote {
+            Some(open) if c == open => quote = None,
+            Some(_) => {}
+            None if matches!(c, '\'' | '"') => quote = Some(c),
+            None if c == '$' => return Some("a filter cannot look at the whole document"),
+            None if c == '.' && last == '.' => return Some("a filter cannot look everywhere below"),
+            None if c == '(' && last.is_ascii_alphanumeric() => return Some("a filter cannot call functions"),
+            None => {}
+        }
+        last = c;
+    }
+    None
 }
 
 fn steps(path: &str) -> Result<Vec<Step>, String> {
@@ -118,14 +149,13 @@ fn steps(path: &str) -> Result<Vec<Step>, String> {
             ('.', Some('.')) => {
                 rest.next();
                 let below = name(&mut rest);
-                let below = if below == "*" { "[*]".to_owned() } else { format!("[{}]", quote(&below)) };
-                steps.push(Step::Other(format!("..{below}")));
+                steps.push(Step::Below(Some(below).filter(|name| name != "*")));
             }
             ('.', Some('[')) => {}
             // A dot at the end is the value itself.
             ('.', None) => {}
             ('.', Some(_)) => match name(&mut rest) {
-                name if name == "*" => steps.push(Step::Other("[*]".to_owned())),
+                name if name == "*" => steps.push(Step::Every),
                 name if name.is_empty() => return Err("empty field name".to_owned()),
                 name => steps.push(Step::Field(name)),
             },
@@ -190,15 +220,18 @@ fn bracket(inside: &str) -> Result<Step, String> {
     if let Some(filter) = inside.strip_prefix('?') {
         let filter = filter.trim();
         let filter = filter.strip_prefix('(').and_then(|rest| rest.strip_suffix(')')).unwrap_or(filter);
-        return Ok(Step::Other(format!("[?{filter}]")));
+        if let Some(why) = too_much(filter) {
+            return Err(why.to_owned());
+        }
+        return select(&format!("?{filter}"));
     }
     let slice_or_union = |c: char| c.is_ascii_digit() || matches!(c, ':' | '-' | ',' | ' ');
-    if inside == "*"
-        || (!inside.is_empty() && inside.chars().all(slice_or_union))
-        || inside.starts_with('\'')
-        || inside.starts_with('"')
+    if inside == "*" {
+        return Ok(Step::Every);
+    }
+    if (!inside.is_empty() && inside.chars().all(slice_or_union)) || inside.starts_with('\'') || inside.starts_with('"')
     {
-        return Ok(Step::Other(format!("[{inside}]")));
+        return select(inside);
     }
     Err(format!("invalid array index {inside:?}"))
 }
@@ -255,6 +288,25 @@ mod tests {
             let found = JsonPath::parse(path).unwrap().find(&value).into_iter().cloned().collect::<Vec<_>>();
             assert_eq!(Value::from(found), want, "{path}");
         }
+    }
+
+    #[test]
+    fn each_value_is_found_once_however_often_a_path_looks_everywhere() {
+        let deep = (0..100).fold(json!(1), |inner, _| json!({"a": inner}));
+        for path in ["..a..a..a..a..a..a..a..a", "..*..*..*..*..*..*..*..*"] {
+            assert_eq!(JsonPath::parse(path).unwrap().find(&deep).len(), 93, "{path}");
+        }
+        let list = json!([[1, 2], [3, 4]]);
+        let union = JsonPath::parse(&"[0,0,1,1]".repeat(2)).unwrap();
+        assert_eq!(union.find(&list), [&json!(1), &json!(2), &json!(3), &json!(4)]);
+    }
+
+    #[test]
+    fn filters_look_at_no_more_than_they_filter() {
+        for filter in ["@..a", "@.a==$.b", "match(@.a, 'x')", "count(@.*) > 1"] {
+            assert!(JsonPath::parse(&format!(".list[?({filter})]")).is_err(), "{filter}");
+        }
+        assert!(JsonPath::parse(".list[?(@.a=='$..(x)')].b").is_ok());
     }
 
     #[test]

@@ -135,6 +135,9 @@ pub struct Args {
     /// How long events are kept.
     #[arg(long, default_value = "1h0m0s", value_parser = daemon::pflag::duration)]
     pub event_ttl: Duration,
+    /// Other requests than watches and streams end after this.
+    #[arg(long, default_value = "1m0s", value_parser = daemon::pflag::duration)]
+    pub request_timeout: Duration,
     /// Watches without a timeout end after between this many seconds and twice as many.
     #[arg(long, default_value_t = 1800)]
     pub min_request_timeout: u64,
@@ -231,6 +234,7 @@ impl Args {
             requestheader_group_headers: self.requestheader_group_headers,
             requestheader_extra_headers_prefix: self.requestheader_extra_headers_prefix,
             event_ttl: self.event_ttl,
+            request_timeout: self.request_timeout,
             min_request_timeout: Duration::from_secs(self.min_request_timeout),
             enable_garbage_collector: self.enable_garbage_collector,
             audit: self.audit.into_config(),

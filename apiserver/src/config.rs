@@ -49,6 +49,8 @@ pub struct Config {
     pub requestheader_group_headers: Vec<String>,
     pub requestheader_extra_headers_prefix: Vec<String>,
     pub event_ttl: Duration,
+    /// Other requests than watches and streams end after this.
+    pub request_timeout: Duration,
     /// Watches without `timeoutSeconds` end after between this and twice this.
     pub min_request_timeout: Duration,
     pub enable_garbage_collector: bool,
@@ -111,6 +113,7 @@ impl Default for Config {
             requestheader_group_headers: Vec::new(),
             requestheader_extra_headers_prefix: Vec::new(),
             event_ttl: Duration::from_secs(3600),
+            request_timeout: Duration::from_secs(60),
             min_request_timeout: Duration::from_secs(1800),
             enable_garbage_collector: true,
             audit: AuditConfig::default(),

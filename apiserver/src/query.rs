@@ -1,6 +1,7 @@
 //! The query string of a request.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use api::ApiError;
 
@@ -44,6 +45,15 @@ impl Query {
                 .map(Some)
                 .map_err(|_| ApiError::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))),
         }
+    }
+
+    /// `timeout`, in which a client wants its answer.
+    pub fn timeout(&self) -> Result<Option<Duration>, ApiError> {
+        let Some(text) = self.get("timeout").filter(|text| !text.is_empty()) else { return Ok(None) };
+        daemon::pflag::duration(text).map(Some).map_err(|_| {
+            let why = format!("time: invalid duration {text:?}");
+            ApiError::bad_request(format!("invalid timeout specified in the request URL - {why}"))
+        })
     }
 
     /// Whether there is no parameter.

@@ -113,6 +113,12 @@ impl RequestInfo {
         }
     }
 
+    /// Whether the request goes on for as long as its client likes.
+    pub fn is_long_running(&self) -> bool {
+        const STREAMS: [&str; 5] = ["attach", "exec", "log", "portforward", "proxy"];
+        self.is_resource && (self.verb == "watch" || STREAMS.contains(&self.subresource.as_str()))
+    }
+
     /// `v1` or `apps/v1`.
     pub fn group_version(&self) -> String {
         if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }
@@ -182,6 +188,17 @@ mod tests {
             let info = parse(Method::GET, path);
             assert!(!info.is_resource, "{path}");
             assert_eq!(info.verb, "get");
+        }
+    }
+
+    #[test]
+    fn watches_and_streams_go_on() {
+        let is_long = |uri: &str| parse(Method::GET, uri).is_long_running();
+        for uri in ["/api/v1/pods?watch=1", "/api/v1/watch/pods", "/api/v1/namespaces/a/pods/p/log"] {
+            assert!(is_long(uri), "{uri}");
+        }
+        for uri in ["/api/v1/pods", "/healthz", "/api/v1/namespaces/a/pods/p/status"] {
+            assert!(!is_long(uri), "{uri}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! Answers: bytes with their headers, and the one place where errors become HTTP.
 
+use std::collections::HashSet;
 use std::io::Write as _;
 
 use api::codec::protobuf;
@@ -102,12 +103,22 @@ pub(crate) fn object_bytes(object: &Object) -> Bytes {
     serde_json::to_vec(object.root()).expect("JSON trees with string keys always serialise").into()
 }
 
-/// Adds `Warning: 299 - "text"` headers, each text once.
+/// Adds `Warning: 299 - "text"` headers, each text once. When they are long, each is cut, and then those that come last
+/// are left out, as by the reference: clients refuse answers whose headers are too large.
 pub(crate) fn add_warnings(headers: &mut HeaderMap, warnings: &[String]) {
-    for (at, text) in warnings.iter().enumerate() {
-        if warnings[..at].contains(text) {
-            continue;
+    const ALL: usize = 4 * 1024;
+    const ONE: usize = 256;
+    let mut seen = HashSet::new();
+    let texts: Vec<&str> = warnings.iter().map(String::as_str).filter(|text| seen.insert(*text)).collect();
+    let total: usize = texts.iter().map(|text| text.chars().count()).sum();
+    let mut written = 0;
+    for text in texts {
+        let end = text.char_indices().nth(ONE).filter(|_| total > ALL).map_or(text.len(), |(end, _)| end);
+        let text = &text[..end];
+        if written >= ALL {
+            break;
         }
+        written += text.chars().count();
         let escaped: String = text.chars().filter(|c| !c.is_control()).collect();
         let escaped = escaped.replace('\\', "\\\\").replace('"', "\\\"");
         if let Ok(header) = HeaderValue::from_str(&format!("299 - \"{escaped}\"")) {

@@ -257,7 +257,7 @@ async fn handle(State(core): State<Arc<Core>>, request: Request<Body>) -> Answer
     let span = tracing::debug_span!("request", verb = %info.verb, path = %info.path, user = tracing::field::Empty);
     core.metrics.began();
     let accept = Accept::encoding_of(&parts.headers, is_pretty(&query, &parts.headers));
-    let work = AssertUnwindSafe(pipeline(&core, parts, body, &info, &query)).catch_unwind().instrument(span.clone());
+    let work = AssertUnwindSafe(in_time(&core, parts, body, &info, &query)).catch_unwind().instrument(span.clone());
     let answer = match work.await {
         Ok(Ok(answer)) => answer,
         Ok(Err(err)) => response::error(&err, accept),
@@ -277,6 +277,24 @@ async fn handle(State(core): State<Arc<Core>>, request: Request<Body>) -> Answer
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
+}
+
+/// Answers a request before its deadline, which a client may set earlier.
+async fn in_time(
+    core: &Arc<Core>,
+    parts: Parts,
+    body: Body,
+    info: &RequestInfo,
+    query: &Query,
+) -> Result<Answer, ApiError> {
+    let work = pipeline(core, parts, body, info, query);
+    if info.is_long_running() {
+        return work.await;
+    }
+    let asked = query.timeout()?.filter(|asked| !asked.is_zero());
+    let most = core.config.request_timeout;
+    let late = |_elapsed| ApiError::timeout("Timeout: request did not complete within the allotted timeout", 0);
+    tokio::time::timeout(asked.map_or(most, |asked| asked.min(most)), work).await.map_err(late)?
 }
 
 async fn pipeline(

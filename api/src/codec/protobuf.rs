@@ -20,6 +20,7 @@ pub(crate) mod wire;
 
 use serde_json::{Map, Value};
 
+use super::json;
 use crate::resource::{join_group_version, split_api_version};
 use crate::schema::builtin::builtin;
 use table::{Message, Table};
@@ -123,7 +124,12 @@ pub fn decode(bytes: &[u8]) -> Result<Value, Error> {
 /// Reads the fields of `definition` (`io.k8s.api.core.v1.Pod`), which an envelope holds.
 pub fn decode_fields(raw: &[u8], definition: &str) -> Result<Map<String, Value>, Error> {
     let message = Table::get().message(definition).ok_or_else(|| unknown_kind("", definition))?;
-    decode::fields(raw, message, 0)
+    let fields = decode::fields(raw, message, 0)?;
+    // A message may be several levels in JSON, and may hold JSON.
+    if fields.values().any(|value| super::is_deeper_than(value, json::MAX_DEPTH - 1)) {
+        return Err(Error::new(json::Error::Depth.to_string()));
+    }
+    Ok(fields)
 }
 
 /// Writes an object with its envelope; kind and version are those of the tree.

@@ -12,6 +12,9 @@ use super::{base64, go, time};
 use crate::quantity::Quantity;
 use crate::schema::{Presence, Scalar, SchemaRef, Type};
 
+/// More unknown and duplicate fields are not told of, as by the reference.
+pub(crate) const MAX_FINDINGS: usize = 100;
+
 /// What the walk found besides the tree.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
@@ -116,7 +119,7 @@ impl Reader {
                     if schema.node().presence != Presence::AsGiven {
                         push_field(&mut self.go_path, &field);
                     }
-                    if repeated.contains(&at) {
+                    if repeated.binary_search(&at).is_ok() {
                         self.note("duplicate");
                     }
                     if let Some(value) = self.value(node, schema.at(*id), name) {
@@ -125,7 +128,7 @@ impl Reader {
                     self.go_path.truncate(go_path);
                 }
                 None if schema.node().preserve_unknown => {
-                    if repeated.contains(&at) {
+                    if repeated.binary_search(&at).is_ok() {
                         self.note("duplicate");
                     }
                     let value = self.anything(node);
@@ -149,7 +152,7 @@ impl Reader {
         for (at, (key, node)) in fields.into_iter().enumerate() {
             let path = self.path.len();
             push_field(&mut self.path, &key);
-            if repeated.contains(&at) {
+            if repeated.binary_search(&at).is_ok() {
                 self.note("duplicate");
             }
             let wrong = self.findings.error.is_some();
@@ -176,7 +179,7 @@ impl Reader {
                 let mut map = Map::new();
                 for (at, (field, node)) in fields.into_iter().enumerate() {
                     push_field(&mut self.path, &field);
-                    if repeated.contains(&at) {
+                    if repeated.binary_search(&at).is_ok() {
                         self.note("duplicate");
                     }
                     let value = self.anything(node);
@@ -279,6 +282,10 @@ impl Reader {
 
     fn note(&mut self, what: &str) {
         if self.strict {
+            // Nobody reads more, and each is compared with all before it.
+            if self.findings.strict.len() >= MAX_FINDINGS {
+                return;
+            }
             let text = format!("{what} field {:?}", self.path);
             if !self.findings.strict.contains(&text) {
                 self.findings.strict.push(text);

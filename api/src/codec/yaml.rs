@@ -4,10 +4,19 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::options::DuplicateKeyPolicy;
 
 use super::json::MAX_DEPTH;
 use super::node::Node;
+
+/// Documents that nest deeper, of which there are few, are read on a stack of their own.
+const SHALLOW: usize = 40;
+const STACK: usize = 32 << 20;
+/// Nodes of a document: one of the greatest size could hold hardly more.
+const MAX_NODES: usize = 1_000_000;
+/// Nodes that aliases may repeat, all together.
+const MAX_REPLAYED: usize = 100_000;
 
 /// Why a text is no YAML: `line 1: ...`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,23 +48,52 @@ pub fn parse(text: &[u8]) -> Result<(Node<'static>, Option<Duplicate>), Error> {
     if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#') || line.trim() == "---") {
         return Ok((Node::Null, None));
     }
-    match read(text, DuplicateKeyPolicy::Error) {
+    let read = match document(text, SHALLOW) {
+        Err(error) if is_too_deep(&error) => on_a_large_stack(|| document(text, MAX_DEPTH + 2)),
+        read => read,
+    };
+    read.map_err(|error| refused(&error))
+}
+
+/// A document, and what is told of a duplicate key.
+type Document = Result<(Node<'static>, Option<Duplicate>), serde_saphyr::Error>;
+
+fn document(text: &str, depth: usize) -> Document {
+    match read(text, DuplicateKeyPolicy::Error, depth) {
         Ok(node) => Ok((node, None)),
         Err(error) => {
-            let Some(duplicate) = duplicate(error.without_snippet()) else { return Err(refused(&error)) };
-            let node = read(text, DuplicateKeyPolicy::LastWins).map_err(|error| refused(&error))?;
-            Ok((node, Some(duplicate)))
+            let Some(duplicate) = duplicate(error.without_snippet()) else { return Err(error) };
+            Ok((read(text, DuplicateKeyPolicy::LastWins, depth)?, Some(duplicate)))
         }
     }
 }
 
-fn read(text: &str, duplicate_keys: DuplicateKeyPolicy) -> Result<Node<'static>, serde_saphyr::Error> {
+fn read(text: &str, duplicate_keys: DuplicateKeyPolicy, depth: usize) -> Result<Node<'static>, serde_saphyr::Error> {
     let options = serde_saphyr::options! {
         duplicate_keys: duplicate_keys,
         legacy_octal_numbers: true,
         emit_comments: false,
+        budget: serde_saphyr::budget! { max_depth: depth, max_nodes: MAX_NODES, max_events: 3 * MAX_NODES },
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_REPLAYED },
     };
     serde_saphyr::from_str_with_options(text, options)
+}
+
+fn is_too_deep(error: &serde_saphyr::Error) -> bool {
+    matches!(error.without_snippet(), serde_saphyr::Error::Budget { breach: BudgetBreach::Depth { .. }, .. })
+}
+
+/// Reads with room for the parser, which goes down several frames for a level.
+fn on_a_large_stack(read: impl FnOnce() -> Document + Send) -> Document {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, read);
+        let joined = thread.map_err(|_| "no thread for a deep document").map(std::thread::ScopedJoinHandle::join);
+        match joined {
+            Ok(Ok(read)) => read,
+            Ok(Err(panic)) => std::panic::resume_unwind(panic),
+            Err(why) => Err(de::Error::custom(why)),
+        }
+    })
 }
 
 fn refused(error: &serde_saphyr::Error) -> Error {

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use crate::codec::{Node, json};
+use crate::codec::{MAX_FINDINGS, Node, json};
 
 /// The findings in a patch, as warnings and errors name them: `duplicate field "metadata.labels.a"`,
 /// `json patch duplicate field "[0].op"`. None for a text that is no JSON, which applying it refuses.
@@ -18,10 +18,14 @@ pub fn strict_findings(patch: &[u8]) -> Vec<String> {
         Ok(document) => check(&document, "", &mut findings),
         Err(_) => {}
     }
+    findings.truncate(MAX_FINDINGS);
     findings
 }
 
 fn check_operation(operation: &Node<'_>, index: usize, findings: &mut Vec<String>) {
+    if findings.len() >= MAX_FINDINGS {
+        return;
+    }
     let Node::Object(fields) = operation else { return };
     let mut seen = HashSet::new();
     for (name, value) in fields {
@@ -42,12 +46,15 @@ fn check_operation(operation: &Node<'_>, index: usize, findings: &mut Vec<String
 }
 
 fn check(node: &Node<'_>, path: &str, findings: &mut Vec<String>) {
+    if findings.len() >= MAX_FINDINGS {
+        return;
+    }
     match node {
         Node::Object(fields) => {
             let mut seen = HashSet::new();
             for (name, value) in fields {
                 let path = if path.is_empty() { name.to_string() } else { format!("{path}.{name}") };
-                if !seen.insert(name.as_ref()) {
+                if !seen.insert(name.as_ref()) && findings.len() < MAX_FINDINGS {
                     findings.push(format!("duplicate field {path:?}"));
                 }
                 check(value, &path, findings);

@@ -24,11 +24,13 @@ use crate::registry::WatchStart;
 use crate::response::Answer;
 use crate::server::Core;
 use crate::watch_cache::{
-    Beginning, Cached, Event, EventType, ResourceCache, Selection, Subscription, frame, frame_around,
+    Cached, Event, EventType, Initial, ResourceCache, Selection, Subscription, frame, frame_around,
 };
 
 /// How often a watch that asked for bookmarks gets one.
 const BOOKMARKS: Duration = Duration::from_secs(60);
+/// A client that reads nothing for so long while something waits for it is given up.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Frames that wait are sent together up to about this size.
 const CHUNK: usize = 32 * 1024;
 /// Marks the bookmark after the initial events.
@@ -64,6 +66,7 @@ fn frames(
 ) -> impl futures::Stream<Item = Result<Bytes, std::convert::Infallible>> + Send + 'static {
     let core = routed.call.core.clone();
     let timeout = options.timeout_seconds.map_or_else(|| default_timeout(&core), Duration::from_secs);
+    start.subscription.begin(start.beginning, PATIENCE);
     let watcher = Watcher {
         shaper: Shaper::of(routed),
         cache: routed.cache.clone(),
@@ -71,7 +74,6 @@ fn frames(
         selection,
         late,
         subscription: start.subscription,
-        initial: Initial::of(start.beginning),
         marks_initial_end: start.marks_initial_end,
         sent: start.revision,
         bookmarks: options.bookmarks.then(|| Box::pin(tokio::time::sleep(BOOKMARKS))),
@@ -88,24 +90,6 @@ fn default_timeout(core: &Core) -> Duration {
     core.config.min_request_timeout.mul_f64(1.0 + rand::rng().random::<f64>())
 }
 
-/// What is sent before live events.
-enum Initial {
-    Events(std::vec::IntoIter<Arc<Event>>),
-    Objects(std::vec::IntoIter<Arc<Cached>>),
-}
-
-impl Initial {
-    fn of(beginning: Beginning) -> Self {
-        match beginning {
-            Beginning::Events(events) => Self::Events(events.into_iter()),
-            Beginning::Objects(snapshot) => {
-                let objects: Vec<Arc<Cached>> = snapshot.objects.values().cloned().collect();
-                Self::Objects(objects.into_iter())
-            }
-        }
-    }
-}
-
 struct Watcher {
     core: Arc<Core>,
     shaper: Shaper,
@@ -114,7 +98,6 @@ struct Watcher {
     selection: Selection,
     late: Option<LateFields>,
     subscription: Subscription,
-    initial: Initial,
     marks_initial_end: bool,
     /// The newest revision that the client has been told of.
     sent: u64,
@@ -225,20 +208,17 @@ impl Watcher {
 
     /// The next frame of what the watch begins with, at its end the bookmark that marks it.
     async fn next_initial(&mut self) -> Option<Bytes> {
-        loop {
-            match &mut self.initial {
-                Initial::Events(events) => {
-                    let Some(event) = events.next() else { break };
-                    if let Some(bytes) = self.event(&event).await {
-                        return Some(bytes);
-                    }
+        // That the subscription is cut is for the live events to say.
+        while let Some(initial) = self.subscription.next_initial().ok()? {
+            let frame = match initial {
+                Initial::Event(event) => self.event(&event).await,
+                Initial::Object(object) if self.selects(Some(&object)).await => {
+                    Some(self.shaper.frame(EventType::Added, &object).await)
                 }
-                Initial::Objects(objects) => {
-                    let Some(object) = objects.next() else { break };
-                    if self.selects(Some(&object)).await {
-                        return Some(self.shaper.frame(EventType::Added, &object).await);
-                    }
-                }
+                Initial::Object(_) => None,
+            };
+            if frame.is_some() {
+                return frame;
             }
         }
         std::mem::take(&mut self.marks_initial_end).then(|| self.bookmark(true))

@@ -11,6 +11,7 @@ mod tls;
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -40,12 +41,16 @@ pub use tls::{TlsError, server_config};
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// A client that has not sent its headers by then is dropped.
 const HEADERS: Duration = Duration::from_secs(32);
+/// A client that has not made its first request by then is dropped.
+const FIRST_REQUEST: Duration = HEADERS;
 /// Connections that are still open so long after shutdown began are cut.
 const DRAIN: Duration = Duration::from_secs(10);
 /// Streams of one HTTP/2 connection: each watch is one.
 const STREAMS: u32 = 2000;
-/// Header bytes of one request.
+/// Header bytes of one request. As much of an answer waits in memory for a client of HTTP/1.1 that does not read.
 const HEADER_BYTES: u32 = 128 * 1024;
+/// Headers of one request: each group of an impersonated user is one.
+const HEADER_COUNT: usize = 1000;
 
 /// Accepts connections until shutdown, then drains them.
 pub async fn serve(listener: TcpListener, tls: Arc<rustls::ServerConfig>, router: Router, shutdown: CancellationToken) {
@@ -101,22 +106,25 @@ async fn connection(
     };
     let peer = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let peer = peer.map(|certificate| PeerCertificate::new(Bytes::copy_from_slice(certificate)));
+    let began = Arc::new(AtomicBool::new(false));
+    let has_begun = began.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(address);
+        began.store(true, Ordering::Relaxed);
         if let Some(peer) = &peer {
             request.extensions_mut().insert(peer.clone());
         }
         router.clone().oneshot(request.map(Body::new))
     });
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-        converse(Gather::new(stream), service, shutdown).await;
+        converse(Gather::new(stream), service, &has_begun, shutdown).await;
     } else {
-        converse(stream, service, shutdown).await;
+        converse(stream, service, &has_begun, shutdown).await;
     }
 }
 
 /// Answers the requests of one connection.
-async fn converse<S, F>(stream: S, service: F, shutdown: CancellationToken)
+async fn converse<S, F>(stream: S, service: F, has_begun: &AtomicBool, shutdown: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>,
@@ -124,8 +132,15 @@ where
     let builder = builder();
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(connection);
+    let silent = async {
+        tokio::time::sleep(FIRST_REQUEST).await;
+        if has_begun.load(Ordering::Relaxed) {
+            std::future::pending().await
+        }
+    };
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = silent => return,
         () = shutdown.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
@@ -138,7 +153,12 @@ where
 
 fn builder() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS)
+        .max_headers(HEADER_COUNT)
+        .max_buf_size(HEADER_BYTES as usize);
     builder
         .http2()
         .timer(TokioTimer::new())

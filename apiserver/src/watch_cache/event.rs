@@ -48,6 +48,12 @@ pub struct Event {
 type Frames = [OnceLock<Bytes>; 3];
 
 impl Event {
+    /// About how many bytes of objects it keeps alive.
+    pub fn size(&self) -> usize {
+        let size = |object: &Option<Arc<Cached>>| object.as_ref().map_or(0, |cached| cached.size());
+        256 + size(&self.previous) + size(&self.current)
+    }
+
     /// A change from `previous` to `current`.
     pub fn new(revision: u64, previous: Option<Arc<Cached>>, current: Option<Arc<Cached>>) -> Self {
         Self {

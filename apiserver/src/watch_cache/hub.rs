@@ -6,14 +6,12 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TrySendError;
+use tokio::time::Instant;
 
+use super::backlog::Backlog;
 use super::cached::Cached;
 use super::event::Event;
 
-/// Events that a watcher may have waiting before it counts as too slow.
-const QUEUE: usize = 8192;
 /// Bounds of the log.
 const LOG_EVENTS: usize = 8192;
 const LOG_BYTES: usize = 8 << 20;
@@ -32,7 +30,7 @@ pub enum Interest {
 #[derive(Debug)]
 struct Watcher {
     id: u64,
-    queue: mpsc::Sender<Arc<Event>>,
+    backlog: Arc<Backlog>,
 }
 
 /// Watchers and log of one resource; always behind one lock.
@@ -52,7 +50,8 @@ impl Hub {
         self.log.clear();
         self.log_bytes = 0;
         self.complete_after = revision;
-        self.watchers.clear();
+        let closed = self.watchers.drain().flat_map(|(_, watchers)| watchers);
+        closed.for_each(|watcher| watcher.backlog.close());
     }
 
     /// The oldest revision that a watch can start after.
@@ -60,27 +59,29 @@ impl Hub {
         self.complete_after
     }
 
-    /// Logs the event and offers it to whom it may concern. A watcher whose queue is full is closed.
+    /// Logs the event and offers it to whom it may concern. A watcher for which too much waits is cut.
     pub(super) fn publish(&mut self, event: &Arc<Event>, indexed_field: Option<usize>) {
         self.append(event);
         if self.watchers.is_empty() {
             return;
         }
-        self.offer(&Interest::Everything, event);
+        let clock = Instant::now();
+        let mut offer = |interest: &Interest| self.offer(interest, event, clock);
+        offer(&Interest::Everything);
         let Some(object) = event.current.as_ref().or(event.previous.as_ref()) else { return };
         if !object.namespace().is_empty() {
-            self.offer(&Interest::Namespace(object.namespace().into()), event);
+            offer(&Interest::Namespace(object.namespace().into()));
         }
-        self.offer(&Interest::Key(object.key.clone()), event);
+        offer(&Interest::Key(object.key.clone()));
         let Some(field) = indexed_field else { return };
         let value =
             |cached: &Option<Arc<Cached>>| cached.as_ref().and_then(|c| c.fields.get(field).map(|v| Arc::from(&**v)));
         let (now, before) = (value(&event.current), value(&event.previous));
         if let Some(now) = now.clone() {
-            self.offer(&Interest::Field(now), event);
+            offer(&Interest::Field(now));
         }
         if let Some(before) = before.filter(|before| now.as_ref() != Some(before)) {
-            self.offer(&Interest::Field(before), event);
+            offer(&Interest::Field(before));
         }
     }
 
@@ -94,12 +95,9 @@ impl Hub {
         }
     }
 
-    fn offer(&mut self, interest: &Interest, event: &Arc<Event>) {
+    fn offer(&mut self, interest: &Interest, event: &Arc<Event>, now: Instant) {
         let Some(watchers) = self.watchers.get_mut(interest) else { return };
-        watchers.retain(|watcher| match watcher.queue.try_send(event.clone()) {
-            Ok(()) => true,
-            Err(TrySendError::Full(_) | TrySendError::Closed(_)) => false,
-        });
+        watchers.retain(|watcher| watcher.backlog.push(event, now));
         if watchers.is_empty() {
             self.watchers.remove(interest);
         }
@@ -114,11 +112,11 @@ impl Hub {
         Some(self.log.range(from..).cloned().collect())
     }
 
-    pub(super) fn add(&mut self, interest: Interest) -> (u64, mpsc::Receiver<Arc<Event>>) {
-        let (queue, events) = mpsc::channel(QUEUE);
+    pub(super) fn add(&mut self, interest: Interest) -> (u64, Arc<Backlog>) {
+        let backlog = Arc::new(Backlog::new());
         self.next_id += 1;
-        self.watchers.entry(interest).or_default().push(Watcher { id: self.next_id, queue });
-        (self.next_id, events)
+        self.watchers.entry(interest).or_default().push(Watcher { id: self.next_id, backlog: backlog.clone() });
+        (self.next_id, backlog)
     }
 
     pub(super) fn remove(&mut self, interest: &Interest, id: u64) {

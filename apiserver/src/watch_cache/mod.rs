@@ -3,6 +3,7 @@
 //! Per resource there is an immutable ordered snapshot and a bounded log of recent events. An event is never skipped: a
 //! watcher that falls behind, or asks for history that is gone, is told to list again.
 
+mod backlog;
 mod cached;
 mod event;
 mod hub;
@@ -21,6 +22,7 @@ use store::{Entry, Range, Store, WatchEvent, WatchStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+pub use backlog::Initial;
 pub use cached::{Cached, Stored, stored_bytes};
 pub use event::{Event, EventType, frame, frame_around};
 pub use hub::Interest;

@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::time::Duration;
 
 use api::{Object, Resource};
 use bytes::Bytes;
 use rpds::RedBlackTreeMapSync;
 use store::Entry;
-use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TryRecvError;
 
+use super::backlog::{Backlog, Initial};
 use super::cached::{Cached, Facts, Stored, Unreadable, wanted};
 use super::event::Event;
 use super::hub::{Hub, Interest};
@@ -47,7 +47,7 @@ pub struct ResourceCache {
 /// A running watch; ends when it fell behind or the cache was reset.
 #[derive(Debug)]
 pub struct Subscription {
-    events: mpsc::Receiver<Arc<Event>>,
+    backlog: Arc<Backlog>,
     cache: Arc<ResourceCache>,
     interest: Interest,
     id: u64,
@@ -60,21 +60,28 @@ pub struct Closed;
 impl Subscription {
     /// The next event; `None` when the watch must start anew.
     pub async fn next(&mut self) -> Option<Arc<Event>> {
-        self.events.recv().await
+        self.backlog.next().await
     }
 
     /// The next event if one waits already.
     pub fn try_next(&mut self) -> Result<Option<Arc<Event>>, Closed> {
-        match self.events.try_recv() {
-            Ok(event) => Ok(Some(event)),
-            Err(TryRecvError::Empty) => Ok(None),
-            Err(TryRecvError::Disconnected) => Err(Closed),
-        }
+        self.backlog.try_next()
+    }
+
+    /// Keeps what the watch begins with until it is read by [`Self::next_initial`], and gives up a reader who lets
+    /// things wait for longer than `patience`.
+    pub fn begin(&self, beginning: Beginning, patience: Duration) {
+        self.backlog.begin(beginning, patience);
+    }
+
+    /// The next thing that the watch begins with; `None` when all of it was read.
+    pub fn next_initial(&mut self) -> Result<Option<Initial>, Closed> {
+        self.backlog.next_initial()
     }
 
     /// Whether no event is waiting.
     pub fn is_idle(&self) -> bool {
-        self.events.is_empty()
+        self.backlog.is_idle()
     }
 }
 
@@ -219,8 +226,8 @@ impl ResourceCache {
     }
 
     fn subscribe(self: &Arc<Self>, hub: &mut Hub, interest: Interest) -> Subscription {
-        let (id, events) = hub.add(interest.clone());
-        Subscription { events, cache: self.clone(), interest, id }
+        let (id, backlog) = hub.add(interest.clone());
+        Subscription { backlog, cache: self.clone(), interest, id }
     }
 
     fn hub(&self) -> MutexGuard<'_, Hub> {

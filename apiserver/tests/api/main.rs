@@ -13,6 +13,7 @@ mod contract;
 mod custom;
 mod fuzzing;
 mod hook_server;
+mod hostile;
 mod model;
 mod openapi;
 mod paging;
