@@ -17,6 +17,9 @@ const EXEMPT: [&str; 6] = [
     "validatingwebhookconfigurations",
 ];
 
+/// What is kept from policies besides: reviews, without which a cluster stands still.
+const REVIEWS: [&str; 2] = ["authentication.k8s.io", "authorization.k8s.io"];
+
 /// The requests that a webhook or policy asked for.
 #[derive(Clone, Debug)]
 pub struct Criteria {
@@ -27,6 +30,7 @@ pub struct Criteria {
     objects: LabelSelector,
     /// Whether a rule for one version of a resource is meant for its other versions too.
     equivalent: bool,
+    is_policy: bool,
 }
 
 /// Operations on resources.
@@ -46,7 +50,8 @@ struct Rule {
 impl Criteria {
     /// Those of one entry of `webhooks`: no rules mean nothing.
     pub fn of_webhook(webhook: &Value) -> Result<Self, ApiError> {
-        Self::read(webhook, Some(rules(webhook, "rules")), Vec::new())
+        let rules = rules(webhook, "rules");
+        Ok(Self { is_policy: false, ..Self::read(webhook, Some(rules), Vec::new())? })
     }
 
     /// Those of a policy's `matchConstraints` or a binding's `matchResources`: no rules mean everything.
@@ -65,6 +70,7 @@ impl Criteria {
             excluded,
             namespaces: selector("namespaceSelector")?,
             objects: selector("objectSelector")?,
+            is_policy: true,
             equivalent: tree.get("matchPolicy").and_then(Value::as_str) != Some("Exact"),
         })
     }
@@ -85,7 +91,8 @@ impl Criteria {
 
     /// The part of [`Self::matches`] that looks at neither objects nor namespaces.
     fn resource<'a>(&self, attributes: &Attributes<'a>) -> Option<&'a Resource> {
-        if is_exempt(attributes.resource) || self.find(&self.excluded, attributes).is_some() {
+        let is_review = self.is_policy && REVIEWS.contains(&attributes.resource.group.as_ref());
+        if is_exempt(attributes.resource) || is_review || self.find(&self.excluded, attributes).is_some() {
             return None;
         }
         match &self.rules {
@@ -289,6 +296,13 @@ mod tests {
         };
         assert!(matched(&named("web"), ("", "v1", "pods"), "").is_some());
         assert_eq!(matched(&named("db"), ("", "v1", "pods"), ""), None);
+    }
+
+    #[test]
+    fn reviews_are_shown_to_webhooks_but_not_to_policies() {
+        let request = ("authorization.k8s.io", "v1", "subjectaccessreviews");
+        assert!(matched(&webhook(json!([rule(&["*"], &["*"], &["*"])])), request, "").is_some());
+        assert_eq!(matched(&Criteria::of_policy(&json!({})).unwrap(), request, ""), None);
     }
 
     #[test]

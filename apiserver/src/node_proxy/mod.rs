@@ -71,24 +71,33 @@ fn connect_options(call: &Call<'_>, row: &Resource) -> Object {
     let mut options = Object::default();
     options.set(&["kind"], kind.kind.as_ref());
     options.set(&["apiVersion"], join_group_version(&kind.group, &kind.version));
-    if call.info.subresource == "proxy" {
-        options.set(&["path"], call.info.tail.as_str());
-    }
-    for flag in ["stdin", "stdout", "stderr", "tty"] {
-        if call.query.flag(flag) {
-            options.set(&[flag], true);
+    match call.info.subresource.as_str() {
+        "proxy" => {
+            let (tail, slash) = (call.info.tail.as_str(), call.info.path.ends_with('/'));
+            let path = if slash && !tail.ends_with('/') { format!("{tail}/") } else { tail.to_owned() };
+            if !path.is_empty() {
+                options.set(&["path"], path);
+            }
         }
-    }
-    if let Some(container) = call.query.get("container") {
-        options.set(&["container"], container);
-    }
-    let command: Vec<&str> = call.query.all("command").collect();
-    if !command.is_empty() {
-        options.set(&["command"], command);
-    }
-    let ports: Vec<u16> = call.query.all("ports").flat_map(|ports| ports.split(',')).flat_map(str::parse).collect();
-    if !ports.is_empty() {
-        options.set(&["ports"], ports);
+        "portforward" => {
+            let ports: Vec<u16> =
+                call.query.all("ports").flat_map(|ports| ports.split(',')).flat_map(str::parse).collect();
+            if !ports.is_empty() {
+                options.set(&["ports"], ports);
+            }
+        }
+        stream => {
+            for flag in ["stdin", "stdout", "stderr", "tty"].into_iter().filter(|flag| call.query.flag(flag)) {
+                options.set(&[flag], true);
+            }
+            if let Some(container) = call.query.get("container") {
+                options.set(&["container"], container);
+            }
+            let command: Vec<&str> = call.query.all("command").filter(|_| stream == "exec").collect();
+            if !command.is_empty() {
+                options.set(&["command"], command);
+            }
+        }
     }
     options
 }

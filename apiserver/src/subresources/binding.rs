@@ -1,9 +1,11 @@
 //! Binding: the scheduler's decision where a pod runs.
 
+use std::sync::Arc;
+
 use api::codec::FieldValidation;
 use api::field::{FieldError, Path};
 use api::status::Qualified;
-use api::{ApiError, Object};
+use api::{ApiError, Object, Resource};
 use axum::body::Body;
 use http::StatusCode;
 use jiff::Timestamp;
@@ -19,17 +21,17 @@ use crate::response::{self, Answer};
 /// `POST pods/{name}/binding`.
 pub(super) async fn create(routed: &Routed<'_>, body: Body) -> Result<Answer, ApiError> {
     let binding = read(routed.call, body).await?;
-    bind(routed, &routed.call.info.name, binding).await
+    bind(routed, &routed.call.info.name, binding, (&routed.row, "binding")).await
 }
 
-/// `POST bindings`: the name of the pod is in the body.
-pub(super) async fn create_unnamed(call: &Call<'_>, body: Body) -> Result<Answer, ApiError> {
+/// `POST bindings`: the name of the pod is in the body. Admission is asked about what the client asked for.
+pub(super) async fn create_unnamed(call: &Call<'_>, row: &Arc<Resource>, body: Body) -> Result<Answer, ApiError> {
     let binding = read(call, body).await?;
     let catalog = call.core.registry.catalog();
     let pods = catalog.resource("", "v1", "pods").ok_or_else(ApiError::unknown_resource)?;
     let routed = handler::routed(call, pods)?;
     let name = binding.name().to_owned();
-    bind(&routed, &name, binding).await
+    bind(&routed, &name, binding, (row, "")).await
 }
 
 async fn read(call: &Call<'_>, body: Body) -> Result<Object, ApiError> {
@@ -37,7 +39,12 @@ async fn read(call: &Call<'_>, body: Body) -> Result<Object, ApiError> {
     decode::builtin(("", "v1", "Binding"), call.headers(), &bytes, FieldValidation::Ignore, &mut Vec::new())
 }
 
-async fn bind(routed: &Routed<'_>, name: &str, mut binding: Object) -> Result<Answer, ApiError> {
+async fn bind(
+    routed: &Routed<'_>,
+    name: &str,
+    mut binding: Object,
+    (asked, subresource): (&Arc<Resource>, &str),
+) -> Result<Answer, ApiError> {
     let options = routed.call.write_options(Write::Create)?;
     if !binding.name().is_empty() && binding.name() != name {
         return Err(ApiError::bad_request("name in URL does not match name in Binding object"));
@@ -49,10 +56,10 @@ async fn bind(routed: &Routed<'_>, name: &str, mut binding: Object) -> Result<An
     let catalog = routed.registry().catalog();
     let attributes = Attributes {
         operation: Operation::Create,
-        resource: routed.cache.row(),
-        requested: &routed.row,
+        resource: catalog.storage_row(asked),
+        requested: asked,
         catalog: &catalog,
-        subresource: "binding",
+        subresource,
         namespace: target.namespace,
         name,
         user: routed.call.user,

@@ -59,7 +59,7 @@ pub(crate) async fn virtual_resource(call: &Call<'_>, row: &Arc<Resource>, body:
         return Err(method_not_allowed());
     }
     match row.plural.as_ref() {
-        "bindings" => binding::create_unnamed(call, body).await,
+        "bindings" => binding::create_unnamed(call, row, body).await,
         plural if plural.ends_with("reviews") => reviews::create(call, row, body).await,
         other => Err(ApiError::not_implemented(format!("{other} are not supported"))),
     }

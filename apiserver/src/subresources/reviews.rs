@@ -11,6 +11,7 @@ use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+use crate::admission::{self, Operation};
 use crate::authn::user_value;
 use crate::authz::{Attributes, Decision};
 use crate::decode;
@@ -35,23 +36,39 @@ pub(super) async fn create(call: &Call<'_>, row: &Arc<Resource>, body: Body) -> 
     let mut warnings = Vec::new();
     let mut review = decode::body(row, call.headers(), &bytes, options.field_validation, &mut warnings)?;
     row.strategy.default(&mut review);
+    let catalog = call.core.registry.catalog();
+    if !matches!(row.plural.as_ref(), "selfsubjectreviews" | "selfsubjectrulesreviews") {
+        let versions = Versions { catalog: &catalog, requested: row, stored: row };
+        managed::track(versions, "", None, &mut review, &options.field_manager, Timestamp::now())?;
+    }
+    let raw = options.to_value(Write::Create);
+    let name = review.name().to_owned();
+    let attributes = admission::Attributes {
+        operation: Operation::Create,
+        resource: row,
+        requested: row,
+        catalog: &catalog,
+        subresource: "",
+        namespace: if row.namespaced { &call.info.namespace } else { "" },
+        name: &name,
+        user: call.user,
+        dry_run: options.dry_run,
+        old: None,
+        options: Some(&raw),
+        reinvocation: None,
+    };
+    let admission = call.core.registry.admission();
+    admission.mutate(&attributes, Some(&mut review), &mut warnings).await?;
+    check(call, row, &mut review)?;
+    admission.validate(&attributes, Some(&review), &mut warnings).await?;
     match row.plural.as_ref() {
         "selfsubjectreviews" => {
             review.set(&["metadata", "creationTimestamp"], timestamp(Timestamp::now()));
             review.set(&["status"], json!({"userInfo": user_value(call.user)}));
         }
-        "selfsubjectrulesreviews" => rules(call, &mut review)?,
-        plural => {
-            let catalog = call.core.registry.catalog();
-            let versions = Versions { catalog: &catalog, requested: row, stored: row };
-            managed::track(versions, "", None, &mut review, &options.field_manager, Timestamp::now())?;
-            let status = if plural == "tokenreviews" {
-                token(call, &review).await?
-            } else {
-                access(call, row, &mut review).await?
-            };
-            review.set(&["status"], status);
-        }
+        "selfsubjectrulesreviews" => rules(call, &mut review),
+        "tokenreviews" => review.set(&["status"], token(call, &review).await),
+        _ => review.set(&["status"], access(call, row, &review).await),
     }
     review.root_mut().entry("metadata").or_insert_with(|| json!({}));
     let mut answer = response::value(StatusCode::CREATED, accept, &review.into_value());
@@ -59,35 +76,58 @@ pub(super) async fn create(call: &Call<'_>, row: &Arc<Resource>, body: Body) -> 
     Ok(answer)
 }
 
-async fn token(call: &Call<'_>, review: &Object) -> Result<Value, ApiError> {
-    let token = review.text(&["spec", "token"]);
-    if token.is_empty() {
-        return Err(ApiError::bad_request("token is required for TokenReview in authentication"));
+/// Refuses reviews that ask nothing, or too much.
+fn check(call: &Call<'_>, row: &Resource, review: &mut Object) -> Result<(), ApiError> {
+    match row.plural.as_ref() {
+        "selfsubjectreviews" => Ok(()),
+        "selfsubjectrulesreviews" if review.text(&["spec", "namespace"]).is_empty() => {
+            Err(ApiError::bad_request("no namespace on request"))
+        }
+        "selfsubjectrulesreviews" => Ok(()),
+        "tokenreviews" if review.text(&["spec", "token"]).is_empty() => {
+            Err(ApiError::bad_request("token is required for TokenReview in authentication"))
+        }
+        "tokenreviews" => Ok(()),
+        _ => check_access(call, row, review),
     }
+}
+
+async fn token(call: &Call<'_>, review: &Object) -> Value {
+    let token = review.text(&["spec", "token"]);
     let asked = texts(review.get(&["spec", "audiences"]));
     let own = call.core.tokens.as_ref().map_or(&[][..], |tokens| tokens.audiences());
     let audiences = if asked.is_empty() { own } else { &asked };
-    Ok(match call.core.authn.review(token, audiences).await {
+    match call.core.authn.review(token, audiences).await {
         Ok(reviewed) => {
             json!({"authenticated": true, "user": user_value(&reviewed.user), "audiences": reviewed.audiences})
         }
         Err(why) => json!({"user": {}, "error": why.to_string()}),
-    })
+    }
 }
 
-/// SubjectAccessReview and its relatives.
-async fn access(call: &Call<'_>, row: &Resource, review: &mut Object) -> Result<Value, ApiError> {
+fn check_access(call: &Call<'_>, row: &Resource, review: &mut Object) -> Result<(), ApiError> {
     let local = row.plural == "localsubjectaccessreviews";
     if local {
         place(call, review)?;
     }
     let spec = review.get(&["spec"]).cloned().unwrap_or_else(|| json!({}));
-    let about_self = row.plural == "selfsubjectaccessreviews";
-    let mut errors = check(&spec, about_self, local.then_some(call.info.namespace.as_str()));
+    let mut errors = check_spec(&spec, is_about_self(row), local.then_some(call.info.namespace.as_str()));
     errors.extend(check_metadata(review, local));
-    if !errors.is_empty() {
-        return Err(ApiError::invalid(Qualified { group: GROUP, resource: "" }, "", &errors));
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(ApiError::invalid(Qualified { group: GROUP, resource: "" }, "", &errors))
     }
+}
+
+fn is_about_self(row: &Resource) -> bool {
+    row.plural == "selfsubjectaccessreviews"
+}
+
+/// SubjectAccessReview and its relatives.
+async fn access(call: &Call<'_>, row: &Resource, review: &Object) -> Value {
+    let spec = review.get(&["spec"]).cloned().unwrap_or_else(|| json!({}));
+    let about_self = is_about_self(row);
     let user = if about_self { call.user.clone() } else { user_of(&spec) };
     let decision = call.core.authz.decide(&attributes(user, &spec)).await;
     let mut status = json!({"allowed": matches!(decision, Decision::Allow(_))});
@@ -98,7 +138,7 @@ async fn access(call: &Call<'_>, row: &Resource, review: &mut Object) -> Result<
     if !reason.is_empty() {
         status["reason"] = reason.into();
     }
-    Ok(status)
+    status
 }
 
 /// A local review is in the namespace of its path.
@@ -176,7 +216,7 @@ fn check_requirement(at: &Path, requirement: &Value, is_labels: bool, errors: &m
     }
 }
 
-fn check(spec: &Value, about_self: bool, local: Option<&str>) -> Vec<FieldError> {
+fn check_spec(spec: &Value, about_self: bool, local: Option<&str>) -> Vec<FieldError> {
     let at = Path::new("spec");
     let (resource, path) = (at.child("resourceAttributes"), at.child("nonResourceAttributes"));
     let mut errors = Vec::new();
@@ -272,11 +312,8 @@ fn selector(tree: Option<&Value>) -> String {
 }
 
 /// SelfSubjectRulesReview: everything that the user may do in a namespace, as far as RBAC decides it.
-fn rules(call: &Call<'_>, review: &mut Object) -> Result<(), ApiError> {
+fn rules(call: &Call<'_>, review: &mut Object) {
     let namespace = review.text(&["spec", "namespace"]).to_owned();
-    if namespace.is_empty() {
-        return Err(ApiError::bad_request("no namespace on request"));
-    }
     let found = call.core.rbac.rules_of(call.user, &namespace);
     let (mut resources, mut paths) = (Vec::new(), Vec::new());
     for rule in &found.rules {
@@ -295,7 +332,6 @@ fn rules(call: &Call<'_>, review: &mut Object) -> Result<(), ApiError> {
     review.set(&["metadata"], Map::new());
     review.set(&["spec"], Map::new());
     review.set(&["status"], status);
-    Ok(())
 }
 
 #[cfg(test)]
@@ -320,7 +356,7 @@ mod tests {
     fn a_selector_is_text_or_requirements() {
         let spec = |selector: Value| json!({"user": "u", "resourceAttributes": {"fieldSelector": selector}});
         let at = "spec.resourceAttributes.fieldSelector";
-        let wrong = |selector: Value| texts_of(check(&spec(selector), false, None));
+        let wrong = |selector: Value| texts_of(check_spec(&spec(selector), false, None));
         assert!(wrong(json!({"rawSelector": "a=b"})).is_empty());
         let want = format!(
             "{at}.requirements: Required value: when {at} is specified, requirements or rawSelector is required"

@@ -97,6 +97,120 @@ async fn an_eviction_is_asked_about_and_its_delete_is_not() {
 }
 
 #[tokio::test]
+async fn reviews_are_asked_about_like_other_creations() {
+    let stage = Stage::with(|request| {
+        let is_local = request["object"]["kind"] == "LocalSubjectAccessReview";
+        if is_local { deny("not here") } else { allow(request) }
+    })
+    .await;
+    let mut hook = stage.webhook(&["CREATE"], &["*"]);
+    hook["rules"][0]["apiGroups"] = json!(["authentication.k8s.io", "authorization.k8s.io"]);
+    stage.configure("validating", "look", &json!([hook])).await;
+    let attributes = json!({"namespace": "default", "verb": "get", "resource": "pods"});
+    let (access, token) = ("/apis/authorization.k8s.io/v1", "/apis/authentication.k8s.io/v1");
+    for (path, kind, spec) in [
+        (
+            format!("{access}/subjectaccessreviews"),
+            "SubjectAccessReview",
+            json!({"user": "u", "resourceAttributes": attributes}),
+        ),
+        (
+            format!("{access}/selfsubjectaccessreviews"),
+            "SelfSubjectAccessReview",
+            json!({"resourceAttributes": attributes}),
+        ),
+        (format!("{access}/selfsubjectrulesreviews"), "SelfSubjectRulesReview", json!({"namespace": "default"})),
+        (format!("{token}/tokenreviews"), "TokenReview", json!({"token": "t"})),
+        (format!("{token}/selfsubjectreviews"), "SelfSubjectReview", json!({})),
+    ] {
+        let review = json!({"spec": spec});
+        let answered = expect(stage.client.post(&path, &review).await, 201);
+        assert!(answered["status"].is_object(), "{kind}");
+        let [asked] = stage.hook.asked().try_into().unwrap_or_else(|asked| panic!("{kind}: {asked:?}"));
+        assert_eq!((&asked["operation"], &asked["kind"]["kind"]), (&json!("CREATE"), &json!(kind)));
+        assert_eq!(asked["object"]["kind"], kind);
+        assert_ne!(asked["object"]["status"]["allowed"], true, "nothing is answered yet");
+        assert_eq!(asked["options"]["kind"], "CreateOptions");
+    }
+    let local = format!("{access}/namespaces/default/localsubjectaccessreviews");
+    let review = json!({"spec": {"user": "u", "resourceAttributes": attributes}});
+    let refused = expect(stage.client.post(&local, &review).await, 403);
+    assert!(refused["message"].as_str().unwrap().ends_with("not here"), "{refused}");
+    assert_eq!(stage.hook.asked()[0]["namespace"], "default");
+    // What is no review at all is refused before anybody is asked.
+    expect(stage.client.post(&format!("{token}/tokenreviews"), &json!({"spec": {}})).await, 400);
+    assert!(stage.hook.asked().is_empty());
+}
+
+#[tokio::test]
+async fn bindings_and_tokens_are_asked_about_as_what_they_are() {
+    let stage = Stage::with(allow).await;
+    let default = "/api/v1/namespaces/default";
+    for name in ["p", "q"] {
+        let pod = json!({"metadata": {"name": name}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+        expect(stage.client.post(&format!("{default}/pods"), &pod).await, 201);
+    }
+    let resources = ["pods/binding", "bindings", "serviceaccounts/token"];
+    stage.configure("validating", "look", &json!([stage.webhook(&["*"], &resources)])).await;
+    let binding = |name: &str| json!({"metadata": {"name": name}, "target": {"kind": "Node", "name": "n"}});
+    let token = json!({"spec": {"audiences": ["a"], "expirationSeconds": 600}});
+    for (path, body, kind, resource, subresource, name) in [
+        ("pods/p/binding", binding("p"), "Binding", "pods", json!("binding"), "p"),
+        ("bindings", binding("q"), "Binding", "bindings", Value::Null, "q"),
+        ("serviceaccounts/default/token", token, "TokenRequest", "serviceaccounts", json!("token"), "default"),
+    ] {
+        expect(stage.client.post(&format!("{default}/{path}"), &body).await, 201);
+        let [asked] = stage.hook.asked().try_into().unwrap_or_else(|asked| panic!("{path}: {asked:?}"));
+        assert_eq!((&asked["operation"], &asked["kind"]["kind"]), (&json!("CREATE"), &json!(kind)), "{path}");
+        assert_eq!((&asked["resource"]["resource"], &asked["subResource"]), (&json!(resource), &subresource), "{path}");
+        assert_eq!((&asked["name"], &asked["object"]["kind"]), (&json!(name), &json!(kind)), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn connections_are_asked_about_with_their_options() {
+    let stage = Stage::with(|_| deny("no connections")).await;
+    let resources = ["pods/*", "services/proxy", "nodes/proxy"];
+    stage.configure("validating", "look", &json!([stage.webhook(&["CONNECT"], &resources)])).await;
+    let pods = "/api/v1/namespaces/default/pods";
+    let exec = json!({"stdout": true, "tty": true, "container": "c", "command": ["ls", "-l"]});
+    for (path, kind, subresource, want) in [
+        (
+            format!("{pods}/p/exec?stdout=1&tty=true&stdin=false&container=c&command=ls&command=-l"),
+            "PodExecOptions",
+            "exec",
+            exec,
+        ),
+        (format!("{pods}/p/attach?stdin=true&command=ls"), "PodAttachOptions", "attach", json!({"stdin": true})),
+        (
+            format!("{pods}/p/portforward?ports=80,81&ports=82&tty=1"),
+            "PodPortForwardOptions",
+            "portforward",
+            json!({"ports": [80, 81, 82]}),
+        ),
+        (format!("{pods}/p/proxy/a/b?container=c"), "PodProxyOptions", "proxy", json!({"path": "/a/b"})),
+        (
+            "/api/v1/namespaces/default/services/s/proxy/a/".to_owned(),
+            "ServiceProxyOptions",
+            "proxy",
+            json!({"path": "/a/"}),
+        ),
+        ("/api/v1/nodes/n/proxy/metrics".to_owned(), "NodeProxyOptions", "proxy", json!({"path": "/metrics"})),
+    ] {
+        for method in [http::Method::GET, http::Method::POST] {
+            expect(stage.client.send(method, &path, &[], Vec::new()).await, 403);
+            let [asked] = stage.hook.asked().try_into().unwrap_or_else(|asked| panic!("{path}: {asked:?}"));
+            assert_eq!((&asked["operation"], &asked["kind"]["kind"]), (&json!("CONNECT"), &json!(kind)), "{path}");
+            assert_eq!((&asked["subResource"], &asked["oldObject"]), (&json!(subresource), &Value::Null), "{path}");
+            let mut want = want.clone();
+            want["kind"] = kind.into();
+            want["apiVersion"] = "v1".into();
+            assert_eq!(asked["object"], want, "{path}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_dry_run_is_refused_where_a_webhook_has_side_effects() {
     let stage = Stage::with(allow).await;
     // A configuration from a time when that could be written.
