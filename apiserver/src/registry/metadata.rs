@@ -257,7 +257,12 @@ fn validate_owners(object: &Object, at: &Path) -> Vec<FieldError> {
     for owner in owners {
         let text = |field: &str| owner.get(field).and_then(Value::as_str).unwrap_or("");
         let (api_version, kind) = (text("apiVersion"), text("kind"));
-        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        // What cannot be read as a group and a version is taken for neither.
+        let (group, version) = match api_version.split_once('/') {
+            Some((_, rest)) if rest.contains('/') => ("", ""),
+            Some(both) => both,
+            None => ("", api_version),
+        };
         if version.is_empty() {
             errors.push(FieldError::invalid(&at.child("apiVersion"), api_version, "version must not be empty"));
         }

@@ -386,23 +386,39 @@ fn kept_metadata(row: &Resource) -> &'static [&'static str] {
     }
 }
 
-/// A resize changes the resources of containers, and nothing else of the spec.
+/// A resize changes the resources of the pod and of containers and how they are resized, and nothing else of the spec.
+/// Containers that are not those of before stay, for validation to refuse them.
 fn restore_resources(new: &mut Object, old: &Object) {
-    let resources = |object: &Object, list: &str| -> Vec<(Value, Option<Value>)> {
-        let containers = object.get(&["spec", list]).and_then(Value::as_array);
-        containers.into_iter().flatten().map(|c| (c["name"].clone(), c.get("resources").cloned())).collect()
+    const LISTS: [&str; 2] = ["containers", "initContainers"];
+    let list = |object: &Object, list: &str| -> Vec<Value> {
+        object.get(&["spec", list]).and_then(Value::as_array).cloned().unwrap_or_default()
     };
-    let lists = ["containers", "initContainers"].map(|list| (list, resources(new, list)));
+    let wanted = LISTS.map(|name| list(new, name));
     restore_all_but(new, old, &["spec", "resources"], &[]);
-    for (list, wanted) in lists {
-        let Some(Value::Array(containers)) = new.get_mut(&["spec", list]) else { continue };
-        for container in containers.iter_mut().filter_map(Value::as_object_mut) {
-            let found = wanted.iter().find(|(name, _)| container.get("name") == Some(name));
-            if let Some((_, Some(resources))) = found {
-                container.insert("resources".into(), resources.clone());
+    let had = LISTS.map(|name| list(old, name));
+    let others = wanted.iter().zip(&had).any(|(wanted, had)| wanted.len() != had.len());
+    for ((name, wanted), had) in LISTS.into_iter().zip(wanted).zip(had) {
+        if wanted.is_empty() && had.is_empty() {
+            continue;
+        }
+        let renamed = wanted.iter().zip(&had).any(|(wanted, had)| wanted["name"] != had["name"]);
+        let kept = if others || renamed { wanted } else { with_resources(had, &wanted) };
+        new.set(&["spec", name], kept);
+    }
+}
+
+/// The containers of before, with the resources that are wanted.
+fn with_resources(mut had: Vec<Value>, wanted: &[Value]) -> Vec<Value> {
+    for (container, wanted) in had.iter_mut().zip(wanted) {
+        let Some(container) = container.as_object_mut() else { continue };
+        for key in ["resources", "resizePolicy"] {
+            match wanted.get(key) {
+                Some(value) => drop(container.insert(key.to_owned(), value.clone())),
+                None => drop(container.remove(key)),
             }
         }
     }
+    had
 }
 
 /// A subresource changes its own part, and in the metadata who owns what and the fields of `kept`.

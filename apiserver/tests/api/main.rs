@@ -21,6 +21,7 @@ mod pod_proxy;
 mod policies;
 mod protobuf;
 mod races;
+mod resizes;
 mod samples;
 mod services;
 mod watch;
