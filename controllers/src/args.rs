@@ -44,6 +44,10 @@ pub struct Config {
     pub concurrent_namespace_syncs: usize,
     /// Workers of the garbage collector.
     pub concurrent_gc_syncs: usize,
+    /// Workers of the quota controller.
+    pub concurrent_resource_quota_syncs: usize,
+    /// How often quotas are counted though nothing was given back.
+    pub resource_quota_sync_period: Duration,
     /// Workers of every other controller.
     pub concurrent_syncs: usize,
 }
@@ -84,6 +88,8 @@ impl Default for Config {
             concurrent_endpoint_syncs: 5,
             concurrent_namespace_syncs: 10,
             concurrent_gc_syncs: 20,
+            concurrent_resource_quota_syncs: 5,
+            resource_quota_sync_period: Duration::from_secs(5 * 60),
             concurrent_syncs: 5,
         }
     }
@@ -164,6 +170,12 @@ pub struct Args {
     /// Workers of the garbage collector.
     #[arg(long, default_value_t = 20)]
     pub concurrent_gc_syncs: usize,
+    /// Workers of the quota controller.
+    #[arg(long, default_value_t = 5)]
+    pub concurrent_resource_quota_syncs: usize,
+    /// How often quotas are counted though nothing was given back.
+    #[arg(long, default_value = "5m", value_parser = duration)]
+    pub resource_quota_sync_period: Duration,
 }
 
 impl Args {
@@ -196,6 +208,8 @@ impl Args {
             concurrent_endpoint_syncs: self.concurrent_endpoint_syncs,
             concurrent_namespace_syncs: self.concurrent_namespace_syncs,
             concurrent_gc_syncs: self.concurrent_gc_syncs,
+            concurrent_resource_quota_syncs: self.concurrent_resource_quota_syncs,
+            resource_quota_sync_period: self.resource_quota_sync_period,
             concurrent_syncs: 5,
         })
     }

@@ -5,8 +5,7 @@ use daemon::{Process, Supervisor};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Config, Error, aggregation, certificates, context::Context, cronjob, defaults, deployment, endpoints, garbage, job,
-    namespace, node, podgc, policies, protection, replicaset, ttl,
+    Config, Error, aggregation, certificates, context::Context, cronjob, defaults, deployment, endpoints, garbage, job, namespace, node, podgc, policies, protection, quota, replicaset, ttl,
 };
 
 /// Every controller, by upstream's name.
@@ -34,6 +33,7 @@ pub const NAMES: &[&str] = &[
     "volumeattributesclass-protection-controller",
     "clusterrole-aggregation-controller",
     "validatingadmissionpolicy-status-controller",
+    "resourcequota-controller",
 ];
 
 /// Runs the enabled controllers until shutdown; with leader election, only while this process leads.
@@ -123,6 +123,9 @@ fn start_configured(config: &Config, context: &Context, tasks: &mut Supervisor) 
     }
     if config.allocate_node_cidrs && config.is_enabled("node-ipam-controller") {
         node::ipam::start(context, config, tasks)?;
+    }
+    if config.is_enabled("resourcequota-controller") {
+        quota::start(context, config.resource_quota_sync_period, config.concurrent_resource_quota_syncs, tasks);
     }
     if config.is_enabled("pod-garbage-collector-controller") {
         podgc::start(context, config.terminated_pod_gc_threshold, workers, tasks);

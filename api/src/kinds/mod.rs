@@ -51,7 +51,7 @@ mod projections;
 mod ratchet;
 mod rbac_rules;
 mod resource_rules;
-mod resources;
+pub(crate) mod resources;
 pub(crate) mod rules;
 mod schema_rules;
 mod security;

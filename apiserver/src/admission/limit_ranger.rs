@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use api::quantity::Quantity;
 use api::{ApiError, Object};
 use async_trait::async_trait;
 use serde_json::{Map, Value, json};
 
-use super::{Attributes, MutatingAdmission, Operation, ValidatingAdmission, Warnings, containers_mut, quantity};
+use super::{Attributes, MutatingAdmission, Operation, ValidatingAdmission, Warnings, containers_mut};
 use crate::watch_cache::{ResourceCache, WatchCache};
 
 const ANNOTATION: &str = "kubernetes.io/limit-ranger";
@@ -128,8 +129,11 @@ impl Amounts {
     fn add(&mut self, other: &Self) {
         for (sum, more) in [(&mut self.requests, &other.requests), (&mut self.limits, &other.limits)] {
             for (resource, amount) in more {
-                let total =
-                    [sum.get(resource), Some(amount)].into_iter().flatten().filter_map(quantity).reduce(|a, b| a + b);
+                let total = [sum.get(resource), Some(amount)]
+                    .into_iter()
+                    .flatten()
+                    .filter_map(Quantity::of_value)
+                    .reduce(|a, b| a + b);
                 if let Some(total) = total {
                     sum.insert(resource.clone(), total.to_string().into());
                 }
@@ -141,8 +145,8 @@ impl Amounts {
     fn raise(&mut self, other: &Self) {
         for (sum, more) in [(&mut self.requests, &other.requests), (&mut self.limits, &other.limits)] {
             for (resource, amount) in more {
-                let known = sum.get(resource).and_then(quantity);
-                if known.is_none_or(|known| quantity(amount).is_some_and(|amount| amount > known)) {
+                let known = sum.get(resource).and_then(Quantity::of_value);
+                if known.is_none_or(|known| Quantity::of_value(amount).is_some_and(|amount| amount > known)) {
                     sum.insert(resource.clone(), amount.clone());
                 }
             }
@@ -153,9 +157,9 @@ impl Amounts {
 /// What is out of bounds.
 fn exceeded(limit: &Value, kind: &str, amounts: &Amounts) -> Vec<String> {
     let mut errors = Vec::new();
-    let get = |map: &Map<String, Value>, resource: &str| map.get(resource).and_then(quantity);
+    let get = |map: &Map<String, Value>, resource: &str| map.get(resource).and_then(Quantity::of_value);
     for (resource, bound) in map_of(limit, "min").into_iter().flatten() {
-        let Some(least) = quantity(bound) else { continue };
+        let Some(least) = Quantity::of_value(bound) else { continue };
         match (get(&amounts.requests, resource), get(&amounts.limits, resource)) {
             (None, _) => {
                 errors.push(format!("minimum {resource} usage per {kind} is {least}.  No request is specified"))
@@ -170,7 +174,7 @@ fn exceeded(limit: &Value, kind: &str, amounts: &Amounts) -> Vec<String> {
         }
     }
     for (resource, bound) in map_of(limit, "max").into_iter().flatten() {
-        let Some(most) = quantity(bound) else { continue };
+        let Some(most) = Quantity::of_value(bound) else { continue };
         match (get(&amounts.limits, resource), get(&amounts.requests, resource)) {
             (None, Some(request)) if kind == "PersistentVolumeClaim" && request <= most => {}
             (None, Some(request)) if kind == "PersistentVolumeClaim" => {
@@ -187,7 +191,7 @@ fn exceeded(limit: &Value, kind: &str, amounts: &Amounts) -> Vec<String> {
         }
     }
     for (resource, bound) in map_of(limit, "maxLimitRequestRatio").into_iter().flatten() {
-        let Some(most) = quantity(bound) else { continue };
+        let Some(most) = Quantity::of_value(bound) else { continue };
         match (get(&amounts.requests, resource), get(&amounts.limits, resource)) {
             (Some(request), Some(given)) if !request.is_zero() => {
                 let ratio = given.to_f64() / request.to_f64();

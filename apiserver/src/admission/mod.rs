@@ -214,18 +214,13 @@ fn containers_mut<'a>(pod: &'a mut Object, list: &str) -> impl Iterator<Item = &
     pod.get_mut(&["spec", list]).and_then(Value::as_array_mut).into_iter().flatten()
 }
 
-/// Reads a quantity.
-fn quantity(value: &Value) -> Option<Quantity> {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned).parse().ok()
-}
-
 /// Whether two maps of quantities mean the same.
 fn equal_quantities(one: &Value, other: &Value) -> bool {
     let read = |tree: &Value| -> Option<Vec<(String, Quantity)>> {
         let mut all: Vec<(String, Quantity)> = tree
             .as_object()?
             .iter()
-            .map(|(key, value)| Some((key.clone(), quantity(value)?)))
+            .map(|(key, value)| Some((key.clone(), Quantity::of_value(value)?)))
             .collect::<Option<_>>()?;
         all.sort_by(|a, b| a.0.cmp(&b.0));
         Some(all)

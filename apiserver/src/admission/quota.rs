@@ -1,27 +1,23 @@
 //! ResourceQuota: what a namespace has used may not grow beyond what it is given.
 //!
-//! A new object's cost is added to `status.used` with a compare-and-swap before it is stored, so that two requests never
-//! share the last bit of a quota. The quota controller counts anew from what exists.
+//! What a request adds is booked in `status.used` with a compare-and-swap before the object is stored, so that two
+//! requests never share the last bit of a quota. The quota controller counts anew from what exists.
 
 use std::sync::Arc;
 
-use api::quantity::Quantity;
+use api::quota::{self, Amounts, Evaluator, Measure};
 use api::{ApiError, Object};
 use async_trait::async_trait;
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 use store::Store;
 
-use super::{Attributes, Operation, ValidatingAdmission, Warnings, quantity};
+use super::{Attributes, Operation, ValidatingAdmission, Warnings};
 use crate::managed;
 use crate::watch_cache::{ResourceCache, WatchCache};
 
-/// Core resources that quotas count by their plain plural, too.
-const COUNTED: [&str; 7] =
-    ["configmaps", "persistentvolumeclaims", "replicationcontrollers", "resourcequotas", "secrets", "services", "pods"];
 /// Attempts to book a cost while others book theirs.
 const ATTEMPTS: usize = 16;
-
-type Amounts = std::collections::BTreeMap<String, Quantity>;
 
 /// The plugin.
 pub struct ResourceQuota {
@@ -48,14 +44,8 @@ impl ResourceQuota {
     }
 
     /// Checks one quota and books the cost; repeated when somebody else was faster.
-    async fn book(
-        &self,
-        attributes: &Attributes<'_>,
-        object: &Object,
-        quota: &Object,
-        cost: &Amounts,
-    ) -> Result<(), ApiError> {
-        let key = self.quotas.key(attributes.namespace, quota.name());
+    async fn book(&self, charge: &Charge<'_>, quota: &Object) -> Result<(), ApiError> {
+        let key = self.quotas.key(charge.attributes.namespace, quota.name());
         let mut current = quota.clone();
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {
@@ -64,8 +54,8 @@ impl ResourceQuota {
                 current =
                     crate::watch_cache::read(&self.quotas, &entry).map(|cached| cached.object()).unwrap_or(current);
             }
-            let Some(used) = check(attributes, object, &current, cost)? else { return Ok(()) };
-            if attributes.dry_run {
+            let Some(used) = charge.check(&current)? else { return Ok(()) };
+            if charge.attributes.dry_run {
                 return Ok(());
             }
             let revision: u64 = current.resource_version().parse().map_err(ApiError::internal)?;
@@ -81,215 +71,111 @@ impl ResourceQuota {
     }
 }
 
-/// What a quota would have used with this object; `None` if it does not concern it.
-fn check(
-    attributes: &Attributes<'_>,
-    object: &Object,
-    quota: &Object,
-    cost: &Amounts,
-) -> Result<Option<Map<String, Value>>, ApiError> {
-    let refuse = |why: String| Err(ApiError::forbidden(attributes.resource.qualified(), object.name(), &why));
-    let map = |field: &str| quota.get(&["status", field]).and_then(Value::as_object).cloned().unwrap_or_default();
-    let (hard, mut used) = (map("hard"), map("used"));
-    let concerned: Vec<(&String, Quantity, Quantity)> = hard
-        .iter()
-        .filter_map(|(resource, limit)| Some((resource, quantity(limit)?, *cost.get(resource.as_str())?)))
-        .filter(|(_, _, cost)| !cost.is_zero())
-        .collect();
-    let mut over: [Vec<String>; 3] = Default::default();
-    for (resource, limit, cost) in &concerned {
-        let Some(known) = used.get(*resource).and_then(quantity) else {
-            return refuse(format!("status unknown for quota: {}, resources: {resource}", quota.name()));
+/// What a request adds.
+struct Charge<'a> {
+    attributes: &'a Attributes<'a>,
+    object: &'a Object,
+    evaluator: Evaluator<'a>,
+    new: Measure,
+    /// What the object was before, if there was one.
+    old: Option<Measure>,
+    now: Timestamp,
+}
+
+impl<'a> Charge<'a> {
+    /// `None` when the request adds nothing that quotas limit.
+    fn of(attributes: &'a Attributes<'a>, object: &'a Object) -> Option<Self> {
+        let resource = attributes.resource;
+        let evaluator = Evaluator::of(&resource.group, &resource.plural).filter(|_| resource.namespaced)?;
+        let is_charged = match attributes.operation {
+            Operation::Create => evaluator.charges_create(attributes.subresource),
+            Operation::Update => evaluator.charges_update(attributes.subresource),
+            Operation::Delete | Operation::Connect => false,
         };
-        if known + *cost > *limit {
-            for (list, amount) in over.iter_mut().zip([cost, &known, limit]) {
-                list.push(format!("{resource}={amount}"));
-            }
-        }
-        used.insert((*resource).clone(), (known + *cost).to_string().into());
-    }
-    if over[0].is_empty() {
-        return Ok((!concerned.is_empty()).then_some(used));
-    }
-    let [requested, known, limited] = over.map(|list| list.join(","));
-    refuse(format!("exceeded quota: {}, requested: {requested}, used: {known}, limited: {limited}", quota.name()))
-}
-
-/// What a new object costs, by the names that quotas use.
-fn cost_of(attributes: &Attributes<'_>, object: &Object) -> Amounts {
-    let (group, plural) = (attributes.resource.group.as_ref(), attributes.resource.plural.as_ref());
-    let one = Quantity::new(1, api::quantity::Format::DecimalSi);
-    let mut cost = Amounts::new();
-    let dotted = if group.is_empty() { String::new() } else { format!(".{group}") };
-    cost.insert(format!("count/{plural}{dotted}"), one);
-    if group.is_empty() && COUNTED.contains(&plural) {
-        cost.insert(plural.to_owned(), one);
-    }
-    match (group, plural) {
-        ("", "pods") => cost.extend(cost_of_pod(object)),
-        ("", "services") => cost.extend(cost_of_service(object)),
-        ("", "persistentvolumeclaims") => {
-            let asked = object.get(&["spec", "resources", "requests", "storage"]).and_then(quantity);
-            let class = object.text(&["spec", "storageClassName"]);
-            if let Some(asked) = asked {
-                cost.insert("requests.storage".into(), asked);
-                if !class.is_empty() {
-                    cost.insert(format!("{class}.storageclass.storage.k8s.io/requests.storage"), asked);
-                }
-            }
-            if !class.is_empty() {
-                cost.insert(format!("{class}.storageclass.storage.k8s.io/persistentvolumeclaims"), one);
-            }
-        }
-        _ => {}
-    }
-    cost
-}
-
-/// The node ports and load balancers of a service.
-fn cost_of_service(service: &Object) -> Amounts {
-    let amount = |value: i64| Quantity::new(value, api::quantity::Format::DecimalSi);
-    let kind = service.text(&["spec", "type"]);
-    let balances = kind == "LoadBalancer";
-    let ports = service.get(&["spec", "ports"]).and_then(Value::as_array).map_or(0, Vec::len);
-    let has_ports = kind == "NodePort"
-        || (balances && service.get(&["spec", "allocateLoadBalancerNodePorts"]) != Some(&Value::Bool(false)));
-    let mut cost = Amounts::new();
-    if has_ports {
-        cost.insert("services.nodeports".into(), amount(i64::try_from(ports).unwrap_or(i64::MAX)));
-    }
-    if balances {
-        cost.insert("services.loadbalancers".into(), amount(1));
-    }
-    cost
-}
-
-/// Containers of a list with their names.
-fn containers<'a>(pod: &'a Object, list: &str) -> impl Iterator<Item = &'a Value> {
-    pod.get(&["spec", list]).and_then(Value::as_array).into_iter().flatten()
-}
-
-/// The sum over containers or the most of any init container, and the overhead.
-fn cost_of_pod(pod: &Object) -> Amounts {
-    let mut cost = Amounts::new();
-    for (field, bare) in [("requests", true), ("limits", false)] {
-        let of = |container: &Value| -> Vec<(String, Quantity)> {
-            let map = container.pointer(&format!("/resources/{field}")).and_then(Value::as_object);
-            map.into_iter()
-                .flatten()
-                .filter_map(|(resource, amount)| Some((resource.clone(), quantity(amount)?)))
-                .collect()
-        };
-        let add = |total: &mut Amounts, resource: String, amount: Quantity| {
-            let sum = total.get(&resource).map_or(amount, |known| *known + amount);
-            total.insert(resource, sum);
-        };
-        let (mut total, mut started) = (Amounts::new(), Amounts::new());
-        containers(pod, "containers").flat_map(of).for_each(|(resource, amount)| add(&mut total, resource, amount));
-        let mut peak = Amounts::new();
-        for container in containers(pod, "initContainers") {
-            let stays = container.get("restartPolicy").and_then(Value::as_str) == Some("Always");
-            for (resource, amount) in of(container) {
-                let needed = started.get(&resource).map_or(amount, |before| *before + amount);
-                if peak.get(&resource).is_none_or(|known| needed > *known) {
-                    peak.insert(resource.clone(), needed);
-                }
-                if stays {
-                    add(&mut started, resource.clone(), amount);
-                    add(&mut total, resource, amount);
-                }
-            }
-        }
-        for (resource, amount) in peak {
-            if total.get(&resource).is_none_or(|known| amount > *known) {
-                total.insert(resource, amount);
-            }
-        }
-        for (resource, amount) in pod.get(&["spec", "overhead"]).and_then(Value::as_object).into_iter().flatten() {
-            if let Some(amount) = quantity(amount).filter(|_| bare || total.contains_key(resource)) {
-                add(&mut total, resource.clone(), amount);
-            }
-        }
-        for (resource, amount) in total {
-            if bare && matches!(resource.as_str(), "cpu" | "memory" | "ephemeral-storage") {
-                cost.insert(resource.clone(), amount);
-            }
-            cost.insert(format!("{field}.{resource}"), amount);
-        }
-    }
-    cost
-}
-
-/// Compute resources that a quota limits must be said by every container.
-fn unsaid(pod: &Object, quota: &Object) -> Option<String> {
-    let hard = quota.get(&["status", "hard"]).and_then(Value::as_object)?;
-    let mut missing: std::collections::BTreeMap<String, Vec<&str>> = std::collections::BTreeMap::new();
-    for resource in hard.keys() {
-        let (field, bare) = match resource.split_once('.') {
-            Some(("requests", rest)) if matches!(rest, "cpu" | "memory") => ("requests", rest),
-            Some(("limits", rest)) if matches!(rest, "cpu" | "memory") => ("limits", rest),
-            None if matches!(resource.as_str(), "cpu" | "memory") => ("requests", resource.as_str()),
-            _ => continue,
-        };
-        for container in containers(pod, "containers").chain(containers(pod, "initContainers")) {
-            if container.pointer(&format!("/resources/{field}/{bare}")).is_none() {
-                let name = container.get("name").and_then(Value::as_str).unwrap_or("");
-                missing.entry(resource.clone()).or_default().push(name);
-            }
-        }
-    }
-    if missing.is_empty() {
-        return None;
-    }
-    let texts: Vec<String> =
-        missing.iter().map(|(resource, names)| format!("{resource} for: {}", names.join(","))).collect();
-    Some(format!("failed quota: {}: must specify {}", quota.name(), texts.join("; ")))
-}
-
-/// Whether a quota with scopes counts this object.
-fn in_scope(attributes: &Attributes<'_>, object: &Object, quota: &Object) -> bool {
-    let is_pod = attributes.is("", "pods");
-    let says = |field: &str| {
-        containers(object, "containers").any(|container| {
-            container
-                .pointer(&format!("/resources/{field}"))
-                .and_then(Value::as_object)
-                .is_some_and(|map| !map.is_empty())
+        let old = attributes.old.filter(|_| attributes.operation == Operation::Update);
+        is_charged.then(|| Self {
+            attributes,
+            object,
+            evaluator,
+            new: evaluator.measure(object),
+            old: old.map(|old| evaluator.measure(old)),
+            now: Timestamp::now(),
         })
-    };
-    let best_effort = || !says("requests") && !says("limits");
-    let terminating = || object.integer(&["spec", "activeDeadlineSeconds"]).is_some_and(|seconds| seconds >= 0);
-    let class = object.text(&["spec", "priorityClassName"]);
-    let plain =
-        quota.get(&["spec", "scopes"]).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
-    let holds = |scope: &str, operator: &str, values: &[&str]| match scope {
-        "BestEffort" => best_effort(),
-        "NotBestEffort" => !best_effort(),
-        "Terminating" => terminating(),
-        "NotTerminating" => !terminating(),
-        "PriorityClass" => match operator {
-            "In" => values.contains(&class),
-            "NotIn" => !values.contains(&class),
-            "DoesNotExist" => class.is_empty(),
-            _ => !class.is_empty(),
-        },
-        _ => false,
-    };
-    let mut scopes = plain.map(|scope| (scope, "Exists", Vec::new())).collect::<Vec<_>>();
-    for expression in
-        quota.get(&["spec", "scopeSelector", "matchExpressions"]).and_then(Value::as_array).into_iter().flatten()
-    {
-        let text = |field: &str| expression.get(field).and_then(Value::as_str).unwrap_or("");
-        let values = expression
-            .get("values")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .collect();
-        scopes.push((text("scopeName"), text("operator"), values));
     }
-    scopes.is_empty() || (is_pod && scopes.iter().all(|(scope, operator, values)| holds(scope, operator, values)))
+
+    fn forbidden(&self, why: &str) -> ApiError {
+        ApiError::forbidden(self.attributes.resource.qualified(), self.object.name(), why)
+    }
+
+    /// Whether the object may be counted by a quota at all: it says what it must, and the quota has been counted.
+    fn admits(&self, quota: &Object) -> Result<bool, ApiError> {
+        let hard = quota::amounts(quota.get(&["status", "hard"]));
+        if !self.evaluator.concerns(quota, &hard, &self.new) {
+            return Ok(false);
+        }
+        if self.evaluator == Evaluator::Pods
+            && let Some(unsaid) = quota::unsaid(self.object, &hard)
+        {
+            return Err(self.forbidden(&format!("failed quota: {}: must specify {unsaid}", quota.name())));
+        }
+        let used = quota::amounts(quota.get(&["status", "used"]));
+        let limited: Vec<&str> = hard.keys().map(String::as_str).filter(|name| self.evaluator.counts(name)).collect();
+        if limited.iter().all(|name| used.contains_key(*name)) {
+            return Ok(true);
+        }
+        let names = limited.join(",");
+        Err(self.forbidden(&format!("status unknown for quota: {}, resources: {names}", quota.name())))
+    }
+
+    fn check_positive(&self) -> Result<(), ApiError> {
+        let usage = self.new.usage(self.now);
+        let negative: Vec<&str> =
+            usage.iter().filter(|(_, amount)| amount.signum() < 0).map(|(name, _)| name.as_str()).collect();
+        if negative.is_empty() {
+            return Ok(());
+        }
+        Err(self.forbidden(&format!("quota usage is negative for resource(s): {}", negative.join(","))))
+    }
+
+    /// What the request adds to a quota: all of the object, if that was not in the quota's scope before.
+    fn delta(&self, quota: &Object, hard: &Amounts) -> Amounts {
+        let usage = self.new.usage(self.now);
+        let mut delta = match self.old.as_ref().filter(|old| self.evaluator.concerns(quota, hard, old)) {
+            Some(old) => quota::growth(&usage, &old.usage(self.now)),
+            None => usage,
+        };
+        delta.retain(|name, amount| !amount.is_zero() && hard.contains_key(name));
+        delta
+    }
+
+    /// What a quota would have used with this request; `None` if that changes nothing.
+    fn check(&self, quota: &Object) -> Result<Option<Map<String, Value>>, ApiError> {
+        if !self.admits(quota)? {
+            return Ok(None);
+        }
+        let hard = quota::amounts(quota.get(&["status", "hard"]));
+        let known = quota::amounts(quota.get(&["status", "used"]));
+        let delta = self.delta(quota, &hard);
+        let mut used = quota.get(&["status", "used"]).and_then(Value::as_object).cloned().unwrap_or_default();
+        let mut over: [Vec<String>; 3] = Default::default();
+        for (name, amount) in &delta {
+            let (before, limit) = (known.get(name).copied().unwrap_or_default(), hard[name]);
+            if before + *amount > limit {
+                for (list, amount) in over.iter_mut().zip([*amount, before, limit]) {
+                    list.push(format!("{name}={amount}"));
+                }
+            }
+            used.insert(name.clone(), (before + *amount).to_string().into());
+        }
+        // A status says what is already so.
+        if over[0].is_empty() || self.attributes.subresource == "status" {
+            return Ok((!delta.is_empty()).then_some(used));
+        }
+        let [requested, used, limited] = over.map(|list| list.join(","));
+        let name = quota.name();
+        Err(self
+            .forbidden(&format!("exceeded quota: {name}, requested: {requested}, used: {used}, limited: {limited}")))
+    }
 }
 
 #[async_trait]
@@ -304,46 +190,25 @@ impl ValidatingAdmission for ResourceQuota {
         object: Option<&Object>,
         _warnings: &mut Warnings,
     ) -> Result<(), ApiError> {
-        let is_new = attributes.operation == Operation::Create
-            && attributes.subresource.is_empty()
-            && attributes.resource.namespaced;
-        let Some(object) = object.filter(|_| is_new) else { return Ok(()) };
-        let quotas: Vec<Object> =
-            self.quotas(attributes.namespace).into_iter().filter(|quota| in_scope(attributes, object, quota)).collect();
+        let Some(charge) = object.and_then(|object| Charge::of(attributes, object)) else { return Ok(()) };
+        let quotas = self.quotas(attributes.namespace);
         if quotas.is_empty() {
             return Ok(());
         }
-        if attributes.is("", "pods")
-            && let Some(why) = quotas.iter().find_map(|quota| unsaid(object, quota))
-        {
-            return Err(ApiError::forbidden(attributes.resource.qualified(), object.name(), &why));
+        let mut concerned = Vec::new();
+        for quota in quotas {
+            if charge.admits(&quota)? {
+                concerned.push(quota);
+            }
         }
-        let cost = cost_of(attributes, object);
+        charge.check_positive()?;
         // All are checked before any is booked.
-        for quota in &quotas {
-            check(attributes, object, quota, &cost)?;
+        for quota in &concerned {
+            charge.check(quota)?;
         }
-        for quota in &quotas {
-            self.book(attributes, object, quota, &cost).await?;
+        for quota in &concerned {
+            self.book(&charge, quota).await?;
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn a_pod_costs_its_containers_or_its_largest_init_container() {
-        let pod = json!({"spec": {
-            "containers": [{"resources": {"requests": {"cpu": "100m"}}}, {"resources": {"requests": {"cpu": "200m"}, "limits": {"memory": "1Gi"}}}],
-            "initContainers": [{"resources": {"requests": {"cpu": "1"}}}],
-        }});
-        let cost = cost_of_pod(&Object::from_value(pod).unwrap());
-        assert_eq!(cost["requests.cpu"], "1".parse().unwrap());
-        assert_eq!(cost["limits.memory"], "1Gi".parse().unwrap());
-        assert!(!cost.contains_key("memory"));
     }
 }

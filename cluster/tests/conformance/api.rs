@@ -50,6 +50,16 @@ impl Api {
         self.send(Method::POST, path, "application/json", object).await.unwrap_or_else(|code| panic!("{path}: {code}"))
     }
 
+    /// Tries to create what must be refused, and returns how it was.
+    pub(crate) async fn refused(&self, path: &str, object: &Value) -> u16 {
+        self.send(Method::POST, path, "application/json", object).await.expect_err("refused")
+    }
+
+    /// Tries a change that must be refused, and returns how it was.
+    pub(crate) async fn merge_refused(&self, path: &str, patch: &Value) -> u16 {
+        self.send(Method::PATCH, path, "application/merge-patch+json", patch).await.expect_err("refused")
+    }
+
     pub(crate) async fn merge(&self, path: &str, patch: &Value) -> Value {
         let answer = self.send(Method::PATCH, path, "application/merge-patch+json", patch).await;
         answer.unwrap_or_else(|code| panic!("{path}: {code}"))

@@ -6,3 +6,4 @@ mod api;
 mod garbage;
 mod kubectl;
 mod namespaces;
+mod quota;

@@ -14,7 +14,7 @@ use k8s_openapi::{
     },
 };
 
-use crate::{context::Failure, hash, index};
+use crate::{context::Failure, hash, index, portion::portion};
 
 pub(super) const HASH: &str = "pod-template-hash";
 pub(super) const REVISION: &str = "deployment.kubernetes.io/revision";
@@ -49,8 +49,10 @@ impl Limits {
         if is_recreate {
             return Self { replicas, max_surge: 0, max_unavailable: 0, is_recreate };
         }
-        let max_surge = resolve(rolling.max_surge.as_ref(), replicas, true);
-        let mut max_unavailable = resolve(rolling.max_unavailable.as_ref(), replicas, false);
+        // Upstream's default of both limits.
+        let quarter = || IntOrString::String("25%".to_owned());
+        let max_surge = portion(&rolling.max_surge.unwrap_or_else(quarter), replicas, true);
+        let mut max_unavailable = portion(&rolling.max_unavailable.unwrap_or_else(quarter), replicas, false);
         // Validation forbids 0 and 0, but percentages can round down to it; something has to move.
         if max_surge == 0 && max_unavailable == 0 {
             max_unavailable = 1;
@@ -65,20 +67,6 @@ impl Limits {
     pub(super) fn min_available(self) -> i32 {
         self.replicas - self.max_unavailable
     }
-}
-
-/// A number, or a percentage of `total`; the default of both limits is 25 %.
-pub(crate) fn resolve(value: Option<&IntOrString>, total: i32, round_up: bool) -> i32 {
-    let percent = match value {
-        Some(IntOrString::Int(number)) => return (*number).max(0),
-        Some(IntOrString::String(text)) => {
-            text.strip_suffix('%').and_then(|text| text.parse::<i64>().ok()).unwrap_or(0)
-        }
-        None => 25,
-    };
-    let scaled = i64::from(total) * percent;
-    let share = if round_up { (scaled + 99).div_euclid(100) } else { scaled.div_euclid(100) };
-    i32::try_from(share.max(0)).unwrap_or(i32::MAX)
 }
 
 pub(super) fn replicas(set: &ReplicaSet) -> i32 {
@@ -192,21 +180,4 @@ pub(super) fn annotate_sizes(set: &mut ReplicaSet, limits: Limits) {
     let annotations = set.metadata.annotations.get_or_insert_default();
     annotations.insert(DESIRED.to_owned(), limits.replicas.to_string());
     annotations.insert(MAXIMUM.to_owned(), limits.max_replicas().to_string());
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn percentages_round_surge_up_and_unavailable_down() {
-        let percent = |text: &str| IntOrString::String(text.into());
-        assert_eq!(resolve(Some(&percent("25%")), 10, true), 3);
-        assert_eq!(resolve(Some(&percent("25%")), 10, false), 2);
-        assert_eq!(resolve(Some(&percent("0%")), 10, true), 0);
-        assert_eq!(resolve(Some(&IntOrString::Int(4)), 10, true), 4);
-        assert_eq!(resolve(None, 3, true), 1);
-        assert_eq!(resolve(Some(&percent("nonsense")), 10, true), 0);
-        assert_eq!(resolve(Some(&percent("100%")), i32::MAX, true), i32::MAX);
-    }
 }

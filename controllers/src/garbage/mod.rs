@@ -11,25 +11,16 @@ mod graph;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use client::{Event, Informer, WorkQueue};
-use futures::StreamExt;
-use k8s_openapi::{
-    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
-    kube_aggregator::pkg::apis::apiregistration::v1::APIService,
-};
-use kube::{
-    Api, Resource,
-    api::DynamicObject,
-    core::{ApiResource, PartialObjectMeta},
-    runtime::watcher::{self, watcher},
-};
+use client::WorkQueue;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::core::ApiResource;
 use tokio::{
     sync::{Notify, watch},
     task::JoinSet,
     time::sleep,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use self::{
     collector::Collector,
@@ -38,12 +29,11 @@ use self::{
 use crate::{
     context::Context,
     discovery::{self, Kind},
+    metadata::{self, FIRST_PAUSE, Follower, LAST_PAUSE},
 };
 
 /// Several changes of the kinds at once (a chart with many CRDs) are one discovery.
 const SETTLE: Duration = Duration::from_millis(100);
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LAST_PAUSE: Duration = Duration::from_secs(30);
 
 /// The watches, the graph they feed, and the tasks that come of it.
 pub(crate) struct GarbageCollector {
@@ -73,13 +63,7 @@ impl GarbageCollector {
     /// Subscribes to changes of what kinds there are.
     pub(crate) fn new(context: &Context) -> Self {
         let kinds_changed = Arc::new(Notify::new());
-        notify_on_change(&context.informers.of::<CustomResourceDefinition>(), &kinds_changed, |crd| {
-            let names = crd.status.as_ref().and_then(|status| status.conditions.clone());
-            format!("{:?} {names:?}", crd.metadata.generation)
-        });
-        notify_on_change(&context.informers.of::<APIService>(), &kinds_changed, |service| {
-            format!("{:?}", service.status)
-        });
+        discovery::notify_on_change(context, &kinds_changed);
         let shared =
             Shared { graph: std::sync::Mutex::default(), queue: WorkQueue::new(), kinds: std::sync::Mutex::default() };
         Self { client: context.client.clone(), shared: Arc::new(shared), kinds_changed }
@@ -150,7 +134,9 @@ impl GarbageCollector {
             }
             let (listed, is_listed) = watch::channel(false);
             let mut task = JoinSet::new();
-            task.spawn(follow_kind(self.client.clone(), kind.resource.clone(), Arc::clone(&self.shared), listed));
+            let (shared, resource) = (Arc::clone(&self.shared), kind.resource.clone());
+            let follower = OneKind { shared, resource: resource.clone(), listed };
+            task.spawn(metadata::follow(self.client.clone(), resource, follower));
             watches.insert(kind.resource.clone(), task);
             lists.push(is_listed);
         }
@@ -180,63 +166,38 @@ async fn wait_for(pause: Option<Duration>) {
     }
 }
 
-fn notify_on_change<K: client::Watchable>(informer: &Informer<K>, changed: &Arc<Notify>, view: fn(&K) -> String) {
-    let changed = Arc::clone(changed);
-    informer.on_event(move |event| {
-        if let Event::Applied { old: Some(old), new } = event
-            && view(old) == view(new)
-        {
-            return;
-        }
-        changed.notify_one();
-    });
-}
-
 /// Events own nothing and are many; upstream ignores them, too.
 fn is_collected(kind: &Kind) -> bool {
     let is_event = kind.resource.kind == "Event";
     kind.serves(&["delete", "list", "watch"]) && !is_event
 }
 
-/// Keeps the graph's part of one kind; never returns.
-async fn follow_kind(client: kube::Client, resource: ApiResource, shared: Arc<Shared>, listed: watch::Sender<bool>) {
-    let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(client, &resource);
-    let mut events = watcher(api, watcher::Config::default()).boxed();
-    let mut unseen: Vec<String> = Vec::new();
-    let mut pause = FIRST_PAUSE;
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(watcher::Event::Init) => unseen = shared.graph().of_kind(&resource),
-            Ok(watcher::Event::InitApply(object)) => {
-                unseen.retain(|uid| Some(uid) != object.meta().uid.as_ref());
-                take(&shared, &resource, object);
-            }
-            Ok(watcher::Event::InitDone) => {
-                for uid in std::mem::take(&mut unseen) {
-                    let tasks = shared.graph().remove(&uid);
-                    shared.add_all(tasks);
-                }
-                listed.send_replace(true);
-                pause = FIRST_PAUSE;
-            }
-            Ok(watcher::Event::Apply(object)) => take(&shared, &resource, object),
-            Ok(watcher::Event::Delete(object)) => {
-                let tasks = shared.graph().remove(object.meta().uid.as_deref().unwrap_or_default());
-                shared.add_all(tasks);
-            }
-            Err(err) => {
-                debug!(kind = resource.kind, error = &err as &dyn std::error::Error, "watch interrupted, trying again");
-                sleep(pause).await;
-                pause = (pause * 2).min(LAST_PAUSE);
-            }
-        }
-    }
+/// The graph's part of one kind.
+struct OneKind {
+    shared: Arc<Shared>,
+    resource: ApiResource,
+    listed: watch::Sender<bool>,
 }
 
-fn take(shared: &Shared, resource: &ApiResource, object: PartialObjectMeta<DynamicObject>) {
-    let uid = object.metadata.uid.clone().unwrap_or_default();
-    let tasks = shared.graph().apply(&uid, Node::new(resource.clone(), object.metadata));
-    shared.add_all(tasks);
+impl Follower for OneKind {
+    fn known(&self) -> Vec<String> {
+        self.shared.graph().of_kind(&self.resource)
+    }
+
+    fn apply(&self, metadata: ObjectMeta) {
+        let uid = metadata.uid.clone().unwrap_or_default();
+        let tasks = self.shared.graph().apply(&uid, Node::new(self.resource.clone(), metadata));
+        self.shared.add_all(tasks);
+    }
+
+    fn remove(&self, uid: &str) {
+        let tasks = self.shared.graph().remove(uid);
+        self.shared.add_all(tasks);
+    }
+
+    fn listed(&self) {
+        self.listed.send_replace(true);
+    }
 }
 
 /// Starts the collector.
