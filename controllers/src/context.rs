@@ -20,6 +20,9 @@ pub(crate) enum Failure {
     /// Part of the work has to wait, for the reason given.
     #[error("{0}")]
     NotYet(String),
+    /// Trying again is of no use until something changes.
+    #[error("{0}")]
+    Impossible(String),
     /// A certificate request cannot be signed.
     #[error("sign a certificate")]
     Sign(#[from] crate::certificates::SignError),

@@ -15,6 +15,7 @@ mod cronjob;
 mod defaults;
 mod deployment;
 mod discovery;
+mod disruption;
 mod endpoints;
 mod garbage;
 mod hash;

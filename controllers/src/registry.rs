@@ -5,7 +5,7 @@ use daemon::{Process, Supervisor};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Config, Error, aggregation, certificates, context::Context, cronjob, defaults, deployment, endpoints, garbage, job, namespace, node, podgc, policies, protection, quota, replicaset, ttl,
+    Config, Error, aggregation, certificates, context::Context, cronjob, defaults, deployment, disruption, endpoints, garbage, job, namespace, node, podgc, policies, protection, quota, replicaset, ttl,
 };
 
 /// Every controller, by upstream's name.
@@ -34,6 +34,7 @@ pub const NAMES: &[&str] = &[
     "clusterrole-aggregation-controller",
     "validatingadmissionpolicy-status-controller",
     "resourcequota-controller",
+    "disruption-controller",
 ];
 
 /// Runs the enabled controllers until shutdown; with leader election, only while this process leads.
@@ -102,6 +103,7 @@ fn start_all(config: &Config, context: &Context, tasks: &mut Supervisor) -> Resu
     start("volumeattributesclass-protection-controller", workers, protection::start_classes);
     start("clusterrole-aggregation-controller", workers, aggregation::start);
     start("validatingadmissionpolicy-status-controller", workers, policies::start);
+    start("disruption-controller", workers, disruption::start);
     start_configured(config, context, tasks)
 }
 

@@ -60,6 +60,11 @@ impl Api {
         self.send(Method::PATCH, path, "application/merge-patch+json", patch).await.expect_err("refused")
     }
 
+    /// Tries to create an object; the error is the code of the answer.
+    pub(crate) async fn try_create(&self, path: &str, object: &Value) -> Result<(), u16> {
+        self.send(Method::POST, path, "application/json", object).await.map(drop)
+    }
+
     pub(crate) async fn merge(&self, path: &str, patch: &Value) -> Value {
         let answer = self.send(Method::PATCH, path, "application/merge-patch+json", patch).await;
         answer.unwrap_or_else(|code| panic!("{path}: {code}"))

@@ -15,14 +15,14 @@ use crate::api::{Api, PATIENCE, eventually};
 const POD: &str = "/api/v1/namespaces/default/pods/p";
 
 /// A cluster that other processes can reach, and a home for kubectl.
-struct Shell {
+pub(crate) struct Shell {
     cluster: TestCluster,
     kubeconfig: PathBuf,
     home: TempDir,
 }
 
 /// What a command printed.
-struct Output {
+pub(crate) struct Output {
     success: bool,
     stdout: String,
     stderr: String,
@@ -30,15 +30,22 @@ struct Output {
 
 impl Output {
     #[track_caller]
-    fn ok(self) -> String {
+    pub(crate) fn ok(self) -> String {
         assert!(self.success, "{}{}", self.stdout, self.stderr);
         self.stdout
+    }
+
+    /// What a command that must fail said.
+    #[track_caller]
+    pub(crate) fn failed(self) -> String {
+        assert!(!self.success, "{}{}", self.stdout, self.stderr);
+        self.stderr
     }
 }
 
 impl Shell {
     /// Starts a cluster, or says loudly that there is no kubectl.
-    async fn start() -> Option<Self> {
+    pub(crate) async fn start() -> Option<Self> {
         let found = Command::new("kubectl").args(["version", "--client"]).stdout(Stdio::null()).status().await;
         if found.is_err() {
             assert!(std::env::var_os("E2E_REQUIRED").is_none(), "kubectl is not installed");
@@ -58,11 +65,15 @@ impl Shell {
         command
     }
 
-    async fn kubectl(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn api(&self) -> Api {
+        Api::of(&self.cluster)
+    }
+
+    pub(crate) async fn kubectl(&self, arguments: &[&str]) -> Output {
         self.kubectl_with(arguments, "").await
     }
 
-    async fn kubectl_with(&self, arguments: &[&str], input: &str) -> Output {
+    pub(crate) async fn kubectl_with(&self, arguments: &[&str], input: &str) -> Output {
         let mut child = self.command(arguments).spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
         // A command that does not read its input closes it early.
