@@ -34,8 +34,14 @@ pub struct Config {
     pub terminated_pod_gc_threshold: usize,
     /// Workers of the ReplicaSet controller.
     pub concurrent_replicaset_syncs: usize,
+    /// Workers of the ReplicationController controller.
+    pub concurrent_rc_syncs: usize,
     /// Workers of the Deployment controller.
     pub concurrent_deployment_syncs: usize,
+    /// Workers of the DaemonSet controller.
+    pub concurrent_daemonset_syncs: usize,
+    /// Workers of the StatefulSet controller.
+    pub concurrent_statefulset_syncs: usize,
     /// Workers of the Job controller.
     pub concurrent_job_syncs: usize,
     /// Workers of each endpoints controller.
@@ -83,7 +89,10 @@ impl Default for Config {
             node_monitor_grace_period: Duration::from_secs(50),
             terminated_pod_gc_threshold: 12_500,
             concurrent_replicaset_syncs: 5,
+            concurrent_rc_syncs: 5,
             concurrent_deployment_syncs: 5,
+            concurrent_daemonset_syncs: 2,
+            concurrent_statefulset_syncs: 5,
             concurrent_job_syncs: 5,
             concurrent_endpoint_syncs: 5,
             concurrent_namespace_syncs: 10,
@@ -155,9 +164,18 @@ pub struct Args {
     /// Workers of the ReplicaSet controller.
     #[arg(long, default_value_t = 5)]
     pub concurrent_replicaset_syncs: usize,
+    /// Workers of the ReplicationController controller.
+    #[arg(long, default_value_t = 5)]
+    pub concurrent_rc_syncs: usize,
     /// Workers of the Deployment controller.
     #[arg(long, default_value_t = 5)]
     pub concurrent_deployment_syncs: usize,
+    /// Workers of the DaemonSet controller.
+    #[arg(long, default_value_t = 2)]
+    pub concurrent_daemonset_syncs: usize,
+    /// Workers of the StatefulSet controller.
+    #[arg(long, default_value_t = 5)]
+    pub concurrent_statefulset_syncs: usize,
     /// Workers of the Job controller.
     #[arg(long, default_value_t = 5)]
     pub concurrent_job_syncs: usize,
@@ -174,7 +192,7 @@ pub struct Args {
     #[arg(long, default_value_t = 5)]
     pub concurrent_resource_quota_syncs: usize,
     /// How often quotas are counted though nothing was given back.
-    #[arg(long, default_value = "5m", value_parser = duration)]
+    #[arg(long, default_value = "5m", value_parser = daemon::pflag::duration)]
     pub resource_quota_sync_period: Duration,
 }
 
@@ -203,7 +221,10 @@ impl Args {
             node_monitor_grace_period: self.node_monitor_grace_period,
             terminated_pod_gc_threshold: self.terminated_pod_gc_threshold,
             concurrent_replicaset_syncs: self.concurrent_replicaset_syncs,
+            concurrent_rc_syncs: self.concurrent_rc_syncs,
             concurrent_deployment_syncs: self.concurrent_deployment_syncs,
+            concurrent_daemonset_syncs: self.concurrent_daemonset_syncs,
+            concurrent_statefulset_syncs: self.concurrent_statefulset_syncs,
             concurrent_job_syncs: self.concurrent_job_syncs,
             concurrent_endpoint_syncs: self.concurrent_endpoint_syncs,
             concurrent_namespace_syncs: self.concurrent_namespace_syncs,

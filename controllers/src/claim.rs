@@ -41,7 +41,7 @@ pub(crate) async fn children<O, K>(
     owner: &O,
     selector: &Selector,
     informer: &Informer<K>,
-    is_adoptable: fn(&K) -> bool,
+    is_adoptable: impl Fn(&K) -> bool,
 ) -> Result<Vec<Arc<K>>, Failure>
 where
     O: Watchable + Resource<Scope = k8s_openapi::NamespaceResourceScope>,

@@ -2,16 +2,21 @@
 
 use client::{Informers, Recorder};
 use daemon::{Process, Supervisor};
+use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::ReplicationController};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Config, Error, aggregation, certificates, context::Context, cronjob, defaults, deployment, disruption, endpoints, garbage, job, namespace, node, podgc, policies, protection, quota, replicaset, ttl,
+    Config, Error, aggregation, certificates, context::Context, cronjob, daemonset, defaults, deployment, disruption,
+    endpoints, garbage, job, namespace, node, podgc, policies, protection, quota, replicaset, statefulset, ttl,
 };
 
 /// Every controller, by upstream's name.
 pub const NAMES: &[&str] = &[
     "replicaset-controller",
+    "replicationcontroller-controller",
     "deployment-controller",
+    "daemonset-controller",
+    "statefulset-controller",
     "endpointslice-controller",
     "endpoints-controller",
     "namespace-controller",
@@ -84,8 +89,11 @@ fn start_all(config: &Config, context: &Context, tasks: &mut Supervisor) -> Resu
             start(context, workers, tasks);
         }
     };
-    start("replicaset-controller", config.concurrent_replicaset_syncs, replicaset::start);
+    start("replicaset-controller", config.concurrent_replicaset_syncs, replicaset::start::<ReplicaSet>);
+    start("replicationcontroller-controller", config.concurrent_rc_syncs, replicaset::start::<ReplicationController>);
     start("deployment-controller", config.concurrent_deployment_syncs, deployment::start);
+    start("daemonset-controller", config.concurrent_daemonset_syncs, daemonset::start);
+    start("statefulset-controller", config.concurrent_statefulset_syncs, statefulset::start);
     start("endpointslice-controller", config.concurrent_endpoint_syncs, endpoints::start_slices);
     start("endpoints-controller", config.concurrent_endpoint_syncs, endpoints::start_legacy);
     start("namespace-controller", config.concurrent_namespace_syncs, namespace::start);

@@ -1,4 +1,4 @@
-//! The garbage collector. ReplicationControllers only own pods here; the test makes the pods.
+//! The garbage collector. The ReplicationControllers here only own pods, which the test makes.
 
 use cluster::TestCluster;
 use serde_json::{Value, json};

@@ -4,7 +4,10 @@
 
 mod api;
 mod budgets;
+mod daemons;
 mod garbage;
 mod kubectl;
 mod namespaces;
 mod quota;
+mod replication;
+mod stateful;

@@ -15,18 +15,18 @@ mod tests;
 
 use std::sync::Arc;
 
-use client::{Event, Expectations, Informer, ObjectKey, Recorder, WorkQueue, clock, events, write};
+use client::{Expectations, Informer, ObjectKey, Recorder, WorkQueue, clock, events, write};
 use futures::future::try_join_all;
 use k8s_openapi::api::batch::v1::{Job, JobStatus};
 use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
-use kube::{Api, Resource as _};
 use serde_json::json;
 
 use crate::context::{Context, Controller, Failure, Outcome};
 use crate::index;
 use crate::podcontrol::PodControl;
-use crate::{claim, pods};
+use crate::{claim, owners, pods};
 
 /// Who manages a Job that names nobody.
 const MANAGER: &str = "kubernetes.io/job-controller";
@@ -46,7 +46,7 @@ impl Jobs {
         let (jobs, pods) = (context.informers.of::<Job>(), context.informers.of::<Pod>());
         index::add_ownership(&pods);
         let (queue, expectations) = (WorkQueue::new(), Arc::new(Expectations::new()));
-        watch_jobs(&jobs, &queue, &expectations);
+        owners::watch_owners(&jobs, &queue, &expectations);
         watch_pods(&pods, &queue, &expectations);
         let recorder = context.recorder.for_component("job-controller");
         let control = PodControl::new(context.client.clone(), recorder.clone(), Arc::clone(&expectations));
@@ -169,29 +169,11 @@ fn replaces_only_failed(job: &Job) -> bool {
     })
 }
 
-fn watch_jobs(jobs: &Informer<Job>, queue: &WorkQueue<ObjectKey>, expectations: &Arc<Expectations>) {
-    let (queue, expectations) = (queue.clone(), Arc::clone(expectations));
-    jobs.on_event(move |event| {
-        if matches!(event, Event::Deleted(_)) {
-            expectations.forget(&event.key());
-        }
-        queue.add(event.key());
-    });
-}
-
 fn watch_pods(pods: &Informer<Pod>, queue: &WorkQueue<ObjectKey>, expectations: &Arc<Expectations>) {
     let (queue, expectations) = (queue.clone(), Arc::clone(expectations));
     pods.on_event(move |event| {
-        let meta = event.object().meta();
-        let Some(owner) = index::controller_key::<Job>(meta) else { return };
-        match event {
-            Event::Applied { old: None, .. } => expectations.creation_observed(&owner),
-            Event::Deleted(_) => expectations.deletion_observed(&owner, index::uid(meta)),
-            Event::Applied { .. } => {}
-        }
-        if meta.deletion_timestamp.is_some() {
-            expectations.deletion_observed(&owner, index::uid(meta));
-        }
+        let Some(owner) = index::controller_key::<Job>(&event.object().metadata) else { return };
+        owners::observe(event, &owner, &expectations);
         queue.add(owner);
     });
 }

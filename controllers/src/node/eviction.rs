@@ -131,7 +131,8 @@ fn eviction_time(tolerations: &[Toleration], taints: &[(Taint, Timestamp)]) -> O
     taints.iter().filter_map(of_taint).min()
 }
 
-fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
+/// Whether a toleration covers a taint.
+pub(crate) fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
     let is =
         |given: &Option<String>, wanted: &str| given.as_deref().is_none_or(|given| given.is_empty() || given == wanted);
     if !is(&toleration.effect, &taint.effect) || !is(&toleration.key, &taint.key) {

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm};
+use api::selector::{chooses_node, holds};
+use k8s_openapi::api::core::v1::NodeSelectorTerm;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use crate::framework::NodeInfo;
@@ -14,34 +15,13 @@ pub(super) fn matches(selector: Option<&LabelSelector>, labels: &BTreeMap<String
     equal
         && selector.match_expressions.iter().flatten().all(|rule| {
             let values = rule.values.as_deref().unwrap_or_default();
-            compare(labels.get(&rule.key).map(String::as_str), &rule.operator, values)
+            holds(labels.get(&rule.key).map(String::as_str), &rule.operator, values)
         })
 }
 
 /// Whether a node matches a term. An empty term matches nothing.
 pub(super) fn matches_term(term: &NodeSelectorTerm, node: &NodeInfo) -> bool {
-    let labels = term.match_expressions.as_deref().unwrap_or_default();
-    let fields = term.match_fields.as_deref().unwrap_or_default();
-    let holds = |rule: &NodeSelectorRequirement, value: Option<&str>| {
-        compare(value, &rule.operator, rule.values.as_deref().unwrap_or_default())
-    };
-    (!labels.is_empty() || !fields.is_empty())
-        && labels.iter().all(|rule| holds(rule, node.labels().get(&rule.key).map(String::as_str)))
-        && fields.iter().all(|rule| rule.key == "metadata.name" && holds(rule, Some(&node.name)))
-}
-
-fn compare(value: Option<&str>, operator: &str, values: &[String]) -> bool {
-    let listed = |value: &str| values.iter().any(|one| one == value);
-    let numbers = || value?.parse::<i64>().ok().zip(values.first()?.parse::<i64>().ok());
-    match operator {
-        "In" => value.is_some_and(listed),
-        "NotIn" => !value.is_some_and(listed),
-        "Exists" => value.is_some(),
-        "DoesNotExist" => value.is_none(),
-        "Gt" => numbers().is_some_and(|(value, bound)| value > bound),
-        "Lt" => numbers().is_some_and(|(value, bound)| value < bound),
-        _ => false,
-    }
+    chooses_node(term, &node.name, node.labels())
 }
 
 #[cfg(test)]
