@@ -9,6 +9,8 @@
 //! | `$deleteFromPrimitiveList/x: [..]` | removes these values from the list `x` |
 //! | `$setElementOrder/x: [..]` | orders the list `x` |
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::{Map, Value};
 
 use super::go::{go_format, go_format_map, go_type, json_type, parse};
@@ -161,6 +163,7 @@ fn delete_from_lists(merged: &mut Object, patch: &mut Object) -> Result<(), Patc
             return Err(PatchError::Directive("invalid patch format of primitive list".to_owned()));
         };
         if let Some(Value::Array(list)) = merged.get_mut(&directive[DELETE_FROM_LIST.len()..]) {
+            let gone: HashSet<&Value> = gone.iter().collect();
             list.retain(|element| !gone.contains(element));
         }
     }
@@ -183,12 +186,8 @@ fn merge_lists(
         return Err(PatchError::Directive(format!("list element types are not identical: {types}")));
     }
     if !sample.is_object() {
-        let mut merged: Vec<Value> = Vec::with_capacity(server.len() + patch.len());
-        for value in server.iter().chain(&patch) {
-            if !merged.contains(value) {
-                merged.push(value.clone());
-            }
-        }
+        let mut seen = HashSet::with_capacity(server.len() + patch.len());
+        let merged = server.iter().chain(&patch).filter(|value| seen.insert(*value)).cloned().collect();
         return Ok(normalize(merged, &patch, &server, Identity(None)));
     }
     let Some(key) = key else {
@@ -204,15 +203,14 @@ fn merge_keyed(
     key: &str,
     items: Option<SchemaRef<'_>>,
 ) -> Result<Vec<Value>, PatchError> {
-    let (mut elements, mut replace) = (Vec::with_capacity(patch.len()), false);
+    let (mut elements, mut gone, mut replace) = (Vec::with_capacity(patch.len()), HashSet::new(), false);
     for element in patch {
         let Value::Object(fields) = &element else { continue };
         match fields.get(PATCH) {
             None => elements.push(element),
             Some(Value::String(directive)) if directive == "replace" => replace = true,
             Some(Value::String(directive)) if directive == "delete" => {
-                let gone = fields.get(key).ok_or_else(|| no_merge_key(fields, key))?;
-                server.retain(|old| old.get(key) != Some(gone));
+                gone.insert(fields.get(key).ok_or_else(|| no_merge_key(fields, key))?.clone());
             }
             Some(Value::String(directive)) if directive == "merge" => {
                 return Err(PatchError::Directive("merging lists cannot yet be specified in the patch".to_owned()));
@@ -224,14 +222,24 @@ fn merge_keyed(
         require_key(&elements, Some(key))?;
         return Ok(added_list(elements));
     }
+    server.retain(|old| !old.get(key).is_some_and(|key| gone.contains(key)));
     let server_order = server.clone();
     let patch_order = elements.clone();
+    let mut places = HashMap::with_capacity(server.len());
+    for (at, old) in server_order.iter().enumerate() {
+        if let Some(name) = old.get(key) {
+            places.entry(name.clone()).or_insert(at);
+        }
+    }
     for element in elements {
         let Value::Object(fields) = element else { continue };
         let wanted = fields.get(key).ok_or_else(|| no_merge_key(&fields, key))?;
-        match server.iter_mut().find(|old| old.get(key) == Some(wanted)) {
+        match places.get(wanted).and_then(|at| server.get_mut(*at)) {
             Some(Value::Object(old)) => *old = merge_maps(std::mem::take(old), fields, items)?,
-            _ => server.push(Value::Object(added_map(fields))),
+            _ => {
+                places.insert(wanted.clone(), server.len());
+                server.push(Value::Object(added_map(fields)));
+            }
         }
     }
     require_key(&server, Some(key))?;

@@ -2,6 +2,9 @@
 //!
 //! The accept loop is our own because a request must carry its connection's verified client certificate, and because
 //! HTTP/2 needs other limits than the defaults (a client's watches are all streams of one connection).
+//!
+//! Upgrades (`exec`, `attach`, `port-forward`) are for HTTP/1.1, which clients that want one offer alone in their TLS
+//! handshake. WebSockets over HTTP/2 (RFC 8441) are not announced, and refused, as by upstream's server.
 
 mod gather;
 mod in_process;

@@ -65,8 +65,8 @@ async fn wide_patches_are_merged_in_time() {
     let pod = json!({"metadata": {"name": "x"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
     expect(client.post(pods, &pod).await, 201);
     let items: Vec<Value> =
-        (0..1_000).map(|at| json!({"type": format!("example.com/{at}"), "status": "True"})).collect();
-    let order: Vec<Value> = (0..1_000).map(|at| json!({"type": format!("example.com/{at}")})).collect();
+        (0..4_000).map(|at| json!({"type": format!("example.com/{at}"), "status": "True"})).collect();
+    let order: Vec<Value> = (0..4_000).map(|at| json!({"type": format!("example.com/{at}")})).collect();
     let patch = json!({"status": {"conditions": items, "$setElementOrder/conditions": order}}).to_string();
     for _ in 0..2 {
         let answer = send(&client, Method::PATCH, &format!("{pods}/x/status"), STRATEGIC, patch.clone().into()).await;
