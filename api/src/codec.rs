@@ -195,6 +195,10 @@ pub fn decode_value(value: Value, target: &Target<'_>, validation: FieldValidati
 
 /// Reads the JSON that a patch has made of an object. The patch may have changed its kind.
 pub fn decode_patched(value: Value, target: &Target<'_>, validation: FieldValidation) -> Result<Decoded, DecodeError> {
+    let value = match clean(value, target) {
+        Ok(map) => return Ok(finish(map, target, Vec::new())),
+        Err(value) => value,
+    };
     if is_deeper_than(&value, json::MAX_DEPTH) {
         return Err(DecodeError(json::Error::Depth.to_string()));
     }
@@ -211,8 +215,25 @@ pub fn decode_patched(value: Value, target: &Target<'_>, validation: FieldValida
 /// Reads what a strategic merge has made of an object. Kind and version stay what they were, and wrong types are worded
 /// as the reference server words them there, which copies maps into structs without a detour over JSON.
 pub fn decode_merged(value: Value, target: &Target<'_>, validation: FieldValidation) -> Result<Decoded, DecodeError> {
+    let value = match clean(value, target) {
+        Ok(map) => return Ok(finish(map, target, Vec::new())),
+        Err(value) => value,
+    };
     let (map, findings) = read::read(Node::from(value), target.schema, validation.is_strict(), Words::Copy);
     complete(map, findings, target, validation, Vec::new())
+}
+
+/// The fields of a document of this very kind in which reading would find nothing and change nothing; any other document
+/// comes back.
+fn clean(document: Value, target: &Target<'_>) -> Result<Map<String, Value>, Value> {
+    let is_kind = |map: &Map<String, Value>| {
+        let text = |field: &str| map.get(field).and_then(Value::as_str).unwrap_or_default();
+        text("kind") == target.kind && split_api_version(text("apiVersion")) == Some((target.group, target.version))
+    };
+    match document {
+        Value::Object(map) if is_kind(&map) && read::is_clean(&map, target.schema, json::MAX_DEPTH) => Ok(map),
+        other => Err(other),
+    }
 }
 
 /// Reads the options of a request (`DeleteOptions`), which clients send in the version of any group.

@@ -41,10 +41,14 @@ fn patched(step: &Value, live: &Value, resource: &Resource, subresource: &str) -
     let raw = request["raw"].as_str().map(str::to_owned).unwrap_or_else(|| request["body"].to_string());
     let strict = parameter("fieldValidation").is_some();
     match request["headers"]["Content-Type"].as_str()? {
-        "application/json-patch+json" if !strict => Some(json_patch(live, raw.as_bytes()).map_err(ApiError::from)),
-        "application/merge-patch+json" if !strict => Some(merge_patch(live, raw.as_bytes()).map_err(ApiError::from)),
+        "application/json-patch+json" if !strict => {
+            Some(json_patch(live.clone(), raw.as_bytes()).map_err(ApiError::from))
+        }
+        "application/merge-patch+json" if !strict => {
+            Some(merge_patch(live.clone(), raw.as_bytes()).map_err(ApiError::from))
+        }
         "application/strategic-merge-patch+json" if !strict => {
-            Some(strategic_merge(live, raw.as_bytes(), resource.schema()).map_err(ApiError::from))
+            Some(strategic_merge(live.clone(), raw.as_bytes(), resource.schema()).map_err(ApiError::from))
         }
         media if media.starts_with("application/apply-patch") => {
             let writer = Writer {

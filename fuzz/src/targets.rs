@@ -170,7 +170,7 @@ fn json_patch(data: &[u8]) {
     let (doc, patch) = two(data);
     if let Some(doc) = value(doc) {
         patch::strict_findings(patch);
-        let _refused = patch::json_patch(&doc, patch);
+        let _refused = patch::json_patch(doc, patch);
     }
 }
 
@@ -192,7 +192,7 @@ fn merged(target: &Value, patch: &Value) -> Value {
 fn merge_patch(data: &[u8]) {
     let (doc, patch) = two(data);
     let Some(doc) = value(doc).filter(Value::is_object) else { return };
-    let (Ok(outcome), Some(patch)) = (patch::merge_patch(&doc, patch), value(patch)) else { return };
+    let (Ok(outcome), Some(patch)) = (patch::merge_patch(doc.clone(), patch), value(patch)) else { return };
     assert_eq!(outcome, merged(&doc, &patch));
 }
 
@@ -200,7 +200,7 @@ fn strategic_merge(data: &[u8]) {
     let (doc, patch) = two(data);
     let Some(doc) = value(doc).filter(Value::is_object) else { return };
     let row = resource("apps", "v1", "deployments");
-    let _refused = patch::strategic_merge(&doc, patch, row.schema());
+    let _refused = patch::strategic_merge(doc, patch, row.schema());
 }
 
 fn writer<'a>(manager: &'a str) -> Writer<'a> {

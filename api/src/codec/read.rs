@@ -54,6 +54,48 @@ pub(super) fn read(
     (map, reader.findings)
 }
 
+/// Whether the walk would find nothing and change nothing: what a patch leaves of an object that was read before mostly
+/// is so. At most `levels` of lists and objects are looked into; "no" only means that the walk has to be made.
+pub(super) fn is_clean(fields: &Map<String, Value>, schema: SchemaRef<'_>, levels: usize) -> bool {
+    let node = schema.node();
+    fields.iter().all(|(name, value)| match node.properties.get(name) {
+        Some(id) => is_clean_value(value, schema.at(*id), levels),
+        None => false,
+    })
+}
+
+fn is_clean_value(value: &Value, schema: SchemaRef<'_>, levels: usize) -> bool {
+    let facts = schema.node();
+    let Some(below) = levels.checked_sub(1) else { return false };
+    match (facts.type_, value) {
+        (_, Value::Null) => false,
+        _ if facts.presence == Presence::AsGiven => false,
+        (Type::Any, value) => !super::is_deeper_than(value, below),
+        (Type::Object, Value::Object(fields)) => match facts.additional {
+            Some(values) => fields.values().all(|value| is_clean_value(value, schema.at(values), below)),
+            None => is_clean(fields, schema, below),
+        },
+        (Type::Array, Value::Array(list)) => {
+            schema.items().is_some_and(|items| list.iter().all(|value| is_clean_value(value, items, below)))
+        }
+        (Type::String, Value::String(text)) => match facts.scalar {
+            Scalar::Quantity => text.parse::<Quantity>().is_ok_and(|quantity| quantity.to_string() == *text),
+            Scalar::Time => time::seconds(text).is_ok_and(|time| time == *text),
+            Scalar::MicroTime => time::micros(text).is_ok_and(|time| time == *text),
+            Scalar::Bytes => base64::check(text).is_ok() && !text.contains(['\r', '\n']),
+            Scalar::Plain | Scalar::Int32 => true,
+        },
+        (Type::Boolean, Value::Bool(_)) | (Type::IntOrString, Value::String(_)) => true,
+        (Type::Integer, Value::Number(number)) => {
+            number.as_i64().is_some_and(|number| facts.scalar != Scalar::Int32 || i32::try_from(number).is_ok())
+        }
+        (Type::IntOrString, Value::Number(number)) => {
+            number.as_i64().is_some_and(|number| i32::try_from(number).is_ok())
+        }
+        _ => false,
+    }
+}
+
 struct Reader {
     /// As strict errors print it: `spec.containers[0].image`.
     path: String,

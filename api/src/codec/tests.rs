@@ -169,6 +169,57 @@ fn each_object<'v>(value: &'v Value, look: &mut dyn FnMut(&'v Value)) {
 }
 
 #[test]
+fn what_is_clean_reads_as_itself() {
+    let schema = builtin().kind("", "v1", "Pod").unwrap();
+    let pod =
+        |spec: Value| json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"labels": {"a": "b"}}, "spec": spec});
+    let container = |fields: Value| pod(json!({"containers": [fields]}));
+    let cases = [
+        (
+            container(
+                json!({"name": "c", "ports": [{"containerPort": 80}], "resources": {"limits": {"cpu": "1500m"}}}),
+            ),
+            true,
+        ),
+        (
+            pod(
+                json!({"hostNetwork": true, "priority": -1, "tolerations": [{"tolerationSeconds": 4_000_000_000_i64}]}),
+            ),
+            true,
+        ),
+        (
+            json!({"metadata": {"creationTimestamp": "2024-01-02T03:04:05Z", "managedFields": [{"fieldsV1": {"f:a": {}}}]}}),
+            true,
+        ),
+        (json!({"metadata": {"creationTimestamp": "2024-01-02T03:04:05+01:00"}}), false),
+        (json!({"metadata": {"labels": {"a": 1}}}), false),
+        (json!({"metadata": {"labels": null}}), false),
+        (container(json!({"name": "c", "resources": {"limits": {"cpu": "1.5"}}})), false),
+        (container(json!({"name": "c", "resources": {"limits": {"cpu": 1}}})), false),
+        (container(json!({"livenessProbe": {"httpGet": {"port": "web"}}})), true),
+        (container(json!({"livenessProbe": {"httpGet": {"port": 1.5}}})), false),
+        (container(json!({"ports": [{"containerPort": 4_000_000_000_i64}]})), false),
+        (container(json!({"nmae": "c"})), false),
+        (container(json!(null)), false),
+        (pod(json!({"containers": {}})), false),
+        (pod(json!({"hostNetwork": "yes"})), false),
+    ];
+    for (document, clean) in cases {
+        let map = document.as_object().unwrap();
+        assert_eq!(read::is_clean(map, schema, json::MAX_DEPTH), clean, "{document}");
+        let (read, findings) = read::read(Node::from(document.clone()), schema, true, Words::Json);
+        if clean {
+            assert_eq!(&read, map);
+            assert!(findings.strict.is_empty() && findings.error.is_none(), "{findings:?}");
+        }
+    }
+    let mut deep = json!({});
+    (0..json::MAX_DEPTH).for_each(|_| deep = json!([deep.take()]));
+    let deep = json!({"metadata": {"managedFields": [{"fieldsV1": deep}]}});
+    assert!(!read::is_clean(deep.as_object().unwrap(), schema, json::MAX_DEPTH));
+}
+
+#[test]
 fn the_references_answers_are_already_canonical() {
     let Some(root) = reference() else { return };
     let mut seen = 0;

@@ -26,7 +26,7 @@ const SET_ORDER: &str = "$setElementOrder/";
 type Object = Map<String, Value>;
 
 /// Applies a strategic merge patch to an object of this schema.
-pub fn strategic_merge(doc: &Value, patch: &[u8], schema: SchemaRef<'_>) -> Result<Value, PatchError> {
+pub fn strategic_merge(doc: Value, patch: &[u8], schema: SchemaRef<'_>) -> Result<Value, PatchError> {
     let patch = match parse(patch).map_err(PatchError::Malformed)? {
         Value::Object(patch) => Value::Object(patch),
         Value::Null => Value::Object(Object::new()),
@@ -40,8 +40,8 @@ pub fn strategic_merge(doc: &Value, patch: &[u8], schema: SchemaRef<'_>) -> Resu
     if deeper_than(&patch, MAX_DEPTH) {
         return Err(PatchError::Malformed("json: exceeded max depth".to_owned()));
     }
-    let Value::Object(patch) = patch else { return Ok(doc.clone()) };
-    let original = doc.as_object().cloned().unwrap_or_default();
+    let Value::Object(patch) = patch else { return Ok(doc) };
+    let original = if let Value::Object(doc) = doc { doc } else { Object::new() };
     merge_maps(original, patch, Some(schema)).map(Value::Object)
 }
 

@@ -75,10 +75,10 @@ impl Desired for Patching<'_> {
         warnings: &mut Vec<String>,
     ) -> Result<Object, ApiError> {
         let catalog = self.registry.catalog();
-        let shown = current.map(|object| catalog.convert(self.row, self.requested, object.clone())).transpose()?;
+        let shown = || current.map(|object| catalog.convert(self.row, self.requested, object.clone())).transpose();
         let mut patched = match self.patch.kind {
-            PatchType::Apply => self.apply(shown.as_ref(), now, warnings)?,
-            _ => self.merge(shown.unwrap_or_default(), warnings)?,
+            PatchType::Apply => self.apply(shown()?.as_ref(), now, warnings)?,
+            _ => self.merge(|| Ok(shown()?.unwrap_or_default().into_value()), warnings)?,
         };
         metadata::check_named(self.name, &mut patched)?;
         if self.row.namespaced && patched.namespace().is_empty() {
@@ -102,14 +102,17 @@ impl Desired for Patching<'_> {
 }
 
 impl Patching<'_> {
-    fn merge(&self, shown: Object, warnings: &mut Vec<String>) -> Result<Object, ApiError> {
-        let document = shown.into_value();
+    fn merge(
+        &self,
+        document: impl Fn() -> Result<Value, ApiError>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Object, ApiError> {
         let body = &self.patch.body;
         let merged = || -> Result<Value, ApiError> {
             Ok(match self.patch.kind {
-                PatchType::Json => api::patch::json_patch(&document, body)?,
-                PatchType::Strategic => api::patch::strategic_merge(&document, body, self.requested.schema())?,
-                PatchType::Merge | PatchType::Apply => api::patch::merge_patch(&document, body)?,
+                PatchType::Json => api::patch::json_patch(document()?, body)?,
+                PatchType::Strategic => api::patch::strategic_merge(document()?, body, self.requested.schema())?,
+                PatchType::Merge | PatchType::Apply => api::patch::merge_patch(document()?, body)?,
             })
         };
         decode::patched(self.requested, merged, self.patch.kind, body, self.options.field_validation, warnings)

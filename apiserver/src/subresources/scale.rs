@@ -244,9 +244,9 @@ impl Scaling {
         let target = Self::target()?;
         let document = scale.to_value();
         let patched = match kind {
-            PatchType::Json => json_patch(&document, body)?,
-            PatchType::Strategic => strategic_merge(&document, body, target.schema)?,
-            PatchType::Merge | PatchType::Apply => merge_patch(&document, body)?,
+            PatchType::Json => json_patch(document.clone(), body)?,
+            PatchType::Strategic => strategic_merge(document.clone(), body, target.schema)?,
+            PatchType::Merge | PatchType::Apply => merge_patch(document.clone(), body)?,
         };
         let shown = patched.to_string();
         let decoded = codec::decode_patched(patched, &target, FieldValidation::Ignore)

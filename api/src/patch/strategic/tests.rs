@@ -30,7 +30,7 @@ fn schema() -> (Schemas, SchemaId) {
 
 fn merge(doc: &Value, patch: &Value) -> Result<Value, PatchError> {
     let (schemas, root) = schema();
-    strategic_merge(doc, patch.to_string().as_bytes(), schemas.at(root))
+    strategic_merge(doc.clone(), patch.to_string().as_bytes(), schemas.at(root))
 }
 
 #[test]
@@ -161,7 +161,7 @@ proptest! {
     #[test]
     fn plain_objects_merge_as_merge_patches_do(doc in prop::collection::btree_map("[d-h]", 0..5, 0..5), patch in prop::collection::btree_map("[d-h]", prop::option::of(0..5), 0..5)) {
         let (doc, patch) = (json!(doc), json!(patch));
-        prop_assert_eq!(merge(&doc, &patch).unwrap(), crate::patch::merge_patch(&doc, patch.to_string().as_bytes()).unwrap());
+        prop_assert_eq!(merge(&doc, &patch).unwrap(), crate::patch::merge_patch(doc.clone(), patch.to_string().as_bytes()).unwrap());
     }
 
     #[test]

@@ -159,7 +159,7 @@ fn patch(object: &Object, steps: &Cel<'_>) -> Result<Object, String> {
         operations.push(step);
     }
     let bytes = Value::Array(operations).to_string();
-    let patched = api::patch::json_patch(&object.to_value(), bytes.as_bytes());
+    let patched = api::patch::json_patch(object.to_value(), bytes.as_bytes());
     let patched = patched.map_err(|err| format!("JSON Patch: {err}"))?;
     Object::from_value(patched).ok_or_else(|| "JSON patch left no object".to_owned())
 }

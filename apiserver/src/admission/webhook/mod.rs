@@ -86,7 +86,7 @@ impl MutatingWebhooks {
             return Err(ApiError::internal(format!("admission webhook {:?} {why}", hook.name)).into());
         };
         let before = shown.into_value();
-        let after = api::patch::json_patch(&before, &patch).map_err(ApiError::internal)?;
+        let after = api::patch::json_patch(before.clone(), &patch).map_err(ApiError::internal)?;
         let changed = before != after;
         if changed {
             attributes.take(row, object, after)?;
