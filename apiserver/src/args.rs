@@ -5,10 +5,17 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use daemon::TlsOptions;
+use http::HeaderName;
+
 use crate::allocate::Cidr;
 use crate::audit::{AuditConfig, Mode, Rotation};
-use crate::config::{Config, ConfigMapKey};
+use crate::authn::Headers;
+use crate::config::{Config, ConfigMapKey, FrontProxies};
 use crate::error::Error;
+use crate::http::NamedCertificate;
+use crate::inflight::Limits;
+use crate::served::Served;
 
 /// Where the objects lie.
 #[derive(Clone, Debug, clap::Args)]
@@ -92,6 +99,9 @@ pub struct Args {
     /// Default admission plugins to leave out.
     #[arg(long, value_delimiter = ',')]
     pub disable_admission_plugins: Vec<String>,
+    /// Settings of admission plugins: an AdmissionConfiguration.
+    #[arg(long)]
+    pub admission_control_config_file: Option<PathBuf>,
     /// A ConfigMap's key, as NAME:KEY, that pods find beside their ServiceAccount token, such as the CA of Services'
     /// serving certificates. May be given again. Not a flag of Kubernetes.
     #[arg(long, value_name = "NAME:KEY")]
@@ -117,21 +127,24 @@ pub struct Args {
     /// Key of the client certificate for aggregated API servers.
     #[arg(long)]
     pub proxy_client_key_file: Option<PathBuf>,
-    /// CA of front proxies that name users in headers.
+    #[command(flatten)]
+    pub front_proxy: FrontProxyArgs,
+    /// Whether the Secrets of bootstrap tokens make users.
     #[arg(long)]
-    pub requestheader_client_ca_file: Option<PathBuf>,
-    /// Common names of front proxies; empty for any that the CA signed.
+    pub enable_bootstrap_token_auth: bool,
+    #[command(flatten)]
+    pub tokens: TokenArgs,
+    #[command(flatten)]
+    pub serving: ServingArgs,
+    /// API versions to turn on and off, as api/all=false,apps/v1=true; api/ga, api/beta and api/alpha are levels.
     #[arg(long, value_delimiter = ',')]
-    pub requestheader_allowed_names: Vec<String>,
-    /// Headers that name the user.
-    #[arg(long, value_delimiter = ',')]
-    pub requestheader_username_headers: Vec<String>,
-    /// Headers that name the groups.
-    #[arg(long, value_delimiter = ',')]
-    pub requestheader_group_headers: Vec<String>,
-    /// Prefixes of headers with extra facts of the user.
-    #[arg(long, value_delimiter = ',')]
-    pub requestheader_extra_headers_prefix: Vec<String>,
+    pub runtime_config: Vec<Served>,
+    /// Seconds that a pod stays on a node that is not ready, if it says nothing itself.
+    #[arg(long, default_value_t = 300)]
+    pub default_not_ready_toleration_seconds: i64,
+    /// Seconds that a pod stays on a node that is not reachable, if it says nothing itself.
+    #[arg(long, default_value_t = 300)]
+    pub default_unreachable_toleration_seconds: i64,
     /// How long events are kept.
     #[arg(long, default_value = "1h0m0s", value_parser = daemon::pflag::duration)]
     pub event_ttl: Duration,
@@ -192,6 +205,80 @@ impl AuditArgs {
     }
 }
 
+/// Flags for proxies in front of the server.
+#[derive(Clone, Debug, clap::Args)]
+pub struct FrontProxyArgs {
+    /// CA of front proxies that name users in headers.
+    #[arg(long)]
+    pub requestheader_client_ca_file: Option<PathBuf>,
+    /// Common names of front proxies; empty for any that the CA signed.
+    #[arg(long, value_delimiter = ',')]
+    pub requestheader_allowed_names: Vec<String>,
+    /// Headers that name the user.
+    #[arg(long, value_delimiter = ',')]
+    pub requestheader_username_headers: Vec<HeaderName>,
+    /// Headers that name the user's UID.
+    #[arg(long, value_delimiter = ',')]
+    pub requestheader_uid_headers: Vec<HeaderName>,
+    /// Headers that name the groups.
+    #[arg(long, value_delimiter = ',')]
+    pub requestheader_group_headers: Vec<HeaderName>,
+    /// Prefixes of headers with extra facts of the user.
+    #[arg(long, value_delimiter = ',')]
+    pub requestheader_extra_headers_prefix: Vec<String>,
+}
+
+/// Flags for ServiceAccount tokens beside their keys.
+#[derive(Clone, Debug, clap::Args)]
+pub struct TokenArgs {
+    /// Longest life of a token that somebody asks for, between one hour and 2^32 seconds; 0 for any.
+    #[arg(long, default_value = "0s", value_parser = daemon::pflag::duration)]
+    pub service_account_max_token_expiration: Duration,
+    /// Whether the tokens of pods live for a year, for clients that never read a new one.
+    #[arg(long, default_value_t = true)]
+    pub service_account_extend_token_expiration: bool,
+    /// Where others find the keys that tokens are checked with, if not at this server.
+    #[arg(long)]
+    pub service_account_jwks_uri: Option<String>,
+}
+
+/// Flags for how requests come in.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ServingArgs {
+    /// Name, perhaps with a port, by which others outside of the cluster reach this server.
+    #[arg(long)]
+    pub external_hostname: Option<String>,
+    /// Who keeps the endpoints of the Service kubernetes: lease and master-count for this server, none for nobody.
+    #[arg(long, default_value = "lease", value_parser = ["lease", "master-count", "none"])]
+    pub endpoint_reconciler_type: String,
+    #[command(flatten)]
+    pub tls: TlsOptions,
+    /// Certificate for names of its own, as CERTIFICATE,KEY or CERTIFICATE,KEY:NAME,NAME. May be given again.
+    #[arg(long)]
+    pub tls_sni_cert_key: Vec<NamedCertificate>,
+    /// Speak HTTP/1.1 only.
+    #[arg(long)]
+    pub disable_http2_serving: bool,
+    /// Streams of one HTTP/2 connection; 0 for what is good for watches.
+    #[arg(long, default_value_t = 0)]
+    pub http2_max_streams_per_connection: u32,
+    /// The share of HTTP/2 requests after which a client is told to connect anew, 0 to 0.02.
+    #[arg(long, default_value_t = 0.0)]
+    pub goaway_chance: f64,
+    /// Reads at a time; with writes the number of requests at a time. 0 for no limit.
+    #[arg(long, default_value_t = 400)]
+    pub max_requests_inflight: usize,
+    /// Writes at a time; with reads the number of requests at a time. 0 for no limit.
+    #[arg(long, default_value_t = 200)]
+    pub max_mutating_requests_inflight: usize,
+    /// Whether requests beyond the limit wait in order; else they are turned away.
+    #[arg(long, default_value_t = true)]
+    pub enable_priority_and_fairness: bool,
+    /// How long the server goes on serving, but is not ready any more, after it was asked to end.
+    #[arg(long, default_value = "0s", value_parser = daemon::pflag::duration)]
+    pub shutdown_delay_duration: Duration,
+}
+
 impl Args {
     /// The configuration that the flags say.
     pub fn into_config(self) -> Result<Config, Error> {
@@ -201,6 +288,11 @@ impl Args {
                 why: "give one range, or one per address family".into(),
             });
         }
+        if self.request_timeout.is_zero() {
+            return Err(Error::Flag { flag: "request-timeout", why: "must not be zero".into() });
+        }
+        self.tokens.check()?;
+        self.serving.check()?;
         Ok(Config {
             bind_address: self.bind_address,
             secure_port: self.secure_port,
@@ -220,6 +312,7 @@ impl Args {
             authorization_modes: self.authorization_mode,
             enable_admission_plugins: self.enable_admission_plugins,
             disable_admission_plugins: self.disable_admission_plugins,
+            admission_configuration: self.admission_control_config_file,
             service_account_extra_ca_config_maps: self.service_account_extra_ca_config_map,
             allow_privileged: self.allow_privileged,
             kubelet_client_certificate: self.kubelet_client_certificate,
@@ -228,17 +321,73 @@ impl Args {
             kubelet_address_types: self.kubelet_preferred_address_types,
             proxy_client_certificate: self.proxy_client_cert_file,
             proxy_client_key: self.proxy_client_key_file,
-            requestheader_client_ca: self.requestheader_client_ca_file,
-            requestheader_allowed_names: self.requestheader_allowed_names,
-            requestheader_username_headers: self.requestheader_username_headers,
-            requestheader_group_headers: self.requestheader_group_headers,
-            requestheader_extra_headers_prefix: self.requestheader_extra_headers_prefix,
+            front_proxies: self.front_proxy.into_config(),
+            bootstrap_tokens: self.enable_bootstrap_token_auth,
+            service_account_max_token_expiration: Some(self.tokens.service_account_max_token_expiration)
+                .filter(|longest| !longest.is_zero()),
+            service_account_extend_token_expiration: self.tokens.service_account_extend_token_expiration,
+            service_account_jwks_uri: self.tokens.service_account_jwks_uri,
+            limits: self.serving.limits(),
+            external_hostname: self.serving.external_hostname,
+            publish_endpoints: self.serving.endpoint_reconciler_type != "none",
+            runtime_config: self.runtime_config,
+            not_ready_toleration_seconds: self.default_not_ready_toleration_seconds,
+            unreachable_toleration_seconds: self.default_unreachable_toleration_seconds,
+            tls: self.serving.tls,
+            named_certificates: self.serving.tls_sni_cert_key,
+            http2: !self.serving.disable_http2_serving,
+            http2_streams: Some(self.serving.http2_max_streams_per_connection).filter(|streams| *streams > 0),
+            goaway_chance: self.serving.goaway_chance,
             event_ttl: self.event_ttl,
             request_timeout: self.request_timeout,
             min_request_timeout: Duration::from_secs(self.min_request_timeout),
             enable_garbage_collector: self.enable_garbage_collector,
             audit: self.audit.into_config(),
         })
+    }
+}
+
+impl FrontProxyArgs {
+    fn into_config(self) -> Option<FrontProxies> {
+        let headers = Headers {
+            username: self.requestheader_username_headers,
+            uid: self.requestheader_uid_headers,
+            group: self.requestheader_group_headers,
+            extra_prefix: self.requestheader_extra_headers_prefix.iter().map(|text| text.to_lowercase()).collect(),
+        };
+        let ca = self.requestheader_client_ca_file?;
+        Some(FrontProxies { ca, allowed_names: self.requestheader_allowed_names, headers })
+    }
+}
+
+impl TokenArgs {
+    fn check(&self) -> Result<(), Error> {
+        let seconds = self.service_account_max_token_expiration.as_secs();
+        if seconds != 0 && !(3600..=1 << 32).contains(&seconds) {
+            let why = "must be between 1 hour and 2^32 seconds".to_owned();
+            return Err(Error::Flag { flag: "service-account-max-token-expiration", why });
+        }
+        if self.service_account_jwks_uri.as_ref().is_some_and(|uri| !uri.starts_with("https://")) {
+            return Err(Error::Flag { flag: "service-account-jwks-uri", why: "must begin with https://".into() });
+        }
+        Ok(())
+    }
+}
+
+impl ServingArgs {
+    fn check(&self) -> Result<(), Error> {
+        if !(0.0..=0.02).contains(&self.goaway_chance) {
+            return Err(Error::Flag { flag: "goaway-chance", why: "must be between 0 and 0.02".into() });
+        }
+        Ok(())
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            max_requests_inflight: self.max_requests_inflight,
+            max_mutating_requests_inflight: self.max_mutating_requests_inflight,
+            fair: self.enable_priority_and_fairness,
+        }
     }
 }
 

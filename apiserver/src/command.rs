@@ -28,12 +28,14 @@ struct Flags;
 
 impl daemon::upstream::Table for Flags {
     const FLAGS: &'static str = include_str!("upstream_flags.txt");
+    const NOT_COMMON: &'static [&'static str] = &["tls-cipher-suites", "tls-min-version"];
 }
 
 impl Command {
     /// Runs the process.
     pub fn run(self) -> ExitCode {
-        daemon::main("apiserver", self.common, |process| {
+        let delay = self.args.serving.shutdown_delay_duration;
+        daemon::main_with_delay("apiserver", self.common, delay, |process| {
             self.upstream.warn();
             run(self.args, process)
         })

@@ -6,8 +6,14 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use daemon::TlsOptions;
+
 use crate::allocate::Cidr;
 use crate::audit::AuditConfig;
+use crate::authn::Headers;
+use crate::http::NamedCertificate;
+use crate::inflight::Limits;
+use crate::served::Served;
 
 /// Everything that can be set. Made in `main`, moved into [`crate::ApiServer::new`].
 #[derive(Clone, Debug)]
@@ -34,6 +40,8 @@ pub struct Config {
     pub authorization_modes: Vec<String>,
     pub enable_admission_plugins: Vec<String>,
     pub disable_admission_plugins: Vec<String>,
+    /// The file with settings of admission plugins.
+    pub admission_configuration: Option<PathBuf>,
     /// What pods find beside their token and the cluster's CA.
     pub service_account_extra_ca_config_maps: Vec<ConfigMapKey>,
     pub allow_privileged: bool,
@@ -43,11 +51,36 @@ pub struct Config {
     pub kubelet_address_types: Vec<String>,
     pub proxy_client_certificate: Option<PathBuf>,
     pub proxy_client_key: Option<PathBuf>,
-    pub requestheader_client_ca: Option<PathBuf>,
-    pub requestheader_allowed_names: Vec<String>,
-    pub requestheader_username_headers: Vec<String>,
-    pub requestheader_group_headers: Vec<String>,
-    pub requestheader_extra_headers_prefix: Vec<String>,
+    /// Proxies in front of this server, which name users in headers.
+    pub front_proxies: Option<FrontProxies>,
+    /// Whether the Secrets of bootstrap tokens make users.
+    pub bootstrap_tokens: bool,
+    /// Longest life of a ServiceAccount token that somebody asks for.
+    pub service_account_max_token_expiration: Option<Duration>,
+    /// Whether the tokens of pods live on for clients that never read a new one.
+    pub service_account_extend_token_expiration: bool,
+    /// Where others find the keys of tokens, if not here.
+    pub service_account_jwks_uri: Option<String>,
+    /// The name, perhaps with a port, by which others outside of the cluster reach this server.
+    pub external_hostname: Option<String>,
+    /// Whether this server keeps the endpoints of the Service `kubernetes`.
+    pub publish_endpoints: bool,
+    /// Which built-in versions are served.
+    pub runtime_config: Vec<Served>,
+    pub limits: Limits,
+    /// Seconds that a pod stays on a node that is not ready.
+    pub not_ready_toleration_seconds: i64,
+    /// Seconds that a pod stays on a node that is not reachable.
+    pub unreachable_toleration_seconds: i64,
+    /// How TLS is spoken.
+    pub tls: TlsOptions,
+    /// Certificates for names of their own.
+    pub named_certificates: Vec<NamedCertificate>,
+    pub http2: bool,
+    /// Streams of one HTTP/2 connection; `None` for what is good for watches.
+    pub http2_streams: Option<u32>,
+    /// The share of HTTP/2 requests after which a client is told to connect anew.
+    pub goaway_chance: f64,
     pub event_ttl: Duration,
     /// Other requests than watches and streams end after this.
     pub request_timeout: Duration,
@@ -55,6 +88,16 @@ pub struct Config {
     pub min_request_timeout: Duration,
     pub enable_garbage_collector: bool,
     pub audit: AuditConfig,
+}
+
+/// Who may name users in headers, and in which.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FrontProxies {
+    /// The CA of their certificates.
+    pub ca: PathBuf,
+    /// Their common names; empty for any that the CA signed.
+    pub allowed_names: Vec<String>,
+    pub headers: Headers,
 }
 
 /// One key of a ConfigMap, which lies in each namespace.
@@ -99,6 +142,7 @@ impl Default for Config {
             authorization_modes: vec!["Node".into(), "RBAC".into()],
             enable_admission_plugins: Vec::new(),
             disable_admission_plugins: Vec::new(),
+            admission_configuration: None,
             service_account_extra_ca_config_maps: Vec::new(),
             allow_privileged: true,
             kubelet_client_certificate: None,
@@ -107,11 +151,22 @@ impl Default for Config {
             kubelet_address_types: ["InternalIP", "Hostname", "ExternalIP"].map(str::to_owned).to_vec(),
             proxy_client_certificate: None,
             proxy_client_key: None,
-            requestheader_client_ca: None,
-            requestheader_allowed_names: Vec::new(),
-            requestheader_username_headers: Vec::new(),
-            requestheader_group_headers: Vec::new(),
-            requestheader_extra_headers_prefix: Vec::new(),
+            front_proxies: None,
+            bootstrap_tokens: false,
+            service_account_max_token_expiration: None,
+            service_account_extend_token_expiration: true,
+            service_account_jwks_uri: None,
+            external_hostname: None,
+            publish_endpoints: true,
+            runtime_config: Vec::new(),
+            limits: Limits::default(),
+            not_ready_toleration_seconds: 300,
+            unreachable_toleration_seconds: 300,
+            tls: TlsOptions::default(),
+            named_certificates: Vec::new(),
+            http2: true,
+            http2_streams: None,
+            goaway_chance: 0.0,
             event_ttl: Duration::from_secs(3600),
             request_timeout: Duration::from_secs(60),
             min_request_timeout: Duration::from_secs(1800),

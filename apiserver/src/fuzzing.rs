@@ -13,7 +13,7 @@ use store::embedded::EmbeddedStore;
 
 use crate::admission::groups_asked_for;
 use crate::authn::tokens::{Audiences, Claims, Tokens, account_of, public_key_of};
-use crate::authn::{PeerCertificate, impersonate};
+use crate::authn::{PeerCertificate, Vouched, impersonate};
 use crate::config::Config;
 use crate::handler::is_stored;
 use crate::negotiate::{Accept, Offer, media_type};
@@ -143,7 +143,7 @@ fn bearer_tokens(data: &[u8]) {
 
 /// Certificates and requests for them, in DER and in PEM, and public keys.
 fn certificates(data: &[u8]) {
-    if let Ok(user) = PeerCertificate::new(Bytes::copy_from_slice(data)).user() {
+    if let Ok(user) = PeerCertificate::new(Bytes::copy_from_slice(data), Vouched::FOR_USER).user() {
         assert!(!user.name.is_empty(), "{user:?}");
     }
     groups_asked_for(data);

@@ -64,7 +64,7 @@ async fn check(core: &Core, name: &str) -> Result<(), String> {
         "etcd" => core.registry.store().check().await.map_err(|err| err.to_string()),
         "informer-sync" | "watch-cache" if !core.is_filled() => Err("the watch cache is being filled".into()),
         "poststarthook/bootstrap" if !core.is_bootstrapped() => Err("bootstrap objects are being created".into()),
-        "shutdown" if core.shutdown.is_cancelled() => Err("shutting down".into()),
+        "shutdown" if core.stopping.is_cancelled() => Err("shutting down".into()),
         _ => Ok(()),
     }
 }

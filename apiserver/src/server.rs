@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use api::ApiError;
-use api::catalog::Catalog;
 use api::strategy::User;
 use axum::Router;
 use axum::body::Body;
@@ -30,7 +29,8 @@ use crate::authz::{self, Authorizer};
 use crate::config::Config;
 use crate::error::Error;
 use crate::handler::{self, Call};
-use crate::http::InProcess;
+use crate::http::{Edge, Handshake, InProcess};
+use crate::inflight::Inflight;
 use crate::metrics::Metrics;
 use crate::negotiate::{Accept, is_pretty};
 use crate::node_proxy::Kubelets;
@@ -69,6 +69,9 @@ pub(crate) struct Core {
     /// Tasks of the server's own controllers.
     pub(crate) tasks: TaskTracker,
     pub(crate) shutdown: CancellationToken,
+    /// Cancelled before `shutdown`, when the server goes on serving for a while.
+    pub(crate) stopping: CancellationToken,
+    inflight: Inflight,
     stage: watch::Sender<Stage>,
 }
 
@@ -99,7 +102,7 @@ pub struct ApiServer {
 impl ApiServer {
     /// Puts the server together; nothing runs yet. [`ApiServer::run`] makes it live.
     pub fn new(config: Config, store: Arc<dyn Store>, process: Process) -> Result<Self, Error> {
-        let catalog = Catalog::builtin();
+        let catalog = crate::served::catalog(&config.runtime_config)?;
         let rows = catalog.iter().filter(|row| handler::is_stored(row)).map(|row| catalog.storage_row(row).clone());
         let (cache, feed) = WatchCache::new(store.clone(), rows);
         let rbac = Arc::new(authz::Rbac::new(&cache));
@@ -113,7 +116,7 @@ impl ApiServer {
         let registry =
             Arc::new(Registry::new(store, cache, catalog, admission, allocator, converters, config.event_ttl));
         let core = Core {
-            authn: authn::Chain::new(authenticators(&config, tokens.clone())?, config.anonymous_auth),
+            authn: authn::Chain::new(authenticators(&config, &registry, tokens.clone())?, config.anonymous_auth),
             authz,
             rbac,
             tokens,
@@ -124,6 +127,8 @@ impl ApiServer {
             connections,
             tasks: TaskTracker::new(),
             shutdown: process.shutdown.clone(),
+            stopping: process.stopping.clone(),
+            inflight: Inflight::new(&config.limits),
             stage: watch::Sender::new(Stage::Starting),
             registry,
             config,
@@ -187,10 +192,28 @@ impl ApiServer {
 
     /// Serves TLS on a listener until shutdown, and drains.
     pub async fn serve(&self, listener: TcpListener) -> Result<(), Error> {
-        let (certificate, key) = self.serving_certificate()?;
-        let tls = crate::http::server_config(&certificate, &key, self.core.config.client_ca.as_deref())?;
-        crate::http::serve(listener, Arc::new(tls), self.router(), self.core.shutdown.clone()).await;
+        crate::http::serve(listener, Arc::new(self.edge()?), self.router(), self.core.shutdown.clone()).await;
         Ok(())
+    }
+
+    fn edge(&self) -> Result<Edge, Error> {
+        let (certificate, key) = self.serving_certificate()?;
+        let config = &self.core.config;
+        let handshake = Handshake {
+            certificate: &certificate,
+            key: &key,
+            named: &config.named_certificates,
+            options: &config.tls,
+            client_ca: config.client_ca.as_deref(),
+            front_proxy_ca: config.front_proxies.as_ref().map(|proxies| proxies.ca.as_path()),
+        };
+        let (mut tls, authorities) = handshake.read()?;
+        if !config.http2 {
+            tls.alpn_protocols.retain(|protocol| protocol != b"h2");
+        }
+        let plain = Edge::new(tls);
+        let streams = config.http2_streams.unwrap_or(plain.streams);
+        Ok(Edge { authorities, streams, goaway_chance: config.goaway_chance, ..plain })
     }
 
     /// Binds the configured address, or says why it cannot.
@@ -213,17 +236,22 @@ impl ApiServer {
 
 fn authenticators(
     config: &Config,
+    registry: &Registry,
     tokens: Option<Arc<authn::tokens::Tokens>>,
 ) -> Result<Vec<Arc<dyn Authenticator>>, Error> {
-    if config.requestheader_client_ca.is_some() {
-        let why = "requests authenticated by a proxy are not supported; remove the flag".to_owned();
-        return Err(Error::Flag { flag: "requestheader-client-ca-file", why });
+    let mut chain: Vec<Arc<dyn Authenticator>> = Vec::new();
+    if let Some(proxies) = &config.front_proxies {
+        chain.push(Arc::new(authn::FrontProxy::new(proxies.allowed_names.clone(), proxies.headers.clone())));
     }
-    let mut chain: Vec<Arc<dyn Authenticator>> = vec![Arc::new(authn::X509)];
+    chain.push(Arc::new(authn::X509));
     if let Some(path) = &config.token_auth_file {
         chain.push(Arc::new(authn::TokenFile::read(path)?));
     }
     chain.extend(tokens.map(|tokens| tokens as Arc<dyn Authenticator>));
+    if config.bootstrap_tokens {
+        let tokens = authn::BootstrapTokens::new(registry.cache());
+        chain.extend(tokens.map(|tokens| Arc::new(tokens) as Arc<dyn Authenticator>));
+    }
     Ok(chain)
 }
 
@@ -233,15 +261,19 @@ fn authorizers(
     rbac: &Arc<authz::Rbac>,
 ) -> Result<Vec<Arc<dyn Authorizer>>, Error> {
     let mut chain: Vec<Arc<dyn Authorizer>> = vec![Arc::new(authz::PublicPaths)];
-    for mode in &config.authorization_modes {
+    let refused = |why: String| Err(Error::Flag { flag: "authorization-mode", why });
+    for (at, mode) in config.authorization_modes.iter().enumerate() {
+        if config.authorization_modes[..at].contains(mode) {
+            return refused(format!("{mode:?} is given more than once"));
+        }
         match mode.as_str() {
             "AlwaysAllow" => chain.push(Arc::new(authz::AlwaysAllow)),
             "AlwaysDeny" => chain.push(Arc::new(authz::AlwaysDeny)),
             "RBAC" => chain.push(rbac.clone()),
             "Node" => chain.push(Arc::new(authz::Nodes::new(cache, bootstrap::node_rules()?))),
+            "ABAC" | "Webhook" => return refused(format!("there is no authoriser {mode:?} here")),
             other => {
-                let why = format!("unknown mode {other:?}: choose from Node, RBAC, AlwaysAllow, AlwaysDeny");
-                return Err(Error::Flag { flag: "authorization-mode", why });
+                return refused(format!("unknown mode {other:?}: choose from Node, RBAC, AlwaysAllow, AlwaysDeny"));
             }
         }
     }
@@ -338,6 +370,7 @@ async fn permitted(
         attributes.user = authn::impersonate::permit(&core.authz, &attributes, wanted).await?;
         audit::impersonated(&attributes.user);
     }
+    let _seat = core.inflight.seat(&attributes.user, info).await?;
     let decision = core.authz.decide(&attributes).await;
     audit::decided(&decision);
     if let authz::Decision::Deny(why) | authz::Decision::NoOpinion(why) = &decision {

@@ -6,14 +6,16 @@
 //! `golden_known_differences.txt`; the list may only shrink.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod process;
+
 use std::collections::BTreeSet;
-use std::io::{BufRead as _, BufReader, Read};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use serde_json::Value;
 use tempfile::TempDir;
+
+use process::{Running, etcd, free_port, is_installed};
 
 const KNOWN: &str = include_str!("golden_known_differences.txt");
 const TOKEN: &str = "replay";
@@ -32,16 +34,8 @@ fn the_embedded_store_answers_as_recorded() {
 fn etcd_answers_as_recorded() {
     let (Some(golden), true) = (recordings(), is_installed("etcd")) else { return };
     let directory = tempfile::tempdir().unwrap();
-    let (client, peer) = (free_url(), free_url());
-    let mut etcd = Command::new("etcd");
-    etcd.args(["--logger=zap", "--log-outputs=stderr"])
-        .arg(format!("--data-dir={}", directory.path().join("etcd").display()))
-        .arg(format!("--listen-client-urls={client}"))
-        .arg(format!("--advertise-client-urls={client}"))
-        .arg(format!("--listen-peer-urls={peer}"))
-        .arg(format!("--initial-advertise-peer-urls={peer}"))
-        .arg(format!("--initial-cluster=default={peer}"));
-    let _etcd = Running::when(etcd, "serving client traffic");
+    let client = format!("http://127.0.0.1:{}", free_port());
+    let _etcd = etcd(&directory.path().join("etcd"), &client, &[]);
     let server = Server::start(&directory, &[format!("--etcd-servers={client}")]);
     server.replay(&golden);
 }
@@ -55,50 +49,6 @@ fn recordings() -> Option<PathBuf> {
         return None;
     }
     is_installed("python3").then_some(golden)
-}
-
-fn is_installed(program: &str) -> bool {
-    let started = Command::new(program).arg("--version").stdout(Stdio::null()).status();
-    if started.is_err() {
-        assert!(std::env::var_os("E2E_REQUIRED").is_none(), "{program} is not installed");
-        eprintln!("SKIP: {program} is not installed");
-    }
-    started.is_ok()
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-fn free_url() -> String {
-    format!("http://127.0.0.1:{}", free_port())
-}
-
-/// A process that ends with the test.
-struct Running(Child);
-
-impl Running {
-    /// Starts it and waits until it logs `ready`.
-    fn when(mut command: Command, ready: &str) -> Self {
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
-        let (mut said, mut line) = (String::new(), String::new());
-        while !line.contains(ready) {
-            line.clear();
-            assert_ne!(log.read_line(&mut line).unwrap(), 0, "{command:?} ended:\n{said}");
-            said.push_str(&line);
-        }
-        // What it logs from now on nobody reads, but it must be able to write it.
-        std::thread::spawn(move || std::io::copy(&mut log.by_ref(), &mut std::io::sink()));
-        Self(child)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// The server's binary, set up as the reference server was.

@@ -37,6 +37,14 @@ pub struct LeaderElection {
     pub retry_period: Duration,
 }
 
+/// Attempts may be so many times further apart than configured.
+const JITTER: f64 = 1.2;
+
+/// Times with which there could be two leaders, or none for long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("leader election: the lease duration must be longer than the renew deadline, and that than 1.2 retry periods")]
+pub struct InvalidTimes;
+
 /// The process must not go on working: somebody else may lead.
 #[derive(Debug, thiserror::Error)]
 #[error("lost the lease {namespace}/{name}")]
@@ -56,6 +64,15 @@ impl LeaderElection {
             renew_deadline: Duration::from_secs(10),
             retry_period: Duration::from_secs(2),
         }
+    }
+
+    /// Checks that a leader gives up before others take over, and tries more than once before.
+    pub fn check(&self) -> Result<(), InvalidTimes> {
+        let retries = self.retry_period.mul_f64(JITTER);
+        if self.lease_duration > self.renew_deadline && self.renew_deadline > retries && !self.retry_period.is_zero() {
+            return Ok(());
+        }
+        Err(InvalidTimes)
     }
 
     /// Waits to become the leader, then runs `work` with a token that is cancelled on shutdown or when the lease is lost,

@@ -157,10 +157,12 @@ fn kubelet_config(directory: &TempDir, runtime: Arc<FakeRuntime>) -> kubelet::Co
             reserved: BTreeMap::new(),
             port: 0,
             pod_cidr: None,
+            provider_id: None,
         },
         pod_pids_limit: 0,
         static_pod_path: None,
-        serialize_image_pulls: false,
+        max_parallel_image_pulls: None,
+        tuning: kubelet::tuning::Tuning::default(),
         server: None,
     }
 }

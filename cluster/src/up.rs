@@ -307,6 +307,7 @@ impl Cluster<'_> {
             certificate: self.keys.pki.path("kubelet-server.crt"),
             key: self.keys.pki.path("kubelet-server.key"),
             client_ca: self.keys.pki.path("ca.crt"),
+            options: daemon::TlsOptions::default(),
         };
         let listen = SocketAddr::new(options.node_ip, options.kubelet_port);
         Ok(kubelet::Config {
@@ -326,10 +327,12 @@ impl Cluster<'_> {
                 reserved: BTreeMap::new(),
                 port: i32::from(options.kubelet_port),
                 pod_cidr: None,
+                provider_id: None,
             },
             pod_pids_limit: 0,
             static_pod_path: None,
-            serialize_image_pulls: false,
+            max_parallel_image_pulls: None,
+            tuning: kubelet::tuning::Tuning::default(),
             server: Some(kubelet::server::Config::from_files(listen, &tls)?),
         })
     }

@@ -4,8 +4,9 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use client::LeaderElection;
+use daemon::LeaderElectionArgs;
 
-use crate::{Error, NAMES};
+use crate::{Error, names};
 
 /// What the controllers are to do; made in `main` or by the process that embeds them.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub struct Config {
     pub signing: Option<Signing>,
     /// The validity of signed certificates.
     pub cluster_signing_duration: Duration,
+    /// A node that is not Ready yet and sends nothing for this long is unhealthy.
+    pub node_startup_grace_period: Duration,
     /// A node that sends nothing for this long is unhealthy.
     pub node_monitor_grace_period: Duration,
     /// How many ended pods are kept before the oldest are removed; zero keeps all.
@@ -86,6 +89,7 @@ impl Default for Config {
             root_ca: None,
             signing: None,
             cluster_signing_duration: Duration::from_secs(365 * 24 * 3600),
+            node_startup_grace_period: Duration::from_secs(60),
             node_monitor_grace_period: Duration::from_secs(50),
             terminated_pod_gc_threshold: 12_500,
             concurrent_replicaset_syncs: 5,
@@ -107,15 +111,23 @@ impl Default for Config {
 impl Config {
     /// Whether `controllers` enables this one.
     pub(crate) fn is_enabled(&self, name: &str) -> bool {
-        let is_named = |sign: &str| self.controllers.iter().any(|item| item.strip_prefix(sign) == Some(name));
+        let is_named = |sign: &str| {
+            let mut items = self.controllers.iter().filter_map(|item| item.strip_prefix(sign));
+            items.any(|item| names::canonical(item) == name)
+        };
         is_named("") || (self.controllers.iter().any(|item| item == "*") && !is_named("-"))
     }
 
-    /// A misspelt name is an error, not a controller that silently does not run.
-    pub(crate) fn check_controllers(&self) -> Result<(), Error> {
-        let named = self.controllers.iter().map(|item| item.strip_prefix('-').unwrap_or(item));
-        let unknown = named.into_iter().find(|name| *name != "*" && !NAMES.contains(name));
-        unknown.map_or(Ok(()), |name| Err(Error::UnknownController(name.to_owned())))
+    /// A misspelt name is an error, not a controller that silently does not run. Returns those that are wanted and known
+    /// to Kubernetes, but not there.
+    pub(crate) fn check_controllers(&self) -> Result<Vec<&str>, Error> {
+        let named = |item: &'_ str| names::canonical(item.strip_prefix('-').unwrap_or(item)).to_owned();
+        let unknown = self.controllers.iter().find(|item| *item != "*" && !names::is_known(&named(item)));
+        if let Some(name) = unknown {
+            return Err(Error::UnknownController(name.clone()));
+        }
+        let wanted = self.controllers.iter().filter(|item| *item != "*" && !item.starts_with('-'));
+        Ok(wanted.filter(|item| !names::is_here(&named(item))).map(String::as_str).collect())
     }
 }
 
@@ -125,9 +137,8 @@ pub struct Args {
     /// Controllers to run: '*' for all, 'foo' for one, '-foo' for all but one.
     #[arg(long, value_delimiter = ',', default_value = "*", allow_hyphen_values = true)]
     pub controllers: Vec<String>,
-    /// Run only while holding the lease kube-system/kube-controller-manager.
-    #[arg(long, default_value_t = true)]
-    pub leader_elect: bool,
+    #[command(flatten)]
+    pub leader: LeaderElectionArgs,
     /// Give every node a pod range.
     #[arg(long, default_value_t = false)]
     pub allocate_node_cidrs: bool,
@@ -155,6 +166,9 @@ pub struct Args {
     /// The validity of signed certificates.
     #[arg(long, default_value = "8760h", value_parser = daemon::pflag::duration)]
     pub cluster_signing_duration: Duration,
+    /// A new node that sends nothing for this long is unhealthy.
+    #[arg(long, default_value = "60s", value_parser = daemon::pflag::duration)]
+    pub node_startup_grace_period: Duration,
     /// A node that sends nothing for this long is unhealthy.
     #[arg(long, default_value = "50s", value_parser = daemon::pflag::duration)]
     pub node_monitor_grace_period: Duration,
@@ -207,10 +221,11 @@ impl Args {
             _ => None,
         };
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        let election = || LeaderElection::new("kube-controller-manager", host.trim());
+        let election = election(&self.leader, LeaderElection::new("kube-controller-manager", host.trim()));
+        election.check()?;
         Ok(Config {
             controllers: self.controllers,
-            leader_election: self.leader_elect.then(election),
+            leader_election: self.leader.leader_elect.unwrap_or(true).then_some(election),
             allocate_node_cidrs: self.allocate_node_cidrs,
             cluster_cidrs: self.cluster_cidr,
             node_cidr_mask_size_ipv4: self.node_cidr_mask_size,
@@ -218,6 +233,7 @@ impl Args {
             root_ca: self.root_ca_file.as_ref().map(read).transpose()?,
             signing,
             cluster_signing_duration: self.cluster_signing_duration,
+            node_startup_grace_period: self.node_startup_grace_period,
             node_monitor_grace_period: self.node_monitor_grace_period,
             terminated_pod_gc_threshold: self.terminated_pod_gc_threshold,
             concurrent_replicaset_syncs: self.concurrent_replicaset_syncs,
@@ -233,6 +249,18 @@ impl Args {
             resource_quota_sync_period: self.resource_quota_sync_period,
             concurrent_syncs: 5,
         })
+    }
+}
+
+/// What the flags make of the default election.
+fn election(flags: &LeaderElectionArgs, default: LeaderElection) -> LeaderElection {
+    LeaderElection {
+        namespace: flags.leader_elect_resource_namespace.clone().unwrap_or(default.namespace),
+        name: flags.leader_elect_resource_name.clone().unwrap_or(default.name),
+        identity: default.identity,
+        lease_duration: flags.leader_elect_lease_duration.unwrap_or(default.lease_duration),
+        renew_deadline: flags.leader_elect_renew_deadline.unwrap_or(default.renew_deadline),
+        retry_period: flags.leader_elect_retry_period.unwrap_or(default.retry_period),
     }
 }
 
@@ -253,6 +281,23 @@ mod tests {
         assert!(config(&["*"]).is_enabled("replicaset-controller"));
         assert!(!config(&["*", "-replicaset-controller"]).is_enabled("replicaset-controller"));
         assert!(!config(&["deployment-controller"]).is_enabled("replicaset-controller"));
+        assert!(!config(&["*", "-replicaset"]).is_enabled("replicaset-controller"), "by its older name");
         assert!(config(&["*", "-replicasets"]).check_controllers().is_err());
+        let missing = config(&["*", "bootstrapsigner", "-route", "garbagecollector"]);
+        assert_eq!(missing.check_controllers().unwrap(), ["bootstrapsigner"]);
+    }
+
+    #[test]
+    fn an_election_is_made_of_flags_and_checked() {
+        let default = || LeaderElection::new("kube-controller-manager", "host");
+        let flags = LeaderElectionArgs {
+            leader_elect_renew_deadline: Some(Duration::from_secs(20)),
+            leader_elect_resource_name: Some("mine".to_owned()),
+            ..LeaderElectionArgs::default()
+        };
+        let election = election(&flags, default());
+        assert_eq!((election.name.as_str(), election.retry_period), ("mine", default().retry_period));
+        assert!(election.check().is_err(), "the leader would go on after the lease ended");
+        assert!(default().check().is_ok());
     }
 }

@@ -42,6 +42,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn kubeadms_static_pod_starts_it() {
+        let line = "controller-manager --allocate-node-cidrs=true \
+            --authentication-kubeconfig=/etc/kubernetes/controller-manager.conf \
+            --authorization-kubeconfig=/etc/kubernetes/controller-manager.conf --bind-address=127.0.0.1 \
+            --client-ca-file=/etc/kubernetes/pki/ca.crt --cluster-cidr=10.244.0.0/16 --cluster-name=kubernetes \
+            --cluster-signing-cert-file=/etc/kubernetes/pki/ca.crt --cluster-signing-key-file=/etc/kubernetes/pki/ca.key \
+            --controllers=*,bootstrapsigner,tokencleaner --kubeconfig=/etc/kubernetes/controller-manager.conf \
+            --leader-elect=true --requestheader-client-ca-file=/etc/kubernetes/pki/front-proxy-ca.crt \
+            --root-ca-file=/etc/kubernetes/pki/ca.crt \
+            --service-account-private-key-file=/etc/kubernetes/pki/sa.key --service-cluster-ip-range=10.96.0.0/12 \
+            --use-service-account-credentials=true";
+        let command: Command = daemon::pflag::try_parse_from(line.split_whitespace().map(Into::into)).unwrap();
+        assert_eq!(command.args.controllers, ["*", "bootstrapsigner", "tokencleaner"]);
+        assert_eq!((command.args.allocate_node_cidrs, command.args.leader.leader_elect), (true, Some(true)));
+    }
+
+    #[test]
     fn every_flag_of_upstream_is_known() {
         daemon::upstream::check::<Flags, Command>();
     }

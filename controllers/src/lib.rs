@@ -24,6 +24,7 @@ mod history;
 mod index;
 mod job;
 mod metadata;
+mod names;
 mod namespace;
 mod node;
 mod owners;

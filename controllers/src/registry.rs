@@ -44,7 +44,9 @@ pub const NAMES: &[&str] = &[
 
 /// Runs the enabled controllers until shutdown; with leader election, only while this process leads.
 pub async fn run(config: Config, client: kube::Client, process: Process) -> Result<(), Error> {
-    config.check_controllers()?;
+    for name in config.check_controllers()? {
+        tracing::warn!("--controllers names {name:?}, which is not there");
+    }
     let shutdown = process.shutdown.clone();
     match config.leader_election.clone() {
         None => lead(config, client, process, shutdown).await,
@@ -129,7 +131,11 @@ fn start_configured(config: &Config, context: &Context, tasks: &mut Supervisor) 
         certificates::start_signer(context, signing, config, tasks)?;
     }
     if config.is_enabled("node-lifecycle-controller") {
-        node::health::start(context, config.node_monitor_grace_period, workers, tasks);
+        let grace = node::health::Grace {
+            startup: config.node_startup_grace_period.max(config.node_monitor_grace_period),
+            later: config.node_monitor_grace_period,
+        };
+        node::health::start(context, grace, workers, tasks);
     }
     if config.allocate_node_cidrs && config.is_enabled("node-ipam-controller") {
         node::ipam::start(context, config, tasks)?;

@@ -4,8 +4,10 @@
 //! Invariant: knows no component, and of Kubernetes no more than its version and how its components read flags.
 #![forbid(unsafe_code)]
 
+mod config_file;
 mod endpoint;
 mod features;
+mod leader;
 mod logs;
 mod metrics;
 pub mod pflag;
@@ -13,23 +15,28 @@ mod process;
 mod resources;
 mod signals;
 mod supervisor;
+mod tls;
 mod unverified;
 pub mod upstream;
 mod version;
 
+pub use config_file::{ConfigFile, ConfigFileError};
 pub use endpoint::{Endpoint, EndpointError};
 pub use features::{FeatureGateError, FeatureGates, check_feature};
+pub use leader::LeaderElectionArgs;
 pub use logs::{LogArgs, LogFormat};
 pub use metrics::Metrics;
 pub use process::{Process, Ready, ReadyWatch};
 pub use signals::{shutdown_on_signal, term_requested};
 pub use supervisor::Supervisor;
+pub use tls::{CipherSuite, MinVersion, TlsOptions};
 pub use unverified::unverified_tls;
 pub use upstream::{Upstream, parse};
 pub use version::{KUBERNETES_VERSION, VersionFlag, full_version};
 
 use std::future::Future;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -63,6 +70,17 @@ where
     Fut: Future<Output = Result<(), E>> + Send + 'static,
     E: Into<anyhow::Error>,
 {
+    main_with_delay(name, common, Duration::ZERO, component)
+}
+
+/// As [`main`], for a component that goes on serving for a while after it was asked to end: [`Process::stopping`] tells
+/// it at once, [`Process::shutdown`] after `delay`.
+pub fn main_with_delay<F, Fut, E>(name: &'static str, common: Common, delay: Duration, component: F) -> ExitCode
+where
+    F: FnOnce(Process) -> Fut,
+    Fut: Future<Output = Result<(), E>> + Send + 'static,
+    E: Into<anyhow::Error>,
+{
     if let Some(version) = common.version.text() {
         println!("{version}");
         return ExitCode::SUCCESS;
@@ -74,7 +92,7 @@ where
         Err(err) => return failed(name, &err.into()),
     };
     let outcome = runtime.block_on(async {
-        let process = Process::new(shutdown_on_signal());
+        let process = Process::stopping_before(shutdown_on_signal(), delay);
         process.metrics.register(|registry| registry.register_collector(Box::new(resources::Resources)));
         let mut tasks = Supervisor::new(process.shutdown.clone());
         let endpoint = common.endpoint.clone();

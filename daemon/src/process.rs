@@ -1,6 +1,6 @@
 //! What a component gets from the process that runs it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -10,6 +10,8 @@ use crate::Metrics;
 /// A component's view of its process. Clones share everything but `ready`'s meaning: one component sets it once.
 #[derive(Clone, Debug)]
 pub struct Process {
+    /// Cancelled when the component was asked to end: from then on it says that it is not ready.
+    pub stopping: CancellationToken,
     /// Cancelled when the component must drain and return.
     pub shutdown: CancellationToken,
     /// Set by the component when it can do its work.
@@ -21,12 +23,33 @@ pub struct Process {
 impl Process {
     /// A process whose end is `shutdown`.
     pub fn new(shutdown: CancellationToken) -> Self {
-        Self { shutdown, ready: Ready::new(), metrics: Metrics::default() }
+        Self { stopping: shutdown.clone(), shutdown, ready: Ready::new(), metrics: Metrics::default() }
+    }
+
+    /// A process that is asked to end by `stopping`, and must drain `delay` later. Needs an async runtime.
+    pub(crate) fn stopping_before(stopping: CancellationToken, delay: Duration) -> Self {
+        if delay.is_zero() {
+            return Self::new(stopping);
+        }
+        let process = Self { stopping, ..Self::new(CancellationToken::new()) };
+        let (stopping, shutdown) = (process.stopping.clone(), process.shutdown.clone());
+        // Lives as long as the process, as what waits for the signal does.
+        tokio::spawn(async move {
+            stopping.cancelled().await;
+            tokio::time::sleep(delay).await;
+            shutdown.cancel();
+        });
+        process
     }
 
     /// The same process for one more component: it shares shutdown and metrics, and has a readiness of its own.
     pub fn component(&self) -> Self {
-        Self { shutdown: self.shutdown.child_token(), ready: Ready::new(), metrics: self.metrics.clone() }
+        Self {
+            stopping: self.stopping.child_token(),
+            shutdown: self.shutdown.child_token(),
+            ready: Ready::new(),
+            metrics: self.metrics.clone(),
+        }
     }
 }
 
@@ -83,6 +106,17 @@ mod tests {
         let first = watch.ready().await;
         ready.set();
         assert_eq!(ready.watch().ready().await, first);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_comes_after_the_delay() {
+        let stopping = CancellationToken::new();
+        let process = Process::stopping_before(stopping.clone(), Duration::from_secs(5));
+        stopping.cancel();
+        assert!(process.stopping.is_cancelled() && !process.shutdown.is_cancelled());
+        let began = tokio::time::Instant::now();
+        process.shutdown.cancelled().await;
+        assert_eq!(began.elapsed(), Duration::from_secs(5));
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! The command line of the `kubelet` process.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -17,6 +17,9 @@ pub struct Command {
     /// How to reach the API server
     #[arg(long)]
     kubeconfig: Option<PathBuf>,
+    /// How to ask for credentials when there is no --kubeconfig yet, which this kubelet cannot
+    #[arg(long)]
+    bootstrap_kubeconfig: Option<PathBuf>,
     /// Where images and containers are kept
     #[arg(long, default_value = "/var/lib/coracle/runtime")]
     runtime_root: PathBuf,
@@ -38,13 +41,23 @@ struct Flags;
 
 impl daemon::upstream::Table for Flags {
     const FLAGS: &'static str = include_str!("upstream_flags.txt");
+    const NOT_COMMON: &'static [&'static str] = &["tls-cipher-suites", "tls-min-version"];
 }
 
 impl Command {
     /// Runs the process.
-    pub fn run(self) -> ExitCode {
+    pub fn run(mut self) -> ExitCode {
+        // A file that cannot be read is reported when the process runs.
+        if let Ok(file) = self.args.file() {
+            file.set_logs(&mut self.common.logs);
+            self.common.endpoint.address = file.healthz_bind_address.unwrap_or(self.common.endpoint.address);
+            if self.common.endpoint.port == 0 {
+                self.common.endpoint.port = file.healthz_port.unwrap_or(0);
+            }
+        }
         daemon::main("kubelet", self.common, |process| async move {
             self.upstream.warn();
+            check_credentials(self.kubeconfig.as_deref(), self.bootstrap_kubeconfig.as_deref())?;
             let client = client::connect(self.kubeconfig.as_deref(), "kubelet").await?;
             let network = runtime::local::NetworkConfig {
                 table: format!("{}-pods", self.bridge),
@@ -65,9 +78,28 @@ impl Command {
     }
 }
 
+/// As upstream, asks for no credentials where there are some.
+fn check_credentials(kubeconfig: Option<&Path>, bootstrap: Option<&Path>) -> anyhow::Result<()> {
+    let Some(bootstrap) = bootstrap else { return Ok(()) };
+    anyhow::ensure!(
+        kubeconfig.is_some_and(Path::exists),
+        "--bootstrap-kubeconfig {} is not supported without credentials in --kubeconfig: this kubelet asks for none",
+        bootstrap.display()
+    );
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn credentials_must_be_there_already() {
+        let here = tempfile::NamedTempFile::new().unwrap();
+        assert!(check_credentials(Some(here.path()), Some(Path::new("b"))).is_ok());
+        assert!(check_credentials(None, None).is_ok());
+        assert!(check_credentials(Some(Path::new("/nowhere")), Some(Path::new("b"))).is_err());
+    }
 
     #[test]
     fn every_flag_of_upstream_is_known() {

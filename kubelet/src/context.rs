@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::fields::Surroundings;
 use crate::names::ClusterDns;
 use crate::objects::Objects;
+use crate::tuning::Tuning;
 use crate::{pod, resources};
 
 /// Handles and facts; made once in [`crate::run`].
@@ -41,8 +42,10 @@ pub struct Context {
     pub node: Informer<Node>,
     /// All Services, for the environment of containers.
     pub services: Informer<Service>,
-    /// Lets one image pull run at a time; `None` for any number.
-    pub serial_pulls: Option<Semaphore>,
+    /// Lets so many image pulls run at a time; `None` for any number.
+    pub pull_turns: Option<Semaphore>,
+    /// Numbers that may be changed.
+    pub tuning: Tuning,
     /// True once the node has a pod network.
     pub network: watch::Receiver<bool>,
     /// Images by the names that pods use; what the node's status lists.

@@ -14,12 +14,6 @@ use crate::pods::{Known, Pods};
 use crate::storage;
 
 const PERIOD: Duration = Duration::from_secs(300);
-/// Image collection starts with less than this part of the disk free, and ends with the other (in percent, as upstream).
-const LOW: u64 = 15;
-const ENOUGH: u64 = 20;
-/// The largest log before it is rotated, and how many are kept.
-const MAX_LOG: u64 = 10 << 20;
-const LOG_FILES: u32 = 5;
 const LOG_PERIOD: Duration = Duration::from_secs(10);
 
 /// The collector.
@@ -56,8 +50,11 @@ impl Collector {
 
     async fn collect_images(&self) {
         let root = self.context.root_dir.as_path();
-        let short = |percent| machine::disk(root).is_some_and(|(size, free)| machine::is_short(size, free, percent));
-        if !short(LOW) {
+        let (high, low) = self.context.tuning.image_gc;
+        let is_above = |used: u64| {
+            machine::disk(root).is_some_and(|(size, free)| machine::is_short(size, free, 100_u64.saturating_sub(used)))
+        };
+        if !is_above(high) {
             return;
         }
         let names: BTreeSet<String> = self
@@ -74,7 +71,7 @@ impl Collector {
             }
         }
         for image in self.context.runtime.images().await.unwrap_or_default() {
-            if !short(ENOUGH) {
+            if !is_above(low) {
                 break;
             }
             if in_use.contains(&image.id) {
@@ -121,10 +118,10 @@ impl Collector {
         for known in self.pods.list() {
             for container in known.report.seen.running() {
                 let length = tokio::fs::metadata(&container.log_path).await.map_or(0, |file| file.len());
-                if length < MAX_LOG {
+                if length < self.context.tuning.max_log {
                     continue;
                 }
-                if let Err(err) = rotate(&container.log_path).await {
+                if let Err(err) = rotate(&container.log_path, self.context.tuning.log_files).await {
                     warn!(log = %container.log_path.display(), error = &err as &dyn std::error::Error, "cannot rotate a log");
                 } else if let Err(err) = self.context.runtime.reopen_log(&container.id).await {
                     warn!(container = container.id, error = &err as &dyn std::error::Error, "cannot reopen a log");
@@ -134,14 +131,14 @@ impl Collector {
     }
 }
 
-/// Moves `0.log` to `0.log.1`, that to `0.log.2`, and so on; the oldest is dropped.
-async fn rotate(log: &Path) -> std::io::Result<()> {
+/// Moves `0.log` to `0.log.1`, that to `0.log.2`, and so on; of `kept` the oldest is dropped.
+async fn rotate(log: &Path, kept: u32) -> std::io::Result<()> {
     let numbered = |number: u32| {
         let mut name = log.as_os_str().to_owned();
         name.push(format!(".{number}"));
         std::path::PathBuf::from(name)
     };
-    for number in (1..LOG_FILES - 1).rev() {
+    for number in (1..kept.saturating_sub(1)).rev() {
         match tokio::fs::rename(numbered(number), numbered(number + 1)).await {
             Err(err) if err.kind() != std::io::ErrorKind::NotFound => return Err(err),
             _ => {}
@@ -176,9 +173,9 @@ mod tests {
         let log = directory.path().join("0.log");
         for round in 0..7 {
             std::fs::write(&log, round.to_string()).unwrap();
-            rotate(&log).await.unwrap();
+            rotate(&log, 5).await.unwrap();
         }
         assert_eq!(std::fs::read_to_string(directory.path().join("0.log.1")).unwrap(), "6");
-        assert_eq!(names_in(directory.path()).await.len(), LOG_FILES as usize - 1);
+        assert_eq!(names_in(directory.path()).await.len(), 4);
     }
 }

@@ -51,7 +51,7 @@ async fn pull(context: &Context, pod: &Pod, container: &Container, references: &
     let name = container.image.as_deref().unwrap_or_default();
     context.container_event(pod, &container.name, "Normal", "Pulling", format!("Pulling image \"{name}\""));
     let started = Instant::now();
-    let _turn = match &context.serial_pulls {
+    let _turn = match &context.pull_turns {
         Some(turns) => turns.acquire().await.ok(),
         None => None,
     };

@@ -13,6 +13,7 @@ pub mod env;
 pub mod expand;
 pub mod failure;
 pub mod fields;
+mod file;
 pub mod fuzzing;
 pub mod hooks;
 pub mod http_action;
@@ -33,6 +34,7 @@ mod spdy;
 pub mod statics;
 pub mod status;
 mod storage;
+pub mod tuning;
 pub mod volumes;
 mod websocket;
 pub mod worker;
@@ -150,7 +152,8 @@ fn context(config: &Config, client: kube::Client, informers: &Informers, network
         objects: Arc::new(Objects::new(client.clone())),
         node: informers.with_fields(&format!("metadata.name={}", config.node_name)),
         services: informers.of(),
-        serial_pulls: config.serialize_image_pulls.then(|| Semaphore::new(1)),
+        pull_turns: config.max_parallel_image_pulls.map(|number| Semaphore::new(number.max(1))),
+        tuning: config.tuning.clone(),
         network,
         known_images: std::sync::RwLock::default(),
         client,

@@ -38,6 +38,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn kubeadms_static_pod_starts_it() {
+        let line = "scheduler --authentication-kubeconfig=/etc/kubernetes/scheduler.conf \
+            --authorization-kubeconfig=/etc/kubernetes/scheduler.conf --bind-address=127.0.0.1 \
+            --kubeconfig=/etc/kubernetes/scheduler.conf --leader-elect=true --leader-elect-retry-period=1s";
+        let command: Command = daemon::pflag::try_parse_from(line.split_whitespace().map(Into::into)).unwrap();
+        let (config, kubeconfig) = command.args.into_config().unwrap();
+        assert_eq!(kubeconfig, Some("/etc/kubernetes/scheduler.conf".into()));
+        assert_eq!(config.leader_election.unwrap().retry_period, std::time::Duration::from_secs(1));
+    }
+
+    #[test]
     fn every_flag_of_upstream_is_known() {
         daemon::upstream::check::<Flags, Command>();
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use client::events::about;
-use client::{Event, Informer, Informers, LeaderElection, Recorder};
+use client::{Event, Informer, Informers, Recorder};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -23,7 +23,7 @@ use crate::cache::Cache;
 use crate::config::Config;
 use crate::cycle::{Decision, Scheduler};
 use crate::framework::{ClusterEvent, PodInfo, Profile, Rejection};
-use crate::queue::{Attempt, Queue};
+use crate::queue::{Attempt, BACKOFF, Queue};
 use crate::report;
 
 /// Bindings and reports that may be under way at once: enough to hide the API server's latency, few enough to stay cheap.
@@ -45,25 +45,26 @@ pub enum Error {
 /// Schedules pods until shutdown.
 pub async fn run(config: Config, client: kube::Client, process: daemon::Process) -> Result<(), Error> {
     let profiles = Arc::new(config.profiles(&client)?);
-    let Some(host) = config.leader_elect.clone() else {
-        return schedule(profiles, client, &process, process.shutdown.clone()).await;
+    let backoff = config.backoff.unwrap_or(BACKOFF);
+    let Some(election) = config.leader_election else {
+        return schedule(profiles, backoff, client, &process, process.shutdown.clone()).await;
     };
     // A candidate that waits is as ready as it can be.
     process.ready.set();
-    let election = LeaderElection::new("kube-scheduler", &host);
-    let work = |stop| schedule(profiles, client.clone(), &process, stop);
+    let work = |stop| schedule(profiles, backoff, client.clone(), &process, stop);
     election.run(client.clone(), process.shutdown.clone(), work).await?.unwrap_or(Ok(()))
 }
 
 async fn schedule(
     profiles: Arc<HashMap<String, Profile>>,
+    backoff: (Duration, Duration),
     client: kube::Client,
     process: &daemon::Process,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let informers = Informers::new(client.clone());
     let recorder = Recorder::new(client.clone(), "default-scheduler");
-    let shared = Shared::new(profiles, client, recorder.clone(), Metrics::new(&process.metrics));
+    let shared = Shared::new(profiles, client, recorder.clone(), Metrics::new(&process.metrics), backoff);
     let pods: Informer<Pod> = informers.with_fields("status.phase!=Succeeded,status.phase!=Failed");
     let nodes: Informer<Node> = informers.of();
     shared.listen(&pods, &nodes);
@@ -152,12 +153,13 @@ impl Shared {
         client: kube::Client,
         recorder: Recorder,
         metrics: Metrics,
+        backoff: (Duration, Duration),
     ) -> Arc<Self> {
         let sort = profiles
             .values()
             .find_map(|profile| profile.queue_sort.clone())
             .expect("the configuration gives every profile a queue sort");
-        let queue = Queue::new(Arc::clone(&profiles), sort);
+        let queue = Queue::new(Arc::clone(&profiles), sort, backoff);
         Arc::new(Self {
             profiles,
             cache: Arc::default(),

@@ -12,11 +12,13 @@ pub mod config;
 pub mod framework;
 pub mod plugins;
 
+mod arguments;
 mod binding;
 mod cache;
 mod command;
 mod cycle;
 mod driver;
+mod file;
 mod queue;
 mod report;
 

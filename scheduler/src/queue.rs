@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use crate::framework::{ClusterEvent, PodInfo, Profile, QueueSort};
 
 /// Backoff after the first failed attempt, doubled up to the second value.
-const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+pub(crate) const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 /// A pod that no event has woken is tried again after this long all the same.
 const GIVE_ANOTHER_TRY: Duration = Duration::from_secs(5 * 60);
 
@@ -45,6 +45,7 @@ pub(crate) struct Queue {
 
 struct State {
     sort: Arc<dyn QueueSort>,
+    backoff: (Duration, Duration),
     pods: HashMap<String, Waiting>,
     active: BinaryHeap<Next>,
     /// When pods that back off or sleep are tried again, with their tickets.
@@ -107,10 +108,15 @@ impl PartialEq for Next {
 impl Eq for Next {}
 
 impl Queue {
-    /// An empty queue in the order of `sort`.
-    pub(crate) fn new(profiles: Arc<HashMap<String, Profile>>, sort: Arc<dyn QueueSort>) -> Self {
+    /// An empty queue in the order of `sort`, whose pods wait for the first to the last of `backoff` after attempts.
+    pub(crate) fn new(
+        profiles: Arc<HashMap<String, Profile>>,
+        sort: Arc<dyn QueueSort>,
+        backoff: (Duration, Duration),
+    ) -> Self {
         let state = State {
             sort,
+            backoff,
             pods: HashMap::new(),
             active: BinaryHeap::new(),
             timers: BinaryHeap::new(),
@@ -284,7 +290,7 @@ impl State {
         self.unschedulable.remove(uid);
         let Some(waiting) = self.pods.get_mut(uid) else { return };
         waiting.place = Where::BackingOff;
-        let wait = backoff(waiting.attempts);
+        let wait = backoff(self.backoff, waiting.attempts);
         self.set_timer(uid, wait);
     }
 
@@ -309,7 +315,7 @@ impl State {
         if !helps {
             return;
         }
-        if since.elapsed() >= backoff(waiting.attempts) { self.activate(uid) } else { self.back_off(uid) }
+        if since.elapsed() >= backoff(self.backoff, waiting.attempts) { self.activate(uid) } else { self.back_off(uid) }
     }
 
     fn take(&mut self) -> Option<Attempt> {
@@ -384,8 +390,8 @@ impl State {
     }
 }
 
-fn backoff(attempts: u32) -> Duration {
-    BACKOFF.0.saturating_mul(1 << attempts.saturating_sub(1).min(16)).min(BACKOFF.1)
+fn backoff((first, last): (Duration, Duration), attempts: u32) -> Duration {
+    first.saturating_mul(1 << attempts.saturating_sub(1).min(16)).min(last)
 }
 
 #[cfg(test)]
@@ -402,7 +408,7 @@ mod tests {
             rejecters: vec![Arc::new(Fit::default()), Arc::new(NodeName)],
             ..Profile::default()
         };
-        Queue::new(Arc::new(HashMap::from([("s".to_owned(), profile)])), Arc::new(PrioritySort))
+        Queue::new(Arc::new(HashMap::from([("s".to_owned(), profile)])), Arc::new(PrioritySort), BACKOFF)
     }
 
     fn pod(uid: &str, priority: i32, gates: Value) -> Arc<PodInfo> {

@@ -4,12 +4,14 @@
 //! and connects pass through as well, without an object.
 
 mod certificates;
+mod configuration;
 mod defaults;
 mod devices;
 mod escalation;
 pub mod expression;
 mod limit_ranger;
 pub mod matching;
+mod names;
 mod namespace_lifecycle;
 mod namespaces;
 mod node_restriction;
@@ -39,6 +41,8 @@ use crate::watch_cache::WatchCache;
 use crate::webhook_client::Webhooks;
 
 pub(crate) use certificates::groups_asked_for;
+use configuration::Configuration;
+
 pub use certificates::{CertificateSubjectRestriction, SignerPermission};
 pub use defaults::{DefaultClass, StorageObjectInUseProtection, TaintNodesByCondition};
 pub use devices::AdminAccess;
@@ -250,7 +254,11 @@ pub(crate) fn builtin(
     add(&mut chain, NodeRestriction::new(cache));
     add(&mut chain, Some(TaintNodesByCondition));
     add(&mut chain, Priority::new(cache));
-    add(&mut chain, Some(DefaultTolerationSeconds));
+    let tolerations = DefaultTolerationSeconds {
+        not_ready: config.not_ready_toleration_seconds,
+        unreachable: config.unreachable_toleration_seconds,
+    };
+    add(&mut chain, Some(tolerations));
     add(&mut chain, DefaultClass::storage(cache));
     add(&mut chain, Some(StorageObjectInUseProtection));
     add(&mut chain, RuntimeClass::new(cache));
@@ -265,7 +273,9 @@ pub(crate) fn builtin(
     let mutating = namespaces.as_ref().and_then(|namespaces| MutatingWebhooks::new(cache, namespaces, authz, webhooks));
     add(&mut chain, mutating);
     chain.validating.extend(ranges.map(|plugin| plugin as Arc<dyn ValidatingAdmission>));
-    chain.validating.extend(PodSecurity::new(cache).map(|plugin| Arc::new(plugin) as Arc<dyn ValidatingAdmission>));
+    let settings = Configuration::read(config.admission_configuration.as_deref())?;
+    let pod_security = PodSecurity::new(cache, settings.pod_security);
+    chain.validating.extend(pod_security.map(|plugin| Arc::new(plugin) as Arc<dyn ValidatingAdmission>));
     chain.validating.push(Arc::new(SignerPermission::approval(authz.clone())));
     chain.validating.push(Arc::new(SignerPermission::signing(authz.clone())));
     chain.validating.push(Arc::new(CertificateSubjectRestriction));
@@ -274,6 +284,7 @@ pub(crate) fn builtin(
     let validating =
         namespaces.as_ref().and_then(|namespaces| ValidatingWebhooks::new(cache, namespaces, authz, webhooks));
     chain.validating.extend(validating.map(|plugin| Arc::new(plugin) as Arc<dyn ValidatingAdmission>));
+    names::check(config, &chain)?;
     chain.mutating.retain(|plugin| !config.disable_admission_plugins.iter().any(|name| name == plugin.name()));
     chain.validating.retain(|plugin| !config.disable_admission_plugins.iter().any(|name| name == plugin.name()));
     chain.validating.push(Arc::new(Escalation::new(rbac.clone(), authz.clone())));

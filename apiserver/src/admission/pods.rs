@@ -9,8 +9,13 @@ use serde_json::{Value, json};
 use super::{Attributes, MutatingAdmission, Operation, Warnings, equal_quantities};
 use crate::watch_cache::{ResourceCache, WatchCache};
 
-/// DefaultTolerationSeconds: pods stay five minutes on a node that is not ready or not reachable.
-pub struct DefaultTolerationSeconds;
+/// DefaultTolerationSeconds: pods stay for a while on a node that is not ready or not reachable.
+pub struct DefaultTolerationSeconds {
+    /// Seconds on a node that is not ready.
+    pub not_ready: i64,
+    /// Seconds on a node that is not reachable.
+    pub unreachable: i64,
+}
 
 #[async_trait]
 impl MutatingAdmission for DefaultTolerationSeconds {
@@ -29,15 +34,18 @@ impl MutatingAdmission for DefaultTolerationSeconds {
             return Ok(());
         };
         let mut tolerations = pod.get(&["spec", "tolerations"]).and_then(Value::as_array).cloned().unwrap_or_default();
-        for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
+        let taints =
+            [("node.kubernetes.io/not-ready", self.not_ready), ("node.kubernetes.io/unreachable", self.unreachable)];
+        for (key, seconds) in taints {
             let covers = |toleration: &Value| {
                 let text = |field: &str| toleration.get(field).and_then(Value::as_str).unwrap_or("");
                 matches!(text("key"), known if known.is_empty() || known == key)
                     && matches!(text("effect"), "" | "NoExecute")
             };
             if !tolerations.iter().any(covers) {
-                tolerations
-                    .push(json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}));
+                tolerations.push(
+                    json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds}),
+                );
             }
         }
         pod.set(&["spec", "tolerations"], tolerations);

@@ -2,6 +2,8 @@
 //!
 //! There is no switch that turns it off: an unknown client is `system:anonymous` where that is allowed, else 401.
 
+mod bootstrap_token;
+mod front_proxy;
 pub(crate) mod impersonate;
 mod token_file;
 pub mod tokens;
@@ -13,8 +15,10 @@ use api::strategy::User;
 use async_trait::async_trait;
 use http::request::Parts;
 
+pub use bootstrap_token::BootstrapTokens;
+pub use front_proxy::{FrontProxy, Headers};
 pub use token_file::{Error as TokenFileError, TokenFile};
-pub use x509::{PeerCertificate, X509};
+pub use x509::{PeerCertificate, Vouched, X509};
 
 /// Name and group of who shows no credentials.
 pub const ANONYMOUS: &str = "system:anonymous";

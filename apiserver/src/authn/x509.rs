@@ -16,6 +16,7 @@ use super::{Authenticator, Rejected};
 #[derive(Clone, Debug)]
 pub struct PeerCertificate {
     der: Bytes,
+    vouched: Vouched,
     /// Read by the first request of the connection.
     known: Arc<OnceLock<Known>>,
 }
@@ -27,10 +28,30 @@ struct Known {
     validity: Validity,
 }
 
+/// Whose certificate it is, by the CAs that signed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vouched {
+    pub user: bool,
+    pub front_proxy: bool,
+}
+
+impl Vouched {
+    /// Signed by the CA of users only.
+    pub const FOR_USER: Self = Self { user: true, front_proxy: false };
+}
+
 impl PeerCertificate {
-    /// A certificate in DER.
-    pub fn new(der: Bytes) -> Self {
-        Self { der, known: Arc::default() }
+    /// A certificate in DER, and who vouches for it.
+    pub fn new(der: Bytes, vouched: Vouched) -> Self {
+        Self { der, vouched, known: Arc::default() }
+    }
+
+    /// The common name, when it is the certificate of a front proxy.
+    pub(super) fn front_proxy(&self) -> Result<Option<String>, Rejected> {
+        if !self.vouched.front_proxy {
+            return Ok(None);
+        }
+        self.user().map(|user| Some(user.name))
     }
 
     fn known(&self) -> Result<&Known, Rejected> {
@@ -58,7 +79,11 @@ pub struct X509;
 #[async_trait]
 impl Authenticator for X509 {
     async fn authenticate(&self, request: &Parts) -> Result<Option<User>, Rejected> {
-        request.extensions.get().map(PeerCertificate::user).transpose()
+        let Some(peer) = request.extensions.get::<PeerCertificate>() else { return Ok(None) };
+        if !peer.vouched.user {
+            return Err(Rejected { reason: "the client certificate is not signed by the CA of users".into() });
+        }
+        peer.user().map(Some)
     }
 }
 

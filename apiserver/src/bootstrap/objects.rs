@@ -60,7 +60,7 @@ fn kubernetes_service(config: &Config) -> Vec<Value> {
         },
     });
     // Endpoints may not be loopback or unspecified addresses: then there is nothing to reach from a pod.
-    if address.is_loopback() || address.is_unspecified() {
+    if address.is_loopback() || address.is_unspecified() || !config.publish_endpoints {
         return vec![service];
     }
     let mirrored = json!({"endpointslice.kubernetes.io/skip-mirror": "true"});

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use tower::{Service, ServiceExt as _};
 
-use crate::authn::PeerCertificate;
+use crate::authn::{PeerCertificate, Vouched};
 
 /// A `tower` service that `kube::Client::new` takes.
 #[derive(Clone, Debug)]
@@ -22,7 +22,7 @@ pub struct InProcess {
 
 impl InProcess {
     pub(crate) fn new(router: Router, certificate: Option<Bytes>) -> Self {
-        Self { router, peer: certificate.map(PeerCertificate::new) }
+        Self { router, peer: certificate.map(|certificate| PeerCertificate::new(certificate, Vouched::FOR_USER)) }
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod gather;
 mod in_process;
+mod named;
 mod self_signed;
 mod tls;
 
@@ -19,7 +20,6 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
@@ -32,13 +32,13 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use crate::authn::PeerCertificate;
 use gather::Gather;
 
 pub use in_process::InProcess;
+pub use named::NamedCertificate;
 pub(crate) use self_signed::self_signed;
 pub(crate) use tls::certificates;
-pub use tls::{TlsError, server_config};
+pub use tls::{Authorities, Handshake, TlsError};
 
 /// A client that has not finished its handshake by then is dropped.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -48,16 +48,35 @@ const HEADERS: Duration = Duration::from_secs(32);
 const FIRST_REQUEST: Duration = HEADERS;
 /// Connections that are still open so long after shutdown began are cut.
 const DRAIN: Duration = Duration::from_secs(10);
-/// Streams of one HTTP/2 connection: each watch is one.
+/// Streams of one HTTP/2 connection, unless told otherwise: each watch is one.
 const STREAMS: u32 = 2000;
 /// Header bytes of one request. As much of an answer waits in memory for a client of HTTP/1.1 that does not read.
 const HEADER_BYTES: u32 = 128 * 1024;
 /// Headers of one request: each group of an impersonated user is one.
 const HEADER_COUNT: usize = 1000;
 
+/// How connections are dealt with.
+#[derive(Debug)]
+pub struct Edge {
+    pub tls: Arc<rustls::ServerConfig>,
+    /// Who vouches for client certificates.
+    pub authorities: Authorities,
+    /// Streams of one HTTP/2 connection.
+    pub streams: u32,
+    /// The share of HTTP/2 requests after which a client is told to connect anew, perhaps to another server.
+    pub goaway_chance: f64,
+}
+
+impl Edge {
+    /// A plain edge: what client certificates there are were asked for by the CA of users.
+    pub fn new(tls: rustls::ServerConfig) -> Self {
+        Self { tls: Arc::new(tls), authorities: Authorities::default(), streams: STREAMS, goaway_chance: 0.0 }
+    }
+}
+
 /// Accepts connections until shutdown, then drains them.
-pub async fn serve(listener: TcpListener, tls: Arc<rustls::ServerConfig>, router: Router, shutdown: CancellationToken) {
-    let acceptor = TlsAcceptor::from(tls);
+pub async fn serve(listener: TcpListener, edge: Arc<Edge>, router: Router, shutdown: CancellationToken) {
+    let acceptor = TlsAcceptor::from(edge.tls.clone());
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -68,7 +87,8 @@ pub async fn serve(listener: TcpListener, tls: Arc<rustls::ServerConfig>, router
         match accepted {
             Ok((socket, peer)) => {
                 let peer = PeerAddress(peer.ip());
-                connections.spawn(connection(socket, peer, acceptor.clone(), router.clone(), shutdown.clone()));
+                let (acceptor, edge, router) = (acceptor.clone(), edge.clone(), router.clone());
+                connections.spawn(connection(socket, peer, acceptor, edge, router, shutdown.clone()));
             }
             Err(err) => {
                 // Out of file descriptors, mostly: wait for some to close.
@@ -93,6 +113,7 @@ async fn connection(
     socket: TcpStream,
     address: PeerAddress,
     acceptor: TlsAcceptor,
+    edge: Arc<Edge>,
     router: Router,
     shutdown: CancellationToken,
 ) {
@@ -107,32 +128,42 @@ async fn connection(
         }
         Err(_elapsed) => return,
     };
-    let peer = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let peer = peer.map(|certificate| PeerCertificate::new(Bytes::copy_from_slice(certificate)));
+    let peer = stream.get_ref().1.peer_certificates().and_then(|chain| edge.authorities.peer(chain));
+    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let began = Arc::new(AtomicBool::new(false));
     let has_begun = began.clone();
+    let enough = shutdown.child_token();
+    let (chance, parting) = (if is_http2 { edge.goaway_chance } else { 0.0 }, enough.clone());
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(address);
         began.store(true, Ordering::Relaxed);
         if let Some(peer) = &peer {
             request.extensions_mut().insert(peer.clone());
         }
+        if chance > 0.0 && rand::random_bool(chance) {
+            parting.cancel();
+        }
         router.clone().oneshot(request.map(Body::new))
     });
-    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-        converse(Gather::new(stream), service, &has_begun, shutdown).await;
+    let builder = builder(edge.streams);
+    if is_http2 {
+        converse(&builder, Gather::new(stream), service, &has_begun, enough).await;
     } else {
-        converse(stream, service, &has_begun, shutdown).await;
+        converse(&builder, stream, service, &has_begun, enough).await;
     }
 }
 
-/// Answers the requests of one connection.
-async fn converse<S, F>(stream: S, service: F, has_begun: &AtomicBool, shutdown: CancellationToken)
-where
+/// Answers the requests of one connection; no new ones after `enough`.
+async fn converse<S, F>(
+    builder: &auto::Builder<TokioExecutor>,
+    stream: S,
+    service: F,
+    has_begun: &AtomicBool,
+    enough: CancellationToken,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>,
 {
-    let builder = builder();
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let silent = async {
@@ -144,7 +175,7 @@ where
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = silent => return,
-        () = shutdown.cancelled() => {
+        () = enough.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -154,7 +185,7 @@ where
     }
 }
 
-fn builder() -> auto::Builder<TokioExecutor> {
+fn builder(streams: u32) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -165,7 +196,7 @@ fn builder() -> auto::Builder<TokioExecutor> {
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS)
+        .max_concurrent_streams(streams)
         .max_header_list_size(HEADER_BYTES)
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(4 << 20)

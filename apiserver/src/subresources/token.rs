@@ -1,5 +1,6 @@
 //! TokenRequest: a token for a ServiceAccount, bound to a Pod, Secret or Node if asked for.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use api::apply::{Writer, track_update};
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::admission::{Attributes, Operation};
 use crate::authn::tokens::{Audiences, Claims, PREFIX, Private, Reference, Tokens};
+use crate::config::Config;
 use crate::handler::{Routed, read_body};
 use crate::options::Write;
 use crate::registry::timestamp;
@@ -47,12 +49,24 @@ pub(super) async fn create(routed: &Routed<'_>, body: Body) -> Result<Answer, Ap
     let account = account(routed)?;
     admit(routed, &mut request, &options.to_value(Write::Create), options.dry_run, &mut warnings).await?;
     complete(&mut request, &account, &tokens)?;
+    shorten(&mut request, &call.core.config, &mut warnings);
     let (claims, expires) = claims(routed, &request, &account, &tokens)?;
     let token = if options.dry_run { String::new() } else { tokens.sign(&claims).map_err(ApiError::internal)? };
     request.set(&["status"], json!({"token": token, "expirationTimestamp": timestamp(expires)}));
     let mut answer = response::value(StatusCode::CREATED, routed.accept, &request.into_value());
     response::add_warnings(answer.headers_mut(), &warnings);
     Ok(answer)
+}
+
+/// No token lives longer than the configuration allows.
+fn shorten(request: &mut Object, config: &Config, warnings: &mut Vec<String>) {
+    let Some(longest) = config.service_account_max_token_expiration else { return };
+    let longest = i64::try_from(longest.as_secs()).unwrap_or(MAX_SECONDS);
+    let wanted = request.integer(&["spec", "expirationSeconds"]).unwrap_or(DEFAULT_SECONDS);
+    if wanted > longest {
+        warnings.push(format!("requested expiration of {wanted} seconds shortened to {longest} seconds"));
+        request.set(&["spec", "expirationSeconds"], longest);
+    }
 }
 
 fn own_fields(request: &mut Object, manager: &str) {
@@ -162,7 +176,8 @@ fn claims(
     let told = now + seconds;
     let mut expires = told;
     let for_this_server = audiences.iter().all(|audience| tokens.audiences().contains(audience));
-    if private.pod.is_some() && seconds == EXTENDED_REQUEST && for_this_server {
+    let extends = routed.call.core.config.service_account_extend_token_expiration;
+    if extends && private.pod.is_some() && seconds == EXTENDED_REQUEST && for_this_server {
         private.warnafter = Some(told);
         expires = now + EXTENDED_SECONDS;
     }
@@ -248,10 +263,41 @@ pub(crate) fn discovery(core: &crate::server::Core, path: &str) -> Option<Answer
     match path.trim_end_matches('/') {
         "/openid/v1/jwks" => answer("application/jwk-set+json", &tokens.key_set()),
         "/.well-known/openid-configuration" => {
-            let address = core.config.advertise_address.unwrap_or(core.config.bind_address);
-            let authority = std::net::SocketAddr::new(address, core.config.secure_port);
-            answer("application/json", &tokens.discovery(&format!("https://{authority}/openid/v1/jwks")))
+            let own = || format!("https://{}/openid/v1/jwks", external_authority(&core.config));
+            let uri = core.config.service_account_jwks_uri.clone().unwrap_or_else(own);
+            answer("application/json", &tokens.discovery(&uri))
         }
         _ => None,
+    }
+}
+
+/// Where others reach this server: its external name, or else the address that it tells members of the cluster.
+fn external_authority(config: &Config) -> String {
+    match &config.external_hostname {
+        Some(name) if name.parse::<IpAddr>().is_err() && name.contains(':') => name.clone(),
+        Some(name) => match name.parse() {
+            Ok(address) => SocketAddr::new(address, config.secure_port).to_string(),
+            Err(_) => format!("{name}:{}", config.secure_port),
+        },
+        None => {
+            let address = config.advertise_address.unwrap_or(config.bind_address);
+            SocketAddr::new(address, config.secure_port).to_string()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_external_name_gets_the_port_that_it_lacks() {
+        let of = |name: Option<&str>| {
+            external_authority(&Config { external_hostname: name.map(str::to_owned), ..Config::default() })
+        };
+        assert_eq!(of(None), "127.0.0.1:6443");
+        assert_eq!(of(Some("api.example.com")), "api.example.com:6443");
+        assert_eq!(of(Some("api.example.com:443")), "api.example.com:443");
+        assert_eq!(of(Some("::1")), "[::1]:6443");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use apiserver::http::Edge;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::routing::post;
@@ -43,7 +44,7 @@ impl HookServer {
         let router = Router::new().route("/hang", post(std::future::pending::<&str>)).fallback(post(answer));
         let stop = CancellationToken::new();
         let mut running = JoinSet::new();
-        running.spawn(apiserver::http::serve(listener, Arc::new(tls), router, stop.clone()));
+        running.spawn(apiserver::http::serve(listener, Arc::new(Edge::new(tls)), router, stop.clone()));
         Self { port, ca_bundle, asked, _running: running, _stop: stop.drop_guard() }
     }
 

@@ -11,6 +11,7 @@ mod conflicts;
 mod conformance;
 mod contract;
 mod custom;
+mod flags;
 mod fuzzing;
 mod hook_server;
 mod hostile;

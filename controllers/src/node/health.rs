@@ -30,8 +30,6 @@ use crate::{
 
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
-/// Upstream's `--node-startup-grace-period`.
-const STARTUP_GRACE: Duration = Duration::from_secs(60);
 /// The conditions a kubelet reports, which are unknown when it is silent.
 const REPORTED: [&str; 4] = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"];
 
@@ -51,15 +49,23 @@ pub(crate) struct NodeHealth {
     nodes: Informer<Node>,
     pods: Informer<Pod>,
     recorder: Recorder,
-    grace: Duration,
+    grace: Grace,
     heard: Heard,
+}
+
+/// How long a node may be silent before it is unhealthy.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Grace {
+    /// Until it has said for the first time whether it is ready.
+    pub(crate) startup: Duration,
+    pub(crate) later: Duration,
 }
 
 /// When each node was last heard of, by this process's clock: the clocks of nodes are not trusted.
 type Heard = Arc<Mutex<HashMap<String, Instant>>>;
 
 impl NodeHealth {
-    pub(crate) fn new(context: &Context, grace: Duration) -> (Self, WorkQueue<ObjectKey>) {
+    pub(crate) fn new(context: &Context, grace: Grace) -> (Self, WorkQueue<ObjectKey>) {
         let (queue, heard) = (WorkQueue::new(), Heard::default());
         let nodes = context.informers.of::<Node>();
         let (changed, seen, all) = (queue.clone(), Arc::clone(&heard), nodes.clone());
@@ -137,7 +143,7 @@ impl Controller for NodeHealth {
             self.heard.lock().unwrap_or_else(PoisonError::into_inner).remove(&key.name);
             return Ok(None);
         };
-        let grace = if ready(&node).is_none() { self.grace.max(STARTUP_GRACE) } else { self.grace };
+        let grace = if ready(&node).is_none() { self.grace.startup } else { self.grace.later };
         let silence = self.silence(&key.name);
         let mut node = (*node).clone();
         if silence >= grace && ready(&node) != Some("Unknown") {
@@ -256,7 +262,7 @@ fn taints(node: &Node, any_ready: bool, now: Timestamp) -> Vec<Taint> {
 }
 
 /// Starts the controller.
-pub(crate) fn start(context: &Context, grace: Duration, workers: usize, tasks: &mut daemon::Supervisor) {
+pub(crate) fn start(context: &Context, grace: Grace, workers: usize, tasks: &mut daemon::Supervisor) {
     let (controller, queue) = NodeHealth::new(context, grace);
     let context = context.clone();
     tasks.add("node lifecycle", move |shutdown| context.drive("node-lifecycle", controller, queue, workers, shutdown));

@@ -19,12 +19,8 @@ use crate::context::Context;
 pub mod machine;
 mod status;
 
-/// How often the lease is renewed and the status looked at.
-const HEARTBEAT: Duration = Duration::from_secs(10);
-/// How long the lease holds.
-const LEASE_SECONDS: i32 = 40;
-/// An unchanged status is repeated this often.
-const REPORT: Duration = Duration::from_secs(300);
+/// A request to the API server that takes longer has failed.
+const LATE: Duration = Duration::from_secs(10);
 const LEASES: &str = "kube-node-lease";
 /// First and longest pause between attempts to register.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -46,6 +42,8 @@ pub struct Registration {
     pub port: i32,
     /// A fixed pod CIDR, instead of the one the cluster assigns.
     pub pod_cidr: Option<String>,
+    /// What a cloud calls the node.
+    pub provider_id: Option<String>,
 }
 
 /// Keeps the node's object and lease.
@@ -58,10 +56,10 @@ pub struct NodeKeeper {
     reported: Option<(NodeStatus, Instant)>,
 }
 
-/// A request that is not answered until the next heartbeat has failed: lease and status must not wait for it.
+/// A request that is not answered in time has failed: lease and status must not wait for it.
 async fn in_time<T>(request: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
     let late = |_| kube::Error::Service("the API server did not answer in time".into());
-    tokio::time::timeout(HEARTBEAT, request).await.map_err(late)?
+    tokio::time::timeout(LATE, request).await.map_err(late)?
 }
 
 impl NodeKeeper {
@@ -81,7 +79,7 @@ impl NodeKeeper {
             () = self.register() => {}
         }
         registered.send_replace(true);
-        let mut heartbeat = tokio::time::interval(HEARTBEAT);
+        let mut heartbeat = tokio::time::interval(self.context.tuning.heartbeat);
         heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -134,6 +132,7 @@ impl NodeKeeper {
             },
             spec: Some(NodeSpec {
                 taints: (!self.registration.taints.is_empty()).then(|| self.registration.taints.clone()),
+                provider_id: self.registration.provider_id.clone(),
                 ..NodeSpec::default()
             }),
             status: Some(status),
@@ -201,7 +200,9 @@ impl NodeKeeper {
         let known = self.context.node();
         let status = self.status(known.as_deref().and_then(|node| node.status.as_ref())).await;
         let due = match &self.reported {
-            Some((last, at)) => !status::same(last, &status) || self.is_overruled() || at.elapsed() >= REPORT,
+            Some((last, at)) => {
+                !status::same(last, &status) || self.is_overruled() || at.elapsed() >= self.context.tuning.report
+            }
             None => true,
         };
         if !due {
@@ -240,7 +241,7 @@ impl NodeKeeper {
             },
             spec: Some(LeaseSpec {
                 holder_identity: Some(self.context.node_name.clone()),
-                lease_duration_seconds: Some(LEASE_SECONDS),
+                lease_duration_seconds: Some(self.context.tuning.lease_seconds),
                 renew_time: Some(now),
                 ..LeaseSpec::default()
             }),

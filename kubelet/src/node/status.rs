@@ -19,8 +19,6 @@ const LEAST_MEMORY: u64 = 100 << 20;
 const LEAST_DISK: u64 = 10;
 /// So much free disk is no pressure, whatever the size of the disk.
 const ENOUGH_DISK: u64 = 2 << 30;
-/// The status lists this many images.
-const MAX_IMAGES: usize = 50;
 
 impl NodeKeeper {
     /// The status now; times of unchanged conditions are taken from `old`.
@@ -80,9 +78,7 @@ impl NodeKeeper {
     }
 
     async fn conditions(&self, old: Option<&NodeStatus>) -> Vec<NodeCondition> {
-        let memory = machine::available_memory() < LEAST_MEMORY.min(self.context.memory / 20);
-        let disk = machine::disk(&self.context.root_dir)
-            .is_some_and(|(size, free)| free < ENOUGH_DISK && machine::is_short(size, free, LEAST_DISK));
+        let (memory, disk) = self.shortages();
         let pids = machine::pids().is_some_and(|(used, limit)| used > limit / 10 * 9);
         let pressure = |kind: &str, word: &str, is: bool| {
             let (reason, message) = match is {
@@ -97,6 +93,20 @@ impl NodeKeeper {
             pressure("PIDPressure", "InsufficientPID", pids),
             self.ready(old).await,
         ]
+    }
+
+    /// Whether memory and disk are short.
+    fn shortages(&self) -> (bool, bool) {
+        let (tuning, total) = (&self.context.tuning, self.context.memory);
+        let available = machine::available_memory();
+        let memory = tuning
+            .least_memory
+            .map_or(available < LEAST_MEMORY.min(total / 20), |least| least.is_crossed(available, total));
+        let disk = machine::disk(&self.context.root_dir).is_some_and(|(size, free)| match tuning.least_disk {
+            None => free < ENOUGH_DISK && machine::is_short(size, free, LEAST_DISK),
+            Some(least) => least.is_crossed(free, size),
+        });
+        (memory, disk)
     }
 
     async fn ready(&self, old: Option<&NodeStatus>) -> NodeCondition {
@@ -123,7 +133,7 @@ impl NodeKeeper {
             })
             .collect();
         images.sort_by_key(|image| std::cmp::Reverse(image.size_bytes));
-        images.truncate(MAX_IMAGES);
+        images.truncate(self.context.tuning.max_images.unwrap_or(usize::MAX));
         images
     }
 

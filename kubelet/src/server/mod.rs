@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use axum::Router;
 use axum::routing::{any, get};
+use daemon::TlsOptions;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
@@ -19,6 +20,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
+pub(crate) use self_signed::self_signed;
+
 use crate::config::Tls;
 use crate::context::Context;
 use crate::pods::Pods;
@@ -28,6 +31,7 @@ mod channels;
 mod handlers;
 mod logs;
 mod portforward;
+mod self_signed;
 pub(crate) mod session;
 mod stats;
 mod upgrade;
@@ -67,7 +71,8 @@ impl Config {
         };
         let key = PrivateKeyDer::from_pem_file(&tls.key)
             .with_context(|| format!("read a private key from {}", tls.key.display()))?;
-        Self::new(address, certificates(&tls.certificate)?, key, certificates(&tls.client_ca)?)
+        let identity = (certificates(&tls.certificate)?, key);
+        Self::with(address, identity, certificates(&tls.client_ca)?, &tls.options)
     }
 
     /// A server that asks clients for a certificate of `client_ca`; those without need a token.
@@ -77,18 +82,26 @@ impl Config {
         key: PrivateKeyDer<'static>,
         client_ca: Vec<CertificateDer<'static>>,
     ) -> anyhow::Result<Self> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        Self::with(address, (certificate, key), client_ca, &TlsOptions::default())
+    }
+
+    fn with(
+        address: SocketAddr,
+        (certificate, key): (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>),
+        client_ca: Vec<CertificateDer<'static>>,
+        options: &TlsOptions,
+    ) -> anyhow::Result<Self> {
+        let builder = options.builder().context("TLS versions and cipher suites")?;
+        let provider = Arc::clone(builder.crypto_provider());
         let mut roots = rustls::RootCertStore::empty();
         for certificate in client_ca {
             roots.add(certificate).context("the client authority's certificate")?;
         }
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
             .allow_unauthenticated()
             .build()
             .context("the client authority")?;
-        let mut tls = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .context("TLS versions")?
+        let mut tls = builder
             .with_client_cert_verifier(verifier)
             .with_single_cert(certificate, key)
             .context("the server's certificate and key")?;

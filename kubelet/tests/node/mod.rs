@@ -76,7 +76,8 @@ impl TestNode {
             },
             pod_pids_limit: 0,
             static_pod_path: None,
-            serialize_image_pulls: false,
+            max_parallel_image_pulls: None,
+            tuning: kubelet::tuning::Tuning::default(),
             server: self.kubelet_server.clone(),
         };
         let shutdown = CancellationToken::new();

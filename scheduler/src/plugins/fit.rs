@@ -14,10 +14,35 @@ pub enum FitStrategy {
     MostAllocated,
 }
 
+/// How much CPU and memory count in a score.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Weights {
+    pub cpu: i64,
+    pub memory: i64,
+}
+
+impl Default for Weights {
+    fn default() -> Self {
+        Self { cpu: 1, memory: 1 }
+    }
+}
+
 /// `NodeResourcesFit`: filters by requests and scores by what is left.
 #[derive(Default)]
 pub struct Fit {
     pub strategy: FitStrategy,
+    pub weights: Weights,
+    /// Extended resources that the filter does not look at.
+    pub ignored: Vec<String>,
+    /// Groups of such resources: what comes before the `/` of their names.
+    pub ignored_groups: Vec<String>,
+}
+
+impl Fit {
+    fn ignores(&self, resource: &str) -> bool {
+        let group = resource.split_once('/').map_or("", |(group, _)| group);
+        self.ignored.iter().any(|name| name == resource) || self.ignored_groups.iter().any(|name| name == group)
+    }
 }
 
 impl Plugin for Fit {
@@ -63,7 +88,7 @@ impl Filter for Fit {
         check(wanted.ephemeral_storage, used.ephemeral_storage, total.ephemeral_storage, &|| {
             "Insufficient ephemeral-storage".into()
         });
-        for (resource, amount) in &wanted.others {
+        for (resource, amount) in wanted.others.iter().filter(|(resource, _)| !self.ignores(resource)) {
             let of = |amounts: &std::collections::BTreeMap<String, i64>| amounts.get(resource).copied().unwrap_or(0);
             check(*amount, of(&used.others), of(&total.others), &|| format!("Insufficient {resource}").into());
         }
@@ -83,8 +108,11 @@ impl Score for Fit {
                 (Some(Some(used)), FitStrategy::MostAllocated) => Some(used),
             }
         });
-        let known: Vec<i64> = each.into_iter().flatten().collect();
-        if known.is_empty() { 0 } else { known.iter().sum::<i64>() / i64::try_from(known.len()).unwrap_or(1) }
+        let known = each.into_iter().zip([self.weights.cpu, self.weights.memory]);
+        let (sum, weights) = known
+            .filter_map(|(score, weight)| Some((score?, weight)))
+            .fold((0, 0), |(sum, weights), (score, weight)| (sum + score * weight, weights + weight));
+        if weights == 0 { 0 } else { sum / weights }
     }
 }
 

@@ -16,7 +16,7 @@ mod topology_spread;
 mod volumes;
 
 pub use binder::DefaultBinder;
-pub use fit::{BalancedAllocation, Fit, FitStrategy};
+pub use fit::{BalancedAllocation, Fit, FitStrategy, Weights};
 pub use image_locality::ImageLocality;
 pub use inter_pod_affinity::InterPodAffinity;
 pub use node_affinity::NodeAffinity;

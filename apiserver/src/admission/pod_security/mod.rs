@@ -1,7 +1,8 @@
-//! PodSecurity: a namespace's labels say how much its pods may do. `enforce` refuses, `warn` tells; `audit` is checked
-//! for its form only, since this server keeps no audit log.
+//! PodSecurity: a namespace's labels say how much its pods may do, or else the plugin's settings. `enforce` refuses,
+//! `warn` tells the client, `audit` the audit log.
 
 mod checks;
+mod settings;
 
 use std::sync::Arc;
 
@@ -12,9 +13,12 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 use self::checks::{Level, Violation, violations};
+use self::settings::Standard;
 use super::{Attributes, Operation, ValidatingAdmission, Warnings};
 use crate::audit;
 use crate::watch_cache::{ResourceCache, WatchCache};
+
+pub(super) use self::settings::{Exemptions, Settings, Standards};
 
 const LABEL: &str = "pod-security.kubernetes.io/";
 /// Existing pods that are looked at when a namespace becomes stricter.
@@ -24,30 +28,22 @@ const MAX_PODS: usize = 3000;
 pub struct PodSecurity {
     namespaces: Arc<ResourceCache>,
     pods: Arc<ResourceCache>,
-}
-
-/// A level and its version, as a label says them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Standard {
-    level: Level,
-    shown: String,
-}
-
-impl Standard {
-    /// `None` when the namespace says nothing; a label that cannot be read is the strictest level.
-    fn of(namespace: &Object, mode: &str) -> Option<Self> {
-        let level = namespace.label(&format!("{LABEL}{mode}"))?;
-        let version = namespace.label(&format!("{LABEL}{mode}-version")).unwrap_or("latest");
-        let parsed = Level::parse(level).unwrap_or(Level::Restricted);
-        let name = if Level::parse(level).is_some() { level } else { "restricted" };
-        Some(Self { level: parsed, shown: format!("{name}:{version}") })
-    }
+    settings: Settings,
 }
 
 impl PodSecurity {
     /// Reads namespaces and pods from the cache.
-    pub fn new(cache: &WatchCache) -> Option<Self> {
-        Some(Self { namespaces: cache.resource("namespaces")?, pods: cache.resource("pods")? })
+    pub(super) fn new(cache: &WatchCache, settings: Settings) -> Option<Self> {
+        Some(Self { namespaces: cache.resource("namespaces")?, pods: cache.resource("pods")?, settings })
+    }
+
+    /// Whether the configuration takes a request out.
+    fn is_exempt(&self, attributes: &Attributes<'_>, spec: Option<&Value>) -> bool {
+        let exempt = &self.settings.exempt;
+        let class = spec.and_then(|spec| spec.get("runtimeClassName")).and_then(Value::as_str);
+        exempt.namespaces.iter().any(|name| name == attributes.namespace_name())
+            || exempt.usernames.contains(&attributes.user.name)
+            || class.is_some_and(|class| exempt.runtime_classes.iter().any(|name| name == class))
     }
 
     fn pod(
@@ -63,9 +59,11 @@ impl PodSecurity {
         if attributes.old.is_some_and(|old| !is_significant(old, pod)) {
             return Ok(());
         }
-        let Some(spec) = pod.get(&["spec"]) else { return Ok(()) };
-        let enforced = Standard::of(namespace, "enforce");
-        note(spec, namespace);
+        let Some(spec) = pod.get(&["spec"]).filter(|spec| !self.is_exempt(attributes, Some(spec))) else {
+            return Ok(());
+        };
+        let enforced = self.settings.standard(namespace, "enforce");
+        note(spec, self.settings.standard(namespace, "audit"));
         if let Some(standard) = &enforced {
             let found = violations(spec, standard.level);
             if !found.is_empty() {
@@ -73,14 +71,15 @@ impl PodSecurity {
                 return Err(ApiError::forbidden(attributes.resource.qualified(), pod.name(), &why));
             }
         }
-        warn(spec, Standard::of(namespace, "warn").filter(|warned| enforced.as_ref() != Some(warned)), warnings);
+        let warned = self.settings.standard(namespace, "warn").filter(|warned| enforced.as_ref() != Some(warned));
+        warn(spec, warned, warnings);
         Ok(())
     }
 
     /// Tells which pods a stricter namespace would not take any more.
     fn existing(&self, attributes: &Attributes<'_>, old: &Object, new: &Object, warnings: &mut Warnings) {
-        let Some(standard) = Standard::of(new, "enforce") else { return };
-        let before = Standard::of(old, "enforce");
+        let Some(standard) = self.settings.standard(new, "enforce") else { return };
+        let before = self.settings.standard(old, "enforce");
         if before.as_ref() == Some(&standard)
             || before.is_some_and(|before| before.level >= standard.level)
             || standard.level == Level::Privileged
@@ -137,8 +136,8 @@ fn warn(spec: &Value, standard: Option<Standard>, warnings: &mut Warnings) {
 }
 
 /// Notes in the audit log what the namespace wants to know of.
-fn note(spec: &Value, namespace: &Object) {
-    let Some(standard) = Standard::of(namespace, "audit").filter(|_| audit::is_recorded()) else { return };
+fn note(spec: &Value, standard: Option<Standard>) {
+    let Some(standard) = standard.filter(|_| audit::is_recorded()) else { return };
     let found = violations(spec, standard.level);
     if !found.is_empty() {
         let why = || format!("would violate PodSecurity {:?}: {}", standard.shown, show(&found));
@@ -174,6 +173,11 @@ fn template<'a>(attributes: &Attributes<'_>, object: &'a Object) -> Option<&'a V
     object.get(path)
 }
 
+/// Whether a version is written as labels and settings write them.
+fn is_version(text: &str) -> bool {
+    text == "latest" || text.strip_prefix("v1.").is_some_and(|minor| minor.parse::<u32>().is_ok())
+}
+
 /// What is wrong with the labels of a namespace.
 fn label_errors(namespace: &Object) -> Vec<FieldError> {
     let at = Path::new("metadata").child("labels");
@@ -183,8 +187,6 @@ fn label_errors(namespace: &Object) -> Vec<FieldError> {
         if let Some(text) = namespace.label(&level).filter(|text| Level::parse(text).is_none()) {
             errors.push(FieldError::invalid(&at.key(&level), text, "must be one of privileged, baseline, restricted"));
         }
-        let is_version =
-            |text: &str| text == "latest" || text.strip_prefix("v1.").is_some_and(|minor| minor.parse::<u32>().is_ok());
         if let Some(text) = namespace.label(&version).filter(|text| !is_version(text)) {
             errors.push(FieldError::invalid(&at.key(&version), text, "must be \"latest\" or \"v1.x\""));
         }
@@ -213,7 +215,7 @@ impl ValidatingAdmission for PodSecurity {
             if !errors.is_empty() && attributes.old.is_none_or(|old| label_errors(old) != errors) {
                 return Err(ApiError::invalid(Qualified { group: "", resource: "Namespace" }, object.name(), &errors));
             }
-            if let Some(old) = attributes.old {
+            if let Some(old) = attributes.old.filter(|_| !self.is_exempt(attributes, None)) {
                 self.existing(attributes, old, object, warnings);
             }
             return Ok(());
@@ -227,7 +229,7 @@ impl ValidatingAdmission for PodSecurity {
         let Some(namespace) = self
             .namespaces
             .get(&key)
-            .filter(|cached| cached.labels.any(|key| key.starts_with(LABEL)))
+            .filter(|cached| self.settings.has_defaults() || cached.labels.any(|key| key.starts_with(LABEL)))
             .map(|cached| cached.object())
         else {
             return Ok(());
@@ -235,9 +237,10 @@ impl ValidatingAdmission for PodSecurity {
         if is_pod {
             return self.pod(attributes, object, &namespace, warnings);
         }
-        if let Some(spec) = template {
-            note(spec, &namespace);
-            warn(spec, Standard::of(&namespace, "warn").or_else(|| Standard::of(&namespace, "enforce")), warnings);
+        if let Some(spec) = template.filter(|spec| !self.is_exempt(attributes, Some(spec))) {
+            let standard = |mode: &str| self.settings.standard(&namespace, mode);
+            note(spec, standard("audit"));
+            warn(spec, standard("warn").or_else(|| standard("enforce")), warnings);
         }
         Ok(())
     }
