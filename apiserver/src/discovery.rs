@@ -2,6 +2,7 @@
 //! the list of paths.
 
 use api::ApiError;
+use api::catalog::Catalog;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, VARY};
 use http::{Method, StatusCode};
@@ -19,8 +20,13 @@ pub(crate) fn answer(call: &Call<'_>) -> Result<Answer, ApiError> {
     let accept = Accept::encoding_of(call.headers(), call.is_pretty());
     let tree = match parts.as_slice() {
         [""] => paths(&catalog),
+        // What upstream's aggregator answers itself takes any method.
+        ["api" | "version"] | ["api", "v1"] | ["apis", _, _]
+            if call.parts.method != Method::GET && is_known(&catalog, &parts) =>
+        {
+            return Err(method_not_allowed());
+        }
         ["version"] => version(),
-        ["api"] if call.parts.method != Method::GET => return Err(method_not_allowed()),
         ["api" | "apis"] => match aggregated_version(call) {
             Some(version) => return Ok(aggregated(call, &catalog, parts[0] == "api", version)),
             None => {
@@ -47,6 +53,14 @@ pub(crate) fn answer(call: &Call<'_>) -> Result<Answer, ApiError> {
         _ => return Ok(response::page_not_found()),
     };
     Ok(response::value(StatusCode::OK, accept, &tree))
+}
+
+/// Whether there is something at a path of discovery.
+fn is_known(catalog: &Catalog, parts: &[&str]) -> bool {
+    match parts {
+        ["apis", group, version] => api::discovery::resource_list(catalog, group, version).is_some(),
+        _ => true,
+    }
 }
 
 fn acceptable(call: &Call<'_>) -> Result<(), ApiError> {

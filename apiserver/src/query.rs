@@ -40,10 +40,7 @@ impl Query {
     pub fn integer(&self, name: &str) -> Result<Option<i64>, ApiError> {
         match self.get(name) {
             None | Some("") => Ok(None),
-            Some(text) => text
-                .parse()
-                .map(Some)
-                .map_err(|_| ApiError::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))),
+            Some(text) => text.parse().map(Some).map_err(|_| ApiError::bad_request(not_a_number(text))),
         }
     }
 
@@ -59,5 +56,26 @@ impl Query {
     /// Whether there is no parameter.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+/// Go's words for a text that is no integer, or too large a one.
+fn not_a_number(text: &str) -> String {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let why = if is_number { "value out of range" } else { "invalid syntax" };
+    format!("strconv.ParseInt: parsing {text:?}: {why}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_is_too_large_is_told_from_none() {
+        assert_eq!(not_a_number("x"), "strconv.ParseInt: parsing \"x\": invalid syntax");
+        assert_eq!(not_a_number("-"), "strconv.ParseInt: parsing \"-\": invalid syntax");
+        let large = "99999999999999999999";
+        assert_eq!(not_a_number(large), format!("strconv.ParseInt: parsing {large:?}: value out of range"));
     }
 }

@@ -275,7 +275,7 @@ const TABLE: &[Version] = &[
         row("endpoints", "endpoints", "Endpoints", NAMESPACED).short(&["ep"]).deprecated("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice").prefix("services/endpoints"),
         row("events", "event", "Event", NAMESPACED).short(&["ev"]).fields(EVENT_FIELDS),
         row("limitranges", "limitrange", "LimitRange", NAMESPACED).short(&["limits"]),
-        row("namespaces", "namespace", "Namespace", CLUSTER).verbs(&[Verb::Create, Verb::Delete, Verb::Get, Verb::List, Verb::Patch, Verb::Update, Verb::Watch]).short(&["ns"]).sub("finalize", &["update"]).status().fields(&[("status.phase", "status.phase", ""), ("name", "metadata.name", "")]),
+        row("namespaces", "namespace", "Namespace", CLUSTER).verbs(&[Verb::Create, Verb::Delete, Verb::Get, Verb::List, Verb::Patch, Verb::Update, Verb::Watch]).short(&["ns"]).sub("finalize", &["update"]).status().fields(&[("status.phase", "status.phase", "")]),
         row("nodes", "node", "Node", CLUSTER).short(&["no"]).prefix("minions").sub_of("proxy", "", "v1", "NodeProxyOptions", PROXY).status().fields(&[("spec.unschedulable", "spec.unschedulable", "false")]),
         row("persistentvolumeclaims", "persistentvolumeclaim", "PersistentVolumeClaim", NAMESPACED).short(&["pvc"]).status(),
         row("persistentvolumes", "persistentvolume", "PersistentVolume", CLUSTER).short(&["pv"]).status(),

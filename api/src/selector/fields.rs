@@ -121,18 +121,26 @@ fn value_at<'o>(object: &'o Object, path: &[Text], absent: &'o str) -> Cow<'o, s
 }
 
 fn find(field: &str, resource: &Resource) -> Result<SelectableField, Error> {
-    if let "metadata.name" | "metadata.namespace" = field {
+    // Kinds that have fields of their own to select by also say which of the metadata; without one, all are.
+    let own = resource.is_custom() || !resource.selectable_fields.is_empty();
+    let everywhere = !resource.namespaced && own;
+    if field == "metadata.name" || (field == "metadata.namespace" && !everywhere) {
         let path = field.split('.').map(|step| Text::Owned(step.to_owned())).collect();
         return Ok(SelectableField { name: field.to_owned().into(), path, absent: Text::Borrowed("") });
     }
     if let Some(known) = resource.selectable_fields.iter().find(|known| known.name == field) {
         return Ok(known.clone());
     }
-    if resource.selectable_fields.is_empty() && !resource.is_custom() {
-        let text = format!(r#""{field}" is not a known field selector: only "metadata.name", "metadata.namespace""#);
-        return Err(Error(text));
-    }
-    Err(Error(format!("field label not supported: {field}")))
+    Err(Error(match (own, resource.group.as_ref(), resource.kind.as_ref()) {
+        (false, ..) => {
+            format!(r#""{field}" is not a known field selector: only "metadata.name", "metadata.namespace""#)
+        }
+        (_, "batch", "Job") => format!("field label {field:?} not supported for batchv1.Job"),
+        (_, group @ "resource.k8s.io", kind) => {
+            format!("field label not supported for {group}/{}, Kind={kind}: {field}", resource.version)
+        }
+        _ => format!("field label not supported: {field}"),
+    }))
 }
 
 /// The parts between commas that no backslash precedes.

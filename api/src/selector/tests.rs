@@ -169,6 +169,25 @@ fn wrong_field_selectors_are_refused_with_upstreams_words() {
     }
 }
 
+#[test]
+fn a_kind_with_fields_of_its_own_has_its_own_words() {
+    let cases = [
+        ("", "Node", "metadata.namespace=a", "field label not supported: metadata.namespace"),
+        ("", "Namespace", "name=a", "field label not supported: name"),
+        ("batch", "Job", "spec.x=1", r#"field label "spec.x" not supported for batchv1.Job"#),
+        (
+            "resource.k8s.io",
+            "ResourceSlice",
+            "spec.x=1",
+            "field label not supported for resource.k8s.io/v1, Kind=ResourceSlice: spec.x",
+        ),
+    ];
+    for (group, kind, text, want) in cases {
+        assert_eq!(FieldSelector::parse(text, &resource(group, kind)).expect_err(text).to_string(), want);
+    }
+    assert!(FieldSelector::parse("metadata.namespace=a", &resource("", "PersistentVolume")).is_ok());
+}
+
 proptest! {
     #[test]
     fn what_a_selector_prints_is_the_same_selector(

@@ -131,7 +131,7 @@ fn with_group(mut user: User, group: &str) -> User {
 /// The token of an `Authorization: Bearer` header.
 pub fn bearer(request: &Parts) -> Option<&str> {
     let value = request.headers.get(http::header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.trim().split_once(' ')?;
-    let token = token.trim();
+    let mut parts = value.trim().split(' ');
+    let (scheme, token) = (parts.next()?, parts.next()?);
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
 }

@@ -38,13 +38,21 @@ pub(super) struct Shaper {
 }
 
 impl Shaper {
-    pub(super) fn of(routed: &Routed<'_>) -> Self {
+    pub(super) fn of(routed: &Routed<'_>) -> Result<Self, ApiError> {
+        let is_table = matches!(routed.accept.shape, Shape::Table(_));
         let include = match routed.call.query.get("includeObject") {
             Some("None") => Include::Nothing,
             Some("Object") => Include::Object,
-            _ => Include::Metadata,
+            None | Some("" | "Metadata") => Include::Metadata,
+            Some(_) if !is_table => Include::Metadata,
+            Some(other) => {
+                let why = "must be 'Metadata', 'Object', 'None', or empty";
+                return Err(ApiError::bad_request(format!(
+                    "Unable to convert to Table as requested: includeObject: Invalid value: {other:?}: {why}"
+                )));
+            }
         };
-        Self {
+        Ok(Self {
             accept: routed.accept,
             include,
             row: routed.row.clone(),
@@ -52,7 +60,7 @@ impl Shaper {
             registry: routed.call.core.registry.clone(),
             columns_sent: false,
             failed: false,
-        }
+        })
     }
 
     /// Whether the cached bytes are the answer.
@@ -171,7 +179,7 @@ fn go_type(row: &Resource, kind: &str) -> String {
 
 /// An object of the cache.
 pub(super) async fn cached(routed: &Routed<'_>, status: StatusCode, cached: &Cached) -> Result<Answer, ApiError> {
-    let mut shaper = Shaper::of(routed);
+    let mut shaper = Shaper::of(routed)?;
     if shaper.is_plain(cached) {
         return Ok(response::json_bytes(status, cached.bytes()));
     }
@@ -181,7 +189,7 @@ pub(super) async fn cached(routed: &Routed<'_>, status: StatusCode, cached: &Cac
 
 /// An object that was written.
 pub(super) async fn written(routed: &Routed<'_>, status: StatusCode, written: &Written) -> Result<Answer, ApiError> {
-    let mut shaper = Shaper::of(routed);
+    let mut shaper = Shaper::of(routed)?;
     let in_version = shaper.row.is_custom() || shaper.is_stored_version();
     if in_version && shaper.accept.shape == Shape::Object && shaper.is_plain_json() {
         return Ok(response::json_bytes(status, written.bytes.clone()));
@@ -203,7 +211,7 @@ pub(super) async fn deleted(
             written(routed, if accepted { StatusCode::ACCEPTED } else { StatusCode::OK }, object).await
         }
         Deleted::Gone(object) if routed.row.strategy.delete_returns_object() => {
-            let mut shaper = Shaper::of(routed);
+            let mut shaper = Shaper::of(routed)?;
             let object = shaper.version(object.clone()).await?;
             let tree = shaper.shaped(&object)?;
             Ok(response::value(StatusCode::OK, routed.accept, &tree))
@@ -220,7 +228,7 @@ pub(super) async fn deleted(
 
 /// A list.
 pub(super) async fn list(routed: &Routed<'_>, list: &List) -> Result<Answer, ApiError> {
-    let mut shaper = Shaper::of(routed);
+    let mut shaper = Shaper::of(routed)?;
     let custom = routed.row.is_custom();
     let metadata = list_metadata(list, custom && shaper.accept.shape == Shape::Object);
     match shaper.accept.shape {

@@ -42,12 +42,13 @@ pub(super) async fn watch(routed: &Routed<'_>) -> Result<Answer, ApiError> {
         return Err(ApiError::not_acceptable("watches are served as JSON and protobuf"));
     }
     let options = ListOptions::read(routed.call.query, true)?;
+    let shaper = Shaper::of(routed)?;
     let mut selection = selection(routed)?;
     let late = LateFields::take(routed, &mut selection);
     let started = routed.registry().watch(&routed.cache, &selection, &options).await?;
     let body = match started {
-        Err(err) => Body::from(Shaper::of(routed).failure(&err)),
-        Ok(start) => Body::from_stream(frames(routed, selection, late, &options, start)),
+        Err(err) => Body::from(shaper.failure(&err)),
+        Ok(start) => Body::from_stream(frames(routed, shaper, selection, late, &options, start)),
     };
     let mut answer = Answer::new(body);
     *answer.status_mut() = StatusCode::OK;
@@ -59,6 +60,7 @@ pub(super) async fn watch(routed: &Routed<'_>) -> Result<Answer, ApiError> {
 /// The frames of a watch until it ends: by its timeout, by shutdown, or because it fell behind.
 fn frames(
     routed: &Routed<'_>,
+    shaper: Shaper,
     selection: Selection,
     late: Option<LateFields>,
     options: &ListOptions,
@@ -68,7 +70,7 @@ fn frames(
     let timeout = options.timeout_seconds.map_or_else(|| default_timeout(&core), Duration::from_secs);
     start.subscription.begin(start.beginning, PATIENCE);
     let watcher = Watcher {
-        shaper: Shaper::of(routed),
+        shaper,
         cache: routed.cache.clone(),
         row: routed.row.clone(),
         selection,

@@ -187,6 +187,9 @@ fn container(call: &Call<'_>, pod: &Object) -> Result<String, ApiError> {
 
 fn check_log_options(call: &Call<'_>) -> Result<(), ApiError> {
     use api::field::{FieldError, Path};
+    if let Some(since) = call.query.get("sinceTime").filter(|since| !matches!(*since, "" | "null")) {
+        api::codec::time::seconds(since).map_err(ApiError::bad_request)?;
+    }
     let mut errors = Vec::new();
     for (name, least) in [("tailLines", 0), ("limitBytes", 1), ("sinceSeconds", 1)] {
         if let Some(value) = call.query.integer(name)?.filter(|value| *value < least) {

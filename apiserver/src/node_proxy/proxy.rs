@@ -14,7 +14,8 @@ use crate::handler::Call;
 use crate::response::Answer;
 
 pub(super) async fn answer(call: &Call<'_>, row: &Arc<Resource>, body: Body) -> Result<Answer, ApiError> {
-    let (scheme, name, port) = split_name(&call.info.name);
+    let invalid = || ApiError::bad_request(format!("invalid {} request {:?}", row.singular, call.info.name));
+    let (scheme, name, port) = split_name(&call.info.name).ok_or_else(invalid)?;
     let backend = match row.plural.as_ref() {
         "nodes" => node(call, name, port).await?,
         "pods" => pod(call, scheme, name, port).await?,
@@ -32,14 +33,16 @@ fn raw_tail<'a>(call: &'a Call<'_>) -> Option<&'a str> {
     (!tail.is_empty()).then_some(tail)
 }
 
-/// `[scheme:]name[:port]`.
-fn split_name(text: &str) -> (&str, &str, &str) {
+/// `[scheme:]name[:port]`, with a scheme that the proxy speaks.
+fn split_name(text: &str) -> Option<(&str, &str, &str)> {
     let parts: Vec<&str> = text.split(':').collect();
-    match parts.as_slice() {
-        [scheme, name, port] => (scheme, name, port),
-        [name, port] => ("", name, port),
-        _ => ("", text, ""),
-    }
+    let parts = match parts.as_slice() {
+        [scheme, name, port] => (*scheme, *name, *port),
+        [name, port] => ("", *name, *port),
+        [name] => ("", *name, ""),
+        _ => return None,
+    };
+    (matches!(parts.0, "" | "http" | "https") && !parts.1.is_empty()).then_some(parts)
 }
 
 async fn node(call: &Call<'_>, name: &str, port: &str) -> Result<Backend, ApiError> {
@@ -54,16 +57,12 @@ fn number(port: &str) -> Result<u16, ApiError> {
     port.parse().map_err(|_| ApiError::bad_request(format!("invalid port {port:?}")))
 }
 
-fn pod_tls(scheme: &str) -> Result<Tls, ApiError> {
-    match scheme {
-        "" | "http" => Ok(Tls::Plain),
-        "https" => Ok(Tls::Unverified),
-        other => Err(ApiError::bad_request(format!("invalid scheme {other:?}: want http or https"))),
-    }
+fn tls(scheme: &str) -> Tls {
+    if scheme == "https" { Tls::Unverified } else { Tls::Plain }
 }
 
 async fn pod(call: &Call<'_>, scheme: &str, name: &str, port: &str) -> Result<Backend, ApiError> {
-    let tls = pod_tls(scheme)?;
+    let tls = tls(scheme);
     let cache = call.core.registry.named("", "pods")?;
     let pod = object(call, &cache, &call.info.namespace, name).await?;
     let host = pod.text(&["status", "podIP"]);
@@ -81,7 +80,7 @@ fn first_port(pod: &Object) -> Option<u16> {
 }
 
 async fn service(call: &Call<'_>, scheme: &str, name: &str, port: &str) -> Result<Backend, ApiError> {
-    let tls = pod_tls(scheme)?;
+    let tls = tls(scheme);
     let services = call.core.registry.named("", "services")?;
     let namespace = &call.info.namespace;
     let service = object(call, &services, namespace, name).await?;
@@ -91,10 +90,28 @@ async fn service(call: &Call<'_>, scheme: &str, name: &str, port: &str) -> Resul
         port => known["name"] == port || known["port"].as_u64().is_some_and(|number| number.to_string() == port),
     });
     let unavailable = |why: String| ApiError::service_unavailable(why);
-    let wanted = wanted.ok_or_else(|| unavailable(format!("no service port {port:?} found for service {name:?}")))?;
+    let wanted = wanted.ok_or_else(|| match port.parse::<i64>() {
+        Ok(number) => unavailable(format!("no service port {number} found for service {name:?}")),
+        Err(_) => unavailable(format!("no endpoints available for service {:?}", call.info.name)),
+    })?;
     let port_name = wanted["name"].as_str().unwrap_or("");
     let slices = call.core.registry.named("discovery.k8s.io", "endpointslices")?;
     let (host, port) = endpoints::ready(&slices, namespace, name, port_name)
         .ok_or_else(|| unavailable(format!("no endpoints available for service {name:?}")))?;
     Ok(Backend { host, port, tls })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_may_have_a_scheme_and_a_port() {
+        assert_eq!(split_name("a"), Some(("", "a", "")));
+        assert_eq!(split_name("a:80"), Some(("", "a", "80")));
+        assert_eq!(split_name("https:a:"), Some(("https", "a", "")));
+        for wrong in ["ftp:a:80", "a:b:c:d", ":80", ""] {
+            assert_eq!(split_name(wrong), None, "{wrong}");
+        }
+    }
 }

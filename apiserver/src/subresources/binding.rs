@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use api::codec::FieldValidation;
 use api::field::{FieldError, Path};
 use api::status::Qualified;
 use api::{ApiError, Object, Resource};
@@ -14,38 +13,47 @@ use serde_json::{Value, json};
 use crate::admission::{Attributes, Operation};
 use crate::decode;
 use crate::handler::{self, Call, Routed, read_body};
-use crate::options::Write;
+use crate::options::{Write, WriteOptions};
 use crate::registry::{check_name, timestamp};
 use crate::response::{self, Answer};
 
 /// `POST pods/{name}/binding`.
 pub(super) async fn create(routed: &Routed<'_>, body: Body) -> Result<Answer, ApiError> {
-    let binding = read(routed.call, body).await?;
-    bind(routed, &routed.call.info.name, binding, (&routed.row, "binding")).await
+    let options = routed.call.write_options(Write::Create)?;
+    let decoded = read(routed.call, &options, body).await?;
+    bind(routed, &routed.call.info.name, decoded, &options, (&routed.row, "binding")).await
 }
 
 /// `POST bindings`: the name of the pod is in the body. Admission is asked about what the client asked for.
 pub(super) async fn create_unnamed(call: &Call<'_>, row: &Arc<Resource>, body: Body) -> Result<Answer, ApiError> {
-    let binding = read(call, body).await?;
+    let options = call.write_options(Write::Create)?;
+    let (binding, warnings) = read(call, &options, body).await?;
     let catalog = call.core.registry.catalog();
     let pods = catalog.resource("", "v1", "pods").ok_or_else(ApiError::unknown_resource)?;
     let routed = handler::routed(call, pods)?;
     let name = binding.name().to_owned();
-    bind(&routed, &name, binding, (row, "")).await
+    if name.is_empty() {
+        check_target(&binding)?;
+        return Err(ApiError::bad_request("Name parameter required."));
+    }
+    bind(&routed, &name, (binding, warnings), &options, (row, "")).await
 }
 
-async fn read(call: &Call<'_>, body: Body) -> Result<Object, ApiError> {
+async fn read(call: &Call<'_>, options: &WriteOptions, body: Body) -> Result<(Object, Vec<String>), ApiError> {
     let bytes = read_body(body).await?;
-    decode::builtin(("", "v1", "Binding"), call.headers(), &bytes, FieldValidation::Ignore, &mut Vec::new())
+    let mut warnings = Vec::new();
+    let kind = ("", "v1", "Binding");
+    let binding = decode::builtin(kind, call.headers(), &bytes, options.field_validation, &mut warnings)?;
+    Ok((binding, warnings))
 }
 
 async fn bind(
     routed: &Routed<'_>,
     name: &str,
-    mut binding: Object,
+    (mut binding, mut warnings): (Object, Vec<String>),
+    options: &WriteOptions,
     (asked, subresource): (&Arc<Resource>, &str),
 ) -> Result<Answer, ApiError> {
-    let options = routed.call.write_options(Write::Create)?;
     if !binding.name().is_empty() && binding.name() != name {
         return Err(ApiError::bad_request("name in URL does not match name in Binding object"));
     }
@@ -69,7 +77,6 @@ async fn bind(
         reinvocation: None,
     };
     let admission = routed.registry().admission();
-    let mut warnings = Vec::new();
     admission.admit(&attributes, &mut binding, &mut warnings).await?;
     let now = timestamp(Timestamp::now());
     routed.registry().modify(&target, options.dry_run, |pod| assign(pod, &binding, &now)).await?;

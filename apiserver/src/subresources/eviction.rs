@@ -38,6 +38,7 @@ pub(super) async fn create(routed: &Routed<'_>, body: Body) -> Result<Answer, Ap
     if eviction.name() != routed.call.info.name {
         return Err(ApiError::bad_request("name in URL does not match name in Eviction object"));
     }
+    same_dry_run(&eviction, options.dry_run)?;
     admit(routed, &mut eviction, &options, &mut warnings).await?;
     let asked = eviction.get(&["deleteOptions"]).cloned().and_then(Object::from_value);
     let mut delete = DeleteOptions::read(&Query::default(), asked.or_else(|| Some(Object::default())))?;
@@ -47,6 +48,18 @@ pub(super) async fn create(routed: &Routed<'_>, body: Body) -> Result<Answer, Ap
     let mut answer = response::value(StatusCode::CREATED, routed.accept, &status);
     response::add_warnings(answer.headers_mut(), &warnings);
     Ok(answer)
+}
+
+/// A dry run that is asked for in two places is the same one.
+fn same_dry_run(eviction: &Object, dry_run: bool) -> Result<(), ApiError> {
+    let asked = eviction.get(&["deleteOptions", "dryRun"]).and_then(Value::as_array).cloned().unwrap_or_default();
+    let asked: Vec<&str> = asked.iter().map(|one| one.as_str().unwrap_or("")).collect();
+    if !dry_run || asked.is_empty() || asked == ["All"] {
+        return Ok(());
+    }
+    let asked = asked.join(" ");
+    let why = format!("Non-matching dry-run options in request and content: [All] and [{asked}]");
+    Err(ApiError::unclassified(why))
 }
 
 async fn admit(

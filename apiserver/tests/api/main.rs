@@ -30,3 +30,4 @@ mod webhook_conditions;
 mod webhook_custom;
 mod webhook_matching;
 mod webhooks;
+mod wording;

@@ -6,6 +6,7 @@ mod keys;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use api::Object;
 use api::strategy::User;
 use async_trait::async_trait;
 use http::request::Parts;
@@ -113,7 +114,12 @@ impl Tokens {
         let audiences: Vec<String> =
             claims.aud.as_slice().iter().filter(|audience| wanted.contains(audience)).cloned().collect();
         if audiences.is_empty() {
-            return Err(reject("the token is for another audience"));
+            let list = |audiences: &[String]| {
+                audiences.iter().map(|audience| format!("{audience:?}")).collect::<Vec<_>>().join(" ")
+            };
+            let (its, theirs) = (list(claims.aud.as_slice()), list(wanted));
+            let why = format!("token audiences [{its}] is invalid for the target audiences [{theirs}]");
+            return Err(reject(&why));
         }
         self.check_alive(&claims.private, now)?;
         Ok(Some(Reviewed { user: user_of(&claims), audiences }))
@@ -162,30 +168,47 @@ impl Tokens {
 
     /// Refuses tokens that have outlived their account or what they are bound to.
     fn check_alive(&self, private: &Private, now: i64) -> Result<(), Rejected> {
-        let namespace = private.namespace.as_str();
-        let is_alive = |cache: &ResourceCache, namespace: &str, reference: &Reference, what: &str| {
-            let object = cache.get(&cache.key(namespace, &reference.name)).map(|cached| cached.object());
-            let Some(object) = object.filter(|object| object.uid() == reference.uid) else {
-                return Err(reject(&format!("{what} {}/{} has been deleted or replaced", namespace, reference.name)));
+        let (namespace, account) = (private.namespace.as_str(), &private.serviceaccount);
+        let found = object_in(&self.accounts, namespace, &account.name);
+        let missing = || reject(&format!("serviceaccounts {:?} not found", account.name));
+        let found = found.ok_or_else(missing)?;
+        if is_gone(&found, now) {
+            return Err(reject(&format!("service account {namespace}/{} has been deleted", account.name)));
+        }
+        if found.uid() != account.uid {
+            let (is, was) = (found.uid(), &account.uid);
+            return Err(reject(&format!("service account UID ({is}) does not match claim ({was})")));
+        }
+        let bound = [
+            (&private.secret, &self.secrets, namespace, "secret"),
+            (&private.pod, &self.pods, namespace, "pod"),
+            (&private.node, &self.nodes, "", "node"),
+        ];
+        for (reference, cache, namespace, what) in bound {
+            // Which node a pod's token names does not matter.
+            let Some(reference) = reference.as_ref().filter(|_| what != "node" || private.pod.is_none()) else {
+                continue;
             };
-            let deleted = object.text(&["metadata", "deletionTimestamp"]).parse::<Timestamp>();
-            match deleted {
-                Ok(deleted) if deleted.as_second() + AFTER_DELETION < now => {
-                    Err(reject(&format!("{what} {} has been deleted", reference.name)))
-                }
-                _ => Ok(()),
+            let found = object_in(cache, namespace, &reference.name).filter(|object| !is_gone(object, now));
+            let found = found.ok_or_else(|| reject("service account token has been invalidated"))?;
+            if found.uid() != reference.uid {
+                let (is, was) = (found.uid(), &reference.uid);
+                let why = format!("{what} UID ({is}) does not match service account {what} ref claim ({was})");
+                return Err(reject(&why));
             }
-        };
-        is_alive(&self.accounts, namespace, &private.serviceaccount, "service account")?;
-        if let Some(secret) = &private.secret {
-            is_alive(&self.secrets, namespace, secret, "secret")?;
         }
-        match (&private.pod, &private.node) {
-            (Some(pod), _) => is_alive(&self.pods, namespace, pod, "pod"),
-            (None, Some(node)) => is_alive(&self.nodes, "", node, "node"),
-            (None, None) => Ok(()),
-        }
+        Ok(())
     }
+}
+
+fn object_in(cache: &ResourceCache, namespace: &str, name: &str) -> Option<Object> {
+    cache.get(&cache.key(namespace, name)).map(|cached| cached.object())
+}
+
+/// Whether the deletion began so long ago that nobody ought to use its tokens any more.
+fn is_gone(object: &Object, now: i64) -> bool {
+    let deleted = object.text(&["metadata", "deletionTimestamp"]).parse::<Timestamp>();
+    deleted.is_ok_and(|deleted| deleted.as_second() + AFTER_DELETION < now)
 }
 
 /// The user that a token stands for.
