@@ -90,6 +90,11 @@ pub trait Strategy: Send + Sync {
     /// Sets fields that a status write decides beside `status` itself.
     fn prepare_status_update(&self, _ctx: &WriteContext<'_>, _new: &mut Object, _old: &Object) {}
 
+    /// Whether the rules may take long: where what a client sends is compiled.
+    fn validation_may_take_long(&self) -> bool {
+        false
+    }
+
     /// Texts for `Warning` headers.
     fn warnings(&self, _new: &Object, _old: Option<&Object>) -> Vec<String> {
         Vec::new()

@@ -15,6 +15,7 @@ mod args;
 mod audit;
 pub mod authn;
 pub mod authz;
+mod blocking;
 mod bootstrap;
 mod command;
 mod config;

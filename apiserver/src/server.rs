@@ -110,9 +110,9 @@ impl ApiServer {
         let tokens = authn::tokens::Tokens::new(&config, &cache)?.map(Arc::new);
         let connections = TaskTracker::new();
         let webhooks = Webhooks::new(&cache, connections.clone(), process.shutdown.clone());
-        let admission = admission::builtin(&config, &cache, &store, &rbac, &authz, &webhooks)?;
+        let converters = Arc::new(crd::Converters::new(webhooks.clone()));
+        let admission = admission::builtin(&config, &cache, &store, &rbac, &authz, &webhooks, &converters)?;
         let allocator = Allocator::new(config.service_cluster_ip_ranges.clone(), config.service_node_ports.clone());
-        let converters = crd::Converters::new(webhooks);
         let registry =
             Arc::new(Registry::new(store, cache, catalog, admission, allocator, converters, config.event_ttl));
         let core = Core {

@@ -157,6 +157,7 @@ fn approval(definition: &Object) -> Option<Outcome> {
 }
 
 /// What the approval annotation says.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Approval {
     Missing,
     Unapproved,

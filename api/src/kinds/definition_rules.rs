@@ -1,5 +1,8 @@
 //! Rules for CustomResourceDefinitions: names, versions and what versions say. Schemas have a file of their own.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashSet;
 
 use serde_json::Value;
@@ -18,6 +21,35 @@ const APPROVAL: &str = "protected groups must have approval annotation \"api-app
 const REVIEWS: [&str; 2] = ["v1", "v1beta1"];
 /// How many fields of a version can be selected by.
 const SELECTABLE: usize = 8;
+/// What may be said of a whole object whose status is validated apart: in JSON, and as the reference tells it.
+const AT_ROOT: [&str; 22] = [
+    "description",
+    "type",
+    "format",
+    "title",
+    "maximum",
+    "exclusiveMaximum",
+    "minimum",
+    "exclusiveMinimum",
+    "maxLength",
+    "minLength",
+    "pattern",
+    "maxItems",
+    "minItems",
+    "uniqueItems",
+    "multipleOf",
+    "required",
+    "items",
+    "properties",
+    "externalDocs",
+    "example",
+    "x-kubernetes-preserve-unknown-fields",
+    "x-kubernetes-validations",
+];
+const ALLOWED_AT_ROOT: &str = "Description Type Format Title Maximum ExclusiveMaximum Minimum ExclusiveMinimum MaxLength \
+                               MinLength Pattern MaxItems MinItems UniqueItems MultipleOf Required Items Properties \
+                               ExternalDocs Example XPreserveUnknownFields XValidations";
+const NOT_SIMPLE: &str = "must be a simple json path starting with .";
 const COLUMN_TYPES: [&str; 5] = ["boolean", "date", "integer", "number", "string"];
 const COLUMN_FORMATS: [&str; 8] = ["byte", "date", "date-time", "double", "float", "int32", "int64", "password"];
 
@@ -35,16 +67,58 @@ pub(crate) fn definition(object: &Node<'_, '_>, errors: &mut Errors) {
     if errors.require_text(&scope) {
         errors.one_of(&scope, &["Cluster", "Namespaced"]);
     }
+    let shared = Shared::of(&spec.field("versions"));
+    versions(&spec, &shared, errors);
+    names_rules(&names, errors);
+    shared.check(&spec.field("versions"), errors);
+    conversion(&spec.field("conversion"), errors);
+    stored_versions(object, errors);
     if spec.field("preserveUnknownFields").is_true() {
         let why =
             "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
         errors.invalid(&spec.field("preserveUnknownFields"), why);
     }
-    versions(&spec, errors);
-    names_rules(&names, errors);
-    conversion(&spec.field("conversion"), errors);
-    schemas(&spec, errors);
-    stored_versions(object, errors);
+}
+
+/// What all versions say in the same way: it counts as said once, above them, and its errors are there.
+struct Shared {
+    schema: bool,
+    subresources: bool,
+    columns: bool,
+    selectable_fields: bool,
+}
+
+impl Shared {
+    fn of(versions: &Node<'_, '_>) -> Self {
+        let first = versions.index(0);
+        let is_shared = |field: &str| versions.items().all(|version| version.field(field).is_same(&first.field(field)));
+        Self {
+            schema: is_shared("schema"),
+            subresources: is_shared("subresources"),
+            columns: is_shared("additionalPrinterColumns"),
+            selectable_fields: is_shared("selectableFields"),
+        }
+    }
+
+    fn check(&self, versions: &Node<'_, '_>, errors: &mut Errors) {
+        let (first, above) = (versions.index(0), |name: &str| Path::new("spec").child(name));
+        let has_status = versions.items().any(|version| has_status(&version));
+        if self.schema {
+            let (holder, path) = (first.field("schema"), above("validation").child("openAPIV3Schema"));
+            schema(&Node::at(&path, holder.field("openAPIV3Schema").value()), has_status, errors);
+        }
+        if self.subresources {
+            subresources(&Node::at(&above("subresources"), first.field("subresources").value()), errors);
+        }
+        if self.columns {
+            let path = above("additionalPrinterColumns");
+            columns(&Node::at(&path, first.field("additionalPrinterColumns").value()), errors);
+        }
+        if self.selectable_fields {
+            let path = above("selectableFields");
+            selectable_fields(&Node::at(&path, first.field("selectableFields").value()), &first, errors);
+        }
+    }
 }
 
 /// Rules for new definitions: groups of Kubernetes itself need an approval.
@@ -55,13 +129,30 @@ pub(crate) fn new_definition(object: &Node<'_, '_>, errors: &mut Errors) {
     if metadata.field("name").text() != wanted {
         errors.invalid(&metadata.field("name"), "must be spec.names.plural+\".\"+spec.group");
     }
-    if !status::is_protected(group) {
+    approval_rules(object, None, errors);
+}
+
+/// What an approval says.
+fn approval(object: &Node<'_, '_>) -> Approval {
+    let metadata = object.field("metadata");
+    let annotations = metadata.field("annotations");
+    let text = annotations.map().and_then(|map| map.get(status::APPROVAL_ANNOTATION)).and_then(Value::as_str);
+    Approval::of(text.unwrap_or(""))
+}
+
+/// Groups of Kubernetes itself need an approval; what was let in without one may stay.
+fn approval_rules(object: &Node<'_, '_>, old: Option<&Node<'_, '_>>, errors: &mut Errors) {
+    let (metadata, spec) = (object.field("metadata"), object.field("spec"));
+    if !status::is_protected(spec.field("group").text()) {
+        return;
+    }
+    let given = approval(object);
+    if old.is_some_and(|old| approval(old) == given) {
         return;
     }
     let annotations = metadata.field("annotations");
-    let approval = annotations.map().and_then(|map| map.get(status::APPROVAL_ANNOTATION)).and_then(Value::as_str);
     let at = annotations.key(status::APPROVAL_ANNOTATION);
-    match Approval::of(approval.unwrap_or("")) {
+    match given {
         Approval::Missing => errors.required(&at, APPROVAL),
         Approval::Invalid => errors.invalid(&at, &status::invalid_approval()),
         Approval::Approved | Approval::Unapproved => {}
@@ -82,6 +173,7 @@ pub(crate) fn definition_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: 
     }
     errors.immutable(&spec.field("group"), &before.field("group"));
     errors.immutable(&names.field("plural"), &names_before.field("plural"));
+    approval_rules(new, Some(old), errors);
 }
 
 /// Rules for a write to the status.
@@ -89,54 +181,96 @@ pub(crate) fn definition_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors:
     stored_versions(new, errors);
 }
 
-fn versions(spec: &Node<'_, '_>, errors: &mut Errors) {
+fn versions(spec: &Node<'_, '_>, shared: &Shared, errors: &mut Errors) {
     let list = spec.field("versions");
+    for version in list.items() {
+        let holder = version.field("schema");
+        if holder.field("openAPIV3Schema").is_unset() {
+            errors.required(&holder.field("openAPIV3Schema"), "");
+        }
+    }
     let mut names = HashSet::new();
     let mut unique = true;
-    for (index, version) in list.items().enumerate() {
+    for version in list.items() {
         let name = version.field("name");
-        let wrong = rules::dns1035_label(name.text());
-        if index == 0 {
-            // Internally the first version has a field of its own, which is checked as well.
-            for why in &wrong {
-                errors.invalid_value(&spec.field("version"), name.text(), why);
-            }
-        }
-        errors.invalid_all(&name, wrong);
         unique &= names.insert(name.text());
-        version_rules(&version, errors);
+        joined(&name, rules::dns1035_label(name.text()), "", errors);
+        deprecation(&version, errors);
+        if !shared.schema {
+            let holder = version.field("schema");
+            schema(&holder.field("openAPIV3Schema"), has_status(&version), errors);
+        }
+        if !shared.subresources {
+            subresources(&version.field("subresources"), errors);
+        }
+        if !shared.columns {
+            columns(&version.field("additionalPrinterColumns"), errors);
+        }
+        if !shared.selectable_fields {
+            selectable_fields(&version.field("selectableFields"), &version, errors);
+        }
     }
     if !unique {
-        errors.invalid_shown(&list, &shown_versions(&list), "must contain unique version names");
+        errors.invalid_shown(&list, &shown_versions(&list, shared), "must contain unique version names");
     }
     if list.items().filter(|version| version.field("storage").is_true()).count() != 1 {
-        errors.invalid_shown(&list, &shown_versions(&list), "must have exactly one version marked as storage version");
+        let why = "must have exactly one version marked as storage version";
+        errors.invalid_shown(&list, &shown_versions(&list, shared), why);
+    }
+    // Internally the first version has a field of its own, which is checked as well.
+    if let Some(first) = list.list().first() {
+        let name = first.get("name").and_then(Value::as_str).unwrap_or("");
+        let wrong = rules::dns1035_label(name);
+        if !name.is_empty() && !wrong.is_empty() {
+            errors.invalid_value(&spec.field("version"), name, &wrong.join(","));
+        }
     }
 }
 
-/// What a version says beside its schema.
-fn version_rules(version: &Node<'_, '_>, errors: &mut Errors) {
-    let warning = version.field("deprecationWarning");
-    if warning.is_set() {
-        if !version.field("deprecated").is_true() {
-            errors.invalid(&warning, "can only be set for deprecated versions");
-        }
-        if warning.text().len() > 256 {
-            errors.invalid(&warning, "must be <= 256 characters long");
-        }
-        if warning.text().chars().any(char::is_control) {
-            errors.invalid(&warning, "must not contain control characters");
-        }
+/// One error for all that is wrong with a text.
+fn joined(at: &Node<'_, '_>, wrong: Vec<String>, head: &str, errors: &mut Errors) {
+    if !wrong.is_empty() {
+        errors.invalid_value(at, at.text(), &format!("{head}{}", wrong.join(",")));
     }
-    let subresources = version.field("subresources");
-    let scale = subresources.field("scale");
+}
+
+fn has_status(version: &Node<'_, '_>) -> bool {
+    version.field("subresources").field("status").is_set()
+}
+
+fn deprecation(version: &Node<'_, '_>, errors: &mut Errors) {
+    let warning = version.field("deprecationWarning");
+    if warning.is_unset() {
+        return;
+    }
+    if !version.field("deprecated").is_true() {
+        errors.invalid(&warning, "can only be set for deprecated versions");
+        return;
+    }
+    if warning.text().len() > 256 {
+        errors.invalid(&warning, "must be <= 256 characters long");
+    }
+    if warning.text().is_empty() {
+        errors.invalid(&warning, "must not be an empty string");
+    }
+    let is_printable = |c: char| c == ' ' || !(c.is_control() || c.is_whitespace());
+    if let Some((at, _)) = warning.text().char_indices().find(|(_, c)| !is_printable(*c)) {
+        let why = "must only contain printable UTF-8 characters; non-printable character found at index";
+        errors.invalid(&warning, &format!("{why} {at}"));
+    }
+}
+
+fn subresources(at: &Node<'_, '_>, errors: &mut Errors) {
+    let scale = at.field("scale");
     if scale.is_set() {
         scale_rules(&scale, errors);
     }
-    for column in version.field("additionalPrinterColumns").items() {
+}
+
+fn columns(at: &Node<'_, '_>, errors: &mut Errors) {
+    for column in at.items() {
         column_rules(&column, errors);
     }
-    selectable_fields(version, errors);
 }
 
 fn scale_rules(scale: &Node<'_, '_>, errors: &mut Errors) {
@@ -151,6 +285,8 @@ fn scale_rules(scale: &Node<'_, '_>, errors: &mut Errors) {
             if key != "labelSelectorPath" {
                 errors.required(&path, "");
             }
+        } else if !path.text().starts_with('.') {
+            errors.invalid(&path, NOT_SIMPLE);
         } else if !is_simple_path(path.text()) {
             errors.invalid(&path, "must be a simple json path");
         } else if !heads.iter().any(|head| path.text().starts_with(head)) {
@@ -170,21 +306,28 @@ fn column_rules(column: &Node<'_, '_>, errors: &mut Errors) {
         errors.required(&column.field("name"), "");
     }
     let (kind, format, path) = (column.field("type"), column.field("format"), column.field("jsonPath"));
-    if errors.require_text(&kind) {
-        errors.one_of(&kind, &COLUMN_TYPES);
+    // The reference names the path by its Go field.
+    let place = column.field("JSONPath");
+    let types = format!("must be one of {}", COLUMN_TYPES.join(","));
+    if kind.text().is_empty() {
+        errors.required(&kind, &types);
+    } else if !COLUMN_TYPES.contains(&kind.text()) {
+        errors.invalid(&kind, &types);
     }
-    if !format.text().is_empty() {
-        errors.one_of(&format, &COLUMN_FORMATS);
+    if !format.text().is_empty() && !COLUMN_FORMATS.contains(&format.text()) {
+        errors.invalid(&format, &format!("must be one of {}", COLUMN_FORMATS.join(",")));
     }
-    if errors.require_text(&path)
-        && let Err(why) = JsonPath::parse(path.text())
-    {
-        errors.invalid(&path, &why.to_string());
+    if path.text().is_empty() {
+        errors.required(&place, "");
+    } else if !path.text().starts_with('.') {
+        errors.invalid_value(&place, path.text(), NOT_SIMPLE);
+    } else if let Err(why) = JsonPath::parse(path.text()) {
+        errors.invalid_value(&place, path.text(), &why.to_string());
     }
 }
 
-fn selectable_fields(version: &Node<'_, '_>, errors: &mut Errors) {
-    let (list, schema) = (version.field("selectableFields"), version.field("schema"));
+fn selectable_fields(list: &Node<'_, '_>, version: &Node<'_, '_>, errors: &mut Errors) {
+    let schema = version.field("schema");
     let schema = schema.field("openAPIV3Schema").value();
     let mut known = HashSet::new();
     for field in list.items() {
@@ -220,7 +363,9 @@ fn selectable_fields(version: &Node<'_, '_>, errors: &mut Errors) {
     }
 }
 
-fn shown_versions(list: &Node<'_, '_>) -> Shown {
+fn shown_versions(list: &Node<'_, '_>, shared: &Shared) -> Shown {
+    // What all versions share is shown once, above them.
+    let unless = |shared: bool, at: Node<'_, '_>| if shared { Value::Null } else { at.shown() };
     let one = |version: Node<'_, '_>| {
         Shown::fields([
             ("Name", version.field("name").text().into()),
@@ -228,62 +373,71 @@ fn shown_versions(list: &Node<'_, '_>) -> Shown {
             ("Storage", version.field("storage").is_true().into()),
             ("Deprecated", version.field("deprecated").is_true().into()),
             ("DeprecationWarning", version.field("deprecationWarning").shown()),
-            // A schema that all versions share is shown once, above them.
-            ("Schema", Value::Null),
-            ("Subresources", version.field("subresources").shown()),
-            ("AdditionalPrinterColumns", version.field("additionalPrinterColumns").shown()),
-            ("SelectableFields", version.field("selectableFields").shown()),
+            ("Schema", unless(shared.schema, version.field("schema"))),
+            ("Subresources", unless(shared.subresources, version.field("subresources"))),
+            ("AdditionalPrinterColumns", unless(shared.columns, version.field("additionalPrinterColumns"))),
+            ("SelectableFields", unless(shared.selectable_fields, version.field("selectableFields"))),
         ])
     };
     Shown::List(list.items().map(one).collect())
 }
 
 fn names_rules(names: &Node<'_, '_>, errors: &mut Errors) {
+    for key in ["plural", "singular", "kind", "listKind"] {
+        errors.require_text(&names.field(key));
+    }
     for key in ["plural", "singular"] {
         let name = names.field(key);
-        for why in rules::dns1035_label(name.text()) {
-            errors.invalid_value(&name, name.text(), &why);
+        if !name.text().is_empty() {
+            joined(&name, rules::dns1035_label(name.text()), "", errors);
         }
     }
     for key in ["kind", "listKind"] {
         let name = names.field(key);
-        for why in rules::dns1035_label(&name.text().to_lowercase()) {
-            errors.invalid_value(
-                &name,
-                name.text(),
-                &format!("may have mixed case, but should otherwise match: {why}"),
-            );
+        if !name.text().is_empty() {
+            let wrong = rules::dns1035_label(&name.text().to_lowercase());
+            joined(&name, wrong, "may have mixed case, but should otherwise match: ", errors);
         }
     }
-    for list in ["shortNames", "categories"] {
+    let each = |list: &str, errors: &mut Errors| {
         for name in names.field(list).items() {
-            errors.invalid_all(&name, rules::dns1035_label(name.text()));
+            joined(&name, rules::dns1035_label(name.text()), "", errors);
         }
-    }
+    };
+    each("shortNames", errors);
     let list_kind = names.field("listKind");
     if !list_kind.text().is_empty() && list_kind.text() == names.field("kind").text() {
         errors.invalid(&list_kind, "kind and listKind may not be the same");
     }
+    each("categories", errors);
 }
 
+/// How objects of one version become such of another. What says how to reach the webhook is named as the first version of
+/// the API had it.
 fn conversion(at: &Node<'_, '_>, errors: &mut Errors) {
     let (strategy, webhook) = (at.field("strategy"), at.field("webhook"));
-    match strategy.text() {
-        "None" => {
-            if webhook.is_set() {
-                errors.forbidden(&webhook, "should not be set when strategy is not set to Webhook");
-            }
+    if strategy.text().is_empty() {
+        errors.required(&strategy, "");
+    } else {
+        errors.one_of(&strategy, &["None", "Webhook"]);
+    }
+    let path = at.path();
+    let (path, reviews) = (path.child("webhookClientConfig"), path.child("conversionReviewVersions"));
+    let client = Node::at(&path, webhook.field("clientConfig").value());
+    let reviews = Node::at(&reviews, webhook.field("conversionReviewVersions").value());
+    if strategy.text() == "Webhook" {
+        if client.is_unset() {
+            errors.required(&client, "required when strategy is set to Webhook");
+        } else {
+            super::webhook_rules::client_config(&client, errors);
         }
-        "Webhook" => {
-            let client = webhook.field("clientConfig");
-            if client.is_unset() {
-                errors.required(&at.field("webhookClientConfig"), "required when strategy is set to Webhook");
-            } else {
-                super::webhook_rules::client_config(&client, errors);
-            }
-            review_versions(&webhook.field("conversionReviewVersions"), errors);
+        review_versions(&reviews, errors);
+        return;
+    }
+    for field in [client, reviews] {
+        if field.is_set() && (field.map().is_some() || !field.is_empty()) {
+            errors.forbidden(&field, "should not be set when strategy is not set to Webhook");
         }
-        _ => errors.one_of(&strategy, &["None", "Webhook"]),
     }
 }
 
@@ -297,7 +451,7 @@ fn review_versions(list: &Node<'_, '_>, errors: &mut Errors) {
         if known.insert(version.text()) {
             errors.invalid_all(&version, rules::dns1035_label(version.text()));
         } else {
-            errors.duplicate(&version);
+            errors.invalid(&version, "duplicate version");
         }
     }
     if !REVIEWS.iter().any(|version| known.contains(version)) {
@@ -331,28 +485,31 @@ fn stored_versions(object: &Node<'_, '_>, errors: &mut Errors) {
     }
 }
 
-/// Where all versions share one schema, upstream reports its errors at a place above the versions.
-fn schemas(spec: &Node<'_, '_>, errors: &mut Errors) {
-    let list = spec.field("versions");
-    let own = |value: &Value| value.pointer("/schema/openAPIV3Schema").cloned();
-    let first = list.list().first().and_then(own);
-    let shared = list.list().iter().all(|version| own(version) == first);
-    for (index, version) in list.items().enumerate() {
-        let holder = version.field("schema");
-        let schema = holder.field("openAPIV3Schema");
-        if schema.is_unset() {
-            errors.required(&schema, "");
-            continue;
-        }
-        if shared && index > 0 {
-            continue;
-        }
-        let path = if shared { Path::new("spec").child("validation").child("openAPIV3Schema") } else { schema.path() };
-        let Some(written) = schema.value() else { continue };
-        let before = errors.0.len();
-        schema_rules::schema(written, &path, errors);
-        if errors.0.len() == before {
-            errors.0.extend(check_rules(written, &path));
-        }
+/// The schema of a version, or of all.
+fn schema(at: &Node<'_, '_>, has_status: bool, errors: &mut Errors) {
+    let Some(written) = at.value() else { return };
+    let before = errors.0.len();
+    if has_status {
+        split_off(at, errors);
+    }
+    if at.field("nullable").is_true() {
+        errors.forbidden(&at.field("nullable"), "nullable cannot be true at the root");
+    }
+    let path = at.path();
+    schema_rules::schema(written, &path, errors);
+    if errors.0.len() == before {
+        errors.0.extend(check_rules(written, &path));
+    }
+}
+
+/// The root of a schema from which that of the status is split off: nothing that is said there of the whole may be lost.
+fn split_off(at: &Node<'_, '_>, errors: &mut Errors) {
+    let says = |value: &Value| !matches!(value, Value::Null | Value::Bool(false)) && *value != "" && *value != 0;
+    let is_lost = |(name, value): (&String, &Value)| !AT_ROOT.contains(&name.as_str()) && says(value);
+    if at.map().is_some_and(|fields| fields.iter().any(is_lost)) {
+        let why = format!(
+            "only [{ALLOWED_AT_ROOT}] fields are allowed at the root of the schema if the status subresource is enabled"
+        );
+        errors.invalid(at, &why);
     }
 }

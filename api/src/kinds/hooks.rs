@@ -43,6 +43,7 @@ pub(crate) struct Hooks {
     /// the subresource.
     pub(crate) validate_subresource: fn(&str, &Node<'_, '_>, &Node<'_, '_>, &mut Errors) -> bool,
     pub(crate) update_skips_rules: bool,
+    pub(crate) validation_may_take_long: bool,
     pub(crate) warn: Warn,
     /// Texts on a write to `/status`.
     pub(crate) warn_status: fn(&Node<'_, '_>, &mut Vec<String>),
@@ -80,6 +81,7 @@ impl Hooks {
         validate_status: |_, _, _| {},
         validate_subresource: |_, _, _, _| false,
         update_skips_rules: false,
+        validation_may_take_long: false,
         warn: |_, _, _| {},
         warn_status: |_, _| {},
         status_changes_metadata: true,
@@ -170,6 +172,10 @@ impl Strategy for Hooks {
             known
         };
         ratchet::drop_known(errors, known, new.root(), old.root())
+    }
+
+    fn validation_may_take_long(&self) -> bool {
+        self.validation_may_take_long
     }
 
     fn warnings(&self, new: &Object, old: Option<&Object>) -> Vec<String> {

@@ -500,6 +500,7 @@ fn networking_hooks(kind: &str) -> Hooks {
 fn extension_hooks(kind: &str) -> Hooks {
     match kind {
         "CustomResourceDefinition" => Hooks {
+            validation_may_take_long: true,
             default: extensions::definition,
             validate: definition_rules::definition,
             validate_new: definition_rules::new_definition,
@@ -523,6 +524,7 @@ fn extension_hooks(kind: &str) -> Hooks {
             ..Hooks::PLAIN
         },
         "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration" => Hooks {
+            validation_may_take_long: true,
             default: extensions::webhooks,
             validate_new: webhook_rules::webhooks,
             validate_change: webhook_rules::changed_webhooks,
@@ -530,6 +532,7 @@ fn extension_hooks(kind: &str) -> Hooks {
             ..Hooks::PLAIN
         },
         "ValidatingAdmissionPolicy" => Hooks {
+            validation_may_take_long: true,
             status: Some(|_| {}),
             default: extensions::admission_policy,
             validate_new: policy_rules::validating_policy,
@@ -539,6 +542,7 @@ fn extension_hooks(kind: &str) -> Hooks {
             ..Hooks::PLAIN
         },
         "MutatingAdmissionPolicy" => Hooks {
+            validation_may_take_long: true,
             default: extensions::admission_policy,
             validate_new: policy_rules::mutating_policy,
             validate_change: policy_rules::changed_mutating_policy,

@@ -80,6 +80,16 @@ fn structural(schema: &Node<'_, '_>, place: Place, errors: &mut Errors) {
     combinators(schema, schema, errors);
     if place == Place::Root || schema.field("x-kubernetes-embedded-resource").is_true() {
         object_rules(schema, errors);
+        for name in ["apiVersion", "kind", "metadata"] {
+            let property = properties.key(name);
+            if place == Place::Root {
+                no_defaults(&property, name, errors);
+            }
+            let embedded = property.field("x-kubernetes-embedded-resource");
+            if embedded.is_true() {
+                errors.forbidden(&embedded, "must not be used inside of resource meta");
+            }
+        }
     }
     list_rules(schema, errors);
     map_rules(schema, errors);
@@ -264,13 +274,13 @@ fn list_rules(schema: &Node<'_, '_>, errors: &mut Errors) {
     let (list_type, keys) = (schema.field("x-kubernetes-list-type"), schema.field("x-kubernetes-list-map-keys"));
     let (kind, items) = (schema.field("type"), schema.field("items"));
     if list_type.is_set() {
-        errors.one_of(&list_type, &["atomic", "map", "set"]);
         let why = "must be array if x-kubernetes-list-type is specified";
         match kind.text() {
             "array" => {}
             "" => errors.required(&kind, why),
             _ => errors.invalid(&kind, why),
         }
+        errors.one_of(&list_type, &["atomic", "set", "map"]);
     }
     match (list_type.text(), keys.is_empty()) {
         ("map", true) => errors.required(&keys, "must not be empty if x-kubernetes-list-type is map"),
@@ -289,6 +299,9 @@ fn map_keys(items: &Node<'_, '_>, keys: &Node<'_, '_>, errors: &mut Errors) {
         let why = "must be object if parent array's x-kubernetes-list-type is map";
         errors.invalid_value(&kind, kind.text(), why);
     }
+    if items.field("nullable").is_true() {
+        errors.forbidden(&items.field("nullable"), "cannot be nullable when x-kubernetes-list-type is map");
+    }
     let (properties, required) = (items.field("properties"), items.field("required"));
     for (index, key) in keys.texts().enumerate() {
         let property = properties.key(key);
@@ -301,7 +314,13 @@ fn map_keys(items: &Node<'_, '_>, keys: &Node<'_, '_>, errors: &mut Errors) {
         }
         let kind = property.field("type");
         if matches!(kind.text(), "array" | "object") {
-            errors.invalid(&kind, "must be a scalar type if parent array's x-kubernetes-list-type is map");
+            // The reference shows the type of the element here.
+            let why = "must be a scalar type if parent array's x-kubernetes-list-type is map";
+            errors.invalid_value(&kind, "object", why);
+        }
+        if property.field("nullable").is_true() {
+            let why = "this property is in x-kubernetes-list-map-keys, so it cannot be nullable";
+            errors.forbidden(&property.field("nullable"), why);
         }
         if property.field("default").is_unset() && !required.texts().any(|name| name == key) {
             let why =
@@ -317,17 +336,12 @@ fn set_rules(items: &Node<'_, '_>, errors: &mut Errors) {
     if items.field("nullable").is_true() {
         errors.forbidden(&items.field("nullable"), "cannot be nullable when x-kubernetes-list-type is set");
     }
-    let how = match items.field("type").text() {
-        "object" => "x-kubernetes-map-type",
-        "array" => "x-kubernetes-list-type",
-        _ => return,
-    };
-    let how = items.field(how);
-    match how.text() {
-        "atomic" => {}
-        "" if items.field("type").text() == "array" => {}
-        "" => errors.required(&how, ATOMIC),
-        _ => errors.invalid(&how, ATOMIC),
+    let (maps, lists) = (items.field("x-kubernetes-map-type"), items.field("x-kubernetes-list-type"));
+    match items.field("type").text() {
+        // The reference shows the other of the two here.
+        "object" if maps.text() != "atomic" => errors.invalid_value(&maps, lists.shown(), ATOMIC),
+        "array" if lists.is_set() && lists.text() != "atomic" => errors.invalid(&lists, ATOMIC),
+        _ => {}
     }
 }
 
@@ -336,12 +350,28 @@ fn map_rules(schema: &Node<'_, '_>, errors: &mut Errors) {
     if map_type.is_unset() {
         return;
     }
-    errors.one_of(&map_type, &["atomic", "granular"]);
     let why = "must be object if x-kubernetes-map-type is specified";
     match kind.text() {
         "object" => {}
         "" => errors.required(&kind, why),
         _ => errors.invalid(&kind, why),
+    }
+    errors.one_of(&map_type, &["atomic", "granular"]);
+}
+
+/// What every object has is given by its client: it has no defaults.
+fn no_defaults(schema: &Node<'_, '_>, within: &str, errors: &mut Errors) {
+    if schema.field("default").is_set() {
+        errors.forbidden(&schema.field("default"), &format!("must not be set in top-level {within}"));
+    }
+    let properties = schema.field("properties");
+    for (_, property) in properties.entries() {
+        no_defaults(&property, within, errors);
+    }
+    for part in ["items", "additionalProperties"] {
+        if schema.field(part).map().is_some() {
+            no_defaults(&schema.field(part), within, errors);
+        }
     }
 }
 
@@ -436,8 +466,17 @@ mod tests {
         check(
             json!({"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "object"}}),
             &[
-                "s.properties[a].items.x-kubernetes-map-type: Required value: must be atomic as item of a list with x-kubernetes-list-type=set",
+                "s.properties[a].items.x-kubernetes-map-type: Invalid value: null: must be atomic as item of a list with x-kubernetes-list-type=set",
             ],
+        );
+    }
+
+    #[test]
+    fn what_every_object_has_is_never_defaulted() {
+        let name = json!({"type": "object", "properties": {"name": {"type": "string", "default": "x"}}});
+        check_root(
+            json!({"type": "object", "properties": {"metadata": name}}),
+            &["s.properties[metadata].properties[name].default: Forbidden: must not be set in top-level metadata"],
         );
     }
 

@@ -1,5 +1,7 @@
 //! Objects against rules.
 
+use std::collections::HashMap;
+
 use cel::{Bindings, Limits, Program, Value as Cel};
 use serde_json::{Map, Value};
 
@@ -69,9 +71,9 @@ impl Run {
             Value::Object(fields) => self.fields(rules, fields, old.and_then(Value::as_object), path, before),
             Value::Array(items) => {
                 let Some(inner) = &rules.items else { return };
-                let old = old.and_then(Value::as_array);
+                let old = by_keys(old.and_then(Value::as_array), &rules.keys);
                 for (at, item) in items.iter().enumerate() {
-                    let counterpart = old.and_then(|old| counterpart(item, old, &rules.keys));
+                    let counterpart = old.get(&key(item, &rules.keys)).copied();
                     self.node(inner, item, counterpart, &path.index(at), before.below(item, counterpart));
                 }
             }
@@ -231,12 +233,21 @@ fn message(value: &Cel<'_>) -> Option<String> {
     (!text.is_empty() && text.len() <= MAX_MESSAGE && !text.contains('\n')).then(|| text.to_owned())
 }
 
-/// The old element that goes by the same keys.
-fn counterpart<'v>(item: &Value, old: &'v [Value], keys: &[String]) -> Option<&'v Value> {
-    if keys.is_empty() {
-        return None;
+/// The old elements by their keys, where elements go by keys: only those can be followed.
+fn by_keys<'v>(old: Option<&'v Vec<Value>>, keys: &[String]) -> HashMap<String, &'v Value> {
+    let mut all = HashMap::new();
+    if !keys.is_empty() {
+        for item in old.into_iter().flatten() {
+            all.entry(key(item, keys)).or_insert(item);
+        }
     }
-    old.iter().find(|old| keys.iter().all(|key| old.get(key) == item.get(key)))
+    all
+}
+
+/// The values of an element's keys.
+fn key(item: &Value, keys: &[String]) -> String {
+    let values: Vec<&Value> = keys.iter().map(|key| item.get(key).unwrap_or(&Value::Null)).collect();
+    values.iter().map(|value| format!("{value},")).collect()
 }
 
 /// Scalars are shown; objects and lists are not, since they may be long.

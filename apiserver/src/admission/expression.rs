@@ -7,7 +7,7 @@ use api::expression::admission::{self, Scope, Wanted};
 use api::expression::authorizer::{self, Answer, Authority, Question};
 use api::expression::{COST_PER_EXPRESSION, COST_TOGETHER};
 use api::strategy::User;
-use api::{ApiError, Object, Resource};
+use api::{Object, Resource};
 use cel::{Bindings, Decl, Error, Limits, Map, Program, Value as Cel};
 use serde_json::{Value, json};
 
@@ -293,25 +293,25 @@ impl MatchConditions {
         }
     }
 
-    /// Whether all hold for a request, shown in the version of `row`: for webhooks, whose conditions see no parameters.
+    /// Whether all hold for a request whose objects, new and old, are shown in the version of `row`: for webhooks, whose
+    /// conditions see no parameters.
     pub async fn hold_for(
         &self,
         attributes: &Attributes<'_>,
         row: &Resource,
-        shown: Option<&Object>,
+        (object, old): (Option<&Object>, Option<&Object>),
         chain: &authz::Chain,
         namespaces: &Namespaces,
-    ) -> Result<Result<bool, String>, ApiError> {
+    ) -> Result<bool, String> {
         if self.is_empty() {
-            return Ok(Ok(true));
+            return Ok(true);
         }
-        let old = attributes.old.map(|old| attributes.show(row, old)).transpose()?;
         let namespace = namespace_of(attributes, namespaces).await;
         let (request, answers) = (request(attributes, row), Answers::new(attributes));
         let work = || {
             let subject = Subject {
-                object: shown,
-                old: old.as_ref(),
+                object,
+                old,
                 request: &request,
                 namespace: namespace.as_ref(),
                 params: None,
@@ -319,6 +319,6 @@ impl MatchConditions {
             };
             self.hold(&mut Evaluation::new(&subject, &[]))
         };
-        Ok(answers.settle(chain, attributes.user, work).await)
+        answers.settle(chain, attributes.user, work).await
     }
 }

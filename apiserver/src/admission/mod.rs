@@ -36,6 +36,7 @@ use store::Store;
 
 use crate::authz::{self, Rbac};
 use crate::config::Config;
+use crate::crd::Converters;
 use crate::error::Error;
 use crate::watch_cache::WatchCache;
 use crate::webhook_client::Webhooks;
@@ -58,7 +59,7 @@ pub use quota::ResourceQuota;
 pub use reinvocation::Reinvocation;
 pub use service_account::ServiceAccount;
 pub use shown::kind_of;
-pub use webhook::{MutatingWebhooks, ValidatingWebhooks};
+pub use webhook::{Means, MutatingWebhooks, ValidatingWebhooks};
 
 /// What a write does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -240,6 +241,7 @@ pub(crate) fn builtin(
     rbac: &Arc<Rbac>,
     authz: &Arc<authz::Chain>,
     webhooks: &Webhooks,
+    converters: &Arc<Converters>,
 ) -> Result<Chain, Error> {
     let mut chain = Chain::default();
     let namespaces = Namespaces::new(cache, store);
@@ -266,12 +268,17 @@ pub(crate) fn builtin(
     let surroundings = namespaces.clone().map(|namespaces| Surroundings {
         namespaces,
         authz: authz.clone(),
-        params: Params::new(cache),
+        params: Params::new(cache, converters),
+        converters: converters.clone(),
     });
     // They see what all others have made of the object, and are seen by them once more.
     add(&mut chain, surroundings.as_ref().and_then(|surroundings| MutatingPolicies::new(cache, surroundings)));
-    let mutating = namespaces.as_ref().and_then(|namespaces| MutatingWebhooks::new(cache, namespaces, authz, webhooks));
-    add(&mut chain, mutating);
+    let means = namespaces.as_ref().map(|namespaces| Means {
+        namespaces: namespaces.clone(),
+        authz: authz.clone(),
+        converters: converters.clone(),
+    });
+    add(&mut chain, means.as_ref().and_then(|means| MutatingWebhooks::new(cache, means, webhooks)));
     chain.validating.extend(ranges.map(|plugin| plugin as Arc<dyn ValidatingAdmission>));
     let settings = Configuration::read(config.admission_configuration.as_deref())?;
     let pod_security = PodSecurity::new(cache, settings.pod_security);
@@ -281,8 +288,7 @@ pub(crate) fn builtin(
     chain.validating.push(Arc::new(CertificateSubjectRestriction));
     let policies = surroundings.as_ref().and_then(|surroundings| ValidatingPolicies::new(cache, surroundings));
     chain.validating.extend(policies.map(|plugin| Arc::new(plugin) as Arc<dyn ValidatingAdmission>));
-    let validating =
-        namespaces.as_ref().and_then(|namespaces| ValidatingWebhooks::new(cache, namespaces, authz, webhooks));
+    let validating = means.as_ref().and_then(|means| ValidatingWebhooks::new(cache, means, webhooks));
     chain.validating.extend(validating.map(|plugin| Arc::new(plugin) as Arc<dyn ValidatingAdmission>));
     names::check(config, &chain)?;
     chain.mutating.retain(|plugin| !config.disable_admission_plugins.iter().any(|name| name == plugin.name()));

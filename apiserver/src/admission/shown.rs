@@ -7,6 +7,7 @@ use api::{ApiError, Object, Resource};
 use serde_json::Value;
 
 use super::Attributes;
+use crate::crd::Converters;
 use crate::decode;
 use crate::subresources::{replicas_path, scale_of};
 
@@ -18,18 +19,37 @@ pub fn kind_of(row: &Resource, subresource: &str) -> GroupVersionKind {
 
 impl Attributes<'_> {
     /// `object` as an object of `row`, which is the resource in some version.
-    pub fn show(&self, row: &Resource, object: &Object) -> Result<Object, ApiError> {
+    pub(crate) async fn show(
+        &self,
+        converters: &Converters,
+        row: &Resource,
+        object: &Object,
+    ) -> Result<Object, ApiError> {
         if !self.is_stored_form(object) {
             return Ok(object.clone());
         }
         if self.shows_scale() {
             return scale_of(self.resource, object);
         }
-        self.catalog.convert(self.resource, row, object.clone())
+        converters.convert_one(self.catalog, self.resource, row, object.clone()).await
+    }
+
+    /// The object before the request, as [`Self::show`] shows it.
+    pub(crate) async fn show_old(&self, converters: &Converters, row: &Resource) -> Result<Option<Object>, ApiError> {
+        match self.old {
+            Some(old) => self.show(converters, row, old).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Takes over what somebody has made of the shown object.
-    pub fn take(&self, row: &Resource, object: &mut Object, changed: Value) -> Result<(), ApiError> {
+    pub(crate) async fn take(
+        &self,
+        converters: &Converters,
+        row: &Resource,
+        object: &mut Object,
+        changed: Value,
+    ) -> Result<(), ApiError> {
         let stored = self.is_stored_form(object);
         let whole = stored && !self.shows_scale();
         let kind = kind_of(row, self.subresource);
@@ -41,7 +61,7 @@ impl Attributes<'_> {
         };
         let decoded = codec::decode_value(changed, &target, FieldValidation::Ignore).map_err(ApiError::internal)?;
         if whole {
-            *object = self.catalog.convert(row, self.resource, decoded.object)?;
+            *object = converters.convert_one(self.catalog, row, self.resource, decoded.object).await?;
             decode::default(self.resource, object);
         } else if stored {
             object.set(&replicas_path(self.resource), decoded.object.integer(&["spec", "replicas"]).unwrap_or(0));

@@ -85,6 +85,7 @@ impl Cleanup {
 
     async fn attempt(&self) -> Result<(), ApiError> {
         self.set(&Terminating::InProgress, false).await?;
+        self.registry.gates().drain(&self.prefix).await;
         // A definition that never got its names has no objects of its own.
         if let Some(cache) = self.registry.cache().resource(&self.prefix) {
             self.delete_all(&cache).await?;

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use api::custom::Webhook;
+use api::catalog::Catalog;
+use api::custom::{Conversion, Webhook};
 use api::resource::join_group_version;
 use api::{ApiError, Object, Resource};
 use bytes::Bytes;
@@ -31,8 +32,37 @@ impl Converters {
         Self { webhooks, known: Mutex::default() }
     }
 
-    /// Converts objects to the version of `to`, in one call for all that are not of that version.
+    /// Objects in the version of `to`. Those of custom resources may be of any version, whatever `from` says: what was
+    /// stored before the storage version changed still has the old one.
     pub(crate) async fn convert(
+        &self,
+        catalog: &Catalog,
+        from: &Resource,
+        to: &Resource,
+        objects: Vec<Object>,
+    ) -> Result<Vec<Object>, ApiError> {
+        if let Some(custom) = &to.custom
+            && let Conversion::Webhook(webhook) = &custom.conversion
+        {
+            return self.by_webhook(webhook, to, objects).await;
+        }
+        objects.into_iter().map(|object| catalog.convert(from, to, object)).collect()
+    }
+
+    /// As [`Self::convert`], for one object.
+    pub(crate) async fn convert_one(
+        &self,
+        catalog: &Catalog,
+        from: &Resource,
+        to: &Resource,
+        object: Object,
+    ) -> Result<Object, ApiError> {
+        let converted = self.convert(catalog, from, to, vec![object]).await?.pop();
+        converted.ok_or_else(|| ApiError::internal("a conversion lost its object"))
+    }
+
+    /// Converts objects in one call for all that are not of the version of `to`.
+    async fn by_webhook(
         &self,
         webhook: &Arc<Webhook>,
         to: &Resource,

@@ -11,6 +11,7 @@
 
 mod cleanup;
 mod convert;
+mod gates;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -27,7 +28,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use convert::Converters;
+pub(crate) use gates::Gates;
 
+use crate::blocking::blocking;
 use crate::managed::{self, Versions};
 use crate::registry::{Registry, Target};
 use crate::watch_cache::{Cached, Interest, ResourceCache, Subscription};
@@ -172,7 +175,8 @@ impl Definitions {
                 whole
                     .root_mut()
                     .insert("status".into(), known.object.root().get("status").cloned().unwrap_or_default());
-                known.definition = Definition::read(&whole).map(Arc::new);
+                // Patterns and rules are compiled here.
+                known.definition = blocking(|| Definition::read(&whole)).map(Arc::new);
             }
         }
         stale
@@ -205,6 +209,7 @@ impl Definitions {
             }
         }
         self.registry.converters().retain(|name| self.known.contains_key(name));
+        self.registry.gates().retain(|prefix| self.served.values().any(|served| served.prefix == prefix));
         Ok(())
     }
 

@@ -4,10 +4,12 @@ use api::status::Details;
 use api::{ApiError, Object};
 use jiff::Timestamp;
 use store::Expected;
+use tokio::sync::OwnedRwLockReadGuard;
 
 use super::{Registry, Target, Written, metadata, unavailable};
 use crate::admission::{Attributes, Operation};
 use crate::allocate::Reservation;
+use crate::blocking::blocking;
 use crate::managed::Versions;
 use crate::options::{Write, WriteOptions};
 use crate::{decode, managed};
@@ -45,9 +47,7 @@ impl Registry {
         warnings: &mut Vec<String>,
     ) -> Result<Written, ApiError> {
         let row = target.row();
-        if row.custom.as_ref().is_some_and(|custom| custom.terminating) {
-            return Err(definition_goes(target));
-        }
+        let _entered = if row.is_custom() { Some(self.enter(target).await?) } else { None };
         metadata::check_namespace(row, target.namespace, &mut object)?;
         metadata::dedupe_owners(&mut object, warnings);
         let now = Timestamp::now();
@@ -91,6 +91,19 @@ impl Registry {
         unreachable!("the loop returns on its last attempt")
     }
 
+    /// Begins to create a custom object: its definition does not go before that is done, and must not be going already.
+    async fn enter(&self, target: &Target<'_>) -> Result<OwnedRwLockReadGuard<()>, ApiError> {
+        let row = target.row();
+        let entered = self.gates.enter(&row.storage_prefix).await;
+        let catalog = self.catalog();
+        let now = catalog.resource(&row.group, &row.version, &row.plural).and_then(|row| row.custom.as_ref());
+        match now {
+            Some(custom) if custom.terminating => Err(definition_goes(target)),
+            Some(_) => Ok(entered),
+            None => Err(ApiError::unknown_resource()),
+        }
+    }
+
     fn prepare_create(&self, target: &Target<'_>, object: &mut Object, now: Timestamp, generated: bool) {
         let row = target.row();
         if generated {
@@ -119,9 +132,11 @@ impl Registry {
         now: Timestamp,
     ) -> Result<(), ApiError> {
         let row = target.row();
+        let strategy = &target.requested.strategy;
         let mut errors = metadata::validate(row, object);
         errors.extend(decode::schema_errors(row, object));
-        errors.extend(target.requested.strategy.validate_create(&target.write_context(now), object));
+        let rules = || strategy.validate_create(&target.write_context(now), object);
+        errors.extend(if strategy.validation_may_take_long() { blocking(rules) } else { rules() });
         if !errors.is_empty() {
             return Err(metadata::refused(row, object.name(), &errors));
         }

@@ -27,7 +27,7 @@ use store::{Expected, Store};
 
 use crate::admission;
 use crate::allocate::Allocator;
-use crate::crd::Converters;
+use crate::crd::{Converters, Gates};
 use crate::watch_cache::{Cached, ResourceCache, Stored, WatchCache, stored_bytes};
 
 pub use delete::Deleted;
@@ -83,7 +83,8 @@ pub struct Registry {
     catalog: RwLock<Catalog>,
     admission: RwLock<Arc<admission::Chain>>,
     allocator: Allocator,
-    converters: Converters,
+    converters: Arc<Converters>,
+    gates: Gates,
     event_ttl: Duration,
 }
 
@@ -95,11 +96,11 @@ impl Registry {
         catalog: Catalog,
         admission: admission::Chain,
         allocator: Allocator,
-        converters: Converters,
+        converters: Arc<Converters>,
         event_ttl: Duration,
     ) -> Self {
         let (catalog, admission) = (RwLock::new(catalog), RwLock::new(Arc::new(admission)));
-        Self { store, cache, catalog, admission, allocator, converters, event_ttl }
+        Self { store, cache, catalog, admission, allocator, converters, gates: Gates::default(), event_ttl }
     }
 
     /// What resources there are now.
@@ -135,6 +136,11 @@ impl Registry {
     /// The conversion webhooks of custom resources.
     pub(crate) fn converters(&self) -> &Converters {
         &self.converters
+    }
+
+    /// What holds the end of definitions up while objects of theirs are being created.
+    pub(crate) fn gates(&self) -> &Gates {
+        &self.gates
     }
 
     /// The addresses and ports of Services.

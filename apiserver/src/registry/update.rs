@@ -12,6 +12,7 @@ use store::Expected;
 
 use super::{Current, Registry, Target, Written, metadata, unavailable};
 use crate::admission::{Attributes, Operation};
+use crate::blocking::blocking;
 use crate::managed::Versions;
 use crate::options::{Write, WriteOptions};
 use crate::{decode, managed};
@@ -331,10 +332,11 @@ impl Registry {
         let strategy = &target.requested.strategy;
         let mut errors = metadata::validate_update(row, strategy.metadata_rechecks(), new, old);
         errors.extend(decode::schema_errors(row, new));
-        errors.extend(match target.subresource {
+        let rules = || match target.subresource {
             "status" | "approval" => strategy.validate_status_update(&context, new, old),
             _ => strategy.validate_update(&context, new, old),
-        });
+        };
+        errors.extend(if strategy.validation_may_take_long() { blocking(rules) } else { rules() });
         if !errors.is_empty() {
             return Err(metadata::refused(row, new.name(), &errors));
         }

@@ -1,8 +1,9 @@
 //! Webhooks and custom resources.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::client::{MERGE, expect};
+use crate::custom::versions::{converter, converting};
 use crate::custom::{DEFINITIONS, WIDGETS, WIDGETS_DEFINITION, define, definition, fields, version, widget, widgets};
 use crate::hook_server::{allow, deny, patched};
 use crate::webhooks::Stage;
@@ -86,4 +87,41 @@ async fn a_webhook_changes_custom_resources_whatever_version_is_stored() {
     let patched = expect(stage.client.patch(&format!("{WIDGETS}/a"), MERGE, &wish).await, 200);
     assert_eq!(patched["spec"], json!({"size": 2, "seen": true}));
     assert_eq!(patched["apiVersion"], "example.com/v1");
+}
+
+#[tokio::test]
+async fn webhooks_and_policies_see_what_the_conversion_webhook_makes_of_objects() {
+    let stage = Stage::with(|request| match request["object"]["spec"]["host"].as_str() {
+        Some(host) => patched(&json!([{"op": "replace", "path": "/spec/host", "value": format!("www.{host}")}])),
+        None => deny("this is not the second version"),
+    })
+    .await;
+    let conversion = converter().await;
+    define(&stage.client, &converting(&conversion, "/", "v1")).await;
+    let about = |versions: Value| {
+        json!([{"apiGroups": ["example.com"], "apiVersions": versions, "operations": ["CREATE", "UPDATE"],
+            "resources": ["widgets"]}])
+    };
+    let mut hook = stage.webhook(&[], &[]);
+    hook["rules"] = about(json!(["v2"]));
+    hook["matchConditions"] = json!([{"name": "two", "expression": "object.spec.port != '9' || oldObject != null"}]);
+    stage.configure("mutating", "second", &json!([hook])).await;
+    let group = "/apis/admissionregistration.k8s.io/v1";
+    let validation = json!({"expression": "object.spec.port != '7'", "message": "seven is taken"});
+    let spec = json!({"matchConstraints": {"resourceRules": about(json!(["v2"]))}, "validations": [validation]});
+    let policy = json!({"metadata": {"name": "p"}, "spec": spec});
+    expect(stage.client.post(&format!("{group}/validatingadmissionpolicies"), &policy).await, 201);
+    let binding = json!({"metadata": {"name": "b"}, "spec": {"policyName": "p", "validationActions": ["Deny"]}});
+    expect(stage.client.post(&format!("{group}/validatingadmissionpolicybindings"), &binding).await, 201);
+    stage.settle().await;
+    let made = expect(stage.client.post(WIDGETS, &widget("a", &json!({"hostPort": "h:1"}))).await, 201);
+    assert_eq!(made["spec"], json!({"hostPort": "www.h:1"}));
+    let free = expect(stage.client.post(WIDGETS, &widget("b", &json!({"hostPort": "h:9"}))).await, 201);
+    assert_eq!(free["spec"], json!({"hostPort": "h:9"}), "the condition was worked out on the second version");
+    let taken = json!({"spec": {"hostPort": "h:7"}});
+    let refused = expect(stage.client.patch(&format!("{WIDGETS}/b"), MERGE, &taken).await, 422);
+    assert!(refused["message"].as_str().unwrap().ends_with("denied request: seven is taken"), "{refused}");
+    let asked = stage.hook.asked().pop().unwrap();
+    assert_eq!(asked["oldObject"]["spec"], json!({"host": "h", "port": "9"}));
+    assert_eq!((&asked["resource"]["version"], &asked["requestResource"]["version"]), (&json!("v2"), &json!("v1")));
 }

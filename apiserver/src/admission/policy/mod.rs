@@ -22,6 +22,7 @@ use super::expression::{Answers, Expression, MatchConditions, Subject, namespace
 use super::matching::Criteria;
 use super::{Attributes, Namespaces, Operation};
 use crate::authz;
+use crate::crd::Converters;
 
 pub use mutate::MutatingPolicies;
 pub use params::Params;
@@ -33,6 +34,7 @@ pub struct Surroundings {
     pub namespaces: Namespaces,
     pub authz: Arc<authz::Chain>,
     pub params: Params,
+    pub(crate) converters: Arc<Converters>,
 }
 
 /// What a policy does when it acts.
@@ -116,11 +118,11 @@ struct Scene {
 }
 
 impl Scene {
-    async fn new(attributes: &Attributes<'_>, row: &Resource, namespaces: &Namespaces) -> Result<Self, ApiError> {
+    async fn new(attributes: &Attributes<'_>, row: &Resource, surroundings: &Surroundings) -> Result<Self, ApiError> {
         Ok(Self {
             request: request(attributes, row),
-            old: attributes.old.map(|old| attributes.show(row, old)).transpose()?,
-            namespace: namespace_of(attributes, namespaces).await,
+            old: attributes.show_old(&surroundings.converters, row).await?,
+            namespace: namespace_of(attributes, &surroundings.namespaces).await,
             answers: Answers::new(attributes),
         })
     }
@@ -137,13 +139,20 @@ impl Scene {
     }
 }
 
-/// The new object of a request as policies see it: a deletion has none.
-fn shown(attributes: &Attributes<'_>, row: &Resource, object: Option<&Object>) -> Result<Option<Object>, ApiError> {
-    let object = object.filter(|_| attributes.operation != Operation::Delete);
-    object.map(|object| attributes.show(row, object)).transpose()
-}
-
 impl Surroundings {
+    /// The new object of a request as policies see it: a deletion has none.
+    async fn shown(
+        &self,
+        attributes: &Attributes<'_>,
+        row: &Resource,
+        object: Option<&Object>,
+    ) -> Result<Option<Object>, ApiError> {
+        match object.filter(|_| attributes.operation != Operation::Delete) {
+            Some(object) => attributes.show(&self.converters, row, object).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// The parameters with which a policy acts through a binding, `None` for one that acts without; empty when the binding
     /// is not about the request. The inner error is why the policy cannot act.
     async fn params_of<B>(
@@ -156,7 +165,7 @@ impl Surroundings {
         if !binding_matches(binding, attributes, object, &self.namespaces).await? {
             return Ok(Ok(Vec::new()));
         }
-        Ok(match self.params.find(policy.param_kind.as_ref(), binding.params.as_ref(), attributes) {
+        Ok(match self.params.find(policy.param_kind.as_ref(), binding.params.as_ref(), attributes).await {
             Err(_) if policy.fails_open => Ok(Vec::new()),
             Err(why) => Err(format!("failed to configure binding: {why}")),
             found => found,

@@ -7,7 +7,7 @@ use cel::{Map, Value as Cel};
 use serde_json::Value;
 
 use super::store::Policies;
-use super::{Attributes, Binding, Body, Expression, Policy, Scene, Surroundings, Turn, denied, list, shown, text};
+use super::{Attributes, Binding, Body, Expression, Policy, Scene, Surroundings, Turn, denied, list, text};
 use crate::admission::expression::Evaluation;
 use crate::admission::{MutatingAdmission, Warnings};
 use crate::watch_cache::WatchCache;
@@ -102,8 +102,10 @@ impl MutatingPolicies {
         attributes: &Attributes<'_>,
         object: &mut Object,
     ) -> Result<Result<bool, String>, ApiError> {
-        let scene = Scene::new(attributes, turn.row, &self.surroundings.namespaces).await?;
-        let Some(before) = shown(attributes, turn.row, Some(object))? else { return Ok(Ok(false)) };
+        let scene = Scene::new(attributes, turn.row, &self.surroundings).await?;
+        let Some(before) = self.surroundings.shown(attributes, turn.row, Some(object)).await? else {
+            return Ok(Ok(false));
+        };
         let work = || change(turn, &scene, &before);
         let after = match scene.answers.settle(&self.surroundings.authz, attributes.user, work).await {
             Ok(after) => after,
@@ -111,7 +113,7 @@ impl MutatingPolicies {
         };
         let changed = after != before;
         if changed {
-            attributes.take(turn.row, object, after.into_value())?;
+            attributes.take(&self.surroundings.converters, turn.row, object, after.into_value()).await?;
         }
         Ok(Ok(changed))
     }

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::super::Attributes;
 use super::binding::ParamRef;
 use super::text;
+use crate::crd::Converters;
 use crate::watch_cache::WatchCache;
 
 /// `paramKind`.
@@ -27,17 +28,18 @@ impl ParamKind {
 #[derive(Clone)]
 pub struct Params {
     cache: Arc<WatchCache>,
+    converters: Arc<Converters>,
 }
 
 impl Params {
     /// Reads parameters from the cache.
-    pub fn new(cache: &Arc<WatchCache>) -> Self {
-        Self { cache: cache.clone() }
+    pub(crate) fn new(cache: &Arc<WatchCache>, converters: &Arc<Converters>) -> Self {
+        Self { cache: cache.clone(), converters: converters.clone() }
     }
 
     /// The objects with which a policy acts on a request, each once; one of `None` when it acts without. The error is
     /// what the policy could not be configured by.
-    pub(super) fn find(
+    pub(super) async fn find(
         &self,
         kind: Option<&ParamKind>,
         wanted: Option<&ParamRef>,
@@ -49,35 +51,29 @@ impl Params {
             format!("failed to find resource referenced by paramKind: '{}, Kind={}'", kind.api_version, kind.kind)
         })?;
         let namespace = namespace(row, wanted, attributes)?;
-        let found = self.list(row, wanted, namespace, attributes)?;
+        let found = self.list(row, wanted, namespace)?;
+        let stored = attributes.catalog.storage_row(row);
+        let found =
+            self.converters.convert(attributes.catalog, stored, row, found).await.map_err(|err| err.to_string())?;
         match (found.is_empty(), wanted.may_be_missing) {
             (true, false) => Err("no params found for policy binding with `Deny` parameterNotFoundAction".to_owned()),
             _ => Ok(found.into_iter().map(Some).collect()),
         }
     }
 
-    fn list(
-        &self,
-        row: &Arc<Resource>,
-        wanted: &ParamRef,
-        namespace: &str,
-        attributes: &Attributes<'_>,
-    ) -> Result<Vec<Object>, String> {
+    /// The objects that are meant, as they are stored.
+    fn list(&self, row: &Resource, wanted: &ParamRef, namespace: &str) -> Result<Vec<Object>, String> {
         let Some(cache) = self.cache.resource(&row.storage_prefix) else { return Ok(Vec::new()) };
-        let show = |object: Object| {
-            let stored = attributes.catalog.storage_row(row);
-            attributes.catalog.convert(stored, row, object).map_err(|err| err.to_string())
-        };
         match &wanted.selector {
             None => {
                 let found = cache.get(&cache.key(namespace, &wanted.name));
-                found.map(|cached| show(cached.object())).into_iter().collect()
+                Ok(found.map(|cached| cached.object()).into_iter().collect())
             }
             Some(selector) => {
                 let selector = selector.as_ref().map_err(ToString::to_string)?;
                 let snapshot = cache.snapshot();
                 let all = snapshot.objects.values().filter(|cached| cached.namespace() == namespace);
-                all.map(|cached| cached.object()).filter(|object| selector.matches(object)).map(show).collect()
+                Ok(all.map(|cached| cached.object()).filter(|object| selector.matches(object)).collect())
             }
         }
     }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::store::Policies;
-use super::{Attributes, Binding, Body, Expression, Policy, Scene, Surroundings, Turn, denied, list, shown, text};
+use super::{Attributes, Binding, Body, Expression, Policy, Scene, Surroundings, Turn, denied, list, text};
 use crate::admission::expression::Evaluation;
 use crate::admission::{ValidatingAdmission, Warnings};
 use crate::audit;
@@ -128,8 +128,8 @@ impl ValidatingPolicies {
         if all.is_empty() {
             return Ok(findings);
         }
-        let scene = Scene::new(attributes, row, &self.surroundings.namespaces).await?;
-        let object = shown(attributes, row, object)?;
+        let scene = Scene::new(attributes, row, &self.surroundings).await?;
+        let object = self.surroundings.shown(attributes, row, object).await?;
         for params in &all {
             let turn = Turn { policy, params: params.as_ref(), row };
             let work = || find(&turn, &scene, object.as_ref());

@@ -11,12 +11,13 @@ use serde_json::Value;
 
 use super::super::expression::MatchConditions;
 use super::super::matching::Criteria;
-use super::super::{Attributes, Namespaces, Warnings};
+use super::super::{Attributes, Warnings};
+use super::Means;
 use super::review::{self, ReviewVersion};
 use super::{Failure, text};
 use crate::audit;
-use crate::authz;
 use crate::authz::follow::{Change, Follower};
+use crate::crd::Converters;
 use crate::watch_cache::WatchCache;
 use crate::webhook_client::{Webhook, Webhooks};
 
@@ -65,16 +66,20 @@ impl Hook {
         &self,
         attributes: &Attributes<'a>,
         object: Option<&Object>,
-        namespaces: &Namespaces,
-        authz: &authz::Chain,
+        means: &Means,
     ) -> Result<Option<&'a Resource>, ApiError> {
         let criteria = self.criteria.as_ref().map_err(ApiError::internal)?;
-        let Some(row) = criteria.matches(attributes, object, namespaces).await? else { return Ok(None) };
+        let Some(row) = criteria.matches(attributes, object, &means.namespaces).await? else { return Ok(None) };
         if self.conditions.is_empty() {
             return Ok(Some(row));
         }
-        let shown = object.map(|object| attributes.show(row, object)).transpose()?;
-        match self.conditions.hold_for(attributes, row, shown.as_ref(), authz, namespaces).await? {
+        let shown = match object {
+            Some(object) => Some(attributes.show(&means.converters, row, object).await?),
+            None => None,
+        };
+        let old = attributes.show_old(&means.converters, row).await?;
+        let objects = (shown.as_ref(), old.as_ref());
+        match self.conditions.hold_for(attributes, row, objects, &means.authz, &means.namespaces).await {
             Ok(hold) => Ok(hold.then_some(row)),
             Err(_) if self.fails_open => Ok(None),
             Err(why) => Err(ApiError::forbidden(attributes.requested.qualified(), attributes.name, &why)),
@@ -86,7 +91,7 @@ impl Hook {
         &self,
         attributes: &Attributes<'_>,
         row: &Resource,
-        shown: Option<&Object>,
+        (shown, converters): (Option<&Object>, &Converters),
         mutating: bool,
         warnings: &mut Warnings,
     ) -> Result<Vec<u8>, Failure> {
@@ -101,7 +106,8 @@ impl Hook {
         let client =
             self.client.as_ref().map_err(|why| Failure::Calling(format!("could not get REST client: {why}")))?;
         let uid = uuid::Uuid::new_v4().to_string();
-        let request = review::request(version, &uid, attributes, row, shown)?;
+        let old = attributes.show_old(converters, row).await?;
+        let request = review::request(version, &uid, attributes, row, (shown, old.as_ref()));
         let answer = client.call(Bytes::from(request.to_string()), self.timeout).await;
         let answer = answer.map_err(|err| Failure::Calling(format!("failed to call webhook: {err}")))?;
         let verdict = review::verdict(version, &uid, &answer, mutating).map_err(Failure::Calling)?;

@@ -16,6 +16,7 @@ use serde_json::Value;
 use self::hooks::{Hook, Hooks};
 use super::{Attributes, MutatingAdmission, Namespaces, ValidatingAdmission, Warnings};
 use crate::authz;
+use crate::crd::Converters;
 use crate::watch_cache::WatchCache;
 use crate::webhook_client::Webhooks;
 
@@ -48,23 +49,24 @@ fn judge(hook: &Hook, failure: Failure) -> Result<(), ApiError> {
     }
 }
 
+/// What webhooks need of the server.
+#[derive(Clone)]
+pub struct Means {
+    pub namespaces: Namespaces,
+    pub authz: Arc<authz::Chain>,
+    pub(crate) converters: Arc<Converters>,
+}
+
 /// Calls the webhooks that change objects.
 pub struct MutatingWebhooks {
     hooks: Hooks,
-    namespaces: Namespaces,
-    authz: Arc<authz::Chain>,
+    means: Means,
 }
 
 impl MutatingWebhooks {
     /// Reads configurations from the cache.
-    pub fn new(
-        cache: &WatchCache,
-        namespaces: &Namespaces,
-        authz: &Arc<authz::Chain>,
-        webhooks: &Webhooks,
-    ) -> Option<Self> {
-        let plural = "mutatingwebhookconfigurations";
-        Some(Self { hooks: Hooks::new(cache, plural, webhooks)?, namespaces: namespaces.clone(), authz: authz.clone() })
+    pub fn new(cache: &WatchCache, means: &Means, webhooks: &Webhooks) -> Option<Self> {
+        Some(Self { hooks: Hooks::new(cache, "mutatingwebhookconfigurations", webhooks)?, means: means.clone() })
     }
 
     /// Calls one webhook; tells whether it changed the object.
@@ -76,8 +78,12 @@ impl MutatingWebhooks {
         object: Option<&mut Object>,
         warnings: &mut Warnings,
     ) -> Result<bool, Failure> {
-        let shown = object.as_deref().map(|object| attributes.show(row, object)).transpose()?;
-        let patch = hook.ask(attributes, row, shown.as_ref(), true, warnings).await?;
+        let converters = &self.means.converters;
+        let shown = match object.as_deref() {
+            Some(object) => Some(attributes.show(converters, row, object).await?),
+            None => None,
+        };
+        let patch = hook.ask(attributes, row, (shown.as_ref(), converters), true, warnings).await?;
         if patch.is_empty() {
             return Ok(false);
         }
@@ -89,7 +95,7 @@ impl MutatingWebhooks {
         let after = api::patch::json_patch(before.clone(), &patch).map_err(ApiError::internal)?;
         let changed = before != after;
         if changed {
-            attributes.take(row, object, after)?;
+            attributes.take(converters, row, object, after).await?;
         }
         Ok(changed)
     }
@@ -113,9 +119,7 @@ impl MutatingAdmission for MutatingWebhooks {
             rounds.begin(MUTATING, object.as_deref());
         }
         for hook in hooks.iter() {
-            let Some(row) = hook.wants(attributes, object.as_deref(), &self.namespaces, &self.authz).await? else {
-                continue;
-            };
+            let Some(row) = hook.wants(attributes, object.as_deref(), &self.means).await? else { continue };
             if rounds.is_some_and(|rounds| !rounds.is_due(MUTATING, &hook.id)) {
                 continue;
             }
@@ -138,23 +142,17 @@ impl MutatingAdmission for MutatingWebhooks {
 /// Calls the webhooks that refuse requests.
 pub struct ValidatingWebhooks {
     hooks: Hooks,
-    namespaces: Namespaces,
-    authz: Arc<authz::Chain>,
+    means: Means,
 }
 
 impl ValidatingWebhooks {
     /// Reads configurations from the cache.
-    pub fn new(
-        cache: &WatchCache,
-        namespaces: &Namespaces,
-        authz: &Arc<authz::Chain>,
-        webhooks: &Webhooks,
-    ) -> Option<Self> {
-        let plural = "validatingwebhookconfigurations";
-        Some(Self { hooks: Hooks::new(cache, plural, webhooks)?, namespaces: namespaces.clone(), authz: authz.clone() })
+    pub fn new(cache: &WatchCache, means: &Means, webhooks: &Webhooks) -> Option<Self> {
+        Some(Self { hooks: Hooks::new(cache, "validatingwebhookconfigurations", webhooks)?, means: means.clone() })
     }
 
     async fn call(
+        &self,
         hook: &Arc<Hook>,
         attributes: &Attributes<'_>,
         row: &Resource,
@@ -162,8 +160,12 @@ impl ValidatingWebhooks {
     ) -> (Result<(), ApiError>, Warnings) {
         let mut warnings = Warnings::new();
         let asked = async {
-            let shown = object.map(|object| attributes.show(row, object)).transpose()?;
-            hook.ask(attributes, row, shown.as_ref(), false, &mut warnings).await
+            let converters = &self.means.converters;
+            let shown = match object {
+                Some(object) => Some(attributes.show(converters, row, object).await?),
+                None => None,
+            };
+            hook.ask(attributes, row, (shown.as_ref(), converters), false, &mut warnings).await
         };
         let outcome = asked.await.map(|_no_patch| ()).or_else(|failure| judge(hook, failure));
         (outcome, warnings)
@@ -185,8 +187,8 @@ impl ValidatingAdmission for ValidatingWebhooks {
         let Some(hooks) = self.hooks.current() else { return Ok(()) };
         let mut calls = Vec::new();
         for hook in hooks.iter() {
-            if let Some(row) = hook.wants(attributes, object, &self.namespaces, &self.authz).await? {
-                calls.push(Self::call(hook, attributes, row, object));
+            if let Some(row) = hook.wants(attributes, object, &self.means).await? {
+                calls.push(self.call(hook, attributes, row, object));
             }
         }
         let mut outcome = Ok(());

@@ -44,9 +44,8 @@ pub(super) fn request(
     uid: &str,
     attributes: &Attributes<'_>,
     row: &Resource,
-    shown: Option<&Object>,
-) -> Result<Value, ApiError> {
-    let old = attributes.old.map(|old| attributes.show(row, old)).transpose()?;
+    (shown, old): (Option<&Object>, Option<&Object>),
+) -> Value {
     let mut request = json!({
         "uid": uid,
         "kind": kind(row, attributes.subresource),
@@ -56,7 +55,7 @@ pub(super) fn request(
         "operation": attributes.operation.as_str(),
         "userInfo": user_value(attributes.user),
         "object": shown.map(Object::root),
-        "oldObject": old.as_ref().map(Object::root),
+        "oldObject": old.map(Object::root),
         "dryRun": attributes.dry_run,
         "options": attributes.options.map(options),
     });
@@ -70,11 +69,11 @@ pub(super) fn request(
     for (field, value) in named.into_iter().filter(|(_, value)| !value.is_empty()) {
         request[field] = value.into();
     }
-    Ok(json!({
+    json!({
         "kind": "AdmissionReview",
         "apiVersion": format!("{GROUP}/{}", version.as_str()),
         "request": request,
-    }))
+    })
 }
 
 fn kind(row: &Resource, subresource: &str) -> Value {

@@ -15,7 +15,8 @@ use futures::FutureExt as _;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::client::{Answer, Client, Events, JSON_PATCH, MERGE, expect};
+use crate::client::{Answer, Client, Events, JSON_PATCH, MERGE, STRATEGIC, expect};
+use crate::custom::{define, definition, fields, version};
 use crate::samples::sample;
 
 const NAMESPACE: &str = "contract";
@@ -48,14 +49,43 @@ async fn every_resource_of_the_cluster_keeps_the_contract() {
     check(|row| !row.namespaced).await;
 }
 
+/// Two versions of a custom resource in namespaces, and one of the cluster.
+#[tokio::test]
+async fn custom_resources_keep_the_contract() {
+    let (server, client) = server().await;
+    let schema = fields(&json!({"size": {"type": "integer"}, "name": {"type": "string"}}));
+    let versions = ["v1", "v1beta1"].map(|name| {
+        let mut version = version(name, &schema);
+        version["subresources"] = json!({"status": {}});
+        version
+    });
+    define(&client, &definition(&json!(versions))).await;
+    let mut gadgets = definition(&json!([version("v1", &schema)]));
+    gadgets["metadata"]["name"] = "gadgets.example.com".into();
+    gadgets["spec"]["scope"] = "Cluster".into();
+    gadgets["spec"]["names"] =
+        json!({"plural": "gadgets", "singular": "gadget", "kind": "Gadget", "listKind": "GadgetList"});
+    define(&client, &gadgets).await;
+    let catalog = server.server().registry().catalog();
+    let rows: Vec<&Resource> = catalog.iter().map(AsRef::as_ref).filter(|row| row.is_custom()).collect();
+    assert_eq!(rows.len(), 3);
+    check_rows(&client, rows.into_iter()).await;
+}
+
 async fn check(which: impl Fn(&Resource) -> bool) {
     let (_server, client) = server().await;
-    let mut broken = Vec::new();
     // Definitions are written by the server itself between any two steps.
     let is_left_alone = |row: &Resource| row.plural != "customresourcedefinitions";
-    for row in Catalog::builtin().iter().filter(|row| row.is_stored() && which(row) && is_left_alone(row)) {
+    let catalog = Catalog::builtin();
+    let rows = catalog.iter().map(AsRef::as_ref).filter(|row| row.is_stored() && which(row) && is_left_alone(row));
+    check_rows(&client, rows).await;
+}
+
+async fn check_rows(client: &Client, rows: impl Iterator<Item = &Resource>) {
+    let mut broken = Vec::new();
+    for row in rows {
         eprintln!("{row:?}");
-        let contract = Contract::of(&client, row).await;
+        let contract = Contract::of(client, row).await;
         // One row that fails does not hide another.
         if AssertUnwindSafe(contract.check()).catch_unwind().await.is_err() {
             broken.push(row.clone());
@@ -163,6 +193,11 @@ impl<'a> Contract<'a> {
         let mut object = sample(self.row, name);
         object.as_object_mut().unwrap().remove("status");
         object
+    }
+
+    /// The patches that clients prefer: merges of custom resources know no strategy.
+    fn preferred_patch(&self) -> &'static str {
+        if self.row.is_custom() { MERGE } else { STRATEGIC }
     }
 
     async fn current(&self) -> Value {

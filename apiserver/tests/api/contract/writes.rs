@@ -94,18 +94,25 @@ impl Contract<'_> {
         let answer = self.merge(&json!({"metadata": {"labels": {"merged": "1"}}})).await;
         assert_eq!(self.wrote(answer, 200)["metadata"]["labels"]["merged"], "1");
         let body = json!({"metadata": {"labels": {"merged": null}}});
-        let answer = self.client.patch(&self.item(), STRATEGIC, &body).await;
+        let answer = self.client.patch(&self.item(), self.preferred_patch(), &body).await;
         assert_eq!(self.wrote(answer, 200)["metadata"]["labels"].get("merged"), None);
         let label = "/metadata/labels/json";
         let answer = self.json_patch(&json!([{"op": "add", "path": label, "value": "1"}])).await;
         assert_eq!(self.wrote(answer, 200)["metadata"]["labels"]["json"], "1");
+        if self.row.is_custom() {
+            let refused = expect(self.client.patch(&self.item(), STRATEGIC, &json!({})).await, 415);
+            assert_eq!(refused["reason"], "UnsupportedMediaType");
+        }
         self.patch_in_vain().await;
     }
 
     /// Patches that change nothing, must not be stored, or do not fit.
     async fn patch_in_vain(&self) {
         let change = json!({"metadata": {"labels": {"dry": "1"}}});
-        let dry = expect(self.client.patch(&format!("{}?dryRun=All", self.item()), STRATEGIC, &change).await, 200);
+        let dry = expect(
+            self.client.patch(&format!("{}?dryRun=All", self.item()), self.preferred_patch(), &change).await,
+            200,
+        );
         assert_eq!(dry["metadata"]["labels"]["dry"], "1");
         expect(self.merge(&json!({})).await, 200);
         let label = "/metadata/labels/json";
@@ -114,7 +121,7 @@ impl Contract<'_> {
         let stale = json!({"metadata": {"resourceVersion": self.written[0], "labels": {"stale": "1"}}});
         assert_eq!(expect(self.merge(&stale).await, 409)["reason"], "Conflict");
         expect(self.merge(&json!({"metadata": {"name": "other"}})).await, 400);
-        expect(self.client.patch(&self.item_of("missing"), STRATEGIC, &change).await, 404);
+        expect(self.client.patch(&self.item_of("missing"), self.preferred_patch(), &change).await, 404);
         self.assert_unwritten().await;
     }
 
@@ -187,7 +194,7 @@ impl Contract<'_> {
         assert_eq!(after["metadata"].get("generation"), before["metadata"].get("generation"));
         assert_eq!(expect(self.client.get(&path).await, 200), self.current().await);
         assert_eq!(expect(self.client.put(&path, &before).await, 409)["reason"], "Conflict");
-        let same = expect(self.client.patch(&path, STRATEGIC, &json!({"spec": null})).await, 200);
+        let same = expect(self.client.patch(&path, self.preferred_patch(), &json!({"spec": null})).await, 200);
         assert_eq!(same, after, "a patch of /status changes nothing else");
     }
 }

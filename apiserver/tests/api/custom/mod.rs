@@ -2,7 +2,7 @@
 
 mod definitions;
 mod objects;
-mod versions;
+pub(crate) mod versions;
 
 use std::time::Duration;
 

@@ -84,7 +84,7 @@ fn converted(object: &Value, wanted: &str) -> Value {
     object
 }
 
-async fn converter() -> HookServer {
+pub(crate) async fn converter() -> HookServer {
     HookServer::start(|request| {
         let wanted = request["desiredAPIVersion"].as_str().unwrap();
         let objects: Vec<Value> =
@@ -95,7 +95,7 @@ async fn converter() -> HookServer {
 }
 
 /// A definition of two versions between which a webhook converts.
-fn converting(hook: &HookServer, path: &str, storage: &str) -> Value {
+pub(crate) fn converting(hook: &HookServer, path: &str, storage: &str) -> Value {
     let string = json!({"type": "string"});
     let mut versions = json!([
         version("v1", &fields(&json!({"hostPort": string}))),
