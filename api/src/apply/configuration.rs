@@ -36,7 +36,7 @@ pub fn merge_configuration(live: &Object, configuration: Value, schema: SchemaRe
 /// Where lists, maps and structs are that are owned as a whole.
 fn find_atomic(value: &Value, schema: Option<SchemaRef<'_>>, path: &Path, found: &mut Vec<String>) {
     match (Shape::of(schema, value), value) {
-        (Shape::Leaf, Value::Object(_) | Value::Array(_)) => found.push(path.to_string()),
+        (Shape::Leaf, Value::Object(_) | Value::Array(_)) => found.push(format!(".{path}")),
         (Shape::Fields(schema), Value::Object(fields)) => {
             for (name, value) in fields {
                 find_atomic(value, field_schema(schema, name), &path.child(name), found);
@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn what_is_owned_as_a_whole_and_who_the_object_is_stay() {
         let args = json!({"spec": {"containers": [{"name": "c", "args": ["y"]}]}});
-        let why = "may not mutate atomic arrays, maps or structs: spec.containers[0].args";
+        let why = "may not mutate atomic arrays, maps or structs: .spec.containers[0].args";
         assert_eq!(merged(args), Err(why.to_owned()));
         assert_eq!(merged(json!({"metadata": {"name": "other"}})), Err("may not change metadata.name".to_owned()));
         assert_eq!(merged(json!({"kind": "Node"})), Err("may not change apiVersion or kind".to_owned()));

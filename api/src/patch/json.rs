@@ -1,7 +1,7 @@
 //! JSON Patch (RFC 6902), bounded in operations, growth and depth.
 
 use json_patch::jsonptr::PointerBuf;
-use json_patch::{AddOperation, PatchOperation};
+use json_patch::{AddOperation, PatchErrorKind, PatchOperation};
 use serde_json::Value;
 
 use super::go::{json_type, parse};
@@ -23,11 +23,16 @@ pub fn json_patch(doc: Value, patch: &[u8]) -> Result<Value, PatchError> {
         let operation = parse_operation(operation).map_err(rejected)?;
         let operation = replace_as_add(&patched, in_place(&patched, operation));
         check_growth(&patched, &operation, &mut copied).map_err(rejected)?;
-        if is_test_of_absent_null(&patched, &operation) {
-            continue;
+        match finds_absent(&patched, &operation) {
+            Some(true) => continue,
+            Some(false) => return Err(PatchError::TestFailed { operation: index }),
+            None => {}
         }
-        json_patch::patch_unsafe(&mut patched, std::slice::from_ref(&operation))
-            .map_err(|error| rejected(error.kind.to_string()))?;
+        let applied = json_patch::patch_unsafe(&mut patched, std::slice::from_ref(&operation));
+        applied.map_err(|error| match error.kind {
+            PatchErrorKind::TestFailed => PatchError::TestFailed { operation: index },
+            kind => rejected(kind.to_string()),
+        })?;
     }
     Ok(patched)
 }
@@ -166,11 +171,12 @@ fn check_depth(value: &Value, above: usize) -> Result<(), String> {
     Ok(())
 }
 
-/// A test for null passes where there is no such member, as in the reference.
-fn is_test_of_absent_null(doc: &Value, operation: &PatchOperation) -> bool {
-    let PatchOperation::Test(test) = operation else { return false };
-    let parent = test.path.parent().and_then(|parent| doc.pointer(parent.as_str()));
-    test.value.is_null() && parent.is_some_and(Value::is_object) && doc.pointer(test.path.as_str()).is_none()
+/// Whether a test passes that is about a member which is not there: one for null does, as in the reference.
+fn finds_absent(doc: &Value, operation: &PatchOperation) -> Option<bool> {
+    let PatchOperation::Test(test) = operation else { return None };
+    let parent = doc.pointer(test.path.parent()?.as_str())?;
+    let absent = parent.is_object() && doc.pointer(test.path.as_str()).is_none();
+    absent.then_some(test.value.is_null())
 }
 
 #[cfg(test)]

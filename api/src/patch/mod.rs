@@ -40,7 +40,10 @@ pub enum PatchError {
     /// A JSON patch has this many operations.
     #[error("The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {0}")]
     TooManyOperations(usize),
-    /// An operation of a JSON patch failed: a test, a missing path, an unknown operation, too much growth.
+    /// What a JSON patch tests is not so.
+    #[error("operation {operation}: the test failed")]
+    TestFailed { operation: usize },
+    /// An operation of a JSON patch failed: a missing path, an unknown operation, too much growth.
     #[error("operation {operation}: {why}")]
     Rejected { operation: usize, why: String },
     /// A strategic merge patch contradicts itself or the schema: a directive that is unknown, an element without key.
@@ -54,7 +57,7 @@ impl From<PatchError> for ApiError {
             PatchError::Malformed(why) => Self::bad_request(why),
             PatchError::TooManyOperations(_) => Self::too_large(format!("Request entity too large: {error}")),
             // The reference does not tell the client which operation failed, and clients compare this text.
-            PatchError::Rejected { .. } => {
+            PatchError::Rejected { .. } | PatchError::TestFailed { .. } => {
                 Self::new(422, "Invalid", "the server rejected our request due to an error in our request")
                     .with_details(Details::default())
             }

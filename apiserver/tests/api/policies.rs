@@ -249,19 +249,70 @@ async fn configurations_are_merged_and_patches_applied_in_turn() {
     assert_eq!(made["metadata"]["labels"], json!({"by": "test-admin", "x": "y"}));
 }
 
-#[tokio::test]
-async fn a_mutation_that_fails_refuses_the_request() {
-    let stage = Stage::new().await;
-    let expression = "Object{metadata: Object.metadata{name: 'other'}}";
-    let spec = json!({
+/// Mutations that label with a name, fail, and label again; the last patch tests what is not so.
+fn mutations(policy: Value) -> Value {
+    let label = |name: &str| {
+        let expression = format!("Object{{metadata: Object.metadata{{labels: {{'{name}': ''}}}}}}");
+        json!({"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": expression}})
+    };
+    let patch = |text: &str| json!({"patchType": "JSONPatch", "jsonPatch": {"expression": text}});
+    let rename = "Object{metadata: Object.metadata{name: 'other'}}";
+    let mut spec = json!({
         "reinvocationPolicy": "Never",
-        "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": expression}}],
+        "mutations": [
+            label("one"),
+            {"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": rename}},
+            patch("[JSONPatch{op: 'remove', path: '/data/none'}]"),
+            label("two"),
+            patch("[JSONPatch{op: 'test', path: '/data/none', value: 'x'}, JSONPatch{op: 'remove', path: '/data'}]"),
+        ],
     });
-    stage.policy("mutating", spec, json!({})).await;
-    let message = expect(stage.map("a", json!({})).await, 422)["message"].clone();
-    let want = "configmaps \"a\" is forbidden: policy 'p' with binding 'b' denied request: invalid ApplyConfiguration: may \
-                not change metadata.name";
-    assert_eq!(message, want);
+    for (name, value) in policy.as_object().unwrap() {
+        spec[name] = value.clone();
+    }
+    spec
+}
+
+#[tokio::test]
+async fn mutations_that_fail_refuse_the_request() {
+    let stage = Stage::new().await;
+    stage.policy("mutating", mutations(json!({})), json!({})).await;
+    let status = expect(stage.map("a", json!({"k": "v"})).await, 403);
+    let head = "policy 'p' with binding 'b' denied request:";
+    let why = format!("{head} error applying patch: invalid ApplyConfiguration: may not change metadata.name");
+    assert_eq!((&status["message"], &status["reason"]), (&json!(why), &json!("Invalid")));
+    let causes = status["details"]["causes"].as_array().unwrap();
+    assert_eq!((causes.len(), &causes[0]["message"]), (2, &json!(why)));
+    assert!(causes[1]["message"].as_str().unwrap().starts_with(&format!("{head} JSONPath: ")), "{status}");
+}
+
+#[tokio::test]
+async fn mutations_that_may_fail_leave_the_others_their_work() {
+    let stage = Stage::new().await;
+    stage.policy("mutating", mutations(json!({"failurePolicy": "Ignore"})), json!({})).await;
+    let made = expect(stage.map("a", json!({"k": "v"})).await, 201);
+    assert_eq!((&made["metadata"]["labels"], &made["data"]), (&json!({"one": "", "two": ""}), &json!({"k": "v"})));
+}
+
+#[tokio::test]
+async fn policies_whose_parameters_have_no_kind_cannot_act() {
+    let cases = [
+        ("mutating", mutations(json!({})), 403, "policy \"p\" denied request"),
+        (
+            "validating",
+            json!({"validations": [{"expression": "true"}]}),
+            422,
+            "configmaps \"a\" is forbidden: ValidatingAdmissionPolicy 'p' denied request",
+        ),
+    ];
+    for (kind, mut spec, code, head) in cases {
+        let stage = Stage::new().await;
+        spec["paramKind"] = json!({"apiVersion": "v1", "kind": "Nonsense"});
+        stage.policy(kind, spec, json!({"validationActions": ["Deny"]})).await;
+        let status = expect(stage.map("a", json!({})).await, code);
+        let why = "failed to configure policy: failed to find resource referenced by paramKind: '/v1, Kind=Nonsense'";
+        assert_eq!(status["message"], format!("{head}: {why}"));
+    }
 }
 
 #[tokio::test]

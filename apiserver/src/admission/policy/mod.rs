@@ -72,6 +72,12 @@ impl<B> Policy<B> {
         let criteria = self.criteria.as_ref().map_err(Clone::clone)?;
         criteria.matches(attributes, object, namespaces).await
     }
+
+    /// Why the policy cannot act at all, through whatever binding.
+    fn misfit(&self, attributes: &Attributes<'_>) -> Option<String> {
+        let why = self.param_kind.as_ref()?.row(attributes).err()?;
+        Some(format!("failed to configure policy: {why}"))
+    }
 }
 
 impl<B: Body> Policy<B> {

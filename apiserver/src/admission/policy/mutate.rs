@@ -1,13 +1,15 @@
 //! MutatingAdmissionPolicy.
 
 use api::expression::admission::{Scope, Wanted};
+use api::patch::PatchError;
+use api::status::{Cause, Details};
 use api::{ApiError, Object, Resource};
 use async_trait::async_trait;
 use cel::{Map, Value as Cel};
 use serde_json::Value;
 
-use super::store::Policies;
-use super::{Attributes, Binding, Body, Expression, Policy, Scene, Surroundings, Turn, denied, list, text};
+use super::store::{Bound, Policies};
+use super::{Attributes, Binding, Body, Expression, Policy, Scene, Surroundings, Turn, list, text};
 use crate::admission::expression::Evaluation;
 use crate::admission::{MutatingAdmission, Warnings};
 use crate::watch_cache::WatchCache;
@@ -46,6 +48,65 @@ impl Body for Mutations {
     }
 }
 
+/// A policy's turn through a binding, with one parameter object or without.
+struct Call<'a> {
+    policy: &'a Policy<Mutations>,
+    binding: &'a Binding,
+    params: Option<Object>,
+    row: &'a Resource,
+}
+
+impl Call<'_> {
+    /// What tells it from all other calls of a request.
+    fn id(&self) -> String {
+        let of = self.params.as_ref().map_or_else(String::new, |it| format!("{}/{}", it.namespace(), it.name()));
+        format!("{}/{}/{of}", self.policy.name, self.binding.name)
+    }
+}
+
+/// What a policy has made of an object.
+struct Made {
+    /// Nothing if the policy is not about it.
+    object: Option<Object>,
+    /// Why conditions or mutations failed; the other mutations are made all the same.
+    failures: Vec<String>,
+}
+
+/// Why policies that must not fail did.
+#[derive(Default)]
+struct Failures(Vec<(String, &'static str)>);
+
+/// The reason of policies that cannot act at all.
+const CONFIGURATION: &str = "Forbidden";
+/// The reason of policies that fail at an object.
+const EVALUATION: &str = "Invalid";
+
+impl Failures {
+    fn add(&mut self, policy: &Policy<Mutations>, binding: Option<&Binding>, why: &str, reason: &'static str) {
+        if policy.fails_open {
+            tracing::warn!(policy = policy.name, why, "a policy failed, and the request goes on without it");
+            return;
+        }
+        let head = match binding {
+            Some(binding) => format!("policy '{}' with binding '{}'", policy.name, binding.name),
+            None => format!("policy {:?}", policy.name),
+        };
+        self.0.push((format!("{head} denied request: {why}"), reason));
+    }
+
+    /// Refuses the request in the words of the first one.
+    fn verdict(self, attributes: &Attributes<'_>) -> Result<(), ApiError> {
+        let Some((message, reason)) = self.0.first() else { return Ok(()) };
+        let mut error = ApiError::forbidden(attributes.requested.qualified(), attributes.name, message);
+        let status = error.status_mut();
+        status.message.clone_from(message);
+        status.reason = (*reason).to_owned();
+        let causes = self.0.into_iter().map(|(message, _)| Cause { message, ..Cause::default() });
+        status.details.get_or_insert_with(Details::default).causes.extend(causes);
+        Err(error)
+    }
+}
+
 /// Changes objects as policies say.
 pub struct MutatingPolicies {
     policies: Policies<Mutations>,
@@ -58,92 +119,100 @@ impl MutatingPolicies {
         Some(Self { policies: Policies::new(cache)?, surroundings: surroundings.clone() })
     }
 
-    /// Lets a policy act through a binding.
-    async fn bound(
+    /// The calls that a request is due, as it is before any of them.
+    async fn calls<'a>(
         &self,
-        policy: &Policy<Mutations>,
-        binding: &Binding,
-        row: &Resource,
-        attributes: &Attributes<'_>,
-        object: &mut Object,
-    ) -> Result<(), ApiError> {
-        let refuse = |why: &str| {
-            let head = format!("policy '{}' with binding '{}'", policy.name, binding.name);
-            denied(attributes, &format!("{head} denied request: {why}"), "")
-        };
-        let all = self.surroundings.params_of(policy, binding, attributes, Some(object)).await?;
-        for params in all.map_err(|why| refuse(&why))? {
-            let of = params.as_ref().map_or_else(String::new, |it| format!("{}/{}", it.namespace(), it.name()));
-            let id = format!("{}/{}/{of}", policy.name, binding.name);
-            let rounds = attributes.reinvocation;
-            if rounds.is_some_and(|rounds| !rounds.is_due(PLUGIN, &id)) {
+        bound: &'a [Bound<Mutations>],
+        attributes: &Attributes<'a>,
+        object: &Object,
+        failures: &mut Failures,
+    ) -> Result<Vec<Call<'a>>, ApiError> {
+        let mut calls = Vec::new();
+        for (policy, bindings) in bound {
+            let namespaces = &self.surroundings.namespaces;
+            let Some(row) = policy.wants(attributes, Some(object), namespaces).await? else { continue };
+            if let Some(why) = policy.misfit(attributes) {
+                failures.add(policy, None, &why, CONFIGURATION);
                 continue;
             }
-            let turn = Turn { policy, params: params.as_ref(), row };
-            match self.turn(&turn, attributes, object).await? {
-                Ok(changed) => {
-                    if let Some(rounds) = rounds {
-                        rounds.called(PLUGIN, &id, changed, policy.body.again);
-                    }
+            for binding in bindings {
+                match self.surroundings.params_of(policy, binding, attributes, Some(object)).await? {
+                    Ok(all) => calls.extend(all.into_iter().map(|params| Call { policy, binding, params, row })),
+                    Err(why) => failures.add(policy, Some(binding), &why, CONFIGURATION),
                 }
-                Err(why) if policy.fails_open => {
-                    tracing::warn!(policy = policy.name, why, "a policy failed, and the request goes on without it");
-                }
-                Err(why) => return Err(refuse(&why)),
             }
         }
-        Ok(())
+        Ok(calls)
     }
 
-    /// Lets a policy act once; the inner error is why it could not.
-    async fn turn(
+    /// Lets a policy act.
+    async fn act(
         &self,
-        turn: &Turn<'_, Mutations>,
+        call: &Call<'_>,
         attributes: &Attributes<'_>,
         object: &mut Object,
-    ) -> Result<Result<bool, String>, ApiError> {
-        let scene = Scene::new(attributes, turn.row, &self.surroundings).await?;
-        let Some(before) = self.surroundings.shown(attributes, turn.row, Some(object)).await? else {
-            return Ok(Ok(false));
-        };
-        let work = || change(turn, &scene, &before);
-        let after = match scene.answers.settle(&self.surroundings.authz, attributes.user, work).await {
-            Ok(after) => after,
-            Err(why) => return Ok(Err(why)),
-        };
+        failures: &mut Failures,
+    ) -> Result<(), ApiError> {
+        let (id, rounds) = (call.id(), attributes.reinvocation);
+        if rounds.is_some_and(|rounds| !rounds.is_due(PLUGIN, &id)) {
+            return Ok(());
+        }
+        let scene = Scene::new(attributes, call.row, &self.surroundings).await?;
+        let Some(before) = self.surroundings.shown(attributes, call.row, Some(object)).await? else { return Ok(()) };
+        let turn = Turn { policy: call.policy, params: call.params.as_ref(), row: call.row };
+        let work = || change(&turn, &scene, &before);
+        let made = scene.answers.settle(&self.surroundings.authz, attributes.user, work).await;
+        for why in &made.failures {
+            failures.add(call.policy, Some(call.binding), why, EVALUATION);
+        }
+        let Some(after) = made.object else { return Ok(()) };
         let changed = after != before;
         if changed {
-            attributes.take(&self.surroundings.converters, turn.row, object, after.into_value()).await?;
+            attributes.take(&self.surroundings.converters, call.row, object, after.into_value()).await?;
         }
-        Ok(Ok(changed))
+        if let Some(rounds) = rounds {
+            rounds.called(PLUGIN, &id, changed, call.policy.body.again);
+        }
+        Ok(())
     }
 }
 
 /// The object as the policy makes it.
-fn change(turn: &Turn<'_, Mutations>, scene: &Scene, before: &Object) -> Result<Object, String> {
+fn change(turn: &Turn<'_, Mutations>, scene: &Scene, before: &Object) -> Made {
     let policy = turn.policy;
-    let conditions = |object: &Object| {
-        policy.conditions.hold(&mut Evaluation::new(&scene.subject(Some(object), turn.params), &policy.variables))
+    let held = {
+        let mut evaluation = Evaluation::new(&scene.subject(Some(before), turn.params), &policy.variables);
+        policy.conditions.hold(&mut evaluation)
     };
-    if !conditions(before)? {
-        return Ok(before.clone());
+    match held {
+        Ok(true) => {}
+        Ok(false) => return Made { object: None, failures: Vec::new() },
+        Err(why) => return Made { object: None, failures: vec![why] },
     }
-    let mut object = before.clone();
+    let (mut object, mut failures) = (before.clone(), Vec::new());
     for step in &policy.body.steps {
         let next = {
             let mut evaluation = Evaluation::new(&scene.subject(Some(&object), turn.params), &policy.variables);
-            let mut value = |expression: &Expression| {
-                let failed = |err| format!("expression '{}' resulted in error: {err}", expression.text.trim());
-                evaluation.value(expression).map_err(failed)
-            };
-            match step {
-                Mutation::Apply(expression) => apply(&object, &value(expression)?, turn.row)?,
-                Mutation::Patch(expression) => patch(&object, &value(expression)?)?,
-            }
+            step.make(&object, &mut evaluation, turn.row)
         };
-        object = next;
+        match next {
+            Ok(next) => object = next,
+            Err(why) => failures.push(why),
+        }
     }
-    Ok(object)
+    Made { object: Some(object), failures }
+}
+
+impl Mutation {
+    fn make(&self, object: &Object, evaluation: &mut Evaluation<'_>, row: &Resource) -> Result<Object, String> {
+        let (Self::Apply(expression) | Self::Patch(expression)) = self;
+        let value = evaluation.value(expression);
+        let value = value.map_err(|err| format!("expression '{}' resulted in error: {err}", expression.text.trim()))?;
+        match self {
+            Self::Apply(_) => apply(object, &value, row).map_err(|why| format!("error applying patch: {why}")),
+            Self::Patch(_) => patch(object, &value),
+        }
+    }
 }
 
 /// Merges a configuration as server-side apply does.
@@ -162,7 +231,11 @@ fn patch(object: &Object, steps: &Cel<'_>) -> Result<Object, String> {
     }
     let bytes = Value::Array(operations).to_string();
     let patched = api::patch::json_patch(object.to_value(), bytes.as_bytes());
-    let patched = patched.map_err(|err| format!("JSON Patch: {err}"))?;
+    let patched = match patched {
+        // What is tested says whether the patch applies.
+        Err(PatchError::TestFailed { .. }) => return Ok(object.clone()),
+        patched => patched.map_err(|err| format!("JSONPath: {err}"))?,
+    };
     Object::from_value(patched).ok_or_else(|| "JSON patch left no object".to_owned())
 }
 
@@ -190,16 +263,13 @@ impl MutatingAdmission for MutatingPolicies {
         if let Some(rounds) = rounds {
             rounds.begin(PLUGIN, Some(object));
         }
-        for (policy, bindings) in bound.iter() {
-            let namespaces = &self.surroundings.namespaces;
-            let Some(row) = policy.wants(attributes, Some(object), namespaces).await? else { continue };
-            for binding in bindings {
-                self.bound(policy, binding, row, attributes, object).await?;
-            }
+        let mut failures = Failures::default();
+        for call in self.calls(&bound, attributes, object, &mut failures).await? {
+            self.act(&call, attributes, object, &mut failures).await?;
         }
         if let Some(rounds) = rounds {
             rounds.end(PLUGIN, Some(object));
         }
-        Ok(())
+        failures.verdict(attributes)
     }
 }

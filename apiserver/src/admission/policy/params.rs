@@ -22,6 +22,15 @@ impl ParamKind {
         let tree = spec.get("paramKind").filter(|tree| !tree.is_null())?;
         Some(Self { api_version: text(tree, "apiVersion").to_owned(), kind: text(tree, "kind").to_owned() })
     }
+
+    /// The resource that has the kind; the error is why the policy cannot act.
+    pub(super) fn row<'a>(&self, attributes: &Attributes<'a>) -> Result<&'a Arc<Resource>, String> {
+        let meant = |row: &&Arc<Resource>| row.api_version() == self.api_version && row.kind == self.kind;
+        attributes.catalog.iter().find(meant).ok_or_else(|| {
+            let (group, version) = self.api_version.split_once('/').unwrap_or(("", &self.api_version));
+            format!("failed to find resource referenced by paramKind: '{group}/{version}, Kind={}'", self.kind)
+        })
+    }
 }
 
 /// Where parameters are found.
@@ -46,10 +55,7 @@ impl Params {
         attributes: &Attributes<'_>,
     ) -> Result<Vec<Option<Object>>, String> {
         let (Some(kind), Some(wanted)) = (kind, wanted) else { return Ok(vec![None]) };
-        let row = attributes.catalog.iter().find(|row| row.api_version() == kind.api_version && row.kind == kind.kind);
-        let row = row.ok_or_else(|| {
-            format!("failed to find resource referenced by paramKind: '{}, Kind={}'", kind.api_version, kind.kind)
-        })?;
+        let row = kind.row(attributes)?;
         let namespace = namespace(row, wanted, attributes)?;
         let found = self.list(row, wanted, namespace)?;
         let stored = attributes.catalog.storage_row(row);

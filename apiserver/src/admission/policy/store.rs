@@ -8,7 +8,7 @@ use crate::authz::follow::{Change, Follower};
 use crate::watch_cache::WatchCache;
 
 /// A policy with its bindings.
-type Bound<B> = (Arc<Policy<B>>, Vec<Arc<Binding>>);
+pub(super) type Bound<B> = (Arc<Policy<B>>, Vec<Arc<Binding>>);
 
 /// All policies of one kind.
 pub(super) struct Policies<B> {

@@ -248,6 +248,13 @@ impl ValidatingAdmission for ValidatingPolicies {
         let mut refused = None;
         for (policy, bindings) in bound.iter() {
             let Some(row) = policy.wants(attributes, object, &self.surroundings.namespaces).await? else { continue };
+            if let Some(why) = policy.misfit(attributes) {
+                if !policy.fails_open {
+                    let head = format!("ValidatingAdmissionPolicy '{}'", policy.name);
+                    refused.get_or_insert_with(|| refuse(attributes, &head, &Objection::new(0, why)));
+                }
+                continue;
+            }
             let mut annotations = Vec::new();
             for binding in bindings {
                 let head = format!("ValidatingAdmissionPolicy '{}' with binding '{}'", policy.name, binding.name);
