@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::merge::merge;
 use super::shape::{Shape, elements, field_schema};
+use super::validate::check;
 use crate::field::Path;
 use crate::object::Object;
 use crate::schema::SchemaRef;
@@ -11,26 +12,31 @@ use crate::schema::SchemaRef;
 /// What nobody may change on the way to the store.
 const IDENTITY: [&str; 3] = ["name", "namespace", "uid"];
 
-/// Merges a configuration into an object as server-side apply does. Values that are owned as a whole cannot be merged, and
-/// are refused: what they held would be lost.
-pub fn merge_configuration(live: &Object, configuration: Value, schema: SchemaRef<'_>) -> Result<Object, String> {
-    if !configuration.is_object() {
-        return Err("must be an object".to_owned());
+/// Merges a configuration into an object as server-side apply does; it is taken for one of the object's kind. Values that
+/// are owned as a whole cannot be merged, and are refused: what they held would be lost.
+pub fn merge_configuration(live: &Object, mut configuration: Value, schema: SchemaRef<'_>) -> Result<Object, String> {
+    let Value::Object(fields) = &mut configuration else { return Err(invalid("must be an object")) };
+    for (name, value) in [("apiVersion", live.api_version()), ("kind", live.kind())] {
+        fields.insert(name.to_owned(), value.into());
+    }
+    if let Some(why) = check(&configuration, schema) {
+        return Err(format!("failed to convert patch object to typed object: {why}"));
     }
     let mut atomic = Vec::new();
     find_atomic(&configuration, Some(schema), &Path::default(), &mut atomic);
     if !atomic.is_empty() {
-        return Err(format!("may not mutate atomic arrays, maps or structs: {}", atomic.join(", ")));
+        return Err(invalid(&format!("may not mutate atomic arrays, maps or structs: {}", atomic.join(", "))));
     }
     let merged = merge(&live.to_value(), &configuration, schema);
-    let merged = Object::from_value(merged).ok_or("must be an object")?;
-    if merged.kind() != live.kind() || merged.api_version() != live.api_version() {
-        return Err("may not change apiVersion or kind".to_owned());
-    }
+    let merged = Object::from_value(merged).ok_or_else(|| invalid("must be an object"))?;
     match IDENTITY.into_iter().find(|name| merged.text(&["metadata", name]) != live.text(&["metadata", name])) {
-        Some(name) => Err(format!("may not change metadata.{name}")),
+        Some(name) => Err(invalid(&format!("may not change metadata.{name}"))),
         None => Ok(merged),
     }
+}
+
+fn invalid(why: &str) -> String {
+    format!("invalid ApplyConfiguration: {why}")
 }
 
 /// Where lists, maps and structs are that are owned as a whole.
@@ -84,9 +90,16 @@ mod tests {
     #[test]
     fn what_is_owned_as_a_whole_and_who_the_object_is_stay() {
         let args = json!({"spec": {"containers": [{"name": "c", "args": ["y"]}]}});
-        let why = "may not mutate atomic arrays, maps or structs: .spec.containers[0].args";
+        let why = "invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: .spec.containers[0].args";
         assert_eq!(merged(args), Err(why.to_owned()));
-        assert_eq!(merged(json!({"metadata": {"name": "other"}})), Err("may not change metadata.name".to_owned()));
-        assert_eq!(merged(json!({"kind": "Node"})), Err("may not change apiVersion or kind".to_owned()));
+        let why = "invalid ApplyConfiguration: may not change metadata.name";
+        assert_eq!(merged(json!({"metadata": {"name": "other"}})), Err(why.to_owned()));
+        assert_eq!(merged(json!({"kind": "Node"})).map(|it| it["kind"].clone()), Ok(json!("Pod")));
+    }
+
+    #[test]
+    fn what_does_not_fit_the_kind_is_refused() {
+        let why = "failed to convert patch object to typed object: .spec.none: field not declared in schema";
+        assert_eq!(merged(json!({"spec": {"none": "x"}})), Err(why.to_owned()));
     }
 }

@@ -228,7 +228,7 @@ mod tests {
     fn failing_operations_are_rejected_with_their_number() {
         let doc = json!({"a": 1});
         let patches = [
-            json!([{"op": "test", "path": "/a", "value": 2}]),
+            json!([{"op": "test", "path": "/none/b", "value": 2}]),
             json!([{"op": "remove", "path": "/none"}]),
             json!([{"op": "explode", "path": "/a"}]),
             json!([{"op": "add", "value": 1}]),
@@ -237,6 +237,14 @@ mod tests {
         for patch in patches {
             let refused = patched(&doc, &patch);
             assert!(matches!(refused, Err(PatchError::Rejected { operation: 0, .. })), "{patch}: {refused:?}");
+        }
+    }
+
+    #[test]
+    fn tests_that_fail_are_told_from_other_failures() {
+        for test in [json!({"op": "test", "path": "/a", "value": 2}), json!({"op": "test", "path": "/b", "value": 2})] {
+            let refused = patched(&json!({"a": 1}), &json!([{"op": "add", "path": "/c", "value": 1}, test]));
+            assert_eq!(refused, Err(PatchError::TestFailed { operation: 1 }), "{test}");
         }
     }
 

@@ -29,6 +29,11 @@ struct Plugin {
 }
 
 impl Reinvocation {
+    /// Whether the second round has begun.
+    pub fn is_second(&self) -> bool {
+        self.state().second
+    }
+
     /// A plugin begins its round with this object.
     pub fn begin(&self, plugin: &'static str, object: Option<&Object>) {
         let mut state = self.state();

@@ -78,6 +78,10 @@ impl Record {
         }
     }
 
+    pub(super) fn shows_content(&self) -> bool {
+        self.recorded.level >= Level::Request
+    }
+
     pub(super) fn impersonated(&self, user: &User) {
         self.set("impersonatedUser", user_value(user));
     }
@@ -95,7 +99,7 @@ impl Record {
                 }
             }
         }
-        if self.recorded.level >= Level::Request {
+        if self.shows_content() {
             self.set("requestObject", self.shown(tree));
         }
     }

@@ -97,6 +97,15 @@ pub(crate) fn annotate(key: &str, value: impl FnOnce() -> String) {
     let _not_recorded = CURRENT.try_with(|record| record.annotate(key, value()));
 }
 
+/// As [`annotate`], where the event shows what clients send.
+pub(crate) fn annotate_content(key: &str, value: impl FnOnce() -> String) {
+    let _not_recorded = CURRENT.try_with(|record| {
+        if record.shows_content() {
+            record.annotate(key, value());
+        }
+    });
+}
+
 /// Whether the current request has an event.
 pub(crate) fn is_recorded() -> bool {
     CURRENT.try_with(|_| ()).is_ok()

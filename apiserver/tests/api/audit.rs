@@ -201,6 +201,39 @@ async fn webhooks_annotate_the_event() {
 }
 
 #[tokio::test]
+async fn what_webhooks_change_and_whether_they_fail_is_recorded() {
+    const PATCH: &str = "W3sib3AiOiJhZGQiLCJwYXRoIjoiL21ldGFkYXRhL2xhYmVscyIsInZhbHVlIjp7ImEiOiJiIn19XQ==";
+    for level in ["Metadata", "Request"] {
+        let stage = Stage::new(level).await;
+        let hooks = Webhooks::with(|_| json!({"allowed": true, "patchType": "JSONPatch", "patch": PATCH})).await;
+        let mut gone = hooks.webhook(&["CREATE"], &["configmaps"]);
+        gone["clientConfig"] = json!({"url": "https://127.0.0.1:1/"});
+        gone["failurePolicy"] = "Ignore".into();
+        gone["name"] = "gone.example.com".into();
+        let both = json!([hooks.webhook(&["CREATE"], &["configmaps"]), gone]);
+        for (kind, webhooks) in [("mutating", &both), ("validating", &json!([gone]))] {
+            let body = json!({"metadata": {"name": "w"}, "webhooks": webhooks});
+            expect(stage.client.post(&format!("{POLICIES}/{kind}webhookconfigurations"), &body).await, 201);
+        }
+        stage.server.server().registry().freshen().await.unwrap();
+        expect(stage.client.post(MAPS, &json!({"metadata": {"name": "a"}})).await, 201);
+        let annotations = stage.last()["annotations"].clone();
+        let note = |what: &str, index: usize| {
+            annotations.get(format!("{what}.webhook.admission.k8s.io/round_0_index_{index}"))
+        };
+        let called = |webhook: &str, mutated: bool| {
+            json!(format!(r#"{{"configuration":"w","webhook":"{webhook}.example.com","mutated":{mutated}}}"#))
+        };
+        assert_eq!(note("mutation", 0), Some(&called("hook", true)));
+        assert_eq!(note("mutation", 1), Some(&called("gone", false)));
+        let gone = json!("gone.example.com");
+        assert_eq!((note("failed-open.mutation", 1), note("failed-open.validating", 0)), (Some(&gone), Some(&gone)));
+        let patch = r#"{"configuration":"w","webhook":"hook.example.com","patch":[{"op":"add","path":"/metadata/labels","value":{"a":"b"}}],"patchType":"JSONPatch"}"#;
+        assert_eq!(note("patch", 0), (level == "Request").then(|| json!(patch)).as_ref());
+    }
+}
+
+#[tokio::test]
 async fn a_strict_server_refuses_what_it_cannot_record() {
     let directory = tempfile::tempdir().unwrap();
     let policy = directory.path().join("policy.yaml");

@@ -251,18 +251,16 @@ async fn configurations_are_merged_and_patches_applied_in_turn() {
 
 /// Mutations that label with a name, fail, and label again; the last patch tests what is not so.
 fn mutations(policy: Value) -> Value {
-    let label = |name: &str| {
-        let expression = format!("Object{{metadata: Object.metadata{{labels: {{'{name}': ''}}}}}}");
-        json!({"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": expression}})
-    };
+    let apply = |text: &str| json!({"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": text}});
+    let label = |name: &str| apply(&format!("Object{{metadata: Object.metadata{{labels: {{'{name}': ''}}}}}}"));
     let patch = |text: &str| json!({"patchType": "JSONPatch", "jsonPatch": {"expression": text}});
-    let rename = "Object{metadata: Object.metadata{name: 'other'}}";
     let mut spec = json!({
         "reinvocationPolicy": "Never",
         "mutations": [
             label("one"),
-            {"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": rename}},
+            apply("Object{metadata: Object.metadata{name: 'other'}}"),
             patch("[JSONPatch{op: 'remove', path: '/data/none'}]"),
+            apply("Object{spec: Object.spec{none: 'x'}}"),
             label("two"),
             patch("[JSONPatch{op: 'test', path: '/data/none', value: 'x'}, JSONPatch{op: 'remove', path: '/data'}]"),
         ],
@@ -282,8 +280,10 @@ async fn mutations_that_fail_refuse_the_request() {
     let why = format!("{head} error applying patch: invalid ApplyConfiguration: may not change metadata.name");
     assert_eq!((&status["message"], &status["reason"]), (&json!(why), &json!("Invalid")));
     let causes = status["details"]["causes"].as_array().unwrap();
-    assert_eq!((causes.len(), &causes[0]["message"]), (2, &json!(why)));
+    assert_eq!((causes.len(), &causes[0]["message"]), (3, &json!(why)));
     assert!(causes[1]["message"].as_str().unwrap().starts_with(&format!("{head} JSONPath: ")), "{status}");
+    let why = "failed to convert patch object to typed object: .spec: field not declared in schema";
+    assert_eq!(causes[2]["message"], format!("{head} error applying patch: {why}"));
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! MutatingAdmissionPolicy.
 
+use api::codec::Target;
 use api::expression::admission::{Scope, Wanted};
 use api::patch::PatchError;
 use api::status::{Cause, Details};
@@ -218,8 +219,14 @@ impl Mutation {
 /// Merges a configuration as server-side apply does.
 fn apply(object: &Object, configuration: &Cel<'_>, row: &Resource) -> Result<Object, String> {
     let configuration = configuration.to_json().map_err(|err| format!("invalid ApplyConfiguration: {err}"))?;
-    let merged = api::apply::merge_configuration(object, configuration, row.schema());
-    merged.map_err(|why| format!("invalid ApplyConfiguration: {why}"))
+    let (group, version) = object.api_version().split_once('/').unwrap_or(("", object.api_version()));
+    let target = match object.kind() {
+        kind if kind == row.kind => Some(Target::of(row)),
+        // The body of a subresource.
+        kind => Target::builtin(group, version, kind),
+    };
+    let target = target.ok_or_else(|| format!("no schema found for {}", object.kind()))?;
+    api::apply::merge_configuration(object, configuration, target.schema)
 }
 
 fn patch(object: &Object, steps: &Cel<'_>) -> Result<Object, String> {

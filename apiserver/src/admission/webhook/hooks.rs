@@ -28,6 +28,7 @@ const TIMEOUT: u64 = 10;
 pub(super) struct Hook {
     /// Different for each entry of all configurations.
     pub(super) id: String,
+    pub(super) configuration: String,
     pub(super) name: String,
     /// Whether requests go on when it cannot be asked.
     pub(super) fails_open: bool,
@@ -49,6 +50,7 @@ impl Hook {
         let client = webhooks.webhook(tree.get("clientConfig").unwrap_or(&Value::Null));
         Self {
             id: format!("{configuration}/{name}/{nth}"),
+            configuration: configuration.to_owned(),
             name,
             fails_open: text(tree, "failurePolicy") == "Ignore",
             reinvocable: text(tree, "reinvocationPolicy") == "IfNeeded",

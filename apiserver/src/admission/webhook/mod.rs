@@ -4,6 +4,7 @@
 //! at the same time. Without configurations that ask for the request nothing is done and nothing is copied.
 
 mod hooks;
+mod notes;
 mod review;
 
 use std::sync::Arc;
@@ -14,7 +15,8 @@ use futures::future::join_all;
 use serde_json::Value;
 
 use self::hooks::{Hook, Hooks};
-use super::{Attributes, MutatingAdmission, Namespaces, ValidatingAdmission, Warnings};
+use self::notes::Place;
+use super::{Attributes, MutatingAdmission, Namespaces, Reinvocation, ValidatingAdmission, Warnings};
 use crate::authz;
 use crate::crd::Converters;
 use crate::watch_cache::WatchCache;
@@ -38,11 +40,12 @@ impl From<ApiError> for Failure {
 }
 
 /// What decides whether a failure is the end of the request.
-fn judge(hook: &Hook, failure: Failure) -> Result<(), ApiError> {
+fn judge(hook: &Hook, failure: Failure, plugin: &str, place: Place) -> Result<(), ApiError> {
     match failure {
         Failure::Refused(err) => Err(err),
         Failure::Calling(why) if hook.fails_open => {
             tracing::warn!(webhook = hook.name, why, "a webhook failed, and the request goes on without it");
+            place.failed_open(plugin, hook);
             Ok(())
         }
         Failure::Calling(why) => Err(ApiError::internal(format!("failed calling webhook {:?}: {why}", hook.name))),
@@ -75,7 +78,7 @@ impl MutatingWebhooks {
         hook: &Hook,
         attributes: &Attributes<'_>,
         row: &Resource,
-        object: Option<&mut Object>,
+        (object, place): (Option<&mut Object>, Place),
         warnings: &mut Warnings,
     ) -> Result<bool, Failure> {
         let converters = &self.means.converters;
@@ -84,7 +87,7 @@ impl MutatingWebhooks {
             None => None,
         };
         let patch = hook.ask(attributes, row, (shown.as_ref(), converters), true, warnings).await?;
-        if patch.is_empty() {
+        if patch.is_empty() || patch == b"[]" {
             return Ok(false);
         }
         let (Some(object), Some(shown)) = (object, shown) else {
@@ -97,6 +100,7 @@ impl MutatingWebhooks {
         if changed {
             attributes.take(converters, row, object, after).await?;
         }
+        place.patched(hook, &patch);
         Ok(changed)
     }
 }
@@ -118,18 +122,22 @@ impl MutatingAdmission for MutatingWebhooks {
         if let Some(rounds) = rounds {
             rounds.begin(MUTATING, object.as_deref());
         }
-        for hook in hooks.iter() {
+        let round = usize::from(rounds.is_some_and(Reinvocation::is_second));
+        for (index, hook) in hooks.iter().enumerate() {
             let Some(row) = hook.wants(attributes, object.as_deref(), &self.means).await? else { continue };
             if rounds.is_some_and(|rounds| !rounds.is_due(MUTATING, &hook.id)) {
                 continue;
             }
-            match self.call(hook, attributes, row, object.as_deref_mut(), warnings).await {
+            let place = Place { round, index };
+            let outcome = self.call(hook, attributes, row, (object.as_deref_mut(), place), warnings).await;
+            place.called(hook, matches!(outcome, Ok(true)));
+            match outcome {
                 Ok(changed) => {
                     if let Some(rounds) = rounds {
                         rounds.called(MUTATING, &hook.id, changed, hook.reinvocable);
                     }
                 }
-                Err(failure) => judge(hook, failure)?,
+                Err(failure) => judge(hook, failure, "mutation", place)?,
             }
         }
         if let Some(rounds) = rounds {
@@ -153,7 +161,7 @@ impl ValidatingWebhooks {
 
     async fn call(
         &self,
-        hook: &Arc<Hook>,
+        (hook, place): (&Arc<Hook>, Place),
         attributes: &Attributes<'_>,
         row: &Resource,
         object: Option<&Object>,
@@ -167,7 +175,7 @@ impl ValidatingWebhooks {
             };
             hook.ask(attributes, row, (shown.as_ref(), converters), false, &mut warnings).await
         };
-        let outcome = asked.await.map(|_no_patch| ()).or_else(|failure| judge(hook, failure));
+        let outcome = asked.await.map(|_no_patch| ()).or_else(|failure| judge(hook, failure, "validating", place));
         (outcome, warnings)
     }
 }
@@ -186,9 +194,9 @@ impl ValidatingAdmission for ValidatingWebhooks {
     ) -> Result<(), ApiError> {
         let Some(hooks) = self.hooks.current() else { return Ok(()) };
         let mut calls = Vec::new();
-        for hook in hooks.iter() {
+        for (index, hook) in hooks.iter().enumerate() {
             if let Some(row) = hook.wants(attributes, object, &self.means).await? {
-                calls.push(self.call(hook, attributes, row, object));
+                calls.push(self.call((hook, Place { round: 0, index }), attributes, row, object));
             }
         }
         let mut outcome = Ok(());
