@@ -338,7 +338,9 @@ pub(crate) fn is_zero(fields: &Fields, key: &str) -> bool {
 pub(crate) fn is_same(one: Option<&Value>, other: Option<&Value>) -> bool {
     match (one, other) {
         (Some(Value::Object(one)), Some(Value::Object(other))) => {
-            one.keys().chain(other.keys()).all(|key| is_same(one.get(key), other.get(key)))
+            // Each pair is looked at once: twice at each level would be too often for what nests deeply.
+            one.iter().all(|(key, value)| is_same(Some(value), other.get(key)))
+                && other.iter().all(|(key, value)| one.contains_key(key) || is_nothing(Some(value)))
         }
         (Some(Value::Array(one)), Some(Value::Array(other))) => {
             one.len() == other.len() && one.iter().zip(other).all(|(one, other)| is_same(Some(one), Some(other)))
