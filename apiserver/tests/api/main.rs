@@ -21,6 +21,7 @@ mod paging;
 mod pod_proxy;
 mod policies;
 mod protobuf;
+mod quotas;
 mod races;
 mod resizes;
 mod samples;
