@@ -172,7 +172,7 @@ fn every_program_tells_of_itself_and_refuses_what_it_does_not_know() {
         let help = run(name, &["--help"]);
         assert!(help.ok().contains("Usage: ") && help.stdout.contains("--healthz-port"), "{}", help.stdout);
         let version = run(name, &["--version"]);
-        assert_eq!(version.ok(), format!("{name} {}", env!("CARGO_PKG_VERSION")));
+        assert_eq!(version.ok(), concat!("Kubernetes v1.36.2-coracle.", env!("CARGO_PKG_VERSION")), "{name}");
         let unknown = run(name, &["--no-such-flag"]);
         assert!(unknown.fails().contains("--no-such-flag"), "{name}: {}", unknown.stderr);
     }
