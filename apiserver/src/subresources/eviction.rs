@@ -181,6 +181,7 @@ async fn consent(routed: &Routed<'_>, pod: &Object, dry_run: bool) -> Result<Con
         return Ok(Consent::WhilePending);
     }
     let budgets = routed.registry().named("policy", "poddisruptionbudgets")?;
+    routed.registry().freshen().await?;
     let matching = matching(&budgets, pod)?;
     let [budget] = matching.as_slice() else {
         return match matching.len() {

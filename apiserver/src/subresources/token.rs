@@ -46,7 +46,7 @@ pub(super) async fn create(routed: &Routed<'_>, body: Body) -> Result<Answer, Ap
     }
     own_fields(&mut request, &options.field_manager);
     check_metadata(routed, &request)?;
-    let account = account(routed)?;
+    let account = account(routed).await?;
     admit(routed, &mut request, &options.to_value(Write::Create), options.dry_run, &mut warnings).await?;
     complete(&mut request, &account, &tokens)?;
     shorten(&mut request, &call.core.config, &mut warnings);
@@ -98,7 +98,9 @@ fn check_metadata(routed: &Routed<'_>, request: &Object) -> Result<(), ApiError>
     Ok(())
 }
 
-fn account(routed: &Routed<'_>) -> Result<Object, ApiError> {
+/// The account; what it and the objects that a token is bound to were before this request, the cache then knows.
+async fn account(routed: &Routed<'_>) -> Result<Object, ApiError> {
+    routed.registry().freshen().await?;
     let target = routed.target();
     let cached = routed.cache.get(&routed.cache.key(target.namespace, target.name));
     cached.map(|cached| cached.object()).ok_or_else(|| ApiError::not_found(routed.row.qualified(), target.name))
