@@ -190,11 +190,11 @@ impl ValidatingAdmission for ResourceQuota {
         object: Option<&Object>,
         _warnings: &mut Warnings,
     ) -> Result<(), ApiError> {
-        let Some(charge) = object.and_then(|object| Charge::of(attributes, object)) else { return Ok(()) };
         let quotas = self.quotas(attributes.namespace);
         if quotas.is_empty() {
             return Ok(());
         }
+        let Some(charge) = object.and_then(|object| Charge::of(attributes, object)) else { return Ok(()) };
         let mut concerned = Vec::new();
         for quota in quotas {
             if charge.admits(&quota)? {
