@@ -57,6 +57,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("e2e", &["api"]),
     ("bench", &["api"]),
+    ("faults", &[]),
 ];
 
 /// What must stay out of a crate beside our own crates.
