@@ -125,14 +125,12 @@ fn remember<K: std::hash::Hash + Eq, V>(cache: &Mutex<HashMap<K, (V, Instant)>>,
     cache.insert(key, (value, Instant::now() + hold));
 }
 
-/// The common name is the user, organizations are the groups. TLS has verified the certificate.
+/// The common name is the user, organizations are the groups, as the API server reads them. TLS has verified the certificate.
 fn from_certificate(der: &[u8]) -> Option<User> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
-    let subject = certificate.subject();
-    let name = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
-    let organizations = subject.iter_organization().filter_map(|group| group.as_str().ok().map(str::to_owned));
-    let groups = organizations.chain(["system:authenticated".to_owned()]).collect();
-    Some(User { name, uid: None, groups, extra: BTreeMap::new() })
+    let daemon::Names { common, organizations } = daemon::names_of(certificate.subject())?;
+    let groups = organizations.into_iter().chain(["system:authenticated".to_owned()]).collect();
+    Some(User { name: common, uid: None, groups, extra: BTreeMap::new() })
 }
 
 /// The subresources of `nodes` that allow a path: a narrow one first, where there is one.
