@@ -26,6 +26,7 @@ mod endpoints;
 mod error;
 pub mod fuzzing;
 mod handler;
+mod headers;
 mod health;
 pub mod http;
 mod inflight;

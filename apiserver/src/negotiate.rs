@@ -4,8 +4,9 @@ use api::codec::protobuf;
 use api::status::Details;
 use api::{ApiError, Resource};
 use http::HeaderMap;
-use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, USER_AGENT};
 
+use crate::headers as header;
 use crate::query::Query;
 
 /// How an answer is encoded.
@@ -113,12 +114,12 @@ impl Accept {
     }
 
     fn pick(headers: &HeaderMap, pretty: bool, watch: bool, offer: Offer) -> Result<Self, ApiError> {
-        let header = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
+        let header = header::shown(headers, ACCEPT);
         if header.trim().is_empty() {
             return Ok(Self { pretty, ..Self::default() });
         }
         let mut unknown_shape = false;
-        for clause in sorted_by_quality(header) {
+        for clause in sorted_by_quality(&header) {
             let Some((encoding, parameters)) = encoding_of(&clause) else { continue };
             if encoding == Encoding::Protobuf && offer == Offer::WithoutProtobuf {
                 continue;
@@ -204,20 +205,20 @@ fn shape_of(parameters: &Parameters) -> Option<Shape> {
 
 /// Whether JSON is laid out for people: as the query says, or else for tools that people read answers in.
 pub(crate) fn is_pretty(query: &Query, headers: &HeaderMap) -> bool {
-    let agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let agent = header::shown(headers, USER_AGENT);
     let read_by_people = || ["curl", "Wget", "Mozilla/5.0"].iter().any(|tool| agent.starts_with(tool));
     query.optional_flag("pretty").unwrap_or_else(read_by_people)
 }
 
 /// The media type of a body without its parameters, in lower case; `""` when not given.
 pub(crate) fn content_type(headers: &HeaderMap) -> String {
-    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let value = header::shown(headers, CONTENT_TYPE);
     value.split(';').next().unwrap_or("").trim().to_ascii_lowercase()
 }
 
 /// As [`content_type`]; `None` when what follows the type is not well-formed, or names a parameter twice.
 pub(crate) fn media_type(headers: &HeaderMap) -> Option<String> {
-    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let value = header::shown(headers, CONTENT_TYPE);
     let mut rest = value.split_once(';').map_or("", |(_, parameters)| parameters).trim();
     let mut names = Vec::new();
     while !rest.is_empty() {
@@ -241,7 +242,7 @@ pub(crate) fn media_type(headers: &HeaderMap) -> Option<String> {
 
 /// Whether a client can take gzip.
 pub(crate) fn accepts_gzip(headers: &HeaderMap) -> bool {
-    let value = headers.get(http::header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let value = header::shown(headers, ACCEPT_ENCODING);
     value.split(',').any(|coding| coding.trim().split(';').next() == Some("gzip"))
 }
 

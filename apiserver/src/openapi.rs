@@ -18,6 +18,7 @@ use jiff::{Timestamp, ToSpan as _, fmt::rfc2822, tz::TimeZone};
 use sha2::{Digest as _, Sha256};
 
 use crate::handler::Call;
+use crate::headers as header;
 use crate::negotiate::{accepts_gzip, sorted_by_quality};
 use crate::response::{self, Answer};
 
@@ -148,8 +149,8 @@ pub(crate) async fn answer(call: &Call<'_>) -> Result<Answer, ApiError> {
 
 /// Whether the client wants the message of these types rather than JSON; `None` when it accepts neither.
 fn form(headers: &HeaderMap, message: &[&str]) -> Option<bool> {
-    let header = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
-    sorted_by_quality(header).iter().find_map(|clause| match clause.split(';').next().unwrap_or("").trim() {
+    let header = header::shown(headers, ACCEPT);
+    sorted_by_quality(&header).iter().find_map(|clause| match clause.split(';').next().unwrap_or("").trim() {
         "" | "*/*" | "application/*" | "application/json" => Some(false),
         clause => message.contains(&clause).then_some(true),
     })

@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::policy::{Level, Recorded, Stage};
 use crate::authn::user_value;
+use crate::headers as header;
 use crate::request_info::RequestInfo;
 
 /// Longer user agents are cut.
@@ -29,7 +30,7 @@ impl Record {
         let uri = parts.uri.path_and_query().map_or(parts.uri.path(), |it| it.as_str());
         let mut event = json!({
             "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": recorded.level.as_str(),
-            "auditID": audit_id(&parts.headers), "requestURI": uri, "verb": info.verb, "user": user_value(user),
+            "auditID": audit_id(&parts.headers), "requestURI": uri, "verb": info.verb(), "user": user_value(user),
             "requestReceivedTimestamp": now(),
         });
         let sources = sources(parts);
@@ -162,7 +163,8 @@ fn status(tree: &Value) -> Value {
 
 /// A body as a tree, if it is one.
 fn read(headers: &HeaderMap, body: &[u8]) -> Option<Value> {
-    let media = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("application/json");
+    let media = header::shown(headers, CONTENT_TYPE);
+    let media = if media.is_empty() { "application/json" } else { &media };
     match media.split(';').next().unwrap_or("").trim() {
         "application/yaml" | "application/apply-patch+yaml" => Some(yaml::parse(body).ok()?.0.into_value()),
         protobuf::MEDIA_TYPE => protobuf::decode(body).ok(),
@@ -192,7 +194,7 @@ fn audit_id(headers: &HeaderMap) -> String {
 
 /// The addresses that the request came by: those that proxies name, and the one that it was received from.
 fn sources(parts: &Parts) -> Vec<String> {
-    let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let header = |name: &'static str| header::shown(&parts.headers, name);
     let mut all: Vec<String> = header("x-forwarded-for").split(',').map(|it| it.trim().to_owned()).collect();
     all.push(header("x-real-ip").trim().to_owned());
     all.extend(parts.extensions.get::<crate::http::PeerAddress>().map(|peer| peer.0.to_string()));

@@ -28,10 +28,13 @@ impl BootstrapTokens {
         Some(Self { secrets: cache.resource("secrets")? })
     }
 
-    fn user(&self, token: &str) -> Option<User> {
-        let (id, secret) = token.split_once('.').filter(|(id, secret)| is_part(id, 6) && is_part(secret, 16))?;
+    async fn user(&self, token: &str) -> Result<Option<User>, Rejected> {
+        let parts = token.split_once('.').filter(|(id, secret)| is_part(id, 6) && is_part(secret, 16));
+        let Some((id, secret)) = parts else { return Ok(None) };
+        self.secrets.settle().await.map_err(|err| Rejected::because(err.to_string()))?;
         let key = self.secrets.key("kube-system", &format!("bootstrap-token-{id}"));
-        user_of(&self.secrets.get(&key)?.object(), id, secret, Timestamp::now())
+        let kept = self.secrets.get(&key);
+        Ok(kept.and_then(|kept| user_of(&kept.object(), id, secret, Timestamp::now())))
     }
 }
 
@@ -81,11 +84,14 @@ fn is_group(text: &str) -> bool {
 #[async_trait]
 impl Authenticator for BootstrapTokens {
     async fn authenticate(&self, request: &Parts) -> Result<Option<User>, Rejected> {
-        Ok(bearer(request).and_then(|token| self.user(token)))
+        match bearer(request)? {
+            Some(token) => self.user(token).await,
+            None => Ok(None),
+        }
     }
 
     async fn review(&self, token: &str, audiences: &[String]) -> Result<Option<Reviewed>, Rejected> {
-        Ok(self.user(token).map(|user| Reviewed { user, audiences: audiences.to_vec() }))
+        Ok(self.user(token).await?.map(|user| Reviewed { user, audiences: audiences.to_vec() }))
     }
 }
 

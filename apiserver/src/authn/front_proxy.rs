@@ -1,13 +1,14 @@
 //! Front proxies: servers that authenticate users by themselves and name them in headers. They are known by a client
 //! certificate of a CA of their own.
 
+use api::ApiError;
 use api::strategy::User;
 use async_trait::async_trait;
-use http::HeaderName;
 use http::request::Parts;
-use percent_encoding::percent_decode_str;
+use http::{HeaderMap, HeaderName};
 
 use super::{Authenticator, PeerCertificate, Rejected};
+use crate::headers as header;
 
 /// Which headers name a user. Of the first list that has one, the first counts; of groups and extras, all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,31 +34,37 @@ impl FrontProxy {
         Self { allowed, headers }
     }
 
-    fn named(&self, request: &Parts) -> Option<User> {
-        let text = |name: &HeaderName| request.headers.get(name)?.to_str().ok().filter(|text| !text.is_empty());
-        let first = |names: &[HeaderName]| names.iter().find_map(text).map(str::to_owned);
-        let groups = self.headers.group.iter().flat_map(|name| request.headers.get_all(name));
-        Some(User {
-            name: first(&self.headers.username)?,
-            uid: first(&self.headers.uid).unwrap_or_default(),
-            groups: groups.filter_map(|value| value.to_str().ok()).map(str::to_owned).collect(),
-            extra: self.extra(request),
-        })
+    fn named(&self, headers: &HeaderMap) -> Result<Option<User>, ApiError> {
+        let Some(name) = first(headers, &self.headers.username)? else { return Ok(None) };
+        let uid = first(headers, &self.headers.uid)?.unwrap_or_default();
+        let mut groups = Vec::new();
+        for name in &self.headers.group {
+            groups.extend(header::texts(headers, name.as_str())?.into_iter().map(str::to_owned));
+        }
+        Ok(Some(User { name, uid, groups, extra: self.extra(headers)? }))
     }
 
-    fn extra(&self, request: &Parts) -> Vec<(String, Vec<String>)> {
+    fn extra(&self, headers: &HeaderMap) -> Result<Vec<(String, Vec<String>)>, ApiError> {
         let mut extra = Vec::new();
         for prefix in &self.headers.extra_prefix {
-            for name in request.headers.keys() {
+            for name in headers.keys() {
                 let Some(key) = name.as_str().strip_prefix(prefix.as_str()) else { continue };
-                // What is not encoded rightly stays as it is.
-                let key = percent_decode_str(key).decode_utf8().map_or_else(|_| key.to_owned(), |key| key.into_owned());
-                let values = request.headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-                extra.push((key, values.map(str::to_owned).collect()));
+                let values = header::texts(headers, name.as_str())?.into_iter().map(str::to_owned).collect();
+                extra.push((header::key(name, key)?, values));
             }
         }
-        extra
+        Ok(extra)
     }
+}
+
+/// The first text that is not empty in headers of these names.
+fn first(headers: &HeaderMap, names: &[HeaderName]) -> Result<Option<String>, ApiError> {
+    for name in names {
+        if let Some(text) = header::text(headers, name.as_str())?.filter(|text| !text.is_empty()) {
+            return Ok(Some(text.to_owned()));
+        }
+    }
+    Ok(None)
 }
 
 #[async_trait]
@@ -66,9 +73,9 @@ impl Authenticator for FrontProxy {
         let peer = request.extensions.get::<PeerCertificate>();
         let Some(proxy) = peer.map(PeerCertificate::front_proxy).transpose()?.flatten() else { return Ok(None) };
         if !self.allowed.is_empty() && !self.allowed.contains(&proxy) {
-            return Err(Rejected { reason: format!("{proxy:?} is not the name of a front proxy") });
+            return Err(Rejected::because(format!("{proxy:?} is not the name of a front proxy")));
         }
-        Ok(self.named(request))
+        self.named(&request.headers).map_err(Rejected::unreadable)
     }
 }
 
@@ -101,7 +108,7 @@ mod tests {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        chain.authenticate(&request.body(()).unwrap().into_parts().0).await
+        chain.authenticate(&request.body(()).unwrap().into_parts().0).await.unwrap()
     }
 
     const FOR_PROXY: Vouched = Vouched { user: false, front_proxy: true };
@@ -118,6 +125,34 @@ mod tests {
         assert_eq!(user.name, "jane");
         assert_eq!(user.groups, ["dev", "ops", "system:authenticated"]);
         assert_eq!(user.extra, [("example.com/scope".to_owned(), vec!["a".to_owned()])]);
+    }
+
+    #[tokio::test]
+    async fn what_a_front_proxy_says_is_never_overlooked() {
+        let known = Headers {
+            username: vec![HeaderName::from_static("x-remote-user")],
+            group: vec![HeaderName::from_static("x-remote-group")],
+            extra_prefix: vec!["x-remote-extra-".to_owned()],
+            ..Headers::default()
+        };
+        let front_proxy = FrontProxy::new(Vec::new(), known);
+        let chain = Chain::new(vec![std::sync::Arc::new(front_proxy), std::sync::Arc::new(X509)], true);
+        // Both CAs vouch for it: without the headers it would be a user itself.
+        let vouched = Vouched { user: true, front_proxy: true };
+        for (name, bad) in
+            [("x-remote-user", true), ("x-remote-group", true), ("x-remote-extra-a", true), ("x-remote-user", false)]
+        {
+            let value: &[u8] = if bad { b"jos\xe9" } else { "josé".as_bytes() };
+            let mut request = http::Request::get("/").extension(PeerCertificate::new(certificate("proxy"), vouched));
+            if name != "x-remote-user" {
+                request = request.header("x-remote-user", "jane");
+            }
+            let request = request.header(name, value).body(()).unwrap().into_parts().0;
+            match chain.authenticate(&request).await {
+                Err(err) => assert!(bad && err.code() == 400, "{name}"),
+                Ok(user) => assert!(!bad && user.is_some_and(|user| user.name == "josé"), "{name}"),
+            }
+        }
     }
 
     #[tokio::test]

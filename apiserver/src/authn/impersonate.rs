@@ -6,11 +6,11 @@
 use api::ApiError;
 use api::strategy::User;
 use http::HeaderMap;
-use percent_encoding::percent_decode_str;
 
 use super::tokens::{account_of, groups_of};
 use super::{ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED};
 use crate::authz::{Attributes, Chain};
+use crate::headers as header;
 
 const USER: &str = "impersonate-user";
 const GROUP: &str = "impersonate-group";
@@ -18,31 +18,31 @@ const UID: &str = "impersonate-uid";
 const EXTRA: &str = "impersonate-extra-";
 const GROUP_OF_PARTS: &str = "authentication.k8s.io";
 
-/// The user that a request wants to act as; `None` when it does not impersonate.
+/// The user that a request wants to act as; `None` when it does not impersonate. A request that tries to, but cannot be
+/// understood, is refused: it must not run as who sends it.
 pub(crate) fn wanted(headers: &HeaderMap) -> Result<Option<User>, ApiError> {
-    let one = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("").to_owned();
-    let groups: Vec<String> =
-        headers.get_all(GROUP).iter().filter_map(|value| value.to_str().ok()).map(str::to_owned).collect();
-    let user = User { name: one(USER), uid: one(UID), groups, extra: extra(headers) };
+    let one = |name: &'static str| header::text(headers, name).map(|text| text.unwrap_or("").to_owned());
+    let groups = header::texts(headers, GROUP)?.into_iter().map(str::to_owned).collect();
+    let user = User { name: one(USER)?, uid: one(UID)?, groups, extra: extra(headers)? };
     if !user.name.is_empty() {
         return Ok(Some(user));
     }
-    if user.uid.is_empty() && user.groups.is_empty() && user.extra.is_empty() {
+    let named = headers.contains_key(USER);
+    if !named && user.uid.is_empty() && user.groups.is_empty() && user.extra.is_empty() {
         return Ok(None);
     }
     Err(ApiError::bad_request(format!("requested {} without impersonating a user name", in_go(&user))))
 }
 
-fn extra(headers: &HeaderMap) -> Vec<(String, Vec<String>)> {
+fn extra(headers: &HeaderMap) -> Result<Vec<(String, Vec<String>)>, ApiError> {
     let mut extra: Vec<(String, Vec<String>)> = Vec::new();
     for name in headers.keys() {
         let Some(key) = name.as_str().strip_prefix(EXTRA) else { continue };
-        let key = percent_decode_str(key).decode_utf8_lossy().into_owned();
-        let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).map(str::to_owned).collect();
-        extra.push((key, values));
+        let values = header::texts(headers, name.as_str())?.into_iter().map(str::to_owned).collect();
+        extra.push((header::key(name, key)?, values));
     }
     extra.sort();
-    extra
+    Ok(extra)
 }
 
 /// A user as Go prints it with `%#v`.
@@ -161,7 +161,7 @@ mod tests {
     fn headers(list: &[(&'static str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for (name, value) in list {
-            headers.append(*name, value.parse().unwrap());
+            headers.append(*name, http::HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
         headers
     }
@@ -178,6 +178,21 @@ mod tests {
         assert_eq!((user.name.as_str(), user.groups), ("u", vec!["a".to_owned(), "b".to_owned()]));
         assert_eq!(user.extra, [("example.com/key".to_owned(), vec!["v".to_owned()])]);
         assert_eq!(wanted(&HeaderMap::new()).unwrap(), None);
+    }
+
+    #[test]
+    fn names_are_utf_8_and_nothing_else_is_overlooked() {
+        assert_eq!(wanted(&headers(&[("impersonate-user", "josé")])).unwrap().unwrap().name, "josé");
+        for name in ["impersonate-user", "impersonate-group", "impersonate-uid", "impersonate-extra-a"] {
+            let mut headers = headers(&[("impersonate-user", "jane")]);
+            headers.insert(name, http::HeaderValue::from_bytes(b"jos\xe9").unwrap());
+            assert_eq!(wanted(&headers).unwrap_err().code(), 400, "{name}");
+        }
+        assert_eq!(
+            wanted(&headers(&[("impersonate-user", "j"), ("impersonate-extra-%ff", "v")])).unwrap_err().code(),
+            400
+        );
+        assert_eq!(wanted(&headers(&[("impersonate-user", "")])).unwrap_err().code(), 400, "it is there");
     }
 
     #[test]

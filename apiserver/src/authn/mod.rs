@@ -11,9 +11,12 @@ mod x509;
 
 use std::sync::Arc;
 
+use api::ApiError;
 use api::strategy::User;
 use async_trait::async_trait;
 use http::request::Parts;
+
+use crate::headers as header;
 
 pub use bootstrap_token::BootstrapTokens;
 pub use front_proxy::{FrontProxy, Headers};
@@ -50,7 +53,21 @@ pub struct Reviewed {
 #[derive(Debug, thiserror::Error)]
 #[error("{reason}")]
 pub struct Rejected {
-    pub reason: String,
+    reason: String,
+    /// What the client is told of a header that is there and cannot be read. Nobody else is asked then.
+    unreadable: Option<Box<ApiError>>,
+}
+
+impl Rejected {
+    /// It is not valid.
+    pub fn because(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), unreadable: None }
+    }
+
+    /// It cannot even be read.
+    pub(crate) fn unreadable(err: ApiError) -> Self {
+        Self { reason: err.to_string(), unreadable: Some(Box::new(err)) }
+    }
 }
 
 /// All authenticators in order.
@@ -66,33 +83,36 @@ impl Chain {
     }
 
     /// Who the request is from; `None` is a 401. Like upstream, a bad credential does not stop the chain: another
-    /// authenticator may know it. But it never falls back to anonymous.
-    pub async fn authenticate(&self, request: &Parts) -> Option<User> {
-        let mut rejected = false;
+    /// authenticator may know it. But it never falls back to anonymous. What cannot be read is an error: without it the
+    /// request would be another one's.
+    pub async fn authenticate(&self, request: &Parts) -> Result<Option<User>, ApiError> {
+        let shows_one =
+            bearer(request).map_err(|err| err.unreadable.map_or_else(ApiError::unauthorized, |err| *err))?;
+        let mut rejected = shows_one.is_some();
         for authenticator in &self.authenticators {
             match authenticator.authenticate(request).await {
-                Ok(Some(user)) => return Some(with_group(user, AUTHENTICATED)),
+                Ok(Some(user)) => return Ok(Some(with_group(user, AUTHENTICATED))),
                 Ok(None) => {}
+                Err(Rejected { unreadable: Some(err), .. }) => return Err(*err),
                 Err(err) => {
                     rejected = true;
                     tracing::debug!(error = &err as &dyn std::error::Error, "credential rejected");
                 }
             }
         }
-        let shows_one = bearer(request).is_some();
-        (self.anonymous && !rejected && !shows_one).then(anonymous)
+        Ok((self.anonymous && !rejected).then(anonymous))
     }
 
     /// Whose bearer token this is, with the groups that all users have.
     pub async fn review(&self, token: &str, audiences: &[String]) -> Result<Reviewed, Rejected> {
-        let mut why = Rejected { reason: "invalid bearer token".to_owned() };
+        let mut why = Rejected::because("invalid bearer token");
         for authenticator in &self.authenticators {
             match authenticator.review(token, audiences).await {
                 Ok(Some(Reviewed { user, audiences })) => {
                     return Ok(Reviewed { user: with_group(user, AUTHENTICATED), audiences });
                 }
                 Ok(None) => {}
-                Err(err) => why = Rejected { reason: format!("[invalid bearer token, {err}]") },
+                Err(err) => why = Rejected::because(format!("[invalid bearer token, {err}]")),
             }
         }
         Err(why)
@@ -129,9 +149,11 @@ fn with_group(mut user: User, group: &str) -> User {
 }
 
 /// The token of an `Authorization: Bearer` header.
-pub fn bearer(request: &Parts) -> Option<&str> {
-    let value = request.headers.get(http::header::AUTHORIZATION)?.to_str().ok()?;
-    let mut parts = value.trim().split(' ');
-    let (scheme, token) = (parts.next()?, parts.next()?);
-    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+pub fn bearer(request: &Parts) -> Result<Option<&str>, Rejected> {
+    let value = header::text(&request.headers, http::header::AUTHORIZATION.as_str()).map_err(Rejected::unreadable)?;
+    Ok(value.and_then(|value| {
+        let mut parts = value.trim().split(' ');
+        let (scheme, token) = (parts.next()?, parts.next()?);
+        (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+    }))
 }

@@ -66,7 +66,7 @@ impl PeerCertificate {
     pub(crate) fn user(&self) -> Result<User, Rejected> {
         let known = self.known()?;
         if !known.validity.is_valid() {
-            return Err(Rejected { reason: "the client certificate has expired or is not yet valid".into() });
+            return Err(Rejected::because("the client certificate has expired or is not yet valid"));
         }
         Ok(known.user.clone())
     }
@@ -81,21 +81,17 @@ impl Authenticator for X509 {
     async fn authenticate(&self, request: &Parts) -> Result<Option<User>, Rejected> {
         let Some(peer) = request.extensions.get::<PeerCertificate>() else { return Ok(None) };
         if !peer.vouched.user {
-            return Err(Rejected { reason: "the client certificate is not signed by the CA of users".into() });
+            return Err(Rejected::because("the client certificate is not signed by the CA of users"));
         }
         peer.user().map(Some)
     }
 }
 
 fn read(der: &[u8]) -> Result<Known, Rejected> {
-    let unreadable = |err: &dyn std::fmt::Display| Rejected { reason: format!("unreadable client certificate: {err}") };
+    let unreadable = |err: &dyn std::fmt::Display| Rejected::because(format!("unreadable client certificate: {err}"));
     let (_, certificate) = X509Certificate::from_der(der).map_err(|err| unreadable(&err))?;
-    let subject = certificate.subject();
-    let name = subject.iter_common_name().filter_map(|name| name.as_str().ok()).last().unwrap_or("");
-    if name.is_empty() {
-        return Err(Rejected { reason: "the client certificate has no common name".into() });
-    }
-    let groups = subject.iter_organization().filter_map(|group| group.as_str().ok()).map(str::to_owned).collect();
+    let names = daemon::names_of(certificate.subject())
+        .ok_or_else(|| Rejected::because("the client certificate has no common name that can be read"))?;
     let fingerprint = sha2::Digest::finalize(sha2::Digest::chain_update(<sha2::Sha256 as sha2::Digest>::new(), der));
     let hex = fingerprint.iter().fold(String::from("X509SHA256="), |mut text, byte| {
         use std::fmt::Write as _;
@@ -103,6 +99,6 @@ fn read(der: &[u8]) -> Result<Known, Rejected> {
         text
     });
     let extra = vec![("authentication.kubernetes.io/credential-id".to_owned(), vec![hex])];
-    let user = User { name: name.to_owned(), groups, extra, ..User::default() };
+    let user = User { name: names.common, groups: names.organizations, extra, ..User::default() };
     Ok(Known { user, validity: certificate.validity().clone() })
 }

@@ -102,7 +102,7 @@ impl Tokens {
     }
 
     /// Whose token this is, and for which of the wanted audiences. `None` if it is not a token of this issuer at all.
-    pub fn verify(&self, token: &str, wanted: &[String]) -> Result<Option<Reviewed>, Rejected> {
+    pub async fn verify(&self, token: &str, wanted: &[String]) -> Result<Option<Reviewed>, Rejected> {
         let Some(claims) = self.signed(token)? else { return Ok(None) };
         let now = Timestamp::now().as_second();
         if claims.exp <= now {
@@ -121,7 +121,7 @@ impl Tokens {
             let why = format!("token audiences [{its}] is invalid for the target audiences [{theirs}]");
             return Err(reject(&why));
         }
-        self.check_alive(&claims.private, now)?;
+        self.check_alive(&claims.private, now).await?;
         Ok(Some(Reviewed { user: user_of(&claims), audiences }))
     }
 
@@ -167,9 +167,9 @@ impl Tokens {
     }
 
     /// Refuses tokens that have outlived their account or what they are bound to.
-    fn check_alive(&self, private: &Private, now: i64) -> Result<(), Rejected> {
+    async fn check_alive(&self, private: &Private, now: i64) -> Result<(), Rejected> {
         let (namespace, account) = (private.namespace.as_str(), &private.serviceaccount);
-        let found = object_in(&self.accounts, namespace, &account.name);
+        let found = object_in(&self.accounts, namespace, &account.name).await?;
         let missing = || reject(&format!("serviceaccounts {:?} not found", account.name));
         let found = found.ok_or_else(missing)?;
         if is_gone(&found, now) {
@@ -189,7 +189,7 @@ impl Tokens {
             let Some(reference) = reference.as_ref().filter(|_| what != "node" || private.pod.is_none()) else {
                 continue;
             };
-            let found = object_in(cache, namespace, &reference.name).filter(|object| !is_gone(object, now));
+            let found = object_in(cache, namespace, &reference.name).await?.filter(|object| !is_gone(object, now));
             let found = found.ok_or_else(|| reject("service account token has been invalidated"))?;
             if found.uid() != reference.uid {
                 let (is, was) = (found.uid(), &reference.uid);
@@ -201,8 +201,10 @@ impl Tokens {
     }
 }
 
-fn object_in(cache: &ResourceCache, namespace: &str, name: &str) -> Option<Object> {
-    cache.get(&cache.key(namespace, name)).map(|cached| cached.object())
+/// An object as this server has acknowledged it last.
+async fn object_in(cache: &ResourceCache, namespace: &str, name: &str) -> Result<Option<Object>, Rejected> {
+    cache.settle().await.map_err(|err| reject(&err.to_string()))?;
+    Ok(cache.get(&cache.key(namespace, name)).map(|cached| cached.object()))
 }
 
 /// Whether the deletion began so long ago that nobody ought to use its tokens any more.
@@ -240,17 +242,17 @@ fn user_of(claims: &Claims) -> User {
 }
 
 fn reject(reason: &str) -> Rejected {
-    Rejected { reason: reason.to_owned() }
+    Rejected::because(reason)
 }
 
 #[async_trait]
 impl Authenticator for Tokens {
     async fn authenticate(&self, request: &Parts) -> Result<Option<User>, Rejected> {
-        let Some(token) = bearer(request) else { return Ok(None) };
-        Ok(self.verify(token, &self.audiences)?.map(|reviewed| reviewed.user))
+        let Some(token) = bearer(request)? else { return Ok(None) };
+        Ok(self.verify(token, &self.audiences).await?.map(|reviewed| reviewed.user))
     }
 
     async fn review(&self, token: &str, audiences: &[String]) -> Result<Option<Reviewed>, Rejected> {
-        self.verify(token, audiences)
+        self.verify(token, audiences).await
     }
 }

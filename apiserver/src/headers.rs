@@ -1,0 +1,70 @@
+//! Headers as text. The bytes of a header may be anything above the control characters; as upstream, which takes them as
+//! they are, UTF-8 is text like any other. What is not is never taken for a header that is not there.
+
+use std::borrow::Cow;
+
+use api::ApiError;
+use http::header::{AsHeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName};
+use percent_encoding::percent_decode_str;
+
+/// The first header of a name, for what decides who somebody is; 400 when it is no text.
+pub(crate) fn text<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str>, ApiError> {
+    headers.get(name).map(|value| read(name, value)).transpose()
+}
+
+/// All headers of a name, for what decides who somebody is; 400 when one is no text.
+pub(crate) fn texts<'h>(headers: &'h HeaderMap, name: &str) -> Result<Vec<&'h str>, ApiError> {
+    headers.get_all(name).iter().map(|value| read(name, value)).collect()
+}
+
+/// The first header of a name, for what says how something is sent; `""` when there is none. What is no text becomes
+/// something that nobody knows, and is refused as that.
+pub(crate) fn shown(headers: &HeaderMap, name: impl AsHeaderName) -> Cow<'_, str> {
+    headers.get(name).map_or(Cow::Borrowed(""), |value| String::from_utf8_lossy(value.as_bytes()))
+}
+
+/// The key of a header such as `Impersonate-Extra-KEY`. One that is not rightly encoded stands for itself, as upstream; 400
+/// when what is encoded is no text.
+pub(crate) fn key(name: &HeaderName, encoded: &str) -> Result<String, ApiError> {
+    let is_escape = |part: &str| part.len() >= 2 && part.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
+    if !encoded.split('%').skip(1).all(is_escape) {
+        return Ok(encoded.to_owned());
+    }
+    let decoded = percent_decode_str(encoded).decode_utf8().map_err(|_| unreadable(name.as_str()))?;
+    Ok(decoded.into_owned())
+}
+
+fn read<'h>(name: &str, value: &'h HeaderValue) -> Result<&'h str, ApiError> {
+    std::str::from_utf8(value.as_bytes()).map_err(|_| unreadable(name))
+}
+
+fn unreadable(name: &str) -> ApiError {
+    ApiError::bad_request(format!("the header {name:?} is not valid UTF-8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_utf_8_and_what_is_not_is_an_error() {
+        let mut headers = HeaderMap::new();
+        headers.insert("a", HeaderValue::from_bytes("josé".as_bytes()).unwrap());
+        headers.insert("b", HeaderValue::from_bytes(b"jos\xe9").unwrap());
+        assert_eq!(text(&headers, "a").unwrap(), Some("josé"));
+        assert_eq!(text(&headers, "c").unwrap(), None);
+        assert_eq!(text(&headers, "b").unwrap_err().code(), 400);
+        assert_eq!(texts(&headers, "b").unwrap_err().code(), 400);
+        assert_eq!(shown(&headers, "b"), "jos\u{fffd}");
+    }
+
+    #[test]
+    fn keys_are_decoded_whole_or_not_at_all() {
+        let name = HeaderName::from_static("x-extra");
+        let of = |encoded: &str| key(&name, encoded).map_err(|err| err.code());
+        assert_eq!(of("example.com%2fscope"), Ok("example.com/scope".to_owned()));
+        assert_eq!(of("50%%2f"), Ok("50%%2f".to_owned()));
+        assert_eq!(of("%e9"), Err(400));
+    }
+}
