@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::{Attributes, Namespaces, kind_of};
 use crate::authn::user_value;
 use crate::authz;
+use crate::watch_cache::Behind;
 
 /// How often expressions may lead to new questions for the authorizer.
 const MOST_QUESTIONS: usize = 64;
@@ -76,12 +77,12 @@ pub fn request(attributes: &Attributes<'_>, row: &Resource) -> Value {
 }
 
 /// The namespace that a request is about, if it is about one.
-pub async fn namespace_of(attributes: &Attributes<'_>, namespaces: &Namespaces) -> Option<Object> {
+pub async fn namespace_of(attributes: &Attributes<'_>, namespaces: &Namespaces) -> Result<Option<Object>, Behind> {
     let name = attributes.namespace_name();
     if name.is_empty() || attributes.is_namespace() {
-        return None;
+        return Ok(None);
     }
-    namespaces.get(name).await.map(|cached| cached.object())
+    Ok(namespaces.get(name).await?.map(|cached| cached.object()))
 }
 
 /// What the authorizer has answered to expressions, and what they want to know. Expressions cannot wait: one that asks
@@ -306,7 +307,7 @@ impl MatchConditions {
         if self.is_empty() {
             return Ok(true);
         }
-        let namespace = namespace_of(attributes, namespaces).await;
+        let namespace = namespace_of(attributes, namespaces).await.map_err(|err| err.to_string())?;
         let (request, answers) = (request(attributes, row), Answers::new(attributes));
         let work = || {
             let subject = Subject {

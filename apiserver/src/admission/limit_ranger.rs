@@ -70,6 +70,7 @@ impl MutatingAdmission for LimitRanger {
         let Some(pod) = object.filter(|_| concerns(attributes) && attributes.resource.plural == "pods") else {
             return Ok(());
         };
+        self.ranges.settle().await?;
         let limits = self.limits(attributes.namespace);
         let mut notes = Vec::new();
         for (list, what) in [("containers", "container"), ("initContainers", "init container")] {
@@ -243,6 +244,7 @@ impl ValidatingAdmission for LimitRanger {
         _warnings: &mut Warnings,
     ) -> Result<(), ApiError> {
         let Some(object) = object.filter(|_| concerns(attributes)) else { return Ok(()) };
+        self.ranges.settle().await?;
         let limits = self.limits(attributes.namespace);
         let errors = if attributes.resource.plural == "pods" {
             pod_errors(&limits, object)

@@ -133,7 +133,7 @@ impl Criteria {
             return Ok(self.namespaces.matches(namespace));
         }
         let missing = || ApiError::not_found(Qualified { group: "", resource: "namespaces" }, name);
-        let namespace = namespaces.get(name).await.ok_or_else(missing)?;
+        let namespace = namespaces.get(name).await?.ok_or_else(missing)?;
         Ok(self.namespaces.matches(namespace.tree()))
     }
 }

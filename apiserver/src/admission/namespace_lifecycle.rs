@@ -1,49 +1,24 @@
 //! NamespaceLifecycle: nothing is created in a namespace that is missing or on its way out, and the namespaces that the
 //! cluster itself needs are not deleted.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-
 use api::status::{Cause, Qualified};
 use api::{ApiError, Object};
 use async_trait::async_trait;
-use tokio::time::Instant;
 
 use super::{Attributes, MutatingAdmission, Namespaces, Operation, Warnings};
-use crate::watch_cache::Cached;
 
 /// Namespaces that may not be deleted.
 const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
-/// How long after a namespace's deletion the cache is not trusted about it without having caught up.
-const DOUBT: Duration = Duration::from_secs(30);
 
 /// The plugin.
 pub struct NamespaceLifecycle {
     namespaces: Namespaces,
-    /// Namespaces whose deletion passed here, and when: the cache may not show it yet.
-    going: Mutex<HashMap<String, Instant>>,
 }
 
 impl NamespaceLifecycle {
     /// Keeps watch over these namespaces.
     pub fn new(namespaces: Namespaces) -> Self {
-        Self { namespaces, going: Mutex::default() }
-    }
-
-    async fn namespace(&self, name: &str) -> Option<Arc<Cached>> {
-        if self.is_doubtful(name) { self.namespaces.newest(name).await } else { self.namespaces.get(name).await }
-    }
-
-    fn remember_deletion(&self, name: &str) {
-        let mut going = self.going.lock().unwrap_or_else(PoisonError::into_inner);
-        going.retain(|_, since| since.elapsed() < DOUBT);
-        going.insert(name.to_owned(), Instant::now());
-    }
-
-    fn is_doubtful(&self, name: &str) -> bool {
-        let going = self.going.lock().unwrap_or_else(PoisonError::into_inner);
-        going.get(name).is_some_and(|since| since.elapsed() < DOUBT)
+        Self { namespaces }
     }
 }
 
@@ -67,9 +42,6 @@ impl MutatingAdmission for NamespaceLifecycle {
                 "this namespace may not be deleted",
             ));
         }
-        if is_namespace && attributes.operation == Operation::Delete {
-            self.remember_deletion(attributes.name);
-        }
         if is_namespace || !attributes.resource.namespaced || attributes.operation != Operation::Create {
             return Ok(());
         }
@@ -78,7 +50,7 @@ impl MutatingAdmission for NamespaceLifecycle {
             return Ok(());
         }
         let missing = || ApiError::not_found(Qualified { group: "", resource: "namespaces" }, attributes.namespace);
-        let namespace = self.namespace(attributes.namespace).await.ok_or_else(missing)?;
+        let namespace = self.namespaces.get(attributes.namespace).await?.ok_or_else(missing)?;
         if !namespace.tree().is_being_deleted() {
             return Ok(());
         }

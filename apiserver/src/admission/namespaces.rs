@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use store::Store;
 
-use crate::watch_cache::{Cached, ResourceCache, WatchCache};
+use crate::watch_cache::{Behind, Cached, ResourceCache, WatchCache};
 
 /// How long a request waits for a namespace that may just have been made.
 const LAG: Duration = Duration::from_secs(2);
@@ -24,16 +24,16 @@ impl Namespaces {
         Some(Self { namespaces: cache.resource("namespaces")?, cache: cache.clone(), store: store.clone() })
     }
 
-    /// A namespace, as the cache shows it unless it does not know it yet.
-    pub async fn get(&self, name: &str) -> Option<Arc<Cached>> {
+    /// A namespace as this server has acknowledged it last, or one that another server has just made.
+    pub async fn get(&self, name: &str) -> Result<Option<Arc<Cached>>, Behind> {
+        self.namespaces.settle().await?;
         match self.cached(name) {
-            Some(namespace) => Some(namespace),
-            None => self.newest(name).await,
+            Some(namespace) => Ok(Some(namespace)),
+            None => Ok(self.newest(name).await),
         }
     }
 
-    /// A namespace as it was when this was called, or later.
-    pub async fn newest(&self, name: &str) -> Option<Arc<Cached>> {
+    async fn newest(&self, name: &str) -> Option<Arc<Cached>> {
         let newest = self.store.revision().await.ok()?;
         // If the cache is still behind then, the namespace counts as missing.
         let _late = tokio::time::timeout(LAG, self.cache.wait_for(newest)).await;

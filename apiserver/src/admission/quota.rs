@@ -190,6 +190,7 @@ impl ValidatingAdmission for ResourceQuota {
         object: Option<&Object>,
         _warnings: &mut Warnings,
     ) -> Result<(), ApiError> {
+        self.quotas.settle().await?;
         let quotas = self.quotas(attributes.namespace);
         if quotas.is_empty() {
             return Ok(());

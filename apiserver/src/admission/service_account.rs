@@ -33,6 +33,7 @@ impl ServiceAccount {
 
     async fn account(&self, attributes: &Attributes<'_>, pod: &Object) -> Result<Arc<Cached>, ApiError> {
         let (namespace, name) = (attributes.namespace, pod.text(&["spec", "serviceAccountName"]));
+        self.accounts.settle().await?;
         let key = self.accounts.key(namespace, name);
         if let Some(account) = self.accounts.get(&key) {
             return Ok(account);

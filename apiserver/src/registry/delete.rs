@@ -167,6 +167,7 @@ impl Registry {
         }
         match self.store.delete(&target.key(target.name), current.revision).await {
             Ok(revision) => {
+                target.cache.acknowledge(revision);
                 self.allocator.deleted(self, target, &current.object).await;
                 last.set_metadata("resourceVersion", revision.to_string());
                 Ok(Step::Done(Deleted::Gone(last)))

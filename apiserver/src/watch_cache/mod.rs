@@ -10,6 +10,7 @@ mod hub;
 mod labels;
 mod resource;
 mod selection;
+mod settled;
 mod sieve;
 mod written;
 
@@ -29,6 +30,7 @@ pub use hub::Interest;
 pub use labels::{Labels, Marks};
 pub use resource::{Beginning, Closed, HistoryGone, Objects, ResourceCache, Snapshot, Subscription};
 pub use selection::Selection;
+pub use settled::{Behind, settle};
 
 const ROOT: &str = "/registry/";
 const PAGE: usize = 2000;
@@ -210,10 +212,11 @@ async fn follow(
 fn take_in(cache: &WatchCache, event: WatchEvent) {
     let revision = match event {
         WatchEvent::Put { entry, .. } => {
-            if let Some(resource) = cache.route(&entry.key)
-                && let Some(cached) = read(&resource, &entry)
-            {
-                resource.put(cached);
+            if let Some(resource) = cache.route(&entry.key) {
+                match read(&resource, &entry) {
+                    Some(cached) => resource.put(cached),
+                    None => resource.pass(entry.mod_revision),
+                }
             }
             entry.mod_revision
         }

@@ -13,6 +13,7 @@ use super::backlog::{Backlog, Initial};
 use super::cached::{Cached, Facts, Stored, Unreadable, wanted};
 use super::event::Event;
 use super::hub::{Hub, Interest};
+use super::settled::Progress;
 use super::sieve::Sieve;
 use super::written::Written;
 
@@ -40,6 +41,7 @@ pub struct ResourceCache {
     written: Written,
     snapshot: RwLock<Snapshot>,
     hub: Mutex<Hub>,
+    pub(super) progress: Progress,
     /// Caches that this one has replaced and that somebody still reads: they must not fall behind.
     replaced: Mutex<Vec<Weak<ResourceCache>>>,
 }
@@ -121,6 +123,7 @@ impl ResourceCache {
             written: Written::default(),
             snapshot: RwLock::new(snapshot),
             hub: Mutex::default(),
+            progress: Progress::default(),
             replaced: Mutex::default(),
         }
     }
@@ -154,6 +157,11 @@ impl ResourceCache {
         if self.row.custom.is_none() {
             self.written.note(value.clone(), Facts::of(&self.row, object));
         }
+    }
+
+    /// Tells of a write that its client is about to be told of: [`Self::settle`] waits for it.
+    pub fn acknowledge(&self, revision: u64) {
+        self.progress.acknowledge(revision);
     }
 
     /// Reads an entry of the store.
@@ -261,6 +269,12 @@ impl ResourceCache {
         self.take_in(&cached);
     }
 
+    /// Takes in an event that leaves everything as it was.
+    pub(super) fn pass(&self, revision: u64) {
+        self.for_replaced(|old| old.progress.reach(revision));
+        self.progress.reach(revision);
+    }
+
     fn take_in(&self, cached: &Arc<Cached>) {
         let mut hub = self.hub();
         let previous = {
@@ -272,6 +286,8 @@ impl ResourceCache {
         };
         let event = Arc::new(Event::new(cached.revision, previous, Some(cached.clone())));
         hub.publish(&event, self.indexed_field);
+        // Only now: indexes over the cache follow what is published.
+        self.progress.reach(cached.revision);
     }
 
     /// Takes in a delete.
@@ -284,13 +300,17 @@ impl ResourceCache {
         let mut hub = self.hub();
         let previous = {
             let mut snapshot = self.snapshot.write().unwrap_or_else(PoisonError::into_inner);
-            let Some(previous) = snapshot.objects.get(key).cloned() else { return };
+            let Some(previous) = snapshot.objects.get(key).cloned() else {
+                self.progress.reach(revision);
+                return;
+            };
             snapshot.objects.remove_mut(key);
             snapshot.changed = revision;
             previous
         };
         let event = Arc::new(Event::new(revision, Some(previous), None));
         hub.publish(&event, self.indexed_field);
+        self.progress.reach(revision);
     }
 
     /// Replaces everything; watchers are closed, since they may have missed events.
@@ -298,6 +318,7 @@ impl ResourceCache {
         let mut hub = self.hub();
         *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = Snapshot { objects, changed: revision };
         hub.reset(revision);
+        self.progress.reach(revision);
     }
 }
 

@@ -128,7 +128,7 @@ impl Scene {
         Ok(Self {
             request: request(attributes, row),
             old: attributes.show_old(&surroundings.converters, row).await?,
-            namespace: namespace_of(attributes, &surroundings.namespaces).await,
+            namespace: namespace_of(attributes, &surroundings.namespaces).await?,
             answers: Answers::new(attributes),
         })
     }

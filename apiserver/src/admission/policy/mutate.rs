@@ -264,7 +264,7 @@ impl MutatingAdmission for MutatingPolicies {
         object: Option<&mut Object>,
         _warnings: &mut Warnings,
     ) -> Result<(), ApiError> {
-        let Some(bound) = self.policies.current() else { return Ok(()) };
+        let Some(bound) = self.policies.current().await? else { return Ok(()) };
         let Some(object) = object else { return Ok(()) };
         let rounds = attributes.reinvocation;
         if let Some(rounds) = rounds {

@@ -5,13 +5,15 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use super::{Binding, Body, Policy};
 use crate::authz::follow::{Change, Follower};
-use crate::watch_cache::WatchCache;
+use crate::watch_cache::{Behind, ResourceCache, WatchCache, settle};
 
 /// A policy with its bindings.
 pub(super) type Bound<B> = (Arc<Policy<B>>, Vec<Arc<Binding>>);
 
 /// All policies of one kind.
 pub(super) struct Policies<B> {
+    /// Policies and bindings.
+    sources: [Arc<ResourceCache>; 2],
     state: RwLock<State<B>>,
 }
 
@@ -27,18 +29,24 @@ struct State<B> {
 impl<B: Body> Policies<B> {
     pub(super) fn new(cache: &WatchCache) -> Option<Self> {
         let (policies, bindings) = B::PLURALS;
+        let sources = [cache.resource(policies)?, cache.resource(bindings)?];
         let state = State {
-            policies_follower: Follower::new(cache.resource(policies)?),
-            bindings_follower: Follower::new(cache.resource(bindings)?),
+            policies_follower: Follower::new(sources[0].clone()),
+            bindings_follower: Follower::new(sources[1].clone()),
             policies: BTreeMap::new(),
             bindings: BTreeMap::new(),
             current: None,
         };
-        Some(Self { state: RwLock::new(state) })
+        Some(Self { sources, state: RwLock::new(state) })
     }
 
-    /// The policies that are bound now, if any.
-    pub(super) fn current(&self) -> Option<Arc<[Bound<B>]>> {
+    /// The policies that are bound by what this server has acknowledged, if any.
+    pub(super) async fn current(&self) -> Result<Option<Arc<[Bound<B>]>>, Behind> {
+        settle(&self.sources).await?;
+        Ok(self.known())
+    }
+
+    fn known(&self) -> Option<Arc<[Bound<B>]>> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         if !state.policies_follower.is_behind() && !state.bindings_follower.is_behind() {
             return state.current.clone();

@@ -244,7 +244,7 @@ impl ValidatingAdmission for ValidatingPolicies {
         object: Option<&Object>,
         warnings: &mut Warnings,
     ) -> Result<(), ApiError> {
-        let Some(bound) = self.policies.current() else { return Ok(()) };
+        let Some(bound) = self.policies.current().await? else { return Ok(()) };
         let mut refused = None;
         for (policy, bindings) in bound.iter() {
             let Some(row) = policy.wants(attributes, object, &self.surroundings.namespaces).await? else { continue };

@@ -18,7 +18,7 @@ use super::{Failure, text};
 use crate::audit;
 use crate::authz::follow::{Change, Follower};
 use crate::crd::Converters;
-use crate::watch_cache::WatchCache;
+use crate::watch_cache::{Behind, ResourceCache, WatchCache};
 use crate::webhook_client::{Webhook, Webhooks};
 
 /// How long a webhook may take that does not say.
@@ -127,6 +127,7 @@ impl Hook {
 /// All webhooks of one kind of configuration.
 pub(super) struct Hooks {
     webhooks: Webhooks,
+    configurations: Arc<ResourceCache>,
     state: RwLock<State>,
 }
 
@@ -139,13 +140,18 @@ struct State {
 
 impl Hooks {
     pub(super) fn new(cache: &WatchCache, plural: &str, webhooks: &Webhooks) -> Option<Self> {
-        let follower = Follower::new(cache.resource(plural)?);
-        let state = State { follower, configurations: BTreeMap::new(), current: None };
-        Some(Self { webhooks: webhooks.clone(), state: RwLock::new(state) })
+        let source = cache.resource(plural)?;
+        let state = State { follower: Follower::new(source.clone()), configurations: BTreeMap::new(), current: None };
+        Some(Self { webhooks: webhooks.clone(), configurations: source, state: RwLock::new(state) })
     }
 
-    /// The webhooks that there are now, if any.
-    pub(super) fn current(&self) -> Option<Arc<[Arc<Hook>]>> {
+    /// The webhooks that there are by what this server has acknowledged, if any.
+    pub(super) async fn current(&self) -> Result<Option<Arc<[Arc<Hook>]>>, Behind> {
+        self.configurations.settle().await?;
+        Ok(self.known())
+    }
+
+    fn known(&self) -> Option<Arc<[Arc<Hook>]>> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         if !state.follower.is_behind() {
             return state.current.clone();

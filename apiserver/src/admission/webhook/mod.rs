@@ -117,7 +117,7 @@ impl MutatingAdmission for MutatingWebhooks {
         mut object: Option<&mut Object>,
         warnings: &mut Warnings,
     ) -> Result<(), ApiError> {
-        let Some(hooks) = self.hooks.current() else { return Ok(()) };
+        let Some(hooks) = self.hooks.current().await? else { return Ok(()) };
         let rounds = attributes.reinvocation;
         if let Some(rounds) = rounds {
             rounds.begin(MUTATING, object.as_deref());
@@ -192,7 +192,7 @@ impl ValidatingAdmission for ValidatingWebhooks {
         object: Option<&Object>,
         warnings: &mut Warnings,
     ) -> Result<(), ApiError> {
-        let Some(hooks) = self.hooks.current() else { return Ok(()) };
+        let Some(hooks) = self.hooks.current().await? else { return Ok(()) };
         let mut calls = Vec::new();
         for (index, hook) in hooks.iter().enumerate() {
             if let Some(row) = hook.wants(attributes, object, &self.means).await? {

@@ -12,12 +12,15 @@ use self::index::{Grant, Index, Key, Subject};
 use super::follow::{Change, Follower};
 use super::rule::Rule;
 use super::{Attributes, Authorizer, Decision};
-use crate::watch_cache::{Cached, WatchCache};
+use crate::watch_cache::{Behind, Cached, ResourceCache, WatchCache, settle};
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 
 /// The authoriser, and who else needs to know what somebody may do.
-pub struct Rbac(RwLock<State>);
+pub struct Rbac {
+    caches: Vec<Arc<ResourceCache>>,
+    state: RwLock<State>,
+}
 
 struct State {
     index: Index,
@@ -49,9 +52,17 @@ impl Rbac {
             ("clusterrolebindings", Source::ClusterRoleBindings),
             ("rolebindings", Source::RoleBindings),
         ];
-        let followed =
-            sources.into_iter().filter_map(|(plural, source)| Some((source, Follower::new(cache.resource(plural)?))));
-        Self(RwLock::new(State { index: Index::default(), sources: followed.collect() }))
+        let known: Vec<_> =
+            sources.into_iter().filter_map(|(plural, source)| Some((source, cache.resource(plural)?))).collect();
+        let caches = known.iter().map(|(_, cache)| cache.clone()).collect();
+        let followed = known.into_iter().map(|(source, cache)| (source, Follower::new(cache)));
+        let state = RwLock::new(State { index: Index::default(), sources: followed.collect() });
+        Self { caches, state }
+    }
+
+    /// Waits until roles and bindings are as this server has acknowledged them; to be called before each question.
+    pub async fn settle(&self) -> Result<(), Behind> {
+        settle(&self.caches).await
     }
 
     /// All that a user may do in a namespace (`""`: everywhere).
@@ -102,13 +113,13 @@ impl Rbac {
 
     /// The state with all changes taken in.
     fn current(&self) -> RwLockReadGuard<'_, State> {
-        let state = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         if !state.is_behind() {
             return state;
         }
         drop(state);
-        self.0.write().unwrap_or_else(PoisonError::into_inner).catch_up();
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.state.write().unwrap_or_else(PoisonError::into_inner).catch_up();
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -165,7 +176,10 @@ impl Source {
 #[async_trait]
 impl Authorizer for Rbac {
     async fn authorize(&self, attributes: &Attributes) -> Decision {
-        self.decide(attributes)
+        match self.settle().await {
+            Ok(()) => self.decide(attributes),
+            Err(err) => Decision::NoOpinion(format!("RBAC: {err}")),
+        }
     }
 }
 
