@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use serde_json::{Map, Value};
 
 use super::{Attributes, MutatingAdmission, Operation, Warnings};
-use crate::authz::node_of;
-use crate::watch_cache::{ResourceCache, WatchCache};
+use crate::authz::{self, Chain, node_of};
+use crate::watch_cache::{ResourceCache, WatchCache, settle};
 
 const MIRROR: &str = "kubernetes.io/config.mirror";
 /// Labels of these domains decide where pods go, so nodes may set only the ones that say what they are.
@@ -37,16 +37,27 @@ const OWN_PREFIXES: [&str; 2] = ["kubelet.kubernetes.io/", "node.kubernetes.io/"
 pub struct NodeRestriction {
     pods: Arc<ResourceCache>,
     nodes: Arc<ResourceCache>,
+    claims: Arc<ResourceCache>,
+    volumes: Arc<ResourceCache>,
+    drivers: Arc<ResourceCache>,
+    authz: Arc<Chain>,
 }
 
 impl NodeRestriction {
-    /// Reads pods and nodes from the cache.
-    pub fn new(cache: &WatchCache) -> Option<Self> {
-        Some(Self { pods: cache.resource("pods")?, nodes: cache.resource("minions")? })
+    /// Reads pods, nodes, volumes and their drivers from the cache; asks `authz` for audiences that no pod has.
+    pub fn new(cache: &WatchCache, authz: &Arc<Chain>) -> Option<Self> {
+        Some(Self {
+            pods: cache.resource("pods")?,
+            nodes: cache.resource("minions")?,
+            claims: cache.resource("persistentvolumeclaims")?,
+            volumes: cache.resource("persistentvolumes")?,
+            drivers: cache.resource("csidrivers")?,
+            authz: authz.clone(),
+        })
     }
 
     fn pod(&self, attributes: &Attributes<'_>, name: &str) -> Option<Object> {
-        self.pods.get(&self.pods.key(attributes.namespace, name)).map(|cached| cached.object())
+        object_in(&self.pods, attributes.namespace, name)
     }
 
     fn pods(&self, attributes: &Attributes<'_>, node: &str, pod: Option<&Object>) -> Result<(), String> {
@@ -120,7 +131,7 @@ impl NodeRestriction {
         }
     }
 
-    fn token(&self, attributes: &Attributes<'_>, node: &str, request: Option<&Object>) -> Result<(), String> {
+    async fn token(&self, attributes: &Attributes<'_>, node: &str, request: Option<&Object>) -> Result<(), String> {
         let Some(request) = request else { return Ok(()) };
         let bound = |field: &str| request.text(&["spec", "boundObjectRef", field]);
         if bound("kind") != "Pod" || bound("name").is_empty() || bound("uid").is_empty() {
@@ -132,8 +143,103 @@ impl NodeRestriction {
         if pod.text(&["spec", "nodeName"]) != node {
             return Err("node requested token bound to a pod scheduled on a different node".into());
         }
-        Ok(())
+        let audiences = request.get(&["spec", "audiences"]).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let audience = match audiences {
+            [] => "",
+            [one] => one.as_str().unwrap_or(""),
+            _ => return Err("node may only request 0 or 1 audiences".into()),
+        };
+        self.audience(attributes, &pod, audience).await
     }
+
+    /// A node asks for tokens for those that its pod talks to (upstream's ServiceAccountNodeAudienceRestriction), and for
+    /// others if a role lets it.
+    async fn audience(&self, attributes: &Attributes<'_>, pod: &Object, audience: &str) -> Result<(), String> {
+        match self.is_for(pod, audience).await {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(why) => return Err(format!("error validating audience {audience:?}: {why}")),
+        }
+        let wanted = authz::Attributes {
+            user: attributes.user.clone(),
+            verb: "request-serviceaccounts-token-audience".into(),
+            namespace: attributes.namespace.into(),
+            version: "v1".into(),
+            resource: audience.into(),
+            name: attributes.name.into(),
+            is_resource: true,
+            ..authz::Attributes::default()
+        };
+        let user = &attributes.user.name;
+        let refused = format!(
+            "audience {audience:?} not found in pod spec volume, {user} is not authorized to request tokens for this audience"
+        );
+        self.authz.authorize(&wanted).await.map_err(|_| refused)
+    }
+
+    /// Whether a volume of the pod, or the driver of one, wants tokens for an audience.
+    async fn is_for(&self, pod: &Object, audience: &str) -> Result<bool, String> {
+        settle(&[self.claims.clone(), self.volumes.clone(), self.drivers.clone()])
+            .await
+            .map_err(|err| err.to_string())?;
+        let mut errors = Vec::new();
+        for volume in pod.get(&["spec", "volumes"]).and_then(Value::as_array).into_iter().flatten() {
+            let sources = volume.pointer("/projected/sources").and_then(Value::as_array).into_iter().flatten();
+            let mut projected = sources.filter_map(|source| source.get("serviceAccountToken"));
+            if projected.any(|token| has_audience(token, audience)) {
+                return Ok(true);
+            }
+            match self.driver_is_for(pod, volume, audience) {
+                Ok(true) => return Ok(true),
+                Ok(false) => {}
+                Err(why) => errors.push(why),
+            }
+        }
+        if errors.is_empty() { Ok(false) } else { Err(errors.join(", ")) }
+    }
+
+    fn driver_is_for(&self, pod: &Object, volume: &Value, audience: &str) -> Result<bool, String> {
+        let text = |at: &str| volume.pointer(at).and_then(Value::as_str);
+        let claim = match text("/persistentVolumeClaim/claimName") {
+            Some(name) => Some(name.to_owned()),
+            None if volume.get("ephemeral").is_some() => text("/name").map(|name| format!("{}-{name}", pod.name())),
+            None => None,
+        };
+        let driver = match (text("/csi/driver"), claim) {
+            (Some(driver), _) => driver.to_owned(),
+            (None, Some(claim)) => self.driver_of(pod.namespace(), &claim)?,
+            (None, None) => String::new(),
+        };
+        if driver.is_empty() {
+            return Ok(false);
+        }
+        let object = object_in(&self.drivers, "", &driver)
+            .ok_or_else(|| format!("csidriver.storage.k8s.io {driver:?} not found"))?;
+        let requests = object.get(&["spec", "tokenRequests"]).and_then(Value::as_array).into_iter().flatten();
+        Ok(requests.into_iter().any(|request| has_audience(request, audience)))
+    }
+
+    /// The driver of the volume that a claim is bound to; `""` if it is bound to none, or to one without.
+    fn driver_of(&self, namespace: &str, claim: &str) -> Result<String, String> {
+        let claim = object_in(&self.claims, namespace, claim)
+            .ok_or_else(|| format!("persistentvolumeclaim {claim:?} not found"))?;
+        let name = claim.text(&["spec", "volumeName"]);
+        if name.is_empty() {
+            return Ok(String::new());
+        }
+        let volume =
+            object_in(&self.volumes, "", name).ok_or_else(|| format!("persistentvolume {name:?} not found"))?;
+        Ok(volume.text(&["spec", "csi", "driver"]).to_owned())
+    }
+}
+
+fn object_in(cache: &ResourceCache, namespace: &str, name: &str) -> Option<Object> {
+    cache.get(&cache.key(namespace, name)).map(|cached| cached.object())
+}
+
+/// Whether a token is asked for with this audience; `""` is the API server's own.
+fn has_audience(asked: &Value, audience: &str) -> bool {
+    asked.get("audience").and_then(Value::as_str).unwrap_or("") == audience
 }
 
 fn on_own_node(node: &str, pod: &Object, what: &str) -> Result<(), String> {
@@ -215,12 +321,13 @@ impl MutatingAdmission for NodeRestriction {
         _warnings: &mut Warnings,
     ) -> Result<(), ApiError> {
         let Some(node) = node_of(attributes.user) else { return Ok(()) };
+        settle(&[self.pods.clone(), self.nodes.clone()]).await?;
         let object = object.as_deref();
         let resource = attributes.resource;
         let outcome = match (resource.group.as_ref(), resource.plural.as_ref()) {
             ("", "pods") => self.pods(attributes, node, object),
             ("", "nodes") => own_node(attributes, node, object),
-            ("", "serviceaccounts") if attributes.subresource == "token" => self.token(attributes, node, object),
+            ("", "serviceaccounts") if attributes.subresource == "token" => self.token(attributes, node, object).await,
             ("coordination.k8s.io", "leases") | ("storage.k8s.io", "csinodes") => {
                 named_as_node(attributes, node, object)
             }
