@@ -9,7 +9,9 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::handler::{Call, method_not_allowed};
+use crate::headers as header;
 use crate::negotiate::{Accept, Offer};
+use crate::request_info::Deed;
 use crate::response::{self, Answer};
 
 /// Answers every path that is neither a resource nor health, metrics or OpenAPI.
@@ -22,7 +24,7 @@ pub(crate) fn answer(call: &Call<'_>) -> Result<Answer, ApiError> {
         [""] => paths(&catalog),
         // What upstream's aggregator answers itself takes any method.
         ["api" | "version"] | ["api", "v1"] | ["apis", _, _]
-            if call.parts.method != Method::GET && is_known(&catalog, &parts) =>
+            if call.info.deed != Deed::Visit(Method::GET) && is_known(&catalog, &parts) =>
         {
             return Err(method_not_allowed());
         }
@@ -74,7 +76,7 @@ fn host(call: &Call<'_>) -> String {
 
 /// `v2` or `v2beta1` when the client prefers the aggregated form.
 fn aggregated_version(call: &Call<'_>) -> Option<&'static str> {
-    let header = call.headers().get(http::header::ACCEPT)?.to_str().ok()?;
+    let header = header::shown(call.headers(), http::header::ACCEPT);
     header.split(',').find_map(|clause| {
         let parameters: Vec<&str> = clause.split(';').map(str::trim).collect();
         if parameters.first() != Some(&"application/json") {
@@ -100,7 +102,7 @@ fn aggregated(call: &Call<'_>, catalog: &api::catalog::Catalog, core: bool, vers
     };
     let bytes = serde_json::to_vec(&tree).expect("JSON trees with string keys always serialise");
     let etag = api::discovery::etag(&bytes);
-    let known = call.headers().get(IF_NONE_MATCH).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let known = header::shown(call.headers(), IF_NONE_MATCH);
     let mut answer = if known.split(',').any(|one| one.trim() == etag) {
         let mut unchanged = response::with_type(StatusCode::NOT_MODIFIED, kind, Bytes::new());
         unchanged.headers_mut().remove(CONTENT_TYPE);

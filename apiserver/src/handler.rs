@@ -1,5 +1,6 @@
 //! Requests for resources: from a routed request to the registry and back to an answer.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use api::resource::Verb;
@@ -9,15 +10,17 @@ use api::{ApiError, Resource};
 use axum::body::Body;
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::upgrade::OnUpgrade;
 
 use crate::decode;
+use crate::headers as header;
 use crate::negotiate::{Accept, Offer, accepts_gzip, content_type, is_pretty};
 use crate::options::{DeleteOptions, ListOptions, Write, WriteOptions};
 use crate::query::Query;
 use crate::registry::{List, Patch, PatchType, Registry, Target, Updated};
-use crate::request_info::RequestInfo;
+use crate::request_info::{Deed, RequestInfo};
 use crate::response::{self, Answer};
 use crate::server::Core;
 use crate::watch_cache::ResourceCache;
@@ -34,10 +37,11 @@ const BODY: usize = 3 * 1024 * 1024;
 /// A request that has been authenticated and authorised.
 pub(crate) struct Call<'a> {
     pub(crate) core: &'a Arc<Core>,
-    pub(crate) parts: &'a Parts,
+    /// What was authorised. The method and path that it was read from are not to be had from here.
     pub(crate) info: &'a RequestInfo,
     pub(crate) query: &'a Query,
     pub(crate) user: &'a User,
+    parts: &'a Parts,
 }
 
 /// A call to a resource that exists.
@@ -49,13 +53,33 @@ pub(crate) struct Routed<'a> {
     pub(crate) accept: Accept,
 }
 
-impl Call<'_> {
-    pub(crate) fn headers(&self) -> &HeaderMap {
+impl<'a> Call<'a> {
+    pub(crate) fn new(
+        core: &'a Arc<Core>,
+        parts: &'a Parts,
+        info: &'a RequestInfo,
+        query: &'a Query,
+        user: &'a User,
+    ) -> Self {
+        Self { core, info, query, user, parts }
+    }
+
+    pub(crate) fn headers(&self) -> &'a HeaderMap {
         &self.parts.headers
     }
 
-    pub(crate) fn user_agent(&self) -> &str {
-        self.headers().get(http::header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or("")
+    /// The query as the client encoded it.
+    pub(crate) fn raw_query(&self) -> Option<&'a str> {
+        self.parts.uri.query()
+    }
+
+    /// The client's side of a connection that leaves HTTP.
+    pub(crate) fn upgrade(&self) -> Option<OnUpgrade> {
+        self.parts.extensions.get::<OnUpgrade>().cloned()
+    }
+
+    pub(crate) fn user_agent(&self) -> Cow<'_, str> {
+        header::shown(self.headers(), http::header::USER_AGENT)
     }
 
     pub(crate) fn accept(&self, row: &Resource) -> Result<Accept, ApiError> {
@@ -67,7 +91,7 @@ impl Call<'_> {
     }
 
     pub(crate) fn write_options(&self, what: Write) -> Result<WriteOptions, ApiError> {
-        WriteOptions::read(self.query, what, self.user_agent())
+        WriteOptions::read(self.query, what, &self.user_agent())
     }
 }
 
@@ -113,28 +137,25 @@ pub(crate) async fn resource(call: &Call<'_>, body: Body) -> Result<Answer, ApiE
     }
     let storage = catalog.storage_row(row);
     let cache = call.core.registry.resource(storage)?;
-    if Verb::from_name(&info.verb).is_some_and(|verb| !row.allows(verb)) {
+    if Verb::from_name(info.verb()).is_some_and(|verb| !row.allows(verb)) {
         return Err(method_not_allowed());
     }
-    let item = path_names_item(info);
-    let method = &call.parts.method;
-    match (method, item) {
-        (&Method::GET, _) if info.verb == "watch" => {
+    match (&info.deed, info.is_item) {
+        (Deed::Watch, _) => {
             let accept = Accept::for_watch(call.headers(), Offer::of(row))?;
             let routed = Routed { call, row: row.clone(), cache, accept };
             return stream::watch(&routed).await;
         }
-        (&Method::GET | &Method::POST, false)
-        | (&Method::GET | &Method::PUT | &Method::PATCH, true)
-        | (&Method::DELETE, _) => {}
+        (Deed::List | Deed::Create | Deed::DeleteCollection, false)
+        | (Deed::Get | Deed::Update | Deed::Patch | Deed::Delete, true) => {}
         _ => return Err(not_supported(call, row)),
     }
     let routed = Routed { call, row: row.clone(), cache, accept: call.accept(row)? };
     let warnings = deprecation(&routed.row);
     if warnings.is_empty() {
-        return dispatch(&routed, body, item).await;
+        return dispatch(&routed, body).await;
     }
-    let mut answer = dispatch(&routed, body, item).await.unwrap_or_else(|err| response::error(&err, routed.accept));
+    let mut answer = dispatch(&routed, body).await.unwrap_or_else(|err| response::error(&err, routed.accept));
     response::add_warnings(answer.headers_mut(), &warnings);
     Ok(answer)
 }
@@ -145,7 +166,7 @@ pub(crate) fn not_supported(call: &Call<'_>, row: &Resource) -> ApiError {
         return method_not_allowed();
     }
     let what = row.qualified();
-    let text = format!("{} is not supported on resources of kind \"{what}\"", call.info.verb);
+    let text = format!("{} is not supported on resources of kind \"{what}\"", call.info.verb());
     ApiError::method_not_allowed(text).with_details(Details {
         group: what.group.to_owned(),
         kind: what.resource.to_owned(),
@@ -166,15 +187,17 @@ fn deprecation(row: &Resource) -> Vec<String> {
     }
 }
 
-async fn dispatch(routed: &Routed<'_>, body: Body, item: bool) -> Result<Answer, ApiError> {
-    match (&routed.call.parts.method, item) {
-        (&Method::GET, true) => get(routed).await,
-        (&Method::GET, false) => list(routed).await,
-        (&Method::POST, _) => create(routed, body).await,
-        (&Method::PUT, _) => update(routed, body).await,
-        (&Method::PATCH, _) => patch(routed, body).await,
-        (_, true) => delete(routed, body).await,
-        (_, false) => delete_collection(routed, body).await,
+async fn dispatch(routed: &Routed<'_>, body: Body) -> Result<Answer, ApiError> {
+    match &routed.call.info.deed {
+        Deed::Get => get(routed).await,
+        Deed::List => list(routed).await,
+        Deed::Watch => stream::watch(routed).await,
+        Deed::Create => create(routed, body).await,
+        Deed::Update => update(routed, body).await,
+        Deed::Patch => patch(routed, body).await,
+        Deed::Delete => delete(routed, body).await,
+        Deed::DeleteCollection => delete_collection(routed, body).await,
+        Deed::Connect(_) | Deed::Visit(_) | Deed::Nothing(_) => Err(not_supported(routed.call, &routed.row)),
     }
 }
 
@@ -190,26 +213,27 @@ pub(crate) fn is_stored(row: &Resource) -> bool {
     row.allows(Verb::Watch)
 }
 
-/// Whether the path names an object (a list by `fieldSelector=metadata.name=x` has a name, too, but not in its path).
-fn path_names_item(info: &RequestInfo) -> bool {
-    !info.name.is_empty() && !matches!(info.verb.as_str(), "list" | "watch" | "deletecollection")
-}
-
 /// Refuses paths that mix scopes: an object of a namespaced resource without a namespace, and the reverse.
 fn check_place(call: &Call<'_>, row: &Resource) -> Result<(), ApiError> {
     let info = call.info;
     if !info.tail.is_empty() && !matches!(info.subresource.as_str(), "proxy") {
         return Err(ApiError::unknown_resource());
     }
-    if info.path.contains("//") {
+    // Nothing below an object is watched, and what is answered at once neither.
+    if info.by_prefix && (!info.subresource.is_empty() || !is_stored(row)) {
+        return Err(ApiError::unknown_resource());
+    }
+    // A slash within a part would make it another key of the store.
+    let parts = [&info.namespace, &info.resource, &info.name, &info.subresource];
+    if info.path.contains("//") || parts.iter().any(|part| part.contains('/')) {
         return Err(ApiError::unknown_resource());
     }
     if row.namespaced {
         if info.namespace.is_empty() {
-            if path_names_item(info) || !info.subresource.is_empty() {
+            if info.is_item || !info.subresource.is_empty() {
                 return Err(ApiError::unknown_resource());
             }
-            if call.parts.method != Method::GET {
+            if !matches!(info.deed, Deed::List | Deed::Watch) {
                 return Err(method_not_allowed());
             }
         }

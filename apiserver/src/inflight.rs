@@ -69,7 +69,7 @@ impl Inflight {
         match &self.seats {
             Seats::Shared { seats, number, waiting } => wait(seats, *number, waiting).await.map(Some),
             Seats::Apart { reads, writes } => {
-                let seats = if matches!(info.verb.as_str(), "get" | "list" | "head") { reads } else { writes };
+                let seats = if matches!(info.verb(), "get" | "list" | "head") { reads } else { writes };
                 seats.as_ref().map(|seats| seats.try_acquire().map_err(|_| turned_away())).transpose()
             }
         }

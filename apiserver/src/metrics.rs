@@ -86,7 +86,7 @@ impl Metrics {
     pub(crate) fn ended(&self, info: &RequestInfo, code: u16, took: Duration) {
         self.inflight.dec();
         let known = |text: &str| if code == 404 { String::new() } else { text.to_owned() };
-        let verb = if info.is_resource { info.verb.clone() } else { "get".to_owned() };
+        let verb = if info.is_resource { info.verb().to_owned() } else { "get".to_owned() };
         self.requests
             .get_or_create(&RequestLabels {
                 verb: verb.clone(),

@@ -113,10 +113,18 @@ impl ApiServer {
         let converters = Arc::new(crd::Converters::new(webhooks.clone()));
         let admission = admission::builtin(&config, &cache, &store, &rbac, &authz, &webhooks, &converters)?;
         let allocator = Allocator::new(config.service_cluster_ip_ranges.clone(), config.service_node_ports.clone());
-        let registry =
-            Arc::new(Registry::new(store, cache, catalog, admission, allocator, converters, config.event_ttl));
+        let registry = Arc::new(Registry::new(
+            store,
+            cache,
+            catalog,
+            admission,
+            authz.clone(),
+            allocator,
+            converters,
+            config.event_ttl,
+        ));
         let core = Core {
-            authn: authn::Chain::new(authenticators(&config, &registry, tokens.clone())?, config.anonymous_auth),
+            authn: authn::Chain::new(authenticators(&config, &registry, tokens.clone())?, allows_anonymous(&config)),
             authz,
             rbac,
             tokens,
@@ -234,6 +242,18 @@ impl ApiServer {
     }
 }
 
+/// Whether requests without credentials pass: not where everybody may do everything, as upstream.
+fn allows_anonymous(config: &Config) -> bool {
+    let to_all = config.authorization_modes.iter().any(|mode| mode == "AlwaysAllow");
+    if config.anonymous_auth && to_all {
+        tracing::warn!(
+            "AnonymousAuth is not allowed with the AlwaysAllow authorizer. Resetting AnonymousAuth to false. You should use \
+             a different authorizer"
+        );
+    }
+    config.anonymous_auth && !to_all
+}
+
 fn authenticators(
     config: &Config,
     registry: &Registry,
@@ -286,7 +306,7 @@ async fn handle(State(core): State<Arc<Core>>, request: Request<Body>) -> Answer
     let (parts, body) = request.into_parts();
     let query = Query::parse(parts.uri.query().unwrap_or(""));
     let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
-    let span = tracing::debug_span!("request", verb = %info.verb, path = %info.path, user = tracing::field::Empty);
+    let span = tracing::debug_span!("request", verb = %info.verb(), path = %info.path, user = tracing::field::Empty);
     core.metrics.began();
     let accept = Accept::encoding_of(&parts.headers, is_pretty(&query, &parts.headers));
     let work = AssertUnwindSafe(in_time(&core, parts, body, &info, &query)).catch_unwind().instrument(span.clone());
@@ -295,7 +315,7 @@ async fn handle(State(core): State<Arc<Core>>, request: Request<Body>) -> Answer
         Ok(Err(err)) => response::error(&err, accept),
         Err(panic) => {
             let why = panic_text(&*panic);
-            tracing::error!(path = %info.path, verb = %info.verb, %why, "a handler panicked");
+            tracing::error!(path = %info.path, verb = %info.verb(), %why, "a handler panicked");
             let err = ApiError::internal("this request caused apiserver to panic. Look in the logs for details");
             response::error(&err, accept)
         }
@@ -339,7 +359,7 @@ async fn pipeline(
     if info.is_resource {
         core.filled().await;
     }
-    let user = core.authn.authenticate(&parts).await;
+    let user = core.authn.authenticate(&parts).await?;
     let Some(audit) = &core.audit else {
         return permitted(core, &parts, body, info, query, &user.ok_or_else(ApiError::unauthorized)?).await;
     };
@@ -376,7 +396,7 @@ async fn permitted(
     if let authz::Decision::Deny(why) | authz::Decision::NoOpinion(why) = &decision {
         return Err(attributes.forbidden(why));
     }
-    let call = Call { core, parts, info, query, user: &attributes.user };
+    let call = Call::new(core, parts, info, query, &attributes.user);
     if info.is_resource {
         return handler::resource(&call, body).await;
     }
@@ -385,10 +405,17 @@ async fn permitted(
 
 async fn non_resource(call: &Call<'_>) -> Result<Answer, ApiError> {
     let path = call.info.path.as_str();
+    // What was authorised is this very path, not one that means the same.
+    if path.contains("//") {
+        return Ok(response::page_not_found());
+    }
     if let Some(answer) = health::answer(call.core, path, call.query).await {
         return Ok(answer);
     }
     if path == "/metrics" {
+        if !call.info.is_read() {
+            return Err(handler::method_not_allowed());
+        }
         let kind = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
         return Ok(response::with_type(StatusCode::OK, kind, call.core.metrics.encode().into()));
     }

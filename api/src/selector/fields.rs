@@ -35,19 +35,24 @@ impl FieldSelector {
 
     /// Parses a selector of objects of `resource`.
     pub fn parse(text: &str, resource: &Resource) -> Result<Self, Error> {
-        let mut requirements = Vec::new();
-        let mut terms = terms(text);
-        terms.sort_unstable();
-        for term in terms.into_iter().filter(|term| !term.is_empty()) {
-            let (field, equals, value) =
-                split(term).ok_or_else(|| Error(format!("invalid selector: '{text}'; can't understand '{term}'")))?;
-            requirements.push((field, equals, unescape(value)?));
-        }
+        let requirements = read(text)?;
         let resolve = |(field, equals, value): (&str, bool, String)| {
             let known = find(field, resource)?;
             Ok(FieldRequirement { field: field.to_owned(), path: known.path, absent: known.absent, equals, value })
         };
         Ok(Self { requirements: requirements.into_iter().map(resolve).collect::<Result<_, _>>()? })
+    }
+
+    /// The value that a selector as written demands of `field`, whatever resource it is for; `None` too when it cannot be
+    /// read. Who decides by a selector asks here: a comma may be a part of a value.
+    pub fn demanded(text: &str, field: &str) -> Option<String> {
+        let demands = |(name, equals, _): &(&str, bool, String)| *equals && *name == field;
+        read(text).ok()?.into_iter().find(demands).map(|(_, _, value)| value)
+    }
+
+    /// A value as it is written in a selector.
+    pub fn escaped(value: &str) -> String {
+        value.replace('\\', r"\\").replace(',', r"\,").replace('=', r"\=")
     }
 
     /// Whether it selects everything.
@@ -88,7 +93,7 @@ impl FieldSelector {
 impl std::fmt::Display for FieldSelector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for (at, requirement) in self.requirements.iter().enumerate() {
-            let escaped = requirement.value.replace('\\', r"\\").replace(',', r"\,").replace('=', r"\=");
+            let escaped = Self::escaped(&requirement.value);
             let operator = if requirement.equals { "=" } else { "!=" };
             write!(f, "{}{}{operator}{escaped}", if at > 0 { "," } else { "" }, requirement.field)?;
         }
@@ -141,6 +146,18 @@ fn find(field: &str, resource: &Resource) -> Result<SelectableField, Error> {
         }
         _ => format!("field label not supported: {field}"),
     }))
+}
+
+/// Field, whether it must be equal, and value of every term, in order.
+fn read(text: &str) -> Result<Vec<(&str, bool, String)>, Error> {
+    let mut terms = terms(text);
+    terms.sort_unstable();
+    let split = |term| {
+        let (field, equals, value) =
+            split(term).ok_or_else(|| Error(format!("invalid selector: '{text}'; can't understand '{term}'")))?;
+        Ok((field, equals, unescape(value)?))
+    };
+    terms.into_iter().filter(|term| !term.is_empty()).map(split).collect()
 }
 
 /// The parts between commas that no backslash precedes.

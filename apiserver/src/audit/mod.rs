@@ -27,7 +27,6 @@ use api::strategy::User;
 use axum::body::Body;
 use bytes::Bytes;
 use futures::FutureExt as _;
-use http::Method;
 use http::request::Parts;
 use http_body::{Frame, SizeHint};
 
@@ -184,9 +183,9 @@ impl Audit {
         }
         let record = Arc::new(Record::new(decision, parts, info, user));
         self.emit(&record, Stage::RequestReceived)?;
-        let long = is_long_running(info);
+        let long = info.is_long_running();
         let mut body = body;
-        if info.is_resource && !long && parts.method != Method::GET {
+        if info.is_resource && !long && !info.is_read() {
             match handler::read_body(body).await {
                 Ok(bytes) => {
                     record.request(&parts.headers, &bytes);
@@ -243,12 +242,6 @@ impl Audit {
         self.note(&record, Stage::ResponseComplete);
         Ok(answer)
     }
-}
-
-/// Whether the answer goes on for as long as its client likes.
-fn is_long_running(info: &RequestInfo) -> bool {
-    let streams = ["attach", "exec", "log", "portforward", "proxy"];
-    info.is_resource && (info.verb == "watch" || streams.contains(&info.subresource.as_str()))
 }
 
 /// Writes the last event of a request when its answer has ended.

@@ -192,7 +192,7 @@ impl Rule {
     fn is_about(&self, user: &User, info: &RequestInfo) -> bool {
         let open = |wanted: &[String], given: &str| wanted.is_empty() || wanted.iter().any(|one| one == given);
         let of_group = || self.user_groups.iter().any(|group| user.groups.contains(group));
-        if !open(&self.users, &user.name) || !open(&self.verbs, &info.verb) {
+        if !open(&self.users, &user.name) || !open(&self.verbs, info.verb()) {
             return false;
         }
         if !self.user_groups.is_empty() && !of_group() {

@@ -47,7 +47,7 @@ impl Attributes {
     pub fn new(user: &User, info: &RequestInfo) -> Self {
         Self {
             user: user.clone(),
-            verb: info.verb.clone(),
+            verb: info.verb().to_owned(),
             namespace: info.namespace.clone(),
             group: info.group.clone(),
             version: info.version.clone(),

@@ -21,7 +21,8 @@ pub(crate) fn selection(routed: &Routed<'_>) -> Result<Selection, ApiError> {
         labels,
         fields,
     };
-    if info.verb == "watch" && selection.name.is_none() && !info.name.is_empty() {
+    // Whoever may list or watch one name sees that one, however the selector reads.
+    if !info.name.is_empty() {
         selection.name = Some(info.name.clone());
     }
     if routed.row.namespaced && selection.namespace.is_none() {

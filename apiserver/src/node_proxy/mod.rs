@@ -10,37 +10,55 @@ mod proxy;
 use std::sync::Arc;
 
 use api::resource::join_group_version;
+use api::status::Qualified;
 use api::{ApiError, Object, Resource};
 use axum::body::Body;
 use http::header::{AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderValue, UPGRADE};
-use http::request::Parts;
 use http::{Method, Request, StatusCode, Uri};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
 use crate::admission::{Attributes, Operation, kind_of};
+use crate::authz;
 use crate::handler::{Call, method_not_allowed};
+use crate::request_info::Deed;
 use crate::response::Answer;
 use crate::server::Core;
 
 use dial::Backend;
-pub(crate) use dial::{DialError, connect, host_port};
+pub(crate) use dial::{DialError, Reach, connect, host_port};
 pub use dial::{Error, Kubelets};
 
 /// Answers a subresource that leads to a node or pod.
 pub(crate) async fn answer(call: &Call<'_>, row: &Arc<Resource>, body: Body) -> Result<Answer, ApiError> {
-    let method = &call.parts.method;
-    if call.info.subresource != "log" {
-        admit(call, row).await?;
-    }
-    match (row.plural.as_ref(), call.info.subresource.as_str()) {
-        ("pods", "log") if *method == Method::GET => pod::log(call).await,
-        ("pods", "exec" | "attach" | "portforward") if matches!(*method, Method::GET | Method::POST) => {
-            pod::stream(call, body).await
+    match (row.plural.as_ref(), call.info.subresource.as_str(), &call.info.deed) {
+        ("pods", "log", Deed::Get) => pod::log(call).await,
+        ("pods", "exec" | "attach" | "portforward", Deed::Connect(method)) => {
+            permit_creation(call).await?;
+            admit(call, row).await?;
+            pod::stream(call, method, body).await
         }
-        ("pods" | "services" | "nodes", "proxy") => proxy::answer(call, row, body).await,
+        ("pods" | "services" | "nodes", "proxy", Deed::Connect(method)) => {
+            admit(call, row).await?;
+            proxy::answer(call, row, method, body).await
+        }
         _ => Err(method_not_allowed()),
     }
+}
+
+/// Asks for the verb `create` on a stream that is opened by GET, as WebSockets are: who may only read must not get a shell
+/// (upstream's AuthorizePodWebsocketUpgradeCreatePermission).
+async fn permit_creation(call: &Call<'_>) -> Result<(), ApiError> {
+    const VERB: &str = "create";
+    if call.info.verb() == VERB {
+        return Ok(());
+    }
+    let wanted = authz::Attributes { verb: VERB.into(), ..authz::Attributes::new(call.user, call.info) };
+    let refused = |why: String| {
+        let what = Qualified { group: &call.info.group, resource: &call.info.resource };
+        ApiError::forbidden(what, &call.info.name, &why)
+    };
+    call.core.authz.authorize(&wanted).await.map_err(refused)
 }
 
 /// Asks admission about a connection, whose object is its options.
@@ -102,10 +120,18 @@ fn connect_options(call: &Call<'_>, row: &Resource) -> Object {
     options
 }
 
+/// What is sent on of a request: the method that was authorised, the client's headers, and its side of the connection if
+/// that leaves HTTP.
+struct Outgoing<'a> {
+    method: &'a Method,
+    headers: &'a HeaderMap,
+    client: Option<OnUpgrade>,
+}
+
 /// Sends a request on to a backend and its answer back; upgrades are joined.
 async fn forward(
     core: &Arc<Core>,
-    parts: &Parts,
+    outgoing: Outgoing<'_>,
     backend: &Backend,
     path_and_query: &str,
     body: Body,
@@ -113,20 +139,23 @@ async fn forward(
     let unreachable = |err: &dyn std::fmt::Display| {
         ApiError::service_unavailable(format!("error trying to reach service: dial tcp {backend}: {err}"))
     };
+    let refused = |err: DialError| match err {
+        DialError::NotAllowed => ApiError::bad_request(err.to_string()),
+        other => unreachable(&other),
+    };
     let uri: Uri =
         path_and_query.parse().map_err(|err| ApiError::bad_request(format!("bad path {path_and_query:?}: {err}")))?;
     let mut request = Request::new(body);
-    *request.method_mut() = parts.method.clone();
+    *request.method_mut() = outgoing.method.clone();
     *request.uri_mut() = uri;
-    *request.headers_mut() = forwarded_headers(&parts.headers, backend)?;
-    let mut sender =
-        core.kubelets.connect(backend, &core.connections, &core.shutdown).await.map_err(|err| unreachable(&err))?;
+    *request.headers_mut() = forwarded_headers(outgoing.headers, backend)?;
+    let mut sender = core.kubelets.connect(backend, &core.connections, &core.shutdown).await.map_err(refused)?;
     let mut response = sender.send_request(request).await.map_err(|err| unreachable(&err))?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let backend_side = hyper::upgrade::on(&mut response);
-        let client_side = parts.extensions.get::<OnUpgrade>().cloned();
-        let client_side =
-            client_side.ok_or_else(|| ApiError::bad_request("this connection cannot be upgraded (use HTTP/1.1)"))?;
+        let client_side = outgoing
+            .client
+            .ok_or_else(|| ApiError::bad_request("this connection cannot be upgraded (use HTTP/1.1)"))?;
         join(core, client_side, backend_side);
     }
     Ok(response.map(Body::new))

@@ -27,6 +27,7 @@ use store::{Expected, Store};
 
 use crate::admission;
 use crate::allocate::Allocator;
+use crate::authz;
 use crate::crd::{Converters, Gates};
 use crate::watch_cache::{Cached, ResourceCache, Stored, WatchCache, stored_bytes};
 
@@ -82,6 +83,7 @@ pub struct Registry {
     cache: Arc<WatchCache>,
     catalog: RwLock<Catalog>,
     admission: RwLock<Arc<admission::Chain>>,
+    authz: Arc<authz::Chain>,
     allocator: Allocator,
     converters: Arc<Converters>,
     gates: Gates,
@@ -90,17 +92,19 @@ pub struct Registry {
 
 impl Registry {
     /// A registry over a store and its cache.
+    #[expect(clippy::too_many_arguments, reason = "one call, with all that there is")]
     pub(crate) fn new(
         store: Arc<dyn Store>,
         cache: Arc<WatchCache>,
         catalog: Catalog,
         admission: admission::Chain,
+        authz: Arc<authz::Chain>,
         allocator: Allocator,
         converters: Arc<Converters>,
         event_ttl: Duration,
     ) -> Self {
         let (catalog, admission) = (RwLock::new(catalog), RwLock::new(Arc::new(admission)));
-        Self { store, cache, catalog, admission, allocator, converters, gates: Gates::default(), event_ttl }
+        Self { store, cache, catalog, admission, authz, allocator, converters, gates: Gates::default(), event_ttl }
     }
 
     /// What resources there are now.
@@ -121,6 +125,22 @@ impl Registry {
     /// Replaces the admission plugins.
     pub fn set_admission(&self, chain: admission::Chain) {
         *self.admission.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(chain);
+    }
+
+    /// Asks whether the user of an update may create, too, since nothing has the name.
+    async fn permit_creation(&self, target: &Target<'_>) -> Result<(), ApiError> {
+        let wanted = authz::Attributes {
+            user: target.user.clone(),
+            verb: "create".into(),
+            namespace: target.namespace.into(),
+            group: target.requested.group.to_string(),
+            version: target.requested.version.to_string(),
+            resource: target.requested.plural.to_string(),
+            name: target.name.into(),
+            is_resource: true,
+            ..authz::Attributes::default()
+        };
+        self.authz.require(&wanted).await
     }
 
     /// The watch cache.
@@ -217,6 +237,7 @@ impl Registry {
             Ok(revision) => revision,
             Err(err) => return Ok(Err(err)),
         };
+        target.cache.acknowledge(revision);
         object.set_metadata("resourceVersion", revision.to_string());
         let as_stored = Stored::of(value).filter(|_| row.is_storage_version());
         let bytes = as_stored.map(|stored| stored.served(revision));

@@ -153,6 +153,7 @@ impl Registry {
         if !desired.may_create() || !target.subresource.is_empty() {
             return Err(target.not_found());
         }
+        self.permit_creation(target).await?;
         let mut object = desired.desired(None, now, warnings).await?;
         if !object.resource_version().is_empty() && object.resource_version() != "0" {
             return Err(metadata::modified(target.requested, target.name));
@@ -256,7 +257,8 @@ impl Registry {
             return Ok(Some(Written::pretended(new)));
         }
         match self.store.delete(&target.key(target.name), current.revision).await {
-            Ok(_) => {
+            Ok(revision) => {
+                target.cache.acknowledge(revision);
                 self.allocator.deleted(self, target, &current.object).await;
                 Ok(Some(Written::pretended(new)))
             }

@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use api::{ApiError, Resource};
 use axum::body::Body;
-use http::Method;
 
 use crate::handler::{self, Call, method_not_allowed, not_supported};
 use crate::node_proxy;
+use crate::request_info::Deed;
 use crate::response::Answer;
 
 pub(crate) use scale::{replicas_path, scale_of};
@@ -32,16 +32,16 @@ pub(crate) async fn answer(call: &Call<'_>, row: &Arc<Resource>, body: Body) -> 
     }
     let routed = handler::routed(call, row)?;
     let allowed = |verb: &str| known.verbs.iter().any(|known| known == verb);
-    match (info.subresource.as_ref(), &call.parts.method) {
-        ("binding", &Method::POST) => binding::create(&routed, body).await,
-        ("eviction", &Method::POST) => eviction::create(&routed, body).await,
+    match (info.subresource.as_str(), &info.deed) {
+        ("binding", Deed::Create) => binding::create(&routed, body).await,
+        ("eviction", Deed::Create) => eviction::create(&routed, body).await,
         ("scale", _) => scale::answer(&routed, body).await,
-        ("token", &Method::POST) => token::create(&routed, body).await,
+        ("token", Deed::Create) => token::create(&routed, body).await,
         // These take the object itself, and change only their part of it.
-        ("status" | "finalize" | "approval" | "ephemeralcontainers" | "resize", method) => match *method {
-            Method::GET if allowed("get") => handler::get(&routed).await,
-            Method::PUT if allowed("update") => handler::update(&routed, body).await,
-            Method::PATCH if allowed("patch") => handler::patch(&routed, body).await,
+        ("status" | "finalize" | "approval" | "ephemeralcontainers" | "resize", deed) => match deed {
+            Deed::Get if allowed("get") => handler::get(&routed).await,
+            Deed::Update if allowed("update") => handler::update(&routed, body).await,
+            Deed::Patch if allowed("patch") => handler::patch(&routed, body).await,
             _ => Err(not_supported(call, row)),
         },
         _ => Err(not_supported(call, row)),
@@ -55,7 +55,7 @@ fn is_connect(subresource: &str) -> bool {
 
 /// Resources whose objects are not stored: they are answered at once.
 pub(crate) async fn virtual_resource(call: &Call<'_>, row: &Arc<Resource>, body: Body) -> Result<Answer, ApiError> {
-    if call.parts.method != Method::POST {
+    if call.info.deed != Deed::Create || call.info.is_item {
         return Err(method_not_allowed());
     }
     match row.plural.as_ref() {

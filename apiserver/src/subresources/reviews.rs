@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use api::field::{FieldError, Path};
+use api::selector::FieldSelector;
 use api::status::Qualified;
 use api::strategy::User;
 use api::{ApiError, Object, Resource, names};
@@ -66,7 +67,7 @@ pub(super) async fn create(call: &Call<'_>, row: &Arc<Resource>, body: Body) -> 
             review.set(&["metadata", "creationTimestamp"], timestamp(Timestamp::now()));
             review.set(&["status"], json!({"userInfo": user_value(call.user)}));
         }
-        "selfsubjectrulesreviews" => rules(call, &mut review),
+        "selfsubjectrulesreviews" => rules(call, &mut review).await?,
         "tokenreviews" => review.set(&["status"], token(call, &review).await),
         _ => review.set(&["status"], access(call, row, &review).await),
     }
@@ -306,13 +307,14 @@ fn selector(tree: Option<&Value>) -> String {
         let values = texts(requirement.get("values"));
         let [value] = values.as_slice() else { return None };
         let key = requirement.get("key")?.as_str()?;
-        (requirement.get("operator")?.as_str()? == "In").then(|| format!("{key}={value}"))
+        (requirement.get("operator")?.as_str()? == "In").then(|| format!("{key}={}", FieldSelector::escaped(value)))
     });
     terms.collect::<Vec<_>>().join(",")
 }
 
 /// SelfSubjectRulesReview: everything that the user may do in a namespace, as far as RBAC decides it.
-fn rules(call: &Call<'_>, review: &mut Object) {
+async fn rules(call: &Call<'_>, review: &mut Object) -> Result<(), ApiError> {
+    call.core.rbac.settle().await?;
     let namespace = review.text(&["spec", "namespace"]).to_owned();
     let found = call.core.rbac.rules_of(call.user, &namespace);
     let (mut resources, mut paths) = (Vec::new(), Vec::new());
@@ -332,6 +334,7 @@ fn rules(call: &Call<'_>, review: &mut Object) {
     review.set(&["metadata"], Map::new());
     review.set(&["spec"], Map::new());
     review.set(&["status"], status);
+    Ok(())
 }
 
 #[cfg(test)]

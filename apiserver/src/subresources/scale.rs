@@ -13,7 +13,7 @@ use api::{ApiError, Object, Resource, table};
 use async_trait::async_trait;
 use axum::body::Body;
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -22,16 +22,17 @@ use crate::handler::{Routed, method_not_allowed, patch_type, read_body};
 use crate::negotiate::Shape;
 use crate::options::{Write, WriteOptions};
 use crate::registry::{Desired, PatchType, check_name, check_named};
+use crate::request_info::Deed;
 use crate::response::{self, Answer};
 
 const REPLICAS: [&str; 2] = ["spec", "replicas"];
 
 /// Answers a request for `/scale`.
 pub(super) async fn answer(routed: &Routed<'_>, body: Body) -> Result<Answer, ApiError> {
-    let parent = match routed.call.parts.method {
-        Method::GET => routed.registry().get(&routed.target(), "").await?.object(),
-        Method::PUT => put(routed, body).await?,
-        Method::PATCH => patch(routed, body).await?,
+    let parent = match routed.call.info.deed {
+        Deed::Get => routed.registry().get(&routed.target(), "").await?.object(),
+        Deed::Update => put(routed, body).await?,
+        Deed::Patch => patch(routed, body).await?,
         _ => return Err(method_not_allowed()),
     };
     let scale = scale_of(&routed.row, &parent)?;

@@ -6,13 +6,14 @@ mod graph;
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
+use api::selector::FieldSelector;
 use api::strategy::User;
 use async_trait::async_trait;
 
 use self::graph::{Graph, Kind, Vertex};
 use super::rule::Rule;
 use super::{Attributes, Authorizer, Decision};
-use crate::watch_cache::{ResourceCache, WatchCache};
+use crate::watch_cache::{ResourceCache, WatchCache, settle};
 
 /// Kubelets are users of this group, named after their node.
 const GROUP: &str = "system:nodes";
@@ -22,6 +23,8 @@ const LEASES: &str = "kube-node-lease";
 /// The authoriser.
 pub struct Nodes {
     graph: RwLock<Graph>,
+    /// What the graph is made of.
+    sources: Vec<Arc<ResourceCache>>,
     attachments: Option<Arc<ResourceCache>>,
     rules: Vec<Rule>,
 }
@@ -35,7 +38,10 @@ pub fn node_of(user: &User) -> Option<&str> {
 impl Nodes {
     /// Follows pods and volumes in the cache; `rules` (those of the role `system:node`) say the rest.
     pub fn new(cache: &WatchCache, rules: Vec<Rule>) -> Self {
-        Self { graph: RwLock::new(Graph::new(cache)), attachments: cache.resource("volumeattachments"), rules }
+        let attachments = cache.resource("volumeattachments");
+        let sources = ["pods", "persistentvolumes", "volumeattachments"];
+        let sources = sources.into_iter().filter_map(|plural| cache.resource(plural)).collect();
+        Self { graph: RwLock::new(Graph::new(cache)), sources, attachments, rules }
     }
 
     fn graph(&self) -> RwLockReadGuard<'_, Graph> {
@@ -124,6 +130,22 @@ impl Nodes {
     }
 }
 
+/// Whether the answer lies in what the pods of the node refer to.
+fn asks_what_pods_need(wanted: &Attributes) -> bool {
+    let named = match wanted.resource.as_str() {
+        "secrets"
+        | "configmaps"
+        | "persistentvolumeclaims"
+        | "persistentvolumes"
+        | "resourceclaims"
+        | "serviceaccounts"
+        | "volumeattachments" => true,
+        "pods" => wanted.subresource.is_empty() && wanted.verb == "get",
+        _ => false,
+    };
+    wanted.is_resource && named
+}
+
 fn unrelated(node: &str) -> String {
     format!("no relationship found between node '{node}' and this object")
 }
@@ -180,16 +202,18 @@ fn slices(node: &str, wanted: &Attributes) -> Result<(), String> {
 
 /// Whether a field selector demands this value.
 fn selects(selector: &str, field: &str, value: &str) -> bool {
-    selector.split(',').any(|term| {
-        let wanted = term.trim().strip_prefix(field).and_then(|rest| rest.strip_prefix('='));
-        wanted.is_some_and(|wanted| wanted.strip_prefix('=').unwrap_or(wanted) == value)
-    })
+    FieldSelector::demanded(selector, field).is_some_and(|demanded| demanded == value)
 }
 
 #[async_trait]
 impl Authorizer for Nodes {
     async fn authorize(&self, attributes: &Attributes) -> Decision {
         let Some(node) = node_of(&attributes.user) else { return Decision::NoOpinion(String::new()) };
+        if asks_what_pods_need(attributes)
+            && let Err(err) = settle(&self.sources).await
+        {
+            return Decision::NoOpinion(err.to_string());
+        }
         match self.decide(node, attributes) {
             Ok(()) => Decision::Allow(String::new()),
             Err(why) => Decision::NoOpinion(why),
