@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::endpoints;
-use crate::node_proxy::{self, DialError};
+use crate::node_proxy::{self, DialError, Reach};
 use crate::watch_cache::{ResourceCache, WatchCache};
 
 /// More of an answer is not read.
@@ -204,7 +204,8 @@ impl Webhook {
     async fn dial(&self) -> Result<SendRequest<Body>, String> {
         let (host, port) = self.shared.address(&self.place)?;
         let tls = (self.tls.clone(), self.server_name.clone());
-        let dialled = node_proxy::connect(&host, port, Some(tls), &self.shared.tasks, &self.shared.shutdown).await;
+        let (tasks, shutdown) = (&self.shared.tasks, &self.shared.shutdown);
+        let dialled = node_proxy::connect(&host, port, Some(tls), Reach::Anywhere, tasks, shutdown).await;
         dialled.map_err(|err| match err {
             DialError::Tls(err) => format!("tls: {err}"),
             err => format!("dial tcp {}: {err}", node_proxy::host_port(&host, port)),
@@ -275,7 +276,8 @@ impl Shared {
         }
         let port_name =
             port_name(&service, port).ok_or_else(|| format!("no service port {port} found for service {name:?}"))?;
-        let endpoint = self.slices.as_ref().and_then(|slices| endpoints::ready(slices, namespace, name, &port_name));
+        let endpoint =
+            self.slices.as_ref().and_then(|slices| endpoints::ready(slices, namespace, name, &port_name, |_, _| true));
         endpoint.ok_or_else(|| format!("no endpoints available for service {name:?}"))
     }
 }

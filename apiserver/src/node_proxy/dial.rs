@@ -1,7 +1,7 @@
 //! How backends are reached: kubelets over TLS with our client certificate, pods over plain HTTP or TLS.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +49,8 @@ pub(crate) enum DialError {
     Name(String),
     #[error("connect: {0}")]
     Connect(std::io::Error),
+    #[error("address not allowed")]
+    NotAllowed,
     #[error("tls: {0}")]
     Tls(std::io::Error),
     #[error("i/o timeout")]
@@ -63,6 +65,16 @@ pub(super) struct Backend {
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) tls: Tls,
+    pub(super) reach: Reach,
+}
+
+/// Where a connection may lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// To whatever an administrator named: a kubelet, a webhook.
+    Anywhere,
+    /// Not to this machine itself or to what only it can see: the address is one that users of the API choose.
+    Proxyable,
 }
 
 /// How a backend is spoken to.
@@ -128,7 +140,7 @@ impl Kubelets {
             Tls::Kubelet => Some((self.tls.clone().ok_or(DialError::NoCa)?, name()?)),
             Tls::Unverified => Some((daemon::unverified_tls(), name()?)),
         };
-        connect(&backend.host, backend.port, tls, tasks, shutdown).await
+        connect(&backend.host, backend.port, tls, backend.reach, tasks, shutdown).await
     }
 }
 
@@ -137,18 +149,46 @@ pub(crate) async fn connect(
     host: &str,
     port: u16,
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    reach: Reach,
     tasks: &TaskTracker,
     shutdown: &CancellationToken,
 ) -> Result<SendRequest<Body>, DialError> {
-    let connect = TcpStream::connect((host, port));
-    let socket =
-        tokio::time::timeout(CONNECT, connect).await.map_err(|_| DialError::Timeout)?.map_err(DialError::Connect)?;
+    let dial = dial(host, port, reach);
+    let socket = tokio::time::timeout(CONNECT, dial).await.map_err(|_| DialError::Timeout)??;
     // Without it a keystroke waits for the next one.
     socket.set_nodelay(true).map_err(DialError::Connect)?;
     let Some((tls, name)) = tls else { return start(socket, tasks, shutdown).await };
     let connect = TlsConnector::from(tls).connect(name, socket);
     let stream = tokio::time::timeout(CONNECT, connect).await.map_err(|_| DialError::Timeout)?;
     start(stream.map_err(DialError::Tls)?, tasks, shutdown).await
+}
+
+/// Connects to the very addresses that were looked at: a name may mean something else a moment later.
+async fn dial(host: &str, port: u16, reach: Reach) -> Result<TcpStream, DialError> {
+    let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await.map_err(DialError::Connect)?.collect();
+    if reach == Reach::Proxyable && !addresses.iter().all(|address| is_proxyable(address.ip())) {
+        return Err(DialError::NotAllowed);
+    }
+    TcpStream::connect(addresses.as_slice()).await.map_err(DialError::Connect)
+}
+
+/// Whether clients may be led to an address (upstream's IsProxyableIP): it is a global one, or one of a private network.
+pub(super) fn is_proxyable(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => {
+            !(address.is_unspecified()
+                || address.is_loopback()
+                || address.is_link_local()
+                || address.is_multicast()
+                || address.is_broadcast())
+        }
+        IpAddr::V6(address) => {
+            !(address.is_unspecified()
+                || address.is_loopback()
+                || address.is_unicast_link_local()
+                || address.is_multicast())
+        }
+    }
 }
 
 async fn start<S>(stream: S, tasks: &TaskTracker, shutdown: &CancellationToken) -> Result<SendRequest<Body>, DialError>
@@ -166,4 +206,66 @@ where
         }
     });
     Ok(sender)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_led_to_the_machine_itself_or_its_link() {
+        for address in [
+            "127.0.0.1",
+            "127.9.9.9",
+            "169.254.169.254",
+            "0.0.0.0",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::1",
+            "::",
+            "fe80::1",
+            "ff02::1",
+            "::ffff:127.0.0.1",
+            "::ffff:169.254.169.254",
+        ] {
+            assert!(!is_proxyable(address.parse().unwrap()), "{address}");
+        }
+        for address in ["10.0.0.1", "192.168.0.1", "172.16.0.1", "8.8.8.8", "2600::1", "fd00::1"] {
+            assert!(is_proxyable(address.parse().unwrap()), "{address}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_is_judged_by_what_it_means_when_it_is_dialled() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        for host in ["localhost", "127.0.0.1", "0.0.0.0"] {
+            let refused = dial(host, port, Reach::Proxyable).await;
+            assert!(matches!(refused, Err(DialError::NotAllowed)), "{host}: {refused:?}");
+        }
+        assert!(dial("localhost", port, Reach::Anywhere).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_pod_may_speak_tls_with_a_certificate_of_its_own() {
+        daemon::install_crypto_provider();
+        let pair = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::default().self_signed(&pair).unwrap();
+        let key = PrivateKeyDer::try_from(pair.serialize_der()).unwrap();
+        let tls = rustls::ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)
+            .unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let accept = async {
+            let (socket, _) = listener.accept().await.unwrap();
+            tokio_rustls::TlsAcceptor::from(Arc::new(tls)).accept(socket).await.unwrap()
+        };
+        let kubelets = Kubelets { tls: None };
+        let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
+        let backend = Backend { host: "127.0.0.1".into(), port, tls: Tls::Unverified, reach: Reach::Anywhere };
+        let (connected, _accepted) = tokio::join!(kubelets.connect(&backend, &tasks, &shutdown), accept);
+        assert!(connected.is_ok());
+    }
 }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use api::status::Qualified;
 use api::{ApiError, Object};
 use axum::body::Body;
-use http::{Request, StatusCode};
+use http::{Method, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
-use super::dial::{Backend, Tls};
-use super::forward;
+use super::dial::{Backend, Reach, Tls};
+use super::{Outgoing, forward};
 use crate::handler::Call;
 use crate::registry::Target;
 use crate::response::{self, Answer};
@@ -33,10 +33,10 @@ pub(super) async fn log(call: &Call<'_>) -> Result<Answer, ApiError> {
     let backend = kubelet(call.core, node).await?;
     let query = log_query(call);
     let path = format!("/containerLogs/{}/{}/{}?{query}", part(pod.namespace()), part(pod.name()), part(&container));
-    let (mut parts, ()) = Request::new(()).into_parts();
-    parts.headers.clone_from(&call.parts.headers);
-    parts.headers.remove(http::header::ACCEPT_ENCODING);
-    let answer = forward(call.core, &parts, &backend, &path, Body::empty()).await?;
+    let mut headers = call.headers().clone();
+    headers.remove(http::header::ACCEPT_ENCODING);
+    let outgoing = Outgoing { method: &Method::GET, headers: &headers, client: None };
+    let answer = forward(call.core, outgoing, &backend, &path, Body::empty()).await?;
     if answer.status().is_success() { Ok(answer) } else { Err(refusal(answer).await) }
 }
 
@@ -72,7 +72,7 @@ fn log_query(call: &Call<'_>) -> String {
 }
 
 /// Answers `pods/{name}/exec`, `attach` and `portforward`.
-pub(super) async fn stream(call: &Call<'_>, body: Body) -> Result<Answer, ApiError> {
+pub(super) async fn stream(call: &Call<'_>, method: &Method, body: Body) -> Result<Answer, ApiError> {
     let pod = pod(call).await?;
     let node = pod.text(&["spec", "nodeName"]);
     let what = call.info.subresource.as_str();
@@ -80,11 +80,12 @@ pub(super) async fn stream(call: &Call<'_>, body: Body) -> Result<Answer, ApiErr
     if node.is_empty() {
         return Err(ApiError::bad_request(format!("pod {} does not have a host assigned", pod.name())));
     }
-    if !call.parts.headers.contains_key(http::header::UPGRADE) {
+    if !call.headers().contains_key(http::header::UPGRADE) {
         return Err(ApiError::bad_request("Upgrade request required"));
     }
     let backend = kubelet(call.core, node).await?;
-    forward(call.core, call.parts, &backend, &stream_path(call, &pod, &container), body).await
+    let outgoing = Outgoing { method, headers: call.headers(), client: call.upgrade() };
+    forward(call.core, outgoing, &backend, &stream_path(call, &pod, &container), body).await
 }
 
 /// The kubelet's path for a stream, with its own names for the options.
@@ -147,7 +148,12 @@ pub(super) async fn kubelet(core: &Core, node: &str) -> Result<Backend, ApiError
     let port = object
         .integer(&["status", "daemonEndpoints", "kubeletEndpoint", "Port"])
         .and_then(|port| u16::try_from(port).ok());
-    Ok(Backend { host: host.to_owned(), port: port.filter(|port| *port > 0).unwrap_or(10250), tls: Tls::Kubelet })
+    Ok(Backend {
+        host: host.to_owned(),
+        port: port.filter(|port| *port > 0).unwrap_or(10250),
+        tls: Tls::Kubelet,
+        reach: Reach::Anywhere,
+    })
 }
 
 /// The container that is asked for, or the only or default one.

@@ -1,36 +1,38 @@
 //! The proxies: `nodes/{name}/proxy/...`, `pods/{name}/proxy/...` and `services/{name}/proxy/...`.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use api::{ApiError, Object, Resource};
 use axum::body::Body;
+use http::Method;
 use serde_json::Value;
 
-use super::dial::{Backend, Tls};
-use super::forward;
+use super::dial::{Backend, Reach, Tls, is_proxyable};
 use super::pod::{kubelet, object};
+use super::{Outgoing, forward};
 use crate::endpoints;
 use crate::handler::Call;
 use crate::response::Answer;
+use crate::watch_cache::ResourceCache;
 
-pub(super) async fn answer(call: &Call<'_>, row: &Arc<Resource>, body: Body) -> Result<Answer, ApiError> {
+pub(super) async fn answer(
+    call: &Call<'_>,
+    row: &Arc<Resource>,
+    method: &Method,
+    body: Body,
+) -> Result<Answer, ApiError> {
     let invalid = || ApiError::bad_request(format!("invalid {} request {:?}", row.singular, call.info.name));
     let (scheme, name, port) = split_name(&call.info.name).ok_or_else(invalid)?;
     let backend = match row.plural.as_ref() {
-        "nodes" => node(call, name, port).await?,
+        "nodes" => node(call, scheme, name, port).await?,
         "pods" => pod(call, scheme, name, port).await?,
         _ => service(call, scheme, name, port).await?,
     };
-    let path = if call.info.tail.is_empty() { "/" } else { call.info.tail.as_str() };
-    let query = call.parts.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-    forward(call.core, call.parts, &backend, &format!("{}{query}", raw_tail(call).unwrap_or(path)), body).await
-}
-
-/// The part of the path after `/proxy`, as the client encoded it.
-fn raw_tail<'a>(call: &'a Call<'_>) -> Option<&'a str> {
-    let path = call.parts.uri.path();
-    let (_, tail) = path.split_once("/proxy")?;
-    (!tail.is_empty()).then_some(tail)
+    let path = if call.info.raw_tail.is_empty() { "/" } else { call.info.raw_tail.as_str() };
+    let query = call.raw_query().map(|query| format!("?{query}")).unwrap_or_default();
+    let outgoing = Outgoing { method, headers: call.headers(), client: call.upgrade() };
+    forward(call.core, outgoing, &backend, &format!("{path}{query}"), body).await
 }
 
 /// `[scheme:]name[:port]`, with a scheme that the proxy speaks.
@@ -45,12 +47,14 @@ fn split_name(text: &str) -> Option<(&str, &str, &str)> {
     (matches!(parts.0, "" | "http" | "https") && !parts.1.is_empty()).then_some(parts)
 }
 
-async fn node(call: &Call<'_>, name: &str, port: &str) -> Result<Backend, ApiError> {
+/// The kubelet of a node; at other ports something else, which is not shown our certificate.
+async fn node(call: &Call<'_>, scheme: &str, name: &str, port: &str) -> Result<Backend, ApiError> {
     let backend = kubelet(call.core, name).await?;
-    match port {
-        "" => Ok(backend),
-        port => Ok(Backend { port: number(port)?, ..backend }),
+    let port = if port.is_empty() { backend.port } else { number(port)? };
+    if port == backend.port {
+        return Ok(backend);
     }
+    Ok(Backend { port, tls: tls(scheme), reach: Reach::Proxyable, ..backend })
 }
 
 fn number(port: &str) -> Result<u16, ApiError> {
@@ -65,12 +69,31 @@ async fn pod(call: &Call<'_>, scheme: &str, name: &str, port: &str) -> Result<Ba
     let tls = tls(scheme);
     let cache = call.core.registry.named("", "pods")?;
     let pod = object(call, &cache, &call.info.namespace, name).await?;
-    let host = pod.text(&["status", "podIP"]);
-    if host.is_empty() {
-        return Err(ApiError::bad_request("address not allowed"));
-    }
+    let host = allowed(call, &pod, pod.text(&["status", "podIP"]))?;
     let port = if port.is_empty() { first_port(&pod).unwrap_or(80) } else { number(port)? };
-    Ok(Backend { host: host.to_owned(), port, tls })
+    Ok(Backend { host, port, tls, reach: Reach::Proxyable })
+}
+
+/// The address of a pod, if it can be one. Whoever may write its status says what it is: it must not be a place that the
+/// API server can reach and the pod is not at, as the node's own addresses are for pods with a network of their own.
+fn allowed(call: &Call<'_>, pod: &Object, address: &str) -> Result<String, ApiError> {
+    let refused = || ApiError::bad_request("address not allowed");
+    let parsed: IpAddr = address.parse().map_err(|_| refused())?;
+    let on_host = pod.get(&["spec", "hostNetwork"]).and_then(Value::as_bool) == Some(true);
+    if !is_proxyable(parsed) || (!on_host && is_of_a_node(call, parsed)?) {
+        return Err(refused());
+    }
+    Ok(parsed.to_string())
+}
+
+fn is_of_a_node(call: &Call<'_>, address: IpAddr) -> Result<bool, ApiError> {
+    let nodes = call.core.registry.named("", "nodes")?.snapshot();
+    let is_it = |node: &Object| {
+        let addresses = node.get(&["status", "addresses"]).and_then(Value::as_array).into_iter().flatten();
+        let texts = addresses.filter_map(|known| known["address"].as_str());
+        texts.filter_map(|text| text.parse::<IpAddr>().ok()).any(|known| known.to_canonical() == address.to_canonical())
+    };
+    Ok(nodes.objects.values().any(|node| is_it(node.tree())))
 }
 
 fn first_port(pod: &Object) -> Option<u16> {
@@ -96,9 +119,30 @@ async fn service(call: &Call<'_>, scheme: &str, name: &str, port: &str) -> Resul
     })?;
     let port_name = wanted["name"].as_str().unwrap_or("");
     let slices = call.core.registry.named("discovery.k8s.io", "endpointslices")?;
-    let (host, port) = endpoints::ready(&slices, namespace, name, port_name)
+    let pods = call.core.registry.named("", "pods")?;
+    let at_its_pod = |endpoint: &Value, address: &str| {
+        let Some(pod) = pod_of(&pods, namespace, endpoint) else { return false };
+        has_address(&pod, address) && allowed(call, &pod, address).is_ok()
+    };
+    let (host, port) = endpoints::ready(&slices, namespace, name, port_name, at_its_pod)
         .ok_or_else(|| unavailable(format!("no endpoints available for service {name:?}")))?;
-    Ok(Backend { host, port, tls })
+    Ok(Backend { host, port, tls, reach: Reach::Proxyable })
+}
+
+/// The pod that an endpoint names, in the namespace of its Service: whoever may write endpoints must not choose where
+/// the API server connects to.
+fn pod_of(pods: &ResourceCache, namespace: &str, endpoint: &Value) -> Option<Object> {
+    let target = endpoint.get("targetRef")?;
+    let text = |field: &str| target.get(field).and_then(Value::as_str).unwrap_or("");
+    let here = text("kind") == "Pod" && text("namespace") == namespace;
+    let pod = here.then(|| pods.get(&pods.key(namespace, text("name")))).flatten()?;
+    Some(pod.object())
+}
+
+fn has_address(pod: &Object, address: &str) -> bool {
+    let more = pod.get(&["status", "podIPs"]).and_then(Value::as_array).into_iter().flatten();
+    let mut all = more.filter_map(|known| known["ip"].as_str()).chain([pod.text(&["status", "podIP"])]);
+    !address.is_empty() && all.any(|known| known == address)
 }
 
 #[cfg(test)]
