@@ -107,7 +107,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME:KEY")]
     pub service_account_extra_ca_config_map: Vec<ConfigMapKey>,
     /// Whether containers may be privileged.
-    #[arg(long, default_value_t = true)]
+    #[arg(long)]
     pub allow_privileged: bool,
     /// Client certificate for kubelets.
     #[arg(long)]

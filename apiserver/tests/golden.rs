@@ -73,6 +73,7 @@ impl Server {
                 "--service-cluster-ip-range=10.96.0.0/16",
                 "--service-account-issuer=https://kubernetes.default.svc",
             ])
+            .arg("--allow-privileged=true")
             .arg("--enable-admission-plugins=StorageObjectInUseProtection")
             .arg("--service-account-extra-ca-config-map=openshift-service-ca.crt:service-ca.crt")
             .args(flags);

@@ -18,6 +18,7 @@ mod node_restriction;
 mod pod_security;
 mod pods;
 mod policy;
+mod privileged;
 mod quota;
 mod reinvocation;
 mod service_account;
@@ -55,6 +56,7 @@ pub use node_restriction::NodeRestriction;
 pub use pod_security::PodSecurity;
 pub use pods::{DefaultTolerationSeconds, Priority, RuntimeClass};
 pub use policy::{MutatingPolicies, Params, Surroundings, ValidatingPolicies};
+pub use privileged::Unprivileged;
 pub use quota::ResourceQuota;
 pub use reinvocation::Reinvocation;
 pub use service_account::ServiceAccount;
@@ -253,7 +255,7 @@ pub(crate) fn builtin(
     chain.mutating.extend(ranges.clone().map(|plugin| plugin as Arc<dyn MutatingAdmission>));
     let extra = config.service_account_extra_ca_config_maps.clone();
     add(&mut chain, ServiceAccount::new(cache, store.clone(), extra));
-    add(&mut chain, NodeRestriction::new(cache));
+    add(&mut chain, NodeRestriction::new(cache, authz));
     add(&mut chain, Some(TaintNodesByCondition));
     add(&mut chain, Priority::new(cache));
     let tolerations = DefaultTolerationSeconds {
@@ -293,6 +295,9 @@ pub(crate) fn builtin(
     names::check(config, &chain)?;
     chain.mutating.retain(|plugin| !config.disable_admission_plugins.iter().any(|name| name == plugin.name()));
     chain.validating.retain(|plugin| !config.disable_admission_plugins.iter().any(|name| name == plugin.name()));
+    if !config.allow_privileged {
+        chain.validating.push(Arc::new(Unprivileged));
+    }
     chain.validating.push(Arc::new(Escalation::new(rbac.clone(), authz.clone())));
     chain.validating.extend(namespaces.map(|found| Arc::new(AdminAccess::new(found)) as Arc<dyn ValidatingAdmission>));
     // Last, since what it books is not given back when another plugin refuses.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api::{ApiError, Object};
+use api::{ApiError, Object, Resource};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
@@ -243,4 +243,15 @@ fn place(class: &Object, pod: &mut Object) -> Result<(), String> {
         pod.set(&["spec", "tolerations"], tolerations);
     }
     Ok(())
+}
+/// Where a workload keeps the spec of its pods' template.
+pub(super) fn template_path(resource: &Resource) -> Option<&'static [&'static str]> {
+    match (resource.group.as_ref(), resource.plural.as_ref()) {
+        ("apps", "deployments" | "replicasets" | "statefulsets" | "daemonsets")
+        | ("", "replicationcontrollers")
+        | ("batch", "jobs") => Some(&["spec", "template", "spec"]),
+        ("batch", "cronjobs") => Some(&["spec", "jobTemplate", "spec", "template", "spec"]),
+        ("", "podtemplates") => Some(&["template", "spec"]),
+        _ => None,
+    }
 }

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use self::checks::{Level, Violation, violations};
 use self::settings::Standard;
+use super::pods::template_path;
 use super::{Attributes, Operation, ValidatingAdmission, Warnings};
 use crate::audit;
 use crate::watch_cache::{ResourceCache, WatchCache};
@@ -162,15 +163,7 @@ fn is_significant(old: &Object, new: &Object) -> bool {
 
 /// The pod template of a workload.
 fn template<'a>(attributes: &Attributes<'_>, object: &'a Object) -> Option<&'a Value> {
-    let path: &[&str] = match (attributes.resource.group.as_ref(), attributes.resource.plural.as_ref()) {
-        ("apps", "deployments" | "replicasets" | "statefulsets" | "daemonsets")
-        | ("", "replicationcontrollers")
-        | ("batch", "jobs") => &["spec", "template", "spec"],
-        ("batch", "cronjobs") => &["spec", "jobTemplate", "spec", "template", "spec"],
-        ("", "podtemplates") => &["template", "spec"],
-        _ => return None,
-    };
-    object.get(path)
+    object.get(template_path(attributes.resource)?)
 }
 
 /// Whether a version is written as labels and settings write them.
@@ -225,6 +218,7 @@ impl ValidatingAdmission for PodSecurity {
         if !is_pod && template.is_none() {
             return Ok(());
         }
+        self.namespaces.settle().await?;
         let key = self.namespaces.key("", attributes.namespace);
         let Some(namespace) = self
             .namespaces
