@@ -41,7 +41,8 @@ pub struct Options {
     /// Name of the network bridge; another cluster on this machine needs another one.
     #[arg(long, default_value = "coracle0")]
     pub bridge: String,
-    /// Registries that are reached without TLS, as host:port. Those on loopback need not be named.
+    /// Registries that are reached without TLS, as host:port, or host for all its ports. Only these may be on the node
+    /// itself.
     #[arg(long, value_delimiter = ',')]
     pub insecure_registry: Vec<String>,
     /// Endpoints of an etcd cluster, instead of the embedded store.

@@ -57,6 +57,7 @@ impl Cluster {
             .args(NETWORK)
             .args(["--kubelet-port=10251", &format!("--secure-port={}", self.port)])
             .arg(format!("--data-dir={}", self.data().display()))
+            .arg(self.registry.flag())
             .args(flags)
             .stdin(Stdio::null())
             .stdout(log("out.log"))

@@ -49,6 +49,11 @@ impl Registry {
         registry
     }
 
+    /// The flag of a node that may pull from it: it is on loopback, without TLS.
+    pub fn flag(&self) -> String {
+        format!("--insecure-registry=127.0.0.1:{}", self.port)
+    }
+
     /// The name of an image in this registry: `busybox:1` and `busybox:2` exist.
     pub fn image(&self, name: &str) -> String {
         format!("127.0.0.1:{}/{name}", self.port)

@@ -29,7 +29,8 @@ pub struct Command {
     /// Ranges to which pods keep their own address: the cluster's pods
     #[arg(long, value_delimiter = ',')]
     cluster_cidr: Vec<String>,
-    /// Registries that are reached without TLS, as host:port
+    /// Registries that are reached without TLS, as host:port, or host for all its ports. Only these may be on the node
+    /// itself
     #[arg(long, value_delimiter = ',')]
     insecure_registry: Vec<String>,
     #[command(flatten)]

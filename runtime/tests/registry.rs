@@ -99,6 +99,9 @@ async fn a_pull_that_fails_says_what_the_registry_said() {
         check(format!("{}/busybox:2", registry.address), "manifest unknown").await;
         check(format!("{}/nobody:1", registry.address), "unknown").await;
         check("127.0.0.1:1/busybox:1".to_owned(), "onnection refused").await;
+        let port = registry.address.rsplit_once(':').unwrap().1.to_owned();
+        check(format!("localhost:{port}/busybox:1"), "--insecure-registry").await;
+        check(format!("127.0.0.2:{port}/busybox:1"), "--insecure-registry").await;
         check("Not A Name".to_owned(), "invalid reference format").await;
         assert_eq!(std::fs::read_dir(node.config.root.join("partial")).unwrap().count(), 0);
     })

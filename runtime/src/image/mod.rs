@@ -2,6 +2,7 @@
 
 mod archive;
 mod config;
+mod gate;
 mod registry;
 mod store;
 mod unpack;

@@ -1,8 +1,10 @@
-//! Pulling from registries: HTTPS, or plain HTTP on the loopback address and where configured.
+//! Pulling from registries: over HTTPS and away from the node, or from those that the operator names, over plain HTTP and
+//! wherever they are.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use oci_client::errors::OciDistributionError;
 use oci_client::manifest::OciDescriptor;
 use oci_client::secrets::RegistryAuth;
 
+use super::gate::{Gate, is_outside};
 use super::store::parse_config;
 use super::{ImageConfig, MAX_DOCUMENT, Store, digest};
 use crate::{Error, Image, ImageAuth};
@@ -34,7 +37,8 @@ pub(crate) fn normalize(name: &str) -> Option<String> {
 }
 
 impl Registry {
-    /// Registries (`host[:port]`) in `insecure` are spoken to without TLS, as are those on the loopback address.
+    /// Registries (`host[:port]`; without a port, all of the host) in `insecure` are spoken to without TLS, and may be on the
+    /// node itself.
     pub(crate) fn new(insecure: Vec<String>) -> Self {
         Self { insecure, running: Mutex::new(BTreeMap::new()) }
     }
@@ -49,28 +53,78 @@ impl Registry {
             running.entry(reference.whole()).or_default().clone()
         };
         let _turn = turn.lock().await;
-        let pull = Pull { client: self.client(&reference), reference, auth: registry_auth(auth), store };
+        let way = self.way(&reference).await.map_err(&failed)?;
+        let pull = Pull { client: client(&way), reference, auth: registry_auth(auth), store };
         match pull.run().await {
             Ok(image) => Ok(image),
+            Err(Failure::Registry(_)) if let Some(why) = way.refused() => Err(failed(why)),
             Err(Failure::Registry(err)) => Err(failed(words(&err))),
             Err(Failure::Content(reason)) => Err(failed(reason)),
             Err(Failure::Local(err)) => Err(failed(with_cause(&err))),
         }
     }
 
-    fn client(&self, reference: &Reference) -> Client {
+    async fn way(&self, reference: &Reference) -> Result<Way, String> {
+        if self.is_named(reference) {
+            return Ok(Way::Named);
+        }
+        if !has_proxy() {
+            return Gate::open(is_outside).await.map(Way::Gated).map_err(|err| with_cause(&err));
+        }
         let registry = reference.resolve_registry();
         let host = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
-        let loopback = matches!(host, "localhost" | "[::1]") || host.starts_with("127.");
-        let plain = loopback || self.insecure.iter().any(|known| known == registry);
-        Client::new(ClientConfig {
-            protocol: if plain { ClientProtocol::Http } else { ClientProtocol::Https },
-            connect_timeout: Some(CONNECT_PATIENCE),
-            read_timeout: Some(READ_PATIENCE),
-            user_agent: concat!("coracle/", env!("CARGO_PKG_VERSION")),
-            ..ClientConfig::default()
-        })
+        let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+        if host == "localhost" || address.is_ok_and(|address| !is_outside(address)) {
+            return Err(format!("{registry} is the node itself, and not named by --insecure-registry"));
+        }
+        Ok(Way::Proxied)
     }
+
+    /// Whether the operator trusts the registry, wherever it is.
+    fn is_named(&self, reference: &Reference) -> bool {
+        let registry = reference.resolve_registry();
+        let host = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
+        self.insecure.iter().any(|known| known == registry || known == host)
+    }
+}
+
+/// How a registry is reached.
+enum Way {
+    /// Directly, without TLS: the operator said so.
+    Named,
+    Gated(Gate),
+    /// By the proxy that the environment names, which the client finds by itself: it dials, and from elsewhere.
+    Proxied,
+}
+
+impl Way {
+    fn refused(&self) -> Option<String> {
+        match self {
+            Self::Gated(gate) => gate.refused(),
+            Self::Named | Self::Proxied => None,
+        }
+    }
+}
+
+fn has_proxy() -> bool {
+    let names = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+    names.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
+}
+
+fn client(way: &Way) -> Client {
+    let proxy = match way {
+        Way::Gated(gate) => Some(gate.url()),
+        Way::Named | Way::Proxied => None,
+    };
+    Client::new(ClientConfig {
+        protocol: if matches!(way, Way::Named) { ClientProtocol::Http } else { ClientProtocol::Https },
+        connect_timeout: Some(CONNECT_PATIENCE),
+        read_timeout: Some(READ_PATIENCE),
+        user_agent: concat!("coracle/", env!("CARGO_PKG_VERSION")),
+        https_proxy: proxy.clone(),
+        http_proxy: proxy,
+        ..ClientConfig::default()
+    })
 }
 
 enum Failure {
@@ -231,5 +285,17 @@ mod tests {
         check("a/b:1", "docker.io/a/b:1");
         check("localhost:5000/x", "localhost:5000/x:latest");
         assert_eq!(normalize("Upper Case"), None);
+    }
+
+    #[test]
+    fn registries_are_named_with_a_port_or_for_all_of_them() {
+        let registry = Registry::new(vec!["127.0.0.1:5000".to_owned(), "build.example".to_owned()]);
+        let check = |name: &str, named: bool| assert_eq!(registry.is_named(&name.parse().unwrap()), named, "{name}");
+        check("127.0.0.1:5000/a", true);
+        check("build.example/a", true);
+        check("build.example:8080/a", true);
+        check("127.0.0.1:5001/a", false);
+        check("localhost:5000/a", false);
+        check("busybox", false);
     }
 }

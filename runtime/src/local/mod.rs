@@ -53,7 +53,7 @@ pub struct Config {
     pub run: PathBuf,
     /// The command that is a shim: the pod's name is added to it.
     pub shim: Vec<String>,
-    /// Registries (`host[:port]`) that are spoken to without TLS; those on the loopback address always are.
+    /// Registries (`host[:port]`) that are spoken to without TLS, and that may be on the node itself; no other one may.
     pub insecure_registries: Vec<String>,
     pub network: NetworkConfig,
 }

@@ -58,7 +58,7 @@ impl Node {
             root: directory.path().join("root"),
             run: directory.path().join("run"),
             shim: vec![env!("CARGO_BIN_EXE_coracle-shim").to_owned()],
-            insecure_registries: Vec::new(),
+            insecure_registries: vec!["127.0.0.1".to_owned()],
             network: NetworkConfig { bridge: name.clone(), table: name.clone(), ..NetworkConfig::default() },
         };
         let runtime = LocalRuntime::open(config.clone()).await.unwrap();
