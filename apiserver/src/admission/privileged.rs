@@ -25,9 +25,10 @@ impl ValidatingAdmission for Unprivileged {
         _warnings: &mut Warnings,
     ) -> Result<(), ApiError> {
         let Some(object) = object else { return Ok(()) };
+        let is_pod = attributes.resource.group.is_empty() && attributes.resource.plural == "pods";
         let path: &[&str] = match (attributes.operation, attributes.subresource) {
             // What runs already is not asked again.
-            (Operation::Create, "") | (_, "ephemeralcontainers") if attributes.is("", "pods") => &["spec"],
+            (Operation::Create, "") | (_, "ephemeralcontainers") if is_pod => &["spec"],
             (Operation::Create | Operation::Update, "") => match template_path(attributes.resource) {
                 Some(path) => path,
                 None => return Ok(()),
