@@ -20,7 +20,7 @@ use crate::negotiate::{Accept, Offer, media_type};
 use crate::options::{DeleteOptions, ListOptions, Write, WriteOptions};
 use crate::query::Query;
 use crate::registry::Continue;
-use crate::request_info::RequestInfo;
+use crate::request_info::{Deed, RequestInfo};
 use crate::watch_cache::WatchCache;
 
 /// A target: its name and what it does.
@@ -77,10 +77,31 @@ fn queries(data: &[u8]) {
         }
     }
     let _refused = DeleteOptions::read(&query, None);
-    for method in [Method::GET, Method::POST, Method::DELETE] {
+    for method in [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS]
+    {
         let info = RequestInfo::parse(&method, path, &query);
         assert_eq!(info.is_resource, !info.version.is_empty(), "{info:?}");
+        check_deed(&method, &info);
     }
+}
+
+/// A request does what its method says, and nothing that its verb does not.
+fn check_deed(method: &Method, info: &RequestInfo) {
+    let reads = matches!(*method, Method::GET | Method::HEAD);
+    assert!(reads || !info.is_read(), "{method} {info:?}");
+    let written_by = match info.deed {
+        Deed::Get | Deed::List | Deed::Watch => Some((Method::GET, None)),
+        Deed::Create => Some((Method::POST, Some("create"))),
+        Deed::Update => Some((Method::PUT, Some("update"))),
+        Deed::Patch => Some((Method::PATCH, Some("patch"))),
+        Deed::Delete => Some((Method::DELETE, Some("delete"))),
+        Deed::DeleteCollection => Some((Method::DELETE, Some("deletecollection"))),
+        Deed::Connect(_) | Deed::Visit(_) | Deed::Nothing(_) => None,
+    };
+    if let Some((wanted, verb)) = written_by {
+        assert!(*method == wanted && verb.is_none_or(|verb| verb == info.verb()), "{method} {info:?}");
+    }
+    assert!(!info.by_prefix || matches!(info.deed, Deed::Watch | Deed::Nothing("watch")), "{method} {info:?}");
 }
 
 /// Lines of headers: what is accepted, what a body is, and whom a request impersonates.

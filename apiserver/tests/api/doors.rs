@@ -280,3 +280,27 @@ async fn a_selector_is_judged_as_it_selects() {
     assert_eq!(jane.get(&format!("{maps}metadata.name%3Dmine")).await.0, StatusCode::OK);
     Attack::new("door: selectors that read otherwise than they select").tried(attempts.len() as u64, through).record();
 }
+
+#[tokio::test]
+async fn a_write_that_creates_needs_the_right_to_create() {
+    let server = TestServer::start().await;
+    let admin = Client::admin(&server);
+    grant(&admin, "jane", &["get", "update", "patch"], "coordination.k8s.io", &["leases"]).await;
+    grant(&admin, "jane", &["get", "update", "patch"], "", &["configmaps"]).await;
+    let jane = Client::of(server.service_as("jane", &[]));
+    let lease = "/apis/coordination.k8s.io/v1/namespaces/default/leases/x";
+    let body = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "x"}});
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}});
+    let apply = async |path: &str, body: &Value| {
+        jane.patch(&format!("{path}?fieldManager=jane"), crate::client::APPLY, body).await.0
+    };
+    let attempts = [
+        jane.put(lease, &body).await.0,
+        apply(lease, &body).await,
+        apply("/api/v1/namespaces/default/configmaps/x", &map).await,
+    ];
+    let through = attempts.iter().filter(|status| **status != StatusCode::FORBIDDEN).count();
+    assert_eq!(admin.put(lease, &body).await.0, StatusCode::CREATED);
+    assert_eq!(jane.put(lease, &body).await.0, StatusCode::OK, "what is there may be updated");
+    Attack::new("door: updates and patches that create").tried(attempts.len() as u64, through as u64).record();
+}
