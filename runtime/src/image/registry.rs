@@ -57,8 +57,7 @@ impl Registry {
         let pull = Pull { client: client(&way), reference, auth: registry_auth(auth), store };
         match pull.run().await {
             Ok(image) => Ok(image),
-            Err(Failure::Registry(_)) if let Some(why) = way.refused() => Err(failed(why)),
-            Err(Failure::Registry(err)) => Err(failed(words(&err))),
+            Err(Failure::Registry(err)) => Err(failed(way.refused().unwrap_or_else(|| words(&err)))),
             Err(Failure::Content(reason)) => Err(failed(reason)),
             Err(Failure::Local(err)) => Err(failed(with_cause(&err))),
         }
