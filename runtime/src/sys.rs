@@ -1,6 +1,8 @@
 //! The system calls that have no safe wrapper elsewhere. The only unsafe code of the workspace.
 #![allow(unsafe_code)]
 
+pub(crate) mod bpf;
+
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};

@@ -2,6 +2,7 @@
 //!
 //! Paths given to [`Cgroups`] are relative to each controller's root, such as `kubepods/burstable/pod<uid>/<container>`.
 
+mod devices;
 mod v1;
 mod v2;
 
@@ -72,7 +73,7 @@ impl Cgroups {
     pub(crate) fn restrict_devices(&self, path: &str, allowed: &[DeviceRule]) -> Result<bool, Error> {
         match &self.version {
             Version::V1(mounts) => mounts.restrict_devices(path, allowed),
-            Version::V2(_) => Ok(false),
+            Version::V2(mount) => devices::restrict(&mount.directory(path), allowed),
         }
     }
 
