@@ -1,13 +1,12 @@
 //! Small files of state: written in one step, read with errors that name them.
 
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::Error;
+use crate::{Error, tree};
 
 /// Adds the operation and the path to an I/O error.
 pub(crate) fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error + use<> {
@@ -37,19 +36,12 @@ pub(crate) fn random_id() -> String {
     format!("{:032x}", rand::random::<u128>())
 }
 
-/// Bytes on disk below a directory; links to one file count once for each name.
+/// Bytes on disk below a directory, as [`tree::usage`] counts them.
 pub(crate) fn usage(directory: &Path) -> Result<u64, Error> {
-    let (mut total, mut open): (u64, Vec<PathBuf>) = (0, vec![directory.to_owned()]);
-    while let Some(path) = open.pop() {
-        for entry in std::fs::read_dir(&path).map_err(io_error("read", &path))? {
-            let entry = entry.map_err(io_error("read", &path))?;
-            // A file that went away in between takes no space.
-            let Ok(metadata) = entry.metadata() else { continue };
-            total += metadata.blocks() * 512;
-            if metadata.is_dir() {
-                open.push(entry.path());
-            }
-        }
-    }
-    Ok(total)
+    tree::usage(directory).map_err(io_error("measure", directory))
+}
+
+/// Removes a tree, as [`tree::remove`] does.
+pub(crate) fn remove(path: &Path) -> Result<(), Error> {
+    tree::remove(path).map_err(io_error("remove", path))
 }

@@ -5,10 +5,12 @@
 //! [`Runtime`] has the shape of the Container Runtime Interface (CRI v1), so that a CRI endpoint can stand behind it.
 #![deny(unsafe_code)]
 
+pub mod beneath;
 pub mod fake;
 pub mod local;
 pub mod shim;
 pub mod testsuite;
+pub mod tree;
 
 mod cgroup;
 mod container;
@@ -29,7 +31,7 @@ use futures::stream::BoxStream;
 pub use error::Error;
 pub use types::{
     ContainerConfig, ContainerId, ContainerState, ContainerStatus, Device, DnsConfig, Event, ExecOutput, ExecRequest,
-    Exit, Image, ImageAuth, Mount, NamespaceOptions, PortMapping, Propagation, Reader, Resources, SandboxConfig,
+    Exit, FileKind, Image, ImageAuth, Mount, NamespaceOptions, PortMapping, Propagation, Reader, Resources, SandboxConfig,
     SandboxId, SandboxStatus, Seccomp, Security, Session, Stats, TerminalSize, Writer,
 };
 

@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 
 use serde::Deserialize;
 
 use super::store::{Record, Store, parse_config, read_limited};
-use super::{digest, registry};
-use crate::disk::io_error;
+use super::{Budget, digest, registry, unpack};
+use crate::beneath::{Directory, Links};
+use crate::disk::{self, io_error};
 use crate::{Error, Image};
+
+/// No archive has more manifests; an index may be in an index.
+const MAX_MANIFESTS: usize = 1000;
 
 /// An entry of `manifest.json` in a `docker save` archive.
 #[derive(Deserialize)]
@@ -56,24 +59,30 @@ impl Store {
     pub(crate) fn import(&self, tar: &Path) -> Result<Vec<Image>, Error> {
         let place = self.partial();
         std::fs::create_dir(&place).map_err(io_error("make", &place))?;
-        let imported = extract(tar, &place).map_err(io_error("read archive", tar)).and_then(|()| {
-            if place.join("manifest.json").exists() { self.import_saved(&place) } else { self.import_layout(&place) }
+        let imported = self.budget().and_then(|budget| {
+            let file = File::open(tar).map_err(io_error("open", tar))?;
+            unpack::archive(file, &place, &budget).map_err(io_error("read archive", tar))?;
+            let place = Directory::open(&place, Links::Within).map_err(io_error("open", &place))?;
+            match place.find(Path::new("manifest.json")) {
+                Ok(_) => self.import_saved(&place, &budget),
+                Err(_) => self.import_layout(&place, &budget),
+            }
         });
-        std::fs::remove_dir_all(&place).map_err(io_error("remove", &place))?;
+        disk::remove(&place)?;
         imported?.into_iter().map(|record| self.add(record)).collect()
     }
 
-    fn import_saved(&self, place: &Path) -> Result<Vec<Record>, Error> {
+    fn import_saved(&self, place: &Directory, budget: &Budget) -> Result<Vec<Record>, Error> {
         let all: Vec<Saved> = parse(place, "manifest.json")?;
         let import = |saved: &Saved| {
             let layers: Vec<&str> = saved.layers.iter().map(String::as_str).collect();
             let tags = saved.repo_tags.iter().flatten().filter_map(|tag| registry::normalize(tag)).collect();
-            self.import_one(place, &saved.config, &layers, tags)
+            self.import_one(place, &saved.config, &layers, tags, budget)
         };
         all.iter().map(import).collect()
     }
 
-    fn import_layout(&self, place: &Path) -> Result<Vec<Record>, Error> {
+    fn import_layout(&self, place: &Directory, budget: &Budget) -> Result<Vec<Record>, Error> {
         let index: Index = parse(place, "index.json")?;
         let mut open: Vec<(String, Vec<String>)> = index
             .manifests
@@ -82,8 +91,13 @@ impl Store {
             .map(|one| (one.digest.clone(), one.tags()))
             .collect();
         let mut records = Vec::new();
+        let mut count = 0;
         while let Some((digest, tags)) = open.pop() {
-            let manifest: Manifest = parse(place, &blob(&digest)?)?;
+            count += 1;
+            if count > MAX_MANIFESTS {
+                return Err(Error::Invalid { field: "image archive", reason: "it has too many manifests".to_owned() });
+            }
+            let manifest: Manifest = parse_blob(place, &digest)?;
             let Some(config) = &manifest.config else {
                 let here = manifest.manifests.iter().filter(|one| one.is_for_here());
                 open.extend(here.map(|one| (one.digest.clone(), tags.clone())));
@@ -91,7 +105,7 @@ impl Store {
             };
             let layers = manifest.layers.iter().map(|layer| blob(&layer.digest)).collect::<Result<Vec<_>, _>>()?;
             let layers: Vec<&str> = layers.iter().map(String::as_str).collect();
-            let mut record = self.import_one(place, &blob(&config.digest)?, &layers, tags.clone())?;
+            let mut record = self.import_one(place, &blob(&config.digest)?, &layers, tags.clone(), budget)?;
             let repository = |tag: &String| tag.rsplit_once(':').map(|(name, _)| format!("{name}@{digest}"));
             record.image.digests = tags.iter().filter_map(repository).collect();
             records.push(record);
@@ -99,7 +113,14 @@ impl Store {
         Ok(records)
     }
 
-    fn import_one(&self, place: &Path, config: &str, layers: &[&str], tags: Vec<String>) -> Result<Record, Error> {
+    fn import_one(
+        &self,
+        place: &Directory,
+        config: &str,
+        layers: &[&str],
+        tags: Vec<String>,
+        budget: &Budget,
+    ) -> Result<Record, Error> {
         let invalid = |reason| Error::Invalid { field: "image archive", reason };
         let text = read(place, config)?;
         let parsed = parse_config(&text).map_err(invalid)?;
@@ -107,9 +128,7 @@ impl Store {
             return Err(invalid(format!("{config} names another number of layers than the manifest")));
         }
         for index in self.missing(&parsed) {
-            let path = member(place, layers[index])?;
-            let file = File::open(&path).map_err(io_error("open layer", Path::new(layers[index])))?;
-            self.unpack(&parsed, index, file)?;
+            self.unpack(&parsed, index, member(place, layers[index])?, budget)?;
         }
         self.record(digest(&text), parsed, tags, Vec::new())
     }
@@ -129,15 +148,6 @@ impl Descriptor {
     }
 }
 
-/// Writes an archive's plain files and links into `place`, and nothing outside it.
-fn extract(tar: &Path, place: &Path) -> io::Result<()> {
-    for entry in tar::Archive::new(File::open(tar)?).entries()? {
-        // This refuses paths that lead out.
-        entry?.unpack_in(place)?;
-    }
-    Ok(())
-}
-
 fn blob(digest: &str) -> Result<String, Error> {
     match digest.split_once(':') {
         Some((algorithm, hex)) => Ok(format!("blobs/{algorithm}/{hex}")),
@@ -145,24 +155,31 @@ fn blob(digest: &str) -> Result<String, Error> {
     }
 }
 
-fn parse<T: serde::de::DeserializeOwned>(place: &Path, name: &str) -> Result<T, Error> {
-    serde_json::from_slice(&read(place, name)?)
+fn parse<T: serde::de::DeserializeOwned>(place: &Directory, name: &str) -> Result<T, Error> {
+    decode(&read(place, name)?, name)
+}
+
+/// A document that is what its digest says: an image is found by that digest later.
+fn parse_blob<T: serde::de::DeserializeOwned>(place: &Directory, wanted: &str) -> Result<T, Error> {
+    let bytes = read(place, &blob(wanted)?)?;
+    let found = digest(&bytes);
+    if found != wanted {
+        let reason = format!("manifest {wanted} has digest {found}");
+        return Err(Error::Invalid { field: "image archive", reason });
+    }
+    decode(&bytes, wanted)
+}
+
+fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8], name: &str) -> Result<T, Error> {
+    serde_json::from_slice(bytes)
         .map_err(|err| Error::Invalid { field: "image archive", reason: format!("{name}: {err}") })
 }
 
-fn read(place: &Path, name: &str) -> Result<Vec<u8>, Error> {
-    let file = File::open(member(place, name)?).map_err(io_error("open archive member", Path::new(name)))?;
-    read_limited(file, Path::new(name))
+fn read(place: &Directory, name: &str) -> Result<Vec<u8>, Error> {
+    read_limited(member(place, name)?, Path::new(name))
 }
 
 /// A file of the archive: never one outside it, also not through a link.
-fn member(place: &Path, name: &str) -> Result<PathBuf, Error> {
-    let plain = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
-    let path = place.join(name);
-    let real = path.canonicalize().map_err(io_error("find archive member", Path::new(name)))?;
-    let root = place.canonicalize().map_err(io_error("find", place))?;
-    if plain && real.starts_with(root) {
-        return Ok(real);
-    }
-    Err(Error::Invalid { field: "image archive", reason: format!("{name:?} is not inside the archive") })
+fn member(place: &Directory, name: &str) -> Result<File, Error> {
+    place.open_regular(Path::new(name)).map_err(io_error("open archive member", Path::new(name)))
 }

@@ -1,12 +1,14 @@
 //! Images on this node: names, configurations, unpacked layers; pulling and importing.
 
 mod archive;
+mod budget;
 mod config;
 mod gate;
 mod registry;
 mod store;
 mod unpack;
 
+pub(crate) use budget::Budget;
 pub(crate) use config::ImageConfig;
 pub(crate) use registry::Registry;
 pub(crate) use store::{Record, Store};

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write as _;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use oci_client::secrets::RegistryAuth;
 
 use super::gate::{Gate, is_outside};
 use super::store::parse_config;
-use super::{ImageConfig, MAX_DOCUMENT, Store, digest};
+use super::{Budget, ImageConfig, MAX_DOCUMENT, Store, digest};
 use crate::{Error, Image, ImageAuth};
 
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
@@ -159,8 +160,9 @@ impl Pull<'_> {
         if config.rootfs.diff_ids.len() != manifest.layers.len() {
             return Err(Failure::Content("manifest and configuration name different numbers of layers".to_owned()));
         }
+        let budget = Arc::new(self.store.budget()?);
         for index in self.store.missing(&config) {
-            self.layer(&config, index, &manifest.layers[index]).await?;
+            self.layer(&config, index, &manifest.layers[index], &budget).await?;
         }
         let repository = format!("{}/{}", self.reference.registry(), self.reference.repository());
         let tags = if self.reference.digest().is_some() { Vec::new() } else { vec![self.reference.whole()] };
@@ -187,24 +189,46 @@ impl Pull<'_> {
     }
 
     /// Loads a layer into a file, which checks its digest, and unpacks it, which checks that of its content.
-    async fn layer(&self, config: &ImageConfig, index: usize, descriptor: &OciDescriptor) -> Result<(), Failure> {
+    async fn layer(
+        &self,
+        config: &ImageConfig,
+        index: usize,
+        descriptor: &OciDescriptor,
+        budget: &Arc<Budget>,
+    ) -> Result<(), Failure> {
         let path = self.store.partial();
-        let local = |err| Failure::Local(crate::disk::io_error("write layer", &path)(err));
-        let mut file = File::create(&path).map_err(local)?;
-        let mut stream = self.client.pull_blob_stream(&self.reference, descriptor).await?;
-        while let Some(chunk) = stream.next().await {
-            let chunk = chunk.map_err(|err| Failure::Content(format!("layer {}: {err}", descriptor.digest)))?;
-            file = blocking(move || file.write_all(&chunk).map(|()| file)).await.map_err(local)?;
-        }
-        drop(file);
-        let (store, config, from) = (self.store.clone(), config.clone(), path.clone());
+        let loaded = self.load(descriptor, &path, budget).await;
+        let (store, config, from, budget) = (self.store.clone(), config.clone(), path, budget.clone());
         let unpack = move || {
-            let file = File::open(&from).map_err(crate::disk::io_error("open", &from))?;
-            let unpacked = store.unpack(&config, index, file);
-            std::fs::remove_file(&from).map_err(crate::disk::io_error("remove", &from))?;
+            let unpacked = loaded.and_then(|length| {
+                let file = File::open(&from).map_err(crate::disk::io_error("open", &from))?;
+                store.unpack(&config, index, file, &budget)?;
+                budget.give_back(length);
+                Ok(())
+            });
+            crate::disk::remove(&from)?;
             unpacked
         };
-        Ok(blocking(unpack).await?)
+        blocking(unpack).await
+    }
+
+    /// Loads a layer into a file; returns its length, which is what its descriptor says and not a byte more.
+    async fn load(&self, descriptor: &OciDescriptor, path: &Path, budget: &Budget) -> Result<u64, Failure> {
+        let wanted = u64::try_from(descriptor.size).unwrap_or(0);
+        let local = |err| Failure::Local(crate::disk::io_error("write layer", path)(err));
+        budget.take(wanted).map_err(local)?;
+        let mut file = File::create(path).map_err(local)?;
+        let mut stream = self.client.pull_blob_stream(&self.reference, descriptor).await?;
+        let mut length = 0;
+        while let Some(chunk) = stream.next().await {
+            let chunk = chunk.map_err(|err| Failure::Content(format!("layer {}: {err}", descriptor.digest)))?;
+            length += chunk.len() as u64;
+            if length > wanted {
+                return Err(Failure::Content(format!("layer {} is longer than {wanted} bytes", descriptor.digest)));
+            }
+            file = blocking(move || file.write_all(&chunk).map(|()| file)).await.map_err(local)?;
+        }
+        Ok(length)
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ImageConfig, digest, unpack};
+use super::{Budget, ImageConfig, digest, unpack};
 use crate::disk::{self, io_error};
 use crate::{Error, Image};
 
@@ -46,7 +46,7 @@ impl Store {
     /// Removes what an earlier process did not finish.
     fn clear_partial(&self) -> Result<(), Error> {
         let partial = self.root.join("partial");
-        std::fs::remove_dir_all(&partial).map_err(io_error("clear", &partial))?;
+        disk::remove(&partial)?;
         std::fs::create_dir(&partial).map_err(io_error("make", &partial))
     }
 
@@ -113,9 +113,14 @@ impl Store {
             let path = self.layers().join(layer);
             let away = self.partial();
             std::fs::rename(&path, &away).map_err(io_error("remove", &path))?;
-            std::fs::remove_dir_all(&away).map_err(io_error("remove", &away))?;
+            disk::remove(&away)?;
         }
         Ok(())
+    }
+
+    /// What an image that arrives now may take.
+    pub(crate) fn budget(&self) -> Result<Budget, Error> {
+        Budget::of(&self.root).map_err(io_error("make room for an image in", &self.root))
     }
 
     /// Which layers of a configuration are not here yet, lowest first, by index.
@@ -125,18 +130,22 @@ impl Store {
     }
 
     /// Unpacks layer `index` of a configuration from its tar, compressed or not, and checks it.
-    pub(crate) fn unpack(&self, config: &ImageConfig, index: usize, tar: impl Read) -> Result<(), Error> {
+    pub(crate) fn unpack(
+        &self,
+        config: &ImageConfig,
+        index: usize,
+        tar: impl Read,
+        budget: &Budget,
+    ) -> Result<(), Error> {
         let (names, wanted) = (chain(&config.rootfs.diff_ids), &config.rootfs.diff_ids[index]);
         let place = self.layers().join(&names[index]);
         let partial = self.partial();
         std::fs::create_dir(&partial).map_err(io_error("make", &partial))?;
-        let unpacked = unpack::layer(tar, &partial)
+        let unpacked = unpack::layer(tar, &partial, budget)
             .and_then(|found| if found == *wanted { Ok(()) } else { Err(unpack::mismatch(wanted, &found)) });
         let _unpacking = self.unpacking.lock().expect("no panic under this lock");
         let finished = unpacked.and_then(|()| if place.exists() { Ok(()) } else { std::fs::rename(&partial, &place) });
-        if partial.exists() {
-            std::fs::remove_dir_all(&partial).map_err(io_error("remove", &partial))?;
-        }
+        disk::remove(&partial)?;
         finished.map_err(io_error("unpack layer", &place))
     }
 

@@ -1,10 +1,15 @@
 //! A layer's tar becomes a directory that overlayfs can stack.
 //!
 //! Every path is opened below the directory with `RESOLVE_IN_ROOT`: neither `..` nor a symbolic link made by an
-//! earlier entry leads out of it. Whiteouts become overlayfs's own.
+//! earlier entry leads out of it. Whiteouts become overlayfs's own. Runs of zeros become holes, and what is written,
+//! named, attached and unpacked is counted while it comes.
+//!
+//! Device nodes are made, as containerd does: the directories of layers are the node's root's alone, and containers mount
+//! them `nodev`.
 
 use std::ffi::CString;
-use std::io::{self, BufRead as _, BufReader, Read};
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Read, Seek as _, SeekFrom, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
@@ -13,38 +18,84 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, T
 use tar::{Archive, Entry, EntryType};
 
 use super::HashingReader;
+use super::budget::{Budget, Gauge, Meter, too_much};
 
 /// No layer has more entries.
 const MAX_ENTRIES: u64 = 1_000_000;
-/// No layer has more bytes unpacked.
+/// No layer has more bytes unpacked, holes in files included.
 const MAX_BYTES: u64 = 64 << 30;
+/// What comes before an entry's content (long names, attributes, maps of holes) is not longer; it is held in memory.
+const MAX_HEADERS: u64 = 2 << 20;
+/// What comes after the last entry is not longer.
+const MAX_TRAILER: u64 = 64 << 20;
+/// No path is longer (PATH_MAX), or deeper.
+const MAX_PATH: usize = 4096;
+const MAX_DEPTH: usize = 255;
+/// No file has more extended attributes, and none has a longer value (XATTR_SIZE_MAX).
+const MAX_ATTRIBUTES: usize = 64;
+const MAX_ATTRIBUTE: usize = 64 << 10;
+/// What an entry itself takes on disk: an inode, and its share of a directory.
+const ENTRY: u64 = 4096;
+/// Zeros of at least this length, and at such a place, become a hole.
+const CHUNK: usize = 64 << 10;
 
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 
 /// Unpacks a layer, compressed with gzip or zstd or not, and returns the digest of its uncompressed tar.
-pub(super) fn layer(tar: impl Read, directory: &Path) -> io::Result<String> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = Root(rustix::fs::open(directory, flags, Mode::empty())?);
-    let mut archive = Archive::new(HashingReader::new(decompressed(tar)?.take(MAX_BYTES)));
+pub(super) fn layer(tar: impl Read, directory: &Path, budget: &Budget) -> io::Result<String> {
+    let root = Root::at(directory, budget)?;
     let mut directories = Vec::new();
-    for (count, entry) in (1..).zip(archive.entries()?) {
-        if count > MAX_ENTRIES {
-            return Err(io::Error::other("the layer has too many entries"));
-        }
-        let mut entry = entry?;
-        let path = inside(&entry.path_bytes())?;
-        root.place(&mut entry, &path).map_err(|err| named(&err, &path))?;
+    let digest = each_entry(tar, |entry, path| {
+        root.place(entry, path)?;
         if entry.header().entry_type() == EntryType::Directory {
-            directories.push((path, modified(entry.header())?));
+            directories.push((path.to_owned(), modified(entry.header())?));
         }
-    }
+        Ok(())
+    })?;
     // What was put into a directory changed its time; deeper ones first makes no difference.
     for (path, modified) in directories {
         root.set_time(&path, modified)?;
     }
+    Ok(digest)
+}
+
+/// Unpacks the directories, files and links of an archive of images, compressed or not. Owners and modes are of no use.
+pub(super) fn archive(tar: impl Read, directory: &Path, budget: &Budget) -> io::Result<()> {
+    let root = Root::at(directory, budget)?;
+    each_entry(tar, |entry, path| root.place_plain(entry, path)).map(|_| ())
+}
+
+/// Goes through a tar within all limits that do not depend on what is done with it; returns its digest.
+fn each_entry<'a>(
+    tar: impl Read + 'a,
+    mut act: impl FnMut(&mut Entry<'_, Tar<'a>>, &Path) -> io::Result<()>,
+) -> io::Result<String> {
+    let part = Gauge::open();
+    let mut archive = Archive::new(HashingReader::new(Meter::new(decompressed(tar)?, MAX_BYTES, part.clone())));
+    let mut entries = archive.entries()?;
+    let (mut count, mut length) = (0, 0_u64);
+    loop {
+        part.set(MAX_HEADERS);
+        let Some(entry) = entries.next() else { break };
+        let mut entry = entry?;
+        part.set(u64::MAX);
+        count += 1;
+        length = length.saturating_add(entry.size());
+        if count > MAX_ENTRIES || length > MAX_BYTES {
+            return Err(too_much("it has too many entries, or files that are too long"));
+        }
+        let path = inside(&entry.path_bytes())?;
+        act(&mut entry, &path).map_err(|err| named(&err, &path))?;
+        // What nobody wanted of it.
+        io::copy(&mut entry, &mut io::sink())?;
+    }
+    part.set(MAX_TRAILER);
     archive.into_inner().finish()
 }
+
+/// A tar on its way in.
+type Tar<'a> = HashingReader<Meter<Box<dyn Read + 'a>>>;
 
 /// The error for a layer that is not what its image says.
 pub(super) fn mismatch(wanted: &str, found: &str) -> io::Error {
@@ -70,6 +121,9 @@ fn decompressed<'a>(tar: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
 /// A path without root and dots; one that climbs is refused.
 fn inside(path: &[u8]) -> io::Result<PathBuf> {
     let mut clean = PathBuf::new();
+    if path.len() > MAX_PATH {
+        return Err(too_much("it has a path that is too long"));
+    }
     for part in Path::new(std::ffi::OsStr::from_bytes(path)).components() {
         match part {
             Component::Normal(name) => clean.push(name),
@@ -80,17 +134,28 @@ fn inside(path: &[u8]) -> io::Result<PathBuf> {
             }
         }
     }
+    if clean.components().count() > MAX_DEPTH {
+        return Err(too_much("it has a path that is too deep"));
+    }
     Ok(clean)
 }
 
 /// The directory that is being filled.
-struct Root(OwnedFd);
+struct Root<'b> {
+    held: OwnedFd,
+    budget: &'b Budget,
+}
 
-impl Root {
+impl<'b> Root<'b> {
+    fn at(directory: &Path, budget: &'b Budget) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self { held: rustix::fs::open(directory, flags, Mode::empty())?, budget })
+    }
+
     fn open(&self, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        rustix::fs::openat2(&self.0, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+        rustix::fs::openat2(&self.held, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
     }
 
     /// Opens a directory, making what is missing of it.
@@ -109,6 +174,7 @@ impl Root {
 
     fn place(&self, entry: &mut Entry<'_, impl Read>, path: &Path) -> io::Result<()> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+        self.budget.take(ENTRY)?;
         let parent = self.directory(parent)?;
         if name.as_bytes() == OPAQUE {
             return make_opaque(&parent);
@@ -124,7 +190,9 @@ impl Root {
                 Err(rustix::io::Errno::EXIST) => {}
                 made => made?,
             },
-            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => write_file(entry, &parent, name)?,
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+                write_file(entry, &parent, name, self.budget)?;
+            }
             EntryType::Symlink => rustix::fs::symlinkat(link_target(entry)?, &parent, name)?,
             EntryType::Link => return self.link(entry, &parent, name),
             EntryType::Char | EntryType::Block | EntryType::Fifo => make_node(entry, kind, &parent, name)?,
@@ -134,7 +202,32 @@ impl Root {
         if hides && kind == EntryType::Directory {
             make_opaque(&self.directory(path)?)?;
         }
-        set_metadata(entry, kind, &parent, name)
+        set_metadata(entry, kind, &parent, name, self.budget)
+    }
+
+    /// Places what has content or leads to it; leaves out the rest.
+    fn place_plain(&self, entry: &mut Entry<'_, impl Read>, path: &Path) -> io::Result<()> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+        self.budget.take(ENTRY)?;
+        let parent = self.directory(parent)?;
+        let kind = entry.header().entry_type();
+        match kind {
+            EntryType::Directory => self.directory(path).map(|_| ())?,
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+                clear_way(&parent, name, kind)?;
+                write_file(entry, &parent, name, self.budget)?;
+            }
+            EntryType::Symlink => {
+                clear_way(&parent, name, kind)?;
+                rustix::fs::symlinkat(link_target(entry)?, &parent, name)?;
+            }
+            EntryType::Link => {
+                clear_way(&parent, name, kind)?;
+                self.link(entry, &parent, name)?;
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     /// Hides what lower layers have under a name; what this layer has there stays.
@@ -192,10 +285,43 @@ fn clear_way(parent: &OwnedFd, name: &std::ffi::OsStr, kind: EntryType) -> io::R
     Ok(there == FileType::CharacterDevice && stat.st_rdev == 0)
 }
 
-fn write_file(entry: &mut Entry<'_, impl Read>, parent: &OwnedFd, name: &std::ffi::OsStr) -> io::Result<()> {
+/// Writes a file's content, its zeros as holes.
+fn write_file(
+    entry: &mut Entry<'_, impl Read>,
+    parent: &OwnedFd,
+    name: &std::ffi::OsStr,
+    budget: &Budget,
+) -> io::Result<()> {
+    static ZEROS: [u8; CHUNK] = [0; CHUNK];
+    refuse_other_sparse(entry)?;
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o600))?;
-    io::copy(entry, &mut std::fs::File::from(file))?;
+    let mut file = File::from(rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o600))?);
+    let mut chunk = Vec::with_capacity(CHUNK.min(usize::try_from(entry.size()).unwrap_or(CHUNK)));
+    let (mut length, mut ends_in_hole) = (0_u64, false);
+    loop {
+        chunk.clear();
+        let count = entry.by_ref().take(CHUNK as u64).read_to_end(&mut chunk)?;
+        if count == 0 {
+            break;
+        }
+        length += count as u64;
+        ends_in_hole = chunk == ZEROS[..count];
+        if ends_in_hole {
+            file.seek(SeekFrom::Start(length))?;
+        } else {
+            budget.take(count as u64)?;
+            file.write_all(&chunk)?;
+        }
+    }
+    if ends_in_hole { file.set_len(length) } else { Ok(()) }
+}
+
+/// Sparse files as GNU tar's PAX formats have them would be unpacked as something else.
+fn refuse_other_sparse(entry: &mut Entry<'_, impl Read>) -> io::Result<()> {
+    let Some(mut extensions) = entry.pax_extensions()? else { return Ok(()) };
+    if extensions.any(|one| one.is_ok_and(|one| one.key_bytes().starts_with(b"GNU.sparse."))) {
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "sparse files in PAX format are not supported"));
+    }
     Ok(())
 }
 
@@ -221,6 +347,7 @@ fn set_metadata(
     kind: EntryType,
     parent: &OwnedFd,
     name: &std::ffi::OsStr,
+    budget: &Budget,
 ) -> io::Result<()> {
     let header = entry.header();
     let fields = header.as_old();
@@ -232,7 +359,7 @@ fn set_metadata(
     rustix::fs::chownat(parent, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)?;
     if kind != EntryType::Symlink {
         rustix::fs::chmodat(parent, name, Mode::from_raw_mode(mode & 0o7777), AtFlags::empty())?;
-        set_attributes(entry, kind, parent, name)?;
+        set_attributes(entry, kind, parent, name, budget)?;
     }
     Ok(rustix::fs::utimensat(parent, name, &times(modified), AtFlags::SYMLINK_NOFOLLOW)?)
 }
@@ -242,11 +369,13 @@ fn set_attributes(
     kind: EntryType,
     parent: &OwnedFd,
     name: &std::ffi::OsStr,
+    budget: &Budget,
 ) -> io::Result<()> {
     if !matches!(kind, EntryType::Regular | EntryType::Continuous | EntryType::Directory) {
         return Ok(());
     }
     let Some(extensions) = entry.pax_extensions()? else { return Ok(()) };
+    let mut count = 0;
     for extension in extensions {
         let extension = extension?;
         let Some(attribute) = extension.key_bytes().strip_prefix(b"SCHILY.xattr.") else { continue };
@@ -254,6 +383,11 @@ fn set_attributes(
         if attribute.starts_with(b"trusted.overlay.") {
             continue;
         }
+        count += 1;
+        if count > MAX_ATTRIBUTES || extension.value_bytes().len() > MAX_ATTRIBUTE {
+            return Err(too_much("it has too many extended attributes, or too long ones"));
+        }
+        budget.take(extension.value_bytes().len() as u64)?;
         let file =
             rustix::fs::openat(parent, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
         match rustix::fs::fsetxattr(
@@ -289,94 +423,4 @@ fn times(modified: u64) -> Timestamps {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Write as _;
-
-    use super::*;
-
-    fn tar_of(entries: &[(EntryType, &str, &str)]) -> Vec<u8> {
-        let mut builder = tar::Builder::new(Vec::new());
-        for (kind, path, content) in entries {
-            let mut header = tar::Header::new_gnu();
-            header.set_entry_type(*kind);
-            header.set_mode(if *kind == EntryType::Directory { 0o755 } else { 0o644 });
-            let ids = rustix::process::getuid().as_raw();
-            header.set_uid(u64::from(ids));
-            header.set_gid(u64::from(rustix::process::getgid().as_raw()));
-            let name = path.as_bytes();
-            header.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name);
-            let data: &[u8] = if kind.is_file() { content.as_bytes() } else { b"" };
-            if !kind.is_file() && !content.is_empty() {
-                let link = content.as_bytes();
-                header.as_gnu_mut().unwrap().linkname[..link.len()].copy_from_slice(link);
-            }
-            header.set_size(data.len() as u64);
-            header.set_cksum();
-            builder.append(&header, data).unwrap();
-        }
-        builder.into_inner().unwrap()
-    }
-
-    #[test]
-    fn neither_dots_nor_links_lead_out_of_the_layer() {
-        let outside = tempfile::tempdir().unwrap();
-        let inside = outside.path().join("layer");
-        std::fs::create_dir(&inside).unwrap();
-        assert!(layer(tar_of(&[(EntryType::Regular, "../evil", "x")]).as_slice(), &inside).is_err());
-        let link = (EntryType::Symlink, "way", "../../..");
-        layer(tar_of(&[link, (EntryType::Regular, "way/evil", "x")]).as_slice(), &inside).unwrap();
-        assert!(inside.join("evil").exists());
-        assert!(!outside.path().join("evil").exists());
-    }
-
-    #[test]
-    fn gzip_zstd_and_plain_layers_have_one_digest() {
-        let plain = tar_of(&[(EntryType::Directory, "d/", ""), (EntryType::Regular, "d/f", "text")]);
-        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        gzip.write_all(&plain).unwrap();
-        let zstd = zstd::encode_all(plain.as_slice(), 1).unwrap();
-        for tar in [plain.clone(), gzip.finish().unwrap(), zstd] {
-            let directory = tempfile::tempdir().unwrap();
-            assert_eq!(layer(tar.as_slice(), directory.path()).unwrap(), super::super::digest(&plain));
-            assert_eq!(std::fs::read_to_string(directory.path().join("d/f")).unwrap(), "text");
-        }
-    }
-
-    #[test]
-    fn a_hard_link_shares_its_file() {
-        use std::os::unix::fs::MetadataExt as _;
-        let directory = tempfile::tempdir().unwrap();
-        let tar = tar_of(&[(EntryType::Regular, "a", "x"), (EntryType::Link, "b", "/a")]);
-        layer(tar.as_slice(), directory.path()).unwrap();
-        assert_eq!(std::fs::metadata(directory.path().join("b")).unwrap().nlink(), 2);
-    }
-
-    #[test]
-    fn whiteouts_become_overlayfs_own() {
-        if !rustix::process::geteuid().is_root() {
-            eprintln!("SKIP: this test needs root");
-            return;
-        }
-        use std::os::unix::fs::MetadataExt as _;
-        let directory = tempfile::tempdir_in("/var/tmp").unwrap();
-        let tar = tar_of(&[
-            (EntryType::Regular, "gone/.wh.file", ""),
-            (EntryType::Regular, ".wh.again", ""),
-            (EntryType::Directory, "again/", ""),
-            (EntryType::Regular, "new/.wh..wh..opq", ""),
-        ]);
-        layer(tar.as_slice(), directory.path()).unwrap();
-        assert_eq!(std::fs::symlink_metadata(directory.path().join("gone/file")).unwrap().rdev(), 0);
-        for name in ["again", "new"] {
-            let (path, mut value) = (directory.path().join(name), [0; 4]);
-            assert_eq!(rustix::fs::getxattr(&path, "trusted.overlay.opaque", &mut value), Ok(1), "{name}");
-        }
-    }
-
-    #[test]
-    fn half_a_tar_is_an_error() {
-        let tar = tar_of(&[(EntryType::Regular, "a", "some text")]);
-        let directory = tempfile::tempdir().unwrap();
-        assert!(layer(&tar[..515], directory.path()).is_err());
-    }
-}
+mod tests;

@@ -1,7 +1,7 @@
 //! What the caller says about a container, and what is known of it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
@@ -53,6 +53,30 @@ pub struct Mount {
     /// `recursiveReadOnly`.
     pub recursive_read_only: bool,
     pub propagation: Propagation,
+}
+
+/// What a path can stand for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FileKind {
+    Directory,
+    File,
+    Socket,
+    CharDevice,
+    BlockDevice,
+}
+
+impl FileKind {
+    /// Says that `path` is something else, as the check of a hostPath volume's type does.
+    pub fn mismatch(self, path: &Path) -> String {
+        let what = match self {
+            Self::Directory => "a directory",
+            Self::File => "a file",
+            Self::Socket => "a socket file",
+            Self::CharDevice => "a character device",
+            Self::BlockDevice => "a block device",
+        };
+        format!("hostPath type check failed: {} is not {what}", path.display())
+    }
 }
 
 /// Mount propagation, as in a volume mount.

@@ -7,7 +7,7 @@ mod sandbox;
 mod stream;
 
 pub use container::{
-    ContainerConfig, ContainerId, ContainerState, ContainerStatus, Device, Exit, Mount, Propagation, Resources,
+    ContainerConfig, ContainerId, ContainerState, ContainerStatus, Device, Exit, FileKind, Mount, Propagation, Resources,
     Seccomp, Security, Stats,
 };
 pub use event::Event;
