@@ -12,6 +12,7 @@ use crate::fields::Surroundings;
 use crate::names::ClusterDns;
 use crate::objects::Objects;
 use crate::tuning::Tuning;
+use crate::user_ids::UserIds;
 use crate::{pod, resources};
 
 /// Handles and facts; made once in [`crate::run`].
@@ -46,6 +47,8 @@ pub struct Context {
     pub pull_turns: Option<Semaphore>,
     /// Numbers that may be changed.
     pub tuning: Tuning,
+    /// The ids of pods' user namespaces.
+    pub user_ids: Arc<UserIds>,
     /// True once the node has a pod network.
     pub network: watch::Receiver<bool>,
     /// Images by the names that pods use; what the node's status lists.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Container, EnvFromSource, EnvVar, EnvVarSource, FileKeySelector, Pod, Service,
 };
+use runtime::beneath::{Directory, Links};
 
 use crate::expand::expand;
 use crate::fields::{self, InvalidField, Surroundings};
@@ -180,26 +181,32 @@ fn config_value(map: &ConfigMap, key: &str) -> Option<String> {
     map.data.as_ref()?.get(key).cloned()
 }
 
+/// Bytes of a file of variables, as upstream (KEP-3721).
+const MAX_FILE: u64 = 64 << 10;
+
 /// Reads one variable from a file of `NAME=value` lines in a volume.
 fn from_file(sources: &Sources<'_>, selector: &FileKeySelector) -> Result<Option<String>, Error> {
-    let optional = selector.optional == Some(true);
     let directory = (sources.volume)(&selector.volume_name)
         .ok_or_else(|| Error::File(format!("volume {:?} is not mounted", selector.volume_name)))?;
+    from_volume(&directory, selector)
+}
+
+fn from_volume(directory: &Path, selector: &FileKeySelector) -> Result<Option<String>, Error> {
+    let optional = selector.optional == Some(true);
+    let leaves = || Error::File(format!("path {:?} leaves its volume", selector.path));
     let relative = Path::new(&selector.path);
-    let escapes = relative.components().any(|part| !matches!(part, std::path::Component::Normal(_)));
-    if escapes {
-        return Err(Error::File(format!("path {:?} leaves its volume", selector.path)));
+    if relative.components().any(|part| !matches!(part, std::path::Component::Normal(_))) {
+        return Err(leaves());
     }
-    // A symbolic link out of the volume would show files of the node.
-    let resolved = directory.join(relative).canonicalize();
-    let root = directory.canonicalize();
-    let path = match (resolved, root) {
-        (Ok(path), Ok(root)) if path.starts_with(&root) => path,
-        (Ok(_), Ok(_)) => return Err(Error::File(format!("path {:?} leaves its volume", selector.path))),
-        _ if optional => return Ok(None),
-        (Err(err), _) | (_, Err(err)) => return Err(Error::File(format!("{}: {err}", selector.path))),
+    // Containers write there: a link would show files of the node, a pipe would hold this up.
+    let read = Directory::open(directory, Links::Within).and_then(|volume| volume.read(relative, MAX_FILE));
+    let bytes = match read {
+        Ok(bytes) => bytes,
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound && optional => return Ok(None),
+        Err(err) if err.kind() == std::io::ErrorKind::CrossesDevices => return Err(leaves()),
+        Err(err) => return Err(Error::File(format!("{}: {err}", selector.path))),
     };
-    let text = std::fs::read_to_string(&path).map_err(|err| Error::File(format!("{}: {err}", selector.path)))?;
+    let text = String::from_utf8(bytes).map_err(|err| Error::File(format!("{}: {err}", selector.path)))?;
     let value = text.lines().find_map(|line| {
         let (name, value) = line.split_once('=')?;
         (name == selector.key).then(|| unquote(value).to_owned())
@@ -280,6 +287,30 @@ mod tests {
         assert_eq!(variables["MY_DB_SERVICE_PORT_SQL"], "5432");
         assert_eq!(variables["MY_DB_PORT"], "tcp://10.96.0.5:5432");
         assert_eq!(variables["MY_DB_PORT_5432_TCP_ADDR"], "10.96.0.5");
+    }
+
+    #[test]
+    fn a_file_of_variables_is_a_plain_one_in_its_volume() {
+        let volume = tempfile::tempdir().unwrap();
+        let path = |name: &str| volume.path().join(name);
+        let read = |name: &str| {
+            let selector = FileKeySelector { key: "KEY".into(), path: name.into(), ..FileKeySelector::default() };
+            from_volume(volume.path(), &selector).map_err(|err| err.to_string())
+        };
+        std::fs::write(path("good"), "A=b\nKEY='value'\n").unwrap();
+        std::os::unix::fs::symlink("good", path("inside")).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", path("outside")).unwrap();
+        std::fs::File::create(path("endless")).unwrap().set_len(1 << 40).unwrap();
+        let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o666));
+        rustix::fs::mknodat(rustix::fs::CWD, path("pipe"), kind, mode, 0).unwrap();
+        for name in ["good", "inside"] {
+            assert_eq!(read(name).unwrap().as_deref(), Some("value"), "{name}");
+        }
+        for (name, why) in
+            [("outside", "leaves its volume"), ("endless", "longer than"), ("pipe", "not a regular file")]
+        {
+            assert!(read(name).unwrap_err().contains(why), "{name}");
+        }
     }
 
     #[test]

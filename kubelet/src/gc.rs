@@ -95,7 +95,8 @@ impl Collector {
         }
         for name in names_in(&self.context.log_dir).await {
             if !uids.iter().any(|uid| name.ends_with(&format!("_{uid}"))) {
-                report(&name, tokio::fs::remove_dir_all(self.context.log_dir.join(&name)).await);
+                let directory = self.context.log_dir.join(&name);
+                report(&name, crate::volumes::blocking(move || runtime::tree::remove(&directory)).await);
             }
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
-use runtime::{ContainerConfig, ContainerId, Image, Mount, Propagation, SandboxStatus};
+use runtime::{ContainerConfig, ContainerId, FileKind, Image, Mount, Propagation, SandboxStatus};
 use tokio_util::sync::CancellationToken;
 
 use crate::actions::{HASH_LABEL, container_hash};
@@ -15,7 +15,7 @@ use crate::expand::{expand, expand_strict};
 use crate::failure::Failure;
 use crate::objects::References;
 use crate::pod::Role;
-use crate::volumes::{Places, blocking, subpath};
+use crate::volumes::{Place, Places, blocking, subpath};
 use crate::{env, hooks, images, names, pod, resources, security, seen};
 
 /// Labels that say whose a container or sandbox is.
@@ -133,7 +133,7 @@ impl Launch {
         let values: BTreeMap<String, String> = env.iter().cloned().collect();
         let expanded =
             |words: &Option<Vec<String>>| words.iter().flatten().map(|word| expand(word, &values)).collect::<Vec<_>>();
-        let mut mounts = self.mounts(&values).await.map_err(|err| wrong(&err))?;
+        let mut mounts = self.mounts(&values).map_err(|err| wrong(&err))?;
         let message_file = self.own_files(&mut mounts).await.map_err(|err| wrong(&err))?;
         let process_target = self.process_target().await?;
         let policy = container.termination_message_policy.clone().unwrap_or_else(|| "File".to_owned());
@@ -200,7 +200,7 @@ impl Launch {
         if pod::is_host_network(&self.pod) { self.context.node_ips.clone() } else { self.sandbox.ips.clone() }
     }
 
-    async fn mounts(&self, env: &BTreeMap<String, String>) -> std::io::Result<Vec<Mount>> {
+    fn mounts(&self, env: &BTreeMap<String, String>) -> std::io::Result<Vec<Mount>> {
         let mut mounts = Vec::new();
         for mount in self.container.volume_mounts.iter().flatten() {
             let invalid = |why: String| std::io::Error::new(std::io::ErrorKind::InvalidInput, why);
@@ -216,14 +216,8 @@ impl Launch {
                 (Some(text), _) if !text.is_empty() => Some(text.clone()),
                 _ => None,
             };
-            let host_path = match sub_path {
-                None => place.path.clone(),
-                Some(sub_path) => {
-                    let root = place.path.clone();
-                    blocking(move || subpath::resolve(&root, &sub_path)).await?
-                }
-            };
-            mounts.push(as_mount(mount, host_path, place.read_only));
+            let sub_path = sub_path.as_deref().map(subpath::parse).transpose()?.flatten();
+            mounts.push(as_mount(mount, place, sub_path));
         }
         Ok(mounts)
     }
@@ -272,15 +266,19 @@ pub fn labels(pod: &Pod) -> BTreeMap<String, String> {
     ])
 }
 
+/// A mount of a file that the kubelet made.
 fn plain_mount(container_path: &str, host_path: PathBuf) -> Mount {
-    Mount { container_path: container_path.into(), host_path, ..Mount::default() }
+    let kind = Some(FileKind::File);
+    Mount { container_path: container_path.into(), host_path, kind, ..Mount::default() }
 }
 
-fn as_mount(mount: &VolumeMount, host_path: PathBuf, always_read_only: bool) -> Mount {
-    let read_only = always_read_only || mount.read_only.unwrap_or(false);
+fn as_mount(mount: &VolumeMount, place: &Place, sub_path: Option<PathBuf>) -> Mount {
+    let read_only = place.read_only || mount.read_only.unwrap_or(false);
     Mount {
         container_path: PathBuf::from("/").join(&mount.mount_path),
-        host_path,
+        host_path: place.path.clone(),
+        sub_path,
+        kind: place.kind,
         read_only,
         recursive_read_only: matches!(mount.recursive_read_only.as_deref(), Some("Enabled" | "IfPossible")),
         propagation: match mount.mount_propagation.as_deref() {

@@ -35,6 +35,7 @@ pub mod statics;
 pub mod status;
 mod storage;
 pub mod tuning;
+mod user_ids;
 pub mod volumes;
 mod websocket;
 pub mod worker;
@@ -84,6 +85,10 @@ pub async fn run(mut config: Config, client: kube::Client, process: daemon::Proc
         let made = std::fs::create_dir_all(&*path).and_then(|()| std::path::absolute(&*path));
         *path = made.map_err(|source| Error::Directory { path: path.clone(), source })?;
     }
+    // Volumes hold what pods put there, setuid programs too: no other user of the node may reach them.
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o750);
+    let path = config.root_dir.clone();
+    std::fs::set_permissions(&path, private).map_err(|source| Error::Directory { path, source })?;
     let informers = Informers::new(client.clone());
     let (network, network_ready) = watch::channel(false);
     let context = Arc::new(context(&config, client.clone(), &informers, network_ready));
@@ -154,6 +159,7 @@ fn context(config: &Config, client: kube::Client, informers: &Informers, network
         services: informers.of(),
         pull_turns: config.max_parallel_image_pulls.map(|number| Semaphore::new(number.max(1))),
         tuning: config.tuning.clone(),
+        user_ids: Arc::new(user_ids::UserIds::new(config.root_dir.join("pods"), config.registration.max_pods)),
         network,
         known_images: std::sync::RwLock::default(),
         client,

@@ -31,8 +31,8 @@ use futures::stream::BoxStream;
 pub use error::Error;
 pub use types::{
     ContainerConfig, ContainerId, ContainerState, ContainerStatus, Device, DnsConfig, Event, ExecOutput, ExecRequest,
-    Exit, FileKind, Image, ImageAuth, Mount, NamespaceOptions, PortMapping, Propagation, Reader, Resources, SandboxConfig,
-    SandboxId, SandboxStatus, Seccomp, Security, Session, Stats, TerminalSize, Writer,
+    Exit, Features, FileKind, IdMap, Image, ImageAuth, Mount, NamespaceOptions, PortMapping, Propagation, Reader,
+    Resources, SandboxConfig, SandboxId, SandboxStatus, Seccomp, Security, Session, Stats, TerminalSize, Writer,
 };
 
 /// A container runtime. All calls are idempotent in the way of CRI: stopping what is stopped and removing what is gone succeed.
@@ -40,6 +40,9 @@ pub use types::{
 pub trait Runtime: Send + Sync + 'static {
     /// Name and version, as a node's status shows them: `coracle://0.1.0`.
     fn version(&self) -> String;
+
+    /// What it can do on this node, as a node's status shows it.
+    fn features(&self) -> Features;
 
     /// Fails when pods cannot be run now; the text goes to the node's Ready condition.
     async fn check(&self) -> Result<(), Error>;

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod bpf;
+pub(crate) mod user;
 
 use std::ffi::CStr;
 use std::io;

@@ -16,8 +16,8 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::Exit;
 use crate::container::spec::ExecSpec;
+use crate::{Exit, IdMap};
 
 /// No frame is longer.
 const MAX_FRAME: usize = 1 << 20;
@@ -35,6 +35,8 @@ pub(crate) struct ShimConfig {
     pub(crate) new_ipc: bool,
     pub(crate) shared_pid: bool,
     pub(crate) sysctls: Vec<(String, String)>,
+    /// The ids of the pod's user namespace, if it has one.
+    pub(crate) users: Option<IdMap>,
 }
 
 /// What a shim is asked.

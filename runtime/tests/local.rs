@@ -8,7 +8,7 @@ use std::time::Duration;
 use node::{Node, PATIENCE, on_a_node, shell, sleeper};
 use runtime::local::LocalRuntime;
 use runtime::{
-    ContainerConfig, ContainerState, DnsConfig, Error, Event, ExecRequest, Mount, NamespaceOptions, PortMapping,
+    ContainerConfig, ContainerState, DnsConfig, Error, Event, ExecRequest, IdMap, Mount, NamespaceOptions, PortMapping,
     Resources, Runtime as _, SandboxConfig, TerminalSize, testsuite,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -409,9 +409,10 @@ async fn exec_sync_does_not_wait_for_what_a_command_left_behind() {
 #[tokio::test]
 async fn what_is_not_there_or_not_supported_is_refused_and_leaves_nothing() {
     on_a_node(|node| async move {
-        let options = NamespaceOptions { user_namespace: true, ..NamespaceOptions::default() };
+        let users = Some(IdMap { host: 0, length: 65_536 });
+        let options = NamespaceOptions { users, ..NamespaceOptions::default() };
         let config = runtime::SandboxConfig { namespaces: options, ..node.sandbox_config("users") };
-        assert!(matches!(node.runtime.run_sandbox(&config).await, Err(Error::Unsupported { .. })));
+        assert!(matches!(node.runtime.run_sandbox(&config).await, Err(Error::Invalid { .. })));
         let mut config = node.sandbox_config("sysctl");
         config.sysctls.insert("net.no.such".into(), "1".into());
         let err = node.runtime.run_sandbox(&config).await.unwrap_err();

@@ -3,7 +3,8 @@ use std::collections::BTreeMap;
 use std::sync::PoisonError;
 
 use k8s_openapi::api::core::v1::{
-    ContainerImage, DaemonEndpoint, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeStatus, NodeSystemInfo,
+    ContainerImage, DaemonEndpoint, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeRuntimeHandler,
+    NodeRuntimeHandlerFeatures, NodeStatus, NodeSystemInfo,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -36,7 +37,20 @@ impl NodeKeeper {
             }),
             images: Some(self.images()),
             node_info: Some(self.info()),
+            runtime_handlers: Some(vec![self.handler()]),
             ..NodeStatus::default()
+        }
+    }
+
+    /// What the one runtime of this node, which is the default one, can do.
+    fn handler(&self) -> NodeRuntimeHandler {
+        let features = self.context.runtime.features();
+        NodeRuntimeHandler {
+            name: Some(String::new()),
+            features: Some(NodeRuntimeHandlerFeatures {
+                recursive_read_only_mounts: Some(features.recursive_read_only_mounts),
+                user_namespaces: Some(features.user_namespaces),
+            }),
         }
     }
 

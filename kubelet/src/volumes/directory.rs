@@ -1,10 +1,12 @@
 //! emptyDir and hostPath volumes, and the removal of a pod's directory.
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::EmptyDirVolumeSource;
+use runtime::FileKind;
+use runtime::beneath::{self, Directory, Links};
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::at;
@@ -38,31 +40,34 @@ pub(super) fn empty_dir(path: &Path, source: &EmptyDirVolumeSource, group: Optio
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(at(path, "chmod"))
 }
 
-/// Checks (or, for the `OrCreate` types, makes) what the volume's type promises.
-pub(super) fn check_host_path(path: &Path, kind: &str) -> io::Result<()> {
-    let wrong = |what: &str| {
-        let text = format!("hostPath type check failed: {} is not {what}", path.display());
-        Err(io::Error::new(io::ErrorKind::InvalidInput, text))
+/// Checks (or, for the `OrCreate` types, makes) what the volume's type promises; returns what must be there when it is
+/// mounted, which the runtime checks again on what it mounts.
+pub(super) fn check_host_path(path: &Path, kind: &str) -> io::Result<Option<FileKind>> {
+    let (wanted, make) = match kind {
+        "" => return Ok(None),
+        "DirectoryOrCreate" => (FileKind::Directory, true),
+        "Directory" => (FileKind::Directory, false),
+        "FileOrCreate" => (FileKind::File, true),
+        "File" => (FileKind::File, false),
+        "Socket" => (FileKind::Socket, false),
+        "CharDevice" => (FileKind::CharDevice, false),
+        "BlockDevice" => (FileKind::BlockDevice, false),
+        other => return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("unknown hostPath type {other:?}"))),
     };
-    let metadata = fs::metadata(path);
-    let is = |check: fn(&fs::FileType) -> bool| metadata.as_ref().is_ok_and(|metadata| check(&metadata.file_type()));
-    match kind {
-        "" => Ok(()),
-        "DirectoryOrCreate" if metadata.is_err() => {
-            fs::create_dir_all(path).map_err(at(path, "create"))?;
-            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(at(path, "chmod"))
+    let found = if make {
+        let node = Directory::open(Path::new("/"), Links::Anywhere)?;
+        match wanted {
+            FileKind::File => node.find_or_make_file(path),
+            _ => node.find_or_make(path, 0o755),
         }
-        "FileOrCreate" if metadata.is_err() => {
-            fs::write(path, []).map_err(at(path, "create"))?;
-            fs::set_permissions(path, fs::Permissions::from_mode(0o644)).map_err(at(path, "chmod"))
-        }
-        "Directory" | "DirectoryOrCreate" if !is(fs::FileType::is_dir) => wrong("a directory"),
-        "File" | "FileOrCreate" if !is(fs::FileType::is_file) => wrong("a file"),
-        "Socket" if !is(|kind| kind.is_socket()) => wrong("a socket file"),
-        "CharDevice" if !is(|kind| kind.is_char_device()) => wrong("a character device"),
-        "BlockDevice" if !is(|kind| kind.is_block_device()) => wrong("a block device"),
-        "Directory" | "DirectoryOrCreate" | "File" | "FileOrCreate" | "Socket" | "CharDevice" | "BlockDevice" => Ok(()),
-        other => Err(io::Error::new(io::ErrorKind::InvalidInput, format!("unknown hostPath type {other:?}"))),
+        .map_err(at(path, "create"))
+    } else {
+        beneath::find_on_node(path)
+    };
+    match found.and_then(beneath::kind) {
+        Ok(Some(found)) if found == wanted => Ok(Some(wanted)),
+        Err(err) if make => Err(err),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, wanted.mismatch(path))),
     }
 }
 
@@ -71,10 +76,7 @@ pub(super) fn remove_pod(directory: &Path) -> io::Result<()> {
     for path in mounts_below(directory)? {
         rustix::mount::unmount(&path, UnmountFlags::DETACH).map_err(io::Error::from).map_err(at(&path, "unmount"))?;
     }
-    match fs::remove_dir_all(directory) {
-        Err(err) if err.kind() != io::ErrorKind::NotFound => Err(at(directory, "remove")(err)),
-        _ => Ok(()),
-    }
+    runtime::tree::remove(directory).map_err(at(directory, "remove"))
 }
 
 fn is_mount(path: &Path) -> io::Result<bool> {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Volume};
+use runtime::FileKind;
 use tokio::sync::Mutex;
 
 use crate::context::Context;
@@ -37,6 +38,8 @@ pub struct Place {
     pub path: PathBuf,
     /// Containers may only read it.
     pub read_only: bool,
+    /// What it must be when it is mounted: for a hostPath volume whatever its type promises.
+    pub kind: Option<FileKind>,
 }
 
 /// The volumes of a pod by name.
@@ -108,15 +111,15 @@ impl Pass<'_> {
         if let Some(source) = &volume.host_path {
             let (path, kind) = (PathBuf::from(&source.path), source.type_.clone().unwrap_or_default());
             let checked = path.clone();
-            blocking(move || directory::check_host_path(&checked, &kind)).await.map_err(|err| err.to_string())?;
-            return Ok(Place { path, read_only: false });
+            let checked = blocking(move || directory::check_host_path(&checked, &kind)).await;
+            return Ok(Place { path, read_only: false, kind: checked.map_err(|err| err.to_string())? });
         }
         if let Some(source) = volume.empty_dir.clone() {
             let path = empty_dir_path(self.context, self.pod, &volume.name);
             let group = self.group();
             let made = path.clone();
             blocking(move || directory::empty_dir(&made, &source, group)).await.map_err(|err| err.to_string())?;
-            return Ok(Place { path, read_only: false });
+            return Ok(Place { path, read_only: false, kind: Some(FileKind::Directory) });
         }
         let (plugin, payload) = match self.payload(volume, state).await? {
             Some(found) => found,
@@ -128,7 +131,7 @@ impl Pass<'_> {
             blocking(move || atomic::write(&target, &written, group)).await.map_err(|err| err.to_string())?;
             state.written.insert(volume.name.clone(), payload);
         }
-        Ok(Place { path, read_only: true })
+        Ok(Place { path, read_only: true, kind: Some(FileKind::Directory) })
     }
 
     fn directory(&self, plugin: &str, volume: &str) -> PathBuf {

@@ -1,39 +1,29 @@
-//! Sub-paths of volumes: a file or directory inside one, never outside, whatever symbolic links a pod has put there.
-use std::fs;
+//! Sub-paths of volumes. Here only their text is judged: what they lead to, containers can change at any moment, so the
+//! runtime resolves them when it mounts them, beneath the volume.
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use super::at;
+/// No path of a file is longer (PATH_MAX).
+const MAX_LENGTH: usize = 4096;
 
-/// The host path of `sub_path` in the volume at `root`; a missing directory is made, as open as the
-/// volume itself.
-pub fn resolve(root: &Path, sub_path: &str) -> io::Result<PathBuf> {
+/// The path below a volume that `sub_path` names, without dots; `None` for the volume itself.
+///
+/// # Errors
+/// When it is not relative, climbs, or is longer than a path can be.
+pub fn parse(sub_path: &str) -> io::Result<Option<PathBuf>> {
     let refuse = |why: &str| io::Error::new(io::ErrorKind::InvalidInput, format!("subPath {sub_path:?} {why}"));
-    let real_root = root.canonicalize().map_err(at(root, "resolve"))?;
-    let mode = fs::metadata(&real_root).map_err(at(root, "look at"))?.permissions().mode() & 0o777;
-    let mut path = real_root.clone();
+    if sub_path.len() >= MAX_LENGTH || sub_path.contains('\0') {
+        return Err(refuse("is no path"));
+    }
+    let mut path = PathBuf::new();
     for part in Path::new(sub_path).components() {
-        let name = match part {
-            Component::Normal(name) => name,
-            Component::CurDir => continue,
+        match part {
+            Component::Normal(name) => path.push(name),
+            Component::CurDir => {}
             _ => return Err(refuse("must be relative and may not contain '..'")),
-        };
-        let next = path.join(name);
-        match fs::symlink_metadata(&next) {
-            Ok(_) => {}
-            Err(err) if err.kind() == io::ErrorKind::NotFound => {
-                fs::create_dir(&next).map_err(at(&next, "create"))?;
-                fs::set_permissions(&next, fs::Permissions::from_mode(mode)).map_err(at(&next, "chmod"))?;
-            }
-            Err(err) => return Err(at(&next, "look at")(err)),
-        }
-        path = next.canonicalize().map_err(at(&next, "resolve"))?;
-        if !path.starts_with(&real_root) {
-            return Err(refuse("leaves its volume"));
         }
     }
-    Ok(path)
+    Ok(Some(path).filter(|path| !path.as_os_str().is_empty()))
 }
 
 #[cfg(test)]
@@ -41,17 +31,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sub_paths_are_made_and_never_leave_the_volume() {
-        let directory = tempfile::tempdir().unwrap();
-        let root = directory.path().join("volume");
-        fs::create_dir(&root).unwrap();
-        fs::set_permissions(&root, fs::Permissions::from_mode(0o777)).unwrap();
-        let made = resolve(&root, "a/b").unwrap();
-        assert!(made.is_dir() && fs::metadata(&made).unwrap().permissions().mode() & 0o777 == 0o777);
-        std::os::unix::fs::symlink("/etc", root.join("out")).unwrap();
-        assert!(resolve(&root, "out").is_err());
-        assert!(resolve(&root, "out/passwd").is_err());
-        assert!(resolve(&root, "../x").is_err());
-        assert!(resolve(&root, "/etc").is_err());
+    fn sub_paths_are_relative_and_never_climb() {
+        let check = |text: &str, expected: Option<&str>| assert_eq!(parse(text).unwrap(), expected.map(PathBuf::from));
+        check("a/./b//c", Some("a/b/c"));
+        check("..a", Some("..a"));
+        check(".", None);
+        let long = "a/".repeat(MAX_LENGTH);
+        for text in ["..", "a/../b", "/etc", "../x", "a\0b", &long] {
+            assert!(parse(text).is_err(), "{text:?}");
+        }
     }
 }

@@ -180,8 +180,5 @@ impl Worker {
 const DELETE: &str = "/delete";
 
 async fn remove_logs(directory: std::path::PathBuf) -> std::io::Result<()> {
-    match tokio::fs::remove_dir_all(&directory).await {
-        Err(err) if err.kind() != std::io::ErrorKind::NotFound => Err(err),
-        _ => Ok(()),
-    }
+    crate::volumes::blocking(move || runtime::tree::remove(&directory)).await
 }

@@ -2,6 +2,7 @@
 use std::path::{Path, PathBuf};
 
 use runtime::ContainerStatus;
+use runtime::beneath::{Directory, Links};
 
 use super::Worker;
 use crate::launch::{MESSAGE_FILE, MESSAGE_POLICY};
@@ -38,17 +39,26 @@ async fn read(container: &ContainerStatus, failed: bool) -> std::io::Result<Stri
     .await
 }
 
+/// The file is the container's to write: what is read of it is bounded, and it must still be a plain file.
 fn head(path: &Path) -> std::io::Result<String> {
     use std::io::Read as _;
     let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(MAX_MESSAGE as u64).read_to_end(&mut bytes)?;
+    open(path)?.take(MAX_MESSAGE as u64).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Opens a plain file of the kubelet's own directory, and nothing that a link there leads to.
+fn open(path: &Path) -> std::io::Result<std::fs::File> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(std::io::ErrorKind::InvalidInput.into());
+    };
+    Directory::open(folder, Links::Within)?.open_regular(Path::new(name))
 }
 
 /// The last lines of a log in the CRI's format, without its time stamps.
 fn log_tail(path: &Path) -> std::io::Result<String> {
     use std::io::{Read as _, Seek as _, SeekFrom};
-    let mut file = std::fs::File::open(path)?;
+    let mut file = open(path)?;
     let length = file.metadata()?.len();
     // Time stamps and tags at most double the size of what is kept.
     file.seek(SeekFrom::Start(length.saturating_sub(64 * 1024)))?;
@@ -70,6 +80,23 @@ fn log_tail(path: &Path) -> std::io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_is_the_head_of_a_plain_file_and_of_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("0");
+        std::fs::write(&path, "x".repeat(3 * MAX_MESSAGE)).unwrap();
+        assert_eq!(head(&path).unwrap().len(), MAX_MESSAGE);
+        let other = directory.path().join("1");
+        for target in ["/etc/hostname", "/dev/zero", "../0"] {
+            std::os::unix::fs::symlink(target, &other).unwrap();
+            assert!(head(&other).is_err(), "{target}");
+            std::fs::remove_file(&other).unwrap();
+        }
+        let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o666));
+        rustix::fs::mknodat(rustix::fs::CWD, &other, kind, mode, 0).unwrap();
+        assert!(head(&other).is_err(), "a pipe nobody writes to");
+    }
 
     #[test]
     fn the_tail_of_a_log_has_no_time_stamps() {

@@ -14,6 +14,7 @@ use crate::launch::{self, Launch};
 use crate::probes::Target;
 use crate::seen;
 use crate::status::Waiting;
+use crate::volumes::blocking;
 use crate::{names, pod, resources, runtime_class};
 
 /// How long after a failure the same thing is tried again; pulls and crashes have back-offs of their own.
@@ -124,7 +125,9 @@ impl Worker {
             return;
         }
         self.sandbox_busy = true;
-        let config = self.sandbox_config(attempt);
+        let mut config = self.sandbox_config(attempt);
+        let own_users = pod::spec(&self.pod).host_users == Some(false);
+        let user_ids = Arc::clone(&self.context.user_ids);
         let old: Vec<String> = self.seen.sandboxes.iter().map(|sandbox| sandbox.id.clone()).collect();
         let runtime = Arc::clone(&self.context.runtime);
         let (client, pod) = (self.context.client.clone(), Arc::clone(&self.pod));
@@ -135,6 +138,13 @@ impl Worker {
             for id in old {
                 if let Err(err) = runtime.stop_sandbox(&id).await {
                     return Done::Sandbox(Err(Failure::new("FailedKillPod", chain(&err))));
+                }
+            }
+            if own_users {
+                let uid = config.uid.clone();
+                match blocking(move || user_ids.allocate(&uid)).await {
+                    Ok(map) => config.namespaces.users = Some(map),
+                    Err(err) => return Done::Sandbox(Err(Failure::new("FailedCreatePodSandBox", chain(&err)))),
                 }
             }
             let made = runtime.run_sandbox(&config).await;
@@ -175,7 +185,7 @@ impl Worker {
                 host_pid: spec.host_pid.unwrap_or(false),
                 host_ipc: spec.host_ipc.unwrap_or(false),
                 shared_pid: spec.share_process_namespace.unwrap_or(false),
-                user_namespace: spec.host_users == Some(false),
+                users: None,
             },
             sysctls: sysctls.into_iter().flatten().map(|sysctl| (sysctl.name, sysctl.value)).collect(),
             cgroup_parent: resources::cgroup_parent(&self.pod),

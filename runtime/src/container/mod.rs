@@ -1,7 +1,7 @@
 //! From a fork of the shim to the container's program: one file per stage, in the order of [`Stage`].
 //!
 //! ```text
-//! shim --fork--> init: cgroups > mounts > pivot > paths > identity  --"ready"--> shim
+//! shim --fork--> init: cgroups > mounts > paths > pivot > identity  --"ready"--> shim
 //!                init: wait                                         <--"start"-- shim
 //!                init: exec (closes the channel)                    --EOF------> shim
 //! ```
@@ -17,6 +17,7 @@ pub(crate) mod seccomp;
 pub(crate) mod spec;
 mod tty;
 mod user;
+mod users;
 
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -26,14 +27,16 @@ use std::path::{Path, PathBuf};
 use crate::sys;
 use crate::wire;
 use spec::{ContainerSpec, ExecSpec};
+use user::User;
+use users::Users;
 
 /// The stages of making a container; the declaration order is the order in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stage {
     Cgroups,
     Mounts,
-    Pivot,
     Paths,
+    Pivot,
     Terminal,
     Identity,
     Exec,
@@ -108,17 +111,21 @@ fn run_init(directory: &Path, channel: &UnixStream, stdio: Stdio) -> StageResult
     let spec = ContainerSpec::read(directory)?;
     in_stage(Stage::Cgroups, join_cgroups(&spec.cgroup_directories, !spec.host_cgroup))?;
     in_stage(Stage::Cgroups, identity::set_oom_score(spec.oom_score_adj))?;
-    let root = in_stage(Stage::Mounts, mounts::make(&spec, directory))?;
-    in_stage(Stage::Pivot, mounts::pivot(&root))?;
-    in_stage(Stage::Paths, paths::restrict(&spec))?;
+    let users = in_stage(Stage::Mounts, Users::of(&spec))?;
+    let root = in_stage(Stage::Mounts, mounts::make(&spec, directory, users.as_ref()))?;
+    in_stage(Stage::Paths, paths::restrict(&spec, &root))?;
+    in_stage(Stage::Pivot, mounts::pivot(root))?;
     let master = in_stage(Stage::Terminal, take_stdio(spec.tty, true, stdio))?;
-    let user = in_stage(Stage::Identity, user::resolve(&spec.user))?;
-    in_stage(Stage::Identity, paths::make_working_directory(&spec, &user))?;
+    let user = in_stage(Stage::Identity, resolve_user(&spec, users.as_ref()))?;
+    in_stage(Stage::Identity, paths::make_working_directory(&spec, &user, users.as_ref()))?;
     wire::send(channel, &[READY], master.as_slice()).during(|| "tell the shim".into())?;
     drop(master);
     wait_for_start(channel)?;
     let program = in_stage(Stage::Exec, program::find(&spec.arguments, &spec.environment, &spec.working_directory))?;
     let environment = user.complete(&spec.environment, &spec.hostname, spec.tty);
+    if let Some(users) = users {
+        in_stage(Stage::Identity, users.enter(true))?;
+    }
     in_stage(Stage::Identity, identity::drop_rights(&spec.rights, &user))?;
     Err(program.exec(&spec.arguments, &environment))
 }
@@ -133,19 +140,36 @@ fn run_exec(
     let spec = ContainerSpec::read(directory)?;
     in_stage(Stage::Cgroups, join_cgroups(&spec.cgroup_directories, false))?;
     in_stage(Stage::Cgroups, identity::set_oom_score(spec.oom_score_adj))?;
+    let users = in_stage(Stage::Identity, Users::of(&spec))?;
     let namespaces = libc::CLONE_NEWNS | if spec.host_cgroup { 0 } else { libc::CLONE_NEWCGROUP };
     sys::setns(target, namespaces).during(|| "join the container's namespaces".into())?;
+    if let Some(users) = &users {
+        in_stage(Stage::Identity, users.make_as_root())?;
+    }
     let master = in_stage(Stage::Terminal, take_stdio(request.tty, false, stdio))?;
-    let user = in_stage(Stage::Identity, user::resolve(&spec.user))?;
-    enter(&spec.working_directory)?;
+    let user = in_stage(Stage::Identity, resolve_user(&spec, users.as_ref()))?;
+    in_stage(Stage::Identity, paths::enter_working_directory(&spec.working_directory))?;
     if let Some(master) = &master {
         wire::send(channel, &[READY], std::slice::from_ref(master)).during(|| "tell the shim".into())?;
     }
     drop(master);
     let program = in_stage(Stage::Exec, program::find(&request.arguments, &spec.environment, &spec.working_directory))?;
     let environment = user.complete(&spec.environment, &spec.hostname, request.tty);
+    if let Some(users) = users {
+        in_stage(Stage::Identity, users.enter(false))?;
+    }
     in_stage(Stage::Identity, identity::drop_rights(&spec.rights, &user))?;
     Err(program.exec(&request.arguments, &environment))
+}
+
+/// Who the program runs as; the standard streams become its own.
+fn resolve_user(spec: &ContainerSpec, users: Option<&Users>) -> StageResult<User> {
+    let user = user::resolve(&spec.user)?;
+    if let Some(users) = users {
+        users.check(&user)?;
+    }
+    tty::own(users.map_or(Ok(user.uid), |users| users.on_node(user.uid))?)?;
+    Ok(user)
 }
 
 /// Says in which stage an error happened, unless its words are for the user.

@@ -1,23 +1,28 @@
 //! Stages mounts and pivot: the root file system and everything mounted in it.
 //!
-//! Every target is opened below the root with `RESOLVE_IN_ROOT` and mounted on by descriptor, so a symbolic link in an
-//! image cannot lead a mount out of the container.
+//! Sources and targets are resolved once, to descriptors, and mounted by these: a symbolic link in an image cannot lead a
+//! mount out of the container, and what a container swaps in a volume meanwhile changes nothing.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Component, Path, PathBuf};
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{CWD, FileType, Mode};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 
 use super::spec::{ContainerSpec, DeviceSpec, MountSpec};
-use super::{During as _, StageResult, enter};
-use crate::Propagation;
+use super::users::Users;
+use super::{During as _, StageError, StageResult, enter};
+use crate::beneath::{self, Directory, Links};
 use crate::sys::{MountAttributes, mount_setattr};
+use crate::{FileKind, Propagation};
 
 const SAFE: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
+
+/// The group of terminals.
+const TTY: u32 = 5;
 
 /// Links that every container's `/dev` has.
 const LINKS: [(&str, &str); 6] = [
@@ -29,60 +34,141 @@ const LINKS: [(&str, &str); 6] = [
     ("/proc/kcore", "core"),
 ];
 
+/// Files of `/proc` that something else may be mounted over, as runc allows for lxcfs and its like.
+const REPLACEABLE: [&str; 10] = [
+    "cpuinfo",
+    "diskstats",
+    "loadavg",
+    "meminfo",
+    "slabinfo",
+    "stat",
+    "swaps",
+    "sys/crypto/fips_enabled",
+    "sys/kernel/ns_last_pid",
+    "uptime",
+];
+
 /// Makes the whole tree at `<directory>/rootfs` and returns its root.
-pub(super) fn make(spec: &ContainerSpec, directory: &Path) -> StageResult<PathBuf> {
+pub(super) fn make(spec: &ContainerSpec, directory: &Path, users: Option<&Users>) -> StageResult<Tree> {
     // Sources are taken before the tree is cut off from the host's, so that they can keep their propagation.
-    let sources = spec.mounts.iter().map(open_source).collect::<StageResult<Vec<_>>>()?;
+    let sources = spec.mounts.iter().map(|mount| open_source(mount, users)).collect::<StageResult<Vec<_>>>()?;
     let cut = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
     rustix::mount::mount_change("/", cut).during(|| "make / a slave".into())?;
     let root = directory.join("rootfs");
-    mount_overlay(spec, directory, &root)?;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let tree = Tree(rustix::fs::open(&root, flags, Mode::empty()).during(|| format!("open {}", root.display()))?);
+    // Overlayfs writes as who mounted it, and on id-mapped layers the node's root is nobody.
+    users.map_or(Ok(()), Users::make_as_root)?;
+    mount_overlay(spec, directory, &root, users)?;
+    let tree = Directory::open(&root, Links::InRoot).during(|| format!("open {}", root.display()))?;
+    let tree = Tree(tree);
     let bound = |path: &str| spec.mounts.iter().any(|mount| mount.target == Path::new(path));
-    mount_kernel_files(&tree, spec, &bound)?;
+    mount_kernel_files(&tree, spec, &bound, users)?;
     make_devices(&tree, spec)?;
     let mut order: Vec<_> = spec.mounts.iter().zip(&sources).collect();
     order.sort_by_key(|(mount, _)| mount.target.components().count());
     for (mount, source) in order {
         let target = tree.target(&mount.target, is_directory(source)?)?;
-        attach(source, &target, "")?;
+        spare_proc(&mount.target, source, &target)?;
+        attach(source, &target)?;
     }
-    Ok(root)
+    Ok(tree)
 }
 
 /// Makes the tree the root of this mount namespace and lets go of the host's.
-pub(super) fn pivot(root: &Path) -> StageResult {
-    enter(root)?;
+pub(super) fn pivot(root: Tree) -> StageResult {
+    rustix::process::fchdir(root.0).during(|| "enter the root".into())?;
     rustix::process::pivot_root(".", ".").during(|| "pivot_root".into())?;
     rustix::mount::unmount(".", UnmountFlags::DETACH).during(|| "unmount the old root".into())?;
     enter(Path::new("/"))
 }
 
-/// Mounts a detached tree at `path` below `directory` (at the directory itself when empty).
-pub(super) fn attach(tree: &OwnedFd, directory: impl AsFd, path: &str) -> StageResult {
-    let mut flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-    if path.is_empty() {
-        flags |= MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    }
-    rustix::mount::move_mount(tree, "", directory, path, flags).during(|| format!("mount at {path:?}"))
+/// Mounts a detached tree on what a descriptor stands for.
+pub(super) fn attach(tree: &OwnedFd, target: &OwnedFd) -> StageResult {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    rustix::mount::move_mount(tree, "", target, "", flags).during(|| "mount".into())
 }
 
-fn mount_overlay(spec: &ContainerSpec, directory: &Path, root: &Path) -> StageResult {
-    enter(&spec.root.layers)?;
-    let lower = spec.root.lower.join(":");
-    let base = directory.display();
+/// A detached copy of the mount tree at a descriptor.
+pub(super) fn clone_tree(found: &OwnedFd) -> StageResult<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    rustix::mount::open_tree(found, "", flags).during(|| "copy a mount".into())
+}
+
+/// Refuses a mount over the container's `/proc`: what is written there later would go elsewhere. A part of the node's
+/// `/proc` may be there, and what replaces one of the files that tell about the machine.
+fn spare_proc(path: &Path, source: &OwnedFd, target: &OwnedFd) -> StageResult {
+    let is_proc = |fd: &OwnedFd| {
+        let system = rustix::fs::fstatfs(fd).during(|| "look at a file system".into())?;
+        Ok::<_, StageError>(system.f_type == rustix::fs::PROC_SUPER_MAGIC)
+    };
+    let replaceable =
+        path.strip_prefix("/proc").is_ok_and(|file| REPLACEABLE.iter().any(|known| file == Path::new(known)));
+    if replaceable || !is_proc(target)? || is_proc(source)? {
+        return Ok(());
+    }
+    Err(StageError::Program(format!("{:?} cannot be mounted because it is inside /proc", path.display().to_string())))
+}
+
+fn mount_overlay(spec: &ContainerSpec, directory: &Path, root: &Path, users: Option<&Users>) -> StageResult {
+    let (lower, base) = match users {
+        Some(users) => map_layers(spec, directory, users)?,
+        None => {
+            enter(&spec.root.layers)?;
+            (spec.root.lower.join(":"), directory.display().to_string())
+        }
+    };
     let plain = format!("lowerdir={lower},upperdir={base}/upper,workdir={base}/work");
     // The writable layer is thrown away with the container: no need to sync it.
     let unsynced = format!("{plain},volatile");
+    // A device node from an image or made by a container opens nothing. Setuid programs are for no_new_privs to stop.
+    let flags = if spec.privileged { MountFlags::empty() } else { MountFlags::NODEV };
     let mount = |options: &str| {
         let options = CString::new(options).map_err(|_| Errno::INVAL)?;
-        rustix::mount::mount("overlay", root, "overlay", MountFlags::empty(), options.as_c_str())
+        rustix::mount::mount("overlay", root, "overlay", flags, options.as_c_str())
     };
     mount(&unsynced).or_else(|_| mount(&plain)).during(|| format!("mount overlay ({plain})"))
 }
 
-fn mount_kernel_files(tree: &Tree, spec: &ContainerSpec, bound: &dyn Fn(&str) -> bool) -> StageResult {
+/// Mounts the layers and the container's own directory again, their owners shifted into the pod's user namespace; names
+/// them as overlayfs is to have them. Nobody outside this mount namespace sees that.
+fn map_layers(spec: &ContainerSpec, directory: &Path, users: &Users) -> StageResult<(String, String)> {
+    let place = directory.join("mapped");
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    rustix::mount::mount("mapped", &place, "tmpfs", flags, c"mode=700")
+        .during(|| format!("mount at {}", place.display()))?;
+    enter(&place)?;
+    let map = |source: &Path, name: &str| {
+        let mapped = || {
+            let tree = clone_mount(&beneath::find_on_node(source)?)?;
+            users.map(&tree)?;
+            rustix::fs::mkdirat(CWD, name, Mode::from_raw_mode(0o700))?;
+            let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+            Ok::<_, io::Error>(rustix::mount::move_mount(&tree, "", CWD, name, flags)?)
+        };
+        mapped().during(|| format!("map the owners of {}", source.display()))
+    };
+    let names: Vec<String> = (0..spec.root.lower.len()).map(|index| index.to_string()).collect();
+    for (layer, name) in spec.root.lower.iter().zip(&names) {
+        map(&spec.root.layers.join(layer), name)?;
+    }
+    map(directory, "own")?;
+    Ok((names.join(":"), "own".to_owned()))
+}
+
+/// A detached copy of one mount, without those below it.
+fn clone_mount(found: &OwnedFd) -> rustix::io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    rustix::mount::open_tree(found, "", flags)
+}
+
+fn mount_kernel_files(
+    tree: &Tree,
+    spec: &ContainerSpec,
+    bound: &dyn Fn(&str) -> bool,
+    users: Option<&Users>,
+) -> StageResult {
     let read_only = if spec.privileged { MountFlags::empty() } else { MountFlags::RDONLY };
     tree.mount("proc", "/proc", SAFE, c"")?;
     if !bound("/sys") {
@@ -93,12 +179,13 @@ fn mount_kernel_files(tree: &Tree, spec: &ContainerSpec, bound: &dyn Fn(&str) ->
         return Ok(());
     }
     tree.mount("tmpfs", "/dev", MountFlags::NOSUID | MountFlags::STRICTATIME, c"mode=755,size=65536k")?;
-    let pts = c"newinstance,ptmxmode=0666,mode=0620,gid=5";
-    tree.mount("devpts", "/dev/pts", MountFlags::NOSUID | MountFlags::NOEXEC, pts)?;
+    let tty = users.map_or(Ok(TTY), |users| users.on_node(TTY))?;
+    let pts = CString::new(format!("newinstance,ptmxmode=0666,mode=0620,gid={tty}")).during(|| "devpts".into())?;
+    tree.mount("devpts", "/dev/pts", MountFlags::NOSUID | MountFlags::NOEXEC, &pts)?;
     tree.mount("mqueue", "/dev/mqueue", SAFE, c"")?;
     if !bound("/dev/shm") {
-        let shm = open_tree(&spec.shm)?;
-        attach(&shm, &tree.target(Path::new("/dev/shm"), true)?, "")?;
+        let found = beneath::find_on_node(&spec.shm).during(|| format!("find {}", spec.shm.display()))?;
+        attach(&clone_tree(&found)?, &tree.target(Path::new("/dev/shm"), true)?)?;
     }
     Ok(())
 }
@@ -148,8 +235,12 @@ fn make_device(tree: &Tree, device: &DeviceSpec) -> StageResult {
 }
 
 /// Takes a copy of the mount tree at the source, with the attributes that the container shall see.
-fn open_source(mount: &MountSpec) -> StageResult<OwnedFd> {
-    let tree = open_tree(&mount.source)?;
+fn open_source(mount: &MountSpec, users: Option<&Users>) -> StageResult<OwnedFd> {
+    let tree = clone_tree(&find_source(mount)?)?;
+    if let Some(users) = users {
+        let describe = || format!("map the owners of {}, whose file system must allow that", mount.source.display());
+        users.map(&tree).during(describe)?;
+    }
     let propagation = match mount.propagation {
         Propagation::Private => libc::MS_PRIVATE,
         Propagation::HostToContainer => libc::MS_SLAVE,
@@ -168,18 +259,42 @@ fn open_source(mount: &MountSpec) -> StageResult<OwnedFd> {
     Ok(tree)
 }
 
-fn open_tree(path: &Path) -> StageResult<OwnedFd> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
-    rustix::mount::open_tree(CWD, path, flags).during(|| format!("open mount source {}", path.display()))
+/// Resolves the source, to one descriptor that is checked and mounted.
+fn find_source(mount: &MountSpec) -> StageResult<OwnedFd> {
+    let source = &mount.source;
+    let found = match beneath::find_on_node(source) {
+        // containerd makes missing sources as directories.
+        Err(err) if err.kind() == io::ErrorKind::NotFound && mount.kind.is_none() => {
+            Directory::open(Path::new("/"), Links::Anywhere).and_then(|node| node.find_or_make(source, 0o755))
+        }
+        found => found,
+    };
+    let found = found.during(|| format!("find mount source {}", source.display()))?;
+    if let Some(wanted) = mount.kind
+        && beneath::kind(&found).during(|| format!("look at {}", source.display()))? != Some(wanted)
+    {
+        return Err(StageError::Program(wanted.mismatch(source)));
+    }
+    let Some(below) = &mount.beneath else { return Ok(found) };
+    let mode = rustix::fs::fstat(&found).during(|| format!("look at {}", source.display()))?.st_mode;
+    let volume = Directory::held(found, Links::Within);
+    volume.find_or_make(below, mode & 0o7777).map_err(|err| refuse_sub_path(below, &err))
+}
+
+fn refuse_sub_path(path: &Path, err: &io::Error) -> StageError {
+    let why = match err.raw_os_error() {
+        Some(libc::EXDEV | libc::ELOOP) => "it leaves its volume".to_owned(),
+        _ => err.to_string(),
+    };
+    StageError::Program(format!("failed to prepare subPath {:?}: {why}", path.display().to_string()))
 }
 
 fn is_directory(fd: &OwnedFd) -> StageResult<bool> {
-    let stat = rustix::fs::fstat(fd).during(|| "stat a mount source".into())?;
-    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+    Ok(beneath::kind(fd).during(|| "stat a mount source".into())? == Some(FileKind::Directory))
 }
 
 /// A root file system under construction.
-struct Tree(OwnedFd);
+pub(super) struct Tree(Directory);
 
 impl Tree {
     fn mount(&self, kind: &str, path: &str, flags: MountFlags, options: &std::ffi::CStr) -> StageResult {
@@ -190,34 +305,15 @@ impl Tree {
 
     /// Opens a mount point, making it and its parents when missing.
     fn target(&self, path: &Path, directory: bool) -> StageResult<OwnedFd> {
-        match self.open(path) {
-            Err(Errno::NOENT) => {}
-            opened => return opened.during(|| format!("open {} in the root", path.display())),
-        }
-        let mut parent = self.open(Path::new("/")).during(|| "open the root".into())?;
-        let names: Vec<_> = path.components().filter(|part| matches!(part, Component::Normal(_))).collect();
-        let mut made = PathBuf::from("/");
-        for (index, name) in names.iter().enumerate() {
-            made.push(name);
-            let name = name.as_os_str();
-            if self.open(&made).is_err() {
-                let describe = || format!("make {} in the root", made.display());
-                if index + 1 < names.len() || directory {
-                    rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755)).during(describe)?;
-                } else {
-                    let mode = Mode::from_raw_mode(0o644);
-                    rustix::fs::mknodat(&parent, name, FileType::RegularFile, mode, 0).during(describe)?;
-                }
-            }
-            parent = self.open(&made).during(|| format!("open {} in the root", made.display()))?;
-        }
-        Ok(parent)
+        let found = if directory { self.0.find_or_make(path, 0o755) } else { self.0.find_or_make_file(path) };
+        found.during(|| format!("open {} in the root", path.display()))
     }
 
-    fn open(&self, path: &Path) -> rustix::io::Result<OwnedFd> {
-        let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::INVAL)?;
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        rustix::fs::openat2(&self.0, path.as_c_str(), flags, Mode::empty(), resolve)
+    /// What is at a path, if there is something.
+    pub(super) fn find(&self, path: &Path) -> StageResult<Option<OwnedFd>> {
+        match self.0.find(path) {
+            Err(err) if matches!(err.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => Ok(None),
+            found => found.map(Some).during(|| format!("open {} in the root", path.display())),
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{During as _, StageResult};
-use crate::Propagation;
+use crate::{FileKind, IdMap, Propagation};
 
 /// File name of the spec in a container's directory.
 pub(crate) const FILE: &str = "spec.json";
@@ -32,6 +32,8 @@ pub(crate) struct ContainerSpec {
     pub(crate) masked_paths: Vec<String>,
     pub(crate) read_only_paths: Vec<String>,
     pub(crate) privileged: bool,
+    /// The ids of the pod's user namespace, if it has one.
+    pub(crate) users: Option<IdMap>,
     /// The pod's `/dev/shm`.
     pub(crate) shm: PathBuf,
 }
@@ -49,7 +51,12 @@ pub(crate) struct RootSpec {
 /// A bind mount.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct MountSpec {
+    /// A path of the node that only the node changes, or that an administrator gave.
     pub(crate) source: PathBuf,
+    /// A path below the source that containers may have changed.
+    pub(crate) beneath: Option<PathBuf>,
+    /// What must be at the source.
+    pub(crate) kind: Option<FileKind>,
     pub(crate) target: PathBuf,
     pub(crate) read_only: bool,
     pub(crate) recursive_read_only: bool,

@@ -1,7 +1,11 @@
 //! Stage identity, part 1: who the container runs as, by the files of its own root.
 
+use std::io;
+use std::path::Path;
+
 use super::spec::UserSpec;
-use super::{StageError, StageResult};
+use super::{During as _, StageError, StageResult};
+use crate::beneath::{Directory, Links};
 
 /// A resolved user.
 pub(super) struct User {
@@ -14,12 +18,23 @@ pub(super) struct User {
 const PASSWD: &str = "/etc/passwd";
 const GROUP: &str = "/etc/group";
 
+/// Bytes of a file of names. A longer one is refused: half of it would name other users.
+const MAX_NAMES: u64 = 8 << 20;
+
 /// Resolves names; numbers need no entry anywhere. Must run after the pivot.
 pub(super) fn resolve(spec: &UserSpec) -> StageResult<User> {
-    // A missing or odd file has no entries.
-    let passwd = std::fs::read_to_string(PASSWD).unwrap_or_default();
-    let group = std::fs::read_to_string(GROUP).unwrap_or_default();
-    resolve_in(spec, &passwd, &group)
+    let root = Directory::open(Path::new("/"), Links::InRoot).during(|| "open /".into())?;
+    resolve_in(spec, &names(&root, PASSWD)?, &names(&root, GROUP)?)
+}
+
+/// The text of a file of names, which is the image's: it may be a pipe, a device, or endless. A missing or odd one has
+/// no entries.
+fn names(root: &Directory, path: &str) -> StageResult<String> {
+    match root.read(Path::new(path), MAX_NAMES) {
+        Ok(bytes) => Ok(String::from_utf8(bytes).unwrap_or_default()),
+        Err(err) if err.kind() == io::ErrorKind::FileTooLarge => Err(StageError::Program(err.to_string())),
+        Err(_) => Ok(String::new()),
+    }
 }
 
 fn resolve_in(spec: &UserSpec, passwd: &str, group: &str) -> StageResult<User> {
@@ -104,6 +119,20 @@ mod tests {
 
     const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nweb:x:101:102:web:/var/web:/bin/sh\n";
     const GROUP: &str = "root:x:0:\nweb:x:102:\nlogs:x:7:web,root\n";
+
+    #[test]
+    fn odd_files_of_names_have_no_entries_and_endless_ones_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = Directory::open(directory.path(), Links::InRoot).unwrap();
+        let path = directory.path().join("names");
+        let kind = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, &path, kind, rustix::fs::Mode::from_raw_mode(0o666), 0).unwrap();
+        assert_eq!(names(&root, "names").unwrap(), "");
+        assert_eq!(names(&root, "missing").unwrap(), "");
+        std::fs::remove_file(&path).unwrap();
+        std::fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
+        assert!(names(&root, "names").err().unwrap().to_string().contains("longer than"));
+    }
 
     fn user(spec: &UserSpec) -> (u32, u32, Vec<u32>) {
         let user = resolve_in(spec, PASSWD, GROUP).unwrap();

@@ -10,14 +10,18 @@ use tokio_stream::wrappers::BroadcastStream;
 
 use super::{Behavior, FakeRuntime, exit, out_of_memory};
 use crate::{
-    ContainerConfig, ContainerId, ContainerStatus, Error, Event, ExecOutput, ExecRequest, Image, ImageAuth, Reader,
-    Resources, Runtime, SandboxConfig, SandboxStatus, Session, Stats, Writer,
+    ContainerConfig, ContainerId, ContainerStatus, Error, Event, ExecOutput, ExecRequest, Features, Image, ImageAuth,
+    Reader, Resources, Runtime, SandboxConfig, SandboxStatus, Session, Stats, Writer,
 };
 
 #[async_trait]
 impl Runtime for FakeRuntime {
     fn version(&self) -> String {
         concat!("coracle-fake://", env!("CARGO_PKG_VERSION")).to_owned()
+    }
+
+    fn features(&self) -> Features {
+        Features { recursive_read_only_mounts: true, user_namespaces: true }
     }
 
     async fn check(&self) -> Result<(), Error> {

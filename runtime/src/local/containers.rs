@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::broadcast::Receiver;
 
 use super::spec::Place;
-use super::{Container, Shared, blocking, ignore_missing};
+use super::{Container, Shared, blocking};
 use crate::container::spec as format;
 use crate::disk::{self, io_error};
 use crate::image::Record;
@@ -68,7 +68,7 @@ impl Shared {
             return Err(Error::WrongState { what: "sandbox", id: sandbox.to_owned(), state: "not ready".to_owned() });
         }
         let directory = self.container_directory(sandbox, id);
-        for part in ["upper", "work", "rootfs"] {
+        for part in ["upper", "work", "rootfs", "mapped"] {
             let path = directory.join(part);
             std::fs::create_dir_all(&path).map_err(io_error("make", &path))?;
         }
@@ -205,7 +205,7 @@ impl Shared {
             if let Some(cgroup) = cgroup {
                 shared.cgroups.remove_leaf(&cgroup)?;
             }
-            ignore_missing(std::fs::remove_dir_all(&directory)).map_err(io_error("remove", &directory))
+            disk::remove(&directory)
         })
         .await
     }

@@ -1,15 +1,14 @@
 //! Opening: everything that an earlier process left is taken up, or taken down.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::broadcast;
 use tokio::task::JoinSet;
 
-use super::{
-    Config, Container, EVENT_BACKLOG, LocalRuntime, Sandbox, Shared, State, blocking, boot_id, ignore_missing,
-};
+use super::{Config, Container, EVENT_BACKLOG, LocalRuntime, Sandbox, Shared, State, blocking, boot_id};
 use crate::cgroup::Cgroups;
 use crate::disk::{self, io_error};
 use crate::image::{Registry, Store};
@@ -40,6 +39,11 @@ fn make(config: Config) -> Result<Shared, Error> {
     for directory in [config.root.join("sandboxes"), config.run.join("shm")] {
         std::fs::create_dir_all(&directory).map_err(io_error("make", &directory))?;
     }
+    // Layers and containers hold setuid programs and device nodes of strangers: no user of the node may reach them.
+    for private in [config.root.clone(), config.run.join("shm")] {
+        let root_only = std::fs::Permissions::from_mode(0o700);
+        std::fs::set_permissions(&private, root_only).map_err(io_error("change the mode of", &private))?;
+    }
     Ok(Shared {
         cgroups: Cgroups::detect()?,
         images: Arc::new(Store::open(config.root.clone())?),
@@ -66,7 +70,7 @@ impl Shared {
             let directory = self.sandbox_directory(&id);
             let Some(mut sandbox) = disk::read_json::<Sandbox>(&directory.join("sandbox.json"))? else {
                 // Its maker got no further than the directory.
-                std::fs::remove_dir_all(&directory).map_err(io_error("remove", &directory))?;
+                disk::remove(&directory)?;
                 continue;
             };
             if sandbox.boot != boot {
@@ -83,7 +87,7 @@ impl Shared {
     fn load_container(&self, sandbox: &str, id: &str) -> Result<(), Error> {
         let directory = self.container_directory(sandbox, id);
         let Some(mut container) = disk::read_json::<Container>(&directory.join("container.json"))? else {
-            return ignore_missing(std::fs::remove_dir_all(&directory)).map_err(io_error("remove", &directory));
+            return disk::remove(&directory);
         };
         if let Some(exit) = shim::read_exit(&directory) {
             container.status.state = ContainerState::Exited(exit);

@@ -12,8 +12,8 @@ use tokio_stream::wrappers::BroadcastStream;
 use super::{LocalRuntime, blocking};
 use crate::wire::Request;
 use crate::{
-    ContainerConfig, ContainerId, ContainerStatus, Error, Event, ExecOutput, ExecRequest, Image, ImageAuth, Reader,
-    Resources, Runtime, SandboxConfig, SandboxStatus, Session, Stats, Writer,
+    ContainerConfig, ContainerId, ContainerStatus, Error, Event, ExecOutput, ExecRequest, Features, Image, ImageAuth,
+    Reader, Resources, Runtime, SandboxConfig, SandboxStatus, Session, Stats, Writer,
 };
 
 impl LocalRuntime {
@@ -35,6 +35,13 @@ impl LocalRuntime {
 impl Runtime for LocalRuntime {
     fn version(&self) -> String {
         concat!("coracle://", env!("CARGO_PKG_VERSION")).to_owned()
+    }
+
+    fn features(&self) -> Features {
+        // Id-mapped mounts come with mount_setattr(2), which every container needs.
+        let most = std::fs::read_to_string("/proc/sys/user/max_user_namespaces").unwrap_or_default();
+        let user_namespaces = most.trim().parse().is_ok_and(|most: u64| most > 0);
+        Features { recursive_read_only_mounts: true, user_namespaces }
     }
 
     async fn check(&self) -> Result<(), Error> {

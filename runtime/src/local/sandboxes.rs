@@ -1,5 +1,6 @@
 //! Making and taking down a pod's sandbox.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -13,16 +14,20 @@ use super::{Sandbox, Shared, blocking, ignore_missing};
 use crate::disk::{self, io_error};
 use crate::network::HostPorts;
 use crate::wire::{Request, ShimConfig};
-use crate::{DnsConfig, Error, Event, NamespaceOptions, SandboxConfig, SandboxStatus};
+use crate::{DnsConfig, Error, Event, IdMap, NamespaceOptions, SandboxConfig, SandboxStatus};
 
-/// Size of a pod's `/dev/shm`.
-const SHM: &std::ffi::CStr = c"mode=1777,size=65536k";
+/// Ids that are the node's own: no user namespace has them.
+const NODE_IDS: u32 = 65_536;
+
+/// A pod's `/dev/shm`, which belongs to its root.
+fn shm_options(users: Option<IdMap>) -> CString {
+    let root = users.map_or(0, |map| map.host);
+    CString::new(format!("mode=1777,size=65536k,uid={root},gid={root}")).expect("numbers have no NUL")
+}
 
 impl Shared {
     pub(super) async fn run_sandbox(self: &Arc<Self>, config: &SandboxConfig) -> Result<SandboxStatus, Error> {
-        if config.namespaces.user_namespace {
-            return Err(Error::Unsupported { reason: "a user namespace (hostUsers: false)".to_owned() });
-        }
+        check_users(config.namespaces)?;
         config.sysctls.keys().try_for_each(|name| check_sysctl(name, config.namespaces))?;
         let id = disk::random_id();
         match self.make_sandbox(&id, config).await {
@@ -81,20 +86,22 @@ impl Shared {
         std::fs::create_dir_all(&containers).map_err(io_error("make", &containers))?;
         write_name_files(&directory, config)?;
         self.cgroups.create(&cgroup_path(id, config), &config.resources)?;
-        if !config.namespaces.host_ipc {
+        let namespaces = config.namespaces;
+        if !namespaces.host_ipc {
             let shm = self.shm(id);
             std::fs::create_dir_all(&shm).map_err(io_error("make", &shm))?;
             let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-            let mounted = rustix::mount::mount("shm", &shm, "tmpfs", flags, SHM);
+            let options = shm_options(namespaces.users);
+            let mounted = rustix::mount::mount("shm", &shm, "tmpfs", flags, options.as_c_str());
             mounted.map_err(|err| io_error("mount", &shm)(err.into()))?;
         }
-        let namespaces = config.namespaces;
         let shim = ShimConfig {
             socket: self.socket(id),
             hostname: (!namespaces.host_network).then(|| hostname(config).to_owned()),
             new_network: !namespaces.host_network,
             new_ipc: !namespaces.host_ipc,
             shared_pid: namespaces.shared_pid && !namespaces.host_pid,
+            users: namespaces.users,
             sysctls: config.sysctls.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
             directory,
         };
@@ -172,7 +179,7 @@ impl Shared {
             shared.unmount_shm(&id)?;
             shared.cgroups.remove(&cgroup)?;
             let directory = shared.sandbox_directory(&id);
-            ignore_missing(std::fs::remove_dir_all(&directory)).map_err(io_error("remove", &directory))
+            disk::remove(&directory)
         })
         .await
     }
@@ -199,6 +206,19 @@ impl Shared {
 fn cgroup_path(id: &str, config: &SandboxConfig) -> String {
     let given = config.cgroup_parent.trim_matches('/');
     if given.is_empty() { format!("coracle/{id}") } else { given.to_owned() }
+}
+
+/// Refuses user namespaces that would be none, or would have rights over namespaces of the node.
+fn check_users(namespaces: NamespaceOptions) -> Result<(), Error> {
+    let Some(map) = namespaces.users else { return Ok(()) };
+    let refused = |reason: &str| Err(Error::Invalid { field: "hostUsers", reason: reason.to_owned() });
+    if namespaces.host_network || namespaces.host_pid || namespaces.host_ipc {
+        return refused("a pod with a user namespace shares no namespace of the node");
+    }
+    if map.host < NODE_IDS || map.length < NODE_IDS || map.host.checked_add(map.length).is_none() {
+        return refused("a user namespace needs 65536 ids that are not the node's own");
+    }
+    Ok(())
 }
 
 /// Refuses sysctls that are not the pod's own: setting them would change the node.
@@ -274,6 +294,19 @@ mod tests {
         }
         let host = NamespaceOptions { host_network: true, ..pod };
         assert!(check_sysctl("net.core.somaxconn", host).is_err());
+    }
+
+    #[test]
+    fn a_user_namespace_has_ids_of_its_own_and_nothing_of_the_node() {
+        let pod = |host, length| NamespaceOptions { users: Some(IdMap { host, length }), ..Default::default() };
+        assert!(check_users(pod(65_536, 65_536)).is_ok() && check_users(NamespaceOptions::default()).is_ok());
+        for (host, length) in [(0, 65_536), (65_535, 65_536), (65_536, 1), (u32::MAX, 65_536)] {
+            assert!(check_users(pod(host, length)).is_err(), "{host} {length}");
+        }
+        let good = pod(65_536, 65_536);
+        assert!(check_users(NamespaceOptions { host_network: true, ..good }).is_err());
+        assert!(check_users(NamespaceOptions { host_pid: true, ..good }).is_err());
+        assert!(check_users(NamespaceOptions { host_ipc: true, ..good }).is_err());
     }
 
     #[test]

@@ -4,12 +4,13 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use super::{Sandbox, Shared};
+use crate::beneath::clean;
 use crate::cgroup::DeviceRule;
 use crate::container::spec::{ContainerSpec, DeviceSpec, MountSpec, Rights, RootSpec, UserSpec};
 use crate::container::{capability, seccomp};
 use crate::disk::io_error;
 use crate::image::Record;
-use crate::{ContainerConfig, Error, Mount, Propagation, Security};
+use crate::{ContainerConfig, Error, FileKind, Mount, Propagation, Security};
 
 /// What containerd hides.
 const MASKED: [&str; 11] = [
@@ -66,6 +67,10 @@ impl Shared {
         if arguments.is_empty() {
             return Err(Error::Start { reason: "no command specified".to_owned() });
         }
+        if security.privileged && place.sandbox.status.config.namespaces.users.is_some() {
+            let reason = "a privileged container in a user namespace (hostUsers: false)".to_owned();
+            return Err(Error::Unsupported { reason });
+        }
         let (devices, rules) = devices(config)?;
         let mut capabilities = capability::resolve(security)?;
         if !security.privileged && !self.cgroups.restrict_devices(&place.cgroup, &rules)? {
@@ -102,6 +107,7 @@ impl Shared {
             masked_paths: paths(security, security.masked_paths.as_ref(), &MASKED),
             read_only_paths: paths(security, security.read_only_paths.as_ref(), &READ_ONLY),
             privileged: security.privileged,
+            users: sandbox.config.namespaces.users,
             shm: if sandbox.config.namespaces.host_ipc { "/dev/shm".into() } else { self.shm(&sandbox.id) },
         })
     }
@@ -119,6 +125,8 @@ impl Shared {
             }
             mounts.push(MountSpec {
                 source: self.sandbox_directory(sandbox).join(name),
+                beneath: None,
+                kind: Some(FileKind::File),
                 target,
                 read_only: config.security.read_only_root,
                 recursive_read_only: false,
@@ -137,16 +145,15 @@ fn bind(mount: &Mount) -> Result<MountSpec, Error> {
     if !mount.container_path.is_absolute() {
         return Err(invalid("is not absolute"));
     }
-    if mount.container_path.parent().is_none() {
+    let target = clean(&mount.container_path);
+    if target.parent().is_none() {
         return Err(invalid("is the root"));
-    }
-    if !mount.host_path.exists() {
-        // containerd makes missing sources as directories.
-        std::fs::create_dir_all(&mount.host_path).map_err(io_error("make mount source", &mount.host_path))?;
     }
     Ok(MountSpec {
         source: mount.host_path.clone(),
-        target: mount.container_path.clone(),
+        beneath: mount.sub_path.clone(),
+        kind: mount.kind,
+        target,
         read_only: mount.read_only,
         recursive_read_only: mount.recursive_read_only,
         propagation: mount.propagation,
@@ -155,7 +162,7 @@ fn bind(mount: &Mount) -> Result<MountSpec, Error> {
 
 fn working_directory(config: &ContainerConfig, image: &Record) -> PathBuf {
     let wanted = if config.working_dir.is_empty() { &image.config.config.working_dir } else { &config.working_dir };
-    Path::new("/").join(wanted)
+    clean(Path::new(wanted))
 }
 
 fn paths(security: &Security, given: Option<&Vec<String>>, default: &[&str]) -> Vec<String> {

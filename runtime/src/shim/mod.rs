@@ -12,6 +12,7 @@ mod container;
 mod log;
 mod process;
 mod server;
+mod users;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -29,6 +30,9 @@ pub(crate) use container::read_exit;
 enum Error {
     #[error("{what}: {source}")]
     Sys { what: String, source: io::Error },
+    /// What the first process of a user namespace said.
+    #[error("{0}")]
+    Said(String),
 }
 
 fn during<T>(result: Result<T, impl Into<io::Error>>, what: impl Into<String>) -> Result<T, Error> {
@@ -74,7 +78,15 @@ fn make_namespaces(config: &ShimConfig) -> Result<(), Error> {
     let flags = flag(config.new_network, libc::CLONE_NEWNET)
         | flag(config.new_ipc, libc::CLONE_NEWIPC)
         | flag(config.hostname.is_some(), libc::CLONE_NEWUTS);
+    if let Some(map) = config.users {
+        return users::make(map, flags, || prepare_namespaces(config));
+    }
     during(sys::unshare(flags), "make namespaces")?;
+    prepare_namespaces(config)
+}
+
+/// Sets what the pod's own namespaces have of their own; must run in them.
+fn prepare_namespaces(config: &ShimConfig) -> Result<(), Error> {
     if let Some(hostname) = &config.hostname {
         during(rustix::system::sethostname(hostname.as_bytes()), format!("set the host name {hostname:?}"))?;
     }

@@ -48,7 +48,13 @@ pub struct ContainerConfig {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
     pub container_path: PathBuf,
+    /// Only the node changes what this path means, or an administrator gave it.
     pub host_path: PathBuf,
+    /// Shows what is at this path below `host_path` instead, where containers may change things: it is resolved when it
+    /// is mounted, never leads out, and is made as a directory when missing (`subPath`).
+    pub sub_path: Option<PathBuf>,
+    /// What must be at `host_path`; `None` takes anything, and makes a directory where nothing is.
+    pub kind: Option<FileKind>,
     pub read_only: bool,
     /// `recursiveReadOnly`.
     pub recursive_read_only: bool,

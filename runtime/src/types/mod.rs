@@ -7,10 +7,10 @@ mod sandbox;
 mod stream;
 
 pub use container::{
-    ContainerConfig, ContainerId, ContainerState, ContainerStatus, Device, Exit, FileKind, Mount, Propagation, Resources,
-    Seccomp, Security, Stats,
+    ContainerConfig, ContainerId, ContainerState, ContainerStatus, Device, Exit, FileKind, Mount, Propagation,
+    Resources, Seccomp, Security, Stats,
 };
 pub use event::Event;
 pub use image::{Image, ImageAuth};
-pub use sandbox::{DnsConfig, NamespaceOptions, PortMapping, SandboxConfig, SandboxId, SandboxStatus};
+pub use sandbox::{DnsConfig, Features, IdMap, NamespaceOptions, PortMapping, SandboxConfig, SandboxId, SandboxStatus};
 pub use stream::{ExecOutput, ExecRequest, Reader, Session, TerminalSize, Writer};

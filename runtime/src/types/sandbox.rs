@@ -45,8 +45,24 @@ pub struct NamespaceOptions {
     pub host_ipc: bool,
     /// `shareProcessNamespace`.
     pub shared_pid: bool,
-    /// `hostUsers: false`: the pod runs in a user namespace of its own.
-    pub user_namespace: bool,
+    /// `hostUsers: false`: the pod runs in a user namespace of its own, with these ids.
+    #[serde(default)]
+    pub users: Option<IdMap>,
+}
+
+/// What a runtime can do on its node: the features of a runtime handler in a node's status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Features {
+    pub recursive_read_only_mounts: bool,
+    /// Pods may have `hostUsers: false`.
+    pub user_namespaces: bool,
+}
+
+/// The ids of a pod's user namespace: 0 up to `length` in the pod are `host` and up on the node, for users and groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdMap {
+    pub host: u32,
+    pub length: u32,
 }
 
 /// The contents of a pod's `resolv.conf`.

@@ -73,8 +73,13 @@ impl Node {
 
     /// Makes and imports an image with busybox in it.
     pub(crate) async fn busybox(&self) -> Image {
-        let tar = self.path("busybox.tar");
-        std::fs::write(&tar, busybox_archive()).unwrap();
+        self.import(&layer()).await
+    }
+
+    /// Makes and imports an image of one layer.
+    pub(crate) async fn import(&self, layer: &[u8]) -> Image {
+        let tar = self.path("image.tar");
+        std::fs::write(&tar, archive(layer)).unwrap();
         self.runtime.import_images(tar).await.unwrap().remove(0)
     }
 
@@ -179,6 +184,11 @@ fn append(builder: &mut tar::Builder<Vec<u8>>, path: &str, content: &[u8], mode:
 }
 
 pub(crate) fn layer() -> Vec<u8> {
+    layer_with(|_| {})
+}
+
+/// The layer with busybox, and whatever else.
+pub(crate) fn layer_with(more: impl FnOnce(&mut tar::Builder<Vec<u8>>)) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     append(&mut builder, "bin/busybox", &std::fs::read("/bin/busybox").unwrap(), 0o755);
     let tools = "sh cat ls sleep id wget mount tail httpd stty ps tty true head unshare hostname ip touch grep";
@@ -191,6 +201,7 @@ pub(crate) fn layer() -> Vec<u8> {
     append(&mut builder, "etc/passwd", b"root:x:0:0::/root:/bin/sh\nweb:x:101:102::/var/web:/bin/sh\n", 0o644);
     append(&mut builder, "etc/group", b"root:x:0:\nweb:x:102:\nlogs:x:7:web\n", 0o644);
     append(&mut builder, "etc/secret", b"from the image\n", 0o600);
+    more(&mut builder);
     builder.into_inner().unwrap()
 }
 
@@ -210,16 +221,15 @@ pub(crate) fn image_config(layer: &[u8]) -> String {
 }
 
 /// An image in `docker save` form.
-pub(crate) fn busybox_archive() -> Vec<u8> {
-    let layer = layer();
-    let config = image_config(&layer);
+pub(crate) fn archive(layer: &[u8]) -> Vec<u8> {
+    let config = image_config(layer);
     let manifest = serde_json::json!([{
         "Config": "config.json", "RepoTags": ["busybox:test"], "Layers": ["layer.tar"],
     }])
     .to_string();
     let mut builder = tar::Builder::new(Vec::new());
     append(&mut builder, "config.json", config.as_bytes(), 0o644);
-    append(&mut builder, "layer.tar", &layer, 0o644);
+    append(&mut builder, "layer.tar", layer, 0o644);
     append(&mut builder, "manifest.json", manifest.as_bytes(), 0o644);
     builder.into_inner().unwrap()
 }
