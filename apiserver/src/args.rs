@@ -12,6 +12,7 @@ use crate::allocate::Cidr;
 use crate::audit::{AuditConfig, Mode, Rotation};
 use crate::authn::Headers;
 use crate::config::{Config, ConfigMapKey, FrontProxies};
+use crate::encryption::EncryptionConfig;
 use crate::error::Error;
 use crate::http::NamedCertificate;
 use crate::inflight::Limits;
@@ -159,6 +160,30 @@ pub struct Args {
     pub enable_garbage_collector: bool,
     #[command(flatten)]
     pub audit: AuditArgs,
+    #[command(flatten)]
+    pub encryption: EncryptionArgs,
+}
+
+/// Encryption at rest.
+#[derive(Clone, Debug, clap::Args)]
+pub struct EncryptionArgs {
+    /// With which keys objects are encrypted in the store: an EncryptionConfiguration.
+    #[arg(long)]
+    pub encryption_provider_config: Option<PathBuf>,
+    /// Whether changes of that file count without a restart.
+    #[arg(long)]
+    pub encryption_provider_config_automatic_reload: bool,
+}
+
+impl EncryptionArgs {
+    fn into_config(self) -> Result<EncryptionConfig, Error> {
+        let (file, reload) = (self.encryption_provider_config, self.encryption_provider_config_automatic_reload);
+        if reload && file.is_none() {
+            let why = "must be set with --encryption-provider-config".to_owned();
+            return Err(Error::Flag { flag: "encryption-provider-config-automatic-reload", why });
+        }
+        Ok(EncryptionConfig { file, reload, ..EncryptionConfig::default() })
+    }
 }
 
 /// The audit log.
@@ -343,6 +368,7 @@ impl Args {
             min_request_timeout: Duration::from_secs(self.min_request_timeout),
             enable_garbage_collector: self.enable_garbage_collector,
             audit: self.audit.into_config(),
+            encryption: self.encryption.into_config()?,
         })
     }
 }

@@ -11,6 +11,7 @@ use daemon::TlsOptions;
 use crate::allocate::Cidr;
 use crate::audit::AuditConfig;
 use crate::authn::Headers;
+use crate::encryption::EncryptionConfig;
 use crate::http::NamedCertificate;
 use crate::inflight::Limits;
 use crate::served::Served;
@@ -88,6 +89,8 @@ pub struct Config {
     pub min_request_timeout: Duration,
     pub enable_garbage_collector: bool,
     pub audit: AuditConfig,
+    /// How objects lie in the store.
+    pub encryption: EncryptionConfig,
 }
 
 /// Who may name users in headers, and in which.
@@ -172,6 +175,7 @@ impl Default for Config {
             min_request_timeout: Duration::from_secs(1800),
             enable_garbage_collector: true,
             audit: AuditConfig::default(),
+            encryption: EncryptionConfig::default(),
         }
     }
 }

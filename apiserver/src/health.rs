@@ -22,6 +22,9 @@ pub(crate) async fn answer(core: &Core, path: &str, query: &Query) -> Option<Ans
         "readyz" => &READY,
         _ => return None,
     };
+    // Services that keep keys are checked everywhere, as upstream does.
+    let services = core.at_rest.as_ref().and_then(|at_rest| at_rest.health_check());
+    let checks: &[&str] = &checks.iter().copied().chain(services).collect::<Vec<_>>();
     if let Some(name) = one {
         // The store is checked as a part of the whole only, as upstream's readiness does.
         let known = checks.iter().find(|check| **check == name && !(endpoint == "readyz" && name == "etcd"))?;
@@ -62,7 +65,14 @@ async fn report(core: &Core, endpoint: &str, checks: &[&str], query: &Query) -> 
 async fn check(core: &Core, name: &str) -> Result<(), String> {
     match name {
         "etcd" => core.registry.store().check().await.map_err(|err| err.to_string()),
+        "kms-providers" => match &core.at_rest {
+            Some(at_rest) => at_rest.check().await,
+            None => Ok(()),
+        },
         "informer-sync" | "watch-cache" if !core.is_filled() => Err("the watch cache is being filled".into()),
+        "informer-sync" if !core.registry.cache().was_whole() => {
+            Err(format!("{} values in the store cannot be read", core.registry.cache().unreadable()))
+        }
         "poststarthook/bootstrap" if !core.is_bootstrapped() => Err("bootstrap objects are being created".into()),
         "shutdown" if core.stopping.is_cancelled() => Err("shutting down".into()),
         _ => Ok(()),

@@ -27,6 +27,7 @@ use crate::audit::{self, Audit};
 use crate::authn::{self, Authenticator};
 use crate::authz::{self, Authorizer};
 use crate::config::Config;
+use crate::encryption::{AtRest, Sealed};
 use crate::error::Error;
 use crate::handler::{self, Call};
 use crate::http::{Edge, Handshake, InProcess};
@@ -61,6 +62,7 @@ pub(crate) struct Core {
     /// The issuer of ServiceAccount tokens.
     pub(crate) tokens: Option<Arc<authn::tokens::Tokens>>,
     pub(crate) kubelets: Kubelets,
+    pub(crate) at_rest: Option<Arc<AtRest>>,
     audit: Option<Arc<Audit>>,
     pub(crate) metrics: Metrics,
     pub(crate) documents: openapi::Documents,
@@ -104,7 +106,10 @@ impl ApiServer {
     pub fn new(config: Config, store: Arc<dyn Store>, process: Process) -> Result<Self, Error> {
         let catalog = crate::served::catalog(&config.runtime_config)?;
         let rows = catalog.iter().filter(|row| handler::is_stored(row)).map(|row| catalog.storage_row(row).clone());
-        let (cache, feed) = WatchCache::new(store.clone(), rows);
+        let at_rest = AtRest::load(&config.encryption, &catalog, &process.metrics)?.map(Arc::new);
+        let (cache, feed) = WatchCache::opened_by(at_rest.clone(), store.clone(), rows);
+        let sealed = at_rest.clone().map(|at_rest| Arc::new(Sealed::new(store.clone(), at_rest)));
+        let store = sealed.clone().map_or(store, |sealed| sealed as Arc<dyn Store>);
         let rbac = Arc::new(authz::Rbac::new(&cache));
         let authz = Arc::new(authz::Chain::new(authorizers(&config, &cache, &rbac)?));
         let tokens = authn::tokens::Tokens::new(&config, &cache)?.map(Arc::new);
@@ -114,7 +119,7 @@ impl ApiServer {
         let admission = admission::builtin(&config, &cache, &store, &rbac, &authz, &webhooks, &converters)?;
         let allocator = Allocator::new(config.service_cluster_ip_ranges.clone(), config.service_node_ports.clone());
         let registry = Arc::new(Registry::new(
-            store,
+            (store, sealed),
             cache,
             catalog,
             admission,
@@ -129,6 +134,7 @@ impl ApiServer {
             rbac,
             tokens,
             kubelets: Kubelets::new(&config)?,
+            at_rest,
             audit: Audit::new(&config.audit)?.map(Arc::new),
             metrics: Metrics::new(process.metrics.clone()),
             documents: openapi::Documents::default(),
@@ -171,6 +177,9 @@ impl ApiServer {
         let Some(feed) = self.feed.lock().await.take() else {
             return Err(Error::Bootstrap("the server already runs".into()));
         };
+        if let Some(at_rest) = &self.core.at_rest {
+            self.core.tasks.spawn(at_rest.clone().run(self.core.shutdown.clone()));
+        }
         let (filled, is_filled) = oneshot::channel();
         let start = async {
             if is_filled.await.is_ok() {

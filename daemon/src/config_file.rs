@@ -48,7 +48,8 @@ impl ConfigFile {
         Self::parse(path, &text, version, kind)
     }
 
-    fn parse(path: &Path, text: &str, version: &'static str, kind: &'static str) -> Result<Self, ConfigFileError> {
+    /// As [`Self::read`], of a text that has been read already; the path is for errors.
+    pub fn parse(path: &Path, text: &str, version: &'static str, kind: &'static str) -> Result<Self, ConfigFileError> {
         let yaml = |source| ConfigFileError::Yaml { path: path.to_owned(), source };
         let tree: serde_yaml::Value = serde_yaml::from_str(text).map_err(yaml)?;
         let tree =

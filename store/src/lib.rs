@@ -130,6 +130,14 @@ pub enum Error {
     /// The value or key is larger than the store takes.
     #[error("{key}: {size} bytes, at most {limit}")]
     TooLarge { key: String, size: usize, limit: usize },
+    /// The value at a key is there, but cannot be read (or written) as the layer above the store wants it: it is sealed
+    /// otherwise, or damaged.
+    #[error("{key} cannot be read")]
+    Unreadable {
+        key: String,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The disk, database or protocol failed.
     #[error("{operation}")]
     Backend {

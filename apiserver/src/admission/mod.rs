@@ -235,6 +235,19 @@ fn equal_quantities(one: &Value, other: &Value) -> bool {
     read(one).is_some_and(|one| read(other).is_some_and(|other| one == other))
 }
 
+/// What admission goes by, by where it lies in the store. While something of it cannot be read, nothing is admitted.
+pub(crate) const GOES_BY: [&str; 9] = [
+    "namespaces",
+    "resourcequotas",
+    "limitranges",
+    "mutatingwebhookconfigurations",
+    "validatingwebhookconfigurations",
+    "mutatingadmissionpolicies",
+    "mutatingadmissionpolicybindings",
+    "validatingadmissionpolicies",
+    "validatingadmissionpolicybindings",
+];
+
 /// The plugins that a configuration asks for, in upstream's order.
 pub(crate) fn builtin(
     config: &Config,

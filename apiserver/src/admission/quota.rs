@@ -51,8 +51,7 @@ impl ResourceQuota {
             if attempt > 0 {
                 let entry = self.store.get(&key).await.map_err(|err| crate::registry::unavailable(&err))?;
                 let Some(entry) = entry else { return Ok(()) };
-                current =
-                    crate::watch_cache::read(&self.quotas, &entry).map(|cached| cached.object()).unwrap_or(current);
+                current = crate::watch_cache::read(&self.quotas, &entry).map_err(ApiError::internal)?.object();
             }
             let Some(used) = charge.check(&current)? else { return Ok(()) };
             if charge.attributes.dry_run {

@@ -40,8 +40,8 @@ impl ServiceAccount {
         }
         // The cache may be a moment behind whoever made the account.
         let entry = self.store.get(&key).await.map_err(|err| crate::registry::unavailable(&err))?;
-        if let Some(account) = entry.and_then(|entry| read(&self.accounts, &entry)) {
-            return Ok(Arc::new(account));
+        if let Some(entry) = entry {
+            return read(&self.accounts, &entry).map(Arc::new).map_err(ApiError::internal);
         }
         // A controller furnishes new namespaces with their default account: it may be about to.
         if name == "default" {

@@ -68,7 +68,7 @@ impl Registry {
             options: Some(&raw),
             reinvocation: None,
         };
-        let admission = self.admission();
+        let admission = self.admission_by_all()?;
         admission.mutate(&attributes, Some(&mut object), warnings).await?;
         metadata::dedupe_owners(&mut object, warnings);
         let generated = object.name().is_empty() && !object.text(&["metadata", "generateName"]).is_empty();

@@ -107,7 +107,7 @@ impl Registry {
             options: Some(&options.raw),
             reinvocation: None,
         };
-        let admission = self.admission();
+        let admission = self.admission_by_all()?;
         admission.mutate(&attributes, None, warnings).await?;
         admission.validate(&attributes, None, warnings).await
     }

@@ -29,6 +29,7 @@ use crate::admission;
 use crate::allocate::Allocator;
 use crate::authz;
 use crate::crd::{Converters, Gates};
+use crate::encryption::Sealed;
 use crate::watch_cache::{Cached, ResourceCache, Stored, WatchCache, stored_bytes};
 
 pub use delete::Deleted;
@@ -80,6 +81,8 @@ impl Target<'_> {
 /// The registry.
 pub struct Registry {
     store: Arc<dyn Store>,
+    /// The same store, if it seals values.
+    sealed: Option<Arc<Sealed>>,
     cache: Arc<WatchCache>,
     catalog: RwLock<Catalog>,
     admission: RwLock<Arc<admission::Chain>>,
@@ -94,7 +97,7 @@ impl Registry {
     /// A registry over a store and its cache.
     #[expect(clippy::too_many_arguments, reason = "one call, with all that there is")]
     pub(crate) fn new(
-        store: Arc<dyn Store>,
+        (store, sealed): (Arc<dyn Store>, Option<Arc<Sealed>>),
         cache: Arc<WatchCache>,
         catalog: Catalog,
         admission: admission::Chain,
@@ -104,7 +107,8 @@ impl Registry {
         event_ttl: Duration,
     ) -> Self {
         let (catalog, admission) = (RwLock::new(catalog), RwLock::new(Arc::new(admission)));
-        Self { store, cache, catalog, admission, authz, allocator, converters, gates: Gates::default(), event_ttl }
+        let gates = Gates::default();
+        Self { store, sealed, cache, catalog, admission, authz, allocator, converters, gates, event_ttl }
     }
 
     /// What resources there are now.
@@ -204,14 +208,33 @@ impl Registry {
         let key = target.key(name);
         let Some(entry) = self.store.get(&key).await.map_err(|err| unavailable(&err))? else { return Ok(None) };
         let known = target.cache.get(&key).filter(|cached| cached.revision == entry.mod_revision);
-        let Some(cached) = known.or_else(|| crate::watch_cache::read(target.cache, &entry).map(Arc::new)) else {
-            return Err(ApiError::internal(format!("{key} in the store is not readable")));
-        };
+        let read = || crate::watch_cache::read(target.cache, &entry).map(Arc::new).map_err(ApiError::internal);
+        let cached = known.map_or_else(read, Ok)?;
         let mut object = cached.object();
         if target.requested.is_custom() {
             object = self.convert_one(target.cache.row(), target.row(), object).await?;
         }
         Ok(Some(Current { object, revision: cached.revision, cached }))
+    }
+
+    /// Whether the stored object is sealed otherwise than it would be now: then a write that changes nothing is one.
+    async fn is_stale(&self, target: &Target<'_>) -> Result<bool, ApiError> {
+        let Some(sealed) = &self.sealed else { return Ok(false) };
+        sealed.is_stale(&target.key(target.name)).await.map_err(|err| unavailable(&err))
+    }
+
+    /// The admission plugins, once all that they go by can be read: an unreadable policy must not be one that is not
+    /// there.
+    fn admission_by_all(&self) -> Result<Arc<admission::Chain>, ApiError> {
+        if self.cache.unreadable() > 0 {
+            for prefix in admission::GOES_BY {
+                let unreadable = self.cache.resource(prefix).and_then(|rules| rules.unreadable_below(rules.prefix()));
+                if let Some(why) = unreadable {
+                    return Err(ApiError::internal(format!("not yet ready to handle request: {why}")));
+                }
+            }
+        }
+        Ok(self.admission())
     }
 
     /// Writes an object that must be new (`expected` absent) or replace a known revision. The outer error is that of a
@@ -231,9 +254,13 @@ impl Registry {
             stored_bytes(&object)
         };
         let value = Bytes::from(value);
-        target.cache.will_write(&value, &object);
+        let key = target.key(name);
+        // What is sealed comes back as another value.
+        if !self.sealed.as_ref().is_some_and(|sealed| sealed.seals(&key)) {
+            target.cache.will_write(&value, &object);
+        }
         let ttl = (row.storage_prefix == "events").then_some(self.event_ttl);
-        let revision = match self.store.put(&target.key(name), value.clone(), expected, ttl).await {
+        let revision = match self.store.put(&key, value.clone(), expected, ttl).await {
             Ok(revision) => revision,
             Err(err) => return Ok(Err(err)),
         };
@@ -282,6 +309,10 @@ pub(crate) fn unavailable(err: &store::Error) -> ApiError {
             ApiError::too_large(format!("Request entity too large: limit is {limit}, the object has {size} bytes"))
         }
         store::Error::Compacted { .. } => ApiError::expired("The resourceVersion for the provided list is too old."),
+        store::Error::Unreadable { key, source } => {
+            tracing::error!(error = err as &dyn std::error::Error, "a value cannot be read or sealed");
+            ApiError::internal(format!("unable to transform key {key:?}: {source}"))
+        }
         err => {
             tracing::error!(error = err as &dyn std::error::Error, "store failed");
             ApiError::internal(format!("store: {err}"))

@@ -21,7 +21,7 @@ impl Registry {
             if dry_run {
                 return Ok(Written::pretended(object));
             }
-            if metadata::same(&object, &current.object) {
+            if metadata::same(&object, &current.object) && !self.is_stale(target).await? {
                 return Ok(Written::of(&current));
             }
             if object.is_being_deleted() && metadata::may_vanish(target.row(), &object) {

@@ -43,7 +43,11 @@ impl Registry {
             "0" => {}
             text => self.wait_until(parse_version_for_get(text)?).await?,
         }
-        target.cache.get(&target.key(target.name)).ok_or_else(|| target.not_found())
+        let key = target.key(target.name);
+        target.cache.get(&key).ok_or_else(|| match target.cache.unreadable_at(&key) {
+            Some(why) => ApiError::internal(why),
+            None => target.not_found(),
+        })
     }
 
     /// The objects of a selection.
@@ -53,6 +57,7 @@ impl Registry {
         selection: &Selection,
         options: &ListOptions,
     ) -> Result<List, ApiError> {
+        self.require_readable(cache, selection)?;
         if let Some(token) = &options.continuation {
             if !matches!(options.resource_version.as_str(), "" | "0") {
                 return Err(ApiError::bad_request("specifying resource version is not allowed when using continue"));
@@ -82,6 +87,14 @@ impl Registry {
         // A list of "whatever is at hand" is served whole, as upstream's watch cache does.
         let limit = options.limit.filter(|_| version != Some(0));
         Ok(page(cache, selection, &snapshot.objects, revision, None, limit))
+    }
+
+    /// Refuses to show a selection of which a part cannot be read.
+    pub(super) fn require_readable(&self, cache: &ResourceCache, selection: &Selection) -> Result<(), ApiError> {
+        if self.cache.unreadable() == 0 {
+            return Ok(());
+        }
+        cache.unreadable_below(&selection.prefix(cache)).map_or(Ok(()), |why| Err(ApiError::internal(why)))
     }
 
     async fn list_on(
@@ -124,8 +137,11 @@ impl Registry {
         }
         let (_, entries) =
             read_all(&self.store, cache.prefix(), Some(revision)).await.map_err(|err| unavailable(&err))?;
-        let cached = entries.iter().filter_map(|entry| read(cache, entry));
-        let objects = cached.map(|cached| (cached.key.clone(), Arc::new(cached))).collect();
+        let mut objects = Objects::new_sync();
+        for entry in &entries {
+            let cached = read(cache, entry).map_err(ApiError::internal)?;
+            objects.insert_mut(cached.key.clone(), Arc::new(cached));
+        }
         Ok(Snapshot { objects, changed: revision })
     }
 

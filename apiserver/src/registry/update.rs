@@ -197,7 +197,7 @@ impl Registry {
             reinvocation: None,
         };
         self.check_uid(target, desired.required_uid(), old)?;
-        let admission = self.admission();
+        let admission = self.admission_by_all()?;
         admission.mutate(&attributes, Some(&mut new), warnings).await?;
         self.check_version(target, &mut new, current)?;
         self.prepare_update(target, &mut new, old, now);
@@ -206,7 +206,7 @@ impl Registry {
         let outcome = async {
             self.check_update(target, &new, old, warnings, now)?;
             admission.validate(&attributes, Some(&new), warnings).await?;
-            if metadata::same(&new, old) {
+            if metadata::same(&new, old) && !self.is_stale(target).await? {
                 return Ok(Outcome::Nothing(Written::of(current)));
             }
             if new.is_being_deleted() && metadata::may_vanish(row, &new) {

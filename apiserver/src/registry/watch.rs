@@ -33,6 +33,7 @@ impl Registry {
             "" => 0,
             text => text.parse().map_err(|_| ApiError::unclassified(bad_version(text)))?,
         };
+        self.require_readable(cache, selection)?;
         let interest = selection.interest(cache);
         let initial = options.send_initial_events;
         let from_now = initial.unwrap_or(version == 0);

@@ -55,9 +55,20 @@ impl Facts {
 
 /// A value in the store that is not an object.
 #[derive(Debug, thiserror::Error)]
-#[error("{key} holds no JSON object")]
-pub(super) struct Unreadable {
-    key: String,
+#[error("unable to transform key {key:?}: {why}")]
+pub(crate) struct Unreadable {
+    pub(crate) key: String,
+    pub(crate) why: String,
+}
+
+impl Unreadable {
+    /// A value that is no JSON; one that is encrypted is told apart, for nobody here has its key.
+    fn new(key: &str, value: &[u8]) -> Self {
+        let sealed = value.starts_with(crate::encryption::ENCRYPTED);
+        let why =
+            if sealed { crate::encryption::Error::Encrypted.to_string() } else { "it holds no JSON object".to_owned() };
+        Self { key: key.to_owned(), why }
+    }
 }
 
 impl Cached {
@@ -69,7 +80,7 @@ impl Cached {
         value: &Bytes,
         revision: u64,
     ) -> Result<Self, Unreadable> {
-        let unreadable = || Unreadable { key: key.to_string() };
+        let unreadable = || Unreadable::new(&key, value);
         let tree = sieve.read(value).map_err(|_| unreadable())?;
         let mut object = Object::from_value(tree).ok_or_else(unreadable)?;
         let as_stored = !row.custom.as_ref().is_some_and(|custom| custom.revive(&mut object));

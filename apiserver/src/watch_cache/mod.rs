@@ -14,6 +14,7 @@ mod settled;
 mod sieve;
 mod written;
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -21,9 +22,13 @@ use api::Resource;
 use futures::StreamExt as _;
 use store::{Entry, Range, Store, WatchEvent, WatchStream};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::encryption::AtRest;
+
 pub use backlog::Initial;
+pub(crate) use cached::Unreadable;
 pub use cached::{Cached, Stored, stored_bytes};
 pub use event::{Event, EventType, frame, frame_around};
 pub use hub::Interest;
@@ -34,6 +39,9 @@ pub use settled::{Behind, settle};
 
 const ROOT: &str = "/registry/";
 const PAGE: usize = 2000;
+/// What cannot be read is tried again after this, and then ever more rarely.
+const REREAD: Duration = Duration::from_secs(1);
+const REREAD_AT_LEAST: Duration = Duration::from_secs(60);
 
 /// The caches of all resources, and how far the feed has come.
 #[derive(Debug)]
@@ -41,6 +49,10 @@ pub struct WatchCache {
     resources: RwLock<resource::ByPrefix>,
     revision: watch::Sender<u64>,
     commands: mpsc::Sender<Command>,
+    /// How many values of the store cannot be read.
+    unreadable: AtomicUsize,
+    /// Whether everything could be read, at the start or since.
+    was_whole: AtomicBool,
 }
 
 /// What the feed is asked to do between two events.
@@ -54,9 +66,22 @@ enum Command {
 
 /// The loop that feeds the cache. There is one, and it owns all changes.
 pub struct Feed {
-    store: Arc<dyn Store>,
+    source: Source,
     cache: Arc<WatchCache>,
     commands: mpsc::Receiver<Command>,
+}
+
+/// The store as it is, and how what lies there is opened.
+struct Source {
+    store: Arc<dyn Store>,
+    at_rest: Option<Arc<AtRest>>,
+}
+
+/// The objects of a resource, and what could not be read.
+#[derive(Default)]
+struct Found {
+    objects: Objects,
+    unreadable: Vec<Unreadable>,
 }
 
 /// The cache could not be filled.
@@ -71,14 +96,43 @@ pub enum Error {
 impl WatchCache {
     /// An empty cache for these rows (one per storage prefix: the storage version), and its feed.
     pub fn new(store: Arc<dyn Store>, rows: impl IntoIterator<Item = Arc<Resource>>) -> (Arc<Self>, Feed) {
+        Self::opened_by(None, store, rows)
+    }
+
+    /// As [`Self::new`]; values of the store are opened by `at_rest`, if they may be sealed.
+    pub(crate) fn opened_by(
+        at_rest: Option<Arc<AtRest>>,
+        store: Arc<dyn Store>,
+        rows: impl IntoIterator<Item = Arc<Resource>>,
+    ) -> (Arc<Self>, Feed) {
         let (sender, commands) = mpsc::channel(16);
         let resources = rows.into_iter().map(|row| (row.storage_prefix.to_string(), Arc::new(ResourceCache::new(row))));
         let cache = Arc::new(Self {
             resources: RwLock::new(resources.collect()),
             revision: watch::Sender::new(0),
             commands: sender,
+            unreadable: AtomicUsize::new(0),
+            was_whole: AtomicBool::new(false),
         });
-        (cache.clone(), Feed { store, cache, commands })
+        (cache.clone(), Feed { source: Source { store, at_rest }, cache, commands })
+    }
+
+    /// How many values of the store cannot be read.
+    pub(crate) fn unreadable(&self) -> usize {
+        self.unreadable.load(Ordering::Acquire)
+    }
+
+    /// Whether everything in the store could be read once. A server that starts without that (with wrong keys) is not
+    /// ready; one that runs is not taken away by one damaged value.
+    pub(crate) fn was_whole(&self) -> bool {
+        self.was_whole.load(Ordering::Acquire)
+    }
+
+    /// Counts again, after something has become readable or has ceased to be. Only the feed does.
+    fn recount(&self) {
+        let unreadable = self.all().iter().map(|resource| resource.unreadable()).sum();
+        self.unreadable.store(unreadable, Ordering::Release);
+        self.was_whole.fetch_or(unreadable == 0, Ordering::AcqRel);
     }
 
     /// The cache of the objects under a storage prefix.
@@ -139,7 +193,7 @@ impl Feed {
         loop {
             let ended = tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
-                ended = follow(&self.store, &self.cache, &mut self.commands, &mut events) => ended,
+                ended = follow(&self.source, &self.cache, &mut self.commands, &mut events) => ended,
             };
             tracing::warn!(error = &ended as &dyn std::error::Error, "store watch ended");
             events = tokio::select! {
@@ -153,7 +207,7 @@ impl Feed {
         let mut delay = Duration::from_millis(50);
         loop {
             let after = self.cache.revision();
-            let resumed = match self.store.watch(ROOT, Some(after)).await {
+            let resumed = match self.source.store.watch(ROOT, Some(after)).await {
                 Err(store::Error::Compacted { .. } | store::Error::TooSlow) => self.fill().await,
                 other => other.map_err(Error::from),
             };
@@ -168,66 +222,119 @@ impl Feed {
 
     /// Reads the whole store at one revision and begins the watch that follows it.
     async fn fill(&self) -> Result<WatchStream, Error> {
-        let (revision, entries) = read_all(&self.store, ROOT, None).await?;
-        let mut filled: std::collections::HashMap<String, Objects> = std::collections::HashMap::new();
+        let (revision, entries) = read_all(&self.source.store, ROOT, None).await?;
+        let mut filled: std::collections::HashMap<String, Found> = std::collections::HashMap::new();
         for entry in entries {
             let Some(resource) = self.cache.route(&entry.key) else { continue };
-            if let Some(cached) = read(&resource, &entry) {
-                let objects = filled.entry(resource.row().storage_prefix.to_string()).or_insert_with(Objects::new_sync);
-                objects.insert_mut(cached.key.clone(), Arc::new(cached));
-            }
+            let read = self.source.read(&resource, entry).await;
+            filled.entry(resource.row().storage_prefix.to_string()).or_default().add(read);
         }
         for resource in self.cache.all() {
-            let objects = filled.remove(resource.row().storage_prefix.as_ref()).unwrap_or_else(Objects::new_sync);
-            resource.reset(objects, revision);
+            let found = filled.remove(resource.row().storage_prefix.as_ref()).unwrap_or_default();
+            resource.reset(found.objects, found.unreadable, revision);
         }
-        let events = self.store.watch(ROOT, Some(revision)).await?;
+        self.cache.recount();
+        let events = self.source.store.watch(ROOT, Some(revision)).await?;
         self.cache.revision.send_replace(revision);
         Ok(events)
     }
 }
 
-async fn follow(
-    store: &Arc<dyn Store>,
-    cache: &Arc<WatchCache>,
-    commands: &mut mpsc::Receiver<Command>,
-    events: &mut WatchStream,
-) -> Error {
-    loop {
+impl Source {
+    /// Opens an entry and reads it.
+    async fn read(&self, resource: &ResourceCache, mut entry: Entry) -> Result<Cached, Unreadable> {
+        if let Some(at_rest) = &self.at_rest {
+            let opened = at_rest.open(&entry.key, &entry.value).await;
+            entry.value = opened.map_err(|err| Unreadable { key: entry.key.to_string(), why: err.to_string() })?.value;
+        }
+        resource.read(&entry)
+    }
+
+    /// Reads a whole resource at one revision.
+    async fn read_resource(&self, resource: &ResourceCache, revision: u64) -> Result<Found, store::Error> {
+        let (_, entries) = read_all(&self.store, resource.prefix(), Some(revision)).await?;
+        let mut found = Found::default();
+        for entry in entries {
+            found.add(self.read(resource, entry).await);
+        }
+        Ok(found)
+    }
+
+    /// Waits until what cannot be read is worth another try: after `delay`, or when there are new keys to open it with.
+    /// With nothing to try it waits for ever.
+    async fn worth_a_try(&self, cache: &WatchCache, changes: &mut Option<watch::Receiver<u64>>, at: Instant) {
+        if cache.unreadable() == 0 {
+            std::future::pending::<()>().await;
+        }
+        let Some(changes) = changes else { return tokio::time::sleep_until(at).await };
         tokio::select! {
-            event = events.next() => match event {
-                Some(Ok(event)) => take_in(cache, event),
-                Some(Err(err)) => return err.into(),
-                None => return Error::Closed,
-            },
-            Some(command) = commands.recv() => {
-                if let Err(err) = obey(store, cache, command).await {
-                    return err;
-                }
+            () = tokio::time::sleep_until(at) => {}
+            // The sender lives as long as the server.
+            _changed = changes.changed() => {}
+        }
+    }
+}
+
+impl Found {
+    fn add(&mut self, read: Result<Cached, Unreadable>) {
+        match read {
+            Ok(cached) => self.objects.insert_mut(cached.key.clone(), Arc::new(cached)),
+            Err(err) => {
+                tracing::error!(error = &err as &dyn std::error::Error, "a stored value cannot be read");
+                self.unreadable.push(err);
             }
         }
     }
 }
 
-fn take_in(cache: &WatchCache, event: WatchEvent) {
-    let revision = match event {
-        WatchEvent::Put { entry, .. } => {
-            if let Some(resource) = cache.route(&entry.key) {
-                match read(&resource, &entry) {
-                    Some(cached) => resource.put(cached),
-                    None => resource.pass(entry.mod_revision),
+async fn follow(
+    source: &Source,
+    cache: &Arc<WatchCache>,
+    commands: &mut mpsc::Receiver<Command>,
+    events: &mut WatchStream,
+) -> Error {
+    let mut changes = source.at_rest.as_ref().map(|at_rest| at_rest.changes());
+    let mut delay = REREAD;
+    let mut retry = Instant::now() + delay;
+    loop {
+        tokio::select! {
+            event = events.next() => match event {
+                Some(Ok(event)) => take_in(source, cache, event).await,
+                Some(Err(err)) => return err.into(),
+                None => return Error::Closed,
+            },
+            Some(command) = commands.recv() => {
+                if let Err(err) = obey(source, cache, command).await {
+                    return err;
                 }
             }
-            entry.mod_revision
-        }
-        WatchEvent::Delete { key, revision, .. } => {
-            if let Some(resource) = cache.route(&key) {
-                resource.delete(&key, revision);
+            () = source.worth_a_try(cache, &mut changes, retry) => {
+                delay = if reread(source, cache).await { REREAD } else { (delay * 2).min(REREAD_AT_LEAST) };
+                retry = Instant::now() + delay;
             }
-            revision
         }
-        WatchEvent::Progress(revision) => revision,
-    };
+    }
+}
+
+async fn take_in(source: &Source, cache: &WatchCache, event: WatchEvent) {
+    let revision = event.revision();
+    let resource = event.key().and_then(|key| cache.route(key));
+    let had = cache.unreadable();
+    match (event, resource) {
+        (WatchEvent::Put { entry, .. }, Some(resource)) => match source.read(&resource, entry).await {
+            Ok(cached) => resource.put(cached),
+            Err(err) => {
+                tracing::error!(error = &err as &dyn std::error::Error, "a stored value cannot be read");
+                resource.put_unreadable(err, revision);
+                cache.recount();
+            }
+        },
+        (WatchEvent::Delete { key, .. }, Some(resource)) => resource.delete(&key, revision),
+        _ => {}
+    }
+    if had > 0 {
+        cache.recount();
+    }
     cache.revision.send_if_modified(|now| {
         let moved = revision > *now;
         *now = revision.max(*now);
@@ -235,27 +342,46 @@ fn take_in(cache: &WatchCache, event: WatchEvent) {
     });
 }
 
-async fn obey(store: &Arc<dyn Store>, cache: &WatchCache, command: Command) -> Result<(), Error> {
+/// Tries again what could not be read; whether some of it can be now.
+async fn reread(source: &Source, cache: &WatchCache) -> bool {
+    let before = cache.unreadable();
+    let revision = cache.revision();
+    for resource in cache.all().iter().filter(|resource| resource.unreadable() > 0) {
+        match source.read_resource(resource, revision).await {
+            Ok(found) if found.unreadable.len() < resource.unreadable() => {
+                resource.reset(found.objects, found.unreadable, revision);
+            }
+            Ok(_) => {}
+            Err(err) => tracing::warn!(error = &err as &dyn std::error::Error, "the store cannot be read anew"),
+        }
+    }
+    cache.recount();
+    cache.unreadable() < before
+}
+
+async fn obey(source: &Source, cache: &WatchCache, command: Command) -> Result<(), Error> {
     match command {
         Command::Open { row, done } => {
             let resource = Arc::new(ResourceCache::new(row));
             let revision = cache.revision();
-            let (_, entries) = read_all(store, resource.prefix(), Some(revision)).await?;
-            let cached = entries.iter().filter_map(|entry| read(&resource, entry));
-            let objects = cached.map(|cached| (cached.key.clone(), Arc::new(cached))).collect();
-            resource.reset(objects, revision);
+            let found = source.read_resource(&resource, revision).await?;
+            resource.reset(found.objects, found.unreadable, revision);
             let prefix = resource.row().storage_prefix.to_string();
-            let mut resources = cache.resources.write().unwrap_or_else(PoisonError::into_inner);
-            if let Some(replaced) = resources.insert(prefix, resource.clone()) {
-                resource.replace(&replaced, revision);
+            {
+                let mut resources = cache.resources.write().unwrap_or_else(PoisonError::into_inner);
+                if let Some(replaced) = resources.insert(prefix, resource.clone()) {
+                    resource.replace(&replaced, revision);
+                }
             }
+            cache.recount();
             // The asker may have given up.
             let _gone = done.send(resource);
         }
         Command::Close { prefix } => {
             let closed = cache.resources.write().unwrap_or_else(PoisonError::into_inner).remove(&prefix);
             if let Some(resource) = closed {
-                resource.reset(Objects::new_sync(), cache.revision());
+                resource.reset(Objects::new_sync(), Vec::new(), cache.revision());
+                cache.recount();
             }
         }
     }
@@ -282,13 +408,7 @@ pub(crate) async fn read_all(
     }
 }
 
-/// Reads a value, or says in the log that it is not one (and then the object does not exist for clients).
-pub(crate) fn read(resource: &ResourceCache, entry: &Entry) -> Option<Cached> {
-    match resource.read(entry) {
-        Ok(cached) => Some(cached),
-        Err(err) => {
-            tracing::error!(error = &err as &dyn std::error::Error, "a stored value is left out");
-            None
-        }
-    }
+/// Reads an entry that has been opened.
+pub(crate) fn read(resource: &ResourceCache, entry: &Entry) -> Result<Cached, Unreadable> {
+    resource.read(entry)
 }

@@ -1,6 +1,6 @@
 //! The cache of one resource: an immutable ordered snapshot of its objects, a log of recent events and its watchers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
@@ -40,6 +40,8 @@ pub struct ResourceCache {
     sieve: Sieve,
     written: Written,
     snapshot: RwLock<Snapshot>,
+    /// What lies in the store and cannot be read, and why.
+    unreadable: RwLock<BTreeMap<String, String>>,
     hub: Mutex<Hub>,
     pub(super) progress: Progress,
     /// Caches that this one has replaced and that somebody still reads: they must not fall behind.
@@ -122,6 +124,7 @@ impl ResourceCache {
             sieve,
             written: Written::default(),
             snapshot: RwLock::new(snapshot),
+            unreadable: RwLock::default(),
             hub: Mutex::default(),
             progress: Progress::default(),
             replaced: Mutex::default(),
@@ -187,6 +190,24 @@ impl ResourceCache {
     /// The object at `key`.
     pub fn get(&self, key: &str) -> Option<Arc<Cached>> {
         self.snapshot.read().unwrap_or_else(PoisonError::into_inner).objects.get(key).cloned()
+    }
+
+    /// The first object whose key begins so and whose value cannot be read: a list without it would be a lie.
+    pub(crate) fn unreadable_below(&self, prefix: &str) -> Option<Unreadable> {
+        let all = self.unreadable.read().unwrap_or_else(PoisonError::into_inner);
+        let (key, why) = all.range(prefix.to_owned()..).next().filter(|(key, _)| key.starts_with(prefix))?;
+        Some(Unreadable { key: key.clone(), why: why.clone() })
+    }
+
+    /// Why the value at a key cannot be read, if there is such a one.
+    pub(crate) fn unreadable_at(&self, key: &str) -> Option<Unreadable> {
+        let all = self.unreadable.read().unwrap_or_else(PoisonError::into_inner);
+        all.get(key).map(|why| Unreadable { key: key.to_owned(), why: why.clone() })
+    }
+
+    /// How many values cannot be read.
+    pub(super) fn unreadable(&self) -> usize {
+        self.unreadable.read().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// The objects as they were at `revision`, undone from the log; `None` when the log does not reach back so far.
@@ -262,6 +283,33 @@ impl ResourceCache {
         });
     }
 
+    /// Takes in a put of which nothing can be read: the object leaves the cache, and watches end, for they must not show
+    /// that it had been deleted.
+    pub(super) fn put_unreadable(&self, unreadable: Unreadable, revision: u64) {
+        self.for_replaced(|old| old.lose(&unreadable, revision));
+        self.lose(&unreadable, revision);
+        self.pass(revision);
+    }
+
+    fn lose(&self, unreadable: &Unreadable, revision: u64) {
+        let mut hub = self.hub();
+        {
+            let mut snapshot = self.snapshot.write().unwrap_or_else(PoisonError::into_inner);
+            snapshot.objects.remove_mut(unreadable.key.as_str());
+            snapshot.changed = revision;
+        }
+        let mut all = self.unreadable.write().unwrap_or_else(PoisonError::into_inner);
+        all.insert(unreadable.key.clone(), unreadable.why.clone());
+        hub.reset(revision);
+    }
+
+    /// Whatever lay at a key is replaced, or gone.
+    fn forget_unreadable(&self, key: &str) {
+        if self.unreadable() > 0 {
+            self.unreadable.write().unwrap_or_else(PoisonError::into_inner).remove(key);
+        }
+    }
+
     /// Takes in a put.
     pub(super) fn put(&self, cached: Cached) {
         let cached = Arc::new(cached);
@@ -277,6 +325,7 @@ impl ResourceCache {
 
     fn take_in(&self, cached: &Arc<Cached>) {
         let mut hub = self.hub();
+        self.forget_unreadable(&cached.key);
         let previous = {
             let mut snapshot = self.snapshot.write().unwrap_or_else(PoisonError::into_inner);
             let previous = snapshot.objects.get(&cached.key).cloned();
@@ -298,6 +347,7 @@ impl ResourceCache {
 
     fn take_out(&self, key: &str, revision: u64) {
         let mut hub = self.hub();
+        self.forget_unreadable(key);
         let previous = {
             let mut snapshot = self.snapshot.write().unwrap_or_else(PoisonError::into_inner);
             let Some(previous) = snapshot.objects.get(key).cloned() else {
@@ -314,8 +364,10 @@ impl ResourceCache {
     }
 
     /// Replaces everything; watchers are closed, since they may have missed events.
-    pub(super) fn reset(&self, objects: Objects, revision: u64) {
+    pub(super) fn reset(&self, objects: Objects, unreadable: Vec<Unreadable>, revision: u64) {
         let mut hub = self.hub();
+        let unreadable = unreadable.into_iter().map(|Unreadable { key, why }| (key, why)).collect();
+        *self.unreadable.write().unwrap_or_else(PoisonError::into_inner) = unreadable;
         *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = Snapshot { objects, changed: revision };
         hub.reset(revision);
         self.progress.reach(revision);

@@ -13,14 +13,18 @@ mod contract;
 mod custom;
 mod deeds;
 mod doors;
+mod encryption;
 mod flags;
 mod fuzzing;
 mod hook_server;
 mod hostile;
+mod kms_plugin;
 mod model;
 mod openapi;
 mod paging;
 mod policies;
+#[path = "../process/mod.rs"]
+mod process;
 mod protobuf;
 mod quotas;
 mod races;
