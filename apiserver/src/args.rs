@@ -10,7 +10,8 @@ use http::HeaderName;
 
 use crate::allocate::Cidr;
 use crate::audit::{AuditConfig, Mode, Rotation};
-use crate::authn::Headers;
+use crate::authn::{Headers, TokenWebhookConfig};
+use crate::authz::{AuthorizationConfig, ReviewVersion, WebhookConfig};
 use crate::config::{Config, ConfigMapKey, FrontProxies};
 use crate::encryption::EncryptionConfig;
 use crate::error::Error;
@@ -91,9 +92,11 @@ pub struct Args {
     /// Whether requests without credentials pass as system:anonymous.
     #[arg(long, default_value_t = true)]
     pub anonymous_auth: bool,
-    /// Authorisers in order: Node, RBAC, AlwaysAllow, AlwaysDeny.
-    #[arg(long, value_delimiter = ',', default_value = "Node,RBAC")]
+    /// Authorisers in order: Node, RBAC, Webhook, AlwaysAllow, AlwaysDeny; Node and RBAC if nothing is said.
+    #[arg(long, value_delimiter = ',')]
     pub authorization_mode: Vec<String>,
+    #[command(flatten)]
+    pub webhooks: WebhookArgs,
     /// Admission plugins beside the default ones.
     #[arg(long, value_delimiter = ',')]
     pub enable_admission_plugins: Vec<String>,
@@ -162,6 +165,64 @@ pub struct Args {
     pub audit: AuditArgs,
     #[command(flatten)]
     pub encryption: EncryptionArgs,
+}
+
+/// Webhooks that authenticate and authorise.
+#[derive(Clone, Debug, clap::Args)]
+pub struct WebhookArgs {
+    /// On which paths requests without credentials pass: an AuthenticationConfiguration. Issuers of tokens in it are
+    /// refused.
+    #[arg(long)]
+    pub authentication_config: Option<PathBuf>,
+    /// Authorisers in order, with their options: an AuthorizationConfiguration, instead of --authorization-mode.
+    #[arg(long)]
+    pub authorization_config: Option<PathBuf>,
+    /// Where the authoriser Webhook is: a kubeconfig file.
+    #[arg(long)]
+    pub authorization_webhook_config_file: Option<PathBuf>,
+    /// The version of the reviews that it is sent: v1 or v1beta1.
+    #[arg(long, default_value = "v1beta1")]
+    pub authorization_webhook_version: ReviewVersion,
+    /// For how long it is remembered what it has allowed.
+    #[arg(long, default_value = "5m0s", value_parser = daemon::pflag::duration)]
+    pub authorization_webhook_cache_authorized_ttl: Duration,
+    /// For how long it is remembered what it has not allowed.
+    #[arg(long, default_value = "30s", value_parser = daemon::pflag::duration)]
+    pub authorization_webhook_cache_unauthorized_ttl: Duration,
+    /// Where the webhook is that knows bearer tokens: a kubeconfig file.
+    #[arg(long)]
+    pub authentication_token_webhook_config_file: Option<PathBuf>,
+    /// The version of the reviews that it is sent: v1 or v1beta1.
+    #[arg(long, default_value = "v1beta1")]
+    pub authentication_token_webhook_version: ReviewVersion,
+    /// For how long its answers are remembered.
+    #[arg(long, default_value = "2m0s", value_parser = daemon::pflag::duration)]
+    pub authentication_token_webhook_cache_ttl: Duration,
+}
+
+impl WebhookArgs {
+    fn authorization(&self, modes: &[String]) -> Result<AuthorizationConfig, Error> {
+        let webhook = WebhookConfig {
+            file: self.authorization_webhook_config_file.clone(),
+            version: self.authorization_webhook_version,
+            authorized: self.authorization_webhook_cache_authorized_ttl,
+            unauthorized: self.authorization_webhook_cache_unauthorized_ttl,
+            ..WebhookConfig::default()
+        };
+        if self.authorization_config.is_some() && (!modes.is_empty() || webhook != WebhookConfig::default()) {
+            let why = "can not be specified when --authorization-mode or --authorization-webhook-* flags are defined";
+            return Err(Error::Flag { flag: "authorization-config", why: why.to_owned() });
+        }
+        Ok(AuthorizationConfig { file: self.authorization_config.clone(), webhook, ..AuthorizationConfig::default() })
+    }
+
+    fn tokens(self) -> TokenWebhookConfig {
+        TokenWebhookConfig {
+            file: self.authentication_token_webhook_config_file,
+            version: self.authentication_token_webhook_version,
+            keep: self.authentication_token_webhook_cache_ttl,
+        }
+    }
 }
 
 /// Encryption at rest.
@@ -318,6 +379,8 @@ impl Args {
         }
         self.tokens.check()?;
         self.serving.check()?;
+        let authorization = self.webhooks.authorization(&self.authorization_mode)?;
+        let modes = Some(self.authorization_mode).filter(|modes| !modes.is_empty());
         Ok(Config {
             bind_address: self.bind_address,
             secure_port: self.secure_port,
@@ -334,7 +397,10 @@ impl Args {
             api_audiences: self.api_audiences,
             token_auth_file: self.token_auth_file,
             anonymous_auth: self.anonymous_auth,
-            authorization_modes: self.authorization_mode,
+            authentication_config: self.webhooks.authentication_config.clone(),
+            authorization_modes: modes.unwrap_or_else(|| ["Node", "RBAC"].map(str::to_owned).to_vec()),
+            authorization,
+            token_webhook: self.webhooks.tokens(),
             enable_admission_plugins: self.enable_admission_plugins,
             disable_admission_plugins: self.disable_admission_plugins,
             admission_configuration: self.admission_control_config_file,

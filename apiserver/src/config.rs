@@ -10,7 +10,8 @@ use daemon::TlsOptions;
 
 use crate::allocate::Cidr;
 use crate::audit::AuditConfig;
-use crate::authn::Headers;
+use crate::authn::{Headers, TokenWebhookConfig};
+use crate::authz::AuthorizationConfig;
 use crate::encryption::EncryptionConfig;
 use crate::http::NamedCertificate;
 use crate::inflight::Limits;
@@ -38,7 +39,13 @@ pub struct Config {
     pub api_audiences: Vec<String>,
     pub token_auth_file: Option<PathBuf>,
     pub anonymous_auth: bool,
+    /// The file that says where requests without credentials pass.
+    pub authentication_config: Option<PathBuf>,
     pub authorization_modes: Vec<String>,
+    /// Authorisers that are told more than their mode.
+    pub authorization: AuthorizationConfig,
+    /// The webhook that knows bearer tokens.
+    pub token_webhook: TokenWebhookConfig,
     pub enable_admission_plugins: Vec<String>,
     pub disable_admission_plugins: Vec<String>,
     /// The file with settings of admission plugins.
@@ -142,7 +149,10 @@ impl Default for Config {
             api_audiences: Vec::new(),
             token_auth_file: None,
             anonymous_auth: true,
+            authentication_config: None,
             authorization_modes: vec!["Node".into(), "RBAC".into()],
+            authorization: AuthorizationConfig::default(),
+            token_webhook: TokenWebhookConfig::default(),
             enable_admission_plugins: Vec::new(),
             disable_admission_plugins: Vec::new(),
             admission_configuration: None,

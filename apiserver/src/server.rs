@@ -25,7 +25,7 @@ use tracing::Instrument as _;
 use crate::allocate::Allocator;
 use crate::audit::{self, Audit};
 use crate::authn::{self, Authenticator};
-use crate::authz::{self, Authorizer};
+use crate::authz;
 use crate::config::Config;
 use crate::encryption::{AtRest, Sealed};
 use crate::error::Error;
@@ -57,6 +57,7 @@ pub(crate) struct Core {
     pub(crate) registry: Arc<Registry>,
     pub(crate) authn: authn::Chain,
     pub(crate) authz: Arc<authz::Chain>,
+    authorizers: authz::Maker,
     /// Who may do what, whether or not it is asked to authorise.
     pub(crate) rbac: Arc<authz::Rbac>,
     /// The issuer of ServiceAccount tokens.
@@ -111,10 +112,11 @@ impl ApiServer {
         let sealed = at_rest.clone().map(|at_rest| Arc::new(Sealed::new(store.clone(), at_rest)));
         let store = sealed.clone().map_or(store, |sealed| sealed as Arc<dyn Store>);
         let rbac = Arc::new(authz::Rbac::new(&cache));
-        let authz = Arc::new(authz::Chain::new(authorizers(&config, &cache, &rbac)?));
-        let tokens = authn::tokens::Tokens::new(&config, &cache)?.map(Arc::new);
         let connections = TaskTracker::new();
         let webhooks = Webhooks::new(&cache, connections.clone(), process.shutdown.clone());
+        let authorizers = authz::Maker::new(&cache, &rbac, &webhooks)?;
+        let authz = Arc::new(authz::Chain::new(authorizers.make(&config)?));
+        let tokens = authn::tokens::Tokens::new(&config, &cache)?.map(Arc::new);
         let converters = Arc::new(crd::Converters::new(webhooks.clone()));
         let admission = admission::builtin(&config, &cache, &store, &rbac, &authz, &webhooks, &converters)?;
         let allocator = Allocator::new(config.service_cluster_ip_ranges.clone(), config.service_node_ports.clone());
@@ -129,8 +131,12 @@ impl ApiServer {
             config.event_ttl,
         ));
         let core = Core {
-            authn: authn::Chain::new(authenticators(&config, &registry, tokens.clone())?, allows_anonymous(&config)),
+            authn: authn::Chain::new(
+                authenticators(&config, &registry, tokens.clone(), &webhooks)?,
+                anonymous(&config)?,
+            ),
             authz,
+            authorizers,
             rbac,
             tokens,
             kubelets: Kubelets::new(&config)?,
@@ -180,6 +186,10 @@ impl ApiServer {
         if let Some(at_rest) = &self.core.at_rest {
             self.core.tasks.spawn(at_rest.clone().run(self.core.shutdown.clone()));
         }
+        let core = self.core.clone();
+        self.core.tasks.spawn(async move {
+            core.authorizers.follow(&core.config.authorization, &core.authz, &core.shutdown).await;
+        });
         let (filled, is_filled) = oneshot::channel();
         let start = async {
             if is_filled.await.is_ok() {
@@ -251,8 +261,8 @@ impl ApiServer {
     }
 }
 
-/// Whether requests without credentials pass: not where everybody may do everything, as upstream.
-fn allows_anonymous(config: &Config) -> bool {
+/// Where requests without credentials pass: nowhere if everybody may do everything, as upstream.
+fn anonymous(config: &Config) -> Result<authn::Anonymous, Error> {
     let to_all = config.authorization_modes.iter().any(|mode| mode == "AlwaysAllow");
     if config.anonymous_auth && to_all {
         tracing::warn!(
@@ -260,14 +270,16 @@ fn allows_anonymous(config: &Config) -> bool {
              a different authorizer"
         );
     }
-    config.anonymous_auth && !to_all
+    if config.anonymous_auth && to_all { Ok(authn::Anonymous::Nowhere) } else { authn::Anonymous::of(config) }
 }
 
 fn authenticators(
     config: &Config,
     registry: &Registry,
     tokens: Option<Arc<authn::tokens::Tokens>>,
+    webhooks: &Webhooks,
 ) -> Result<Vec<Arc<dyn Authenticator>>, Error> {
+    let audiences = tokens.as_ref().map_or(config.api_audiences.as_slice(), |tokens| tokens.audiences()).to_vec();
     let mut chain: Vec<Arc<dyn Authenticator>> = Vec::new();
     if let Some(proxies) = &config.front_proxies {
         chain.push(Arc::new(authn::FrontProxy::new(proxies.allowed_names.clone(), proxies.headers.clone())));
@@ -281,30 +293,11 @@ fn authenticators(
         let tokens = authn::BootstrapTokens::new(registry.cache());
         chain.extend(tokens.map(|tokens| Arc::new(tokens) as Arc<dyn Authenticator>));
     }
-    Ok(chain)
-}
-
-fn authorizers(
-    config: &Config,
-    cache: &WatchCache,
-    rbac: &Arc<authz::Rbac>,
-) -> Result<Vec<Arc<dyn Authorizer>>, Error> {
-    let mut chain: Vec<Arc<dyn Authorizer>> = vec![Arc::new(authz::PublicPaths)];
-    let refused = |why: String| Err(Error::Flag { flag: "authorization-mode", why });
-    for (at, mode) in config.authorization_modes.iter().enumerate() {
-        if config.authorization_modes[..at].contains(mode) {
-            return refused(format!("{mode:?} is given more than once"));
-        }
-        match mode.as_str() {
-            "AlwaysAllow" => chain.push(Arc::new(authz::AlwaysAllow)),
-            "AlwaysDeny" => chain.push(Arc::new(authz::AlwaysDeny)),
-            "RBAC" => chain.push(rbac.clone()),
-            "Node" => chain.push(Arc::new(authz::Nodes::new(cache, bootstrap::node_rules()?))),
-            "ABAC" | "Webhook" => return refused(format!("there is no authoriser {mode:?} here")),
-            other => {
-                return refused(format!("unknown mode {other:?}: choose from Node, RBAC, AlwaysAllow, AlwaysDeny"));
-            }
-        }
+    if let Some(path) = &config.token_webhook.file {
+        let flag = |why: String| Error::Flag { flag: "authentication-token-webhook-config-file", why };
+        let remote = crate::kubeconfig::Remote::read(path).map_err(|err| flag(err.to_string()))?;
+        let client = webhooks.reviewer(&remote).map_err(|err| flag(err.to_string()))?;
+        chain.push(Arc::new(authn::TokenWebhook::new(client, config.token_webhook.clone(), audiences)));
     }
     Ok(chain)
 }

@@ -11,18 +11,19 @@ use axum::body::Body;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
-use http::{Request, StatusCode};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
+use http::{HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::client::conn::http1::SendRequest;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::endpoints;
+use crate::kubeconfig::Remote;
 use crate::node_proxy::{self, DialError, Reach};
 use crate::watch_cache::{ResourceCache, WatchCache};
 
@@ -62,6 +63,8 @@ pub enum ConfigError {
     Name(String),
     #[error("unable to load root certificates: {0}")]
     Roots(String),
+    #[error("unable to use the credentials: {0}")]
+    Credentials(String),
 }
 
 /// A call that brought no answer. Texts are those of Go's HTTP client, which others look for.
@@ -71,9 +74,24 @@ pub enum CallError {
     Unreachable { url: String, why: String },
     #[error("Post {url:?}: context deadline exceeded")]
     Timeout { url: String },
-    #[error("{0}")]
-    Refused(String),
+    #[error("{why}")]
+    Refused { code: u16, why: String },
 }
+
+impl CallError {
+    /// Whether the same call may have an answer in a moment, as upstream judges.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Timeout { .. } => false,
+            Self::Refused { code, .. } => matches!(code, 429 | 500..),
+        }
+    }
+}
+
+/// A call of a reviewer is repeated so often, with longer and longer pauses.
+const TRIES: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// A webhook, with the connections to it.
 pub struct Webhook {
@@ -84,6 +102,7 @@ pub struct Webhook {
     path: String,
     server_name: ServerName<'static>,
     tls: Arc<ClientConfig>,
+    authorization: Option<HeaderValue>,
     idle: Mutex<Vec<SendRequest<Body>>>,
 }
 
@@ -120,7 +139,33 @@ impl Webhooks {
         };
         let server_name = ServerName::try_from(host.clone()).map_err(|_| ConfigError::Name(host))?;
         let tls = Arc::new(client_config(config["caBundle"].as_str().unwrap_or(""))?);
-        Ok(Webhook { shared: self.0.clone(), place, authority, path, server_name, tls, idle: Mutex::default() })
+        let (shared, authorization, idle) = (self.0.clone(), None, Mutex::default());
+        Ok(Webhook { shared, place, authority, path, server_name, tls, authorization, idle })
+    }
+
+    /// The webhook of a kubeconfig file: one that reviews tokens or requests. Nothing is connected yet.
+    pub(crate) fn reviewer(&self, remote: &Remote) -> Result<Webhook, ConfigError> {
+        let bad = |why: &dyn fmt::Display| ConfigError::Credentials(why.to_string());
+        let (place, authority, path) = from_url(&remote.url)?;
+        let Place::Host { host, .. } = &place else { return Err(ConfigError::Nowhere) };
+        let name = remote.server_name.as_ref().unwrap_or(host).clone();
+        let server_name = ServerName::try_from(name.clone()).map_err(|_| ConfigError::Name(name))?;
+        let builder = ClientConfig::builder().with_root_certificates(roots(remote.ca.as_deref())?);
+        let tls = match &remote.identity {
+            None => builder.with_no_client_auth(),
+            Some((certificates, key)) => {
+                let chain = CertificateDer::pem_slice_iter(certificates).collect::<Result<Vec<_>, _>>();
+                let key = PrivateKeyDer::from_pem_slice(key).map_err(|err| bad(&err))?;
+                builder.with_client_auth_cert(chain.map_err(|err| bad(&err))?, key).map_err(|err| bad(&err))?
+            }
+        };
+        let authorization = remote.authorization.as_ref().map(|text| HeaderValue::from_str(text)).transpose();
+        let mut authorization = authorization.map_err(|err| bad(&err))?;
+        if let Some(value) = &mut authorization {
+            value.set_sensitive(true);
+        }
+        let (shared, tls, idle) = (self.0.clone(), Arc::new(tls), Mutex::default());
+        Ok(Webhook { shared, place, authority, path, server_name, tls, authorization, idle })
     }
 }
 
@@ -144,22 +189,30 @@ fn from_service(service: &Value) -> (Place, String, String) {
 
 /// Trusts the CAs of a bundle (PEM, in base64), or of the system if there is none.
 fn client_config(bundle: &str) -> Result<ClientConfig, ConfigError> {
+    let decoded = (!bundle.is_empty()).then(|| STANDARD.decode(bundle)).transpose();
+    let pem = decoded.map_err(|err| ConfigError::Roots(err.to_string()))?;
+    Ok(ClientConfig::builder().with_root_certificates(roots(pem.as_deref())?).with_no_client_auth())
+}
+
+/// The CAs of a bundle in PEM, or of the system if there is none.
+fn roots(bundle: Option<&[u8]>) -> Result<RootCertStore, ConfigError> {
     let bad = |why: &dyn fmt::Display| ConfigError::Roots(why.to_string());
-    let pem = if bundle.is_empty() {
-        let file = SYSTEM_ROOTS.iter().map(Path::new).find(|path| path.exists());
-        let file = file.ok_or_else(|| bad(&"no caBundle is given, and this system has no roots"))?;
-        std::fs::read(file).map_err(|err| bad(&err))?
-    } else {
-        STANDARD.decode(bundle).map_err(|err| bad(&err))?
+    let pem = match bundle {
+        Some(bundle) => bundle.to_vec(),
+        None => {
+            let file = SYSTEM_ROOTS.iter().map(Path::new).find(|path| path.exists());
+            let file = file.ok_or_else(|| bad(&"no caBundle is given, and this system has no roots"))?;
+            std::fs::read(file).map_err(|err| bad(&err))?
+        }
     };
     let certificates = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>().map_err(|err| bad(&err))?;
     let mut roots = RootCertStore::empty();
     // Systems have odd roots among theirs; those of a bundle are all meant.
     let (added, ignored) = roots.add_parsable_certificates(certificates);
-    if added == 0 || (ignored > 0 && !bundle.is_empty()) {
+    if added == 0 || (ignored > 0 && bundle.is_some()) {
         return Err(bad(&"unable to parse bytes as PEM block"));
     }
-    Ok(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+    Ok(roots)
 }
 
 impl Webhook {
@@ -172,6 +225,25 @@ impl Webhook {
             Ok(answer) => answer,
             Err(_) => Err(CallError::Timeout { url }),
         }
+    }
+
+    /// Posts a review to just where its file says, a few times if need be, and returns the answer's body. All tries
+    /// together take no longer than `timeout`.
+    pub(crate) async fn ask(&self, body: Bytes, timeout: Duration) -> Result<Bytes, CallError> {
+        let url = format!("https://{}{}", self.authority, self.path);
+        let tries = async {
+            let mut pause = PAUSE;
+            for _ in 1..TRIES {
+                match self.exchange(&self.path, &url, body.clone()).await {
+                    Err(err) if err.may_pass() => tracing::debug!(error = &err as &dyn std::error::Error, "ask again"),
+                    answer => return answer,
+                }
+                tokio::time::sleep(pause).await;
+                pause = pause * 3 / 2;
+            }
+            self.exchange(&self.path, &url, body).await
+        };
+        tokio::time::timeout(timeout, tries).await.unwrap_or_else(|_| Err(CallError::Timeout { url: url.clone() }))
     }
 
     async fn exchange(&self, path: &str, url: &str, body: Bytes) -> Result<Bytes, CallError> {
@@ -214,7 +286,11 @@ impl Webhook {
 
     async fn send(&self, mut sender: SendRequest<Body>, path: &str, body: Bytes) -> Result<Answer, SendError> {
         sender.ready().await?;
-        let request = Request::post(path)
+        let mut request = Request::post(path);
+        if let Some(value) = &self.authorization {
+            request = request.header(AUTHORIZATION, value.clone());
+        }
+        let request = request
             .header(HOST, &self.authority)
             .header(USER_AGENT, "kube-apiserver-admission")
             .header(CONTENT_TYPE, "application/json")
@@ -250,7 +326,7 @@ fn outcome(answer: Answer) -> Result<Bytes, CallError> {
         return Ok(answer.body);
     }
     let shown = String::from_utf8_lossy(&answer.body[..answer.body.len().min(MAX_SHOWN)]);
-    Err(CallError::Refused(match code {
+    let why = match code {
         400 => "the server rejected our request for an unknown reason".to_owned(),
         401 => "the server has asked for the client to provide credentials".to_owned(),
         403 => format!("forbidden: {}", shown.trim()),
@@ -258,7 +334,8 @@ fn outcome(answer: Answer) -> Result<Bytes, CallError> {
         503 => "the server is currently unable to handle the request".to_owned(),
         500.. => format!("an error on the server ({:?}) has prevented the request from succeeding", shown.trim()),
         _ => format!("the server responded with the status code {code} but did not return more information"),
-    }))
+    };
+    Err(CallError::Refused { code, why })
 }
 
 impl Shared {

@@ -2,11 +2,13 @@
 //!
 //! There is no switch that turns it off: an unknown client is `system:anonymous` where that is allowed, else 401.
 
+mod anonymous;
 mod bootstrap_token;
 mod front_proxy;
 pub(crate) mod impersonate;
 mod token_file;
 pub mod tokens;
+mod webhook;
 mod x509;
 
 use std::sync::Arc;
@@ -18,9 +20,12 @@ use http::request::Parts;
 
 use crate::headers as header;
 
+pub use anonymous::Anonymous;
 pub use bootstrap_token::BootstrapTokens;
 pub use front_proxy::{FrontProxy, Headers};
 pub use token_file::{Error as TokenFileError, TokenFile};
+pub(crate) use webhook::TokenWebhook;
+pub use webhook::TokenWebhookConfig;
 pub use x509::{PeerCertificate, Vouched, X509};
 
 /// Name and group of who shows no credentials.
@@ -73,13 +78,13 @@ impl Rejected {
 /// All authenticators in order.
 pub struct Chain {
     authenticators: Vec<Arc<dyn Authenticator>>,
-    anonymous: bool,
+    anonymous: Anonymous,
 }
 
 impl Chain {
     /// `anonymous` lets requests without credentials pass as `system:anonymous`.
-    pub fn new(authenticators: Vec<Arc<dyn Authenticator>>, anonymous: bool) -> Self {
-        Self { authenticators, anonymous }
+    pub fn new(authenticators: Vec<Arc<dyn Authenticator>>, anonymous: impl Into<Anonymous>) -> Self {
+        Self { authenticators, anonymous: anonymous.into() }
     }
 
     /// Who the request is from; `None` is a 401. Like upstream, a bad credential does not stop the chain: another
@@ -100,7 +105,7 @@ impl Chain {
                 }
             }
         }
-        Ok((self.anonymous && !rejected).then(anonymous))
+        Ok((!rejected && self.anonymous.passes(request.uri.path())).then(anonymous))
     }
 
     /// Whose bearer token this is, with the groups that all users have.

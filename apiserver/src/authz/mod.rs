@@ -1,12 +1,16 @@
 //! Authorisation: whether a user may do what the request asks. A chain of authorisers; the first opinion counts, and
 //! without any the answer is no.
 
+mod conditions;
+mod configured;
 pub(crate) mod follow;
+mod made;
 mod node;
 mod rbac;
 mod rule;
+mod webhook;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use api::ApiError;
 use api::status::Qualified;
@@ -15,9 +19,13 @@ use async_trait::async_trait;
 
 use crate::request_info::RequestInfo;
 
+pub use conditions::Conditions;
+pub use made::AuthorizationConfig;
+pub(crate) use made::Maker;
 pub use node::{Nodes, node_of};
 pub use rbac::{Rbac, Rules};
 pub use rule::{Rule, covers, uncovered};
+pub use webhook::{FailurePolicy, ReviewVersion, WebhookConfig};
 
 /// Members may do everything; this cannot be configured away.
 pub const MASTERS: &str = "system:masters";
@@ -102,13 +110,25 @@ pub trait Authorizer: Send + Sync {
     async fn authorize(&self, attributes: &Attributes) -> Decision;
 }
 
+/// Authorisers in order.
+pub(crate) type Authorizers = Vec<Arc<dyn Authorizer>>;
+
 /// All authorisers in order, after the built-in rule for `system:masters`.
-pub struct Chain(Vec<Arc<dyn Authorizer>>);
+pub struct Chain(RwLock<Arc<Authorizers>>);
 
 impl Chain {
     /// `authorizers` are asked in order.
     pub fn new(authorizers: Vec<Arc<dyn Authorizer>>) -> Self {
-        Self(authorizers)
+        Self(RwLock::new(Arc::new(authorizers)))
+    }
+
+    /// Puts others in their place: what is decided from now on, they decide.
+    pub(crate) fn replace(&self, authorizers: Authorizers) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(authorizers);
+    }
+
+    fn authorizers(&self) -> Arc<Authorizers> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What all of them together say, with all reasons.
@@ -117,7 +137,7 @@ impl Chain {
             return Decision::Allow(String::new());
         }
         let mut reasons = Vec::new();
-        for authorizer in &self.0 {
+        for authorizer in self.authorizers().iter() {
             match authorizer.authorize(attributes).await {
                 Decision::NoOpinion(why) if why.is_empty() => {}
                 Decision::NoOpinion(why) => reasons.push(why),

@@ -125,7 +125,7 @@ async fn what_cannot_be_is_refused_at_the_start() {
         authorization_modes: modes.iter().map(|&mode| mode.to_owned()).collect(),
         ..Config::default()
     };
-    assert!(refused(modes(&["Webhook"])).contains("there is no authoriser \"Webhook\""));
+    assert!(refused(modes(&["Webhook"])).contains("needs --authorization-webhook-config-file"));
     assert!(refused(modes(&["RBAC", "RBAC"])).contains("more than once"));
     assert!(refused(modes(&["Rbac"])).contains("unknown mode"));
     let plugins = Config { enable_admission_plugins: vec!["NoSuchPlugin".into()], ..Config::default() };

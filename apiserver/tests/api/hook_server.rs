@@ -18,6 +18,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 /// Makes the `response` of a review of its `request`.
 type Respond = dyn Fn(&Value) -> Value + Send + Sync;
 
+/// Answers a body, and remembers what it was asked.
+type Answer = fn(&[u8], &Mutex<Vec<Value>>, &Respond) -> String;
+
 /// A running webhook; dropping it stops it.
 pub(crate) struct HookServer {
     pub(crate) port: u16,
@@ -31,6 +34,15 @@ pub(crate) struct HookServer {
 impl HookServer {
     /// Answers reviews below `/`, and those below `/hang` never.
     pub(crate) async fn start(respond: impl Fn(&Value) -> Value + Send + Sync + 'static) -> Self {
+        Self::answering(answer, respond).await
+    }
+
+    /// Answers reviews of tokens and requests below `/` with the status that `respond` makes of their spec.
+    pub(crate) async fn reviewing(respond: impl Fn(&Value) -> Value + Send + Sync + 'static) -> Self {
+        Self::answering(review, respond).await
+    }
+
+    async fn answering(answer: Answer, respond: impl Fn(&Value) -> Value + Send + Sync + 'static) -> Self {
         daemon::install_crypto_provider();
         let (ca_bundle, tls) = certificates();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -68,6 +80,13 @@ fn answer(body: &[u8], memory: &Mutex<Vec<Value>>, respond: &Respond) -> String 
     }
     memory.lock().unwrap().push(request);
     json!({"apiVersion": review["apiVersion"], "kind": review["kind"], "response": response}).to_string()
+}
+
+fn review(body: &[u8], memory: &Mutex<Vec<Value>>, respond: &Respond) -> String {
+    let mut review: Value = serde_json::from_slice(body).unwrap();
+    review["status"] = respond(&review["spec"]);
+    memory.lock().unwrap().push(review.clone());
+    review.to_string()
 }
 
 /// A bundle, and a server's configuration whose certificate for `localhost` and a Service its CA has signed.

@@ -29,6 +29,7 @@ mod protobuf;
 mod quotas;
 mod races;
 mod resizes;
+mod reviewers;
 mod samples;
 mod services;
 mod settled;

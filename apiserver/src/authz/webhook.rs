@@ -1,0 +1,265 @@
+//! Authorisation by a webhook (`--authorization-mode=Webhook`): it is shown a SubjectAccessReview, and its answers are
+//! kept for a while.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::conditions::Conditions;
+use super::{Attributes, Authorizer, Decision};
+use crate::expiring::Expiring;
+use crate::webhook_client::{CallError, Webhook as Client};
+
+/// Answers that are kept.
+const MOST_ANSWERS: usize = 8192;
+/// Requests whose parts are longer than this are not worth keeping: somebody may be filling the memory.
+const MOST_CONTROLLED: usize = 10_000;
+
+/// How a webhook is found, when it is asked, and what of its answers is kept. The default is that of the flags.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WebhookConfig {
+    /// What it is called in the log.
+    pub name: String,
+    /// A kubeconfig file.
+    pub file: Option<PathBuf>,
+    pub version: ReviewVersion,
+    /// For how long a "yes" counts.
+    pub authorized: Duration,
+    /// For how long anything else counts.
+    pub unauthorized: Duration,
+    /// How long one call may take.
+    pub timeout: Duration,
+    /// What counts when it gives no answer.
+    pub failure: FailurePolicy,
+    /// What must hold for it to be asked.
+    pub conditions: Conditions,
+}
+
+impl Default for WebhookConfig {
+    fn default() -> Self {
+        Self {
+            name: "default".to_owned(),
+            file: None,
+            version: ReviewVersion::V1beta1,
+            authorized: Duration::from_secs(300),
+            unauthorized: Duration::from_secs(30),
+            timeout: Duration::from_secs(30),
+            failure: FailurePolicy::NoOpinion,
+            conditions: Conditions::default(),
+        }
+    }
+}
+
+/// What a webhook that gives no answer is taken to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailurePolicy {
+    /// The next authorizer is asked.
+    NoOpinion,
+    Deny,
+}
+
+/// The version of reviews that a webhook speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReviewVersion {
+    V1,
+    V1beta1,
+}
+
+impl ReviewVersion {
+    /// As in `apiVersion`.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::V1 => "v1",
+            Self::V1beta1 => "v1beta1",
+        }
+    }
+}
+
+impl FromStr for ReviewVersion {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "v1" => Ok(Self::V1),
+            "v1beta1" => Ok(Self::V1beta1),
+            _ => Err(format!("unsupported webhook version {text:?}, supported versions are \"v1\", \"v1beta1\"")),
+        }
+    }
+}
+
+/// The authorizer.
+pub(crate) struct Webhook {
+    client: Client,
+    config: WebhookConfig,
+    answers: Expiring<Status>,
+}
+
+/// The `status` of an answered review.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+struct Status {
+    allowed: bool,
+    denied: bool,
+    reason: String,
+}
+
+#[derive(Deserialize)]
+struct Review {
+    #[serde(default)]
+    status: Status,
+}
+
+impl Webhook {
+    pub(crate) fn new(client: Client, config: WebhookConfig) -> Self {
+        Self { client, config, answers: Expiring::new(MOST_ANSWERS) }
+    }
+
+    /// Without an answer nothing is allowed: it is the next authorizer's turn, or nobody's.
+    fn failed(&self, why: &str) -> Decision {
+        tracing::error!(webhook = %self.config.name, %why, "failed to make webhook authorizer request");
+        match self.config.failure {
+            FailurePolicy::NoOpinion => Decision::NoOpinion(why.to_owned()),
+            FailurePolicy::Deny => Decision::Deny(why.to_owned()),
+        }
+    }
+
+    async fn ask(&self, spec: &Value) -> Result<Status, CallError> {
+        let version = format!("authorization.k8s.io/{}", self.config.version.as_str());
+        let review = json!({"apiVersion": version, "kind": "SubjectAccessReview", "metadata": {}, "spec": spec});
+        let answer = self.client.ask(Bytes::from(review.to_string()), self.config.timeout).await?;
+        let review: Review = serde_json::from_slice(&answer).map_err(|err| CallError::Refused {
+            code: 200,
+            why: format!("the webhook's answer is no review: {err}"),
+        })?;
+        Ok(review.status)
+    }
+}
+
+#[async_trait]
+impl Authorizer for Webhook {
+    async fn authorize(&self, attributes: &Attributes) -> Decision {
+        match self.config.conditions.hold(&spec_of(attributes, ReviewVersion::V1)) {
+            Ok(true) => {}
+            Ok(false) => return Decision::NoOpinion(String::new()),
+            Err(why) => return self.failed(&why),
+        }
+        let spec = spec_of(attributes, self.config.version);
+        let question = spec.to_string();
+        if let Some(known) = self.answers.get(question.as_bytes()) {
+            return decision(known);
+        }
+        match self.ask(&spec).await {
+            Ok(status) => {
+                if controlled(attributes) < MOST_CONTROLLED {
+                    let life = if status.allowed { self.config.authorized } else { self.config.unauthorized };
+                    self.answers.put(question.as_bytes(), status.clone(), life);
+                }
+                decision(status)
+            }
+            Err(err) => self.failed(&err.to_string()),
+        }
+    }
+}
+
+fn decision(status: Status) -> Decision {
+    match (status.denied, status.allowed) {
+        (true, true) => {
+            Decision::Deny("webhook subject access review returned both allow and deny response".to_owned())
+        }
+        (true, false) => Decision::Deny(status.reason),
+        (false, true) => Decision::Allow(status.reason),
+        (false, false) => Decision::NoOpinion(status.reason),
+    }
+}
+
+/// Bytes that whoever asks decides on.
+fn controlled(attributes: &Attributes) -> usize {
+    [
+        &attributes.namespace,
+        &attributes.verb,
+        &attributes.group,
+        &attributes.version,
+        &attributes.resource,
+        &attributes.subresource,
+        &attributes.name,
+        &attributes.path,
+    ]
+    .iter()
+    .map(|part| part.len())
+    .sum()
+}
+
+/// The `spec` of a review; empty parts are left out, as Go does.
+fn spec_of(attributes: &Attributes, version: ReviewVersion) -> Value {
+    let filled = |fields: &[(&str, &str)]| {
+        let fields = fields.iter().filter(|(_, value)| !value.is_empty());
+        Value::Object(fields.map(|(name, value)| ((*name).to_owned(), Value::from(*value))).collect::<Map<_, _>>())
+    };
+    let user = &attributes.user;
+    let mut spec = filled(&[("user", &user.name), ("uid", &user.uid)]);
+    if attributes.is_resource {
+        spec["resourceAttributes"] = filled(&[
+            ("namespace", &attributes.namespace),
+            ("verb", &attributes.verb),
+            ("group", &attributes.group),
+            ("version", &attributes.version),
+            ("resource", &attributes.resource),
+            ("subresource", &attributes.subresource),
+            ("name", &attributes.name),
+        ]);
+    } else {
+        spec["nonResourceAttributes"] = filled(&[("path", &attributes.path), ("verb", &attributes.verb)]);
+    }
+    if !user.groups.is_empty() {
+        // The old version calls them by the singular.
+        let name = if version == ReviewVersion::V1 { "groups" } else { "group" };
+        spec[name] = user.groups.clone().into();
+    }
+    if !user.extra.is_empty() {
+        let extra = user.extra.iter().map(|(key, values)| (key.clone(), Value::from(values.clone())));
+        spec["extra"] = Value::Object(extra.collect());
+    }
+    spec
+}
+
+#[cfg(test)]
+mod tests {
+    use api::strategy::User;
+
+    use super::*;
+
+    #[test]
+    fn reviews_say_what_is_asked_and_by_whom() {
+        let user = User { name: "jane".into(), groups: vec!["dev".into()], ..User::default() };
+        let mut attributes = Attributes {
+            user,
+            verb: "get".into(),
+            resource: "pods".into(),
+            namespace: "n".into(),
+            is_resource: true,
+            ..Attributes::default()
+        };
+        let wanted = json!({"user": "jane", "groups": ["dev"],
+            "resourceAttributes": {"verb": "get", "resource": "pods", "namespace": "n"}});
+        assert_eq!(spec_of(&attributes, ReviewVersion::V1), wanted);
+        attributes.is_resource = false;
+        attributes.path = "/metrics".into();
+        let wanted =
+            json!({"user": "jane", "group": ["dev"], "nonResourceAttributes": {"path": "/metrics", "verb": "get"}});
+        assert_eq!(spec_of(&attributes, ReviewVersion::V1beta1), wanted);
+    }
+
+    #[test]
+    fn an_answer_is_a_yes_a_no_or_nothing() {
+        let status = |allowed, denied| Status { allowed, denied, reason: "r".into() };
+        assert_eq!(decision(status(true, false)), Decision::Allow("r".into()));
+        assert_eq!(decision(status(false, true)), Decision::Deny("r".into()));
+        assert_eq!(decision(status(false, false)), Decision::NoOpinion("r".into()));
+        assert!(matches!(decision(status(true, true)), Decision::Deny(why) if why.contains("both allow and deny")));
+    }
+}
