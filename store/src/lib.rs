@@ -6,6 +6,7 @@
 //! process, and [`etcd`], a cluster. Revision 1 is the empty beginning; where a revision is asked for, 0 is read as 1.
 #![forbid(unsafe_code)]
 
+pub mod backup;
 pub mod embedded;
 pub mod etcd;
 mod feed;
@@ -183,4 +184,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// Fails when the store could not serve a read and a write now.
     async fn check(&self) -> Result<(), Error>;
+
+    /// Finishes the writes under way and ends all watches. Writes fail afterwards, and of a store in this process
+    /// everything is on the disk, in files that a copy may be made of.
+    async fn close(&self) -> Result<(), Error> {
+        Ok(())
+    }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
-use store::embedded::{EmbeddedStore, OpenError, Options};
+use store::embedded::{EmbeddedStore, LogOptions, OpenError, Options};
 use store::{Error, Expected, Limits, Range, Store, WatchEvent};
 
 async fn create(store: &EmbeddedStore, key: &str, value: &str) -> u64 {
@@ -52,10 +52,11 @@ async fn a_compacted_store_keeps_its_revision_over_a_restart() {
 }
 
 #[tokio::test]
-async fn history_beyond_its_limits_is_forgotten_and_its_rows_are_removed() {
+async fn history_beyond_its_limits_is_forgotten_in_memory_and_on_disk() {
     let directory = tempfile::tempdir().unwrap();
     let limits = Limits { history_events: 10, ..Limits::default() };
-    let options = Options { limits, ..Options::at(directory.path()) };
+    let log = LogOptions { segment_bytes: 64 << 10, checkpoint_bytes: 64 << 10 };
+    let options = Options { limits, log, ..Options::at(directory.path()) };
     let store = EmbeddedStore::open(options.clone()).unwrap();
     let mut revision = create(&store, "/a", "0").await;
     for _ in 0..1000 {
@@ -65,13 +66,15 @@ async fn history_beyond_its_limits_is_forgotten_and_its_rows_are_removed() {
     assert!(store.watch("/", Some(revision - 10)).await.is_ok());
     drop(store);
 
-    let rows = |path: &std::path::Path| -> i64 {
-        let sql = rusqlite::Connection::open(path.join("store.db")).unwrap();
-        sql.query_row("SELECT count(*) FROM changes", [], |row| row.get(0)).unwrap()
-    };
-    assert!(rows(directory.path()) < 300, "{} rows", rows(directory.path()));
+    let files: Vec<_> = std::fs::read_dir(directory.path()).unwrap().map(Result::unwrap).collect();
+    let named = |start: &str| files.iter().filter(|file| file.file_name().to_str().unwrap().starts_with(start)).count();
+    assert_eq!((named("checkpoint-"), named("log-")), (1, 1), "{files:?}");
+    let checkpoint = files.iter().find(|file| file.file_name().to_str().unwrap().starts_with("checkpoint-")).unwrap();
+    assert!(checkpoint.metadata().unwrap().len() < 1000, "{checkpoint:?}");
     let store = EmbeddedStore::open(options).unwrap();
     assert_eq!(store.get("/a").await.unwrap().unwrap().mod_revision, revision);
+    assert!(matches!(store.watch("/", Some(revision - 11)).await.err(), Some(Error::Compacted { .. })));
+    assert!(store.watch("/", Some(revision - 10)).await.is_ok());
 }
 
 #[tokio::test]
@@ -133,44 +136,41 @@ fn a_second_process_is_told_that_the_store_is_in_use() {
 }
 
 #[test]
-fn files_that_are_not_ours_are_refused_and_left_alone() {
-    let garbage = tempfile::tempdir().unwrap();
-    std::fs::write(garbage.path().join("store.db"), [7; 9000]).unwrap();
-    let err = EmbeddedStore::open(Options::at(garbage.path())).err().unwrap();
-    assert!(matches!(err, OpenError::Foreign { .. }), "{err}");
-    assert_eq!(std::fs::read(garbage.path().join("store.db")).unwrap(), [7; 9000]);
-
-    let foreign = tempfile::tempdir().unwrap();
-    let sql = rusqlite::Connection::open(foreign.path().join("store.db")).unwrap();
-    sql.execute_batch("CREATE TABLE kine (id INTEGER); PRAGMA user_version = 1").unwrap();
-    drop(sql);
-    let err = EmbeddedStore::open(Options::at(foreign.path())).err().unwrap();
-    assert!(matches!(err, OpenError::Foreign { .. }), "{err}");
-
-    let newer = tempfile::tempdir().unwrap();
-    drop(EmbeddedStore::open(Options::at(newer.path())).unwrap());
-    let sql = rusqlite::Connection::open(newer.path().join("store.db")).unwrap();
-    sql.execute_batch("PRAGMA user_version = 99").unwrap();
-    drop(sql);
-    let err = EmbeddedStore::open(Options::at(newer.path())).err().unwrap();
-    assert!(matches!(err, OpenError::Version { found: 99, .. }), "{err}");
+fn a_store_of_an_earlier_version_is_refused_with_what_to_do() {
+    let old = tempfile::tempdir().unwrap();
+    std::fs::write(old.path().join("store.lock"), "").unwrap();
+    std::fs::write(old.path().join("store.db"), [7; 9000]).unwrap();
+    let err = EmbeddedStore::open(Options::at(old.path())).err().unwrap();
+    assert!(matches!(err, OpenError::Outdated { .. }), "{err}");
+    assert!(err.to_string().contains("migrate-from-sqlite"), "{err}");
+    assert_eq!(std::fs::read(old.path().join("store.db")).unwrap(), [7; 9000]);
+    assert_eq!(std::fs::read_dir(old.path()).unwrap().count(), 2);
 }
 
 #[test]
-fn a_log_without_its_database_and_a_database_with_a_gap_are_refused() {
-    let orphan = tempfile::tempdir().unwrap();
-    std::fs::write(orphan.path().join("store.db-wal"), [1; 100]).unwrap();
-    let err = EmbeddedStore::open(Options::at(orphan.path())).err().unwrap();
-    assert!(matches!(err, OpenError::Orphan { .. }), "{err}");
+fn files_are_for_their_owner_only() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("new");
+    drop(EmbeddedStore::open(Options::at(&path)).unwrap());
+    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+    for file in std::fs::read_dir(path).unwrap().map(Result::unwrap) {
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{file:?}");
+    }
+}
 
-    let gap = tempfile::tempdir().unwrap();
-    drop(EmbeddedStore::open(Options::at(gap.path())).unwrap());
-    let sql = rusqlite::Connection::open(gap.path().join("store.db")).unwrap();
-    sql.execute_batch("INSERT INTO changes VALUES (2, 2, NULL, '/a', 'x'), (4, 4, NULL, '/b', 'x')").unwrap_err();
-    sql.execute_batch("INSERT INTO changes VALUES (2, 2, NULL, '/a', x'00'), (4, 4, NULL, '/b', x'00')").unwrap();
-    drop(sql);
-    let err = EmbeddedStore::open(Options::at(gap.path())).err().unwrap();
-    assert!(matches!(err, OpenError::Gap { after: 2, .. }), "{err}");
+#[tokio::test]
+async fn a_batch_larger_than_a_log_file_is_written_and_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = LogOptions { segment_bytes: 4096, checkpoint_bytes: 1 << 30 };
+    let options = Options { log, ..Options::at(directory.path()) };
+    let store = EmbeddedStore::open(options.clone()).unwrap();
+    let value = Bytes::from((0..100_000_u32).map(|at| at as u8).collect::<Vec<_>>());
+    store.put("/a", value.clone(), Expected::Absent, None).await.unwrap();
+    create(&store, "/b", "1").await;
+    drop(store);
+    let store = EmbeddedStore::open(options).unwrap();
+    assert_eq!(store.get("/a").await.unwrap().unwrap().value, value);
 }
 
 #[test]

@@ -120,26 +120,20 @@ fn page(entries: &Tree, changed: &BTreeMap<Arc<str>, Changed>, range: &Range, re
         .filter(|entry| changed.is_empty() || !changed.contains_key(&entry.key));
     let restored = changed.values().filter_map(|changed| changed.then.as_ref());
     let wanted = range.limit.map_or(total, |limit| limit.min(total));
-    let entries = merge(unchanged, restored, wanted);
-    Page { revision, remaining: (total - entries.len()) as u64, entries }
+    let mut page = Vec::with_capacity(wanted);
+    page.extend(merge(unchanged, restored).take(wanted).cloned());
+    Page { revision, remaining: (total - page.len()) as u64, entries: page }
 }
 
-/// Merges two sequences of entries in key order, as far as `limit` entries.
-fn merge<'a>(
+/// Merges two sequences of entries in key order.
+pub(super) fn merge<'a>(
     left: impl Iterator<Item = &'a Entry>,
     right: impl Iterator<Item = &'a Entry>,
-    limit: usize,
-) -> Vec<Entry> {
+) -> impl Iterator<Item = &'a Entry> {
     let (mut left, mut right) = (left.peekable(), right.peekable());
-    let mut merged = Vec::with_capacity(limit);
-    while merged.len() < limit {
-        let next = match (left.peek(), right.peek()) {
-            (Some(a), Some(b)) if b.key < a.key => right.next(),
-            (Some(_), _) => left.next(),
-            (None, _) => right.next(),
-        };
-        let Some(next) = next else { break };
-        merged.push(next.clone());
-    }
-    merged
+    std::iter::from_fn(move || match (left.peek(), right.peek()) {
+        (Some(a), Some(b)) if b.key < a.key => right.next(),
+        (Some(_), _) => left.next(),
+        (None, _) => right.next(),
+    })
 }

@@ -1,17 +1,18 @@
-//! The embedded backend: SQLite as the durable log, reads and watches from memory.
+//! The embedded backend: a checksummed log and checkpoints on disk (`disk`), reads and watches from memory.
 //!
 //! Writes go through one writer that commits many at once. Reads, lists and watches never touch the disk:
 //! they use an index of the newest entries and a bounded history of events. An idle store does not wake up.
 
 mod checkpoint;
-mod database;
+pub(crate) mod disk;
+mod error;
 mod expiry;
 mod index;
-mod recovery;
+pub(crate) mod recovery;
+pub(crate) mod snapshot;
 mod tree;
 mod writer;
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
@@ -24,10 +25,12 @@ use tokio::sync::{Semaphore, oneshot};
 use crate::feed::{Feed, Limits};
 use crate::{Entry, Error, Expected, MAX_ENTRY_BYTES, Page, Range, Revision, Store, WatchStream};
 use checkpoint::Checkpointer;
-use database::Database;
+use disk::Disk;
+pub use disk::{Faults, LogOptions, Operation, Outcome};
+pub use error::OpenError;
 use index::Index;
 use recovery::Recovered;
-use writer::{Command, Disk, Write, Writer, gone};
+use writer::{Command, Durable, Write, Writer, gone};
 
 /// At most so many writes wait for the writer; more wait for a place in the queue.
 const QUEUE: usize = 4096;
@@ -35,60 +38,19 @@ const QUEUE: usize = 4096;
 /// Where an embedded store lives and how much it keeps.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The directory of the database; it is created if need be, and belongs to one process at a time.
+    /// The directory of the store; it is created if need be, and belongs to one process at a time.
     pub path: PathBuf,
     pub limits: Limits,
+    pub log: LogOptions,
+    /// What a test has become of the work on files; none by default.
+    pub faults: Faults,
 }
 
 impl Options {
     /// A store in this directory with the default limits.
     pub fn at(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), limits: Limits::default() }
+        Self { path: path.into(), limits: Limits::default(), log: LogOptions::default(), faults: Faults::default() }
     }
-}
-
-/// Why an embedded store could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The directory does not exist and could not be made.
-    #[error("create store directory {path}", path = path.display())]
-    Directory {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    /// A file of the store could not be opened for writing.
-    #[error("open {path} for writing", path = path.display())]
-    File {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    /// Another process has the store open.
-    #[error("{path} is locked: another process uses this store", path = path.display())]
-    Locked { path: PathBuf },
-    /// The file is damaged, or not a database of ours.
-    #[error("{path} is not a Coracle store", path = path.display())]
-    Foreign { path: PathBuf },
-    /// The file was written by a newer version.
-    #[error("{path} has schema version {found}; this build knows up to {known}", path = path.display())]
-    Version { path: PathBuf, found: i64, known: i64 },
-    /// There is a write-ahead log but no database that it belongs to.
-    #[error("{path} has lost the store.db it belongs to: bring that back, or remove the file", path = path.display())]
-    Orphan { path: PathBuf },
-    /// A part of the log is gone.
-    #[error("{path} lacks the change after revision {after}: restore it from a backup", path = path.display())]
-    Gap { path: PathBuf, after: Revision },
-    /// The database failed.
-    #[error("open store {path}", path = path.display())]
-    Database {
-        path: PathBuf,
-        #[source]
-        source: rusqlite::Error,
-    },
-    /// The writer's thread could not be started.
-    #[error("start the store's writer thread")]
-    Thread(#[source] io::Error),
 }
 
 /// A store in this process; dropping it waits until what was acknowledged is safely closed.
@@ -101,12 +63,11 @@ pub struct EmbeddedStore {
 }
 
 impl EmbeddedStore {
-    /// Opens the store in a directory, or creates it. Blocks for as long as it takes to read the log.
+    /// Opens the store in a directory, or creates it. Blocks for as long as it takes to read and check all of it.
     pub fn open(options: Options) -> Result<Self, OpenError> {
-        let database = Database::open(&options.path)?;
-        let recovered = recovery::recover(&database)?;
-        let checkpointer = Checkpointer::start(database.path())?;
-        Self::start(recovered, Some(Disk { checkpointer, database }), options.limits)
+        let (disk, recovered) = Disk::open(&options)?;
+        let checkpointer = Checkpointer::start()?;
+        Self::start(recovered, Some(Durable { checkpointer, disk }), options.limits)
     }
 
     /// A new store without a disk; it ends with the process.
@@ -122,15 +83,10 @@ impl EmbeddedStore {
         Self::start(Recovered::empty(), None, limits).expect("the system can start a thread")
     }
 
-    /// Finishes the writes under way, ends all watches and closes the files. Later operations fail; reads still work.
-    pub async fn close(&self) -> Result<(), Error> {
-        self.ask(|reply| Command::Close { reply }).await
-    }
-
-    fn start(recovered: Recovered, disk: Option<Disk>, limits: Limits) -> Result<Self, OpenError> {
+    fn start(recovered: Recovered, durable: Option<Durable>, limits: Limits) -> Result<Self, OpenError> {
         let index = Arc::new(Index::new(recovered.newest, Feed::new(recovered.history, limits)));
         let (queue, commands) = mpsc::channel();
-        let writer = Writer::new(index.clone(), disk, recovered.expiry, recovered.garbage);
+        let writer = Writer::new(index.clone(), durable, recovered.expiry);
         let writer = thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || writer.run(&commands))
@@ -206,6 +162,10 @@ impl Store for EmbeddedStore {
 
     async fn check(&self) -> Result<(), Error> {
         self.ask(|reply| Command::Check { reply }).await
+    }
+
+    async fn close(&self) -> Result<(), Error> {
+        self.ask(|reply| Command::Close { reply }).await
     }
 }
 

@@ -4,24 +4,25 @@
 //!  put, delete ──▶ queue ──▶ stage: compare with the newest entries and the batch so far, assign revisions
 //!  expiry, compaction ─────▶   │
 //!                              ▼
-//!                 commit: one transaction ──▶ publish to the index ──▶ acknowledge ──▶ deliver to watchers
+//!                      commit: one record ──▶ publish to the index ──▶ acknowledge ──▶ deliver to watchers
 //! ```
 //! Nothing is visible before it is durable, and a write whose expectation failed is told so only once what it lost
 //! against is durable.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
-use super::checkpoint::{Checkpointer, Duty};
-use super::database::{Change, Database, Transaction};
-use super::expiry::{self, Expiry};
+use super::checkpoint::Checkpointer;
+use super::disk::{Change, CommitError, Disk};
+use super::expiry::{self, Deadline, Expiry};
 use super::index::Index;
+use super::snapshot::Snapshot;
 use crate::feed::closed;
 use crate::{Entry, Error, Expected, Revision, WatchEvent};
 
@@ -29,8 +30,10 @@ use crate::{Entry, Error, Expected, Revision, WatchEvent};
 const BATCH: usize = 512;
 /// At most so many bytes of values share a commit.
 const BATCH_BYTES: usize = 4 << 20;
-/// Compacted rows are removed in batches of at least so many, so that an idle store's rare writes touch few pages.
-const SWEEP_AT: usize = 128;
+/// At most so many keys expire with one commit.
+const EXPIRE: usize = 1024;
+/// Keys whose expiry could not be committed are tried again after this.
+const EXPIRE_AGAIN: Duration = Duration::from_secs(1);
 /// Old events may stay this much longer, so that a quiet store wakes up rarely to forget them.
 const HISTORY_SLACK: Duration = Duration::from_secs(30);
 
@@ -41,7 +44,7 @@ pub(super) enum Command {
         revision: Revision,
         reply: oneshot::Sender<Result<(), Error>>,
     },
-    /// Answers once everything sent before is done.
+    /// Answers once everything sent before is done, with whether writes succeed.
     Check {
         reply: oneshot::Sender<Result<(), Error>>,
     },
@@ -61,20 +64,22 @@ pub(super) struct Write {
     pub(super) permit: OwnedSemaphorePermit,
 }
 
-/// Where a durable store keeps its log.
-pub(super) struct Disk {
+/// Where a durable store keeps its log, and what shortens it.
+pub(super) struct Durable {
     pub(super) checkpointer: Checkpointer,
-    pub(super) database: Database,
+    pub(super) disk: Disk,
 }
 
 /// The state of the writer's thread.
 pub(super) struct Writer {
     index: Arc<Index>,
     /// `None` for a store in memory.
-    disk: Option<Disk>,
+    durable: Option<Durable>,
     expiry: Expiry,
-    /// Rows of the log that are compacted and not yet removed.
-    garbage: VecDeque<Revision>,
+    /// Before this nothing expires, since it could not be committed.
+    expire_after: Option<Instant>,
+    /// Why the last commit failed, when the next may succeed.
+    full: Option<String>,
     /// Why nothing can be written any more.
     broken: Option<String>,
 }
@@ -88,16 +93,17 @@ struct Batch {
     /// Keys written in this batch, as they will be.
     staged: HashMap<Arc<str>, Option<Entry>>,
     events: Vec<Arc<WatchEvent>>,
-    log: Transaction,
+    log: Vec<Change>,
     outcomes: Vec<Outcome>,
-    expires: Vec<(u64, Arc<str>, Revision)>,
+    expires: Vec<Deadline>,
+    expired: Vec<Deadline>,
     bytes: usize,
 }
 
 impl Writer {
     /// A writer of an index that has just been recovered.
-    pub(super) fn new(index: Arc<Index>, disk: Option<Disk>, expiry: Expiry, garbage: VecDeque<Revision>) -> Self {
-        Self { index, disk, expiry, garbage, broken: None }
+    pub(super) fn new(index: Arc<Index>, durable: Option<Durable>, expiry: Expiry) -> Self {
+        Self { index, durable, expiry, expire_after: None, full: None, broken: None }
     }
 
     /// Works until the store is closed or dropped.
@@ -139,7 +145,7 @@ impl Writer {
                 }
                 Command::Check { reply } => {
                     self.commit(std::mem::take(&mut batch));
-                    let _ = reply.send(self.usable());
+                    let _ = reply.send(self.check());
                 }
                 Command::Close { reply } => {
                     self.commit(batch);
@@ -156,7 +162,9 @@ impl Writer {
 
     /// When there is something to do without being asked: a key expires, or history is old.
     fn next_wake(&self) -> Option<Duration> {
-        let expires = self.expiry.next_in(SystemTime::now());
+        let expires = self.expiry.next_in(SystemTime::now()).filter(|_| self.broken.is_none());
+        let again = self.expire_after.map(|again| again.saturating_duration_since(Instant::now()));
+        let expires = expires.max(expires.and(again));
         let feed = &self.index.feed;
         let stale = feed.history().until_stale(feed.limits().history_age, Instant::now());
         expires.into_iter().chain(stale.map(|wait| wait + HISTORY_SLACK)).min()
@@ -202,9 +210,9 @@ impl Writer {
         let key = previous.as_ref().map_or(key, |entry| entry.key.clone());
         let create_revision = previous.as_ref().map_or(revision, |entry| entry.create_revision);
         batch.bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
-        if self.disk.is_some() {
+        if self.durable.is_some() {
             let (key, value) = (key.clone(), value.clone());
-            batch.log.append.push(Change { revision, create_revision, expires, key, value });
+            batch.log.push(Change { revision, create_revision, expires, key, value });
         }
         if let Some(second) = expires {
             batch.expires.push((second, key.clone(), revision));
@@ -218,61 +226,87 @@ impl Writer {
         revision
     }
 
-    /// Adds what expires and what is to be swept, commits, shows the changes and tells everyone.
+    /// Adds what expires, commits, shows the changes and tells everyone.
     fn commit(&mut self, mut batch: Batch) {
         self.expire(&mut batch);
-        if let Err(err) = self.persist(&mut batch) {
-            return fail(batch, &err);
+        if let Err(err) = self.persist(&batch.log) {
+            return self.fail(batch, &err);
         }
         for (second, key, revision) in batch.expires.drain(..) {
             self.expiry.add(second, key, revision);
         }
-        let forgotten = self.publish(batch);
-        self.discard(&forgotten);
+        self.publish(batch);
+        self.shorten_log();
     }
 
     /// Stages the deletion of keys whose time is over, unless they were written since.
     fn expire(&mut self, batch: &mut Batch) {
-        if self.broken.is_some() {
+        if self.broken.is_some() || self.expire_after.is_some_and(|again| Instant::now() < again) {
             return;
         }
-        for (key, revision) in self.expiry.due(SystemTime::now()) {
+        for (second, key, revision) in self.expiry.due(SystemTime::now(), EXPIRE) {
             if let Some(entry) = self.current(batch, &key).filter(|entry| entry.mod_revision == revision) {
-                self.push(batch, key, None, Some(entry), None);
+                self.push(batch, key.clone(), None, Some(entry), None);
+                batch.expired.push((second, key, revision));
             }
         }
     }
 
-    /// Brings a batch to disk.
-    fn persist(&mut self, batch: &mut Batch) -> Result<(), Error> {
-        let Some(Disk { database, checkpointer }) = &mut self.disk else { return Ok(()) };
-        if batch.log.append.is_empty() {
-            return Ok(());
-        }
-        if self.garbage.len() >= SWEEP_AT {
-            let count = self.garbage.len().min(SWEEP_AT.max(4 * batch.log.append.len()));
-            batch.log.remove.extend(self.garbage.drain(..count));
-            batch.log.compacted = Some(self.index.feed.history().floor());
-        }
-        if let Err(err) = database.commit(&batch.log) {
-            self.garbage.extend(batch.log.remove.drain(..));
-            return Err(self.failed("commit", err));
-        }
-        if checkpointer.committed(database.log_pages()) == Duty::Checkpoint
-            && let Err(err) = database.checkpoint()
-        {
-            warn!(error = &err as &dyn std::error::Error, "checkpoint failed; the store's log grows");
+    /// Brings changes to the disk.
+    fn persist(&mut self, changes: &[Change]) -> Result<(), Error> {
+        let Some(Durable { disk, .. }) = self.durable.as_mut().filter(|_| !changes.is_empty()) else { return Ok(()) };
+        let outcome = disk.commit(changes, None);
+        self.note("commit", outcome)
+    }
+
+    /// Notes how writing went. After all but a full disk the log's state is unknown, so nothing more is written.
+    fn note(&mut self, operation: &'static str, outcome: Result<(), CommitError>) -> Result<(), Error> {
+        let err = match outcome {
+            Ok(()) => {
+                if self.full.take().is_some() {
+                    info!("the store has room again");
+                }
+                self.expire_after = None;
+                return Ok(());
+            }
+            Err(CommitError::Full(err)) => {
+                if self.full.is_none() {
+                    error!(error = &err as &dyn std::error::Error, operation, "the store's disk is full");
+                }
+                self.full = Some(format!("{operation} failed: {err}"));
+                err
+            }
+            Err(CommitError::Broken(step, err)) => {
+                error!(error = &err as &dyn std::error::Error, operation, step, "the store's disk failed");
+                self.broken = Some(format!("{operation} failed: {step}: {err}"));
+                err
+            }
+        };
+        self.expire_after = Some(Instant::now() + EXPIRE_AGAIN);
+        Err(Error::Backend { operation, source: Box::new(err) })
+    }
+
+    /// Says whether a write would succeed now; finds out if the last one did not.
+    fn check(&mut self) -> Result<(), Error> {
+        self.usable()?;
+        if let (Some(Durable { disk, .. }), true) = (&mut self.durable, self.full.is_some()) {
+            let outcome = disk.probe();
+            self.note("commit", outcome)?;
         }
         Ok(())
     }
 
-    /// Notes an error of the database. After all but a full disk the log's state is unknown, so nothing more is written.
-    fn failed(&mut self, operation: &'static str, err: rusqlite::Error) -> Error {
-        error!(error = &err as &dyn std::error::Error, operation, "the store's database failed");
-        if err.sqlite_error_code() != Some(rusqlite::ErrorCode::DiskFull) {
-            self.broken = Some(format!("{operation} failed: {err}"));
+    /// Begins a checkpoint when it is time for one.
+    fn shorten_log(&mut self) {
+        let Some(Durable { disk, checkpointer }) = self.durable.as_mut().filter(|_| self.broken.is_none()) else {
+            return;
+        };
+        let (index, expiry) = (&self.index, &self.expiry);
+        let outcome = checkpointer.committed(disk, || snapshot(index, expiry));
+        if let Err(err) = outcome {
+            // It was logged; whoever writes next is told.
+            let _ = self.note("checkpoint", Err(err));
         }
-        Error::Backend { operation, source: Box::new(err) }
     }
 
     fn usable(&self) -> Result<(), Error> {
@@ -282,9 +316,8 @@ impl Writer {
         }
     }
 
-    /// Shows committed changes to readers, answers their writers, and hands them to watchers. Returns the events that
-    /// history has no more room for.
-    fn publish(&self, batch: Batch) -> Vec<Arc<WatchEvent>> {
+    /// Shows committed changes to readers, answers their writers, and hands them to watchers.
+    fn publish(&self, batch: Batch) {
         let Batch { events, outcomes, .. } = batch;
         self.index.feed.publish(&events, || {
             self.index.apply(&events);
@@ -293,20 +326,7 @@ impl Writer {
                 let _ = reply.send(outcome);
                 drop(permit);
             }
-        })
-    }
-
-    /// Notes which rows of the log nothing refers to once these events are forgotten.
-    fn discard(&mut self, forgotten: &[Arc<WatchEvent>]) {
-        if self.disk.is_none() {
-            return;
-        }
-        for event in forgotten {
-            self.garbage.extend(event.previous().map(|entry| entry.mod_revision));
-            if let WatchEvent::Delete { revision, .. } = **event {
-                self.garbage.push_back(revision);
-            }
-        }
+        });
     }
 
     fn compact(&mut self, revision: Revision) -> Result<(), Error> {
@@ -318,39 +338,46 @@ impl Writer {
                 return Err(Error::Compacted { asked: revision, oldest: revision });
             }
         }
-        if let Some(Disk { database, .. }) = &mut self.disk {
-            let log = Transaction { compacted: Some(revision), ..Transaction::default() };
-            if let Err(err) = database.commit(&log) {
-                return Err(self.failed("compact", err));
-            }
+        if let Some(Durable { disk, .. }) = &mut self.durable {
+            let outcome = disk.commit(&[], Some(revision));
+            self.note("compact", outcome)?;
         }
-        let forgotten = self.index.feed.forget(revision);
-        self.discard(&forgotten);
+        self.index.feed.forget(revision);
         Ok(())
     }
 
+    /// Leaves files that say that this is all. After a failure they do not: the next start looks closely.
     fn close(self) -> Result<(), Error> {
         self.index.feed.close();
-        match self.disk {
-            Some(Disk { database, checkpointer }) if self.broken.is_none() => {
-                drop(checkpointer);
-                database.close().map_err(|err| Error::Backend { operation: "close", source: Box::new(err) })
+        match self.durable {
+            Some(Durable { mut disk, checkpointer }) if self.broken.is_none() => {
+                checkpointer.finish(&mut disk, || snapshot(&self.index, &self.expiry));
+                disk.close().map_err(|err| Error::Backend { operation: "close", source: Box::new(err) })
             }
             _ => Ok(()),
         }
     }
+
+    /// Tells the writers of a batch that it was not committed, and remembers what was to expire.
+    fn fail(&mut self, batch: Batch, err: &Error) {
+        for (second, key, revision) in batch.expired {
+            self.expiry.add(second, key, revision);
+        }
+        let reason = match err {
+            Error::Backend { operation, source } => format!("{operation} failed: {source}"),
+            other => other.to_string(),
+        };
+        for (reply, _, permit) in batch.outcomes {
+            let _ = reply.send(Err(Error::Unavailable { reason: reason.clone() }));
+            drop(permit);
+        }
+    }
 }
 
-/// Tells the writers of a batch that it was not committed.
-fn fail(batch: Batch, err: &Error) {
-    let reason = match err {
-        Error::Backend { operation, source } => format!("{operation} failed: {source}"),
-        other => other.to_string(),
-    };
-    for (reply, _, permit) in batch.outcomes {
-        let _ = reply.send(Err(Error::Unavailable { reason: reason.clone() }));
-        drop(permit);
-    }
+/// What is committed and shown now.
+fn snapshot(index: &Index, expiry: &Expiry) -> Snapshot {
+    let newest = index.newest().clone();
+    Snapshot::new(newest, &index.feed.history(), expiry.clone())
 }
 
 /// The error of a write that the writer did not live to answer.

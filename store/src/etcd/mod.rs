@@ -6,6 +6,7 @@
 //! how far a watch has come without asking etcd for progress (which etcd before 3.4.25 answers too early, issue 15220).
 
 mod convert;
+mod export;
 mod follow;
 mod lease;
 mod members;

@@ -72,6 +72,11 @@ impl History {
         Ok(self.events.range(begin..end).map(|past| &past.event))
     }
 
+    /// All events, oldest first.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<WatchEvent>> {
+        self.events.iter().map(|past| &past.event)
+    }
+
     /// The revision up to which the limits ask to forget.
     pub(crate) fn excess(&self, limits: &Limits, now: Instant) -> Revision {
         let (mut count, mut bytes) = (self.events.len(), self.bytes);

@@ -1,0 +1,247 @@
+//! The one place that touches the store's files, and the seam where a test has them fail.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
+
+/// What is done to a file or directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// A file is made, which did not exist.
+    Create,
+    /// A file is opened.
+    Open,
+    Read,
+    Write,
+    /// Room is reserved, or a file gets its size.
+    Allocate,
+    /// What was written is brought to the disk; a directory's names, too.
+    Sync,
+    Rename,
+    Remove,
+    /// The names in a directory are read.
+    List,
+}
+
+/// What becomes of an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is done.
+    Proceed,
+    /// It fails with such an error, and nothing is done.
+    Fail(io::ErrorKind),
+    /// A write stops after so many bytes for want of room; anything else fails for want of room.
+    Short(usize),
+    /// It is done after so long.
+    Delay(Duration),
+}
+
+/// Decides what becomes of each operation. Production has the default: all proceed.
+#[derive(Clone, Default)]
+pub struct Faults(Option<Arc<Decide>>);
+
+type Decide = dyn Fn(Operation, &Path) -> Outcome + Send + Sync;
+
+impl Faults {
+    /// Asks `decide` before each operation.
+    pub fn new(decide: impl Fn(Operation, &Path) -> Outcome + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(decide)))
+    }
+
+    /// Waits or fails as was decided. Returns how much of a write may happen.
+    fn before(&self, operation: Operation, path: &Path) -> io::Result<usize> {
+        let Some(decide) = &self.0 else { return Ok(usize::MAX) };
+        match decide(operation, path) {
+            Outcome::Proceed => Ok(usize::MAX),
+            Outcome::Fail(kind) => Err(kind.into()),
+            Outcome::Short(bytes) if operation == Operation::Write => Ok(bytes),
+            Outcome::Short(_) => Err(io::ErrorKind::StorageFull.into()),
+            Outcome::Delay(time) => {
+                thread::sleep(time);
+                Ok(usize::MAX)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Faults {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(if self.0.is_some() { "Faults(decided)" } else { "Faults(none)" })
+    }
+}
+
+/// Whether an error says that there is no room, which may change.
+pub(crate) fn is_full(err: &io::Error) -> bool {
+    matches!(err.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// The files of a store's directory.
+#[derive(Clone, Debug)]
+pub(crate) struct Files {
+    directory: PathBuf,
+    faults: Faults,
+}
+
+impl Files {
+    pub(crate) fn new(directory: &Path, faults: Faults) -> Self {
+        Self { directory: directory.into(), faults }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Makes a file that must not exist, for its owner only.
+    pub(crate) fn create(&self, name: &str) -> io::Result<StoreFile> {
+        let path = self.path(name);
+        self.faults.before(Operation::Create, &path)?;
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+        Ok(StoreFile { file, path, faults: self.faults.clone() })
+    }
+
+    /// Opens a file to read and write.
+    pub(crate) fn open(&self, name: &str) -> io::Result<StoreFile> {
+        self.open_with(name, OpenOptions::new().read(true).write(true))
+    }
+
+    /// Opens a file to read it.
+    pub(crate) fn open_to_read(&self, name: &str) -> io::Result<StoreFile> {
+        self.open_with(name, OpenOptions::new().read(true))
+    }
+
+    fn open_with(&self, name: &str, options: &OpenOptions) -> io::Result<StoreFile> {
+        let path = self.path(name);
+        self.faults.before(Operation::Open, &path)?;
+        Ok(StoreFile { file: options.open(&path)?, path, faults: self.faults.clone() })
+    }
+
+    /// The names of all files that have one in UTF-8; ours do.
+    pub(crate) fn list(&self) -> io::Result<Vec<String>> {
+        self.faults.before(Operation::List, &self.directory)?;
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.directory)? {
+            names.extend(entry?.file_name().into_string());
+        }
+        Ok(names)
+    }
+
+    pub(crate) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let to = self.path(to);
+        self.faults.before(Operation::Rename, &to)?;
+        fs::rename(self.path(from), to)
+    }
+
+    /// Removes a file, if it is there.
+    pub(crate) fn remove(&self, name: &str) -> io::Result<()> {
+        let path = self.path(name);
+        self.faults.before(Operation::Remove, &path)?;
+        match fs::remove_file(path) {
+            Err(err) if err.kind() != io::ErrorKind::NotFound => Err(err),
+            _ => Ok(()),
+        }
+    }
+
+    /// Has the names in the directory survive a power cut.
+    pub(crate) fn sync_names(&self) -> io::Result<()> {
+        self.faults.before(Operation::Sync, &self.directory)?;
+        File::open(&self.directory)?.sync_all()
+    }
+}
+
+/// An open file of a store.
+#[derive(Debug)]
+pub(crate) struct StoreFile {
+    file: File,
+    path: PathBuf,
+    faults: Faults,
+}
+
+impl StoreFile {
+    /// A file that somebody else opened.
+    pub(crate) fn from_file(file: File, path: PathBuf) -> Self {
+        Self { file, path, faults: Faults::default() }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn len(&self) -> io::Result<u64> {
+        self.file.metadata().map(|file| file.len())
+    }
+
+    /// Fills `bytes` as far as the file goes, and returns how far that is.
+    pub(crate) fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.faults.before(Operation::Read, &self.path)?;
+        let mut filled = 0;
+        while filled < bytes.len() {
+            match self.file.read_at(&mut bytes[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+                Err(err) => return Err(err),
+            }
+        }
+        Ok(filled)
+    }
+
+    pub(crate) fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let most = self.faults.before(Operation::Write, &self.path)?;
+        if most < bytes.len() {
+            self.file.write_all_at(&bytes[..most], offset)?;
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.file.write_all_at(bytes, offset)
+    }
+
+    /// Gives the file its size; what is new reads as zeros and takes no room yet.
+    pub(crate) fn set_len(&self, bytes: u64) -> io::Result<()> {
+        self.faults.before(Operation::Allocate, &self.path)?;
+        self.file.set_len(bytes)
+    }
+
+    /// Reserves room within the file's size, so that writing there cannot fail for want of it. False where the file
+    /// system cannot.
+    pub(crate) fn reserve(&self, offset: u64, bytes: u64) -> io::Result<bool> {
+        self.faults.before(Operation::Allocate, &self.path)?;
+        self.allocate(FallocateFlags::KEEP_SIZE, offset, bytes)
+    }
+
+    /// Has a range read as zeros again.
+    pub(crate) fn erase(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        if self.allocate(FallocateFlags::KEEP_SIZE | FallocateFlags::PUNCH_HOLE, offset, bytes)? {
+            return Ok(());
+        }
+        let zeros = vec![0; usize::try_from(bytes).unwrap_or(usize::MAX)];
+        self.file.write_all_at(&zeros, offset)
+    }
+
+    fn allocate(&self, flags: FallocateFlags, offset: u64, bytes: u64) -> io::Result<bool> {
+        loop {
+            match fallocate(&self.file, flags, offset, bytes) {
+                Ok(()) => return Ok(true),
+                Err(Errno::INTR) => {}
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(false),
+                Err(err) => return Err(err.into()),
+            }
+        }
+    }
+
+    /// Waits until the content is on the disk.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.faults.before(Operation::Sync, &self.path)?;
+        self.file.sync_data()
+    }
+}
