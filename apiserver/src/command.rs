@@ -44,6 +44,13 @@ impl Command {
 
 async fn run(args: Args, process: Process) -> anyhow::Result<()> {
     let store = open(&args.store).await?;
+    let outcome = serve(args, store.clone(), process).await;
+    // Nothing is left in a log that a copy of the files would lack, even if serving failed.
+    let closed = store.close().await.context("close the store");
+    outcome.and(closed)
+}
+
+async fn serve(args: Args, store: Arc<dyn Store>, process: Process) -> anyhow::Result<()> {
     let server = ApiServer::new(args.into_config()?, store, process)?;
     let listener = server.bind().await?;
     tracing::info!(address = %listener.local_addr()?, "listening");
@@ -58,9 +65,7 @@ async fn open(args: &StoreArgs) -> anyhow::Result<Arc<dyn Store>> {
             "--etcd-prefix {:?} is not supported: keys are below /registry",
             args.etcd_prefix
         );
-        let mut options = store::etcd::Options::new(args.etcd_servers.clone());
-        options.tls = tls(args)?;
-        let connected = EtcdStore::connect(options).await;
+        let connected = EtcdStore::connect(args.etcd_options()?).await;
         return Ok(Arc::new(
             connected.with_context(|| format!("connect to etcd at {}", args.etcd_servers.join(", ")))?,
         ));
@@ -69,6 +74,13 @@ async fn open(args: &StoreArgs) -> anyhow::Result<Arc<dyn Store>> {
     let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(options)).await?;
     let hint = || format!("open the store in {} (give a --data-dir that can be written)", args.data_dir.display());
     Ok(Arc::new(opened.with_context(hint)?))
+}
+
+impl StoreArgs {
+    /// How to reach etcd. Fails when a file cannot be read, or one of those that go together is missing.
+    pub fn etcd_options(&self) -> anyhow::Result<store::etcd::Options> {
+        Ok(store::etcd::Options { tls: tls(self)?, ..store::etcd::Options::new(self.etcd_servers.clone()) })
+    }
 }
 
 fn tls(args: &StoreArgs) -> anyhow::Result<Option<Tls>> {

@@ -41,7 +41,8 @@ pub async fn up(options: Options, shutdown: CancellationToken, say: impl Fn(Stri
     let keys = Keys::make(&plan.options.data_dir.join("pki"), plan.subjects()).context("keys and certificates")?;
     let link = own_link(&plan).await?;
     let process = Process::new(CancellationToken::new());
-    let server = ApiServer::new(server_config(&plan, &keys), open_store(&plan).await?, process.clone())?;
+    let store = open_store(&plan).await?;
+    let server = ApiServer::new(server_config(&plan, &keys), store.clone(), process.clone())?;
     let listeners = listen(&plan).await?;
     write_kubeconfig(&plan, &keys)?;
 
@@ -81,7 +82,8 @@ pub async fn up(options: Options, shutdown: CancellationToken, say: impl Fn(Stri
             result
         }
     );
-    components.and(control_plane)
+    let closed = store.close().await.context("close the store");
+    components.and(control_plane).and(closed)
 }
 
 /// Refuses at once, and says why, where pods cannot run.

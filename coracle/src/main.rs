@@ -4,6 +4,7 @@ mod certificates;
 mod image;
 mod kubeconfig;
 mod stop_pods;
+mod store;
 mod up;
 
 use std::process::ExitCode;
@@ -40,6 +41,13 @@ enum Command {
     Kubeconfig(kubeconfig::Print),
     /// Stop the pods of this node, after its kubelet has ended.
     StopPods(stop_pods::Stop),
+    /// Look at a store's files.
+    #[command(subcommand)]
+    Store(store::Store),
+    /// Write all that a cluster stores to a file.
+    Backup(store::Backup),
+    /// Make a store of a backup.
+    Restore(store::Restore),
     /// Work with the images on this machine.
     #[command(subcommand)]
     Image(image::Image),
@@ -61,6 +69,9 @@ fn main() -> ExitCode {
         Command::Certificates(command) => command.run(),
         Command::Kubeconfig(command) => command.run(),
         Command::StopPods(command) => command.run(),
+        Command::Store(command) => command.run(),
+        Command::Backup(command) => command.run(),
+        Command::Restore(command) => command.run(),
         Command::Image(command) => command.run(),
     }
 }

@@ -1,6 +1,7 @@
 //! What every store must do, checked on all backends: in memory, on disk, and in Debian's etcd.
 #![allow(clippy::unwrap_used, reason = "a failed test may panic")]
 
+mod backups;
 mod checks;
 mod etcd_only;
 mod etcd_server;
@@ -26,7 +27,7 @@ macro_rules! conformance {
                 let directory = tempfile::tempdir().unwrap();
                 let store = super::EmbeddedStore::open(super::Options::at(directory.path())).unwrap();
                 super::$module::$check(&store).await;
-                store.close().await.unwrap();
+                store::Store::close(&store).await.unwrap();
             })*
         }
         mod in_etcd {

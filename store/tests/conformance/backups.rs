@@ -1,0 +1,72 @@
+//! One format for both backends: from each into each.
+
+use std::time::Duration;
+
+use store::backup::{self, BackupError};
+use store::embedded::{EmbeddedStore, Options};
+use store::{Expected, Range, Store};
+
+use super::etcd_server::{EtcdServer, connect};
+
+/// What a key was created and last written with is the backend's own where etcd is restored into.
+async fn values(store: &dyn Store) -> Vec<(String, bytes::Bytes)> {
+    let page = store.list(Range { prefix: "/registry/".into(), ..Range::default() }).await.unwrap();
+    let lasting = page.entries.into_iter().filter(|entry| &*entry.key != "/registry/events/soon");
+    lasting.map(|entry| (entry.key.to_string(), entry.value)).collect()
+}
+
+async fn fill(store: &dyn Store) {
+    for number in 0..1200 {
+        let key = format!("/registry/pods/{number}");
+        store.put(&key, format!("value {number}").into(), Expected::Absent, None).await.unwrap();
+    }
+    store.put("/registry/empty", "".into(), Expected::Absent, None).await.unwrap();
+    let hour = Some(Duration::from_secs(3600));
+    store.put("/registry/events/late", "1".into(), Expected::Absent, hour).await.unwrap();
+    store.put("/registry/events/soon", "1".into(), Expected::Absent, Some(Duration::from_secs(8))).await.unwrap();
+}
+
+async fn expires(store: &dyn Store) {
+    let end = std::time::Instant::now() + Duration::from_secs(30);
+    while store.get("/registry/events/soon").await.unwrap().is_some() {
+        assert!(std::time::Instant::now() < end, "the key does not expire");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(store.get("/registry/events/late").await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn etcd_is_backed_up_and_restored_into_an_embedded_store() {
+    let Some(server) = EtcdServer::start().await else { return };
+    let etcd = connect(server.options()).await;
+    fill(&etcd).await;
+    etcd.put("/elsewhere", "not ours".into(), Expected::Absent, None).await.unwrap();
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("backup");
+    let made = backup::of_etcd(&etcd, &file).await.unwrap();
+    assert_eq!((made.entries, made.revision), (1203, etcd.revision().await.unwrap()));
+
+    let directory = place.path().join("store");
+    backup::to_directory(&file, &directory, 5).unwrap();
+    let store = EmbeddedStore::open(Options::at(&directory)).unwrap();
+    assert_eq!(values(&store).await, values(&etcd).await);
+    assert_eq!(store.revision().await.unwrap(), made.revision + 5);
+    assert_eq!(store.get("/elsewhere").await.unwrap(), None);
+    expires(&store).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_embedded_store_is_backed_up_and_restored_into_etcd() {
+    let Some(server) = EtcdServer::start().await else { return };
+    let place = tempfile::tempdir().unwrap();
+    let (file, directory) = (place.path().join("backup"), place.path().join("store"));
+    let store = EmbeddedStore::open(Options::at(&directory)).unwrap();
+    fill(&store).await;
+    backup::of_directory(&directory, &file).unwrap();
+
+    let etcd = connect(server.options()).await;
+    backup::to_etcd(&file, &etcd).await.unwrap();
+    assert_eq!(values(&etcd).await, values(&store).await);
+    assert!(matches!(backup::to_etcd(&file, &etcd).await, Err(BackupError::Exists { .. })));
+    expires(&etcd).await;
+}
