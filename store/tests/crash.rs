@@ -4,6 +4,8 @@
 //! acknowledged; after each kill the test opens the store and compares. `STORE_CRASH_ROUNDS` sets how often.
 #![allow(clippy::unwrap_used, reason = "a failed test may panic")]
 
+mod support;
+
 use std::collections::{BTreeMap, HashSet};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
@@ -13,8 +15,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use faults::Attack;
 use futures::StreamExt as _;
-use store::embedded::{EmbeddedStore, Options};
+use store::backup::{self, State};
+use store::embedded::{EmbeddedStore, LogOptions, OpenError, Options};
 use store::{Expected, Limits, Range, Revision, Store, WatchEvent};
 
 const DIRECTORY: &str = "STORE_CRASH_DIRECTORY";
@@ -23,10 +27,11 @@ const ROUNDS: &str = "STORE_CRASH_ROUNDS";
 const WRITER: &str = "a_writer_works_until_it_is_killed";
 const TASKS: u64 = 8;
 
-/// Small enough that compaction and its removal of rows happen all the time.
+/// Small enough that checkpoints are being made and logs begun all the time.
 fn options(directory: &Path) -> Options {
     let limits = Limits { history_events: 200, ..Limits::default() };
-    Options { limits, ..Options::at(directory) }
+    let log = LogOptions { segment_bytes: 64 << 10, checkpoint_bytes: 128 << 10 };
+    Options { limits, log, ..Options::at(directory) }
 }
 
 /// A value that shows when it is torn: its size and filling follow from its header.
@@ -83,9 +88,17 @@ async fn no_acknowledged_write_is_lost_however_often_the_writer_is_killed() {
     let rounds = std::env::var(ROUNDS).map_or(300, |rounds| rounds.parse().expect("a number of rounds"));
     let directory = tempfile::tempdir().unwrap();
     let (mut acknowledged, mut newest, mut total) = (Acknowledged::new(), 1, 0);
+    let (mut unfinished, mut torn) = (0, 0);
     for round in 0..rounds {
         let lines = run_and_kill(directory.path(), Duration::from_millis(rand::random_range(10..100)));
         total += lines.len();
+        unfinished += usize::from(has_unfinished_file(directory.path()));
+        match backup::check(directory.path()) {
+            Ok(report) => torn += usize::from(matches!(report.state, State::Unclosed { torn: 1.. })),
+            // It was killed before it made the store.
+            Err(OpenError::Absent { .. }) if newest == 1 => {}
+            Err(err) => panic!("round {round}: {err}"),
+        }
         let mut given_out = HashSet::new();
         for line in lines {
             let mut parts = line.split(' ');
@@ -99,10 +112,24 @@ async fn no_acknowledged_write_is_lost_however_often_the_writer_is_killed() {
                 *known = (revision, count);
             }
         }
-        (newest, acknowledged) = check(directory.path(), &acknowledged, newest, round).await;
+        // As often as not the next writer finds the files as the last one left them.
+        let place = if round % 2 == 0 { None } else { Some(support::copy(directory.path())) };
+        let place = place.as_ref().unwrap_or(&directory);
+        (newest, acknowledged) = check(place.path(), &acknowledged, newest, round).await;
     }
-    println!("{rounds} kills, {total} acknowledged writes, revision {newest}");
+    Attack::new("store: SIGKILL at random moments, checkpoints among them")
+        .tried(rounds as u64, 0)
+        .figure("acknowledged writes", total)
+        .figure("kills that left an unfinished checkpoint", unfinished)
+        .figure("kills that left a write broken off", torn)
+        .figure("lost writes", 0)
+        .record();
     assert!(total > rounds, "the writer hardly wrote");
+}
+
+fn has_unfinished_file(directory: &Path) -> bool {
+    let mut files = std::fs::read_dir(directory).unwrap();
+    files.any(|file| file.unwrap().file_name().to_str().unwrap().ends_with(".new"))
 }
 
 /// Runs the writer for so long and returns the whole lines it wrote.
