@@ -1,6 +1,9 @@
 //! `/healthz`, `/livez` and `/readyz`, with their checks one by one.
 
+use std::time::Duration;
+
 use http::StatusCode;
+use tokio::time;
 
 use crate::query::Query;
 use crate::response::{self, Answer};
@@ -9,6 +12,9 @@ use crate::server::Core;
 /// The checks of each endpoint, in order.
 const LIVE: [&str; 3] = ["ping", "log", "etcd"];
 const READY: [&str; 7] = ["ping", "log", "etcd", "informer-sync", "watch-cache", "poststarthook/bootstrap", "shutdown"];
+
+/// A store that does not answer for so long is not well: upstream's `--etcd-healthcheck-timeout`.
+const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Answers a health path; `None` when it is not one.
 pub(crate) async fn answer(core: &Core, path: &str, query: &Query) -> Option<Answer> {
@@ -64,10 +70,14 @@ async fn report(core: &Core, endpoint: &str, checks: &[&str], query: &Query) -> 
 
 async fn check(core: &Core, name: &str) -> Result<(), String> {
     match name {
-        "etcd" => core.registry.store().check().await.map_err(|err| err.to_string()),
         "kms-providers" => match &core.at_rest {
             Some(at_rest) => at_rest.check().await,
             None => Ok(()),
+        },
+        // It fails while writes fail, be it for want of room.
+        "etcd" => match time::timeout(STORE_TIMEOUT, core.registry.store().check()).await {
+            Ok(outcome) => outcome.map_err(|err| err.to_string()),
+            Err(_) => Err(format!("the store did not answer within {STORE_TIMEOUT:?}")),
         },
         "informer-sync" | "watch-cache" if !core.is_filled() => Err("the watch cache is being filled".into()),
         "informer-sync" if !core.registry.cache().was_whole() => {

@@ -33,6 +33,7 @@ mod reviewers;
 mod samples;
 mod services;
 mod settled;
+mod store_health;
 mod watch;
 mod webhook_conditions;
 mod webhook_custom;
