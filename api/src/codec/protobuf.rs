@@ -13,6 +13,7 @@
 mod decode;
 mod encode;
 mod forms;
+mod list;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,8 @@ use crate::resource::{join_group_version, split_api_version};
 use crate::schema::builtin::builtin;
 use table::{Message, Table};
 use wire::{Reader, Wire, Writer};
+
+pub use list::Items;
 
 /// The media type of objects.
 pub const MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf";
@@ -143,16 +146,26 @@ pub fn encode(tree: &Value) -> Result<Vec<u8>, Error> {
 
 fn encode_as(tree: &Value, message: &Message, api_version: &str, kind: &str) -> Result<Vec<u8>, Error> {
     let mut out = Writer::default();
+    begin(&mut out, api_version, kind)?;
+    out.nested(2, |out| encode::message(out, tree, message, 0))?;
+    end(&mut out);
+    Ok(out.into_bytes())
+}
+
+/// What stands before the message of an object.
+fn begin(out: &mut Writer, api_version: &str, kind: &str) -> Result<(), Error> {
     out.raw(MAGIC);
     out.nested(1, |out| {
         out.bytes(1, api_version.as_bytes());
         out.bytes(2, kind.as_bytes());
         Ok(())
-    })?;
-    out.nested(2, |out| encode::message(out, tree, message, 0))?;
+    })
+}
+
+/// What stands behind it.
+fn end(out: &mut Writer) {
     out.bytes(3, b"");
     out.bytes(4, b"");
-    Ok(out.into_bytes())
 }
 
 /// The frame of a watch around an encoded object.

@@ -128,6 +128,11 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
+    /// Writes behind what is there.
+    pub(super) fn behind(out: Vec<u8>) -> Self {
+        Self { out }
+    }
+
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.out
     }
@@ -142,7 +147,7 @@ impl Writer {
         self.out.extend_from_slice(&bytes[..length]);
     }
 
-    fn tag(&mut self, number: u32, wire: u64) {
+    pub(super) fn tag(&mut self, number: u32, wire: u64) {
         self.varint(u64::from(number) << 3 | wire);
     }
 
