@@ -25,6 +25,7 @@ use crate::response::{self, Answer};
 use crate::server::Core;
 use crate::watch_cache::ResourceCache;
 
+mod list;
 mod selection;
 mod shape;
 mod stream;
@@ -257,7 +258,7 @@ async fn zipped(routed: &Routed<'_>, answer: Answer) -> Result<Answer, ApiError>
 async fn list(routed: &Routed<'_>) -> Result<Answer, ApiError> {
     let options = ListOptions::read(routed.call.query, false)?;
     let list = listed(routed, &options).await?;
-    zipped(routed, shape::list(routed, &list).await?).await
+    list::answer(routed, list).await
 }
 
 /// The objects that a request selects.
@@ -340,7 +341,7 @@ async fn delete_collection(routed: &Routed<'_>, body: Body) -> Result<Answer, Ap
     let list = listed(routed, &list_options).await?;
     let list = routed.registry().delete_collection(&routed.target(), list, &options, &mut warnings).await;
     let answer = match list {
-        Ok(list) => shape::list(routed, &list).await,
+        Ok(list) => list::answer(routed, list).await,
         Err(err) => Err(err),
     };
     Ok(with_warnings(routed, answer, &warnings))

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::negotiate::{Accept, Encoding};
 
 /// Answers larger than this are compressed for clients that can take it (upstream's threshold).
-const GZIP_FROM: usize = 128 * 1024;
+pub(crate) const GZIP_FROM: usize = 128 * 1024;
 
 /// An answer of this server.
 pub(crate) type Answer = Response<Body>;

@@ -65,7 +65,7 @@ impl LateFields {
     pub(crate) async fn narrow(&self, mut list: List) -> Result<List, ApiError> {
         let selected = self.select(list.items.iter().map(|cached| cached.object()).collect()).await?;
         let mut selected = selected.into_iter();
-        list.items.retain(|_| selected.next() == Some(true));
+        list.items.retain(|| selected.next() == Some(true));
         list.remaining = None;
         Ok(list)
     }

@@ -4,15 +4,14 @@ use std::sync::Arc;
 
 use api::resource::split_api_version;
 use api::{ApiError, Object, Resource, table};
-use bytes::Bytes;
 use http::StatusCode;
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::Routed;
 use crate::negotiate::{Accept, Encoding, MetaVersion, Shape};
 use crate::options::DeleteOptions;
-use crate::registry::{Deleted, List, Registry, Written};
+use crate::registry::{Deleted, Registry, Written};
 use crate::response::{self, Answer};
 use crate::watch_cache::Cached;
 
@@ -86,20 +85,12 @@ impl Shaper {
         self.accept.encoding
     }
 
-    fn is_stored_version(&self) -> bool {
+    pub(super) fn is_stored_version(&self) -> bool {
         self.row.group == self.stored.group && self.row.version == self.stored.version
     }
 
-    fn is_plain_json(&self) -> bool {
+    pub(super) fn is_plain_json(&self) -> bool {
         self.accept.encoding == Encoding::Json && !self.accept.pretty
-    }
-
-    /// Stored objects in the version of the path.
-    async fn versions(&self, objects: Vec<Object>) -> Result<Vec<Object>, ApiError> {
-        if self.is_stored_version() && !self.row.is_custom() {
-            return Ok(objects);
-        }
-        self.registry.convert(&self.stored, &self.row, objects).await
     }
 
     /// A written object in the version of the path; custom ones are in that already.
@@ -114,14 +105,14 @@ impl Shaper {
     pub(super) fn shaped(&mut self, object: &Object) -> Result<Value, ApiError> {
         match self.accept.shape {
             Shape::Object => Ok(object.to_value()),
-            Shape::PartialMetadata(version) => Ok(partial(&self.row, object, version)),
+            Shape::PartialMetadata(version) => Ok(self.partial(object, version)),
             Shape::PartialMetadataList(_) => Err(ApiError::not_acceptable(format!(
                 "you requested PartialObjectMetadataList, but the requested object is not a list (*{})",
                 go_type(&self.row, &self.row.kind)
             ))),
             Shape::Table(version) => {
                 let metadata = json!({"resourceVersion": object.resource_version()});
-                Ok(self.table(std::iter::once(object), metadata, version))
+                Ok(self.table(object, metadata, version))
             }
         }
     }
@@ -135,18 +126,8 @@ impl Shaper {
         self.shaped(&object)
     }
 
-    fn table<'o>(&mut self, objects: impl Iterator<Item = &'o Object>, metadata: Value, version: MetaVersion) -> Value {
-        let now = Timestamp::now();
-        let rows: Vec<Value> = objects
-            .map(|object| {
-                let cells = table::cells(&self.row, object, now);
-                match self.include {
-                    Include::Nothing => json!({"cells": cells, "object": null}),
-                    Include::Metadata => json!({"cells": cells, "object": partial(&self.row, object, version)}),
-                    Include::Object => json!({"cells": cells, "object": object.to_value()}),
-                }
-            })
-            .collect();
+    fn table(&mut self, object: &Object, metadata: Value, version: MetaVersion) -> Value {
+        let rows = [self.table_row(object, version, Timestamp::now())];
         let columns = if std::mem::replace(&mut self.columns_sent, true) {
             Value::Null
         } else {
@@ -156,6 +137,21 @@ impl Shaper {
             "kind": "Table", "apiVersion": version.api_version(), "metadata": metadata,
             "columnDefinitions": columns, "rows": rows,
         })
+    }
+
+    /// One row of a table.
+    pub(super) fn table_row(&self, object: &Object, version: MetaVersion, now: Timestamp) -> Value {
+        let cells = table::cells(&self.row, object, now);
+        match self.include {
+            Include::Nothing => json!({"cells": cells, "object": null}),
+            Include::Metadata => json!({"cells": cells, "object": self.partial(object, version)}),
+            Include::Object => json!({"cells": cells, "object": object.to_value()}),
+        }
+    }
+
+    /// The metadata of an object alone.
+    pub(super) fn partial(&self, object: &Object, version: MetaVersion) -> Value {
+        partial(&self.row, object, version)
     }
 }
 
@@ -169,7 +165,7 @@ fn partial(row: &Resource, object: &Object, version: MetaVersion) -> Value {
 }
 
 /// The Go type that upstream's texts name.
-fn go_type(row: &Resource, kind: &str) -> String {
+pub(super) fn go_type(row: &Resource, kind: &str) -> String {
     let package = match row.group.as_ref() {
         "" | "events.k8s.io" => "core",
         group => group.split('.').next().unwrap_or(group),
@@ -224,93 +220,4 @@ pub(super) async fn deleted(
             Ok(response::value(StatusCode::OK, routed.accept, &response::success(details)))
         }
     }
-}
-
-/// A list.
-pub(super) async fn list(routed: &Routed<'_>, list: &List) -> Result<Answer, ApiError> {
-    let mut shaper = Shaper::of(routed)?;
-    let custom = routed.row.is_custom();
-    let metadata = list_metadata(list, custom && shaper.accept.shape == Shape::Object);
-    match shaper.accept.shape {
-        Shape::Object if list.items.iter().all(|cached| shaper.is_plain(cached)) && shaper.is_plain_json() => {
-            Ok(response::json_bytes(StatusCode::OK, concatenated(routed, list, &metadata, custom)))
-        }
-        Shape::Object => {
-            let objects = shaper.versions(objects(list)).await?;
-            let items: Vec<Value> = objects.into_iter().map(|object| item(object, custom)).collect();
-            let row = &routed.row;
-            let tree =
-                json!({"kind": row.list_kind, "apiVersion": row.api_version(), "metadata": metadata, "items": items});
-            Ok(response::value(StatusCode::OK, routed.accept, &tree))
-        }
-        Shape::PartialMetadataList(version) => {
-            let items: Vec<Value> =
-                list.items.iter().map(|cached| partial(&routed.row, &cached.object(), version)).collect();
-            let items = if items.is_empty() { Value::Null } else { Value::Array(items) };
-            let tree = json!({
-                "kind": "PartialObjectMetadataList", "apiVersion": version.api_version(), "metadata": metadata, "items": items,
-            });
-            Ok(response::value(StatusCode::OK, routed.accept, &tree))
-        }
-        Shape::PartialMetadata(_) => Err(ApiError::not_acceptable(format!(
-            "you requested PartialObjectMetadata, but the requested object is a list (*{})",
-            go_type(&routed.row, &routed.row.list_kind)
-        ))),
-        Shape::Table(version) => {
-            let objects = shaper.versions(objects(list)).await?;
-            let tree = shaper.table(objects.iter(), metadata, version);
-            Ok(response::value(StatusCode::OK, routed.accept, &tree))
-        }
-    }
-}
-
-fn objects(list: &List) -> Vec<Object> {
-    list.items.iter().map(|cached| cached.object()).collect()
-}
-
-fn item(mut object: Object, custom: bool) -> Value {
-    if !custom {
-        object.root_mut().remove("kind");
-        object.root_mut().remove("apiVersion");
-    }
-    object.into_value()
-}
-
-/// The metadata of a list. Lists of custom objects always say where they go on.
-fn list_metadata(list: &List, says_continue: bool) -> Value {
-    let mut metadata = Map::new();
-    if says_continue {
-        metadata.insert("continue".into(), "".into());
-    }
-    metadata.insert("resourceVersion".into(), list.revision.to_string().into());
-    if let Some(token) = &list.continuation {
-        metadata.insert("continue".into(), token.as_str().into());
-    }
-    if let Some(remaining) = list.remaining {
-        metadata.insert("remainingItemCount".into(), remaining.into());
-    }
-    Value::Object(metadata)
-}
-
-/// The list as JSON, out of the bytes of its items. Items of built-in kinds do not repeat kind and version.
-fn concatenated(routed: &Routed<'_>, list: &List, metadata: &Value, custom: bool) -> Bytes {
-    let row = &routed.row;
-    let head =
-        format!(r#"{{"kind":"{}","apiVersion":"{}","metadata":{metadata},"items":["#, row.list_kind, row.api_version());
-    let size: usize = list.items.iter().map(|cached| cached.size() + 2).sum();
-    let mut out = Vec::with_capacity(head.len() + size + 8);
-    out.extend_from_slice(head.as_bytes());
-    for (at, cached) in list.items.iter().enumerate() {
-        if at > 0 {
-            out.push(b',');
-        }
-        if custom {
-            cached.write(&mut out);
-        } else {
-            out.push(b'{');
-            cached.write_item(&mut out);
-        }
-    }
-    out.extend_from_slice(b"]}\n");
-    out.into()
 }

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use store::Expected;
 
-use super::{Current, List, Registry, Target, Written, metadata, unavailable};
+use super::{Current, Items, List, Registry, Target, Written, metadata, unavailable};
 use crate::admission::{Attributes, Operation};
 use crate::options::{DeleteOptions, Propagation};
 
@@ -73,8 +73,8 @@ impl Registry {
         options: &DeleteOptions,
         warnings: &mut Vec<String>,
     ) -> Result<List, ApiError> {
-        let mut items = Vec::with_capacity(list.items.len());
-        for item in &list.items {
+        let mut items = Vec::new();
+        for item in list.items.iter() {
             let one = Target { namespace: item.namespace(), name: item.name(), ..*target };
             match self.delete(&one, options, warnings).await {
                 Ok(_) => items.push(item.clone()),
@@ -82,7 +82,7 @@ impl Registry {
                 Err(err) => return Err(err),
             }
         }
-        Ok(List { items, ..list })
+        Ok(List { items: Items::Gathered(items), ..list })
     }
 
     async fn admit_delete(

@@ -6,6 +6,7 @@
 mod convert;
 mod create;
 mod delete;
+mod items;
 mod metadata;
 mod modify;
 mod patch;
@@ -33,6 +34,8 @@ use crate::encryption::Sealed;
 use crate::watch_cache::{Cached, ResourceCache, Stored, WatchCache, stored_bytes};
 
 pub use delete::Deleted;
+pub(crate) use items::Cursor;
+pub use items::{Found, Items};
 pub(crate) use metadata::{check_name, check_named, generated_name, timestamp};
 pub use patch::{Patch, PatchType};
 pub use read::{List, PARTIAL_READ};

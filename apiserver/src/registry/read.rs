@@ -1,6 +1,5 @@
 //! Get and list, answered from the watch cache.
 
-use std::collections::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,10 +7,11 @@ use api::ApiError;
 use api::status::{Cause, Details};
 use store::Range;
 
+use super::items::{Found, Items};
 use super::token::Continue;
 use super::{Registry, Target, unavailable};
 use crate::options::{ListOptions, Match};
-use crate::watch_cache::{Cached, Marks, Objects, ResourceCache, Selection, Snapshot, read, read_all};
+use crate::watch_cache::{Cached, Objects, ResourceCache, Selection, Snapshot, read, read_all};
 
 /// How long a read waits for a version that has not happened.
 const FUTURE: Duration = Duration::from_secs(3);
@@ -26,7 +26,7 @@ pub const PARTIAL_READ: &str = "The provided continue parameter is too old to di
 #[derive(Clone, Debug)]
 pub struct List {
     pub revision: u64,
-    pub items: Vec<Arc<Cached>>,
+    pub items: Items,
     /// The token of the next page.
     pub continuation: Option<String>,
     /// How many items follow; unknown with selectors.
@@ -86,7 +86,7 @@ impl Registry {
         };
         // A list of "whatever is at hand" is served whole, as upstream's watch cache does.
         let limit = options.limit.filter(|_| version != Some(0));
-        Ok(page(cache, selection, &snapshot.objects, revision, None, limit))
+        Ok(page(cache, selection, snapshot.objects, revision, None, limit))
     }
 
     /// Refuses to show a selection of which a part cannot be read.
@@ -109,14 +109,14 @@ impl Registry {
         let Ok(revision) = u64::try_from(token.revision) else {
             let revision = self.freshen().await?;
             let (revision, snapshot) = now(cache, revision);
-            return Ok(page(cache, selection, &snapshot.objects, revision, Some(&start), limit));
+            return Ok(page(cache, selection, snapshot.objects, revision, Some(&start), limit));
         };
         self.wait_until(revision).await?;
         if self.is_forgotten(cache, revision).await {
             return Err(inconsistent(&token.start));
         }
         match self.snapshot_at(cache, revision).await {
-            Ok(snapshot) => Ok(page(cache, selection, &snapshot.objects, revision, Some(&start), limit)),
+            Ok(snapshot) => Ok(page(cache, selection, snapshot.objects, revision, Some(&start), limit)),
             Err(err) if err.code() == 410 => Err(inconsistent(&token.start)),
             Err(err) => Err(err),
         }
@@ -170,41 +170,33 @@ fn now(cache: &ResourceCache, reached: u64) -> (u64, Snapshot) {
 fn page(
     cache: &Arc<ResourceCache>,
     selection: &Selection,
-    objects: &Objects,
+    objects: Objects,
     revision: u64,
     start: Option<&str>,
     limit: Option<usize>,
 ) -> List {
-    let prefix = selection.prefix(cache);
-    let from = start.filter(|start| *start > prefix.as_str()).unwrap_or(&prefix);
-    let mut list = List { revision, items: Vec::new(), continuation: None, remaining: None };
+    let whole = |items: Items| List { revision, items, continuation: None, remaining: None };
     if let Some(name) = &selection.name
         && (selection.namespace.is_some() || !cache.row().namespaced)
     {
-        let key = format!("{prefix}{name}");
-        list.items.extend(objects.get(key.as_str()).filter(|object| selection.matches(cache, object)).cloned());
-        return list;
+        let key = format!("{}{name}", selection.prefix(cache));
+        let named = objects.get(key.as_str()).filter(|object| selection.matches(cache, object));
+        return whole(Items::Gathered(named.cloned().into_iter().collect()));
     }
-    let range = objects.range::<str, _>((Bound::Included(from), Bound::Unbounded));
-    let whole_prefix = !selection.has_selectors() && selection.name.is_none();
-    let wanted = Marks::wanted_by(&selection.labels);
-    let mut rest = range
-        .map(|(_, object)| object)
-        .take_while(|object| object.key.starts_with(&prefix))
-        .filter(|object| whole_prefix || (object.labels.may_have(wanted) && selection.matches(cache, object)));
-    let Some(limit) = limit else {
-        list.items = rest.cloned().collect();
-        return list;
+    let found = Found::new(cache, objects, selection, start);
+    let Some(limit) = limit else { return whole(Items::Found(found)) };
+    let mut rest = found.iter();
+    let last = rest.by_ref().take(limit).last().map(|object| object.key.clone());
+    let Some(next) = rest.next() else {
+        drop(rest);
+        return whole(Items::Found(found));
     };
-    list.items = rest.by_ref().take(limit).cloned().collect();
-    if let Some(next) = rest.next() {
-        // The page goes on right after the last key of this one.
-        let last = list.items.last().unwrap_or(next);
-        let after = format!("{}\0", &last.key[cache.prefix().len()..]);
-        list.continuation = Some(Continue::new(i64::try_from(revision).unwrap_or(i64::MAX), &after).encode());
-        list.remaining = (!selection.has_selectors() && selection.name.is_none()).then(|| 1 + rest.count());
-    }
-    list
+    // The page goes on right after the last key of this one.
+    let after = format!("{}\0", &last.as_ref().unwrap_or(&next.key)[cache.prefix().len()..]);
+    let token = Continue::new(i64::try_from(revision).unwrap_or(i64::MAX), &after).encode();
+    let remaining = (!selection.has_selectors() && selection.name.is_none()).then(|| 1 + rest.count());
+    let items = last.map_or_else(|| Items::Gathered(Vec::new()), |last| Items::Found(found.up_to(last)));
+    List { revision, items, continuation: Some(token), remaining }
 }
 
 /// 410 with a token that goes on at the newest revision.

@@ -37,6 +37,8 @@ pub struct Cached {
     stored: Stored,
     namespace: std::ops::Range<usize>,
     tree: OnceLock<Box<Object>>,
+    /// How long it is as an item of a protobuf list.
+    encoded: OnceLock<u32>,
 }
 
 /// What selectors ask of an object.
@@ -96,12 +98,12 @@ impl Cached {
     pub(super) fn new(row: &Resource, key: Arc<str>, stored: Stored, revision: u64, facts: Facts) -> Self {
         let namespace = namespace_range(&key, row.namespaced);
         let Facts { labels, fields } = facts;
-        Self { key, revision, labels, fields, stored, namespace, tree: OnceLock::new() }
+        Self { key, revision, labels, fields, stored, namespace, tree: OnceLock::new(), encoded: OnceLock::new() }
     }
 
     /// The same object under another revision: what a DELETED event shows.
     pub fn at_revision(&self, revision: u64) -> Self {
-        Self { revision, tree: OnceLock::new(), ..self.clone() }
+        Self { revision, tree: OnceLock::new(), encoded: OnceLock::new(), ..self.clone() }
     }
 
     /// The whole object as JSON.
@@ -112,6 +114,18 @@ impl Cached {
     /// About how many bytes it takes as JSON; never less.
     pub fn size(&self) -> usize {
         self.stored.value.len() + SPLICE
+    }
+
+    /// How long it is as an item of a protobuf list, if that is known.
+    pub fn encoded_size(&self) -> Option<u32> {
+        self.encoded.get().copied()
+    }
+
+    /// Remembers how long it is as an item of a protobuf list.
+    pub fn note_encoded_size(&self, size: usize) {
+        if let Ok(size) = u32::try_from(size) {
+            self.encoded.get_or_init(|| size);
+        }
     }
 
     /// Writes the whole object as JSON.
