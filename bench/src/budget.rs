@@ -36,6 +36,8 @@ const fn below(budget: f64, reference: &'static str) -> Option<Expectation> {
     Some(Expectation { budget: Budget::Below(budget), reference })
 }
 
+/// No number of the reference is known.
+pub const STALLED_READERS: Option<Expectation> = below(100.0, "-");
 pub const CREATES: Option<Expectation> = least(10_600.0, "1,060/s");
 pub const GETS: Option<Expectation> = least(32_600.0, "3,260/s");
 pub const LISTS: Option<Expectation> = least(950.0, "95 MB/s");

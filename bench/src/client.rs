@@ -107,6 +107,11 @@ impl Client {
         }
     }
 
+    /// A lane on a connection of its own.
+    pub async fn own_lane(&self) -> Result<Lane, Error> {
+        Lane::connect(&self.target, self.protocol).await
+    }
+
     /// Lanes on connections of their own, for requests that last.
     pub async fn long_lanes(&self, count: usize) -> Result<Vec<Lane>, Error> {
         let mut lanes: Vec<Lane> = Vec::with_capacity(count);

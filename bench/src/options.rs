@@ -72,6 +72,12 @@ pub struct Options {
     /// Pods to start at once.
     #[arg(long, default_value_t = 50, value_parser = bounded(500))]
     pub pods_at_once: usize,
+    /// Clients that ask for a list and do not read it.
+    #[arg(long, default_value_t = 200, value_parser = bounded(1000))]
+    pub stalled_readers: usize,
+    /// Pods in that list.
+    #[arg(long, default_value_t = 150_000, value_parser = bounded(1_000_000))]
+    pub stalled_objects: usize,
     /// Processes whose memory, CPU time and writes to watch while idle, before and after the load.
     #[arg(long, value_name = "PID", num_args = 1.., value_delimiter = ',')]
     pub pid: Vec<u32>,
@@ -126,6 +132,8 @@ pub enum Measure {
     Deletes,
     Scheduling,
     Pods,
+    /// Only when it is named: it makes many objects.
+    StalledReaders,
     Idle,
     ColdStart,
 }

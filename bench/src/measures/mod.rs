@@ -3,9 +3,11 @@
 mod pods;
 mod requests;
 mod scheduling;
+mod stalled;
 mod watching;
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::client::Call;
 use crate::cluster::Cluster;
@@ -39,7 +41,8 @@ impl Context<'_> {
     /// Makes idle pods, without measuring.
     async fn fill(&self, namespace: &str, count: usize) -> Result<(), Error> {
         let path = format!("/api/v1/namespaces/{namespace}/pods");
-        let limits = Limits::exactly(self.options.in_flight, count);
+        // 150,000 pods take their time.
+        let limits = Limits { time: Duration::from_secs(600), ..Limits::exactly(self.options.in_flight, count) };
         drive(&self.cluster.client, limits, move |number| Call::post(path.clone(), idle_pod(number))).await.map(drop)
     }
 }
@@ -66,6 +69,10 @@ pub async fn run(context: &Context<'_>) -> Result<(), Error> {
     }
     if context.options.wants(Measure::Scheduling) {
         scheduling::scheduled(context).await?;
+    }
+    // Too long for a run that did not ask for it.
+    if context.options.only.contains(&Measure::StalledReaders) {
+        stalled::readers(context).await?;
     }
     if context.options.wants(Measure::Pods) {
         pods::started(context).await?;
