@@ -15,8 +15,8 @@ use crate::authz::{AuthorizationConfig, ReviewVersion, WebhookConfig};
 use crate::config::{Config, ConfigMapKey, FrontProxies};
 use crate::encryption::EncryptionConfig;
 use crate::error::Error;
+use crate::flow_control::Limits;
 use crate::http::NamedCertificate;
-use crate::inflight::Limits;
 use crate::served::Served;
 
 /// Where the objects lie.

@@ -13,8 +13,8 @@ use crate::audit::AuditConfig;
 use crate::authn::{Headers, TokenWebhookConfig};
 use crate::authz::AuthorizationConfig;
 use crate::encryption::EncryptionConfig;
+use crate::flow_control::Limits;
 use crate::http::NamedCertificate;
-use crate::inflight::Limits;
 use crate::served::Served;
 
 /// Everything that can be set. Made in `main`, moved into [`crate::ApiServer::new`].

@@ -1,7 +1,7 @@
 //! Requests for resources: from a routed request to the registry and back to an answer.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use api::resource::Verb;
 use api::status::Details;
@@ -11,10 +11,10 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::upgrade::OnUpgrade;
 
 use crate::decode;
+use crate::flow_control::Seat;
 use crate::headers as header;
 use crate::negotiate::{Accept, Offer, accepts_gzip, content_type, is_pretty};
 use crate::options::{DeleteOptions, ListOptions, Write, WriteOptions};
@@ -32,9 +32,6 @@ mod stream;
 
 pub(crate) use selection::{LateFields, selection};
 
-/// Largest body of a request.
-const BODY: usize = 3 * 1024 * 1024;
-
 /// A request that has been authenticated and authorised.
 pub(crate) struct Call<'a> {
     pub(crate) core: &'a Arc<Core>,
@@ -42,7 +39,17 @@ pub(crate) struct Call<'a> {
     pub(crate) info: &'a RequestInfo,
     pub(crate) query: &'a Query,
     pub(crate) user: &'a User,
+    /// The seat of a request that may give it back before it ends.
+    seat: &'a Mutex<Option<Seat>>,
     parts: &'a Parts,
+}
+
+/// The body of a request.
+pub(crate) enum Incoming {
+    /// It was read.
+    Read(Bytes),
+    /// It goes on to somewhere else as it comes.
+    Stream(Body),
 }
 
 /// A call to a resource that exists.
@@ -61,8 +68,9 @@ impl<'a> Call<'a> {
         info: &'a RequestInfo,
         query: &'a Query,
         user: &'a User,
+        seat: &'a Mutex<Option<Seat>>,
     ) -> Self {
-        Self { core, info, query, user, parts }
+        Self { core, info, query, user, seat, parts }
     }
 
     pub(crate) fn headers(&self) -> &'a HeaderMap {
@@ -81,6 +89,11 @@ impl<'a> Call<'a> {
 
     pub(crate) fn user_agent(&self) -> Cow<'_, str> {
         header::shown(self.headers(), http::header::USER_AGENT)
+    }
+
+    /// Takes the seat out of the request's hands.
+    pub(crate) fn take_seat(&self) -> Option<Seat> {
+        self.seat.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     pub(crate) fn accept(&self, row: &Resource) -> Result<Accept, ApiError> {
@@ -121,7 +134,7 @@ pub(crate) fn method_not_allowed() -> ApiError {
 }
 
 /// Answers a request for a resource.
-pub(crate) async fn resource(call: &Call<'_>, body: Body) -> Result<Answer, ApiError> {
+pub(crate) async fn resource(call: &Call<'_>, body: Incoming) -> Result<Answer, ApiError> {
     let info = call.info;
     let catalog = call.core.registry.catalog();
     let Some(row) = catalog.resource(&info.group, &info.version, &info.resource) else {
@@ -130,6 +143,11 @@ pub(crate) async fn resource(call: &Call<'_>, body: Body) -> Result<Answer, ApiE
         return if known { Err(ApiError::unknown_resource()) } else { Ok(response::page_not_found()) };
     };
     check_place(call, row)?;
+    let body = match body {
+        Incoming::Read(body) => body,
+        // Only what leads to a node is not read here.
+        Incoming::Stream(body) => return crate::subresources::connect(call, row, body).await,
+    };
     if !info.subresource.is_empty() {
         return crate::subresources::answer(call, row, body).await;
     }
@@ -188,7 +206,7 @@ fn deprecation(row: &Resource) -> Vec<String> {
     }
 }
 
-async fn dispatch(routed: &Routed<'_>, body: Body) -> Result<Answer, ApiError> {
+async fn dispatch(routed: &Routed<'_>, body: Bytes) -> Result<Answer, ApiError> {
     match &routed.call.info.deed {
         Deed::Get => get(routed).await,
         Deed::List => list(routed).await,
@@ -272,9 +290,8 @@ async fn listed(routed: &Routed<'_>, options: &ListOptions) -> Result<List, ApiE
     }
 }
 
-async fn create(routed: &Routed<'_>, body: Body) -> Result<Answer, ApiError> {
+async fn create(routed: &Routed<'_>, body: Bytes) -> Result<Answer, ApiError> {
     let options = routed.call.write_options(Write::Create)?;
-    let body = read_body(body).await?;
     let mut warnings = Vec::new();
     let object = decode_body(routed, &body, &options, &mut warnings)?;
     let written = routed.registry().create(&routed.target(), object, &options, &mut warnings).await;
@@ -285,9 +302,8 @@ async fn create(routed: &Routed<'_>, body: Body) -> Result<Answer, ApiError> {
     Ok(with_warnings(routed, answer, &warnings))
 }
 
-pub(crate) async fn update(routed: &Routed<'_>, body: Body) -> Result<Answer, ApiError> {
+pub(crate) async fn update(routed: &Routed<'_>, body: Bytes) -> Result<Answer, ApiError> {
     let options = routed.call.write_options(Write::Update)?;
-    let body = read_body(body).await?;
     let mut warnings = Vec::new();
     let mut object = decode_body(routed, &body, &options, &mut warnings)?;
     crate::registry::check_named(&routed.call.info.name, &mut object)?;
@@ -313,18 +329,17 @@ fn with_warnings(routed: &Routed<'_>, answer: Result<Answer, ApiError>, warnings
     answer
 }
 
-pub(crate) async fn patch(routed: &Routed<'_>, body: Body) -> Result<Answer, ApiError> {
+pub(crate) async fn patch(routed: &Routed<'_>, body: Bytes) -> Result<Answer, ApiError> {
     let kind = patch_type(routed.call.headers(), routed.row.is_custom())?;
     let options = routed.call.write_options(Write::Patch { apply: kind == PatchType::Apply })?;
-    let body = read_body(body).await?;
     let mut warnings = Vec::new();
     let patch = Patch { kind, body };
     let updated = routed.registry().patch(&routed.target(), &patch, &options, &mut warnings).await;
     Ok(finish_update(routed, updated, &warnings).await)
 }
 
-async fn delete(routed: &Routed<'_>, body: Body) -> Result<Answer, ApiError> {
-    let options = delete_options(routed.call, body).await?;
+async fn delete(routed: &Routed<'_>, body: Bytes) -> Result<Answer, ApiError> {
+    let options = delete_options(routed.call, &body)?;
     let mut warnings = silent_deletion(routed, &options);
     let deleted = routed.registry().delete(&routed.target(), &options, &mut warnings).await;
     let answer = match deleted {
@@ -334,9 +349,9 @@ async fn delete(routed: &Routed<'_>, body: Body) -> Result<Answer, ApiError> {
     Ok(with_warnings(routed, answer, &warnings))
 }
 
-async fn delete_collection(routed: &Routed<'_>, body: Body) -> Result<Answer, ApiError> {
+async fn delete_collection(routed: &Routed<'_>, body: Bytes) -> Result<Answer, ApiError> {
     let list_options = ListOptions::read(routed.call.query, false)?;
-    let options = delete_options(routed.call, body).await?;
+    let options = delete_options(routed.call, &body)?;
     let mut warnings = silent_deletion(routed, &options);
     let list = listed(routed, &list_options).await?;
     let list = routed.registry().delete_collection(&routed.target(), list, &options, &mut warnings).await;
@@ -369,9 +384,8 @@ pub(crate) fn patch_type(headers: &HeaderMap, custom: bool) -> Result<PatchType,
     }
 }
 
-async fn delete_options(call: &Call<'_>, body: Body) -> Result<DeleteOptions, ApiError> {
-    let bytes = read_body(body).await?;
-    let object = if bytes.is_empty() { None } else { Some(decode::delete_options(call.headers(), &bytes)?) };
+fn delete_options(call: &Call<'_>, bytes: &Bytes) -> Result<DeleteOptions, ApiError> {
+    let object = if bytes.is_empty() { None } else { Some(decode::delete_options(call.headers(), bytes)?) };
     DeleteOptions::read(call.query, object)
 }
 
@@ -387,15 +401,4 @@ pub(crate) fn decode_body(
     let mut object = routed.registry().catalog().convert(&routed.row, target.row(), object)?;
     decode::default(target.row(), &mut object);
     Ok(object)
-}
-
-/// Reads a whole body, up to the limit.
-pub(crate) async fn read_body(body: Body) -> Result<Bytes, ApiError> {
-    match Limited::new(body, BODY).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(err) if err.is::<LengthLimitError>() => {
-            Err(ApiError::too_large(format!("Request entity too large: limit is {BODY}")))
-        }
-        Err(err) => Err(ApiError::bad_request(format!("the body could not be read: {err}"))),
-    }
 }

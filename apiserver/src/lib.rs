@@ -3,7 +3,8 @@
 //! A request passes the stages in this order, each a module:
 //!
 //! ```text
-//! http -> request_info -> authn -> authz -> negotiate -> decode -> admission -> registry -> watch_cache -> response
+//! http -> request_info -> authn -> authz -> intake -> flow_control -> negotiate -> decode -> admission -> registry
+//!      -> watch_cache -> response -> sending
 //! ```
 //!
 //! Invariant: only [`registry`] writes to the store.
@@ -26,12 +27,13 @@ mod encryption;
 mod endpoints;
 mod error;
 mod expiring;
+mod flow_control;
 pub mod fuzzing;
 mod handler;
 mod headers;
 mod health;
 pub mod http;
-mod inflight;
+mod intake;
 mod kubeconfig;
 mod managed;
 mod metrics;
@@ -43,6 +45,7 @@ pub mod query;
 pub mod registry;
 pub mod request_info;
 mod response;
+mod sending;
 mod served;
 mod server;
 mod strict;
@@ -59,6 +62,6 @@ pub use command::Command;
 pub use config::{Config, ConfigMapKey, FrontProxies};
 pub use encryption::EncryptionConfig;
 pub use error::Error;
-pub use inflight::Limits;
+pub use flow_control::Limits;
 pub use served::Served;
 pub use server::ApiServer;

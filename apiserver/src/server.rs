@@ -2,8 +2,8 @@
 
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, Mutex as Lock, PoisonError};
+use std::time::{Duration, Instant};
 
 use api::ApiError;
 use api::strategy::User;
@@ -29,9 +29,10 @@ use crate::authz;
 use crate::config::Config;
 use crate::encryption::{AtRest, Sealed};
 use crate::error::Error;
-use crate::handler::{self, Call};
+use crate::flow_control::{Class, FLOW_SCHEMA, FlowControl, PRIORITY_LEVEL, Seat};
+use crate::handler::{self, Call, Incoming};
 use crate::http::{Edge, Handshake, InProcess};
-use crate::inflight::Inflight;
+use crate::intake::{Intake, drop_unread};
 use crate::metrics::Metrics;
 use crate::negotiate::{Accept, is_pretty};
 use crate::node_proxy::Kubelets;
@@ -39,9 +40,10 @@ use crate::query::Query;
 use crate::registry::Registry;
 use crate::request_info::RequestInfo;
 use crate::response::{self, Answer};
-use crate::watch_cache::{Feed, WatchCache};
+use crate::sending::{Cut, Sending};
+use crate::watch_cache::{Feed, ResourceCache, WatchCache};
 use crate::webhook_client::Webhooks;
-use crate::{admission, bootstrap, crd, discovery, health, openapi, subresources};
+use crate::{admission, bootstrap, crd, discovery, flow_control, health, openapi, subresources};
 
 /// How far the start has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,7 +76,10 @@ pub(crate) struct Core {
     pub(crate) shutdown: CancellationToken,
     /// Cancelled before `shutdown`, when the server goes on serving for a while.
     pub(crate) stopping: CancellationToken,
-    inflight: Inflight,
+    intake: Intake,
+    pub(crate) flow_control: Arc<FlowControl>,
+    /// Answers on their way.
+    pub(crate) sending: Arc<Sending>,
     stage: watch::Sender<Stage>,
 }
 
@@ -130,6 +135,13 @@ impl ApiServer {
             converters,
             config.event_ttl,
         ));
+        let tasks = TaskTracker::new();
+        let flow_control = FlowControl::new(&config.limits, &process.metrics, &tasks);
+        let sending = Arc::new(Sending::default());
+        process.metrics.register(|registry| {
+            let help = "Clients that were cut because they did not read their answer";
+            registry.register("apiserver_stalled_responses", help, sending.stalled());
+        });
         let core = Core {
             authn: authn::Chain::new(
                 authenticators(&config, &registry, tokens.clone(), &webhooks)?,
@@ -145,10 +157,12 @@ impl ApiServer {
             metrics: Metrics::new(process.metrics.clone()),
             documents: openapi::Documents::default(),
             connections,
-            tasks: TaskTracker::new(),
+            tasks,
             shutdown: process.shutdown.clone(),
             stopping: process.stopping.clone(),
-            inflight: Inflight::new(&config.limits),
+            intake: Intake::default(),
+            flow_control: Arc::new(flow_control),
+            sending,
             stage: watch::Sender::new(Stage::Starting),
             registry,
             config,
@@ -196,6 +210,7 @@ impl ApiServer {
                 self.serve_custom_resources().await?;
                 self.core.stage.send_replace(Stage::Filled);
                 bootstrap::ensure(&self.core).await?;
+                self.control_flow().await;
                 self.core.stage.send_replace(Stage::Bootstrapped);
                 self.process.ready.set();
             }
@@ -204,6 +219,17 @@ impl ApiServer {
         };
         let feed = async { feed.run(self.core.shutdown.clone(), filled).await.map_err(Error::from) };
         tokio::try_join!(feed, start).map(|_| ())
+    }
+
+    /// Obeys what is configured of flow control, and cuts clients that do not read.
+    async fn control_flow(&self) {
+        let core = &self.core;
+        if let Some(mut follower) = flow_control::Follower::new(&core.flow_control, &core.registry) {
+            // What could not be written is tried again when it is followed.
+            let _again = follower.obey().await;
+            core.tasks.spawn(follower.follow(core.shutdown.clone()));
+        }
+        core.tasks.spawn(core.sending.clone().watch(core.shutdown.clone()));
     }
 
     /// Serves what is defined already, and follows the definitions from then on.
@@ -302,16 +328,27 @@ fn authenticators(
     Ok(chain)
 }
 
+/// What one request has, and what it leaves behind when its answer is ready.
+#[derive(Default)]
+struct Course {
+    /// As far as it was not read.
+    body: Body,
+    class: Option<Class>,
+    seat: Option<Seat>,
+}
+
 /// Answers one request; a panic on the way is a 500 and a line in the log.
 async fn handle(State(core): State<Arc<Core>>, request: Request<Body>) -> Answer {
     let began = Instant::now();
     let (parts, body) = request.into_parts();
+    let mut course = Course { body, ..Course::default() };
     let query = Query::parse(parts.uri.query().unwrap_or(""));
     let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
     let span = tracing::debug_span!("request", verb = %info.verb(), path = %info.path, user = tracing::field::Empty);
     core.metrics.began();
     let accept = Accept::encoding_of(&parts.headers, is_pretty(&query, &parts.headers));
-    let work = AssertUnwindSafe(in_time(&core, parts, body, &info, &query)).catch_unwind().instrument(span.clone());
+    let work = in_time(&core, &parts, &mut course, &info, &query);
+    let work = AssertUnwindSafe(work).catch_unwind().instrument(span.clone());
     let answer = match work.await {
         Ok(Ok(answer)) => answer,
         Ok(Err(err)) => response::error(&err, accept),
@@ -325,7 +362,21 @@ async fn handle(State(core): State<Arc<Core>>, request: Request<Body>) -> Answer
     let took = began.elapsed();
     tracing::debug!(parent: &span, code = answer.status().as_u16(), ?took, "answered");
     core.metrics.ended(&info, answer.status().as_u16(), took);
-    answer
+    sent(&core, &parts, &info, course, answer).await
+}
+
+/// The answer as it is sent: with what it is classified as, and with its seat, which it keeps until it has been sent.
+async fn sent(core: &Core, parts: &Parts, info: &RequestInfo, course: Course, mut answer: Answer) -> Answer {
+    drop_unread(&parts.headers, course.body).await;
+    if let Some(class) = course.class {
+        answer.headers_mut().insert(FLOW_SCHEMA, class.schema_uid);
+        answer.headers_mut().insert(PRIORITY_LEVEL, class.level_uid);
+    }
+    // What lasts by its nature is ended in other ways.
+    if info.is_long_running() {
+        return answer;
+    }
+    core.sending.send(answer, course.seat, parts.extensions.get::<Cut>().cloned())
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
@@ -336,50 +387,54 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 /// Answers a request before its deadline, which a client may set earlier.
 async fn in_time(
     core: &Arc<Core>,
-    parts: Parts,
-    body: Body,
+    parts: &Parts,
+    course: &mut Course,
     info: &RequestInfo,
     query: &Query,
 ) -> Result<Answer, ApiError> {
-    let work = pipeline(core, parts, body, info, query);
     if info.is_long_running() {
-        return work.await;
+        return pipeline(core, parts, course, info, query, None).await;
     }
     let asked = query.timeout()?.filter(|asked| !asked.is_zero());
     let most = core.config.request_timeout;
+    let time = asked.map_or(most, |asked| asked.min(most));
     let late = |_elapsed| ApiError::timeout("Timeout: request did not complete within the allotted timeout", 0);
-    tokio::time::timeout(asked.map_or(most, |asked| asked.min(most)), work).await.map_err(late)?
+    let work = pipeline(core, parts, course, info, query, Some(time));
+    tokio::time::timeout(time, work).await.map_err(late)?
 }
 
 async fn pipeline(
     core: &Arc<Core>,
-    parts: Parts,
-    body: Body,
+    parts: &Parts,
+    course: &mut Course,
     info: &RequestInfo,
     query: &Query,
+    time: Option<Duration>,
 ) -> Result<Answer, ApiError> {
     if info.is_resource {
         core.filled().await;
     }
-    let user = core.authn.authenticate(&parts).await?;
+    let user = core.authn.authenticate(parts).await?;
     let Some(audit) = &core.audit else {
-        return permitted(core, &parts, body, info, query, &user.ok_or_else(ApiError::unauthorized)?).await;
+        let user = user.ok_or_else(ApiError::unauthorized)?;
+        return permitted(core, parts, course, info, query, &user, time).await;
     };
     let Some(user) = user else {
-        audit.unauthenticated(&parts, info);
+        audit.unauthenticated(parts, info);
         return Err(ApiError::unauthorized());
     };
-    audit.follow(&parts, info, &user, body, |body| permitted(core, &parts, body, info, query, &user)).await
+    audit.follow(parts, info, &user, || permitted(core, parts, course, info, query, &user, time)).await
 }
 
-/// Answers a request if its user may make it.
+/// Answers a request if its user may make it, when it has been read and there are seats for it.
 async fn permitted(
     core: &Arc<Core>,
     parts: &Parts,
-    body: Body,
+    course: &mut Course,
     info: &RequestInfo,
     query: &Query,
     user: &User,
+    time: Option<Duration>,
 ) -> Result<Answer, ApiError> {
     tracing::Span::current().record("user", &user.name);
     let mut attributes = authz::Attributes::new(user, info);
@@ -392,17 +447,51 @@ async fn permitted(
         attributes.user = authn::impersonate::permit(&core.authz, &attributes, wanted).await?;
         audit::impersonated(&attributes.user);
     }
-    let _seat = core.inflight.seat(&attributes.user, info).await?;
+    let user = &attributes.user;
+    let cache = cache_of(core, info);
+    course.class = core.flow_control.classify(user, info, query, cache.as_deref());
     let decision = core.authz.decide(&attributes).await;
     audit::decided(&decision);
     if let authz::Decision::Deny(why) | authz::Decision::NoOpinion(why) = &decision {
         return Err(attributes.forbidden(why));
     }
-    let call = Call::new(core, parts, info, query, &attributes.user);
-    if info.is_resource {
-        return handler::resource(&call, body).await;
+    // The body is read before a seat is taken: who sends slowly holds up nobody.
+    let (incoming, _room) = read(core, parts, course, info, user).await?;
+    let seat = core.flow_control.seat(course.class.as_ref(), user, info, time).await?;
+    let seat = Lock::new(seat);
+    let call = Call::new(core, parts, info, query, user, &seat);
+    let answer = if info.is_resource { handler::resource(&call, incoming).await } else { non_resource(&call).await };
+    course.seat = seat.into_inner().unwrap_or_else(PoisonError::into_inner);
+    answer
+}
+
+/// The cache of the resource that a request is for.
+fn cache_of(core: &Core, info: &RequestInfo) -> Option<Arc<ResourceCache>> {
+    if !info.is_resource {
+        return None;
     }
-    non_resource(&call).await
+    let catalog = core.registry.catalog();
+    let row = catalog.resource(&info.group, &info.version, &info.resource)?;
+    core.registry.resource(catalog.storage_row(row)).ok()
+}
+
+/// Reads the body, if it is for this server, and returns what keeps its part of the allowance.
+async fn read(
+    core: &Core,
+    parts: &Parts,
+    course: &mut Course,
+    info: &RequestInfo,
+    user: &User,
+) -> Result<(Incoming, Option<crate::intake::Payload>), ApiError> {
+    if subresources::is_connect(info) {
+        return Ok((Incoming::Stream(std::mem::take(&mut course.body)), None));
+    }
+    if !info.is_resource || info.is_read() {
+        return Ok((Incoming::Read(Bytes::new()), None));
+    }
+    let payload = core.intake.read(&mut course.body, &user.name).await?;
+    audit::received(&parts.headers, &payload.bytes);
+    Ok((Incoming::Read(payload.bytes.clone()), Some(payload)))
 }
 
 async fn non_resource(call: &Call<'_>) -> Result<Answer, ApiError> {
@@ -420,6 +509,9 @@ async fn non_resource(call: &Call<'_>) -> Result<Answer, ApiError> {
         }
         let kind = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
         return Ok(response::with_type(StatusCode::OK, kind, call.core.metrics.encode().into()));
+    }
+    if let Some(answer) = flow_control::dumped(&call.core.flow_control, path) {
+        return Ok(answer);
     }
     if let Some(answer) = subresources::token_discovery(call.core, path) {
         return Ok(answer);

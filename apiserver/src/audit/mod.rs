@@ -27,6 +27,7 @@ use api::strategy::User;
 use axum::body::Body;
 use bytes::Bytes;
 use futures::FutureExt as _;
+use http::HeaderMap;
 use http::request::Parts;
 use http_body::{Frame, SizeHint};
 
@@ -35,7 +36,6 @@ use self::file::LogFile;
 use self::policy::{Level, Policy, Stage};
 use crate::authz::Decision;
 use crate::error::Error;
-use crate::handler;
 use crate::request_info::RequestInfo;
 use crate::response::Answer;
 
@@ -115,6 +115,11 @@ pub(crate) fn impersonated(user: &User) {
     let _not_recorded = CURRENT.try_with(|record| record.impersonated(user));
 }
 
+/// Notes what the client of the current request sent.
+pub(crate) fn received(headers: &HeaderMap, body: &[u8]) {
+    let _not_recorded = CURRENT.try_with(|record| record.request(headers, body));
+}
+
 /// Notes what the authorizer said of the current request.
 pub(crate) fn decided(decision: &Decision) {
     let (word, reason) = match decision {
@@ -171,34 +176,19 @@ impl Audit {
         parts: &Parts,
         info: &RequestInfo,
         user: &User,
-        body: Body,
-        serve: impl FnOnce(Body) -> F,
+        serve: impl FnOnce() -> F,
     ) -> Result<Answer, ApiError>
     where
         F: Future<Output = Result<Answer, ApiError>>,
     {
         let decision = self.policy.decide(user, info);
         if decision.level == Level::None {
-            return serve(body).await;
+            return serve().await;
         }
         let record = Arc::new(Record::new(decision, parts, info, user));
         self.emit(&record, Stage::RequestReceived)?;
         let long = info.is_long_running();
-        let mut body = body;
-        if info.is_resource && !long && !info.is_read() {
-            match handler::read_body(body).await {
-                Ok(bytes) => {
-                    record.request(&parts.headers, &bytes);
-                    body = Body::from(bytes);
-                }
-                Err(err) => {
-                    record.refused(&err);
-                    self.note(&record, Stage::ResponseComplete);
-                    return Err(err);
-                }
-            }
-        }
-        let work = AssertUnwindSafe(async { serve(body).await }).catch_unwind();
+        let work = AssertUnwindSafe(async { serve().await }).catch_unwind();
         let result = match CURRENT.scope(record.clone(), work).await {
             Ok(result) => result,
             Err(panic) => {

@@ -1,4 +1,4 @@
-//! The default priority levels and flow schemas. Clients expect to find them; this server does not queue by them.
+//! The default priority levels and flow schemas.
 
 use serde_json::{Value, json};
 

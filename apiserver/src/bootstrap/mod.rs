@@ -39,6 +39,12 @@ pub(crate) async fn ensure(core: &Core) -> Result<(), Error> {
     Ok(())
 }
 
+/// The default objects of flow control.
+#[cfg(test)]
+pub(crate) fn flow_objects() -> Vec<Object> {
+    flows::objects().into_iter().filter_map(Object::from_value).collect()
+}
+
 /// The rules of the role `system:node`, which are the node authoriser's as well.
 pub(crate) fn node_rules() -> Result<Vec<Rule>, Error> {
     let policy = policy::objects().map_err(|err| Error::Bootstrap(err.to_string()))?;

@@ -22,6 +22,7 @@ use crate::negotiate::Encoding;
 use crate::options::ListOptions;
 use crate::registry::WatchStart;
 use crate::response::Answer;
+use crate::sending::Kept;
 use crate::server::Core;
 use crate::watch_cache::{
     Cached, Event, EventType, Initial, ResourceCache, Selection, Subscription, frame, frame_around,
@@ -46,9 +47,10 @@ pub(super) async fn watch(routed: &Routed<'_>) -> Result<Answer, ApiError> {
     let mut selection = selection(routed)?;
     let late = LateFields::take(routed, &mut selection);
     let started = routed.registry().watch(&routed.cache, &selection, &options).await?;
+    let seat = routed.call.take_seat().map(|seat| routed.call.core.sending.keep(seat));
     let body = match started {
         Err(err) => Body::from(shaper.failure(&err)),
-        Ok(start) => Body::from_stream(frames(routed, shaper, selection, late, &options, start)),
+        Ok(start) => Body::from_stream(frames(routed, shaper, (selection, late), &options, start, seat)),
     };
     let mut answer = Answer::new(body);
     *answer.status_mut() = StatusCode::OK;
@@ -61,10 +63,10 @@ pub(super) async fn watch(routed: &Routed<'_>) -> Result<Answer, ApiError> {
 fn frames(
     routed: &Routed<'_>,
     shaper: Shaper,
-    selection: Selection,
-    late: Option<LateFields>,
+    (selection, late): (Selection, Option<LateFields>),
     options: &ListOptions,
     start: WatchStart,
+    seat: Option<Kept>,
 ) -> impl futures::Stream<Item = Result<Bytes, std::convert::Infallible>> + Send + 'static {
     let core = routed.call.core.clone();
     let timeout = options.timeout_seconds.map_or_else(|| default_timeout(&core), Duration::from_secs);
@@ -75,6 +77,7 @@ fn frames(
         row: routed.row.clone(),
         selection,
         late,
+        seat,
         subscription: start.subscription,
         marks_initial_end: start.marks_initial_end,
         sent: start.revision,
@@ -99,6 +102,8 @@ struct Watcher {
     row: Arc<Resource>,
     selection: Selection,
     late: Option<LateFields>,
+    /// Until what the watch begins with was read.
+    seat: Option<Kept>,
     subscription: Subscription,
     marks_initial_end: bool,
     /// The newest revision that the client has been told of.
@@ -223,6 +228,7 @@ impl Watcher {
                 return frame;
             }
         }
+        self.seat = None;
         std::mem::take(&mut self.marks_initial_end).then(|| self.bookmark(true))
     }
 

@@ -7,6 +7,7 @@
 //! handshake. WebSockets over HTTP/2 (RFC 8441) are not announced, and refused, as by upstream's server.
 
 mod gather;
+mod guests;
 mod in_process;
 mod named;
 mod self_signed;
@@ -32,7 +33,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
+use crate::sending::Cut;
 use gather::Gather;
+use guests::{Guests, Stranger};
 
 pub use in_process::InProcess;
 pub use named::NamedCertificate;
@@ -44,6 +47,9 @@ pub use tls::{Authorities, Handshake, TlsError};
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// A client that has not sent its headers by then is dropped.
 const HEADERS: Duration = Duration::from_secs(32);
+/// After a connection could not be accepted, the next one waits for so long, and longer each time.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// A client that has not made its first request by then is dropped.
 const FIRST_REQUEST: Duration = HEADERS;
 /// Connections that are still open so long after shutdown began are cut.
@@ -52,6 +58,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 const STREAMS: u32 = 2000;
 /// Header bytes of one request. As much of an answer waits in memory for a client of HTTP/1.1 that does not read.
 const HEADER_BYTES: u32 = 128 * 1024;
+/// As much of an answer waits in memory for one stream of a client of HTTP/2 that does not read.
+const SEND_BYTES: usize = 64 * 1024;
 /// Headers of one request: each group of an impersonated user is one.
 const HEADER_COUNT: usize = 1000;
 
@@ -77,23 +85,29 @@ impl Edge {
 /// Accepts connections until shutdown, then drains them.
 pub async fn serve(listener: TcpListener, edge: Arc<Edge>, router: Router, shutdown: CancellationToken) {
     let acceptor = TlsAcceptor::from(edge.tls.clone());
+    let guests = Guests::default();
+    let most = guests::most();
+    let mut pause = ACCEPT_PAUSE;
     let mut connections = JoinSet::new();
     loop {
+        let has_room = connections.len() < most || guests.make_room();
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
-            accepted = listener.accept() => accepted,
             Some(_ended) = connections.join_next(), if !connections.is_empty() => continue,
+            accepted = listener.accept(), if has_room => accepted,
         };
         match accepted {
             Ok((socket, peer)) => {
+                pause = ACCEPT_PAUSE;
                 let peer = PeerAddress(peer.ip());
                 let (acceptor, edge, router) = (acceptor.clone(), edge.clone(), router.clone());
-                connections.spawn(connection(socket, peer, acceptor, edge, router, shutdown.clone()));
+                connections.spawn(connection(socket, peer, acceptor, edge, router, guests.enter(&shutdown)));
             }
             Err(err) => {
                 // Out of file descriptors, mostly: wait for some to close.
-                tracing::warn!(error = &err as &dyn std::error::Error, "accept failed");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                tracing::warn!(error = &err as &dyn std::error::Error, ?pause, "accept failed");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_ACCEPT_PAUSE);
             }
         }
     }
@@ -115,7 +129,24 @@ async fn connection(
     acceptor: TlsAcceptor,
     edge: Arc<Edge>,
     router: Router,
-    shutdown: CancellationToken,
+    stranger: Stranger,
+) {
+    let cut = stranger.cut.clone();
+    let talk = talk(socket, address, acceptor, edge, router, stranger);
+    tokio::select! {
+        () = talk => {}
+        () = cut.cancelled() => tracing::debug!(peer = %address.0, "a connection is cut"),
+    }
+}
+
+/// Greets a client and answers its requests.
+async fn talk(
+    socket: TcpStream,
+    address: PeerAddress,
+    acceptor: TlsAcceptor,
+    edge: Arc<Edge>,
+    router: Router,
+    stranger: Stranger,
 ) {
     if let Err(err) = socket.set_nodelay(true) {
         tracing::debug!(error = &err as &dyn std::error::Error, "TCP_NODELAY");
@@ -132,11 +163,15 @@ async fn connection(
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let began = Arc::new(AtomicBool::new(false));
     let has_begun = began.clone();
-    let enough = shutdown.child_token();
+    let enough = stranger.shutdown.child_token();
+    let cut = Cut(stranger.cut.clone());
     let (chance, parting) = (if is_http2 { edge.goaway_chance } else { 0.0 }, enough.clone());
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(address);
-        began.store(true, Ordering::Relaxed);
+        request.extensions_mut().insert(cut.clone());
+        if !began.swap(true, Ordering::Relaxed) {
+            stranger.is_known();
+        }
         if let Some(peer) = &peer {
             request.extensions_mut().insert(peer.clone());
         }
@@ -198,6 +233,7 @@ fn builder(streams: u32) -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .max_concurrent_streams(streams)
         .max_header_list_size(HEADER_BYTES)
+        .max_send_buf_size(SEND_BYTES)
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(4 << 20)
         .keep_alive_interval(Duration::from_secs(30))

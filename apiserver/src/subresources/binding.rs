@@ -5,29 +5,29 @@ use std::sync::Arc;
 use api::field::{FieldError, Path};
 use api::status::Qualified;
 use api::{ApiError, Object, Resource};
-use axum::body::Body;
+use bytes::Bytes;
 use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::admission::{Attributes, Operation};
 use crate::decode;
-use crate::handler::{self, Call, Routed, read_body};
+use crate::handler::{self, Call, Routed};
 use crate::options::{Write, WriteOptions};
 use crate::registry::{check_name, timestamp};
 use crate::response::{self, Answer};
 
 /// `POST pods/{name}/binding`.
-pub(super) async fn create(routed: &Routed<'_>, body: Body) -> Result<Answer, ApiError> {
+pub(super) async fn create(routed: &Routed<'_>, bytes: Bytes) -> Result<Answer, ApiError> {
     let options = routed.call.write_options(Write::Create)?;
-    let decoded = read(routed.call, &options, body).await?;
+    let decoded = read(routed.call, &options, &bytes)?;
     bind(routed, &routed.call.info.name, decoded, &options, (&routed.row, "binding")).await
 }
 
 /// `POST bindings`: the name of the pod is in the body. Admission is asked about what the client asked for.
-pub(super) async fn create_unnamed(call: &Call<'_>, row: &Arc<Resource>, body: Body) -> Result<Answer, ApiError> {
+pub(super) async fn create_unnamed(call: &Call<'_>, row: &Arc<Resource>, bytes: Bytes) -> Result<Answer, ApiError> {
     let options = call.write_options(Write::Create)?;
-    let (binding, warnings) = read(call, &options, body).await?;
+    let (binding, warnings) = read(call, &options, &bytes)?;
     let catalog = call.core.registry.catalog();
     let pods = catalog.resource("", "v1", "pods").ok_or_else(ApiError::unknown_resource)?;
     let routed = handler::routed(call, pods)?;
@@ -39,11 +39,10 @@ pub(super) async fn create_unnamed(call: &Call<'_>, row: &Arc<Resource>, body: B
     bind(&routed, &name, (binding, warnings), &options, (row, "")).await
 }
 
-async fn read(call: &Call<'_>, options: &WriteOptions, body: Body) -> Result<(Object, Vec<String>), ApiError> {
-    let bytes = read_body(body).await?;
+fn read(call: &Call<'_>, options: &WriteOptions, bytes: &Bytes) -> Result<(Object, Vec<String>), ApiError> {
     let mut warnings = Vec::new();
     let kind = ("", "v1", "Binding");
-    let binding = decode::builtin(kind, call.headers(), &bytes, options.field_validation, &mut warnings)?;
+    let binding = decode::builtin(kind, call.headers(), bytes, options.field_validation, &mut warnings)?;
     Ok((binding, warnings))
 }
 

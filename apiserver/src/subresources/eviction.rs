@@ -6,7 +6,7 @@ use api::codec::Target as Kind;
 use api::selector::LabelSelector;
 use api::status::{Cause, Details, Qualified};
 use api::{ApiError, Object, Resource};
-use axum::body::Body;
+use bytes::Bytes;
 use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::binding::set_condition;
 use crate::admission::{Attributes, Operation};
 use crate::decode;
-use crate::handler::{Routed, read_body};
+use crate::handler::Routed;
 use crate::managed;
 use crate::options::{DeleteOptions, Write, WriteOptions};
 use crate::query::Query;
@@ -29,9 +29,8 @@ const MOST_DISRUPTED: usize = 2000;
 const CONDITION: &str = "DisruptionAllowed";
 
 /// `POST pods/{name}/eviction`.
-pub(super) async fn create(routed: &Routed<'_>, body: Body) -> Result<Answer, ApiError> {
+pub(super) async fn create(routed: &Routed<'_>, bytes: Bytes) -> Result<Answer, ApiError> {
     let options = routed.call.write_options(Write::Create)?;
-    let bytes = read_body(body).await?;
     let mut warnings = Vec::new();
     let mut eviction =
         decode::of_kind(&kind(&bytes)?, routed.call.headers(), &bytes, options.field_validation, &mut warnings)?;

@@ -8,28 +8,23 @@ mod token;
 
 use std::sync::Arc;
 
+use api::resource::Subresource;
 use api::{ApiError, Resource};
 use axum::body::Body;
+use bytes::Bytes;
 
 use crate::handler::{self, Call, method_not_allowed, not_supported};
 use crate::node_proxy;
-use crate::request_info::Deed;
+use crate::request_info::{Deed, RequestInfo};
 use crate::response::Answer;
 
 pub(crate) use scale::{replicas_path, scale_of};
 pub(crate) use token::discovery as token_discovery;
 
 /// Answers a request for a subresource.
-pub(crate) async fn answer(call: &Call<'_>, row: &Arc<Resource>, body: Body) -> Result<Answer, ApiError> {
+pub(crate) async fn answer(call: &Call<'_>, row: &Arc<Resource>, body: Bytes) -> Result<Answer, ApiError> {
     let info = call.info;
-    let Some(known) = row.subresources.iter().find(|sub| sub.name == info.subresource) else {
-        // Whatever lies below a custom object is an object that is not there.
-        let custom = ApiError::not_found(row.qualified(), &info.name);
-        return Err(if row.is_custom() { custom } else { ApiError::unknown_resource() });
-    };
-    if is_connect(&info.subresource) {
-        return node_proxy::answer(call, row, body).await;
-    }
+    let known = known(call, row)?;
     let routed = handler::routed(call, row)?;
     let allowed = |verb: &str| known.verbs.iter().any(|known| known == verb);
     match (info.subresource.as_str(), &info.deed) {
@@ -48,13 +43,28 @@ pub(crate) async fn answer(call: &Call<'_>, row: &Arc<Resource>, body: Body) -> 
     }
 }
 
-/// Subresources that lead to a node.
-fn is_connect(subresource: &str) -> bool {
-    matches!(subresource, "log" | "exec" | "attach" | "portforward" | "proxy")
+/// Answers a request for what lies on a node, whose body goes there as it comes.
+pub(crate) async fn connect(call: &Call<'_>, row: &Arc<Resource>, body: Body) -> Result<Answer, ApiError> {
+    known(call, row)?;
+    node_proxy::answer(call, row, body).await
+}
+
+/// Whether a request is one for [`connect`].
+pub(crate) fn is_connect(info: &RequestInfo) -> bool {
+    info.is_resource && matches!(info.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy")
+}
+
+fn known<'a>(call: &Call<'_>, row: &'a Resource) -> Result<&'a Subresource, ApiError> {
+    let info = call.info;
+    row.subresources.iter().find(|sub| sub.name == info.subresource).ok_or_else(|| match row.is_custom() {
+        // Whatever lies below a custom object is an object that is not there.
+        true => ApiError::not_found(row.qualified(), &info.name),
+        false => ApiError::unknown_resource(),
+    })
 }
 
 /// Resources whose objects are not stored: they are answered at once.
-pub(crate) async fn virtual_resource(call: &Call<'_>, row: &Arc<Resource>, body: Body) -> Result<Answer, ApiError> {
+pub(crate) async fn virtual_resource(call: &Call<'_>, row: &Arc<Resource>, body: Bytes) -> Result<Answer, ApiError> {
     if call.info.deed != Deed::Create || call.info.is_item {
         return Err(method_not_allowed());
     }

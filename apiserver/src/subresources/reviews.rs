@@ -7,7 +7,7 @@ use api::selector::FieldSelector;
 use api::status::Qualified;
 use api::strategy::User;
 use api::{ApiError, Object, Resource, names};
-use axum::body::Body;
+use bytes::Bytes;
 use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -16,7 +16,7 @@ use crate::admission::{self, Operation};
 use crate::authn::user_value;
 use crate::authz::{Attributes, Decision};
 use crate::decode;
-use crate::handler::{Call, read_body};
+use crate::handler::Call;
 use crate::managed::{self, Versions};
 use crate::negotiate::Shape;
 use crate::options::Write;
@@ -26,14 +26,13 @@ use crate::response::{self, Answer};
 const GROUP: &str = "authorization.k8s.io";
 
 /// Answers a `POST` of a review.
-pub(super) async fn create(call: &Call<'_>, row: &Arc<Resource>, body: Body) -> Result<Answer, ApiError> {
+pub(super) async fn create(call: &Call<'_>, row: &Arc<Resource>, bytes: Bytes) -> Result<Answer, ApiError> {
     let accept = call.accept(row)?;
     if accept.shape != Shape::Object {
         let media = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
         return Err(ApiError::not_acceptable(format!("only the following media types are accepted: {media}")));
     }
     let options = call.write_options(Write::Create)?;
-    let bytes = read_body(body).await?;
     let mut warnings = Vec::new();
     let mut review = decode::body(row, call.headers(), &bytes, options.field_validation, &mut warnings)?;
     row.strategy.default(&mut review);

@@ -11,14 +11,13 @@ use api::selector::LabelSelector;
 use api::status::Qualified;
 use api::{ApiError, Object, Resource, table};
 use async_trait::async_trait;
-use axum::body::Body;
 use bytes::Bytes;
 use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::decode;
-use crate::handler::{Routed, method_not_allowed, patch_type, read_body};
+use crate::handler::{Routed, method_not_allowed, patch_type};
 use crate::negotiate::Shape;
 use crate::options::{Write, WriteOptions};
 use crate::registry::{Desired, PatchType, check_name, check_named};
@@ -28,11 +27,11 @@ use crate::response::{self, Answer};
 const REPLICAS: [&str; 2] = ["spec", "replicas"];
 
 /// Answers a request for `/scale`.
-pub(super) async fn answer(routed: &Routed<'_>, body: Body) -> Result<Answer, ApiError> {
+pub(super) async fn answer(routed: &Routed<'_>, bytes: Bytes) -> Result<Answer, ApiError> {
     let parent = match routed.call.info.deed {
         Deed::Get => routed.registry().get(&routed.target(), "").await?.object(),
-        Deed::Update => put(routed, body).await?,
-        Deed::Patch => patch(routed, body).await?,
+        Deed::Update => put(routed, bytes).await?,
+        Deed::Patch => patch(routed, bytes).await?,
         _ => return Err(method_not_allowed()),
     };
     let scale = scale_of(&routed.row, &parent)?;
@@ -126,9 +125,8 @@ pub(crate) fn scale_of(row: &Resource, parent: &Object) -> Result<Object, ApiErr
     Object::from_value(scale).ok_or_else(|| ApiError::internal("a scale is an object"))
 }
 
-async fn put(routed: &Routed<'_>, body: Body) -> Result<Object, ApiError> {
+async fn put(routed: &Routed<'_>, bytes: Bytes) -> Result<Object, ApiError> {
     let options = routed.call.write_options(Write::Update)?;
-    let bytes = read_body(body).await?;
     let mut warnings = Vec::new();
     let kind = ("autoscaling", "v1", "Scale");
     let mut scale = decode::builtin(kind, routed.call.headers(), &bytes, options.field_validation, &mut warnings)?;
@@ -136,11 +134,10 @@ async fn put(routed: &Routed<'_>, body: Body) -> Result<Object, ApiError> {
     change(routed, Change::Replace(scale), &options, Write::Update).await
 }
 
-async fn patch(routed: &Routed<'_>, body: Body) -> Result<Object, ApiError> {
+async fn patch(routed: &Routed<'_>, bytes: Bytes) -> Result<Object, ApiError> {
     let kind = patch_type(routed.call.headers(), false)?;
     let what = Write::Patch { apply: kind == PatchType::Apply };
     let options = routed.call.write_options(what)?;
-    let bytes = read_body(body).await?;
     change(routed, Change::Patch(kind, bytes), &options, what).await
 }
 

@@ -8,7 +8,7 @@ use api::codec::Target as Kind;
 use api::field::{FieldError, Path};
 use api::status::Qualified;
 use api::{ApiError, Object};
-use axum::body::Body;
+use bytes::Bytes;
 use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::admission::{Attributes, Operation};
 use crate::authn::tokens::{Audiences, Claims, PREFIX, Private, Reference, Tokens};
 use crate::config::Config;
-use crate::handler::{Routed, read_body};
+use crate::handler::Routed;
 use crate::options::Write;
 use crate::registry::timestamp;
 use crate::response::{self, Answer};
@@ -33,12 +33,11 @@ const EXTENDED_REQUEST: i64 = 3607;
 const EXTENDED_SECONDS: i64 = 365 * 24 * 3600;
 
 /// `POST serviceaccounts/{name}/token`.
-pub(super) async fn create(routed: &Routed<'_>, body: Body) -> Result<Answer, ApiError> {
+pub(super) async fn create(routed: &Routed<'_>, bytes: Bytes) -> Result<Answer, ApiError> {
     let call = routed.call;
     let unsupported = || ApiError::not_implemented("this server does not issue ServiceAccount tokens");
     let tokens = call.core.tokens.clone().ok_or_else(unsupported)?;
     let options = call.write_options(Write::Create)?;
-    let bytes = read_body(body).await?;
     let mut warnings = Vec::new();
     let mut request = decode::builtin(KIND, call.headers(), &bytes, options.field_validation, &mut warnings)?;
     if request.integer(&["spec", "expirationSeconds"]).is_none() {

@@ -127,6 +127,12 @@ impl Hub {
         }
     }
 
+    /// How many watchers are told of a change: those of everything and those filed under one of these.
+    pub(super) fn watchers_of(&self, interests: &[Interest]) -> usize {
+        let of = |interest: &Interest| self.watchers.get(interest).map_or(0, Vec::len);
+        of(&Interest::Everything) + interests.iter().map(of).sum::<usize>()
+    }
+
     /// How many watchers there are.
     pub(super) fn watchers(&self) -> usize {
         self.watchers.values().map(Vec::len).sum()

@@ -1,6 +1,7 @@
 //! The cache of one resource: an immutable ordered snapshot of its objects, a log of recent events and its watchers.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ pub struct ResourceCache {
     snapshot: RwLock<Snapshot>,
     /// What lies in the store and cannot be read, and why.
     unreadable: RwLock<BTreeMap<String, String>>,
+    /// About how many bytes all objects have.
+    bytes: AtomicU64,
     hub: Mutex<Hub>,
     pub(super) progress: Progress,
     /// Caches that this one has replaced and that somebody still reads: they must not fall behind.
@@ -125,6 +128,7 @@ impl ResourceCache {
             written: Written::default(),
             snapshot: RwLock::new(snapshot),
             unreadable: RwLock::default(),
+            bytes: AtomicU64::new(0),
             hub: Mutex::default(),
             progress: Progress::default(),
             replaced: Mutex::default(),
@@ -249,6 +253,25 @@ impl ResourceCache {
         (Beginning::Objects(self.snapshot()), subscription)
     }
 
+    /// How many objects there are, and about how many bytes they have.
+    pub fn size(&self) -> (u64, u64) {
+        let count = self.snapshot.read().unwrap_or_else(PoisonError::into_inner).objects.size();
+        (count as u64, self.bytes.load(Ordering::Relaxed))
+    }
+
+    /// How many watches are told of a change of the object (`""` for one that is not named yet).
+    pub fn watchers_of(&self, namespace: &str, name: &str) -> usize {
+        let mut interests = Vec::new();
+        if self.row.namespaced && !namespace.is_empty() {
+            interests.push(Interest::Namespace(namespace.into()));
+        }
+        if !name.is_empty() {
+            let namespace = if self.row.namespaced { namespace } else { "" };
+            interests.push(Interest::Key(self.key(namespace, name).into()));
+        }
+        self.hub().watchers_of(&interests)
+    }
+
     /// How many watches are open.
     pub fn watchers(&self) -> usize {
         self.hub().watchers()
@@ -333,6 +356,10 @@ impl ResourceCache {
             snapshot.changed = cached.revision;
             previous
         };
+        // Only the feed changes objects, so it need not be done at once.
+        let replaced = previous.as_ref().map_or(0, |previous| previous.size());
+        let bytes = self.bytes.load(Ordering::Relaxed) + cached.size() as u64;
+        self.bytes.store(bytes.saturating_sub(replaced as u64), Ordering::Relaxed);
         let event = Arc::new(Event::new(cached.revision, previous, Some(cached.clone())));
         hub.publish(&event, self.indexed_field);
         // Only now: indexes over the cache follow what is published.
@@ -358,6 +385,8 @@ impl ResourceCache {
             snapshot.changed = revision;
             previous
         };
+        let bytes = self.bytes.load(Ordering::Relaxed);
+        self.bytes.store(bytes.saturating_sub(previous.size() as u64), Ordering::Relaxed);
         let event = Arc::new(Event::new(revision, Some(previous), None));
         hub.publish(&event, self.indexed_field);
         self.progress.reach(revision);
@@ -368,6 +397,8 @@ impl ResourceCache {
         let mut hub = self.hub();
         let unreadable = unreadable.into_iter().map(|Unreadable { key, why }| (key, why)).collect();
         *self.unreadable.write().unwrap_or_else(PoisonError::into_inner) = unreadable;
+        let bytes = objects.values().map(|cached| cached.size() as u64).sum();
+        self.bytes.store(bytes, Ordering::Relaxed);
         *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = Snapshot { objects, changed: revision };
         hub.reset(revision);
         self.progress.reach(revision);

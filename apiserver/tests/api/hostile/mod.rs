@@ -6,6 +6,8 @@ mod definitions;
 mod network;
 mod patches;
 mod queries;
+mod readers;
+mod senders;
 mod watches;
 
 use std::time::Duration;

@@ -348,3 +348,44 @@ async fn watches_behind_a_closed_window_are_cut() {
     listening.assert_alive().await;
     assert_small();
 }
+
+/// Clients that send a body that nobody reads are told so, each of them, and no stream ends in an error.
+#[tokio::test]
+async fn answers_reach_those_who_are_still_sending() {
+    use http_body_util::{BodyExt as _, Full};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    const CLIENTS: usize = 8;
+    let listening = Listening::start(Duration::from_secs(60)).await;
+    let (mut tried, mut lost) = (0, 0);
+    for round in 0..3 {
+        let mut all = tokio::task::JoinSet::new();
+        for _ in 0..CLIENTS {
+            let stream = listening.connect(&["h2"]).await;
+            all.spawn(async move {
+                let io = TokioIo::new(stream);
+                let (mut sender, connection) =
+                    hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+                let connection = tokio::spawn(connection);
+                let request = http::Request::post("https://x/api/v1/namespaces/default/configmaps")
+                    .header("authorization", "Bearer nobody")
+                    .body(Full::new(bytes::Bytes::from(vec![b'x'; 2 << 20])))
+                    .unwrap();
+                let answer = async {
+                    let answer = sender.send_request(request).await.map_err(|err| err.to_string())?;
+                    let status = answer.status().as_u16();
+                    answer.into_body().collect().await.map_err(|err| err.to_string())?;
+                    Ok::<_, String>(status)
+                };
+                let answer = in_time("an answer", answer).await;
+                connection.abort();
+                answer
+            });
+        }
+        while let Some(answer) = all.join_next().await {
+            tried += 1;
+            lost += u64::from(answer.unwrap() != Ok(401));
+        }
+        assert!(tried == (round + 1) * CLIENTS as u64);
+    }
+    faults::Attack::new("apiserver: answers to clients that are still sending").tried(tried, lost).record();
+}
