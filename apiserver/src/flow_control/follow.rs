@@ -102,7 +102,12 @@ impl Follower {
             writes.extend(may_write.then(|| (schema.name(), condition)));
         }
         let writes = writes.iter().map(|(schema, condition)| self.write(schema, condition));
-        again |= join_all(writes).await.contains(&false);
+        let done = join_all(writes).await;
+        again |= done.contains(&false);
+        if !done.is_empty() {
+            // What was written must be seen, or it is written again.
+            again |= self.registry.freshen().await.is_err();
+        }
         again.then(|| Duration::from_secs(rand::rng().random_range(30..75)))
     }
 

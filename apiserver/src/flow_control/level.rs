@@ -169,7 +169,9 @@ impl Level {
 
     /// Sees to it that those who wait for seats that linger are called.
     fn wake(self: &Arc<Self>, until: Instant) {
-        if self.is_timed.swap(true, Ordering::AcqRel) {
+        // What is dropped when the runtime ends has nobody to call any more.
+        let is_over = tokio::runtime::Handle::try_current().is_err();
+        if is_over || self.is_timed.swap(true, Ordering::AcqRel) {
             return;
         }
         let level = self.clone();

@@ -143,7 +143,8 @@ impl Paths {
             let folder = folder.strip_suffix('/').unwrap_or(folder);
             info.path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
         };
-        self.verbs.have(info.verb()) && self.paths.iter().any(|rule| rule == "*" || *rule == info.path || is_below(rule))
+        self.verbs.have(info.verb())
+            && self.paths.iter().any(|rule| rule == "*" || *rule == info.path || is_below(rule))
     }
 }
 

@@ -14,7 +14,7 @@ use api::{ApiError, Object};
 use http::header::{CONTENT_ENCODING, HeaderValue};
 use http::{Response, StatusCode};
 
-use self::body::ListBody;
+use self::body::{ListBody, Pieces};
 use self::envelope::Envelope;
 use self::form::Form;
 use super::Routed;
@@ -25,6 +25,8 @@ use crate::response::{self, Answer};
 
 /// About so many bytes are written at a time.
 const CHUNK: usize = 32 * 1024;
+/// Objects of so many bytes are not copied into chunks.
+const LARGE: usize = 2 * CHUNK;
 /// No more of the store's bytes are looked into for one chunk, and no more objects. Who reads on, comes again.
 const SOURCE: usize = 1 << 20;
 const LOOKED: usize = 20_000;
@@ -54,7 +56,7 @@ pub(super) async fn answer(routed: &Routed<'_>, list: List) -> Result<Answer, Ap
 /// Sends what was written up to the size from which on answers are streamed, and the rest as it is read.
 async fn send(routed: &Routed<'_>, mut body: ListBody, zips: bool) -> Result<Answer, ApiError> {
     let enough = if zips { response::GZIP_FROM + 1 } else { CHUNK };
-    let mut begun = Vec::new();
+    let mut begun = Pieces::new(!zips);
     while !body.is_done() && begun.len() < enough {
         let before = begun.len();
         body.write(&mut begun, enough)?;
@@ -64,7 +66,7 @@ async fn send(routed: &Routed<'_>, mut body: ListBody, zips: bool) -> Result<Ans
     }
     let kind = routed.accept.encoding.content_type();
     if body.is_done() {
-        let answer = response::with_type(StatusCode::OK, kind, begun.into());
+        let answer = response::with_type(StatusCode::OK, kind, begun.whole());
         return Ok(if zips { response::compressed(answer).await } else { answer });
     }
     let mut answer = response::with_type(StatusCode::OK, kind, bytes::Bytes::new());

@@ -133,6 +133,12 @@ impl Cached {
         self.stored.write_from(0, self.revision, out);
     }
 
+    /// Writes the beginning of what [`Self::write`] writes, or [`Self::write_item`], and returns the rest: of a large
+    /// object it is nearly everything, and is not copied.
+    pub fn begin(&self, is_item: bool, out: &mut Vec<u8>) -> Bytes {
+        self.stored.begin(if is_item { self.stored.item } else { 0 }, self.revision, out)
+    }
+
     /// Writes what comes after `{"kind":..,"apiVersion":..,`: an item of a typed list is `{` and this.
     pub fn write_item(&self, out: &mut Vec<u8>) {
         self.stored.write_from(self.stored.item, self.revision, out);
@@ -203,7 +209,20 @@ impl Stored {
         out.into()
     }
 
+    fn begin(&self, start: usize, revision: u64, out: &mut Vec<u8>) -> Bytes {
+        let at = self.item + METADATA.len();
+        self.write_head(start, revision, out);
+        self.value.slice(at..)
+    }
+
     fn write_from(&self, start: usize, revision: u64, out: &mut Vec<u8>) {
+        let at = self.item + METADATA.len();
+        self.write_head(start, revision, out);
+        out.extend_from_slice(&self.value[at..]);
+    }
+
+    /// Writes what goes before the stored fields of the metadata.
+    fn write_head(&self, start: usize, revision: u64, out: &mut Vec<u8>) {
         let at = self.item + METADATA.len();
         out.extend_from_slice(&self.value[start..at]);
         out.extend_from_slice(VERSION);
@@ -212,7 +231,6 @@ impl Stored {
         if self.value.get(at) != Some(&b'}') {
             out.push(b',');
         }
-        out.extend_from_slice(&self.value[at..]);
     }
 }
 

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use api::catalog::Catalog;
 use api::codec::protobuf;
 use api::{ApiError, Object, Resource, table};
+use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+use super::LARGE;
 use super::envelope::{self, Envelope, INDENT};
 use crate::handler::Routed;
 use crate::handler::shape::{Shaper, go_type};
@@ -147,6 +149,23 @@ impl Form {
             cached.write_item(out);
         }
         Ok(())
+    }
+
+    /// Whether an object is so large that its bytes in the cache are sent, and no copy.
+    pub(super) fn shares(&self, cached: &Cached) -> bool {
+        self.is_plain && cached.size() >= LARGE
+    }
+
+    /// As [`Self::write`], of an object that is shared: returns what goes on behind what it writes.
+    pub(super) fn begin(&self, cached: &Cached, is_first: bool, out: &mut Vec<u8>) -> Bytes {
+        if !is_first {
+            out.push(b',');
+        }
+        let is_item = !self.row.is_custom();
+        if is_item {
+            out.push(b'{');
+        }
+        cached.begin(is_item, out)
     }
 
     /// Writes an object that is in the version of the path.

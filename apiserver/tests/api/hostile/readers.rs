@@ -99,6 +99,29 @@ async fn a_list_is_made_as_it_is_read_and_shows_the_moment_at_which_it_was_asked
     assert!(items.iter().any(|item| item["metadata"]["name"] == "m00098"));
 }
 
+/// Large objects are not copied for each reader.
+#[tokio::test]
+async fn readers_of_large_objects_share_them() {
+    let (_server, admin) = filled(20, 700_000).await;
+    let plain = |accept: &'static str| {
+        let admin = admin.clone();
+        async move { read(unread(&admin, MAPS, &[("accept", accept)]).await.into_body()).await }
+    };
+    let list: Value = serde_json::from_slice(&plain("application/json").await).unwrap();
+    let sizes: Vec<_> =
+        list["items"].as_array().unwrap().iter().map(|map| map["data"]["k"].as_str().unwrap().len()).collect();
+    assert_eq!(sizes, [700_000; 20]);
+    assert_eq!(plain("application/json").await, plain("*/*").await);
+    let before = resident();
+    let mut readers = Vec::new();
+    for _ in 0..200 {
+        let mut body = unread(&admin, MAPS, &[]).await.into_body();
+        assert!(body.frame().await.unwrap().is_ok());
+        readers.push(body);
+    }
+    assert!(resident().saturating_sub(before) < 50 << 20);
+}
+
 #[tokio::test]
 async fn a_long_list_is_the_same_in_every_encoding() {
     let (_server, admin) = filled(300, 1_000).await;
