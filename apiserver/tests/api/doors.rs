@@ -300,7 +300,7 @@ async fn a_write_that_creates_needs_the_right_to_create() {
         apply("/api/v1/namespaces/default/configmaps/x", &map).await,
     ];
     let through = attempts.iter().filter(|status| **status != StatusCode::FORBIDDEN).count();
-    assert_eq!(admin.put(lease, &body).await.0, StatusCode::CREATED);
-    assert_eq!(jane.put(lease, &body).await.0, StatusCode::OK, "what is there may be updated");
+    let made = expect(admin.put(lease, &body).await, 201);
+    assert_eq!(jane.put(lease, &made).await.0, StatusCode::OK, "what is there may be updated");
     Attack::new("door: updates and patches that create").tried(attempts.len() as u64, through as u64).record();
 }
