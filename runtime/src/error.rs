@@ -33,4 +33,13 @@ pub enum Error {
     Shim { reason: String },
     #[error("network: {reason}")]
     Network { reason: String },
+    /// Another process uses the same bridge, table or addresses.
+    #[error("claim this node's network and directory")]
+    Claim {
+        #[source]
+        source: Box<host::ClaimError>,
+    },
+    /// Another process uses the same directory.
+    #[error("{path} is in use by {holder}")]
+    InUse { path: PathBuf, holder: String },
 }

@@ -61,6 +61,11 @@ impl Cgroups {
         Ok(directories)
     }
 
+    /// Whether a cgroup is there, in every hierarchy.
+    pub(crate) fn is_whole(&self, path: &str) -> bool {
+        self.directories(path).iter().all(|directory| directory.exists())
+    }
+
     /// Sets limits; what is zero stays as it is.
     pub(crate) fn limit(&self, path: &str, resources: &Resources) -> Result<(), Error> {
         match &self.version {

@@ -67,6 +67,7 @@ impl Shared {
         if !pod.status.ready {
             return Err(Error::WrongState { what: "sandbox", id: sandbox.to_owned(), state: "not ready".to_owned() });
         }
+        self.restore_sandbox(&pod)?;
         let directory = self.container_directory(sandbox, id);
         for part in ["upper", "work", "rootfs", "mapped"] {
             let path = directory.join(part);

@@ -7,6 +7,7 @@
 //! <root>/network/leases.json                  addresses (network)
 //! <root>/sandboxes/<id>/sandbox.json          what was asked for, where its shim is
 //! <root>/sandboxes/<id>/containers/<id>/      container.json, spec.json, exit.json (by the shim), upper, work
+//! <root>/lock                                 held by the process that has all this open
 //! <run>/<id>.sock, <run>/shm/<id>             a shim's socket, a pod's /dev/shm
 //! ```
 //! State in memory is a copy of that; [`LocalRuntime::open`] makes it again.
@@ -84,7 +85,10 @@ struct Shared {
     cgroups: Cgroups,
     images: Arc<Store>,
     registry: Registry,
-    network: Network,
+    network: Arc<Network>,
+    /// The names of bridge and table; none where only images are worked with.
+    _claim: Option<host::Claim>,
+    _root: host::FolderLock,
     state: Mutex<State>,
     events: broadcast::Sender<Event>,
     /// One per living shim; they end with this.

@@ -17,16 +17,26 @@ use crate::{ContainerState, Error, shim};
 
 impl LocalRuntime {
     /// Opens the runtime. Pods whose shims live go on as if nothing had happened; what ended meanwhile has its exit.
+    /// Fails where another process has its directory, or a bridge, table or address of its network.
     pub async fn open(config: Config) -> Result<Self, Error> {
-        let runtime = Self::open_for_images(config).await?;
+        let runtime = Self::open_with(config, true).await?;
+        let keep = runtime.shared.network.keep().await?;
+        runtime.shared.monitors.lock().expect("no panic under this lock").spawn(keep);
         runtime.shared.reconnect().await?;
         Ok(runtime)
     }
 
     /// Opens the runtime for work on images only, when nobody else has it open: leaves pods and network alone.
     pub async fn open_for_images(config: Config) -> Result<Self, Error> {
+        Self::open_with(config, false).await
+    }
+
+    async fn open_with(config: Config, with_network: bool) -> Result<Self, Error> {
         let load = move || {
-            let shared = make(config)?;
+            let mut shared = make(config)?;
+            if with_network {
+                shared._claim = Some(shared.network.claim()?);
+            }
             shared.load()?;
             Ok(Self { shared: Arc::new(shared) })
         };
@@ -39,16 +49,21 @@ fn make(config: Config) -> Result<Shared, Error> {
     for directory in [config.root.join("sandboxes"), config.run.join("shm")] {
         std::fs::create_dir_all(&directory).map_err(io_error("make", &directory))?;
     }
+    let in_use = |holder| Error::InUse { path: config.root.clone(), holder };
+    let root = host::FolderLock::take(&config.root).map_err(|err| Error::Claim { source: Box::new(err) })?;
+    let root = root.map_err(in_use)?;
     // Layers and containers hold setuid programs and device nodes of strangers: no user of the node may reach them.
     for private in [config.root.clone(), config.run.join("shm")] {
         let root_only = std::fs::Permissions::from_mode(0o700);
         std::fs::set_permissions(&private, root_only).map_err(io_error("change the mode of", &private))?;
     }
     Ok(Shared {
+        _root: root,
+        _claim: None,
         cgroups: Cgroups::detect()?,
         images: Arc::new(Store::open(config.root.clone())?),
         registry: Registry::new(config.insecure_registries.clone()),
-        network: Network::open(config.network.clone(), config.root.join("network"))?,
+        network: Arc::new(Network::open(config.network.clone(), config.root.join("network"))?),
         state: Mutex::new(State::default()),
         events: broadcast::Sender::new(EVENT_BACKLOG),
         monitors: Mutex::new(JoinSet::new()),

@@ -25,6 +25,12 @@ impl LocalRuntime {
         self.take_down_network().await
     }
 
+    /// The sandboxes that are up, at once.
+    pub fn ready_sandboxes(&self) -> Vec<SandboxStatus> {
+        let state = self.shared.lock();
+        state.sandboxes.values().map(|sandbox| &sandbox.status).filter(|status| status.ready).cloned().collect()
+    }
+
     /// Removes the bridge and the nftables table of a node whose pods are stopped; `set_pod_cidr` makes them again.
     pub async fn take_down_network(&self) -> Result<(), Error> {
         self.shared.network.tear_down().await

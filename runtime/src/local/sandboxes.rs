@@ -3,6 +3,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -86,15 +87,8 @@ impl Shared {
         std::fs::create_dir_all(&containers).map_err(io_error("make", &containers))?;
         write_name_files(&directory, config)?;
         self.cgroups.create(&cgroup_path(id, config), &config.resources)?;
+        self.mount_shm(id, config)?;
         let namespaces = config.namespaces;
-        if !namespaces.host_ipc {
-            let shm = self.shm(id);
-            std::fs::create_dir_all(&shm).map_err(io_error("make", &shm))?;
-            let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-            let options = shm_options(namespaces.users);
-            let mounted = rustix::mount::mount("shm", &shm, "tmpfs", flags, options.as_c_str());
-            mounted.map_err(|err| io_error("mount", &shm)(err.into()))?;
-        }
         let shim = ShimConfig {
             socket: self.socket(id),
             hostname: (!namespaces.host_network).then(|| hostname(config).to_owned()),
@@ -106,6 +100,33 @@ impl Shared {
             directory,
         };
         shim_client::spawn(&self.config.shim, &format!("{}/{}", config.namespace, config.name), &shim)
+    }
+
+    /// The cgroup with its limits and the shared memory of a pod, where somebody removed them since it was made. Blocks.
+    pub(super) fn restore_sandbox(&self, sandbox: &Sandbox) -> Result<(), Error> {
+        let config = &sandbox.status.config;
+        if !self.cgroups.is_whole(&sandbox.cgroup) {
+            tracing::warn!(pod = config.name, "the pod's cgroup was removed from outside: it is made again");
+            self.cgroups.create(&sandbox.cgroup, &config.resources)?;
+        }
+        self.mount_shm(&sandbox.status.id, config)
+    }
+
+    /// Mounts a pod's `/dev/shm`, unless it is the node's or mounted already. Blocks.
+    fn mount_shm(&self, id: &str, config: &SandboxConfig) -> Result<(), Error> {
+        if config.namespaces.host_ipc {
+            return Ok(());
+        }
+        let shm = self.shm(id);
+        std::fs::create_dir_all(&shm).map_err(io_error("make", &shm))?;
+        let device = |path: &Path| std::fs::metadata(path).map(|found| found.dev()).map_err(io_error("look at", path));
+        if shm.parent().map(device).transpose()? != Some(device(&shm)?) {
+            return Ok(());
+        }
+        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        let options = shm_options(config.namespaces.users);
+        let mounted = rustix::mount::mount("shm", &shm, "tmpfs", flags, options.as_c_str());
+        mounted.map_err(|err| io_error("mount", &shm)(err.into()))
     }
 
     pub(super) async fn stop_sandbox(self: &Arc<Self>, id: &str) -> Result<(), Error> {

@@ -41,6 +41,8 @@ pub(super) fn spawn(command: &[String], title: &str, config: &ShimConfig) -> Res
         .current_dir("/")
         .spawn()
         .map_err(|err| failed(format!("start {program}: {err}")))?;
+    // It reads its configuration before it makes anything that inherits the limit.
+    host::descriptors::restore(child.id()).map_err(|err| failed(format!("limit its open files: {err}")))?;
     if let Some(stdin) = child.stdin.take() {
         serde_json::to_writer(stdin, config).map_err(|err| failed(format!("send the configuration: {err}")))?;
     }

@@ -93,6 +93,11 @@ impl Leases {
         self.save()
     }
 
+    /// The sandboxes that have addresses.
+    pub(super) fn owners(&self) -> Vec<String> {
+        self.saved.leases.keys().cloned().collect()
+    }
+
     pub(super) fn take(&mut self, owner: &str) -> Result<Ipv4Addr, Error> {
         if let Some(known) = self.saved.leases.get(owner) {
             return Ok(*known);

@@ -3,7 +3,8 @@
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 
-use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkMessage};
+use futures::TryStreamExt as _;
+use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage};
 use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 use super::{NetworkConfig, Subnet};
@@ -32,6 +33,33 @@ impl Netlink {
     }
 }
 
+impl Netlink {
+    async fn remove(&self, index: u32, name: &str) -> Result<(), Error> {
+        match self.handle.link().del(index).execute().await {
+            // It went away with its other end.
+            Err(rtnetlink::Error::NetlinkError(message)) if message.raw_code() == -libc::ENODEV => Ok(()),
+            removed => removed.map_err(failed(&format!("remove {name}"))),
+        }
+    }
+
+    /// An interface by name, if it is there.
+    async fn find(&self, name: &str) -> Option<LinkMessage> {
+        // The kernel answers "no such device" where there is none.
+        self.handle.link().get().match_name(name.to_owned()).execute().try_next().await.ok().flatten()
+    }
+
+    /// Attaches an interface to a bridge, if it is there and on none.
+    async fn attach(&self, name: &str, bridge: u32) -> Result<(), Error> {
+        let Some(link) = self.find(name).await else { return Ok(()) };
+        if link.attributes.iter().any(|one| matches!(one, LinkAttribute::Controller(_))) {
+            return Ok(());
+        }
+        let attached = LinkUnspec::new_with_index(link.header.index).controller(bridge).up().build();
+        let done = self.handle.link().set(attached).execute().await;
+        done.map_err(failed(&format!("attach {name} to the bridge")))
+    }
+}
+
 impl Drop for Netlink {
     fn drop(&mut self) {
         self.task.abort();
@@ -48,25 +76,29 @@ fn exists(err: &rtnetlink::Error) -> bool {
     matches!(err, rtnetlink::Error::NetlinkError(message) if message.raw_code() == -libc::EEXIST)
 }
 
-/// Makes the bridge, or takes the one that is there; returns its index.
-pub(super) async fn make_bridge(config: &NetworkConfig, subnet: Subnet) -> Result<u32, Error> {
+/// Makes the bridge, or takes the one that is there, and attaches the pods' interfaces that are not; returns its index.
+pub(super) async fn make_bridge(config: &NetworkConfig, subnet: Subnet, pods: &[String]) -> Result<u32, Error> {
     let netlink = Netlink::open()?;
     let name = &config.bridge;
     let mut link = LinkBridge::new(name).up();
     if config.mtu > 0 {
         link = link.mtu(config.mtu);
     }
-    match netlink.handle.link().add(link.build()).execute().await {
-        Err(err) if exists(&err) => {}
-        made => made.map_err(failed(&format!("make bridge {name}")))?,
-    }
+    let made = match netlink.handle.link().add(link.build()).execute().await {
+        Err(err) if exists(&err) => false,
+        made => made.map(|()| true).map_err(failed(&format!("make bridge {name}")))?,
+    };
     let index = index_of(name).map_err(failed(&format!("find bridge {name}")))?;
-    let up = LinkUnspec::new_with_index(index).up().build();
-    netlink.handle.link().set(up).execute().await.map_err(failed(&format!("start bridge {name}")))?;
+    let up = LinkUnspec::new_with_index(index).up();
+    let up = if made { up.alias(host::INTERFACE_ALIAS) } else { up };
+    netlink.handle.link().set(up.build()).execute().await.map_err(failed(&format!("start bridge {name}")))?;
     let address = netlink.handle.address().add(index, subnet.gateway().into(), subnet.prefix());
     match address.execute().await {
         Err(err) if exists(&err) => {}
         added => added.map_err(failed(&format!("give {} to {name}", subnet.gateway())))?,
+    }
+    for pod in pods {
+        netlink.attach(&host_name(pod), index).await?;
     }
     Ok(index)
 }
@@ -133,12 +165,15 @@ fn configure(namespace: &OwnedFd, address: Ipv4Addr, gateway: Ipv4Addr) -> Resul
 /// Removes an interface, if it is there.
 pub(super) async fn remove(name: &str) -> Result<(), Error> {
     let Ok(index) = index_of(name) else { return Ok(()) };
+    Netlink::open()?.remove(index, name).await
+}
+
+/// Removes the bridge, if it is there and was made by [`make_bridge`].
+pub(super) async fn remove_bridge(name: &str) -> Result<(), Error> {
     let netlink = Netlink::open()?;
-    match netlink.handle.link().del(index).execute().await {
-        // It went away with its other end.
-        Err(rtnetlink::Error::NetlinkError(message)) if message.raw_code() == -libc::ENODEV => Ok(()),
-        removed => removed.map_err(failed(&format!("remove {name}"))),
-    }
+    let Some(link) = netlink.find(name).await else { return Ok(()) };
+    let is_ours = |one: &LinkAttribute| matches!(one, LinkAttribute::IfAlias(alias) if alias == host::INTERFACE_ALIAS);
+    if link.attributes.iter().any(is_ours) { netlink.remove(link.header.index, name).await } else { Ok(()) }
 }
 
 /// The index of an interface in this thread's network namespace.

@@ -6,13 +6,15 @@
 mod addresses;
 mod link;
 mod nft;
+mod repair;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
+use host::{Claim, Resource};
 use serde::{Deserialize, Serialize};
 
 use crate::disk::io_error;
@@ -39,6 +41,9 @@ impl Default for NetworkConfig {
     }
 }
 
+/// How often the table is made anew while somebody else changes it.
+const TRIES: usize = 5;
+
 /// Host ports of one pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct HostPorts {
@@ -50,13 +55,23 @@ pub(crate) struct Network {
     config: NetworkConfig,
     state: Mutex<State>,
     /// Held while the bridge or the table changes.
-    change: tokio::sync::Mutex<()>,
+    change: tokio::sync::Mutex<Change>,
+}
+
+/// What is needed to change bridge and table.
+#[derive(Default)]
+struct Change {
+    /// Read after each change: what this process does must not be taken for somebody else's doing.
+    watches: Option<Arc<repair::Watches>>,
 }
 
 struct State {
     leases: Leases,
     ports: BTreeMap<String, HostPorts>,
+    /// `None` before the bridge was made, and after it was taken down.
     bridge_index: Option<u32>,
+    /// The range of addresses, for as long as the bridge has it.
+    claimed: Option<(Subnet, Claim)>,
 }
 
 impl Network {
@@ -70,27 +85,49 @@ impl Network {
         }
         std::fs::create_dir_all(&directory).map_err(io_error("make", &directory))?;
         let leases = Leases::open(directory.join("leases.json"))?;
-        let state = State { leases, ports: BTreeMap::new(), bridge_index: None };
-        Ok(Self { config, state: Mutex::new(state), change: tokio::sync::Mutex::new(()) })
+        let state = State { leases, ports: BTreeMap::new(), bridge_index: None, claimed: None };
+        Ok(Self { config, state: Mutex::new(state), change: tokio::sync::Mutex::default() })
+    }
+
+    /// Claims the names of bridge and table: nothing of them may be touched before.
+    pub(crate) fn claim(&self) -> Result<Claim, Error> {
+        let names = vec![Resource::Interface(self.config.bridge.clone()), Resource::Table(self.config.table.clone())];
+        Claim::take(names).map_err(|err| Error::Claim { source: Box::new(err) })
     }
 
     /// Makes the bridge, gives it the subnet's first address, and lets pods reach the world.
     pub(crate) async fn set_subnet(&self, subnet: Subnet) -> Result<(), Error> {
-        let _change = self.change.lock().await;
+        let change = self.change.lock().await;
         {
             let mut state = self.lock();
             if state.leases.subnet() == Some(subnet) && state.bridge_index.is_some() {
                 return Ok(());
             }
+            if state.claimed.as_ref().is_none_or(|(claimed, _)| *claimed != subnet) {
+                let range = vec![Resource::Range(subnet.gateway().into(), subnet.prefix())];
+                let claim = Claim::take(range).map_err(|err| Error::Claim { source: Box::new(err) })?;
+                state.claimed = Some((subnet, claim));
+            }
             state.leases.set_subnet(subnet)?;
         }
-        let index = link::make_bridge(&self.config, subnet).await?;
+        self.make(subnet, &change).await
+    }
+
+    /// Bridge, table and settings, whatever of them is there already.
+    async fn make(&self, subnet: Subnet, change: &Change) -> Result<(), Error> {
+        // Before the bridge may carry anything, least of all with `route_localnet`: the table guards the node's loopback.
+        self.apply_table(change).await?;
+        let pods = self.lock().leases.owners();
+        let index = link::make_bridge(&self.config, subnet, &pods).await?;
         self.lock().bridge_index = Some(index);
         write_setting("net/ipv4/ip_forward", "1")?;
         for (setting, value) in [("send_redirects", "0"), ("route_localnet", "1"), ("rp_filter", "0")] {
             write_setting(&format!("net/ipv4/conf/{}/{setting}", self.config.bridge), value)?;
         }
-        self.apply_table().await
+        if let Some(watches) = &change.watches {
+            watches.links.harmed(index).map_err(watching)?;
+        }
+        Ok(())
     }
 
     /// Gives a pod an address and connects its network namespace.
@@ -113,9 +150,9 @@ impl Network {
             if mappings.is_empty() {
                 return Ok(());
             }
-            let _change = self.change.lock().await;
+            let change = self.change.lock().await;
             self.lock().ports.insert(sandbox.to_owned(), HostPorts { address, mappings });
-            self.apply_table().await
+            self.apply_table(&change).await
         };
         match connected.await {
             Ok(()) => Ok(address),
@@ -128,10 +165,10 @@ impl Network {
 
     /// Takes a pod off the network. Its veth pair goes with its namespace.
     pub(crate) async fn disconnect(&self, sandbox: &str) -> Result<(), Error> {
-        let _change = self.change.lock().await;
+        let change = self.change.lock().await;
         let had_ports = self.lock().ports.remove(sandbox).is_some();
         if had_ports {
-            self.apply_table().await?;
+            self.apply_table(&change).await?;
         }
         link::remove(&link::host_name(sandbox)).await?;
         self.lock().leases.give_back(sandbox)
@@ -151,26 +188,47 @@ impl Network {
         }
     }
 
-    /// Removes bridge and table.
+    /// Removes what this runtime made: bridge and table.
     pub(crate) async fn tear_down(&self) -> Result<(), Error> {
         let _change = self.change.lock().await;
         self.lock().bridge_index = None;
-        nft::run(&nft::removal(&self.config.table)).await?;
-        link::remove(&self.config.bridge).await
+        apply(&nft::removal(&self.config.table)).await?;
+        link::remove_bridge(&self.config.bridge).await
     }
 
-    async fn apply_table(&self) -> Result<(), Error> {
+    async fn apply_table(&self, change: &Change) -> Result<(), Error> {
         let script = {
             let state = self.lock();
             let Some(subnet) = state.leases.subnet() else { return Ok(()) };
             nft::table(&self.config, subnet, state.ports.values())?
         };
-        nft::run(&script).await
+        for _ in 0..TRIES {
+            apply(&script).await?;
+            let touched = change.watches.as_ref().map(|watches| watches.table.read().map_err(watching)).transpose()?;
+            // Somebody else was there at the same time, perhaps after us.
+            if !touched.is_some_and(|touched| touched.beyond(1)) {
+                return Ok(());
+            }
+        }
+        Err(Error::Network { reason: format!("somebody else keeps changing the nftables table {}", self.config.table) })
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().expect("no panic under this lock")
     }
+}
+
+async fn apply(script: &str) -> Result<(), Error> {
+    host::nft::apply(script).await.map_err(|err| Error::Network { reason: chain(&err) })
+}
+
+fn watching(err: std::io::Error) -> Error {
+    Error::Network { reason: format!("hear of changes: {err}") }
+}
+
+/// An error and its causes in one line.
+fn chain(err: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(err), |err| err.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 fn write_setting(name: &str, value: &str) -> Result<(), Error> {

@@ -2,13 +2,15 @@
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
-use std::process::Stdio;
-
-use tokio::io::AsyncWriteExt as _;
-use tokio::process::Command;
 
 use super::{HostPorts, NetworkConfig, Subnet};
 use crate::Error;
+
+/// What has a loopback address on the wire is forged: `route_localnet`, which host ports on 127.0.0.1 need, would let it
+/// reach services that listen on the node's loopback only (CVE-2020-8558). Looked at before any translation, so what is
+/// translated to such an address later passes.
+const GUARD: &str = " chain guard {\n  type filter hook prerouting priority -300;\n  \
+                     iifname != \"lo\" ip daddr 127.0.0.0/8 drop\n  iifname != \"lo\" ip saddr 127.0.0.0/8 drop\n }\n";
 
 /// The script that makes the table what it should be.
 pub(super) fn table<'a>(
@@ -20,6 +22,7 @@ pub(super) fn table<'a>(
     let mut keep = vec![subnet.to_string(), "224.0.0.0/4".to_owned()];
     keep.extend(config.unmasqueraded.iter().cloned());
     let mut text = format!("add table ip {table}\ndelete table ip {table}\ntable ip {table} {{\n");
+    text.push_str(GUARD);
     text.push_str(" chain postrouting {\n  type nat hook postrouting priority srcnat;\n");
     for pod in pods.clone() {
         let address = pod.address;
@@ -68,20 +71,4 @@ fn rule(pod: &HostPorts, mapping: &crate::PortMapping) -> Result<String, Error> 
 
 pub(super) fn removal(table: &str) -> String {
     format!("add table ip {table}\ndelete table ip {table}\n")
-}
-
-/// Runs a script with the `nft` program.
-pub(super) async fn run(script: &str) -> Result<(), Error> {
-    let failed = |reason: String| Error::Network { reason: format!("nft: {reason}") };
-    let mut command = Command::new("nft");
-    command.args(["-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
-    let mut child = command.spawn().map_err(|err| failed(format!("{err} (is the package nftables installed?)")))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(script.as_bytes()).await.map_err(|err| failed(err.to_string()))?;
-    }
-    let output = child.wait_with_output().await.map_err(|err| failed(err.to_string()))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
 }

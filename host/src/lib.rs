@@ -1,0 +1,19 @@
+//! What a process owns of the machine that it runs on: names that two clusters must not both use, nftables tables that
+//! come back when somebody removes them, and file descriptors.
+//!
+//! Invariant: nothing is changed under a name that this process has not claimed.
+#![forbid(unsafe_code)]
+
+pub mod claim;
+pub mod descriptors;
+mod folder;
+mod netlink;
+pub mod nft;
+mod watch;
+
+pub use claim::{Claim, ClaimError, Holder, Resource};
+pub use folder::FolderLock;
+pub use watch::{LinkWatch, TableWatch};
+
+/// The alias (`ip link`) of interfaces that Coracle made: others are used where they are named, and never removed.
+pub const INTERFACE_ALIAS: &str = "made by coracle";
