@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -11,7 +12,21 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Metrics, ReadyWatch, metrics};
+use crate::listen::{self, Limits};
+use crate::{Metrics, ReadyWatch, metrics, serve_http};
+
+/// A client that asks nothing for so long is let go.
+const IDLE: Duration = Duration::from_secs(30);
+/// Enough for probes and a few collectors of metrics, whatever else is open.
+const LIMITS: Limits = Limits {
+    total: 64,
+    per_peer: 32,
+    pending: 64,
+    pending_per_peer: 32,
+    first_request: Duration::from_secs(10),
+    lifetime: Some(Duration::from_secs(120)),
+    drain: Duration::from_secs(5),
+};
 
 /// Where `/healthz`, `/livez`, `/readyz` and `/metrics` are served.
 #[derive(Clone, Debug, clap::Args)]
@@ -33,8 +48,6 @@ pub enum EndpointError {
         #[source]
         source: io::Error,
     },
-    #[error("serve health and metrics")]
-    Serve(#[source] io::Error),
 }
 
 impl Endpoint {
@@ -61,10 +74,13 @@ impl Endpoint {
             .route("/livez", get("ok"))
             .route("/readyz", get(readyz).with_state(ready))
             .route("/metrics", get(encode).with_state(metrics));
-        axum::serve(listener, router)
-            .with_graceful_shutdown(shutdown.cancelled_owned())
-            .await
-            .map_err(EndpointError::Serve)
+        let ending = shutdown.clone();
+        listen::accept(listener, LIMITS, shutdown, move |stream| {
+            let (router, seat, shutdown) = (router.clone(), stream.seat(), ending.clone());
+            serve_http(stream, seat, router, IDLE, shutdown)
+        })
+        .await;
+        Ok(())
     }
 }
 
@@ -78,4 +94,54 @@ async fn readyz(State(ready): State<ReadyWatch>) -> (StatusCode, &'static str) {
 
 async fn encode(State(metrics): State<Metrics>) -> impl IntoResponse {
     ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics.encode())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    /// Half a request, which never goes on.
+    const HALF: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: a\r\nX-";
+
+    async fn healthz(address: SocketAddr) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn half_requests_do_not_keep_the_endpoint_from_answering() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, shutdown) = (listener.local_addr().unwrap(), CancellationToken::new());
+        let process = crate::detached();
+        let endpoint = Endpoint { address: address.ip(), port: address.port() };
+        let (metrics, ready) = (process.metrics.clone(), process.ready.watch());
+        let serving = tokio::spawn(endpoint.serve(listener, metrics, ready, shutdown.clone()));
+        let mut held = Vec::new();
+        for _ in 0..300 {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            // One that was cut already cannot be written to.
+            let _cut = stream.write_all(HALF).await;
+            held.push(stream);
+        }
+        let refused = !healthz(address).await.starts_with("HTTP/1.1 200");
+        let mut open = 0;
+        for stream in &mut held {
+            let end = tokio::time::timeout(Duration::from_millis(5), stream.read(&mut [0; 1])).await;
+            open += usize::from(end.is_err());
+        }
+        faults::Attack::new("health endpoint: half-open requests")
+            .tried(300, u64::from(refused))
+            .figure("connections held", open)
+            .record();
+        assert!(open <= LIMITS.pending_per_peer, "{open} are open");
+        shutdown.cancel();
+        drop(held);
+        serving.await.unwrap().unwrap();
+    }
 }

@@ -7,7 +7,9 @@
 mod config_file;
 mod endpoint;
 mod features;
+mod http;
 mod leader;
+pub mod listen;
 mod logs;
 mod metrics;
 pub mod pflag;
@@ -24,11 +26,12 @@ mod version;
 pub use config_file::{ConfigFile, ConfigFileError};
 pub use endpoint::{Endpoint, EndpointError};
 pub use features::{FeatureGateError, FeatureGates, check_feature};
+pub use http::serve_http;
 pub use leader::LeaderElectionArgs;
 pub use logs::{LogArgs, LogFormat};
 pub use metrics::Metrics;
 pub use process::{Process, Ready, ReadyWatch};
-pub use signals::{shutdown_on_signal, term_requested};
+pub use signals::{shutdown_on_signal, shutdown_with_last_words, term_requested};
 pub use subject::{Names, names_of};
 pub use supervisor::Supervisor;
 pub use tls::{CipherSuite, MinVersion, TlsOptions};
@@ -88,6 +91,7 @@ where
         return ExitCode::SUCCESS;
     }
     common.logs.init();
+    host::descriptors::raise();
     install_crypto_provider();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name(name).build() {
         Ok(runtime) => runtime,
@@ -129,6 +133,7 @@ fn task_with(
     task: impl Future<Output = anyhow::Result<()>>,
 ) -> ExitCode {
     logs.init();
+    host::descriptors::raise();
     install_crypto_provider();
     let runtime = match runtime.enable_all().build() {
         Ok(runtime) => runtime,
