@@ -142,3 +142,55 @@ async fn the_server_shows_logs_and_runs_commands_for_those_who_may() {
     assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
     assert!(answer.to_lowercase().contains("x-stream-protocol-version: channel.k8s.io\r\n"), "{answer}");
 }
+
+/// Of each kind: nothing at all, half a handshake, and half a request after a handshake.
+#[tokio::test]
+async fn connections_without_credentials_hold_little_and_stop_nobody() {
+    const OF_EACH_KIND: usize = 150;
+    let authority = Authority::new();
+    let (certificate, key) = authority.issue("node-1", "system:nodes");
+    let ca = vec![authority.certificate.clone()];
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let config = kubelet::server::Config::new(([127, 0, 0, 1], port).into(), vec![certificate], key, ca).unwrap();
+    let node = TestNode::with_server(Some(config)).await;
+    let admin = Client::new(&authority, port, Some(("admin", "system:masters")));
+    let anonymous = Client::new(&authority, port, None);
+    let listens = async { while TcpStream::connect(("127.0.0.1", port)).await.is_err() {} };
+    tokio::time::timeout(std::time::Duration::from_secs(20), listens).await.unwrap();
+    let mut raw = Vec::new();
+    let mut secured = Vec::new();
+    for number in 0..2 * OF_EACH_KIND {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        if number % 2 == 0 {
+            // The beginning of a ClientHello. One that was cut already cannot be written to.
+            let _cut = stream.write_all(&[22, 3, 1, 2, 0, 1, 0]).await;
+        }
+        raw.push(stream);
+    }
+    for _ in 0..OF_EACH_KIND {
+        let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let name = ServerName::try_from("127.0.0.1").unwrap();
+        let mut stream = anonymous.tls.connect(name, stream).await.unwrap();
+        let _cut = stream.write_all(b"GET /pods HTTP/1.1\r\nHost: node\r\nX-").await;
+        secured.push(stream);
+    }
+    let mut refused = u64::from(!admin.get("/healthz").await.ends_with("ok"));
+    // Who was refused keeps no connection either.
+    assert!(anonymous.ask("/pods", "").await.starts_with("HTTP/1.1 401"));
+    // The API server of the same process takes a write.
+    node.create("web", json!({"containers": [{"name": "c", "image": "busybox:1"}]})).await;
+    node.wait_for("web", |pod| condition(pod, "Ready") == Some("True")).await;
+    let mut held = 0;
+    let moment = std::time::Duration::from_millis(5);
+    for stream in &mut raw {
+        held += usize::from(tokio::time::timeout(moment, stream.read(&mut [0; 1])).await.is_err());
+    }
+    for stream in &mut secured {
+        held += usize::from(tokio::time::timeout(moment, stream.read(&mut [0; 1])).await.is_err());
+    }
+    refused += u64::from(held > 64);
+    faults::Attack::new("kubelet: half-open connections without credentials")
+        .tried(3 * OF_EACH_KIND as u64, refused)
+        .figure("connections held", held)
+        .record();
+}

@@ -8,14 +8,11 @@ use anyhow::Context as _;
 use axum::Router;
 use axum::routing::{any, get};
 use daemon::TlsOptions;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto::Builder;
-use hyper_util::service::TowerToHyperService;
+use daemon::listen::{self, Limits, Seated};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
@@ -38,6 +35,18 @@ mod upgrade;
 
 /// A handshake that takes longer is given up.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// A client that asks nothing for so long is let go, as upstream.
+const IDLE: Duration = Duration::from_secs(90);
+/// Streams of `exec`, `attach`, `logs -f` and `port-forward` come through the API server, from one address.
+const LIMITS: Limits = Limits {
+    total: 2000,
+    per_peer: 2000,
+    pending: 128,
+    pending_per_peer: 64,
+    first_request: Duration::from_secs(20),
+    lifetime: None,
+    drain: Duration::from_secs(2),
+};
 
 /// Address and identity of the server.
 #[derive(Clone)]
@@ -152,36 +161,23 @@ impl Server {
         let auth = Arc::new(auth::Auth::new(self.context.client.clone(), self.context.node_name.clone()));
         let router = router(Shared { context: self.context, pods: self.pods, auth, shutdown: shutdown.clone() });
         info!(port = self.listener.local_addr().map_or(0, |address| address.port()), "kubelet server listens");
-        let mut connections = JoinSet::new();
-        loop {
-            tokio::select! {
-                biased;
-                () = shutdown.cancelled() => break,
-                Some(_) = connections.join_next() => {}
-                accepted = self.listener.accept() => match accepted {
-                    Ok((stream, _)) => {
-                        connections.spawn(serve(stream, self.tls.clone(), router.clone()));
-                    }
-                    Err(err) => {
-                        // Out of file descriptors, mostly: wait until some are free.
-                        debug!(error = &err as &dyn std::error::Error, "cannot accept a connection");
-                        tokio::time::sleep(Duration::from_millis(100)).await;
-                    }
-                },
-            }
-        }
+        let (tls, ending) = (self.tls, shutdown.clone());
+        listen::accept(self.listener, LIMITS, shutdown, move |stream| {
+            serve(stream, tls.clone(), router.clone(), ending.clone())
+        })
+        .await;
     }
 }
 
-async fn serve(stream: TcpStream, tls: TlsAcceptor, router: Router) {
+async fn serve(stream: Seated, tls: TlsAcceptor, router: Router, shutdown: CancellationToken) {
+    let seat = stream.seat();
+    if let Err(err) = stream.set_nodelay() {
+        debug!(error = &err as &dyn std::error::Error, "TCP_NODELAY");
+    }
     let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await else { return };
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first().cloned());
     let peer = PeerCertificate(certificate.map(CertificateDer::into_owned));
-    let service = TowerToHyperService::new(router.layer(axum::Extension(peer)));
-    let builder = Builder::new(TokioExecutor::new());
-    if let Err(err) = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await {
-        debug!(error = &*err, "a connection ended badly");
-    }
+    daemon::serve_http(stream, seat, router.layer(axum::Extension(peer)), IDLE, shutdown).await;
 }
 
 fn router(shared: Shared) -> Router {
