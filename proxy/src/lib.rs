@@ -5,23 +5,24 @@
 //! ```text
 //! informers -> service_ports -> ruleset -> difference with what was applied last -> nft -f -
 //! ```
+//! The kernel tells when somebody else changes the tables; then they are made anew.
 #![forbid(unsafe_code)]
 
 mod command;
 mod config;
-mod nft;
 mod rules;
 mod ruleset;
 mod services;
 
 pub use command::Command;
 pub use config::{Args, Config};
-pub use nft::NftError;
+pub use host::nft::NftError;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use client::{Informer, Informers};
+use host::{Claim, ClaimError, Resource, TableWatch, nft};
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use prometheus_client::metrics::counter::Counter;
@@ -36,6 +37,8 @@ use crate::services::Place;
 
 /// Waits after a refused transaction, doubled each time up to the second value.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+/// Wait before tables that somebody changed are made anew: a tool that removes one often removes more, or does it again.
+const REPAIR: Duration = Duration::from_millis(500);
 
 /// Why the proxy ended.
 #[derive(Debug, thiserror::Error)]
@@ -44,11 +47,18 @@ pub enum Error {
     Informers(#[from] client::InformerStopped),
     #[error("set up nftables")]
     Nft(#[from] NftError),
+    /// Another proxy works with a table of this name.
+    #[error("use the nftables table of --table")]
+    Claim(#[from] ClaimError),
+    #[error("hear of changes of nftables")]
+    Watch(#[source] std::io::Error),
 }
 
 /// Keeps nftables equal to the Services until shutdown. The rules stay when it ends, so that a restart of the proxy cuts
 /// no connection; [`cleanup`] removes them.
 pub async fn run(config: Config, client: kube::Client, process: daemon::Process) -> Result<(), Error> {
+    let _claim = Claim::take(vec![Resource::Table(config.table.clone())])?;
+    let watch = TableWatch::new(&config.table).map_err(Error::Watch)?;
     let informers = Informers::new(client);
     let sources = Sources::new(&informers, &config);
     let changed = sources.notify_on_change();
@@ -56,6 +66,7 @@ pub async fn run(config: Config, client: kube::Client, process: daemon::Process)
         tables: config.families.iter().map(|family| Table::new(*family)).collect(),
         metrics: Metrics::new(&process.metrics),
         sources,
+        watch,
         config,
     };
     let watches = process.shutdown.child_token();
@@ -74,10 +85,11 @@ pub async fn run(config: Config, client: kube::Client, process: daemon::Process)
     result
 }
 
-/// Removes the proxy's tables.
-pub async fn cleanup(table: &str) -> Result<(), NftError> {
+/// Removes the proxy's tables, unless a proxy works with them.
+pub async fn cleanup(table: &str) -> Result<(), Error> {
+    let _claim = Claim::take(vec![Resource::Table(table.to_owned())])?;
     let text = ruleset::removal(table, Family::V4) + &ruleset::removal(table, Family::V6);
-    nft::apply(&text).await
+    Ok(nft::apply(&text).await?)
 }
 
 /// What the rules are made from.
@@ -166,35 +178,86 @@ struct Proxy {
     config: Config,
     sources: Sources,
     tables: Vec<Table>,
+    watch: TableWatch,
     metrics: Metrics,
+}
+
+/// Why the proxy goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wake {
+    Shutdown,
+    /// Services have changed, or it is time to try again.
+    Sync,
+    /// The kernel tells of changes of nftables.
+    Tables,
 }
 
 impl Proxy {
     async fn keep(mut self, changed: &Notify, process: &daemon::Process) -> Result<(), Error> {
         let mut wait = RETRY.0;
         loop {
-            match self.sync().await {
+            let mut own = 0;
+            let pause = match self.sync(&mut own).await {
                 Ok(()) => {
                     wait = RETRY.0;
                     process.ready.set();
-                    if !next(changed, None, &process.shutdown).await {
-                        return Ok(());
-                    }
+                    None
                 }
                 Err(err @ NftError::Run(_)) => return Err(err.into()),
                 Err(err) => {
                     self.metrics.failures.inc();
                     warn!(error = &err as &dyn std::error::Error, retry_in = ?wait, "sync failed");
-                    if !next(changed, Some(wait), &process.shutdown).await {
-                        return Ok(());
-                    }
+                    let pause = wait;
                     wait = (wait * 2).min(RETRY.1);
+                    Some(pause)
+                }
+            };
+            // What this sync did is no news; but somebody else may have been there at the same time.
+            let touched = self.watch.read().map_err(Error::Watch)?;
+            if pause.is_none() && touched.beyond(own) {
+                self.forget();
+                tokio::time::sleep(REPAIR).await;
+                continue;
+            }
+            if !self.wait(changed, pause, &process.shutdown).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits until there is something to do; false when it is time to end.
+    async fn wait(
+        &mut self,
+        changed: &Notify,
+        pause: Option<Duration>,
+        shutdown: &CancellationToken,
+    ) -> Result<bool, Error> {
+        loop {
+            match next(changed, pause, &self.watch, shutdown).await.map_err(Error::Watch)? {
+                Wake::Shutdown => return Ok(false),
+                Wake::Sync => return Ok(true),
+                Wake::Tables => {
+                    let touched = self.watch.read().map_err(Error::Watch)?;
+                    if touched.times > 0 || touched.unknown {
+                        tokio::time::sleep(REPAIR).await;
+                        // Whatever else came meanwhile is undone with it.
+                        self.watch.read().map_err(Error::Watch)?;
+                        self.forget();
+                        return Ok(true);
+                    }
                 }
             }
         }
     }
 
-    async fn sync(&mut self) -> Result<(), NftError> {
+    /// Has the tables made anew, since nobody knows what they hold.
+    fn forget(&mut self) {
+        warn!(table = self.config.table, "the tables of Services were changed from outside: they are made again");
+        self.tables.iter_mut().for_each(|table| table.applied = None);
+    }
+
+    /// Brings the tables to what the Services say; `transactions` counts those that it made.
+    async fn sync(&mut self, transactions: &mut usize) -> Result<(), NftError> {
         let started = Instant::now();
         let place = self.sources.place(&self.config);
         let (services, slices) = (self.sources.services.list(), self.sources.slices.list());
@@ -216,6 +279,7 @@ impl Proxy {
             // Taken out first: after a refusal nobody knows what the table holds, so it is made anew.
             table.applied = None;
             nft::apply(&text).await?;
+            *transactions += 1;
             table.applied = Some(wanted);
             info!(?family, ports = ports.len(), took = ?started.elapsed(), "services synced");
         }
@@ -224,17 +288,23 @@ impl Proxy {
     }
 }
 
-/// Waits for a change, or `at_most` that long; false when it is time to end.
-async fn next(changed: &Notify, at_most: Option<Duration>, shutdown: &CancellationToken) -> bool {
+/// Waits for a change, or `pause` and nothing else.
+async fn next(
+    changed: &Notify,
+    pause: Option<Duration>,
+    watch: &TableWatch,
+    shutdown: &CancellationToken,
+) -> std::io::Result<Wake> {
     let timer = async {
-        match at_most {
+        match pause {
             Some(wait) => tokio::time::sleep(wait).await,
             None => std::future::pending().await,
         }
     };
     tokio::select! {
-        () = shutdown.cancelled() => false,
-        () = timer => true,
-        () = changed.notified(), if at_most.is_none() => true,
+        () = shutdown.cancelled() => Ok(Wake::Shutdown),
+        () = timer => Ok(Wake::Sync),
+        () = changed.notified(), if pause.is_none() => Ok(Wake::Sync),
+        readable = watch.readable(), if pause.is_none() => readable.map(|()| Wake::Tables),
     }
 }
