@@ -1,14 +1,12 @@
 //! One DNS request: our zone, or a server upstream.
 
-use hickory_proto::op::{Metadata, ResponseCode};
-use hickory_proto::rr::{Name, Record, RecordType};
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::{Name, RecordType};
 use hickory_resolver::TokioResolver;
-use hickory_server::net::runtime::Time;
-use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
-use hickory_server::zone_handler::MessageResponseBuilder;
 use prometheus_client::metrics::counter::Counter;
 use tracing::debug;
 
+use crate::message::{self, Incoming, Reply, Transport};
 use crate::zone::{Answer, Cluster, Zone};
 
 /// Answers requests.
@@ -20,17 +18,24 @@ pub(crate) struct Handler<C> {
     pub(crate) failures: Counter,
 }
 
-/// A response's parts.
-#[derive(Default)]
-struct Reply {
-    code: ResponseCode,
-    authoritative: bool,
-    answers: Vec<Record>,
-    soa: Vec<Record>,
-    additional: Vec<Record>,
-}
-
 impl<C: Cluster> Handler<C> {
+    /// The answer to a message, if it is to have one.
+    pub(crate) async fn answer(&self, bytes: &[u8], transport: Transport) -> Option<Vec<u8>> {
+        let question = match message::read(bytes) {
+            Incoming::Nothing => return None,
+            Incoming::Refused(answer) => {
+                self.requests.inc();
+                return Some(answer);
+            }
+            Incoming::Question(question) => question,
+        };
+        self.requests.inc();
+        let reply = self.reply(question.name(), question.kind()).await;
+        let (recursion, limit) = (self.upstream.is_some(), question.limit(transport));
+        let failed = Reply { code: ResponseCode::ServFail, ..Reply::default() };
+        question.encode(&reply, recursion, limit).or_else(|| question.encode(&failed, recursion, limit))
+    }
+
     async fn reply(&self, name: &Name, kind: RecordType) -> Reply {
         match self.zone.answer(name, kind) {
             Answer::Records { records, additional } => {
@@ -76,34 +81,5 @@ impl<C: Cluster> Handler<C> {
     }
 }
 
-#[async_trait::async_trait]
-impl<C: Cluster + Unpin> RequestHandler for Handler<C> {
-    async fn handle_request<R: ResponseHandler, T: Time>(&self, request: &Request, mut respond: R) -> ResponseInfo {
-        self.requests.inc();
-        let reply = match request.request_info() {
-            Ok(info) => self.reply(info.query.name(), info.query.query_type()).await,
-            Err(_) => Reply { code: ResponseCode::FormErr, ..Reply::default() },
-        };
-        let mut metadata = Metadata::response_from_request(&request.metadata);
-        metadata.response_code = reply.code;
-        metadata.authoritative = reply.authoritative;
-        metadata.recursion_available = self.upstream.is_some();
-        let response = MessageResponseBuilder::from_message_request(request).build(
-            metadata,
-            &reply.answers,
-            [],
-            &reply.soa,
-            &reply.additional,
-        );
-        match respond.send_response(response).await {
-            Ok(info) => info,
-            Err(err) => {
-                debug!(error = &err as &dyn std::error::Error, "response not sent");
-                ResponseInfo::from(hickory_proto::op::Header {
-                    metadata,
-                    counts: hickory_proto::op::HeaderCounts::default(),
-                })
-            }
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,9 @@
 mod command;
 mod config;
 mod handler;
+mod message;
 mod names;
+mod serve;
 mod zone;
 
 pub use command::Command;
@@ -15,26 +17,22 @@ pub use config::{Args, Config};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use client::{Informer, Informers, ObjectKey};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_server::Server;
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use prometheus_client::metrics::counter::Counter;
 use tokio::net::{TcpListener, UdpSocket};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::handler::Handler;
 use crate::zone::{Cluster, Zone};
 
-/// How long a TCP client may be silent.
-const TCP_IDLE: Duration = Duration::from_secs(10);
-/// Bytes of responses that wait for a slow TCP client.
-const TCP_BUFFER: usize = 64 * 1024;
 /// Questions that may wait for an upstream server at the same time.
 const UPSTREAM_REQUESTS: usize = 1024;
 
@@ -53,8 +51,8 @@ pub enum Error {
         #[source]
         source: hickory_resolver::net::NetError,
     },
-    #[error("serve DNS")]
-    Serve(#[source] hickory_resolver::net::NetError),
+    #[error("a socket of the resolver is no longer served")]
+    Ended,
     #[error("watch Services and EndpointSlices")]
     Informers(#[from] client::InformerStopped),
 }
@@ -70,7 +68,6 @@ pub async fn run(config: Config, client: kube::Client, process: daemon::Process)
     });
     let handler =
         Handler { zone: Zone::new(config.domain.clone(), caches), upstream: upstream(&config)?, requests, failures };
-    let mut server = Server::new(handler);
     let watches = process.shutdown.child_token();
     let driver = informers.run(watches.clone());
     tokio::pin!(driver);
@@ -79,25 +76,42 @@ pub async fn run(config: Config, client: kube::Client, process: daemon::Process)
         ended = &mut driver => return Ok(ended?),
         () = informers.synced() => {}
     }
-    listen(&mut server, &config.listen).await?;
+    let mut sockets = listen(&Arc::new(handler), &config.listen, &process.shutdown).await?;
     process.ready.set();
     let result = tokio::select! {
         ended = &mut driver => ended.map_err(Error::from),
-        ended = server.block_until_done() => ended.map_err(Error::Serve),
-        () = process.shutdown.cancelled() => server.shutdown_gracefully().await.map_err(Error::Serve),
+        ended = until_shutdown(&mut sockets, &process.shutdown) => ended,
     };
     watches.cancel();
     result
 }
 
-async fn listen<C: Cluster + Unpin>(server: &mut Server<Handler<C>>, addresses: &[SocketAddr]) -> Result<(), Error> {
-    for address in addresses.iter().copied() {
-        let failed = |source| Error::Listen { address, source };
-        server.register_socket(UdpSocket::bind(address).await.map_err(failed)?);
-        server.register_listener(TcpListener::bind(address).await.map_err(failed)?, TCP_IDLE, TCP_BUFFER);
-        info!(%address, "answering DNS");
+/// Waits for the sockets to end, which they must not before shutdown.
+async fn until_shutdown(sockets: &mut JoinSet<()>, shutdown: &CancellationToken) -> Result<(), Error> {
+    while sockets.join_next().await.is_some() {
+        if !shutdown.is_cancelled() {
+            return Err(Error::Ended);
+        }
     }
     Ok(())
+}
+
+/// Binds all addresses, and serves them until `shutdown`.
+async fn listen<C: Cluster>(
+    handler: &Arc<Handler<C>>,
+    addresses: &[SocketAddr],
+    shutdown: &CancellationToken,
+) -> Result<JoinSet<()>, Error> {
+    let mut sockets = JoinSet::new();
+    for address in addresses.iter().copied() {
+        let failed = |source| Error::Listen { address, source };
+        let datagrams = UdpSocket::bind(address).await.map_err(failed)?;
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        sockets.spawn(serve::udp(datagrams, Arc::clone(handler), shutdown.clone()));
+        sockets.spawn(serve::tcp(listener, Arc::clone(handler), shutdown.clone()));
+        info!(%address, "answering DNS");
+    }
+    Ok(sockets)
 }
 
 fn upstream(config: &Config) -> Result<Option<TokioResolver>, Error> {

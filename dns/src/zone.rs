@@ -312,4 +312,4 @@ fn host_of(endpoint: &Endpoint) -> Option<(String, IpAddr)> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -2,13 +2,13 @@ use super::*;
 use serde_json::{Value, json};
 
 /// A cluster of one ClusterIP, one headless and one ExternalName Service in namespace `d`.
-struct Fixed {
+pub(crate) struct Fixed {
     services: Vec<Arc<Service>>,
     slices: Vec<Arc<EndpointSlice>>,
 }
 
 impl Fixed {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let service = |name: &str, spec: Value| -> Arc<Service> {
             Arc::new(
                 serde_json::from_value(json!({"metadata": {"name": name, "namespace": "d"}, "spec": spec})).unwrap(),
