@@ -5,9 +5,10 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::Context as _;
-use runtime::{Image, Runtime};
+use anyhow::{Context as _, ensure};
+use runtime::{ContainerStatus, Image, Runtime, SandboxStatus};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -16,6 +17,12 @@ use tokio_util::sync::CancellationToken;
 
 /// The longest request: two paths and their frame.
 const LONGEST: u64 = 16 * 1024;
+/// Requests at a time; others wait.
+const AT_ONCE: usize = 16;
+/// Wait after a connection could not be accepted: out of file descriptors, mostly.
+const BACK_OFF: Duration = Duration::from_millis(200);
+/// The users of an image that a refusal names.
+const NAMED: usize = 5;
 
 /// What can be asked of a runtime.
 #[derive(Debug, Serialize, Deserialize)]
@@ -23,7 +30,11 @@ pub enum ImageRequest {
     /// Imports an archive, by absolute path.
     Load(PathBuf),
     List,
-    Remove(String),
+    /// Removes an image, and only with `force` one that containers use.
+    Remove {
+        image: String,
+        force: bool,
+    },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -44,7 +55,7 @@ pub async fn images(data_dir: &Path, request: ImageRequest) -> anyhow::Result<Ve
         Ok(stream) => ask(stream, &request).await.with_context(|| format!("ask the cluster at {}", path.display())),
         Err(err) if matches!(err.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
             let config = runtime::local::Config { root: data_dir.join("runtime"), ..runtime::local::Config::new()? };
-            perform(&runtime::local::LocalRuntime::open_for_images(config).await?, request).await.map_err(Into::into)
+            perform(&runtime::local::LocalRuntime::open_for_images(config).await?, request).await
         }
         Err(err) => Err(err).with_context(|| format!("connect to {}", path.display())),
     }
@@ -64,12 +75,41 @@ async fn ask(stream: UnixStream, request: &ImageRequest) -> anyhow::Result<Vec<I
     }
 }
 
-async fn perform(runtime: &dyn Runtime, request: ImageRequest) -> Result<Vec<Image>, runtime::Error> {
+async fn perform(runtime: &dyn Runtime, request: ImageRequest) -> anyhow::Result<Vec<Image>> {
     match request {
-        ImageRequest::Load(path) => runtime.import_images(path).await,
-        ImageRequest::List => runtime.images().await,
-        ImageRequest::Remove(name) => runtime.remove_image(&name).await.map(|()| Vec::new()),
+        ImageRequest::Load(path) => Ok(runtime.import_images(path).await?),
+        ImageRequest::List => Ok(runtime.images().await?),
+        ImageRequest::Remove { image, force } => {
+            let found = runtime.image_status(&image).await?.with_context(|| format!("no image {image:?} is here"))?;
+            let users = users(&found, &runtime.containers(None).await?, &runtime.sandboxes().await?);
+            ensure!(
+                force || users.is_empty(),
+                "image {image} is in use by {}: stop what uses it, or give --force",
+                named(&users)
+            );
+            runtime.remove_image(&found.id).await?;
+            Ok(Vec::new())
+        }
     }
+}
+
+/// The containers of pods that are up and were made from an image, also those that ended: the next one needs it again.
+fn users(image: &Image, containers: &[ContainerStatus], sandboxes: &[SandboxStatus]) -> Vec<String> {
+    let mut users = Vec::new();
+    for container in containers.iter().filter(|one| one.image_ref == image.id || image.digests.contains(&one.image_ref))
+    {
+        let pod = sandboxes.iter().find(|sandbox| sandbox.id == container.sandbox && sandbox.ready);
+        users.extend(pod.map(|pod| format!("{}/{} ({})", pod.config.namespace, pod.config.name, container.name)));
+    }
+    users.sort();
+    users.dedup();
+    users
+}
+
+fn named(users: &[String]) -> String {
+    let more = users.len().saturating_sub(NAMED);
+    let named = users[..users.len() - more].join(", ");
+    if more == 0 { named } else { format!("{named} and {more} more") }
 }
 
 /// Serves the socket until shutdown.
@@ -91,8 +131,15 @@ pub(crate) async fn serve(
         tokio::select! {
             () = shutdown.cancelled() => break,
             Some(_) = requests.join_next() => {}
-            accepted = listener.accept() => {
-                let (stream, _) = accepted.with_context(|| format!("accept on {}", path.display()))?;
+            accepted = listener.accept(), if requests.len() < AT_ONCE => {
+                let stream = match accepted {
+                    Ok((stream, _)) => stream,
+                    Err(err) => {
+                        tracing::warn!(error = &err as &dyn std::error::Error, "control request not accepted");
+                        tokio::time::sleep(BACK_OFF).await;
+                        continue;
+                    }
+                };
                 let runtime = Arc::clone(&runtime);
                 requests.spawn(async move {
                     if let Err(err) = answer(stream, &*runtime).await {
@@ -110,7 +157,7 @@ async fn answer(stream: UnixStream, runtime: &dyn Runtime) -> anyhow::Result<()>
     let mut line = String::new();
     (&mut stream).take(LONGEST).read_line(&mut line).await?;
     let result = match serde_json::from_str(&line) {
-        Ok(request) => perform(runtime, request).await.map_err(|err| report(&err)),
+        Ok(request) => perform(runtime, request).await.map_err(|err| format!("{err:#}")),
         Err(err) => Err(format!("not a request: {err}")),
     };
     let reply = match result {
@@ -122,12 +169,65 @@ async fn answer(stream: UnixStream, runtime: &dyn Runtime) -> anyhow::Result<()>
     Ok(stream.write_all(&text).await?)
 }
 
-fn report(err: &dyn std::error::Error) -> String {
-    let mut text = err.to_string();
-    let mut cause = err.source();
-    while let Some(err) = cause {
-        text.push_str(&format!(": {err}"));
-        cause = err.source();
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use runtime::fake::FakeRuntime;
+
+    use super::*;
+
+    fn image() -> Image {
+        let digests = vec!["r.example/web@sha256:2".to_owned()];
+        Image { id: "sha256:1".into(), tags: vec!["web:1".into()], digests, size: 1, user: String::new() }
     }
-    text
+
+    fn container(name: &str, sandbox: &str, image_ref: &str) -> ContainerStatus {
+        ContainerStatus {
+            id: name.into(),
+            sandbox: sandbox.into(),
+            name: name.into(),
+            attempt: 0,
+            state: runtime::ContainerState::Created,
+            created_at: SystemTime::UNIX_EPOCH,
+            image: "web:1".into(),
+            image_ref: image_ref.into(),
+            labels: Default::default(),
+            annotations: Default::default(),
+            log_path: PathBuf::new(),
+        }
+    }
+
+    fn sandbox(name: &str, ready: bool) -> SandboxStatus {
+        let config =
+            runtime::SandboxConfig { name: name.into(), namespace: "shop".into(), ..runtime::SandboxConfig::default() };
+        SandboxStatus { id: name.into(), config, ready, created_at: SystemTime::UNIX_EPOCH, ips: Vec::new() }
+    }
+
+    #[test]
+    fn an_image_is_used_by_the_containers_of_pods_that_are_up() {
+        let containers = [
+            container("by-id", "up", "sha256:1"),
+            container("by-digest", "up", "r.example/web@sha256:2"),
+            container("of-another", "up", "sha256:3"),
+            container("in-a-dead-pod", "down", "sha256:1"),
+        ];
+        let sandboxes = [sandbox("up", true), sandbox("down", false)];
+        assert_eq!(users(&image(), &containers, &sandboxes), ["shop/up (by-digest)", "shop/up (by-id)"]);
+    }
+
+    #[test]
+    fn many_users_are_not_all_named() {
+        let users: Vec<String> = (0..7).map(|number| format!("p{number}")).collect();
+        assert_eq!(named(&users), "p0, p1, p2, p3, p4 and 2 more");
+        assert_eq!(named(&users[..2]), "p0, p1");
+    }
+
+    #[tokio::test]
+    async fn an_image_that_is_not_here_is_said_so() {
+        let runtime = FakeRuntime::default();
+        let request = ImageRequest::Remove { image: "nowhere:1".into(), force: false };
+        let err = perform(&runtime, request).await.unwrap_err();
+        assert!(err.to_string().contains("nowhere:1"), "{err}");
+    }
 }

@@ -1,17 +1,25 @@
 //! Stopping what runs on this node, when the cluster goes down.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use runtime::local::{Config, LocalRuntime, NetworkConfig};
-use runtime::{ContainerState, Runtime};
+use runtime::{ContainerState, Runtime, SandboxStatus};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tracing::warn;
+
+use crate::options::Options;
 
 /// How long containers get to end by themselves.
 pub(crate) const GRACE: Duration = Duration::from_secs(10);
+/// How often one hears of the progress.
+const TELL: Duration = Duration::from_secs(2);
+/// Pods that a message names.
+const NAMED: usize = 5;
 
 /// The pods of a node whose kubelet has ended.
 #[derive(Clone, Debug, clap::Args)]
@@ -31,8 +39,8 @@ pub struct NodePods {
 }
 
 impl NodePods {
-    /// Stops them, and says how many there were.
-    pub async fn stop(self) -> anyhow::Result<usize> {
+    /// Stops them, and says how many there were; `say` gets lines about the progress.
+    pub async fn stop(self, say: impl Fn(String)) -> anyhow::Result<usize> {
         // Nothing begins to run, so nothing needs a network or the images of some registry.
         let config = Config {
             root: self.runtime_root,
@@ -46,7 +54,7 @@ impl NodePods {
         };
         let runtime = Arc::new(LocalRuntime::open(config).await.context("container runtime")?);
         let stopped =
-            stop_pods(Arc::clone(&runtime), Duration::from_secs(self.grace_period)).await.context("stop pods")?;
+            stop_pods(Arc::clone(&runtime), Duration::from_secs(self.grace_period), &say).await.context("stop pods")?;
         if self.remove {
             for sandbox in runtime.sandboxes().await? {
                 runtime
@@ -59,25 +67,95 @@ impl NodePods {
     }
 }
 
-/// Stops every container and sandbox of the runtime, all at once, and takes down their network. Their pods stay in the
-/// API: the next kubelet starts them again.
-pub(crate) async fn stop_pods(runtime: Arc<LocalRuntime>, grace: Duration) -> Result<usize, runtime::Error> {
+/// Stops every container and sandbox of the runtime, all at once, and takes down their network; says how many were
+/// stopped. Their pods stay in the API: the next kubelet starts them again.
+pub(crate) async fn stop_pods(
+    runtime: Arc<LocalRuntime>,
+    grace: Duration,
+    say: &impl Fn(String),
+) -> anyhow::Result<usize> {
     let mut stopping = JoinSet::new();
+    let mut waiting = BTreeSet::new();
     for sandbox in runtime.sandboxes().await?.into_iter().filter(|sandbox| sandbox.ready) {
-        let runtime = Arc::clone(&runtime);
-        stopping.spawn(async move {
-            let result = stop(&*runtime, &sandbox.id, grace).await;
-            if let Err(err) = result {
-                warn!(pod = sandbox.config.name, error = &err as &dyn std::error::Error, "not stopped");
+        let (runtime, name) = (Arc::clone(&runtime), pod_name(&sandbox));
+        waiting.insert(name.clone());
+        stopping.spawn(async move { (name, stop(&*runtime, &sandbox.id, grace).await) });
+    }
+    let total = waiting.len();
+    let mut failed = BTreeSet::new();
+    let mut ticks = tokio::time::interval_at(Instant::now() + TELL, TELL);
+    while !stopping.is_empty() {
+        tokio::select! {
+            _ = ticks.tick() => say(progress(total, &waiting)),
+            ended = stopping.join_next() => {
+                let Some(Ok((name, result))) = ended else { continue };
+                waiting.remove(&name);
+                if let Err(err) = result {
+                    warn!(pod = name, error = &err as &dyn std::error::Error, "not stopped");
+                    failed.insert(name);
+                }
             }
-        });
+        }
     }
-    let mut stopped = 0;
-    while stopping.join_next().await.is_some() {
-        stopped += 1;
-    }
+    // A task that panicked has left its pod where it was.
+    failed.extend(waiting);
+    anyhow::ensure!(failed.is_empty(), "{} of {total} pods are not stopped: {}", failed.len(), listed(&failed));
     runtime.take_down_network().await?;
-    Ok(stopped)
+    Ok(total)
+}
+
+fn progress(total: usize, waiting: &BTreeSet<String>) -> String {
+    format!("{} of {total} pods stopped; waiting for {}", total - waiting.len(), listed(waiting))
+}
+
+/// The first few names, and how many more there are.
+fn listed(names: &BTreeSet<String>) -> String {
+    let mut text = names.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if names.len() > NAMED {
+        text.push_str(&format!(" and {} more", names.len() - NAMED));
+    }
+    text
+}
+
+fn pod_name(sandbox: &SandboxStatus) -> String {
+    format!("{}/{}", sandbox.config.namespace, sandbox.config.name)
+}
+
+/// What would be left running if this process ended at once.
+#[derive(Default)]
+pub struct Left {
+    cluster: OnceLock<(String, Weak<LocalRuntime>)>,
+}
+
+impl Left {
+    /// Begins to look at the pods of a cluster.
+    pub(crate) fn watch(&self, options: &Options, runtime: Arc<LocalRuntime>) {
+        let (data, bridge) = (options.data_dir.display(), &options.bridge);
+        let ways = format!(
+            "  `coracle up --data-dir {data} --bridge {bridge}`, with the other options of this one, takes them up again\n  \
+             `coracle stop-pods --runtime-root {data}/runtime --bridge {bridge}` stops them"
+        );
+        // A process runs one cluster.
+        let _first = self.cluster.set((ways, Arc::downgrade(&runtime)));
+    }
+
+    /// The pods that run now.
+    pub(crate) fn pods(&self) -> BTreeSet<String> {
+        let runtime = self.cluster.get().and_then(|(_, runtime)| runtime.upgrade());
+        let ready = runtime.map(|runtime| runtime.ready_sandboxes()).unwrap_or_default();
+        ready.iter().map(pod_name).collect()
+    }
+
+    /// The last words of a process that ends without stopping its pods.
+    pub fn last_words(&self) -> String {
+        let pods = self.pods();
+        match self.cluster.get() {
+            Some((ways, _)) if !pods.is_empty() => {
+                format!("ended at once; {} pods keep running: {}\n{ways}", pods.len(), listed(&pods))
+            }
+            _ => "ended at once; no pod is left running".to_owned(),
+        }
+    }
 }
 
 async fn stop(runtime: &dyn Runtime, sandbox: &str, grace: Duration) -> Result<(), runtime::Error> {
@@ -86,4 +164,21 @@ async fn stop(runtime: &dyn Runtime, sandbox: &str, grace: Duration) -> Result<(
     let stops = running.map(|container| runtime.stop_container(&container.id, grace));
     futures::future::try_join_all(stops).await?;
     runtime.stop_sandbox(sandbox).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_tells_how_many_are_stopped_and_names_some_that_are_not() {
+        let names = |count: usize| (0..count).map(|number| format!("d/p{number}")).collect::<BTreeSet<_>>();
+        assert_eq!(progress(9, &names(2)), "7 of 9 pods stopped; waiting for d/p0, d/p1");
+        assert!(progress(9, &names(8)).ends_with("d/p4 and 3 more"));
+    }
+
+    #[test]
+    fn nothing_is_left_where_nothing_was_started() {
+        assert_eq!(Left::default().last_words(), "ended at once; no pod is left running");
+    }
 }

@@ -19,7 +19,7 @@ pub mod pki;
 
 pub use certificates::Certificates;
 pub use control::{ImageRequest, images};
-pub use drain::NodePods;
+pub use drain::{Left, NodePods};
 pub use options::Options;
 pub use testing::{NODE, TestCluster};
 pub use up::up;

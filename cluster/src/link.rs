@@ -5,10 +5,16 @@
 //! the proxy's rules then send them where they belong.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use futures::TryStreamExt as _;
-use rtnetlink::packet_route::link::LinkMessage;
-use rtnetlink::{Handle, LinkBridge, RouteMessageBuilder, new_connection};
+use host::LinkWatch;
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::{Handle, LinkBridge, LinkUnspec, RouteMessageBuilder, new_connection};
+use tokio_util::sync::CancellationToken;
+
+/// What somebody removed is made again so much later, and no more often.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Why the interface cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +30,8 @@ pub(crate) enum LinkError {
     },
     #[error("interface {name} did not appear")]
     Missing { name: String },
+    #[error("hear of changes of interfaces")]
+    Watch(#[source] std::io::Error),
 }
 
 /// The interface: a bridge without ports, which every kernel that can run pods has.
@@ -37,36 +45,93 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Makes the interface; one that is there already is brought to what it should be.
-    pub(crate) async fn ensure(&self) -> Result<(), LinkError> {
+    /// Makes the interface; one that is there already is brought to what it should be. True when it was not there.
+    pub(crate) async fn ensure(&self) -> Result<bool, LinkError> {
         let (connection, handle, _) = new_connection().map_err(LinkError::Open)?;
         let driver = tokio::spawn(connection);
         let result = self.ensure_with(&handle).await;
         driver.abort();
-        result
+        result.map(|(made, _)| made)
     }
 
-    /// Removes the interface with its address and route; one that is not there is fine.
+    /// Makes again what somebody takes away of it, until shutdown.
+    pub(crate) async fn keep(&self, shutdown: CancellationToken) -> Result<(), LinkError> {
+        let watch = LinkWatch::new().map_err(LinkError::Watch)?;
+        let mut index = None;
+        loop {
+            let harmed = watch.harmed(index.unwrap_or(0)).map_err(LinkError::Watch)?;
+            if harmed || index.is_none() {
+                if index.is_some() {
+                    tracing::warn!(
+                        interface = self.name,
+                        "the node's address was changed from outside: it is made again"
+                    );
+                }
+                index = self.restore().await;
+                // What that changed itself is no news.
+                watch.harmed(index.unwrap_or(0)).map_err(LinkError::Watch)?;
+            }
+            let changed = async {
+                if index.is_some() {
+                    watch.readable().await?;
+                }
+                tokio::time::sleep(PAUSE).await;
+                Ok(())
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                heard = changed => heard.map_err(LinkError::Watch)?,
+            }
+        }
+    }
+
+    /// The index of the interface as it should be; `None` when it cannot be made now.
+    async fn restore(&self) -> Option<u32> {
+        let (connection, handle, _) = new_connection().ok()?;
+        let driver = tokio::spawn(connection);
+        let result = self.ensure_with(&handle).await;
+        driver.abort();
+        match result {
+            Ok((_, index)) => Some(index),
+            Err(err) => {
+                tracing::warn!(error = &err as &dyn std::error::Error, "the node's address could not be made again");
+                None
+            }
+        }
+    }
+
+    /// Removes the interface with its address and route, if it is there and was made by [`Self::ensure`].
     pub(crate) async fn remove(&self) -> Result<(), LinkError> {
         let (connection, handle, _) = new_connection().map_err(LinkError::Open)?;
         let driver = tokio::spawn(connection);
+        let is_ours =
+            |one: &LinkAttribute| matches!(one, LinkAttribute::IfAlias(name) if name == host::INTERFACE_ALIAS);
         let result = match self.find(&handle).await {
-            Some(link) => {
+            Some(link) if link.attributes.iter().any(is_ours) => {
                 handle.link().del(link.header.index).execute().await.map_err(|source| self.failed("remove", source))
             }
-            None => Ok(()),
+            _ => Ok(()),
         };
         driver.abort();
         result
     }
 
-    async fn ensure_with(&self, handle: &Handle) -> Result<(), LinkError> {
-        if self.find(handle).await.is_none() {
+    async fn ensure_with(&self, handle: &Handle) -> Result<(bool, u32), LinkError> {
+        let made = self.find(handle).await.is_none();
+        if made {
             let link = LinkBridge::new(&self.name).up().build();
             handle.link().add(link).execute().await.map_err(|source| self.failed("add", source))?;
         }
         let link = self.find(handle).await.ok_or_else(|| LinkError::Missing { name: self.name.clone() })?;
         let index = link.header.index;
+        if made {
+            let named = LinkUnspec::new_with_index(index).alias(host::INTERFACE_ALIAS).build();
+            handle.link().set(named).execute().await.map_err(|source| self.failed("name", source))?;
+        }
+        if !link.header.flags.contains(LinkFlags::Up) {
+            let up = LinkUnspec::new_with_index(index).up().build();
+            handle.link().set(up).execute().await.map_err(|source| self.failed("start", source))?;
+        }
         let length = if self.address.is_ipv4() { 32 } else { 128 };
         let address = handle.address().add(index, self.address, length).replace().execute().await;
         address.map_err(|source| self.failed("address", source))?;
@@ -86,7 +151,9 @@ impl Link {
                 .output_interface(index)
                 .build(),
         };
-        handle.route().add(route).replace().execute().await.map_err(|source| self.failed("route through", source))
+        let routed = handle.route().add(route).replace().execute().await;
+        routed.map_err(|source| self.failed("route through", source))?;
+        Ok((made, index))
     }
 
     async fn find(&self, handle: &Handle) -> Option<LinkMessage> {

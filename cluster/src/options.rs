@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
 use apiserver::allocate::Cidr;
+use host::Resource;
 
 use crate::keys::Subjects;
 
@@ -60,6 +61,7 @@ pub(crate) struct Plan {
     pub(crate) node_name: String,
     pub(crate) services: Cidr,
     pub(crate) services_prefix: (IpAddr, u8),
+    pub(crate) pods_prefix: (IpAddr, u8),
     pub(crate) api_service: IpAddr,
     pub(crate) dns_service: IpAddr,
     pub(crate) kubeconfig: PathBuf,
@@ -71,7 +73,7 @@ impl Plan {
         options.data_dir = std::path::absolute(&options.data_dir)
             .with_context(|| format!("--data-dir {}", options.data_dir.display()))?;
         let (services, length) = cidr(&options.service_cluster_ip_range).context("--service-cluster-ip-range")?;
-        cidr(&options.cluster_cidr).context("--cluster-cidr")?;
+        let pods = cidr(&options.cluster_cidr).context("--cluster-cidr")?;
         let node_name = match &options.node_name {
             Some(name) => name.clone(),
             None => std::fs::read_to_string("/proc/sys/kernel/hostname")
@@ -80,14 +82,11 @@ impl Plan {
                 .to_lowercase(),
         };
         check_node_name(&node_name)?;
-        ensure!(
-            options.bridge.len() <= 15 && !options.bridge.is_empty(),
-            "--bridge {:?}: must be 1 to 15 characters",
-            options.bridge
-        );
+        check_bridge(&options.bridge)?;
         let range = Cidr::new(services, length);
         Ok(Self {
             services_prefix: (services, length),
+            pods_prefix: pods,
             api_service: range.nth(1),
             dns_service: range.nth(10),
             kubeconfig: options.write_kubeconfig.clone().unwrap_or_else(|| options.data_dir.join("admin.kubeconfig")),
@@ -108,6 +107,25 @@ impl Plan {
         }
     }
 
+    /// All that this cluster has of the machine, with the option that chooses it. No other cluster may have any of it.
+    pub(crate) fn resources(&self) -> Vec<(&'static str, Resource)> {
+        let range = |(address, length): (IpAddr, u8)| Resource::Range(address, length);
+        vec![
+            ("--bridge", Resource::Interface(self.options.bridge.clone())),
+            ("--bridge", Resource::Interface(self.link_name())),
+            ("--bridge", Resource::Table(self.table())),
+            ("--bridge", Resource::Table(self.pods_table())),
+            ("--node-ip", Resource::address(self.options.node_ip)),
+            ("--cluster-cidr", range(self.pods_prefix)),
+            ("--service-cluster-ip-range", range(self.services_prefix)),
+        ]
+    }
+
+    /// The name of the pod network's nftables table.
+    pub(crate) fn pods_table(&self) -> String {
+        format!("{}-pods", self.options.bridge)
+    }
+
     /// The name of the interface that carries the node's address, where it is not one that the machine has anyway.
     pub(crate) fn link_name(&self) -> String {
         let name = format!("{}-node", self.options.bridge);
@@ -118,6 +136,17 @@ impl Plan {
     pub(crate) fn table(&self) -> String {
         format!("{}-services", self.options.bridge)
     }
+}
+
+/// Refuses what cannot name an interface and tables, and what leaves no room for the name of the node's own interface.
+fn check_bridge(name: &str) -> anyhow::Result<()> {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.');
+    let good = name.starts_with(|first: char| first.is_ascii_alphabetic()) && name.chars().all(plain);
+    ensure!(
+        good && name.len() <= 14,
+        "--bridge {name:?}: must be 1 to 14 letters, digits, - _ and ., and begin with a letter"
+    );
+    Ok(())
 }
 
 /// Refuses what no Node can be named.
@@ -171,12 +200,23 @@ mod tests {
     }
 
     #[test]
+    fn the_nodes_interface_is_never_the_bridge() {
+        for bridge in ["b", "coracle0", "of-14-letters4"] {
+            let plan = plan(&["--bridge", bridge]).unwrap();
+            assert_ne!(plan.link_name(), bridge);
+            assert!(plan.link_name().len() <= 15);
+        }
+    }
+
+    #[test]
     fn wrong_options_are_named() {
         for (flags, word) in [
             (["--cluster-cidr", "10.0.0.0"], "--cluster-cidr"),
             (["--service-cluster-ip-range", "10.0.0.0/31"], "--service-cluster-ip-range"),
             (["--node-name", "Not_a_name"], "--node-name"),
             (["--bridge", "a-very-long-bridge-name"], "--bridge"),
+            (["--bridge", "of-15-letters15"], "--bridge"),
+            (["--bridge", "br0\" ; flush"], "--bridge"),
         ] {
             let err = format!("{:#}", plan(&flags).unwrap_err());
             assert!(err.contains(word), "{err}");

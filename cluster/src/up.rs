@@ -1,7 +1,7 @@
 //! A whole cluster in one process.
 //!
 //! ```text
-//! keys -> node address -> store -> API server -> { controllers, scheduler, kubelet, proxy, DNS } -> node Ready
+//! claims -> keys -> node address -> store -> API server -> { controllers, scheduler, kubelet, proxy, DNS } -> node Ready
 //! ```
 //! Down goes the other way: components, then pods, then the API server and its store.
 
@@ -14,6 +14,7 @@ use anyhow::{Context as _, ensure};
 use apiserver::ApiServer;
 use bytes::Bytes;
 use daemon::{Process, ReadyWatch, Supervisor};
+use host::{Claim, ClaimError};
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use runtime::Runtime;
@@ -22,6 +23,7 @@ use store::Store;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::drain::Left;
 use crate::keys::Keys;
 use crate::link::Link;
 use crate::options::{Options, Plan};
@@ -33,18 +35,51 @@ const MAX_PODS: usize = 220;
 /// How long the node may take to become Ready before `up` says that it waits.
 const NODE_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Brings a cluster up and keeps it until `shutdown`; `say` gets each line for the user.
-pub async fn up(options: Options, shutdown: CancellationToken, say: impl Fn(String)) -> anyhow::Result<()> {
+/// Brings a cluster up and keeps it until `shutdown`; `say` gets each line for the user. `left` says, at any moment, what
+/// would be left running if this process ended at once.
+pub async fn up(
+    options: Options,
+    shutdown: CancellationToken,
+    left: Arc<Left>,
+    say: impl Fn(String),
+) -> anyhow::Result<()> {
     let started = Instant::now();
     check_host()?;
     let plan = Plan::new(options)?;
+    // Before anything of this machine is touched: another cluster may be using it.
+    let _claim = claim(&plan)?;
     let keys = Keys::make(&plan.options.data_dir.join("pki"), plan.subjects()).context("keys and certificates")?;
-    let link = own_link(&plan).await?;
+    let (link, made) = own_link(&plan).await?;
+    let result = run(&plan, &keys, link.clone(), shutdown, Output { started, left, say }).await;
+    match link {
+        // An interface that was there before, by a cluster that crashed, may be what running pods need.
+        Some(link) if !plan.options.keep_pods && (made || result.is_ok()) => {
+            let removed = link.remove().await;
+            result.and(removed.map_err(Into::into))
+        }
+        _ => result,
+    }
+}
+
+/// What the user is told.
+struct Output<Say> {
+    started: Instant,
+    left: Arc<Left>,
+    say: Say,
+}
+
+async fn run<Say: Fn(String)>(
+    plan: &Plan,
+    keys: &Keys,
+    link: Option<Link>,
+    shutdown: CancellationToken,
+    output: Output<Say>,
+) -> anyhow::Result<()> {
     let process = Process::new(CancellationToken::new());
-    let store = open_store(&plan).await?;
-    let server = ApiServer::new(server_config(&plan, &keys), store.clone(), process.clone())?;
-    let listeners = listen(&plan).await?;
-    write_kubeconfig(&plan, &keys)?;
+    let store = open_store(plan).await?;
+    let server = ApiServer::new(server_config(plan, keys), store.clone(), process.clone())?;
+    let listeners = listen(plan).await?;
+    write_kubeconfig(plan, keys)?;
 
     let mut control_plane = Supervisor::new(process.shutdown.clone());
     let running = server.clone();
@@ -53,20 +88,17 @@ pub async fn up(options: Options, shutdown: CancellationToken, say: impl Fn(Stri
         let serving = server.clone();
         control_plane.add("apiserver listener", move |_| async move { serving.serve(listener).await });
     }
+    if let Some(link) = link {
+        control_plane.add("node address", move |shutdown| async move { link.keep(shutdown).await });
+    }
     let whole = async {
         tokio::select! {
             () = server.ready() => {}
             () = shutdown.cancelled() => return Ok(()),
         }
-        say(ready_line("apiserver", started.elapsed()));
-        let cluster = Cluster { plan: &plan, keys: &keys, server: &server, started };
-        let result = cluster.run(&shutdown, &say).await;
-        if let Some(link) = &link
-            && !plan.options.keep_pods
-        {
-            link.remove().await?;
-        }
-        result
+        (output.say)(ready_line("apiserver", output.started.elapsed()));
+        let cluster = Cluster { plan, keys, server: &server, started: output.started, left: Arc::clone(&output.left) };
+        cluster.run(&shutdown, &output.say).await
     };
     let stop = process.shutdown.clone();
     let (control_plane, components) = tokio::join!(
@@ -86,6 +118,24 @@ pub async fn up(options: Options, shutdown: CancellationToken, say: impl Fn(Stri
     components.and(control_plane).and(closed)
 }
 
+/// Claims all names and addresses; the error says which option chooses what is taken.
+fn claim(plan: &Plan) -> anyhow::Result<Claim> {
+    let (options, resources): (Vec<_>, Vec<_>) = plan.resources().into_iter().unzip();
+    Claim::take(resources.clone()).map_err(|err| {
+        let option = match &err {
+            ClaimError::Taken { resource, .. } => {
+                resources.iter().position(|one| one == resource).map(|at| options[at])
+            }
+            ClaimError::Io { .. } => None,
+        };
+        let err = anyhow::Error::from(err);
+        match option {
+            Some(option) => anyhow::anyhow!("{err}: stop that cluster, or choose another {option}"),
+            None => err,
+        }
+    })
+}
+
 /// Refuses at once, and says why, where pods cannot run.
 fn check_host() -> anyhow::Result<()> {
     ensure!(cfg!(target_os = "linux"), "pods need Linux");
@@ -96,16 +146,16 @@ fn check_host() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The interface with the node's address, unless the address is one that the machine has anyway.
-async fn own_link(plan: &Plan) -> anyhow::Result<Option<Link>> {
+/// The interface with the node's address, unless the address is one that the machine has anyway; and whether it is new.
+async fn own_link(plan: &Plan) -> anyhow::Result<(Option<Link>, bool)> {
     let address = plan.options.node_ip;
     let link = Link { name: plan.link_name(), address, services: plan.services_prefix };
     let ours = std::path::Path::new("/sys/class/net").join(&link.name).exists();
     if !ours && std::net::UdpSocket::bind((address, 0)).is_ok() {
-        return Ok(None);
+        return Ok((None, false));
     }
-    link.ensure().await?;
-    Ok(Some(link))
+    let made = link.ensure().await?;
+    Ok((Some(link), made))
 }
 
 async fn open_store(plan: &Plan) -> anyhow::Result<Arc<dyn Store>> {
@@ -168,11 +218,13 @@ struct Cluster<'a> {
     keys: &'a Keys,
     server: &'a ApiServer,
     started: Instant,
+    left: Arc<Left>,
 }
 
 impl Cluster<'_> {
     async fn run(&self, shutdown: &CancellationToken, say: &impl Fn(String)) -> anyhow::Result<()> {
         let runtime = Arc::new(LocalRuntime::open(self.runtime_config()?).await.context("container runtime")?);
+        self.left.watch(&self.plan.options, Arc::clone(&runtime));
         let process = Process::new(CancellationToken::new());
         let mut tasks = Supervisor::new(process.shutdown.clone());
         let admin = self.client(&self.keys.admin)?;
@@ -190,7 +242,7 @@ impl Cluster<'_> {
                 () = shutdown.cancelled() => {}
             }
             shutdown.cancelled().await;
-            say("shutting down".to_owned());
+            say(self.farewell());
             process.shutdown.cancel();
             anyhow::Ok(())
         };
@@ -199,12 +251,23 @@ impl Cluster<'_> {
         components.and(conducted).and(stopped)
     }
 
+    /// What happens now, at the moment in which somebody asks for the end.
+    fn farewell(&self) -> String {
+        match (self.plan.options.keep_pods, self.left.pods().len()) {
+            (true, _) => "shutting down; pods keep running (--keep-pods)".to_owned(),
+            (_, 0) => "shutting down".to_owned(),
+            (_, pods) => format!(
+                "shutting down: stopping {pods} pods, each within {} s (again to leave them running)",
+                drain::GRACE.as_secs()
+            ),
+        }
+    }
+
     async fn stop_pods(&self, runtime: Arc<LocalRuntime>, say: &impl Fn(String)) -> anyhow::Result<()> {
         if self.plan.options.keep_pods {
-            say("pods keep running (--keep-pods)".to_owned());
             return Ok(());
         }
-        let stopped = drain::stop_pods(runtime, drain::GRACE).await.context("stop pods")?;
+        let stopped = drain::stop_pods(runtime, drain::GRACE, say).await.context("stop pods")?;
         say(format!("{stopped} pods stopped; the next `coracle up` starts them again"));
         Ok(proxy::cleanup(&self.plan.table()).await?)
     }
@@ -278,7 +341,7 @@ impl Cluster<'_> {
         let options = &self.plan.options;
         let network = runtime::local::NetworkConfig {
             bridge: options.bridge.clone(),
-            table: format!("{}-pods", options.bridge),
+            table: self.plan.pods_table(),
             unmasqueraded: vec![options.cluster_cidr.clone()],
             mtu: 0,
         };

@@ -26,6 +26,9 @@ pub(crate) enum Image {
     Remove {
         /// A name, a digest or an id.
         image: String,
+        /// Remove it although containers use it: they go on, and need it again when they start anew.
+        #[arg(long)]
+        force: bool,
         #[command(flatten)]
         place: Place,
     },
@@ -48,7 +51,7 @@ impl Image {
                     (ImageRequest::Load(path), place)
                 }
                 Self::List { place } => (ImageRequest::List, place),
-                Self::Remove { image, place } => (ImageRequest::Remove(image), place),
+                Self::Remove { image, force, place } => (ImageRequest::Remove { image, force }, place),
             };
             for image in cluster::images(&place.data_dir, request).await? {
                 let names = image.tags.iter().chain(&image.digests).cloned().collect::<Vec<_>>().join(" ");

@@ -16,7 +16,7 @@ impl Stop {
     pub(crate) fn run(self) -> ExitCode {
         let quiet = LogArgs { filter: Some("warn".to_owned()), ..LogArgs::default() };
         daemon::task("coracle", &quiet, async {
-            let stopped = self.pods.stop().await?;
+            let stopped = self.pods.stop(|line| println!("{line}")).await?;
             println!("{stopped} pods stopped");
             Ok(())
         })

@@ -1,6 +1,8 @@
 //! `coracle up`.
 
+use std::io::Write as _;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use cluster::Options;
 use daemon::LogArgs;
@@ -23,7 +25,13 @@ impl Up {
         };
         daemon::task("coracle", &quiet, async {
             println!("coracle {}", daemon::VERSION);
-            cluster::up(self.options, daemon::shutdown_on_signal(), |line| println!("{line}")).await
+            let left = Arc::new(cluster::Left::default());
+            let last = Arc::clone(&left);
+            let shutdown = daemon::shutdown_with_last_words(move || {
+                // Nobody may be there to read it; the process ends all the same.
+                let _unread = writeln!(std::io::stdout(), "{}", last.last_words());
+            });
+            cluster::up(self.options, shutdown, left, |line| println!("{line}")).await
         })
     }
 }

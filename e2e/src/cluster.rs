@@ -82,6 +82,27 @@ impl Cluster {
         assert!(status.success(), "coracle ended with {status}:\n{}", self.logs());
     }
 
+    /// Sends it a signal, and says at once what it has printed when `done` holds of that.
+    #[track_caller]
+    pub fn signal_until(&mut self, kind: Signal, what: &str, within: Duration, done: impl Fn(&str) -> bool) -> String {
+        let process = self.process.as_ref().expect("it runs");
+        signal(process, kind);
+        eventually(what, within, || Some(self.printed()).filter(|printed| done(printed)))
+    }
+
+    /// Waits until it has ended by itself, and says how.
+    pub fn wait(&mut self) -> std::process::ExitStatus {
+        let mut process = self.process.take().expect("it runs");
+        eventually("the cluster is down", PATIENCE, || process.try_wait().expect("our own child"))
+    }
+
+    /// Another `coracle` on this machine, with the same network and its own data; it gets `flags` beside.
+    pub fn another(&self, data: &Path, flags: &[&str]) -> Output {
+        let mut command = Command::new(binary("coracle"));
+        command.arg("up").args(NETWORK).args(["--kubelet-port=10252", &format!("--secure-port={}", free_port())]);
+        command.arg(format!("--data-dir={}", data.display())).args(flags).run()
+    }
+
     /// Kills it as a crash would.
     pub fn crash(&mut self) {
         let Some(mut process) = self.process.take() else { return };

@@ -13,6 +13,7 @@ mod separate_process;
 pub use cluster::Cluster;
 pub use command::{Output, Run, eventually};
 pub use image::Registry;
+pub use rustix::process::Signal;
 pub use separate::{MEMBERS, SeparateCluster, can_run_separate};
 pub use separate_process::Member;
 
