@@ -1,6 +1,8 @@
 //! Small files of state: written in one step, read with errors that name them.
 
-use std::io;
+use std::fs::{OpenOptions, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use serde::Serialize;
@@ -23,11 +25,18 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, E
     serde_json::from_slice(&text).map(Some).map_err(|err| io_error("parse", path)(err.into()))
 }
 
-/// Replaces a JSON file; a reader sees the old one or the new one.
+/// Makes a directory that only this user gets into, also where it was there already.
+pub(crate) fn make_private(directory: &Path) -> Result<(), Error> {
+    std::fs::create_dir_all(directory).map_err(io_error("make", directory))?;
+    std::fs::set_permissions(directory, Permissions::from_mode(0o700)).map_err(io_error("protect", directory))
+}
+
+/// Replaces a JSON file; a reader sees the old one or the new one. Only this user may read it.
 pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
     let text = serde_json::to_vec(value).map_err(|err| io_error("encode", path)(err.into()))?;
     let half = path.with_extension(format!("{}.tmp", random_id()));
-    std::fs::write(&half, text).map_err(io_error("write", &half))?;
+    let open = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&half);
+    open.and_then(|mut file| file.write_all(&text)).map_err(io_error("write", &half))?;
     std::fs::rename(&half, path).map_err(io_error("replace", path))
 }
 

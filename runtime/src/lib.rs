@@ -11,6 +11,7 @@ pub mod local;
 pub mod shim;
 pub mod testsuite;
 pub mod tree;
+pub mod walk;
 
 mod cgroup;
 mod container;
@@ -19,6 +20,7 @@ mod error;
 mod image;
 mod network;
 mod sys;
+mod sysctl;
 mod types;
 mod wire;
 
@@ -31,8 +33,9 @@ use futures::stream::BoxStream;
 pub use error::Error;
 pub use types::{
     ContainerConfig, ContainerId, ContainerState, ContainerStatus, Device, DnsConfig, Event, ExecOutput, ExecRequest,
-    Exit, Features, FileKind, IdMap, Image, ImageAuth, Mount, NamespaceOptions, PortMapping, Propagation, Reader,
-    Resources, SandboxConfig, SandboxId, SandboxStatus, Seccomp, Security, Session, Stats, TerminalSize, Writer,
+    Exit, Features, FileKind, IdMap, Image, ImageAuth, LogLimits, Mount, NamespaceOptions, PortMapping, Propagation,
+    Reader, Resources, SandboxConfig, SandboxId, SandboxStatus, Seccomp, Security, Session, Stats, TerminalSize,
+    Unlinked, Writer,
 };
 
 /// A container runtime. All calls are idempotent in the way of CRI: stopping what is stopped and removing what is gone succeed.
@@ -43,6 +46,12 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// What it can do on this node, as a node's status shows it.
     fn features(&self) -> Features;
+
+    /// Whether containers are processes that look into volumes. A runtime in memory has none, and its node needs no
+    /// mounts, nor the right to make them.
+    fn needs_mounts(&self) -> bool {
+        true
+    }
 
     /// Fails when pods cannot be run now; the text goes to the node's Ready condition.
     async fn check(&self) -> Result<(), Error>;
@@ -73,6 +82,10 @@ pub trait Runtime: Send + Sync + 'static {
     /// Makes the shim write to a new file at the container's log path (after rotation).
     async fn reopen_log(&self, id: &str) -> Result<(), Error>;
     async fn container_stats(&self, id: &str) -> Result<Stats, Error>;
+    /// The files on disk that have no name any more and are held by its processes. None where nothing can hold one.
+    async fn unlinked_files(&self, _id: &str) -> Result<Vec<Unlinked>, Error> {
+        Ok(Vec::new())
+    }
 
     async fn exec(&self, container: &str, request: &ExecRequest) -> Result<Session, Error>;
     /// Runs a command to its end, keeping at most 16 KiB of each stream's output.

@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::container::spec::ExecSpec;
-use crate::{Exit, IdMap};
+use crate::{Exit, IdMap, LogLimits};
 
 /// No frame is longer.
 const MAX_FRAME: usize = 1 << 20;
@@ -42,7 +42,7 @@ pub(crate) struct ShimConfig {
 /// What a shim is asked.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
-    /// Forks the init process of the container whose `spec.json` is in `directory`.
+    /// Forks the init process of a container; its sealed specification comes as a descriptor.
     Create(CreateRequest),
     Start {
         container: String,
@@ -83,6 +83,7 @@ pub(crate) struct CreateRequest {
     pub(crate) container: String,
     pub(crate) directory: PathBuf,
     pub(crate) log_path: PathBuf,
+    pub(crate) log_limits: LogLimits,
     pub(crate) tty: bool,
     pub(crate) stdin: bool,
     pub(crate) stdin_once: bool,

@@ -66,6 +66,21 @@ impl Cgroups {
         self.directories(path).iter().all(|directory| directory.exists())
     }
 
+    /// Makes the cgroup of a pod. `node` limits all pods together, in the cgroup above them, which goes with the last
+    /// pod and comes again with the next.
+    pub(crate) fn create_pod(&self, path: &str, resources: &Resources, node: &Resources) -> Result<(), Error> {
+        self.create(path, resources)?;
+        let Some((root, _)) = path.split_once('/') else { return Ok(()) };
+        // The pod's own cgroup is there now and keeps it from vanishing.
+        match self.limit(root, node) {
+            Err(err @ (Error::Unsupported { .. } | Error::Io { .. })) => {
+                tracing::debug!(cgroup = root, error = &err as &dyn std::error::Error, "no limit of all pods together");
+                Ok(())
+            }
+            limited => limited,
+        }
+    }
+
     /// Sets limits; what is zero stays as it is.
     pub(crate) fn limit(&self, path: &str, resources: &Resources) -> Result<(), Error> {
         match &self.version {
@@ -147,6 +162,13 @@ impl Cgroups {
     /// Where the processes of a cgroup are listed.
     pub(crate) fn process_directory(&self, path: &str) -> Option<PathBuf> {
         self.directories(path).into_iter().next()
+    }
+
+    /// The processes of a cgroup, without those of cgroups in it.
+    pub(crate) fn processes(&self, path: &str) -> Vec<u32> {
+        let listed =
+            self.process_directory(path).map(|directory| std::fs::read_to_string(directory.join("cgroup.procs")));
+        listed.and_then(Result::ok).unwrap_or_default().lines().filter_map(|line| line.parse().ok()).collect()
     }
 
     /// What to mount at `/sys/fs/cgroup` in a container: controllers, or `cgroup2`.

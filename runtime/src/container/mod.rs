@@ -80,22 +80,22 @@ pub(crate) const START: u8 = b'S';
 pub(crate) const FAILED: u8 = b'E';
 
 /// Runs in a fresh fork with its own mount namespace, and does not return.
-pub(crate) fn init(directory: &Path, channel: UnixStream, stdio: Stdio) -> ! {
+pub(crate) fn init(spec: &ContainerSpec, directory: &Path, channel: UnixStream, stdio: Stdio) -> ! {
     sys::set_name(c"coracle:init");
-    let result = run_init(directory, &channel, stdio);
+    let result = run_init(spec, directory, &channel, stdio);
     fail(&channel, result)
 }
 
 /// Runs in a fresh fork that is already in the container's pid namespace, and does not return.
 pub(crate) fn exec(
-    directory: &Path,
+    spec: &ContainerSpec,
     request: &ExecSpec,
     target: BorrowedFd<'_>,
     channel: UnixStream,
     stdio: Stdio,
 ) -> ! {
     sys::set_name(c"coracle:exec");
-    let result = run_exec(directory, request, target, &channel, stdio);
+    let result = run_exec(spec, request, target, &channel, stdio);
     fail(&channel, result)
 }
 
@@ -107,17 +107,21 @@ fn fail(channel: &UnixStream, result: StageResult<std::convert::Infallible>) -> 
     std::process::exit(128)
 }
 
-fn run_init(directory: &Path, channel: &UnixStream, stdio: Stdio) -> StageResult<std::convert::Infallible> {
-    let spec = ContainerSpec::read(directory)?;
+fn run_init(
+    spec: &ContainerSpec,
+    directory: &Path,
+    channel: &UnixStream,
+    stdio: Stdio,
+) -> StageResult<std::convert::Infallible> {
     in_stage(Stage::Cgroups, join_cgroups(&spec.cgroup_directories, !spec.host_cgroup))?;
     in_stage(Stage::Cgroups, identity::set_oom_score(spec.oom_score_adj))?;
-    let users = in_stage(Stage::Mounts, Users::of(&spec))?;
-    let root = in_stage(Stage::Mounts, mounts::make(&spec, directory, users.as_ref()))?;
-    in_stage(Stage::Paths, paths::restrict(&spec, &root))?;
+    let users = in_stage(Stage::Mounts, Users::of(spec))?;
+    let root = in_stage(Stage::Mounts, mounts::make(spec, directory, users.as_ref()))?;
+    in_stage(Stage::Paths, paths::restrict(spec, &root))?;
     in_stage(Stage::Pivot, mounts::pivot(root))?;
     let master = in_stage(Stage::Terminal, take_stdio(spec.tty, true, stdio))?;
-    let user = in_stage(Stage::Identity, resolve_user(&spec, users.as_ref()))?;
-    in_stage(Stage::Identity, paths::make_working_directory(&spec, &user, users.as_ref()))?;
+    let user = in_stage(Stage::Identity, resolve_user(spec, users.as_ref()))?;
+    in_stage(Stage::Identity, paths::make_working_directory(spec, &user, users.as_ref()))?;
     wire::send(channel, &[READY], master.as_slice()).during(|| "tell the shim".into())?;
     drop(master);
     wait_for_start(channel)?;
@@ -131,23 +135,22 @@ fn run_init(directory: &Path, channel: &UnixStream, stdio: Stdio) -> StageResult
 }
 
 fn run_exec(
-    directory: &Path,
+    spec: &ContainerSpec,
     request: &ExecSpec,
     target: BorrowedFd<'_>,
     channel: &UnixStream,
     stdio: Stdio,
 ) -> StageResult<std::convert::Infallible> {
-    let spec = ContainerSpec::read(directory)?;
     in_stage(Stage::Cgroups, join_cgroups(&spec.cgroup_directories, false))?;
     in_stage(Stage::Cgroups, identity::set_oom_score(spec.oom_score_adj))?;
-    let users = in_stage(Stage::Identity, Users::of(&spec))?;
+    let users = in_stage(Stage::Identity, Users::of(spec))?;
     let namespaces = libc::CLONE_NEWNS | if spec.host_cgroup { 0 } else { libc::CLONE_NEWCGROUP };
     sys::setns(target, namespaces).during(|| "join the container's namespaces".into())?;
     if let Some(users) = &users {
         in_stage(Stage::Identity, users.make_as_root())?;
     }
     let master = in_stage(Stage::Terminal, take_stdio(request.tty, false, stdio))?;
-    let user = in_stage(Stage::Identity, resolve_user(&spec, users.as_ref()))?;
+    let user = in_stage(Stage::Identity, resolve_user(spec, users.as_ref()))?;
     in_stage(Stage::Identity, paths::enter_working_directory(&spec.working_directory))?;
     if let Some(master) = &master {
         wire::send(channel, &[READY], std::slice::from_ref(master)).during(|| "tell the shim".into())?;

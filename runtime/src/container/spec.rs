@@ -1,14 +1,18 @@
-//! Everything that a container's first process needs to know, written to `spec.json` before it is forked.
+//! Everything that a container's processes need to know. It goes to the shim in memory and stays there: the environment
+//! holds the pod's secrets, which no disk may see.
 
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
+use rustix::fs::{MemfdFlags, SealFlags};
 use serde::{Deserialize, Serialize};
 
-use super::{During as _, StageResult};
 use crate::{FileKind, IdMap, Propagation};
 
-/// File name of the spec in a container's directory.
-pub(crate) const FILE: &str = "spec.json";
+/// No specification is longer: the kernel takes less than this as arguments and environment of a program.
+const LONGEST: u64 = 16 << 20;
 
 /// A container, with every default and name resolved as far as is possible outside its root file system.
 #[derive(Debug, Serialize, Deserialize)]
@@ -100,9 +104,44 @@ pub(crate) struct ExecSpec {
 }
 
 impl ContainerSpec {
-    pub(crate) fn read(directory: &Path) -> StageResult<Self> {
-        let path = directory.join(FILE);
-        let text = std::fs::read(&path).during(|| format!("read {}", path.display()))?;
-        serde_json::from_slice(&text).during(|| format!("parse {}", path.display()))
+    /// Puts it into a file that exists in memory only and cannot be changed any more.
+    pub(crate) fn seal(&self) -> io::Result<OwnedFd> {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let mut file = File::from(rustix::fs::memfd_create(c"coracle-spec", flags)?);
+        file.write_all(&serde_json::to_vec(self)?)?;
+        rustix::fs::fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+        rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0))?;
+        Ok(file.into())
+    }
+
+    /// Reads what [`ContainerSpec::seal`] wrote.
+    pub(crate) fn unseal(sealed: OwnedFd) -> io::Result<Self> {
+        let mut text = Vec::new();
+        let read = File::from(sealed).take(LONGEST + 1).read_to_end(&mut text)?;
+        if read as u64 > LONGEST {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the specification of a container is too long"));
+        }
+        Ok(serde_json::from_slice(&text)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sealed_specification_reads_as_it_was_and_cannot_be_changed() {
+        let text = serde_json::json!({
+            "arguments": ["a"], "environment": [["KEY", "secret"]], "working_directory": "/", "hostname": "h",
+            "user": UserSpec::default(), "rights": Rights::default(), "tty": false, "oom_score_adj": 0,
+            "cgroup_directories": [], "cgroup_mounts": [], "host_cgroup": false,
+            "root": {"layers": "/l", "lower": [], "read_only": false},
+            "mounts": [], "devices": [], "masked_paths": [], "read_only_paths": [], "privileged": false, "shm": "/s",
+        });
+        let spec: ContainerSpec = serde_json::from_value(text).unwrap();
+        let sealed = spec.seal().unwrap();
+        let mut copy = File::from(sealed.try_clone().unwrap());
+        assert!(copy.write_all(b"x").is_err() && copy.set_len(0).is_err());
+        assert_eq!(ContainerSpec::unseal(sealed).unwrap().environment, spec.environment);
     }
 }

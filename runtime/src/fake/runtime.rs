@@ -24,6 +24,10 @@ impl Runtime for FakeRuntime {
         Features { recursive_read_only_mounts: true, user_namespaces: true }
     }
 
+    fn needs_mounts(&self) -> bool {
+        false
+    }
+
     async fn check(&self) -> Result<(), Error> {
         match &self.state().check_failure {
             Some(reason) => Err(Error::Shim { reason: reason.clone() }),

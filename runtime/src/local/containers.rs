@@ -1,5 +1,6 @@
 //! Making, starting, stopping and removing containers.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -7,7 +8,6 @@ use tokio::sync::broadcast::Receiver;
 
 use super::spec::Place;
 use super::{Container, Shared, blocking};
-use crate::container::spec as format;
 use crate::disk::{self, io_error};
 use crate::image::Record;
 use crate::shim;
@@ -50,8 +50,9 @@ impl Shared {
     ) -> Result<Container, Error> {
         let (shared, name, pod) = (self.clone(), id.to_owned(), sandbox.to_owned());
         let (wanted, image) = (config.clone(), image.clone());
-        let (container, request) = blocking(move || shared.prepare_container(&name, &pod, &wanted, &image)).await?;
-        self.shim(sandbox).ask(Request::Create(request), Vec::new()).await?.process_or_done()?;
+        let prepare = move || shared.prepare_container(&name, &pod, &wanted, &image);
+        let (container, request, spec) = blocking(prepare).await?;
+        self.shim(sandbox).ask(Request::Create(request), vec![spec]).await?.process_or_done()?;
         Ok(container)
     }
 
@@ -62,7 +63,7 @@ impl Shared {
         sandbox: &str,
         config: &ContainerConfig,
         image: &Record,
-    ) -> Result<(Container, CreateRequest), Error> {
+    ) -> Result<(Container, CreateRequest, OwnedFd), Error> {
         let pod = self.sandbox(sandbox)?;
         if !pod.status.ready {
             return Err(Error::WrongState { what: "sandbox", id: sandbox.to_owned(), state: "not ready".to_owned() });
@@ -79,7 +80,7 @@ impl Shared {
         let log_path = pod.status.config.log_directory.join(&config.log_path);
         let place = Place { sandbox: pod, cgroup: cgroup.clone(), cgroup_directories };
         let spec = self.container_spec(place, config, image)?;
-        disk::write_json(&directory.join(format::FILE), &spec)?;
+        let spec = spec.seal().map_err(|err| Error::Shim { reason: format!("seal the specification: {err}") })?;
         let container = Container {
             status: status(id, sandbox, config, image, &log_path),
             stop_signal: stop_signal(config, image)?,
@@ -93,6 +94,7 @@ impl Shared {
             container: id.to_owned(),
             directory,
             log_path,
+            log_limits: config.log_limits,
             tty: config.tty,
             stdin: config.stdin,
             stdin_once: config.stdin_once,
@@ -104,7 +106,7 @@ impl Shared {
             memory_cgroup: self.cgroups.memory_directory(&cgroup),
             process_cgroup: self.cgroups.process_directory(&cgroup),
         };
-        Ok((container, request))
+        Ok((container, request, spec))
     }
 
     pub(super) async fn start_container(&self, id: &str) -> Result<(), Error> {

@@ -6,7 +6,7 @@
 //! <root>/images.json, layers/<chain>          images (image::Store)
 //! <root>/network/leases.json                  addresses (network)
 //! <root>/sandboxes/<id>/sandbox.json          what was asked for, where its shim is
-//! <root>/sandboxes/<id>/containers/<id>/      container.json, spec.json, exit.json (by the shim), upper, work
+//! <root>/sandboxes/<id>/containers/<id>/      container.json, exit.json (by the shim), upper, work
 //! <root>/lock                                 held by the process that has all this open
 //! <run>/<id>.sock, <run>/shm/<id>             a shim's socket, a pod's /dev/shm
 //! ```
@@ -20,6 +20,7 @@ mod sandboxes;
 mod shim_client;
 mod spec;
 mod streams;
+mod unlinked;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,7 +1,6 @@
 //! Opening: everything that an earlier process left is taken up, or taken down.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -46,17 +45,14 @@ impl LocalRuntime {
 
 fn make(config: Config) -> Result<Shared, Error> {
     let config = absolute(config)?;
-    for directory in [config.root.join("sandboxes"), config.run.join("shm")] {
-        std::fs::create_dir_all(&directory).map_err(io_error("make", &directory))?;
+    // Layers and containers hold setuid programs and device nodes of strangers, and what pods write; sockets lead to
+    // shims: no other user of the node may reach them.
+    for private in [config.root.clone(), config.root.join("sandboxes"), config.run.clone(), config.run.join("shm")] {
+        disk::make_private(&private)?;
     }
     let in_use = |holder| Error::InUse { path: config.root.clone(), holder };
     let root = host::FolderLock::take(&config.root).map_err(|err| Error::Claim { source: Box::new(err) })?;
     let root = root.map_err(in_use)?;
-    // Layers and containers hold setuid programs and device nodes of strangers: no user of the node may reach them.
-    for private in [config.root.clone(), config.run.join("shm")] {
-        let root_only = std::fs::Permissions::from_mode(0o700);
-        std::fs::set_permissions(&private, root_only).map_err(io_error("change the mode of", &private))?;
-    }
     Ok(Shared {
         _root: root,
         _claim: None,

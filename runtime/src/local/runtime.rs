@@ -13,7 +13,7 @@ use super::{LocalRuntime, blocking};
 use crate::wire::Request;
 use crate::{
     ContainerConfig, ContainerId, ContainerStatus, Error, Event, ExecOutput, ExecRequest, Features, Image, ImageAuth,
-    Reader, Resources, Runtime, SandboxConfig, SandboxStatus, Session, Stats, Writer,
+    Reader, Resources, Runtime, SandboxConfig, SandboxStatus, Session, Stats, Unlinked, Writer,
 };
 
 impl LocalRuntime {
@@ -122,6 +122,11 @@ impl Runtime for LocalRuntime {
     async fn container_stats(&self, id: &str) -> Result<Stats, Error> {
         let (shared, id) = (self.shared.clone(), id.to_owned());
         blocking(move || shared.container_stats(&id)).await
+    }
+
+    async fn unlinked_files(&self, id: &str) -> Result<Vec<Unlinked>, Error> {
+        let (shared, id) = (self.shared.clone(), id.to_owned());
+        blocking(move || shared.unlinked_files(&id)).await
     }
 
     async fn exec(&self, container: &str, request: &ExecRequest) -> Result<Session, Error> {

@@ -15,7 +15,7 @@ use super::{Sandbox, Shared, blocking, ignore_missing};
 use crate::disk::{self, io_error};
 use crate::network::HostPorts;
 use crate::wire::{Request, ShimConfig};
-use crate::{DnsConfig, Error, Event, IdMap, NamespaceOptions, SandboxConfig, SandboxStatus};
+use crate::{DnsConfig, Error, Event, IdMap, NamespaceOptions, SandboxConfig, SandboxStatus, sysctl};
 
 /// Ids that are the node's own: no user namespace has them.
 const NODE_IDS: u32 = 65_536;
@@ -29,7 +29,7 @@ fn shm_options(users: Option<IdMap>) -> CString {
 impl Shared {
     pub(super) async fn run_sandbox(self: &Arc<Self>, config: &SandboxConfig) -> Result<SandboxStatus, Error> {
         check_users(config.namespaces)?;
-        config.sysctls.keys().try_for_each(|name| check_sysctl(name, config.namespaces))?;
+        config.sysctls.keys().try_for_each(|name| sysctl::check(name, config.namespaces))?;
         let id = disk::random_id();
         match self.make_sandbox(&id, config).await {
             Ok(sandbox) => Ok(sandbox.status),
@@ -86,7 +86,7 @@ impl Shared {
         let containers = directory.join("containers");
         std::fs::create_dir_all(&containers).map_err(io_error("make", &containers))?;
         write_name_files(&directory, config)?;
-        self.cgroups.create(&cgroup_path(id, config), &config.resources)?;
+        self.cgroups.create_pod(&cgroup_path(id, config), &config.resources, &config.node_limits)?;
         self.mount_shm(id, config)?;
         let namespaces = config.namespaces;
         let shim = ShimConfig {
@@ -242,22 +242,6 @@ fn check_users(namespaces: NamespaceOptions) -> Result<(), Error> {
     Ok(())
 }
 
-/// Refuses sysctls that are not the pod's own: setting them would change the node.
-fn check_sysctl(name: &str, namespaces: NamespaceOptions) -> Result<(), Error> {
-    let refused = |why: &str| Error::Invalid { field: "securityContext.sysctls", reason: format!("{name:?} {why}") };
-    let plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '_' | '-');
-    if !name.chars().all(plain) || name.split('.').any(str::is_empty) {
-        return Err(refused("is no sysctl name"));
-    }
-    let ipc = ["kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue."].iter().any(|prefix| name.starts_with(prefix));
-    match (name.starts_with("net."), ipc) {
-        (true, _) if namespaces.host_network => Err(refused("is the node's: the pod is on the host network")),
-        (_, true) if namespaces.host_ipc => Err(refused("is the node's: the pod shares its IPC namespace")),
-        (false, false) => Err(refused("is not namespaced")),
-        _ => Ok(()),
-    }
-}
-
 fn hostname(config: &SandboxConfig) -> &str {
     if config.hostname.is_empty() { &config.name } else { &config.hostname }
 }
@@ -303,19 +287,6 @@ fn resolv_conf(dns: &DnsConfig) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sysctls_of_the_node_and_ways_out_of_proc_sys_are_refused() {
-        let pod = NamespaceOptions::default();
-        for name in ["net.core.somaxconn", "kernel.shmmax", "fs.mqueue.msg_max"] {
-            assert!(check_sysctl(name, pod).is_ok(), "{name}");
-        }
-        for name in ["kernel.panic", "vm.swappiness", "net...", "net/../kernel/panic", "net..kernel", ""] {
-            assert!(check_sysctl(name, pod).is_err(), "{name}");
-        }
-        let host = NamespaceOptions { host_network: true, ..pod };
-        assert!(check_sysctl("net.core.somaxconn", host).is_err());
-    }
 
     #[test]
     fn a_user_namespace_has_ids_of_its_own_and_nothing_of_the_node() {

@@ -14,6 +14,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 use super::log::{Log, Stream};
 use super::process::{self, Ended};
 use crate::Exit;
+use crate::container::spec::ContainerSpec;
 use crate::container::{self, Stdio};
 use crate::sys::{self, Child};
 use crate::wire::{CreateRequest, PidNamespace};
@@ -32,6 +33,8 @@ pub(super) enum Phase {
 
 pub(super) struct Container {
     pub(super) request: CreateRequest,
+    /// What its processes are made by.
+    pub(super) spec: ContainerSpec,
     pub(super) child: Child,
     /// To its init process, until that has become the program.
     pub(super) channel: Option<UnixStream>,
@@ -62,11 +65,12 @@ impl Container {
     /// first, to let go of what belongs to the shim.
     pub(super) fn create(
         request: CreateRequest,
+        spec: ContainerSpec,
         reply_to: u64,
         beside: Option<&Child>,
         forget: impl FnOnce(),
     ) -> io::Result<Self> {
-        let log = Log::open(request.log_path.clone())?;
+        let log = Log::open(request.log_path.clone(), request.log_limits)?;
         let (near, far) = UnixStream::pair()?;
         let (stdio, stdin, outputs) = pipes(&request)?;
         let directory = request.directory.clone();
@@ -75,7 +79,7 @@ impl Container {
         let child = if let Some(beside) = beside {
             let main = || {
                 forget();
-                container::init(&directory, far, stdio)
+                container::init(&spec, &directory, far, stdio)
             };
             process::fork_into(beside.pidfd.as_fd(), flags, main)?
         } else {
@@ -83,12 +87,13 @@ impl Container {
                 Some(child) => child,
                 None => {
                     forget();
-                    container::init(&directory, far, stdio)
+                    container::init(&spec, &directory, far, stdio)
                 }
             }
         };
         Ok(Self {
             request,
+            spec,
             child,
             channel: Some(near),
             phase: Phase::Creating { reply_to },

@@ -91,8 +91,7 @@ fn prepare_namespaces(config: &ShimConfig) -> Result<(), Error> {
         during(rustix::system::sethostname(hostname.as_bytes()), format!("set the host name {hostname:?}"))?;
     }
     for (name, value) in &config.sysctls {
-        let path = format!("/proc/sys/{}", name.replace('.', "/"));
-        during(std::fs::write(&path, value), format!("set sysctl {name}={value}"))?;
+        during(crate::sysctl::set(name, value), format!("set sysctl {name}={value}"))?;
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags};
 use super::container::{Container, Phase, report};
 use super::process::{self, Ended};
 use super::{Error, during};
-use crate::container::spec::ExecSpec;
+use crate::container::spec::{ContainerSpec, ExecSpec};
 use crate::container::{self as stages, FAILED, START, Stdio};
 use crate::sys::Child;
 use crate::wire::{self, CreateRequest, PidNamespace, Reply, Request};
@@ -174,7 +174,7 @@ impl Server {
 
     fn answer(&mut self, key: u64, request: Request, descriptors: Vec<OwnedFd>) {
         let result = match request {
-            Request::Create(request) => self.create(key, request),
+            Request::Create(request) => self.create(key, request, descriptors),
             Request::Start { container } => self.start(key, &container),
             Request::Kill { container, signal } => self.with(&container, |container| {
                 container.signal(signal)?;
@@ -220,10 +220,17 @@ impl Server {
         act(&mut self.containers[index]).map(Some)
     }
 
-    fn create(&mut self, key: u64, request: CreateRequest) -> io::Result<Option<Vec<OwnedFd>>> {
+    fn create(
+        &mut self,
+        key: u64,
+        request: CreateRequest,
+        mut descriptors: Vec<OwnedFd>,
+    ) -> io::Result<Option<Vec<OwnedFd>>> {
         if self.shutdown.is_some() {
             return Err(io::Error::other("the sandbox is stopping"));
         }
+        let sealed = descriptors.pop().ok_or_else(|| io::Error::other("no specification came along"))?;
+        let spec = ContainerSpec::unseal(sealed)?;
         let target = match &request.pid_namespace {
             PidNamespace::Of(target) => Some(self.find(target)?),
             PidNamespace::Own | PidNamespace::Pod => None,
@@ -241,7 +248,7 @@ impl Server {
             connections.clear();
             execs.clear();
         };
-        let container = Container::create(request, key, beside, forget)?;
+        let container = Container::create(request, spec, key, beside, forget)?;
         self.containers.push(container);
         Ok(None)
     }
@@ -363,12 +370,12 @@ impl Server {
         let [stdin, stdout, stderr] = stdio.map(|wanted| if wanted { given.next() } else { None });
         let (near, far) = UnixStream::pair()?;
         let pidfd = target.child.pidfd.as_fd();
-        let directory = target.request.directory.clone();
+        let container = &target.spec;
         let (connections, execs) = (&mut self.connections, &mut self.execs);
         let child = process::fork_into(pidfd, 0, || {
             connections.clear();
             execs.clear();
-            stages::exec(&directory, spec, pidfd, far, Stdio { stdin, stdout, stderr })
+            stages::exec(container, spec, pidfd, far, Stdio { stdin, stdout, stderr })
         })?;
         self.execs.push(Exec { key, child, channel: Some(near), master: None, failure: None });
         Ok(None)

@@ -33,6 +33,7 @@ pub struct ContainerConfig {
     pub annotations: BTreeMap<String, String>,
     /// File name of the log below the sandbox's `log_directory`: `<container>/<attempt>.log`.
     pub log_path: PathBuf,
+    pub log_limits: LogLimits,
     pub stdin: bool,
     pub stdin_once: bool,
     pub tty: bool,
@@ -42,6 +43,15 @@ pub struct ContainerConfig {
     pub process_target: Option<ContainerId>,
     /// Overrides the signal that asks it to stop (`SIGTERM`, `SIGUSR1`, ...).
     pub stop_signal: Option<String>,
+}
+
+/// How much of a container's output is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLimits {
+    /// Bytes of one file, after which the next begins; 0 for no limit.
+    pub max_bytes: u64,
+    /// So many files, of which the oldest goes when the next begins; at least one is kept.
+    pub max_files: u32,
 }
 
 /// A file or directory of the node, shown inside a container.
@@ -202,4 +212,16 @@ pub struct Stats {
     pub rootfs_bytes: u64,
     pub network_rx_bytes: u64,
     pub network_tx_bytes: u64,
+}
+
+/// A file without a name that a container still has open or mapped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unlinked {
+    /// Device and inode: another container may have it open, too.
+    pub identity: (u64, u64),
+    /// What it takes on disk.
+    pub bytes: u64,
+    /// What of the node's file system is mounted where it was: the directory of a volume, or one in it. `None` in the
+    /// container's writable layer.
+    pub volume: Option<PathBuf>,
 }

@@ -7,8 +7,8 @@ mod sandbox;
 mod stream;
 
 pub use container::{
-    ContainerConfig, ContainerId, ContainerState, ContainerStatus, Device, Exit, FileKind, Mount, Propagation,
-    Resources, Seccomp, Security, Stats,
+    ContainerConfig, ContainerId, ContainerState, ContainerStatus, Device, Exit, FileKind, LogLimits, Mount,
+    Propagation, Resources, Seccomp, Security, Stats, Unlinked,
 };
 pub use event::Event;
 pub use image::{Image, ImageAuth};

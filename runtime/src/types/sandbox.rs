@@ -35,6 +35,10 @@ pub struct SandboxConfig {
     pub cgroup_parent: String,
     /// Limits of the pod as a whole, set on `cgroup_parent`.
     pub resources: Resources,
+    /// Limits of all pods of the node together, set on the cgroup above them all, the first part of `cgroup_parent`. A
+    /// node that has not the controller for one goes without it.
+    #[serde(default)]
+    pub node_limits: Resources,
 }
 
 /// Which namespaces of the node a pod shares.
