@@ -21,7 +21,8 @@ pub fn check(pod: &Pod, others: &[Pod], node: &Node, max_pods: usize) -> Result<
     untolerated(pod, node)
 }
 
-fn refuse(reason: &str, message: impl Into<String>) -> Verdict {
+/// The verdict on a pod that the node does not take, in upstream's form.
+pub(crate) fn refuse(reason: &str, message: impl Into<String>) -> Verdict {
     Verdict { reason: reason.to_owned(), message: format!("Pod was rejected: {}", message.into()) }
 }
 

@@ -13,6 +13,7 @@ use runtime::Runtime;
 use crate::file::File;
 use crate::node::{Registration, machine};
 use crate::server;
+use crate::sysctls::Allowlist;
 use crate::tuning::{self, Threshold, Tuning};
 
 /// What a kubelet needs; made in `main`.
@@ -37,6 +38,8 @@ pub struct Config {
     pub registration: Registration,
     /// Processes a pod may have; 0 for no limit.
     pub pod_pids_limit: i64,
+    /// What pods may set of their kernel parameters.
+    pub allowed_sysctls: Allowlist,
     /// Directory with manifests of static pods.
     pub static_pod_path: Option<PathBuf>,
     /// So many image pulls at a time; `None` for any number.
@@ -105,6 +108,9 @@ pub struct Args {
     /// Number of processes a pod may have
     #[arg(long)]
     pub pod_max_pids: Option<i64>,
+    /// Kernel parameters that pods may set beside the safe ones, or their beginnings with a star, as net.core.*
+    #[arg(long, value_delimiter = ',')]
+    pub allowed_unsafe_sysctls: Option<Vec<String>>,
     /// Fixed address range of pods, instead of the one the cluster assigns
     #[arg(long)]
     pub pod_cidr: Option<String>,
@@ -194,6 +200,8 @@ impl Args {
         let server = if port == 0 { None } else { Some(self.server(&file, &node_name, port)?) };
         let tuning = self.tuning(&file)?;
         let registration = self.registration(&file, port)?;
+        let unsafe_ones = self.allowed_unsafe_sysctls.as_ref().unwrap_or(&file.allowed_unsafe_sysctls);
+        let allowed_sysctls = Allowlist::new(&machine::kernel(), unsafe_ones).context("allowedUnsafeSysctls")?;
         let serial = self.serialize_image_pulls.or(file.serialize_image_pulls).unwrap_or(false);
         Ok(Config {
             node_name,
@@ -206,6 +214,7 @@ impl Args {
             resolv_conf: self.resolv_conf.or(file.resolv_conf).unwrap_or_else(|| "/etc/resolv.conf".into()),
             registration,
             pod_pids_limit: self.pod_max_pids.or(file.pod_pids_limit).unwrap_or(-1).max(0),
+            allowed_sysctls,
             static_pod_path: self.pod_manifest_path.or(file.static_pod_path),
             max_parallel_image_pulls: if serial { Some(1) } else { file.max_parallel_image_pulls },
             tuning,
@@ -429,6 +438,7 @@ mod tests {
             ("nodeStatusUpdateFrequency: 50s", "nodeStatusUpdateFrequency"),
             ("evictionHard: {memory: 1Gi}", "evictionHard"),
             ("evictionHard: {memory.available: much}", "memory.available"),
+            ("allowedUnsafeSysctls: [vm.swappiness]", "allowedUnsafeSysctls"),
             ("imageGCLowThresholdPercent: 90", "imageGCHighThresholdPercent"),
             ("logging: {format: xml}", "logging.format"),
             ("memorySwap: {swapBehavior: LimitedSwap}", "memorySwap.swapBehavior"),

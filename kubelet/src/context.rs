@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::fields::Surroundings;
 use crate::names::ClusterDns;
 use crate::objects::Objects;
+use crate::sysctls::Allowlist;
 use crate::tuning::Tuning;
 use crate::user_ids::UserIds;
 use crate::{pod, resources};
@@ -31,6 +32,10 @@ pub struct Context {
     pub memory: u64,
     /// Processes a pod may have; 0 for no limit.
     pub pids_limit: i64,
+    /// Processes that all pods together may have.
+    pub node_pids_limit: i64,
+    /// What pods may set of their kernel parameters.
+    pub allowed_sysctls: Allowlist,
     /// The API server.
     pub client: kube::Client,
     /// The container runtime.

@@ -42,6 +42,7 @@ pub(crate) struct File {
     #[serde(rename = "podCIDR", deserialize_with = "given")]
     pub(crate) pod_cidr: Option<String>,
     pub(crate) pod_pids_limit: Option<i64>,
+    pub(crate) allowed_unsafe_sysctls: Vec<String>,
     #[serde(deserialize_with = "given")]
     pub(crate) pod_logs_dir: Option<PathBuf>,
     #[serde(rename = "providerID", deserialize_with = "given")]

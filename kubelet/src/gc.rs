@@ -10,11 +10,9 @@ use tracing::{info, warn};
 use crate::context::Context;
 use crate::node::machine;
 use crate::pod;
-use crate::pods::{Known, Pods};
-use crate::storage;
+use crate::pods::Pods;
 
 const PERIOD: Duration = Duration::from_secs(300);
-const LOG_PERIOD: Duration = Duration::from_secs(10);
 
 /// The collector.
 pub(crate) struct Collector {
@@ -31,7 +29,6 @@ impl Collector {
     pub(crate) async fn run(self, shutdown: CancellationToken) {
         let start = tokio::time::Instant::now() + PERIOD;
         let mut images = tokio::time::interval_at(start, PERIOD);
-        let mut logs = tokio::time::interval(LOG_PERIOD);
         loop {
             tokio::select! {
                 biased;
@@ -39,10 +36,6 @@ impl Collector {
                 _ = images.tick() => {
                     self.collect_images().await;
                     self.collect_directories().await;
-                }
-                _ = logs.tick() => {
-                    self.rotate_logs().await;
-                    self.evict().await;
                 }
             }
         }
@@ -100,52 +93,6 @@ impl Collector {
             }
         }
     }
-
-    /// Evicts pods that use more of the disk than they may.
-    async fn evict(&self) {
-        let limited = |known: &Known| !known.report.ended && storage::is_limited(&known.pod);
-        for known in self.pods.list().into_iter().filter(limited) {
-            let usage = storage::measure(&self.context, &known).await;
-            if let Some(verdict) = storage::exceeded(&known.pod, &usage) {
-                let (reason, message) = (verdict.reason.clone(), verdict.message.clone());
-                if self.pods.evict(pod::uid(&known.pod), verdict) {
-                    self.context.event(&known.pod, "Warning", &reason, message);
-                }
-            }
-        }
-    }
-
-    async fn rotate_logs(&self) {
-        for known in self.pods.list() {
-            for container in known.report.seen.running() {
-                let length = tokio::fs::metadata(&container.log_path).await.map_or(0, |file| file.len());
-                if length < self.context.tuning.max_log {
-                    continue;
-                }
-                if let Err(err) = rotate(&container.log_path, self.context.tuning.log_files).await {
-                    warn!(log = %container.log_path.display(), error = &err as &dyn std::error::Error, "cannot rotate a log");
-                } else if let Err(err) = self.context.runtime.reopen_log(&container.id).await {
-                    warn!(container = container.id, error = &err as &dyn std::error::Error, "cannot reopen a log");
-                }
-            }
-        }
-    }
-}
-
-/// Moves `0.log` to `0.log.1`, that to `0.log.2`, and so on; of `kept` the oldest is dropped.
-async fn rotate(log: &Path, kept: u32) -> std::io::Result<()> {
-    let numbered = |number: u32| {
-        let mut name = log.as_os_str().to_owned();
-        name.push(format!(".{number}"));
-        std::path::PathBuf::from(name)
-    };
-    for number in (1..kept.saturating_sub(1)).rev() {
-        match tokio::fs::rename(numbered(number), numbered(number + 1)).await {
-            Err(err) if err.kind() != std::io::ErrorKind::NotFound => return Err(err),
-            _ => {}
-        }
-    }
-    tokio::fs::rename(log, numbered(1)).await
 }
 
 async fn names_in(directory: &Path) -> Vec<String> {
@@ -161,22 +108,5 @@ fn report(name: &str, result: std::io::Result<()>) {
     match result {
         Ok(()) => info!(directory = name, "removed what a pod that is gone left behind"),
         Err(err) => warn!(directory = name, error = &err as &dyn std::error::Error, "cannot remove a pod's directory"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn rotation_keeps_the_newest_logs() {
-        let directory = tempfile::tempdir().unwrap();
-        let log = directory.path().join("0.log");
-        for round in 0..7 {
-            std::fs::write(&log, round.to_string()).unwrap();
-            rotate(&log, 5).await.unwrap();
-        }
-        assert_eq!(std::fs::read_to_string(directory.path().join("0.log.1")).unwrap(), "6");
-        assert_eq!(names_in(directory.path()).await.len(), 4);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
-use runtime::{ContainerConfig, ContainerId, FileKind, Image, Mount, Propagation, SandboxStatus};
+use runtime::{ContainerConfig, ContainerId, FileKind, Image, LogLimits, Mount, Propagation, SandboxStatus};
 use tokio_util::sync::CancellationToken;
 
 use crate::actions::{HASH_LABEL, container_hash};
@@ -160,6 +160,7 @@ impl Launch {
                 (RESOURCES.to_owned(), serde_json::to_string(&container.resources).map_err(|err| wrong(&err))?),
             ]),
             log_path: PathBuf::from(&container.name).join(format!("{}.log", self.attempt)),
+            log_limits: LogLimits { max_bytes: self.context.tuning.max_log, max_files: self.context.tuning.log_files },
             stdin: container.stdin.unwrap_or(false),
             stdin_once: container.stdin_once.unwrap_or(false),
             tty: container.tty.unwrap_or(false),

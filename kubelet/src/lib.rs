@@ -19,6 +19,7 @@ pub mod hooks;
 pub mod http_action;
 pub mod images;
 pub mod launch;
+mod log_files;
 pub mod names;
 pub mod node;
 pub mod objects;
@@ -34,6 +35,7 @@ mod spdy;
 pub mod statics;
 pub mod status;
 mod storage;
+pub mod sysctls;
 pub mod tuning;
 mod user_ids;
 pub mod volumes;
@@ -113,6 +115,8 @@ pub async fn run(mut config: Config, client: kube::Client, process: daemon::Proc
     tasks.add("pods", move |shutdown| endless(manager.run(shutdown)));
     let collector = gc::Collector::new(Arc::clone(&context), pods.clone());
     tasks.add("garbage collection", move |shutdown| endless(collector.run(shutdown)));
+    let monitor = storage::Monitor::new(Arc::clone(&context), pods.clone());
+    tasks.add("storage limits", move |shutdown| endless(monitor.run(shutdown)));
     if let Some(path) = config.static_pod_path {
         let watcher = statics::Watcher::new(path, Arc::clone(&context), static_pods);
         tasks.add("static pods", move |shutdown| watcher.run(shutdown));
@@ -152,6 +156,8 @@ fn context(config: &Config, client: kube::Client, informers: &Informers, network
         },
         memory: machine::memory(),
         pids_limit: config.pod_pids_limit,
+        node_pids_limit: resources::node_pids_limit(machine::most_processes(), &config.registration.reserved),
+        allowed_sysctls: config.allowed_sysctls.clone(),
         runtime: Arc::clone(&config.runtime),
         recorder: Recorder::new(client.clone(), "kubelet").on_host(&config.node_name),
         objects: Arc::new(Objects::new(client.clone())),

@@ -27,6 +27,8 @@ struct Entry {
 #[derive(Clone, Default)]
 pub struct Pods {
     entries: Arc<Mutex<HashMap<String, Entry>>>,
+    /// A pod has come since [`Pods::arrival`] was awaited last.
+    arrived: Arc<Notify>,
 }
 
 /// A pod as its worker last reported it.
@@ -55,6 +57,11 @@ impl Pods {
             .collect();
         found.sort_by_key(|known| known.report.ended);
         found.into_iter().next()
+    }
+
+    /// Waits for a pod that was not here before. For one task.
+    pub(crate) async fn arrival(&self) {
+        self.arrived.notified().await;
     }
 
     fn entries(&self) -> std::sync::MutexGuard<'_, HashMap<String, Entry>> {
@@ -222,6 +229,7 @@ impl Manager {
         let (reporter, report) = watch::channel(Report::default());
         let worker = Worker::new(Arc::clone(&self.context), receiver, Arc::clone(&wake), reporter);
         self.pods.entries().insert(uid.clone(), Entry { desired, wake, report });
+        self.pods.arrived.notify_one();
         let shutdown = shutdown.clone();
         self.workers.spawn(async move {
             worker.run(shutdown).await;
@@ -232,7 +240,13 @@ impl Manager {
     /// Whether the node takes a pod that it sees for the first time. What already ran here is not judged again.
     fn admit(&self, pod: &Pod) -> Option<Verdict> {
         let known_before = pod::status(pod).start_time.is_some();
-        if known_before || pod::is_terminal(pod) || pod::is_deleting(pod) || pod::is_static(pod) {
+        if known_before || pod::is_terminal(pod) || pod::is_deleting(pod) {
+            return None;
+        }
+        if let Err(reason) = self.context.allowed_sysctls.check(pod) {
+            return Some(admission::refuse("SysctlForbidden", reason));
+        }
+        if pod::is_static(pod) {
             return None;
         }
         let node = self.context.node()?;

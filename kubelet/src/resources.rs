@@ -203,6 +203,14 @@ pub fn pod_resources(pod: &Pod, pids_limit: i64) -> Resources {
     resources
 }
 
+/// How many processes all pods together may have, so that the node itself can always start some: all but those that
+/// are reserved, or a tenth if nobody reserved any.
+pub fn node_pids_limit(most: u64, reserved: &BTreeMap<String, String>) -> i64 {
+    let given = reserved.get("pid").and_then(|text| value(&Quantity(text.clone())));
+    let kept = given.and_then(|given| u64::try_from(given).ok()).unwrap_or_else(|| (most / 10).max(1024));
+    i64::try_from(most.saturating_sub(kept).max(most / 2)).unwrap_or(i64::MAX)
+}
+
 /// The limits of one container's cgroup.
 pub fn container_resources(pod: &Pod, container: &Container, node_memory: u64) -> Resources {
     let cpu_limit = nonzero(limits(container), "cpu");
@@ -273,6 +281,18 @@ mod tests {
         assert_eq!(qos_class(&pod(both)), QosClass::Guaranteed);
         let lower = json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "500m", "memory": "1Gi"}});
         assert_eq!(qos_class(&pod(lower)), QosClass::Burstable);
+    }
+
+    #[test]
+    fn the_node_keeps_processes_for_itself() {
+        let check = |most, reserved: &[(&str, &str)], expected| {
+            let reserved = reserved.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+            assert_eq!(node_pids_limit(most, &reserved), expected, "{most} {reserved:?}");
+        };
+        check(100_000, &[], 90_000);
+        check(4_000, &[], 2_976);
+        check(1_000, &[], 500);
+        check(100_000, &[("pid", "2000000m"), ("cpu", "1")], 98_000);
     }
 
     #[test]

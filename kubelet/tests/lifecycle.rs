@@ -217,3 +217,24 @@ async fn a_node_that_was_taken_for_lost_is_ready_again_once_it_hears_of_it() {
     node.declare_lost().await;
     node.wait_for_node(is_ready).await;
 }
+
+#[tokio::test]
+async fn a_pod_with_an_unsafe_sysctl_is_refused_and_one_with_a_safe_one_runs() {
+    let node = TestNode::start().await;
+    let spec = |name: &str| {
+        json!({
+            "securityContext": {"sysctls": [{"name": name, "value": "1"}]},
+            "containers": [{"name": "c", "image": "busybox:1"}]
+        })
+    };
+    node.create("safe", spec("net/ipv4/tcp_syncookies")).await;
+    node.create("unsafe", spec("net.core.somaxconn")).await;
+    let refused = node.wait_for("unsafe", |pod| phase(pod) == "Failed").await.status.unwrap();
+    let message = "Pod was rejected: forbidden sysctl: \"net.core.somaxconn\" not allowlisted";
+    assert_eq!((refused.reason.as_deref(), refused.message.as_deref()), (Some("SysctlForbidden"), Some(message)));
+    node.wait_for_event("unsafe", "SysctlForbidden").await;
+    node.wait_for("safe", |pod| condition(pod, "Ready") == Some("True")).await;
+    let sandboxes = node.runtime.sandboxes().await.unwrap();
+    let sysctls: Vec<_> = sandboxes.iter().flat_map(|sandbox| sandbox.config.sysctls.clone()).collect();
+    assert_eq!(sysctls, [("net.ipv4.tcp_syncookies".to_owned(), "1".to_owned())]);
+}

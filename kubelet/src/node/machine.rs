@@ -61,6 +61,20 @@ pub fn pids() -> Option<(u64, u64)> {
     Some((used, limit))
 }
 
+/// How many processes and threads there can be: as many as the kernel has ids and room for, and as the cgroup of this
+/// process allows.
+pub fn most_processes() -> u64 {
+    const LIMITS: [&str; 4] = [
+        "/proc/sys/kernel/pid_max",
+        "/proc/sys/kernel/threads-max",
+        "/sys/fs/cgroup/pids.max",
+        "/sys/fs/cgroup/pids/pids.max",
+    ];
+    let numbers = LIMITS.iter().filter_map(|path| line(path).parse::<u64>().ok());
+    // What every kernel has by default.
+    numbers.filter(|number| *number > 0).min().unwrap_or(32_768)
+}
+
 /// The kernel's release.
 pub fn kernel() -> String {
     line("/proc/sys/kernel/osrelease")

@@ -1,7 +1,6 @@
 //! Container logs: files of lines `<time> <stream> <F|P> <text>`, perhaps rotated, perhaps still growing.
 use std::collections::HashMap;
 use std::io::SeekFrom;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path as FilePath, PathBuf};
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::Shared;
 use super::handlers::{Refusal, is_set, query};
-use crate::pod;
+use crate::{log_files, pod};
 
 /// Lines that wait for a slow reader; then reading the file waits too.
 const WAITING: usize = 64;
@@ -140,31 +139,30 @@ impl Reader {
             let start = tail_start(&self.path, tail, self.options.stream.as_deref()).await?;
             file.seek(SeekFrom::Start(start)).await?;
         }
-        let (changes, _watcher) = watch(&self.path);
-        let mut changes = changes;
+        let (mut changes, _watcher) = watch(&self.path);
         let mut lines = BufReader::new(file);
         let mut partial = Vec::new();
         loop {
             // Whether it runs is asked before reading to the end, so that its last words are not missed.
             let running = self.options.follow && self.is_running().await;
-            while lines.read_until(b'\n', &mut partial).await? > 0 {
-                if partial.last() != Some(&b'\n') && partial.len() < MAX_LINE {
-                    break;
-                }
-                if !self.send(&partial).await {
+            if !self.send_rest(&mut lines, &mut partial).await? {
+                return Ok(());
+            }
+            if self.options.follow
+                && let Some(next) = log_files::after(&self.path, lines.get_ref()).await?
+            {
+                // Nobody writes to this file any more: what came since is the rest of it.
+                if !self.send_rest(&mut lines, &mut partial).await? {
                     return Ok(());
                 }
-                partial.clear();
+                lines = BufReader::new(next);
+                continue;
             }
             if !running {
                 if !partial.is_empty() {
                     self.send(&partial).await;
                 }
                 return Ok(());
-            }
-            if let Some(next) = reopened(&self.path, lines.get_ref()).await {
-                lines = BufReader::new(next);
-                continue;
             }
             tokio::select! {
                 () = self.shared.shutdown.cancelled() => return Ok(()),
@@ -173,6 +171,20 @@ impl Reader {
                 () = tokio::time::sleep(LOOK) => {}
             }
         }
+    }
+
+    /// Sends what there is of a file; says whether more is wanted.
+    async fn send_rest(&mut self, lines: &mut BufReader<File>, partial: &mut Vec<u8>) -> std::io::Result<bool> {
+        while lines.read_until(b'\n', partial).await? > 0 {
+            if partial.last() != Some(&b'\n') && partial.len() < MAX_LINE {
+                break;
+            }
+            if !self.send(partial).await {
+                return Ok(false);
+            }
+            partial.clear();
+        }
+        Ok(true)
     }
 
     async fn is_running(&self) -> bool {
@@ -245,13 +257,6 @@ async fn tail_start(path: &FilePath, count: usize, stream: Option<&str>) -> std:
         at += length as u64;
     }
     Ok(if count == 0 { at } else { starts.front().copied().unwrap_or(at) })
-}
-
-/// The new file at the path, if it is another one than the open one.
-async fn reopened(path: &FilePath, open: &File) -> Option<File> {
-    let current = tokio::fs::metadata(path).await.ok()?;
-    let old = open.metadata().await.ok()?;
-    if current.ino() == old.ino() { None } else { File::open(path).await.ok() }
 }
 
 /// Tells of changes in the log's directory.

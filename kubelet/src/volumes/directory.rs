@@ -7,13 +7,18 @@ use std::path::{Path, PathBuf};
 use k8s_openapi::api::core::v1::EmptyDirVolumeSource;
 use runtime::FileKind;
 use runtime::beneath::{self, Directory, Links};
-use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::mount::UnmountFlags;
 
 use super::at;
-use crate::resources;
+use super::memory::Tmpfs;
 
-/// Makes the directory once; `Memory` is a tmpfs.
-pub(super) fn empty_dir(path: &Path, source: &EmptyDirVolumeSource, group: Option<u32>) -> io::Result<()> {
+/// Makes the directory once; with `memory` it is a tmpfs.
+pub(super) fn empty_dir(
+    path: &Path,
+    source: &EmptyDirVolumeSource,
+    group: Option<u32>,
+    memory: Option<Tmpfs>,
+) -> io::Result<()> {
     let medium = source.medium.as_deref().unwrap_or_default();
     if !matches!(medium, "" | "Memory") {
         return Err(io::Error::new(
@@ -21,16 +26,12 @@ pub(super) fn empty_dir(path: &Path, source: &EmptyDirVolumeSource, group: Optio
             format!("emptyDir medium {medium:?} is not supported on this node"),
         ));
     }
-    let is_new = !path.exists();
+    let mut is_new = !path.exists();
     fs::create_dir_all(path).map_err(at(path, "create"))?;
-    if medium == "Memory" && !is_mount(path)? {
-        let size = source.size_limit.as_ref().and_then(resources::value);
-        let options = size.map_or_else(|| "mode=0777".to_owned(), |size| format!("mode=0777,size={size}"));
-        let options = std::ffi::CString::new(options).map_err(io::Error::other)?;
-        rustix::mount::mount("tmpfs", path, "tmpfs", MountFlags::empty(), options.as_c_str())
-            .map_err(io::Error::from)
-            .map_err(at(path, "mount tmpfs on"))?;
-    } else if !is_new {
+    if let Some(memory) = memory {
+        is_new = memory.ensure(path)?;
+    }
+    if !is_new {
         return Ok(());
     }
     if let Some(group) = group {
@@ -73,14 +74,16 @@ pub(super) fn check_host_path(path: &Path, kind: &str) -> io::Result<Option<File
 
 /// Unmounts what is mounted below a pod's directory and removes it.
 pub(super) fn remove_pod(directory: &Path) -> io::Result<()> {
-    for path in mounts_below(directory)? {
-        rustix::mount::unmount(&path, UnmountFlags::DETACH).map_err(io::Error::from).map_err(at(&path, "unmount"))?;
-    }
+    unmount_below(directory)?;
     runtime::tree::remove(directory).map_err(at(directory, "remove"))
 }
 
-fn is_mount(path: &Path) -> io::Result<bool> {
-    Ok(mounts_below(path)?.iter().any(|mount| mount == path))
+/// Unmounts everything at or below a directory.
+pub(super) fn unmount_below(directory: &Path) -> io::Result<()> {
+    for path in mounts_below(directory)? {
+        rustix::mount::unmount(&path, UnmountFlags::DETACH).map_err(io::Error::from).map_err(at(&path, "unmount"))?;
+    }
+    Ok(())
 }
 
 /// Mount points at or below a directory, deepest first.
@@ -118,7 +121,7 @@ mod tests {
     fn a_pods_directory_is_removed_with_its_contents() {
         let directory = tempfile::tempdir().unwrap();
         let pod = directory.path().join("pod");
-        empty_dir(&pod.join("volumes/a"), &EmptyDirVolumeSource::default(), None).unwrap();
+        empty_dir(&pod.join("volumes/a"), &EmptyDirVolumeSource::default(), None, None).unwrap();
         remove_pod(&pod).unwrap();
         remove_pod(&pod).unwrap();
         assert!(!pod.exists());

@@ -8,20 +8,25 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, Volume};
+use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Pod, Volume};
 use runtime::FileKind;
 use tokio::sync::Mutex;
 
 use crate::context::Context;
 use crate::objects::References;
-use crate::pod;
+use crate::{pod, resources};
+use memory::Tmpfs;
 use payload::Payload;
 
 mod atomic;
 mod directory;
+mod memory;
 mod payload;
 pub mod subpath;
 mod token;
+
+/// The plugin of the volumes that are no secret, and stay on disk.
+const CONFIG_MAP: &str = "configmap";
 
 /// Why a volume cannot be set up; the text goes into the `FailedMount` event.
 #[derive(Debug, thiserror::Error)]
@@ -116,9 +121,10 @@ impl Pass<'_> {
         }
         if let Some(source) = volume.empty_dir.clone() {
             let path = empty_dir_path(self.context, self.pod, &volume.name);
-            let group = self.group();
-            let made = path.clone();
-            blocking(move || directory::empty_dir(&made, &source, group)).await.map_err(|err| err.to_string())?;
+            let (made, group, memory) = (path.clone(), self.group(), self.memory(&source));
+            blocking(move || directory::empty_dir(&made, &source, group, memory))
+                .await
+                .map_err(|err| err.to_string())?;
             return Ok(Place { path, read_only: false, kind: Some(FileKind::Directory) });
         }
         let (plugin, payload) = match self.payload(volume, state).await? {
@@ -126,12 +132,24 @@ impl Pass<'_> {
             None => return Err(unsupported(volume)),
         };
         let path = self.directory(plugin, &volume.name);
-        if state.written.get(&volume.name) != Some(&payload) {
-            let (target, written, group) = (path.clone(), payload.clone(), self.group());
-            blocking(move || atomic::write(&target, &written, group)).await.map_err(|err| err.to_string())?;
-            state.written.insert(volume.name.clone(), payload);
-        }
+        let is_new = state.written.get(&volume.name) != Some(&payload);
+        let in_memory = plugin != CONFIG_MAP && self.context.runtime.needs_mounts();
+        let (target, written, group) = (path.clone(), payload.clone(), self.group());
+        blocking(move || write(&target, &written, group, is_new, in_memory)).await.map_err(|err| err.to_string())?;
+        state.written.insert(volume.name.clone(), payload);
         Ok(Place { path, read_only: true, kind: Some(FileKind::Directory) })
+    }
+
+    /// The tmpfs of an emptyDir volume: as upstream no larger than the pod's memory, or the node's.
+    fn memory(&self, source: &EmptyDirVolumeSource) -> Option<Tmpfs> {
+        if source.medium.as_deref() != Some("Memory") || !self.context.runtime.needs_mounts() {
+            return None;
+        }
+        let given = source.size_limit.as_ref().and_then(resources::value).and_then(|size| u64::try_from(size).ok());
+        let pod = u64::try_from(resources::pod_resources(self.pod, 0).memory_limit).ok();
+        let limits = [given, pod, Some(self.context.memory)];
+        let size = limits.into_iter().flatten().filter(|limit| *limit > 0).min();
+        Some(Tmpfs { size, mode: 0o777, executable: true })
     }
 
     fn directory(&self, plugin: &str, volume: &str) -> PathBuf {
@@ -145,9 +163,31 @@ impl Pass<'_> {
     }
 }
 
+/// Writes the files of a volume where they are new, or where what held them is gone.
+fn write(target: &Path, payload: &Payload, group: Option<u32>, is_new: bool, in_memory: bool) -> std::io::Result<()> {
+    let tmpfs = in_memory.then(|| Tmpfs::of(payload));
+    let mounted = tmpfs.map(|tmpfs| tmpfs.ensure(target)).transpose()?.unwrap_or(false);
+    if !is_new && !mounted {
+        return Ok(());
+    }
+    if let Some(tmpfs) = tmpfs.filter(|_| !mounted) {
+        tmpfs.grow(target)?;
+    }
+    atomic::write(target, payload, group)
+}
+
+/// Unmounts the volumes of all pods of a kubelet that has ended, and whose pods have: their memory is free then, and
+/// its directory can be removed. The next kubelet makes them again.
+pub fn unmount_all(root_dir: &Path) -> std::io::Result<()> {
+    directory::unmount_below(&root_dir.join("pods"))
+}
+
+/// The directory of a pod's emptyDir volumes.
+pub(crate) const EMPTY_DIR: &str = "kubernetes.io~empty-dir";
+
 /// Where an emptyDir volume of the pod is.
 pub(crate) fn empty_dir_path(context: &Context, pod: &Pod, volume: &str) -> PathBuf {
-    path_of(context, pod, "empty-dir", volume)
+    context.pod_dir(pod::uid(pod)).join("volumes").join(EMPTY_DIR).join(volume)
 }
 
 fn path_of(context: &Context, pod: &Pod, plugin: &str, volume: &str) -> PathBuf {

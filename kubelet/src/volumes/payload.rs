@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{ConfigMap, DownwardAPIVolumeFile, KeyToPath, Secret, Volume, VolumeProjection};
 
-use super::{Pass, State};
+use super::{CONFIG_MAP, Pass, State};
 use crate::fields;
 use crate::objects::Missing;
 
@@ -35,7 +35,7 @@ impl Pass<'_> {
             let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
             let data = self.config_map(&source.name, source.optional).await?;
             select(data, source.items.as_deref(), mode, source.optional, &mut files)?;
-            "configmap"
+            CONFIG_MAP
         } else if let Some(source) = &volume.secret {
             let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
             let name = source.secret_name.as_deref().unwrap_or_default();

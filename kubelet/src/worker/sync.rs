@@ -15,7 +15,7 @@ use crate::probes::Target;
 use crate::seen;
 use crate::status::Waiting;
 use crate::volumes::blocking;
-use crate::{names, pod, resources, runtime_class};
+use crate::{log_files, names, pod, resources, runtime_class, sysctls};
 
 /// How long after a failure the same thing is tried again; pulls and crashes have back-offs of their own.
 const RETRY: Duration = Duration::from_secs(5);
@@ -167,7 +167,7 @@ impl Worker {
     fn sandbox_config(&self, attempt: u32) -> SandboxConfig {
         let spec = pod::spec(&self.pod);
         let (hostname, _) = names::hostname(&self.pod, &self.context.dns.domain, &self.context.node_name);
-        let sysctls = spec.security_context.as_ref().and_then(|context| context.sysctls.clone());
+        let wanted_sysctls = spec.security_context.as_ref().and_then(|context| context.sysctls.clone());
         let annotations = self.pod.metadata.annotations.clone().unwrap_or_default();
         SandboxConfig {
             name: pod::name(&self.pod).to_owned(),
@@ -187,9 +187,14 @@ impl Worker {
                 shared_pid: spec.share_process_namespace.unwrap_or(false),
                 users: None,
             },
-            sysctls: sysctls.into_iter().flatten().map(|sysctl| (sysctl.name, sysctl.value)).collect(),
+            sysctls: wanted_sysctls
+                .into_iter()
+                .flatten()
+                .map(|one| (sysctls::with_dots(&one.name), one.value))
+                .collect(),
             cgroup_parent: resources::cgroup_parent(&self.pod),
             resources: resources::pod_resources(&self.pod, self.context.pids_limit),
+            node_limits: runtime::Resources { pids_limit: self.context.node_pids_limit, ..Default::default() },
         }
     }
 
@@ -326,19 +331,24 @@ impl Worker {
         self.probes.sync(&self.pod, ip, &targets);
     }
 
-    /// Removes records of ended containers, but for the newest two of each name, and of sandboxes that were replaced.
+    /// Removes records and logs of ended containers, but for the newest two of each name, and records of sandboxes that were replaced.
     async fn collect_garbage(&mut self) {
         let mut stale = Vec::new();
         for (_, container) in pod::containers(&self.pod) {
             let records = self.seen.containers.iter().filter(|record| record.name == container.name);
-            stale.extend(records.skip(2).filter(|record| seen::exit(record).is_some()).map(|record| record.id.clone()));
+            let old = records.skip(2).filter(|record| seen::exit(record).is_some());
+            stale.extend(old.map(|record| (record.id.clone(), record.log_path.clone())));
         }
-        for id in stale {
+        for (id, log) in stale {
             if let Err(err) = self.context.runtime.remove_container(&id).await {
                 debug!(%id, error = &err as &dyn std::error::Error, "cannot remove an old container");
-            } else {
-                self.seen.containers.retain(|record| record.id != id);
+                continue;
             }
+            // A container that is started again and again would fill the disk with logs that nobody can ask for.
+            if let Err(err) = log_files::remove(&log).await {
+                debug!(%id, error = &err as &dyn std::error::Error, "cannot remove the log of an old container");
+            }
+            self.seen.containers.retain(|record| record.id != id);
         }
         self.remove_old_sandboxes().await;
     }

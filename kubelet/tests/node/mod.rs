@@ -75,6 +75,7 @@ impl TestNode {
                 ..Registration::default()
             },
             pod_pids_limit: 0,
+            allowed_sysctls: kubelet::sysctls::Allowlist::safe(),
             static_pod_path: None,
             max_parallel_image_pulls: None,
             tuning: kubelet::tuning::Tuning::default(),
