@@ -27,6 +27,9 @@ pub struct NodePods {
     /// Where the kubelet kept images and containers.
     #[arg(long, default_value = "/var/lib/coracle/runtime")]
     pub runtime_root: PathBuf,
+    /// Where the kubelet kept volumes and files of pods.
+    #[arg(long, default_value = "/var/lib/kubelet")]
+    pub kubelet_root: PathBuf,
     /// Name of the network bridge of this node's pods.
     #[arg(long, default_value = "coracle0")]
     pub bridge: String,
@@ -55,6 +58,7 @@ impl NodePods {
         let runtime = Arc::new(LocalRuntime::open(config).await.context("container runtime")?);
         let stopped =
             stop_pods(Arc::clone(&runtime), Duration::from_secs(self.grace_period), &say).await.context("stop pods")?;
+        unmount_volumes(&self.kubelet_root).await?;
         if self.remove {
             for sandbox in runtime.sandboxes().await? {
                 runtime
@@ -156,6 +160,13 @@ impl Left {
             _ => "ended at once; no pod is left running".to_owned(),
         }
     }
+}
+
+/// Lets go of the volumes that pods have in memory, so that what is secret in them is gone with the pods.
+pub(crate) async fn unmount_volumes(kubelet_root: &Path) -> anyhow::Result<()> {
+    let root = kubelet_root.to_owned();
+    let unmounted = tokio::task::spawn_blocking(move || kubelet::volumes::unmount_all(&root)).await?;
+    unmounted.with_context(|| format!("unmount volumes below {}", kubelet_root.display()))
 }
 
 async fn stop(runtime: &dyn Runtime, sandbox: &str, grace: Duration) -> Result<(), runtime::Error> {

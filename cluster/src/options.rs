@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, ensure};
 use apiserver::allocate::Cidr;
 use host::Resource;
+use kubelet::sysctls::Allowlist;
 
 use crate::keys::Subjects;
 
@@ -42,6 +43,12 @@ pub struct Options {
     /// Name of the network bridge; another cluster on this machine needs another one.
     #[arg(long, default_value = "coracle0")]
     pub bridge: String,
+    /// Number of processes that a pod may have; -1 for as many as the node has.
+    #[arg(long, default_value_t = 4096, allow_negative_numbers = true)]
+    pub pod_max_pids: i64,
+    /// Kernel parameters that pods may set beside the safe ones, or their beginnings with a star, such as net.core.*.
+    #[arg(long, value_delimiter = ',')]
+    pub allowed_unsafe_sysctls: Vec<String>,
     /// Registries that are reached without TLS, as host:port, or host for all its ports. Only these may be on the node
     /// itself.
     #[arg(long, value_delimiter = ',')]
@@ -65,6 +72,7 @@ pub(crate) struct Plan {
     pub(crate) api_service: IpAddr,
     pub(crate) dns_service: IpAddr,
     pub(crate) kubeconfig: PathBuf,
+    pub(crate) allowed_sysctls: Allowlist,
 }
 
 impl Plan {
@@ -83,6 +91,14 @@ impl Plan {
         };
         check_node_name(&node_name)?;
         check_bridge(&options.bridge)?;
+        ensure!(
+            options.pod_max_pids == -1 || options.pod_max_pids > 0,
+            "--pod-max-pids {}: must be at least 1, or -1 for no limit",
+            options.pod_max_pids
+        );
+        let kernel = kubelet::node::machine::kernel();
+        let allowed_sysctls = Allowlist::new(&kernel, &options.allowed_unsafe_sysctls);
+        let allowed_sysctls = allowed_sysctls.context("--allowed-unsafe-sysctls")?;
         let range = Cidr::new(services, length);
         Ok(Self {
             services_prefix: (services, length),
@@ -91,6 +107,7 @@ impl Plan {
             dns_service: range.nth(10),
             kubeconfig: options.write_kubeconfig.clone().unwrap_or_else(|| options.data_dir.join("admin.kubeconfig")),
             services: range,
+            allowed_sysctls,
             node_name,
             options,
         })
@@ -217,6 +234,8 @@ mod tests {
             (["--bridge", "a-very-long-bridge-name"], "--bridge"),
             (["--bridge", "of-15-letters15"], "--bridge"),
             (["--bridge", "br0\" ; flush"], "--bridge"),
+            (["--pod-max-pids", "0"], "--pod-max-pids"),
+            (["--allowed-unsafe-sysctls", "vm.swappiness"], "--allowed-unsafe-sysctls"),
         ] {
             let err = format!("{:#}", plan(&flags).unwrap_err());
             assert!(err.contains(word), "{err}");

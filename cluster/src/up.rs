@@ -268,6 +268,7 @@ impl Cluster<'_> {
             return Ok(());
         }
         let stopped = drain::stop_pods(runtime, drain::GRACE, say).await.context("stop pods")?;
+        drain::unmount_volumes(&self.plan.options.data_dir.join("kubelet")).await?;
         say(format!("{stopped} pods stopped; the next `coracle up` starts them again"));
         Ok(proxy::cleanup(&self.plan.table()).await?)
     }
@@ -394,7 +395,8 @@ impl Cluster<'_> {
                 pod_cidr: None,
                 provider_id: None,
             },
-            pod_pids_limit: 0,
+            pod_pids_limit: options.pod_max_pids.max(0),
+            allowed_sysctls: self.plan.allowed_sysctls.clone(),
             static_pod_path: None,
             max_parallel_image_pulls: None,
             tuning: kubelet::tuning::Tuning::default(),
