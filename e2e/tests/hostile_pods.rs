@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use e2e::{Cluster, Run as _, can_run, eventually};
+use e2e::{Cluster, can_run, eventually};
 use faults::Attack;
 
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -24,6 +24,7 @@ fn pods_take_no_more_than_they_may() {
     sysctls_of_the_node_are_refused(&cluster);
     processes_are_limited(&cluster);
     storage_limits_cannot_be_evaded(&cluster);
+    logs_are_followed_over_rotations(&cluster);
     cluster.kubectl(&["delete", "pods", "--all", "--now", "--wait=false"]).ok();
     let data = cluster.data();
     cluster.stop();
@@ -176,5 +177,32 @@ fn storage_limits_cannot_be_evaded(cluster: &Cluster) {
     assert_eq!(cluster.value(&["pod", "modest"], "{.status.phase}"), "Running");
     Attack::new("node: emptyDir limits evaded by deleted files that are open, and by deep folders")
         .tried(tries.len() as u64, evaded)
+        .record();
+}
+
+fn logs_are_followed_over_rotations(cluster: &Cluster) {
+    const LINES: usize = 400_000;
+    let script = format!("while [ ! -e /v/go ]; do sleep 0.1; done; seq 1 {LINES}");
+    pod(cluster, "talker", "  volumes: [{name: v, emptyDir: {}}]\n", &script);
+    cluster.wait_for(&["pod", "talker"], "{.status.phase}", "Running");
+    let path = cluster.directory().join("talker.log");
+    let mut follow = cluster.kubectl_command(&["logs", "-f", "talker"]);
+    let mut follow = follow.stdout(fs::File::create(&path).unwrap()).spawn().unwrap();
+    cluster.kubectl(&["exec", "talker", "--", "touch", "/v/go"]).ok();
+    cluster.wait_for(&["pod", "talker"], "{.status.phase}", "Succeeded");
+    let status = eventually("the log ends with the container", PATIENCE, || follow.try_wait().unwrap());
+    assert!(status.success());
+    let text = fs::read_to_string(&path).unwrap();
+    let wrong = text.lines().zip(1..).filter(|(line, number)| **line != number.to_string()).count();
+    let logs = cluster.data().join("logs");
+    let files =
+        fs::read_dir(&logs).unwrap().flatten().filter(|entry| entry.file_name().to_string_lossy().contains("talker"));
+    let files: Vec<_> = files.flat_map(|entry| fs::read_dir(entry.path().join("c")).unwrap().flatten()).collect();
+    assert!(files.len() >= 2, "the log was rotated");
+    assert!(files.iter().all(|file| file.metadata().unwrap().len() <= 10 << 20), "no file is larger than it may be");
+    let lost = LINES.abs_diff(text.lines().count());
+    Attack::new("node: a log that is rotated while it is followed")
+        .tried(LINES as u64, (wrong + lost) as u64)
+        .figure("files", files.len())
         .record();
 }
