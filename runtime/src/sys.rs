@@ -2,6 +2,8 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod bpf;
+mod process;
+pub(crate) mod seccomp;
 pub(crate) mod user;
 
 use std::ffi::CStr;
@@ -10,6 +12,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 
 use rustix::process::Pid;
 use tokio::io::unix::AsyncFd;
+
+pub(crate) use process::{close_all_but, fork_sibling, hide_process};
 
 /// Namespaces and other `CLONE_*` bits for [`fork`].
 pub(crate) type CloneFlags = i32;
@@ -79,15 +83,6 @@ pub(crate) fn mount_setattr(mount: BorrowedFd<'_>, attributes: MountAttributes) 
             size_of::<libc::mount_attr>(),
         )
     };
-    check(result)
-}
-
-/// Puts a seccomp filter on this thread.
-pub(crate) fn set_seccomp_filter(program: &[libc::sock_filter]) -> io::Result<()> {
-    let len = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let program = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
-    // SAFETY: the kernel only reads `len` instructions behind the pointer, during the call.
-    let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
     check(result)
 }
 

@@ -6,40 +6,58 @@ use rustix::thread::{CapabilitySet, CapabilitySets, Gid, Uid};
 use super::spec::Rights;
 use super::user::User;
 use super::{During as _, StageResult, seccomp};
+use crate::sys;
 
 /// Says how early the kernel should kill this process when memory runs out.
 ///
 /// Lowering needs `CAP_SYS_RESOURCE`; without it the nearest value that is allowed stays.
-pub(super) fn set_oom_score(score: i32) -> StageResult {
-    const FILE: &str = "/proc/self/oom_score_adj";
-    match std::fs::write(FILE, score.to_string()) {
+pub(crate) fn set_oom_score(score: i32) -> std::io::Result<()> {
+    match std::fs::write("/proc/self/oom_score_adj", score.to_string()) {
         Err(err) if matches!(err.raw_os_error(), Some(libc::EACCES | libc::EPERM)) => Ok(()),
-        written => written.during(|| format!("write {FILE}")),
+        written => written,
     }
 }
 
-/// Becomes `user` with at most `rights`.
-pub(super) fn drop_rights(rights: &Rights, user: &User) -> StageResult {
+/// Becomes `user` with at most `rights`; what is missing is done by [`finish`].
+///
+/// Where `no_new_privs` is not asked for, only `CAP_SYS_ADMIN` can install a filter, and stays until then.
+pub(super) fn lower(rights: &Rights, user: &User) -> StageResult {
     let keep = CapabilitySet::from_bits_truncate(rights.capabilities);
     let held = rustix::thread::capabilities(None).during(|| "read capabilities".into())?;
     drop_bounding(keep)?;
-    if !rights.no_new_privileges {
-        seccomp::install(&rights.seccomp)?;
-    }
     rustix::thread::set_keep_capabilities(true).during(|| "keep capabilities".into())?;
     become_user(user)?;
     // What this process does not have it cannot give.
-    let set = keep & held.permitted;
-    let sets = CapabilitySets { effective: set, permitted: set, inheritable: CapabilitySet::empty() };
-    rustix::thread::set_capabilities(None, sets).during(|| "set capabilities".into())?;
+    set_capabilities((keep | for_filters(rights)) & held.permitted)?;
     rustix::thread::set_keep_capabilities(false).during(|| "keep capabilities".into())?;
+    // By `fs.suid_dumpable` a change of the user may have made it readable.
+    sys::hide_process().during(|| "hide this process".into())
+}
+
+/// Lets go of the rest: nothing is possible after this but exec.
+pub(super) fn finish(rights: &Rights) -> StageResult {
     // Without its shim a container has no log and nobody to report to. Changing the user resets this, so it comes late.
     set_parent_process_death_signal(Some(Signal::KILL)).during(|| "set the parent death signal".into())?;
     if rights.no_new_privileges {
         rustix::thread::set_no_new_privs(true).during(|| "set no_new_privs".into())?;
-        seccomp::install(&rights.seccomp)?;
     }
-    Ok(())
+    seccomp::install(&rights.seccomp)?;
+    if for_filters(rights).is_empty() {
+        return Ok(());
+    }
+    let held = rustix::thread::capabilities(None).during(|| "read capabilities".into())?;
+    set_capabilities(CapabilitySet::from_bits_truncate(rights.capabilities) & held.permitted)
+}
+
+/// What installing the filters takes.
+fn for_filters(rights: &Rights) -> CapabilitySet {
+    let needless = rights.no_new_privileges || rights.seccomp.is_empty();
+    if needless { CapabilitySet::empty() } else { CapabilitySet::SYS_ADMIN }
+}
+
+fn set_capabilities(set: CapabilitySet) -> StageResult {
+    let sets = CapabilitySets { effective: set, permitted: set, inheritable: CapabilitySet::empty() };
+    rustix::thread::set_capabilities(None, sets).during(|| "set capabilities".into())
 }
 
 fn drop_bounding(keep: CapabilitySet) -> StageResult {

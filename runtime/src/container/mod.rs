@@ -5,8 +5,15 @@
 //!                init: wait                                         <--"start"-- shim
 //!                init: exec (closes the channel)                    --EOF------> shim
 //! ```
-//! A stage that fails sends its text instead, and the process ends. `exec` into a running container takes the
-//! same road without mounts and pivot.
+//! A stage that fails sends its text instead, and the process ends.
+//!
+//! `exec` into a running container has two processes, so that the container never sees one with more than its own rights,
+//! root and descriptors: the first stays outside its process namespace, gives up everything, and forks a sibling into it.
+//!
+//! ```text
+//! shim --fork--> starter: cgroups > namespaces > identity --fork--> process: "born" (its pidfd)  --> shim
+//!                starter: ends                                      process: exec (closes the channel)
+//! ```
 
 pub(crate) mod capability;
 mod identity;
@@ -19,10 +26,14 @@ mod tty;
 mod user;
 mod users;
 
+pub(crate) use identity::set_oom_score;
+
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+
+use rustix::process::{PidfdFlags, getpid, pidfd_open, setsid};
 
 use crate::sys;
 use crate::wire;
@@ -33,6 +44,7 @@ use users::Users;
 /// The stages of making a container; the declaration order is the order in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stage {
+    Descriptors,
     Cgroups,
     Mounts,
     Paths,
@@ -66,6 +78,7 @@ impl<T, E: Into<io::Error>> During<T> for Result<T, E> {
 }
 
 /// Standard input, output and error of a process without a terminal.
+#[derive(Default)]
 pub(crate) struct Stdio {
     pub(crate) stdin: Option<OwnedFd>,
     pub(crate) stdout: Option<OwnedFd>,
@@ -76,6 +89,8 @@ pub(crate) struct Stdio {
 pub(crate) const READY: u8 = b'R';
 /// What the shim tells the init process to go on.
 pub(crate) const START: u8 = b'S';
+/// What a process that was executed beside a container's first tells the shim, with its pidfd: it is there.
+pub(crate) const BORN: u8 = b'B';
 /// Precedes the text of a failure.
 pub(crate) const FAILED: u8 = b'E';
 
@@ -86,7 +101,7 @@ pub(crate) fn init(spec: &ContainerSpec, directory: &Path, channel: UnixStream, 
     fail(&channel, result)
 }
 
-/// Runs in a fresh fork that is already in the container's pid namespace, and does not return.
+/// Runs in a fresh fork outside the container that `target` is the first process of, and does not return.
 pub(crate) fn exec(
     spec: &ContainerSpec,
     request: &ExecSpec,
@@ -113,13 +128,14 @@ fn run_init(
     channel: &UnixStream,
     stdio: Stdio,
 ) -> StageResult<std::convert::Infallible> {
+    in_stage(Stage::Descriptors, close_others(channel, &stdio, None))?;
     in_stage(Stage::Cgroups, join_cgroups(&spec.cgroup_directories, !spec.host_cgroup))?;
-    in_stage(Stage::Cgroups, identity::set_oom_score(spec.oom_score_adj))?;
+    in_stage(Stage::Cgroups, set_oom_score(spec.oom_score_adj).during(|| "set the OOM score".into()))?;
     let users = in_stage(Stage::Mounts, Users::of(spec))?;
     let root = in_stage(Stage::Mounts, mounts::make(spec, directory, users.as_ref()))?;
     in_stage(Stage::Paths, paths::restrict(spec, &root))?;
     in_stage(Stage::Pivot, mounts::pivot(root))?;
-    let master = in_stage(Stage::Terminal, take_stdio(spec.tty, true, stdio))?;
+    let master = in_stage(Stage::Terminal, take_stdio(spec.tty, stdio))?;
     let user = in_stage(Stage::Identity, resolve_user(spec, users.as_ref()))?;
     in_stage(Stage::Identity, paths::make_working_directory(spec, &user, users.as_ref()))?;
     wire::send(channel, &[READY], master.as_slice()).during(|| "tell the shim".into())?;
@@ -130,7 +146,8 @@ fn run_init(
     if let Some(users) = users {
         in_stage(Stage::Identity, users.enter(true))?;
     }
-    in_stage(Stage::Identity, identity::drop_rights(&spec.rights, &user))?;
+    in_stage(Stage::Identity, identity::lower(&spec.rights, &user))?;
+    in_stage(Stage::Identity, identity::finish(&spec.rights))?;
     Err(program.exec(&spec.arguments, &environment))
 }
 
@@ -141,27 +158,34 @@ fn run_exec(
     channel: &UnixStream,
     stdio: Stdio,
 ) -> StageResult<std::convert::Infallible> {
+    in_stage(Stage::Descriptors, close_others(channel, &stdio, Some(target)))?;
     in_stage(Stage::Cgroups, join_cgroups(&spec.cgroup_directories, false))?;
-    in_stage(Stage::Cgroups, identity::set_oom_score(spec.oom_score_adj))?;
+    in_stage(Stage::Cgroups, set_oom_score(spec.oom_score_adj).during(|| "set the OOM score".into()))?;
     let users = in_stage(Stage::Identity, Users::of(spec))?;
-    let namespaces = libc::CLONE_NEWNS | if spec.host_cgroup { 0 } else { libc::CLONE_NEWCGROUP };
+    // The process namespace is that of the children only.
+    let namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWPID | if spec.host_cgroup { 0 } else { libc::CLONE_NEWCGROUP };
     sys::setns(target, namespaces).during(|| "join the container's namespaces".into())?;
     if let Some(users) = &users {
         in_stage(Stage::Identity, users.make_as_root())?;
     }
-    let master = in_stage(Stage::Terminal, take_stdio(request.tty, false, stdio))?;
+    let master = in_stage(Stage::Terminal, open_stdio(request.tty, false, stdio))?;
     let user = in_stage(Stage::Identity, resolve_user(spec, users.as_ref()))?;
     in_stage(Stage::Identity, paths::enter_working_directory(&spec.working_directory))?;
-    if let Some(master) = &master {
-        wire::send(channel, &[READY], std::slice::from_ref(master)).during(|| "tell the shim".into())?;
+    if let Some(master) = master {
+        wire::send(channel, &[READY], &[master]).during(|| "tell the shim".into())?;
     }
-    drop(master);
     let program = in_stage(Stage::Exec, program::find(&request.arguments, &spec.environment, &spec.working_directory))?;
     let environment = user.complete(&spec.environment, &spec.hostname, request.tty);
     if let Some(users) = users {
         in_stage(Stage::Identity, users.enter(false))?;
     }
-    in_stage(Stage::Identity, identity::drop_rights(&spec.rights, &user))?;
+    in_stage(Stage::Identity, identity::lower(&spec.rights, &user))?;
+    in_stage(Stage::Descriptors, close_others(channel, &Stdio::default(), None))?;
+    if !sys::fork_sibling().during(|| "fork into the container".into())? {
+        std::process::exit(0);
+    }
+    in_stage(Stage::Exec, begin(channel, request.tty))?;
+    in_stage(Stage::Identity, identity::finish(&spec.rights))?;
     Err(program.exec(&request.arguments, &environment))
 }
 
@@ -173,6 +197,23 @@ fn resolve_user(spec: &ContainerSpec, users: Option<&Users>) -> StageResult<User
     }
     tty::own(users.map_or(Ok(user.uid), |users| users.on_node(user.uid))?)?;
     Ok(user)
+}
+
+/// The first steps of a process in the container: it tells the shim of itself, and leads a session of its own.
+fn begin(channel: &UnixStream, tty: bool) -> StageResult {
+    let own = pidfd_open(getpid(), PidfdFlags::empty()).during(|| "open itself".into())?;
+    wire::send(channel, &[BORN], &[own]).during(|| "tell the shim".into())?;
+    setsid().during(|| "start a session".into())?;
+    if tty { tty::control() } else { Ok(()) }
+}
+
+/// Closes everything that the shim had open but what this process needs.
+fn close_others(channel: &UnixStream, stdio: &Stdio, target: Option<BorrowedFd<'_>>) -> StageResult {
+    let given = [&stdio.stdin, &stdio.stdout, &stdio.stderr].into_iter().flatten();
+    let mut keep: Vec<BorrowedFd<'_>> = given.map(|fd| fd.as_fd()).collect();
+    keep.push(channel.as_fd());
+    keep.extend(target);
+    sys::close_all_but(&keep).during(|| "close descriptors".into())
 }
 
 /// Says in which stage an error happened, unless its words are for the user.
@@ -202,8 +243,17 @@ fn join_cgroups(directories: &[PathBuf], unshare: bool) -> StageResult {
 }
 
 /// Puts stdin, stdout and stderr in place; returns the terminal's other end, if there is a terminal.
-fn take_stdio(tty: bool, console: bool, stdio: Stdio) -> StageResult<Option<OwnedFd>> {
-    rustix::process::setsid().during(|| "start a session".into())?;
+fn take_stdio(tty: bool, stdio: Stdio) -> StageResult<Option<OwnedFd>> {
+    setsid().during(|| "start a session".into())?;
+    let master = open_stdio(tty, true, stdio)?;
+    if tty {
+        tty::control()?;
+    }
+    Ok(master)
+}
+
+/// The same in a process that does not lead a session.
+fn open_stdio(tty: bool, console: bool, stdio: Stdio) -> StageResult<Option<OwnedFd>> {
     if tty {
         return tty::open(console).map(Some);
     }

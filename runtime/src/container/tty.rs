@@ -13,7 +13,7 @@ use super::mounts::{attach, clone_tree};
 use super::{During as _, StageResult, Stdio};
 use crate::beneath::{Directory, Links};
 
-/// Opens a terminal in the container's devpts and makes it this session's; returns the master.
+/// Opens a terminal in the container's devpts as stdin, stdout and stderr; returns the master.
 pub(super) fn open(console: bool) -> StageResult<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     let master = rustix::fs::open("/dev/pts/ptmx", flags, Mode::empty()).during(|| "open /dev/pts/ptmx".into())?;
@@ -23,7 +23,6 @@ pub(super) fn open(console: bool) -> StageResult<OwnedFd> {
     let slave = rustix::pty::ioctl_tiocgptpeer(&master, peer).during(|| "open the terminal".into())?;
     let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
     tcsetwinsize(&slave, size).during(|| "size the terminal".into())?;
-    rustix::process::ioctl_tiocsctty(&slave).during(|| "take the terminal".into())?;
     dup2_stdin(&slave).during(|| "stdin".into())?;
     dup2_stdout(&slave).during(|| "stdout".into())?;
     dup2_stderr(&slave).during(|| "stderr".into())?;
@@ -31,6 +30,11 @@ pub(super) fn open(console: bool) -> StageResult<OwnedFd> {
         bind_console(&slave)?;
     }
     Ok(master)
+}
+
+/// Makes stdin, a terminal, that of this session, which this process leads.
+pub(super) fn control() -> StageResult {
+    rustix::process::ioctl_tiocsctty(rustix::stdio::stdin()).during(|| "take the terminal".into())
 }
 
 /// Shows the terminal as `/dev/console`.

@@ -14,6 +14,7 @@
 
 mod containers;
 mod monitor;
+mod program;
 mod recovery;
 mod runtime;
 mod sandboxes;
@@ -53,7 +54,7 @@ pub struct Config {
     pub root: PathBuf,
     /// Sockets and mounts, gone after a reboot.
     pub run: PathBuf,
-    /// The command that is a shim: the pod's name is added to it.
+    /// The command that is a shim: the path of its program, and arguments; the pod's name is added to them.
     pub shim: Vec<String>,
     /// Registries (`host[:port]`) that are spoken to without TLS, and that may be on the node itself; no other one may.
     pub insecure_registries: Vec<String>,
@@ -91,6 +92,7 @@ struct Shared {
     _claim: Option<host::Claim>,
     _root: host::FolderLock,
     state: Mutex<State>,
+    shim_program: Mutex<Option<Arc<program::Sealed>>>,
     events: broadcast::Sender<Event>,
     /// One per living shim; they end with this.
     monitors: Mutex<JoinSet<()>>,

@@ -61,6 +61,7 @@ fn make(config: Config) -> Result<Shared, Error> {
         registry: Registry::new(config.insecure_registries.clone()),
         network: Arc::new(Network::open(config.network.clone(), config.root.join("network"))?),
         state: Mutex::new(State::default()),
+        shim_program: Mutex::new(None),
         events: broadcast::Sender::new(EVENT_BACKLOG),
         monitors: Mutex::new(JoinSet::new()),
         config,

@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use rustix::mount::{MountFlags, UnmountFlags};
 
+use super::program::Sealed;
 use super::shim_client;
 use super::{Sandbox, Shared, blocking, ignore_missing};
 use crate::disk::{self, io_error};
@@ -99,7 +100,19 @@ impl Shared {
             sysctls: config.sysctls.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
             directory,
         };
-        shim_client::spawn(&self.config.shim, &format!("{}/{}", config.namespace, config.name), &shim)
+        let arguments = self.config.shim.get(1..).unwrap_or_default();
+        shim_client::spawn(&*self.shim_program()?, arguments, &format!("{}/{}", config.namespace, config.name), &shim)
+    }
+
+    /// The shim's program, taken hold of when it is first needed.
+    fn shim_program(&self) -> Result<Arc<Sealed>, Error> {
+        let mut held = self.shim_program.lock().expect("no panic under this lock");
+        if let Some(program) = &*held {
+            return Ok(program.clone());
+        }
+        let path = self.config.shim.first();
+        let path = path.ok_or_else(|| Error::Shim { reason: "no shim command is configured".to_owned() })?;
+        Ok(held.insert(Arc::new(Sealed::open(Path::new(path))?)).clone())
     }
 
     /// The cgroup with its limits and the shared memory of a pod, where somebody removed them since it was made. Blocks.

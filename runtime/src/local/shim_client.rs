@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use super::program::Sealed;
 use crate::Error;
 use crate::wire::{self, Reply, Request, ShimConfig};
 
@@ -28,19 +29,20 @@ pub(super) struct Answer {
 }
 
 /// Starts a shim and waits until it serves; returns its process id. Blocks.
-pub(super) fn spawn(command: &[String], title: &str, config: &ShimConfig) -> Result<u32, Error> {
+pub(super) fn spawn(program: &Sealed, arguments: &[String], title: &str, config: &ShimConfig) -> Result<u32, Error> {
     let failed = |reason: String| Error::Shim { reason };
-    let (program, arguments) = command.split_first().ok_or_else(|| failed("no shim command is configured".into()))?;
-    let mut child = Command::new(program)
+    // Not one of the node's descriptors, nor its environment, which may hold secrets.
+    let mut child = Command::new(program.path())
         .arg0("coracle-shim")
         .args(arguments)
         .arg(title)
+        .env_clear()
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .current_dir("/")
         .spawn()
-        .map_err(|err| failed(format!("start {program}: {err}")))?;
+        .map_err(|err| failed(format!("start it: {err}")))?;
     // It reads its configuration before it makes anything that inherits the limit.
     host::descriptors::restore(child.id()).map_err(|err| failed(format!("limit its open files: {err}")))?;
     if let Some(stdin) = child.stdin.take() {
@@ -50,8 +52,8 @@ pub(super) fn spawn(command: &[String], title: &str, config: &ShimConfig) -> Res
     let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     match (output.status.success(), said.parse()) {
         (true, Ok(pid)) => Ok(pid),
-        (true, Err(_)) => Err(failed(format!("{program} is no shim: it says {said:?}"))),
-        (false, _) => Err(failed(if said.is_empty() { format!("{program}: {}", output.status) } else { said })),
+        (true, Err(_)) => Err(failed(format!("the program is no shim: it says {said:?}"))),
+        (false, _) => Err(failed(if said.is_empty() { output.status.to_string() } else { said })),
     }
 }
 

@@ -61,14 +61,12 @@ struct Attached {
 }
 
 impl Container {
-    /// Forks the init process, into the process namespace of `beside` if there is such a process. `forget` runs in it
-    /// first, to let go of what belongs to the shim.
+    /// Forks the init process, into the process namespace of `beside` if there is such a process.
     pub(super) fn create(
         request: CreateRequest,
         spec: ContainerSpec,
         reply_to: u64,
         beside: Option<&Child>,
-        forget: impl FnOnce(),
     ) -> io::Result<Self> {
         let log = Log::open(request.log_path.clone(), request.log_limits)?;
         let (near, far) = UnixStream::pair()?;
@@ -77,18 +75,11 @@ impl Container {
         let own = request.pid_namespace == PidNamespace::Own;
         let flags = libc::CLONE_NEWNS | if own { libc::CLONE_NEWPID } else { 0 };
         let child = if let Some(beside) = beside {
-            let main = || {
-                forget();
-                container::init(&spec, &directory, far, stdio)
-            };
-            process::fork_into(beside.pidfd.as_fd(), flags, main)?
+            process::fork_into(beside.pidfd.as_fd(), flags, || container::init(&spec, &directory, far, stdio))?
         } else {
             match sys::fork(flags)? {
                 Some(child) => child,
-                None => {
-                    forget();
-                    container::init(&spec, &directory, far, stdio)
-                }
+                None => container::init(&spec, &directory, far, stdio),
             }
         };
         Ok(Self {

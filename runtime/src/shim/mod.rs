@@ -9,6 +9,7 @@
 //! One thread and no async runtime, so that it may fork, and stays small.
 
 mod container;
+mod exec;
 mod log;
 mod process;
 mod server;
@@ -20,10 +21,15 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::ExitCode;
 
+use rustix::fs::{Mode, OFlags, SealFlags, StatVfsMountFlags};
+
 use crate::sys;
 use crate::wire::ShimConfig;
 
 pub(crate) use container::read_exit;
+
+/// As low as the node's own agents.
+const OOM_SCORE: i32 = -998;
 
 /// Why a shim could not come up.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +60,7 @@ pub fn main() -> ExitCode {
 
 /// `None` in the process that was started, the server in the one that stays.
 fn start() -> Result<Option<server::Server>, Error> {
+    hide()?;
     let mut text = String::new();
     during(io::stdin().lock().read_to_string(&mut text), "read the configuration")?;
     let config: ShimConfig = during(serde_json::from_str(&text), "parse the configuration")?;
@@ -63,7 +70,7 @@ fn start() -> Result<Option<server::Server>, Error> {
     make_namespaces(&config)?;
     // A socket that an earlier try left behind.
     let _ = std::fs::remove_file(&config.socket);
-    let listener = during(UnixListener::bind(&config.socket), format!("bind {}", config.socket.display()))?;
+    let listener = listen(&config.socket)?;
     if let Some(child) = during(sys::fork(0), "fork")? {
         println!("{}", child.pid.as_raw_nonzero());
         return Ok(None);
@@ -71,6 +78,35 @@ fn start() -> Result<Option<server::Server>, Error> {
     detach(&config.directory)?;
     let pause = if config.shared_pid { Some(process::pause()?) } else { None };
     Ok(Some(server::Server::new(listener, pause)?))
+}
+
+/// Closes what the starter had open, and hides from containers: processes of this program are among theirs for moments.
+fn hide() -> Result<(), Error> {
+    during(sys::hide_process(), "hide this process")?;
+    during(sys::close_all_but(&[]), "close the starter's descriptors")?;
+    during(
+        check_program(),
+        "this program must run from a read-only mount or a sealed memfd, as the runtime starts it",
+    )?;
+    // The kernel shall rather end anything else of the pod: with its shim all of it ends.
+    during(crate::container::set_oom_score(OOM_SCORE), "set the OOM score")
+}
+
+/// Whoever gets hold of a descriptor of this program must not be able to write to it.
+fn check_program() -> io::Result<()> {
+    let program = rustix::fs::open("/proc/self/exe", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let read_only = rustix::fs::fstatvfs(&program)?.f_flag.contains(StatVfsMountFlags::RDONLY);
+    let sealed = || rustix::fs::fcntl_get_seals(&program).is_ok_and(|seals| seals.contains(SealFlags::WRITE));
+    if read_only || sealed() { Ok(()) } else { Err(io::ErrorKind::PermissionDenied.into()) }
+}
+
+/// Listens where nobody but the owner can connect.
+fn listen(socket: &Path) -> Result<UnixListener, Error> {
+    rustix::process::umask(Mode::XUSR | Mode::RWXG | Mode::RWXO);
+    let listener = during(UnixListener::bind(socket), format!("bind {}", socket.display()))?;
+    // Containers begin with the usual one, whatever the starter's is.
+    rustix::process::umask(Mode::WGRP | Mode::WOTH);
+    Ok(listener)
 }
 
 fn make_namespaces(config: &ShimConfig) -> Result<(), Error> {

@@ -10,11 +10,12 @@ use std::time::{Duration, SystemTime};
 use rustix::event::{PollFd, PollFlags};
 
 use super::container::{Container, Phase, report};
+use super::exec::Exec;
 use super::process::{self, Ended};
 use super::{Error, during};
 use crate::container::spec::{ContainerSpec, ExecSpec};
 use crate::container::{self as stages, FAILED, START, Stdio};
-use crate::sys::Child;
+use crate::sys::{self, Child};
 use crate::wire::{self, CreateRequest, PidNamespace, Reply, Request};
 
 /// A client that stops in the middle of a frame is given up after this time.
@@ -41,16 +42,6 @@ struct Connection {
     subscribed: bool,
 }
 
-/// A process beside a container's first.
-struct Exec {
-    /// Its connection's.
-    key: u64,
-    child: Child,
-    channel: Option<UnixStream>,
-    master: Option<OwnedFd>,
-    failure: Option<String>,
-}
-
 /// What became ready, in the order in which it is served: output before ends, requests last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ready {
@@ -58,6 +49,7 @@ enum Ready {
     Output(usize, usize),
     ExecChannel(u64),
     ContainerExit(usize),
+    StarterExit(u64),
     ExecExit(u64),
     Connection(u64),
     Listener,
@@ -117,7 +109,12 @@ impl Server {
         }
         let alive = self.containers.iter().enumerate().filter(|(_, container)| container.is_alive());
         sources.extend(alive.map(|(index, one)| (Ready::ContainerExit(index), readable(&one.child.pidfd))));
-        sources.extend(self.execs.iter().map(|exec| (Ready::ExecExit(exec.key), readable(&exec.child.pidfd))));
+        for exec in &self.execs {
+            sources.extend(exec.starter.as_ref().map(|child| (Ready::StarterExit(exec.key), readable(&child.pidfd))));
+            // What it has still to say comes before its end.
+            let said = exec.child.as_ref().filter(|_| exec.channel.is_none());
+            sources.extend(said.map(|child| (Ready::ExecExit(exec.key), readable(&child.pidfd))));
+        }
         sources.extend(self.connections.iter().map(|one| (Ready::Connection(one.key), readable(&one.stream))));
         sources.push((Ready::Listener, readable(&self.listener)));
         let (names, mut fds): (Vec<_>, Vec<_>) = sources.into_iter().unzip();
@@ -134,6 +131,7 @@ impl Server {
             Ready::Output(index, output) => self.containers[index].copy(output, &mut self.buffer),
             Ready::ExecChannel(key) => self.hear_exec(key),
             Ready::ContainerExit(index) => self.end_container(index),
+            Ready::StarterExit(key) => self.end_starter(key),
             Ready::ExecExit(key) => self.end_exec(key),
             Ready::Connection(key) => self.hear_client(key),
             Ready::Listener => self.accept(),
@@ -166,9 +164,8 @@ impl Server {
     /// Forgets a connection; what was executed through it ends.
     fn hang_up(&mut self, key: u64) {
         self.connections.retain(|connection| connection.key != key);
-        if let Some(exec) = self.execs.iter().find(|exec| exec.key == key) {
-            // It may have ended already.
-            let _ = rustix::process::pidfd_send_signal(&exec.child.pidfd, rustix::process::Signal::KILL);
+        if let Some(exec) = self.execs.iter_mut().find(|exec| exec.key == key) {
+            exec.give_up();
         }
     }
 
@@ -243,12 +240,7 @@ impl Server {
             PidNamespace::Pod => self.pause.as_ref(),
             PidNamespace::Of(_) => target.map(|index| &self.containers[index].child),
         };
-        let (connections, execs) = (&mut self.connections, &mut self.execs);
-        let forget = || {
-            connections.clear();
-            execs.clear();
-        };
-        let container = Container::create(request, spec, key, beside, forget)?;
+        let container = Container::create(request, spec, key, beside)?;
         self.containers.push(container);
         Ok(None)
     }
@@ -369,54 +361,47 @@ impl Server {
         let mut given = descriptors.into_iter();
         let [stdin, stdout, stderr] = stdio.map(|wanted| if wanted { given.next() } else { None });
         let (near, far) = UnixStream::pair()?;
-        let pidfd = target.child.pidfd.as_fd();
-        let container = &target.spec;
-        let (connections, execs) = (&mut self.connections, &mut self.execs);
-        let child = process::fork_into(pidfd, 0, || {
-            connections.clear();
-            execs.clear();
-            stages::exec(container, spec, pidfd, far, Stdio { stdin, stdout, stderr })
-        })?;
-        self.execs.push(Exec { key, child, channel: Some(near), master: None, failure: None });
+        let Some(starter) = sys::fork(0)? else {
+            let pidfd = target.child.pidfd.as_fd();
+            stages::exec(&target.spec, spec, pidfd, far, Stdio { stdin, stdout, stderr })
+        };
+        self.execs.push(Exec::new(key, starter, near));
         Ok(None)
     }
 
     fn hear_exec(&mut self, key: u64) {
         let Some(exec) = self.execs.iter_mut().find(|exec| exec.key == key) else { return };
-        let Some(channel) = &exec.channel else { return };
-        let mut descriptors = Vec::new();
-        match wire::receive(channel, &mut self.buffer, &mut descriptors) {
-            Ok(0) => {
-                exec.channel = None;
-                let (pid, master) = (process_id(&exec.child), exec.master.take());
-                self.reply(key, &Reply::Process { pid }, master.as_slice());
-            }
-            Ok(count) if self.buffer[0] == FAILED => {
-                exec.channel = None;
-                let reason = String::from_utf8_lossy(&self.buffer[1..count]).into_owned();
-                exec.failure = Some(reason.clone());
-                self.reply(key, &Reply::StartFailed { reason }, &[]);
-            }
-            Ok(_) => exec.master = descriptors.pop(),
-            Err(err) => {
-                exec.channel = None;
-                exec.failure = Some(err.to_string());
-                self.reply(key, &Reply::Failed { reason: err.to_string() }, &[]);
-            }
+        if let Some((reply, descriptors)) = exec.hear(&mut self.buffer) {
+            self.reply(key, &reply, &descriptors);
+            self.settle(key);
         }
     }
 
-    fn end_exec(&mut self, key: u64) {
-        while self.execs.iter().any(|exec| exec.key == key && exec.channel.is_some()) {
-            self.hear_exec(key);
+    /// The process that prepared another has ended: it lives on in that one, or failed.
+    fn end_starter(&mut self, key: u64) {
+        let Some(exec) = self.execs.iter_mut().find(|exec| exec.key == key) else { return };
+        if let Some(starter) = exec.starter.take() {
+            process::reap(&starter);
         }
-        let Some(index) = self.execs.iter().position(|exec| exec.key == key) else { return };
-        let exec = self.execs.remove(index);
-        let Ended { code, .. } = process::reap(&exec.child);
-        if exec.failure.is_none() {
+        self.settle(key);
+    }
+
+    fn end_exec(&mut self, key: u64) {
+        let Some(exec) = self.execs.iter_mut().find(|exec| exec.key == key) else { return };
+        let Some(child) = exec.child.take() else { return };
+        let Ended { code, .. } = process::reap(&child);
+        if !exec.failed {
             self.reply(key, &Reply::ExecExited { code }, &[]);
         }
-        self.connections.retain(|connection| connection.key != key);
+        self.settle(key);
+    }
+
+    /// Forgets what was executed once nothing of it is left.
+    fn settle(&mut self, key: u64) {
+        if self.execs.iter().any(|exec| exec.key == key && exec.is_over()) {
+            self.execs.retain(|exec| exec.key != key);
+            self.connections.retain(|connection| connection.key != key);
+        }
     }
 }
 
@@ -424,7 +409,7 @@ fn readable(fd: &impl AsFd) -> PollFd<'_> {
     PollFd::new(fd, PollFlags::IN)
 }
 
-fn process_id(child: &Child) -> u32 {
+pub(super) fn process_id(child: &Child) -> u32 {
     child.pid.as_raw_nonzero().get().unsigned_abs()
 }
 

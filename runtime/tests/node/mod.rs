@@ -141,6 +141,23 @@ impl Node {
         log.lines().map(|line| line.splitn(4, ' ').nth(3).unwrap().to_owned() + "\n").collect()
     }
 
+    /// Waits until a container has said something.
+    pub(crate) async fn until_output(&self, id: &str, text: &str) {
+        let said = async {
+            while !self.output(id).await.contains(text) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, said).await.expect("the output in time");
+    }
+
+    /// The process id of a sandbox's shim.
+    pub(crate) fn shim(&self, sandbox: &str) -> u32 {
+        let file = self.config.root.join("sandboxes").join(sandbox).join("sandbox.json");
+        let saved: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+        u32::try_from(saved["shim_pid"].as_u64().unwrap()).unwrap()
+    }
+
     pub(crate) async fn exec(&self, id: &str, script: &str) -> (i32, String) {
         let command = ["sh", "-c", script].map(str::to_owned);
         let output = self.runtime.exec_sync(id, &command, PATIENCE).await.unwrap();

@@ -37,5 +37,5 @@ pub(super) fn install(program: &[u64]) -> StageResult {
         return Ok(());
     }
     let instructions: Vec<_> = program.iter().copied().map(bpf::unpack).collect();
-    sys::set_seccomp_filter(&instructions).during(|| "install the seccomp filter".into())
+    sys::seccomp::set_filter(&instructions).during(|| "install the seccomp filter".into())
 }
