@@ -32,10 +32,10 @@ use futures::stream::BoxStream;
 
 pub use error::Error;
 pub use types::{
-    ContainerConfig, ContainerId, ContainerState, ContainerStatus, Device, DnsConfig, Event, ExecOutput, ExecRequest,
-    Exit, Features, FileKind, IdMap, Image, ImageAuth, LogLimits, Mount, NamespaceOptions, PortMapping, Propagation,
-    Reader, Resources, SandboxConfig, SandboxId, SandboxStatus, Seccomp, Security, Session, Stats, TerminalSize,
-    Unlinked, Writer,
+    CallCount, ContainerConfig, ContainerId, ContainerState, ContainerStatus, Device, DnsConfig, Event, ExecOutput,
+    ExecRequest, Exit, Features, FileKind, IdMap, Image, ImageAuth, LogLimits, Mount, NamespaceOptions, PortMapping,
+    Propagation, Reader, Resources, SYSCALL_POLICY, SandboxConfig, SandboxId, SandboxStatus, Seccomp, Security, Session,
+    Stats, SyscallPolicy, SyscallVerdict, TerminalSize, UnknownPolicy, Unlinked, UnusualCall, WatchedCalls, Writer,
 };
 
 /// A container runtime. All calls are idempotent in the way of CRI: stopping what is stopped and removing what is gone succeed.

@@ -13,7 +13,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use rustix::process::Pid;
 use tokio::io::unix::AsyncFd;
 
-pub(crate) use process::{close_all_but, fork_sibling, hide_process};
+pub(crate) use process::{clock_ticks, close_all_but, fork_sibling, hide_process};
 
 /// Namespaces and other `CLONE_*` bits for [`fork`].
 pub(crate) type CloneFlags = i32;

@@ -2,13 +2,15 @@
 //! travel beside them.
 //!
 //! A connection carries one request and its reply. After a reply to [`Request::Exec`] comes [`Reply::ExecExited`];
-//! after [`Request::Subscribe`] comes a [`Reply::Exited`] for every container that has ended and will end.
+//! after [`Request::Subscribe`] comes a [`Reply::Exited`] for every container that has ended and will end, and
+//! [`Reply::Watched`] now and then.
 
 use std::io::{self, Read as _, Write as _};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
@@ -17,7 +19,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::container::spec::ExecSpec;
-use crate::{Exit, IdMap, LogLimits};
+use crate::{Exit, IdMap, LogLimits, WatchedCalls};
 
 /// No frame is longer.
 const MAX_FRAME: usize = 1 << 20;
@@ -92,6 +94,19 @@ pub(crate) struct CreateRequest {
     pub(crate) memory_cgroup: Option<PathBuf>,
     /// Where its processes are listed.
     pub(crate) process_cgroup: Option<PathBuf>,
+    /// How its system calls are judged, if they are watched.
+    pub(crate) watch: Option<WatchRequest>,
+}
+
+/// How system calls are judged.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct WatchRequest {
+    /// Unusual ones fail.
+    pub(crate) enforce: bool,
+    /// After this time without such a call a process or a container is quiet.
+    pub(crate) quiet: Duration,
+    /// A bit per capability that the container has.
+    pub(crate) capabilities: u64,
 }
 
 /// Where a container's processes are numbered.
@@ -119,6 +134,11 @@ pub(crate) enum Reply {
     Exited {
         container: String,
         exit: Exit,
+    },
+    /// System calls of a container that are watched.
+    Watched {
+        container: String,
+        calls: WatchedCalls,
     },
     /// The container's program could not be started.
     StartFailed {

@@ -1,12 +1,14 @@
 //! Stage identity, part 2: capabilities, user, groups, no_new_privs, seccomp. Nothing is possible after this but exec.
 
+use std::os::unix::net::UnixStream;
+
 use rustix::process::{Signal, set_parent_process_death_signal};
 use rustix::thread::{CapabilitySet, CapabilitySets, Gid, Uid};
 
 use super::spec::Rights;
 use super::user::User;
-use super::{During as _, StageResult, seccomp};
-use crate::sys;
+use super::{During as _, StageResult, WATCHED, seccomp};
+use crate::{sys, wire};
 
 /// Says how early the kernel should kill this process when memory runs out.
 ///
@@ -18,7 +20,7 @@ pub(crate) fn set_oom_score(score: i32) -> std::io::Result<()> {
     }
 }
 
-/// Becomes `user` with at most `rights`; what is missing is done by [`finish`].
+/// Becomes `user` with at most `rights`; what is missing is done by [`watch`] and [`finish`].
 ///
 /// Where `no_new_privs` is not asked for, only `CAP_SYS_ADMIN` can install a filter, and stays until then.
 pub(super) fn lower(rights: &Rights, user: &User) -> StageResult {
@@ -34,14 +36,29 @@ pub(super) fn lower(rights: &Rights, user: &User) -> StageResult {
     sys::hide_process().during(|| "hide this process".into())
 }
 
+/// Puts the watchman's filter on this process and what it forks, and hands his listener over.
+///
+/// Whoever holds the listener can answer in his place, so this happens where the container sees no descriptors.
+pub(super) fn watch(rights: &Rights, channel: &UnixStream) -> StageResult {
+    if rights.no_new_privileges {
+        rustix::thread::set_no_new_privs(true).during(|| "set no_new_privs".into())?;
+    }
+    if let Some(listener) = seccomp::listen(&rights.watch)? {
+        wire::send(channel, &[WATCHED], &[listener]).during(|| "hand over the listener".into())?;
+    }
+    if rights.seccomp.is_empty() { give_up_filters(rights) } else { Ok(()) }
+}
+
 /// Lets go of the rest: nothing is possible after this but exec.
 pub(super) fn finish(rights: &Rights) -> StageResult {
     // Without its shim a container has no log and nobody to report to. Changing the user resets this, so it comes late.
     set_parent_process_death_signal(Some(Signal::KILL)).during(|| "set the parent death signal".into())?;
-    if rights.no_new_privileges {
-        rustix::thread::set_no_new_privs(true).during(|| "set no_new_privs".into())?;
-    }
     seccomp::install(&rights.seccomp)?;
+    give_up_filters(rights)
+}
+
+/// Lets go of what installing filters took.
+fn give_up_filters(rights: &Rights) -> StageResult {
     if for_filters(rights).is_empty() {
         return Ok(());
     }
@@ -51,7 +68,7 @@ pub(super) fn finish(rights: &Rights) -> StageResult {
 
 /// What installing the filters takes.
 fn for_filters(rights: &Rights) -> CapabilitySet {
-    let needless = rights.no_new_privileges || rights.seccomp.is_empty();
+    let needless = rights.no_new_privileges || (rights.seccomp.is_empty() && rights.watch.program.is_empty());
     if needless { CapabilitySet::empty() } else { CapabilitySet::SYS_ADMIN }
 }
 

@@ -91,6 +91,8 @@ pub(crate) const READY: u8 = b'R';
 pub(crate) const START: u8 = b'S';
 /// What a process that was executed beside a container's first tells the shim, with its pidfd: it is there.
 pub(crate) const BORN: u8 = b'B';
+/// Comes with the listener of a process that is watched, just before it becomes its program.
+pub(crate) const WATCHED: u8 = b'W';
 /// Precedes the text of a failure.
 pub(crate) const FAILED: u8 = b'E';
 
@@ -147,6 +149,7 @@ fn run_init(
         in_stage(Stage::Identity, users.enter(true))?;
     }
     in_stage(Stage::Identity, identity::lower(&spec.rights, &user))?;
+    in_stage(Stage::Identity, identity::watch(&spec.rights, channel))?;
     in_stage(Stage::Identity, identity::finish(&spec.rights))?;
     Err(program.exec(&spec.arguments, &environment))
 }
@@ -180,6 +183,7 @@ fn run_exec(
         in_stage(Stage::Identity, users.enter(false))?;
     }
     in_stage(Stage::Identity, identity::lower(&spec.rights, &user))?;
+    in_stage(Stage::Identity, identity::watch(&spec.rights, channel))?;
     in_stage(Stage::Descriptors, close_others(channel, &Stdio::default(), None))?;
     if !sys::fork_sibling().during(|| "fork into the container".into())? {
         std::process::exit(0);

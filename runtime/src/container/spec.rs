@@ -94,6 +94,17 @@ pub(crate) struct Rights {
     pub(crate) no_new_privileges: bool,
     /// Instructions of the seccomp filter, packed; empty for none.
     pub(crate) seccomp: Vec<u64>,
+    #[serde(default)]
+    pub(crate) watch: Watch,
+}
+
+/// How the watchman hears of a process's calls.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Watch {
+    /// Instructions of his filter, packed; empty for none.
+    pub(crate) program: Vec<u64>,
+    /// Not without him.
+    pub(crate) required: bool,
 }
 
 /// A process to run in a container that is running.

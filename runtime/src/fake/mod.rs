@@ -147,6 +147,13 @@ impl FakeRuntime {
         Ok(())
     }
 
+    /// Tells of system calls of a running container, as its watchman would.
+    pub fn tell_calls(&self, id: &str, calls: crate::WatchedCalls) -> Result<(), Error> {
+        let sandbox = self.state().running(id)?.status.sandbox.clone();
+        self.publish(vec![Event::WatchedCalls { sandbox, container: id.to_owned(), calls }]);
+        Ok(())
+    }
+
     /// Writes a line to the container's log file and to whoever is attached.
     pub fn print(&self, id: &str, line: &str) -> Result<(), Error> {
         self.state().print(id, line)

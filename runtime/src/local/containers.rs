@@ -11,7 +11,7 @@ use super::{Container, Shared, blocking};
 use crate::disk::{self, io_error};
 use crate::image::Record;
 use crate::shim;
-use crate::wire::{CreateRequest, PidNamespace, Request};
+use crate::wire::{CreateRequest, PidNamespace, Request, WatchRequest};
 use crate::{ContainerConfig, ContainerState, ContainerStatus, Error, Event, Resources, Stats};
 
 impl Shared {
@@ -105,6 +105,11 @@ impl Shared {
             },
             memory_cgroup: self.cgroups.memory_directory(&cgroup),
             process_cgroup: self.cgroups.process_directory(&cgroup),
+            watch: (!spec.rights.watch.program.is_empty()).then_some(WatchRequest {
+                enforce: spec.rights.watch.required,
+                quiet: self.config.syscall_quiet,
+                capabilities: spec.rights.capabilities,
+            }),
         };
         Ok((container, request, spec))
     }

@@ -26,7 +26,7 @@ mod unlinked;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
@@ -36,13 +36,16 @@ use crate::cgroup::Cgroups;
 use crate::disk::io_error;
 use crate::image::{Registry, Store};
 use crate::network::{HostPorts, Network};
-use crate::{ContainerStatus, Error, Event, SandboxStatus};
+use crate::{ContainerStatus, Error, Event, SandboxStatus, SyscallPolicy};
 use shim_client::Shim;
 
 pub use crate::network::NetworkConfig;
 
 /// Events that a slow reader may fall behind before it gets [`Event::Resync`].
 const EVENT_BACKLOG: usize = 4096;
+
+/// Longer than servers and runtimes take to start.
+pub const SYSCALL_QUIET: Duration = Duration::from_secs(60);
 
 /// This program, also when its file has been replaced meanwhile.
 const OWN_PROGRAM: &str = "/proc/self/exe";
@@ -59,6 +62,11 @@ pub struct Config {
     /// Registries (`host[:port]`) that are spoken to without TLS, and that may be on the node itself; no other one may.
     pub insecure_registries: Vec<String>,
     pub network: NetworkConfig,
+    /// What is done about system calls that containers have little reason for; a pod may ask for more, by its annotation
+    /// [`SYSCALL_POLICY`](crate::SYSCALL_POLICY).
+    pub syscall_policy: SyscallPolicy,
+    /// How long a process or a container runs without such a call until one is unusual.
+    pub syscall_quiet: Duration,
 }
 
 impl Config {
@@ -72,6 +80,8 @@ impl Config {
             shim: vec![OWN_PROGRAM.to_owned(), "shim".to_owned()],
             insecure_registries: Vec::new(),
             network: NetworkConfig::default(),
+            syscall_policy: SyscallPolicy::default(),
+            syscall_quiet: SYSCALL_QUIET,
         })
     }
 }

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Weak};
 
 use super::Shared;
-use crate::Error;
 use crate::wire::{self, Reply, Request};
+use crate::{Error, Event};
 
 impl Shared {
     /// Begins to listen to a sandbox's shim. Ends that happened before are heard too.
@@ -25,6 +25,9 @@ async fn listen(shared: Weak<Shared>, sandbox: String, mut stream: tokio::net::U
         let Some(shared) = shared.upgrade() else { return };
         match heard {
             Ok(Some(Reply::Exited { container, exit })) => shared.end_container(&container, exit),
+            Ok(Some(Reply::Watched { container, calls })) => {
+                shared.publish(Event::WatchedCalls { sandbox: sandbox.clone(), container, calls });
+            }
             Ok(Some(other)) => tracing::warn!(sandbox, ?other, "the shim said something unexpected"),
             Ok(None) => return shared.lose_sandbox(&sandbox),
             Err(err) => {

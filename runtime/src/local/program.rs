@@ -78,13 +78,35 @@ mod tests {
         check(&Sealed(copy(Path::new("/bin/echo")).unwrap()));
     }
 
+    fn is_root() -> bool {
+        let root = rustix::process::geteuid().is_root();
+        assert!(root || std::env::var_os("E2E_REQUIRED").is_none(), "this test needs root");
+        if !root {
+            eprintln!("SKIP: this test needs root");
+        }
+        root
+    }
+
     #[test]
     fn a_mount_runs_and_cannot_be_written() {
-        if !rustix::process::geteuid().is_root() {
-            assert!(std::env::var_os("E2E_REQUIRED").is_none(), "this test needs root");
-            eprintln!("SKIP: this test needs root");
+        if is_root() {
+            check(&Sealed(read_only_mount(Path::new("/bin/echo")).unwrap()));
+        }
+    }
+
+    #[test]
+    fn a_program_whose_file_was_replaced_meanwhile_is_still_mounted() {
+        if !is_root() {
             return;
         }
-        check(&Sealed(read_only_mount(Path::new("/bin/echo")).unwrap()));
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("echo");
+        std::fs::copy("/bin/echo", &path).unwrap();
+        let running = File::open(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let link = format!("/proc/self/fd/{}", running.as_raw_fd());
+        check(&Sealed::open(Path::new(&link)).unwrap());
+        // This program by its own link, as nodes have it.
+        read_only_mount(Path::new("/proc/self/exe")).unwrap();
     }
 }

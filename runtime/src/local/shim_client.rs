@@ -96,7 +96,7 @@ impl Answer {
             Reply::Done => Ok(0),
             Reply::StartFailed { reason } => Err(Error::Start { reason: reason.clone() }),
             Reply::Failed { reason } => Err(Error::Shim { reason: reason.clone() }),
-            Reply::ExecExited { .. } | Reply::Exited { .. } => {
+            Reply::ExecExited { .. } | Reply::Exited { .. } | Reply::Watched { .. } => {
                 Err(Error::Shim { reason: "an answer to another question".to_owned() })
             }
         }

@@ -6,11 +6,14 @@ use std::path::{Path, PathBuf};
 use super::{Sandbox, Shared};
 use crate::beneath::clean;
 use crate::cgroup::DeviceRule;
-use crate::container::spec::{ContainerSpec, DeviceSpec, MountSpec, Rights, RootSpec, UserSpec};
+use crate::container::spec::{ContainerSpec, DeviceSpec, MountSpec, Rights, RootSpec, UserSpec, Watch};
 use crate::container::{capability, seccomp};
 use crate::disk::io_error;
 use crate::image::Record;
-use crate::{ContainerConfig, Error, FileKind, Mount, Propagation, Security};
+use crate::{
+    ContainerConfig, Error, FileKind, Mount, Propagation, SYSCALL_POLICY, SandboxConfig, Security, SyscallPolicy,
+    UnknownPolicy,
+};
 
 /// What containerd hides.
 const MASKED: [&str; 11] = [
@@ -79,6 +82,11 @@ impl Shared {
         }
         let seccomp = seccomp::program(&security.seccomp, security.privileged, capabilities)?;
         let sandbox = &place.sandbox.status;
+        let policy = self.syscall_policy(&sandbox.config)?;
+        let watch = Watch {
+            program: seccomp::watched::program(policy, capabilities),
+            required: policy == SyscallPolicy::Enforce,
+        };
         let hostname = std::fs::read_to_string(self.sandbox_directory(&sandbox.id).join("hostname"));
         Ok(ContainerSpec {
             arguments,
@@ -91,7 +99,7 @@ impl Shared {
                 gid: security.group,
                 supplemental_groups: security.supplemental_groups.clone(),
             },
-            rights: Rights { capabilities, no_new_privileges: security.no_new_privileges, seccomp },
+            rights: Rights { capabilities, no_new_privileges: security.no_new_privileges, seccomp, watch },
             tty: config.tty,
             oom_score_adj: config.resources.oom_score_adj,
             cgroup_directories: place.cgroup_directories,
@@ -110,6 +118,13 @@ impl Shared {
             users: sandbox.config.namespaces.users,
             shm: if sandbox.config.namespaces.host_ipc { "/dev/shm".into() } else { self.shm(&sandbox.id) },
         })
+    }
+
+    /// The node's policy for system calls, or the pod's where that is stricter.
+    fn syscall_policy(&self, pod: &SandboxConfig) -> Result<SyscallPolicy, Error> {
+        let Some(wanted) = pod.annotations.get(SYSCALL_POLICY) else { return Ok(self.config.syscall_policy) };
+        let invalid = |err: UnknownPolicy| Error::Invalid { field: SYSCALL_POLICY, reason: err.to_string() };
+        Ok(self.config.syscall_policy.max(wanted.parse().map_err(invalid)?))
     }
 
     /// The mounts asked for, and the pod's name files where nothing else is mounted.

@@ -13,6 +13,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use super::log::{Log, Stream};
 use super::process::{self, Ended};
+use super::watch::Watch;
 use crate::Exit;
 use crate::container::spec::ContainerSpec;
 use crate::container::{self, Stdio};
@@ -42,6 +43,8 @@ pub(super) struct Container {
     pub(super) master: Option<File>,
     pub(super) stdin: Option<OwnedFd>,
     pub(super) outputs: Vec<Output>,
+    /// Of its system calls.
+    pub(super) watch: Option<Watch>,
     log: Log,
     attached: Vec<Attached>,
     failure: Option<String>,
@@ -83,6 +86,7 @@ impl Container {
             }
         };
         Ok(Self {
+            watch: request.watch.map(Watch::new),
             request,
             spec,
             child,
@@ -104,6 +108,21 @@ impl Container {
         self.outputs.push(Output { file: reader.into(), is_stderr: false, stream: Stream::new("stdout") });
         self.master = Some(master.into());
         Ok(())
+    }
+
+    /// Begins to watch the calls of one of its processes.
+    pub(super) fn listen(&mut self, listener: OwnedFd) {
+        // One that came too late for its container is closed.
+        if let Some(watch) = self.watch.as_mut().filter(|_| !matches!(self.phase, Phase::Exited(_))) {
+            watch.add(listener);
+        }
+    }
+
+    /// Says in the shim's log, if its calls should be watched and cannot.
+    pub(super) fn check_watch(&self) {
+        if self.watch.as_ref().is_some_and(Watch::is_deaf) {
+            eprintln!("container {}: its system calls are not watched: no listener", self.request.container);
+        }
     }
 
     /// Remembers why the init process will end.
@@ -175,6 +194,9 @@ impl Container {
         self.drain(buffer);
         let exit = self.exit(ended);
         self.phase = Phase::Exited(exit.clone());
+        if let Some(watch) = &mut self.watch {
+            watch.end();
+        }
         self.channel = None;
         self.stdin = None;
         self.master = None;

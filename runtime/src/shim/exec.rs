@@ -7,7 +7,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use super::process;
 use super::server::process_id;
-use crate::container::{BORN, FAILED};
+use crate::container::{BORN, FAILED, WATCHED};
 use crate::sys::Child;
 use crate::wire::{self, Reply};
 
@@ -22,15 +22,27 @@ pub(super) struct Exec {
     /// To both, until the process has become its program.
     pub(super) channel: Option<UnixStream>,
     master: Option<OwnedFd>,
+    /// Of its system calls, until the container's watchman takes it.
+    pub(super) listener: Option<OwnedFd>,
+    pub(super) container: String,
     pub(super) failed: bool,
     /// Nobody waits for it any more.
     given_up: bool,
 }
 
 impl Exec {
-    pub(super) fn new(key: u64, starter: Child, channel: UnixStream) -> Self {
-        let channel = Some(channel);
-        Self { key, starter: Some(starter), child: None, channel, master: None, failed: false, given_up: false }
+    pub(super) fn new(key: u64, container: &str, starter: Child, channel: UnixStream) -> Self {
+        Self {
+            key,
+            starter: Some(starter),
+            child: None,
+            channel: Some(channel),
+            master: None,
+            listener: None,
+            container: container.to_owned(),
+            failed: false,
+            given_up: false,
+        }
     }
 
     /// Takes the next message; returns what is to be answered.
@@ -55,6 +67,7 @@ impl Exec {
                 Some(Err(err)) => return Some((self.fail(failed(format!("find the process: {err}"))), Vec::new())),
                 None => return Some((self.fail(failed("the process sent no descriptor".to_owned())), Vec::new())),
             },
+            Ok(_) if buffer[0] == WATCHED => self.listener = descriptors.pop(),
             Ok(_) => self.master = descriptors.pop(),
             Err(err) => return Some((self.fail(Reply::Failed { reason: err.to_string() }), Vec::new())),
         }

@@ -14,6 +14,7 @@ mod log;
 mod process;
 mod server;
 mod users;
+mod watch;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};

@@ -2,19 +2,20 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::container::{Container, Phase, report};
 use super::exec::Exec;
 use super::process::{self, Ended};
+use super::watch::Watch;
 use super::{Error, during};
 use crate::container::spec::{ContainerSpec, ExecSpec};
-use crate::container::{self as stages, FAILED, START, Stdio};
+use crate::container::{self as stages, FAILED, START, Stdio, WATCHED};
 use crate::sys::{self, Child};
 use crate::wire::{self, CreateRequest, PidNamespace, Reply, Request};
 
@@ -46,6 +47,10 @@ struct Connection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ready {
     Channel(usize),
+    /// A watched call of a container.
+    Call(usize, RawFd),
+    /// The end of all who could make such calls.
+    CallsEnd(usize, RawFd),
     Output(usize, usize),
     ExecChannel(u64),
     ContainerExit(usize),
@@ -53,6 +58,16 @@ enum Ready {
     ExecExit(u64),
     Connection(u64),
     Listener,
+}
+
+impl Ready {
+    /// A listener that is at its end has no call for us.
+    fn with(self, events: PollFlags) -> Self {
+        match self {
+            Self::Call(index, listener) if !events.contains(PollFlags::IN) => Self::CallsEnd(index, listener),
+            ready => ready,
+        }
+    }
 }
 
 impl Server {
@@ -86,17 +101,25 @@ impl Server {
                     return ExitCode::FAILURE;
                 }
             }
+            self.tell_calls(Instant::now());
             self.containers.retain(|container| !container.request.container.is_empty());
         }
     }
 
     fn wait(&self) -> io::Result<Vec<Ready>> {
         let mut sources: Vec<(Ready, PollFd<'_>)> = Vec::new();
+        let (now, heard) = (Instant::now(), self.connections.iter().any(|one| one.subscribed));
+        let mut due: Option<Duration> = None;
         for (index, container) in self.containers.iter().enumerate() {
             if let Some(channel) = &container.channel
                 && !matches!(container.phase, Phase::Created)
             {
                 sources.push((Ready::Channel(index), readable(channel)));
+            }
+            if let Some(watch) = &container.watch {
+                let listeners = watch.listeners(now).iter();
+                sources.extend(listeners.map(|one| (Ready::Call(index, one.as_raw_fd()), readable(one))));
+                due = due.into_iter().chain(watch.due(now, heard)).min();
             }
             for (output, source) in container.outputs.iter().enumerate().rev() {
                 sources.push((Ready::Output(index, output), readable(&source.file)));
@@ -118,16 +141,44 @@ impl Server {
         sources.extend(self.connections.iter().map(|one| (Ready::Connection(one.key), readable(&one.stream))));
         sources.push((Ready::Listener, readable(&self.listener)));
         let (names, mut fds): (Vec<_>, Vec<_>) = sources.into_iter().unzip();
-        match rustix::event::poll(&mut fds, None) {
+        let due = due.map(|due| Timespec { tv_sec: due.as_secs().cast_signed(), tv_nsec: due.subsec_nanos().into() });
+        match rustix::event::poll(&mut fds, due.as_ref()) {
             Err(rustix::io::Errno::INTR) => return Ok(Vec::new()),
             polled => polled?,
         };
-        Ok(names.into_iter().zip(&fds).filter(|(_, fd)| !fd.revents().is_empty()).map(|(name, _)| name).collect())
+        let ready = names.into_iter().zip(&fds).filter(|(_, fd)| !fd.revents().is_empty());
+        Ok(ready.map(|(name, fd)| name.with(fd.revents())).collect())
+    }
+
+    fn watch(&mut self, index: usize, act: impl FnOnce(&mut Watch)) {
+        if let Some(watch) = &mut self.containers[index].watch {
+            act(watch);
+        }
+    }
+
+    /// Tells those who subscribed of the calls that were watched, now and then.
+    fn tell_calls(&mut self, now: Instant) {
+        if !self.connections.iter().any(|connection| connection.subscribed) {
+            return;
+        }
+        let told: Vec<Reply> =
+            self.containers.iter_mut().filter_map(|container| calls(container, now, false)).collect();
+        told.iter().for_each(|reply| self.publish(reply));
+    }
+
+    fn publish(&mut self, reply: &Reply) {
+        let subscribed = self.connections.iter().filter(|connection| connection.subscribed);
+        let subscribers: Vec<u64> = subscribed.map(|connection| connection.key).collect();
+        for key in subscribers {
+            self.reply(key, reply, &[]);
+        }
     }
 
     fn serve(&mut self, ready: Ready) {
         match ready {
             Ready::Channel(index) => self.hear_init(index),
+            Ready::Call(index, listener) => self.watch(index, |watch| watch.serve(listener)),
+            Ready::CallsEnd(index, listener) => self.watch(index, |watch| watch.close(listener)),
             Ready::Output(index, output) => self.containers[index].copy(output, &mut self.buffer),
             Ready::ExecChannel(key) => self.hear_exec(key),
             Ready::ContainerExit(index) => self.end_container(index),
@@ -307,8 +358,14 @@ impl Server {
                 }
                 self.reply(key, &Reply::Process { pid }, &[]);
             }
+            (Phase::Starting { .. }, Ok(count)) if count > 0 && self.buffer[0] == WATCHED => {
+                if let Some(listener) = descriptors.pop() {
+                    container.listen(listener);
+                }
+            }
             (Phase::Starting { reply_to }, Ok(0)) => {
                 let key = *reply_to;
+                container.check_watch();
                 container.channel = None;
                 container.phase = Phase::Running { started_at: SystemTime::now() };
                 self.reply(key, &Reply::Process { pid }, &[]);
@@ -328,21 +385,14 @@ impl Server {
     }
 
     fn end_container(&mut self, index: usize) {
-        if self.containers[index].channel.is_some() && !matches!(self.containers[index].phase, Phase::Created) {
+        // What it said before its end comes first.
+        while self.containers[index].channel.is_some() && !matches!(self.containers[index].phase, Phase::Created) {
             self.hear_init(index);
         }
         let container = &mut self.containers[index];
         container.end(&mut self.buffer);
-        let Some(reply) = exited(container) else { return };
-        let subscribers: Vec<u64> = self
-            .connections
-            .iter()
-            .filter(|connection| connection.subscribed)
-            .map(|connection| connection.key)
-            .collect();
-        for key in subscribers {
-            self.reply(key, &reply, &[]);
-        }
+        let last = [calls(container, Instant::now(), true), exited(container)];
+        last.iter().flatten().for_each(|reply| self.publish(reply));
     }
 
     fn exec(
@@ -365,13 +415,19 @@ impl Server {
             let pidfd = target.child.pidfd.as_fd();
             stages::exec(&target.spec, spec, pidfd, far, Stdio { stdin, stdout, stderr })
         };
-        self.execs.push(Exec::new(key, starter, near));
+        self.execs.push(Exec::new(key, container, starter, near));
         Ok(None)
     }
 
     fn hear_exec(&mut self, key: u64) {
         let Some(exec) = self.execs.iter_mut().find(|exec| exec.key == key) else { return };
-        if let Some((reply, descriptors)) = exec.hear(&mut self.buffer) {
+        let heard = exec.hear(&mut self.buffer);
+        if let Some(listener) = exec.listener.take()
+            && let Some(container) = self.containers.iter_mut().find(|one| one.request.container == exec.container)
+        {
+            container.listen(listener);
+        }
+        if let Some((reply, descriptors)) = heard {
             self.reply(key, &reply, &descriptors);
             self.settle(key);
         }
@@ -411,6 +467,12 @@ fn readable(fd: &impl AsFd) -> PollFd<'_> {
 
 pub(super) fn process_id(child: &Child) -> u32 {
     child.pid.as_raw_nonzero().get().unsigned_abs()
+}
+
+/// What there is to tell of a container's watched calls.
+fn calls(container: &mut Container, now: Instant, last: bool) -> Option<Reply> {
+    let calls = container.watch.as_mut()?.report(now, last)?;
+    Some(Reply::Watched { container: container.request.container.clone(), calls })
 }
 
 fn exited(container: &Container) -> Option<Reply> {

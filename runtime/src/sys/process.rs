@@ -11,23 +11,18 @@ use super::check;
 ///
 /// Only for single-threaded processes, as [`super::fork`].
 pub(crate) fn fork_sibling() -> io::Result<bool> {
-    let mut args = libc::clone_args {
-        flags: libc::CLONE_PARENT as u64,
-        pidfd: 0,
-        child_tid: 0,
-        parent_tid: 0,
-        // A sibling tells its end with the signal that its maker has.
-        exit_signal: 0,
-        stack: 0,
-        stack_size: 0,
-        tls: 0,
-        set_tid: 0,
-        set_tid_size: 0,
-        cgroup: 0,
-    };
-    // SAFETY: without CLONE_VM and with no stack given this is a plain fork; `args` outlives the call.
-    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) };
+    // The older call, since a filter may be there by now that knows no other. All that is not given is 0, so the order of
+    // the arguments, which differs between architectures, does not matter.
+    // SAFETY: without CLONE_VM and with no stack given this is a plain fork, and touches no memory of ours.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, libc::CLONE_PARENT, 0, 0, 0, 0) };
     check(pid).map(|()| pid == 0)
+}
+
+/// In a second, as `/proc` counts time.
+pub(crate) fn clock_ticks() -> u64 {
+    // SAFETY: reads a constant of the system.
+    let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    u64::try_from(ticks).unwrap_or(100).max(1)
 }
 
 /// Hides memory, descriptors, program and root of this process, and of what it forks, from all who may not trace

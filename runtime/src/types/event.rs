@@ -1,6 +1,6 @@
 //! What the runtime tells without being asked.
 
-use super::{ContainerId, Exit, SandboxId};
+use super::{ContainerId, Exit, SandboxId, WatchedCalls};
 
 /// What the runtime tells without being asked.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,6 +17,12 @@ pub enum Event {
     /// The sandbox's shim ended.
     SandboxExited {
         sandbox: SandboxId,
+    },
+    /// Its programs made system calls that are watched.
+    WatchedCalls {
+        sandbox: SandboxId,
+        container: ContainerId,
+        calls: WatchedCalls,
     },
     /// Events may have been missed: look at everything again.
     Resync,

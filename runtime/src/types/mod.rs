@@ -5,6 +5,7 @@ mod event;
 mod image;
 mod sandbox;
 mod stream;
+mod syscalls;
 
 pub use container::{
     ContainerConfig, ContainerId, ContainerState, ContainerStatus, Device, Exit, FileKind, LogLimits, Mount,
@@ -14,3 +15,6 @@ pub use event::Event;
 pub use image::{Image, ImageAuth};
 pub use sandbox::{DnsConfig, Features, IdMap, NamespaceOptions, PortMapping, SandboxConfig, SandboxId, SandboxStatus};
 pub use stream::{ExecOutput, ExecRequest, Reader, Session, TerminalSize, Writer};
+pub use syscalls::{
+    CallCount, SYSCALL_POLICY, SyscallPolicy, SyscallVerdict, UnknownPolicy, UnusualCall, WatchedCalls,
+};

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use runtime::local::{Config, LocalRuntime, NetworkConfig};
+use runtime::local::{Config, LocalRuntime, NetworkConfig, SYSCALL_QUIET};
 use runtime::{
     ContainerConfig, ContainerState, ContainerStatus, Event, Exit, Image, NamespaceOptions, Resources, Runtime as _,
-    SandboxConfig, Security,
+    SandboxConfig, Security, SyscallPolicy,
 };
 
 /// Nothing here takes longer, also on a loaded machine.
@@ -59,6 +59,8 @@ impl Node {
             run: directory.path().join("run"),
             shim: vec![env!("CARGO_BIN_EXE_coracle-shim").to_owned()],
             insecure_registries: vec!["127.0.0.1".to_owned()],
+            syscall_policy: SyscallPolicy::Audit,
+            syscall_quiet: SYSCALL_QUIET,
             network: NetworkConfig { bridge: name.clone(), table: name.clone(), ..NetworkConfig::default() },
         };
         let runtime = LocalRuntime::open(config.clone()).await.unwrap();

@@ -8,6 +8,8 @@ use libc::sock_filter;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     Allow,
+    /// Ask the listener.
+    Notify,
     Log,
     Errno(u16),
     Trap,
@@ -76,9 +78,17 @@ const GREATER: u16 = 0x25;
 const NOT_LESS: u16 = 0x35;
 const RETURN: u16 = 0x06;
 
-/// Compiles a filter, packed as [`unpack`] takes it.
+/// Compiles a filter, packed as [`unpack`] takes it. Calls of another architecture end the process.
 pub(super) fn compile(filter: &Filter) -> Result<Vec<u64>, String> {
-    let mut program = guard();
+    compile_behind(guard(Action::KillProcess, Action::Errno(libc::ENOSYS as u16)), filter)
+}
+
+/// The same, with an action for calls of another architecture.
+pub(super) fn compile_with(filter: &Filter, foreign: Action) -> Result<Vec<u64>, String> {
+    compile_behind(guard(foreign, foreign), filter)
+}
+
+fn compile_behind(mut program: Vec<sock_filter>, filter: &Filter) -> Result<Vec<u64>, String> {
     let mut plain: BTreeMap<u32, Action> = BTreeMap::new();
     let mut conditional: BTreeMap<u32, Vec<&Rule>> = BTreeMap::new();
     for rule in &filter.rules {
@@ -103,16 +113,12 @@ pub(super) fn compile(filter: &Filter) -> Result<Vec<u64>, String> {
     Ok(program.into_iter().map(pack).collect())
 }
 
-/// Kills calls of another architecture; their numbers mean something else.
-fn guard() -> Vec<sock_filter> {
-    let mut program = vec![
-        statement(LOAD, ARCH),
-        jump(EQUAL, ARCHITECTURE, 1, 0),
-        give(Action::KillProcess),
-        statement(LOAD, NUMBER),
-    ];
+/// Sets aside calls of another architecture, whose numbers mean something else, and those of x32.
+fn guard(foreign: Action, x32: Action) -> Vec<sock_filter> {
+    let mut program =
+        vec![statement(LOAD, ARCH), jump(EQUAL, ARCHITECTURE, 1, 0), give(foreign), statement(LOAD, NUMBER)];
     if cfg!(target_arch = "x86_64") {
-        program.extend([jump(NOT_LESS, X32_BIT, 0, 1), give(Action::Errno(libc::ENOSYS as u16))]);
+        program.extend([jump(NOT_LESS, X32_BIT, 0, 1), give(x32)]);
     }
     program
 }
@@ -241,6 +247,7 @@ fn jump(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
 fn give(action: Action) -> sock_filter {
     let value = match action {
         Action::Allow => libc::SECCOMP_RET_ALLOW,
+        Action::Notify => libc::SECCOMP_RET_USER_NOTIF,
         Action::Log => libc::SECCOMP_RET_LOG,
         Action::Errno(errno) => libc::SECCOMP_RET_ERRNO | u32::from(errno),
         Action::Trap => libc::SECCOMP_RET_TRAP,
@@ -263,11 +270,11 @@ pub(super) fn unpack(packed: u64) -> sock_filter {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// Runs a program as the kernel would.
-    fn run(program: &[u64], call: u32, arguments: [u64; 6]) -> u32 {
+    pub(in super::super) fn run(program: &[u64], call: u32, arguments: [u64; 6]) -> u32 {
         let (mut at, mut a) = (0, 0u32);
         loop {
             let one = unpack(program[at]);

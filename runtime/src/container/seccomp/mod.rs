@@ -4,9 +4,12 @@ mod bpf;
 mod default;
 mod profile;
 mod table;
+pub(crate) mod watched;
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use super::spec::Watch;
 use super::{During as _, StageResult};
 use crate::{Error, Seccomp, sys};
 
@@ -38,4 +41,18 @@ pub(super) fn install(program: &[u64]) -> StageResult {
     }
     let instructions: Vec<_> = program.iter().copied().map(bpf::unpack).collect();
     sys::seccomp::set_filter(&instructions).during(|| "install the seccomp filter".into())
+}
+
+/// Puts the watchman's filter on this thread, before any other; returns his listener.
+///
+/// Fails only where `watch` must be: under a filter that has a listener already there can be no second one.
+pub(super) fn listen(watch: &Watch) -> StageResult<Option<OwnedFd>> {
+    if watch.program.is_empty() {
+        return Ok(None);
+    }
+    let instructions: Vec<_> = watch.program.iter().copied().map(bpf::unpack).collect();
+    match sys::seccomp::set_filter_with_listener(&instructions) {
+        Err(_) if !watch.required => Ok(None),
+        installed => installed.map(Some).during(|| "install the filter of the syscall policy".into()),
+    }
 }
