@@ -53,6 +53,9 @@ pub struct Options {
     /// itself.
     #[arg(long, value_delimiter = ',')]
     pub insecure_registry: Vec<String>,
+    /// What is done about system calls that containers have little reason for: off, audit or enforce.
+    #[arg(long, default_value_t)]
+    pub syscall_policy: runtime::SyscallPolicy,
     /// Endpoints of an etcd cluster, instead of the embedded store.
     #[arg(long, value_delimiter = ',')]
     pub etcd_servers: Vec<String>,

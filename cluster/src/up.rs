@@ -351,6 +351,7 @@ impl Cluster<'_> {
             // Sockets and network namespaces of another cluster on this machine have another bridge's name.
             run: std::path::Path::new("/run").join("coracle").join(&options.bridge),
             insecure_registries: options.insecure_registry.clone(),
+            syscall_policy: options.syscall_policy,
             network,
             ..runtime::local::Config::new()?
         })

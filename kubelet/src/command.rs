@@ -33,6 +33,9 @@ pub struct Command {
     /// itself
     #[arg(long, value_delimiter = ',')]
     insecure_registry: Vec<String>,
+    /// What is done about system calls that containers have little reason for: off, audit or enforce
+    #[arg(long, default_value_t)]
+    syscall_policy: runtime::SyscallPolicy,
     #[command(flatten)]
     args: crate::Args,
 }
@@ -70,6 +73,7 @@ impl Command {
                 root: self.runtime_root,
                 run: PathBuf::from("/run/coracle").join(&self.bridge),
                 insecure_registries: self.insecure_registry,
+                syscall_policy: self.syscall_policy,
                 network,
                 ..runtime::local::Config::new()?
             });

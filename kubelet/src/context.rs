@@ -14,7 +14,7 @@ use crate::objects::Objects;
 use crate::sysctls::Allowlist;
 use crate::tuning::Tuning;
 use crate::user_ids::UserIds;
-use crate::{pod, resources};
+use crate::{pod, resources, watched};
 
 /// Handles and facts; made once in [`crate::run`].
 pub struct Context {
@@ -58,6 +58,8 @@ pub struct Context {
     pub network: watch::Receiver<bool>,
     /// Images by the names that pods use; what the node's status lists.
     pub known_images: RwLock<Vec<Image>>,
+    /// System calls of containers that were watched.
+    pub watched: watched::Counts,
 }
 
 impl Context {

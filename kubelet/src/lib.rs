@@ -39,6 +39,7 @@ pub mod sysctls;
 pub mod tuning;
 mod user_ids;
 pub mod volumes;
+pub mod watched;
 mod websocket;
 pub mod worker;
 
@@ -168,6 +169,7 @@ fn context(config: &Config, client: kube::Client, informers: &Informers, network
         user_ids: Arc::new(user_ids::UserIds::new(config.root_dir.join("pods"), config.registration.max_pods)),
         network,
         known_images: std::sync::RwLock::default(),
+        watched: watched::Counts::default(),
         client,
     }
 }

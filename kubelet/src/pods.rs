@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::launch::POD_UID;
 use crate::status::Verdict;
 use crate::worker::{Desired, Report, Worker};
-use crate::{admission, pod};
+use crate::{admission, pod, watched};
 
 /// A running worker.
 struct Entry {
@@ -76,6 +76,15 @@ impl Pods {
                 desired.rejected.get_or_insert(verdict);
                 is_new
             })
+        })
+    }
+
+    /// The pod of a container, and the container's name in it.
+    fn owner(&self, container: &str) -> Option<(Arc<Pod>, String)> {
+        let entries = self.entries();
+        entries.values().find_map(|entry| {
+            let name = entry.report.borrow().seen.by_id(container)?.name.clone();
+            Some((Arc::clone(&entry.desired.borrow().pod), name))
         })
     }
 
@@ -158,12 +167,26 @@ impl Manager {
                         | runtime::Event::ContainerStarted { sandbox, .. }
                         | runtime::Event::SandboxExited { sandbox },
                     ) => self.pods.wake_sandbox(&sandbox),
+                    Some(runtime::Event::WatchedCalls { container, calls, .. }) => self.tell(&container, &calls),
                     None => break,
                 },
             }
         }
         shutdown.cancelled().await;
         while self.workers.join_next().await.is_some() {}
+    }
+
+    /// Counts watched system calls, and records the unusual ones.
+    fn tell(&self, container: &str, calls: &runtime::WatchedCalls) {
+        self.context.watched.add(calls);
+        if calls.unusual.is_empty() {
+            return;
+        }
+        let Some((pod, name)) = self.pods.owner(container) else { return };
+        for unusual in &calls.unusual {
+            let (reason, message) = watched::event(unusual);
+            self.context.container_event(&pod, &name, "Warning", reason, message);
+        }
     }
 
     fn forget(&mut self, ended: Result<String, tokio::task::JoinError>, shutdown: &CancellationToken) {

@@ -40,6 +40,23 @@ async fn a_pod_runs_becomes_ready_and_is_deleted() {
 }
 
 #[tokio::test]
+async fn an_unusual_system_call_is_an_event_of_its_pod() {
+    let node = TestNode::start().await;
+    node.create("odd", json!({"containers": [{"name": "c", "image": "busybox:1"}]})).await;
+    let pod = node.wait_for("odd", |pod| condition(pod, "Ready") == Some("True")).await;
+    let id = container(&pod, "c").container_id.unwrap();
+    let unusual = runtime::UnusualCall {
+        call: "unshare".to_owned(),
+        program: "nginx (/usr/sbin/nginx)".to_owned(),
+        reason: "it has run for 500 s without such a call".to_owned(),
+        refused: false,
+    };
+    let calls = runtime::WatchedCalls { counts: Vec::new(), unusual: vec![unusual] };
+    node.runtime.tell_calls(id.strip_prefix("coracle://").unwrap(), calls).unwrap();
+    node.wait_for_event("odd", "UnusualSystemCall").await;
+}
+
+#[tokio::test]
 async fn an_ended_container_is_restarted_and_then_backs_off() {
     let node = TestNode::start().await;
     node.runtime.behave("c", [Behavior::Exit { after: Duration::from_millis(20), code: 3 }]);

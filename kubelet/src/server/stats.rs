@@ -123,6 +123,7 @@ pub(super) async fn metrics(State(shared): State<Shared>) -> String {
          # TYPE kubelet_running_pods gauge\nkubelet_running_pods {running}\n\
          # HELP kubelet_running_containers Number of containers currently running\n\
          # TYPE kubelet_running_containers gauge\n\
-         kubelet_running_containers{{container_state=\"running\"}} {containers}\n"
+         kubelet_running_containers{{container_state=\"running\"}} {containers}\n{}",
+        shared.context.watched.encode()
     )
 }
