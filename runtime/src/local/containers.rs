@@ -80,6 +80,11 @@ impl Shared {
         let log_path = pod.status.config.log_directory.join(&config.log_path);
         let place = Place { sandbox: pod, cgroup: cgroup.clone(), cgroup_directories };
         let spec = self.container_spec(place, config, image)?;
+        let watch = (!spec.rights.watch.program.is_empty()).then_some(WatchRequest {
+            enforce: spec.rights.watch.required,
+            quiet: self.config.syscall_quiet,
+            capabilities: spec.rights.capabilities,
+        });
         let spec = spec.seal().map_err(|err| Error::Shim { reason: format!("seal the specification: {err}") })?;
         let container = Container {
             status: status(id, sandbox, config, image, &log_path),
@@ -105,11 +110,7 @@ impl Shared {
             },
             memory_cgroup: self.cgroups.memory_directory(&cgroup),
             process_cgroup: self.cgroups.process_directory(&cgroup),
-            watch: (!spec.rights.watch.program.is_empty()).then_some(WatchRequest {
-                enforce: spec.rights.watch.required,
-                quiet: self.config.syscall_quiet,
-                capabilities: spec.rights.capabilities,
-            }),
+            watch,
         };
         Ok((container, request, spec))
     }
