@@ -128,4 +128,8 @@ impl Store for Sealed {
     async fn check(&self) -> Result<(), Error> {
         self.below.check().await
     }
+
+    async fn close(&self) -> Result<(), Error> {
+        self.below.close().await
+    }
 }
