@@ -90,7 +90,9 @@ async fn no_acknowledged_write_is_lost_however_often_the_writer_is_killed() {
     let (mut acknowledged, mut newest, mut total) = (Acknowledged::new(), 1, 0);
     let (mut unfinished, mut torn) = (0, 0);
     for round in 0..rounds {
-        let lines = run_and_kill(directory.path(), Duration::from_millis(rand::random_range(10..100)));
+        // Now and then while it starts, else while it writes.
+        let begun = round % 4 != 0;
+        let lines = run_and_kill(directory.path(), begun, Duration::from_millis(rand::random_range(10..100)));
         total += lines.len();
         unfinished += usize::from(has_unfinished_file(directory.path()));
         match backup::check(directory.path()) {
@@ -132,8 +134,8 @@ fn has_unfinished_file(directory: &Path) -> bool {
     files.any(|file| file.unwrap().file_name().to_str().unwrap().ends_with(".new"))
 }
 
-/// Runs the writer for so long and returns the whole lines it wrote.
-fn run_and_kill(directory: &Path, after: Duration) -> Vec<String> {
+/// Runs the writer for so long, from its first line on if it has `begun`, and returns the whole lines it wrote.
+fn run_and_kill(directory: &Path, begun: bool, after: Duration) -> Vec<String> {
     let mut writer = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", WRITER, "--nocapture", "--test-threads=1"])
         .env(DIRECTORY, directory)
@@ -142,10 +144,19 @@ fn run_and_kill(directory: &Path, after: Duration) -> Vec<String> {
         .spawn()
         .unwrap();
     let output = BufReader::new(writer.stdout.take().unwrap());
+    let (first, begins) = std::sync::mpsc::sync_channel(1);
     let reader = std::thread::spawn(move || {
         let whole = output.split(b'\n').map_while(Result::ok).filter_map(|line| String::from_utf8(line).ok());
-        whole.filter(|line| line.contains(" /r/")).collect::<Vec<_>>()
+        let mut lines = whole.filter(|line| line.contains(" /r/")).peekable();
+        lines.peek();
+        // Whoever waits for the first line may not.
+        let _ = first.send(());
+        lines.collect::<Vec<_>>()
     });
+    if begun {
+        // Without a line it has ended, which is found below.
+        let _ = begins.recv_timeout(Duration::from_secs(30));
+    }
     std::thread::sleep(after);
     writer.kill().unwrap();
     let status = writer.wait().unwrap();
