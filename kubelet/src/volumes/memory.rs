@@ -1,7 +1,7 @@
 //! Volumes in memory: a tmpfs for each, so that no disk ever holds what is in them.
 //!
 //! As upstream, secret, projected and downwardAPI volumes are such ones, and emptyDir volumes of medium `Memory`.
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -38,7 +38,9 @@ impl Tmpfs {
         if is_mount(path)? {
             return Ok(false);
         }
-        self.mount(path, MountFlags::empty(), self.size).map_err(at(path, "mount tmpfs on"))?;
+        let mounted =
+            self.with_options(self.size, |flags, options| rustix::mount::mount("tmpfs", path, "tmpfs", flags, options));
+        mounted.map_err(at(path, "mount tmpfs on"))?;
         Ok(true)
     }
 
@@ -48,18 +50,21 @@ impl Tmpfs {
         let space = rustix::fs::statvfs(path).map_err(io::Error::from).map_err(at(path, "look at"))?;
         let used = space.f_blocks.saturating_sub(space.f_bfree).saturating_mul(space.f_frsize);
         let size = Some(used.saturating_add(more));
-        self.mount(path, MountFlags::REMOUNT, size).map_err(at(path, "resize tmpfs on"))
+        let resized = self.with_options(size, |flags, options| rustix::mount::mount_remount(path, flags, options));
+        resized.map_err(at(path, "resize tmpfs on"))
     }
 
-    fn mount(self, path: &Path, more: MountFlags, size: Option<u64>) -> io::Result<()> {
+    /// Mounts (again) with the flags and options that it shall have.
+    fn with_options(
+        self,
+        size: Option<u64>,
+        mount: impl Fn(MountFlags, &CStr) -> rustix::io::Result<()>,
+    ) -> io::Result<()> {
         let no_programs = if self.executable { MountFlags::empty() } else { MountFlags::NOEXEC };
-        let flags = MountFlags::NOSUID | MountFlags::NODEV | no_programs | more;
+        let flags = MountFlags::NOSUID | MountFlags::NODEV | no_programs;
         let size = size.map(|size| format!(",size={size}")).unwrap_or_default();
         let plain = format!("mode={:04o}{size}", self.mode);
-        let mount = |options: String| {
-            let options = CString::new(options).map_err(|_| Errno::INVAL)?;
-            rustix::mount::mount("tmpfs", path, "tmpfs", flags, options.as_c_str())
-        };
+        let mount = |options: String| mount(flags, &CString::new(options).map_err(|_| Errno::INVAL)?);
         match mount(format!("{plain},noswap")) {
             // Before Linux 6.4 there is no such option.
             Err(Errno::INVAL) => Ok(mount(plain)?),
