@@ -34,8 +34,9 @@ pub use error::Error;
 pub use types::{
     CallCount, ContainerConfig, ContainerId, ContainerState, ContainerStatus, Device, DnsConfig, Event, ExecOutput,
     ExecRequest, Exit, Features, FileKind, IdMap, Image, ImageAuth, LogLimits, Mount, NamespaceOptions, PortMapping,
-    Propagation, Reader, Resources, SYSCALL_POLICY, SandboxConfig, SandboxId, SandboxStatus, Seccomp, Security, Session,
-    Stats, SyscallPolicy, SyscallVerdict, TerminalSize, UnknownPolicy, Unlinked, UnusualCall, WatchedCalls, Writer,
+    Propagation, Reader, Resources, SYSCALL_POLICY, SandboxConfig, SandboxId, SandboxStatus, Seccomp, Security,
+    Session, Stats, SyscallPolicy, SyscallVerdict, TerminalSize, UnknownPolicy, Unlinked, UnusualCall, WatchedCalls,
+    Writer,
 };
 
 /// A container runtime. All calls are idempotent in the way of CRI: stopping what is stopped and removing what is gone succeed.

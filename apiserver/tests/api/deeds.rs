@@ -283,7 +283,7 @@ fn mutated(path: &str, random: &mut StdRng) -> String {
             0 => parts.insert(at, parts[at].clone()),
             1 if parts.len() > 1 => drop(parts.remove(at)),
             2 => parts[at] = parts[at].bytes().map(|byte| format!("%{byte:02x}")).collect(),
-            _ => PARTS.choose(random).unwrap().clone_into(&mut parts[at]),
+            _ => parts[at] = (*PARTS.choose(random).unwrap()).to_owned(),
         }
     }
     format!("/{}", parts.join("/"))
