@@ -36,3 +36,9 @@ pub enum Error {
     #[error("--{flag}: {why}")]
     Flag { flag: &'static str, why: String },
 }
+
+/// An error with its causes, for those who are told one line: some say nothing by themselves ("transport error").
+pub(crate) fn with_causes(err: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(err), |err| err.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 use tokio::time;
 
+use crate::error::with_causes;
 use crate::query::Query;
 use crate::response::{self, Answer};
 use crate::server::Core;
@@ -76,7 +77,7 @@ async fn check(core: &Core, name: &str) -> Result<(), String> {
         },
         // It fails while writes fail, be it for want of room.
         "etcd" => match time::timeout(STORE_TIMEOUT, core.registry.store().check()).await {
-            Ok(outcome) => outcome.map_err(|err| err.to_string()),
+            Ok(outcome) => outcome.map_err(|err| with_causes(&err)),
             Err(_) => Err(format!("the store did not answer within {STORE_TIMEOUT:?}")),
         },
         "informer-sync" | "watch-cache" if !core.is_filled() => Err("the watch cache is being filled".into()),

@@ -207,18 +207,25 @@ impl ApiServer {
         let (filled, is_filled) = oneshot::channel();
         let start = async {
             if is_filled.await.is_ok() {
-                self.serve_custom_resources().await?;
-                self.core.stage.send_replace(Stage::Filled);
-                bootstrap::ensure(&self.core).await?;
-                self.control_flow().await;
-                self.core.stage.send_replace(Stage::Bootstrapped);
-                self.process.ready.set();
+                // A server that is told to stop while it starts has not failed.
+                self.core.shutdown.run_until_cancelled(self.begin()).await.unwrap_or(Ok(()))?;
             }
             self.core.shutdown.cancelled().await;
             Ok(())
         };
         let feed = async { feed.run(self.core.shutdown.clone(), filled).await.map_err(Error::from) };
         tokio::try_join!(feed, start).map(|_| ())
+    }
+
+    /// Makes what must be there, and says that it is.
+    async fn begin(&self) -> Result<(), Error> {
+        self.serve_custom_resources().await?;
+        self.core.stage.send_replace(Stage::Filled);
+        bootstrap::ensure(&self.core).await?;
+        self.control_flow().await;
+        self.core.stage.send_replace(Stage::Bootstrapped);
+        self.process.ready.set();
+        Ok(())
     }
 
     /// Obeys what is configured of flow control, and cuts clients that do not read.

@@ -45,7 +45,7 @@ fn others_get_nothing(cluster: &Cluster) {
     let (before, mut through) = (rules(), 0);
     let data = tempfile::tempdir().unwrap();
     for (flags, word) in [
-        (&[][..], "interface coracle-e2e0"),
+        (&[][..], "coracle-e2e0"),
         (&["--bridge=coracle-e2e9"], "address 10.205.0.1"),
         (&["--bridge=coracle-e2e9", "--node-ip=10.203.0.1"], "range 10.204.0.0/16"),
         (&["--bridge=coracle-e2e9", "--node-ip=10.203.0.1", "--cluster-cidr=10.202.0.0/16"], "range 10.206.0.0/16"),

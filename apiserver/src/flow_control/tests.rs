@@ -166,7 +166,12 @@ async fn a_level_with_much_to_do_borrows_what_others_do_not_use() {
     assert!(fair.adjust_now());
     let nominal = 49;
     assert!(limit() > before && limit() > 4 * nominal, "{before} -> {}", limit());
-    let called = waiting.iter_mut().filter_map(|one| one.as_mut().now_or_never()).count();
+    let mut called = 0;
+    for one in &mut waiting {
+        // A task may do only so much at a time, and what it asks beyond that is not ready.
+        tokio::task::consume_budget().await;
+        called += usize::from(one.as_mut().now_or_never().is_some());
+    }
     assert!(held.len() + called > 4 * nominal as usize, "those who waited are called");
     // When others need theirs, they get them back.
     let scheduler = user("system:kube-scheduler", &["system:authenticated"]);

@@ -11,6 +11,7 @@ use tonic_prost::ProstCodec;
 use tower::service_fn;
 
 use super::message::{DecryptRequest, DecryptResponse, EncryptRequest, EncryptResponse, StatusRequest, StatusResponse};
+use crate::error::with_causes;
 
 /// Answers hold a key and annotations of at most 32 kB.
 const MAX_ANSWER: usize = 128 << 10;
@@ -64,21 +65,15 @@ impl Client {
     {
         let mut grpc = tonic::client::Grpc::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER);
         let exchange = async {
-            grpc.ready().await.map_err(|err| CallError::Unreachable(chain(&err)))?;
+            grpc.ready().await.map_err(|err| CallError::Unreachable(with_causes(&err)))?;
             let path = PathAndQuery::from_static(method);
             let answer = grpc.unary(tonic::Request::new(request), path, ProstCodec::<Q, A>::default()).await;
             let refused = |status: tonic::Status| CallError::Refused {
                 code: status.code(),
-                why: std::error::Error::source(&status).map_or_else(|| status.message().to_owned(), chain),
+                why: std::error::Error::source(&status).map_or_else(|| status.message().to_owned(), with_causes),
             };
             answer.map(tonic::Response::into_inner).map_err(refused)
         };
         tokio::time::timeout(self.timeout, exchange).await.map_err(|_| CallError::Late(self.timeout))?
     }
-}
-
-/// An error with its causes: tonic's own words for a socket that is not there are "transport error".
-fn chain(err: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(err), |err| err.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::start;
+use super::start_without_fairness;
 use crate::client::{Client, MERGE, expect};
 
 const FLOW_CONTROL: &str = "flowcontrol.apiserver.k8s.io";
@@ -71,7 +71,7 @@ async fn bindings_of_mutating_policies_support_all_operations() {
 }
 
 async fn supports_all_operations(group: &str, plural: &str, spec: &Value, field: &str, changed: &Value) {
-    let (_server, client) = start().await;
+    let (_server, client) = start_without_fairness().await;
     let has_status = assert_is_discovered(&client, group, plural).await;
     let path = format!("/apis/{group}/v1/{plural}");
     let body = |name: &str| json!({"metadata": {"name": name, "labels": {"special": "yes"}}, "spec": spec});

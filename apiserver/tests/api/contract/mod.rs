@@ -6,14 +6,17 @@ mod reads;
 mod writes;
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
 use api::Resource;
 use api::catalog::Catalog;
 use api::resource::Verb;
 use apiserver::testing::TestServer;
+use apiserver::{Config, Limits};
 use futures::FutureExt as _;
 use http::Method;
 use serde_json::{Value, json};
+use store::embedded::EmbeddedStore;
 
 use crate::client::{Answer, Client, Events, JSON_PATCH, MERGE, STRATEGIC, expect};
 use crate::custom::{define, definition, fields, version};
@@ -29,8 +32,10 @@ fn collection(row: &Resource) -> String {
     format!("{prefix}/{}{namespace}/{}", row.version, row.plural)
 }
 
+/// Without priority and fairness, which writes the status of FlowSchemas at a time of its own.
 async fn server() -> (TestServer, Client) {
-    let server = TestServer::start().await;
+    let config = Config { limits: Limits { fair: false, ..Limits::default() }, ..Config::default() };
+    let server = TestServer::with(config, Arc::new(EmbeddedStore::in_memory())).await;
     let client = Client::admin(&server);
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
     expect(client.post("/api/v1/namespaces", &namespace).await, 201);
