@@ -214,3 +214,16 @@ async fn nobody_comes_without_credentials_but_where_a_file_says_so() {
         .tried(elsewhere.len() as u64, got_through)
         .record();
 }
+
+#[tokio::test]
+async fn a_file_that_allows_all_allows_nothing_to_those_who_do_not_say_who_they_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("authz.yaml");
+    let all = "apiVersion: apiserver.config.k8s.io/v1\nkind: AuthorizationConfiguration\nauthorizers:\n- {type: AlwaysAllow, name: all}\n";
+    std::fs::write(&file, all).unwrap();
+    let authorization = AuthorizationConfig { file: Some(file), ..AuthorizationConfig::default() };
+    let server = server(Config { authorization, ..Config::default() }).await;
+    expect(user(&server, "jane").get(PODS).await, 200);
+    let (status, answer) = Client::of(server.anonymous()).get(PODS).await;
+    assert!(status == 403, "{status}: {answer}");
+}
