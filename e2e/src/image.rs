@@ -1,8 +1,10 @@
 //! A real registry on loopback, with an image made on the spot from static busybox.
 
 use std::net::TcpListener;
+use std::ops::Range;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use crate::command::{Run as _, eventually};
@@ -68,8 +70,16 @@ impl Drop for Registry {
     }
 }
 
-/// A port of loopback that nobody uses at this moment.
+/// A port of loopback that nobody uses at this moment. It lies below those that the kernel gives to connections, one of
+/// which might have it by the time that it is listened on.
 pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
-    listener.local_addr().expect("a bound socket has an address").port()
+    const PORTS: Range<u16> = 20_000..32_000;
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    let begin = std::process::id().wrapping_mul(101);
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let mut ports = std::iter::repeat_with(|| {
+        let step = begin.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed).into()) % PORTS.len() as u32;
+        PORTS.start + u16::try_from(step).expect("less than the number of ports")
+    });
+    ports.by_ref().take(PORTS.len()).find(is_free).expect("loopback has free ports")
 }

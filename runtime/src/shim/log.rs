@@ -124,12 +124,19 @@ impl Log {
     /// Begins a new file, and removes the oldest. Where that is not possible the one there is begins anew: the limit
     /// holds, whatever is lost.
     fn rotate(&mut self, now: SystemTime) {
+        // Room is made first: not even between two steps are there more files than there may be.
+        self.keep(usize::try_from(self.limits.max_files).unwrap_or(usize::MAX).saturating_sub(2));
         if let Err(err) = self.try_rotate(now) {
             eprintln!("rotate {}: {err}", self.path.display());
             let _ = self.file.set_len(0);
         }
         self.length = self.file.metadata().map_or(0, |metadata| metadata.len());
-        while self.rotated.len() + 1 > usize::try_from(self.limits.max_files).unwrap_or(usize::MAX) {
+        self.keep(usize::try_from(self.limits.max_files).unwrap_or(usize::MAX).saturating_sub(1));
+    }
+
+    /// Removes the oldest files but so many.
+    fn keep(&mut self, most: usize) {
+        while self.rotated.len() > most {
             let Some(oldest) = self.rotated.pop_front() else { break };
             // Somebody may have removed it before.
             let _ = fs::remove_file(oldest);
