@@ -177,7 +177,7 @@ async fn a_level_with_much_to_do_borrows_what_others_do_not_use() {
     let scheduler = user("system:kube-scheduler", &["system:authenticated"]);
     let other = classify(&fair, &scheduler, &Method::GET, "/api/v1/pods");
     let mut others: Vec<_> = (0..200).map(|_| Box::pin(seat(&other))).collect();
-    others.iter_mut().for_each(|one| drop(one.as_mut().now_or_never()));
+    let _taken: Vec<_> = others.iter_mut().map(|one| one.as_mut().now_or_never()).collect();
     let borrowed = limit();
     tokio::time::sleep(fair::PERIOD).await;
     fair.adjust_now();
