@@ -17,7 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("daemon", &["host"]),
     ("runtime", &["host"]),
     ("client", &["api"]),
-    ("apiserver", &["api", "cel", "store", "daemon"]),
+    ("apiserver", &["api", "cel", "store", "daemon", "host"]),
     ("controllers", &["api", "client", "daemon"]),
     ("scheduler", &["api", "client", "daemon"]),
     ("kubelet", &["api", "client", "daemon", "runtime"]),

@@ -1,9 +1,10 @@
 //! What a process owns of the machine that it runs on: names that two clusters must not both use, nftables tables that
-//! come back when somebody removes them, and file descriptors.
+//! come back when somebody removes them, file descriptors, and addresses that lead to it.
 //!
 //! Invariant: nothing is changed under a name that this process has not claimed.
 #![forbid(unsafe_code)]
 
+mod addresses;
 pub mod claim;
 pub mod descriptors;
 mod folder;
@@ -11,6 +12,7 @@ mod netlink;
 pub mod nft;
 mod watch;
 
+pub use addresses::is_elsewhere;
 pub use claim::{Claim, ClaimError, Holder, Resource};
 pub use folder::FolderLock;
 pub use watch::{LinkWatch, TableWatch};

@@ -166,29 +166,10 @@ pub(crate) async fn connect(
 /// Connects to the very addresses that were looked at: a name may mean something else a moment later.
 async fn dial(host: &str, port: u16, reach: Reach) -> Result<TcpStream, DialError> {
     let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await.map_err(DialError::Connect)?.collect();
-    if reach == Reach::Proxyable && !addresses.iter().all(|address| is_proxyable(address.ip())) {
+    if reach == Reach::Proxyable && !addresses.iter().all(|address| host::is_elsewhere(address.ip())) {
         return Err(DialError::NotAllowed);
     }
     TcpStream::connect(addresses.as_slice()).await.map_err(DialError::Connect)
-}
-
-/// Whether clients may be led to an address (upstream's IsProxyableIP): it is a global one, or one of a private network.
-pub(super) fn is_proxyable(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(address) => {
-            !(address.is_unspecified()
-                || address.is_loopback()
-                || address.is_link_local()
-                || address.is_multicast()
-                || address.is_broadcast())
-        }
-        IpAddr::V6(address) => {
-            !(address.is_unspecified()
-                || address.is_loopback()
-                || address.is_unicast_link_local()
-                || address.is_multicast())
-        }
-    }
 }
 
 async fn start<S>(stream: S, tasks: &TaskTracker, shutdown: &CancellationToken) -> Result<SendRequest<Body>, DialError>
@@ -211,29 +192,6 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn nobody_is_led_to_the_machine_itself_or_its_link() {
-        for address in [
-            "127.0.0.1",
-            "127.9.9.9",
-            "169.254.169.254",
-            "0.0.0.0",
-            "224.0.0.1",
-            "255.255.255.255",
-            "::1",
-            "::",
-            "fe80::1",
-            "ff02::1",
-            "::ffff:127.0.0.1",
-            "::ffff:169.254.169.254",
-        ] {
-            assert!(!is_proxyable(address.parse().unwrap()), "{address}");
-        }
-        for address in ["10.0.0.1", "192.168.0.1", "172.16.0.1", "8.8.8.8", "2600::1", "fd00::1"] {
-            assert!(is_proxyable(address.parse().unwrap()), "{address}");
-        }
-    }
 
     #[tokio::test]
     async fn a_name_is_judged_by_what_it_means_when_it_is_dialled() {

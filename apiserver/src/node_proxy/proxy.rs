@@ -8,7 +8,7 @@ use axum::body::Body;
 use http::Method;
 use serde_json::Value;
 
-use super::dial::{Backend, Reach, Tls, is_proxyable};
+use super::dial::{Backend, Reach, Tls};
 use super::pod::{kubelet, object};
 use super::{Outgoing, forward};
 use crate::endpoints;
@@ -80,7 +80,7 @@ fn allowed(call: &Call<'_>, pod: &Object, address: &str) -> Result<String, ApiEr
     let refused = || ApiError::bad_request("address not allowed");
     let parsed: IpAddr = address.parse().map_err(|_| refused())?;
     let on_host = pod.get(&["spec", "hostNetwork"]).and_then(Value::as_bool) == Some(true);
-    if !is_proxyable(parsed) || (!on_host && is_of_a_node(call, parsed)?) {
+    if !host::is_elsewhere(parsed) || (!on_host && is_of_a_node(call, parsed)?) {
         return Err(refused());
     }
     Ok(parsed.to_string())

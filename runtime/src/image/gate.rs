@@ -52,25 +52,6 @@ impl Gate {
     }
 }
 
-/// Whether a pull may connect to an address: a global one, or one of a private network.
-pub(super) fn is_outside(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(address) => {
-            !(address.is_unspecified()
-                || address.is_loopback()
-                || address.is_link_local()
-                || address.is_multicast()
-                || address.is_broadcast())
-        }
-        IpAddr::V6(address) => {
-            !(address.is_unspecified()
-                || address.is_loopback()
-                || address.is_unicast_link_local()
-                || address.is_multicast())
-        }
-    }
-}
-
 async fn keep(listener: TcpListener, allow: fn(IpAddr) -> bool, refused: Refused) {
     let mut connections = JoinSet::new();
     loop {
@@ -157,7 +138,7 @@ mod tests {
     async fn no_pull_connects_to_the_node_itself() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let gate = Gate::open(is_outside).await.unwrap();
+        let gate = Gate::open(host::is_elsewhere).await.unwrap();
         let mut through = 0;
         let hosts = [
             "127.0.0.1",

@@ -16,7 +16,7 @@ use oci_client::errors::OciDistributionError;
 use oci_client::manifest::OciDescriptor;
 use oci_client::secrets::RegistryAuth;
 
-use super::gate::{Gate, is_outside};
+use super::gate::Gate;
 use super::store::parse_config;
 use super::{Budget, ImageConfig, MAX_DOCUMENT, Store, digest};
 use crate::{Error, Image, ImageAuth};
@@ -69,12 +69,12 @@ impl Registry {
             return Ok(Way::Named);
         }
         if !has_proxy() {
-            return Gate::open(is_outside).await.map(Way::Gated).map_err(|err| with_cause(&err));
+            return Gate::open(host::is_elsewhere).await.map(Way::Gated).map_err(|err| with_cause(&err));
         }
         let registry = reference.resolve_registry();
         let host = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
         let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
-        if host == "localhost" || address.is_ok_and(|address| !is_outside(address)) {
+        if host == "localhost" || address.is_ok_and(|address| !host::is_elsewhere(address)) {
             return Err(format!("{registry} is the node itself, and not named by --insecure-registry"));
         }
         Ok(Way::Proxied)
