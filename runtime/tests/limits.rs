@@ -49,7 +49,9 @@ async fn a_fork_bomb_stays_within_its_pod_and_the_node_goes_on() {
             let (peak, failed) = under_fire(&config.cgroup_parent).await;
             let limit = u64::try_from(pod.max(all)).unwrap();
             assert!(peak > limit / 2, "the bomb goes off: {peak} processes");
-            tried.push((peak > limit, failed, peak));
+            // The kernel counts a process before it refuses it, on each processor.
+            let processors = std::thread::available_parallelism().unwrap().get() as u64;
+            tried.push((peak > limit + processors, failed, peak));
             let begun = Instant::now();
             node.runtime.remove_sandbox(&sandbox).await.unwrap();
             assert!(begun.elapsed() < PATIENCE);

@@ -1,7 +1,8 @@
 //! What an image may take of this node: counted while it arrives, so that a small file cannot become a full disk.
 //!
-//! An image takes at most half of what is free when it begins to arrive ([`SHARE`]), and is stopped when less than a
-//! twentieth of the disk ([`FLOOR`]) would be left, whoever else writes.
+//! An image takes at most half of what is free when it begins to arrive ([`SHARE`]), and is stopped when too little would
+//! be left, whoever else writes: less than a twentieth of the disk ([`FLOOR`]), or of a large one less than
+//! [`FLOOR_BYTES`].
 
 use std::cell::Cell;
 use std::io::{self, Read};
@@ -15,6 +16,8 @@ use rustix::fs::StatVfs;
 const SHARE: u64 = 2;
 /// The disk's size, and its number of files, divided by this is what an image must leave free.
 const FLOOR: u64 = 20;
+/// No disk is so large that an image must leave more than this free: 1 GiB.
+const FLOOR_BYTES: u64 = 1 << 30;
 /// Bytes between two looks at what is left.
 const STRIDE: u64 = 64 << 20;
 
@@ -78,15 +81,20 @@ impl Budget {
 
 /// Whether a disk has room for more of an image.
 fn check(disk: &StatVfs) -> io::Result<()> {
-    let short = |free: u64, all: u64| all > 0 && free < all / FLOOR;
-    if short(disk.f_bavail, disk.f_blocks) {
-        return Err(too_much("less than 5 % of the disk would be left free"));
+    let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
+    if bytes(disk.f_bavail) < floor(bytes(disk.f_blocks)) {
+        return Err(too_much("less than 5 % of the disk, or 1 GiB, would be left free"));
     }
     // File systems that make inodes as they need them say 0.
-    if short(disk.f_favail, disk.f_files) {
+    if disk.f_favail < disk.f_files / FLOOR {
         return Err(too_much("less than 5 % of the disk's inodes would be left free"));
     }
     Ok(())
+}
+
+/// How many bytes stay free of a disk of this size.
+fn floor(size: u64) -> u64 {
+    (size / FLOOR).min(FLOOR_BYTES)
 }
 
 pub(super) fn too_much(text: &str) -> io::Error {
@@ -164,6 +172,12 @@ mod tests {
         let ok = |free, files| check(&disk(free, files)).is_ok();
         assert_eq!([ok(50, 50), ok(49, 50), ok(50, 49)], [true, false, false]);
         assert!(check(&StatVfs { f_files: 0, f_favail: 0, ..disk(50, 50) }).is_ok());
+    }
+
+    #[test]
+    fn small_disks_keep_a_share_free_and_large_ones_no_more_than_a_gibibyte() {
+        assert_eq!(floor(10 << 30), (10 << 30) / 20);
+        assert_eq!(floor(2 << 40), 1 << 30);
     }
 
     #[test]
