@@ -22,8 +22,12 @@ fn serves(cluster: &Cluster) -> bool {
     cluster.kubectl(&page).stdout.contains("hello from the coracle")
 }
 
-fn rules() -> String {
-    sh(&format!("nft -s list table ip {BRIDGE}-pods; nft -s -t list table ip {BRIDGE}-services"))
+fn rules() -> Vec<String> {
+    let text = sh(&format!("nft -s list table ip {BRIDGE}-pods; nft -s -t list table ip {BRIDGE}-services"));
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    // Chains are listed in the order in which they were made, which is another one for those made again.
+    lines.sort();
+    lines
 }
 
 #[test]
