@@ -21,7 +21,9 @@ const QUIET: Duration = Duration::from_secs(1);
 /// The node's runtime with a policy, and little patience for quiet programs.
 async fn watchful(node: &Node, policy: SyscallPolicy) -> LocalRuntime {
     let config = runtime::local::Config { syscall_policy: policy, syscall_quiet: QUIET, ..node.config.clone() };
-    LocalRuntime::open(config).await.unwrap()
+    let runtime = LocalRuntime::open(config).await.unwrap();
+    *node.other.lock().unwrap() = Some(runtime.clone());
+    runtime
 }
 
 /// A container with no filter but the watchman's, and the rights to do what he watches.

@@ -4,6 +4,7 @@
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
@@ -21,6 +22,9 @@ pub(crate) struct Node {
     pub(crate) runtime: LocalRuntime,
     pub(crate) config: Config,
     pub(crate) name: String,
+    /// The last runtime with other settings that a test has opened beside; its pods, and those of others before, which it
+    /// took up, go with the node.
+    pub(crate) other: Mutex<Option<LocalRuntime>>,
     directory: tempfile::TempDir,
 }
 
@@ -33,6 +37,12 @@ pub(crate) async fn on_a_node<F: Future<Output = ()> + Send + 'static>(test: imp
     }
     let node = std::sync::Arc::new(Node::new().await);
     let result = tokio::spawn(tokio::time::timeout(3 * PATIENCE, test(node.clone()))).await;
+    let other = node.other.lock().unwrap().take();
+    if let Some(other) = other {
+        for sandbox in other.sandboxes().await.unwrap() {
+            other.remove_sandbox(&sandbox.id).await.unwrap();
+        }
+    }
     node.runtime.tear_down().await.unwrap();
     match result {
         Ok(finished) => finished.expect("the test ends in time"),
@@ -66,7 +76,7 @@ impl Node {
         let runtime = LocalRuntime::open(config.clone()).await.unwrap();
         let [high, low] = (process as u16).to_be_bytes();
         runtime.set_pod_cidr(&format!("10.{}.{low}.{}/26", high | 64, count.wrapping_mul(64))).await.unwrap();
-        Self { runtime, config, name, directory }
+        Self { runtime, config, name, other: Mutex::default(), directory }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
