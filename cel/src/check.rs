@@ -149,7 +149,7 @@ impl Checker<'_> {
         match self.known.resolve(of, false) {
             Type::Dyn | Type::Error | Type::Var(_) => Type::Dyn,
             Type::Map(_, values) => (*values).clone(),
-            Type::Object(object) => match object.fields.get(field) {
+            Type::Object(object) => match object.field(field) {
                 Some(field) => field.decl.type_(),
                 None => self.report(id, format!("undefined field '{field}'")),
             },

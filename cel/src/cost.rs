@@ -33,9 +33,38 @@ pub(crate) fn authorizer_cost(function: &str) -> Option<u64> {
     match function {
         "check" => Some(350_000),
         "serviceAccount" | "path" | "group" | "resource" | "subresource" | "namespace" | "name" | "allowed"
-        | "reason" | "error" | "errored" | "fieldSelector" | "labelSelector" => Some(1),
+        | "reason" | "error" | "errored" => Some(1),
         _ => None,
     }
+}
+
+/// What reading a selector of such a length costs: a list, and for each requirement, of two characters at least, an object
+/// with a list.
+pub(crate) fn selector_cost(length: SizeRange) -> CostRange {
+    let requirements = length.by(0.5);
+    let each = CostRange::fixed(50);
+    LIST.add(length.by(TEXT_FACTOR)).add(requirements.multiply(each))
+}
+
+/// The most characters of a named format's name, and of its pattern.
+const FORMAT: u64 = 64;
+const FORMAT_PATTERN: u64 = 128;
+
+/// What it costs to compare two values of a type that Kubernetes brings along, whose texts have such a size.
+fn equality(type_name: &str, text: Option<SizeRange>) -> Option<CostRange> {
+    let up_to = |most: u64| SizeRange { min: 1, max: most }.by(TEXT_FACTOR);
+    match type_name {
+        "kubernetes.NamedFormat" => Some(up_to(FORMAT)),
+        "kubernetes.URL" => Some(up_to(text.map_or(1, |text| text.max))),
+        name if is_simple(name) => Some(CostRange::fixed(1)),
+        _ => None,
+    }
+}
+
+/// Whether values of a type that Kubernetes brings along are compared at once.
+pub(crate) fn is_simple(type_name: &str) -> bool {
+    matches!(type_name, "net.IP" | "net.CIDR" | "kubernetes.Quantity" | "kubernetes.Semver")
+        || type_name.starts_with("kubernetes.authorization.")
 }
 
 /// Whether a function costs as little as a look at a field.
@@ -71,7 +100,9 @@ pub(crate) fn estimate(checked: &Checked, decls: &HashMap<Name, Arc<Decl>>) -> C
     coster.cost(checked.ast.root)
 }
 
-/// The steps from a variable to a value: the variable, then fields, `@items`, `@values`, `@keys` or `@indices`.
+/// The steps from a variable to a value: the variable, then fields, `@items`, `@values`, `@keys` or `@indices`. What is in no
+/// variable has none, and what is in that has only the steps from there: the reference takes the first step for the
+/// variable `self`, whatever it is.
 type Path = Vec<Name>;
 
 /// What is known of the keys and values of a list or map.
@@ -91,14 +122,14 @@ impl EntrySize {
 /// What was found out about a node.
 #[derive(Clone, Default)]
 struct Note {
-    path: Option<Path>,
+    path: Path,
     size: Option<SizeRange>,
     entry: Option<EntrySize>,
 }
 
 struct Local {
     name: Name,
-    path: Option<Path>,
+    path: Path,
     size: Option<SizeRange>,
     entry: Option<EntrySize>,
 }
@@ -137,7 +168,7 @@ impl Coster<'_> {
     fn name(&mut self, id: Id, name: &Name) -> CostRange {
         let path = match self.local(name) {
             Some(local) => local.path.clone(),
-            None => Some(vec![name.clone()]),
+            None => vec![name.clone()],
         };
         self.note(id).path = path;
         NAME
@@ -156,10 +187,8 @@ impl Coster<'_> {
     }
 
     fn extend_path(&mut self, id: Id, from: Id, step: &str) {
-        let path = self.path(from).map(|mut path| {
-            path.push(step.into());
-            path
-        });
+        let mut path = self.path(from);
+        path.push(step.into());
         self.note(id).path = path;
     }
 
@@ -167,19 +196,20 @@ impl Coster<'_> {
         &self.checked.types[id.0 as usize]
     }
 
-    fn path(&self, id: Id) -> Option<Path> {
+    fn path(&self, id: Id) -> Path {
         if let Node::Ident(name) = self.checked.ast.node(id)
             && let Some(local) = self.local(name)
         {
             return local.path.clone();
         }
-        self.notes.get(&id).and_then(|note| note.path.clone())
+        self.notes.get(&id).map(|note| note.path.clone()).unwrap_or_default()
     }
 
     /// The declaration that a path leads to.
     fn declared(&self, path: &[Name]) -> Option<&Decl> {
         let (root, steps) = path.split_first()?;
-        steps.iter().try_fold(self.decls.get(root)?.as_ref(), |decl, step| decl.step(step))
+        let root = self.decls.get(root).or_else(|| self.decls.get("self"))?;
+        steps.iter().try_fold(root.as_ref(), |decl, step| decl.step(step))
     }
 
     fn declared_size(&self, path: &[Name]) -> Option<SizeRange> {
@@ -203,7 +233,7 @@ impl Coster<'_> {
         if let Some(fixed) = fixed {
             return Some(SizeRange::fixed(fixed as u64));
         }
-        if let Some(size) = self.path(id).and_then(|path| self.declared_size(&path)) {
+        if let Some(size) = self.declared_size(&self.path(id)) {
             return Some(size);
         }
         if self.type_(id).is_scalar() {
@@ -297,10 +327,8 @@ impl Coster<'_> {
             (false, true) => "@keys",
             (false, false) => "@values",
         };
-        let path = self.path(range).map(|mut path| {
-            path.push(step.into());
-            path
-        });
+        let mut path = self.path(range);
+        path.push(step.into());
         self.locals.push(Local { name: name.clone(), path, size, entry: None });
     }
 

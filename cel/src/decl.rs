@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use crate::Name;
+use crate::escape::is_word;
 use crate::types::Type;
 
 /// The largest request that is counted on, in bytes.
@@ -73,6 +74,13 @@ pub struct Field {
     pub decl: Arc<Decl>,
 }
 
+impl Object {
+    /// The field that an expression names. A word of the language may be named as it is or escaped.
+    pub(crate) fn field(&self, name: &str) -> Option<&Field> {
+        self.fields.get(name).or_else(|| is_word(name).then(|| self.fields.get(&format!("__{name}__")))?)
+    }
+}
+
 static ANY: LazyLock<Decl> = LazyLock::new(|| Decl::of(Kind::Any));
 
 impl Decl {
@@ -118,7 +126,8 @@ impl Decl {
 
     /// The node below, by one step of a path: a field, `@items`, `@values`, `@keys` or `@indices`.
     pub(crate) fn step(&self, step: &str) -> Option<&Self> {
-        static KEY: LazyLock<Decl> = LazyLock::new(|| Decl::of(Kind::String));
+        // The reference does not say how long a key may be, and so counts with nothing.
+        static KEY: LazyLock<Decl> = LazyLock::new(|| Decl { max_elements: 0, ..Decl::of(Kind::String) });
         match (&self.kind, step) {
             (Kind::List { items, .. }, "@items" | "@values") => Some(items),
             (Kind::Map(values), "@items" | "@values") => Some(values),

@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-const RESERVED: [&str; 19] = [
+/// The words of the language.
+const RESERVED: [&str; 21] = [
     "true",
     "false",
     "null",
@@ -21,9 +22,16 @@ const RESERVED: [&str; 19] = [
     "package",
     "namespace",
     "return",
+    "var",
     "void",
+    "while",
 ];
 const SYMBOLS: [(char, &str); 3] = [('.', "__dot__"), ('-', "__dash__"), ('/', "__slash__")];
+
+/// Whether a name is a word of the language.
+pub(crate) fn is_word(name: &str) -> bool {
+    RESERVED.contains(&name)
+}
 
 /// The name of a property in expressions; `None` when it cannot be named there.
 pub fn escape(name: &str) -> Option<Cow<'_, str>> {
@@ -32,7 +40,7 @@ pub fn escape(name: &str) -> Option<Cow<'_, str>> {
     if head.is_ascii_digit() {
         return None;
     }
-    if RESERVED.contains(&name) || name == "var" || name == "while" {
+    if is_word(name) {
         return Some(Cow::Owned(format!("__{name}__")));
     }
     if !name.contains(['.', '-', '/']) && !name.contains("__") {
@@ -62,7 +70,7 @@ pub fn unescape(name: &str) -> Option<Cow<'_, str>> {
         return Some(Cow::Borrowed(name));
     }
     if let Some(word) = name.strip_prefix("__").and_then(|word| word.strip_suffix("__"))
-        && (RESERVED.contains(&word) || word == "var" || word == "while")
+        && is_word(word)
     {
         return Some(Cow::Borrowed(word));
     }

@@ -39,7 +39,7 @@ pub use eval::{Bindings, Error, Limits};
 pub use function::Library;
 pub use library::SemanticVersion;
 pub use parser::is_identifier;
-pub use pattern::ascii_classes;
+pub use pattern::compile as compile_pattern;
 pub use source::{Issue, Issues};
 pub use types::{StructProvider, Type};
 pub use value::{List, Map, Opaque, Text, Value};

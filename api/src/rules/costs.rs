@@ -148,3 +148,22 @@ fn what_functions_make_has_a_size_too() {
     assert_eq!(cost(fields(None), "self.str.split(self.separator) == []"), 629_160);
     assert_eq!(cost(fields(Some(10)), "self.str.split(self.separator) == []"), 22);
 }
+
+#[test]
+fn keys_and_what_is_made_on_the_way_cost_as_upstream_counts_them() {
+    // Gateway API, Istio and Karpenter have rules of these shapes.
+    let labels = map(string(Some(63)), Some(8));
+    assert!(cost(labels, "self.all(k, k.matches('^[a-z]+(/[a-z]+)?$'))") < 1000);
+    let addresses = json!({"type": "object", "properties": {"addresses": array(string(Some(64)), Some(256))}});
+    let rule = "(has(self.addresses) ? self.addresses : []).exists(k, k.contains('/'))";
+    assert!(cost(addresses, rule) < 10_000);
+    let pool = json!({"type": "object", "properties": {"cidr": string(Some(48))}});
+    assert!(cost(pool, "cidr(self.cidr) == cidr(self.cidr).masked()") < 100);
+}
+
+#[test]
+fn words_of_the_language_are_fields_too() {
+    let schema = json!({"type": "object", "properties": {"namespace": string(Some(8)), "for": of("integer")}});
+    assert!(cost(schema.clone(), "has(self.namespace) && self.namespace == 'a'") > 0);
+    assert!(cost(schema, "self.__namespace__ == 'a' || self.for == 1") > 0);
+}

@@ -1,7 +1,7 @@
 //! What calls cost, function by function.
 
 use super::range::{CostRange, SizeRange};
-use super::{Coster, REGEX_FACTOR, TEXT_FACTOR, authorizer_cost, is_nominal};
+use super::{Coster, FORMAT_PATTERN, REGEX_FACTOR, TEXT_FACTOR, authorizer_cost, equality, is_nominal, selector_cost};
 use crate::ast::{Id, Literal, Node};
 use crate::types::Type;
 
@@ -110,10 +110,16 @@ impl Coster<'_> {
         }
         let target = call.target.map(|target| self.size_or_unknown(target));
         let arg = |at: usize| call.args.get(at).map(|arg| self.size_or_unknown(*arg));
-        let text = |size: SizeRange| Some((size.by(TEXT_FACTOR), None));
         match call.function {
             "isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf" => self.list_walk(call, target?),
-            "url" => text(arg(0)?),
+            "fieldSelector" | "labelSelector" => Some((selector_cost(arg(0)?), None)),
+            "url" => Some((arg(0)?.by(TEXT_FACTOR), arg(0))),
+            "validate" => {
+                target?;
+                let pattern = SizeRange::fixed(FORMAT_PATTERN).by(REGEX_FACTOR);
+                Some((arg(0)?.by(TEXT_FACTOR).multiply(pattern), None))
+            }
+            "_==_" => self.comparison(call).map(|cost| (cost, None)),
             "lowerAscii" | "upperAscii" | "substring" | "trim" => Some((target?.by(TEXT_FACTOR), target)),
             "replace" => Some((target?.by(2.0 * TEXT_FACTOR), Some(replaced(target?, arg(0)?, arg(1)?)))),
             "split" => {
@@ -135,6 +141,15 @@ impl Coster<'_> {
         }
     }
 
+    /// What it costs to compare two values of one type that Kubernetes brings along.
+    fn comparison(&self, call: &Call<'_>) -> Option<CostRange> {
+        let [one, two] = call.args else { return None };
+        match (self.type_(*one), self.type_(*two)) {
+            (Type::Opaque(name), Type::Opaque(other)) if name == other => equality(name, self.size(*two)),
+            _ => None,
+        }
+    }
+
     fn constant(&self, arg: Option<&Id>) -> Option<u64> {
         match self.checked.ast.node(*arg?) {
             Node::Literal(Literal::Int(number)) => u64::try_from(*number).ok(),
@@ -145,10 +160,13 @@ impl Coster<'_> {
     /// The size of a list's elements.
     fn element_size(&self, list: Id) -> Option<(Type, SizeRange)> {
         let Type::List(items) = &self.checked.types[list.0 as usize] else { return None };
-        let declared = self.path(list).and_then(|mut path| {
+        let mut path = self.path(list);
+        let declared = if path.is_empty() {
+            None
+        } else {
             path.push("@items".into());
             self.declared_size(&path)
-        });
+        };
         let fallback = if items.is_scalar() { SizeRange::fixed(1) } else { SizeRange::UNKNOWN };
         Some(((**items).clone(), declared.unwrap_or(fallback)))
     }

@@ -1,6 +1,8 @@
 //! What work costs when it is done. The unit is about the time of one simple operation.
 
-use crate::cost::{REGEX_FACTOR, TEXT_FACTOR, authorizer_cost, is_nominal, scaled};
+use crate::cost::{
+    REGEX_FACTOR, SizeRange, TEXT_FACTOR, authorizer_cost, is_nominal, is_simple, scaled, selector_cost,
+};
 use crate::function::Overload;
 use crate::value::{Map, Value};
 
@@ -18,6 +20,8 @@ pub(super) fn before(function: &str, overloads: &[Overload], values: &[Value<'_>
         return Some(cost);
     }
     Some(match function {
+        "fieldSelector" | "labelSelector" => selector_cost(SizeRange::fixed(size(1))).max,
+        "_==_" if values.first().is_some_and(is_compared_at_once) => 1,
         "_==_" | "_!=_" => scaled(size(0).min(size(1)), TEXT_FACTOR),
         "_<_" | "_<=_" | "_>_" | "_>=_" if is_text => scaled(size(0).min(size(1)), TEXT_FACTOR),
         "_+_" if is_text => scaled(size(0).saturating_add(size(1)), TEXT_FACTOR),
@@ -31,8 +35,13 @@ pub(super) fn before(function: &str, overloads: &[Overload], values: &[Value<'_>
         "contains" => text(0, TEXT_FACTOR).saturating_mul(text(1, TEXT_FACTOR)),
         "isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf" => values.first().map_or(1, traversal),
         "url" | "isURL" | "lowerAscii" | "upperAscii" | "substring" | "trim" | "charAt" | "strings.quote"
-        | "reverse" | "cidr" | "isIP" | "isCIDR" | "quantity" | "isQuantity" | "semver" | "isSemver" | "validate"
-        | "format" => text(0, TEXT_FACTOR),
+        | "reverse" | "cidr" | "isIP" | "isCIDR" | "quantity" | "isQuantity" | "semver" | "isSemver" | "format" => {
+            text(0, TEXT_FACTOR)
+        }
+        "validate" => {
+            let length = scaled(size(1).saturating_add(1), TEXT_FACTOR);
+            length.saturating_mul(text(0, REGEX_FACTOR))
+        }
         "ip" if overloads.iter().any(|overload| &*overload.id == "cidr_ip") => 1,
         "ip" => text(0, TEXT_FACTOR),
         "replace" | "split" | "ip.isCanonical" => text(0, 2.0 * TEXT_FACTOR),
@@ -53,6 +62,16 @@ pub(super) fn after(function: &str, result: &Value<'_>) -> u64 {
     match function {
         "join" => scaled(result.size(), 2.0 * TEXT_FACTOR),
         _ => 0,
+    }
+}
+
+/// Formats and addresses are short, however they are compared.
+fn is_compared_at_once(value: &Value<'_>) -> bool {
+    match value {
+        Value::Opaque(value) => {
+            matches!(value.type_name(), "kubernetes.NamedFormat" | "kubernetes.URL") || is_simple(value.type_name())
+        }
+        _ => false,
     }
 }
 

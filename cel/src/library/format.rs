@@ -14,28 +14,30 @@ const QUALIFIED: &str = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]";
 /// Tells what is wrong with a text.
 type Check = fn(&str) -> Vec<String>;
 
-/// The formats by name.
-const FORMATS: [(&str, Check); 14] = [
-    ("dns1123Label", |text| label(text, false)),
-    ("dns1123Subdomain", |text| subdomain(text, false)),
-    ("dns1035Label", |text| label_1035(text, false)),
-    ("qualifiedName", qualified_name),
-    ("dns1123LabelPrefix", |text| label(text, true)),
-    ("dns1123SubdomainPrefix", |text| subdomain(text, true)),
-    ("dns1035LabelPrefix", |text| label_1035(text, true)),
-    ("labelValue", label_value),
-    ("uri", |text| simple(super::url::is_url(text), "invalid URI")),
-    ("uuid", |text| simple(uuid(text), "does not match the UUID format")),
-    ("byte", |text| simple(super::base64::decode(text).is_some(), "invalid base64")),
-    ("date", |text| simple(super::time::parse_date(text).is_some(), "invalid date")),
-    ("datetime", |text| simple(super::time::parse_timestamp(text).is_some(), "invalid datetime")),
-    ("duration", |text| simple(super::time::parse_duration(text).is_some(), "invalid duration")),
+/// The formats by name, with the length of the pattern that the reference has for it (about, for the last ones): a check
+/// costs by it.
+const FORMATS: [(&str, u64, Check); 14] = [
+    ("dns1123Label", 30, |text| label(text, false)),
+    ("dns1123Subdomain", 60, |text| subdomain(text, false)),
+    ("dns1035Label", 30, |text| label_1035(text, false)),
+    ("qualifiedName", 60, qualified_name),
+    ("dns1123LabelPrefix", 30, |text| label(text, true)),
+    ("dns1123SubdomainPrefix", 60, |text| subdomain(text, true)),
+    ("dns1035LabelPrefix", 30, |text| label_1035(text, true)),
+    ("labelValue", 40, label_value),
+    ("uri", 400, |text| simple(super::url::is_url(text), "invalid URI")),
+    ("uuid", 100, |text| simple(uuid(text), "does not match the UUID format")),
+    ("byte", 70, |text| simple(super::base64::decode(text).is_some(), "invalid base64")),
+    ("date", 100, |text| simple(super::time::parse_date(text).is_some(), "invalid date")),
+    ("datetime", 100, |text| simple(super::time::parse_timestamp(text).is_some(), "invalid datetime")),
+    ("duration", 100, |text| simple(super::time::parse_duration(text).is_some(), "invalid duration")),
 ];
 
 /// A format.
 #[derive(Debug)]
 struct Format {
     name: &'static str,
+    pattern_size: u64,
     check: Check,
 }
 
@@ -47,21 +49,28 @@ impl Opaque for Format {
     fn equals(&self, other: &dyn Opaque) -> bool {
         other.downcast::<Self>().is_some_and(|other| other.name == self.name)
     }
+
+    fn size(&self) -> u64 {
+        self.pattern_size
+    }
 }
 
 pub(super) fn library() -> Library {
     let mut library = Library::new().type_(NAME, Type::opaque(NAME));
-    for (name, check) in FORMATS {
+    for (name, pattern_size, check) in FORMATS {
         library = library.function(&format!("format_{name}: format.{name}(): kubernetes.NamedFormat"), move |_| {
-            Ok(Value::opaque(Format { name, check }))
+            Ok(Value::opaque(Format { name, pattern_size, check }))
         });
     }
     library
         .function("format-named: format.named(string): optional(kubernetes.NamedFormat)", |args| match args {
             [Value::String(wanted)] => {
-                let found = FORMATS.iter().find(|(name, _)| *name == &**wanted);
-                let found = found.map(|(name, check)| Box::new(Value::opaque(Format { name, check: *check })));
-                Ok(Value::Optional(found))
+                let found = FORMATS.into_iter().find(|(name, ..)| *name == &**wanted);
+                Ok(Value::Optional(
+                    found.map(|(name, pattern_size, check)| {
+                        Box::new(Value::opaque(Format { name, pattern_size, check }))
+                    }),
+                ))
             }
             _ => Err(Error::no_overload()),
         })

@@ -114,7 +114,7 @@ impl<'a> Map<'a> {
         match self {
             Self::Json(fields, decl) => match &decl.kind {
                 Kind::Object(object) => {
-                    let field = object.fields.get(name)?;
+                    let field = object.field(name)?;
                     let value = fields.get(&field.name)?;
                     // An absent value and a null that the schema does not know are the same.
                     (!value.is_null() || field.decl.nullable).then(|| Value::read(value, &field.decl))
