@@ -134,6 +134,9 @@ pub(crate) fn method_not_allowed() -> ApiError {
 }
 
 /// Answers a request for a resource.
+///
+/// What is more than reading an object has a large future, which lies in a box of its own: the future of a request is moved
+/// several times before it is polled.
 pub(crate) async fn resource(call: &Call<'_>, body: Incoming) -> Result<Answer, ApiError> {
     let info = call.info;
     let catalog = call.core.registry.catalog();
@@ -146,13 +149,13 @@ pub(crate) async fn resource(call: &Call<'_>, body: Incoming) -> Result<Answer, 
     let body = match body {
         Incoming::Read(body) => body,
         // Only what leads to a node is not read here.
-        Incoming::Stream(body) => return crate::subresources::connect(call, row, body).await,
+        Incoming::Stream(body) => return Box::pin(crate::subresources::connect(call, row, body)).await,
     };
     if !info.subresource.is_empty() {
-        return crate::subresources::answer(call, row, body).await;
+        return Box::pin(crate::subresources::answer(call, row, body)).await;
     }
     if !is_stored(row) {
-        return crate::subresources::virtual_resource(call, row, body).await;
+        return Box::pin(crate::subresources::virtual_resource(call, row, body)).await;
     }
     let storage = catalog.storage_row(row);
     let cache = call.core.registry.resource(storage)?;
@@ -163,7 +166,7 @@ pub(crate) async fn resource(call: &Call<'_>, body: Incoming) -> Result<Answer, 
         (Deed::Watch, _) => {
             let accept = Accept::for_watch(call.headers(), Offer::of(row))?;
             let routed = Routed { call, row: row.clone(), cache, accept };
-            return stream::watch(&routed).await;
+            return Box::pin(stream::watch(&routed)).await;
         }
         (Deed::List | Deed::Create | Deed::DeleteCollection, false)
         | (Deed::Get | Deed::Update | Deed::Patch | Deed::Delete, true) => {}
@@ -209,13 +212,13 @@ fn deprecation(row: &Resource) -> Vec<String> {
 async fn dispatch(routed: &Routed<'_>, body: Bytes) -> Result<Answer, ApiError> {
     match &routed.call.info.deed {
         Deed::Get => get(routed).await,
-        Deed::List => list(routed).await,
-        Deed::Watch => stream::watch(routed).await,
-        Deed::Create => create(routed, body).await,
-        Deed::Update => update(routed, body).await,
-        Deed::Patch => patch(routed, body).await,
-        Deed::Delete => delete(routed, body).await,
-        Deed::DeleteCollection => delete_collection(routed, body).await,
+        Deed::List => Box::pin(list(routed)).await,
+        Deed::Watch => Box::pin(stream::watch(routed)).await,
+        Deed::Create => Box::pin(create(routed, body)).await,
+        Deed::Update => Box::pin(update(routed, body)).await,
+        Deed::Patch => Box::pin(patch(routed, body)).await,
+        Deed::Delete => Box::pin(delete(routed, body)).await,
+        Deed::DeleteCollection => Box::pin(delete_collection(routed, body)).await,
         Deed::Connect(_) | Deed::Visit(_) | Deed::Nothing(_) => Err(not_supported(routed.call, &routed.row)),
     }
 }

@@ -17,26 +17,25 @@ use crate::options::WriteOptions;
 use crate::registry::Target;
 use crate::server::Core;
 
-/// Roles and bindings depend on nothing, so many are written at once and share the store's commits.
+/// Most depend on nothing, so many are written at once and share the store's commits.
 const AT_ONCE: usize = 256;
 
-/// Makes what is missing, in order, and waits until authorisation sees it.
+/// Makes what is missing, and waits until authorisation sees it.
 pub(crate) async fn ensure(core: &Core) -> Result<(), Error> {
     let failed = |err: ApiError| Error::Bootstrap(err.to_string());
     core.registry.allocator().repair(&core.registry).await.map_err(failed)?;
     let user = User { name: "system:apiserver".into(), groups: vec![MASTERS.into()], ..User::default() };
-    for object in objects::all(&core.config) {
-        ensure_named(core, &user, object).await?;
-    }
     let policy = policy::objects().map_err(|err| Error::Bootstrap(err.to_string()))?;
     let flows = flows::objects().into_iter().filter_map(Object::from_value);
-    stream::iter(policy.into_iter().chain(flows))
-        .map(|object| ensure_named(core, &user, object))
-        .buffer_unordered(AT_ONCE)
-        .try_collect::<()>()
-        .await?;
+    let [first, then] = objects::all(&core.config);
+    ensure_all(core, &user, first.into_iter().chain(policy).chain(flows)).await?;
+    ensure_all(core, &user, then).await?;
     core.registry.freshen().await.map_err(failed)?;
     Ok(())
+}
+
+async fn ensure_all(core: &Core, user: &User, objects: impl IntoIterator<Item = Object>) -> Result<(), Error> {
+    stream::iter(objects).map(|object| ensure_named(core, user, object)).buffer_unordered(AT_ONCE).try_collect().await
 }
 
 /// The default objects of flow control.

@@ -5,23 +5,22 @@ use serde_json::{Value, json};
 
 use crate::config::Config;
 
-/// Everything, in the order in which it is made.
-pub(super) fn all(config: &Config) -> Vec<Object> {
+/// What depends on nothing, and what needs that: Services need their namespace, their range and the addresses in it.
+pub(super) fn all(config: &Config) -> [Vec<Object>; 2] {
     let namespaces = ["kube-system", "kube-public", "kube-node-lease", "default"];
-    let mut trees: Vec<Value> = namespaces.iter().map(|name| namespace(name)).collect();
-    trees.push(priority_class(
+    let mut first: Vec<Value> = namespaces.iter().map(|name| namespace(name)).collect();
+    first.push(priority_class(
         "system-node-critical",
         2_000_001_000,
         "Used for system critical pods that must not be moved from their current node.",
     ));
-    trees.push(priority_class(
+    first.push(priority_class(
         "system-cluster-critical",
         2_000_000_000,
         "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
     ));
-    trees.extend(service_ranges(config));
-    trees.extend(kubernetes_service(config));
-    trees.into_iter().filter_map(Object::from_value).collect()
+    first.extend(service_ranges(config));
+    [first, kubernetes_service(config)].map(|trees| trees.into_iter().filter_map(Object::from_value).collect())
 }
 
 fn namespace(name: &str) -> Value {

@@ -62,7 +62,7 @@ impl Follower {
             let (_, mut schemas) = self.schemas.watch_from_now(Interest::Everything);
             let (_, mut levels) = self.levels.watch_from_now(Interest::Everything);
             loop {
-                let again = self.obey().await;
+                let again = self.obey_and_tell().await;
                 let later = async {
                     match again {
                         Some(after) => tokio::time::sleep(after).await,
@@ -82,15 +82,22 @@ impl Follower {
         }
     }
 
-    /// Obeys the objects as they are, and returns after what time a status that could not be written is tried again.
-    pub(crate) async fn obey(&mut self) -> Option<Duration> {
+    /// Obeys the objects as they are. Returns the schemas, and the names of the levels that are there.
+    pub(crate) fn obey(&self) -> (Vec<Object>, Vec<String>) {
         let read = |cache: &ResourceCache| -> Vec<Object> {
             cache.snapshot().objects.values().map(|cached| cached.object()).collect()
         };
         let (schemas, levels) = (read(&self.schemas), read(&self.levels));
         let specs: Vec<LevelSpec> = levels.iter().filter_map(LevelSpec::read).collect();
-        let there: Vec<String> = specs.iter().map(|spec| spec.name.clone()).collect();
+        let there = specs.iter().map(|spec| spec.name.clone()).collect();
         self.fair.configure(schemas.iter().filter_map(Schema::read).collect(), specs);
+        (schemas, there)
+    }
+
+    /// Obeys the objects as they are and writes statuses that are not true. Returns after what time one that could not be
+    /// written is tried again.
+    async fn obey_and_tell(&mut self) -> Option<Duration> {
+        let (schemas, there) = self.obey();
         self.written.retain(|name, _| schemas.iter().any(|schema| schema.name() == name));
         let mut again = false;
         let mut writes = Vec::new();
