@@ -1,5 +1,7 @@
 //! The command line, with upstream's flag names.
 
+mod audit;
+
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -9,7 +11,6 @@ use daemon::TlsOptions;
 use http::HeaderName;
 
 use crate::allocate::Cidr;
-use crate::audit::{AuditConfig, Mode, Rotation};
 use crate::authn::{Headers, TokenWebhookConfig};
 use crate::authz::{AuthorizationConfig, ReviewVersion, WebhookConfig};
 use crate::config::{Config, ConfigMapKey, FrontProxies};
@@ -18,6 +19,8 @@ use crate::error::Error;
 use crate::flow_control::Limits;
 use crate::http::NamedCertificate;
 use crate::served::Served;
+
+use self::audit::AuditArgs;
 
 /// Where the objects lie.
 #[derive(Clone, Debug, clap::Args)]
@@ -247,50 +250,6 @@ impl EncryptionArgs {
     }
 }
 
-/// The audit log.
-#[derive(Clone, Debug, clap::Args)]
-pub struct AuditArgs {
-    /// What is recorded of which requests: an audit.k8s.io/v1 Policy. Without it nothing is recorded.
-    #[arg(long)]
-    pub audit_policy_file: Option<PathBuf>,
-    /// Where events are appended to; - for the standard output. Without it nothing is recorded.
-    #[arg(long)]
-    pub audit_log_path: Option<PathBuf>,
-    /// The form of events; json is the only one.
-    #[arg(long, default_value = "json", value_parser = ["json"])]
-    pub audit_log_format: String,
-    /// The version of events.
-    #[arg(long, default_value = "audit.k8s.io/v1", value_parser = ["audit.k8s.io/v1"])]
-    pub audit_log_version: String,
-    /// What happens to a request whose event cannot be written: it goes on (blocking) or is refused (blocking-strict).
-    #[arg(long, default_value = "blocking")]
-    pub audit_log_mode: Mode,
-    /// For how many days old files are kept; 0 for ever.
-    #[arg(long, default_value_t = 0)]
-    pub audit_log_maxage: u32,
-    /// How many old files are kept; 0 for all.
-    #[arg(long, default_value_t = 0)]
-    pub audit_log_maxbackup: u32,
-    /// How many megabytes a file may have; 0 for 100.
-    #[arg(long, default_value_t = 0)]
-    pub audit_log_maxsize: u32,
-}
-
-impl AuditArgs {
-    fn into_config(self) -> AuditConfig {
-        AuditConfig {
-            policy: self.audit_policy_file,
-            path: self.audit_log_path,
-            mode: self.audit_log_mode,
-            rotation: Rotation {
-                max_days: self.audit_log_maxage,
-                max_backups: self.audit_log_maxbackup,
-                max_megabytes: self.audit_log_maxsize,
-            },
-        }
-    }
-}
-
 /// Flags for proxies in front of the server.
 #[derive(Clone, Debug, clap::Args)]
 pub struct FrontProxyArgs {
@@ -433,7 +392,7 @@ impl Args {
             request_timeout: self.request_timeout,
             min_request_timeout: Duration::from_secs(self.min_request_timeout),
             enable_garbage_collector: self.enable_garbage_collector,
-            audit: self.audit.into_config(),
+            audit: self.audit.into_config()?,
             encryption: self.encryption.into_config()?,
         })
     }

@@ -55,7 +55,11 @@ pub mod watch_cache;
 pub mod webhook_client;
 
 pub use args::{Args, StoreArgs};
-pub use audit::{AuditConfig, Mode as AuditMode, Rotation as AuditRotation};
+pub use audit::{
+    AuditConfig, AuditLogConfig, AuditWebhookConfig, Batch as AuditBatch, Delivery as AuditDelivery,
+    Format as AuditFormat, Mode as AuditMode, Rotation as AuditRotation, Throttle as AuditThrottle,
+    Truncate as AuditTruncate,
+};
 pub use authn::TokenWebhookConfig;
 pub use authz::{AuthorizationConfig, FailurePolicy, ReviewVersion, WebhookConfig};
 pub use command::Command;

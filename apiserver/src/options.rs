@@ -101,7 +101,7 @@ fn check_manager(manager: &str, errors: &mut Vec<FieldError>) {
 }
 
 /// Quotes as Go's `%q` does.
-fn go_quote(text: &str) -> String {
+pub(crate) fn go_quote(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {

@@ -80,6 +80,8 @@ pub(crate) struct Core {
     pub(crate) flow_control: Arc<FlowControl>,
     /// Answers on their way.
     pub(crate) sending: Arc<Sending>,
+    /// Listeners that are served or drained.
+    serving: TaskTracker,
     stage: watch::Sender<Stage>,
 }
 
@@ -153,7 +155,7 @@ impl ApiServer {
             tokens,
             kubelets: Kubelets::new(&config)?,
             at_rest,
-            audit: Audit::new(&config.audit)?.map(Arc::new),
+            audit: Audit::new(&config.audit, &webhooks, &process.metrics)?.map(Arc::new),
             metrics: Metrics::new(process.metrics.clone()),
             documents: openapi::Documents::default(),
             connections,
@@ -163,6 +165,7 @@ impl ApiServer {
             intake: Intake::default(),
             flow_control: Arc::new(flow_control),
             sending,
+            serving: TaskTracker::new(),
             stage: watch::Sender::new(Stage::Starting),
             registry,
             config,
@@ -200,6 +203,9 @@ impl ApiServer {
         if let Some(at_rest) = &self.core.at_rest {
             self.core.tasks.spawn(at_rest.clone().run(self.core.shutdown.clone()));
         }
+        if let Some(audit) = &self.core.audit {
+            audit.start();
+        }
         let core = self.core.clone();
         self.core.tasks.spawn(async move {
             core.authorizers.follow(&core.config.authorization, &core.authz, &core.shutdown).await;
@@ -214,7 +220,19 @@ impl ApiServer {
             Ok(())
         };
         let feed = async { feed.run(self.core.shutdown.clone(), filled).await.map_err(Error::from) };
-        tokio::try_join!(feed, start).map(|_| ())
+        let outcome = tokio::try_join!(feed, start).map(|_| ());
+        self.end(outcome.is_ok()).await;
+        outcome
+    }
+
+    /// Sends the last audit events; after a clean end those of requests that are still answered, too.
+    async fn end(&self, is_clean: bool) {
+        let Some(audit) = &self.core.audit else { return };
+        if is_clean {
+            self.core.serving.close();
+            self.core.serving.wait().await;
+        }
+        audit.finish().await;
     }
 
     /// Makes what must be there, and says that it is.
@@ -251,6 +269,7 @@ impl ApiServer {
 
     /// Serves TLS on a listener until shutdown, and drains.
     pub async fn serve(&self, listener: TcpListener) -> Result<(), Error> {
+        let _serving = self.core.serving.token();
         crate::http::serve(listener, Arc::new(self.edge()?), self.router(), self.core.shutdown.clone()).await;
         Ok(())
     }
@@ -426,7 +445,7 @@ async fn pipeline(
         return permitted(core, parts, course, info, query, &user, time).await;
     };
     let Some(user) = user else {
-        audit.unauthenticated(parts, info);
+        audit.unauthenticated(parts, info).await;
         return Err(ApiError::unauthorized());
     };
     audit.follow(parts, info, &user, || permitted(core, parts, course, info, query, &user, time)).await

@@ -45,6 +45,7 @@ const SYSTEM_ROOTS: [&str; 4] = [
 #[derive(Clone)]
 pub struct Webhooks(Arc<Shared>);
 
+#[derive(Clone)]
 struct Shared {
     services: Option<Arc<ResourceCache>>,
     slices: Option<Arc<ResourceCache>>,
@@ -126,6 +127,11 @@ impl Webhooks {
         Self(Arc::new(Shared { services, slices, tasks, shutdown }))
     }
 
+    /// The same, but with connections that are driven until `shutdown`.
+    pub(crate) fn until(&self, shutdown: CancellationToken) -> Self {
+        Self(Arc::new(Shared { shutdown, ..(*self.0).clone() }))
+    }
+
     /// The webhook of a `clientConfig`. Nothing is connected yet.
     pub fn webhook(&self, config: &Value) -> Result<Webhook, ConfigError> {
         let (place, authority, path) = match (config["url"].as_str(), config.get("service")) {
@@ -143,7 +149,7 @@ impl Webhooks {
         Ok(Webhook { shared, place, authority, path, server_name, tls, authorization, idle })
     }
 
-    /// The webhook of a kubeconfig file: one that reviews tokens or requests. Nothing is connected yet.
+    /// The webhook of a kubeconfig file: one that reviews tokens or requests, or takes audit events. Nothing is connected yet.
     pub(crate) fn reviewer(&self, remote: &Remote) -> Result<Webhook, ConfigError> {
         let bad = |why: &dyn fmt::Display| ConfigError::Credentials(why.to_string());
         let (place, authority, path) = from_url(&remote.url)?;
@@ -225,6 +231,13 @@ impl Webhook {
             Ok(answer) => answer,
             Err(_) => Err(CallError::Timeout { url }),
         }
+    }
+
+    /// Posts JSON to just where its file says, once, and returns the answer's body.
+    pub(crate) async fn post(&self, body: Bytes, timeout: Duration) -> Result<Bytes, CallError> {
+        let url = format!("https://{}{}", self.authority, self.path);
+        let answer = tokio::time::timeout(timeout, self.exchange(&self.path, &url, body)).await;
+        answer.unwrap_or_else(|_| Err(CallError::Timeout { url }))
     }
 
     /// Posts a review to just where its file says, a few times if need be, and returns the answer's body. All tries

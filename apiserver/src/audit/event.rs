@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::policy::{Level, Recorded, Stage};
+use super::text::{Event, to_json};
 use crate::authn::user_value;
 use crate::headers as header;
 use crate::request_info::RequestInfo;
@@ -58,17 +59,22 @@ impl Record {
         self.event().insert(field.to_owned(), value);
     }
 
-    /// The event at a stage, as a line; `None` for a stage that is left out.
-    pub(super) fn line(&self, stage: Stage) -> Option<Vec<u8>> {
+    /// The event at a stage; `None` for a stage that is left out.
+    pub(super) fn at(&self, stage: Stage) -> Option<Event> {
         if self.recorded.omit_stages.contains(&stage) {
             return None;
         }
-        let mut event = self.event().clone();
+        let mut event = self.event();
+        let time = match event.get("requestReceivedTimestamp") {
+            Some(received) if stage == Stage::RequestReceived => received.clone(),
+            _ => now().into(),
+        };
         event.insert("stage".to_owned(), stage.as_str().into());
-        event.insert("stageTimestamp".to_owned(), now().into());
-        let mut line = serde_json::to_vec(&event).ok()?;
-        line.push(b'\n');
-        Some(line)
+        event.insert("stageTimestamp".to_owned(), time);
+        let objects = ["requestObject", "responseObject"];
+        let outline = event.iter().filter(|(field, _)| !objects.contains(&field.as_str()));
+        let outline = outline.map(|(field, value)| (field.clone(), value.clone())).collect();
+        Some(Event { level: self.recorded.level, json: to_json(&event), outline })
     }
 
     pub(super) fn annotate(&self, key: &str, value: String) {
@@ -107,6 +113,12 @@ impl Record {
 
     pub(super) fn answered(&self, status: StatusCode) {
         self.set("responseStatus", json!({"metadata": {}, "code": status.as_u16()}));
+    }
+
+    /// Notes that nobody answered: the time of the request ran out, or its client went away.
+    pub(super) fn unanswered(&self) {
+        let why = "the request ended before it was answered: its time ran out, or its client went away";
+        self.refused(&ApiError::timeout(why, 0));
     }
 
     pub(super) fn refused(&self, err: &ApiError) {

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 
-use super::Rotation;
+use super::config::Rotation;
 
 /// What is large when nobody says it.
 const MEGABYTES: u32 = 100;
@@ -40,11 +40,12 @@ impl LogFile {
         Ok(Self::File(Mutex::new(Open { path: path.to_owned(), file, size, rotation })))
     }
 
-    /// Writes a line, whole.
-    pub(super) fn write(&self, line: &[u8]) -> io::Result<()> {
+    /// Writes a text as a line, whole.
+    pub(super) fn write(&self, text: &[u8]) -> io::Result<()> {
+        let line = [text, b"\n"].concat();
         match self {
-            Self::Output => io::stdout().lock().write_all(line),
-            Self::File(open) => open.lock().unwrap_or_else(PoisonError::into_inner).write(line),
+            Self::Output => io::stdout().lock().write_all(&line),
+            Self::File(open) => open.lock().unwrap_or_else(PoisonError::into_inner).write(&line),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use apiserver::testing::TestServer;
-use apiserver::{AuditConfig, AuditMode, Config};
+use apiserver::{AuditConfig, AuditDelivery, AuditLogConfig, AuditMode, Config};
 use http::Request;
 use serde_json::{Value, json};
 use store::embedded::EmbeddedStore;
@@ -36,7 +36,7 @@ impl Stage {
         std::fs::write(directory.path().join("policy.yaml"), policy.to_string()).unwrap();
         let audit = AuditConfig {
             policy: Some(directory.path().join("policy.yaml")),
-            path: Some(directory.path().join("audit.log")),
+            log: AuditLogConfig { path: Some(directory.path().join("audit.log")), ..AuditLogConfig::default() },
             ..AuditConfig::default()
         };
         let server =
@@ -234,14 +234,30 @@ async fn what_webhooks_change_and_whether_they_fail_is_recorded() {
 }
 
 #[tokio::test]
+async fn a_request_that_nobody_answers_is_recorded_all_the_same() {
+    let stage = Stage::new("Metadata").await;
+    let hooks = Webhooks::with(|_| json!({"allowed": true})).await;
+    let mut hook = hooks.webhook(&["CREATE"], &["configmaps"]);
+    hook["clientConfig"] = hooks.hook.client_config("/hang");
+    let body = json!({"metadata": {"name": "w"}, "webhooks": [hook]});
+    expect(stage.client.post(&format!("{POLICIES}/validatingwebhookconfigurations"), &body).await, 201);
+    stage.server.server().registry().freshen().await.unwrap();
+    expect(stage.client.post(&format!("{MAPS}?timeout=50ms"), &json!({"metadata": {"name": "a"}})).await, 504);
+    let event = stage.last();
+    assert_eq!((&event["stage"], &event["verb"]), (&json!("ResponseComplete"), &json!("create")));
+    assert_eq!((&event["objectRef"]["name"], &event["responseStatus"]["code"]), (&json!("a"), &json!(504)));
+}
+
+#[tokio::test]
 async fn a_strict_server_refuses_what_it_cannot_record() {
     let directory = tempfile::tempdir().unwrap();
     let policy = directory.path().join("policy.yaml");
     std::fs::write(&policy, "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Metadata, verbs: [delete]}]")
         .unwrap();
     for (mode, status) in [(AuditMode::Blocking, 404), (AuditMode::BlockingStrict, 500)] {
-        let path = Some(PathBuf::from("/dev/full"));
-        let audit = AuditConfig { policy: Some(policy.clone()), path, mode, ..AuditConfig::default() };
+        let log = AuditLogConfig { path: Some(PathBuf::from("/dev/full")), ..AuditLogConfig::default() };
+        let log = AuditLogConfig { delivery: AuditDelivery { mode, ..log.delivery }, ..log };
+        let audit = AuditConfig { policy: Some(policy.clone()), log, ..AuditConfig::default() };
         let config = Config { audit, ..Config::default() };
         let server = TestServer::with(config, Arc::new(EmbeddedStore::in_memory())).await;
         expect(Client::admin(&server).delete(&format!("{MAPS}/none")).await, status);

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use apiserver::http::Edge;
 use axum::Router;
 use axum::body::{Body, Bytes};
+use axum::http::StatusCode;
 use axum::routing::post;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -42,18 +43,35 @@ impl HookServer {
         Self::answering(review, respond).await
     }
 
+    /// Takes what it is sent below `/` with the status that `respond` chooses.
+    pub(crate) async fn receiving(respond: impl Fn(&Value) -> u16 + Send + Sync + 'static) -> Self {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let (memory, respond) = (asked.clone(), Arc::new(respond));
+        let answer = move |body: Bytes| {
+            let body: Value = serde_json::from_slice(&body).unwrap();
+            let status = StatusCode::from_u16(respond(&body)).unwrap();
+            memory.lock().unwrap().push(body);
+            std::future::ready(status)
+        };
+        Self::serving(Router::new().fallback(post(answer)), asked).await
+    }
+
     async fn answering(answer: Answer, respond: impl Fn(&Value) -> Value + Send + Sync + 'static) -> Self {
-        daemon::install_crypto_provider();
-        let (ca_bundle, tls) = certificates();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
         let asked = Arc::new(Mutex::new(Vec::new()));
         let (memory, respond): (_, Arc<Respond>) = (asked.clone(), Arc::new(respond));
         let answer = move |body: Bytes| {
             let (memory, respond) = (memory.clone(), respond.clone());
             async move { Body::from(answer(&body, &memory, &*respond)) }
         };
-        let router = Router::new().route("/hang", post(std::future::pending::<&str>)).fallback(post(answer));
+        Self::serving(Router::new().fallback(post(answer)), asked).await
+    }
+
+    async fn serving(router: Router, asked: Arc<Mutex<Vec<Value>>>) -> Self {
+        daemon::install_crypto_provider();
+        let (ca_bundle, tls) = certificates();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let router = router.route("/hang", post(std::future::pending::<&str>));
         let stop = CancellationToken::new();
         let mut running = JoinSet::new();
         running.spawn(apiserver::http::serve(listener, Arc::new(Edge::new(tls)), router, stop.clone()));

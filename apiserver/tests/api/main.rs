@@ -3,6 +3,7 @@
 
 mod access;
 mod audit;
+mod audit_webhook;
 mod bad_input;
 #[path = "../../../fuzz/src/changes.rs"]
 mod changes;

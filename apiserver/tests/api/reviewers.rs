@@ -18,7 +18,7 @@ use crate::hook_server::HookServer;
 const PODS: &str = "/api/v1/namespaces/default/pods";
 
 /// A kubeconfig file for a webhook.
-fn kubeconfig(directory: &TempDir, hook: &HookServer, path: &str) -> PathBuf {
+pub(crate) fn kubeconfig(directory: &TempDir, hook: &HookServer, path: &str) -> PathBuf {
     let file = directory.path().join(format!("hook-{}.kubeconfig", hook.port));
     let cluster = json!({"server": format!("https://localhost:{}{path}", hook.port), "certificate-authority-data": hook.ca_bundle});
     let content = json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
