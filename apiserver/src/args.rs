@@ -11,7 +11,7 @@ use daemon::TlsOptions;
 use http::HeaderName;
 
 use crate::allocate::Cidr;
-use crate::authn::{Headers, TokenWebhookConfig};
+use crate::authn::{AuthenticationConfig, Headers, OidcArgs, TokenWebhookConfig};
 use crate::authz::{AuthorizationConfig, ReviewVersion, WebhookConfig};
 use crate::config::{Config, ConfigMapKey, FrontProxies};
 use crate::encryption::EncryptionConfig;
@@ -99,6 +99,8 @@ pub struct Args {
     #[arg(long, value_delimiter = ',')]
     pub authorization_mode: Vec<String>,
     #[command(flatten)]
+    pub oidc: OidcArgs,
+    #[command(flatten)]
     pub webhooks: WebhookArgs,
     /// Admission plugins beside the default ones.
     #[arg(long, value_delimiter = ',')]
@@ -170,11 +172,10 @@ pub struct Args {
     pub encryption: EncryptionArgs,
 }
 
-/// Webhooks that authenticate and authorise.
+/// Files and webhooks that say who authenticates and authorises.
 #[derive(Clone, Debug, clap::Args)]
 pub struct WebhookArgs {
-    /// On which paths requests without credentials pass: an AuthenticationConfiguration. Issuers of tokens in it are
-    /// refused.
+    /// Issuers of tokens, and on which paths requests without credentials pass: an AuthenticationConfiguration.
     #[arg(long)]
     pub authentication_config: Option<PathBuf>,
     /// Authorisers in order, with their options: an AuthorizationConfiguration, instead of --authorization-mode.
@@ -356,7 +357,11 @@ impl Args {
             api_audiences: self.api_audiences,
             token_auth_file: self.token_auth_file,
             anonymous_auth: self.anonymous_auth,
-            authentication_config: self.webhooks.authentication_config.clone(),
+            authentication: AuthenticationConfig {
+                file: self.webhooks.authentication_config.clone(),
+                oidc: self.oidc,
+                ..AuthenticationConfig::default()
+            },
             authorization_modes: modes.unwrap_or_else(|| ["Node", "RBAC"].map(str::to_owned).to_vec()),
             authorization,
             token_webhook: self.webhooks.tokens(),

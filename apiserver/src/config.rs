@@ -10,7 +10,7 @@ use daemon::TlsOptions;
 
 use crate::allocate::Cidr;
 use crate::audit::AuditConfig;
-use crate::authn::{Headers, TokenWebhookConfig};
+use crate::authn::{AuthenticationConfig, Headers, TokenWebhookConfig};
 use crate::authz::AuthorizationConfig;
 use crate::encryption::EncryptionConfig;
 use crate::flow_control::Limits;
@@ -39,8 +39,8 @@ pub struct Config {
     pub api_audiences: Vec<String>,
     pub token_auth_file: Option<PathBuf>,
     pub anonymous_auth: bool,
-    /// The file that says where requests without credentials pass.
-    pub authentication_config: Option<PathBuf>,
+    /// Issuers of tokens, and where requests without credentials pass.
+    pub authentication: AuthenticationConfig,
     pub authorization_modes: Vec<String>,
     /// Authorisers that are told more than their mode.
     pub authorization: AuthorizationConfig,
@@ -149,7 +149,7 @@ impl Default for Config {
             api_audiences: Vec::new(),
             token_auth_file: None,
             anonymous_auth: true,
-            authentication_config: None,
+            authentication: AuthenticationConfig::default(),
             authorization_modes: vec!["Node".into(), "RBAC".into()],
             authorization: AuthorizationConfig::default(),
             token_webhook: TokenWebhookConfig::default(),

@@ -60,7 +60,7 @@ pub use audit::{
     Format as AuditFormat, Mode as AuditMode, Rotation as AuditRotation, Throttle as AuditThrottle,
     Truncate as AuditTruncate,
 };
-pub use authn::TokenWebhookConfig;
+pub use authn::{AuthenticationConfig, OidcArgs, TokenWebhookConfig};
 pub use authz::{AuthorizationConfig, FailurePolicy, ReviewVersion, WebhookConfig};
 pub use command::Command;
 pub use config::{Config, ConfigMapKey, FrontProxies};

@@ -24,7 +24,7 @@ use tracing::Instrument as _;
 
 use crate::allocate::Allocator;
 use crate::audit::{self, Audit};
-use crate::authn::{self, Authenticator};
+use crate::authn;
 use crate::authz;
 use crate::config::Config;
 use crate::encryption::{AtRest, Sealed};
@@ -60,6 +60,8 @@ pub(crate) struct Core {
     pub(crate) authn: authn::Chain,
     pub(crate) authz: Arc<authz::Chain>,
     authorizers: authz::Maker,
+    /// Users by tokens of issuers.
+    jwt: Option<Arc<authn::Jwt>>,
     /// Who may do what, whether or not it is asked to authorise.
     pub(crate) rbac: Arc<authz::Rbac>,
     /// The issuer of ServiceAccount tokens.
@@ -144,11 +146,10 @@ impl ApiServer {
             let help = "Clients that were cut because they did not read their answer";
             registry.register("apiserver_stalled_responses", help, sending.stalled());
         });
+        let (authn, jwt) = authn::chain(&config, registry.cache(), tokens.clone(), &webhooks, &connections, &process)?;
         let core = Core {
-            authn: authn::Chain::new(
-                authenticators(&config, &registry, tokens.clone(), &webhooks)?,
-                anonymous(&config)?,
-            ),
+            authn,
+            jwt,
             authz,
             authorizers,
             rbac,
@@ -210,6 +211,10 @@ impl ApiServer {
         self.core.tasks.spawn(async move {
             core.authorizers.follow(&core.config.authorization, &core.authz, &core.shutdown).await;
         });
+        if let Some(jwt) = self.core.jwt.clone() {
+            let shutdown = self.core.shutdown.clone();
+            self.core.tasks.spawn(async move { jwt.run(&shutdown).await });
+        }
         let (filled, is_filled) = oneshot::channel();
         let start = async {
             if is_filled.await.is_ok() {
@@ -310,47 +315,6 @@ impl ApiServer {
             }
         }
     }
-}
-
-/// Where requests without credentials pass: nowhere if everybody may do everything, as upstream.
-fn anonymous(config: &Config) -> Result<authn::Anonymous, Error> {
-    let to_all = config.authorization_modes.iter().any(|mode| mode == "AlwaysAllow");
-    if config.anonymous_auth && to_all {
-        tracing::warn!(
-            "AnonymousAuth is not allowed with the AlwaysAllow authorizer. Resetting AnonymousAuth to false. You should use \
-             a different authorizer"
-        );
-    }
-    if config.anonymous_auth && to_all { Ok(authn::Anonymous::Nowhere) } else { authn::Anonymous::of(config) }
-}
-
-fn authenticators(
-    config: &Config,
-    registry: &Registry,
-    tokens: Option<Arc<authn::tokens::Tokens>>,
-    webhooks: &Webhooks,
-) -> Result<Vec<Arc<dyn Authenticator>>, Error> {
-    let audiences = tokens.as_ref().map_or(config.api_audiences.as_slice(), |tokens| tokens.audiences()).to_vec();
-    let mut chain: Vec<Arc<dyn Authenticator>> = Vec::new();
-    if let Some(proxies) = &config.front_proxies {
-        chain.push(Arc::new(authn::FrontProxy::new(proxies.allowed_names.clone(), proxies.headers.clone())));
-    }
-    chain.push(Arc::new(authn::X509));
-    if let Some(path) = &config.token_auth_file {
-        chain.push(Arc::new(authn::TokenFile::read(path)?));
-    }
-    chain.extend(tokens.map(|tokens| tokens as Arc<dyn Authenticator>));
-    if config.bootstrap_tokens {
-        let tokens = authn::BootstrapTokens::new(registry.cache());
-        chain.extend(tokens.map(|tokens| Arc::new(tokens) as Arc<dyn Authenticator>));
-    }
-    if let Some(path) = &config.token_webhook.file {
-        let flag = |why: String| Error::Flag { flag: "authentication-token-webhook-config-file", why };
-        let remote = crate::kubeconfig::Remote::read(path).map_err(|err| flag(err.to_string()))?;
-        let client = webhooks.reviewer(&remote).map_err(|err| flag(err.to_string()))?;
-        chain.push(Arc::new(authn::TokenWebhook::new(client, config.token_webhook.clone(), audiences)));
-    }
-    Ok(chain)
 }
 
 /// What one request has, and what it leaves behind when its answer is ready.

@@ -1,5 +1,7 @@
-//! Fields that a configuration file must not have, named as upstream's strict decoder names them.
+//! Fields that a configuration file must not have, named as upstream's strict decoder names them, and how all that is
+//! wrong with a file is told.
 
+use api::field::FieldError;
 use serde_json::Value;
 
 /// What a part of a file may look like.
@@ -20,6 +22,12 @@ pub(crate) fn check(tree: &Value, shape: &Shape) -> Result<(), String> {
     }
     let named: Vec<String> = unknown.iter().map(|path| format!("unknown field {path:?}")).collect();
     Err(format!("strict decoding error: {}", named.join(", ")))
+}
+
+/// All that is wrong with a file, as upstream tells it.
+pub(crate) fn together(errors: &[FieldError]) -> String {
+    let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    if let [one] = texts.as_slice() { one.clone() } else { format!("[{}]", texts.join(", ")) }
 }
 
 fn walk(tree: &Value, shape: &Shape, path: &str, unknown: &mut Vec<String>) {

@@ -19,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
+pub use crate::authn::SigningKey;
 use crate::authz::MASTERS;
 use crate::config::Config;
 use crate::http::InProcess;

@@ -201,7 +201,7 @@ fn client_config(bundle: &str) -> Result<ClientConfig, ConfigError> {
 }
 
 /// The CAs of a bundle in PEM, or of the system if there is none.
-fn roots(bundle: Option<&[u8]>) -> Result<RootCertStore, ConfigError> {
+pub(crate) fn roots(bundle: Option<&[u8]>) -> Result<RootCertStore, ConfigError> {
     let bad = |why: &dyn fmt::Display| ConfigError::Roots(why.to_string());
     let pem = match bundle {
         Some(bundle) => bundle.to_vec(),

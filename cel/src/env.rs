@@ -152,11 +152,26 @@ impl Program {
 
     /// The fields of the variable that it mentions (`variables.a`); `None` when it uses the variable otherwise too.
     pub fn fields_used(&self, variable: &str) -> Option<Vec<&str>> {
+        let selected = self.selected(variable);
+        let count = u32::try_from(self.checked.ast.len()).ok()?;
+        let uses = (0..count).filter(|at| self.is_variable(Id(*at), variable)).count();
+        (uses == selected.len()).then(|| selected.into_values().collect())
+    }
+
+    /// Whether it mentions this field of the variable (`claims.email`, `has(claims.email)`, `claims.?email`).
+    pub fn selects(&self, variable: &str, field: &str) -> bool {
+        self.selected(variable).into_values().any(|selected| selected == field)
+    }
+
+    fn is_variable(&self, id: Id, variable: &str) -> bool {
+        matches!(&self.checked.resolved[id.0 as usize], Resolved::Variable(name) if &**name == variable)
+    }
+
+    /// The fields of the variable that are selected, by the operand. Macros leave their arguments behind, so that a name
+    /// may be the operand of two nodes.
+    fn selected(&self, variable: &str) -> BTreeMap<Id, &str> {
         let ast = &self.checked.ast;
-        let of_variable = |id: &Id| {
-            let resolved = &self.checked.resolved[id.0 as usize];
-            matches!(resolved, Resolved::Variable(name) if &**name == variable).then_some(*id)
-        };
+        let of_variable = |id: &Id| self.is_variable(*id, variable).then_some(*id);
         let selected = ast.nodes().filter_map(|node| match node {
             Node::Select { operand, field, .. } => Some((of_variable(operand)?, &**field)),
             Node::Call { function, args, .. } if &**function == "_?._" => {
@@ -167,10 +182,7 @@ impl Program {
             }
             _ => None,
         });
-        // Macros leave their arguments behind, so that a name may be the operand of two nodes.
-        let selected: BTreeMap<Id, &str> = selected.collect();
-        let uses = (0..ast.len()).filter_map(|at| of_variable(&Id(u32::try_from(at).ok()?))).count();
-        (uses == selected.len()).then(|| selected.into_values().collect())
+        selected.collect()
     }
 
     /// The least and the most that it can cost, by the sizes that declarations allow.

@@ -4,8 +4,11 @@
 
 mod anonymous;
 mod bootstrap_token;
+mod configured;
 mod front_proxy;
 pub(crate) mod impersonate;
+mod jwt;
+mod made;
 mod token_file;
 pub mod tokens;
 mod webhook;
@@ -22,9 +25,13 @@ use crate::headers as header;
 
 pub use anonymous::Anonymous;
 pub use bootstrap_token::BootstrapTokens;
+pub use configured::AuthenticationConfig;
 pub use front_proxy::{FrontProxy, Headers};
+pub(crate) use jwt::Jwt;
+pub use jwt::OidcArgs;
+pub use jwt::testing::SigningKey;
+pub(crate) use made::chain;
 pub use token_file::{Error as TokenFileError, TokenFile};
-pub(crate) use webhook::TokenWebhook;
 pub use webhook::TokenWebhookConfig;
 pub use x509::{PeerCertificate, Vouched, X509};
 

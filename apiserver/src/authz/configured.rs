@@ -119,11 +119,7 @@ pub(crate) fn read(path: &FilePath, text: &str) -> Result<Vec<Configured>, Strin
             (None, mode) => read.push(Configured::Mode(mode.to_owned())),
         }
     }
-    match errors.len() {
-        0 => Ok(read),
-        1 => Err(errors[0].to_string()),
-        _ => Err(format!("[{}]", errors.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))),
-    }
+    if errors.is_empty() { Ok(read) } else { Err(strict::together(&errors)) }
 }
 
 fn check_names(one: &FileAuthorizer, before: &[FileAuthorizer], path: &Path) -> Vec<FieldError> {

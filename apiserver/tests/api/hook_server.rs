@@ -108,7 +108,7 @@ fn review(body: &[u8], memory: &Mutex<Vec<Value>>, respond: &Respond) -> String 
 }
 
 /// A bundle, and a server's configuration whose certificate for `localhost` and a Service its CA has signed.
-fn certificates() -> (String, rustls::ServerConfig) {
+pub(crate) fn certificates() -> (String, rustls::ServerConfig) {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();

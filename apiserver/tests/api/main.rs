@@ -19,6 +19,8 @@ mod flags;
 mod fuzzing;
 mod hook_server;
 mod hostile;
+mod issuer_server;
+mod issuers;
 mod kms_plugin;
 mod model;
 mod openapi;

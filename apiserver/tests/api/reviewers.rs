@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use apiserver::testing::TestServer;
-use apiserver::{AuthorizationConfig, Config, ReviewVersion, TokenWebhookConfig, WebhookConfig};
+use apiserver::{AuthenticationConfig, AuthorizationConfig, Config, ReviewVersion, TokenWebhookConfig, WebhookConfig};
 use faults::Attack;
 use http::Method;
 use serde_json::{Value, json};
@@ -202,7 +202,8 @@ async fn nobody_comes_without_credentials_but_where_a_file_says_so() {
     let text = "apiVersion: apiserver.config.k8s.io/v1\nkind: AuthenticationConfiguration\n\
                 anonymous: {enabled: true, conditions: [{path: /livez}]}";
     std::fs::write(&file, text).unwrap();
-    let server = server(Config { authentication_config: Some(file), ..Config::default() }).await;
+    let authentication = AuthenticationConfig { file: Some(file), ..AuthenticationConfig::default() };
+    let server = server(Config { authentication, ..Config::default() }).await;
     let client = Client::of(server.anonymous());
     assert_eq!(client.get("/livez").await.0, 200);
     let elsewhere = ["/readyz", "/livez/ping", "/version", "/api", PODS, "/livez/../version"];
