@@ -25,9 +25,9 @@ const MOST_REDIRECTS: usize = 5;
 
 /// Who drives connections, and until when.
 #[derive(Clone)]
-pub(in crate::authn) struct Connections {
-    pub(in crate::authn) tasks: TaskTracker,
-    pub(in crate::authn) shutdown: CancellationToken,
+pub(crate) struct Connections {
+    pub(crate) tasks: TaskTracker,
+    pub(crate) shutdown: CancellationToken,
 }
 
 /// A client of one issuer.

@@ -102,7 +102,8 @@ impl Issuer {
     /// Waits until the issuer has been found.
     pub(super) async fn found(&self) {
         // The sender lives in `self`, so waiting cannot fail.
-        let _found = self.known.subscribe().wait_for(|known| known.keys_at.is_some()).await;
+        let mut known = self.known.subscribe();
+        let _found = known.wait_for(|known| known.keys_at.is_some()).await;
     }
 
     /// Why it has not been found, if it has not.
