@@ -1,6 +1,6 @@
 //! Which kinds of objects exist, for the controllers that deal with all of them.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use client::{Event, Informer, Watchable};
 use k8s_openapi::{
@@ -10,7 +10,7 @@ use k8s_openapi::{
 use kube::{
     Discovery,
     core::{ApiResource, discovery::Scope},
-    discovery::ApiCapabilities,
+    discovery::{ApiCapabilities, ApiGroup},
 };
 use tokio::sync::Notify;
 
@@ -22,12 +22,21 @@ pub(crate) struct Kind {
     pub(crate) resource: ApiResource,
     pub(crate) is_namespaced: bool,
     verbs: Vec<String>,
+    /// All versions in which the group serves it.
+    versions: Vec<String>,
 }
 
 impl Kind {
-    fn new((resource, capabilities): (ApiResource, ApiCapabilities)) -> Self {
+    fn new((resource, capabilities): (ApiResource, ApiCapabilities), served: &HashMap<String, Vec<String>>) -> Self {
         let is_namespaced = matches!(capabilities.scope, Scope::Namespaced);
-        Self { resource, is_namespaced, verbs: capabilities.operations }
+        let versions = served.get(&resource.kind).cloned().unwrap_or_default();
+        Self { resource, is_namespaced, verbs: capabilities.operations, versions }
+    }
+
+    /// Whether `api_version` (`apps/v1`) and `kind` mean this kind: in any version that is served.
+    pub(crate) fn is_called(&self, api_version: &str, kind: &str) -> bool {
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        self.resource.kind == kind && self.resource.group == group && self.versions.iter().any(|one| one == version)
     }
 
     /// Whether all of these verbs are served.
@@ -48,7 +57,17 @@ impl Kind {
 pub(crate) async fn kinds(client: &kube::Client) -> kube::Result<Vec<Kind>> {
     let discovery = Discovery::new(client.clone()).run_aggregated().await?;
     let groups = discovery.groups();
-    Ok(groups.flat_map(|group| group.resources_by_stability()).map(Kind::new).collect())
+    Ok(groups.flat_map(kinds_of).collect())
+}
+
+fn kinds_of(group: &ApiGroup) -> Vec<Kind> {
+    let mut served: HashMap<String, Vec<String>> = HashMap::new();
+    for version in group.versions() {
+        for (resource, _) in group.versioned_resources(version) {
+            served.entry(resource.kind).or_default().push(version.to_owned());
+        }
+    }
+    group.resources_by_stability().into_iter().map(|resource| Kind::new(resource, &served)).collect()
 }
 
 /// Notifies whenever other kinds may be served.

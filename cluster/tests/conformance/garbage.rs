@@ -186,3 +186,61 @@ async fn orphaned_replica_sets_keep_their_pods() {
     assert!(pods.iter().all(|pod| owners(pod) == [sets[0]["metadata"]["name"].as_str().unwrap()]));
     cluster.stop().await.unwrap();
 }
+
+const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
+const PRIORITY_CLASSES: &str = "/apis/scheduling.k8s.io/v1/priorityclasses";
+
+/// Waits until an event says of the object `name` that its owner is not in its namespace.
+async fn told_of_its_owner(api: &Api, events: &str, name: &str) {
+    eventually(&format!("an event about {name}"), async || {
+        let events = api.items(events).await;
+        events.iter().any(|event| {
+            event["reason"] == "OwnerRefInvalidNamespace"
+                && event["type"] == "Warning"
+                && event["involvedObject"]["name"] == name
+        })
+    })
+    .await;
+}
+
+/// A namespaced owner of a
+/// cluster-scoped object cannot be looked for, so the object stays, whether the owner lives or not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_scoped_object_is_never_collected_for_a_namespaced_owner() {
+    let cluster = TestCluster::start().await.unwrap();
+    let api = Api::of(&cluster);
+    let own = api.create(CONFIG_MAPS, &json!({"metadata": {"name": "own"}})).await;
+    let never = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "never", "uid": "never"});
+    for (name, owners) in [("living", json!([owner(&own, "ConfigMap")])), ("absent", json!([never.clone()]))] {
+        api.create(PRIORITY_CLASSES, &json!({"metadata": {"name": name, "ownerReferences": owners}, "value": 1})).await;
+    }
+    told_of_its_owner(&api, "/api/v1/namespaces/default/events", "living").await;
+    api.delete(&format!("{CONFIG_MAPS}/own"), "Background").await;
+    // A cluster-scoped object whose owner is gone for sure shows that the collector has been there.
+    let gone = json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "name": "gone", "uid": "gone"});
+    api.create(PRIORITY_CLASSES, &json!({"metadata": {"name": "last", "ownerReferences": [gone]}, "value": 1})).await;
+    api.gone(&format!("{PRIORITY_CLASSES}/last")).await;
+    for name in ["living", "absent"] {
+        let kept = api.get(&format!("{PRIORITY_CLASSES}/{name}")).await;
+        assert!(kept["metadata"].get("deletionTimestamp").is_none(), "{kept}");
+        assert_eq!(owners(&kept).len(), 1, "{kept}");
+    }
+    cluster.stop().await.unwrap();
+}
+
+/// An owner of another namespace counts as absent, which an event tells; one of an unserved version is not judged at all.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_of_another_namespace_does_not_hold() {
+    let cluster = TestCluster::start().await.unwrap();
+    let api = Api::of(&cluster);
+    let own = api.create(CONFIG_MAPS, &json!({"metadata": {"name": "own"}})).await;
+    let elsewhere = "/api/v1/namespaces/kube-system/configmaps";
+    let old = json!({"apiVersion": "apps/v1beta1", "kind": "Deployment", "name": "old", "uid": "old"});
+    api.create(elsewhere, &json!({"metadata": {"name": "kept", "ownerReferences": [old]}})).await;
+    let owners = json!([owner(&own, "ConfigMap")]);
+    api.create(elsewhere, &json!({"metadata": {"name": "stray", "ownerReferences": owners}})).await;
+    api.gone(&format!("{elsewhere}/stray")).await;
+    told_of_its_owner(&api, "/api/v1/namespaces/kube-system/events", "stray").await;
+    api.get(&format!("{elsewhere}/kept")).await;
+    cluster.stop().await.unwrap();
+}

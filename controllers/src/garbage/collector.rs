@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use client::write;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use client::{Recorder, write};
+use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use kube::{
     Api,
     api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, PropagationPolicy},
@@ -19,18 +19,20 @@ use crate::context::{Failure, Outcome};
 
 pub(super) struct Collector {
     client: kube::Client,
+    recorder: Recorder,
     shared: Arc<Shared>,
 }
 
 impl Collector {
-    pub(super) fn new(client: kube::Client, shared: Arc<Shared>) -> Self {
-        Self { client, shared }
+    pub(super) fn new(client: kube::Client, recorder: Recorder, shared: Arc<Shared>) -> Self {
+        Self { client, recorder, shared }
     }
 
     pub(super) async fn reconcile(&self, task: Task) -> Outcome {
         match task {
             Task::Collect(uid) => self.collect(&uid).await?,
             Task::Orphan(uid) => self.orphan(&uid).await?,
+            Task::Tell { dependent, owner } => self.tell(&dependent, &owner),
         }
         Ok(None)
     }
@@ -130,28 +132,32 @@ impl Collector {
         }
     }
 
+    /// Upstream's three classes, and its marker for what cannot be looked for.
     async fn weigh(&self, reference: &OwnerReference, node: &Node) -> Result<Owner, Failure> {
         {
             let graph = self.shared.graph();
             if graph.knows(reference, node.namespace.as_deref()) {
                 let is_waiting = graph.get(&reference.uid).is_some_and(Node::deletes_dependents);
-                let blocks = reference.block_owner_deletion == Some(true);
-                return Ok(if is_waiting && blocks { Owner::Waiting } else { Owner::Solid });
+                return Ok(if is_waiting { Owner::Waiting } else { Owner::Solid });
             }
         }
-        let Some(api) = self.owner_api(reference, node)? else { return Ok(Owner::Dangling) };
+        let Some(api) = self.owner_api(reference, node)? else { return Ok(Owner::Unresolvable) };
         let live = write::ignore_not_found(api.get_metadata(&reference.name).await)?;
-        let is_it = live.is_some_and(|live| live.metadata.uid.as_deref() == Some(&reference.uid));
-        Ok(if is_it { Owner::Solid } else { Owner::Dangling })
+        let live = live.filter(|live| live.metadata.uid.as_deref() == Some(&reference.uid));
+        Ok(match live {
+            None => Owner::Dangling,
+            Some(live) => {
+                let waits = live.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FOREGROUND);
+                if waits && live.metadata.deletion_timestamp.is_some() { Owner::Waiting } else { Owner::Solid }
+            }
+        })
     }
 
-    /// Where the owner would be. An owner of a kind nobody serves cannot be judged: that is an error, tried again later.
-    /// A namespaced owner of a cluster-scoped object cannot exist.
+    /// Where the owner would be: in the dependent's namespace, and nowhere if there is none. An owner of a kind or version
+    /// nobody serves cannot be judged: that is an error, tried again later.
     fn owner_api(&self, reference: &OwnerReference, node: &Node) -> Result<Option<Api<DynamicObject>>, Failure> {
-        let group = reference.api_version.split_once('/').map_or("", |(group, _)| group);
         let kinds = self.shared.kinds.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let kind = kinds.iter().find(|kind| kind.resource.kind == reference.kind && kind.resource.group == group);
-        let Some(kind) = kind else {
+        let Some(kind) = kinds.iter().find(|kind| kind.is_called(&reference.api_version, &reference.kind)) else {
             let what =
                 format!("owner {}/{} of {} is of an unknown kind", reference.api_version, reference.kind, node.name);
             return Err(Failure::NotYet(what));
@@ -161,6 +167,27 @@ impl Collector {
             (true, None) => None,
             (false, _) => Some(Api::all_with(self.client.clone(), &kind.resource)),
         })
+    }
+
+    /// Says by an event that an owner lives in another namespace than what names it.
+    fn tell(&self, uid: &str, owner: &str) {
+        let Some(node) = self.node(uid) else { return };
+        let Some(reference) = node.owners.iter().find(|reference| reference.uid == owner) else { return };
+        let namespace = node.namespace.clone().unwrap_or_default();
+        let OwnerReference { api_version, kind, name, uid: owner, .. } = reference;
+        let message = format!(
+            "ownerRef [{api_version}/{kind}, namespace: {namespace}, name: {name}, uid: {owner}] does not exist in \
+             namespace {namespace:?}"
+        );
+        let about = ObjectReference {
+            api_version: Some(node.resource.api_version),
+            kind: Some(node.resource.kind),
+            namespace: node.namespace,
+            name: Some(node.name),
+            uid: Some(uid.to_owned()),
+            ..ObjectReference::default()
+        };
+        self.recorder.warning(about, "OwnerRefInvalidNamespace", message);
     }
 
     fn node(&self, uid: &str) -> Option<Node> {

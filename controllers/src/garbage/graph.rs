@@ -50,6 +50,11 @@ impl Node {
     pub(super) fn blocks(&self, owner: &str) -> bool {
         self.owners.iter().any(|reference| reference.uid == owner && reference.block_owner_deletion == Some(true))
     }
+
+    /// A namespaced object owns only what lies in its namespace.
+    fn is_out_of_reach_for(&self, dependent: &Self) -> bool {
+        self.namespace.is_some() && self.namespace != dependent.namespace
+    }
 }
 
 /// Something to look at, named by uid.
@@ -59,6 +64,8 @@ pub(super) enum Task {
     Collect(String),
     /// Let its dependents go.
     Orphan(String),
+    /// Tell people that the dependent names an owner of another namespace.
+    Tell { dependent: String, owner: String },
 }
 
 impl std::fmt::Display for Task {
@@ -66,6 +73,7 @@ impl std::fmt::Display for Task {
         match self {
             Self::Collect(uid) => write!(f, "collect {uid}"),
             Self::Orphan(uid) => write!(f, "orphan {uid}"),
+            Self::Tell { dependent, owner } => write!(f, "tell that {dependent} cannot be owned by {owner}"),
         }
     }
 }
@@ -92,7 +100,9 @@ impl Graph {
     pub(super) fn knows(&self, reference: &OwnerReference, namespace: Option<&str>) -> bool {
         self.nodes.get(&reference.uid).is_some_and(|node| {
             let is_visible = node.namespace.is_none() || node.namespace.as_deref() == namespace;
-            is_visible && node.name == reference.name && node.resource.kind == reference.kind
+            let group = reference.api_version.split_once('/').map_or("", |(group, _)| group);
+            let resource = &node.resource;
+            is_visible && node.name == reference.name && resource.kind == reference.kind && resource.group == group
         })
     }
 
@@ -118,8 +128,15 @@ impl Graph {
         let is_lost = node.owners.iter().any(|reference| !self.knows(reference, node.namespace.as_deref()));
         let owner_waits =
             node.owners.iter().any(|owner| self.nodes.get(&owner.uid).is_some_and(Node::deletes_dependents));
-        if old.as_ref().is_none_or(|old| old.owners != node.owners) && (is_lost || owner_waits) {
-            tasks.push(Task::Collect(uid.to_owned()));
+        if old.as_ref().is_none_or(|old| old.owners != node.owners) {
+            // Told first: what is collected can no longer be told of.
+            tasks.extend(self.owners_elsewhere(uid, &node));
+            if is_lost || owner_waits {
+                tasks.push(Task::Collect(uid.to_owned()));
+            }
+        }
+        if old.is_none() {
+            tasks.extend(self.dependents_elsewhere(uid, &node));
         }
         if node.deletes_dependents() && !old.as_ref().is_some_and(Node::deletes_dependents) {
             tasks.extend(self.dependents(uid).iter().map(collect));
@@ -130,6 +147,22 @@ impl Graph {
         }
         self.nodes.insert(uid.to_owned(), node);
         tasks
+    }
+
+    /// The owners that a dependent names though they are known to live in another namespace.
+    fn owners_elsewhere(&self, uid: &str, node: &Node) -> Vec<Task> {
+        let is_elsewhere =
+            |owner: &&OwnerReference| self.nodes.get(&owner.uid).is_some_and(|known| known.is_out_of_reach_for(node));
+        let tell = |owner: &OwnerReference| Task::Tell { dependent: uid.to_owned(), owner: owner.uid.clone() };
+        node.owners.iter().filter(is_elsewhere).map(tell).collect()
+    }
+
+    /// The dependents in other namespaces that named an owner before it was seen.
+    fn dependents_elsewhere(&self, uid: &str, node: &Node) -> Vec<Task> {
+        let dependents = self.dependents(uid).into_iter();
+        let elsewhere = dependents
+            .filter(|dependent| self.nodes.get(dependent).is_some_and(|dependent| node.is_out_of_reach_for(dependent)));
+        elsewhere.map(|dependent| Task::Tell { dependent, owner: uid.to_owned() }).collect()
     }
 
     /// The object is gone; says what to look at.
@@ -169,8 +202,10 @@ pub(super) enum Owner {
     Solid,
     /// It is gone.
     Dangling,
-    /// It is being deleted and waits for the dependent to go first.
+    /// It is being deleted and waits for its dependents to go first.
     Waiting,
+    /// It cannot be looked for: a cluster-scoped object names an owner of a namespaced kind, and no namespace.
+    Unresolvable,
 }
 
 /// What to do with an object, given its references.
@@ -185,10 +220,11 @@ pub(super) enum Verdict {
     },
 }
 
-/// Decides. An object with at least one solid owner stays.
+/// Decides. An object with at least one solid owner stays, and so does one of whose owners one cannot be looked for:
+/// nobody knows whether that one is gone.
 pub(super) fn judge(owners: &[(String, Owner)], has_dependents: bool) -> Verdict {
     let of = |wanted: Owner| owners.iter().filter(move |(_, owner)| *owner == wanted);
-    if owners.is_empty() {
+    if owners.is_empty() || of(Owner::Unresolvable).next().is_some() {
         return Verdict::Keep;
     }
     if of(Owner::Solid).next().is_some() {
@@ -247,6 +283,30 @@ mod tests {
     }
 
     #[test]
+    fn an_owner_of_another_namespace_is_told_of_whoever_is_seen_first() {
+        let tell = Task::Tell { dependent: "child".into(), owner: "parent".into() };
+        let nobody = Task::Collect("child".into());
+        for namespace in [None, Some("other".to_owned())] {
+            let child = Node { namespace, ..node("child", &["parent"], None) };
+            let mut graph = Graph::default();
+            assert_eq!(graph.apply("child", child.clone()), [nobody.clone()]);
+            assert_eq!(graph.apply("parent", node("parent", &[], None)), [tell.clone()]);
+            assert_eq!(graph.apply("parent", node("parent", &[], None)), [], "once");
+            let mut graph = Graph::default();
+            graph.apply("parent", node("parent", &[], None));
+            assert_eq!(graph.apply("child", child.clone()), [tell.clone(), nobody.clone()]);
+            assert_eq!(graph.apply("child", child), [], "once");
+        }
+    }
+
+    #[test]
+    fn a_cluster_scoped_owner_reaches_every_namespace() {
+        let mut graph = Graph::default();
+        graph.apply("parent", Node { namespace: None, ..node("parent", &[], None) });
+        assert_eq!(graph.apply("child", node("child", &["parent"], None)), []);
+    }
+
+    #[test]
     fn foreground_deletion_looks_at_dependents_and_goes_on_when_they_are_gone() {
         let mut graph = Graph::default();
         graph.apply("parent", node("parent", &[], None));
@@ -265,7 +325,7 @@ mod tests {
 
     #[test]
     fn verdicts_follow_the_owners() {
-        use Owner::{Dangling, Solid, Waiting};
+        use Owner::{Dangling, Solid, Unresolvable, Waiting};
         let check = |owners: &[Owner], has_dependents, expected: Verdict| {
             let named: Vec<_> = owners.iter().enumerate().map(|(at, owner)| (at.to_string(), *owner)).collect();
             assert_eq!(judge(&named, has_dependents), expected, "{owners:?}");
@@ -276,5 +336,8 @@ mod tests {
         check(&[Dangling], true, Verdict::Delete { foreground: false });
         check(&[Waiting], false, Verdict::Delete { foreground: false });
         check(&[Waiting], true, Verdict::Delete { foreground: true });
+        check(&[Unresolvable], false, Verdict::Keep);
+        check(&[Dangling, Unresolvable], false, Verdict::Keep);
+        check(&[Solid, Dangling, Unresolvable], false, Verdict::Keep);
     }
 }

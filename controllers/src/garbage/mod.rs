@@ -11,7 +11,7 @@ mod graph;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use client::WorkQueue;
+use client::{Recorder, WorkQueue};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::ApiResource;
 use tokio::{
@@ -38,6 +38,7 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// The watches, the graph they feed, and the tasks that come of it.
 pub(crate) struct GarbageCollector {
     client: kube::Client,
+    recorder: Recorder,
     shared: Arc<Shared>,
     kinds_changed: Arc<Notify>,
 }
@@ -45,7 +46,7 @@ pub(crate) struct GarbageCollector {
 struct Shared {
     graph: std::sync::Mutex<Graph>,
     queue: WorkQueue<Task>,
-    /// The kinds that are watched and have been listed.
+    /// All kinds that are served; those that can be collected are watched and have been listed.
     kinds: std::sync::Mutex<Vec<Kind>>,
 }
 
@@ -66,13 +67,14 @@ impl GarbageCollector {
         discovery::notify_on_change(context, &kinds_changed);
         let shared =
             Shared { graph: std::sync::Mutex::default(), queue: WorkQueue::new(), kinds: std::sync::Mutex::default() };
-        Self { client: context.client.clone(), shared: Arc::new(shared), kinds_changed }
+        let recorder = context.recorder.for_component("garbage-collector-controller");
+        Self { client: context.client.clone(), recorder, shared: Arc::new(shared), kinds_changed }
     }
 
     /// Watches and collects until `shutdown`.
     pub(crate) async fn run(self, workers: usize, shutdown: CancellationToken) -> Result<(), crate::Error> {
         let (synced, mut is_synced) = watch::channel(false);
-        let collector = Arc::new(Collector::new(self.client.clone(), Arc::clone(&self.shared)));
+        let collector = Arc::new(Collector::new(self.client.clone(), self.recorder.clone(), Arc::clone(&self.shared)));
         let queue = self.shared.queue.clone();
         let collect = async {
             let is_ready = is_synced.wait_for(|synced| *synced);
@@ -125,10 +127,9 @@ impl GarbageCollector {
 
     /// Starts watches of new kinds and waits for their first lists, ends those of kinds that are gone.
     async fn follow(&self, kinds: Vec<Kind>, watches: &mut HashMap<ApiResource, JoinSet<()>>) {
-        let kinds: Vec<Kind> = kinds.into_iter().filter(is_collected).collect();
         watches.retain(|resource, _| kinds.iter().any(|kind| kind.resource == *resource));
         let mut lists = Vec::new();
-        for kind in &kinds {
+        for kind in kinds.iter().filter(|kind| is_collected(kind)) {
             if watches.contains_key(&kind.resource) {
                 continue;
             }
