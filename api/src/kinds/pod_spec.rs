@@ -11,7 +11,7 @@ use super::{affinity, dump, meta, pod_annotations, resource_rules, rules, securi
 pub(crate) fn pod(pod: &Node<'_, '_>, errors: &mut Errors) {
     let (metadata, at) = (pod.field("metadata"), pod.field("spec"));
     pod_annotations::rules(&metadata.field("annotations"), &at, errors);
-    spec(&at, Owner { pod: metadata.field("name").text(), is_pod: true }, errors);
+    spec(&at, Owner { pod: metadata.field("name").text(), is_pod: true }, None, errors);
     if at.field("serviceAccountName").text().is_empty() {
         for volume in at.field("volumes").items() {
             for source in volume.field("projected").field("sources").items() {
@@ -38,8 +38,19 @@ pub(crate) fn new_pod(pod: &Node<'_, '_>, errors: &mut Errors) {
     pod_annotations::match_fields(&metadata.field("annotations"), &spec, errors);
 }
 
-/// A `PodTemplateSpec`. Upstream's paths of its labels and annotations leave the metadata out.
+/// A `PodTemplateSpec`.
 pub(crate) fn template(at: &Node<'_, '_>, errors: &mut Errors) {
+    template_of(at, None, errors);
+}
+
+/// The `PodTemplateSpec` of a StatefulSet, whose claims are volumes of its pods. It names its pods and their domain
+/// itself: `hostname` and `subdomain` of the template mean nothing and may be anything.
+pub(crate) fn template_with_claims<'v>(at: &Node<'_, 'v>, claims: &Node<'_, 'v>, errors: &mut Errors) {
+    template_of(at, Some(claims), errors);
+}
+
+/// Upstream's paths of labels and annotations leave the metadata out.
+fn template_of<'v>(at: &Node<'_, 'v>, claims: Option<&Node<'_, 'v>>, errors: &mut Errors) {
     let metadata = at.field("metadata");
     let (labels, annotations) = (at.field("labels").path(), at.field("annotations").path());
     meta::labels(&Node::at(&labels, metadata.field("labels").value()), errors);
@@ -47,7 +58,7 @@ pub(crate) fn template(at: &Node<'_, '_>, errors: &mut Errors) {
     meta::annotations(&annotations, errors);
     let pod_spec = at.field("spec");
     pod_annotations::rules(&annotations, &pod_spec, errors);
-    spec(&pod_spec, Owner { pod: "", is_pod: false }, errors);
+    spec(&pod_spec, Owner { pod: "", is_pod: false }, claims, errors);
     pod_annotations::match_fields(&annotations, &pod_spec, errors);
     let ephemeral = pod_spec.field("ephemeralContainers");
     if !ephemeral.is_empty() {
@@ -55,8 +66,8 @@ pub(crate) fn template(at: &Node<'_, '_>, errors: &mut Errors) {
     }
 }
 
-fn spec(spec: &Node<'_, '_>, owner: Owner<'_>, errors: &mut Errors) {
-    let names = volumes::all(&spec.field("volumes"), owner, errors);
+fn spec<'v>(spec: &Node<'_, 'v>, owner: Owner<'_>, claim_templates: Option<&Node<'_, 'v>>, errors: &mut Errors) {
+    let names = volumes::all(&spec.field("volumes"), owner, claim_templates, errors);
     let claims = resource_claims(&spec.field("resourceClaims"), errors);
     let context = Context {
         volumes: &names,
@@ -73,6 +84,9 @@ fn spec(spec: &Node<'_, '_>, owner: Owner<'_>, errors: &mut Errors) {
     policies(spec, errors);
     scheduling(spec, errors);
     naming(spec, errors);
+    if claim_templates.is_none() {
+        host_and_domain(spec, errors);
+    }
     security::pod(spec, errors);
     resource_rules::of_pod(spec, errors);
     dns(spec, errors);
@@ -125,6 +139,10 @@ fn naming(spec: &Node<'_, '_>, errors: &mut Errors) {
         }
     }
     host_name(spec, errors);
+}
+
+/// The names that a pod has in the cluster's domain.
+fn host_and_domain(spec: &Node<'_, '_>, errors: &mut Errors) {
     for key in ["hostname", "subdomain"] {
         let name = spec.field(key);
         if !name.text().is_empty() {

@@ -31,8 +31,14 @@ impl Names<'_> {
     }
 }
 
-/// Checks the volumes and answers their names.
-pub(crate) fn all<'v>(at: &Node<'_, 'v>, owner: Owner<'_>, errors: &mut Errors) -> Names<'v> {
+/// Checks the volumes and answers their names. The claims of a StatefulSet are volumes, too, and take the place of those
+/// that have their names.
+pub(crate) fn all<'v>(
+    at: &Node<'_, 'v>,
+    owner: Owner<'_>,
+    claim_templates: Option<&Node<'_, 'v>>,
+    errors: &mut Errors,
+) -> Names<'v> {
     const MADE: &str = "must not reference a PVC that gets created for an ephemeral volume";
     let made: HashSet<String> = at
         .items()
@@ -40,7 +46,8 @@ pub(crate) fn all<'v>(at: &Node<'_, 'v>, owner: Owner<'_>, errors: &mut Errors) 
         .map(|volume| format!("{}-{}", owner.pod, volume.field("name").text()))
         .collect();
     let mut names = HashMap::new();
-    for volume in at.items() {
+    let replaced = claims(at, claim_templates, &mut names, errors);
+    for volume in at.items().filter(|volume| !replaced.contains(volume.field("name").text())) {
         let before = errors.0.len();
         source(&volume, owner, errors);
         let name = volume.field("name");
@@ -60,6 +67,32 @@ pub(crate) fn all<'v>(at: &Node<'_, 'v>, owner: Owner<'_>, errors: &mut Errors) 
         }
     }
     Names(names)
+}
+
+/// Adds the claims of a StatefulSet to the names, and answers those that are taken. They stand before the volumes, and two
+/// of one name are one volume.
+fn claims<'v>(
+    at: &Node<'_, 'v>,
+    templates: Option<&Node<'_, 'v>>,
+    names: &mut HashMap<&'v str, bool>,
+    errors: &mut Errors,
+) -> HashSet<&'v str> {
+    let mut taken = HashSet::new();
+    for template in templates.into_iter().flat_map(Node::list) {
+        let name = template.pointer("/metadata/name").filter(|name| !name.is_null());
+        let path = at.index(taken.len()).field("name").path();
+        let (name, before) = (Node::at(&path, name), errors.0.len());
+        if !taken.insert(name.text()) {
+            continue;
+        }
+        if errors.require_text(&name) {
+            errors.invalid_all(&name, rules::label(name.text()));
+        }
+        if errors.0.len() == before {
+            names.insert(name.text(), true);
+        }
+    }
+    taken
 }
 
 /// In which order upstream looks for sources.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::dump::Shown;
-use super::storage::differs_beside;
+use super::storage::{self, differs_beside};
 use super::tree::{Errors, IMMUTABLE, NOT_NEGATIVE, Node};
 use super::{meta, pod_spec, rules};
 
@@ -45,7 +45,11 @@ fn selector_and_template(spec: &Node<'_, '_>, wording: &Wording, errors: &mut Er
         if !meta::is_empty_selector(&selector) || selector.is_unset() {
             matches_template(&selector, &metadata.field("labels"), errors);
         }
-        pod_spec::template(&template, errors);
+        if of_set {
+            pod_spec::template_with_claims(&template, &spec.field("volumeClaimTemplates"), errors);
+        } else {
+            pod_spec::template(&template, errors);
+        }
     }
     if is_valid || of_set {
         always_restarts(&template.field("spec"), wording.deadline, errors);
@@ -238,6 +242,9 @@ pub(crate) fn stateful_set(object: &Node<'_, '_>, errors: &mut Errors) {
     for key in ["whenDeleted", "whenScaled"] {
         errors.none_or_one_of(&retention.field(key), &["Retain", "Delete"]);
     }
+    for claim in spec.field("volumeClaimTemplates").items() {
+        storage::claim_spec(&claim.field("spec"), errors);
+    }
     non_negative(&spec, &["replicas", "minReadySeconds"], errors);
     let start = spec.field("ordinals");
     if start.field("start").integer().is_some_and(|start| start < 0) {
@@ -327,4 +334,94 @@ pub(crate) fn controller_revision_change(new: &Node<'_, '_>, old: &Node<'_, '_>,
 /// A `PodTemplate`.
 pub(crate) fn pod_template(object: &Node<'_, '_>, errors: &mut Errors) {
     pod_spec::template(&object.field("template"), errors);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A valid set with one claim, `data`, mounted.
+    fn set() -> Value {
+        json!({
+            "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "s", "namespace": "n"},
+            "spec": {
+                "selector": {"matchLabels": {"a": "b"}}, "serviceName": "s",
+                "template": {"metadata": {"labels": {"a": "b"}}, "spec": {
+                    "containers": [{"name": "c", "image": "i", "volumeMounts": [{"name": "data", "mountPath": "/d"}]}],
+                }},
+                "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {
+                    "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}},
+                }}],
+            },
+        })
+    }
+
+    fn wrong(set: Value) -> Vec<String> {
+        let mut set = crate::Object::from_value(set).unwrap();
+        super::super::workloads::stateful_set(&mut set);
+        let mut errors = Errors::default();
+        stateful_set(&Node::root(set.root()), &mut errors);
+        errors.0.iter().map(ToString::to_string).collect()
+    }
+
+    /// Changes the value at a JSON pointer whose parent is there.
+    fn with(pointer: &str, value: Value) -> Value {
+        let mut set = set();
+        let (parent, key) = pointer.rsplit_once('/').unwrap();
+        set.pointer_mut(parent).unwrap()[key] = value;
+        set
+    }
+
+    #[test]
+    fn claims_are_volumes_that_may_be_mounted() {
+        assert_eq!(wrong(set()), [""; 0]);
+        let other = with("/spec/template/spec/containers/0/volumeMounts/0/name", json!("other"));
+        assert_eq!(wrong(other), ["spec.template.spec.containers[0].volumeMounts[0].name: Not found: \"other\""]);
+    }
+
+    #[test]
+    fn a_claim_takes_the_place_of_a_volume_of_its_name() {
+        let volumes = json!([{"name": "data", "emptyDir": {}}, {"name": "more", "emptyDir": {}}]);
+        assert_eq!(wrong(with("/spec/template/spec/volumes", volumes)), [""; 0]);
+        let twice = json!([{"name": "more", "emptyDir": {}}, {"name": "more", "emptyDir": {}}]);
+        let wrong = wrong(with("/spec/template/spec/volumes", twice));
+        assert_eq!(wrong, ["spec.template.spec.volumes[1].name: Duplicate value: \"more\""]);
+    }
+
+    #[test]
+    fn a_claim_may_be_a_block_device() {
+        let mut set = with("/spec/template/spec/containers/0/volumeMounts", json!([]));
+        set["spec"]["template"]["spec"]["containers"][0]["volumeDevices"] =
+            json!([{"name": "data", "devicePath": "/dev/d"}]);
+        assert_eq!(wrong(set), [""; 0]);
+    }
+
+    #[test]
+    fn two_claims_of_one_name_are_one_volume() {
+        let mut set = set();
+        let claim = set["spec"]["volumeClaimTemplates"][0].clone();
+        set["spec"]["volumeClaimTemplates"].as_array_mut().unwrap().push(claim);
+        assert_eq!(wrong(set), [""; 0]);
+    }
+
+    #[test]
+    fn claims_must_be_right_themselves() {
+        assert_eq!(
+            wrong(with("/spec/volumeClaimTemplates/0/spec", json!({}))),
+            [
+                "spec.volumeClaimTemplates[0].spec.accessModes: Required value: at least 1 access mode is required",
+                "spec.volumeClaimTemplates[0].spec.resources[storage]: Required value",
+            ]
+        );
+        let named = with("/spec/volumeClaimTemplates/0/metadata/name", json!("Da_ta"));
+        let wrong = wrong(named);
+        assert!(wrong[0].starts_with("spec.template.spec.volumes[0].name: Invalid value: \"Da_ta\""), "{wrong:?}");
+    }
+
+    #[test]
+    fn a_set_names_its_pods_itself() {
+        for key in ["hostname", "subdomain"] {
+            assert_eq!(wrong(with(&format!("/spec/template/spec/{key}"), json!("No_Name"))), [""; 0]);
+        }
+    }
 }

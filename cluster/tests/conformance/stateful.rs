@@ -194,7 +194,17 @@ async fn claims_are_kept_or_go_as_the_policy_says() {
     let policy = |scaled: &str| json!({"whenScaled": scaled, "whenDeleted": "Delete"});
     let spec = json!({"volumeClaimTemplates": [template], "podManagementPolicy": "Parallel",
         "persistentVolumeClaimRetentionPolicy": policy("Retain")});
-    api.create(SETS, &set(2, spec)).await;
+    let mut mounted = set(2, spec);
+    let containers = &mut mounted["spec"]["template"]["spec"]["containers"];
+    containers[0]["volumeMounts"] = json!([{"name": "data", "mountPath": "/data"}]);
+    api.create(SETS, &mounted).await;
+    for pod in ["web-0", "web-1"] {
+        eventually("the pod has its claim", async || {
+            let pod = api.find(&format!("{PODS}/{pod}")).await;
+            pod.is_some_and(|pod| pod["spec"]["volumes"][0]["persistentVolumeClaim"]["claimName"].is_string())
+        })
+        .await;
+    }
     let claims = async || {
         let claims = api.items(CLAIMS).await;
         claims.iter().map(|claim| claim["metadata"]["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()

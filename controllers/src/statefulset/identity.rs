@@ -76,13 +76,18 @@ pub(super) fn has_storage(set: &StatefulSet, pod: &Pod, ordinal: i32) -> bool {
     })
 }
 
-fn templates(set: &StatefulSet) -> &[PersistentVolumeClaim] {
-    set.spec.as_ref().and_then(|spec| spec.volume_claim_templates.as_deref()).unwrap_or_default()
+/// The templates of claims. Of several with one name the last counts.
+fn templates(set: &StatefulSet) -> impl Iterator<Item = &PersistentVolumeClaim> {
+    let all = set.spec.as_ref().and_then(|spec| spec.volume_claim_templates.as_deref()).unwrap_or_default();
+    let is_last = |(at, template): &(usize, &PersistentVolumeClaim)| {
+        all.iter().skip(at + 1).all(|later| later.metadata.name != template.metadata.name)
+    };
+    all.iter().enumerate().filter(is_last).map(|(_, template)| template)
 }
 
 /// The names of the volumes that are claims, and of the claims.
 pub(super) fn claim_names(set: &StatefulSet, ordinal: i32) -> impl Iterator<Item = (String, String)> + '_ {
-    templates(set).iter().map(move |template| {
+    templates(set).map(move |template| {
         let name = index::name(&template.metadata);
         (name.to_owned(), format!("{name}-{}-{ordinal}", index::name(&set.metadata)))
     })
@@ -91,7 +96,7 @@ pub(super) fn claim_names(set: &StatefulSet, ordinal: i32) -> impl Iterator<Item
 /// The claims of an ordinal.
 pub(super) fn claims(set: &StatefulSet, ordinal: i32) -> Vec<PersistentVolumeClaim> {
     let selected = set.spec.as_ref().and_then(|spec| spec.selector.match_labels.clone()).unwrap_or_default();
-    let named = templates(set).iter().zip(claim_names(set, ordinal));
+    let named = templates(set).zip(claim_names(set, ordinal));
     let claims = named.map(|(template, (_, name))| {
         let mut claim = template.clone();
         claim.metadata.name = Some(name);
@@ -146,6 +151,19 @@ mod tests {
         let labels = claims[0].metadata.labels.clone().unwrap();
         assert_eq!((labels["x"].as_str(), labels["app"].as_str()), ("y", "web"));
         assert_eq!(ordinals(&set()), 5..7);
+    }
+
+    #[test]
+    fn of_several_templates_with_one_name_the_last_counts() {
+        let mut set = set();
+        let templates = set.spec.as_mut().unwrap().volume_claim_templates.as_mut().unwrap();
+        let mut again = templates[0].clone();
+        again.metadata.labels = None;
+        templates.push(again);
+        let claims = claims(&set, 5);
+        assert_eq!(claims.len(), 1);
+        assert!(!claims[0].metadata.labels.as_ref().unwrap().contains_key("x"));
+        assert_eq!(pod(&set, &PodTemplateSpec::default(), "r", 5).spec.unwrap().volumes.unwrap().len(), 1);
     }
 
     #[test]
