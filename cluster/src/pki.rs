@@ -2,7 +2,7 @@
 //! signs ServiceAccount tokens.
 //!
 //! Everything lies in one directory (mode 0700; keys 0600) under kubeadm's file names, is made when missing, and is
-//! made again when it is about to expire or no longer names the addresses asked for. Groups are a certificate's
+//! made again when it is about to expire, no longer names the addresses asked for, or does not say whose key signed it. Groups are a certificate's
 //! `O`, the user its `CN` (<https://kubernetes.io/docs/setup/best-practices/certificates/>).
 
 use std::fs;
@@ -169,6 +169,8 @@ impl Pki {
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.subject_alt_names = subjects.to_vec();
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+        // RFC 5280, 4.2.1.1: clients that are strict, such as Python's, refuse certificates without it.
+        params.use_authority_key_identifier_extension = true;
         (params.not_before, params.not_after) = validity(LEAF_LIFETIME);
         describe(&mut params);
         let key = KeyPair::generate().map_err(make_error)?;
@@ -178,7 +180,7 @@ impl Pki {
         Ok(pair)
     }
 
-    /// Whether the certificate is from our CA, has time left and names every subject.
+    /// Whether the certificate is from our CA and says so, has time left and names every subject.
     fn still_good(&self, name: &str, pair: &Pair, subjects: &[SanType]) -> Result<bool, PkiError> {
         let unreadable = |reason: String| PkiError::Unreadable { path: self.path(&format!("{name}.crt")), reason };
         let (_, pem) =
@@ -199,8 +201,11 @@ impl Pki {
             x509_parser::extensions::ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0.to_vec()),
             _ => None,
         });
+        let signed_by = authority(&certificate);
+        // A CA that somebody else made may have no identifier that a certificate could name.
         let ours = certificate.issuer() == ca.subject()
-            && (authority(&certificate).is_none() || authority(&certificate) == subject_key);
+            && signed_by.is_some()
+            && (subject_key.is_none() || signed_by == subject_key);
         let left = certificate.validity().time_to_expiration();
         let fresh = left.is_some_and(|left| left.whole_seconds() > RENEW_BEFORE.as_secs().cast_signed());
         let named = certificate.subject_alternative_name().ok().flatten();
@@ -302,6 +307,51 @@ mod tests {
         let first = pki.server("apiserver", server, &["localhost"], &one).unwrap();
         assert_eq!(pki.server("apiserver", server, &["localhost"], &one).unwrap(), first);
         assert_ne!(pki.server("apiserver", server, &["localhost"], &two).unwrap(), first);
+    }
+
+    /// A leaf as earlier versions made them: it does not name the key that signed it.
+    fn without_authority(pki: &Pki, name: &str) -> Pair {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        (params.not_before, params.not_after) = validity(LEAF_LIFETIME);
+        let certificate = params.signed_by(&key, &pki.issuer).unwrap();
+        let pair = Pair { certificate: certificate.pem(), key: key.serialize_pem() };
+        write_pair(&pki.directory, name, &pair).unwrap();
+        pair
+    }
+
+    #[test]
+    fn a_leaf_that_does_not_name_its_authority_is_made_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let pki = Pki::open(directory.path()).unwrap();
+        let old = without_authority(&pki, "admin");
+        let again = Pki::open(directory.path()).unwrap();
+        let new = again.client("admin", ADMIN).unwrap();
+        assert_ne!(new, old);
+        assert_eq!(again.ca(), pki.ca(), "the CA stays");
+        assert_eq!(again.client("admin", ADMIN).unwrap(), new, "once");
+    }
+
+    /// What Python 3.13 asks of certificates by default (`VERIFY_X509_STRICT`), by OpenSSL itself.
+    #[test]
+    fn strict_clients_accept_every_leaf() {
+        let directory = tempfile::tempdir().unwrap();
+        let pki = Pki::open(directory.path()).unwrap();
+        let server = Identity { user: "kube-apiserver", group: "" };
+        pki.server("apiserver", server, &["localhost"], &[IpAddr::from([127, 0, 0, 1])]).unwrap();
+        pki.client("admin", ADMIN).unwrap();
+        for (name, purpose) in [("apiserver", "sslserver"), ("admin", "sslclient")] {
+            let openssl = std::process::Command::new("openssl")
+                .args(["verify", "-x509_strict", "-purpose", purpose, "-CAfile"])
+                .args([pki.path("ca.crt"), pki.path(&format!("{name}.crt"))])
+                .output();
+            let Ok(verified) = openssl else {
+                eprintln!("skipped: there is no openssl here");
+                return;
+            };
+            let said = String::from_utf8_lossy(&verified.stderr);
+            assert!(verified.status.success(), "{name}: {said}");
+        }
     }
 
     #[test]
