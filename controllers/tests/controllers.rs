@@ -181,6 +181,11 @@ async fn a_deployment_rolls_out_scales_and_cleans_up() {
     cluster.create::<Deployment>(deployment("web", 3, "a")).await;
     cluster.roll_out("web", "app=web", 3).await;
     assert_eq!(cluster.pods("app=web").await.len(), 3, "never more pods than wanted");
+    let first = cluster.api::<Deployment>().get("web").await.unwrap();
+    assert_eq!(first.annotations()["deployment.kubernetes.io/revision"], "1");
+    assert_eq!(first.metadata.generation, Some(1), "what the controller notes is no new generation");
+    let entries = first.managed_fields().iter().filter(|entry| entry.subresource.as_deref() == Some("status")).count();
+    assert_eq!((first.managed_fields().len(), entries), (2, 1), "{:?}", first.managed_fields());
     let image = json!({ "spec": { "template": { "spec": { "containers": [{ "name": "c", "image": "b" }] } } } });
     let api = cluster.api::<Deployment>();
     api.patch("web", &PatchParams::default(), &Patch::Strategic(image)).await.unwrap();
@@ -191,6 +196,7 @@ async fn a_deployment_rolls_out_scales_and_cleans_up() {
     assert_eq!(sizes, [Some(0), Some(3)]);
     let live = api.get("web").await.unwrap();
     assert_eq!(live.annotations()["deployment.kubernetes.io/revision"], "2");
+    assert_eq!(live.metadata.generation, Some(2));
     api.patch("web", &PatchParams::default(), &Patch::Merge(json!({ "spec": { "replicas": 1 } }))).await.unwrap();
     cluster.roll_out("web", "app=web", 1).await;
     api.delete("web", &DeleteParams::background()).await.unwrap();

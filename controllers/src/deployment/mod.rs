@@ -13,9 +13,8 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Resource,
-    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+    api::{DeleteParams, PostParams, Preconditions},
 };
-use serde_json::json;
 
 use self::plan::{Observed, Plan, Write};
 use crate::{
@@ -108,7 +107,7 @@ impl Deployments {
         let message = format!("Failed to create new replica set \"{name}\": {}", status_message(&err));
         self.recorder.warning(events::about(deployment), "ReplicaSetCreateError", message.clone());
         status::set_condition(status, status::PROGRESSING, "False", "ReplicaSetCreateError", message, clock::now());
-        self.write_status(deployment, status).await?;
+        self.write_status(deployment, status, None).await?;
         Err(err.into())
     }
 
@@ -131,7 +130,7 @@ impl Deployments {
         let count = status.collision_count.unwrap_or(0);
         let mut known = deployment.status.clone().unwrap_or_default();
         known.collision_count = Some(count.saturating_add(1));
-        self.write_status(deployment, &known).await?;
+        self.write_status(deployment, &known, None).await?;
         Err(Failure::NameTaken(name.to_owned()))
     }
 
@@ -144,24 +143,15 @@ impl Deployments {
         }
     }
 
-    async fn note_revision(
+    /// Writes the status, and with it the revision that the Deployment does not yet show: through the status, because
+    /// changes of annotations through the object itself are a new generation.
+    async fn write_status(
         &self,
         deployment: &Deployment,
+        status: &DeploymentStatus,
         revision: Option<i64>,
-    ) -> Result<Option<Deployment>, Failure> {
-        let Some(revision) = revision else { return Ok(None) };
-        let annotations = json!({ sets::REVISION: revision.to_string() });
-        let change = json!({ "metadata": { "uid": deployment.metadata.uid, "annotations": annotations } });
-        let name = index::name(&deployment.metadata);
-        Ok(Some(self.api(deployment).patch(name, &PatchParams::default(), &Patch::Merge(change)).await?))
-    }
-
-    async fn write_status(&self, deployment: &Deployment, status: &DeploymentStatus) -> Result<(), Failure> {
-        if deployment.status.as_ref() == Some(status) {
-            return Ok(());
-        }
-        let mut updated = deployment.clone();
-        updated.status = Some(status.clone());
+    ) -> Result<(), Failure> {
+        let Some(updated) = with_status(deployment, status, revision) else { return Ok(()) };
         let name = index::name(&deployment.metadata);
         self.api(deployment).replace_status(name, &PostParams::default(), &updated).await?;
         Ok(())
@@ -189,10 +179,24 @@ impl Controller for Deployments {
         let seen = Observed { deployment: &deployment, sets: owned, with_pods, now: clock::now() };
         let mut plan = plan::plan(&seen)?;
         self.execute(&deployment, &mut plan).await?;
-        let latest = self.note_revision(&deployment, plan.revision).await?;
-        self.write_status(latest.as_ref().unwrap_or(&deployment), &plan.status).await?;
+        self.write_status(&deployment, &plan.status, plan.revision).await?;
         Ok(plan.again)
     }
+}
+
+/// The Deployment with another status and revision; `None` if it has them.
+fn with_status(deployment: &Deployment, status: &DeploymentStatus, revision: Option<i64>) -> Option<Deployment> {
+    let is_known = |revision| sets::revision(&deployment.metadata) == revision;
+    if deployment.status.as_ref() == Some(status) && revision.is_none_or(is_known) {
+        return None;
+    }
+    let mut updated = deployment.clone();
+    updated.status = Some(status.clone());
+    if let Some(revision) = revision {
+        let annotations = updated.metadata.annotations.get_or_insert_default();
+        annotations.insert(sets::REVISION.to_owned(), revision.to_string());
+    }
+    Some(updated)
 }
 
 fn watch_sets(sets: &Informer<ReplicaSet>, deployments: &Informer<Deployment>, queue: &WorkQueue<ObjectKey>) {
@@ -241,4 +245,22 @@ pub(crate) fn start(context: &Context, workers: usize, tasks: &mut daemon::Super
     let (controller, queue) = Deployments::new(context);
     let context = context.clone();
     tasks.add("deployment", move |shutdown| context.drive("deployment", controller, queue, workers, shutdown));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn revision_and_status_are_one_write_and_none_if_they_are_there() {
+        let status = DeploymentStatus { replicas: Some(1), ..DeploymentStatus::default() };
+        let bare = Deployment::default();
+        let written = with_status(&bare, &status, Some(3)).unwrap();
+        assert_eq!(sets::revision(&written.metadata), 3);
+        assert_eq!(written.status.as_ref(), Some(&status));
+        assert_eq!(with_status(&written, &status, Some(3)), None);
+        assert_eq!(with_status(&written, &status, None), None);
+        assert!(with_status(&written, &status, Some(4)).is_some());
+        assert!(with_status(&written, &DeploymentStatus::default(), None).is_some());
+    }
 }
