@@ -18,6 +18,7 @@ pub const NAMES: &[&str] = &[
     "daemonset-controller",
     "statefulset-controller",
     "endpointslice-controller",
+    "endpointslice-mirroring-controller",
     "endpoints-controller",
     "namespace-controller",
     "garbage-collector-controller",
@@ -97,6 +98,8 @@ fn start_all(config: &Config, context: &Context, tasks: &mut Supervisor) -> Resu
     start("daemonset-controller", config.concurrent_daemonset_syncs, daemonset::start);
     start("statefulset-controller", config.concurrent_statefulset_syncs, statefulset::start);
     start("endpointslice-controller", config.concurrent_endpoint_syncs, endpoints::start_slices);
+    let workers = config.concurrent_endpoint_syncs;
+    start("endpointslice-mirroring-controller", workers, endpoints::start_mirroring);
     start("endpoints-controller", config.concurrent_endpoint_syncs, endpoints::start_legacy);
     start("namespace-controller", config.concurrent_namespace_syncs, namespace::start);
     start("garbage-collector-controller", config.concurrent_gc_syncs, garbage::start);

@@ -1,6 +1,9 @@
-//! Which pods stand behind a Service: EndpointSlices, and the older Endpoints for clients that still read them.
+//! Which pods stand behind a Service: EndpointSlices, and the older Endpoints for clients that still read them. Endpoints
+//! that are written by hand are shown in slices, too.
 
 mod legacy;
+mod mirror;
+mod mirroring;
 mod observe;
 mod slices;
 
@@ -16,6 +19,7 @@ use kube::{
     api::{DeleteParams, PostParams},
 };
 
+pub(crate) use self::mirroring::start as start_mirroring;
 use self::{observe::Backend, slices::Change};
 use crate::{
     context::{Context, Controller, Failure, Outcome},
@@ -26,6 +30,7 @@ const BY_SERVICE: &str = "service of slice";
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 const MANAGER: &str = "endpointslice-controller.k8s.io";
+const MIRROR: &str = "endpointslicemirroring-controller.k8s.io";
 const HEADLESS: &str = "service.kubernetes.io/headless";
 const ZONE: &str = "topology.kubernetes.io/zone";
 
@@ -94,31 +99,51 @@ fn add_services_of(services: &Informer<Service>, pod: &Pod, queue: &WorkQueue<Ob
 pub(crate) struct EndpointSlices {
     sources: Sources,
     slices: Informer<EndpointSlice>,
-    expectations: Arc<Expectations>,
+    writer: SliceWriter,
 }
 
 impl EndpointSlices {
     pub(crate) fn new(context: &Context) -> (Self, WorkQueue<ObjectKey>) {
         let (queue, expectations) = (WorkQueue::new(), Arc::new(Expectations::new()));
         let slices = context.informers.of::<EndpointSlice>();
-        slices.add_index(BY_SERVICE, |slice| service_of(slice).map(|key| key.to_string()).into_iter().collect());
-        let (changed, expected) = (queue.clone(), Arc::clone(&expectations));
-        slices.on_event(move |event| {
-            let Some(service) = service_of(event.object()) else { return };
-            match event {
-                Event::Applied { old: None, .. } => expected.creation_observed(&service),
-                Event::Applied { .. } => {}
-                Event::Deleted(slice) => expected.deletion_observed(&service, index::uid(&slice.metadata)),
-            }
-            changed.add(service);
-        });
+        slices
+            .add_index(BY_SERVICE, |slice| managed_by(slice, MANAGER).map(|key| key.to_string()).into_iter().collect());
+        watch_slices(&slices, MANAGER, &queue, &expectations);
         let sources = Sources::new(context, &queue);
         watch_zones(&sources, &queue);
-        (Self { sources, slices, expectations }, queue)
+        let writer = SliceWriter { client: context.client.clone(), expectations };
+        (Self { sources, slices, writer }, queue)
     }
+}
 
+/// Follows the slices that `manager` manages, in the name of their Services.
+fn watch_slices(
+    slices: &Informer<EndpointSlice>,
+    manager: &'static str,
+    queue: &WorkQueue<ObjectKey>,
+    expectations: &Arc<Expectations>,
+) {
+    let (changed, expected) = (queue.clone(), Arc::clone(expectations));
+    slices.on_event(move |event| {
+        let Some(service) = managed_by(event.object(), manager) else { return };
+        match event {
+            Event::Applied { old: None, .. } => expected.creation_observed(&service),
+            Event::Applied { .. } => {}
+            Event::Deleted(slice) => expected.deletion_observed(&service, index::uid(&slice.metadata)),
+        }
+        changed.add(service);
+    });
+}
+
+/// Writes slices, and knows which writes the cache does not show yet.
+struct SliceWriter {
+    client: kube::Client,
+    expectations: Arc<Expectations>,
+}
+
+impl SliceWriter {
     async fn apply(&self, key: &ObjectKey, change: Change) -> Result<(), Failure> {
-        let api: Api<EndpointSlice> = Api::namespaced(self.sources.client.clone(), &key.namespace);
+        let api: Api<EndpointSlice> = Api::namespaced(self.client.clone(), &key.namespace);
         match change {
             Change::Create(slice) => {
                 self.expectations.expect_creations(key, 1);
@@ -148,7 +173,7 @@ impl Controller for EndpointSlices {
     async fn reconcile(&self, key: ObjectKey) -> Outcome {
         // The slices of a deleted Service are garbage that the garbage collector removes.
         let Some((service, backends)) = self.sources.observe(&key) else { return Ok(None) };
-        if let Some(wait) = self.expectations.outstanding(&key) {
+        if let Some(wait) = self.writer.expectations.outstanding(&key) {
             return Ok(Some(wait));
         }
         if service.metadata.deletion_timestamp.is_some() {
@@ -156,16 +181,16 @@ impl Controller for EndpointSlices {
         }
         let existing: Vec<_> = self.slices.by_index(BY_SERVICE, &key.to_string());
         for change in slices::plan(&service, &backends, &existing) {
-            self.apply(&key, change).await?;
+            self.writer.apply(&key, change).await?;
         }
         Ok(None)
     }
 }
 
-/// The Service of a slice that this controller manages.
-fn service_of(slice: &EndpointSlice) -> Option<ObjectKey> {
+/// The Service of a slice that `manager` manages.
+fn managed_by(slice: &EndpointSlice, manager: &str) -> Option<ObjectKey> {
     let labels = slice.metadata.labels.as_ref()?;
-    let is_ours = labels.get(MANAGED_BY).is_some_and(|manager| manager == MANAGER);
+    let is_ours = labels.get(MANAGED_BY).is_some_and(|known| known == manager);
     is_ours
         .then(|| labels.get(SERVICE_NAME))
         .flatten()

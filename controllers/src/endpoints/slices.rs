@@ -29,7 +29,7 @@ pub(super) enum Change {
 }
 
 /// Endpoints that share a slice: of one address family, with the same ports.
-type Group = (&'static str, Vec<(String, Option<i32>, String, String)>);
+pub(super) type Group = (&'static str, Vec<(String, Option<i32>, String, String)>);
 
 /// Compares the slices there are with the backends. Slices keep the endpoints they have; room is filled before new
 /// slices are made; empty ones go, but one stays per family to say "no endpoints".
@@ -95,7 +95,8 @@ fn desired(service: &Service, backends: &[Backend], family: &'static str) -> BTr
     groups
 }
 
-fn group_of(family: &'static str, ports: &[EndpointPort]) -> Group {
+/// The group of endpoints with these ports.
+pub(super) fn group_of(family: &'static str, ports: &[EndpointPort]) -> Group {
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
     let mut key: Vec<_> = ports
         .iter()
