@@ -2,6 +2,8 @@
 
 mod plan;
 
+use std::sync::Arc;
+
 use client::{Event, Informer, ObjectKey, Recorder, WorkQueue, clock, events, write};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -88,6 +90,20 @@ impl CronJobs {
         Ok(())
     }
 
+    /// The Jobs of a CronJob: those that the cache shows, and those that the status names and that the cache does not
+    /// show yet.
+    async fn children(&self, cron: &CronJob) -> Result<Vec<Arc<Job>>, Failure> {
+        let mut children = self.jobs.by_index(BY_CONTROLLER, index::uid(&cron.metadata));
+        for known in cron.status.iter().flat_map(|status| status.active.iter().flatten()) {
+            if children.iter().any(|job| job.metadata.uid == known.uid) {
+                continue;
+            }
+            let live = self.api(cron).get_opt(known.name.as_deref().unwrap_or_default()).await?;
+            children.extend(live.filter(|job| job.metadata.uid == known.uid).map(Arc::new));
+        }
+        Ok(children)
+    }
+
     fn tell(&self, cron: &CronJob, news: Vec<News>) {
         for News { is_warning, reason, message } in news {
             match is_warning {
@@ -101,7 +117,7 @@ impl CronJobs {
 impl Controller for CronJobs {
     async fn reconcile(&self, key: ObjectKey) -> Outcome {
         let Some(cron) = self.crons.get(&key) else { return Ok(None) };
-        let children = self.jobs.by_index(BY_CONTROLLER, index::uid(&cron.metadata));
+        let children = self.children(&cron).await?;
         let now = clock::now();
         let plan = plan::plan(&cron, &children, now);
         self.tell(&cron, plan.news);

@@ -59,6 +59,12 @@ pub(super) fn plan(cron: &CronJob, jobs: &[Arc<Job>], now: Timestamp) -> Plan {
     }
     let Some((schedule, zone)) = read(&spec.schedule, spec.time_zone.as_deref(), &mut plan.news) else { return plan };
     plan.next = schedule.next(now, &zone);
+    if plan.next.is_none() {
+        // A day that no month has: upstream finds that by two times that are the same.
+        let why = "time difference between two schedules is less than 1 second";
+        plan.news.push(News::warning("InvalidSchedule", format!("invalid schedule: {} : {why}", spec.schedule)));
+        return plan;
+    }
     let deadline = spec.starting_deadline_seconds.map(SignedDuration::from_secs);
     let last = plan.status.last_schedule_time.as_ref().or(cron.metadata.creation_timestamp.as_ref()).map(|at| at.0);
     let earliest = deadline.and_then(|late| now.checked_sub(late).ok());
@@ -250,6 +256,14 @@ mod tests {
         assert_eq!(plan(&fresh, &[], at("10:35:00")).due, Some(at("10:30:00")));
         let done = cron(json!({}), json!({"lastScheduleTime": "2026-01-01T10:30:00Z"}));
         assert_eq!(plan(&done, &[], at("10:35:00")).due, None);
+    }
+
+    #[test]
+    fn a_schedule_without_any_time_is_told_of() {
+        let plan = plan(&cron(json!({"schedule": "59 23 31 2 *"}), json!({})), &[], at("11:00:00"));
+        let message = "invalid schedule: 59 23 31 2 * : time difference between two schedules is less than 1 second";
+        assert_eq!(plan.news, [News::warning("InvalidSchedule", message)]);
+        assert_eq!((plan.due, plan.next), (None, None));
     }
 
     #[test]
