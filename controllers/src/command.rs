@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
+use x509_cert::der::pem::{LineEnding, encode_string};
+
 /// Runs the controllers.
 #[derive(Debug, clap::Parser)]
 #[command(name = "controller-manager")]
@@ -30,16 +33,34 @@ impl Command {
     pub fn run(self) -> ExitCode {
         daemon::main("controller-manager", self.common, |process| async move {
             self.upstream.warn();
-            let config = self.args.into_config()?;
+            let mut config = self.args.into_config()?;
+            if config.root_ca.is_none() {
+                // Pods trust the API server by what this process trusts it by, even if that is nothing, as upstream's do.
+                config.root_ca = Some(pem(&client::authorities(self.kubeconfig.as_deref()).await?)?);
+            }
             let client = client::connect(self.kubeconfig.as_deref(), "kube-controller-manager").await?;
             anyhow::Ok(crate::run(config, client, process).await?)
         })
     }
 }
 
+fn pem(certificates: &[Vec<u8>]) -> anyhow::Result<String> {
+    let one = |certificate: &Vec<u8>| encode_string("CERTIFICATE", LineEnding::LF, certificate);
+    certificates.iter().map(one).collect::<Result<_, _>>().context("encode the certificates of the kubeconfig")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn certificates_are_written_as_others_write_them() {
+        let pair = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::new(["ca".to_owned()]).unwrap().self_signed(&pair).unwrap();
+        let one = certificate.pem().replace('\r', "");
+        assert_eq!(pem(&[]).unwrap(), "");
+        assert_eq!(pem(&[certificate.der().to_vec(), certificate.der().to_vec()]).unwrap(), format!("{one}{one}"));
+    }
 
     #[test]
     fn kubeadms_static_pod_starts_it() {

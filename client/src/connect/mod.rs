@@ -50,13 +50,23 @@ pub enum Error {
 /// Does not contact the server: a client for a server that is not up yet is fine. It makes plain requests and watches;
 /// `exec` and its like need an upgrade, which HTTP/2 has not.
 pub async fn connect(kubeconfig: Option<&Path>, user_agent: &str) -> Result<kube::Client, Error> {
-    let mut config = match kubeconfig {
-        Some(path) => from_file(path).await?,
-        None => kube::Config::infer().await.map_err(|err| Error::Infer(Box::new(err)))?,
-    };
+    let mut config = config(kubeconfig).await?;
     let agent = HeaderValue::from_str(user_agent).map_err(|_| Error::UserAgent(user_agent.to_owned()))?;
     config.headers.push((header::USER_AGENT, agent));
     transport::client(config, Patience::default()).map_err(|err| Error::Client(Box::new(err)))
+}
+
+/// The certificates (DER) by which the client that [`connect`] builds from the same file trusts the API server; none when
+/// the file names none.
+pub async fn authorities(kubeconfig: Option<&Path>) -> Result<Vec<Vec<u8>>, Error> {
+    Ok(config(kubeconfig).await?.root_cert.unwrap_or_default())
+}
+
+async fn config(kubeconfig: Option<&Path>) -> Result<kube::Config, Error> {
+    match kubeconfig {
+        Some(path) => from_file(path).await,
+        None => kube::Config::infer().await.map_err(|err| Error::Infer(Box::new(err))),
+    }
 }
 
 async fn from_file(path: &Path) -> Result<kube::Config, Error> {
