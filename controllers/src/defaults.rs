@@ -28,11 +28,12 @@ struct PerNamespace<K> {
     namespaces: Informer<Namespace>,
     objects: Informer<K>,
     wanted: K,
-    is_right: fn(&K, &K) -> bool,
+    /// What the current object must become to be as wanted; `None` if it is.
+    put_right: fn(&K, &K) -> Option<K>,
 }
 
 impl<K: Watchable + Resource<Scope = NamespaceResourceScope> + serde::Serialize> PerNamespace<K> {
-    fn new(context: &Context, wanted: K, is_right: fn(&K, &K) -> bool) -> (Self, WorkQueue<ObjectKey>) {
+    fn new(context: &Context, wanted: K, put_right: fn(&K, &K) -> Option<K>) -> (Self, WorkQueue<ObjectKey>) {
         let queue = WorkQueue::new();
         let namespaces = context.informers.of::<Namespace>();
         let changed = queue.clone();
@@ -45,7 +46,7 @@ impl<K: Watchable + Resource<Scope = NamespaceResourceScope> + serde::Serialize>
         let objects = context.informers.with_fields::<K>(&format!("metadata.name={name}"));
         let changed = queue.clone();
         objects.on_event(move |event| changed.add(ObjectKey::cluster(event.key().namespace)));
-        (Self { client: context.client.clone(), namespaces, objects, wanted, is_right }, queue)
+        (Self { client: context.client.clone(), namespaces, objects, wanted, put_right }, queue)
     }
 
     async fn write(&self, namespace: &str, current: Option<&K>) -> Result<(), Failure> {
@@ -53,8 +54,7 @@ impl<K: Watchable + Resource<Scope = NamespaceResourceScope> + serde::Serialize>
         let written = match current {
             None => api.create(&PostParams::default(), &self.wanted).await,
             Some(current) => {
-                let mut changed = self.wanted.clone();
-                changed.meta_mut().resource_version.clone_from(&current.meta().resource_version);
+                let Some(changed) = (self.put_right)(current, &self.wanted) else { return Ok(()) };
                 let name = self.wanted.meta().name.clone().unwrap_or_default();
                 api.replace(&name, &PostParams::default(), &changed).await
             }
@@ -75,9 +75,7 @@ impl<K: Watchable + Resource<Scope = NamespaceResourceScope> + serde::Serialize>
         }
         let name = self.wanted.meta().name.clone().unwrap_or_default();
         let current = self.objects.get(&ObjectKey::new(key.name.clone(), name));
-        if current.as_deref().is_none_or(|current| !(self.is_right)(current, &self.wanted)) {
-            self.write(&key.name, current.as_deref()).await?;
-        }
+        self.write(&key.name, current.as_deref()).await?;
         Ok(None)
     }
 }
@@ -86,9 +84,22 @@ impl<K: Watchable + Resource<Scope = NamespaceResourceScope> + serde::Serialize>
 pub(crate) fn start_accounts(context: &Context, workers: usize, tasks: &mut daemon::Supervisor) {
     let metadata = ObjectMeta { name: Some(ACCOUNT.to_owned()), ..ObjectMeta::default() };
     let wanted = ServiceAccount { metadata, ..ServiceAccount::default() };
-    let (controller, queue) = PerNamespace::new(context, wanted, |_, _| true);
+    let (controller, queue) = PerNamespace::new(context, wanted, |_, _| None);
     let context = context.clone();
     tasks.add("serviceaccount", move |shutdown| context.drive("serviceaccount", controller, queue, workers, shutdown));
+}
+
+/// The data are the certificates and nothing else, and the description is there; labels and the like are left alone.
+fn with_certificates(current: &ConfigMap, wanted: &ConfigMap) -> Option<ConfigMap> {
+    let (key, text) = DESCRIPTION;
+    let is_described = current.metadata.annotations.as_ref().is_some_and(|known| known.contains_key(key));
+    let has_more = current.binary_data.as_ref().is_some_and(|data| !data.is_empty());
+    if current.data == wanted.data && is_described && !has_more {
+        return None;
+    }
+    let mut changed = ConfigMap { data: wanted.data.clone(), binary_data: None, ..current.clone() };
+    changed.metadata.annotations.get_or_insert_default().insert(key.to_owned(), text.to_owned());
+    Some(changed)
 }
 
 /// Starts the publisher of the root certificates.
@@ -101,9 +112,29 @@ pub(crate) fn start_root_ca(context: &Context, certificates: String, workers: us
     };
     let data = BTreeMap::from([("ca.crt".to_owned(), certificates)]);
     let wanted = ConfigMap { metadata, data: Some(data), ..ConfigMap::default() };
-    let (controller, queue) = PerNamespace::new(context, wanted, |current, wanted| current.data == wanted.data);
+    let (controller, queue) = PerNamespace::new(context, wanted, with_certificates);
     let context = context.clone();
     tasks.add("root ca", move |shutdown| {
         context.drive("root-ca-certificate-publisher", controller, queue, workers, shutdown)
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certificates_are_put_right_and_labels_are_left_alone() {
+        let map = |key: &str, text: &str| Some(BTreeMap::from([(key.to_owned(), text.to_owned())]));
+        let wanted = ConfigMap { data: map("ca.crt", "x"), ..ConfigMap::default() };
+        let mut current = ConfigMap { data: map("ca.crt", "y"), ..ConfigMap::default() };
+        current.metadata.labels = map("team", "blue");
+        let changed = with_certificates(&current, &wanted).unwrap();
+        assert_eq!((&changed.data, &changed.metadata.labels), (&wanted.data, &map("team", "blue")));
+        assert!(changed.metadata.annotations.as_ref().unwrap().contains_key(DESCRIPTION.0));
+        assert_eq!(with_certificates(&changed, &wanted), None);
+        let mut more = changed;
+        more.binary_data = Some(BTreeMap::from([("z".to_owned(), k8s_openapi::ByteString(vec![0]))]));
+        assert_eq!(with_certificates(&more, &wanted).unwrap().binary_data, None);
+    }
 }
