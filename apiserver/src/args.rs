@@ -384,6 +384,7 @@ impl Args {
             service_account_jwks_uri: self.tokens.service_account_jwks_uri,
             limits: self.serving.limits(),
             external_hostname: self.serving.external_hostname,
+            shares_store: !self.store.etcd_servers.is_empty(),
             publish_endpoints: self.serving.endpoint_reconciler_type != "none",
             runtime_config: self.runtime_config,
             not_ready_toleration_seconds: self.default_not_ready_toleration_seconds,

@@ -73,6 +73,8 @@ pub struct Config {
     pub external_hostname: Option<String>,
     /// Whether this server keeps the endpoints of the Service `kubernetes`.
     pub publish_endpoints: bool,
+    /// Whether other servers may use the same store, and have endpoints of their own.
+    pub shares_store: bool,
     /// Which built-in versions are served.
     pub runtime_config: Vec<Served>,
     pub limits: Limits,
@@ -171,6 +173,7 @@ impl Default for Config {
             service_account_jwks_uri: None,
             external_hostname: None,
             publish_endpoints: true,
+            shares_store: false,
             runtime_config: Vec::new(),
             limits: Limits::default(),
             not_ready_toleration_seconds: 300,

@@ -244,7 +244,8 @@ impl ApiServer {
     async fn begin(&self) -> Result<(), Error> {
         self.serve_custom_resources().await?;
         self.core.stage.send_replace(Stage::Filled);
-        bootstrap::ensure(&self.core).await?;
+        let made = bootstrap::ensure(&self.core).await?;
+        self.core.tasks.spawn(bootstrap::keep(self.core.clone(), made, self.core.shutdown.clone()));
         self.control_flow();
         self.core.stage.send_replace(Stage::Bootstrapped);
         self.process.ready.set();

@@ -188,6 +188,7 @@ fn server_config(plan: &Plan, keys: &Keys) -> apiserver::Config {
     apiserver::Config {
         secure_port: plan.options.secure_port,
         advertise_address: Some(plan.options.node_ip),
+        shares_store: !plan.options.etcd_servers.is_empty(),
         tls_certificate: path("apiserver.crt"),
         tls_private_key: path("apiserver.key"),
         client_ca: path("ca.crt"),

@@ -1,41 +1,53 @@
-//! The objects that a cluster cannot do without: made at every start where they are missing. Roles and bindings that
-//! are there get back what they lack, unless their annotation says to leave them alone; nothing else is overwritten.
+//! The objects that a cluster cannot do without: made at every start where they are missing, and again when somebody
+//! deletes them. Of those that are there, what upstream's controllers look after is put right.
 
 mod flows;
+mod keep;
 mod objects;
 mod policy;
 mod reconcile;
+mod trust;
+
+use std::sync::{Arc, LazyLock};
 
 use api::strategy::User;
-use api::{ApiError, Object};
+use api::{ApiError, Object, Resource};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
+use self::reconcile::Servers;
 use crate::authz::{MASTERS, Rule};
 use crate::decode;
 use crate::error::Error;
 use crate::options::WriteOptions;
 use crate::registry::Target;
 use crate::server::Core;
+use crate::watch_cache::ResourceCache;
+
+pub(crate) use self::keep::keep;
 
 /// Most depend on nothing, so many are written at once and share the store's commits.
 const AT_ONCE: usize = 256;
 
-/// Makes what is missing, and waits until authorisation sees it.
-pub(crate) async fn ensure(core: &Core) -> Result<(), Error> {
+static APISERVER: LazyLock<User> =
+    LazyLock::new(|| User { name: "system:apiserver".into(), groups: vec![MASTERS.into()], ..User::default() });
+
+/// Makes what is missing, and waits until authorisation sees it. Returns what is to be kept.
+pub(crate) async fn ensure(core: &Core) -> Result<Vec<Object>, Error> {
     let failed = |err: ApiError| Error::Bootstrap(err.to_string());
     core.registry.allocator().repair(&core.registry).await.map_err(failed)?;
-    let user = User { name: "system:apiserver".into(), groups: vec![MASTERS.into()], ..User::default() };
     let policy = policy::objects().map_err(|err| Error::Bootstrap(err.to_string()))?;
     let flows = flows::objects().into_iter().filter_map(Object::from_value);
-    let [first, then] = objects::all(&core.config);
-    ensure_all(core, &user, first.into_iter().chain(policy).chain(flows)).await?;
-    ensure_all(core, &user, then).await?;
+    let [mut all, then] = objects::all(&core.config)?;
+    all.extend(policy.into_iter().chain(flows));
+    ensure_all(core, &all).await?;
+    ensure_all(core, &then).await?;
     core.registry.freshen().await.map_err(failed)?;
-    Ok(())
+    all.extend(then);
+    Ok(all)
 }
 
-async fn ensure_all(core: &Core, user: &User, objects: impl IntoIterator<Item = Object>) -> Result<(), Error> {
-    stream::iter(objects).map(|object| ensure_named(core, user, object)).buffer_unordered(AT_ONCE).try_collect().await
+async fn ensure_all(core: &Core, objects: &[Object]) -> Result<(), Error> {
+    stream::iter(objects).map(|object| ensure_named(core, object)).buffer_unordered(AT_ONCE).try_collect().await
 }
 
 /// The default objects of flow control.
@@ -51,37 +63,58 @@ pub(crate) fn node_rules() -> Result<Vec<Rule>, Error> {
     Ok(role.map(|role| Rule::read_all(role.get(&["rules"]))).unwrap_or_default())
 }
 
-async fn ensure_named(core: &Core, user: &User, object: Object) -> Result<(), Error> {
-    let named = format!("{} {}/{}", object.kind(), object.namespace(), object.name());
-    ensure_one(core, user, object).await.map_err(|err| Error::Bootstrap(format!("{named}: {err}")))
+/// At the start. What is there but cannot be put right now (a webhook may be in the way) is tried again by [`keep`].
+async fn ensure_named(core: &Core, object: &Object) -> Result<(), Error> {
+    let Err(err) = ensure_one(core, object).await else { return Ok(()) };
+    let (kind, namespace, name) = (object.kind(), object.namespace(), object.name());
+    let is_there = place(core, object).is_ok_and(|(cache, _)| cache.get(&cache.key(namespace, name)).is_some());
+    if is_there {
+        tracing::warn!(kind, namespace, name, error = &err as &dyn std::error::Error, "cannot be put right yet");
+        return Ok(());
+    }
+    Err(Error::Bootstrap(format!("{kind} {namespace}/{name}: {err}")))
 }
 
-async fn ensure_one(core: &Core, user: &User, mut object: Object) -> Result<(), ApiError> {
-    let registry = &core.registry;
+/// Where an object lies, and the row of its version.
+fn place(core: &Core, object: &Object) -> Result<(Arc<ResourceCache>, Arc<Resource>), ApiError> {
     let (group, version) = object.api_version().rsplit_once('/').unwrap_or(("", object.api_version()));
-    let catalog = registry.catalog();
+    let catalog = core.registry.catalog();
     let row = catalog.kind(group, version, object.kind()).ok_or_else(ApiError::unknown_resource)?;
-    let cache = registry.resource(catalog.storage_row(row))?;
-    let (namespace, name) = (object.namespace().to_owned(), object.name().to_owned());
-    let target = Target { cache: &cache, requested: row, namespace: &namespace, name: "", subresource: "", user };
+    Ok((core.registry.resource(catalog.storage_row(row))?, row.clone()))
+}
+
+/// Makes an object if it is missing, or puts it right; whether there was anything to do.
+async fn ensure_one(core: &Core, wanted: &Object) -> Result<bool, ApiError> {
+    let (cache, row) = place(core, wanted)?;
+    let mut wanted = wanted.clone();
+    decode::default(cache.row(), &mut wanted);
+    let (namespace, name) = (wanted.namespace().to_owned(), wanted.name().to_owned());
+    let target =
+        Target { cache: &cache, requested: &row, namespace: &namespace, name: "", subresource: "", user: &APISERVER };
     if let Some(cached) = cache.get(&cache.key(&namespace, &name)) {
-        if !reconcile::lacks_something(&cached.object(), &object) {
-            return Ok(());
-        }
-        let target = Target { name: &name, ..target };
-        return registry
-            .modify(&target, false, |stored| {
-                reconcile::complete(stored, &object);
-                Ok(())
-            })
-            .await
-            .map(|_| ());
+        return put_right(core, &Target { name: &name, ..target }, cached.object(), &wanted).await;
     }
-    decode::default(cache.row(), &mut object);
-    let options = WriteOptions { field_manager: "kube-apiserver".into(), ..WriteOptions::default() };
-    match registry.create(&target, object, &options, &mut Vec::new()).await {
+    match core.registry.create(&target, wanted, &options(), &mut Vec::new()).await {
         // Another server of the cluster was faster.
-        Err(err) if err.status().reason == "AlreadyExists" => Ok(()),
-        outcome => outcome.map(|_| ()),
+        Err(err) if err.status().reason == "AlreadyExists" => Ok(false),
+        outcome => outcome.map(|_| true),
     }
+}
+
+async fn put_right(core: &Core, target: &Target<'_>, stored: Object, wanted: &Object) -> Result<bool, ApiError> {
+    let servers = if core.config.shares_store { Servers::Several } else { Servers::One };
+    // What is on its way out is made again when it is gone.
+    if stored.is_being_deleted() || !reconcile::is_damaged(&stored, wanted, servers) {
+        return Ok(false);
+    }
+    let before = stored.resource_version().to_owned();
+    let mut repaired = stored;
+    reconcile::complete(&mut repaired, wanted, servers);
+    let target = Target { requested: target.cache.row(), ..*target };
+    let updated = core.registry.update(&target, repaired, &options(), &mut Vec::new()).await?;
+    Ok(updated.written.object.resource_version() != before)
+}
+
+fn options() -> WriteOptions {
+    WriteOptions { field_manager: "kube-apiserver".into(), ..WriteOptions::default() }
 }

@@ -3,10 +3,12 @@
 use api::Object;
 use serde_json::{Value, json};
 
+use super::trust;
 use crate::config::Config;
+use crate::error::Error;
 
 /// What depends on nothing, and what needs that: Services need their namespace, their range and the addresses in it.
-pub(super) fn all(config: &Config) -> [Vec<Object>; 2] {
+pub(super) fn all(config: &Config) -> Result<[Vec<Object>; 2], Error> {
     let namespaces = ["kube-system", "kube-public", "kube-node-lease", "default"];
     let mut first: Vec<Value> = namespaces.iter().map(|name| namespace(name)).collect();
     first.push(priority_class(
@@ -20,7 +22,9 @@ pub(super) fn all(config: &Config) -> [Vec<Object>; 2] {
         "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
     ));
     first.extend(service_ranges(config));
-    [first, kubernetes_service(config)].map(|trees| trees.into_iter().filter_map(Object::from_value).collect())
+    let mut then = kubernetes_service(config);
+    then.extend(trust::object(config)?);
+    Ok([first, then].map(|trees| trees.into_iter().filter_map(Object::from_value).collect()))
 }
 
 fn namespace(name: &str) -> Value {

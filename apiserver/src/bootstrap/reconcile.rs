@@ -1,23 +1,49 @@
-//! Gives stored roles and bindings back what the defaults have and they lack. Nothing is ever taken away.
+//! Puts right what somebody damaged of a bootstrap object, as upstream's controllers do: what they look after is put
+//! right, all else is left to whoever changed it. Pure.
 
 use api::Object;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
+use super::trust;
 use crate::authz::{Rule, covers};
 
 const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
+const AUTOUPDATE_SPEC: &str = "apf.kubernetes.io/autoupdate-spec";
+const SKIP_MIRROR: &str = "endpointslice.kubernetes.io/skip-mirror";
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+/// Which servers write to the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Servers {
+    /// This one alone: what else is there is wrong.
+    One,
+    /// Others may, too: what they wrote stays.
+    Several,
+}
 
 /// Whether [`complete`] would change the stored object.
-pub(super) fn lacks_something(stored: &Object, wanted: &Object) -> bool {
+pub(super) fn is_damaged(stored: &Object, wanted: &Object, servers: Servers) -> bool {
     let mut completed = stored.clone();
-    complete(&mut completed, wanted);
+    complete(&mut completed, wanted, servers);
     completed != *stored
 }
 
-/// Adds the wanted labels, annotations, rules and subjects that are missing.
-pub(super) fn complete(stored: &mut Object, wanted: &Object) {
-    let is_policy = wanted.annotation(AUTOUPDATE).is_some();
-    if !is_policy || stored.annotation(AUTOUPDATE) == Some("false") {
+/// Puts right what is looked after. Of all other kinds that is only that the object is there.
+pub(super) fn complete(stored: &mut Object, wanted: &Object, servers: Servers) {
+    match wanted.kind() {
+        "ClusterRole" | "ClusterRoleBinding" | "Role" | "RoleBinding" => policy(stored, wanted),
+        "FlowSchema" | "PriorityLevelConfiguration" => flow(stored, wanted),
+        "Endpoints" => endpoints(stored, wanted, servers),
+        "EndpointSlice" => slice(stored, wanted, servers),
+        "ConfigMap" => trust::complete(stored, wanted),
+        _ => {}
+    }
+}
+
+/// Adds the wanted labels, annotations, rules, selectors and subjects that are missing. Nothing is taken away. The rules
+/// of a role that gathers those of others are the aggregation controller's.
+fn policy(stored: &mut Object, wanted: &Object) {
+    if stored.annotation(AUTOUPDATE) == Some("false") {
         return;
     }
     for map in ["labels", "annotations"] {
@@ -25,48 +51,239 @@ pub(super) fn complete(stored: &mut Object, wanted: &Object) {
         missing.retain(|key, _| stored.get(&["metadata", map, key]).is_none());
         missing.into_iter().for_each(|(key, value)| stored.set(&["metadata", map, &key], value));
     }
-    let owned = Rule::read_all(stored.get(&["rules"]));
-    add(stored, wanted, "rules", |rule| !covers(&owned, &Rule::read(rule)));
-    let subjects = stored.get(&["subjects"]).and_then(Value::as_array).cloned().unwrap_or_default();
-    add(stored, wanted, "subjects", |subject| !subjects.contains(subject));
+    if wanted.get(&["aggregationRule"]).is_some() {
+        let selectors = items(stored, &["aggregationRule", "clusterRoleSelectors"]);
+        add(stored, wanted, &["aggregationRule", "clusterRoleSelectors"], |one| !selectors.contains(one));
+    } else {
+        let owned = Rule::read_all(stored.get(&["rules"]));
+        add(stored, wanted, &["rules"], |rule| !covers(&owned, &Rule::read(rule)));
+    }
+    let subjects = items(stored, &["subjects"]);
+    add(stored, wanted, &["subjects"], |subject| !subjects.contains(subject));
 }
 
-fn add(stored: &mut Object, wanted: &Object, list: &str, is_missing: impl Fn(&Value) -> bool) {
-    let items = wanted.get(&[list]).and_then(Value::as_array).into_iter().flatten();
-    let missing: Vec<Value> = items.filter(|item| is_missing(item)).cloned().collect();
+fn items(object: &Object, list: &[&str]) -> Vec<Value> {
+    object.get(list).and_then(Value::as_array).cloned().unwrap_or_default()
+}
+
+fn add(stored: &mut Object, wanted: &Object, list: &[&str], is_missing: impl Fn(&Value) -> bool) {
+    let missing: Vec<Value> = items(wanted, list).into_iter().filter(is_missing).collect();
     if missing.is_empty() {
         return;
     }
-    let mut all = stored.get(&[list]).and_then(Value::as_array).cloned().unwrap_or_default();
+    let mut all = items(stored, list);
     all.extend(missing);
-    stored.set(&[list], all);
+    stored.set(list, all);
+}
+
+/// The spec follows ours if the annotation says so, or says nothing and nobody has changed the spec; that of mandatory
+/// objects always does (`pkg/registry/flowcontrol/ensurer`). The annotation says which it is.
+fn flow(stored: &mut Object, wanted: &Object) {
+    let is_mandatory = api::kinds::mandatory_spec(wanted.kind(), wanted.name()).is_some();
+    let annotated = stored.annotation(AUTOUPDATE_SPEC).and_then(truth);
+    let follows = is_mandatory || annotated.unwrap_or_else(|| stored.generation() == 1);
+    if annotated != Some(follows) {
+        stored.set(&["metadata", "annotations", AUTOUPDATE_SPEC], follows.to_string());
+    }
+    if !follows {
+        return;
+    }
+    let mut spec = wanted.get(&["spec"]).cloned().unwrap_or_default();
+    // What the exempt level lends and is entitled to is the administrator's.
+    if wanted.get(&["spec", "exempt"]).is_some()
+        && let Some(exempt) = stored.get(&["spec", "exempt"])
+    {
+        spec["exempt"] = exempt.clone();
+    }
+    if stored.get(&["spec"]) != Some(&spec) {
+        stored.set(&["spec"], spec);
+    }
+}
+
+/// A boolean as Go's `strconv.ParseBool` reads it.
+fn truth(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+/// The addresses of this server are there, and its ports; other addresses are those of other servers.
+fn endpoints(stored: &mut Object, wanted: &Object, servers: Servers) {
+    if stored.label(SKIP_MIRROR) != Some("true") {
+        stored.set(&["metadata", "labels", SKIP_MIRROR], "true");
+    }
+    let (mut subsets, ours) = (items(stored, &["subsets"]), items(wanted, &["subsets"]));
+    let [our] = ours.as_slice() else { return };
+    let is_alike = |subset: &Value| subset["ports"] == our["ports"] && subset.get("notReadyAddresses").is_none();
+    match (servers, subsets.as_mut_slice()) {
+        (Servers::Several, [subset]) if is_alike(subset) => {
+            let (addresses, ours) = (subset["addresses"].as_array_mut(), our["addresses"].as_array());
+            if let (Some(addresses), Some(ours)) = (addresses, ours) {
+                join(addresses, ours, |address| address["ip"].clone());
+            }
+        }
+        _ => subsets = ours.clone(),
+    }
+    if stored.get(&["subsets"]) != Some(&json!(subsets)) {
+        stored.set(&["subsets"], subsets);
+    }
+}
+
+/// The same of an EndpointSlice.
+fn slice(stored: &mut Object, wanted: &Object, servers: Servers) {
+    // That cannot be changed: another one has to be made.
+    if stored.text(&["addressType"]) != wanted.text(&["addressType"]) {
+        return;
+    }
+    let service = wanted.label(SERVICE_NAME).unwrap_or_default().to_owned();
+    if stored.label(SERVICE_NAME) != Some(&service) {
+        stored.set(&["metadata", "labels", SERVICE_NAME], service);
+    }
+    let ours = items(wanted, &["endpoints"]);
+    let mut all = items(stored, &["endpoints"]);
+    if servers == Servers::One || stored.get(&["ports"]) != wanted.get(&["ports"]) {
+        all.clone_from(&ours);
+        stored.set(&["ports"], items(wanted, &["ports"]));
+    } else {
+        all.retain(|endpoint| ours.iter().all(|our| our["addresses"] != endpoint["addresses"] || our == endpoint));
+        join(&mut all, &ours, |endpoint| endpoint["addresses"].clone());
+    }
+    if stored.get(&["endpoints"]) != Some(&json!(all)) {
+        stored.set(&["endpoints"], all);
+    }
+}
+
+fn join(all: &mut Vec<Value>, ours: &[Value], key: impl Fn(&Value) -> Value) {
+    for our in ours {
+        if all.iter().all(|known| key(known) != key(our)) {
+            all.push(our.clone());
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+
+    fn object(tree: Value) -> Object {
+        Object::from_value(tree).unwrap()
+    }
+
+    /// What comes of `stored`; asking again changes nothing.
+    fn completed(stored: &Object, wanted: &Object, servers: Servers) -> Object {
+        let mut done = stored.clone();
+        complete(&mut done, wanted, servers);
+        assert_eq!(is_damaged(stored, wanted, servers), done != *stored);
+        assert!(!is_damaged(&done, wanted, servers), "{done:?}");
+        done
+    }
 
     fn role(autoupdate: &str, rules: &Value) -> Object {
         let annotations = json!({AUTOUPDATE: autoupdate});
-        Object::from_value(json!({"metadata": {"name": "a", "annotations": annotations}, "rules": rules})).unwrap()
+        object(json!({"kind": "ClusterRole", "metadata": {"name": "a", "annotations": annotations}, "rules": rules}))
     }
 
     #[test]
     fn missing_rules_come_back_and_others_stay() {
         let get = json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]});
         let list = json!({"verbs": ["list"], "apiGroups": [""], "resources": ["pods"]});
-        let mut stored = role("true", &json!([list]));
-        let wanted = role("true", &json!([get]));
-        assert!(lacks_something(&stored, &wanted));
-        complete(&mut stored, &wanted);
+        let stored = completed(&role("true", &json!([list])), &role("true", &json!([get])), Servers::One);
         assert_eq!(stored.get(&["rules"]), Some(&json!([list, get])));
-        assert!(!lacks_something(&stored, &wanted));
     }
 
     #[test]
     fn who_asks_to_be_left_alone_is() {
         let wanted = role("true", &json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]));
-        assert!(!lacks_something(&role("false", &json!([])), &wanted));
+        assert!(!is_damaged(&role("false", &json!([])), &wanted, Servers::One));
+    }
+
+    #[test]
+    fn the_rules_of_a_gathering_role_are_its_controllers() {
+        let selectors = json!([{"matchLabels": {"to": "edit"}}]);
+        let mut wanted = role("true", &json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]));
+        wanted.set(&["aggregationRule", "clusterRoleSelectors"], selectors.clone());
+        let stored = completed(&role("true", &json!([])), &wanted, Servers::One);
+        assert_eq!(stored.get(&["rules"]), Some(&json!([])));
+        assert_eq!(stored.get(&["aggregationRule", "clusterRoleSelectors"]), Some(&selectors));
+    }
+
+    fn schema(name: &str, generation: i64, annotation: Option<&str>, precedence: i64) -> Object {
+        let mut schema = object(json!({"kind": "FlowSchema", "metadata": {"name": name, "generation": generation},
+            "spec": {"matchingPrecedence": precedence}}));
+        if let Some(text) = annotation {
+            schema.set(&["metadata", "annotations", AUTOUPDATE_SPEC], text);
+        }
+        schema
+    }
+
+    #[test]
+    fn the_spec_of_a_flow_is_ours_until_its_annotation_or_generation_says_otherwise() {
+        let wanted = schema("s", 1, Some("true"), 100);
+        let check = |name: &str, generation, annotation: Option<&str>, follows: bool| {
+            let wanted = Object::from_value(json!({"kind": "FlowSchema", "metadata": {"name": name},
+                "spec": wanted.get(&["spec"])}));
+            let done = completed(&schema(name, generation, annotation, 7), &wanted.unwrap(), Servers::One);
+            let precedence = done.integer(&["spec", "matchingPrecedence"]);
+            assert_eq!(precedence, Some(if follows { 100 } else { 7 }), "{name} {generation} {annotation:?}");
+            assert_eq!(done.annotation(AUTOUPDATE_SPEC).and_then(truth), Some(follows));
+        };
+        check("s", 5, Some("true"), true);
+        check("s", 5, Some("1"), true);
+        check("s", 1, Some("false"), false);
+        check("s", 1, None, true);
+        check("s", 2, None, false);
+        check("s", 2, Some("perhaps"), false);
+        check("exempt", 2, Some("false"), true);
+        check("catch-all", 2, None, true);
+    }
+
+    #[test]
+    fn the_shares_of_the_exempt_level_are_the_administrators() {
+        let level = |shares: i64| {
+            object(json!({"kind": "PriorityLevelConfiguration", "metadata": {"name": "exempt", "annotations":
+                {AUTOUPDATE_SPEC: "true"}}, "spec": {"type": "Exempt", "exempt": {"nominalConcurrencyShares": shares}}}))
+        };
+        assert!(!is_damaged(&level(30), &level(0), Servers::One));
+    }
+
+    fn of_service(ips: &[&str], port: i64) -> Object {
+        let addresses: Vec<Value> = ips.iter().map(|ip| json!({"ip": ip})).collect();
+        object(json!({"kind": "Endpoints", "metadata": {"name": "kubernetes", "labels": {SKIP_MIRROR: "true"}},
+            "subsets": [{"addresses": addresses, "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}]}))
+    }
+
+    #[test]
+    fn endpoints_have_our_address_and_perhaps_those_of_other_servers() {
+        let ours = of_service(&["10.0.0.1"], 6443);
+        assert_eq!(completed(&of_service(&["10.0.0.9"], 6443), &ours, Servers::One), ours);
+        let both = of_service(&["10.0.0.9", "10.0.0.1"], 6443);
+        assert_eq!(completed(&of_service(&["10.0.0.9"], 6443), &ours, Servers::Several), both);
+        assert!(!is_damaged(&both, &ours, Servers::Several));
+        assert_eq!(completed(&of_service(&["10.0.0.9"], 1), &ours, Servers::Several), ours);
+        let mut bare = ours.clone();
+        bare.remove(&["subsets"]);
+        bare.remove(&["metadata", "labels"]);
+        assert_eq!(completed(&bare, &ours, Servers::Several), ours);
+    }
+
+    fn slice_of(ips: &[&str], port: i64, ready: bool) -> Object {
+        let endpoints: Vec<Value> =
+            ips.iter().map(|ip| json!({"addresses": [ip], "conditions": {"ready": ready}})).collect();
+        object(json!({"kind": "EndpointSlice", "addressType": "IPv4", "endpoints": endpoints,
+            "metadata": {"name": "kubernetes", "labels": {SERVICE_NAME: "kubernetes"}},
+            "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}))
+    }
+
+    #[test]
+    fn a_slice_has_our_address_ready_and_perhaps_those_of_other_servers() {
+        let ours = slice_of(&["10.0.0.1"], 6443, true);
+        assert_eq!(completed(&slice_of(&["10.0.0.9"], 6443, true), &ours, Servers::One), ours);
+        let both = slice_of(&["10.0.0.9", "10.0.0.1"], 6443, true);
+        assert_eq!(completed(&slice_of(&["10.0.0.9"], 6443, true), &ours, Servers::Several), both);
+        assert!(!is_damaged(&both, &ours, Servers::Several));
+        assert_eq!(completed(&slice_of(&["10.0.0.1"], 6443, false), &ours, Servers::Several), ours);
+        assert_eq!(completed(&slice_of(&["10.0.0.9"], 1, true), &ours, Servers::Several), ours);
     }
 }
