@@ -1,7 +1,9 @@
 //! PodSecurity: a namespace's labels say how much its pods may do, or else the plugin's settings. `enforce` refuses,
 //! `warn` tells the client, `audit` the audit log.
 
+mod baseline;
 mod checks;
+mod restricted;
 mod settings;
 
 use std::sync::Arc;
@@ -64,16 +66,17 @@ impl PodSecurity {
             return Ok(());
         };
         let enforced = self.settings.standard(namespace, "enforce");
-        note(spec, self.settings.standard(namespace, "audit"));
+        let pod_is = (pod.get(&["metadata"]), spec);
+        note(pod_is, self.settings.standard(namespace, "audit"));
         if let Some(standard) = &enforced {
-            let found = violations(spec, standard.level);
+            let found = violations(pod_is.0, spec, standard);
             if !found.is_empty() {
                 let why = format!("violates PodSecurity {:?}: {}", standard.shown, show(&found));
                 return Err(ApiError::forbidden(attributes.resource.qualified(), pod.name(), &why));
             }
         }
         let warned = self.settings.standard(namespace, "warn").filter(|warned| enforced.as_ref() != Some(warned));
-        warn(spec, warned, warnings);
+        warn(pod_is, warned, warnings);
         Ok(())
     }
 
@@ -99,7 +102,8 @@ impl PodSecurity {
             .take(MAX_PODS)
         {
             let pod = cached.object();
-            let found = pod.get(&["spec"]).map(|spec| violations(spec, standard.level)).unwrap_or_default();
+            let metadata = pod.get(&["metadata"]);
+            let found = pod.get(&["spec"]).map(|spec| violations(metadata, spec, &standard)).unwrap_or_default();
             if found.is_empty() {
                 continue;
             }
@@ -128,18 +132,21 @@ fn show(found: &[Violation]) -> String {
     found.iter().map(|violation| format!("{} ({})", violation.reason, violation.detail)).collect::<Vec<_>>().join(", ")
 }
 
-fn warn(spec: &Value, standard: Option<Standard>, warnings: &mut Warnings) {
+/// A pod that is or may be: its metadata and its spec.
+type Judged<'a> = (Option<&'a Value>, &'a Value);
+
+fn warn((metadata, spec): Judged<'_>, standard: Option<Standard>, warnings: &mut Warnings) {
     let Some(standard) = standard else { return };
-    let found = violations(spec, standard.level);
+    let found = violations(metadata, spec, &standard);
     if !found.is_empty() {
         warnings.push(format!("would violate PodSecurity {:?}: {}", standard.shown, show(&found)));
     }
 }
 
 /// Notes in the audit log what the namespace wants to know of.
-fn note(spec: &Value, standard: Option<Standard>) {
+fn note((metadata, spec): Judged<'_>, standard: Option<Standard>) {
     let Some(standard) = standard.filter(|_| audit::is_recorded()) else { return };
-    let found = violations(spec, standard.level);
+    let found = violations(metadata, spec, &standard);
     if !found.is_empty() {
         let why = || format!("would violate PodSecurity {:?}: {}", standard.shown, show(&found));
         audit::annotate("pod-security.kubernetes.io/audit-violations", why);
@@ -162,13 +169,15 @@ fn is_significant(old: &Object, new: &Object) -> bool {
 }
 
 /// The pod template of a workload.
-fn template<'a>(attributes: &Attributes<'_>, object: &'a Object) -> Option<&'a Value> {
-    object.get(template_path(attributes.resource)?)
+fn template<'a>(attributes: &Attributes<'_>, object: &'a Object) -> Option<Judged<'a>> {
+    let (_, template) = template_path(attributes.resource)?.split_last()?;
+    let template = object.get(template)?;
+    Some((template.get("metadata"), template.get("spec")?))
 }
 
-/// Whether a version is written as labels and settings write them.
-fn is_version(text: &str) -> bool {
-    text == "latest" || text.strip_prefix("v1.").is_some_and(|minor| minor.parse::<u32>().is_ok())
+/// The minor version that labels and settings name; the latest one is the greatest of all.
+fn minor_version(text: &str) -> Option<u32> {
+    if text == "latest" { Some(u32::MAX) } else { text.strip_prefix("v1.")?.parse().ok() }
 }
 
 /// What is wrong with the labels of a namespace.
@@ -180,7 +189,7 @@ fn label_errors(namespace: &Object) -> Vec<FieldError> {
         if let Some(text) = namespace.label(&level).filter(|text| Level::parse(text).is_none()) {
             errors.push(FieldError::invalid(&at.key(&level), text, "must be one of privileged, baseline, restricted"));
         }
-        if let Some(text) = namespace.label(&version).filter(|text| !is_version(text)) {
+        if let Some(text) = namespace.label(&version).filter(|text| minor_version(text).is_none()) {
             errors.push(FieldError::invalid(&at.key(&version), text, "must be \"latest\" or \"v1.x\""));
         }
     }
@@ -231,10 +240,10 @@ impl ValidatingAdmission for PodSecurity {
         if is_pod {
             return self.pod(attributes, object, &namespace, warnings);
         }
-        if let Some(spec) = template.filter(|spec| !self.is_exempt(attributes, Some(spec))) {
+        if let Some(pod) = template.filter(|(_, spec)| !self.is_exempt(attributes, Some(spec))) {
             let standard = |mode: &str| self.settings.standard(&namespace, mode);
-            note(spec, standard("audit"));
-            warn(spec, standard("warn").or_else(|| standard("enforce")), warnings);
+            note(pod, standard("audit"));
+            warn(pod, standard("warn").or_else(|| standard("enforce")), warnings);
         }
         Ok(())
     }

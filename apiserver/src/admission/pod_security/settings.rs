@@ -4,12 +4,14 @@ use api::Object;
 use serde::Deserialize;
 
 use super::checks::Level;
-use super::{LABEL, is_version};
+use super::{LABEL, minor_version};
 
 /// A level and its version, as a label says them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Standard {
     pub(super) level: Level,
+    /// The minor version of the policy.
+    pub(super) version: u32,
     pub(super) shown: String,
 }
 
@@ -43,22 +45,23 @@ pub(in crate::admission) struct Settings {
     pub(super) exempt: Exemptions,
 }
 
+/// The fields of a level and of its version.
+type Fields = (&'static str, &'static str);
+
 impl Settings {
     /// Checks levels and versions; the error names the field.
     pub(in crate::admission) fn new(
         defaults: &Standards,
         exempt: Exemptions,
     ) -> Result<Self, (&'static str, &'static str)> {
-        let standard = |level: &str, version: &str, (of_level, of_version)| {
+        let standard = |level: &str, version: &str, (of_level, of_version): Fields| {
             let version = if version.is_empty() { "latest" } else { version };
-            if !is_version(version) {
-                return Err((of_version, "must be \"latest\" or \"v1.x\""));
-            }
+            let minor = minor_version(version).ok_or((of_version, "must be \"latest\" or \"v1.x\""))?;
             if level.is_empty() {
-                return Ok(None);
+                return Ok::<_, Fields>(None);
             }
             let parsed = Level::parse(level).ok_or((of_level, "must be one of privileged, baseline, restricted"))?;
-            Ok(Some(Standard { level: parsed, shown: format!("{level}:{version}") }))
+            Ok(Some(Standard { level: parsed, version: minor, shown: format!("{level}:{version}") }))
         };
         Ok(Self {
             enforce: standard(&defaults.enforce, &defaults.enforce_version, ("enforce", "enforce-version"))?,
@@ -85,6 +88,7 @@ impl Settings {
         let version = namespace.label(&format!("{LABEL}{mode}-version")).unwrap_or("latest");
         let parsed = Level::parse(level).unwrap_or(Level::Restricted);
         let name = if Level::parse(level).is_some() { level } else { "restricted" };
-        Some(Standard { level: parsed, shown: format!("{name}:{version}") })
+        let (minor, version) = minor_version(version).map_or((u32::MAX, "latest"), |minor| (minor, version));
+        Some(Standard { level: parsed, version: minor, shown: format!("{name}:{version}") })
     }
 }
