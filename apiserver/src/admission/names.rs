@@ -5,13 +5,8 @@ use crate::config::Config;
 use crate::error::Error;
 
 /// Plugins that upstream runs by default and that are not there: asking for them says nothing new.
-const DEFAULT: [&str; 5] = [
-    "ClusterTrustBundleAttest",
-    "NodeDeclaredFeatureValidator",
-    "PersistentVolumeClaimResize",
-    "PodTopologyLabels",
-    "ResourceQuota",
-];
+const DEFAULT: [&str; 4] =
+    ["ClusterTrustBundleAttest", "NodeDeclaredFeatureValidator", "PodTopologyLabels", "ResourceQuota"];
 
 /// Plugins that upstream runs on demand and that are not there.
 const ON_DEMAND: [&str; 12] = [
@@ -71,7 +66,7 @@ mod tests {
 
     #[test]
     fn plugins_are_turned_on_and_off_by_names_that_are_known() {
-        assert_eq!(checked(&["TaintNodesByCondition", "PersistentVolumeClaimResize"], &["AlwaysPullImages"]), Ok(()));
+        assert_eq!(checked(&["TaintNodesByCondition", "PodTopologyLabels"], &["AlwaysPullImages"]), Ok(()));
         assert_eq!(checked(&[], &["TaintNodesByCondition"]), Ok(()));
         assert!(checked(&["AlwaysPullImages"], &[]).unwrap_err().contains("there is no plugin"));
         assert!(checked(&[], &["NoSuchPlugin"]).unwrap_err().contains("--disable-admission-plugins"));
