@@ -36,6 +36,7 @@ pub mod http;
 mod intake;
 mod kubeconfig;
 mod managed;
+mod measured;
 mod metrics;
 mod negotiate;
 pub mod node_proxy;

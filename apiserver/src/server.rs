@@ -33,6 +33,7 @@ use crate::flow_control::{Class, FLOW_SCHEMA, FlowControl, PRIORITY_LEVEL, Seat}
 use crate::handler::{self, Call, Incoming};
 use crate::http::{Edge, Handshake, InProcess};
 use crate::intake::{Intake, drop_unread};
+use crate::measured::Measured;
 use crate::metrics::Metrics;
 use crate::negotiate::{Accept, is_pretty};
 use crate::node_proxy::Kubelets;
@@ -116,6 +117,7 @@ impl ApiServer {
     pub fn new(config: Config, store: Arc<dyn Store>, process: Process) -> Result<Self, Error> {
         let catalog = crate::served::catalog(&config.runtime_config)?;
         let rows = catalog.iter().filter(|row| handler::is_stored(row)).map(|row| catalog.storage_row(row).clone());
+        let store: Arc<dyn Store> = Arc::new(Measured::new(store, &catalog, &process.metrics));
         let at_rest = AtRest::load(&config.encryption, &catalog, &process.metrics)?.map(Arc::new);
         let (cache, feed) = WatchCache::opened_by(at_rest.clone(), store.clone(), rows);
         let sealed = at_rest.clone().map(|at_rest| Arc::new(Sealed::new(store.clone(), at_rest)));
