@@ -50,6 +50,10 @@ pub(crate) fn prepare_update(_ctx: &WriteContext<'_>, new: &mut Object, old: &Ob
     normalize_cluster_ips(spec, &before);
     keep_allocated(spec, &before);
     drop_type_dependent(spec, &before);
+    let is_balanced = text(spec, "type") == "LoadBalancer";
+    if !is_balanced && new.get(&["status", "loadBalancer"]).is_some() {
+        new.set(&["status", "loadBalancer"], json!({}));
+    }
 }
 
 fn first_cluster_ip(spec: &Fields) -> Option<String> {
@@ -77,12 +81,9 @@ fn needs_cluster_ip(spec: &Fields) -> bool {
     matches!(text(spec, "type"), "ClusterIP" | "NodePort" | "LoadBalancer")
 }
 
+/// A load balancer that wants no node ports keeps those that it has.
 fn needs_node_ports(spec: &Fields) -> bool {
-    match text(spec, "type") {
-        "NodePort" => true,
-        "LoadBalancer" => spec.get("allocateLoadBalancerNodePorts").and_then(Value::as_bool).unwrap_or(true),
-        _ => false,
-    }
+    matches!(text(spec, "type"), "NodePort" | "LoadBalancer")
 }
 
 fn needs_health_check_port(spec: &Fields) -> bool {
@@ -122,7 +123,7 @@ fn keep_allocated(spec: &mut Fields, before: &Fields) {
     }
 }
 
-/// A port that is still there keeps its node port, unless another port claims it.
+/// A port of the same name keeps its node port, unless another port claims it.
 fn keep_node_ports(spec: &mut Fields, before: &Fields) {
     let list = |spec: &Fields| spec.get("ports").and_then(Value::as_array).cloned().unwrap_or_default();
     let mut used: Vec<Value> = list(spec).iter().filter_map(|port| port.get("nodePort").cloned()).collect();
@@ -131,8 +132,8 @@ fn keep_node_ports(spec: &mut Fields, before: &Fields) {
         if !is_zero(port, "nodePort") {
             return;
         }
-        let same =
-            had.iter().find(|old| old.get("port") == port.get("port") && old.get("protocol") == port.get("protocol"));
+        // Of several of one name, the last counts.
+        let same = had.iter().rfind(|old| old.as_object().is_some_and(|old| text(old, "name") == text(port, "name")));
         let Some(node_port) = same.and_then(|old| old.get("nodePort")).filter(|node_port| !used.contains(node_port))
         else {
             return;

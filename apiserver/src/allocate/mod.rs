@@ -12,6 +12,8 @@ mod service;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
+use api::status::Qualified;
+use api::strategy::{User, WriteContext};
 use api::{ApiError, Object};
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -66,6 +68,8 @@ pub struct Freed(Vec<Held>);
 enum Refusal {
     Taken,
     OutOfRange(String),
+    /// The object that would hold the address is not valid: the Service has no name that could be its parent's.
+    Invalid(String),
     Exhausted,
 }
 
@@ -144,11 +148,13 @@ impl Allocator {
                     format!("the provided IP ({address}) is not in the valid range. The range of valid IPs is {range}");
                 return Err(Refusal::OutOfRange(why).into());
             }
+            check_address(registry, address, service)?;
             let took = take(registry, &Held::Address(address), service).await?;
             return if took { Ok(address) } else { Err(Refusal::Taken.into()) };
         }
         // The first addresses are left for those who ask for one, as upstream does.
         let reserved = (range.size() / 16).clamp(16, 256).min(range.size() / 2);
+        check_address(registry, range.nth(reserved), service)?;
         for _ in 0..RANDOM_PICKS {
             let address = range.nth(rand::rng().random_range(reserved..range.size()));
             if range.offers(address) && take(registry, &Held::Address(address), service).await? {
@@ -232,6 +238,19 @@ async fn take(registry: &Registry, held: &Held, service: &Object) -> Result<bool
         Err(store::Error::Conflict { .. }) => Ok(false),
         Err(err) => Err(err),
     }
+}
+
+/// Whether the object for an address would be valid. Services are given addresses before their own names are looked at.
+fn check_address(registry: &Registry, address: IpAddr, service: &Object) -> Result<(), Refusal> {
+    let kind = Qualified { group: "networking.k8s.io", resource: "IPAddress" };
+    let Some(row) = registry.catalog().resource(kind.group, "v1", "ipaddresses").cloned() else { return Ok(()) };
+    let context = WriteContext { now: Timestamp::now(), user: &User::default(), subresource: "" };
+    let errors = row.strategy.validate_create(&context, &address_object(address, service));
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let refused = ApiError::invalid(kind, &address.to_string(), &errors);
+    Err(Refusal::Invalid(refused.status().message.clone()))
 }
 
 fn address_object(address: IpAddr, service: &Object) -> Object {

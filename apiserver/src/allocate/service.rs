@@ -122,11 +122,11 @@ impl Allocation<'_> {
                 continue;
             };
             let wanted: Option<IpAddr> = given.get(at).and_then(|text| text.parse().ok());
-            let address = self
-                .address(object, &range, wanted)
-                .await
-                .map_err(|err| address_failure(err, &json!(given), wanted))?
-                .to_string();
+            // An address that is to be found is shown as an empty text.
+            let shown = chosen.iter().map(String::as_str).chain((at == chosen.len()).then_some(""));
+            let shown = json!(shown.collect::<Vec<_>>());
+            let address = self.address(object, &range, wanted).await;
+            let address = address.map_err(|err| address_failure(err, &shown, wanted))?.to_string();
             match chosen.get_mut(at) {
                 Some(slot) => *slot = address,
                 None => chosen.push(address),
@@ -162,16 +162,19 @@ impl Allocation<'_> {
             if given == 0 && !wanted {
                 continue;
             }
-            // The same port over TCP and UDP shares one node port.
-            let shared =
-                done.iter().find(|(other, node)| *other == number && (given == 0 || u64::from(*node) == given));
-            let node = match shared {
+            // The same port over TCP and UDP shares one node port. An update goes by the node ports that are given.
+            let is_update = self.old.is_some();
+            let shares = |(other, node): &&(u64, u16)| {
+                let is_given = u64::from(*node) == given;
+                if is_update { is_given } else { *other == number && (given == 0 || is_given) }
+            };
+            let node = match done.iter().find(shares) {
                 Some((_, node)) => *node,
                 None if done.iter().any(|(_, node)| u64::from(*node) == given) => {
                     return Err(port_failure(Refusal::Taken.into(), at, given));
                 }
                 None => {
-                    let given = if given == 0 { requested(&service, number) } else { given };
+                    let given = if given == 0 && !is_update { requested(&service, number) } else { given };
                     self.port(&service, given).await.map_err(|err| port_failure(err, at, given))?
                 }
             };
@@ -247,7 +250,7 @@ fn requested(service: &Object, number: u64) -> u64 {
 fn failure(err: TakeError, field: impl Fn(&str) -> FieldError) -> Failure {
     match err {
         TakeError::Refused(Refusal::Taken) => Failure::Fields(vec![field("provided port is already allocated")]),
-        TakeError::Refused(Refusal::OutOfRange(why)) => Failure::Fields(vec![field(&why)]),
+        TakeError::Refused(Refusal::OutOfRange(why) | Refusal::Invalid(why)) => Failure::Fields(vec![field(&why)]),
         TakeError::Refused(Refusal::Exhausted) => {
             Failure::Internal(ApiError::internal("failed to allocate a nodePort: range is full"))
         }
@@ -262,12 +265,11 @@ fn port_failure(err: TakeError, at: usize, given: u64) -> Failure {
 
 fn address_failure(err: TakeError, shown: &Value, wanted: Option<IpAddr>) -> Failure {
     let path = Path::new("spec").child("clusterIPs");
-    let wanted = wanted.map(|address| address.to_string()).unwrap_or_default();
-    let field =
-        |why: &str| FieldError::invalid(&path, shown.clone(), &format!("failed to allocate IP {wanted}: {why}"));
+    let wanted = wanted.map(|address| format!(" {address}")).unwrap_or_default();
+    let field = |why: &str| FieldError::invalid(&path, shown.clone(), &format!("failed to allocate IP{wanted}: {why}"));
     match err {
         TakeError::Refused(Refusal::Taken) => Failure::Fields(vec![field("provided IP is already allocated")]),
-        TakeError::Refused(Refusal::OutOfRange(why)) => Failure::Fields(vec![field(&why)]),
+        TakeError::Refused(Refusal::OutOfRange(why) | Refusal::Invalid(why)) => Failure::Fields(vec![field(&why)]),
         TakeError::Refused(Refusal::Exhausted) => {
             Failure::Internal(ApiError::internal("failed to allocate a serviceIP: range is full"))
         }
