@@ -30,7 +30,7 @@ pub(super) async fn log(call: &Call<'_>) -> Result<Answer, ApiError> {
     if node.is_empty() {
         return Ok(response::nothing(StatusCode::NO_CONTENT));
     }
-    let backend = kubelet(call.core, node).await?;
+    let backend = kubelet(call.core, "pods", node).await?;
     let query = log_query(call);
     let path = format!("/containerLogs/{}/{}/{}?{query}", part(pod.namespace()), part(pod.name()), part(&container));
     let mut headers = call.headers().clone();
@@ -63,7 +63,7 @@ fn log_query(call: &Call<'_>) -> String {
             query.append_pair(name, "true");
         }
     }
-    for name in ["sinceSeconds", "sinceTime", "tailLines", "limitBytes", "stream"] {
+    for name in ["sinceSeconds", "sinceTime", "tailLines", "limitBytes"] {
         if let Some(value) = call.query.get(name) {
             query.append_pair(name, value);
         }
@@ -80,10 +80,10 @@ pub(super) async fn stream(call: &Call<'_>, method: &Method, body: Body) -> Resu
     if node.is_empty() {
         return Err(ApiError::bad_request(format!("pod {} does not have a host assigned", pod.name())));
     }
+    let backend = kubelet(call.core, "pods", node).await?;
     if !call.headers().contains_key(http::header::UPGRADE) {
         return Err(ApiError::bad_request("Upgrade request required"));
     }
-    let backend = kubelet(call.core, node).await?;
     let outgoing = Outgoing { method, headers: call.headers(), client: call.upgrade() };
     forward(call.core, outgoing, &backend, &stream_path(call, &pod, &container), body).await
 }
@@ -130,11 +130,11 @@ pub(super) async fn object(
     call.core.registry.get(&target, "").await.map(|cached| cached.object())
 }
 
-/// The kubelet of a node.
-pub(super) async fn kubelet(core: &Core, node: &str) -> Result<Backend, ApiError> {
+/// The kubelet of a node. That there is no such node is said as of what was `asked` for, as upstream does.
+pub(super) async fn kubelet(core: &Core, asked: &str, node: &str) -> Result<Backend, ApiError> {
     let nodes = core.registry.named("", "nodes")?;
     core.registry.freshen().await?;
-    let missing = || ApiError::not_found(Qualified { group: "", resource: "nodes" }, node);
+    let missing = || ApiError::not_found(Qualified { group: "", resource: asked }, node);
     let object = nodes.get(&nodes.key("", node)).ok_or_else(missing)?.object();
     let addresses = object.get(&["status", "addresses"]).and_then(Value::as_array).cloned().unwrap_or_default();
     let host = core.config.kubelet_address_types.iter().find_map(|kind| {
@@ -197,17 +197,22 @@ fn check_log_options(call: &Call<'_>) -> Result<(), ApiError> {
         api::codec::time::seconds(since).map_err(ApiError::bad_request)?;
     }
     let mut errors = Vec::new();
-    for (name, least) in [("tailLines", 0), ("limitBytes", 1), ("sinceSeconds", 1)] {
+    let both = call.query.get("sinceSeconds").is_some() && call.query.get("sinceTime").is_some();
+    for (name, least) in [("tailLines", 0), ("limitBytes", 1), ("sinceSeconds", if both { i64::MIN } else { 1 })] {
         if let Some(value) = call.query.integer(name)?.filter(|value| *value < least) {
             let detail = if least == 0 { "must be greater than or equal to 0" } else { "must be greater than 0" };
             errors.push(FieldError::invalid(&Path::new(name), value, detail));
         }
     }
-    if call.query.get("sinceSeconds").is_some() && call.query.get("sinceTime").is_some() {
+    if both {
         errors.push(FieldError::forbidden(
             &Path::new("[]"),
             "at most one of `sinceTime` or `sinceSeconds` may be specified",
         ));
+    }
+    // The gate PodLogsQuerySplitStreams is not on.
+    if call.query.get("stream").is_some() {
+        errors.push(FieldError::forbidden(&Path::new("stream"), "may not be specified"));
     }
     if errors.is_empty() {
         return Ok(());

@@ -49,7 +49,7 @@ fn split_name(text: &str) -> Option<(&str, &str, &str)> {
 
 /// The kubelet of a node; at other ports something else, which is not shown our certificate.
 async fn node(call: &Call<'_>, scheme: &str, name: &str, port: &str) -> Result<Backend, ApiError> {
-    let backend = kubelet(call.core, name).await?;
+    let backend = kubelet(call.core, "nodes", name).await?;
     let port = if port.is_empty() { backend.port } else { number(port)? };
     if port == backend.port {
         return Ok(backend);

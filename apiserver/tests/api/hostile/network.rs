@@ -280,12 +280,17 @@ async fn streams_are_upgrades_of_http_1_only() {
     client.0.write_all(&frame(HEADERS, END_HEADERS, 1, &connect)).await.unwrap();
     let (kind, _) = client.until(&[HEADERS, RST_STREAM, GOAWAY]).await.unwrap();
     assert_eq!(kind, RST_STREAM, "extended CONNECT is refused");
-    // Without an upgrade the request is refused as upstream refuses it.
+    // Without an upgrade the request is refused as upstream refuses it, which looks for the node first.
     let pod =
         json!({"metadata": {"name": "p"}, "spec": {"nodeName": "n", "containers": [{"name": "c", "image": "i"}]}});
     let admin = Client::admin(&listening.server);
     expect(admin.post("/api/v1/namespaces/default/pods", &pod).await, 201);
-    let refused = expect(admin.get("/api/v1/namespaces/default/pods/p/exec?command=ls&stdout=1").await, 400);
+    let exec = "/api/v1/namespaces/default/pods/p/exec?command=ls&stdout=1";
+    assert_eq!(expect(admin.get(exec).await, 404)["message"], r#"pods "n" not found"#);
+    let node =
+        json!({"metadata": {"name": "n"}, "status": {"addresses": [{"type": "InternalIP", "address": "127.0.0.1"}]}});
+    expect(admin.post("/api/v1/nodes", &node).await, 201);
+    let refused = expect(admin.get(exec).await, 400);
     assert_eq!(refused["message"], "Upgrade request required");
 }
 
