@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// How an error about no field in particular shows its path.
 pub(crate) const NO_PATH: &str = "<nil>";
@@ -179,21 +179,83 @@ fn with_detail(head: &str, detail: &str) -> String {
 }
 
 /// Shows a value as Go's field errors do: strings quoted, `null` bare, everything else as compact JSON.
-fn show(value: &Value) -> String {
+pub(crate) fn show(value: &Value) -> String {
     match value {
-        Value::Null => "null".to_owned(),
+        Value::Array(list) => format!("[{}]", list.iter().map(show).collect::<Vec<_>>().join(",")),
+        Value::Object(fields) => {
+            let show = |(name, value): (&String, &Value)| format!("{}:{}", Value::from(name.as_str()), show(value));
+            format!("{{{}}}", in_go_order(fields).into_iter().map(show).collect::<Vec<_>>().join(","))
+        }
         other => other.to_string(),
     }
+}
+
+const SELECTOR: &[&str] = &["matchLabels", "matchExpressions"];
+const MANAGED: &[&str] = &["manager", "operation", "apiVersion", "time", "fieldsType", "fieldsV1", "subresource"];
+const OWNER: &[&str] = &["apiVersion", "kind", "name", "uid", "controller", "blockOwnerDeletion"];
+const METADATA: &[&str] = &[
+    "name",
+    "generateName",
+    "namespace",
+    "selfLink",
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "labels",
+    "annotations",
+    "ownerReferences",
+    "finalizers",
+    "managedFields",
+];
+
+/// The fields of an object in the order in which Go's encoder writes them, where that is known. The types of
+/// `meta/v1` are told by their fields; those of maps are sorted.
+pub(crate) fn in_go_order(fields: &Map<String, Value>) -> Vec<(&String, &Value)> {
+    let has = |name: &str| fields.contains_key(name);
+    let order = match () {
+        () if has("matchLabels") && has("matchExpressions") => SELECTOR,
+        () if has("fieldsType") && has("operation") => MANAGED,
+        () if has("uid") && has("kind") && has("apiVersion") => OWNER,
+        () if fields.get("managedFields").is_some_and(Value::is_array) => METADATA,
+        () => return fields.iter().collect(),
+    };
+    sorted(fields, order)
+}
+
+/// The fields of `metadata`, as [`in_go_order`].
+pub(crate) fn metadata_in_go_order(fields: &Map<String, Value>) -> Vec<(&String, &Value)> {
+    sorted(fields, METADATA)
+}
+
+fn sorted<'f>(fields: &'f Map<String, Value>, order: &[&str]) -> Vec<(&'f String, &'f Value)> {
+    let mut all: Vec<_> = fields.iter().collect();
+    all.sort_by_key(|(name, _)| order.iter().position(|known| known == name).unwrap_or(order.len()));
+    all
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn paths_print_as_kubernetes_prints_them() {
         let path = Path::new("spec").child("containers").index(0).child("resources").child("limits").key("cpu");
         assert_eq!(path.to_string(), "spec.containers[0].resources.limits[cpu]");
+    }
+
+    #[test]
+    fn what_go_knows_is_shown_in_its_order() {
+        let selector = json!({"matchExpressions": [{"key": "a", "operator": "Exists"}], "matchLabels": {"a": "b"}});
+        let want = r#"{"matchLabels":{"a":"b"},"matchExpressions":[{"key":"a","operator":"Exists"}]}"#;
+        assert_eq!(show(&selector), want);
+        let metadata = json!({"managedFields": [{"apiVersion": "v1", "fieldsType": "FieldsV1", "manager": "m",
+            "operation": "Update"}], "labels": {"z": "", "a": ""}, "name": "x"});
+        let want = r#"{"name":"x","labels":{"a":"","z":""},"managedFields":[{"manager":"m","operation":"Update","apiVersion":"v1","fieldsType":"FieldsV1"}]}"#;
+        assert_eq!(show(&metadata), want);
     }
 
     #[test]

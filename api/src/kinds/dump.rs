@@ -9,10 +9,11 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::tree::Node;
+use crate::field;
 
 pub(crate) use structs::{
-    node_config_source, node_selector_term, node_selector_terms, parent_reference, pod_failure_policy, scope_selector,
-    service_cidr_spec, success_policy,
+    event_source, node_config_source, node_selector_term, node_selector_terms, object_reference, parent_reference,
+    pod_failure_policy, scope_selector, success_policy,
 };
 
 /// How a field is shown when it is unset, and what it holds otherwise.
@@ -533,8 +534,8 @@ pub(crate) fn pod_template(template: &Node<'_, '_>) -> Shown {
 
 fn with_metadata(template: &Node<'_, '_>, spec: Shown) -> Shown {
     let metadata = template.field("metadata");
-    let mut fields: Vec<_> =
-        metadata.map().into_iter().flatten().map(|(key, value)| (key.clone(), Shown::Leaf(value.clone()))).collect();
+    let known = metadata.map().map(field::metadata_in_go_order).unwrap_or_default().into_iter();
+    let mut fields: Vec<_> = known.map(|(key, value)| (key.clone(), Shown::Leaf(value.clone()))).collect();
     fields.push(("Spec".to_owned(), spec));
     Shown::Struct(fields)
 }
@@ -591,7 +592,7 @@ impl Shown {
     /// On one line, as error texts show values.
     pub(crate) fn compact(&self) -> String {
         match self {
-            Self::Leaf(value) => value.to_string(),
+            Self::Leaf(value) => field::show(value),
             Self::List(list) => format!("[{}]", list.iter().map(Self::compact).collect::<Vec<_>>().join(",")),
             Self::Struct(fields) => {
                 let fields: Vec<String> = fields
@@ -614,7 +615,8 @@ impl Shown {
         let indent = " ".repeat(depth);
         match self {
             Self::Leaf(Value::Object(map)) if !map.is_empty() => {
-                let fields = map.iter().map(|(key, value)| (key.clone(), Self::Leaf(value.clone()))).collect();
+                let fields = field::in_go_order(map).into_iter();
+                let fields = fields.map(|(key, value)| (key.clone(), Self::Leaf(value.clone()))).collect();
                 Self::Struct(fields).write(depth, name, end, lines);
             }
             Self::Leaf(Value::Array(list)) if !list.is_empty() => {

@@ -1,8 +1,8 @@
 //! Rules for Events, in the core group and in their own, which is stricter. Both are about the same stored object, whose
 //! names are those of the core group.
 
-use super::rules;
-use super::tree::{Errors, Node};
+use super::tree::{Errors, IMMUTABLE, Node};
+use super::{dump, rules};
 
 /// The most characters of who reports, what was done and why.
 const SHORT: usize = 128;
@@ -124,11 +124,26 @@ pub(crate) fn reported_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &m
         "related",
         "reportingInstance",
     ] {
-        errors.immutable(&new.field(key), &old.field(key));
+        kept(key, &new.field(key), &old.field(key), errors);
     }
     let (now, then) = (new.field("reportingComponent"), old.field("reportingComponent"));
     if now.value() != then.value() {
-        errors.invalid_value(&new.field("reportingController"), now.shown(), super::tree::IMMUTABLE);
+        errors.invalid_value(&new.field("reportingController"), now.shown(), IMMUTABLE);
+    }
+}
+
+/// A field that never changes, shown as Go shows its type.
+fn kept(key: &str, now: &Node<'_, '_>, then: &Node<'_, '_>, errors: &mut Errors) {
+    if now.is_same(then) {
+        return;
+    }
+    match key {
+        "involvedObject" => errors.invalid_shown(now, &dump::object_reference(now), IMMUTABLE),
+        "related" if now.is_set() => errors.invalid_shown(now, &dump::object_reference(now), IMMUTABLE),
+        "source" => errors.invalid_shown(now, &dump::event_source(now), IMMUTABLE),
+        "count" => errors.invalid_value(now, now.number(), IMMUTABLE),
+        "firstTimestamp" | "lastTimestamp" | "eventTime" | "related" => errors.invalid(now, IMMUTABLE),
+        _ => errors.invalid_value(now, now.text(), IMMUTABLE),
     }
 }
 

@@ -212,10 +212,11 @@ impl Errors {
         self.push(FieldError { path: at.path(), kind: Kind::NotSupported, message });
     }
 
-    /// One error per broken rule.
+    /// One error per broken rule for a text, which is empty when it is not given.
     pub(crate) fn invalid_all(&mut self, at: &Node<'_, '_>, details: impl IntoIterator<Item = String>) {
         for detail in details {
-            self.invalid(at, &detail);
+            let shown = at.value().cloned().unwrap_or_else(|| "".into());
+            self.invalid_value(at, shown, &detail);
         }
     }
 

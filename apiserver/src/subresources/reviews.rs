@@ -220,13 +220,16 @@ fn check_spec(spec: &Value, about_self: bool, local: Option<&str>) -> Vec<FieldE
     let at = Path::new("spec");
     let (resource, path) = (at.child("resourceAttributes"), at.child("nonResourceAttributes"));
     let mut errors = Vec::new();
+    // As Go shows the type that it works with.
+    let shown = |asked: &Value| {
+        let text = |field: &str| asked.get(field).and_then(Value::as_str).unwrap_or("").to_owned();
+        json!({"Path": text("path"), "Verb": text("verb")})
+    };
     match (spec.get("resourceAttributes"), spec.get("nonResourceAttributes")) {
         (Some(_), Some(other)) => {
-            let text = |field: &str| other.get(field).and_then(Value::as_str).unwrap_or("").to_owned();
-            let shown = json!({"Path": text("path"), "Verb": text("verb")});
             errors.push(FieldError::invalid(
                 &path,
-                shown,
+                shown(other),
                 "cannot be specified in combination with resourceAttributes",
             ));
         }
@@ -252,9 +255,8 @@ fn check_spec(spec: &Value, about_self: bool, local: Option<&str>) -> Vec<FieldE
             errors.push(FieldError::invalid(&resource.child("namespace"), asked, "must match metadata.namespace"));
         }
     }
-    if local.is_some() && spec.get("nonResourceAttributes").is_some() {
-        let shown = spec.get("nonResourceAttributes").cloned().unwrap_or_default();
-        errors.push(FieldError::invalid(&path, shown, "disallowed on this kind of request"));
+    if let (true, Some(asked)) = (local.is_some(), spec.get("nonResourceAttributes")) {
+        errors.push(FieldError::invalid(&path, shown(asked), "disallowed on this kind of request"));
     }
     errors
 }

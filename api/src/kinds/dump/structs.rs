@@ -73,9 +73,23 @@ pub(crate) fn parent_reference(at: &Node<'_, '_>) -> Shown {
     )
 }
 
-/// Ranges of addresses for Services.
-pub(crate) fn service_cidr_spec(at: &Node<'_, '_>) -> Shown {
-    Shown::of(at.value(), &[("CIDRs", "cidrs", Any)])
+/// An object that another one is about.
+pub(crate) fn object_reference(at: &Node<'_, '_>) -> Shown {
+    const REFERENCE: Table = &[
+        ("Kind", "kind", Text),
+        ("Namespace", "namespace", Text),
+        ("Name", "name", Text),
+        ("UID", "uid", Text),
+        ("APIVersion", "apiVersion", Text),
+        ("ResourceVersion", "resourceVersion", Text),
+        ("FieldPath", "fieldPath", Text),
+    ];
+    Shown::of(at.value(), REFERENCE)
+}
+
+/// Where an event was seen.
+pub(crate) fn event_source(at: &Node<'_, '_>) -> Shown {
+    Shown::of(at.value(), &[("Component", "component", Text), ("Host", "host", Text)])
 }
 
 fn or_null(at: &Node<'_, '_>, table: Table) -> Shown {
