@@ -2,13 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::tree::{Fields, default_pointer, each, object, object_at, text};
-use super::{pod_annotations, resources};
+use super::tree::{Fields, default_pointer, default_zero, each, object, object_at, text};
+use super::{pod_annotations, resources, rules};
 use crate::object::Object;
 use crate::strategy::WriteContext;
 
 /// A new pod is pending; its quality of service class never changes afterwards.
-pub(crate) fn prepare_create(_ctx: &WriteContext<'_>, new: &mut Object) {
+pub(crate) fn prepare_create(ctx: &WriteContext<'_>, new: &mut Object) {
     let labels = new.labels().cloned().unwrap_or_default();
     let annotations = new.get(&["metadata", "annotations"]).and_then(Value::as_object).cloned().unwrap_or_default();
     let spec = object(new.root_mut(), "spec");
@@ -19,7 +19,7 @@ pub(crate) fn prepare_create(_ctx: &WriteContext<'_>, new: &mut Object) {
     if spec.get("schedulingGates").and_then(Value::as_array).is_some_and(|gates| !gates.is_empty()) {
         status["conditions"] = json!([{
             "type": "PodScheduled", "status": "False", "reason": "SchedulingGated", "lastProbeTime": null,
-            "lastTransitionTime": null, "message": "Scheduling is blocked due to non-empty scheduling gates",
+            "lastTransitionTime": rules::time(ctx.now), "message": "Scheduling is blocked due to non-empty scheduling gates",
         }]);
     }
     new.set(&["status"], status);
@@ -60,11 +60,31 @@ pub(crate) fn prepare_status(_ctx: &WriteContext<'_>, new: &mut Object, old: &Ob
     {
         new.set(&path, class);
     }
+    keep_observed_generations(new, old);
     if let Some(owners) = old.get(&["metadata", "ownerReferences"]).cloned() {
         new.set_metadata("ownerReferences", owners);
     } else {
         new.metadata_mut().remove("ownerReferences");
     }
+}
+
+/// What generation a status and its conditions have seen is not forgotten by who does not know of it. Conditions of one
+/// type are told apart by their order.
+fn keep_observed_generations(new: &mut Object, old: &Object) {
+    const SEEN: &str = "observedGeneration";
+    let seen = |fields: &Value| fields.get(SEEN).cloned().filter(|seen| seen.as_i64() != Some(0));
+    let Some(before) = old.get(&["status"]) else { return };
+    let Some(status) = new.get_mut(&["status"]).and_then(Value::as_object_mut) else { return };
+    if let Some(before) = seen(before) {
+        default_zero(status, SEEN, before);
+    }
+    let mut had: Vec<&Value> = before.get("conditions").and_then(Value::as_array).into_iter().flatten().collect();
+    each(status, "conditions", |condition| {
+        let Some(at) = had.iter().position(|old| old.get("type") == condition.get("type")) else { return };
+        if let Some(before) = seen(had.remove(at)) {
+            default_zero(condition, SEEN, before);
+        }
+    });
 }
 
 /// The single address of a status is the first of the list; what Go always shows is there.

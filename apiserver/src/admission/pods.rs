@@ -29,10 +29,8 @@ impl MutatingAdmission for DefaultTolerationSeconds {
         object: Option<&mut Object>,
         _warnings: &mut Warnings,
     ) -> Result<(), ApiError> {
-        let Some(pod) = object.filter(|_| attributes.is("", "pods") && attributes.operation == Operation::Create)
-        else {
-            return Ok(());
-        };
+        let is_written = matches!(attributes.operation, Operation::Create | Operation::Update);
+        let Some(pod) = object.filter(|_| attributes.is("", "pods") && is_written) else { return Ok(()) };
         let mut tolerations = pod.get(&["spec", "tolerations"]).and_then(Value::as_array).cloned().unwrap_or_default();
         let taints =
             [("node.kubernetes.io/not-ready", self.not_ready), ("node.kubernetes.io/unreachable", self.unreachable)];
