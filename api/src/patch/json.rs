@@ -31,10 +31,58 @@ pub fn json_patch(doc: Value, patch: &[u8]) -> Result<Value, PatchError> {
         let applied = json_patch::patch_unsafe(&mut patched, std::slice::from_ref(&operation));
         applied.map_err(|error| match error.kind {
             PatchErrorKind::TestFailed => PatchError::TestFailed { operation: index },
-            kind => rejected(kind.to_string()),
+            // An operation that fails has changed nothing.
+            kind => rejected(refusal(&patched, &operation).unwrap_or_else(|| kind.to_string())),
         })?;
     }
     Ok(patched)
+}
+
+/// Why an operation does not apply, in the words of the library that the reference uses.
+fn refusal(doc: &Value, operation: &PatchOperation) -> Option<String> {
+    let holder = |path: &PointerBuf| {
+        let parent = path.parent().and_then(|parent| doc.pointer(parent.as_str()));
+        parent.filter(|parent| parent.is_object() || parent.is_array())
+    };
+    let (name, path) = match operation {
+        PatchOperation::Add(op) => ("add", &op.path),
+        PatchOperation::Remove(op) => ("remove", &op.path),
+        PatchOperation::Replace(op) => ("replace", &op.path),
+        PatchOperation::Move(op) => ("move", &op.path),
+        PatchOperation::Copy(op) => ("copy", &op.path),
+        PatchOperation::Test(_) => return None,
+    };
+    let unfit = format!("{name} operation does not apply: doc is missing");
+    let from = match operation {
+        PatchOperation::Move(op) => Some(&op.from),
+        PatchOperation::Copy(op) => Some(&op.from),
+        _ => None,
+    };
+    if let Some(from) = from {
+        return Some(match (holder(from), doc.pointer(from.as_str()), holder(path)) {
+            (None, ..) => format!("{unfit} from path: {from}: missing value"),
+            (_, Some(_), None) => format!("{unfit} destination path: {path}: missing value"),
+            (_, Some(_), Some(into)) => failure(into, name, path),
+            (Some(out), None, _) => failure(out, name, from),
+        });
+    }
+    Some(match (holder(path), name) {
+        (None, "replace") => format!("{unfit} path: {path}: missing value"),
+        (None, _) => format!("{unfit} path: {:?}: missing value", path.as_str()),
+        (Some(_), "replace") => format!("{unfit} key: {path}: missing value"),
+        (Some(holder), _) => failure(holder, name, path),
+    })
+}
+
+/// Why an element cannot be put or taken where its list or object is there.
+fn failure(holder: &Value, name: &str, path: &PointerBuf) -> String {
+    let key = path.last().map(|token| token.decoded().into_owned()).unwrap_or_default();
+    let why = match (holder, key.parse::<i64>()) {
+        (Value::Array(_), Ok(index)) => format!("Unable to access invalid index: {index}: invalid index referenced"),
+        (Value::Array(_), Err(_)) => format!("strconv.Atoi: parsing {key:?}: invalid syntax"),
+        _ => format!("Unable to {name} nonexistent key: {key}: missing value"),
+    };
+    format!("error in {name} for path: '{path}': {why}")
 }
 
 /// The operations, each known to be an object whose `op`, `path` and `from` are text where they are given.
@@ -237,6 +285,41 @@ mod tests {
         for patch in patches {
             let refused = patched(&doc, &patch);
             assert!(matches!(refused, Err(PatchError::Rejected { operation: 0, .. })), "{patch}: {refused:?}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_apply_is_said_in_the_words_of_the_reference() {
+        let doc = json!({"a": 1, "l": [1]});
+        let cases = [
+            (
+                json!({"op": "add", "path": "/m/k", "value": 1}),
+                "add operation does not apply: doc is missing path: \"/m/k\": missing value",
+            ),
+            (
+                json!({"op": "remove", "path": "/m/k"}),
+                "remove operation does not apply: doc is missing path: \"/m/k\": missing value",
+            ),
+            (
+                json!({"op": "remove", "path": "/k"}),
+                "error in remove for path: '/k': Unable to remove nonexistent key: k: missing value",
+            ),
+            (
+                json!({"op": "replace", "path": "/m/k", "value": 1}),
+                "replace operation does not apply: doc is missing path: /m/k: missing value",
+            ),
+            (
+                json!({"op": "add", "path": "/l/7", "value": 1}),
+                "error in add for path: '/l/7': Unable to access invalid index: 7: invalid index referenced",
+            ),
+            (
+                json!({"op": "copy", "from": "/m/k", "path": "/b"}),
+                "copy operation does not apply: doc is missing from path: /m/k: missing value",
+            ),
+        ];
+        for (operation, want) in cases {
+            let refused = patched(&doc, &json!([operation])).unwrap_err();
+            assert_eq!(refused, PatchError::Rejected { operation: 0, why: want.to_owned() }, "{operation}");
         }
     }
 

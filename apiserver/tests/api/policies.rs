@@ -281,7 +281,7 @@ async fn mutations_that_fail_refuse_the_request() {
     assert_eq!((&status["message"], &status["reason"]), (&json!(why), &json!("Invalid")));
     let causes = status["details"]["causes"].as_array().unwrap();
     assert_eq!((causes.len(), &causes[0]["message"]), (3, &json!(why)));
-    assert!(causes[1]["message"].as_str().unwrap().starts_with(&format!("{head} JSONPath: ")), "{status}");
+    assert!(causes[1]["message"].as_str().unwrap().starts_with(&format!("{head} JSON Patch: ")), "{status}");
     let why = "failed to convert patch object to typed object: .spec: field not declared in schema";
     assert_eq!(causes[2]["message"], format!("{head} error applying patch: {why}"));
 }

@@ -241,7 +241,8 @@ fn patch(object: &Object, steps: &Cel<'_>) -> Result<Object, String> {
     let patched = match patched {
         // What is tested says whether the patch applies.
         Err(PatchError::TestFailed { .. }) => return Ok(object.clone()),
-        patched => patched.map_err(|err| format!("JSONPath: {err}"))?,
+        Err(PatchError::Rejected { why, .. }) => return Err(format!("JSON Patch: {why}")),
+        patched => patched.map_err(|err| format!("JSON Patch: {err}"))?,
     };
     Object::from_value(patched).ok_or_else(|| "JSON patch left no object".to_owned())
 }
