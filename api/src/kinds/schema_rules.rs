@@ -24,6 +24,17 @@ enum Place {
     Item,
 }
 
+/// What is wrong with a schema.
+#[derive(Default)]
+struct Found {
+    /// Keywords that do not mean what they should.
+    plain: Errors,
+    /// What keeps a schema from being structural.
+    shape: Errors,
+    /// Whether there are keywords that no structural schema has.
+    is_unreadable: bool,
+}
+
 /// The schema of whole objects.
 pub(crate) fn schema(written: &Value, path: &Path, errors: &mut Errors) {
     let before = errors.0.len();
@@ -35,7 +46,13 @@ pub(crate) fn schema(written: &Value, path: &Path, errors: &mut Errors) {
         ));
         return;
     }
-    structural(&Node::at(path, Some(written)), Place::Root, errors);
+    let mut found = Found::default();
+    structural(&Node::at(path, Some(written)), Place::Root, &mut found);
+    errors.0.append(&mut found.plain.0);
+    // Upstream cannot ask for a shape where it cannot read the schema.
+    if !found.is_unreadable {
+        errors.0.append(&mut found.shape.0);
+    }
     if errors.0.len() == before && count(written, "default") > 0 {
         let (schemas, root) = custom::read_schema(written);
         defaults(schemas.at(root), path, errors);
@@ -53,89 +70,93 @@ fn count(value: &Value, name: &str) -> usize {
     }
 }
 
-fn structural(schema: &Node<'_, '_>, place: Place, errors: &mut Errors) {
-    type_rules(schema, place, errors);
-    unsupported(schema, errors);
-    pattern(schema, errors);
+fn structural(schema: &Node<'_, '_>, place: Place, found: &mut Found) {
+    type_rules(schema, place, found);
+    unsupported(schema, found);
+    pattern(schema, &mut found.plain);
     let (properties, additional, items) =
         (schema.field("properties"), schema.field("additionalProperties"), schema.field("items"));
     if additional.is_set() {
         if place == Place::Root {
-            errors.forbidden(&additional, "must not be used at the root");
+            found.shape.forbidden(&additional, "must not be used at the root");
         } else if !properties.is_empty() {
-            errors.forbidden(&additional, "additionalProperties and properties are mutual exclusive");
+            found.plain.forbidden(&additional, "additionalProperties and properties are mutual exclusive");
         }
-        structural_if_object(&additional, Place::Field, errors);
+        structural_if_object(&additional, Place::Field, found);
     }
     for (_, property) in properties.entries() {
-        structural(&property, Place::Field, errors);
+        structural(&property, Place::Field, found);
     }
     if schema.field("type").text() == "array" && items.is_unset() {
-        errors.required(&items, "must be specified");
+        found.plain.required(&items, "must be specified");
     }
     if items.value().is_some_and(Value::is_array) {
-        errors.forbidden(&items, "items must be a schema object and not an array");
+        found.is_unreadable = true;
+        found.plain.forbidden(&items, "items must be a schema object and not an array");
     }
-    structural_if_object(&items, Place::Item, errors);
-    combinators(schema, schema, errors);
+    structural_if_object(&items, Place::Item, found);
+    combinators(schema, schema, found);
     if place == Place::Root || schema.field("x-kubernetes-embedded-resource").is_true() {
-        object_rules(schema, errors);
+        object_rules(schema, found);
         for name in ["apiVersion", "kind", "metadata"] {
             let property = properties.key(name);
             if place == Place::Root {
-                no_defaults(&property, name, errors);
+                no_defaults(&property, name, &mut found.shape);
             }
             let embedded = property.field("x-kubernetes-embedded-resource");
             if embedded.is_true() {
-                errors.forbidden(&embedded, "must not be used inside of resource meta");
+                found.plain.forbidden(&embedded, "must not be used inside of resource meta");
             }
         }
     }
-    list_rules(schema, errors);
-    map_rules(schema, errors);
+    list_rules(schema, &mut found.plain);
+    map_rules(schema, &mut found.plain);
 }
 
-fn structural_if_object(at: &Node<'_, '_>, place: Place, errors: &mut Errors) {
+fn structural_if_object(at: &Node<'_, '_>, place: Place, found: &mut Found) {
     if at.map().is_some() {
-        structural(at, place, errors);
+        structural(at, place, found);
     }
 }
 
-fn type_rules(schema: &Node<'_, '_>, place: Place, errors: &mut Errors) {
+fn type_rules(schema: &Node<'_, '_>, place: Place, found: &mut Found) {
     const EMBEDDED: &str = "must be object if x-kubernetes-embedded-resource is true";
     let kind = schema.field("type");
     let flag = |name: &str| schema.field(name).is_true();
     let (int_or_string, open) = (flag("x-kubernetes-int-or-string"), flag("x-kubernetes-preserve-unknown-fields"));
     match (kind.text(), place) {
-        ("", _) if flag("x-kubernetes-embedded-resource") => errors.required(&kind, EMBEDDED),
-        (other, _) if other != "object" && flag("x-kubernetes-embedded-resource") => errors.invalid(&kind, EMBEDDED),
+        ("", _) if flag("x-kubernetes-embedded-resource") => found.shape.required(&kind, EMBEDDED),
+        (other, _) if other != "object" && flag("x-kubernetes-embedded-resource") => {
+            found.shape.invalid(&kind, EMBEDDED)
+        }
         ("", _) if int_or_string || (open && place != Place::Root) => {}
-        ("", Place::Root) => errors.required(&kind, "must not be empty at the root"),
-        ("", Place::Field) => errors.required(&kind, "must not be empty for specified object fields"),
-        ("", Place::Item) => errors.required(&kind, "must not be empty for specified array items"),
+        ("", Place::Root) => found.shape.required(&kind, "must not be empty at the root"),
+        ("", Place::Field) => found.shape.required(&kind, "must not be empty for specified object fields"),
+        ("", Place::Item) => found.shape.required(&kind, "must not be empty for specified array items"),
         ("object", _) => {}
-        ("null", _) => errors.forbidden(&kind, "type cannot be set to null, use nullable as an alternative"),
-        (_, Place::Root) => errors.invalid(&kind, "must be object at the root"),
-        _ => errors.one_of(&kind, &TYPES),
+        ("null", _) => found.plain.forbidden(&kind, "type cannot be set to null, use nullable as an alternative"),
+        (_, Place::Root) => found.shape.invalid(&kind, "must be object at the root"),
+        _ => found.plain.one_of(&kind, &TYPES),
     }
     if int_or_string && !kind.text().is_empty() {
-        errors.forbidden(&kind, "must be empty if x-kubernetes-int-or-string is true");
+        found.shape.forbidden(&kind, "must be empty if x-kubernetes-int-or-string is true");
     }
     let preserve = schema.field("x-kubernetes-preserve-unknown-fields");
     if preserve.is_false() {
-        errors.invalid(&preserve, "must be true or undefined");
+        found.plain.invalid(&preserve, "must be true or undefined");
     }
 }
 
-fn unsupported(schema: &Node<'_, '_>, errors: &mut Errors) {
+fn unsupported(schema: &Node<'_, '_>, found: &mut Found) {
     for key in ["additionalItems", "definitions", "dependencies", "id", "patternProperties", "$ref"] {
         if schema.field(key).is_set() {
-            errors.forbidden(&schema.field(key), &format!("{key} is not supported"));
+            found.is_unreadable = true;
+            found.plain.forbidden(&schema.field(key), &format!("{key} is not supported"));
         }
     }
     if schema.field("uniqueItems").is_true() {
         let why = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic";
-        errors.forbidden(&schema.field("uniqueItems"), why);
+        found.plain.forbidden(&schema.field("uniqueItems"), why);
     }
 }
 
@@ -153,26 +174,26 @@ fn pattern(schema: &Node<'_, '_>, errors: &mut Errors) {
 }
 
 /// What is said of the parts that every object has.
-fn object_rules(schema: &Node<'_, '_>, errors: &mut Errors) {
+fn object_rules(schema: &Node<'_, '_>, found: &mut Found) {
     let properties = schema.field("properties");
     for name in ["kind", "apiVersion"] {
         let field = properties.key(name);
         let kind = field.field("type");
         if field.is_set() && kind.text() != "string" {
-            errors.invalid_value(&kind, kind.text(), "must be string");
+            found.shape.invalid_value(&kind, kind.text(), "must be string");
         }
     }
     let metadata = properties.key("metadata");
     if metadata.is_set() {
         let kind = metadata.field("type");
         if kind.text() != "object" {
-            errors.invalid_value(&kind, kind.text(), "must be object");
+            found.shape.invalid_value(&kind, kind.text(), "must be object");
         }
         let restricted = metadata.field("properties");
         if restricted.entries().any(|(name, _)| !matches!(name, "name" | "generateName")) {
             let why =
                 "must not specify anything other than name and generateName, but metadata is implicitly specified";
-            errors.forbidden(&metadata, why);
+            found.shape.forbidden(&metadata, why);
         }
     }
     if !schema.field("x-kubernetes-embedded-resource").is_true() {
@@ -180,25 +201,25 @@ fn object_rules(schema: &Node<'_, '_>, errors: &mut Errors) {
     }
     if schema.field("additionalProperties").is_set() {
         let why = "must not be used if x-kubernetes-embedded-resource is set";
-        errors.forbidden(&schema.field("additionalProperties"), why);
+        found.shape.forbidden(&schema.field("additionalProperties"), why);
     }
     if properties.is_empty() && !schema.field("x-kubernetes-preserve-unknown-fields").is_true() {
         let why =
             "must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields";
-        errors.required(&properties, why);
+        found.shape.required(&properties, why);
     }
 }
 
 /// The combinators of a node; `outside` is the schema around all of them that says the shape.
-fn combinators(schema: &Node<'_, '_>, outside: &Node<'_, '_>, errors: &mut Errors) {
+fn combinators(schema: &Node<'_, '_>, outside: &Node<'_, '_>, found: &mut Found) {
     let types_may_differ = is_int_or_string(schema);
     for list in COMBINATORS {
         for branch in schema.field(list).items() {
-            logical(&branch, outside, types_may_differ && list != "oneOf", errors);
+            logical(&branch, outside, types_may_differ && list != "oneOf", found);
         }
     }
     if schema.field("not").is_set() {
-        logical(&schema.field("not"), outside, false, errors);
+        logical(&schema.field("not"), outside, false, found);
     }
 }
 
@@ -213,7 +234,7 @@ fn is_int_or_string(schema: &Node<'_, '_>) -> bool {
 }
 
 /// Inside combinators only values may be restricted: the shape is said outside.
-fn logical(schema: &Node<'_, '_>, outside: &Node<'_, '_>, types_may_differ: bool, errors: &mut Errors) {
+fn logical(schema: &Node<'_, '_>, outside: &Node<'_, '_>, types_may_differ: bool, found: &mut Found) {
     const SHAPE: [(&str, &str); 13] = [
         ("type", "must be empty to be structural"),
         ("additionalProperties", "must be undefined to be structural"),
@@ -233,41 +254,41 @@ fn logical(schema: &Node<'_, '_>, outside: &Node<'_, '_>, types_may_differ: bool
         let field = schema.field(key);
         let allowed = key == "type" && types_may_differ && matches!(field.text(), "integer" | "string");
         if field.is_set() && !field.is_false() && !allowed {
-            errors.forbidden(&field, why);
+            found.shape.forbidden(&field, why);
         }
     }
-    pattern(schema, errors);
+    pattern(schema, &mut found.plain);
     let (inside, properties) = (schema.field("properties"), outside.field("properties"));
     for (name, _) in inside.entries() {
         let property = inside.key(name);
         if name == "metadata" {
-            errors.forbidden(&property, "must not be specified in a nested context");
+            found.shape.forbidden(&property, "must not be specified in a nested context");
         }
-        complete(&property, &properties.key(name), outside, errors);
+        complete(&property, &properties.key(name), outside, found);
     }
     let (items, items_outside) = (schema.field("items"), outside.field("items"));
     if items.is_set() {
-        complete(&items, &items_outside, outside, errors);
+        complete(&items, &items_outside, outside, found);
     }
     let nested_types = types_may_differ && schema.field("anyOf").is_set();
     for list in COMBINATORS {
         for branch in schema.field(list).items() {
-            logical(&branch, outside, nested_types, errors);
+            logical(&branch, outside, nested_types, found);
         }
     }
     if schema.field("not").is_set() {
-        logical(&schema.field("not"), outside, false, errors);
+        logical(&schema.field("not"), outside, false, found);
     }
 }
 
 /// What a combinator restricts must be there outside, unless anything may be.
-fn complete(inside: &Node<'_, '_>, counterpart: &Node<'_, '_>, around: &Node<'_, '_>, errors: &mut Errors) {
+fn complete(inside: &Node<'_, '_>, counterpart: &Node<'_, '_>, around: &Node<'_, '_>, found: &mut Found) {
     let open = around.field("x-kubernetes-preserve-unknown-fields").is_true();
     if counterpart.is_unset() && !open && around.field("additionalProperties").is_unset() {
-        errors.required(counterpart, &format!("because it is defined in {}", inside.path()));
+        found.shape.required(counterpart, &format!("because it is defined in {}", inside.path()));
         return;
     }
-    logical(inside, counterpart, is_int_or_string(counterpart), errors);
+    logical(inside, counterpart, is_int_or_string(counterpart), found);
 }
 
 fn list_rules(schema: &Node<'_, '_>, errors: &mut Errors) {
