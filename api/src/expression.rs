@@ -43,6 +43,6 @@ pub fn compile_device_selector(text: &str) -> Result<Program, String> {
     let program = ENV.compile(text).map_err(|issues| format!("compilation failed: {issues}"))?;
     match program.result_type() {
         Type::Bool | Type::Dyn => Ok(program),
-        other => Err(format!("result type must be bool, not {other}")),
+        other => Err(format!("must evaluate to bool or the unknown type, not {other}")),
     }
 }

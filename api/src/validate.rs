@@ -148,7 +148,7 @@ fn keys_of(element: &Value, keys: &[String]) -> Value {
 fn embedded(map: &Map<String, Value>, path: &Path, errors: &mut Vec<FieldError>) {
     for name in ["apiVersion", "kind"] {
         if map.get(name).and_then(Value::as_str).is_none_or(str::is_empty) {
-            errors.push(FieldError::required(&path.child(name), "must not be empty"));
+            errors.push(FieldError::required(&path.child(name), ""));
         }
     }
 }

@@ -257,6 +257,7 @@ const NEW_EVENT_FIELDS: &[Field] = &[
     ("reportingController", "reportingComponent", ""),
     ("type", "type", ""),
 ];
+/// Of controllers of replicas in v1; ReplicaSets have lost it.
 const REPLICAS: &[Field] = &[("status.replicas", "status.replicas", "0")];
 const SIGNER: &[Field] = &[("spec.signerName", "spec.signerName", "")];
 const POD_CERTIFICATE_FIELDS: &[Field] = &[
@@ -294,7 +295,7 @@ const TABLE: &[Version] = &[
         row("controllerrevisions", "controllerrevision", "ControllerRevision", NAMESPACED),
         row("daemonsets", "daemonset", "DaemonSet", NAMESPACED).short(&["ds"]).all().generation().status(),
         row("deployments", "deployment", "Deployment", NAMESPACED).short(&["deploy"]).all().generation().scale().status(),
-        row("replicasets", "replicaset", "ReplicaSet", NAMESPACED).short(&["rs"]).all().generation().scale().status().fields(REPLICAS),
+        row("replicasets", "replicaset", "ReplicaSet", NAMESPACED).short(&["rs"]).all().generation().scale().status(),
         row("statefulsets", "statefulset", "StatefulSet", NAMESPACED).short(&["sts"]).all().generation().scale().status(),
     ]),
     version("events.k8s.io", "v1", &[
@@ -362,20 +363,20 @@ const TABLE: &[Version] = &[
         row("volumeattributesclasses", "volumeattributesclass", "VolumeAttributesClass", CLUSTER).short(&["vac"]).stored_in("storage.k8s.io", "v1"),
     ]),
     version("admissionregistration.k8s.io", "v1", &[
-        row("mutatingadmissionpolicies", "mutatingadmissionpolicy", "MutatingAdmissionPolicy", CLUSTER).extension().generation(),
-        row("mutatingadmissionpolicybindings", "mutatingadmissionpolicybinding", "MutatingAdmissionPolicyBinding", CLUSTER).extension().generation(),
+        row("mutatingadmissionpolicies", "mutatingadmissionpolicy", "MutatingAdmissionPolicy", CLUSTER).extension().generation().hashed_as("v1beta1"),
+        row("mutatingadmissionpolicybindings", "mutatingadmissionpolicybinding", "MutatingAdmissionPolicyBinding", CLUSTER).extension().generation().hashed_as("v1beta1"),
         row("mutatingwebhookconfigurations", "mutatingwebhookconfiguration", "MutatingWebhookConfiguration", CLUSTER).extension().generation(),
         row("validatingadmissionpolicies", "validatingadmissionpolicy", "ValidatingAdmissionPolicy", CLUSTER).extension().generation().status(),
         row("validatingadmissionpolicybindings", "validatingadmissionpolicybinding", "ValidatingAdmissionPolicyBinding", CLUSTER).extension().generation(),
         row("validatingwebhookconfigurations", "validatingwebhookconfiguration", "ValidatingWebhookConfiguration", CLUSTER).extension().generation(),
     ]),
     version("admissionregistration.k8s.io", "v1beta1", &[
-        row("mutatingadmissionpolicies", "mutatingadmissionpolicy", "MutatingAdmissionPolicy", CLUSTER).extension().generation().stored_in("admissionregistration.k8s.io", "v1"),
-        row("mutatingadmissionpolicybindings", "mutatingadmissionpolicybinding", "MutatingAdmissionPolicyBinding", CLUSTER).extension().generation().stored_in("admissionregistration.k8s.io", "v1"),
+        row("mutatingadmissionpolicies", "mutatingadmissionpolicy", "MutatingAdmissionPolicy", CLUSTER).extension().generation().stored_in("admissionregistration.k8s.io", "v1").hashed_as("v1beta1"),
+        row("mutatingadmissionpolicybindings", "mutatingadmissionpolicybinding", "MutatingAdmissionPolicyBinding", CLUSTER).extension().generation().stored_in("admissionregistration.k8s.io", "v1").hashed_as("v1beta1"),
     ]),
     version("admissionregistration.k8s.io", "v1alpha1", &[
-        row("mutatingadmissionpolicies", "mutatingadmissionpolicy", "MutatingAdmissionPolicy", CLUSTER).extension().generation().stored_in("admissionregistration.k8s.io", "v1"),
-        row("mutatingadmissionpolicybindings", "mutatingadmissionpolicybinding", "MutatingAdmissionPolicyBinding", CLUSTER).extension().generation().stored_in("admissionregistration.k8s.io", "v1"),
+        row("mutatingadmissionpolicies", "mutatingadmissionpolicy", "MutatingAdmissionPolicy", CLUSTER).extension().generation().stored_in("admissionregistration.k8s.io", "v1").hashed_as("v1beta1"),
+        row("mutatingadmissionpolicybindings", "mutatingadmissionpolicybinding", "MutatingAdmissionPolicyBinding", CLUSTER).extension().generation().stored_in("admissionregistration.k8s.io", "v1").hashed_as("v1beta1"),
     ]),
     version("apiextensions.k8s.io", "v1", &[
         row("customresourcedefinitions", "customresourcedefinition", "CustomResourceDefinition", CLUSTER).short(&["crd", "crds"]).extension().generation().prefix("apiextensions.k8s.io/customresourcedefinitions").status().hashed_as("v1beta1"),

@@ -8,8 +8,10 @@ pub(crate) fn api_service(object: &Node<'_, '_>, errors: &mut Errors) {
     let (metadata, spec) = (object.field("metadata"), object.field("spec"));
     let (group, version) = (spec.field("group"), spec.field("version"));
     let required = format!("{}.{}", version.text(), group.text());
-    if metadata.field("name").text() != required {
-        errors.invalid(&metadata.field("name"), &format!("must be `spec.version+\".\"+spec.group`: {required:?}"));
+    // That there must be a name is said elsewhere.
+    let name = metadata.field("name");
+    if !name.text().is_empty() && name.text() != required {
+        errors.invalid(&name, &format!("must be `spec.version+\".\"+spec.group`: {required:?}"));
     }
     if !group.text().is_empty() {
         errors.invalid_all(&group, rules::subdomain(group.text()));

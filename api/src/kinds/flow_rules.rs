@@ -222,7 +222,7 @@ pub(crate) fn level(level: &Node<'_, '_>, errors: &mut Errors) {
     let spec = level.field("spec");
     let (kind, limited, exempt) = (spec.field("type"), spec.field("limited"), spec.field("exempt"));
     if (name == "exempt") != (kind.text() == "Exempt") {
-        errors.invalid_value(&kind, kind.text(), "type must be 'Exempt' if and only if name is 'exempt'");
+        errors.invalid_value(&kind, kind.text(), "must be 'Exempt' if and only if `name` is 'exempt'");
     }
     match kind.text() {
         "Exempt" => {
@@ -374,7 +374,7 @@ mod tests {
 
     #[test]
     fn only_one_level_is_exempt() {
-        let want = ["spec.type: Invalid value: \"Exempt\": type must be 'Exempt' if and only if name is 'exempt'"];
+        let want = ["spec.type: Invalid value: \"Exempt\": must be 'Exempt' if and only if `name` is 'exempt'"];
         check(level, "other", json!({"type": "Exempt"}), &want);
     }
 

@@ -126,7 +126,7 @@ fn rechecks(group: &str, kind: &str) -> MetadataRechecks {
         | ("batch", "Job")
         | ("networking.k8s.io", "Ingress" | "IngressClass" | "IPAddress")
         | ("storage.k8s.io", "StorageClass" | "CSIStorageCapacity" | "VolumeAttributesClass")
-        | ("resource.k8s.io", "ResourceClaim" | "ResourceClaimTemplate")
+        | ("resource.k8s.io", "DeviceClass" | "ResourceClaim" | "ResourceClaimTemplate")
         | ("certificates.k8s.io", "CertificateSigningRequest")
         | ("rbac.authorization.k8s.io", _)
         | ("node.k8s.io", "RuntimeClass")

@@ -128,7 +128,7 @@ fn ingress_backend(at: &Node<'_, '_>, errors: &mut Errors) {
         (true, true) => errors.invalid_value(at, "", "cannot set both resource and service backends"),
         (false, false) => errors.invalid_value(at, "", "resource or service backend is required"),
         (false, true) => typed_reference(&resource, true, errors),
-        (true, false) => service_backend(&service, errors),
+        (true, false) => service_backend(at, &service, errors),
     }
 }
 
@@ -148,15 +148,15 @@ fn typed_reference(at: &Node<'_, '_>, needs_group: bool, errors: &mut Errors) {
     }
 }
 
-fn service_backend(service: &Node<'_, '_>, errors: &mut Errors) {
+fn service_backend(at: &Node<'_, '_>, service: &Node<'_, '_>, errors: &mut Errors) {
     let (name, port) = (service.field("name"), service.field("port"));
     if errors.require_text(&name) {
         errors.invalid_all(&name, rules::label(name.text()));
     }
     let (port_name, number) = (port.field("name"), port.field("number"));
     match (!port_name.text().is_empty(), number.number() != 0) {
-        (true, true) => errors.invalid_value(&port, "", "cannot set both port name & port number"),
-        (false, false) => errors.required(&port, "port name or number is required"),
+        (true, true) => errors.invalid_value(at, "", "cannot set both port name & port number"),
+        (false, false) => errors.required(at, "port name or number is required"),
         (true, false) => errors.invalid_all(&port_name, rules::port_name(port_name.text())),
         (false, true) => meta::port_number(&number, errors),
     }
@@ -421,7 +421,6 @@ pub(crate) fn endpoint_slice_change(new: &Node<'_, '_>, old: &Node<'_, '_>, erro
 pub(crate) fn service_cidr(object: &Node<'_, '_>, errors: &mut Errors) {
     let spec = object.field("spec");
     let cidrs = spec.field("cidrs");
-    let shown = dump::service_cidr_spec(&spec);
     match cidrs.list().len() {
         0 => return errors.required(&cidrs, "at least one CIDR required"),
         1 => {}
@@ -429,10 +428,10 @@ pub(crate) fn service_cidr(object: &Node<'_, '_>, errors: &mut Errors) {
             let first = |text: &str| rules::parse_cidr(text).map(|(address, _)| address);
             if addresses::is_dual(cidrs.texts(), first) != Some(true) {
                 let why = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64";
-                return errors.invalid_shown(&cidrs, &shown, why);
+                return errors.invalid(&cidrs, why);
             }
         }
-        _ => return errors.invalid_shown(&cidrs, &shown, "may only hold up to 2 values"),
+        _ => return errors.invalid(&cidrs, "may only hold up to 2 values"),
     }
     for cidr in cidrs.items() {
         errors.invalid_all(&cidr, addresses::canonical_cidr(cidr.text()));

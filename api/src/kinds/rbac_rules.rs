@@ -25,7 +25,12 @@ pub(crate) fn cluster_role(role: &Node<'_, '_>, errors: &mut Errors) {
             errors.required(&selectors, "at least one clusterRoleSelector required if aggregationRule is non-nil");
         }
         for selector in selectors.items() {
+            let before = errors.0.len();
             meta::selector(&selector, errors);
+            if errors.0.len() > before {
+                // Upstream shows what it made of the selector: nothing.
+                errors.invalid_value(&selector, Value::Null, "invalid label selector.");
+            }
         }
     }
 }

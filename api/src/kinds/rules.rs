@@ -61,8 +61,8 @@ pub(crate) fn percent_of(text: &str) -> Option<i64> {
 
 /// Why this is not a DNS search domain, whose labels may hold underscores and begin with one.
 pub(crate) fn search_domain(text: &str) -> Vec<String> {
-    const FORM: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and \
-                        must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation \
+    const FORM: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', \
+                        and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation \
                         is '_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*')";
     let mut wrong = Vec::new();
     if text.len() > 253 {

@@ -115,17 +115,17 @@ impl Check {
             if trimmed.is_empty() {
                 self.errors.push(FieldError::required(&path.child("rule"), "rule is not specified"));
             } else if !rule.message.is_empty() && message.is_empty() {
-                let why = "message must be non-empty if specified";
+                let why = "must be non-empty if specified";
                 self.errors.push(FieldError::invalid(&path.child("message"), rule.message.as_str(), why));
             } else if breaks(message) {
-                let why = "message must not contain line breaks";
+                let why = "must not contain line breaks";
                 self.errors.push(FieldError::invalid(&path.child("message"), rule.message.as_str(), why));
             } else if breaks(trimmed) && message.is_empty() {
-                let why = "message must be specified if rule contains line breaks";
+                let why = "must be specified if rule contains line breaks";
                 self.errors.push(FieldError::required(&path.child("message"), why));
             }
             if !rule.message_expression.is_empty() && rule.message_expression.trim().is_empty() {
-                let why = "messageExpression must be non-empty if specified";
+                let why = "must be non-empty if specified";
                 self.errors.push(FieldError::required(&path.child("messageExpression"), why));
             }
             if let Some(reason) = rule.reason.as_deref().filter(|reason| !REASONS.contains(reason)) {
@@ -141,13 +141,13 @@ impl Check {
         }
         let mut refuse = |why: &str| self.errors.push(FieldError::invalid(path, text, why));
         if text.trim().is_empty() {
-            refuse("fieldPath must be non-empty if specified");
+            refuse("must be non-empty if specified");
         }
         if text.contains(['\n', '\r']) {
-            refuse("fieldPath must not contain line breaks");
+            refuse("must not contain line breaks");
         }
         if field_path::read(text, written).is_err() {
-            refuse("fieldPath must be a valid path");
+            refuse("must be a valid path");
         }
     }
 
