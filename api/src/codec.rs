@@ -23,6 +23,7 @@ pub mod yaml;
 
 use serde_json::{Map, Value};
 
+use crate::custom;
 use crate::field::{FieldError, Path};
 use crate::object::Object;
 use crate::resource::{Resource, join_group_version, split_api_version};
@@ -221,6 +222,36 @@ pub fn decode_merged(value: Value, target: &Target<'_>, validation: FieldValidat
     };
     let (map, findings) = read::read(Node::from(value), target.schema, validation.is_strict(), Words::Copy);
     complete(map, findings, target, validation, Vec::new())
+}
+
+/// The tree that server-side apply has merged, as an object in canonical form; kind and version stay what they are. Of a
+/// custom object only the metadata has such a form: what its schema does not know goes, and nulls stay.
+pub fn settle(merged: Value, schema: SchemaRef<'_>) -> Result<Object, DecodeError> {
+    let mut merged = merged;
+    if schema.node().presence != Presence::AsGiven {
+        merged = Value::Object(copied(merged, schema)?);
+    } else {
+        custom::settle(&mut merged, schema);
+        if let (Some(metadata), Some(schema)) = (merged.get_mut("metadata"), schema.field("metadata"))
+            && schema.node().presence != Presence::AsGiven
+        {
+            *metadata = Value::Object(copied(metadata.take(), schema)?);
+        }
+    }
+    let mut object = Object::from_value(merged).unwrap_or_default();
+    canonicalize(&mut object, schema);
+    Ok(object)
+}
+
+/// The fields of a built-in struct, as they come out of it.
+fn copied(value: Value, schema: SchemaRef<'_>) -> Result<Map<String, Value>, DecodeError> {
+    match value {
+        Value::Object(map) if read::is_clean(&map, schema, json::MAX_DEPTH) => Ok(map),
+        value => {
+            let (map, findings) = read::read(Node::from(value), schema, false, Words::Copy);
+            findings.error.map_or(Ok(map), |error| Err(DecodeError(error)))
+        }
+    }
 }
 
 /// The fields of a document of this very kind in which reading would find nothing and change nothing; any other document

@@ -7,36 +7,53 @@ use serde_json::{Map, Value};
 ///
 /// Accessors read the tree in place and answer "absent" for values of a wrong type: schema validation, which runs
 /// before anything that matters, is what refuses those.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Object(Map<String, Value>);
+#[derive(Clone, Debug, PartialEq)]
+pub struct Object(
+    /// Always a JSON object: nothing here hands it out to be replaced.
+    Value,
+);
+
+impl Default for Object {
+    fn default() -> Self {
+        Self(Value::Object(Map::new()))
+    }
+}
 
 impl Object {
     /// Wraps a tree; `None` when the root is not a JSON object.
     pub fn from_value(value: Value) -> Option<Self> {
-        match value {
-            Value::Object(map) => Some(Self(map)),
-            _ => None,
-        }
+        value.is_object().then_some(Self(value))
     }
 
     /// The root.
     pub fn root(&self) -> &Map<String, Value> {
-        &self.0
+        match &self.0 {
+            Value::Object(map) => map,
+            _ => unreachable!("only JSON objects are wrapped"),
+        }
     }
 
     /// The root, to change.
     pub fn root_mut(&mut self) -> &mut Map<String, Value> {
-        &mut self.0
+        match &mut self.0 {
+            Value::Object(map) => map,
+            _ => unreachable!("only JSON objects are wrapped"),
+        }
+    }
+
+    /// The tree, in place.
+    pub fn as_value(&self) -> &Value {
+        &self.0
     }
 
     /// The tree as a value.
     pub fn into_value(self) -> Value {
-        Value::Object(self.0)
+        self.0
     }
 
     /// A copy of the tree as a value.
     pub fn to_value(&self) -> Value {
-        Value::Object(self.0.clone())
+        self.0.clone()
     }
 
     /// The value at `path`.
@@ -64,7 +81,7 @@ impl Object {
     /// Sets the value at `path`, making the maps on the way (replacing what is not a map).
     pub fn set(&mut self, path: &[&str], value: impl Into<Value>) {
         let Some((last, parents)) = path.split_last() else { return };
-        let mut at = &mut self.0;
+        let mut at = self.root_mut();
         for step in parents {
             let next = at.entry(*step).or_insert_with(|| Value::Object(Map::new()));
             if !next.is_object() {
@@ -80,7 +97,7 @@ impl Object {
     pub fn remove(&mut self, path: &[&str]) -> Option<Value> {
         let (last, parents) = path.split_last()?;
         if parents.is_empty() {
-            return self.0.remove(*last);
+            return self.root_mut().remove(*last);
         }
         self.get_mut(parents)?.as_object_mut()?.remove(*last)
     }
@@ -148,7 +165,7 @@ impl Object {
 
     /// `metadata`, made when absent.
     pub fn metadata_mut(&mut self) -> &mut Map<String, Value> {
-        let slot = self.0.entry("metadata").or_insert_with(|| Value::Object(Map::new()));
+        let slot = self.root_mut().entry("metadata").or_insert_with(|| Value::Object(Map::new()));
         if !slot.is_object() {
             *slot = Value::Object(Map::new());
         }
@@ -165,7 +182,7 @@ impl Object {
 
     /// The object as a `k8s-openapi` struct (unknown fields are lost: for reading only).
     pub fn to_typed<K: DeserializeOwned>(&self) -> Result<K, serde_json::Error> {
-        serde_json::from_value(Value::Object(self.0.clone()))
+        serde_json::from_value(self.0.clone())
     }
 }
 

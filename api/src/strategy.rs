@@ -63,6 +63,12 @@ pub trait Strategy: Send + Sync {
     /// Fills in default values. Runs on every decoded body, before admission, and must be idempotent.
     fn default(&self, _object: &mut Object) {}
 
+    /// As [`Self::default`], for what server-side apply has merged. Of a custom object upstream does not decode that once
+    /// more, so that nulls which may not be there are left for validation to refuse.
+    fn default_merged(&self, object: &mut Object) {
+        self.default(object);
+    }
+
     /// Drops and sets fields that the client does not decide. The registry has already cleared `status` (for rows
     /// with a `status` subresource, unless [`Self::keeps_status_on_create`]) and set `metadata` (uid, creationTimestamp, generation).
     fn prepare_create(&self, _ctx: &WriteContext<'_>, _new: &mut Object) {}

@@ -27,7 +27,7 @@ pub fn merge_configuration(live: &Object, mut configuration: Value, schema: Sche
     if !atomic.is_empty() {
         return Err(invalid(&format!("may not mutate atomic arrays, maps or structs: {}", atomic.join(", "))));
     }
-    let merged = merge(&live.to_value(), &configuration, schema);
+    let merged = merge(live.as_value(), &configuration, schema);
     let merged = Object::from_value(merged).ok_or_else(|| invalid("must be an object"))?;
     match IDENTITY.into_iter().find(|name| merged.text(&["metadata", name]) != live.text(&["metadata", name])) {
         Some(name) => Err(invalid(&format!("may not change metadata.{name}"))),

@@ -23,6 +23,9 @@ pub enum ApplyError {
     /// The configuration does not fit the schema; the first field names the object.
     #[error("failed to create typed patch object ({0}): {1}")]
     Untyped(String, String),
+    /// What came of the merge is no object of its kind.
+    #[error("failed to convert new object to proper version: unable to convert unstructured object to {kind}: {why}")]
+    Unconvertible { kind: String, why: String },
     #[error("failed to decode managed fields: {0}")]
     BadManagedFields(String),
     #[error("{}", conflict_message(.0))]
@@ -34,7 +37,9 @@ impl From<ApplyError> for ApiError {
         let message = error.to_string();
         match error {
             ApplyError::WrongKind(_) | ApplyError::ManagedFieldsGiven => Self::bad_request(message),
-            ApplyError::Untyped(..) | ApplyError::BadManagedFields(_) => Self::unclassified(message),
+            ApplyError::Untyped(..) | ApplyError::Unconvertible { .. } | ApplyError::BadManagedFields(_) => {
+                Self::unclassified(message)
+            }
             ApplyError::Conflicts(conflicts) => {
                 let causes = conflicts.into_iter().map(|conflict| Cause {
                     reason: "FieldManagerConflict".to_owned(),

@@ -28,9 +28,9 @@ pub use writer::Writer;
 
 use serde_json::Value;
 
-use crate::codec::canonicalize;
+use crate::codec::{canonicalize, settle};
 use crate::object::Object;
-use crate::schema::{Presence, SchemaRef};
+use crate::schema::SchemaRef;
 use managers::{ManagerId, Managers, Operation, Owner, cap, decode, encode, show_time};
 use set::{FieldSet, Step, show_path};
 use walk::{compare, field_set};
@@ -40,7 +40,8 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// An object after an apply.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Applied {
-    /// The merged object with its `managedFields`, not yet defaulted; the live object when nothing has changed.
+    /// The merged object with its `managedFields`, in canonical form, not yet defaulted; the live object when nothing has
+    /// changed.
     pub object: Object,
     /// Whether anything differs from the live object (times in `managedFields` aside). When not, nothing is written.
     pub changed: bool,
@@ -135,7 +136,7 @@ pub fn apply(
         record(&mut managers, &empty, &old, id, schema, writer);
     }
     let old = old.into_value();
-    let applied = writer.written_part(patch);
+    let applied = writer.configuration(patch);
     let merged = match merge_applied(&old, &applied, managers.clone(), schema, writer, force) {
         Err(ApplyError::Conflicts(conflicts)) if writer.manager == "kubectl" => {
             let allowed = live.map(|live| last_applied(live, schema)).unwrap_or_default();
@@ -148,14 +149,13 @@ pub fn apply(
         }
         outcome => outcome?,
     };
-    let (value, managers) = merged;
-    let mut object = Object::from_value(value).unwrap_or_default();
+    let (mut object, managers) = merged;
     if writer.manager == "kubectl" {
         refresh_last_applied(&mut object, patch);
     }
     if let Some(live) = live
         && same_owners(&former, &managers)
-        && canonical(object.clone(), schema).into_value() == old
+        && *object.as_value() == old
     {
         return Ok(Applied { object: live.clone(), changed: false });
     }
@@ -172,7 +172,7 @@ fn check_configuration(patch: &Object, schema: SchemaRef<'_>, writer: &Writer<'_
         return Err(ApplyError::ManagedFieldsGiven);
     }
     let named = || format!("{}/{}; {kind}", patch.namespace(), patch.name());
-    validate::check(&patch.to_value(), schema).map_or(Ok(()), |why| Err(ApplyError::Untyped(named(), why)))
+    validate::check(patch.as_value(), schema).map_or(Ok(()), |why| Err(ApplyError::Untyped(named(), why)))
 }
 
 /// Group, version and kind as Go prints them: `apps/v1, Kind=Deployment`, `/v1, Kind=Pod`.
@@ -181,7 +181,10 @@ fn show_kind(api_version: &str, kind: &str) -> String {
     format!("{slash}{api_version}, Kind={kind}")
 }
 
-/// Merges, prunes, and settles who owns what.
+/// Merges, prunes, brings what came of it into canonical form, and settles who owns what.
+///
+/// What a configuration says in another form than the live object (`0.5` for `500m`, an empty list for none) is no
+/// change, and in nobody's way.
 fn merge_applied(
     old: &Value,
     applied: &Value,
@@ -189,19 +192,29 @@ fn merge_applied(
     schema: SchemaRef<'_>,
     writer: &Writer<'_>,
     force: bool,
-) -> Result<(Value, Managers), ApplyError> {
+) -> Result<(Object, Managers), ApplyError> {
     let id = writer.id(Operation::Apply);
     let last = managers.remove(&id);
-    let mut owner = writer.owner(writer.owned(field_set(applied, schema)));
-    owner.time = last.as_ref().and_then(|last| last.time.clone());
-    managers.insert(id.clone(), owner);
+    let named = field_set(applied, schema);
+    let last_time = last.as_ref().and_then(|last| last.time.clone());
     let merged = merge::merge(old, applied, schema);
     let last = last.map(|last| last.set).unwrap_or_default();
-    let new = prune::prune(merged, &managers, &last, schema);
+    // What a configuration names keeps the structs around it, also where nobody can own it: the name, above all.
+    managers.insert(id.clone(), writer.owner(writer.writable(named.clone())));
+    let merged = prune::prune(merged, &managers, &last, schema);
+    let mut owner = writer.owner(writer.owned(named));
+    owner.time = last_time;
+    managers.insert(id.clone(), owner);
 
-    let comparison = compare(old.as_object(), new.as_object(), schema);
+    let comparison = compare(old.as_object(), merged.as_object(), schema);
     let written = writer.owned(comparison.written);
     let removed = writer.owned(comparison.removed);
+    let new = settled(merged.clone(), schema, writer)?;
+    let comparison = compare(old.as_object(), Some(new.root()), schema);
+    let mut changed = comparison.written;
+    changed.absorb(comparison.removed);
+    let written = written.intersection(&changed);
+
     let mut conflicts = Vec::new();
     for (other, owner) in managers.iter_mut().filter(|(other, _)| **other != id) {
         let disputed = owner.set.intersection(&written);
@@ -213,11 +226,20 @@ fn merge_applied(
     if !force && !conflicts.is_empty() {
         return Err(ApplyError::Conflicts(conflicts));
     }
-    if let (true, Some(owner)) = (*old != new, managers.get_mut(&id)) {
+    if let (true, Some(owner)) = (*old != merged, managers.get_mut(&id)) {
         owner.time = Some(show_time(writer.now));
     }
     managers.retain(|_, owner| !owner.set.is_empty());
-    Ok((without_nulls(new, Some(schema)), managers))
+    Ok((new, managers))
+}
+
+/// What has been merged, as the typed object that upstream makes of it would print it: nulls and empty values of optional
+/// fields vanish, quantities and times are in canonical form. Custom objects have no typed form, and stay as they are.
+fn settled(merged: Value, schema: SchemaRef<'_>, writer: &Writer<'_>) -> Result<Object, ApplyError> {
+    settle(merged, schema).map_err(|why| ApplyError::Unconvertible {
+        kind: show_kind(writer.api_version, writer.kind),
+        why: why.to_string(),
+    })
 }
 
 /// The paths that client-side apply set last: kubectl may take them over without force.
@@ -265,25 +287,6 @@ fn plain(object: &Object) -> Object {
 fn canonical(mut object: Object, schema: SchemaRef<'_>) -> Object {
     canonicalize(&mut object, schema);
     object
-}
-
-/// The value without fields of null, which are the same as absent unless a CRD says that they are not.
-fn without_nulls(value: Value, schema: Option<SchemaRef<'_>>) -> Value {
-    match (schema, value) {
-        (Some(schema), Value::Object(fields)) => {
-            let kept = fields.into_iter().filter_map(|(name, value)| {
-                let field = schema.field(&name);
-                let drops =
-                    field.is_some_and(|field| field.node().presence != Presence::AsGiven || !field.node().nullable);
-                (!(value.is_null() && drops)).then(|| (name, without_nulls(value, field)))
-            });
-            Value::Object(kept.collect())
-        }
-        (Some(schema), Value::Array(list)) => {
-            list.into_iter().map(|item| without_nulls(item, schema.items())).collect::<Vec<_>>().into()
-        }
-        (_, value) => value,
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! How a value is owned: as a whole, field by field, or element by element. The schema says so; where it says nothing,
 //! maps are owned by field and lists as a whole.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 
 use super::set::{Step, scalar};
@@ -79,7 +81,7 @@ fn is_hollow(value: &Value) -> bool {
     }
 }
 
-/// The step to an element; an error when it lacks a key that has no default.
+/// The step to an element. A key that it lacks has its default, or is no part of the step; an error when no key is left.
 pub(super) fn element_step(element: &Value, items: Option<SchemaRef<'_>>, keys: &[String]) -> Result<Step, String> {
     if keys.is_empty() {
         return Ok(Step::Value(scalar(element)));
@@ -89,15 +91,34 @@ pub(super) fn element_step(element: &Value, items: Option<SchemaRef<'_>>, keys: 
     };
     let mut found = Vec::with_capacity(keys.len());
     for key in keys {
-        let default = || items?.field(key)?.node().default.as_ref();
-        let Some(value) = fields.get(key).filter(|value| !value.is_null()).or_else(default) else {
-            return Err(format!(
-                "associative list with keys has an element that omits key field {key:?} (and doesn't have default value)"
-            ));
-        };
-        found.push((key.clone(), scalar(value)));
+        let default = || items?.field(key).and_then(default_of);
+        let given = fields.get(key).filter(|value| !value.is_null()).map(Cow::Borrowed);
+        if let Some(value) = given.or_else(default) {
+            found.push((key.clone(), scalar(&value)));
+        }
+    }
+    if found.is_empty() {
+        let keys: Vec<String> = keys.iter().map(|key| format!("{key:?}")).collect();
+        return Err(format!(
+            "associative list with keys has an element that omits all key fields [{}] (and doesn't have default values for \
+             any key fields)",
+            keys.join(" ")
+        ));
     }
     Ok(Step::key(found))
+}
+
+/// The default of a key: the declared one, or the zero of a built-in field that is always printed, which Go cannot tell
+/// from an absent one.
+fn default_of(schema: SchemaRef<'_>) -> Option<Cow<'_, Value>> {
+    let node = schema.node();
+    match (&node.default, node.presence, node.type_) {
+        (Some(default), ..) => Some(Cow::Borrowed(default)),
+        (None, Presence::Always, Type::String) => Some(Cow::Owned("".into())),
+        (None, Presence::Always, Type::Integer) => Some(Cow::Owned(0.into())),
+        (None, Presence::Always, Type::Boolean) => Some(Cow::Owned(false.into())),
+        _ => None,
+    }
 }
 
 /// The elements of a list by their steps, in the order of the steps. Elements without their keys are left out: they were

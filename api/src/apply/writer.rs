@@ -69,22 +69,27 @@ impl Writer<'_> {
         }
     }
 
-    /// The fields of the set that this path can write and that somebody can own.
-    pub(super) fn owned(&self, mut set: FieldSet) -> FieldSet {
+    /// The fields of the set that this path can write.
+    pub(super) fn writable(&self, mut set: FieldSet) -> FieldSet {
         set.retain_fields(|name| self.writes(name) && (name != "spec" || !self.spec_apart));
+        set
+    }
+
+    /// The fields of the set that this path can write and that somebody can own.
+    pub(super) fn owned(&self, set: FieldSet) -> FieldSet {
+        let mut set = self.writable(set);
         UNOWNED.iter().for_each(|path| set.remove(path));
         set
     }
 
-    /// The part of a configuration that this path can write.
-    pub(super) fn written_part(&self, patch: &Object) -> Value {
-        let mut part = patch.clone();
+    /// A configuration as it is merged: whole, also what this path cannot write. That has no owner, and whoever prepares
+    /// the write takes it back.
+    pub(super) fn configuration(&self, patch: &Object) -> Value {
+        let mut configuration = patch.clone();
         // Typed clients send null for the time that the server sets.
-        if part.get(&["metadata", "creationTimestamp"]).is_some_and(Value::is_null) {
-            part.remove(&["metadata", "creationTimestamp"]);
+        if configuration.get(&["metadata", "creationTimestamp"]).is_some_and(Value::is_null) {
+            configuration.remove(&["metadata", "creationTimestamp"]);
         }
-        // A spec that nobody can own is still that of a new object; what it may not change, an update keeps.
-        part.root_mut().retain(|name, _| self.writes(name) || (name == "spec" && self.subresource.is_empty()));
-        part.into_value()
+        configuration.into_value()
     }
 }

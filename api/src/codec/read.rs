@@ -41,10 +41,10 @@ pub(super) fn read(
     words: Words,
 ) -> (Map<String, Value>, Findings) {
     let (path, go_path) = (String::new(), String::new());
-    let mut reader = Reader { path, go_path, strict, words, findings: Findings::default() };
+    let mut reader = Reader { path, go_path, strict, words, within_open_list: false, findings: Findings::default() };
     let name = schema.node().definition.as_deref().map_or("", go::struct_name);
     let map = match document {
-        Node::Object(fields) => reader.fields(fields, schema, name),
+        Node::Object(fields) => reader.fields(fields, schema, name, false),
         Node::Null => Map::new(),
         other => {
             reader.mismatch(other.type_name(), schema, name);
@@ -103,6 +103,8 @@ struct Reader {
     go_path: String,
     strict: bool,
     words: Words,
+    /// Whether the value that is read next is the element of a list that preserves unknown fields: so do its elements.
+    within_open_list: bool,
     findings: Findings,
 }
 
@@ -110,6 +112,7 @@ impl Reader {
     /// A value; `None` when it is null or wrong. `owner` is the struct whose field this is.
     fn value(&mut self, node: Node<'_>, schema: SchemaRef<'_>, owner: &str) -> Option<Value> {
         let facts = schema.node();
+        let open = std::mem::take(&mut self.within_open_list);
         if facts.presence == Presence::AsGiven && !facts.type_.fits(&node) {
             return Some(node.into_value());
         }
@@ -121,10 +124,10 @@ impl Reader {
                 let name = facts.definition.as_deref().map_or(owner, go::struct_name);
                 Some(Value::Object(match facts.additional {
                     Some(values) => self.entries(fields, schema.at(values), owner),
-                    None => self.fields(fields, schema, name),
+                    None => self.fields(fields, schema, name, open),
                 }))
             }
-            (Type::Array, Node::Array(list)) => Some(Value::Array(self.list(list, schema, owner))),
+            (Type::Array, Node::Array(list)) => Some(Value::Array(self.list(list, schema, owner, open))),
             (_, node) if facts.scalar == Scalar::Quantity => self.quantity(node),
             (Type::String, Node::String(text)) => self.text(text, facts.scalar),
             (Type::String, node) if matches!(facts.scalar, Scalar::Time | Scalar::MicroTime) => {
@@ -149,7 +152,9 @@ impl Reader {
         fields: Vec<(Cow<'_, str>, Node<'_>)>,
         schema: SchemaRef<'_>,
         name: &str,
+        open: bool,
     ) -> Map<String, Value> {
+        let open = open || schema.node().preserve_unknown;
         let repeated = if self.strict { repeated(&fields) } else { Vec::new() };
         let mut map = Map::new();
         for (at, (field, node)) in fields.into_iter().enumerate() {
@@ -169,7 +174,7 @@ impl Reader {
                     }
                     self.go_path.truncate(go_path);
                 }
-                None if schema.node().preserve_unknown => {
+                None if open => {
                     if repeated.binary_search(&at).is_ok() {
                         self.note("duplicate");
                     }
@@ -243,12 +248,14 @@ impl Reader {
         }
     }
 
-    fn list(&mut self, list: Vec<Node<'_>>, schema: SchemaRef<'_>, owner: &str) -> Vec<Value> {
+    fn list(&mut self, list: Vec<Node<'_>>, schema: SchemaRef<'_>, owner: &str, open: bool) -> Vec<Value> {
+        let open = open || schema.node().preserve_unknown;
         let Some(items) = schema.items() else { return list.into_iter().map(Node::into_value).collect() };
         let mut values = Vec::with_capacity(list.len());
         for (at, node) in list.into_iter().enumerate() {
             let path = self.path.len();
             let _ = write!(self.path, "[{at}]");
+            self.within_open_list = open;
             values.push(self.value(node, items, owner).unwrap_or_else(|| empty(items)));
             self.path.truncate(path);
         }

@@ -30,7 +30,7 @@ use strategy::CustomStrategy;
 
 pub use scale::{FieldPath, Scale};
 pub(crate) use schema::read as read_schema;
-pub(crate) use values::prune;
+pub(crate) use values::{prune, settle};
 pub use version::{Priority, priority};
 
 /// What only rows of custom resources have.
@@ -80,6 +80,12 @@ struct LazyRules {
     compiled: OnceLock<RuleSet>,
 }
 
+impl LazyRules {
+    fn are_compiled(&self) -> bool {
+        self.compiled.get().is_some()
+    }
+}
+
 impl Version {
     /// Reads `schema.openAPIV3Schema`.
     fn read(written: &Value) -> Self {
@@ -99,15 +105,12 @@ impl Version {
 }
 
 impl Custom {
-    /// Brings an object that was stored some time ago into the form of today's schema of its version: fields that are
-    /// no longer known go, defaults come. Answers whether it changed.
+    /// Brings an object as it lies in the store into the form that clients see: what the schema of the version that it
+    /// was stored in does not know goes, and its defaults come. Answers whether it changed.
     pub fn revive(&self, object: &mut Object) -> bool {
-        let before = object.clone();
-        self.prune(object);
-        if let Some(version) = self.version_of(object) {
-            version.default(object);
-        }
-        *object != before
+        let pruned = self.prune(object);
+        let defaulted = self.version_of(object).is_some_and(|version| version.default(object));
+        pruned || defaulted
     }
 
     /// An object of another version as one of `api_version`, where only the version changes. Without what that version
@@ -125,13 +128,13 @@ impl Custom {
         matches!(self.conversion, Conversion::Webhook(_))
     }
 
-    /// Drops what the schema of the object's version does not know.
-    pub fn prune(&self, object: &mut Object) {
-        let Some(version) = self.version_of(object) else { return };
+    /// Drops what the schema of the object's version does not know; answers whether there was any.
+    pub fn prune(&self, object: &mut Object) -> bool {
+        let Some(version) = self.version_of(object) else { return false };
         let mut tree = std::mem::take(object).into_value();
-        values::prune(&mut tree, version.schema());
+        let pruned = values::prune(&mut tree, version.schema());
         *object = Object::from_value(tree).unwrap_or_default();
-        values::drop_null_fields(object.root_mut(), version.schema());
+        version.drop_nulls(object) || pruned
     }
 
     fn version_of(&self, object: &Object) -> Option<&Version> {

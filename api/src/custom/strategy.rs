@@ -18,16 +18,15 @@ pub(super) struct CustomStrategy {
 impl CustomStrategy {
     fn validate(&self, new: &Object, old: Option<&Object>) -> Vec<FieldError> {
         let (schema, path) = (self.version.schema(), Path::default());
-        let (new_value, old_value) = (new.to_value(), old.map(Object::to_value));
-        let mut errors = match &old_value {
-            Some(old) => validate::structural_change(&new_value, old, schema, &path),
-            None => validate::structural(&new_value, schema, &path),
+        let mut errors = match old {
+            Some(old) => validate::structural_change(new.as_value(), old.as_value(), schema, &path),
+            None => validate::structural(new.as_value(), schema, &path),
         };
         if let Some(scale) = &self.scale {
             errors.extend(scale.validate_spec(new));
             errors.extend(scale.validate_status(new));
         }
-        self.validate_rules(&new_value, old_value.as_ref(), &mut errors);
+        self.validate_rules(new.as_value(), old.map(Object::as_value), &mut errors);
         errors
     }
 
@@ -56,6 +55,11 @@ impl CustomStrategy {
 impl Strategy for CustomStrategy {
     fn default(&self, object: &mut Object) {
         self.version.default(object);
+        self.version.drop_nulls(object);
+    }
+
+    fn default_merged(&self, object: &mut Object) {
+        self.version.default(object);
     }
 
     fn validate_create(&self, _ctx: &WriteContext<'_>, new: &Object) -> Vec<FieldError> {
@@ -75,15 +79,20 @@ impl Strategy for CustomStrategy {
             errors.extend(found.into_iter().map(|error| error.below(&Path::new("status"))));
         }
         errors.extend(self.scale.iter().flat_map(|scale| scale.validate_status(new)));
-        self.validate_rules(&new.to_value(), Some(&old.to_value()), &mut errors);
+        self.validate_rules(new.as_value(), Some(old.as_value()), &mut errors);
         errors
+    }
+
+    /// The rules are compiled when they are first needed.
+    fn validation_may_take_long(&self) -> bool {
+        !self.version.rules.are_compiled()
     }
 
     /// Rules that an object broke before and still breaks in the same way.
     fn warnings(&self, new: &Object, old: Option<&Object>) -> Vec<String> {
         let rules = self.version.rules();
         let Some(old) = old.filter(|_| !rules.is_empty()) else { return Vec::new() };
-        let found = rules.validate(&new.to_value(), Some(&old.to_value()), &Path::default());
+        let found = rules.validate(new.as_value(), Some(old.as_value()), &Path::default());
         found.tolerated.iter().map(ToString::to_string).collect()
     }
 
@@ -110,15 +119,19 @@ impl Strategy for CustomStrategy {
 }
 
 impl Version {
-    /// Fills in defaults, and brings values into the form in which they are kept.
-    pub(super) fn default(&self, object: &mut Object) {
-        let schema = self.schema();
+    /// Fills in defaults, and brings numbers into the form in which they are kept; answers whether anything changed.
+    pub(super) fn default(&self, object: &mut Object) -> bool {
+        let mut changed = false;
         for (name, value) in object.root_mut().iter_mut() {
             if !matches!(name.as_str(), "apiVersion" | "kind" | "metadata") {
-                values::whole_numbers(value);
+                changed |= values::whole_numbers(value);
             }
         }
-        values::default_fields(object.root_mut(), schema);
-        values::drop_null_fields(object.root_mut(), schema);
+        values::default_fields(object.root_mut(), self.schema()) || changed
+    }
+
+    /// Drops nulls that mean nothing; answers whether there were any.
+    pub(super) fn drop_nulls(&self, object: &mut Object) -> bool {
+        values::drop_null_fields(object.root_mut(), self.schema())
     }
 }

@@ -67,7 +67,7 @@ fn cell(type_: &str, path: &str, object: &Object, now: Timestamp) -> Value {
     // Most paths name a field, which needs no copy of the object.
     let found = match path.fields() {
         Some(fields) => object.get(&fields).cloned(),
-        None => path.find(&object.to_value()).first().map(|found| (*found).clone()),
+        None => path.find(object.as_value()).first().map(|found| (*found).clone()),
     };
     let Some(found) = found.filter(|found| !found.is_null()) else { return Value::Null };
     match (type_, &found) {

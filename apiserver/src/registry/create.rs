@@ -145,17 +145,18 @@ impl Registry {
     }
 
     async fn insert(&self, target: &Target<'_>, object: Object, dry_run: bool) -> Result<Written, ApiError> {
-        if !object.resource_version().is_empty() {
-            return Err(ApiError::unclassified("resourceVersion should not be set on objects to be created"));
-        }
         let name = object.name().to_owned();
         if dry_run {
             let there = self.store.get(&target.key(&name)).await.map_err(|err| unavailable(&err))?;
             return if there.is_some() {
                 Err(self.exists(target, &name).await)
             } else {
-                Ok(Written::pretended(object))
+                self.pretended(target, object).await
             };
+        }
+        // Only what writes minds.
+        if !object.resource_version().is_empty() {
+            return Err(ApiError::unclassified("resourceVersion should not be set on objects to be created"));
         }
         match self.put(target, &name, object, Expected::Absent).await? {
             Ok(written) => Ok(written),

@@ -220,8 +220,13 @@ impl Registry {
         Ok(Some(Current { object, revision: cached.revision, cached }))
     }
 
-    /// Whether the stored object is sealed otherwise than it would be now: then a write that changes nothing is one.
-    async fn is_stale(&self, target: &Target<'_>) -> Result<bool, ApiError> {
+    /// Whether the stored object would be written otherwise now: sealed with another key, in another version, or with
+    /// the defaults of today's schema. Then a write that changes nothing is one.
+    async fn is_stale(&self, target: &Target<'_>, current: &Current) -> Result<bool, ApiError> {
+        let stored = target.cache.row();
+        if stored.is_custom() && (current.cached.is_revived() || current.cached.api_version() != stored.api_version()) {
+            return Ok(true);
+        }
         let Some(sealed) = &self.sealed else { return Ok(false) };
         sealed.is_stale(&target.key(target.name)).await.map_err(|err| unavailable(&err))
     }
@@ -251,16 +256,13 @@ impl Registry {
     ) -> Result<Result<Written, store::Error>, ApiError> {
         let row = target.row();
         crate::decode::canonicalize(row, &mut object);
-        let value = if row.is_custom() && row.version != row.storage_version {
-            stored_bytes(&self.convert_one(row, target.cache.row(), object.clone()).await?)
-        } else {
-            stored_bytes(&object)
-        };
-        let value = Bytes::from(value);
+        let mut stored = self.to_stored(target, object).await?;
+        let value = Bytes::from(stored_bytes(&stored));
+        let revived = revive(target.cache.row(), &mut stored);
         let key = target.key(name);
-        // What is sealed comes back as another value.
-        if !self.sealed.as_ref().is_some_and(|sealed| sealed.seals(&key)) {
-            target.cache.will_write(&value, &object);
+        // What is sealed comes back as another value, and what a schema adds to is read again.
+        if !revived && !self.sealed.as_ref().is_some_and(|sealed| sealed.seals(&key)) {
+            target.cache.will_write(&value, &stored);
         }
         let ttl = (row.storage_prefix == "events").then_some(self.event_ttl);
         let revision = match self.store.put(&key, value.clone(), expected, ttl).await {
@@ -268,12 +270,42 @@ impl Registry {
             Err(err) => return Ok(Err(err)),
         };
         target.cache.acknowledge(revision);
-        object.set_metadata("resourceVersion", revision.to_string());
-        let as_stored = Stored::of(value).filter(|_| row.is_storage_version());
+        stored.set_metadata("resourceVersion", revision.to_string());
+        let object = self.from_stored(target, stored).await?;
+        let as_stored = Stored::of(value).filter(|_| !revived && row.is_storage_version());
         let bytes = as_stored.map(|stored| stored.served(revision));
         let bytes = bytes.unwrap_or_else(|| crate::response::object_bytes(&object));
         Ok(Ok(Written { object, bytes }))
     }
+
+    /// What a dry run answers: what would be read if the object had been written.
+    async fn pretended(&self, target: &Target<'_>, mut object: Object) -> Result<Written, ApiError> {
+        crate::decode::canonicalize(target.row(), &mut object);
+        let mut stored = self.to_stored(target, object).await?;
+        revive(target.cache.row(), &mut stored);
+        Ok(Written::pretended(self.from_stored(target, stored).await?))
+    }
+
+    /// An object in the version of [`Target::row`] as one in the version that is stored.
+    async fn to_stored(&self, target: &Target<'_>, object: Object) -> Result<Object, ApiError> {
+        if target.row().is_storage_version() {
+            return Ok(object);
+        }
+        self.convert_one(target.row(), target.cache.row(), object).await
+    }
+
+    /// An object as it is read from the store in the version of [`Target::row`].
+    async fn from_stored(&self, target: &Target<'_>, object: Object) -> Result<Object, ApiError> {
+        if target.row().is_storage_version() {
+            return Ok(object);
+        }
+        self.convert_one(target.cache.row(), target.row(), object).await
+    }
+}
+
+/// Does to an object in its stored version what reading it will; answers whether it changed.
+fn revive(stored: &Resource, object: &mut Object) -> bool {
+    stored.custom.as_ref().is_some_and(|custom| custom.revive(object))
 }
 
 /// A committed object (or, for a dry run, one that would have been committed), in the version of [`Target::row`].
@@ -284,7 +316,7 @@ pub struct Written {
 }
 
 impl Written {
-    /// What a dry run answers.
+    /// An object that nobody has written.
     fn pretended(object: Object) -> Self {
         let bytes = crate::response::object_bytes(&object);
         Self { object, bytes }

@@ -19,9 +19,9 @@ impl Registry {
             let mut object = current.object.clone();
             change(&mut object)?;
             if dry_run {
-                return Ok(Written::pretended(object));
+                return self.pretended(target, object).await;
             }
-            if metadata::same(&object, &current.object) && !self.is_stale(target).await? {
+            if metadata::same(&object, &current.object) && !self.is_stale(target, &current).await? {
                 return Ok(Written::of(&current));
             }
             if object.is_being_deleted() && metadata::may_vanish(target.row(), &object) {

@@ -81,12 +81,20 @@ impl Desired for Patching<'_> {
             _ => self.merge(|| Ok(shown()?.unwrap_or_default().into_value()), warnings)?,
         };
         metadata::check_named(self.name, &mut patched)?;
+        if current.is_none() && !patched.uid().is_empty() {
+            let uid = patched.uid();
+            let why =
+                format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
+            return Err(ApiError::conflict(self.requested.qualified(), self.name, &why));
+        }
         if self.row.namespaced && patched.namespace().is_empty() {
             patched.set_metadata("namespace", self.namespace);
         }
         let mut new = catalog.convert(self.requested, self.row, patched)?;
-        decode::default(self.row, &mut new);
-        if self.patch.kind != PatchType::Apply {
+        if self.patch.kind == PatchType::Apply {
+            self.row.strategy.default_merged(&mut new);
+        } else {
+            decode::default(self.row, &mut new);
             if let Some(current) = current.filter(|_| narrows_first(self.subresource)) {
                 narrow(self.row, self.subresource, &mut new, current);
             }

@@ -7,7 +7,7 @@ use api::field::{FieldError, Path};
 use api::{ApiError, Object, Resource};
 use async_trait::async_trait;
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use store::Expected;
 
 use super::{Current, Registry, Target, Written, metadata, unavailable};
@@ -206,7 +206,7 @@ impl Registry {
         let outcome = async {
             self.check_update(target, &new, old, warnings, now)?;
             admission.validate(&attributes, Some(&new), warnings).await?;
-            if metadata::same(&new, old) && !self.is_stale(target).await? {
+            if metadata::same(&new, old) && !self.is_stale(target, current).await? {
                 return Ok(Outcome::Nothing(Written::of(current)));
             }
             if new.is_being_deleted() && metadata::may_vanish(row, &new) {
@@ -236,7 +236,7 @@ impl Registry {
         dry_run: bool,
     ) -> Result<Outcome, ApiError> {
         if dry_run {
-            return Ok(Outcome::Nothing(Written::pretended(new)));
+            return Ok(Outcome::Nothing(self.pretended(target, new).await?));
         }
         match self.put(target, target.name, new, Expected::Revision(current.revision)).await? {
             Ok(written) => Ok(Outcome::Swapped(written)),
@@ -431,7 +431,7 @@ fn restore_all_but(new: &mut Object, old: &Object, part: &[&str], kept: &[&'stat
     let always = ["managedFields", "resourceVersion", "uid"];
     let metadata: Vec<(&str, Option<Value>)> =
         always.iter().chain(kept).map(|name| (*name, new.metadata_mut().remove(*name))).collect();
-    *new = old.clone();
+    replace_differing(new.root_mut(), old.root());
     match own {
         Some(own) => new.set(part, own),
         None => {
@@ -443,6 +443,22 @@ fn restore_all_but(new: &mut Object, old: &Object, part: &[&str], kept: &[&'stat
             Some(value) => new.set_metadata(name, value),
             None => {
                 new.metadata_mut().remove(name);
+            }
+        }
+    }
+}
+
+/// Makes `new` what `old` is. Mostly little differs, and only that is copied.
+fn replace_differing(new: &mut Map<String, Value>, old: &Map<String, Value>) {
+    new.retain(|name, _| old.contains_key(name));
+    for (name, value) in old {
+        match new.get_mut(name) {
+            Some(Value::Object(mine)) if value.is_object() => {
+                value.as_object().into_iter().for_each(|theirs| replace_differing(mine, theirs));
+            }
+            Some(mine) if mine == value => {}
+            _ => {
+                new.insert(name.clone(), value.clone());
             }
         }
     }

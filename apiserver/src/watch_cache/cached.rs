@@ -35,6 +35,8 @@ pub struct Cached {
     /// The values of the resource's selectable fields, in their order.
     pub fields: Box<[Box<str>]>,
     stored: Stored,
+    /// Whether it lies in the store in another form than today's schema gives it.
+    revived: bool,
     namespace: std::ops::Range<usize>,
     tree: OnceLock<Box<Object>>,
     /// How long it is as an item of a protobuf list.
@@ -85,20 +87,21 @@ impl Cached {
         let unreadable = || Unreadable::new(&key, value);
         let tree = sieve.read(value).map_err(|_| unreadable())?;
         let mut object = Object::from_value(tree).ok_or_else(unreadable)?;
-        let as_stored = !row.custom.as_ref().is_some_and(|custom| custom.revive(&mut object));
-        let stored = match Stored::of(value.clone()).filter(|_| as_stored) {
+        let revived = row.custom.as_ref().is_some_and(|custom| custom.revive(&mut object));
+        let stored = match Stored::of(value.clone()).filter(|_| !revived) {
             Some(stored) => stored,
-            None if as_stored => Stored::of(rewritten(value).ok_or_else(unreadable)?).ok_or_else(unreadable)?,
+            None if !revived => Stored::of(rewritten(value).ok_or_else(unreadable)?).ok_or_else(unreadable)?,
             None => Stored::of(stored_bytes(&object).into()).ok_or_else(unreadable)?,
         };
-        Ok(Self::new(row, key, stored, revision, Facts::of(row, &object)))
+        Ok(Self { revived, ..Self::new(row, key, stored, revision, Facts::of(row, &object)) })
     }
 
     /// An object of which everything is known already.
     pub(super) fn new(row: &Resource, key: Arc<str>, stored: Stored, revision: u64, facts: Facts) -> Self {
         let namespace = namespace_range(&key, row.namespaced);
         let Facts { labels, fields } = facts;
-        Self { key, revision, labels, fields, stored, namespace, tree: OnceLock::new(), encoded: OnceLock::new() }
+        let (tree, encoded) = (OnceLock::new(), OnceLock::new());
+        Self { key, revision, labels, fields, stored, revived: false, namespace, tree, encoded }
     }
 
     /// The same object under another revision: what a DELETED event shows.
@@ -142,6 +145,11 @@ impl Cached {
     /// Writes what comes after `{"kind":..,"apiVersion":..,`: an item of a typed list is `{` and this.
     pub fn write_item(&self, out: &mut Vec<u8>) {
         self.stored.write_from(self.stored.item, self.revision, out);
+    }
+
+    /// Whether it lies in the store in another form: without defaults, or with fields, that it had when it was written.
+    pub fn is_revived(&self) -> bool {
+        self.revived
     }
 
     /// `apiVersion`.

@@ -159,11 +159,9 @@ impl ResourceCache {
         }
     }
 
-    /// Tells of a value that is about to be written, and of the object in it.
+    /// Tells of a value that is about to be written, and of the object in it, which is what reading it will show.
     pub fn will_write(&self, value: &Bytes, object: &Object) {
-        if self.row.custom.is_none() {
-            self.written.note(value.clone(), Facts::of(&self.row, object));
-        }
+        self.written.note(value.clone(), Facts::of(&self.row, object));
     }
 
     /// Tells of a write that its client is about to be told of: [`Self::settle`] waits for it.
