@@ -243,6 +243,13 @@ pub fn settle(merged: Value, schema: SchemaRef<'_>) -> Result<Object, DecodeErro
     Ok(object)
 }
 
+/// The schema of the schemas of CustomResourceDefinitions.
+fn schema_props() -> SchemaRef<'static> {
+    const NAME: &str = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps";
+    let definition = builtin().definition(NAME).expect("definitions have schemas");
+    builtin().schemas().at(definition.id)
+}
+
 /// The fields of a built-in struct, as they come out of it.
 fn copied(value: Value, schema: SchemaRef<'_>) -> Result<Map<String, Value>, DecodeError> {
     match value {

@@ -11,6 +11,7 @@ mod tests;
 
 use serde_json::{Map, Value, json};
 
+pub(crate) use formats::is_known as is_known_format;
 pub use pattern::Pattern;
 
 use crate::field::{FieldError, NO_PATH, Path};
@@ -55,7 +56,13 @@ fn check(value: &Value, old: Option<&Value>, schema: SchemaRef<'_>, path: &Path,
             let text = format!("Checked value must be of type integer (default format) in {path}");
             errors.push(combination(text));
         }
-        return;
+        // What holds for values of any type is looked at all the same; of null only whether it is listed.
+        if value.is_null() || value.is_number() {
+            if value.is_null() && !node.enumeration.is_empty() {
+                keywords::enumeration(value, &node.enumeration, path, errors);
+            }
+            return;
+        }
     }
     keywords::combinations(value, rules, path, errors);
     if !node.format.is_empty() {
@@ -107,12 +114,16 @@ fn lists(value: &Value, old: Option<&Value>, schema: SchemaRef<'_>, path: &Path,
         }
         Value::Array(list) => {
             let identity = |element: &Value| match &schema.node().list_type {
-                ListType::Atomic => None,
                 ListType::Set => Some(element.clone()),
-                ListType::Map(keys) => Some(keys_of(element, keys)),
+                ListType::Map(keys) if element.is_object() => Some(keys_of(element, keys)),
+                ListType::Atomic | ListType::Map(_) => None,
             };
             let mut seen = std::collections::HashSet::new();
             for (at, element) in list.iter().enumerate() {
+                if matches!(schema.node().list_type, ListType::Map(_)) && !element.is_object() {
+                    let why = "must be an object for an array of list-type map";
+                    errors.push(FieldError::invalid(&path.index(at), element.clone(), why));
+                }
                 if let Some(identity) = identity(element)
                     && !seen.insert(identity.to_string())
                 {

@@ -152,7 +152,8 @@ pub(crate) async fn resource(call: &Call<'_>, body: Incoming) -> Result<Answer, 
         Incoming::Stream(body) => return Box::pin(crate::subresources::connect(call, row, body)).await,
     };
     if !info.subresource.is_empty() {
-        return Box::pin(crate::subresources::answer(call, row, body)).await;
+        let answer = Box::pin(crate::subresources::answer(call, row, body)).await;
+        return with_deprecation(row, answer, || call.accept(row).ok());
     }
     if !is_stored(row) {
         return Box::pin(crate::subresources::virtual_resource(call, row, body)).await;
@@ -173,11 +174,26 @@ pub(crate) async fn resource(call: &Call<'_>, body: Incoming) -> Result<Answer, 
         _ => return Err(not_supported(call, row)),
     }
     let routed = Routed { call, row: row.clone(), cache, accept: call.accept(row)? };
-    let warnings = deprecation(&routed.row);
+    let answer = dispatch(&routed, body).await;
+    with_deprecation(&routed.row, answer, || Some(routed.accept))
+}
+
+/// The answer with what clients of old resources are told, also when it is an error. `accept` says how the client wants
+/// to be answered, if that can be done.
+fn with_deprecation(
+    row: &Resource,
+    answer: Result<Answer, ApiError>,
+    accept: impl FnOnce() -> Option<Accept>,
+) -> Result<Answer, ApiError> {
+    let warnings = deprecation(row);
     if warnings.is_empty() {
-        return dispatch(&routed, body).await;
+        return answer;
     }
-    let mut answer = dispatch(&routed, body).await.unwrap_or_else(|err| response::error(&err, routed.accept));
+    let mut answer = match (answer, accept()) {
+        (Ok(answer), _) => answer,
+        (Err(err), Some(accept)) => response::error(&err, accept),
+        (Err(err), None) => return Err(err),
+    };
     response::add_warnings(answer.headers_mut(), &warnings);
     Ok(answer)
 }

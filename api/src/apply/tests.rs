@@ -178,6 +178,50 @@ fn applied_fields_are_owned_and_dropped_fields_vanish() {
 }
 
 #[test]
+fn the_name_stays_when_a_manager_drops_all_else_of_the_metadata() {
+    let labelled = json!({"metadata": {"name": "t", "labels": {"a": "b"}}, "data": {"k": "v"}});
+    let live = applied(None, labelled, "one", false).unwrap();
+    let bare = applied(Some(&live), json!({"data": {"k": "v"}}), "one", false).unwrap();
+    assert_eq!((bare.name(), bare.labels()), ("t", None));
+    assert_eq!(owned(&bare, "one"), json!({"f:data": {"f:k": {}}}));
+}
+
+#[test]
+fn what_a_configuration_says_in_another_form_is_no_change() {
+    let (schemas, root) = schema();
+    let config = json!({"spec": {"tags": [], "items": null, "replicas": null}, "data": {"k": null}});
+    let live = applied(None, config.clone(), "one", false).unwrap();
+    assert_eq!((live.get(&["spec"]), live.get(&["data"])), (Some(&json!({})), Some(&json!({"k": ""}))));
+    let again = apply(Some(&live), &thing(config.clone()), schemas.at(root), &writer("one", 9), false).unwrap();
+    assert!(!again.changed, "{:?}", again.object);
+    applied(Some(&live), config, "two", false).expect("what is the same is in nobody's way");
+    // Nothing where there is something is a change.
+    let live = applied(None, json!({"spec": {"whole": ["a"], "replicas": 1}}), "one", false).unwrap();
+    for config in [json!({"spec": {"whole": []}}), json!({"spec": {"whole": ["b"]}}), json!({"spec": {"replicas": 0}})]
+    {
+        let refused = applied(Some(&live), config.clone(), "two", false).unwrap_err();
+        assert!(matches!(refused, ApplyError::Conflicts(_)), "{config}: {refused}");
+    }
+}
+
+#[test]
+fn what_came_of_a_merge_must_be_an_object_of_its_kind() {
+    let refused = applied(None, json!({"spec": {"replicas": 1.5}}), "one", false).unwrap_err();
+    assert!(refused.to_string().contains("unable to convert unstructured object to /v1, Kind=Thing"), "{refused}");
+}
+
+#[test]
+fn an_element_without_any_of_its_keys_is_refused() {
+    let items = json!({"spec": {"items": [{"image": "i"}]}});
+    assert!(applied(None, items, "one", false).is_ok(), "the port has a default, which is a key");
+    let owners = json!({"metadata": {"name": "t", "ownerReferences": [{"name": "o"}]}});
+    let (schemas, root) = custom_schema();
+    let made = apply(None, &thing(owners), schemas.at(root), &writer("one", 0), false).unwrap().object;
+    let want = json!({"f:metadata": {"f:ownerReferences": {"k:{\"uid\":\"\"}": {".": {}, "f:name": {}}}}});
+    assert_eq!(owned(&made, "one"), want);
+}
+
+#[test]
 fn conflicts_name_managers_and_paths() {
     let live =
         applied(None, json!({"spec": {"items": [{"name": "a", "image": "i"}]}, "data": {"k": "v"}}), "one", false)

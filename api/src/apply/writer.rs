@@ -82,13 +82,16 @@ impl Writer<'_> {
         set
     }
 
-    /// A configuration as it is merged: whole, also what this path cannot write. That has no owner, and whoever prepares
-    /// the write takes it back.
+    /// A configuration as it is merged. On the path of the object itself that is all of it: the status has no owner there,
+    /// and whoever prepares the write takes it back, unless the kind registers itself with one.
     pub(super) fn configuration(&self, patch: &Object) -> Value {
         let mut configuration = patch.clone();
         // Typed clients send null for the time that the server sets.
         if configuration.get(&["metadata", "creationTimestamp"]).is_some_and(Value::is_null) {
             configuration.remove(&["metadata", "creationTimestamp"]);
+        }
+        if self.subresource == "status" {
+            configuration.root_mut().retain(|name, _| self.writes(name));
         }
         configuration.into_value()
     }

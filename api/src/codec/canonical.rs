@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value};
 
+use super::read::SchemaOr;
 use super::time;
 use crate::quantity::Quantity;
 use crate::schema::{Presence, Scalar, SchemaRef, Type};
@@ -58,6 +59,13 @@ fn inner(value: &mut Value, schema: SchemaRef<'_>) {
             normalise(text, time::seconds)
         }
         (Scalar::MicroTime, Value::String(text)) if !text.ends_with('Z') => normalise(text, time::micros),
+        // Schemas in the places where something else may stand, too, are printed as all others are.
+        (_, Value::Object(map)) if facts.type_ == Type::Any && SchemaOr::of(schema).is_some() => {
+            fields(map, super::schema_props());
+        }
+        (_, Value::Array(list)) if facts.type_ == Type::Any && SchemaOr::of(schema) == Some(SchemaOr::Array) => {
+            list.iter_mut().for_each(|value| inner(value, super::schema_props()));
+        }
         (_, Value::Object(map)) if facts.type_ == Type::Object => match facts.additional {
             Some(values) => map.values_mut().for_each(|value| inner(value, schema.at(values))),
             None => fields(map, schema),

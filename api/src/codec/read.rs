@@ -70,7 +70,7 @@ fn is_clean_value(value: &Value, schema: SchemaRef<'_>, levels: usize) -> bool {
     match (facts.type_, value) {
         (_, Value::Null) => false,
         _ if facts.presence == Presence::AsGiven => false,
-        (Type::Any, value) => !super::is_deeper_than(value, below),
+        (Type::Any, value) => SchemaOr::of(schema).is_none() && !super::is_deeper_than(value, below),
         (Type::Object, Value::Object(fields)) => match facts.additional {
             Some(values) => fields.values().all(|value| is_clean_value(value, schema.at(values), below)),
             None => is_clean(fields, schema, below),
@@ -114,12 +114,20 @@ impl Reader {
         let facts = schema.node();
         let open = std::mem::take(&mut self.within_open_list);
         if facts.presence == Presence::AsGiven && !facts.type_.fits(&node) {
-            return Some(node.into_value());
+            let open = open || facts.preserve_unknown || facts.additional.is_some() || facts.type_ == Type::Any;
+            return Some(match node {
+                // No field of what should be no object is known.
+                Node::Object(fields) if !open => Value::Object(self.fields(fields, schema, owner, false)),
+                node => node.into_value(),
+            });
         }
         match (facts.type_, node) {
             (_, Node::Null) => None,
             (Type::Any, node) if facts.presence == Presence::AsGiven => Some(self.anything(node)),
-            (Type::Any, node) => Some(node.into_value()),
+            (Type::Any, node) => match SchemaOr::of(schema) {
+                Some(other) => self.schema_or(node, other),
+                None => Some(node.into_value()),
+            },
             (Type::Object, Node::Object(fields)) => {
                 let name = facts.definition.as_deref().map_or(owner, go::struct_name);
                 Some(Value::Object(match facts.additional {
@@ -262,6 +270,38 @@ impl Reader {
         values
     }
 
+    /// A schema of a CustomResourceDefinition, or what else may stand in its place. Go reads it apart from what is around
+    /// it: names in errors begin anew, unknown fields are not told of, and most of what is neither is taken for nothing.
+    fn schema_or(&mut self, node: Node<'_>, other: SchemaOr) -> Option<Value> {
+        let props = super::schema_props();
+        let strict = std::mem::take(&mut self.strict);
+        let go_path = std::mem::take(&mut self.go_path);
+        let read = match (node, other) {
+            (Node::Bool(flag), SchemaOr::Bool) => Some(Value::Bool(flag)),
+            (node @ Node::Object(_), _) => self.value(node, props, ""),
+            (Node::Array(list), SchemaOr::Array) => {
+                let read = list.into_iter().map(|one| self.value(one, props, "").unwrap_or_else(|| empty(props)));
+                Some(Value::Array(read.collect()))
+            }
+            (Node::Array(list), SchemaOr::Texts) => {
+                let read = list.into_iter().map(|one| match one {
+                    Node::String(text) => Value::String(text.into_owned()),
+                    Node::Null => "".into(),
+                    other => {
+                        let name = other.type_name();
+                        self.fail(format!("json: cannot unmarshal {name} into Go value of type string"));
+                        Value::Null
+                    }
+                });
+                Some(Value::Array(read.collect()))
+            }
+            (_, SchemaOr::Bool) => self.fail("boolean or JSON schema expected".to_owned()),
+            _ => None,
+        };
+        (self.strict, self.go_path) = (strict, go_path);
+        read
+    }
+
     fn text(&mut self, text: Cow<'_, str>, scalar: Scalar) -> Option<Value> {
         let checked = match scalar {
             Scalar::Time => time::seconds(&text),
@@ -339,6 +379,26 @@ impl Reader {
             if !self.findings.strict.contains(&text) {
                 self.findings.strict.push(text);
             }
+        }
+    }
+}
+
+/// What may stand in the place of a `JSONSchemaProps`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SchemaOr {
+    Bool,
+    Array,
+    Texts,
+}
+
+impl SchemaOr {
+    /// What the definition of a node that may be anything says.
+    pub(super) fn of(schema: SchemaRef<'_>) -> Option<Self> {
+        match go::struct_name(schema.node().definition.as_deref()?) {
+            "JSONSchemaPropsOrBool" => Some(Self::Bool),
+            "JSONSchemaPropsOrArray" => Some(Self::Array),
+            "JSONSchemaPropsOrStringArray" => Some(Self::Texts),
+            _ => None,
         }
     }
 }

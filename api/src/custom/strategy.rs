@@ -1,5 +1,7 @@
 //! The hooks of a custom resource: everything follows from the schema of its version.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use super::{Scale, Version, values};
@@ -52,6 +54,17 @@ impl CustomStrategy {
     }
 }
 
+/// What is said of finalizers that are new and have no path.
+fn new_finalizers(new: &Object, old: Option<&Object>) -> Vec<String> {
+    const STANDARD: [&str; 2] = ["orphan", "foregroundDeletion"];
+    let known = old.map(Object::finalizers).unwrap_or_default();
+    let news: BTreeSet<&str> = new.finalizers().into_iter().filter(|finalizer| !known.contains(finalizer)).collect();
+    let bare = news.into_iter().filter(|finalizer| !finalizer.contains('/') && !STANDARD.contains(finalizer));
+    let why = "prefer a domain-qualified finalizer name including a path (/) to avoid accidental conflicts with other \
+               finalizer writers";
+    bare.map(|finalizer| format!("metadata.finalizers: {finalizer:?}: {why}")).collect()
+}
+
 impl Strategy for CustomStrategy {
     fn default(&self, object: &mut Object) {
         self.version.default(object);
@@ -88,12 +101,15 @@ impl Strategy for CustomStrategy {
         !self.version.rules.are_compiled()
     }
 
-    /// Rules that an object broke before and still breaks in the same way.
+    /// Finalizers that others may use, too, and rules that an object broke before and still breaks in the same way.
     fn warnings(&self, new: &Object, old: Option<&Object>) -> Vec<String> {
+        let mut texts = new_finalizers(new, old);
         let rules = self.version.rules();
-        let Some(old) = old.filter(|_| !rules.is_empty()) else { return Vec::new() };
-        let found = rules.validate(new.as_value(), Some(old.as_value()), &Path::default());
-        found.tolerated.iter().map(ToString::to_string).collect()
+        if let Some(old) = old.filter(|_| !rules.is_empty()) {
+            let found = rules.validate(new.as_value(), Some(old.as_value()), &Path::default());
+            texts.extend(found.tolerated.iter().map(ToString::to_string));
+        }
+        texts
     }
 
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {

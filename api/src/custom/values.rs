@@ -117,9 +117,14 @@ pub(super) fn drop_null_fields(map: &mut Map<String, Value>, schema: SchemaRef<'
 }
 
 /// What an apply has merged, as far as a custom object has a form of its own: without unknown fields, and with whole
-/// numbers as they are kept.
+/// numbers as they are kept. The metadata is somebody else's business.
 pub(crate) fn settle(object: &mut Value, schema: SchemaRef<'_>) {
+    let Value::Object(fields) = object else { return };
+    let metadata = fields.remove("metadata");
     prune(object, schema);
+    if let (Some(metadata), Value::Object(fields)) = (metadata, &mut *object) {
+        fields.insert("metadata".to_owned(), metadata);
+    }
     for (name, value) in object.as_object_mut().into_iter().flatten() {
         if !matches!(name.as_str(), "apiVersion" | "kind" | "metadata") {
             whole_numbers(value);

@@ -58,8 +58,10 @@ pub(crate) fn definition(object: &Node<'_, '_>, errors: &mut Errors) {
     let spec = object.field("spec");
     let (group, names) = (spec.field("group"), spec.field("names"));
     if errors.require_text(&group) {
-        errors.invalid_all(&group, rules::subdomain(group.text()));
-        if group.text().split('.').count() < 2 {
+        let wrong = rules::subdomain(group.text());
+        let is_one = wrong.is_empty();
+        errors.invalid_all(&group, wrong);
+        if is_one && group.text().split('.').count() < 2 {
             errors.invalid(&group, "should be a domain with at least one dot");
         }
     }
@@ -181,6 +183,27 @@ pub(crate) fn definition_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: 
 /// Rules for a write to the status.
 pub(crate) fn definition_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
     stored_versions(new, errors);
+}
+
+/// Formats that no value is held against, unless they were there before.
+pub(crate) fn warnings(new: &Node<'_, '_>, old: Option<&Node<'_, '_>>, texts: &mut Vec<String>) {
+    let before = old.map(unknown_formats).unwrap_or_default();
+    let news = unknown_formats(new).into_iter().filter(|format| !before.contains(format));
+    texts.extend(news.map(|format| format!("unrecognized format {format:?}")));
+}
+
+fn unknown_formats(definition: &Node<'_, '_>) -> Vec<String> {
+    let spec = definition.field("spec");
+    let mut found = Vec::new();
+    for version in spec.field("versions").items() {
+        let holder = version.field("schema");
+        let mut of_version = Vec::new();
+        if let Some(schema) = holder.field("openAPIV3Schema").value() {
+            schema_rules::unknown_formats(schema, &mut of_version);
+        }
+        found.extend(of_version.into_iter().map(str::to_owned));
+    }
+    found
 }
 
 fn versions(spec: &Node<'_, '_>, shared: &Shared, errors: &mut Errors) {
@@ -506,6 +529,13 @@ fn schema(at: &Node<'_, '_>, has_status: bool, errors: &mut Errors) {
 
 /// The root of a schema from which that of the status is split off: nothing that is said there of the whole may be lost.
 fn split_off(at: &Node<'_, '_>, errors: &mut Errors) {
+    let kind = at.field("type");
+    if kind.is_set() && kind.text() != "object" {
+        let why =
+            "only \"object\" is allowed as the type at the root of the schema if the status subresource is enabled";
+        errors.invalid(&kind, why);
+        return;
+    }
     let says = |value: &Value| !matches!(value, Value::Null | Value::Bool(false)) && *value != "" && *value != 0;
     let is_lost = |(name, value): (&String, &Value)| !AT_ROOT.contains(&name.as_str()) && says(value);
     if at.map().is_some_and(|fields| fields.iter().any(is_lost)) {

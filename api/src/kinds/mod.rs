@@ -503,6 +503,7 @@ fn extension_hooks(kind: &str) -> Hooks {
             validation_may_take_long: true,
             default: extensions::definition,
             validate: definition_rules::definition,
+            warn: definition_rules::warnings,
             validate_new: definition_rules::new_definition,
             prepare_create: extensions::prepare_definition,
             prepare_update: extensions::prepare_definition_update,

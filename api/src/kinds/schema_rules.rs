@@ -59,6 +59,27 @@ pub(crate) fn schema(written: &Value, path: &Path, errors: &mut Errors) {
     }
 }
 
+/// The formats in a schema that nobody checks, as the reference lists them: in the order of the schema, as often as they
+/// stand there.
+pub(crate) fn unknown_formats<'v>(schema: &'v Value, found: &mut Vec<&'v str>) {
+    let Value::Object(schema) = schema else { return };
+    let text = |name: &str| schema.get(name).and_then(Value::as_str).unwrap_or("");
+    if let Some(format) = schema.get("format").and_then(Value::as_str).filter(|format| !format.is_empty())
+        && !validate::is_known_format(format, text("type"))
+    {
+        found.push(format);
+    }
+    for inner in ["items", "additionalProperties", "not"].iter().filter_map(|name| schema.get(*name)) {
+        unknown_formats(inner, found);
+    }
+    for list in COMBINATORS.iter().filter_map(|name| schema.get(*name)?.as_array()) {
+        list.iter().for_each(|inner| unknown_formats(inner, found));
+    }
+    if let Some(properties) = schema.get("properties").and_then(Value::as_object) {
+        properties.values().for_each(|inner| unknown_formats(inner, found));
+    }
+}
+
 /// How often a keyword, or a field of that name, occurs.
 fn count(value: &Value, name: &str) -> usize {
     match value {
@@ -79,7 +100,7 @@ fn structural(schema: &Node<'_, '_>, place: Place, found: &mut Found) {
     if additional.is_set() {
         if place == Place::Root {
             found.shape.forbidden(&additional, "must not be used at the root");
-        } else if !properties.is_empty() {
+        } else if !properties.is_empty() && !additional.is_true() {
             found.plain.forbidden(&additional, "additionalProperties and properties are mutual exclusive");
         }
         structural_if_object(&additional, Place::Field, found);
@@ -135,11 +156,11 @@ fn type_rules(schema: &Node<'_, '_>, place: Place, found: &mut Found) {
         ("", Place::Item) => found.shape.required(&kind, "must not be empty for specified array items"),
         ("object", _) => {}
         ("null", _) => found.plain.forbidden(&kind, "type cannot be set to null, use nullable as an alternative"),
-        (_, Place::Root) => found.shape.invalid(&kind, "must be object at the root"),
+        (_, Place::Root) => {
+            found.shape.invalid(&kind, "must be object at the root");
+            found.plain.one_of(&kind, &TYPES);
+        }
         _ => found.plain.one_of(&kind, &TYPES),
-    }
-    if int_or_string && !kind.text().is_empty() {
-        found.shape.forbidden(&kind, "must be empty if x-kubernetes-int-or-string is true");
     }
     let preserve = schema.field("x-kubernetes-preserve-unknown-fields");
     if preserve.is_false() {
@@ -449,10 +470,25 @@ mod tests {
         check(json!({"type": "object", "properties": {"b": {"type": "string"}}, "oneOf": [{"required": ["b"]}]}), &[]);
         check(json!({"type": "string", "pattern": "^[a-z]+$", "not": {"enum": ["b"]}}), &[]);
         check(json!({"x-kubernetes-preserve-unknown-fields": true}), &[]);
+        check(json!({"type": "string", "x-kubernetes-int-or-string": true}), &[]);
+        check(json!({"type": "string", "pattern": r"^[^()<>@,;:\\/[\]?={}]+$"}), &[]);
+        check(json!({"type": "object", "properties": {"b": {"type": "string"}}, "additionalProperties": true}), &[]);
         check_root(
             json!({"type": "object", "properties": {"metadata": {"type": "object", "properties": {"name": {"type": "string", "maxLength": 9}}}}}),
             &[],
         );
+    }
+
+    #[test]
+    fn properties_and_a_schema_of_all_others_exclude_each_other() {
+        for additional in [json!(false), json!({"type": "string"})] {
+            check(
+                json!({"type": "object", "properties": {"b": {"type": "string"}}, "additionalProperties": additional}),
+                &[
+                    "s.properties[a].additionalProperties: Forbidden: additionalProperties and properties are mutual exclusive",
+                ],
+            );
+        }
     }
 
     #[test]

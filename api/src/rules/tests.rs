@@ -237,3 +237,13 @@ fn work_on_one_object_is_limited() {
                 run due to call cost exceeds limit for rule: sum";
     assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), [want]);
 }
+
+#[test]
+fn words_of_the_language_can_be_names_of_fields() {
+    let written = json!({"type": "object", "properties": {"namespace": {"type": "string", "maxLength": 9}},
+        "x-kubernetes-validations": [{"rule": "!has(self.namespace) || self.namespace == self.__namespace__ && self.namespace != 'b'"}]});
+    assert!(check_rules(&written, &Path::new("s")).is_empty());
+    let rules = RuleSet::compile(&written);
+    let broken = |value: Value| rules.validate(&value, None, &Path::default()).errors.len();
+    assert_eq!((broken(json!({"namespace": "a"})), broken(json!({})), broken(json!({"namespace": "b"}))), (0, 0, 1));
+}

@@ -218,7 +218,7 @@ fn validate_common(row: &Resource, object: &Object, errors: &mut Vec<FieldError>
     errors.extend(validate_annotations(object, &at.child("annotations")));
     errors.extend(validate_owners(object, &at.child("ownerReferences")));
     errors.extend(validate_finalizers(object, &at.child("finalizers")));
-    if !row.is_custom() {
+    if !row.is_custom() && !LENIENT_GROUPS.contains(&row.group.as_ref()) {
         errors.extend(validate_finalizer_domains(object, &at.child("finalizers")));
     }
     errors.extend(validate_managed_fields(object, &at.child("managedFields")));
@@ -313,6 +313,10 @@ fn in_struct_order(value: &Value) -> String {
 
 /// Finalizers that need no domain.
 const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", "orphan", "foregroundDeletion"];
+
+/// Groups whose kinds upstream validates as it does custom resources.
+const LENIENT_GROUPS: [&str; 4] =
+    ["admissionregistration.k8s.io", "apiextensions.k8s.io", "apiregistration.k8s.io", "coordination.k8s.io"];
 
 fn validate_finalizers(object: &Object, at: &Path) -> Vec<FieldError> {
     let mut errors = Vec::new();

@@ -2,6 +2,7 @@
 
 mod definitions;
 mod objects;
+mod stored;
 pub(crate) mod versions;
 
 use std::time::Duration;
