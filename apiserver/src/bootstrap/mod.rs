@@ -47,7 +47,11 @@ pub(crate) async fn ensure(core: &Core) -> Result<Vec<Object>, Error> {
 }
 
 async fn ensure_all(core: &Core, objects: &[Object]) -> Result<(), Error> {
-    stream::iter(objects).map(|object| ensure_named(core, object)).buffer_unordered(AT_ONCE).try_collect().await
+    stream::iter(objects.to_vec())
+        .map(|object| async move { ensure_named(core, &object).await })
+        .buffer_unordered(AT_ONCE)
+        .try_collect()
+        .await
 }
 
 /// The default objects of flow control.
