@@ -88,7 +88,15 @@ async fn check(client: &Client, row: &Resource, manifest: &Value) {
     assert_eq!(content(&applied), content(&posted), "{row:?}: {manifest}");
     let again = expect(client.patch(&by("one"), APPLY, manifest).await, 200);
     assert_eq!(again, applied, "{row:?}: applying again changes nothing");
-    let shared = expect(client.patch(&by("two"), APPLY, manifest).await, 200);
+    let mut shared = client.patch(&by("two"), APPLY, manifest).await;
+    if shared.0 == 409 {
+        // Defaults within what is owned as a whole make it another than the manifest's, upstream too.
+        let mut whole = content(&applied);
+        whole.as_object_mut().unwrap().remove("status");
+        whole["metadata"].as_object_mut().unwrap().remove("generation");
+        shared = client.patch(&by("two"), APPLY, &whole).await;
+    }
+    let shared = expect(shared, 200);
     assert_eq!(content(&shared), content(&applied), "{row:?}: another manager of the same is in nobody's way");
     if row.allows(Verb::Update) {
         let mut replacing = manifest.clone();
