@@ -153,7 +153,9 @@ pub(crate) async fn resource(call: &Call<'_>, body: Incoming) -> Result<Answer, 
     };
     if !info.subresource.is_empty() {
         let answer = Box::pin(crate::subresources::answer(call, row, body)).await;
-        return with_deprecation(row, answer, || call.accept(row).ok());
+        // Of what is not there, nobody is warned.
+        let is_there = row.has_subresource(&info.subresource);
+        return if is_there { with_deprecation(row, answer, || call.accept(row).ok()) } else { answer };
     }
     if !is_stored(row) {
         return Box::pin(crate::subresources::virtual_resource(call, row, body)).await;

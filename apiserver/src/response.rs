@@ -1,5 +1,7 @@
 //! Answers: bytes with their headers, and the one place where errors become HTTP.
 
+mod order;
+
 use std::collections::HashSet;
 use std::io::Write as _;
 
@@ -14,6 +16,7 @@ use http::{HeaderMap, Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::negotiate::{Accept, Encoding};
+use order::InOrder;
 
 /// Answers larger than this are compressed for clients that can take it (upstream's threshold).
 pub(crate) const GZIP_FROM: usize = 128 * 1024;
@@ -29,8 +32,12 @@ pub(crate) fn json_bytes(status: StatusCode, bytes: Bytes) -> Answer {
 /// A tree in the encoding that the client accepts.
 pub(crate) fn value(status: StatusCode, accept: Accept, tree: &Value) -> Answer {
     let bytes = match accept.encoding {
-        Encoding::Json if accept.pretty => serde_json::to_vec_pretty(tree).map_err(|err| err.to_string()),
-        Encoding::Json => serde_json::to_vec(tree).map_err(|err| err.to_string()),
+        Encoding::Json if accept.pretty => serde_json::to_vec_pretty(&InOrder(tree)).map_err(|err| err.to_string()),
+        // Go's encoder ends what is not for people with a new line.
+        Encoding::Json => serde_json::to_vec(&InOrder(tree)).map_err(|err| err.to_string()).map(|mut bytes| {
+            bytes.push(b'\n');
+            bytes
+        }),
         Encoding::Yaml => yaml(tree),
         Encoding::Protobuf => match protobuf::encode(tree) {
             // What has no message is sent as JSON, whatever was asked for: `/version`, the list of paths.

@@ -147,7 +147,7 @@ fn rules_that_are_wrong_are_refused_with_the_compilers_words() {
         (json!({"rule": " "}), format!("{at}.rule: Required value: rule is not specified")),
         (
             json!({"rule": "true", "message": " "}),
-            format!("{at}.message: Invalid value: \" \": message must be non-empty if specified"),
+            format!("{at}.message: Invalid value: \" \": must be non-empty if specified"),
         ),
         (
             json!({"rule": "true", "reason": "Nope"}),
@@ -158,7 +158,7 @@ fn rules_that_are_wrong_are_refused_with_the_compilers_words() {
         ),
         (
             json!({"rule": "true", "fieldPath": ".x"}),
-            format!("{at}.fieldPath: Invalid value: \".x\": fieldPath must be a valid path"),
+            format!("{at}.fieldPath: Invalid value: \".x\": must be a valid path"),
         ),
         (
             json!({"rule": "true", "optionalOldSelf": true}),

@@ -98,7 +98,8 @@ async fn check(client: &Client, row: &Resource, manifest: &Value) {
     }
     let shared = expect(shared, 200);
     assert_eq!(content(&shared), content(&applied), "{row:?}: another manager of the same is in nobody's way");
-    if row.allows(Verb::Update) {
+    // A new node has a taint, which replacing it takes away.
+    if row.allows(Verb::Update) && row.plural != "nodes" {
         let mut replacing = manifest.clone();
         replacing["metadata"]["resourceVersion"] = shared["metadata"]["resourceVersion"].clone();
         let (status, replaced) = client.put(&item, &replacing).await;
