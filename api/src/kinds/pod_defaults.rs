@@ -162,12 +162,20 @@ fn http_get(handler: &mut Fields) {
     }
 }
 
-/// An image without a tag, or tagged `latest`, is pulled every time; one named by digest is not.
+/// An image without a tag, or tagged `latest`, is pulled every time; one named by digest is not, nor what names none.
 pub(crate) fn pull_policy(image: &str) -> &'static str {
+    /// A part of a name, but for the name of a registry.
+    fn is_part(part: &str) -> bool {
+        let sound = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        let ends = part.bytes().next().is_some_and(sound) && part.bytes().last().is_some_and(sound);
+        ends && part.bytes().all(|byte| sound(byte) || matches!(byte, b'.' | b'_' | b'-'))
+    }
     let (name, digest) = image.split_once('@').map_or((image, ""), |(name, digest)| (name, digest));
     let last = name.rsplit('/').next().unwrap_or(name);
-    match (last.split_once(':'), digest) {
-        (Some((_, "latest")), _) | (None, "") => "Always",
+    let (last, tag) = last.split_once(':').map_or((last, None), |(last, tag)| (last, Some(tag)));
+    match (tag, digest) {
+        _ if !is_part(last) => "IfNotPresent",
+        (Some("latest"), _) | (None, "") => "Always",
         _ => "IfNotPresent",
     }
 }
@@ -266,6 +274,9 @@ mod tests {
             ("host:5000/img", "Always"),
             ("host:5000/img:1", "IfNotPresent"),
             ("img@sha256:00", "IfNotPresent"),
+            ("", "IfNotPresent"),
+            ("IMG", "IfNotPresent"),
+            ("host:5000/", "IfNotPresent"),
         ];
         for (image, want) in cases {
             assert_eq!(pull_policy(image), want, "{image}");
