@@ -25,7 +25,7 @@ use crate::watch_cache::ResourceCache;
 
 pub(crate) use self::keep::keep;
 
-/// Most depend on nothing, so many are written at once and share the store's commits.
+/// Many are written at once, and share the store's commits.
 const AT_ONCE: usize = 256;
 
 static APISERVER: LazyLock<User> =
@@ -37,12 +37,13 @@ pub(crate) async fn ensure(core: &Core) -> Result<Vec<Object>, Error> {
     core.registry.allocator().repair(&core.registry).await.map_err(failed)?;
     let policy = policy::objects().map_err(|err| Error::Bootstrap(err.to_string()))?;
     let flows = flows::objects().into_iter().filter_map(Object::from_value);
-    let [mut all, then] = objects::all(&core.config)?;
-    all.extend(policy.into_iter().chain(flows));
+    let all = objects::all(&core.config)?.into_iter().chain(policy).chain(flows);
+    // What lies in a namespace needs it, and Services their range.
+    let (mut all, within): (Vec<Object>, Vec<Object>) = all.partition(|object| object.namespace().is_empty());
     ensure_all(core, &all).await?;
-    ensure_all(core, &then).await?;
+    ensure_all(core, &within).await?;
     core.registry.freshen().await.map_err(failed)?;
-    all.extend(then);
+    all.extend(within);
     Ok(all)
 }
 

@@ -7,24 +7,24 @@ use super::trust;
 use crate::config::Config;
 use crate::error::Error;
 
-/// What depends on nothing, and what needs that: Services need their namespace, their range and the addresses in it.
-pub(super) fn all(config: &Config) -> Result<[Vec<Object>; 2], Error> {
+/// Everything but roles, their bindings and flow control.
+pub(super) fn all(config: &Config) -> Result<Vec<Object>, Error> {
     let namespaces = ["kube-system", "kube-public", "kube-node-lease", "default"];
-    let mut first: Vec<Value> = namespaces.iter().map(|name| namespace(name)).collect();
-    first.push(priority_class(
+    let mut trees: Vec<Value> = namespaces.iter().map(|name| namespace(name)).collect();
+    trees.push(priority_class(
         "system-node-critical",
         2_000_001_000,
         "Used for system critical pods that must not be moved from their current node.",
     ));
-    first.push(priority_class(
+    trees.push(priority_class(
         "system-cluster-critical",
         2_000_000_000,
         "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
     ));
-    first.extend(service_ranges(config));
-    let mut then = kubernetes_service(config);
-    then.extend(trust::object(config)?);
-    Ok([first, then].map(|trees| trees.into_iter().filter_map(Object::from_value).collect()))
+    trees.extend(service_ranges(config));
+    trees.extend(kubernetes_service(config));
+    trees.extend(trust::object(config)?);
+    Ok(trees.into_iter().filter_map(Object::from_value).collect())
 }
 
 fn namespace(name: &str) -> Value {
