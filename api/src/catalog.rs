@@ -68,6 +68,11 @@ impl Catalog {
         Self::of(self.0.rows.iter().filter(|row| row.group != group || row.plural != plural).cloned().collect())
     }
 
+    /// Whether the other is this very table.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// The row of a resource in a version.
     pub fn resource(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Resource>> {
         let rows = self.0.by_plural.get(plural)?;

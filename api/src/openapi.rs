@@ -87,8 +87,9 @@ pub fn hash(catalog: &Catalog, place: &str) -> String {
     hash.update(place);
     for row in rows(catalog, place) {
         hash.update(format!("{}/{}/{}/{:?}/{:?}", row.group, row.version, row.plural, row.verbs, row.subresources));
-        if row.schema().node().definition.is_none() {
-            hash.update(components::custom(row).to_string());
+        if let Some(custom) = &row.custom {
+            let digest = || Sha512::digest(components::custom(row).to_string()).into();
+            hash.update(custom.published(&row.version, digest));
         }
     }
     hash.finalize().iter().map(|byte| format!("{byte:02X}")).collect()

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::io::Read as _;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use api::ApiError;
 use api::catalog::Catalog;
@@ -99,24 +99,38 @@ struct Document {
 
 /// The documents that were asked for.
 #[derive(Debug, Default)]
-pub(crate) struct Documents(Mutex<HashMap<Which, Document>>);
+pub(crate) struct Documents(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    documents: HashMap<Which, Document>,
+    /// What was served when the last document was made.
+    catalog: Option<Catalog>,
+}
 
 impl Documents {
     /// The document for the catalog as it is now; `None` when there is none. Takes its time when it is new.
     fn get(&self, catalog: &Catalog, which: &Which) -> Result<Option<Document>, ApiError> {
         let hash = which.hash(catalog);
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(which).cloned();
+        let known = self.kept().documents.get(which).cloned();
         if let Some(document) = known.filter(|document| document.hash == hash) {
             return Ok(Some(document));
         }
         let Some(bytes) = which.make(catalog) else { return Ok(None) };
         let zipped = response::gzip(&bytes).map_err(ApiError::internal)?.into();
         let document = Document { hash, zipped };
-        let mut documents = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Groups of custom resources come and go.
-        documents.retain(|which, _| which.place().is_none_or(|place| api::openapi::is_served(catalog, place)));
-        documents.insert(which.clone(), document.clone());
+        let mut kept = self.kept();
+        if !kept.catalog.as_ref().is_some_and(|known| known.is(catalog)) {
+            // Groups of custom resources come and go.
+            kept.documents.retain(|which, _| which.place().is_none_or(|place| api::openapi::is_served(catalog, place)));
+            kept.catalog = Some(catalog.clone());
+        }
+        kept.documents.insert(which.clone(), document.clone());
         Ok(Some(document))
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -71,7 +71,12 @@ struct Version {
     schemas: Arc<Schemas>,
     root: SchemaId,
     rules: Arc<LazyRules>,
+    /// A digest of the schema as it is published.
+    published: Arc<OnceLock<Digest>>,
 }
+
+/// SHA-512.
+pub(crate) type Digest = [u8; 64];
 
 /// The rules of a version, compiled when the first object is checked: most versions are never written in.
 #[derive(Debug)]
@@ -91,7 +96,7 @@ impl Version {
     fn read(written: &Value) -> Self {
         let (schemas, root) = schema::read(written);
         let rules = LazyRules { written: Mutex::new(written.clone()), compiled: OnceLock::new() };
-        Self { schemas: Arc::new(schemas), root, rules: Arc::new(rules) }
+        Self { schemas: Arc::new(schemas), root, rules: Arc::new(rules), published: Arc::default() }
     }
 
     fn schema(&self) -> SchemaRef<'_> {
@@ -121,6 +126,11 @@ impl Custom {
             self.prune(&mut object);
         }
         object
+    }
+
+    /// The digest of a version's schema as it is published, which is made when it is first asked for.
+    pub(crate) fn published(&self, version: &str, make: impl FnOnce() -> Digest) -> Digest {
+        self.versions.get(version).map_or_else(|| [0; 64], |version| *version.published.get_or_init(make))
     }
 
     /// Whether objects of other versions are made by a webhook.
