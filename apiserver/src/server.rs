@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use crate::allocate::Allocator;
-use crate::audit::{self, Audit};
+use crate::audit::{self, AUDIT_ID, Audit, AuditId};
 use crate::authn;
 use crate::authz;
 use crate::config::Config;
@@ -332,7 +332,9 @@ struct Course {
 /// Answers one request; a panic on the way is a 500 and a line in the log.
 async fn handle(State(core): State<Arc<Core>>, request: Request<Body>) -> Answer {
     let began = Instant::now();
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    let id = AuditId::of(&parts.headers);
+    parts.extensions.insert(id.clone());
     let mut course = Course { body, ..Course::default() };
     let query = Query::parse(parts.uri.query().unwrap_or(""));
     let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
@@ -354,7 +356,9 @@ async fn handle(State(core): State<Arc<Core>>, request: Request<Body>) -> Answer
     let took = began.elapsed();
     tracing::debug!(parent: &span, code = answer.status().as_u16(), ?took, "answered");
     core.metrics.ended(&info, answer.status().as_u16(), took);
-    sent(&core, &parts, &info, course, answer).await
+    let mut answer = sent(&core, &parts, &info, course, answer).await;
+    answer.headers_mut().insert(AUDIT_ID, id.0);
+    answer
 }
 
 /// The answer as it is sent: with what it is classified as, and with its seat, which it keeps until it has been sent.

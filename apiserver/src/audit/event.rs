@@ -7,7 +7,7 @@ use api::codec::{protobuf, yaml};
 use api::strategy::User;
 use http::header::{CONTENT_TYPE, USER_AGENT};
 use http::request::Parts;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -17,6 +17,8 @@ use crate::authn::user_value;
 use crate::headers as header;
 use crate::request_info::RequestInfo;
 
+/// What names a request.
+pub(crate) const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 /// Longer user agents are cut.
 const AGENT: usize = 1024;
 
@@ -31,7 +33,7 @@ impl Record {
         let uri = parts.uri.path_and_query().map_or(parts.uri.path(), |it| it.as_str());
         let mut event = json!({
             "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": recorded.level.as_str(),
-            "auditID": audit_id(&parts.headers), "requestURI": uri, "verb": info.verb(), "user": user_value(user),
+            "auditID": audit_id(parts), "requestURI": uri, "verb": info.verb(), "user": user_value(user),
             "requestReceivedTimestamp": now(),
         });
         let sources = sources(parts);
@@ -198,10 +200,24 @@ fn reference(info: &RequestInfo) -> Value {
     Value::Object(given.map(|(name, value)| (name.to_owned(), value.as_str().into())).collect())
 }
 
-/// The client's id for the request, or a new one.
-fn audit_id(headers: &HeaderMap) -> String {
-    let given = headers.get("audit-id").and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty() && id.len() <= 64);
-    given.map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_owned)
+/// The name of a request, which its answer tells and its events have.
+#[derive(Clone, Debug)]
+pub(crate) struct AuditId(pub(crate) HeaderValue);
+
+impl AuditId {
+    /// The client's name for the request, or a new one.
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        let given = headers.get(&AUDIT_ID).filter(|id| !id.is_empty() && id.len() <= 64 && id.to_str().is_ok());
+        Self(given.cloned().unwrap_or_else(|| {
+            let id = uuid::Builder::from_random_bytes(rand::random()).into_uuid().to_string();
+            HeaderValue::try_from(id).expect("a UUID is text")
+        }))
+    }
+}
+
+fn audit_id(parts: &Parts) -> String {
+    let id = parts.extensions.get::<AuditId>().cloned().unwrap_or_else(|| AuditId::of(&parts.headers));
+    id.0.to_str().unwrap_or_default().to_owned()
 }
 
 /// The addresses that the request came by: those that proxies name, and the one that it was received from.

@@ -46,6 +46,8 @@ use crate::error::Error;
 use crate::request_info::RequestInfo;
 use crate::webhook_client::Webhooks;
 
+pub(crate) use self::event::{AUDIT_ID, AuditId};
+
 pub use self::config::{
     AuditConfig, AuditLogConfig, AuditWebhookConfig, Batch, Delivery, Format, Mode, Rotation, Throttle, Truncate,
 };

@@ -263,3 +263,21 @@ async fn a_strict_server_refuses_what_it_cannot_record() {
         expect(Client::admin(&server).delete(&format!("{MAPS}/none")).await, status);
     }
 }
+
+#[tokio::test]
+async fn every_answer_names_its_request_as_the_event_does() {
+    let stage = Stage::new("Metadata").await;
+    let ask = async |id: &str| {
+        let mut request = Request::get(format!("{MAPS}/none"));
+        if !id.is_empty() {
+            request = request.header("audit-id", id);
+        }
+        let answer = stage.client.raw(request.body(axum::body::Body::empty()).unwrap()).await;
+        answer.headers()["audit-id"].to_str().unwrap().to_owned()
+    };
+    assert_eq!(ask("mine").await, "mine");
+    assert_eq!(stage.last()["auditID"], "mine");
+    let made = ask("").await;
+    assert_eq!((made.len(), made == ask("").await), (36, false));
+    assert_eq!(ask(&"x".repeat(65)).await.len(), 36, "too long a name is not taken");
+}
