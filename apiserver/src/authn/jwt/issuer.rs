@@ -72,16 +72,18 @@ impl Issuer {
         let Settings { audiences, algorithms, mapping, .. } = &self.settings;
         let seal = token.check(audiences, algorithms, now).map_err(verify)?;
         if !seal.is_of(&known.keys) {
-            let keys = self.newer_keys().await.map_err(|why| verify(format!("fetching keys: {why}")))?;
+            let (keys, failed) = self.newer_keys().await;
+            // Another request may have brought newer ones even if this one did not.
             if !seal.is_of(&keys) {
-                return Err(verify("failed to verify id token signature".to_owned()));
+                let why = failed.map(|why| format!("fetching keys: {why}"));
+                return Err(verify(why.unwrap_or_else(|| "failed to verify id token signature".to_owned())));
             }
         }
         mapping.user(&token.claims)
     }
 
-    /// Keys that were fetched after now.
-    async fn newer_keys(&self) -> Result<Arc<Keys>, String> {
+    /// The keys once they have been fetched anew, and why they could not be, if so.
+    async fn newer_keys(&self) -> (Arc<Keys>, Option<Arc<str>>) {
         let mut mine = 0;
         self.wanted.send_modify(|count| {
             *count += 1;
@@ -90,13 +92,10 @@ impl Issuer {
         let mut known = self.known.subscribe();
         // A fetch that runs already is waited for, too.
         let answer = tokio::time::timeout(2 * TIMEOUT, known.wait_for(|known| known.answered >= mine)).await;
-        match answer {
-            Ok(Ok(known)) => match &known.failed {
-                None => Ok(known.keys.clone()),
-                Some(why) => Err(why.to_string()),
-            },
-            Ok(Err(_)) | Err(_) => Err("there was no answer in time".to_owned()),
+        if let Ok(Ok(known)) = answer {
+            return (known.keys.clone(), known.failed.clone());
         }
+        (self.known.borrow().keys.clone(), Some("there was no answer in time".into()))
     }
 
     /// Waits until the issuer has been found.
