@@ -1,6 +1,9 @@
 //! What is fuzzed of this crate: a function per input that comes from outside. None may panic, hang or use much memory,
 //! whatever the bytes; and what each promises about what it does accept is asserted.
 
+pub mod requests;
+mod slow_clients;
+
 use std::sync::{Arc, LazyLock};
 
 use api::catalog::Catalog;
@@ -20,8 +23,9 @@ use crate::negotiate::{Accept, Offer, media_type};
 use crate::options::{DeleteOptions, ListOptions, Write, WriteOptions};
 use crate::query::Query;
 use crate::registry::Continue;
-use crate::request_info::{Deed, RequestInfo};
 use crate::watch_cache::WatchCache;
+
+pub use slow_clients::slow_clients;
 
 /// A target: its name and what it does.
 pub type FuzzTarget = (&'static str, fn(&[u8]));
@@ -30,14 +34,17 @@ pub type FuzzTarget = (&'static str, fn(&[u8]));
 pub const TARGETS: &[FuzzTarget] = &[
     ("continue_tokens", continue_tokens),
     ("queries", queries),
+    ("requests", requests::line),
     ("headers", headers),
     ("bearer_tokens", bearer_tokens),
     ("certificates", certificates),
 ];
 
-/// Seeds of [`TARGETS`] that are made rather than kept.
+/// Seeds of [`TARGETS`], and of [`slow_clients`], that are made rather than kept.
 pub fn seeds(target: &str) -> Vec<Vec<u8>> {
     match target {
+        "requests" => requests::seeds(),
+        "slow_clients" => slow_clients::seeds(),
         "bearer_tokens" => vec![ISSUER.good.clone().into_bytes()],
         "certificates" => {
             let certificate = crate::testing::certificate("fuzzer", &["one"]);
@@ -79,29 +86,8 @@ fn queries(data: &[u8]) {
     let _refused = DeleteOptions::read(&query, None);
     for method in [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS]
     {
-        let info = RequestInfo::parse(&method, path, &query);
-        assert_eq!(info.is_resource, !info.version.is_empty(), "{info:?}");
-        check_deed(&method, &info);
+        requests::check(&method, path, &query);
     }
-}
-
-/// A request does what its method says, and nothing that its verb does not.
-fn check_deed(method: &Method, info: &RequestInfo) {
-    let reads = matches!(*method, Method::GET | Method::HEAD);
-    assert!(reads || !info.is_read(), "{method} {info:?}");
-    let written_by = match info.deed {
-        Deed::Get | Deed::List | Deed::Watch => Some((Method::GET, None)),
-        Deed::Create => Some((Method::POST, Some("create"))),
-        Deed::Update => Some((Method::PUT, Some("update"))),
-        Deed::Patch => Some((Method::PATCH, Some("patch"))),
-        Deed::Delete => Some((Method::DELETE, Some("delete"))),
-        Deed::DeleteCollection => Some((Method::DELETE, Some("deletecollection"))),
-        Deed::Connect(_) | Deed::Visit(_) | Deed::Nothing(_) => None,
-    };
-    if let Some((wanted, verb)) = written_by {
-        assert!(*method == wanted && verb.is_none_or(|verb| verb == info.verb()), "{method} {info:?}");
-    }
-    assert!(!info.by_prefix || matches!(info.deed, Deed::Watch | Deed::Nothing("watch")), "{method} {info:?}");
 }
 
 /// Lines of headers: what is accepted, what a body is, and whom a request impersonates.

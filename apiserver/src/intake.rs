@@ -17,19 +17,19 @@ use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 
 /// Largest body of a request.
-const BODY: usize = 3 * 1024 * 1024;
+pub(crate) const BODY: usize = 3 * 1024 * 1024;
 /// So much of a body does not count.
-const FREE: usize = 64 * 1024;
+pub(crate) const FREE: usize = 64 * 1024;
 /// What all bodies may have beyond that, and what those of one user may.
-const ALL: usize = 256 << 20;
-const ONE_USER: usize = ALL / 4;
+pub(crate) const ALL: usize = 256 << 20;
+pub(crate) const ONE_USER: usize = ALL / 4;
 /// Who sends nothing for so long is given up.
-const SILENCE: Duration = Duration::from_secs(10);
+pub(crate) const SILENCE: Duration = Duration::from_secs(10);
 /// After that time, whoever has sent fewer bytes a second than this is given up, too.
-const PACE: u64 = 1024;
+pub(crate) const PACE: u64 = 1024;
 /// What is unread when a request has been answered is dropped, up to so many bytes and so long.
-const UNREAD: usize = 3 * 1024 * 1024;
-const UNREAD_FOR: Duration = Duration::from_secs(1);
+pub(crate) const UNREAD: usize = 3 * 1024 * 1024;
+pub(crate) const UNREAD_FOR: Duration = Duration::from_secs(1);
 /// Those who find no room come back after so many seconds.
 const RETRY_AFTER: u32 = 1;
 
@@ -62,6 +62,12 @@ struct Room {
 impl Intake {
     fn taken(&self) -> MutexGuard<'_, Taken> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many bytes of the allowance are taken: by all, and by each user.
+    pub(crate) fn in_use(&self) -> (usize, HashMap<String, usize>) {
+        let taken = self.taken();
+        (taken.all, taken.by_user.clone())
     }
 
     /// Reads a whole body, up to the limit. What is left of it stays in `body`.

@@ -24,11 +24,11 @@ use crate::flow_control::Seat;
 use crate::response::Answer;
 
 /// Who takes nothing for so long is cut; watches give as much.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// After that time, whoever has taken fewer bytes a second than this is cut, too.
-const PACE: u64 = 32 * 1024;
+pub(crate) const PACE: u64 = 32 * 1024;
 /// How often the bodies are looked through while there are some.
-const LOOK: Duration = Duration::from_secs(5);
+pub(crate) const LOOK: Duration = Duration::from_secs(5);
 
 /// Closes the connection that a request came by.
 #[derive(Clone, Debug)]
@@ -82,6 +82,11 @@ impl Sending {
     /// How many were cut.
     pub(crate) fn stalled(&self) -> Counter {
         self.stalled.clone()
+    }
+
+    /// How many are being sent.
+    pub(crate) fn count(&self) -> usize {
+        self.open().len()
     }
 
     fn open(&self) -> MutexGuard<'_, HashMap<u64, Arc<Held>>> {

@@ -15,6 +15,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::FileKind;
+use crate::meanwhile::others_work;
 
 /// The kernel gives up a resolution with `..` in it when something was renamed meanwhile; it is asked so often again.
 const TRIES: u32 = 1024;
@@ -95,6 +96,7 @@ impl Directory {
                     continue;
                 }
             }
+            others_work();
             parent = match make_directory(&parent, name, mode) {
                 Err(err) => match self.behind(&parent, &above, name, links) {
                     Some(target) => return self.make(&clean(&target.join(parts.as_path())), mode, links - 1),
@@ -121,14 +123,17 @@ impl Directory {
         }
         let (Some(above), Some(name)) = (path.parent(), path.file_name()) else { return Err(Errno::ISDIR.into()) };
         let folder = self.make(above, 0o755, links)?;
+        others_work();
         match rustix::fs::mknodat(&folder, name, FileType::RegularFile, Mode::from_raw_mode(0o644), 0) {
             // Somebody was faster, or it is a link to nothing: the next step tells.
             Ok(()) | Err(Errno::EXIST) => {}
             Err(err) => return Err(err.into()),
         }
+        others_work();
         if let Some(target) = self.behind(&folder, above, name, links) {
             return self.make_file(&clean(&target), links - 1);
         }
+        others_work();
         let found =
             rustix::fs::openat(&folder, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
         if kind(&found)? == Some(FileKind::File) { Ok(found) } else { Err(Errno::LOOP.into()) }
@@ -168,6 +173,7 @@ impl Directory {
             let text = format!("{} is not a regular file", path.display());
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
+        others_work();
         // The same file again, now to be read: opening what was only looked at has no effect on devices.
         let again = format!("/proc/self/fd/{}", found.as_raw_fd());
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -183,6 +189,7 @@ impl Directory {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         let mut tried = 0;
         loop {
+            others_work();
             match rustix::fs::openat2(&self.held, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
                 Err(Errno::AGAIN | Errno::INTR) if tried < TRIES => tried += 1,
                 resolved => return resolved,
@@ -242,6 +249,7 @@ fn make_directory(parent: &OwnedFd, name: &OsStr, mode: u32) -> io::Result<Owned
         Err(Errno::EXIST) => false,
         made => made.map(|()| true)?,
     };
+    others_work();
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let found = rustix::fs::openat(parent, name, flags | OFlags::RDONLY, Mode::empty())?;
     if made {

@@ -11,6 +11,8 @@ use std::path::Path;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use crate::meanwhile::others_work;
+
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 /// Directories that stay open on the way down.
 const HELD: usize = 64;
@@ -52,17 +54,20 @@ pub fn remove(path: &Path) -> io::Result<()> {
         Err(Errno::NOENT) => return Ok(()),
         opened => opened?,
     };
+    others_work();
     match rustix::fs::unlinkat(&parent, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
         Err(Errno::ISDIR) => {}
         Err(err) => return Err(err.into()),
     }
     for _ in 0..ROUNDS {
+        others_work();
         let start = match rustix::fs::openat(&parent, name, DIRECTORY, Mode::empty()) {
             Err(Errno::NOENT) => return Ok(()),
             opened => opened?,
         };
         empty(start)?;
+        others_work();
         match rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT) => return Ok(()),
             Err(Errno::NOTEMPTY | Errno::EXIST) => {}
@@ -78,6 +83,7 @@ fn empty(start: OwnedFd) -> io::Result<()> {
     let mut rounds = 0;
     walk.unlink_files()?;
     loop {
+        others_work();
         if let Some(name) = walk.next_pending() {
             match rustix::fs::unlinkat(&walk.here, &name, AtFlags::REMOVEDIR) {
                 Ok(()) | Err(Errno::NOENT) => {}
@@ -93,6 +99,7 @@ fn empty(start: OwnedFd) -> io::Result<()> {
             return Ok(());
         } else {
             let name = walk.ascend()?;
+            others_work();
             match rustix::fs::unlinkat(&walk.here, &name, AtFlags::REMOVEDIR) {
                 Err(Errno::NOTEMPTY | Errno::EXIST) if rounds < ROUNDS => {
                     rounds += 1;
@@ -151,6 +158,7 @@ impl Walk {
 
     /// Goes into a directory here. False if there is none of this name any more.
     fn descend(&mut self, name: CString) -> io::Result<bool> {
+        others_work();
         match rustix::fs::openat(&self.here, &name, DIRECTORY, Mode::empty()) {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(false),
             opened => self.here = opened?,
@@ -161,6 +169,7 @@ impl Walk {
 
     /// Goes up; returns the name of what it leaves. Fails if that has been moved elsewhere.
     fn ascend(&mut self) -> io::Result<CString> {
+        others_work();
         let left = self.levels.pop().ok_or(Errno::INVAL)?;
         let level = self.levels.last().ok_or(Errno::INVAL)?;
         self.here = match &level.held {
@@ -197,6 +206,7 @@ impl Walk {
             if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
             }
+            others_work();
             let Ok(stat) = rustix::fs::statat(&self.here, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
             each(name, &stat);
             if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
@@ -214,6 +224,7 @@ impl Walk {
             if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
             }
+            others_work();
             match rustix::fs::unlinkat(&self.here, name, AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(Errno::ISDIR) => self.later(name.to_owned()),

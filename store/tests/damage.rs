@@ -6,102 +6,17 @@
 
 mod support;
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::io::ErrorKind;
 use std::path::Path;
 
 use faults::Attack;
 use rand::rngs::StdRng;
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
 use store::backup;
-use store::embedded::{EmbeddedStore, Faults, LogOptions, OpenError, Operation, Options, Outcome};
+use store::embedded::{EmbeddedStore, LogOptions, OpenError, Options};
 use store::{Expected, Store};
+use support::victims::{SECTOR, Victim, files, killed, settle, stopped, victims, write};
 use support::{Seen, Warnings, copy, directory, look, see, small};
-use tempfile::TempDir;
-
-const SECTOR: usize = 512;
-
-/// The files of a store that nobody uses, and what it should show.
-struct Victim {
-    name: &'static str,
-    directory: TempDir,
-    seen: Seen,
-}
-
-/// Writes, changes and deletes; values differ in size, so that records have one sector or many.
-async fn write(store: &EmbeddedStore, from: u64, count: u64) {
-    for number in from..from + count {
-        let key = format!("/registry/things/{:03}", number % 23);
-        let current = store.get(&key).await.unwrap().map(|entry| entry.mod_revision);
-        match current {
-            Some(revision) if number % 5 == 0 => store.delete(&key, revision).await.map(drop).unwrap(),
-            current => {
-                let expected = current.map_or(Expected::Absent, Expected::Revision);
-                let value = vec![(number % 251) as u8; (number * 397 % 2500) as usize];
-                store.put(&key, value.into(), expected, None).await.unwrap();
-            }
-        }
-    }
-}
-
-/// Waits until no checkpoint is being made, and none is about to.
-async fn settle(store: &EmbeddedStore, directory: &Path) {
-    let names = || -> Vec<_> { files(directory).into_keys().collect() };
-    loop {
-        write(store, 1000, 1).await;
-        let before = names();
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        if names() == before && before.iter().filter(|name| name.starts_with("log-")).count() >= 2 {
-            return;
-        }
-    }
-}
-
-async fn stopped() -> Victim {
-    let directory = directory();
-    let store = EmbeddedStore::open(small(directory.path())).unwrap();
-    write(&store, 0, 90).await;
-    let seen = see(&store).await;
-    store.close().await.unwrap();
-    drop(store);
-    Victim { name: "stopped", directory, seen }
-}
-
-async fn stopped_with_a_log() -> Victim {
-    let directory = directory();
-    let store = EmbeddedStore::open(small(directory.path())).unwrap();
-    write(&store, 0, 50).await;
-    drop(store);
-    let faults = Faults::new(|operation, path| match operation {
-        Operation::Create if path.to_str().unwrap().contains("checkpoint") => Outcome::Fail(ErrorKind::StorageFull),
-        _ => Outcome::Proceed,
-    });
-    let store = EmbeddedStore::open(Options { faults, ..small(directory.path()) }).unwrap();
-    write(&store, 50, 40).await;
-    let seen = see(&store).await;
-    store.close().await.unwrap();
-    drop(store);
-    Victim { name: "stopped, with a log", directory, seen }
-}
-
-/// What a kill leaves is what the files have between two commits.
-async fn killed() -> Victim {
-    let directory = directory();
-    let store = EmbeddedStore::open(small(directory.path())).unwrap();
-    write(&store, 0, 90).await;
-    settle(&store, directory.path()).await;
-    Victim { name: "killed", directory: copy(directory.path()), seen: see(&store).await }
-}
-
-fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
-    let read = |file: std::io::Result<fs::DirEntry>| {
-        let file = file.unwrap();
-        // A checkpoint may be renamed while this looks.
-        (file.file_name().into_string().unwrap(), fs::read(file.path()).unwrap_or_default())
-    };
-    fs::read_dir(directory).unwrap().map(read).collect()
-}
 
 /// What one kind of damage came to.
 #[derive(Default)]
@@ -139,10 +54,6 @@ impl Tally {
             .figure("silent resets", self.silent)
             .record();
     }
-}
-
-async fn victims() -> [Victim; 3] {
-    [stopped().await, stopped_with_a_log().await, killed().await]
 }
 
 /// Where to flip bits: all of what is small, all of headers, and a sample of the rest.
@@ -406,7 +317,7 @@ async fn what_comes_before_damage_can_be_saved() {
     backup::to_directory(&file, place.path(), 0).unwrap();
     assert_eq!(look(place.path()).await.unwrap().revision, saved.revision);
 
-    let without_mark = self::stopped().await;
+    let without_mark = stopped().await;
     fs::write(without_mark.directory.path().join("store.mark"), "").unwrap();
     let file = backups.path().join("all");
     let (saved, damage) = backup::of_damaged_directory(without_mark.directory.path(), &file).unwrap();

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use apiserver::fuzzing::requests::{METHODS, QUERIES, paths, with_query};
 use apiserver::testing::TestServer;
 use axum::body::Body;
 use faults::Attack;
@@ -17,8 +18,6 @@ use store::Range;
 use crate::client::{Client, expect};
 
 const VERBS: [&str; 8] = ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"];
-const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "ODD"];
-const QUERIES: [&str; 3] = ["", "watch=true&timeoutSeconds=1", "fieldSelector=metadata.name%3Dm"];
 const ROLES: &str = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
 const BINDINGS: &str = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
 
@@ -230,48 +229,6 @@ fn changes(before: &Contents, now: &Contents) -> Vec<(String, Change)> {
     gone.chain(others).collect()
 }
 
-/// Every form of path: plain and by the watch prefix, with and without namespace, name and what lies below.
-fn paths() -> Vec<String> {
-    let mut paths = Vec::new();
-    let core = ["configmaps", "pods", "serviceaccounts", "nodes"];
-    for (root, resources) in [("/api/v1", &core[..]), ("/apis/apps/v1", &["deployments"][..])] {
-        for prefix in ["", "/watch", "/proxy", "/watch/watch"] {
-            for resource in resources {
-                for scope in ["", "/namespaces/default"] {
-                    for tail in ["", "/m", "/missing", "/m/status"] {
-                        paths.push(format!("{root}{prefix}{scope}/{resource}{tail}"));
-                    }
-                }
-            }
-        }
-    }
-    for prefix in ["", "/watch"] {
-        let pods = format!("/api/v1{prefix}/namespaces/default/pods/m");
-        for below in ["binding", "eviction", "proxy/x", "exec?command=x", "log", "ephemeralcontainers", "resize"] {
-            paths.push(format!("{pods}/{below}"));
-        }
-        paths.push(format!("/api/v1{prefix}/nodes/m/proxy/run/default/m/c"));
-        paths.push(format!("/api/v1{prefix}/namespaces/default/serviceaccounts/m/token"));
-        paths.push(format!("/apis/apps/v1{prefix}/namespaces/default/deployments/m/scale"));
-        paths.push(format!("/api/v1{prefix}/namespaces/default"));
-        paths.push(format!("/apis/coordination.k8s.io/v1{prefix}/namespaces/default/leases/missing"));
-        paths.push(format!("/apis/authorization.k8s.io/v1{prefix}/selfsubjectaccessreviews"));
-    }
-    let odd = [
-        "/api/v1/namespaces/default/watch/pods/m",
-        "/api/v1//watch/namespaces/default/pods/m",
-        "/api/v1/%77atch/namespaces/default/pods/m",
-        "/api/v1/watch%2Fnamespaces/default/pods/m",
-        "/api/v1/watch/namespaces/default%2Fpods/m",
-        "/api/v1/namespaces/default/pods%2Fm",
-        "/api/v1/namespaces/default/pods/m/",
-        "//api/v1/namespaces/default/pods/m",
-        "/api/v1/watch/../namespaces/default/pods/m",
-    ];
-    paths.extend(odd.map(str::to_owned));
-    paths
-}
-
 /// A path with up to two of its parts doubled, left out, encoded, or something else.
 fn mutated(path: &str, random: &mut StdRng) -> String {
     const PARTS: [&str; 12] =
@@ -287,14 +244,6 @@ fn mutated(path: &str, random: &mut StdRng) -> String {
         }
     }
     format!("/{}", parts.join("/"))
-}
-
-fn with_query(path: &str, query: &str) -> String {
-    match (query, path.contains('?')) {
-        ("", _) => path.to_owned(),
-        (_, true) => format!("{path}&{query}"),
-        (_, false) => format!("{path}?{query}"),
-    }
 }
 
 #[tokio::test]

@@ -37,6 +37,8 @@ mod reviewers;
 mod samples;
 mod services;
 mod settled;
+#[path = "../../../fuzz/src/slow_clients.rs"]
+mod slow_clients;
 mod store_health;
 mod watch;
 mod webhook_conditions;

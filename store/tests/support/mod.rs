@@ -1,6 +1,8 @@
 //! What several suites of the store need.
 #![allow(dead_code, reason = "each suite uses a part")]
 
+pub(crate) mod victims;
+
 use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
