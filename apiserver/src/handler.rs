@@ -153,8 +153,8 @@ pub(crate) async fn resource(call: &Call<'_>, body: Incoming) -> Result<Answer, 
     };
     if !info.subresource.is_empty() {
         let answer = Box::pin(crate::subresources::answer(call, row, body)).await;
-        // Of what is not there, nobody is warned.
-        let is_there = row.has_subresource(&info.subresource);
+        // Of what is not there, nobody is warned; what lies below a custom object is all of its version.
+        let is_there = row.is_custom() || row.has_subresource(&info.subresource);
         return if is_there { with_deprecation(row, answer, || call.accept(row).ok()) } else { answer };
     }
     if !is_stored(row) {
