@@ -69,7 +69,9 @@ impl StatefulSets {
     ) -> Result<Option<Revisions>, Failure> {
         let status = set.status.clone().unwrap_or_default();
         let template = set.spec.as_ref().map(|spec| spec.template.clone()).unwrap_or_default();
-        let Recorded::As(update) = self.history.record(set, &template, status.collision_count, known).await? else {
+        // No collision is none, whether or not the status says so yet: a revision has one name.
+        let collisions = Some(status.collision_count.unwrap_or(0));
+        let Recorded::As(update) = self.history.record(set, &template, collisions, known).await? else {
             let collision_count = Some(status.collision_count.unwrap_or(0).saturating_add(1));
             self.write_status(key, set, StatefulSetStatus { collision_count, ..status }).await?;
             return Ok(None);
