@@ -194,10 +194,11 @@ pub(crate) fn kept_seeds(manifest_dir: &str, target: &str) -> Vec<Vec<u8>> {
 /// Runs a target on each of its seeds and on what changes make of them.
 pub(crate) fn check(target: &str, seeds: &[Vec<u8>], run: impl Fn(&[u8])) {
     let cases = std::env::var("CORACLE_FUZZ_CHANGES").map_or(CHANGES, |text| text.parse().unwrap());
-    let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
     assert!(!seeds.is_empty(), "{target} has no seeds");
     for seed in seeds {
         run(seed);
+        // A runner counts what went well over all that it runs, and is done with its cases after one seed.
+        let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
         let outcome = runner.run(&prop::collection::vec(change(), 1..5), |changes| {
             run(&changed(seed, &changes));
             Ok(())
