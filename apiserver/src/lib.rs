@@ -44,6 +44,7 @@ mod openapi;
 pub mod options;
 pub mod query;
 pub mod registry;
+mod reloads;
 pub mod request_info;
 mod response;
 mod sending;

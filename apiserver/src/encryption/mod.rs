@@ -126,7 +126,7 @@ impl AtRest {
         let providers =
             Providers::read(path, &text).map_err(|why| failed(format!("error while parsing file: {why}")))?;
         let metrics = Metrics::new(process);
-        metrics.applied(&providers.hash);
+        metrics.file.applied(&providers.hash);
         Ok(Some(Self {
             config: config.clone(),
             resources: Resources::new(catalog),

@@ -43,7 +43,7 @@ impl AtRest {
                 Ok(Some(providers)) => return providers,
                 Ok(None) => {}
                 Err(why) => {
-                    self.metrics.reloaded(false);
+                    self.metrics.file.reloaded(false);
                     tracing::error!(%why, "error processing encryption config file, the one before goes on");
                 }
             }
@@ -62,8 +62,8 @@ impl AtRest {
     }
 
     fn set(&self, providers: Providers) {
-        self.metrics.reloaded(true);
-        self.metrics.applied(&providers.hash);
+        self.metrics.file.reloaded(true);
+        self.metrics.file.applied(&providers.hash);
         tracing::info!(hash = %providers.hash, "the encryption configuration is a new one");
         *self.providers.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(providers);
         self.changes.send_modify(|count| *count += 1);

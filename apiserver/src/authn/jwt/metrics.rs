@@ -2,14 +2,15 @@
 //! a digest, as upstream names them.
 
 use std::sync::atomic::AtomicU64;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
+
+use crate::reloads::{Reloads, now};
 
 /// Upper bounds in seconds, upstream's.
 const BUCKETS: [f64; 12] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -20,24 +21,12 @@ struct Outcome {
     jwt_issuer_hash: String,
 }
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Reload {
-    status: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Applied {
-    hash: String,
-}
-
 /// The metrics of issuers.
 #[derive(Clone)]
 pub(super) struct Metrics {
     latency: Family<Outcome, Histogram, fn() -> Histogram>,
     fetched_at: Family<Outcome, Gauge<f64, AtomicU64>>,
-    reloads: Family<Reload, Counter>,
-    reloaded_at: Family<Reload, Gauge<f64, AtomicU64>>,
-    applied: Family<Applied, Gauge>,
+    file: Reloads,
 }
 
 impl Metrics {
@@ -45,9 +34,7 @@ impl Metrics {
         let metrics = Self {
             latency: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
             fetched_at: Family::default(),
-            reloads: Family::default(),
-            reloaded_at: Family::default(),
-            applied: Family::default(),
+            file: Reloads::register(process, "authentication"),
         };
         process.register(|registry| {
             registry.register(
@@ -59,21 +46,6 @@ impl Metrics {
                 "apiserver_authentication_jwt_authenticator_jwks_fetch_last_timestamp_seconds",
                 "When keys of issuers were last fetched, or could not be",
                 metrics.fetched_at.clone(),
-            );
-            registry.register(
-                "apiserver_authentication_config_controller_automatic_reloads",
-                "Changes of the authentication configuration that were taken or refused",
-                metrics.reloads.clone(),
-            );
-            registry.register(
-                "apiserver_authentication_config_controller_automatic_reload_last_timestamp_seconds",
-                "When the authentication configuration was last taken or refused",
-                metrics.reloaded_at.clone(),
-            );
-            registry.register(
-                "apiserver_authentication_config_controller_last_config_info",
-                "The hash of the authentication configuration that counts",
-                metrics.applied.clone(),
             );
         });
         metrics
@@ -91,15 +63,12 @@ impl Metrics {
 
     /// A changed file counts from now on, or was refused.
     pub(super) fn reloaded(&self, done: bool) {
-        let label = Reload { status: if done { "success" } else { "failure" } };
-        self.reloads.get_or_create(&label).inc();
-        self.reloaded_at.get_or_create(&label).set(now());
+        self.file.reloaded(done);
     }
 
     /// The file with this text counts.
     pub(super) fn applied(&self, text: &str) {
-        self.applied.clear();
-        self.applied.get_or_create(&Applied { hash: hash(text) }).set(1);
+        self.file.applied(&hash(text));
     }
 
     /// Forgets an issuer that counts no more.
@@ -113,10 +82,6 @@ impl Metrics {
 
 fn outcome(issuer: &str, good: bool) -> Outcome {
     Outcome { result: if good { "success" } else { "failure" }, jwt_issuer_hash: hash(issuer) }
-}
-
-fn now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 fn hash(text: &str) -> String {
