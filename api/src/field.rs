@@ -213,7 +213,7 @@ const METADATA: &[&str] = &[
 
 /// The fields of an object in the order in which Go's encoder writes them, where that is known. The types of
 /// `meta/v1` are told by their fields; those of maps are sorted.
-pub(crate) fn in_go_order(fields: &Map<String, Value>) -> Vec<(&String, &Value)> {
+pub fn in_go_order(fields: &Map<String, Value>) -> Vec<(&String, &Value)> {
     let has = |name: &str| fields.contains_key(name);
     let order = match () {
         () if has("matchLabels") && has("matchExpressions") => SELECTOR,
@@ -226,11 +226,12 @@ pub(crate) fn in_go_order(fields: &Map<String, Value>) -> Vec<(&String, &Value)>
 }
 
 /// The fields of `metadata`, as [`in_go_order`].
-pub(crate) fn metadata_in_go_order(fields: &Map<String, Value>) -> Vec<(&String, &Value)> {
+pub fn metadata_in_go_order(fields: &Map<String, Value>) -> Vec<(&String, &Value)> {
     sorted(fields, METADATA)
 }
 
-fn sorted<'f>(fields: &'f Map<String, Value>, order: &[&str]) -> Vec<(&'f String, &'f Value)> {
+/// The fields of an object, those of `order` first and in that order.
+pub fn sorted<'f>(fields: &'f Map<String, Value>, order: &[&str]) -> Vec<(&'f String, &'f Value)> {
     let mut all: Vec<_> = fields.iter().collect();
     all.sort_by_key(|(name, _)| order.iter().position(|known| known == name).unwrap_or(order.len()));
     all

@@ -1,10 +1,14 @@
-//! Small documents as Go prints them: fields in the order of the Go types rather than of the alphabet.
+//! Documents as Go prints them: fields in the order of the Go types rather than of the alphabet, where that is known. Maps
+//! of clients' own names (labels, data) are sorted, as Go sorts them.
 
+use api::field::{in_go_order, metadata_in_go_order, sorted};
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::{Map, Value};
 
-/// The fields of documents, as far as their order is known: `Status`, discovery, reviews, `Scale`.
-const ROOT: [&str; 15] = [
+type Order = &'static [&'static str];
+
+/// The fields of documents themselves: objects, `Status`, and those of discovery.
+const ROOT: Order = &[
     "kind",
     "apiVersion",
     "metadata",
@@ -21,74 +25,80 @@ const ROOT: [&str; 15] = [
     "details",
     "code",
 ];
-/// The fields of what lies within them.
-const WITHIN: [&str; 36] = [
+const DETAILS: Order = &["name", "group", "kind", "uid", "causes", "retryAfterSeconds"];
+const CAUSE: Order = &["reason", "message", "field"];
+const GROUP: Order = &["name", "versions", "preferredVersion", "serverAddressByClientCIDRs"];
+const VERSION: Order = &["groupVersion", "version"];
+const RESOURCE: Order = &[
     "name",
-    "generateName",
     "singularName",
     "namespaced",
-    "namespace",
-    "selfLink",
-    "groupVersion",
     "group",
     "version",
     "kind",
-    "uid",
-    "resourceVersion",
-    "continue",
-    "remainingItemCount",
-    "generation",
-    "creationTimestamp",
-    "deletionTimestamp",
-    "deletionGracePeriodSeconds",
-    "labels",
-    "annotations",
-    "ownerReferences",
-    "finalizers",
-    "managedFields",
-    "causes",
-    "retryAfterSeconds",
     "verbs",
     "shortNames",
     "categories",
     "storageVersionHash",
-    "versions",
-    "preferredVersion",
-    "serverAddressByClientCIDRs",
-    "reason",
-    "message",
-    "field",
-    "clientCIDR",
 ];
 
-/// A document that is written in the order of Go's types. What is not known of comes last, in the order that it has.
+/// What lies in a `Status` or a document of discovery, by the field that it lies in.
+fn within(field: &str) -> Order {
+    match field {
+        "details" => DETAILS,
+        "causes" => CAUSE,
+        "groups" => GROUP,
+        "versions" | "preferredVersion" => VERSION,
+        "resources" => RESOURCE,
+        _ => &[],
+    }
+}
+
+/// A document that is written in the order of Go's types.
 pub(super) struct InOrder<'a>(pub(super) &'a Value);
 
-struct Part<'a>(&'a Value, &'static [&'static str]);
+/// A part of a document, and the field that it lies in.
+struct Part<'a> {
+    value: &'a Value,
+    field: &'a str,
+    /// Whether fields tell the types of what lies in them.
+    is_known: bool,
+}
 
 impl Serialize for InOrder<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        Part(self.0, &ROOT).serialize(serializer)
+        let Value::Object(map) = self.0 else { return self.0.serialize(serializer) };
+        let is_known = matches!(
+            map.get("kind").and_then(Value::as_str),
+            Some("Status" | "APIVersions" | "APIGroupList" | "APIGroup" | "APIResourceList")
+        );
+        write(sorted(map, ROOT), is_known, serializer)
     }
 }
 
 impl Serialize for Part<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0 {
-            Value::Object(map) => fields(map, self.1, serializer),
-            Value::Array(list) => serializer.collect_seq(list.iter().map(|item| Part(item, &WITHIN))),
+        let Self { value, field, is_known } = *self;
+        match value {
+            Value::Object(map) => write(ordered(map, field, is_known), is_known, serializer),
+            Value::Array(list) => serializer.collect_seq(list.iter().map(|value| Part { value, field, is_known })),
             other => other.serialize(serializer),
         }
     }
 }
 
-fn fields<S: Serializer>(map: &Map<String, Value>, order: &[&str], serializer: S) -> Result<S::Ok, S::Error> {
-    let rank = |name: &String| order.iter().position(|known| known == name).unwrap_or(order.len());
-    let mut fields: Vec<_> = map.iter().collect();
-    fields.sort_by_key(|(name, _)| rank(name));
+fn ordered<'a>(map: &'a Map<String, Value>, field: &str, is_known: bool) -> Vec<(&'a String, &'a Value)> {
+    match field {
+        field if is_known => sorted(map, within(field)),
+        "metadata" => metadata_in_go_order(map),
+        _ => in_go_order(map),
+    }
+}
+
+fn write<S: Serializer>(fields: Vec<(&String, &Value)>, is_known: bool, serializer: S) -> Result<S::Ok, S::Error> {
     let mut written = serializer.serialize_map(Some(fields.len()))?;
-    for (name, value) in fields {
-        written.serialize_entry(name, &Part(value, &WITHIN))?;
+    for (field, value) in fields {
+        written.serialize_entry(field, &Part { value, field, is_known })?;
     }
     written.end()
 }
@@ -97,17 +107,43 @@ fn fields<S: Serializer>(map: &Map<String, Value>, order: &[&str], serializer: S
 mod tests {
     use api::ApiError;
     use api::status::Qualified;
+    use serde_json::json;
 
     use super::*;
+
+    fn printed(tree: &Value) -> String {
+        serde_json::to_string(&InOrder(tree)).unwrap()
+    }
 
     #[test]
     fn a_status_is_printed_as_go_prints_it() {
         let err = ApiError::not_found(Qualified { group: "", resource: "pods" }, "p");
-        let text = serde_json::to_string(&InOrder(&err.to_value())).unwrap();
         let want = concat!(
             r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"pods \"p\" not found","#,
             r#""reason":"NotFound","details":{"name":"p","kind":"pods"},"code":404}"#
         );
-        assert_eq!(text, want);
+        assert_eq!(printed(&err.to_value()), want);
+    }
+
+    #[test]
+    fn names_of_clients_are_sorted() {
+        let tree = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"kind": "a", "name": "b"},
+            "metadata": {"labels": {"group": "a", "name": "b"}, "name": "m"}});
+        let want = concat!(
+            r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"m","labels":{"group":"a","name":"b"}},"#,
+            r#""data":{"kind":"a","name":"b"}}"#
+        );
+        assert_eq!(printed(&tree), want);
+    }
+
+    #[test]
+    fn discovery_begins_with_names() {
+        let tree = json!({"kind": "APIResourceList", "groupVersion": "v1", "apiVersion": "v1",
+            "resources": [{"kind": "Pod", "name": "pods", "namespaced": true, "singularName": "pod", "verbs": ["get"]}]});
+        let want = concat!(
+            r#"{"kind":"APIResourceList","apiVersion":"v1","groupVersion":"v1","resources":[{"name":"pods","#,
+            r#""singularName":"pod","namespaced":true,"kind":"Pod","verbs":["get"]}]}"#
+        );
+        assert_eq!(printed(&tree), want);
     }
 }
