@@ -72,7 +72,7 @@ enum Where {
     Gated,
     Active,
     BackingOff,
-    /// Rejected by these plugins.
+    /// Rejected by these plugins; by none where there was no node to ask them about.
     Unschedulable {
         plugins: BTreeSet<&'static str>,
         since: Instant,
@@ -302,16 +302,18 @@ impl State {
         }
     }
 
-    /// Moves an unschedulable pod on if one of its rejecters thinks that the event may help.
+    /// Moves an unschedulable pod on if one of its rejecters thinks that the event may help. A pod without a rejecter
+    /// takes any event for help.
     fn wake(&mut self, uid: &str, event: &ClusterEvent, profiles: &HashMap<String, Profile>) {
         let Some(waiting) = self.pods.get(uid) else { return };
         let Where::Unschedulable { plugins, since } = &waiting.place else { return };
         let scheduler = waiting.pod.spec().and_then(|spec| spec.scheduler_name.as_deref()).unwrap_or("");
         let Some(profile) = profiles.get(scheduler) else { return };
-        let helps = profile
-            .rejecters
-            .iter()
-            .any(|plugin| plugins.contains(plugin.name()) && plugin.may_help(&waiting.pod, event));
+        let helps = plugins.is_empty()
+            || profile
+                .rejecters
+                .iter()
+                .any(|plugin| plugins.contains(plugin.name()) && plugin.may_help(&waiting.pod, event));
         if !helps {
             return;
         }
@@ -477,6 +479,18 @@ mod tests {
         queue.happened(&node_added());
         queue.reject(&attempt, rejected_by("NodeName"));
         let before = Instant::now();
+        assert_eq!(next(&queue).await, "a");
+        assert_eq!(before.elapsed().as_secs(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_that_found_no_nodes_at_all_is_woken_by_the_first() {
+        let queue = queue();
+        queue.add(pod("a", 0, json!([])));
+        let attempt = queue.take().await.unwrap();
+        queue.reject(&attempt, BTreeSet::new());
+        let before = Instant::now();
+        queue.happened(&node_added());
         assert_eq!(next(&queue).await, "a");
         assert_eq!(before.elapsed().as_secs(), 1);
     }
