@@ -12,6 +12,7 @@ use runtime::{ContainerState, ContainerStatus};
 use sha2::{Digest as _, Sha256};
 
 use crate::pod::{self, Role};
+use crate::resize::plan;
 use crate::seen::{self, Seen};
 
 /// Label on a runtime container: a hash of what a running container cannot change.
@@ -38,6 +39,8 @@ pub struct View<'a> {
     pub health: &'a BTreeMap<String, Health>,
     /// Names of containers that are being started or stopped now; they are left alone.
     pub busy: &'a BTreeSet<String>,
+    /// Ids of containers that were stopped to be started again, whatever they exited with.
+    pub condemned: &'a BTreeSet<String>,
 }
 
 /// A container to stop, and why.
@@ -224,13 +227,13 @@ fn app(view: &View<'_>, container: &Container, actions: &mut Actions) -> bool {
 
 /// Whether a container that does not run should.
 fn wants_to_run(view: &View<'_>, container: &Container) -> bool {
-    match view.seen.latest(&container.name).map(|latest| &latest.state) {
-        Some(ContainerState::Exited(exit)) => pod::may_restart(view.pod, Role::App, container, exit.code),
-        _ => true,
-    }
+    let Some(latest) = view.seen.latest(&container.name) else { return true };
+    let ContainerState::Exited(exit) = &latest.state else { return true };
+    pod::may_restart(view.pod, Role::App, container, exit.code)
+        || (view.condemned.contains(&latest.id) && pod::container_restart_policy(view.pod, container) != "Never")
 }
 
-/// Why a running container must be stopped: its definition changed, or a probe failed.
+/// Why a running container must be stopped: its definition or a size changed that it gets at its start, or a probe failed.
 fn condemned(view: &View<'_>, container: &Container, latest: &ContainerStatus) -> Option<Kill> {
     let health = view.health.get(&latest.id).copied().unwrap_or_default();
     let (message, grace) = if latest.labels.get(HASH_LABEL).is_some_and(|hash| *hash != container_hash(container)) {
@@ -242,6 +245,8 @@ fn condemned(view: &View<'_>, container: &Container, latest: &ContainerStatus) -
     } else if health.started == Some(false) {
         let message = format!("Container {} failed startup probe, will be restarted", container.name);
         (message, pod::probe_grace(view.pod, container.startup_probe.as_ref()))
+    } else if plan::given(latest).is_some_and(|given| plan::must_restart(container, &given)) {
+        (format!("Container {} resize requires restart", container.name), pod::grace(view.pod))
     } else {
         return None;
     };

@@ -51,11 +51,12 @@ struct Case {
     records: Vec<ContainerStatus>,
     health: BTreeMap<String, Health>,
     busy: BTreeSet<String>,
+    condemned: BTreeSet<String>,
 }
 
 fn case(spec: Value, records: &[(&str, u32, &str)]) -> Case {
     let records = records.iter().map(|(name, attempt, state)| record(name, *attempt, state)).collect();
-    Case { spec, live: true, records, health: BTreeMap::new(), busy: BTreeSet::new() }
+    Case { spec, live: true, records, health: BTreeMap::new(), busy: BTreeSet::new(), condemned: BTreeSet::new() }
 }
 
 /// Says in one line what would be done.
@@ -63,7 +64,8 @@ fn plan(case: Case) -> String {
     let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p", "uid": "u"}, "spec": case.spec})).unwrap();
     let sandboxes = if case.live { vec![sandbox(0, true)] } else { vec![] };
     let seen = Seen::new(sandboxes, case.records);
-    let actions = compute_actions(&View { pod: &pod, seen: &seen, health: &case.health, busy: &case.busy });
+    let view = View { pod: &pod, seen: &seen, health: &case.health, busy: &case.busy, condemned: &case.condemned };
+    let actions = compute_actions(&view);
     let mut words = Vec::new();
     words.extend(actions.create_sandbox.map(|attempt| format!("sandbox {attempt}")));
     words.extend(actions.kill.iter().map(|kill| format!("kill {} {}s", kill.id, kill.grace.as_secs())));
@@ -171,12 +173,42 @@ fn a_changed_image_replaces_the_container() {
 }
 
 #[test]
+fn what_was_stopped_to_be_started_again_is_started_whatever_it_exited_with() {
+    let check = |policy: &str, expected: &str| {
+        let mut case = case(one(policy), &[("a", 0, "0")]);
+        case.condemned.insert("a-0".to_owned());
+        assert_eq!(plan(case), expected, "{policy}");
+    };
+    check("Always", "start a");
+    check("OnFailure", "start a");
+    check("Never", "finish");
+}
+
+#[test]
+fn a_size_that_needs_a_new_start_stops_the_container() {
+    let sized = |policy: &str| {
+        let mut spec = one("Always");
+        let container = &mut spec["containers"][0];
+        container["resources"] = json!({"requests": {"cpu": "2"}});
+        container["resizePolicy"] = json!([{"resourceName": "cpu", "restartPolicy": policy}]);
+        let mut old = record("a", 0, "up");
+        old.annotations.insert(crate::launch::RESOURCES.into(), json!({"requests": {"cpu": "1"}}).to_string());
+        let mut case = case(spec, &[]);
+        case.records.push(old);
+        plan(case)
+    };
+    assert_eq!(sized("RestartContainer"), "kill a-0 30s");
+    assert_eq!(sized("NotRequired"), "");
+}
+
+#[test]
 fn a_lost_sandbox_is_replaced_unless_the_pod_is_over() {
     let check = |policy: &str, state: &str, expected: &str| {
         let pod: Pod = serde_json::from_value(json!({"spec": one(policy)})).unwrap();
         let seen = Seen::new(vec![sandbox(3, false)], vec![record("a", 0, state)]);
-        let (health, busy) = (BTreeMap::new(), BTreeSet::new());
-        let actions = compute_actions(&View { pod: &pod, seen: &seen, health: &health, busy: &busy });
+        let (health, none) = (BTreeMap::new(), BTreeSet::new());
+        let view = View { pod: &pod, seen: &seen, health: &health, busy: &none, condemned: &none };
+        let actions = compute_actions(&view);
         let text = format!("{:?} {} {}", actions.create_sandbox, actions.finished, actions.kill.len());
         assert_eq!(text, expected, "{policy} {state}");
     };

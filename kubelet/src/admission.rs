@@ -55,30 +55,50 @@ fn check_features(pod: &Pod) -> Result<(), Verdict> {
 }
 
 fn fit(pod: &Pod, others: &[Pod], node: &Node, max_pods: usize) -> Result<(), Verdict> {
-    let out_of = |resource: &str, wanted: i128, used: i128, capacity: i128| {
-        let message = format!(
-            "Node didn't have enough resource: {resource}, requested: {wanted}, used: {used}, capacity: {capacity}"
-        );
-        Err(refuse(&format!("OutOf{resource}"), message))
-    };
-    if others.len() >= max_pods {
-        return out_of("pods", 1, count(others.len()), count(max_pods));
+    let pods = Room { resource: "pods", wanted: 1, used: count(others.len()), capacity: count(max_pods) };
+    if let Some(shortage) = pods.shortage() {
+        return Err(refuse("OutOfpods", shortage));
     }
-    let allocatable = node.status.as_ref().and_then(|status| status.allocatable.clone()).unwrap_or_default();
-    for (resource, quantity) in &allocatable {
-        if resource == "pods" {
-            continue;
-        }
-        let wanted = resources::pod_request(pod, resource);
-        let capacity = resources::milli(quantity).unwrap_or(0);
-        let used: i128 = others.iter().map(|other| resources::pod_request(other, resource)).sum();
-        if wanted > 0 && wanted + used > capacity {
-            // CPU is counted in thousandths, everything else in units.
-            let unit = if resource == "cpu" { 1 } else { 1000 };
-            return out_of(resource, wanted / unit, used / unit, capacity / unit);
+    let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
+    for resource in allocatable.into_iter().flat_map(BTreeMap::keys).filter(|resource| *resource != "pods") {
+        if let Some(shortage) = room(pod, others, node, resource).shortage() {
+            return Err(refuse(&format!("OutOf{resource}"), shortage));
         }
     }
     Ok(())
+}
+
+/// How much of a resource a pod wants beside others. CPU is counted in thousandths, everything else in units.
+pub(crate) struct Room<'a> {
+    resource: &'a str,
+    pub(crate) wanted: i128,
+    used: i128,
+    pub(crate) capacity: i128,
+}
+
+pub(crate) fn room<'a>(pod: &Pod, others: &[Pod], node: &Node, resource: &'a str) -> Room<'a> {
+    let unit = if resource == "cpu" { 1 } else { 1000 };
+    let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
+    let capacity = allocatable.and_then(|list| list.get(resource)).and_then(resources::milli).unwrap_or(0);
+    let used: i128 = others.iter().map(|other| resources::pod_request(other, resource)).sum();
+    Room {
+        resource,
+        wanted: resources::pod_request(pod, resource) / unit,
+        used: used / unit,
+        capacity: capacity / unit,
+    }
+}
+
+impl Room<'_> {
+    /// What is missing, if the pod does not fit.
+    pub(crate) fn shortage(&self) -> Option<String> {
+        let Self { resource, wanted, used, capacity } = self;
+        (*wanted > 0 && wanted + used > *capacity).then(|| {
+            format!(
+                "Node didn't have enough resource: {resource}, requested: {wanted}, used: {used}, capacity: {capacity}"
+            )
+        })
+    }
 }
 
 fn count(number: usize) -> i128 {

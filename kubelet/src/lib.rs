@@ -26,6 +26,7 @@ pub mod objects;
 pub mod pod;
 pub mod pods;
 pub mod probes;
+pub mod resize;
 pub mod resources;
 mod runtime_class;
 pub mod security;

@@ -189,7 +189,7 @@ pub fn may_restart(pod: &Pod, role: Role, container: &Container, exit_code: i32)
     }
     let policy = match role {
         Role::Sidecar => "Always",
-        _ => container.restart_policy.as_deref().unwrap_or_else(|| restart_policy(pod)),
+        _ => container_restart_policy(pod, container),
     };
     match policy {
         "Never" => false,
@@ -197,6 +197,11 @@ pub fn may_restart(pod: &Pod, role: Role, container: &Container, exit_code: i32)
         // A finished init container is not run again in the same sandbox.
         _ => role != Role::Init || exit_code != 0,
     }
+}
+
+/// The container's own restart policy, or else the pod's.
+pub fn container_restart_policy<'a>(pod: &'a Pod, container: &'a Container) -> &'a str {
+    container.restart_policy.as_deref().unwrap_or_else(|| restart_policy(pod))
 }
 
 fn rule_asks_for_restart(container: &Container, exit_code: i32) -> bool {

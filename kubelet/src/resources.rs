@@ -141,10 +141,18 @@ pub fn cgroup_parent(pod: &Pod) -> String {
     }
 }
 
-/// What the pod needs of a resource in thousandths, as scheduling counts it: the app containers and sidecars together,
-/// or the largest step of initialisation, plus overhead.
+/// What the pod needs of a resource in thousandths, as scheduling counts it: its own request (KEP-2837), or the app
+/// containers and sidecars together, or the largest step of initialisation; plus overhead.
 pub fn pod_request(pod: &Pod, resource: &str) -> i128 {
-    pod_sum(pod, resource, |container| requests(container).get(resource).and_then(milli)).0
+    let own = pod::spec(pod).resources.as_ref().and_then(|resources| resources.requests.as_ref()?.get(resource));
+    match own.and_then(milli) {
+        Some(own) => own + overhead(pod, resource),
+        None => pod_sum(pod, resource, |container| requests(container).get(resource).and_then(milli)).0,
+    }
+}
+
+fn overhead(pod: &Pod, resource: &str) -> i128 {
+    pod::spec(pod).overhead.as_ref().and_then(|list| list.get(resource)).and_then(milli).unwrap_or(0)
 }
 
 /// The sum, and whether every app container names the resource.
@@ -162,8 +170,7 @@ fn pod_sum(pod: &Pod, resource: &str, of: impl Fn(&Container) -> Option<i128>) -
     }
     let apps: i128 = spec.containers.iter().map(|container| of(container).unwrap_or(0)).sum();
     let complete = spec.containers.iter().all(|container| of(container).is_some_and(|need| need > 0));
-    let overhead = spec.overhead.as_ref().and_then(|list| list.get(resource)).and_then(milli).unwrap_or(0);
-    ((apps + sidecars).max(peak) + overhead, complete)
+    ((apps + sidecars).max(peak) + overhead(pod, resource), complete)
 }
 
 /// CPU shares for thousandths of a core.
@@ -281,6 +288,16 @@ mod tests {
         assert_eq!(qos_class(&pod(both)), QosClass::Guaranteed);
         let lower = json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "500m", "memory": "1Gi"}});
         assert_eq!(qos_class(&pod(lower)), QosClass::Burstable);
+    }
+
+    #[test]
+    fn a_pods_own_requests_count_before_its_containers() {
+        let mut pod = pod(serde_json::json!({"requests": {"cpu": "100m", "memory": "64Mi"}}));
+        let spec = pod.spec.as_mut().unwrap();
+        spec.resources = serde_json::from_value(serde_json::json!({"requests": {"cpu": "2"}})).unwrap();
+        spec.overhead = serde_json::from_value(serde_json::json!({"cpu": "50m"})).unwrap();
+        assert_eq!((pod_request(&pod, "cpu"), pod_request(&pod, "memory")), (2050, (64 << 20) * 1000));
+        assert_eq!(pod_resources(&pod, 0).cpu_shares, 2099);
     }
 
     #[test]

@@ -46,6 +46,8 @@ struct Case {
     starting: Vec<&'static str>,
     health: Vec<(&'static str, Health)>,
     ended: bool,
+    pending: Option<Pending>,
+    in_progress: bool,
 }
 
 impl Case {
@@ -75,6 +77,12 @@ impl Case {
             messages: &BTreeMap::new(),
             verdict: None,
             ended: self.ended,
+            condemned: &BTreeSet::new(),
+            resize: Resize {
+                pending: self.pending.as_ref(),
+                in_progress: self.in_progress.then_some(Some(2)),
+                error: self.in_progress.then_some("too small"),
+            },
             node_ips: &[[10, 1, 1, 1].into()],
             now: Timestamp::from_second(100).unwrap(),
         })
@@ -206,22 +214,27 @@ fn patches_hold_changes_and_clear_what_is_gone() {
 }
 
 #[test]
-fn a_resize_that_is_not_carried_out_is_said_so_and_taken_back() {
-    let spec = |cpu: &str| json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]});
+fn a_resize_shows_what_is_promised_and_what_is_given_until_they_agree() {
+    let spec = json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": "2"}}}]});
     let given = |cpu: &str| {
         let mut record = record("c", 0, None);
         let resources = json!({"requests": {"cpu": cpu}}).to_string();
         record.annotations.insert(crate::launch::RESOURCES.to_owned(), resources);
         vec![record]
     };
-    let pending = Case::of(spec("2"), given("1")).build();
-    let shown = &pending.container_statuses.as_ref().unwrap()[0];
-    assert_eq!(shown.allocated_resources.as_ref().unwrap()["cpu"].0, "1");
-    let is_pending = |status: &PodStatus| status.conditions.iter().flatten().any(|one| one.type_ == "PodResizePending");
-    assert!(is_pending(&pending));
-    let settled = Case::of(spec("1"), given("1")).build();
-    assert!(!is_pending(&settled));
-    let patch = patch::status_patch("u", &pending, &settled).unwrap();
+    let going_on = Case { in_progress: true, ..Case::of(spec.clone(), given("1")) }.build();
+    let shown = app(&going_on);
+    assert_eq!(shown.allocated_resources.as_ref().unwrap()["cpu"].0, "2");
+    assert_eq!(shown.resources.as_ref().unwrap().requests.as_ref().unwrap()["cpu"].0, "1");
+    let of = |status: &PodStatus, kind: &str| status.conditions.iter().flatten().find(|one| one.type_ == kind).cloned();
+    let condition = of(&going_on, "PodResizeInProgress").unwrap();
+    assert_eq!((condition.reason.as_deref(), condition.message.as_deref()), (Some("Error"), Some("too small")));
+    let pending = Pending { reason: crate::resize::Reason::Deferred, message: "no room".to_owned() };
+    let waiting = Case { pending: Some(pending), ..Case::of(spec.clone(), given("2")) }.build();
+    let condition = of(&waiting, "PodResizePending").unwrap();
+    assert_eq!((condition.reason.as_deref(), condition.observed_generation), (Some("Deferred"), Some(2)));
+    let settled = Case::of(spec, given("2")).build();
+    let patch = patch::status_patch("u", &going_on, &settled).unwrap();
     let conditions = patch["status"]["conditions"].as_array().unwrap();
-    assert!(conditions.contains(&json!({"type": "PodResizePending", "$patch": "delete"})));
+    assert!(conditions.contains(&json!({"type": "PodResizeInProgress", "$patch": "delete"})));
 }

@@ -25,6 +25,7 @@ mod sysctl;
 mod types;
 mod wire;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -67,6 +68,8 @@ pub trait Runtime: Send + Sync + 'static {
     async fn stop_sandbox(&self, id: &str) -> Result<(), Error>;
     /// Removes a stopped sandbox and everything of its containers but logs.
     async fn remove_sandbox(&self, id: &str) -> Result<(), Error>;
+    /// Changes the limits of the pod as a whole, which its configuration then shows. What is zero stays as it is.
+    async fn update_sandbox(&self, id: &str, resources: &Resources) -> Result<(), Error>;
     async fn sandboxes(&self) -> Result<Vec<SandboxStatus>, Error>;
     /// Those of the pod with this uid.
     async fn sandboxes_of(&self, pod: &str) -> Result<Vec<SandboxStatus>, Error>;
@@ -80,7 +83,13 @@ pub trait Runtime: Send + Sync + 'static {
     /// All containers, or those of one sandbox.
     async fn containers(&self, sandbox: Option<&str>) -> Result<Vec<ContainerStatus>, Error>;
     async fn container_status(&self, id: &str) -> Result<ContainerStatus, Error>;
-    async fn update_container(&self, id: &str, resources: &Resources) -> Result<(), Error>;
+    /// Changes limits; what is zero stays as it is. `annotations` replace those of the same names once that is done.
+    async fn update_container(
+        &self,
+        id: &str,
+        resources: &Resources,
+        annotations: &BTreeMap<String, String>,
+    ) -> Result<(), Error>;
     /// Makes the shim write to a new file at the container's log path (after rotation).
     async fn reopen_log(&self, id: &str) -> Result<(), Error>;
     async fn container_stats(&self, id: &str) -> Result<Stats, Error>;

@@ -3,12 +3,13 @@
 //! Containers are real commands with names that say what they do, so that a fake can be told by name: `run` runs until
 //! it is stopped, `exit` ends with code 3, `stubborn` ignores the stop signal, `bad` cannot be started.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use futures::StreamExt as _;
 
-use crate::{ContainerConfig, ContainerState, Error, Event, Exit, Runtime, SandboxConfig};
+use crate::{ContainerConfig, ContainerState, Error, Event, Exit, Resources, Runtime, SandboxConfig};
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -29,6 +30,7 @@ pub async fn run(subject: &Subject<'_>) {
     what_ignores_the_signal_is_killed_after_the_grace(subject).await;
     a_failed_start_is_an_exit_with_code_128(subject).await;
     stopping_a_sandbox_ends_its_containers(subject).await;
+    changed_limits_are_remembered(subject).await;
     moves_that_make_no_sense_are_refused(subject).await;
     stopping_and_removing_what_is_gone_succeeds(subject).await;
     images_are_found_by_id_and_removed_once(subject).await;
@@ -164,6 +166,29 @@ async fn stopping_a_sandbox_ends_its_containers(subject: &Subject<'_>) {
     assert!(subject.runtime.sandboxes_of("nobody").await.expect("a list").is_empty());
     let refused = subject.runtime.create_container(&sandbox, &subject.config("run")).await;
     assert!(matches!(refused, Err(Error::WrongState { .. })));
+    subject.remove(&sandbox).await;
+}
+
+async fn changed_limits_are_remembered(subject: &Subject<'_>) {
+    let runtime = subject.runtime;
+    let sandbox = subject.new_sandbox("limits").await;
+    let id = subject.start(&sandbox, "run").await;
+    let change = Resources { cpu_shares: 512, ..Resources::default() };
+    runtime.update_sandbox(&sandbox, &change).await.expect("a change");
+    let noted = BTreeMap::from([("note".to_owned(), "half a core".to_owned())]);
+    runtime.update_container(&id, &change, &noted).await.expect("a change");
+    let all = runtime.sandboxes().await.expect("a list");
+    let pod = all.iter().find(|status| status.id == sandbox).expect("the sandbox");
+    let expected = {
+        let mut before = subject.sandbox.resources.clone();
+        before.update(&change);
+        before
+    };
+    assert_eq!(pod.config.resources, expected);
+    let status = runtime.container_status(&id).await.expect("a status");
+    assert_eq!(status.annotations["note"], "half a core");
+    assert!(matches!(runtime.update_sandbox("nobody", &change).await, Err(Error::NotFound { .. })));
+    assert!(matches!(runtime.update_container("nobody", &change, &noted).await, Err(Error::NotFound { .. })));
     subject.remove(&sandbox).await;
 }
 

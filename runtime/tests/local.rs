@@ -367,7 +367,10 @@ async fn limits_change_and_use_is_measured_while_it_runs() {
         let stats = node.runtime.container_stats(&id).await.unwrap();
         assert!(stats.cpu_nanos > 0 && stats.memory_usage > 0 && stats.rootfs_bytes >= 100_000, "{stats:?}");
         let resources = Resources { memory_limit: 64 << 20, cpu_shares: 512, ..Resources::default() };
-        node.runtime.update_container(&id, &resources).await.unwrap();
+        node.runtime.update_sandbox(&sandbox, &resources).await.unwrap();
+        node.runtime.update_container(&id, &resources, &Default::default()).await.unwrap();
+        let limit = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null";
+        assert_eq!(node.exec(&id, limit).await.1.trim(), (64 << 20).to_string());
     })
     .await;
 }

@@ -6,10 +6,20 @@ use super::Facts;
 use crate::pod;
 
 /// The conditions that only the kubelet writes.
-pub const OWNED: [&str; 7] =
-    ["PodScheduled", "PodReadyToStartContainers", "Initialized", "ContainersReady", "Ready", DISRUPTION, RESIZE];
-/// A resize that this node does not carry out.
-const RESIZE: &str = "PodResizePending";
+pub const OWNED: [&str; 8] = [
+    "PodScheduled",
+    "PodReadyToStartContainers",
+    "Initialized",
+    "ContainersReady",
+    "Ready",
+    DISRUPTION,
+    RESIZE_PENDING,
+    RESIZE_IN_PROGRESS,
+];
+/// The node does not promise what the spec asks for.
+const RESIZE_PENDING: &str = "PodResizePending";
+/// What the node promised is not done yet.
+const RESIZE_IN_PROGRESS: &str = "PodResizeInProgress";
 /// Others write it, too; the kubelet does for the pods that it evicts.
 const DISRUPTION: &str = "DisruptionTarget";
 
@@ -45,20 +55,25 @@ pub(super) fn of(facts: &Facts<'_>, status: &PodStatus) -> Vec<PodCondition> {
         let truth = Truth { holds: true, reason: Some("TerminationByKubelet"), message: Some(verdict.message.clone()) };
         conditions.push(condition(facts, DISRUPTION, truth));
     }
-    if let Some(name) = super::containers::to_resize(facts) {
-        let message = format!(
-            "in-place resize is not supported on this node; container {name} takes over its new resources when it restarts"
-        );
-        conditions.push(condition(
-            facts,
-            RESIZE,
-            Truth { holds: true, reason: Some("Infeasible"), message: Some(message) },
-        ));
-    }
+    conditions.extend(resize(facts));
     let is_ours = |kind: &str| OWNED.contains(&kind) && (kind != DISRUPTION || eviction.is_some());
     let others = pod::status(facts.pod).conditions.iter().flatten();
     conditions.extend(others.filter(|other| !is_ours(&other.type_)).cloned());
     conditions
+}
+
+/// Of a resize that waits or goes on.
+fn resize(facts: &Facts<'_>) -> impl Iterator<Item = PodCondition> {
+    let told = |reason, message: &str| Truth { holds: true, reason, message: Some(message.to_owned()) };
+    let pending = facts
+        .resize
+        .pending
+        .map(|pending| condition(facts, RESIZE_PENDING, told(Some(pending.reason.name()), &pending.message)));
+    let in_progress = facts.resize.in_progress.map(|generation| {
+        let truth = facts.resize.error.map_or_else(Truth::yes, |error| told(Some("Error"), error));
+        PodCondition { observed_generation: generation, ..condition(facts, RESIZE_IN_PROGRESS, truth) }
+    });
+    pending.into_iter().chain(in_progress)
 }
 
 fn condition(facts: &Facts<'_>, kind: &str, truth: Truth) -> PodCondition {

@@ -8,6 +8,7 @@ use runtime::ContainerState as RuntimeState;
 
 use super::{Facts, Waiting};
 use crate::pod::{self, Role};
+use crate::resize::plan::given;
 use crate::seen;
 
 /// Scheme of a `containerID`.
@@ -142,22 +143,30 @@ fn as_state(waiting: Option<&Waiting>, default: &str) -> ContainerStateWaiting {
     }
 }
 
-/// A container that ended and cannot be started again yet shows why, and its end moves to `lastState`.
+/// A container that ended and is not started again yet shows why, and its end moves to `lastState`. One that was stopped
+/// to be started again never shows as ended: the API lets no container come back that ended well under `OnFailure`.
 fn explain_wait(
     facts: &Facts<'_>,
     container: &Container,
     latest: &runtime::ContainerStatus,
     status: &mut ContainerStatus,
 ) {
-    let Some(waiting) = facts.waiting.get(&container.name) else { return };
-    if seen::is_running(latest) || facts.ended || facts.verdict.is_some() {
+    let waiting = facts.waiting.get(&container.name);
+    let is_expected = waiting.is_some() || is_condemned(facts, container, &latest.id);
+    if !is_expected || seen::is_running(latest) || facts.ended || facts.verdict.is_some() {
         return;
     }
-    let waiting = ContainerState { waiting: Some(as_state(Some(waiting), "")), ..ContainerState::default() };
+    let waiting = as_state(waiting, "ContainerCreating");
+    let waiting = ContainerState { waiting: Some(waiting), ..ContainerState::default() };
     let ended = status.state.replace(waiting);
     if ended.as_ref().is_some_and(|state| state.terminated.is_some()) {
         status.last_state = ended;
     }
+}
+
+/// Whether the container was stopped to be started again.
+pub(super) fn is_condemned(facts: &Facts<'_>, container: &Container, id: &str) -> bool {
+    facts.condemned.contains(id) && pod::container_restart_policy(facts.pod, container) != "Never"
 }
 
 fn state(facts: &Facts<'_>, record: &runtime::ContainerStatus) -> ContainerState {
@@ -186,30 +195,21 @@ fn state(facts: &Facts<'_>, record: &runtime::ContainerStatus) -> ContainerState
     state
 }
 
-/// Shows the requests and limits that the container has; those of its spec may be newer.
+/// Shows the requests that are promised to the container, and the requests and limits that it has.
 fn sizes(container: &Container, latest: &runtime::ContainerStatus, status: &mut ContainerStatus) {
-    let resources = given(latest).unwrap_or_else(|| container.resources.clone());
-    let Some(resources) = resources else {
-        status.resources = Some(ResourceRequirements::default());
-        return;
-    };
-    status.allocated_resources.clone_from(&resources.requests);
-    status.resources = Some(ResourceRequirements { claims: None, ..resources });
+    let promised = container.resources.clone().unwrap_or_default();
+    let given = given(latest).filter(|_| seen::is_running(latest)).unwrap_or_else(|| promised.clone());
+    status.allocated_resources = promised.requests;
+    status.resources = Some(ResourceRequirements { claims: None, ..given });
 }
 
-/// What the container got when it was made.
-fn given(record: &runtime::ContainerStatus) -> Option<Option<ResourceRequirements>> {
-    serde_json::from_str(record.annotations.get(crate::launch::RESOURCES)?).ok()
-}
-
-/// The first running container whose spec asks for other resources than it has.
-pub(super) fn to_resize(facts: &Facts<'_>) -> Option<String> {
-    let differs = |container: &Container| {
-        let running = facts.seen.latest(&container.name).filter(|latest| seen::is_running(latest));
-        let given = running.and_then(given);
-        given.is_some_and(|given| given.unwrap_or_default() != container.resources.clone().unwrap_or_default())
-    };
-    pod::containers(facts.pod).into_iter().map(|(_, container)| container).find(differs).map(|container| container.name)
+/// The same for the pod as a whole (KEP-5419), where it has sizes of its own.
+pub(super) fn fill_pod_sizes(facts: &Facts<'_>, status: &mut PodStatus) {
+    let Some(promised) = &pod::spec(facts.pod).resources else { return };
+    status.allocated_resources.clone_from(&promised.requests);
+    let old = &pod::status(facts.pod).resources;
+    let given = if facts.resize.in_progress.is_some() && old.is_some() { old.as_ref() } else { Some(promised) };
+    status.resources = given.map(|given| ResourceRequirements { claims: None, ..given.clone() });
 }
 
 fn mounts(container: &Container) -> Option<Vec<VolumeMountStatus>> {

@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::actions::Health;
 use crate::pod;
+use crate::resize::Pending;
 use crate::seen::Seen;
 
 mod conditions;
@@ -43,6 +44,17 @@ impl Verdict {
     }
 }
 
+/// How far a resize of the pod has come.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Resize<'a> {
+    /// The node does not promise what the spec asks for.
+    pub pending: Option<&'a Pending>,
+    /// What it promises is not done yet; with the generation that asked for it.
+    pub in_progress: Option<Option<i64>>,
+    /// Why that failed last.
+    pub error: Option<&'a str>,
+}
+
 /// Everything a status is made from.
 pub struct Facts<'a> {
     /// The pod, with the status that the API has now.
@@ -61,6 +73,10 @@ pub struct Facts<'a> {
     pub verdict: Option<&'a Verdict>,
     /// Nothing of the pod runs or will run again.
     pub ended: bool,
+    /// Containers that were stopped to be started again, by id.
+    pub condemned: &'a BTreeSet<String>,
+    /// Whether it gets the sizes that it asks for.
+    pub resize: Resize<'a>,
     /// This node's addresses, the main one first.
     pub node_ips: &'a [IpAddr],
     /// The clock.
@@ -78,6 +94,7 @@ pub fn build(facts: &Facts<'_>) -> PodStatus {
         ..PodStatus::default()
     };
     containers::fill(facts, &mut status);
+    containers::fill_pod_sizes(facts, &mut status);
     status.phase = Some(phase::of(facts, &status).to_owned());
     if let Some(verdict) = facts.verdict {
         status.phase = Some("Failed".to_owned());

@@ -1,7 +1,8 @@
 //! The pod's phase, from its container statuses.
-use k8s_openapi::api::core::v1::{ContainerStatus, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, PodStatus};
 
 use super::Facts;
+use super::containers::{SCHEME, is_condemned};
 use crate::pod;
 
 #[derive(Default)]
@@ -10,6 +11,8 @@ struct Count {
     running: usize,
     stopped: usize,
     succeeded: usize,
+    /// Of those that stopped: how many are started again, by their own policy and rules or the pod's.
+    restarting: usize,
 }
 
 /// `Pending`, `Running`, `Succeeded` or `Failed`.
@@ -18,7 +21,7 @@ pub(super) fn of(facts: &Facts<'_>, status: &PodStatus) -> &'static str {
     if failed_init {
         return "Failed";
     }
-    let count = app(status.container_statuses.as_deref().unwrap_or_default());
+    let count = app(facts, status.container_statuses.as_deref().unwrap_or_default());
     if facts.ended {
         return if count.stopped > 0 && count.stopped == count.succeeded && count.waiting == 0 {
             "Succeeded"
@@ -32,12 +35,11 @@ pub(super) fn of(facts: &Facts<'_>, status: &PodStatus) -> &'static str {
     if count.running > 0 {
         return "Running";
     }
-    match pod::restart_policy(facts.pod) {
-        _ if count.stopped == 0 => "Pending",
-        "Always" => "Running",
-        _ if count.stopped == count.succeeded => "Succeeded",
-        "Never" => "Failed",
-        _ => "Running",
+    match count {
+        Count { stopped: 0, .. } => "Pending",
+        Count { restarting: 1.., .. } => "Running",
+        Count { stopped, succeeded, .. } if stopped == succeeded => "Succeeded",
+        _ => "Failed",
     }
 }
 
@@ -74,20 +76,37 @@ fn has_initialized(status: &PodStatus) -> bool {
 }
 
 fn last_ended(status: &ContainerStatus) -> bool {
-    status.last_state.as_ref().is_some_and(|last| last.terminated.is_some())
+    last_end(status).is_some()
 }
 
-fn app(statuses: &[ContainerStatus]) -> Count {
+fn last_end(status: &ContainerStatus) -> Option<&ContainerStateTerminated> {
+    status.last_state.as_ref().and_then(|last| last.terminated.as_ref())
+}
+
+/// The runtime's id of a container that ended.
+fn id(end: &ContainerStateTerminated) -> Option<&str> {
+    end.container_id.as_deref()?.strip_prefix(SCHEME)
+}
+
+fn app(facts: &Facts<'_>, statuses: &[ContainerStatus]) -> Count {
     let mut count = Count::default();
+    let restarts = |status: &ContainerStatus, end: &ContainerStateTerminated| {
+        pod::container(facts.pod, &status.name).is_some_and(|(role, container)| {
+            pod::may_restart(facts.pod, role, &container, end.exit_code)
+                || id(end).is_some_and(|id| is_condemned(facts, &container, id))
+        })
+    };
     for status in statuses {
         let state = status.state.as_ref();
         if state.is_some_and(|state| state.running.is_some()) {
             count.running += 1;
-        } else if let Some(ended) = state.and_then(|state| state.terminated.as_ref()) {
+        } else if let Some(end) = state.and_then(|state| state.terminated.as_ref()) {
             count.stopped += 1;
-            count.succeeded += usize::from(ended.exit_code == 0);
-        } else if last_ended(status) {
+            count.succeeded += usize::from(end.exit_code == 0);
+            count.restarting += usize::from(restarts(status, end));
+        } else if let Some(end) = last_end(status) {
             count.stopped += 1;
+            count.restarting += usize::from(restarts(status, end));
         } else {
             count.waiting += 1;
         }

@@ -26,6 +26,7 @@ use crate::launch;
 use crate::objects::References;
 use crate::pod;
 use crate::probes::Probes;
+use crate::resize::Allocation;
 use crate::seen::Seen;
 use crate::status::{Verdict, Waiting};
 use crate::volumes::{self, Places, Volumes};
@@ -33,6 +34,7 @@ use crate::volumes::{self, Places, Volumes};
 mod end;
 mod messages;
 mod publish;
+mod resize;
 mod sync;
 
 /// What a pod's worker is told.
@@ -46,6 +48,8 @@ pub struct Desired {
     pub gone: bool,
     /// The node refuses the pod.
     pub rejected: Option<Verdict>,
+    /// The sizes that the pod may have.
+    pub allocation: Arc<Allocation>,
 }
 
 /// What others may know of a pod without disturbing its worker.
@@ -73,6 +77,7 @@ enum Done {
     Started { name: String, image: String, result: Result<String, Failure> },
     Stopped { name: String, id: String, result: Result<(), runtime::Error> },
     Cleaned { removed: bool, gone: bool, result: Result<(), String> },
+    Resized(Result<(), String>),
     Published { status: PodStatus, result: kube::Result<Pod> },
     Deleted(kube::Result<()>),
 }
@@ -83,7 +88,7 @@ pub struct Worker {
     desired: watch::Receiver<Desired>,
     wake: Arc<Notify>,
     report: watch::Sender<Report>,
-    /// The pod with the newest status that the API is known to have.
+    /// The pod with the newest status that the API is known to have, and the sizes that are allocated to it.
     pod: Arc<Pod>,
     mirror: Option<Arc<Pod>>,
     stage: Stage,
@@ -113,6 +118,10 @@ pub struct Worker {
     volumes_stale: bool,
     sandbox_stopped: bool,
     renew_at: Option<Timestamp>,
+    allocation: Arc<Allocation>,
+    resize: resize::Resize,
+    /// Containers that were stopped to be started again.
+    condemned: BTreeSet<String>,
     verdict: Option<Verdict>,
     ended: bool,
     /// Everything of the pod is removed, its records too.
@@ -157,7 +166,10 @@ impl Worker {
             desired,
             wake,
             report,
-            pod: first.pod,
+            pod: first.allocation.sizes.apply(&first.pod),
+            allocation: first.allocation,
+            resize: resize::Resize::default(),
+            condemned: BTreeSet::new(),
             mirror: first.mirror,
             stage: Stage::Syncing,
             seen: Seen::default(),
@@ -258,6 +270,7 @@ impl Worker {
             );
             self.retry_later(SANDBOX, Duration::from_secs(1));
         } else {
+            self.keep_allocation(&desired).await;
             self.advance(&desired).await;
         }
         self.tell(&desired);
@@ -267,8 +280,9 @@ impl Worker {
     /// Takes over a newer version of the pod.
     fn accept(&mut self, desired: &Desired) {
         if !publish::is_older(&desired.pod, &self.pod) {
-            self.pod = Arc::clone(&desired.pod);
+            self.pod = self.allocation.sizes.apply(&desired.pod);
         }
+        self.take_allocation(&desired.allocation);
         self.mirror.clone_from(&desired.mirror);
         if self.verdict.is_none() {
             self.verdict.clone_from(&desired.rejected);
@@ -293,6 +307,7 @@ impl Worker {
         if self.look().await.is_err() {
             return;
         }
+        self.recover_sizes().await;
         let status = pod::status(&self.pod);
         let lists = [&status.container_statuses, &status.init_container_statuses];
         for known in lists.into_iter().flatten().flatten() {
@@ -340,6 +355,7 @@ impl Worker {
             Done::Started { name, image, result } => self.start_done(name, image, result),
             Done::Stopped { name, id, result } => self.stop_done(&name, &id, result),
             Done::Cleaned { removed, gone, result } => self.clean_done(removed, gone, result),
+            Done::Resized(result) => self.resize_done(result),
             Done::Published { status, result } => self.publish_done(status, result),
             Done::Deleted(result) => self.delete_done(result),
         }

@@ -53,6 +53,12 @@ impl Worker {
             messages: &self.messages,
             verdict: self.verdict.as_ref(),
             ended: self.ended,
+            condemned: &self.condemned,
+            resize: status::Resize {
+                pending: self.allocation.pending.as_ref(),
+                in_progress: self.resize.in_progress,
+                error: self.resize.error.as_deref(),
+            },
             node_ips: &self.context.node_ips,
             now: client::clock::now(),
         };
@@ -107,7 +113,7 @@ impl Worker {
             }
             Ok(written) => {
                 if !is_older(&written, &self.pod) {
-                    self.pod = Arc::new(written);
+                    self.pod = self.allocation.sizes.apply(&Arc::new(written));
                 }
             }
             // The pod is gone, or another has its name: there is nobody to tell.

@@ -38,7 +38,8 @@ impl Worker {
     async fn sync(&mut self, desired: &Desired) {
         let health = self.probes.health();
         let busy = self.starting.iter().chain(self.stopping.keys()).cloned().collect();
-        let actions = compute_actions(&View { pod: &self.pod, seen: &self.seen, health: &health, busy: &busy });
+        let view = View { pod: &self.pod, seen: &self.seen, health: &health, busy: &busy, condemned: &self.condemned };
+        let actions = compute_actions(&view);
         if actions.finished && self.starting.is_empty() && self.stopping.is_empty() && !self.sandbox_busy {
             self.ended = true;
             self.begin_stop();
@@ -50,6 +51,7 @@ impl Worker {
         if let Some(deadline) = pod::deadline(&self.pod) {
             self.wake_by(deadline);
         }
+        self.sync_sizes();
         self.sync_volumes();
         self.sync_sandbox(&actions);
         for name in &actions.start {
@@ -63,6 +65,7 @@ impl Worker {
         let message = kill.message.clone();
         self.context.container_event(&self.pod, &kill.name, "Normal", "Killing", message);
         self.stopping.insert(kill.name.clone(), kill.grace);
+        self.condemned.insert(kill.id.clone());
         self.stop_container(&kill.name, &kill.id, kill.grace);
     }
 
@@ -349,6 +352,7 @@ impl Worker {
                 debug!(%id, error = &err as &dyn std::error::Error, "cannot remove the log of an old container");
             }
             self.seen.containers.retain(|record| record.id != id);
+            self.condemned.remove(&id);
         }
         self.remove_old_sandboxes().await;
     }

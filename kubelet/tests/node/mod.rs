@@ -127,6 +127,13 @@ impl TestNode {
         self.pods().delete(name, &DeleteParams::default().grace_period(0)).await.unwrap();
     }
 
+    /// Asks for other sizes of the container `c`.
+    pub async fn resize(&self, name: &str, resources: Value) {
+        let sizes = json!({"spec": {"containers": [{"name": "c", "resources": resources}]}});
+        let patch = kube::api::Patch::Strategic(sizes);
+        self.pods().patch_subresource("resize", name, &Default::default(), &patch).await.unwrap();
+    }
+
     pub async fn create_config_map(&self, name: &str, data: &[(&str, &str)]) {
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), "default");
         api.create(&PostParams::default(), &config_map(name, data)).await.unwrap();

@@ -1,5 +1,6 @@
 //! The trait, over the fake's state.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -143,11 +144,23 @@ impl Runtime for FakeRuntime {
         Ok(self.state().container(id)?.status.clone())
     }
 
-    async fn update_container(&self, id: &str, resources: &Resources) -> Result<(), Error> {
+    async fn update_sandbox(&self, id: &str, resources: &Resources) -> Result<(), Error> {
+        self.state().sandbox(id)?.config.resources.update(resources);
+        self.record(format!("update_sandbox {id}"));
+        Ok(())
+    }
+
+    async fn update_container(
+        &self,
+        id: &str,
+        resources: &Resources,
+        annotations: &BTreeMap<String, String>,
+    ) -> Result<(), Error> {
         let name = {
             let mut state = self.state();
             let container = state.container(id)?;
-            container.resources = resources.clone();
+            container.resources.update(resources);
+            container.status.annotations.extend(annotations.clone());
             container.config.name.clone()
         };
         self.record(format!("update_container {name}"));

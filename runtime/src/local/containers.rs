@@ -1,5 +1,6 @@
 //! Making, starting, stopping and removing containers.
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -259,9 +260,21 @@ impl Shared {
         }
     }
 
-    pub(super) fn update_container(&self, id: &str, resources: &Resources) -> Result<(), Error> {
-        let container = self.container(id)?;
-        self.cgroups.limit(&container.cgroup, resources)
+    pub(super) fn update_container(
+        &self,
+        id: &str,
+        resources: &Resources,
+        annotations: BTreeMap<String, String>,
+    ) -> Result<(), Error> {
+        self.cgroups.limit(&self.container(id)?.cgroup, resources)?;
+        let changed = {
+            let mut state = self.lock();
+            let container = state.containers.get_mut(id);
+            let container = container.ok_or_else(|| Error::NotFound { what: "container", id: id.to_owned() })?;
+            container.status.annotations.extend(annotations);
+            container.clone()
+        };
+        self.save_container(&changed)
     }
 
     pub(super) fn container_stats(&self, id: &str) -> Result<Stats, Error> {

@@ -1,6 +1,6 @@
 //! The trait, over the parts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -73,6 +73,11 @@ impl Runtime for LocalRuntime {
         self.shared.remove_sandbox(id).await
     }
 
+    async fn update_sandbox(&self, id: &str, resources: &Resources) -> Result<(), Error> {
+        let (shared, id, resources) = (self.shared.clone(), id.to_owned(), resources.clone());
+        blocking(move || shared.update_sandbox(&id, &resources)).await
+    }
+
     async fn sandboxes(&self) -> Result<Vec<SandboxStatus>, Error> {
         Ok(self.shared.lock().sandboxes.values().map(|sandbox| sandbox.status.clone()).collect())
     }
@@ -109,9 +114,15 @@ impl Runtime for LocalRuntime {
         Ok(self.shared.container(id)?.status)
     }
 
-    async fn update_container(&self, id: &str, resources: &Resources) -> Result<(), Error> {
-        let (shared, id, resources) = (self.shared.clone(), id.to_owned(), resources.clone());
-        blocking(move || shared.update_container(&id, &resources)).await
+    async fn update_container(
+        &self,
+        id: &str,
+        resources: &Resources,
+        annotations: &BTreeMap<String, String>,
+    ) -> Result<(), Error> {
+        let (shared, id) = (self.shared.clone(), id.to_owned());
+        let (resources, annotations) = (resources.clone(), annotations.clone());
+        blocking(move || shared.update_container(&id, &resources, annotations)).await
     }
 
     async fn reopen_log(&self, id: &str) -> Result<(), Error> {

@@ -16,7 +16,7 @@ use super::{Sandbox, Shared, blocking, ignore_missing};
 use crate::disk::{self, io_error};
 use crate::network::HostPorts;
 use crate::wire::{Request, ShimConfig};
-use crate::{DnsConfig, Error, Event, IdMap, NamespaceOptions, SandboxConfig, SandboxStatus, sysctl};
+use crate::{DnsConfig, Error, Event, IdMap, NamespaceOptions, Resources, SandboxConfig, SandboxStatus, sysctl};
 
 /// Ids that are the node's own: no user namespace has them.
 const NODE_IDS: u32 = 65_536;
@@ -140,6 +140,19 @@ impl Shared {
         let options = shm_options(config.namespaces.users);
         let mounted = rustix::mount::mount("shm", &shm, "tmpfs", flags, options.as_c_str());
         mounted.map_err(|err| io_error("mount", &shm)(err.into()))
+    }
+
+    /// Limits the pod's cgroup anew; should it have to be made again, then with these limits. Blocks.
+    pub(super) fn update_sandbox(&self, id: &str, resources: &Resources) -> Result<(), Error> {
+        self.cgroups.limit(&self.sandbox(id)?.cgroup, resources)?;
+        let changed = {
+            let mut state = self.lock();
+            let sandbox = state.sandboxes.get_mut(id);
+            let sandbox = sandbox.ok_or_else(|| Error::NotFound { what: "sandbox", id: id.to_owned() })?;
+            sandbox.status.config.resources.update(resources);
+            sandbox.clone()
+        };
+        self.save_sandbox(&changed)
     }
 
     pub(super) async fn stop_sandbox(self: &Arc<Self>, id: &str) -> Result<(), Error> {

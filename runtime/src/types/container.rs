@@ -130,6 +130,24 @@ pub struct Resources {
     pub cpuset_cpus: String,
 }
 
+impl Resources {
+    /// Takes over every limit that `change` sets.
+    pub fn update(&mut self, change: &Self) {
+        fn set<T: Clone + Default + PartialEq>(mine: &mut T, change: &T) {
+            if *change != T::default() {
+                mine.clone_from(change);
+            }
+        }
+        set(&mut self.cpu_shares, &change.cpu_shares);
+        set(&mut self.cpu_quota, &change.cpu_quota);
+        set(&mut self.cpu_period, &change.cpu_period);
+        set(&mut self.memory_limit, &change.memory_limit);
+        set(&mut self.oom_score_adj, &change.oom_score_adj);
+        set(&mut self.pids_limit, &change.pids_limit);
+        set(&mut self.cpuset_cpus, &change.cpuset_cpus);
+    }
+}
+
 /// The security context of a container, already resolved from pod and container.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Security {

@@ -16,6 +16,8 @@ use crate::status::Verdict;
 use crate::worker::{Desired, Report, Worker};
 use crate::{admission, pod, watched};
 
+mod resizes;
+
 /// A running worker.
 struct Entry {
     desired: watch::Sender<Desired>,
@@ -108,7 +110,9 @@ impl Pods {
 
 fn known(entry: &Entry) -> Known {
     let report = entry.report.borrow().clone();
-    let mut pod = Pod::clone(&entry.desired.borrow().pod);
+    let desired = entry.desired.borrow();
+    let mut pod = Arc::unwrap_or_clone(desired.allocation.sizes.apply(&desired.pod));
+    drop(desired);
     pod.status = Some(report.status.clone());
     Known { pod, report }
 }
@@ -228,6 +232,7 @@ impl Manager {
         for (uid, (pod, mirror)) in ordered {
             self.deliver(uid, pod, mirror, shutdown);
         }
+        self.resize_pods();
     }
 
     fn deliver(&mut self, uid: String, pod: Arc<Pod>, mirror: Option<Arc<Pod>>, shutdown: &CancellationToken) {
@@ -247,7 +252,8 @@ impl Manager {
         if let Some(verdict) = &rejected {
             self.context.event(&pod, "Warning", &verdict.reason, verdict.message.clone());
         }
-        let (desired, receiver) = watch::channel(Desired { pod, mirror, gone: false, rejected });
+        let allocation = Arc::new(self.first_allocation(&pod));
+        let (desired, receiver) = watch::channel(Desired { pod, mirror, gone: false, rejected, allocation });
         let wake = Arc::new(Notify::new());
         let (reporter, report) = watch::channel(Report::default());
         let worker = Worker::new(Arc::clone(&self.context), receiver, Arc::clone(&wake), reporter);
@@ -273,9 +279,7 @@ impl Manager {
             return None;
         }
         let node = self.context.node()?;
-        let others: Vec<Pod> =
-            self.pods.list().into_iter().filter(|known| !known.report.ended).map(|known| known.pod).collect();
-        admission::check(pod, &others, &node, self.max_pods).err()
+        admission::check(pod, &self.others(pod::uid(pod)), &node, self.max_pods).err()
     }
 
     /// Stops and removes sandboxes whose pods are neither in the API nor in a manifest.

@@ -1,0 +1,143 @@
+//! In-place resize of pods (KEP-1287, KEP-5419; upstream: pkg/kubelet/allocation and kuberuntime's resize actions).
+//!
+//! ```text
+//!   the pod's spec ---decide (the manager, which knows the other pods)---> allocated ---act (the pod's worker)---> given
+//!                  \-- Deferred: not now, Infeasible: never on this node
+//! ```
+//! Workers never see more than what is allocated: [`Sizes::apply`] puts it into the pod that they work with. What a
+//! container was given stands in an annotation of its record, and what the pod was in its sandbox's configuration.
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements};
+use serde::{Deserialize, Serialize};
+
+use crate::pod;
+
+pub mod act;
+pub mod decide;
+pub mod message;
+pub mod plan;
+
+/// The requests and limits of a pod and of its containers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Sizes {
+    /// Those of the pod as a whole.
+    pub pod: Option<ResourceRequirements>,
+    /// By the names of app and init containers.
+    pub containers: BTreeMap<String, ResourceRequirements>,
+}
+
+impl Sizes {
+    /// What the pod's spec asks for.
+    pub fn of(pod: &Pod) -> Self {
+        let spec = pod::spec(pod);
+        let sizes = all(spec).map(|one| (one.name.clone(), one.resources.clone().unwrap_or_default()));
+        Self { pod: spec.resources.clone(), containers: sizes.collect() }
+    }
+
+    /// What an earlier kubelet gave a pod, as far as the pod's status tells; what it does not tell is as in the spec.
+    pub fn reported(pod: &Pod) -> Self {
+        let mut sizes = Self::of(pod);
+        let status = pod::status(pod);
+        for known in [&status.container_statuses, &status.init_container_statuses].into_iter().flatten().flatten() {
+            if let (Some(given), Some(size)) = (&known.resources, sizes.containers.get_mut(&known.name)) {
+                let claims = size.claims.take();
+                *size = ResourceRequirements { claims, ..given.clone() };
+            }
+        }
+        if let Some(given) = status.resources.clone().filter(|_| sizes.pod.is_some()) {
+            sizes.pod = Some(given);
+        }
+        sizes
+    }
+
+    /// The pod with these sizes: the same one, if it has them.
+    pub fn apply(&self, pod: &Arc<Pod>) -> Arc<Pod> {
+        if *self == Self::of(pod) {
+            return Arc::clone(pod);
+        }
+        let mut changed = Pod::clone(pod);
+        let Some(spec) = changed.spec.as_mut() else { return Arc::clone(pod) };
+        spec.resources.clone_from(&self.pod);
+        for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
+            if let Some(size) = self.containers.get(&container.name) {
+                container.resources = Some(size.clone());
+            }
+        }
+        Arc::new(changed)
+    }
+
+    /// Reads what [`Sizes::write`] kept. `None` where nothing is kept.
+    ///
+    /// Fails when a file is there that cannot be read or is damaged.
+    pub fn read(pod_directory: &Path) -> std::io::Result<Option<Self>> {
+        match std::fs::read(pod_directory.join(FILE)) {
+            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(err) => Err(err),
+        }
+    }
+
+    /// Keeps what is allocated for the next kubelet, before anything is done about it.
+    ///
+    /// Fails when the pod's directory cannot be made or written to.
+    pub fn write(&self, pod_directory: &Path) -> std::io::Result<()> {
+        std::fs::create_dir_all(pod_directory)?;
+        let unfinished = pod_directory.join(format!("{FILE}.new"));
+        std::fs::write(&unfinished, serde_json::to_vec(self)?)?;
+        std::fs::rename(unfinished, pod_directory.join(FILE))
+    }
+}
+
+/// Where a pod's directory holds what is allocated, once that differed from its spec.
+const FILE: &str = "allocated.json";
+
+fn all(spec: &PodSpec) -> impl Iterator<Item = &Container> {
+    spec.containers.iter().chain(spec.init_containers.iter().flatten())
+}
+
+/// What a pod may use, and what it asks for beyond that.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Allocation {
+    /// What the node has promised the pod.
+    pub sizes: Sizes,
+    /// The pod's generation that asked for them.
+    pub generation: Option<i64>,
+    /// The newest generation that was looked at.
+    pub judged: Option<i64>,
+    /// Why the spec's sizes are not promised.
+    pub pending: Option<Pending>,
+}
+
+/// Why a resize waits: the condition `PodResizePending`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// Whether it may fit later.
+    pub reason: Reason,
+    /// Details for people.
+    pub message: String,
+}
+
+/// Whether a resize that waits may fit later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Other pods have the room now.
+    Deferred,
+    /// Never on this node.
+    Infeasible,
+}
+
+impl Reason {
+    /// As conditions and events name it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Deferred => "Deferred",
+            Self::Infeasible => "Infeasible",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
