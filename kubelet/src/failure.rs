@@ -9,12 +9,19 @@ pub struct Failure {
     pub reason: &'static str,
     /// Shown as its waiting message.
     pub message: String,
+    /// The image whose pull failed, or waits.
+    pub image: Option<String>,
 }
 
 impl Failure {
     /// A failure in somebody else's words.
     pub fn new(reason: &'static str, message: impl Display) -> Self {
-        Self { reason, message: message.to_string() }
+        Self { reason, message: message.to_string(), image: None }
+    }
+
+    /// The failure, of a pull of this image.
+    pub fn of_image(self, name: &str) -> Self {
+        Self { image: Some(name.to_owned()), ..self }
     }
 }
 

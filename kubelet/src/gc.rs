@@ -50,13 +50,7 @@ impl Collector {
         if !is_above(high) {
             return;
         }
-        let names: BTreeSet<String> = self
-            .pods
-            .list()
-            .iter()
-            .flat_map(|known| pod::containers(&known.pod))
-            .filter_map(|(_, container)| container.image)
-            .collect();
+        let names: BTreeSet<String> = self.pods.list().iter().flat_map(|known| pod::images(&known.pod)).collect();
         let mut in_use = BTreeSet::new();
         for name in names {
             if let Ok(Some(image)) = self.context.runtime.image_status(&name).await {

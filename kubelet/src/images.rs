@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, ImageVolumeSource, Pod};
 use runtime::{Image, ImageAuth};
 use tokio::time::Instant;
 
@@ -12,44 +12,72 @@ use crate::failure::Failure;
 use crate::objects::References;
 use crate::pod;
 
-/// The image of a container, pulled where the policy wants it. `blocked` holds the words of the last failure while
-/// pulls of it wait.
+/// An image that a container needs, its own or a volume's.
+pub struct Wanted<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// `Always`, `IfNotPresent` or `Never`; by the name where there is none.
+    pub policy: Option<&'a str>,
+    /// The container that needs it.
+    pub container: &'a str,
+}
+
+impl<'a> Wanted<'a> {
+    /// What the container runs.
+    pub fn of(container: &'a Container) -> Self {
+        Self {
+            name: container.image.as_deref().unwrap_or_default(),
+            policy: container.image_pull_policy.as_deref(),
+            container: &container.name,
+        }
+    }
+
+    /// What a volume of it shows (KEP-4639).
+    pub fn of_volume(container: &'a Container, volume: &'a ImageVolumeSource) -> Self {
+        Self {
+            name: volume.reference.as_deref().unwrap_or_default(),
+            policy: volume.pull_policy.as_deref(),
+            container: &container.name,
+        }
+    }
+}
+
+/// An image, pulled where its policy wants it. `blocked` holds the words of the last failure while pulls of it wait.
 pub async fn ensure(
     context: &Context,
     pod: &Pod,
-    container: &Container,
+    wanted: &Wanted<'_>,
     references: &References,
     blocked: Option<&str>,
 ) -> Result<Image, Failure> {
-    let name = container.image.as_deref().unwrap_or_default();
+    let Wanted { name, policy, container } = *wanted;
     check_name(name)?;
     let present = context.runtime.image_status(name).await.map_err(|err| Failure::new("ImageInspectError", err))?;
-    let policy = container.image_pull_policy.as_deref().unwrap_or(default_policy(name));
-    match (present, policy) {
+    match (present, policy.unwrap_or(default_policy(name))) {
         (Some(image), "IfNotPresent" | "Never") => {
             let message =
                 format!("Container image \"{name}\" already present on machine and can be accessed by the pod");
-            context.container_event(pod, &container.name, "Normal", "Pulled", message);
+            context.container_event(pod, container, "Normal", "Pulled", message);
             return Ok(image);
         }
         (None, "Never") => {
             let message = format!("Container image \"{name}\" is not present with pull policy of Never");
-            context.container_event(pod, &container.name, "Warning", "ErrImageNeverPull", message.clone());
+            context.container_event(pod, container, "Warning", "ErrImageNeverPull", message.clone());
             return Err(Failure::new("ErrImageNeverPull", message));
         }
         _ => {}
     }
     if let Some(last) = blocked {
         let message = format!("Back-off pulling image \"{name}\"");
-        context.container_event(pod, &container.name, "Normal", "BackOff", message.clone());
-        return Err(Failure::new("ImagePullBackOff", format!("{message}: ErrImagePull: {last}")));
+        context.container_event(pod, container, "Normal", "BackOff", message.clone());
+        return Err(Failure::new("ImagePullBackOff", format!("{message}: ErrImagePull: {last}")).of_image(name));
     }
-    pull(context, pod, container, references).await
+    pull(context, pod, wanted, references).await
 }
 
-async fn pull(context: &Context, pod: &Pod, container: &Container, references: &References) -> Result<Image, Failure> {
-    let name = container.image.as_deref().unwrap_or_default();
-    context.container_event(pod, &container.name, "Normal", "Pulling", format!("Pulling image \"{name}\""));
+async fn pull(context: &Context, pod: &Pod, wanted: &Wanted<'_>, references: &References) -> Result<Image, Failure> {
+    let Wanted { name, container, .. } = *wanted;
+    context.container_event(pod, container, "Normal", "Pulling", format!("Pulling image \"{name}\""));
     let started = Instant::now();
     let _turn = match &context.pull_turns {
         Some(turns) => turns.acquire().await.ok(),
@@ -65,14 +93,14 @@ async fn pull(context: &Context, pod: &Pod, container: &Container, references: &
                 short(took),
                 image.size
             );
-            context.container_event(pod, &container.name, "Normal", "Pulled", message);
+            context.container_event(pod, container, "Normal", "Pulled", message);
             Ok(image)
         }
         Err(err) => {
             let message = format!("Failed to pull image \"{name}\": {err}");
-            context.container_event(pod, &container.name, "Warning", "Failed", message);
-            context.container_event(pod, &container.name, "Warning", "Failed", "Error: ErrImagePull".to_owned());
-            Err(Failure::new("ErrImagePull", err))
+            context.container_event(pod, container, "Warning", "Failed", message);
+            context.container_event(pod, container, "Warning", "Failed", "Error: ErrImagePull".to_owned());
+            Err(Failure::new("ErrImagePull", err).of_image(name))
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
+use k8s_openapi::api::core::v1::{Container, ImageVolumeSource, Pod, VolumeMount};
 use runtime::{ContainerConfig, ContainerId, FileKind, Image, LogLimits, Mount, Propagation, SandboxStatus};
 use tokio_util::sync::CancellationToken;
 
@@ -13,6 +13,7 @@ use crate::actions::{HASH_LABEL, container_hash};
 use crate::context::Context;
 use crate::expand::{expand, expand_strict};
 use crate::failure::Failure;
+use crate::images::Wanted;
 use crate::objects::References;
 use crate::pod::Role;
 use crate::volumes::{Place, Places, blocking, subpath};
@@ -52,8 +53,8 @@ pub struct Launch {
     pub places: Arc<Places>,
     /// The pod's ConfigMaps and Secrets.
     pub references: Arc<References>,
-    /// The words of the last failed pull, while pulls wait.
-    pub blocked: Option<String>,
+    /// The words of the last failed pulls, by image, of those whose next pull waits.
+    pub blocked: BTreeMap<String, String>,
     /// Cancelled when the pod is to stop: what is not created yet will not be.
     pub cancel: CancellationToken,
 }
@@ -64,8 +65,10 @@ impl Launch {
         let cancelled = || Failure::new("ContainerCreating", "the pod is being stopped");
         let name = self.container.name.clone();
         let prepare = async {
-            let blocked = self.blocked.as_deref();
-            let image = images::ensure(&self.context, &self.pod, &self.container, &self.references, blocked).await?;
+            let image = self.image(Wanted::of(&self.container)).await?;
+            for (_, volume) in self.image_volumes() {
+                self.image(Wanted::of_volume(&self.container, volume)).await?;
+            }
             let config = self.config(&image).await.inspect_err(|failure| self.failed(failure))?;
             Ok::<_, Failure>(config)
         };
@@ -91,6 +94,18 @@ impl Launch {
         self.context.container_event(&self.pod, &name, "Normal", "Started", "Container started".to_owned());
         self.post_start(&id).await?;
         Ok(id)
+    }
+
+    async fn image(&self, wanted: Wanted<'_>) -> Result<Image, Failure> {
+        let blocked = self.blocked.get(wanted.name).map(String::as_str);
+        images::ensure(&self.context, &self.pod, &wanted, &self.references, blocked).await
+    }
+
+    /// The image volumes that the container mounts.
+    fn image_volumes(&self) -> impl Iterator<Item = (&str, &ImageVolumeSource)> {
+        let mounted = |name: &str| self.container.volume_mounts.iter().flatten().any(|mount| mount.name == name);
+        let volumes = self.places.iter().filter_map(|(name, place)| Some((name.as_str(), place.image.as_ref()?)));
+        volumes.filter(move |(name, _)| mounted(name))
     }
 
     fn failed(&self, failure: &Failure) {
@@ -278,6 +293,7 @@ fn as_mount(mount: &VolumeMount, place: &Place, sub_path: Option<PathBuf>) -> Mo
     Mount {
         container_path: PathBuf::from("/").join(&mount.mount_path),
         host_path: place.path.clone(),
+        image: place.image.as_ref().and_then(|image| image.reference.clone()),
         sub_path,
         kind: place.kind,
         read_only,

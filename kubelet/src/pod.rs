@@ -114,6 +114,19 @@ pub fn containers(pod: &Pod) -> Vec<(Role, Container)> {
     init.chain(app).chain(ephemeral).collect()
 }
 
+/// The images that the pod's containers run and mount.
+pub fn images(pod: &Pod) -> Vec<String> {
+    containers(pod).iter().flat_map(|(_, container)| images_of(pod, container)).collect()
+}
+
+/// The image that a container runs, and those that it mounts.
+pub fn images_of(pod: &Pod, container: &Container) -> Vec<String> {
+    let mounted = |name: &str| container.volume_mounts.iter().flatten().any(|mount| mount.name == name);
+    let volumes = spec(pod).volumes.iter().flatten().filter(|volume| mounted(&volume.name));
+    let shown = volumes.filter_map(|volume| volume.image.as_ref()?.reference.clone());
+    container.image.clone().into_iter().chain(shown).collect()
+}
+
 /// A container by name, with its role.
 pub fn container(pod: &Pod, name: &str) -> Option<(Role, Container)> {
     containers(pod).into_iter().find(|(_, container)| container.name == name)

@@ -118,6 +118,32 @@ async fn init_containers_run_in_order_before_the_others() {
 }
 
 #[tokio::test]
+async fn the_images_of_volumes_are_pulled_by_their_own_policies_before_a_container_that_mounts_them_starts() {
+    let node = TestNode::start().await;
+    let spec = |image: &str, policy: &str| {
+        json!({
+            "containers": [{"name": "c", "image": "busybox:1", "volumeMounts": [{"name": "files", "mountPath": "/f"}]}],
+            "volumes": [
+                {"name": "files", "image": {"reference": image, "pullPolicy": policy}},
+                {"name": "unused", "image": {"reference": "unused:1"}},
+            ],
+        })
+    };
+    node.create("good", spec("files:1", "IfNotPresent")).await;
+    node.wait_for("good", |pod| phase(pod) == "Running").await;
+    let calls = node.runtime.calls();
+    let at = |what: &str| calls.iter().position(|call| call == what);
+    assert!(at("pull_image files:1").is_some() && at("pull_image files:1") < at("create_container c"), "{calls:?}");
+    assert_eq!(at("pull_image unused:1"), None);
+    node.runtime.fail_pull("gone:1", "manifest unknown");
+    node.create("bad", spec("gone:1", "Always")).await;
+    node.wait_for("bad", |pod| waiting_reason(pod, "c") == Some("ErrImagePull")).await;
+    node.wait_for("bad", |pod| waiting_reason(pod, "c") == Some("ImagePullBackOff")).await;
+    node.create("never", spec("absent:1", "Never")).await;
+    node.wait_for("never", |pod| waiting_reason(pod, "c") == Some("ErrImageNeverPull")).await;
+}
+
+#[tokio::test]
 async fn a_missing_image_shows_the_registrys_words_and_backs_off() {
     let node = TestNode::start().await;
     node.runtime.fail_pull("nowhere/app:1", "manifest unknown");

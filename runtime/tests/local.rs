@@ -5,7 +5,7 @@ mod node;
 
 use std::time::Duration;
 
-use node::{Node, PATIENCE, on_a_node, shell, sleeper};
+use node::{Node, PATIENCE, files, on_a_node, shell, sleeper};
 use runtime::local::LocalRuntime;
 use runtime::{
     ContainerConfig, ContainerState, DnsConfig, Error, Event, ExecRequest, IdMap, Mount, NamespaceOptions, PortMapping,
@@ -371,6 +371,54 @@ async fn limits_change_and_use_is_measured_while_it_runs() {
         node.runtime.update_container(&id, &resources, &Default::default()).await.unwrap();
         let limit = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null";
         assert_eq!(node.exec(&id, limit).await.1.trim(), (64 << 20).to_string());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_image_is_a_volume_that_can_be_read_and_no_more() {
+    on_a_node(|node| async move {
+        let busybox = node.busybox().await;
+        let lower = files(&[("web/index", "old\n", 0o600), ("web/run", "#!/bin/sh\necho ran\n", 0o755)]);
+        let upper = files(&[("web/index", "new\n", 0o600)]);
+        let mount = |image: &str, path: &str| Mount {
+            container_path: path.into(),
+            image: Some(image.to_owned()),
+            read_only: true,
+            ..Mount::default()
+        };
+        let web = |path: &str| Mount { sub_path: Some("web".into()), ..mount("site:two", path) };
+        let script = "cat /one/web/index /two/web/index /web/index; /one/web/run || echo not run; \
+            sh /web/run; touch /one/x || echo refused; touch /web/x || echo refused; echo up; sleep 1000";
+        let users = Some(IdMap { host: 0x7654_0000, length: 65_536 });
+        for users in [None, users] {
+            let one = node.import_as("site:one", &[&lower]).await;
+            node.import_as("site:two", &[&lower, &upper]).await;
+            let options = NamespaceOptions { users, ..NamespaceOptions::default() };
+            let sandbox = node.sandbox_with("images", options).await;
+            let mounts = vec![mount(&one.id, "/one"), mount("site:two", "/two"), web("/web")];
+            let id = node.start(&sandbox, ContainerConfig { mounts, ..shell(&busybox, script) }).await;
+            node.until_output(&id, "up").await;
+            let output = node.output(&id).await;
+            assert!(output.contains("old\nnew\nnew\n") && output.matches("ran\n").count() == 1, "{output}");
+            assert!(output.contains("not run") && output.matches("refused").count() == 2, "{output}");
+            node.runtime.remove_image(&one.id).await.unwrap();
+            assert_eq!(node.exec(&id, "cat /one/web/index").await.1, "old\n", "what is mounted stays");
+            let missing = Mount { sub_path: Some("missing".into()), ..mount("site:two", "/m") };
+            let config = ContainerConfig { mounts: vec![missing], ..sleeper(&busybox) };
+            let id = node.runtime.create_container(&sandbox, &config).await;
+            let err = match id {
+                Ok(id) => node.runtime.start_container(&id).await.unwrap_err(),
+                Err(err) => err,
+            };
+            assert!(err.to_string().contains("failed to find subPath \"missing\" in the image"), "{err}");
+            node.runtime.stop_sandbox(&sandbox).await.unwrap();
+            node.runtime.remove_sandbox(&sandbox).await.unwrap();
+        }
+        let absent = ContainerConfig { mounts: vec![mount("absent:1", "/a")], ..sleeper(&busybox) };
+        let sandbox = node.sandbox("absent").await;
+        let err = node.runtime.create_container(&sandbox, &absent).await.unwrap_err();
+        assert!(matches!(err, Error::NotFound { what: "image", .. }), "{err}");
     })
     .await;
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Pod, Volume};
+use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, ImageVolumeSource, Pod, Volume};
 use runtime::FileKind;
 use tokio::sync::Mutex;
 
@@ -37,10 +37,12 @@ pub struct Error {
 }
 
 /// Where a volume is on the node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Place {
     /// The directory (or, for some hostPath volumes, file).
     pub path: PathBuf,
+    /// The image whose files it shows, for an image volume: there is no path then.
+    pub image: Option<ImageVolumeSource>,
     /// Containers may only read it.
     pub read_only: bool,
     /// What it must be when it is mounted: for a hostPath volume whatever its type promises.
@@ -113,11 +115,14 @@ struct Pass<'a> {
 
 impl Pass<'_> {
     async fn set_up(&self, volume: &Volume, state: &mut State) -> Result<Place, String> {
+        if let Some(image) = volume.image.clone() {
+            return Ok(Place { path: PathBuf::new(), image: Some(image), read_only: true, kind: None });
+        }
         if let Some(source) = &volume.host_path {
             let (path, kind) = (PathBuf::from(&source.path), source.type_.clone().unwrap_or_default());
             let checked = path.clone();
             let checked = blocking(move || directory::check_host_path(&checked, &kind)).await;
-            return Ok(Place { path, read_only: false, kind: checked.map_err(|err| err.to_string())? });
+            return Ok(Place { path, image: None, read_only: false, kind: checked.map_err(|err| err.to_string())? });
         }
         if let Some(source) = volume.empty_dir.clone() {
             let path = empty_dir_path(self.context, self.pod, &volume.name);
@@ -125,7 +130,7 @@ impl Pass<'_> {
             blocking(move || directory::empty_dir(&made, &source, group, memory))
                 .await
                 .map_err(|err| err.to_string())?;
-            return Ok(Place { path, read_only: false, kind: Some(FileKind::Directory) });
+            return Ok(Place { path, image: None, read_only: false, kind: Some(FileKind::Directory) });
         }
         let (plugin, payload) = match self.payload(volume, state).await? {
             Some(found) => found,
@@ -137,7 +142,7 @@ impl Pass<'_> {
         let (target, written, group) = (path.clone(), payload.clone(), self.group());
         blocking(move || write(&target, &written, group, is_new, in_memory)).await.map_err(|err| err.to_string())?;
         state.written.insert(volume.name.clone(), payload);
-        Ok(Place { path, read_only: true, kind: Some(FileKind::Directory) })
+        Ok(Place { path, image: None, read_only: true, kind: Some(FileKind::Directory) })
     }
 
     /// The tmpfs of an emptyDir volume: as upstream no larger than the pod's memory, or the node's.

@@ -74,7 +74,7 @@ enum Stage {
 enum Done {
     Sandbox(Result<SandboxStatus, Failure>),
     Volumes(Result<volumes::Synced, volumes::Error>),
-    Started { name: String, image: String, result: Result<String, Failure> },
+    Started { name: String, result: Result<String, Failure> },
     Stopped { name: String, id: String, result: Result<(), runtime::Error> },
     Cleaned { removed: bool, gone: bool, result: Result<(), String> },
     Resized(Result<(), String>),
@@ -352,7 +352,7 @@ impl Worker {
         match done {
             Done::Sandbox(result) => self.sandbox_done(result),
             Done::Volumes(result) => self.volumes_done(result),
-            Done::Started { name, image, result } => self.start_done(name, image, result),
+            Done::Started { name, result } => self.start_done(name, result),
             Done::Stopped { name, id, result } => self.stop_done(&name, &id, result),
             Done::Cleaned { removed, gone, result } => self.clean_done(removed, gone, result),
             Done::Resized(result) => self.resize_done(result),

@@ -1,4 +1,5 @@
 //! The pod's running life: sandbox, volumes, containers, probes.
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -210,8 +211,7 @@ impl Worker {
         if self.in_crash_backoff(name, now) || self.must_wait(name) {
             return;
         }
-        let image = container.image.clone().unwrap_or_default();
-        let blocked = self.pull_block(&image, now);
+        let blocked = self.pull_blocks(now);
         if let Some(failed_at) = self.ended_at(name) {
             self.crashes.entry(name.to_owned()).or_default().next(failed_at, now);
         }
@@ -231,7 +231,7 @@ impl Worker {
         let name = name.to_owned();
         self.tasks.spawn(async move {
             let result = launch.run().await;
-            Done::Started { name, image, result }
+            Done::Started { name, result }
         });
     }
 
@@ -276,26 +276,38 @@ impl Worker {
         }
     }
 
-    /// The words of the last failed pull, while the next one has to wait.
-    fn pull_block(&mut self, image: &str, now: Timestamp) -> Option<String> {
-        let pull = self.pulls.get(image)?;
-        let wait = pull.backoff.wait(pull.failed_at?, now)?;
-        Some(pull.message.clone()).inspect(|_| self.wake_by(wait.until))
+    /// The words of the last failed pulls, of those whose next one has to wait.
+    fn pull_blocks(&mut self, now: Timestamp) -> BTreeMap<String, String> {
+        let mut blocks = BTreeMap::new();
+        let mut until = None;
+        for (image, pull) in &self.pulls {
+            let Some(wait) = pull.failed_at.and_then(|at| pull.backoff.wait(at, now)) else { continue };
+            blocks.insert(image.clone(), pull.message.clone());
+            until = Some(until.map_or(wait.until, |known: Timestamp| known.min(wait.until)));
+        }
+        if let Some(until) = until {
+            self.wake_by(until);
+        }
+        blocks
     }
 
-    pub(super) fn start_done(&mut self, name: String, image: String, result: Result<String, Failure>) {
+    pub(super) fn start_done(&mut self, name: String, result: Result<String, Failure>) {
         self.starting.remove(&name);
         let now = client::clock::now();
         let failure = match result {
             Ok(id) => {
                 debug!(container = %name, %id, "started");
                 self.waiting.remove(&name);
-                self.pulls.remove(&image);
+                let images = pod::container(&self.pod, &name).map(|(_, one)| pod::images_of(&self.pod, &one));
+                for image in images.into_iter().flatten() {
+                    self.pulls.remove(&image);
+                }
                 return;
             }
             Err(failure) => failure,
         };
         let mut pause = RETRY;
+        let image = failure.image.unwrap_or_default();
         match failure.reason {
             "ErrImagePull" => {
                 let pull = self.pulls.entry(image).or_default();

@@ -17,6 +17,7 @@
 
 pub(crate) mod capability;
 mod identity;
+mod images;
 mod mounts;
 mod paths;
 mod program;

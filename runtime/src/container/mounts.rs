@@ -6,7 +6,7 @@
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode};
 use rustix::io::Errno;
@@ -14,7 +14,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeF
 
 use super::spec::{ContainerSpec, DeviceSpec, MountSpec};
 use super::users::Users;
-use super::{During as _, StageError, StageResult, enter};
+use super::{During as _, StageError, StageResult, enter, images};
 use crate::beneath::{self, Directory, Links};
 use crate::sys::{MountAttributes, mount_setattr};
 use crate::{FileKind, Propagation};
@@ -51,13 +51,18 @@ const REPLACEABLE: [&str; 10] = [
 /// Makes the whole tree at `<directory>/rootfs` and returns its root.
 pub(super) fn make(spec: &ContainerSpec, directory: &Path, users: Option<&Users>) -> StageResult<Tree> {
     // Sources are taken before the tree is cut off from the host's, so that they can keep their propagation.
-    let sources = spec.mounts.iter().map(|mount| open_source(mount, users)).collect::<StageResult<Vec<_>>>()?;
+    let bind = |mount: &MountSpec| mount.image.is_empty().then(|| open_source(mount, users)).transpose();
+    let binds = spec.mounts.iter().map(bind).collect::<StageResult<Vec<_>>>()?;
     let cut = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
     rustix::mount::mount_change("/", cut).during(|| "make / a slave".into())?;
     let root = directory.join("rootfs");
     // Overlayfs writes as who mounted it, and on id-mapped layers the node's root is nobody.
     users.map_or(Ok(()), Users::make_as_root)?;
     mount_overlay(spec, directory, &root, users)?;
+    let source = |(mount, bind): (&MountSpec, Option<OwnedFd>)| {
+        bind.map_or_else(|| images::open(&spec.root.layers, mount, users), Ok)
+    };
+    let sources = spec.mounts.iter().zip(binds).map(source).collect::<StageResult<Vec<_>>>()?;
     let tree = Directory::open(&root, Links::InRoot).during(|| format!("open {}", root.display()))?;
     let tree = Tree(tree);
     let bound = |path: &str| spec.mounts.iter().any(|mount| mount.target == Path::new(path));
@@ -135,11 +140,22 @@ fn mount_overlay(spec: &ContainerSpec, directory: &Path, root: &Path, users: Opt
 /// them as overlayfs is to have them. Nobody outside this mount namespace sees that.
 fn map_layers(spec: &ContainerSpec, directory: &Path, users: &Users) -> StageResult<(String, String)> {
     let place = directory.join("mapped");
-    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    rustix::mount::mount("mapped", &place, "tmpfs", flags, c"mode=700")
-        .during(|| format!("mount at {}", place.display()))?;
+    let layers = spec.root.lower.iter().map(|layer| spec.root.layers.join(layer));
+    let mut sources: Vec<_> = layers.enumerate().map(|(index, layer)| (layer, index.to_string())).collect();
+    let names: Vec<_> = sources.iter().map(|(_, name)| name.clone()).collect();
+    sources.push((directory.to_owned(), "own".to_owned()));
+    map_owners(&place, &sources, users)?;
     enter(&place)?;
-    let map = |source: &Path, name: &str| {
+    Ok((names.join(":"), "own".to_owned()))
+}
+
+/// Mounts directories again below `place` under other names, their owners shifted into the pod's user namespace.
+pub(super) fn map_owners(place: &Path, sources: &[(PathBuf, String)], users: &Users) -> StageResult {
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    rustix::mount::mount("mapped", place, "tmpfs", flags, c"mode=700")
+        .during(|| format!("mount at {}", place.display()))?;
+    enter(place)?;
+    for (source, name) in sources {
         let mapped = || {
             let tree = clone_mount(&beneath::find_on_node(source)?)?;
             users.map(&tree)?;
@@ -147,14 +163,9 @@ fn map_layers(spec: &ContainerSpec, directory: &Path, users: &Users) -> StageRes
             let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
             Ok::<_, io::Error>(rustix::mount::move_mount(&tree, "", CWD, name, flags)?)
         };
-        mapped().during(|| format!("map the owners of {}", source.display()))
-    };
-    let names: Vec<String> = (0..spec.root.lower.len()).map(|index| index.to_string()).collect();
-    for (layer, name) in spec.root.lower.iter().zip(&names) {
-        map(&spec.root.layers.join(layer), name)?;
+        mapped().during(|| format!("map the owners of {}", source.display()))?;
     }
-    map(directory, "own")?;
-    Ok((names.join(":"), "own".to_owned()))
+    Ok(())
 }
 
 /// A detached copy of one mount, without those below it.

@@ -52,13 +52,16 @@ pub(crate) struct RootSpec {
     pub(crate) read_only: bool,
 }
 
-/// A bind mount.
+/// A bind mount, or the files of an image.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct MountSpec {
     /// A path of the node that only the node changes, or that an administrator gave.
     pub(crate) source: PathBuf,
     /// A path below the source that containers may have changed.
     pub(crate) beneath: Option<PathBuf>,
+    /// The layers of an image, the uppermost first, relative to [`RootSpec::layers`]; the source is where to put them
+    /// together then.
+    pub(crate) image: Vec<String>,
     /// What must be at the source.
     pub(crate) kind: Option<FileKind>,
     pub(crate) target: PathBuf,

@@ -16,13 +16,17 @@ use crate::wire::{CreateRequest, PidNamespace, Request, WatchRequest};
 use crate::{ContainerConfig, ContainerState, ContainerStatus, Error, Event, Resources, Stats};
 
 impl Shared {
+    /// The image that a name or an id stands for.
+    pub(super) fn image(&self, name: &str) -> Result<Arc<Record>, Error> {
+        self.images.find(name).ok_or_else(|| Error::NotFound { what: "image", id: name.to_owned() })
+    }
+
     pub(super) async fn create_container(
         self: &Arc<Self>,
         sandbox: &str,
         config: &ContainerConfig,
     ) -> Result<String, Error> {
-        let image = self.images.find(&config.image);
-        let image = image.ok_or_else(|| Error::NotFound { what: "image", id: config.image.clone() })?;
+        let image = self.image(&config.image)?;
         let id = disk::random_id();
         match self.make_container(&id, sandbox, config, &image).await {
             Ok(container) => {
@@ -79,8 +83,10 @@ impl Shared {
         let cgroup_directories = self.cgroups.create(&cgroup, &config.resources)?;
         let namespaces = pod.status.config.namespaces;
         let log_path = pod.status.config.log_directory.join(&config.log_path);
-        let place = Place { sandbox: pod, cgroup: cgroup.clone(), cgroup_directories };
+        let place = Place { sandbox: pod, directory: directory.clone(), cgroup: cgroup.clone(), cgroup_directories };
         let spec = self.container_spec(place, config, image)?;
+        let volumes = spec.mounts.iter().flat_map(|mount| &mount.image);
+        let layers = image.layers.iter().chain(volumes).cloned().collect();
         let watch = (!spec.rights.watch.program.is_empty()).then_some(WatchRequest {
             enforce: spec.rights.watch.required,
             quiet: self.config.syscall_quiet,
@@ -92,7 +98,7 @@ impl Shared {
             stop_signal: stop_signal(config, image)?,
             tty: config.tty,
             stdin: config.stdin,
-            layers: image.layers.clone(),
+            layers,
             cgroup: cgroup.clone(),
         };
         self.save_container(&container)?;

@@ -54,6 +54,8 @@ const DEVICE_RULES: [&str; 11] = [
 /// Where everything of a container is.
 pub(super) struct Place {
     pub(super) sandbox: Sandbox,
+    /// The container's own directory.
+    pub(super) directory: PathBuf,
     pub(super) cgroup: String,
     pub(super) cgroup_directories: Vec<PathBuf>,
 }
@@ -110,7 +112,7 @@ impl Shared {
                 lower: image.layers.iter().rev().cloned().collect(),
                 read_only: security.read_only_root,
             },
-            mounts: self.mounts(&sandbox.id, config)?,
+            mounts: self.mounts(&sandbox.id, &place.directory, config)?,
             devices,
             masked_paths: paths(security, security.masked_paths.as_ref(), &MASKED),
             read_only_paths: paths(security, security.read_only_paths.as_ref(), &READ_ONLY),
@@ -128,10 +130,15 @@ impl Shared {
     }
 
     /// The mounts asked for, and the pod's name files where nothing else is mounted.
-    fn mounts(&self, sandbox: &str, config: &ContainerConfig) -> Result<Vec<MountSpec>, Error> {
+    fn mounts(&self, sandbox: &str, directory: &Path, config: &ContainerConfig) -> Result<Vec<MountSpec>, Error> {
         let mut mounts = Vec::new();
         for mount in &config.mounts {
-            mounts.push(bind(mount)?);
+            let mut spec = bind(mount)?;
+            if let Some(name) = &mount.image {
+                spec.source = directory.join("images").join(mounts.len().to_string());
+                spec.image = self.image(name)?.layers.iter().rev().cloned().collect();
+            }
+            mounts.push(spec);
         }
         for name in ["hostname", "resolv.conf"] {
             let target = Path::new("/etc").join(name);
@@ -141,6 +148,7 @@ impl Shared {
             mounts.push(MountSpec {
                 source: self.sandbox_directory(sandbox).join(name),
                 beneath: None,
+                image: Vec::new(),
                 kind: Some(FileKind::File),
                 target,
                 read_only: config.security.read_only_root,
@@ -167,6 +175,7 @@ fn bind(mount: &Mount) -> Result<MountSpec, Error> {
     Ok(MountSpec {
         source: mount.host_path.clone(),
         beneath: mount.sub_path.clone(),
+        image: Vec::new(),
         kind: mount.kind,
         target,
         read_only: mount.read_only,

@@ -63,6 +63,9 @@ pub struct Mount {
     /// Shows what is at this path below `host_path` instead, where containers may change things: it is resolved when it
     /// is mounted, never leads out, and is made as a directory when missing (`subPath`).
     pub sub_path: Option<PathBuf>,
+    /// Shows what this image holds (KEP-4639) instead of a path of the node: read-only, and no program can be run from
+    /// it. `sub_path` must be there then.
+    pub image: Option<String>,
     /// What must be at `host_path`; `None` takes anything, and makes a directory where nothing is.
     pub kind: Option<FileKind>,
     pub read_only: bool,

@@ -88,6 +88,13 @@ impl Node {
         self.import(&layer()).await
     }
 
+    /// Makes and imports an image of several layers, the lowest first.
+    pub(crate) async fn import_as(&self, name: &str, layers: &[&[u8]]) -> Image {
+        let tar = self.path("named.tar");
+        std::fs::write(&tar, archive_of(name, layers)).unwrap();
+        self.runtime.import_images(tar).await.unwrap().remove(0)
+    }
+
     /// Makes and imports an image of one layer.
     pub(crate) async fn import(&self, layer: &[u8]) -> Image {
         let tar = self.path("image.tar");
@@ -241,24 +248,42 @@ fn sha256(bytes: &[u8]) -> String {
 
 /// The configuration of an image with this layer.
 pub(crate) fn image_config(layer: &[u8]) -> String {
+    image_config_of(&[layer])
+}
+
+fn image_config_of(layers: &[&[u8]]) -> String {
+    let layers: Vec<_> = layers.iter().map(|layer| format!("sha256:{}", sha256(layer))).collect();
     serde_json::json!({
         "architecture": if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" }, "os": "linux",
         "config": {"Env": ["PATH=/bin", "FROM_IMAGE=yes"], "Cmd": ["sh"], "WorkingDir": "/srv"},
-        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", sha256(layer))]},
+        "rootfs": {"type": "layers", "diff_ids": layers},
     })
     .to_string()
 }
 
 /// An image in `docker save` form.
 pub(crate) fn archive(layer: &[u8]) -> Vec<u8> {
-    let config = image_config(layer);
-    let manifest = serde_json::json!([{
-        "Config": "config.json", "RepoTags": ["busybox:test"], "Layers": ["layer.tar"],
-    }])
-    .to_string();
+    archive_of("busybox:test", &[layer])
+}
+
+/// An image of several layers, the lowest first.
+fn archive_of(name: &str, layers: &[&[u8]]) -> Vec<u8> {
+    let files: Vec<_> = (0..layers.len()).map(|index| format!("layer{index}.tar")).collect();
+    let manifest = serde_json::json!([{"Config": "config.json", "RepoTags": [name], "Layers": files}]).to_string();
     let mut builder = tar::Builder::new(Vec::new());
-    append(&mut builder, "config.json", config.as_bytes(), 0o644);
-    append(&mut builder, "layer.tar", layer, 0o644);
+    append(&mut builder, "config.json", image_config_of(layers).as_bytes(), 0o644);
+    for (file, layer) in files.iter().zip(layers) {
+        append(&mut builder, file, layer, 0o644);
+    }
     append(&mut builder, "manifest.json", manifest.as_bytes(), 0o644);
+    builder.into_inner().unwrap()
+}
+
+/// A layer of these files, each with its mode.
+pub(crate) fn files(files: &[(&str, &str, u32)]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (path, content, mode) in files {
+        append(&mut builder, path, content.as_bytes(), *mode);
+    }
     builder.into_inner().unwrap()
 }
