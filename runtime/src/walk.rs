@@ -1,10 +1,10 @@
-//! Measuring what containers have made in steps of bounded length, as [`crate::tree`] does at once: by descriptor, one
-//! folder at a time, however deep they are.
+//! Measuring what containers have made in steps of bounded length, and giving it to a group: as [`crate::tree`] removes,
+//! by descriptor, one folder at a time, however deep they are.
 
 use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
@@ -14,6 +14,9 @@ use crate::meanwhile::others_work;
 
 /// Files with several names that are remembered; more of them count once for each name.
 const MOST_LINKS: usize = 1 << 20;
+
+/// What a walk calls for each thing: the folder that it is in and its name there, or the folder itself and no name.
+type Visit<'a> = &'a mut dyn FnMut(&OwnedFd, &CStr, &Stat);
 
 /// Where one is in a tree: the folders from its root to the current one.
 #[derive(Debug, Default)]
@@ -34,6 +37,11 @@ struct Level {
 #[derive(Debug, Default)]
 pub struct Walk {
     place: Place,
+    usage: Usage,
+}
+
+#[derive(Debug, Default)]
+struct Usage {
     bytes: u64,
     links: HashSet<u64>,
 }
@@ -53,40 +61,115 @@ impl Walk {
             }
             opened => opened?,
         };
-        let device = rustix::fs::fstat(&top)?.st_dev;
+        let usage = &mut self.usage;
+        let done = self.place.advance(&top, entries, &mut |_, _, stat| usage.count(stat))?;
+        Ok(done.then(|| std::mem::take(self).usage.bytes))
+    }
+
+    /// Bytes seen since the beginning.
+    pub fn so_far(&self) -> u64 {
+        self.usage.bytes
+    }
+}
+
+impl Usage {
+    fn count(&mut self, stat: &Stat) {
+        let again =
+            !is_folder(stat) && stat.st_nlink > 1 && self.links.len() < MOST_LINKS && !self.links.insert(stat.st_ino);
+        if !again {
+            self.bytes = self.bytes.saturating_add(u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512));
+        }
+    }
+}
+
+/// What a group may do with the files of its volume, and with the folders beside that: new files are its own, too.
+const GROUP_FILE: u32 = 0o660;
+const GROUP_FOLDER: u32 = 0o2110;
+
+/// Whether the folder at `root` is the group's already, to read and to write.
+///
+/// # Errors
+/// When the root cannot be opened.
+pub fn is_of_group(root: &Path, group: u32) -> io::Result<bool> {
+    let stat = rustix::fs::fstat(&open(CWD, root)?)?;
+    let wanted = GROUP_FILE | GROUP_FOLDER;
+    Ok(stat.st_gid == group && stat.st_mode & wanted == wanted)
+}
+
+/// Gives everything in the folder at `root` to a group (`fsGroup`): it may read and write all, and what is made later
+/// is its own. Links stay links, and nothing outside is touched; what moves away meanwhile is left as it is.
+///
+/// # Errors
+/// When the root cannot be opened, or something cannot be given away.
+pub fn give_to_group(root: &Path, group: u32) -> io::Result<()> {
+    let top = open(CWD, root)?;
+    let mut failed = None;
+    let done = Place::default().advance(&top, usize::MAX, &mut |folder, name, stat| {
+        if let Err(err) = give(folder, name, stat, group) {
+            failed.get_or_insert(err);
+        }
+    })?;
+    debug_assert!(done, "no step is as long as that");
+    failed.map_or(Ok(()), |err| Err(err.into()))
+}
+
+fn give(folder: &OwnedFd, name: &CStr, stat: &Stat, group: u32) -> Result<(), Errno> {
+    let group = Some(rustix::fs::Gid::from_raw(group));
+    let owned;
+    let found = if name.is_empty() {
+        folder
+    } else {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match rustix::fs::openat(folder, name, flags, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(()),
+            opened => owned = opened?,
+        }
+        &owned
+    };
+    let stat = if name.is_empty() { *stat } else { rustix::fs::fstat(found)? };
+    rustix::fs::chownat(found, c"", None, group, AtFlags::EMPTY_PATH)?;
+    let mode = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Symlink => return Ok(()),
+        FileType::Directory => GROUP_FILE | GROUP_FOLDER,
+        _ => GROUP_FILE,
+    };
+    // The descriptor's own name: that of the file may be another's by now.
+    let itself = format!("/proc/self/fd/{}", found.as_raw_fd());
+    rustix::fs::chmod(itself, Mode::from_raw_mode((stat.st_mode | mode) & 0o7777))
+}
+
+impl Place {
+    /// Visits about so many entries more below `top`; says whether all have been seen. Other file systems are left out.
+    fn advance(&mut self, top: &OwnedFd, entries: usize, visit: Visit<'_>) -> io::Result<bool> {
+        let device = rustix::fs::fstat(top)?.st_dev;
         let mut seen = 0;
-        let mut folder = if self.place.levels.is_empty() {
-            seen += self.enter(c"", &top)?;
+        let mut folder = if self.levels.is_empty() {
+            seen += self.enter(c"", top, visit)?;
             top.try_clone()?
         } else {
-            self.place.again(&top)?
+            self.again(top)?
         };
-        while let Some(level) = self.place.levels.last_mut() {
+        while let Some(level) = self.levels.last_mut() {
             if seen >= entries {
-                return Ok(None);
+                return Ok(false);
             }
             let Some(name) = level.left.pop() else {
-                folder = self.place.up(&top, &folder)?;
+                folder = self.up(top, &folder)?;
                 continue;
             };
             // It may be gone, or another thing by now.
             let Ok(child) = open(&folder, &name) else { continue };
             if rustix::fs::fstat(&child)?.st_dev == device {
-                seen += 1 + self.enter(&name, &child)?;
+                seen += 1 + self.enter(&name, &child, visit)?;
                 folder = child;
             }
         }
-        Ok(Some(std::mem::take(self).bytes))
+        Ok(true)
     }
 
-    /// Bytes seen since the beginning.
-    pub fn so_far(&self) -> u64 {
-        self.bytes
-    }
-
-    fn enter(&mut self, name: &CStr, folder: &OwnedFd) -> io::Result<usize> {
+    fn enter(&mut self, name: &CStr, folder: &OwnedFd, visit: Visit<'_>) -> io::Result<usize> {
         let stat = rustix::fs::fstat(folder)?;
-        self.count(&stat);
+        visit(folder, c"", &stat);
         let (mut left, mut seen) = (Vec::new(), 0);
         for entry in Dir::read_from(folder)? {
             let Ok(entry) = entry else { break };
@@ -95,26 +178,16 @@ impl Walk {
             }
             seen += 1;
             let Ok(stat) = rustix::fs::statat(folder, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) else { continue };
-            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            if is_folder(&stat) {
                 left.push(entry.file_name().to_owned());
             } else {
-                self.count(&stat);
+                visit(folder, entry.file_name(), &stat);
             }
         }
-        self.place.levels.push(Level { name: name.to_owned(), identity: identity(&stat), left });
+        self.levels.push(Level { name: name.to_owned(), identity: identity(&stat), left });
         Ok(seen)
     }
 
-    fn count(&mut self, stat: &Stat) {
-        let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-        let again = !is_folder && stat.st_nlink > 1 && self.links.len() < MOST_LINKS && !self.links.insert(stat.st_ino);
-        if !again {
-            self.bytes = self.bytes.saturating_add(u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512));
-        }
-    }
-}
-
-impl Place {
     /// Leaves the current folder for the one above. Where that is another one by now, the way down from `top` is gone
     /// again, as far as it is still there.
     fn up(&mut self, top: &OwnedFd, folder: &OwnedFd) -> io::Result<OwnedFd> {
@@ -155,6 +228,10 @@ fn identity_of(folder: &OwnedFd) -> io::Result<(u64, u64)> {
 
 fn identity(stat: &Stat) -> (u64, u64) {
     (stat.st_dev, stat.st_ino)
+}
+
+fn is_folder(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::Directory
 }
 
 fn is_dots(name: &CStr) -> bool {
@@ -226,6 +303,30 @@ mod tests {
             assert_eq!(counted, whole);
             assert!(steps > 10, "{steps}");
         }
+    }
+
+    #[test]
+    fn a_group_gets_all_of_a_volume_and_nothing_else() {
+        use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+        let directory = tempfile::tempdir().unwrap();
+        let (root, outside) = (directory.path().join("volume"), directory.path().join("outside"));
+        std::fs::create_dir_all(root.join("a/b")).unwrap();
+        for file in [&outside, &root.join("a/b/file")] {
+            std::fs::write(file, "").unwrap();
+            std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        std::os::unix::fs::symlink(&outside, root.join("link")).unwrap();
+        assert!(!is_of_group(&root, 4321).unwrap());
+        give_to_group(&root, 4321).unwrap();
+        assert!(is_of_group(&root, 4321).unwrap());
+        let of = |path: &Path| {
+            let found = std::fs::symlink_metadata(path).unwrap();
+            (found.gid(), found.mode() & 0o7777)
+        };
+        assert_eq!(of(&root.join("a/b/file")), (4321, 0o660));
+        assert_eq!(of(&root.join("a/b")), (4321, 0o2775));
+        assert_eq!(of(&root.join("link")).0, 4321);
+        assert_eq!(of(&outside), (std::fs::metadata(directory.path()).unwrap().gid(), 0o600));
     }
 
     #[test]

@@ -19,6 +19,7 @@ use memory::Tmpfs;
 use payload::Payload;
 
 mod atomic;
+mod claims;
 mod directory;
 mod memory;
 mod payload;
@@ -72,6 +73,8 @@ struct State {
     /// What was written last, by volume.
     written: BTreeMap<String, Payload>,
     tokens: BTreeMap<String, token::Token>,
+    /// Where the volumes of claims were found, by volume.
+    claims: BTreeMap<String, Place>,
 }
 
 impl Volumes {
@@ -131,6 +134,9 @@ impl Pass<'_> {
                 .await
                 .map_err(|err| err.to_string())?;
             return Ok(Place { path, image: None, read_only: false, kind: Some(FileKind::Directory) });
+        }
+        if let Some(place) = self.claimed(volume, state).await? {
+            return Ok(place);
         }
         let (plugin, payload) = match self.payload(volume, state).await? {
             Some(found) => found,

@@ -8,8 +8,8 @@ use std::time::Duration;
 use apiserver::testing::TestServer;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, ContainerStatus, Event, Namespace, Node, Pod};
-use kube::Api;
 use kube::api::{DeleteParams, PostParams};
+use kube::{Api, ResourceExt as _};
 use kubelet::node::Registration;
 use runtime::Runtime as _;
 use runtime::fake::FakeRuntime;
@@ -127,6 +127,23 @@ impl TestNode {
         self.pods().delete(name, &DeleteParams::default().grace_period(0)).await.unwrap();
     }
 
+    /// Makes an object of any kind, its status too.
+    pub async fn make<K>(&self, api: Api<K>, object: Value) -> K
+    where
+        K: Clone + std::fmt::Debug + serde::de::DeserializeOwned + serde::Serialize + kube::Resource<DynamicType = ()>,
+    {
+        let made = api.create(&PostParams::default(), &serde_json::from_value(object.clone()).unwrap()).await.unwrap();
+        if object["status"].is_null() {
+            return made;
+        }
+        let patch = kube::api::Patch::Merge(json!({"status": object["status"]}));
+        api.patch_status(&made.name_any(), &Default::default(), &patch).await.unwrap()
+    }
+
+    pub fn client(&self) -> kube::Client {
+        self.client.clone()
+    }
+
     /// Asks for other sizes of the container `c`.
     pub async fn resize(&self, name: &str, resources: Value) {
         let sizes = json!({"spec": {"containers": [{"name": "c", "resources": resources}]}});
@@ -219,18 +236,24 @@ impl TestNode {
     }
 
     pub async fn wait_for_event(&self, pod: &str, reason: &str) {
+        self.wait_for_message(pod, reason).await;
+    }
+
+    /// Waits for an event about a pod, and returns what it says.
+    pub async fn wait_for_message(&self, pod: &str, reason: &str) -> String {
         let api: Api<Event> = Api::namespaced(self.client.clone(), "default");
         let wait = async {
             loop {
                 let events = api.list(&Default::default()).await.unwrap();
                 let about = |event: &Event| event.involved_object.name.as_deref() == Some(pod);
-                if events.iter().any(|event| about(event) && event.reason.as_deref() == Some(reason)) {
-                    return;
+                let found = events.iter().find(|event| about(event) && event.reason.as_deref() == Some(reason));
+                if let Some(event) = found {
+                    return event.message.clone().unwrap_or_default();
                 }
                 tokio::time::sleep(LOOK).await;
             }
         };
-        tokio::time::timeout(PATIENCE, wait).await.expect("the event is recorded in time");
+        tokio::time::timeout(PATIENCE, wait).await.expect("the event is recorded in time")
     }
 }
 

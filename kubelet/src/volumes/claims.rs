@@ -1,0 +1,134 @@
+//! Volumes of claims: the persistent volume that a claim is bound to, as far as this node has it (`local`, `hostPath`).
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, PersistentVolumeSpec, Volume};
+use kube::Api;
+use runtime::{FileKind, walk};
+
+use super::{Pass, Place, State, blocking, directory};
+use crate::admission::chooses;
+use crate::failure::answer;
+use crate::pod;
+
+impl Pass<'_> {
+    /// The place of a claim's volume; `None` for a volume of another kind.
+    pub(super) async fn claimed(&self, volume: &Volume, state: &mut State) -> Result<Option<Place>, String> {
+        let Some((claim, read_only)) = self.claim_of(volume) else { return Ok(None) };
+        if let Some(place) = state.claims.get(&volume.name) {
+            return Ok(Some(place.clone()));
+        }
+        let found = self.bound_volume(&claim, volume.ephemeral.is_some()).await?;
+        let spec = found.spec.unwrap_or_default();
+        self.is_here(&spec)?;
+        let place = Place { read_only, ..self.place(&spec).await? };
+        state.claims.insert(volume.name.clone(), place.clone());
+        Ok(Some(place))
+    }
+
+    /// The name of the claim, and whether the pod may only read.
+    fn claim_of(&self, volume: &Volume) -> Option<(String, bool)> {
+        if let Some(source) = &volume.persistent_volume_claim {
+            return Some((source.claim_name.clone(), source.read_only.unwrap_or(false)));
+        }
+        volume.ephemeral.as_ref().map(|_| (format!("{}-{}", pod::name(self.pod), volume.name), false))
+    }
+
+    /// The volume that the claim is bound to, and that is bound to it. A volume of another claim that had the name
+    /// before is not.
+    async fn bound_volume(&self, name: &str, is_ephemeral: bool) -> Result<PersistentVolume, String> {
+        let client = &self.context.client;
+        let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), pod::namespace(self.pod));
+        let claim = claims.get(name).await;
+        let claim = claim.map_err(|err| format!("failed to fetch PVC from API server: {}", answer(&err)))?;
+        if is_ephemeral && !self.owns(&claim) {
+            return Err(format!(
+                "PVC {name:?} was not created for pod {:?} (pod is not owner)",
+                pod::describe(self.pod)
+            ));
+        }
+        let is_bound = claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound");
+        let volume = claim.spec.as_ref().and_then(|spec| spec.volume_name.as_deref()).filter(|_| is_bound);
+        let Some(volume) = volume.filter(|volume| !volume.is_empty()) else {
+            return Err(format!("PVC {name:?} is not bound"));
+        };
+        let volumes: Api<PersistentVolume> = Api::all(client.clone());
+        let found = volumes.get(volume).await;
+        let found = found.map_err(|err| format!("failed to fetch PV {volume:?} from API server: {}", answer(&err)))?;
+        let of = found.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref()).and_then(|claim| claim.uid.as_ref());
+        if of.is_none() || of != claim.metadata.uid.as_ref() {
+            return Err(format!("PV {volume:?} is not bound to PVC {name:?}"));
+        }
+        Ok(found)
+    }
+
+    fn owns(&self, claim: &PersistentVolumeClaim) -> bool {
+        let mut owners = claim.metadata.owner_references.iter().flatten();
+        owners.any(|owner| owner.controller == Some(true) && owner.uid == pod::uid(self.pod))
+    }
+
+    /// Whether the volume is one of this node's.
+    fn is_here(&self, spec: &PersistentVolumeSpec) -> Result<(), String> {
+        let required = spec.node_affinity.as_ref().and_then(|affinity| affinity.required.as_ref());
+        let Some(required) = required else { return Ok(()) };
+        match self.context.node() {
+            Some(node) if chooses(required, &node) => Ok(()),
+            Some(_) => Err("storage node affinity check failed: the volume is not on this node".to_owned()),
+            None => Err("this node's own object is not known yet".to_owned()),
+        }
+    }
+
+    async fn place(&self, spec: &PersistentVolumeSpec) -> Result<Place, String> {
+        if spec.volume_mode.as_deref() == Some("Block") {
+            return Err("volumeMode Block is not supported on this node".to_owned());
+        }
+        if spec.mount_options.as_ref().is_some_and(|options| !options.is_empty()) {
+            return Err("mount options of volumes are not supported on this node".to_owned());
+        }
+        if let Some(source) = &spec.host_path {
+            let (path, kind) = (PathBuf::from(&source.path), source.type_.clone().unwrap_or_default());
+            let checked = path.clone();
+            let kind = blocking(move || directory::check_host_path(&checked, &kind)).await;
+            return Ok(Place { path, image: None, read_only: false, kind: kind.map_err(|err| err.to_string())? });
+        }
+        let Some(source) = &spec.local else { return Err(unsupported(spec)) };
+        let path = PathBuf::from(&source.path);
+        let (given, group, always) = (path.clone(), self.group(), self.always_gives());
+        blocking(move || prepare(&given, group, always)).await.map_err(|err| format!("{}: {err}", source.path))?;
+        Ok(Place { path, image: None, read_only: false, kind: Some(FileKind::Directory) })
+    }
+
+    /// `fsGroupChangePolicy`.
+    fn always_gives(&self) -> bool {
+        let context = pod::spec(self.pod).security_context.as_ref();
+        context.and_then(|context| context.fs_group_change_policy.as_deref()) != Some("OnRootMismatch")
+    }
+}
+
+/// Checks that the directory is there, and gives it to the pod's group.
+fn prepare(path: &Path, group: Option<u32>, always: bool) -> std::io::Result<()> {
+    if !std::fs::symlink_metadata(path)?.is_dir() {
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "is no directory"));
+    }
+    match group {
+        Some(group) if always || !walk::is_of_group(path, group)? => walk::give_to_group(path, group),
+        _ => Ok(()),
+    }
+}
+
+fn unsupported(spec: &PersistentVolumeSpec) -> String {
+    const ABOUT: [&str; 9] = [
+        "accessModes",
+        "capacity",
+        "claimRef",
+        "mountOptions",
+        "nodeAffinity",
+        "persistentVolumeReclaimPolicy",
+        "storageClassName",
+        "volumeAttributesClassName",
+        "volumeMode",
+    ];
+    let fields = serde_json::to_value(spec).unwrap_or_default();
+    let mut names = fields.as_object().into_iter().flatten().map(|(name, _)| name.as_str());
+    let source = names.find(|name| !ABOUT.contains(name)).unwrap_or("of no known source");
+    format!("persistent volumes of type {source} are not supported on this node")
+}
