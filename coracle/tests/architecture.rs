@@ -23,6 +23,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("kubelet", &["api", "client", "daemon", "runtime"]),
     ("proxy", &["api", "client", "daemon", "host"]),
     ("dns", &["api", "client", "daemon"]),
+    ("provisioner", &["client", "daemon", "runtime"]),
     (
         "cluster",
         &[
@@ -38,6 +39,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "kubelet",
             "proxy",
             "dns",
+            "provisioner",
         ],
     ),
     (
@@ -56,6 +58,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "kubelet",
             "proxy",
             "dns",
+            "provisioner",
         ],
     ),
     ("e2e", &["api"]),

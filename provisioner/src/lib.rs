@@ -1,0 +1,234 @@
+//! Persistent volumes on the node's own disk: a directory for each claim of a class of this provisioner whose pod was
+//! given to this node, and its removal when the volume is released.
+//!
+//! ```text
+//!  claim, selected-node annotation --> directory --> PersistentVolume (local, node affinity) --> bound by the controller
+//!  released, policy Delete ----------> directory removed --> finalizer taken off, object deleted
+//! ```
+//! Invariant: only directories that it named itself, by the uid of a claim, are ever made or removed.
+//!
+//! Sizes are what volumes are matched by; a directory may grow beyond its own, as hostPath volumes may.
+#![forbid(unsafe_code)]
+
+mod disk;
+mod plan;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::events::about;
+use client::{Event, Informer, InformerStopped, Informers, ObjectKey, Recorder, WorkQueue, run_workers, write};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::api::storage::v1::StorageClass;
+use kube::Api;
+use kube::api::{DeleteParams, PostParams, Preconditions};
+use tokio_util::sync::CancellationToken;
+
+use disk::Disk;
+use plan::{Duty, Wish};
+
+/// The provisioner that storage classes name.
+pub const NAME: &str = "coracle.dev/local";
+
+/// Volumes that are made or removed at a time.
+const WORKERS: usize = 2;
+
+/// Where volumes are made, and for which node.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The node's name.
+    pub node_name: String,
+    /// The value of the node's label `kubernetes.io/hostname`.
+    pub hostname: String,
+    /// Holds a directory for each volume.
+    pub directory: PathBuf,
+}
+
+/// Why the provisioner ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("make the directory of volumes {path:?}")]
+    Directory {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("watch claims, volumes and storage classes")]
+    Informers(#[from] InformerStopped),
+}
+
+/// Why one volume could not be made or removed; it is tried again.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("ask the API server")]
+    Api(#[from] kube::Error),
+    #[error("the directory {path:?}")]
+    Disk {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Makes and removes volumes until shutdown.
+pub async fn run(config: Config, client: kube::Client, process: daemon::Process) -> Result<(), Error> {
+    let disk =
+        Disk::open(&config.directory).map_err(|source| Error::Directory { path: config.directory.clone(), source })?;
+    let informers = Informers::new(client.clone());
+    let recorder = Recorder::new(client.clone(), NAME);
+    let watches = CancellationToken::new();
+    let provisioner = Arc::new(Provisioner {
+        claims: informers.of(),
+        volumes: informers.of(),
+        classes: informers.of(),
+        client,
+        config,
+        disk,
+        recorder: recorder.clone(),
+    });
+    let queues = provisioner.listen();
+    let work = async {
+        informers.synced().await;
+        process.ready.set();
+        provisioner.work(queues, process.shutdown.clone()).await;
+        watches.cancel();
+    };
+    let (ended, (), ()) = tokio::join!(informers.run(watches.clone()), recorder.run(watches.clone()), work);
+    Ok(ended?)
+}
+
+struct Provisioner {
+    claims: Informer<PersistentVolumeClaim>,
+    volumes: Informer<PersistentVolume>,
+    classes: Informer<StorageClass>,
+    client: kube::Client,
+    config: Config,
+    disk: Disk,
+    recorder: Recorder,
+}
+
+struct Queues {
+    claims: WorkQueue<ObjectKey>,
+    volumes: WorkQueue<ObjectKey>,
+}
+
+impl Provisioner {
+    fn listen(&self) -> Queues {
+        let queues = Queues { claims: WorkQueue::new(), volumes: WorkQueue::new() };
+        let changed = queues.claims.clone();
+        self.claims.on_event(move |event| {
+            if let Event::Applied { new, .. } = event
+                && plan::is_unbound(new)
+            {
+                changed.add(event.key());
+            }
+        });
+        let (changed, claims) = (queues.claims.clone(), self.claims.clone());
+        self.classes.on_event(move |_| {
+            claims
+                .list()
+                .iter()
+                .filter(|claim| plan::is_unbound(claim))
+                .for_each(|claim| changed.add(ObjectKey::of(&**claim)));
+        });
+        let changed = queues.volumes.clone();
+        self.volumes.on_event(move |event| {
+            if matches!(event, Event::Applied { .. }) {
+                changed.add(event.key());
+            }
+        });
+        queues
+    }
+
+    async fn work(self: &Arc<Self>, queues: Queues, shutdown: CancellationToken) {
+        let (makes, removes) = (Arc::clone(self), Arc::clone(self));
+        tokio::join!(
+            run_workers("local volumes", queues.claims, WORKERS, shutdown.clone(), move |key| {
+                let provisioner = Arc::clone(&makes);
+                async move { provisioner.make(&key).await }
+            }),
+            run_workers("local volumes' ends", queues.volumes, WORKERS, shutdown, move |key| {
+                let provisioner = Arc::clone(&removes);
+                async move { provisioner.remove(&key).await }
+            }),
+        );
+    }
+
+    /// Makes the volume of a claim that asks for one here.
+    async fn make(&self, key: &ObjectKey) -> Result<Option<Duration>, Failure> {
+        let Some(claim) = self.claims.get(key) else { return Ok(None) };
+        let class = plan::class_name(&claim).and_then(|name| self.classes.get(&ObjectKey::cluster(name)));
+        let Some(class) = class else { return Ok(None) };
+        match plan::wish(&claim, &class, &self.config) {
+            Wish::NotOurs => {}
+            Wish::Impossible(why) => {
+                let message =
+                    format!("failed to provision volume with StorageClass {:?}: {why}", name(&class.metadata));
+                self.recorder.warning(about(&*claim), "ProvisioningFailed", message);
+            }
+            Wish::Volume(volume) => self.make_volume(&claim, &volume).await?,
+        }
+        Ok(None)
+    }
+
+    async fn make_volume(&self, claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> Result<(), Failure> {
+        let name = name(&volume.metadata).to_owned();
+        if self.volumes.get(&ObjectKey::cluster(&*name)).is_some() {
+            return Ok(());
+        }
+        self.on_disk(&name, Disk::make).await.inspect_err(|err| {
+            let message = format!("failed to provision volume {name}: {err}");
+            self.recorder.warning(about(claim), "ProvisioningFailed", message);
+        })?;
+        let api: Api<PersistentVolume> = Api::all(self.client.clone());
+        match api.create(&PostParams::default(), volume).await {
+            Ok(_) => {}
+            Err(err) if write::is_already_exists(&err) => return Ok(()),
+            Err(err) => return Err(err.into()),
+        }
+        let message = format!("Successfully provisioned volume {name}");
+        self.recorder.normal(about(claim), "ProvisioningSucceeded", message);
+        Ok(())
+    }
+
+    /// Removes a volume of this node that is not needed any more.
+    async fn remove(&self, key: &ObjectKey) -> Result<Option<Duration>, Failure> {
+        let Some(volume) = self.volumes.get(key) else { return Ok(None) };
+        let duty = plan::duty(&volume, &self.config);
+        if duty == Duty::None {
+            return Ok(None);
+        }
+        let name = name(&volume.metadata);
+        if duty == Duty::Remove {
+            self.on_disk(name, Disk::remove).await.inspect_err(|err| {
+                self.recorder.warning(about(&*volume), "VolumeFailedDelete", err.to_string());
+            })?;
+        }
+        let api: Api<PersistentVolume> = Api::all(self.client.clone());
+        let mut free = PersistentVolume::clone(&volume);
+        free.metadata.finalizers.get_or_insert_default().retain(|one| one != plan::FINALIZER);
+        if free.metadata.finalizers != volume.metadata.finalizers
+            && write::ignore_not_found(api.replace(name, &PostParams::default(), &free).await)?.is_none()
+        {
+            return Ok(None);
+        }
+        if duty == Duty::Remove && volume.metadata.deletion_timestamp.is_none() {
+            let preconditions = Some(Preconditions { uid: volume.metadata.uid.clone(), resource_version: None });
+            let params = DeleteParams { preconditions, ..DeleteParams::default() };
+            write::ignore_not_found(api.delete(name, &params).await)?;
+        }
+        Ok(None)
+    }
+
+    async fn on_disk(&self, volume: &str, work: fn(&Disk, &str) -> std::io::Result<()>) -> Result<(), Failure> {
+        let (disk, owned) = (self.disk.clone(), volume.to_owned());
+        let done = tokio::task::spawn_blocking(move || work(&disk, &owned)).await;
+        let done = done.unwrap_or_else(|err| Err(std::io::Error::other(err)));
+        done.map_err(|source| Failure::Disk { path: self.config.directory.join(volume), source })
+    }
+}
+
+fn name(metadata: &kube::core::ObjectMeta) -> &str {
+    metadata.name.as_deref().unwrap_or_default()
+}
