@@ -128,6 +128,46 @@ fn phases_follow_containers_and_policy() {
 }
 
 #[test]
+fn a_container_that_is_restarted_by_its_own_policy_or_rules_keeps_a_pod_of_policy_never_running() {
+    let check = |container: Value, code: i32, expected: &str| {
+        let mut spec = one("Never");
+        spec["containers"][0].as_object_mut().unwrap().extend(container.as_object().unwrap().clone());
+        let status = Case::of(spec.clone(), vec![record("a", 0, Some(code))]).build();
+        assert_eq!(status.phase.as_deref(), Some(expected), "{spec} {code}");
+        let waiting =
+            Case { waiting: vec![("a", "CrashLoopBackOff")], ..Case::of(spec, vec![record("a", 0, Some(code))]) };
+        if expected == "Running" {
+            assert_eq!(waiting.build().phase.as_deref(), Some("Running"), "in its back-off");
+        }
+    };
+    let rules = json!([{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}]);
+    check(json!({"restartPolicy": "Never", "restartPolicyRules": rules}), 42, "Running");
+    check(json!({"restartPolicy": "Never", "restartPolicyRules": rules}), 1, "Failed");
+    check(json!({"restartPolicy": "OnFailure"}), 1, "Running");
+    check(json!({"restartPolicy": "OnFailure"}), 0, "Succeeded");
+    check(json!({"restartPolicy": "Always"}), 0, "Running");
+}
+
+#[test]
+fn containers_share_the_room_for_termination_messages() {
+    const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+    let check = |containers: usize, expected: usize| {
+        let mut spec = one("Never");
+        let list: Vec<Value> = (0..containers).map(|at| json!({"name": NAMES[at], "image": "i"})).collect();
+        spec["containers"] = list.into();
+        let mut ended = record("a", 0, Some(1));
+        let runtime::ContainerState::Exited(exit) = &mut ended.state else { panic!("it ended") };
+        exit.message = "ä".repeat(2500);
+        let status = Case::of(spec, vec![ended]).build();
+        let message = app(&status).state.as_ref().unwrap().terminated.as_ref().unwrap().message.clone().unwrap();
+        assert_eq!(message.len(), expected);
+    };
+    check(1, 5000);
+    check(3, 4096);
+    check(4, 3072);
+}
+
+#[test]
 fn a_crashing_container_waits_and_remembers_its_end() {
     let records = vec![record("a", 0, Some(1)), record("a", 1, Some(2))];
     let status = Case { waiting: vec![("a", "CrashLoopBackOff")], ..Case::of(one("Always"), records) }.build();

@@ -206,6 +206,37 @@ async fn readiness_follows_its_probe_and_liveness_restarts() {
 }
 
 #[tokio::test]
+async fn readiness_is_asked_for_until_the_containers_of_a_deleted_pod_end() {
+    let node = TestNode::start().await;
+    let answer =
+        |exit_code| move |_: &str, _: &[String]| runtime::ExecOutput { stdout: vec![], stderr: vec![], exit_code };
+    node.runtime.on_exec(answer(0));
+    node.runtime.behave("c", [Behavior::IgnoreStop]);
+    let probe = json!({"exec": {"command": ["ready"]}, "periodSeconds": 1, "failureThreshold": 1});
+    node.create("drained", json!({"containers": [{"name": "c", "image": "busybox:1", "readinessProbe": probe}]})).await;
+    node.wait_for("drained", |pod| condition(pod, "Ready") == Some("True")).await;
+    node.delete("drained").await;
+    node.runtime.on_exec(answer(1));
+    let pod = node.wait_for("drained", |pod| condition(pod, "Ready") == Some("False")).await;
+    assert!(container(&pod, "c").state.unwrap().running.is_some(), "it has not ended yet");
+    node.force_delete("drained").await;
+    node.wait_until_gone("drained").await;
+}
+
+#[tokio::test]
+async fn a_container_whose_rules_ask_for_it_is_restarted_in_a_pod_that_never_restarts() {
+    let node = TestNode::start().await;
+    let after = Duration::from_millis(20);
+    node.runtime.behave("c", [Behavior::Exit { after, code: 42 }, Behavior::Exit { after, code: 3 }]);
+    let rule = json!({"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}});
+    let container = json!({"name": "c", "image": "busybox:1", "restartPolicy": "Never", "restartPolicyRules": [rule]});
+    node.create("ruled", json!({"restartPolicy": "Never", "containers": [container]})).await;
+    let pod = node.wait_for("ruled", |pod| phase(pod) == "Failed").await;
+    let status = node::container(&pod, "c");
+    assert_eq!((status.restart_count, status.state.unwrap().terminated.unwrap().exit_code), (1, 3));
+}
+
+#[tokio::test]
 async fn a_restart_of_the_kubelet_leaves_containers_running() {
     let mut node = TestNode::start().await;
     node.create("stays", json!({"containers": [{"name": "c", "image": "busybox:1"}]})).await;

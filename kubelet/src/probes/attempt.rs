@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Container, Probe};
 use crate::context::Context;
 use crate::http_action::{self, Error};
 
-/// Asks once; an error holds the words for the `Unhealthy` event.
+/// Asks once; an error holds the words for the `Unhealthy` event, a success perhaps those for a `ProbeWarning`.
 pub(super) async fn once(
     context: &Context,
     container: &Container,
@@ -15,15 +15,18 @@ pub(super) async fn once(
     pod_ip: Option<IpAddr>,
     probe: &Probe,
     limit: Duration,
-) -> Result<(), String> {
+) -> Result<Option<String>, String> {
     if let Some(exec) = &probe.exec {
-        return run(context, id, exec.command.as_deref().unwrap_or_default(), limit).await;
+        return run(context, id, exec.command.as_deref().unwrap_or_default(), limit).await.map(|()| None);
     }
     let address = || pod_ip.ok_or_else(|| "the pod has no address".to_owned());
     if let Some(action) = &probe.http_get {
         let answer = http_action::within(limit, http_action::get(action, container, pod_ip, "kube-probe/1.36"));
         return match answer.await {
-            Ok((status, _)) if status.is_success() || status.is_redirection() => Ok(()),
+            Ok((status, _)) if status.is_success() => Ok(None),
+            Ok((status, body)) if status.is_redirection() => {
+                Ok(Some(format!("Probe terminated redirects, Response body: {body}")))
+            }
             Ok((status, _)) => Err(format!("HTTP probe failed with statuscode: {}", status.as_u16())),
             Err(err) => {
                 let scheme = action.scheme.as_deref().unwrap_or("HTTP").to_lowercase();
@@ -40,14 +43,15 @@ pub(super) async fn once(
             Some(host) => host.to_owned(),
             None => address()?.to_string(),
         };
-        return http_action::within(limit, http_action::tcp(&host, port)).await.map_err(|err| match err {
-            Error::Timeout => format!("dial tcp {}: i/o timeout", http_action::host_port(&host, port)),
-            other => other.to_string(),
-        });
+        return match http_action::within(limit, http_action::tcp(&host, port)).await {
+            Ok(()) => Ok(None),
+            Err(Error::Timeout) => Err(format!("dial tcp {}: i/o timeout", http_action::host_port(&host, port))),
+            Err(other) => Err(other.to_string()),
+        };
     }
     if let Some(action) = &probe.grpc {
         let call = http_action::grpc_health(action, address()?);
-        return http_action::within(limit, call).await.map_err(|err| err.to_string());
+        return http_action::within(limit, call).await.map(|()| None).map_err(|err| err.to_string());
     }
     Err("the probe has no exec, httpGet, tcpSocket or grpc action".to_owned())
 }

@@ -82,13 +82,7 @@ impl Probes {
     /// Starts the probes of new containers and stops those of ended ones.
     pub fn sync(&mut self, pod: &Arc<Pod>, pod_ip: Option<IpAddr>, targets: &[Target<'_>]) {
         let alive = |id: &str| targets.iter().any(|target| target.id == id);
-        self.running.retain(|(id, _), task| {
-            let keep = alive(id);
-            if !keep {
-                task.abort();
-            }
-            keep
-        });
+        self.retain(alive);
         lock(&self.verdicts).retain(|id, _| alive(id));
         while self.tasks.try_join_next().is_some() {}
         for target in targets {
@@ -106,10 +100,33 @@ impl Probes {
         }
     }
 
+    /// Of a pod that stops nobody asks any more whether it is up or must be restarted, but whether it takes traffic: who
+    /// sends some until the end relies on it. What the other probes said last stays.
+    pub fn stop_all_but_readiness(&mut self) {
+        self.running.retain(|(_, kind), task| {
+            let keep = *kind == Kind::Readiness;
+            if !keep {
+                task.abort();
+            }
+            keep
+        });
+    }
+
     /// Stops every probe; what they said last stays.
     pub fn stop(&mut self) {
         self.running.clear();
         self.tasks.abort_all();
+    }
+
+    /// Stops the probes of containers that are not alive.
+    pub fn retain(&mut self, alive: impl Fn(&str) -> bool) {
+        self.running.retain(|(id, _), task| {
+            let keep = alive(id);
+            if !keep {
+                task.abort();
+            }
+            keep
+        });
     }
 
     fn start(&mut self, kind: Kind, pod: &Arc<Pod>, pod_ip: Option<IpAddr>, target: &Target<'_>) {
@@ -159,9 +176,10 @@ impl Worker {
             let outcome = self.attempt().await;
             let passed = outcome.is_ok();
             streak = if streak.0 == passed { (passed, streak.1 + 1) } else { (passed, 1) };
-            if let Err(reason) = outcome {
-                let message = format!("{} probe failed: {reason}", self.kind.title());
-                self.context.container_event(&self.pod, &self.container.name, "Warning", "Unhealthy", message);
+            match outcome {
+                Ok(None) => {}
+                Ok(Some(doubt)) => self.tell("ProbeWarning", &format!("warning: {doubt}")),
+                Err(reason) => self.tell("Unhealthy", &format!("failed: {reason}")),
             }
             let threshold = if passed {
                 self.probe.success_threshold.unwrap_or(1)
@@ -172,6 +190,11 @@ impl Worker {
                 return;
             }
         }
+    }
+
+    fn tell(&self, reason: &str, what: &str) {
+        let message = format!("{} probe {what}", self.kind.title());
+        self.context.container_event(&self.pod, &self.container.name, "Warning", reason, message);
     }
 
     /// Records a verdict; says whether the probe is over.
@@ -197,7 +220,7 @@ impl Worker {
         }
     }
 
-    async fn attempt(&self) -> Result<(), String> {
+    async fn attempt(&self) -> Result<Option<String>, String> {
         let limit = seconds(self.probe.timeout_seconds, 1);
         attempt::once(&self.context, &self.container, &self.id, self.pod_ip, &self.probe, limit).await
     }

@@ -11,6 +11,9 @@ use crate::pod::{self, Role};
 use crate::resize::plan::given;
 use crate::seen;
 
+/// Bytes of termination messages that a pod's status holds: each container has an equal part of them, as upstream.
+const MESSAGES: usize = 12 * 1024;
+
 /// Scheme of a `containerID`.
 pub const SCHEME: &str = "coracle://";
 
@@ -179,20 +182,30 @@ fn state(facts: &Facts<'_>, record: &runtime::ContainerStatus) -> ContainerState
             state.running = Some(ContainerStateRunning { started_at: Some(Time(seen::timestamp(*started_at))) });
         }
         RuntimeState::Exited(exit) => {
-            let message = facts.messages.get(&record.id).cloned().unwrap_or_else(|| exit.message.clone());
+            let message = facts.messages.get(&record.id).unwrap_or(&exit.message);
+            let message = head(message, MESSAGES / pod::containers(facts.pod).len().max(1));
             let started = exit.started_at.unwrap_or(record.created_at);
             state.terminated = Some(ContainerStateTerminated {
                 container_id: Some(format!("{SCHEME}{}", record.id)),
                 exit_code: exit.code,
                 signal: None,
                 reason: Some(exit.reason.clone()),
-                message: (!message.is_empty()).then_some(message),
+                message: (!message.is_empty()).then(|| message.to_owned()),
                 started_at: Some(Time(seen::timestamp(started))),
                 finished_at: Some(Time(seen::timestamp(exit.finished_at))),
             });
         }
     }
     state
+}
+
+/// The beginning of a text, of at most so many bytes.
+fn head(text: &str, most: usize) -> &str {
+    let mut end = text.len().min(most);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 /// Shows the requests that are promised to the container, and the requests and limits that it has.

@@ -11,6 +11,7 @@ use super::{CLEANUP, Desired, Done, Stage, Worker};
 use crate::actions::stop_next;
 use crate::failure::chain;
 use crate::pod;
+use crate::seen;
 use crate::status::Verdict;
 
 impl Worker {
@@ -32,11 +33,13 @@ impl Worker {
         self.stage = Stage::Stopping;
         self.stopping_since = Some(Instant::now());
         self.cancel.cancel();
-        self.probes.stop();
+        self.probes.stop_all_but_readiness();
     }
 
     /// Stops what runs, in order; once nothing does, the pod is over.
     pub(super) fn stop_step(&mut self, desired: &Desired) {
+        let seen = &self.seen;
+        self.probes.retain(|id| seen.by_id(id).is_some_and(seen::is_running));
         let grace = self.grace(desired);
         let next: Vec<_> = stop_next(&self.pod, &self.seen)
             .into_iter()
@@ -62,6 +65,7 @@ impl Worker {
         }
         let idle = self.stopping.is_empty() && self.starting.is_empty() && !self.sandbox_busy && !self.volumes_busy;
         if next.is_empty() && idle {
+            self.probes.stop();
             self.stage = Stage::Stopped;
             self.ended = true;
             self.clean_up(desired);

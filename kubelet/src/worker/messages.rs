@@ -12,6 +12,8 @@ use crate::volumes::blocking;
 const MAX_MESSAGE: usize = 4096;
 const MAX_LOG: usize = 2048;
 const MAX_LOG_LINES: usize = 80;
+/// Time stamps and tags at most double the size of what is kept; lines are cut at 16 KiB.
+const MAX_READ: u64 = 64 * 1024;
 
 impl Worker {
     /// Reads the message of every container that ended since the last look.
@@ -55,26 +57,33 @@ fn open(path: &Path) -> std::io::Result<std::fs::File> {
     Directory::open(folder, Links::Within)?.open_regular(Path::new(name))
 }
 
-/// The last lines of a log in the CRI's format, without its time stamps.
+/// The last lines of a log in the CRI's format, without its time stamps. A line that has no end in the log has none here.
 fn log_tail(path: &Path) -> std::io::Result<String> {
     use std::io::{Read as _, Seek as _, SeekFrom};
     let mut file = open(path)?;
     let length = file.metadata()?.len();
-    // Time stamps and tags at most double the size of what is kept.
-    file.seek(SeekFrom::Start(length.saturating_sub(64 * 1024)))?;
+    let begin = length.saturating_sub(MAX_READ);
+    file.seek(SeekFrom::Start(begin))?;
     let mut bytes = Vec::new();
-    file.take(64 * 1024).read_to_end(&mut bytes)?;
+    file.take(MAX_READ).read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes);
-    let lines: Vec<&str> = text.lines().filter_map(|line| line.splitn(4, ' ').nth(3)).collect();
-    let mut tail = lines[lines.len().saturating_sub(MAX_LOG_LINES)..].join("\n");
-    if !tail.is_empty() {
-        tail.push('\n');
-    }
+    // Where reading began in the middle of a file, the first line is the end of one.
+    let whole = if begin == 0 { &*text } else { text.split_once('\n').map_or("", |(_, rest)| rest) };
+    let lines: Vec<&str> = whole.lines().collect();
+    let mut tail: String =
+        lines[lines.len().saturating_sub(MAX_LOG_LINES)..].iter().filter_map(|line| said(line)).collect();
     let mut start = tail.len().saturating_sub(MAX_LOG);
     while !tail.is_char_boundary(start) {
         start += 1;
     }
     Ok(tail.split_off(start))
+}
+
+/// What a line of a log says: time, stream and tag (`P` for a part of a line) come before it.
+fn said(line: &str) -> Option<String> {
+    let mut parts = line.splitn(4, ' ').skip(2);
+    let (tag, text) = (parts.next()?, parts.next()?);
+    Some(if tag == "P" { text.to_owned() } else { format!("{text}\n") })
 }
 
 #[cfg(test)]
@@ -104,5 +113,23 @@ mod tests {
         let path = directory.path().join("0.log");
         std::fs::write(&path, "2026-01-01T00:00:00Z stdout F one\n2026-01-01T00:00:01Z stderr F two words\n").unwrap();
         assert_eq!(log_tail(&path).unwrap(), "one\ntwo words\n");
+    }
+
+    #[test]
+    fn a_line_in_parts_is_one_line_and_one_without_an_end_gets_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("0.log");
+        let long = "x".repeat(16 * 1024);
+        std::fs::write(&path, format!("t stdout P {long}\nt stdout F yz\nt stderr P DONE\n")).unwrap();
+        let tail = log_tail(&path).unwrap();
+        assert!(tail.ends_with("xxyz\nDONE") && tail.len() == MAX_LOG, "{tail}");
+    }
+
+    #[test]
+    fn a_line_whose_beginning_is_not_read_is_left_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("0.log");
+        std::fs::write(&path, format!("t stdout F {}\nt stdout F end\n", "a b c d ".repeat(9 * 1024))).unwrap();
+        assert_eq!(log_tail(&path).unwrap(), "end\n");
     }
 }

@@ -63,8 +63,12 @@ impl Log {
     pub(super) fn write(&mut self, stream: &mut Stream, bytes: &[u8], now: SystemTime) -> io::Result<()> {
         let mut out = Vec::with_capacity(bytes.len() + 64);
         stream.format(bytes, now, &mut out);
+        self.write_lines(&out, now)
+    }
+
+    fn write_lines(&mut self, lines: &[u8], now: SystemTime) -> io::Result<()> {
         let first = self.lost == 0;
-        let mut left = out.as_slice();
+        let mut left = lines;
         while !left.is_empty() {
             let (lines, rest) = left.split_at(self.fitting(left));
             if let Err(err) = self.append(lines, now) {
@@ -76,12 +80,14 @@ impl Log {
         Ok(())
     }
 
-    /// Writes what is left of a last line without an end.
+    /// Writes what is left of a last line without an end, as the part of a line that it is.
     pub(super) fn finish(&mut self, stream: &mut Stream, now: SystemTime) -> io::Result<()> {
         if stream.pending.is_empty() {
             return Ok(());
         }
-        self.write(stream, b"\n", now)
+        let mut out = Vec::new();
+        stream.line(&[], 'P', now, &mut out);
+        self.write_lines(&out, now)
     }
 
     /// How many bytes of whole lines go into one file; a line that is longer than a file may be has one of its own.
