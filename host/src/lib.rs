@@ -6,6 +6,7 @@
 
 mod addresses;
 pub mod claim;
+pub mod conntrack;
 pub mod descriptors;
 mod folder;
 mod netlink;

@@ -10,7 +10,8 @@ use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, bind, socket
 const DATAGRAM: usize = 64 * 1024;
 /// Datagrams that are read at a time: what comes after them is read the next time.
 const AT_ONCE: usize = 4096;
-const HEADER: usize = 16;
+/// `struct nlmsghdr`.
+pub(crate) const HEADER: usize = 16;
 
 /// A socket that hears of changes.
 #[derive(Debug)]
@@ -55,7 +56,8 @@ impl Changes {
     }
 }
 
-fn messages(mut datagram: &[u8], each: &mut impl FnMut(Message<'_>)) {
+/// Tells of every message of a datagram.
+pub(crate) fn messages(mut datagram: &[u8], each: &mut impl FnMut(Message<'_>)) {
     while let (Some(length), Some(kind)) = (u32_at(datagram, 0), u16_at(datagram, 4)) {
         let length = length as usize;
         let Some(body) = datagram.get(HEADER..length) else { return };
@@ -79,6 +81,10 @@ pub(crate) fn attribute(body: &[u8], fixed: usize, kind: u16) -> Option<&[u8]> {
 
 pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+pub(crate) fn i32_at(bytes: &[u8], at: usize) -> Option<i32> {
+    u32_at(bytes, at).map(u32::cast_signed)
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {

@@ -10,6 +10,7 @@
 
 mod command;
 mod config;
+mod flows;
 mod rules;
 mod ruleset;
 mod services;
@@ -32,6 +33,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::flows::Flows;
 use crate::ruleset::{Family, Ruleset};
 use crate::services::Place;
 
@@ -166,11 +168,33 @@ struct Table {
     family: Family,
     /// `None` until the table was made by this process, and after a refused transaction.
     applied: Option<Ruleset>,
+    /// The Services whose stale flows were looked for last.
+    flows: Option<Flows>,
 }
 
 impl Table {
     fn new(family: Family) -> Self {
-        Self { family, applied: None }
+        Self { family, applied: None, flows: None }
+    }
+}
+
+impl Table {
+    /// Has the kernel forget the flows that lead to endpoints that are gone, when there may be new ones of them.
+    async fn forget_stale(&mut self, flows: Flows) {
+        if self.flows.as_ref() == Some(&flows) {
+            return;
+        }
+        let (ipv6, known) = (self.family == Family::V6, flows.clone());
+        let forget = move || host::conntrack::forget(ipv6, |flow| known.is_stale(flow));
+        let result = if flows.is_empty() { Ok(0) } else { tokio::task::spawn_blocking(forget).await.unwrap_or(Ok(0)) };
+        self.flows = Some(flows);
+        match result {
+            Ok(0) => {}
+            Ok(count) => info!(family = ?self.family, count, "flows to endpoints that are gone are forgotten"),
+            Err(err) => {
+                warn!(error = &err as &dyn std::error::Error, "flows to endpoints that are gone cannot be forgotten")
+            }
+        }
     }
 }
 
@@ -264,6 +288,7 @@ impl Proxy {
         for table in &mut self.tables {
             let family = table.family;
             let ports = services::service_ports(family, &place, &services, &slices);
+            let flows = Flows::of(&ports);
             let wanted = rules::ruleset(family, self.config.cluster_cidr(family), &ports);
             let text = match &table.applied {
                 Some(applied) => ruleset::difference(&self.config.table, family, applied, &wanted),
@@ -273,15 +298,16 @@ impl Proxy {
                         + &ruleset::difference(&self.config.table, family, &nothing, &wanted)
                 }
             };
-            if text.is_empty() {
-                continue;
+            if !text.is_empty() {
+                // Taken out first: after a refusal nobody knows what the table holds, so it is made anew.
+                table.applied = None;
+                nft::apply(&text).await?;
+                *transactions += 1;
+                table.applied = Some(wanted);
+                info!(?family, ports = ports.len(), took = ?started.elapsed(), "services synced");
             }
-            // Taken out first: after a refusal nobody knows what the table holds, so it is made anew.
-            table.applied = None;
-            nft::apply(&text).await?;
-            *transactions += 1;
-            table.applied = Some(wanted);
-            info!(?family, ports = ports.len(), took = ?started.elapsed(), "services synced");
+            // Once the rules are there: what is sent from now on finds its way by them.
+            table.forget_stale(flows).await;
         }
         self.metrics.syncs.observe(started.elapsed().as_secs_f64());
         Ok(())

@@ -202,6 +202,7 @@ mod tests {
             external_local: false,
             endpoints: vec!["10.244.0.2:8080".parse().unwrap(), "10.244.0.3:8080".parse().unwrap()],
             local_endpoints: vec!["10.244.0.2:8080".parse().unwrap()],
+            serving: Default::default(),
         }
     }
 

@@ -39,9 +39,11 @@ pub(crate) struct Ruleset {
 /// The text that makes the table anew, with everything that never changes.
 pub(crate) fn base(table: &str, family: Family) -> String {
     let (ip, addr) = family.words();
-    let loopback = match family {
-        Family::V4 => "127.0.0.0/8",
-        Family::V6 => "::1",
+    // Of loopback addresses only the node's own processes may speak, whatever `route_localnet` says (CVE-2020-8558); to
+    // ::1 they cannot: the kernel never routes it to a pod.
+    let (loopback, own) = match family {
+        Family::V4 => ("127.0.0.0/8", String::new()),
+        Family::V6 => ("::1", format!("{ip} daddr != ::1 ")),
     };
     // Only what a Service sent back to its caller is masqueraded: a connection that began before the first NAT table was
     // loaded looks new to the kernel, and with another source port both its ends would reset it.
@@ -58,24 +60,34 @@ table {ip} {table} {{
   set hairpin {{ type {addr} . {addr} ; }}
   chain mark-for-masquerade {{ meta mark set meta mark or 0x4000 ; }}
   chain reject-it {{ reject ; }}
-  chain services {{
-    {ip} daddr . meta l4proto . th dport vmap @service-ips
+  chain services {{ {ip} daddr . meta l4proto . th dport vmap @service-ips ; }}
+  chain no-endpoints {{ {ip} daddr . meta l4proto . th dport vmap @no-endpoint-services ; }}
+  chain nat-prerouting {{
+    type nat hook prerouting priority -100 ;
+    jump services
     fib daddr type local {ip} daddr != {loopback} meta l4proto . th dport vmap @service-nodeports
   }}
-  chain no-endpoints {{
-    {ip} daddr . meta l4proto . th dport vmap @no-endpoint-services
-    fib daddr type local {ip} daddr != {loopback} meta l4proto . th dport vmap @no-endpoint-nodeports
+  chain nat-output {{
+    type nat hook output priority -100 ;
+    jump services
+    fib daddr type local {own}meta l4proto . th dport vmap @service-nodeports
   }}
-  chain nat-prerouting {{ type nat hook prerouting priority -100 ; jump services ; }}
-  chain nat-output {{ type nat hook output priority -100 ; jump services ; }}
   chain nat-postrouting {{
     type nat hook postrouting priority 100 ;
     meta mark & 0x4000 == 0x4000 meta mark set meta mark xor 0x4000 masquerade fully-random
     ct status dnat {ip} saddr . {ip} daddr @hairpin masquerade fully-random
   }}
-  chain filter-input {{ type filter hook input priority -110 ; ct state new jump no-endpoints ; }}
+  chain filter-input {{
+    type filter hook input priority -110 ;
+    ct state new jump no-endpoints
+    ct state new fib daddr type local {ip} daddr != {loopback} meta l4proto . th dport vmap @no-endpoint-nodeports
+  }}
   chain filter-forward {{ type filter hook forward priority -110 ; ct state new jump no-endpoints ; }}
-  chain filter-output {{ type filter hook output priority -110 ; ct state new jump no-endpoints ; }}
+  chain filter-output {{
+    type filter hook output priority -110 ;
+    ct state new jump no-endpoints
+    ct state new fib daddr type local {own}meta l4proto . th dport vmap @no-endpoint-nodeports
+  }}
 }}
 "
     )
@@ -165,6 +177,22 @@ mod tests {
             for line in masquerading {
                 assert!(line.contains("ct status dnat ") || line.contains("meta mark & 0x4000 == 0x4000 "), "{line}");
             }
+        }
+    }
+
+    #[test]
+    fn loopback_has_node_ports_for_the_nodes_own_processes_only() {
+        let chain = |family, hook: &str| {
+            let text = base("t", family);
+            let begin = text.find(hook).unwrap();
+            text[begin..].split_once('}').unwrap().0.to_owned()
+        };
+        for hook in ["hook prerouting priority -100", "hook input"] {
+            assert!(chain(Family::V4, hook).contains("ip daddr != 127.0.0.0/8 meta l4proto"), "{hook}");
+        }
+        for hook in ["hook output priority -100", "hook output priority -110"] {
+            assert!(!chain(Family::V4, hook).contains("127.0.0.0"), "{hook}");
+            assert!(chain(Family::V6, hook).contains("ip6 daddr != ::1 "), "{hook}");
         }
     }
 

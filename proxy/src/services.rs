@@ -12,6 +12,9 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 
 use crate::ruleset::Family;
 
+/// Labels whose presence, with whatever value, says that a Service is not for this proxy.
+const NOT_OURS: [&str; 2] = ["service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless"];
+
 /// Where a proxy runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Place {
@@ -42,6 +45,8 @@ pub(crate) struct ServicePort {
     pub(crate) endpoints: Vec<SocketAddr>,
     /// Endpoints on this node.
     pub(crate) local_endpoints: Vec<SocketAddr>,
+    /// Those that still answer, wherever they are and whoever may use them: what goes to one already may go on.
+    pub(crate) serving: BTreeSet<IpAddr>,
 }
 
 /// Turns Services and EndpointSlices into ports of one family, ordered by id.
@@ -78,10 +83,10 @@ pub(crate) fn service_of(slice: &EndpointSlice) -> Option<&str> {
     slice.metadata.labels.as_ref()?.get("kubernetes.io/service-name").map(String::as_str)
 }
 
-/// Headless and ExternalName Services have no address; those labelled for another proxy are not ours.
+/// Headless and ExternalName Services have no address; those labelled for another proxy, or for none, are not ours.
 fn is_proxied(service: &Service, spec: &ServiceSpec) -> bool {
     let labels = service.metadata.labels.as_ref();
-    let other = labels.is_some_and(|labels| labels.contains_key("service.kubernetes.io/service-proxy-name"));
+    let other = labels.is_some_and(|labels| NOT_OURS.iter().any(|label| labels.contains_key(*label)));
     let headless = spec.cluster_ip.as_deref().is_none_or(|ip| ip.is_empty() || ip == "None");
     !other && !headless && spec.type_.as_deref() != Some("ExternalName")
 }
@@ -123,6 +128,7 @@ fn service_port(
         external_local: spec.external_traffic_policy.as_deref() == Some("Local"),
         endpoints: usable.anywhere,
         local_endpoints: usable.local,
+        serving: usable.serving,
     })
 }
 
@@ -152,6 +158,7 @@ fn addresses<'a>(family: Family, texts: impl Iterator<Item = &'a String>) -> Vec
 struct Usable {
     anywhere: Vec<SocketAddr>,
     local: Vec<SocketAddr>,
+    serving: BTreeSet<IpAddr>,
 }
 
 struct Candidate<'a> {
@@ -162,6 +169,10 @@ struct Candidate<'a> {
 impl Candidate<'_> {
     fn is_ready(&self) -> bool {
         self.endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true)
+    }
+
+    fn is_serving(&self) -> bool {
+        self.endpoint.conditions.as_ref().and_then(|conditions| conditions.serving).unwrap_or(true)
     }
 
     /// Terminating but still answering: the last resort.
@@ -180,7 +191,9 @@ impl Usable {
         let local: Vec<&Candidate<'_>> = candidates.iter().filter(|candidate| candidate.is_on(&place.node)).collect();
         let all: Vec<&Candidate<'_>> = candidates.iter().collect();
         let anywhere = nearby(place, alive(&all));
-        Self { anywhere: sorted(&anywhere), local: sorted(&alive(&local)) }
+        let serving = candidates.iter().filter(|candidate| candidate.is_serving());
+        let serving = serving.map(|candidate| candidate.address.ip()).collect();
+        Self { anywhere: sorted(&anywhere), local: sorted(&alive(&local)), serving }
     }
 }
 
@@ -312,5 +325,10 @@ mod tests {
         let place = Place::default();
         let headless = service(json!({"clusterIP": "None", "ports": [{"port": 80}]}));
         assert!(service_ports(Family::V4, &place, &[headless], &[]).is_empty());
+        for (label, ours) in [("service.kubernetes.io/service-proxy-name", 0), ("example.com/other", 1)] {
+            let mut labelled = Service::clone(&service(plain()));
+            labelled.metadata.labels = Some(BTreeMap::from([(label.to_owned(), String::new())]));
+            assert_eq!(service_ports(Family::V4, &place, &[Arc::new(labelled)], &[]).len(), ours, "{label}");
+        }
     }
 }
