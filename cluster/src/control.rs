@@ -1,6 +1,7 @@
 //! The socket by which `coracle image` reaches the runtime of a running cluster.
 //!
-//! One request a connection: a line of JSON each way. The socket lies in the data directory, which only root may enter.
+//! One request a connection: a line of JSON, and lines of JSON as answer, the last of which ends it. The socket lies in the
+//! data directory, which only root may enter.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use runtime::{ContainerStatus, Image, Runtime, SandboxStatus};
+use runtime::{ContainerStatus, Image, PullProgress, Runtime, SandboxStatus};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -21,6 +22,10 @@ const LONGEST: u64 = 16 * 1024;
 const AT_ONCE: usize = 16;
 /// Wait after a connection could not be accepted: out of file descriptors, mostly.
 const BACK_OFF: Duration = Duration::from_millis(200);
+/// How often one hears of the progress of a pull.
+const TELL: Duration = Duration::from_millis(500);
+/// The longest line of an answer: a node has no more images than that.
+const LONGEST_ANSWER: u64 = 64 * 1024 * 1024;
 /// The users of an image that a refusal names.
 const NAMED: usize = 5;
 
@@ -30,6 +35,8 @@ pub enum ImageRequest {
     /// Imports an archive, by absolute path.
     Load(PathBuf),
     List,
+    /// Pulls an image from its registry, by the way that pods' images take.
+    Pull(String),
     /// Removes an image, and only with `force` one that containers use.
     Remove {
         image: String,
@@ -37,10 +44,12 @@ pub enum ImageRequest {
     },
 }
 
+/// A line of an answer: all but [`Self::Progress`] are the last.
 #[derive(Debug, Serialize, Deserialize)]
-struct Reply {
-    images: Vec<Image>,
-    error: Option<String>,
+enum Reply {
+    Progress(PullProgress),
+    Images(Vec<Image>),
+    Error(String),
 }
 
 /// Where the socket of a cluster is.
@@ -48,39 +57,106 @@ fn socket(data_dir: &Path) -> PathBuf {
     data_dir.join("coracle.sock")
 }
 
-/// Asks the running cluster with this data directory, or its runtime itself when none runs.
-pub async fn images(data_dir: &Path, request: ImageRequest) -> anyhow::Result<Vec<Image>> {
+/// Who hears how far a pull is.
+trait Audience: Send {
+    /// An error ends the pull.
+    fn hear(&mut self, progress: PullProgress) -> impl Future<Output = anyhow::Result<()>> + Send;
+}
+
+/// At the other end of the socket. Whoever goes away ends a pull by that.
+impl Audience for BufReader<UnixStream> {
+    async fn hear(&mut self, progress: PullProgress) -> anyhow::Result<()> {
+        write_line(self, &Reply::Progress(progress)).await
+    }
+}
+
+/// In this process.
+struct Here<Tell>(Tell);
+
+impl<Tell: Fn(PullProgress) + Send> Audience for Here<Tell> {
+    async fn hear(&mut self, progress: PullProgress) -> anyhow::Result<()> {
+        (self.0)(progress);
+        Ok(())
+    }
+}
+
+/// Asks the running cluster with this data directory, or its runtime itself when none runs; `tell` hears how far a pull is.
+pub async fn images(
+    data_dir: &Path,
+    request: ImageRequest,
+    tell: impl Fn(PullProgress) + Send,
+) -> anyhow::Result<Vec<Image>> {
+    ensure!(data_dir.is_dir(), "no cluster has been in {}: give its --data-dir", data_dir.display());
+    ensure!(rustix::process::geteuid().is_root(), "the images of a cluster are root's: run this with sudo");
     let path = socket(data_dir);
     match UnixStream::connect(&path).await {
-        Ok(stream) => ask(stream, &request).await.with_context(|| format!("ask the cluster at {}", path.display())),
+        Ok(stream) => ask(stream, &request, tell).await,
         Err(err) if matches!(err.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
             let config = runtime::local::Config { root: data_dir.join("runtime"), ..runtime::local::Config::new()? };
-            perform(&runtime::local::LocalRuntime::open_for_images(config).await?, request).await
+            let runtime = runtime::local::LocalRuntime::open_for_images(config).await?;
+            telling(&runtime, request, &mut Here(tell)).await
         }
         Err(err) => Err(err).with_context(|| format!("connect to {}", path.display())),
     }
 }
 
-async fn ask(stream: UnixStream, request: &ImageRequest) -> anyhow::Result<Vec<Image>> {
+async fn ask(stream: UnixStream, request: &ImageRequest, tell: impl Fn(PullProgress)) -> anyhow::Result<Vec<Image>> {
     let mut stream = BufReader::new(stream);
-    let mut line = serde_json::to_vec(request)?;
-    line.push(b'\n');
-    stream.write_all(&line).await?;
-    let mut answer = String::new();
-    stream.read_line(&mut answer).await?;
-    let reply: Reply = serde_json::from_str(&answer)?;
-    match reply.error {
-        Some(error) => anyhow::bail!(error),
-        None => Ok(reply.images),
+    write_line(&mut stream, request).await?;
+    loop {
+        let mut answer = String::new();
+        (&mut stream).take(LONGEST_ANSWER).read_line(&mut answer).await?;
+        ensure!(answer.ends_with('\n'), "the cluster ended before it had answered");
+        match serde_json::from_str(&answer).context("the cluster is of another version of coracle")? {
+            Reply::Progress(progress) => tell(progress),
+            Reply::Images(images) => return Ok(images),
+            Reply::Error(error) => anyhow::bail!(error),
+        }
+    }
+}
+
+async fn write_line(stream: &mut BufReader<UnixStream>, line: &(impl Serialize + Sync)) -> anyhow::Result<()> {
+    let mut text = serde_json::to_vec(line)?;
+    text.push(b'\n');
+    Ok(stream.write_all(&text).await?)
+}
+
+/// Performs a request; the audience hears meanwhile how far a pull is.
+async fn telling(
+    runtime: &dyn Runtime,
+    request: ImageRequest,
+    audience: &mut impl Audience,
+) -> anyhow::Result<Vec<Image>> {
+    let name = if let ImageRequest::Pull(name) = &request { name.clone() } else { String::new() };
+    let performed = perform(runtime, request);
+    tokio::pin!(performed);
+    let mut ticks = tokio::time::interval(TELL);
+    loop {
+        tokio::select! {
+            done = &mut performed => return done,
+            _ = ticks.tick(), if !name.is_empty() => {
+                if let Some(progress) = runtime.pull_progress(&name) {
+                    audience.hear(progress).await?;
+                }
+            }
+        }
     }
 }
 
 async fn perform(runtime: &dyn Runtime, request: ImageRequest) -> anyhow::Result<Vec<Image>> {
     match request {
-        ImageRequest::Load(path) => Ok(runtime.import_images(path).await?),
+        ImageRequest::Load(path) => {
+            let images = runtime.import_images(path).await?;
+            ensure!(!images.is_empty(), "the archive has no image for linux on {}", std::env::consts::ARCH);
+            Ok(images)
+        }
         ImageRequest::List => Ok(runtime.images().await?),
+        ImageRequest::Pull(name) => Ok(vec![runtime.pull_image(&name, None).await?]),
         ImageRequest::Remove { image, force } => {
-            let found = runtime.image_status(&image).await?.with_context(|| format!("no image {image:?} is here"))?;
+            let found = runtime
+                .image_status(&image)
+                .await?
+                .with_context(|| format!("no image {image:?} is here: `coracle image list` shows those that are"))?;
             let users = users(&found, &runtime.containers(None).await?, &runtime.sandboxes().await?);
             ensure!(
                 force || users.is_empty(),
@@ -157,16 +233,14 @@ async fn answer(stream: UnixStream, runtime: &dyn Runtime) -> anyhow::Result<()>
     let mut line = String::new();
     (&mut stream).take(LONGEST).read_line(&mut line).await?;
     let result = match serde_json::from_str(&line) {
-        Ok(request) => perform(runtime, request).await.map_err(|err| format!("{err:#}")),
-        Err(err) => Err(format!("not a request: {err}")),
+        Ok(request) => telling(runtime, request, &mut stream).await,
+        Err(err) => Err(anyhow::anyhow!("not a request: {err}")),
     };
     let reply = match result {
-        Ok(images) => Reply { images, error: None },
-        Err(error) => Reply { images: Vec::new(), error: Some(error) },
+        Ok(images) => Reply::Images(images),
+        Err(err) => Reply::Error(format!("{err:#}")),
     };
-    let mut text = serde_json::to_vec(&reply)?;
-    text.push(b'\n');
-    Ok(stream.write_all(&text).await?)
+    write_line(&mut stream, &reply).await
 }
 
 #[cfg(test)]
@@ -229,5 +303,48 @@ mod tests {
         let request = ImageRequest::Remove { image: "nowhere:1".into(), force: false };
         let err = perform(&runtime, request).await.unwrap_err();
         assert!(err.to_string().contains("nowhere:1"), "{err}");
+    }
+
+    #[tokio::test]
+    async fn a_pull_tells_how_far_it_is_and_then_what_it_brought() {
+        let runtime = FakeRuntime::default();
+        runtime.delay_pulls(3 * TELL);
+        let (here, there) = UnixStream::pair().unwrap();
+        let told = std::sync::Mutex::new(Vec::new());
+        let request = ImageRequest::Pull("web:1".into());
+        let (answered, images) =
+            tokio::join!(answer(there, &runtime), ask(here, &request, |progress| told.lock().unwrap().push(progress)),);
+        answered.unwrap();
+        assert_eq!(images.unwrap().len(), 1);
+        let told = told.into_inner().unwrap();
+        assert!(told.contains(&PullProgress { loaded: 1, total: 2 }), "{told:?}");
+    }
+
+    #[tokio::test]
+    async fn the_registrys_words_reach_the_user() {
+        let runtime = FakeRuntime::default();
+        runtime.fail_pull("web:1", "manifest unknown");
+        let (here, there) = UnixStream::pair().unwrap();
+        let request = ImageRequest::Pull("web:1".into());
+        let (answered, images) = tokio::join!(answer(there, &runtime), ask(here, &request, |_| {}));
+        answered.unwrap();
+        assert_eq!(images.unwrap_err().to_string(), "failed to pull image \"web:1\": manifest unknown");
+    }
+
+    #[tokio::test]
+    async fn a_cluster_that_ends_meanwhile_is_said_so() {
+        let (here, there) = UnixStream::pair().unwrap();
+        drop(there);
+        let err = ask(here, &ImageRequest::List, |_| {}).await.unwrap_err();
+        assert!(!err.to_string().contains("EOF"), "{err}");
+    }
+
+    #[tokio::test]
+    async fn a_place_where_no_cluster_has_been_stays_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("nowhere");
+        let err = images(&place, ImageRequest::List, |_| {}).await.unwrap_err();
+        assert!(err.to_string().contains("--data-dir"), "{err}");
+        assert!(!place.exists());
     }
 }

@@ -36,9 +36,9 @@ pub use error::Error;
 pub use types::{
     CallCount, ContainerConfig, ContainerId, ContainerState, ContainerStatus, Device, DnsConfig, Event, ExecOutput,
     ExecRequest, Exit, Features, FileKind, IdMap, Image, ImageAuth, LogLimits, Mount, NamespaceOptions, PortMapping,
-    Propagation, Reader, Resources, SYSCALL_POLICY, SandboxConfig, SandboxId, SandboxStatus, Seccomp, Security,
-    Session, Stats, SyscallPolicy, SyscallVerdict, TerminalSize, UnknownPolicy, Unlinked, UnusualCall, WatchedCalls,
-    Writer,
+    Propagation, PullProgress, Reader, Resources, SYSCALL_POLICY, SandboxConfig, SandboxId, SandboxStatus, Seccomp,
+    Security, Session, Stats, SyscallPolicy, SyscallVerdict, TerminalSize, UnknownPolicy, Unlinked, UnusualCall,
+    WatchedCalls, Writer,
 };
 
 /// A container runtime. All calls are idempotent in the way of CRI: stopping what is stopped and removing what is gone succeed.
@@ -107,6 +107,8 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// Pulls an image and returns its id. Never starts a second pull of the same image at the same time.
     async fn pull_image(&self, image: &str, auth: Option<&ImageAuth>) -> Result<Image, Error>;
+    /// How far the pull of this image is that runs now; `None` before anything is known of it.
+    fn pull_progress(&self, image: &str) -> Option<PullProgress>;
     /// The image that `image` (a name or an id) stands for, if it is here.
     async fn image_status(&self, image: &str) -> Result<Option<Image>, Error>;
     async fn images(&self) -> Result<Vec<Image>, Error>;

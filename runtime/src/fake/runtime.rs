@@ -12,7 +12,7 @@ use tokio_stream::wrappers::BroadcastStream;
 use super::{Behavior, FakeRuntime, exit, out_of_memory};
 use crate::{
     ContainerConfig, ContainerId, ContainerStatus, Error, Event, ExecOutput, ExecRequest, Features, Image, ImageAuth,
-    Reader, Resources, Runtime, SandboxConfig, SandboxStatus, Session, Stats, Writer,
+    PullProgress, Reader, Resources, Runtime, SandboxConfig, SandboxStatus, Session, Stats, Writer,
 };
 
 #[async_trait]
@@ -207,11 +207,17 @@ impl Runtime for FakeRuntime {
             let state = self.state();
             (state.pull_delay, state.pull_failures.get(image).cloned())
         };
+        self.state().pulling.insert(image.to_owned(), PullProgress { loaded: 1, total: 2 });
         tokio::time::sleep(delay).await;
+        self.state().pulling.remove(image);
         match failure {
             Some(reason) => Err(Error::Pull { image: image.to_owned(), reason }),
             None => Ok(self.state().add_image(image, "")),
         }
+    }
+
+    fn pull_progress(&self, image: &str) -> Option<PullProgress> {
+        self.state().pulling.get(image).copied()
     }
 
     async fn image_status(&self, image: &str) -> Result<Option<Image>, Error> {

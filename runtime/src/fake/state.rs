@@ -11,8 +11,8 @@ use tokio::sync::broadcast;
 
 use super::{Behavior, ExecHandler, Named, no_output};
 use crate::{
-    ContainerConfig, ContainerState, ContainerStatus, Error, Event, Exit, Image, Resources, SandboxConfig,
-    SandboxStatus, Stats,
+    ContainerConfig, ContainerState, ContainerStatus, Error, Event, Exit, Image, PullProgress, Resources,
+    SandboxConfig, SandboxStatus, Stats,
 };
 
 /// Pieces of output that a slow attached reader may fall behind.
@@ -25,6 +25,8 @@ pub(super) struct State {
     pub(super) behaviors: Named<VecDeque<Behavior>>,
     pub(super) pull_failures: Named<String>,
     pub(super) pull_delay: Duration,
+    /// Pulls that run now.
+    pub(super) pulling: Named<PullProgress>,
     pub(super) exec: Arc<ExecHandler>,
     pub(super) exec_delay: Duration,
     pub(super) ports: BTreeMap<u16, SocketAddr>,
@@ -53,6 +55,7 @@ impl Default for State {
             behaviors: BTreeMap::new(),
             pull_failures: BTreeMap::new(),
             pull_delay: Duration::ZERO,
+            pulling: BTreeMap::new(),
             exec: Arc::new(|_, _| no_output()),
             exec_delay: Duration::ZERO,
             ports: BTreeMap::new(),

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use oci_client::secrets::RegistryAuth;
 use super::gate::Gate;
 use super::store::parse_config;
 use super::{Budget, ImageConfig, MAX_DOCUMENT, Store, digest};
-use crate::{Error, Image, ImageAuth};
+use crate::{Error, Image, ImageAuth, PullProgress};
 
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// A registry that sends nothing for so long is given up.
@@ -28,7 +29,16 @@ const READ_PATIENCE: Duration = Duration::from_secs(60);
 /// Pulls images, each once at a time.
 pub(crate) struct Registry {
     insecure: Vec<String>,
-    running: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    running: Mutex<BTreeMap<String, Arc<Running>>>,
+}
+
+/// A pull, and those that wait for it.
+#[derive(Default)]
+struct Running {
+    turn: tokio::sync::Mutex<()>,
+    loaded: AtomicU64,
+    /// 0 until the manifest is there.
+    total: AtomicU64,
 }
 
 /// The full name of an image: `busybox` is `docker.io/library/busybox:latest`. `None` for what is no name.
@@ -47,21 +57,29 @@ impl Registry {
     /// Pulls an image. A second pull of the same image waits for the first and then finds most of it here.
     pub(crate) async fn pull(&self, store: &Arc<Store>, name: &str, auth: Option<&ImageAuth>) -> Result<Image, Error> {
         let failed = |reason: String| Error::Pull { image: name.to_owned(), reason };
-        let reference: Reference = name.parse().map_err(|err| failed(format!("invalid reference format: {err}")))?;
-        let turn = {
+        let reference: Reference = name.parse().map_err(|err| failed(format!("{err}")))?;
+        let running = {
             let mut running = self.running.lock().expect("no panic under this lock");
-            running.retain(|_, turn| Arc::strong_count(turn) > 1);
+            running.retain(|_, pull| Arc::strong_count(pull) > 1);
             running.entry(reference.whole()).or_default().clone()
         };
-        let _turn = turn.lock().await;
+        let _turn = running.turn.lock().await;
         let way = self.way(&reference).await.map_err(&failed)?;
-        let pull = Pull { client: client(&way), reference, auth: registry_auth(auth), store };
+        let pull = Pull { client: client(&way), reference, auth: registry_auth(auth), store, running: &running };
         match pull.run().await {
             Ok(image) => Ok(image),
             Err(Failure::Registry(err)) => Err(failed(way.refused().unwrap_or_else(|| words(&err)))),
             Err(Failure::Content(reason)) => Err(failed(reason)),
             Err(Failure::Local(err)) => Err(failed(with_cause(&err))),
         }
+    }
+
+    /// How far the pull of an image is that runs now.
+    pub(crate) fn progress(&self, name: &str) -> Option<PullProgress> {
+        let running = self.running.lock().expect("no panic under this lock");
+        let pull = running.get(&normalize(name)?).filter(|pull| Arc::strong_count(pull) > 1)?;
+        let (loaded, total) = (pull.loaded.load(Ordering::Relaxed), pull.total.load(Ordering::Relaxed));
+        (total > 0).then_some(PullProgress { loaded, total })
     }
 
     async fn way(&self, reference: &Reference) -> Result<Way, String> {
@@ -150,6 +168,7 @@ struct Pull<'a> {
     reference: Reference,
     auth: RegistryAuth,
     store: &'a Arc<Store>,
+    running: &'a Running,
 }
 
 impl Pull<'_> {
@@ -161,7 +180,9 @@ impl Pull<'_> {
             return Err(Failure::Content("manifest and configuration name different numbers of layers".to_owned()));
         }
         let budget = Arc::new(self.store.budget()?);
-        for index in self.store.missing(&config) {
+        let missing = self.store.missing(&config);
+        self.begin(missing.iter().map(|index| manifest.layers[*index].size));
+        for index in missing {
             self.layer(&config, index, &manifest.layers[index], &budget).await?;
         }
         let repository = format!("{}/{}", self.reference.registry(), self.reference.repository());
@@ -170,6 +191,12 @@ impl Pull<'_> {
         let digests = vec![format!("{repository}@{list_digest}")];
         let add = move || store.add(store.record(id, config, tags, digests)?);
         Ok(blocking(add).await?)
+    }
+
+    fn begin(&self, sizes: impl Iterator<Item = i64>) {
+        let total = sizes.fold(0_u64, |sum, size| sum.saturating_add(u64::try_from(size).unwrap_or(0)));
+        self.running.loaded.store(0, Ordering::Relaxed);
+        self.running.total.store(total, Ordering::Relaxed);
     }
 
     async fn config(&self, descriptor: &OciDescriptor) -> Result<ImageConfig, Failure> {
@@ -226,6 +253,7 @@ impl Pull<'_> {
             if length > wanted {
                 return Err(Failure::Content(format!("layer {} is longer than {wanted} bytes", descriptor.digest)));
             }
+            self.running.loaded.fetch_add(chunk.len() as u64, Ordering::Relaxed);
             file = blocking(move || file.write_all(&chunk).map(|()| file)).await.map_err(local)?;
         }
         Ok(length)

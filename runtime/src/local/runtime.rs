@@ -13,7 +13,7 @@ use super::{LocalRuntime, blocking};
 use crate::wire::Request;
 use crate::{
     ContainerConfig, ContainerId, ContainerStatus, Error, Event, ExecOutput, ExecRequest, Features, Image, ImageAuth,
-    Reader, Resources, Runtime, SandboxConfig, SandboxStatus, Session, Stats, Unlinked, Writer,
+    PullProgress, Reader, Resources, Runtime, SandboxConfig, SandboxStatus, Session, Stats, Unlinked, Writer,
 };
 
 impl LocalRuntime {
@@ -158,6 +158,10 @@ impl Runtime for LocalRuntime {
 
     async fn pull_image(&self, image: &str, auth: Option<&ImageAuth>) -> Result<Image, Error> {
         self.shared.registry.pull(&self.shared.images, image, auth).await
+    }
+
+    fn pull_progress(&self, image: &str) -> Option<PullProgress> {
+        self.shared.registry.progress(image)
     }
 
     async fn image_status(&self, image: &str) -> Result<Option<Image>, Error> {

@@ -11,6 +11,13 @@ pub struct ImageAuth {
     pub registry_token: String,
 }
 
+/// How far a pull is: bytes of the layers that were not here before, as the registry sends them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PullProgress {
+    pub loaded: u64,
+    pub total: u64,
+}
+
 /// An image on this node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Image {

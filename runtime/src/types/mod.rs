@@ -12,7 +12,7 @@ pub use container::{
     Propagation, Resources, Seccomp, Security, Stats, Unlinked,
 };
 pub use event::Event;
-pub use image::{Image, ImageAuth};
+pub use image::{Image, ImageAuth, PullProgress};
 pub use sandbox::{DnsConfig, Features, IdMap, NamespaceOptions, PortMapping, SandboxConfig, SandboxId, SandboxStatus};
 pub use stream::{ExecOutput, ExecRequest, Reader, Session, TerminalSize, Writer};
 pub use syscalls::{
