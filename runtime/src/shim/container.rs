@@ -11,6 +11,7 @@ use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Signal, pidfd_send_signal};
 
+use super::early::Early;
 use super::log::{Log, Stream};
 use super::process::{self, Ended};
 use super::watch::Watch;
@@ -47,6 +48,8 @@ pub(super) struct Container {
     pub(super) watch: Option<Watch>,
     log: Log,
     attached: Vec<Attached>,
+    /// For the first who attaches, if input is for one only.
+    early: Option<Early>,
     failure: Option<String>,
 }
 
@@ -86,6 +89,7 @@ impl Container {
             }
         };
         Ok(Self {
+            early: request.stdin_once.then(Early::default),
             watch: request.watch.map(Watch::new),
             request,
             spec,
@@ -154,7 +158,11 @@ impl Container {
         }
         let stderr = (descriptors.len() > 1).then(|| descriptors.remove(1).into());
         let stdout = (!descriptors.is_empty()).then(|| descriptors.remove(0).into());
-        self.attached.push(Attached { stdout, stderr });
+        let mut attached = Attached { stdout, stderr };
+        let early = self.early.take().unwrap_or_default();
+        if early.pieces().all(|(is_stderr, bytes)| attached.copy(is_stderr, bytes)) {
+            self.attached.push(attached);
+        }
         if let Some(master) = &self.master {
             return Ok(vec![OwnedFd::from(master.try_clone()?)]);
         }
@@ -173,6 +181,9 @@ impl Container {
                 let bytes = &buffer[..count];
                 report(self.log.write(&mut output.stream, bytes, SystemTime::now()), "write log");
                 let is_stderr = output.is_stderr;
+                if self.early.as_mut().is_some_and(|early| !early.keep(is_stderr, bytes)) {
+                    self.early = None;
+                }
                 self.attached.retain_mut(|attached| attached.copy(is_stderr, bytes));
             }
             Err(err) if matches!(err.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}

@@ -9,6 +9,7 @@
 //! One thread and no async runtime, so that it may fork, and stays small.
 
 mod container;
+mod early;
 mod exec;
 mod log;
 mod process;
