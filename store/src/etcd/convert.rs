@@ -70,7 +70,7 @@ pub(super) fn store_error(operation: &'static str, err: etcd_client::Error) -> E
     let etcd_client::Error::GRpcStatus(status) = &err else {
         return match err {
             etcd_client::Error::TransportError(_) | etcd_client::Error::IoError(_) => {
-                Error::Unavailable { reason: format!("{operation}: {}", chain(&err)) }
+                Error::Unavailable { reason: format!("{operation}: {}", words(&err)) }
             }
             err => Error::Backend { operation, source: Box::new(err) },
         };
@@ -87,9 +87,9 @@ pub(super) fn store_error(operation: &'static str, err: etcd_client::Error) -> E
         || matches!(code, CANCELLED | DEADLINE_EXCEEDED | UNAVAILABLE)
         || (code == UNKNOWN && status.source().is_some())
     {
-        Error::Unavailable { reason: format!("{operation}: {}", chain(&err)) }
+        Error::Unavailable { reason: format!("{operation}: {}", words(&err)) }
     } else {
-        Error::Backend { operation, source: Box::new(err) }
+        Error::Backend { operation, source: Box::new(Said(words(&err))) }
     }
 }
 
@@ -98,13 +98,53 @@ pub(super) fn is_overload(message: &str) -> bool {
     message.contains("etcdserver: too many requests")
 }
 
-/// An error with its causes, which the client leaves out of its text.
-fn chain(err: &dyn StdError) -> String {
-    let mut text = err.to_string();
-    let mut cause = err.source();
+/// What etcd, or the way to it, has against a request.
+/// With its causes in it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Said(String);
+
+/// What to do about it, by words in it.
+const HINTS: [(&str, &str); 9] = [
+    ("Connection refused", "does etcd run there?"),
+    ("failed to lookup address", "is its name right?"),
+    ("tls handshake eof", "it does not speak TLS: give its address with http://"),
+    ("stream closed because of a broken pipe", "if it speaks TLS only, give its address with https://"),
+    ("UnknownIssuer", "give the authority of its certificate by --etcd-cafile"),
+    ("fatal alert: BadCertificate", WANTS_CERTIFICATE),
+    ("fatal alert: CertificateRequired", WANTS_CERTIFICATE),
+    ("etcdserver: user name is empty", WANTS_USER),
+    ("etcdserver: permission denied", WANTS_USER),
+];
+const WANTS_CERTIFICATE: &str =
+    "it wants a client certificate of an authority that it trusts: give --etcd-certfile and --etcd-keyfile";
+const WANTS_USER: &str =
+    "it has users, who are known by client certificates: give --etcd-certfile and --etcd-keyfile of one who may do all";
+
+/// An error in words: those of the client name causes as Rust's debugger does, or leave them out.
+fn words(err: &etcd_client::Error) -> String {
+    let text = match err {
+        etcd_client::Error::GRpcStatus(status) => chain(status.message(), status.source()),
+        other => chain(&other.to_string(), other.source()),
+    };
+    advised(text)
+}
+
+fn advised(text: String) -> String {
+    match HINTS.iter().find(|(word, _)| text.contains(word)) {
+        Some((_, advice)) => format!("{text} ({advice})"),
+        None => text,
+    }
+}
+
+/// A text and the causes behind it, each said once.
+fn chain(text: &str, mut cause: Option<&(dyn StdError + 'static)>) -> String {
+    let mut text = text.to_owned();
     while let Some(err) = cause {
         let next = err.to_string();
-        if !text.contains(&next) {
+        if text == "transport error" {
+            text = next;
+        } else if !text.contains(&next) && next != "transport error" {
             text = format!("{text}: {next}");
         }
         cause = err.source();
@@ -114,7 +154,25 @@ fn chain(err: &dyn StdError) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::prefix_end;
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn causes_are_said_once_and_with_what_to_do() {
+        let refused = io::Error::other("Connection refused (os error 111)");
+        let cause = io::Error::other(refused);
+        assert_eq!(
+            advised(chain("tcp connect error", Some(&cause))),
+            "tcp connect error: Connection refused (os error 111) (does etcd run there?)"
+        );
+        let alert = io::Error::other("received fatal alert: BadCertificate");
+        let text = advised(chain("transport error", Some(&alert)));
+        assert!(text.starts_with("received fatal alert") && text.contains("--etcd-certfile"), "{text}");
+        let users = advised(chain("etcdserver: user name is empty", None));
+        assert!(users.contains("who are known by client certificates"), "{users}");
+        assert_eq!(advised(chain("etcdserver: no leader", None)), "etcdserver: no leader");
+    }
 
     #[test]
     fn the_end_of_a_prefix_is_the_key_after_it() {

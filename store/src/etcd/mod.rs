@@ -90,7 +90,13 @@ impl EtcdStore {
     /// Connects to a cluster and makes sure that it answers.
     pub async fn connect(options: Options) -> Result<Self, Error> {
         let members = Arc::new(Members::new(&options.endpoints, &connect_options(&options)).await?);
-        let revision = newest_revision(&members).await?;
+        let named = |err| match err {
+            Error::Unavailable { reason } => {
+                Error::Unavailable { reason: format!("etcd at {}: {reason}", options.endpoints.join(", ")) }
+            }
+            other => other,
+        };
+        let revision = newest_revision(&members).await.map_err(named)?;
         let feed = Arc::new(Feed::new(History::starting_at(revision), options.limits));
         let progress_wanted = Arc::new(AtomicU64::new(0));
         let follower = follow::Follower {
