@@ -1,9 +1,12 @@
 //! What a cluster has beside the API server's own bootstrap objects: the DNS Service and the rights of its server.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind};
+use kube::runtime::wait::await_condition;
 use serde::Deserialize as _;
 use serde_json::Value;
 
@@ -11,6 +14,8 @@ use serde_json::Value;
 const MANAGER: &str = "coracle";
 /// The Service of the DNS server and the server's rights, for `kubectl apply` after its addresses are filled in.
 const MANIFEST: &str = include_str!("../../manifests/dns.yaml");
+/// A node that registers later than this has something else wrong with it.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// The user that the DNS server is.
 pub(crate) const DNS_USER: &str = "system:coracle:dns";
 
@@ -20,6 +25,19 @@ pub(crate) async fn ensure(client: &kube::Client, dns_service: IpAddr, dns_serve
         apply(client, object).await?;
     }
     Ok(())
+}
+
+/// Gives the node, once it is there, the role that `kubectl get nodes` shows. Nodes may not name their own (KEP-279), and
+/// pods are scheduled to it all the same: it has no taint.
+pub(crate) async fn name_role(client: kube::Client, node: &str) -> kube::Result<()> {
+    let nodes: Api<Node> = Api::all(client);
+    let there = await_condition(nodes.clone(), node, |node: Option<&Node>| node.is_some());
+    if tokio::time::timeout(PATIENCE, there).await.is_err() {
+        return Ok(());
+    }
+    let role = serde_json::json!({"metadata": {"labels": {"node-role.kubernetes.io/control-plane": ""}}});
+    let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    nodes.patch_metadata(node, &params, &Patch::Merge(role)).await.map(|_| ())
 }
 
 async fn apply(client: &kube::Client, object: Value) -> kube::Result<()> {

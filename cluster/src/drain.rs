@@ -108,8 +108,13 @@ pub(crate) async fn stop_pods(
     Ok(total)
 }
 
+/// `1 pod`, `2 pods`.
+pub(crate) fn pods(count: usize) -> String {
+    if count == 1 { "1 pod".to_owned() } else { format!("{count} pods") }
+}
+
 fn progress(total: usize, waiting: &BTreeSet<String>) -> String {
-    format!("{} of {total} pods stopped; waiting for {}", total - waiting.len(), listed(waiting))
+    format!("{} of {} stopped; waiting for {}", total - waiting.len(), pods(total), listed(waiting))
 }
 
 /// The first few names, and how many more there are.
@@ -155,7 +160,8 @@ impl Left {
         let pods = self.pods();
         match self.cluster.get() {
             Some((ways, _)) if !pods.is_empty() => {
-                format!("ended at once; {} pods keep running: {}\n{ways}", pods.len(), listed(&pods))
+                let keep = if pods.len() == 1 { "keeps" } else { "keep" };
+                format!("ended at once; {} {keep} running: {}\n{ways}", self::pods(pods.len()), listed(&pods))
             }
             _ => "ended at once; no pod is left running".to_owned(),
         }
@@ -186,6 +192,7 @@ mod tests {
         let names = |count: usize| (0..count).map(|number| format!("d/p{number}")).collect::<BTreeSet<_>>();
         assert_eq!(progress(9, &names(2)), "7 of 9 pods stopped; waiting for d/p0, d/p1");
         assert!(progress(9, &names(8)).ends_with("d/p4 and 3 more"));
+        assert!(progress(1, &names(1)).starts_with("0 of 1 pod stopped"));
     }
 
     #[test]

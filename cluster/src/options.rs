@@ -8,7 +8,9 @@ use apiserver::allocate::Cidr;
 use host::Resource;
 use kubelet::sysctls::Allowlist;
 
+use crate::invoker::Invoker;
 use crate::keys::Subjects;
+use crate::routes::{Range, Route, overlap};
 
 /// Options of a cluster in one process.
 #[derive(Clone, Debug, clap::Args)]
@@ -59,9 +61,36 @@ pub struct Options {
     /// Endpoints of an etcd cluster, instead of the embedded store.
     #[arg(long, value_delimiter = ',')]
     pub etcd_servers: Vec<String>,
+    /// CA of the etcd endpoints.
+    #[arg(long, requires = "etcd_servers")]
+    pub etcd_cafile: Option<PathBuf>,
+    /// Client certificate for etcd.
+    #[arg(long, requires = "etcd_servers")]
+    pub etcd_certfile: Option<PathBuf>,
+    /// Key of the client certificate for etcd.
+    #[arg(long, requires = "etcd_servers")]
+    pub etcd_keyfile: Option<PathBuf>,
     /// Leave pods running at shutdown.
     #[arg(long)]
     pub keep_pods: bool,
+    /// Who gets a kubeconfig beside root.
+    #[arg(skip)]
+    pub invoker: Option<Invoker>,
+}
+
+impl Options {
+    /// How etcd is reached.
+    pub(crate) fn etcd(&self) -> anyhow::Result<store::etcd::Options> {
+        let args = apiserver::StoreArgs {
+            data_dir: PathBuf::new(),
+            etcd_servers: self.etcd_servers.clone(),
+            etcd_cafile: self.etcd_cafile.clone(),
+            etcd_certfile: self.etcd_certfile.clone(),
+            etcd_keyfile: self.etcd_keyfile.clone(),
+            etcd_prefix: "/registry".to_owned(),
+        };
+        args.etcd_options()
+    }
 }
 
 /// Options that were checked, and what follows from them.
@@ -102,6 +131,8 @@ impl Plan {
         let kernel = kubelet::node::machine::kernel();
         let allowed_sysctls = Allowlist::new(&kernel, &options.allowed_unsafe_sysctls);
         let allowed_sysctls = allowed_sysctls.context("--allowed-unsafe-sysctls")?;
+        let ranges = [("--cluster-cidr", pods), ("--service-cluster-ip-range", (services, length))];
+        check_ranges(options.node_ip, ranges)?;
         let range = Cidr::new(services, length);
         Ok(Self {
             services_prefix: (services, length),
@@ -141,6 +172,29 @@ impl Plan {
         ]
     }
 
+    /// What those routes of this machine lead to that lie in the cluster's ranges cannot be reached any more, or pods cannot.
+    pub(crate) fn warnings(&self, routes: &[Route]) -> Vec<String> {
+        let own = [self.options.bridge.clone(), self.link_name()];
+        let ranges = [
+            ("--cluster-cidr", &self.options.cluster_cidr, self.pods_prefix),
+            ("--service-cluster-ip-range", &self.options.service_cluster_ip_range, self.services_prefix),
+        ];
+        let foreign: Vec<&Route> = routes.iter().filter(|route| !own.contains(&route.interface)).collect();
+        let mut warnings = Vec::new();
+        for (option, text, range) in ranges {
+            let Some(Route { range: (address, length), interface }) =
+                foreign.iter().find(|route| overlap(route.range, range))
+            else {
+                continue;
+            };
+            warnings.push(format!(
+                "warning: {option} {text} overlaps this machine's route to {address}/{length} by {interface}: one of the \
+                 two cannot be reached; choose another {option}"
+            ));
+        }
+        warnings
+    }
+
     /// The name of the pod network's nftables table.
     pub(crate) fn pods_table(&self) -> String {
         format!("{}-pods", self.options.bridge)
@@ -166,6 +220,16 @@ fn check_bridge(name: &str) -> anyhow::Result<()> {
         good && name.len() <= 14,
         "--bridge {name:?}: must be 1 to 14 letters, digits, - _ and ., and begin with a letter"
     );
+    Ok(())
+}
+
+/// Refuses ranges that have addresses in common, or the node's.
+fn check_ranges(node: IpAddr, ranges: [(&str, Range); 2]) -> anyhow::Result<()> {
+    let [(one, first), (other, second)] = ranges;
+    ensure!(!overlap(first, second), "{one} and {other} overlap: an address would be a pod's and a Service's");
+    for (option, range) in ranges {
+        ensure!(!overlap(range, (node, 128)), "--node-ip {node} lies in {option}: choose one outside of it");
+    }
     Ok(())
 }
 
@@ -229,10 +293,28 @@ mod tests {
     }
 
     #[test]
+    fn a_route_of_this_machine_in_a_range_is_told() {
+        let plan = plan(&["--cluster-cidr", "10.244.0.0/16"]).unwrap();
+        let route = |text: &str, interface: &str| Route { range: cidr(text).unwrap(), interface: interface.to_owned() };
+        let told = plan.warnings(&[
+            route("10.244.0.0/24", "coracle0"),
+            route("10.96.0.0/16", "coracle0-node"),
+            route("192.0.2.0/24", "eth0"),
+            route("10.0.0.0/8", "vpn0"),
+        ]);
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[0].contains("--cluster-cidr 10.244.0.0/16 overlaps"), "{told:?}");
+        assert!(told[1].contains("10.0.0.0/8 by vpn0"), "{told:?}");
+    }
+
+    #[test]
     fn wrong_options_are_named() {
         for (flags, word) in [
             (["--cluster-cidr", "10.0.0.0"], "--cluster-cidr"),
             (["--service-cluster-ip-range", "10.0.0.0/31"], "--service-cluster-ip-range"),
+            (["--cluster-cidr", "10.96.128.0/17"], "--cluster-cidr and --service-cluster-ip-range overlap"),
+            (["--cluster-cidr", "10.245.0.0/16"], "--node-ip 10.245.0.1 lies in --cluster-cidr"),
+            (["--node-ip", "10.96.0.1"], "lies in --service-cluster-ip-range"),
             (["--node-name", "Not_a_name"], "--node-name"),
             (["--bridge", "a-very-long-bridge-name"], "--bridge"),
             (["--bridge", "of-15-letters15"], "--bridge"),

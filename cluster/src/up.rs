@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,13 +23,14 @@ use runtime::local::LocalRuntime;
 use store::Store;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use crate::drain::Left;
 use crate::keys::Keys;
 use crate::link::Link;
 use crate::options::{Options, Plan};
 use crate::pki::Pair;
-use crate::{addons, control, drain, kubeconfig};
+use crate::{addons, control, drain, kubeconfig, routes};
 
 /// Pods the node takes: as many as its /24 has addresses, with room for those that are on their way out.
 const MAX_PODS: usize = 220;
@@ -48,6 +50,7 @@ pub async fn up(
     let plan = Plan::new(options)?;
     // Before anything of this machine is touched: another cluster may be using it.
     let _claim = claim(&plan)?;
+    plan.warnings(&routes::of_this_machine()).into_iter().for_each(&say);
     let keys = Keys::make(&plan.options.data_dir.join("pki"), plan.subjects()).context("keys and certificates")?;
     let (link, made) = own_link(&plan).await?;
     let result = run(&plan, &keys, link.clone(), shutdown, Output { started, left, say }).await;
@@ -79,7 +82,7 @@ async fn run<Say: Fn(String)>(
     let store = open_store(plan).await?;
     let server = ApiServer::new(server_config(plan, keys), store.clone(), process.clone())?;
     let listeners = listen(plan).await?;
-    write_kubeconfig(plan, keys)?;
+    let kubeconfig = kubeconfig::write_for_users(plan, keys)?;
 
     let mut control_plane = Supervisor::new(process.shutdown.clone());
     let running = server.clone();
@@ -97,7 +100,8 @@ async fn run<Say: Fn(String)>(
             () = shutdown.cancelled() => return Ok(()),
         }
         (output.say)(ready_line("apiserver", output.started.elapsed()));
-        let cluster = Cluster { plan, keys, server: &server, started: output.started, left: Arc::clone(&output.left) };
+        let left = Arc::clone(&output.left);
+        let cluster = Cluster { plan, keys, server: &server, kubeconfig, started: output.started, left };
         cluster.run(&shutdown, &output.say).await
     };
     let stop = process.shutdown.clone();
@@ -160,8 +164,7 @@ async fn own_link(plan: &Plan) -> anyhow::Result<(Option<Link>, bool)> {
 
 async fn open_store(plan: &Plan) -> anyhow::Result<Arc<dyn Store>> {
     if !plan.options.etcd_servers.is_empty() {
-        let options = store::etcd::Options::new(plan.options.etcd_servers.clone());
-        return Ok(Arc::new(store::etcd::EtcdStore::connect(options).await?));
+        return Ok(Arc::new(store::etcd::EtcdStore::connect(plan.options.etcd()?).await?));
     }
     let path = plan.options.data_dir.join("store");
     let options = store::embedded::Options::at(&path);
@@ -203,12 +206,6 @@ fn server_config(plan: &Plan, keys: &Keys) -> apiserver::Config {
     }
 }
 
-fn write_kubeconfig(plan: &Plan, keys: &Keys) -> anyhow::Result<()> {
-    let server = format!("https://127.0.0.1:{}", plan.options.secure_port);
-    let config = kubeconfig::kubeconfig("coracle", &server, &keys.pki.ca().certificate, "coracle-admin", &keys.admin);
-    Ok(kubeconfig::write(&plan.kubeconfig, &config)?)
-}
-
 fn ready_line(name: &str, after: Duration) -> String {
     format!("{name:<20} ready after {:>5} ms", after.as_millis())
 }
@@ -218,6 +215,8 @@ struct Cluster<'a> {
     plan: &'a Plan,
     keys: &'a Keys,
     server: &'a ApiServer,
+    /// For the user.
+    kubeconfig: PathBuf,
     started: Instant,
     left: Arc<Left>,
 }
@@ -257,8 +256,9 @@ impl Cluster<'_> {
         match (self.plan.options.keep_pods, self.left.pods().len()) {
             (true, _) => "shutting down; pods keep running (--keep-pods)".to_owned(),
             (_, 0) => "shutting down".to_owned(),
-            (_, pods) => format!(
-                "shutting down: stopping {pods} pods, each within {} s (again to leave them running)",
+            (_, count) => format!(
+                "shutting down: stopping {}, each within {} s (again to leave them running)",
+                drain::pods(count),
                 drain::GRACE.as_secs()
             ),
         }
@@ -270,7 +270,7 @@ impl Cluster<'_> {
         }
         let stopped = drain::stop_pods(runtime, drain::GRACE, say).await.context("stop pods")?;
         drain::unmount_volumes(&self.plan.options.data_dir.join("kubelet")).await?;
-        say(format!("{stopped} pods stopped; the next `coracle up` starts them again"));
+        say(format!("{} stopped; the next `coracle up` starts them again", drain::pods(stopped)));
         Ok(proxy::cleanup(&self.plan.table()).await?)
     }
 
@@ -286,8 +286,13 @@ impl Cluster<'_> {
                 say(ready_line(name, at.duration_since(self.started)));
             }
         });
+        let role = async {
+            if let Err(err) = addons::name_role(admin.clone(), &self.plan.node_name).await {
+                warn!(error = &err as &dyn std::error::Error, "the node's role is not shown");
+            }
+        };
         let node = async {
-            let api: Api<Node> = Api::all(admin);
+            let api: Api<Node> = Api::all(admin.clone());
             let wait = kube::runtime::wait::await_condition(api, &self.plan.node_name, is_ready);
             if tokio::time::timeout(NODE_PATIENCE, wait).await.is_err() {
                 say(format!("node {} is not Ready yet: kubectl describe node {0}", self.plan.node_name));
@@ -295,8 +300,8 @@ impl Cluster<'_> {
                 say(ready_line(&format!("node {}", self.plan.node_name), self.started.elapsed()));
             }
         };
-        futures::future::join(futures::future::join_all(waits), node).await;
-        let path = self.plan.kubeconfig.display();
+        futures::future::join3(futures::future::join_all(waits), node, role).await;
+        let path = self.kubeconfig.display();
         say(format!("\nkubeconfig: {path}\ntry:        kubectl --kubeconfig {path} get pods -A\n"));
         Ok(())
     }

@@ -17,7 +17,7 @@ impl Stop {
         let quiet = LogArgs { filter: Some("warn".to_owned()), ..LogArgs::default() };
         daemon::task("coracle", &quiet, async {
             let stopped = self.pods.stop(|line| println!("{line}")).await?;
-            println!("{stopped} pods stopped");
+            println!("pods stopped: {stopped}");
             Ok(())
         })
     }

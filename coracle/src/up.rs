@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use cluster::Options;
+use cluster::{Invoker, Options};
 use daemon::LogArgs;
 
 /// Brings up a whole cluster on this machine, and keeps it until Ctrl-C.
@@ -31,7 +31,38 @@ impl Up {
                 // Nobody may be there to read it; the process ends all the same.
                 let _unread = writeln!(std::io::stdout(), "{}", last.last_words());
             });
-            cluster::up(self.options, shutdown, left, |line| println!("{line}")).await
+            let options = Options { invoker: invoker(), ..self.options };
+            cluster::up(options, shutdown, left, |line| println!("{line}")).await
         })
+    }
+}
+
+/// The user who ran sudo.
+fn invoker() -> Option<Invoker> {
+    let [uid, gid] = ["SUDO_UID", "SUDO_GID"].map(|name| std::env::var(name).ok());
+    Invoker::from_sudo(uid.as_deref(), gid.as_deref())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use clap::CommandFactory as _;
+
+    /// The script says what it takes without having been built; this is what makes it true.
+    #[test]
+    fn the_script_up_lists_every_option() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            _up: super::Up,
+        }
+        let script = include_str!("../../up");
+        let help = script.split("HELP").nth(1).unwrap();
+        let flags = help.split(|letter: char| letter.is_whitespace() || letter == ',');
+        let listed: BTreeSet<&str> = flags.filter_map(|word| word.strip_prefix("--")).collect();
+        let command = Line::command();
+        let taken = command.get_arguments().filter(|argument| !argument.is_hide_set()).filter_map(clap::Arg::get_long);
+        assert_eq!(listed, taken.chain(["help"]).collect());
     }
 }
