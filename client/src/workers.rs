@@ -14,7 +14,7 @@ use crate::{WorkQueue, write};
 ///
 /// The result of a reconcile decides what happens to its key: `Ok(None)` waits for the next change, `Ok(Some(delay))`
 /// looks again after that delay, an error (or a panic) tries again with exponential backoff. Errors are logged here and
-/// nowhere else; a write conflict is no news and logged at debug level.
+/// nowhere else; what only says that the cache was behind (a write conflict, an object that is gone) is logged at debug level.
 pub async fn run_workers<K, F, Fut, E>(
     name: &'static str,
     queue: WorkQueue<K>,
@@ -67,8 +67,8 @@ where
 
 fn log_failure<E: StdError + 'static>(name: &str, key: &impl Display, err: &E) {
     let root: &(dyn StdError + 'static) = err;
-    if write::caused_by_conflict(root) {
-        debug!(controller = name, %key, error = root, "conflict, trying again");
+    if write::caused_by_old_news(root) {
+        debug!(controller = name, %key, error = root, "overtaken by a change, trying again");
     } else {
         warn!(controller = name, %key, error = root, "reconcile failed, trying again");
     }

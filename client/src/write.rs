@@ -65,12 +65,14 @@ pub fn is_namespace_terminating(err: &kube::Error) -> bool {
     status.is_forbidden() && causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
 }
 
-/// Whether a write conflict is anywhere in the chain of causes.
-pub(crate) fn caused_by_conflict(err: &(dyn StdError + 'static)) -> bool {
+/// Whether somewhere in the chain of causes is what happens all the time to those who work from caches: the object has
+/// changed or is gone meanwhile, or its namespace is on its way out. The next run sees it.
+pub(crate) fn caused_by_old_news(err: &(dyn StdError + 'static)) -> bool {
+    let is_old_news = |err: &kube::Error| is_conflict(err) || is_not_found(err) || is_namespace_terminating(err);
     let mut next = Some(err);
     while let Some(cause) = next {
         let boxed = || cause.downcast_ref::<Box<kube::Error>>().map(AsRef::as_ref);
-        if cause.downcast_ref::<kube::Error>().or_else(boxed).is_some_and(is_conflict) {
+        if cause.downcast_ref::<kube::Error>().or_else(boxed).is_some_and(is_old_news) {
             return true;
         }
         next = cause.source();
@@ -106,6 +108,21 @@ mod tests {
         assert_eq!(attempts(409, "Conflict", 100).await, (5, false));
         assert_eq!(attempts(409, "AlreadyExists", 100).await, (1, false));
         assert_eq!(attempts(500, "InternalError", 100).await, (1, false));
+    }
+
+    #[test]
+    fn what_a_cache_did_not_show_yet_is_old_news_wherever_in_the_chain() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("api request")]
+        struct Outer(#[source] Box<kube::Error>);
+        let check = |code: u16, reason: &str, expected: bool| {
+            assert_eq!(caused_by_old_news(&failure(code, reason)), expected, "{reason}");
+            assert_eq!(caused_by_old_news(&Outer(Box::new(failure(code, reason)))), expected, "{reason}, inside");
+        };
+        check(409, "Conflict", true);
+        check(404, "NotFound", true);
+        check(403, "Forbidden", false);
+        check(500, "InternalError", false);
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod tls;
 mod unverified;
 pub mod upstream;
 mod version;
+mod words;
 
 pub use config_file::{ConfigFile, ConfigFileError};
 pub use endpoint::{Endpoint, EndpointError};
@@ -38,6 +39,7 @@ pub use tls::{CipherSuite, MinVersion, TlsOptions};
 pub use unverified::unverified_tls;
 pub use upstream::{Upstream, parse};
 pub use version::{KUBERNETES_VERSION, VersionFlag, full_version};
+pub use words::in_words;
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -159,6 +161,6 @@ pub fn detached() -> Process {
 }
 
 fn failed(name: &str, err: &anyhow::Error) -> ExitCode {
-    eprintln!("{name}: {err:#}");
+    eprintln!("{name}: {}", in_words(err.as_ref()));
     ExitCode::FAILURE
 }

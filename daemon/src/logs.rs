@@ -5,6 +5,8 @@ use std::io::IsTerminal as _;
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 
+use crate::words::OneLine;
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -48,7 +50,7 @@ impl LogArgs {
             .with_writer(std::io::stderr)
             .with_ansi(std::io::stderr().is_terminal());
         let _already_started = match self.format {
-            LogFormat::Text => builder.try_init(),
+            LogFormat::Text => builder.fmt_fields(OneLine).try_init(),
             LogFormat::Json => builder.json().try_init(),
         };
     }
