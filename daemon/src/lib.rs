@@ -38,7 +38,7 @@ pub use supervisor::Supervisor;
 pub use tls::{CipherSuite, MinVersion, TlsOptions};
 pub use unverified::unverified_tls;
 pub use upstream::{Upstream, parse};
-pub use version::{KUBERNETES_VERSION, VersionFlag, full_version};
+pub use version::{KUBERNETES_VERSION, VersionFlag, full_version, reported_version};
 pub use words::in_words;
 
 use std::future::Future;
@@ -92,6 +92,7 @@ where
         println!("{version}");
         return ExitCode::SUCCESS;
     }
+    common.version.report();
     common.logs.init();
     host::descriptors::raise();
     install_crypto_provider();
