@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod clock;
+pub mod delegated;
 pub mod events;
 pub mod leader;
 pub mod write;

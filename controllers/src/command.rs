@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use client::delegated::{Door, SecureEndpoint};
 use x509_cert::der::pem::{LineEnding, encode_string};
 
 /// Runs the controllers.
@@ -18,14 +19,20 @@ pub struct Command {
     #[command(flatten)]
     upstream: daemon::Upstream<Flags>,
     #[command(flatten)]
+    secure: daemon::SecureArgs,
+    #[command(flatten)]
     args: crate::Args,
 }
+
+/// Where upstream serves it.
+const DOOR: Door = Door { name: "kube-controller-manager", port: 10257 };
 
 /// The flags of kube-controller-manager that this process does not have.
 struct Flags;
 
 impl daemon::upstream::Table for Flags {
     const FLAGS: &'static str = include_str!("upstream_flags.txt");
+    const NOT_COMMON: &'static [&'static str] = &["tls-cipher-suites", "tls-min-version"];
 }
 
 impl Command {
@@ -38,8 +45,9 @@ impl Command {
                 // Pods trust the API server by what this process trusts it by, even if that is nothing, as upstream's do.
                 config.root_ca = Some(pem(&client::authorities(self.kubeconfig.as_deref()).await?)?);
             }
-            let client = client::connect(self.kubeconfig.as_deref(), "kube-controller-manager").await?;
-            anyhow::Ok(crate::run(config, client, process).await?)
+            let client = client::connect(self.kubeconfig.as_deref(), DOOR.name).await?;
+            let endpoint = SecureEndpoint::open(&self.secure, DOOR).await?;
+            client::delegated::beside(endpoint, process, |process| crate::run(config, client, process)).await
         })
     }
 }

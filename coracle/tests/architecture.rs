@@ -16,7 +16,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("host", &[]),
     ("daemon", &["host"]),
     ("runtime", &["host"]),
-    ("client", &["api"]),
+    ("client", &["api", "daemon"]),
     ("apiserver", &["api", "cel", "store", "daemon", "host"]),
     ("controllers", &["api", "client", "daemon"]),
     ("scheduler", &["api", "client", "daemon"]),

@@ -16,9 +16,9 @@ use crate::listen::{self, Limits};
 use crate::{Metrics, ReadyWatch, metrics, serve_http};
 
 /// A client that asks nothing for so long is let go.
-const IDLE: Duration = Duration::from_secs(30);
+pub(crate) const IDLE: Duration = Duration::from_secs(30);
 /// Enough for probes and a few collectors of metrics, whatever else is open.
-const LIMITS: Limits = Limits {
+pub(crate) const LIMITS: Limits = Limits {
     total: 64,
     per_peer: 32,
     pending: 64,
@@ -69,11 +69,7 @@ impl Endpoint {
         ready: ReadyWatch,
         shutdown: CancellationToken,
     ) -> Result<(), EndpointError> {
-        let router = axum::Router::new()
-            .route("/healthz", get("ok"))
-            .route("/livez", get("ok"))
-            .route("/readyz", get(readyz).with_state(ready))
-            .route("/metrics", get(encode).with_state(metrics));
+        let router = router(metrics, ready);
         let ending = shutdown.clone();
         listen::accept(listener, LIMITS, shutdown, move |stream| {
             let (router, seat, shutdown) = (router.clone(), stream.seat(), ending.clone());
@@ -82,6 +78,15 @@ impl Endpoint {
         .await;
         Ok(())
     }
+}
+
+/// Health and metrics of a process.
+pub(crate) fn router(metrics: Metrics, ready: ReadyWatch) -> axum::Router {
+    axum::Router::new()
+        .route("/healthz", get("ok"))
+        .route("/livez", get("ok"))
+        .route("/readyz", get(readyz).with_state(ready))
+        .route("/metrics", get(encode).with_state(metrics))
 }
 
 async fn readyz(State(ready): State<ReadyWatch>) -> (StatusCode, &'static str) {

@@ -15,6 +15,8 @@ mod metrics;
 pub mod pflag;
 mod process;
 mod resources;
+mod secure;
+mod serve_tls;
 mod signals;
 mod subject;
 mod supervisor;
@@ -32,6 +34,10 @@ pub use leader::LeaderElectionArgs;
 pub use logs::{LogArgs, LogFormat};
 pub use metrics::Metrics;
 pub use process::{Process, Ready, ReadyWatch};
+pub use secure::{Caller, Door, Gate, Refusal, Secure, SecureArgs, SecureError};
+pub use serve_tls::{
+    Identity, PeerCertificate, ServerTlsError, certificates_from, keep_self_signed, serve_tls, server_config,
+};
 pub use signals::{shutdown_on_signal, shutdown_with_last_words, term_requested};
 pub use subject::{Names, names_of};
 pub use supervisor::Supervisor;

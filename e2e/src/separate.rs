@@ -198,7 +198,8 @@ impl SeparateCluster {
         let mut flags = match name {
             "etcd" => return Member::new(name, "etcd".into(), self.directory(), self.etcd_port, self.etcd_flags()),
             "apiserver" => self.apiserver_flags(),
-            "controller-manager" => self.controller_manager_flags(),
+            "controller-manager" => [self.controller_manager_flags(), Self::secure_flags()].concat(),
+            "scheduler" => Self::secure_flags(),
             "kubelet" => self.kubelet_flags(),
             "proxy" => vec![
                 format!("--hostname-override={NODE}"),
@@ -245,6 +246,10 @@ impl SeparateCluster {
             self.key("kubelet-client-key", "apiserver-kubelet-client.key"),
             self.key("kubelet-certificate-authority", "ca.crt"),
         ]
+    }
+
+    fn secure_flags() -> Vec<String> {
+        vec!["--bind-address=127.0.0.1".to_owned(), format!("--secure-port={}", free_port())]
     }
 
     fn controller_manager_flags(&self) -> Vec<String> {

@@ -290,7 +290,7 @@ impl Args {
         let key = self.tls_private_key_file.clone().or_else(|| file.tls_private_key_file.clone());
         let (certificate, key) = match (certificate, key) {
             (Some(certificate), Some(key)) => (certificate, key),
-            (None, None) => server::self_signed(&self.cert_dir, node_name, &self.node_ip)?,
+            (None, None) => daemon::keep_self_signed(&self.cert_dir, "kubelet", &[node_name], &self.node_ip)?,
             _ => bail!("--tls-cert-file and --tls-private-key-file go together"),
         };
         let client_ca = self.client_ca_file.clone().or_else(|| file.client_ca().cloned());

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use client::delegated::{Door, SecureEndpoint};
+
 /// Finds nodes for pods.
 #[derive(Debug, clap::Parser)]
 #[command(name = "scheduler")]
@@ -11,14 +13,20 @@ pub struct Command {
     #[command(flatten)]
     upstream: daemon::Upstream<Flags>,
     #[command(flatten)]
+    secure: daemon::SecureArgs,
+    #[command(flatten)]
     args: crate::Args,
 }
+
+/// Where upstream serves it.
+const DOOR: Door = Door { name: "kube-scheduler", port: 10259 };
 
 /// The flags of kube-scheduler that this process does not have.
 struct Flags;
 
 impl daemon::upstream::Table for Flags {
     const FLAGS: &'static str = include_str!("upstream_flags.txt");
+    const NOT_COMMON: &'static [&'static str] = &["tls-cipher-suites", "tls-min-version"];
 }
 
 impl Command {
@@ -27,8 +35,9 @@ impl Command {
         daemon::main("scheduler", self.common, |process| async move {
             self.upstream.warn();
             let (config, kubeconfig) = self.args.into_config()?;
-            let client = client::connect(kubeconfig.as_deref(), "kube-scheduler").await?;
-            anyhow::Ok(crate::run(config, client, process).await?)
+            let client = client::connect(kubeconfig.as_deref(), DOOR.name).await?;
+            let endpoint = SecureEndpoint::open(&self.secure, DOOR).await?;
+            client::delegated::beside(endpoint, process, |process| crate::run(config, client, process)).await
         })
     }
 }

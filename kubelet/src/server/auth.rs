@@ -1,136 +1,42 @@
 //! Who may ask: client certificates and tokens say who it is, the API server says whether they may.
-use std::collections::BTreeMap;
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use client::delegated::{Deed, Memory, Reviews, User};
+use daemon::{Names, PeerCertificate};
 use http::{Method, StatusCode, header};
-use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
-use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
-use kube::Api;
-use kube::api::PostParams;
-use sha2::{Digest as _, Sha256};
-use tokio::time::Instant;
 use tracing::warn;
-use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::{PeerCertificate, Shared};
+use super::Shared;
 
 /// How long answers are remembered, as upstream.
-const ALLOWED: Duration = Duration::from_secs(300);
-const DENIED: Duration = Duration::from_secs(30);
-const IDENTIFIED: Duration = Duration::from_secs(120);
-const MAX_REMEMBERED: usize = 4096;
-
-/// A client that is who it says.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct User {
-    name: String,
-    uid: Option<String>,
-    groups: Vec<String>,
-    extra: BTreeMap<String, Vec<String>>,
-}
-
-type Question = (User, &'static str, &'static str);
-
-/// What the API server said, and when.
-type Remembered<T> = (T, Instant);
+const MEMORY: Memory =
+    Memory { identified: Duration::from_secs(120), allowed: Duration::from_secs(300), denied: Duration::from_secs(30) };
 
 /// Asks the API server and remembers what it said.
 pub(super) struct Auth {
-    client: kube::Client,
+    reviews: Reviews,
     node: String,
-    users: Mutex<HashMap<Vec<u8>, Remembered<Option<User>>>>,
-    answers: Mutex<HashMap<Question, Remembered<bool>>>,
 }
 
 impl Auth {
     pub(super) fn new(client: kube::Client, node: String) -> Self {
-        Self { client, node, users: Mutex::default(), answers: Mutex::default() }
+        Self { reviews: Reviews::new(client, MEMORY), node }
     }
 
-    async fn identify(&self, certificate: &PeerCertificate, token: Option<&str>) -> kube::Result<Option<User>> {
-        if let Some(user) = certificate.0.as_ref().and_then(|der| from_certificate(der)) {
-            return Ok(Some(user));
+    async fn identify(&self, certificate: Option<Names>, token: Option<&str>) -> kube::Result<Option<User>> {
+        match (certificate, token) {
+            (Some(Names { common, organizations }), _) => Ok(Some(User::of_certificate(common, organizations))),
+            (None, Some(token)) => self.reviews.identify(token).await,
+            (None, None) => Ok(None),
         }
-        let Some(token) = token else { return Ok(None) };
-        let key = Sha256::digest(token.as_bytes()).to_vec();
-        if let Some(user) = remembered(&self.users, &key) {
-            return Ok(user);
-        }
-        let review = TokenReview {
-            spec: TokenReviewSpec { token: token.to_owned(), audiences: None },
-            ..TokenReview::default()
-        };
-        let api: Api<TokenReview> = Api::all(self.client.clone());
-        let status = api.create(&PostParams::default(), &review).await?.status.unwrap_or_default();
-        let user = status.user.filter(|_| status.authenticated == Some(true)).map(|user| User {
-            name: user.username.unwrap_or_default(),
-            uid: user.uid,
-            groups: user.groups.unwrap_or_default(),
-            extra: user.extra.unwrap_or_default(),
-        });
-        remember(&self.users, key, user.clone(), IDENTIFIED);
-        Ok(user)
     }
 
     async fn is_allowed(&self, user: &User, verb: &'static str, subresource: &'static str) -> kube::Result<bool> {
-        // This group may do everything in the API too; asking would only cost a round trip for every log.
-        if user.groups.iter().any(|group| group == "system:masters") {
-            return Ok(true);
-        }
-        let question = (user.clone(), verb, subresource);
-        if let Some(answer) = remembered(&self.answers, &question) {
-            return Ok(answer);
-        }
-        let review = SubjectAccessReview {
-            spec: SubjectAccessReviewSpec {
-                user: Some(user.name.clone()),
-                uid: user.uid.clone(),
-                groups: Some(user.groups.clone()),
-                extra: Some(user.extra.clone()),
-                resource_attributes: Some(ResourceAttributes {
-                    verb: Some(verb.to_owned()),
-                    version: Some("v1".to_owned()),
-                    resource: Some("nodes".to_owned()),
-                    subresource: Some(subresource.to_owned()),
-                    name: Some(self.node.clone()),
-                    ..ResourceAttributes::default()
-                }),
-                ..SubjectAccessReviewSpec::default()
-            },
-            ..SubjectAccessReview::default()
-        };
-        let api: Api<SubjectAccessReview> = Api::all(self.client.clone());
-        let answer = api.create(&PostParams::default(), &review).await?;
-        let allowed = answer.status.is_some_and(|status| status.allowed);
-        remember(&self.answers, question, allowed, if allowed { ALLOWED } else { DENIED });
-        Ok(allowed)
+        self.reviews.is_allowed(user, &Deed::Node { verb, name: self.node.clone(), subresource }).await
     }
-}
-
-fn remembered<K: std::hash::Hash + Eq, V: Clone>(cache: &Mutex<HashMap<K, (V, Instant)>>, key: &K) -> Option<V> {
-    let cache = cache.lock().unwrap_or_else(PoisonError::into_inner);
-    cache.get(key).filter(|(_, until)| Instant::now() < *until).map(|(value, _)| value.clone())
-}
-
-fn remember<K: std::hash::Hash + Eq, V>(cache: &Mutex<HashMap<K, (V, Instant)>>, key: K, value: V, hold: Duration) {
-    let mut cache = cache.lock().unwrap_or_else(PoisonError::into_inner);
-    if cache.len() >= MAX_REMEMBERED {
-        cache.clear();
-    }
-    cache.insert(key, (value, Instant::now() + hold));
-}
-
-/// The common name is the user, organizations are the groups, as the API server reads them. TLS has verified the certificate.
-fn from_certificate(der: &[u8]) -> Option<User> {
-    let (_, certificate) = X509Certificate::from_der(der).ok()?;
-    let daemon::Names { common, organizations } = daemon::names_of(certificate.subject())?;
-    let groups = organizations.into_iter().chain(["system:authenticated".to_owned()]).collect();
-    Some(User { name: common, uid: None, groups, extra: BTreeMap::new() })
 }
 
 /// The subresources of `nodes` that allow a path: a narrow one first, where there is one.
@@ -164,13 +70,13 @@ fn verb(method: &Method) -> &'static str {
 
 /// Lets a request through, or answers 401 or 403.
 pub(super) async fn guard(State(shared): State<Shared>, request: Request, next: Next) -> Response {
-    let certificate = request.extensions().get::<PeerCertificate>().cloned().unwrap_or(PeerCertificate(None));
+    let certificate = request.extensions().get::<PeerCertificate>().and_then(PeerCertificate::names);
     let token = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = token.and_then(|value| value.strip_prefix("Bearer ")).map(str::to_owned);
     let verb = verb(request.method());
     let path = request.uri().path().to_owned();
     let verdict = async {
-        let Some(user) = shared.auth.identify(&certificate, token.as_deref()).await? else {
+        let Some(user) = shared.auth.identify(certificate, token.as_deref()).await? else {
             return Ok(Err((StatusCode::UNAUTHORIZED, "Unauthorized".to_owned())));
         };
         let mut last = "";

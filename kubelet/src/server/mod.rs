@@ -1,23 +1,18 @@
 //! The kubelet's HTTPS server: what the API server and metrics collectors ask of a node.
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::ensure;
 use axum::Router;
 use axum::routing::{any, get};
-use daemon::TlsOptions;
-use daemon::listen::{self, Limits, Seated};
-use rustls::pki_types::pem::PemObject as _;
+use daemon::listen::{self, Limits};
+use daemon::{Identity, TlsOptions};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
-
-pub(crate) use self_signed::self_signed;
+use tracing::info;
 
 use crate::config::Tls;
 use crate::context::Context;
@@ -28,13 +23,10 @@ mod channels;
 mod handlers;
 mod logs;
 mod portforward;
-mod self_signed;
 pub(crate) mod session;
 mod stats;
 mod upgrade;
 
-/// A handshake that takes longer is given up.
-const HANDSHAKE: Duration = Duration::from_secs(10);
 /// A client that asks nothing for so long is let go, as upstream.
 const IDLE: Duration = Duration::from_secs(90);
 /// Streams of `exec`, `attach`, `logs -f` and `port-forward` come through the API server, from one address.
@@ -74,14 +66,8 @@ pub enum Error {
 impl Config {
     /// Reads the PEM files.
     pub fn from_files(address: SocketAddr, tls: &Tls) -> anyhow::Result<Self> {
-        let certificates = |path: &Path| -> anyhow::Result<Vec<CertificateDer<'static>>> {
-            let all = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
-            all.with_context(|| format!("read certificates from {}", path.display()))
-        };
-        let key = PrivateKeyDer::from_pem_file(&tls.key)
-            .with_context(|| format!("read a private key from {}", tls.key.display()))?;
-        let identity = (certificates(&tls.certificate)?, key);
-        Self::with(address, identity, certificates(&tls.client_ca)?, &tls.options)
+        let identity = Identity::read(&tls.certificate, &tls.key)?;
+        Self::with(address, identity, daemon::certificates_from(&tls.client_ca)?, &tls.options)
     }
 
     /// A server that asks clients for a certificate of `client_ca`; those without need a token.
@@ -91,32 +77,17 @@ impl Config {
         key: PrivateKeyDer<'static>,
         client_ca: Vec<CertificateDer<'static>>,
     ) -> anyhow::Result<Self> {
-        Self::with(address, (certificate, key), client_ca, &TlsOptions::default())
+        Self::with(address, Identity::new(certificate, key), client_ca, &TlsOptions::default())
     }
 
     fn with(
         address: SocketAddr,
-        (certificate, key): (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>),
+        identity: Identity,
         client_ca: Vec<CertificateDer<'static>>,
         options: &TlsOptions,
     ) -> anyhow::Result<Self> {
-        let builder = options.builder().context("TLS versions and cipher suites")?;
-        let provider = Arc::clone(builder.crypto_provider());
-        let mut roots = rustls::RootCertStore::empty();
-        for certificate in client_ca {
-            roots.add(certificate).context("the client authority's certificate")?;
-        }
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-            .allow_unauthenticated()
-            .build()
-            .context("the client authority")?;
-        let mut tls = builder
-            .with_client_cert_verifier(verifier)
-            .with_single_cert(certificate, key)
-            .context("the server's certificate and key")?;
-        // Upgrades (exec, attach, port-forward) need HTTP/1.1.
-        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { address, tls: Arc::new(tls) })
+        ensure!(!client_ca.is_empty(), "there is no authority of client certificates");
+        Ok(Self { address, tls: Arc::new(daemon::server_config(identity, client_ca, options)?) })
     }
 }
 
@@ -129,10 +100,6 @@ struct Shared {
     /// Cancelled when streams must end.
     shutdown: CancellationToken,
 }
-
-/// The certificate a connection came with.
-#[derive(Clone)]
-struct PeerCertificate(Option<CertificateDer<'static>>);
 
 /// A bound server.
 pub struct Server {
@@ -163,21 +130,10 @@ impl Server {
         info!(port = self.listener.local_addr().map_or(0, |address| address.port()), "kubelet server listens");
         let (tls, ending) = (self.tls, shutdown.clone());
         listen::accept(self.listener, LIMITS, shutdown, move |stream| {
-            serve(stream, tls.clone(), router.clone(), ending.clone())
+            daemon::serve_tls(stream, tls.clone(), router.clone(), IDLE, ending.clone())
         })
         .await;
     }
-}
-
-async fn serve(stream: Seated, tls: TlsAcceptor, router: Router, shutdown: CancellationToken) {
-    let seat = stream.seat();
-    if let Err(err) = stream.set_nodelay() {
-        debug!(error = &err as &dyn std::error::Error, "TCP_NODELAY");
-    }
-    let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await else { return };
-    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first().cloned());
-    let peer = PeerCertificate(certificate.map(CertificateDer::into_owned));
-    daemon::serve_http(stream, seat, router.layer(axum::Extension(peer)), IDLE, shutdown).await;
 }
 
 fn router(shared: Shared) -> Router {
