@@ -8,6 +8,9 @@ use daemon::LeaderElectionArgs;
 
 use crate::{Error, names};
 
+/// Default of [`Config::notice_patience`].
+const NOTICE_PATIENCE: Duration = Duration::from_secs(30);
+
 /// What the controllers are to do; made in `main` or by the process that embeds them.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -49,6 +52,8 @@ pub struct Config {
     pub concurrent_job_syncs: usize,
     /// Workers of each endpoints controller.
     pub concurrent_endpoint_syncs: usize,
+    /// How Endpoints are shown in slices.
+    pub mirroring: Mirroring,
     /// Workers of the namespace controller.
     pub concurrent_namespace_syncs: usize,
     /// Workers of the garbage collector.
@@ -57,8 +62,36 @@ pub struct Config {
     pub concurrent_resource_quota_syncs: usize,
     /// How often quotas are counted though nothing was given back.
     pub resource_quota_sync_period: Duration,
+    /// How long nobody must have taken up an object of a kind that is only stored before an event says so.
+    pub notice_patience: Duration,
     /// Workers of every other controller.
     pub concurrent_syncs: usize,
+}
+
+/// How Endpoints that are written by hand are shown in EndpointSlices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::Args)]
+pub struct Mirroring {
+    /// Workers of the EndpointSlice mirroring controller.
+    #[arg(long = "mirroring-concurrent-service-endpoint-syncs", default_value_t = 5)]
+    pub workers: usize,
+    /// Addresses of each subset that are shown.
+    #[arg(long = "mirroring-max-endpoints-per-subset", default_value_t = 1000, value_parser = per_subset)]
+    pub per_subset: usize,
+    /// How long changes are collected before slices are written.
+    #[arg(long = "mirroring-endpointslice-updates-batch-period", default_value = "0s", value_parser = daemon::pflag::duration)]
+    pub batch_period: Duration,
+}
+
+impl Default for Mirroring {
+    fn default() -> Self {
+        Self { workers: 5, per_subset: 1000, batch_period: Duration::ZERO }
+    }
+}
+
+/// As many as a slice can hold.
+fn per_subset(text: &str) -> Result<usize, String> {
+    let count = text.parse().ok().filter(|count| (1..=1000).contains(count));
+    count.ok_or_else(|| "must be between 1 and 1000".to_owned())
 }
 
 /// A certificate authority.
@@ -99,10 +132,12 @@ impl Default for Config {
             concurrent_statefulset_syncs: 5,
             concurrent_job_syncs: 5,
             concurrent_endpoint_syncs: 5,
+            mirroring: Mirroring::default(),
             concurrent_namespace_syncs: 10,
             concurrent_gc_syncs: 20,
             concurrent_resource_quota_syncs: 5,
             resource_quota_sync_period: Duration::from_secs(5 * 60),
+            notice_patience: NOTICE_PATIENCE,
             concurrent_syncs: 5,
         }
     }
@@ -196,6 +231,8 @@ pub struct Args {
     /// Workers of the Endpoints and EndpointSlice controllers each.
     #[arg(long, default_value_t = 5)]
     pub concurrent_endpoint_syncs: usize,
+    #[command(flatten)]
+    pub mirroring: Mirroring,
     /// Workers of the namespace controller.
     #[arg(long, default_value_t = 10)]
     pub concurrent_namespace_syncs: usize,
@@ -243,10 +280,12 @@ impl Args {
             concurrent_statefulset_syncs: self.concurrent_statefulset_syncs,
             concurrent_job_syncs: self.concurrent_job_syncs,
             concurrent_endpoint_syncs: self.concurrent_endpoint_syncs,
+            mirroring: self.mirroring,
             concurrent_namespace_syncs: self.concurrent_namespace_syncs,
             concurrent_gc_syncs: self.concurrent_gc_syncs,
             concurrent_resource_quota_syncs: self.concurrent_resource_quota_syncs,
             resource_quota_sync_period: self.resource_quota_sync_period,
+            notice_patience: NOTICE_PATIENCE,
             concurrent_syncs: 5,
         })
     }

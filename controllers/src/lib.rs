@@ -27,6 +27,7 @@ mod metadata;
 mod names;
 mod namespace;
 mod node;
+mod notices;
 mod owners;
 mod podcontrol;
 mod podgc;
@@ -40,7 +41,7 @@ mod replicaset;
 mod statefulset;
 mod ttl;
 
-pub use args::{Args, Config, Signing};
+pub use args::{Args, Config, Mirroring, Signing};
 pub use command::Command;
 pub use registry::{NAMES, run};
 

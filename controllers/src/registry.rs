@@ -7,7 +7,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Config, Error, aggregation, certificates, context::Context, cronjob, daemonset, defaults, deployment, disruption,
-    endpoints, garbage, job, namespace, node, podgc, policies, protection, quota, replicaset, statefulset, ttl,
+    endpoints, garbage, job, namespace, node, notices, podgc, policies, protection, quota, replicaset, statefulset,
+    ttl,
 };
 
 /// Every controller, by upstream's name.
@@ -41,6 +42,8 @@ pub const NAMES: &[&str] = &[
     "validatingadmissionpolicy-status-controller",
     "resourcequota-controller",
     "disruption-controller",
+    "ttl-controller",
+    "stored-only-notice-controller",
 ];
 
 /// Runs the enabled controllers until shutdown; with leader election, only while this process leads.
@@ -98,8 +101,6 @@ fn start_all(config: &Config, context: &Context, tasks: &mut Supervisor) -> Resu
     start("daemonset-controller", config.concurrent_daemonset_syncs, daemonset::start);
     start("statefulset-controller", config.concurrent_statefulset_syncs, statefulset::start);
     start("endpointslice-controller", config.concurrent_endpoint_syncs, endpoints::start_slices);
-    let workers = config.concurrent_endpoint_syncs;
-    start("endpointslice-mirroring-controller", workers, endpoints::start_mirroring);
     start("endpoints-controller", config.concurrent_endpoint_syncs, endpoints::start_legacy);
     start("namespace-controller", config.concurrent_namespace_syncs, namespace::start);
     start("garbage-collector-controller", config.concurrent_gc_syncs, garbage::start);
@@ -117,6 +118,7 @@ fn start_all(config: &Config, context: &Context, tasks: &mut Supervisor) -> Resu
     start("clusterrole-aggregation-controller", workers, aggregation::start);
     start("validatingadmissionpolicy-status-controller", workers, policies::start);
     start("disruption-controller", workers, disruption::start);
+    start("ttl-controller", workers, node::ttl::start);
     start_configured(config, context, tasks)
 }
 
@@ -132,6 +134,12 @@ fn start_configured(config: &Config, context: &Context, tasks: &mut Supervisor) 
         && config.is_enabled("certificatesigningrequest-signing-controller")
     {
         certificates::start_signer(context, signing, config, tasks)?;
+    }
+    if config.is_enabled("stored-only-notice-controller") {
+        notices::start(context, config.notice_patience, tasks);
+    }
+    if config.is_enabled("endpointslice-mirroring-controller") {
+        endpoints::start_mirroring(context, config.mirroring, tasks);
     }
     if config.is_enabled("node-lifecycle-controller") {
         let grace = node::health::Grace {

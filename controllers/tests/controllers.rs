@@ -12,10 +12,11 @@ use k8s_openapi::{
         apps::v1::{Deployment, ReplicaSet},
         batch::v1::{CronJob, Job},
         core::v1::{
-            ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Service,
+            ConfigMap, Endpoints, Event, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Service,
             ServiceAccount,
         },
         discovery::v1::EndpointSlice,
+        networking::v1::NetworkPolicy,
         rbac::v1::ClusterRole,
         storage::v1::VolumeAttributesClass,
     },
@@ -460,6 +461,44 @@ async fn a_silent_node_is_tainted_and_its_pods_go() {
         .filter_map(|node| node.spec?.pod_cidr)
         .collect();
     assert!(ranges.len() == 2 && ranges[0] != ranges[1], "{ranges:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_is_told_how_long_it_may_keep_what_it_has_read() {
+    let cluster = Cluster::start().await;
+    let nodes: Api<Node> = Api::all(cluster.client.clone());
+    let node: Node = from_value(json!({ "metadata": { "name": "n" } })).unwrap();
+    nodes.create(&PostParams::default(), &node).await.unwrap();
+    eventually("the annotation is there", async || {
+        let node = nodes.get("n").await.unwrap();
+        node.annotations().get("node.alpha.kubernetes.io/ttl").is_some_and(|ttl| ttl == "0")
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_nothing_acts_on_says_so_once() {
+    let cluster = Cluster::with(Config { notice_patience: Duration::ZERO, ..Config::default() }).await;
+    let policy = json!({ "metadata": { "name": "p" }, "spec": { "podSelector": {} } });
+    cluster.create::<NetworkPolicy>(policy).await;
+    let mut plain = service("plain");
+    plain["spec"]["type"] = json!("NodePort");
+    cluster.create::<Service>(plain).await;
+    let mut balanced = service("balanced");
+    balanced["spec"]["type"] = json!("LoadBalancer");
+    cluster.create::<Service>(balanced).await;
+    let told = async || {
+        let events = cluster.api::<Event>().list(&ListParams::default()).await.unwrap().items;
+        let told = events.into_iter().filter(|event| event.reason.as_deref() == Some("NotActedOn"));
+        told.map(|event| (event.involved_object.name.unwrap_or_default(), event.count)).collect::<Vec<_>>()
+    };
+    eventually("both are told of", async || told().await.len() >= 2).await;
+    let touched = Patch::Merge(json!({ "metadata": { "labels": { "a": "b" } } }));
+    cluster.api::<NetworkPolicy>().patch("p", &PatchParams::default(), &touched).await.unwrap();
+    sleep(Duration::from_millis(300)).await;
+    let mut told = told().await;
+    told.sort();
+    assert_eq!(told, [("balanced".to_owned(), Some(1)), ("p".to_owned(), Some(1))]);
 }
 
 /// Makes a pod on a node that uses the claim `data`.

@@ -21,8 +21,6 @@ use super::{
 };
 use crate::index;
 
-/// Upstream's `--mirroring-max-endpoints-per-subset`.
-pub(super) const PER_SUBSET: usize = 1000;
 const SKIP: &str = "endpointslice.kubernetes.io/skip-mirror";
 /// Components of long ago elect their leaders by annotations of Endpoints.
 const LEADER: &str = "control-plane.alpha.kubernetes.io/leader";
@@ -49,9 +47,9 @@ pub(super) fn is_mirrored(endpoints: &Endpoints) -> bool {
 
 /// Compares the slices that mirror the Endpoints with what is to be shown. A slice that is not needed becomes another
 /// one of its family that is.
-pub(super) fn plan(endpoints: &Endpoints, existing: &[Arc<EndpointSlice>]) -> Mirrored {
+pub(super) fn plan(endpoints: &Endpoints, existing: &[Arc<EndpointSlice>], per_subset: usize) -> Mirrored {
     let mut mirrored = Mirrored::default();
-    let groups = desired(endpoints, &mut mirrored);
+    let groups = desired(endpoints, per_subset, &mut mirrored);
     let mut left: Vec<&Arc<EndpointSlice>> = existing.iter().collect();
     left.sort_by_key(|slice| index::name(&slice.metadata));
     let mut missing = Vec::new();
@@ -76,7 +74,7 @@ pub(super) fn plan(endpoints: &Endpoints, existing: &[Arc<EndpointSlice>]) -> Mi
 
 type Shown = (Vec<EndpointPort>, Vec<Endpoint>);
 
-fn desired(endpoints: &Endpoints, mirrored: &mut Mirrored) -> BTreeMap<Group, Shown> {
+fn desired(endpoints: &Endpoints, per_subset: usize, mirrored: &mut Mirrored) -> BTreeMap<Group, Shown> {
     let mut groups: BTreeMap<Group, Shown> = BTreeMap::new();
     let mut seen = HashSet::new();
     for subset in endpoints.subsets.iter().flatten() {
@@ -89,7 +87,7 @@ fn desired(endpoints: &Endpoints, mirrored: &mut Mirrored) -> BTreeMap<Group, Sh
                 mirrored.invalid += 1;
                 continue;
             };
-            if count == PER_SUBSET {
+            if count == per_subset {
                 mirrored.surplus += 1;
                 continue;
             }
@@ -214,7 +212,7 @@ mod tests {
     fn a_subset_is_a_slice_of_each_family() {
         let endpoints = endpoints(json!([subset(&["10.0.0.1", "fd00::1"], &["10.0.0.2"], 8080)]));
         let mut slices = Vec::new();
-        apply(&mut slices, plan(&endpoints, &[]).changes);
+        apply(&mut slices, plan(&endpoints, &[], 1000).changes);
         assert_eq!(slices.len(), 2);
         let (four, six) = (&slices[0], &slices[1]);
         assert_eq!((four.address_type.as_str(), six.address_type.as_str()), ("IPv4", "IPv6"));
@@ -226,15 +224,15 @@ mod tests {
         assert_eq!((&*labels["team"], &*labels[SERVICE_NAME], &*labels[MANAGED_BY]), ("a", "hand", MIRROR));
         assert_eq!(metadata.annotations.as_ref().unwrap().keys().collect::<Vec<_>>(), ["note"]);
         assert_eq!(metadata.owner_references.as_ref().unwrap()[0].kind, "Endpoints");
-        assert_eq!(plan(&endpoints, &slices), Mirrored::default(), "once");
+        assert_eq!(plan(&endpoints, &slices, 1000), Mirrored::default(), "once");
     }
 
     #[test]
     fn slices_are_used_again_and_go_when_they_show_nothing() {
         let mut slices = Vec::new();
-        apply(&mut slices, plan(&endpoints(json!([subset(&["10.0.0.1"], &[], 80)])), &[]).changes);
+        apply(&mut slices, plan(&endpoints(json!([subset(&["10.0.0.1"], &[], 80)])), &[], 1000).changes);
         let moved = endpoints(json!([subset(&["10.0.0.1"], &[], 81)]));
-        let changes = plan(&moved, &slices).changes;
+        let changes = plan(&moved, &slices, 1000).changes;
         assert!(matches!(changes.as_slice(), [Change::Update(_)]), "{changes:?}");
         apply(&mut slices, changes);
         assert_eq!(slices[0].ports.as_ref().unwrap()[0].port, Some(81));
@@ -243,10 +241,10 @@ mod tests {
             labelled.metadata.labels = None;
             labelled
         };
-        assert!(matches!(plan(&labels, &slices).changes.as_slice(), [Change::Update(_)]));
-        let other_family = plan(&endpoints(json!([subset(&["fd00::1"], &[], 81)])), &slices).changes;
+        assert!(matches!(plan(&labels, &slices, 1000).changes.as_slice(), [Change::Update(_)]));
+        let other_family = plan(&endpoints(json!([subset(&["fd00::1"], &[], 81)])), &slices, 1000).changes;
         assert!(matches!(other_family.as_slice(), [Change::Create(_), Change::Delete(_)]), "{other_family:?}");
-        let changes = plan(&endpoints(json!([])), &slices).changes;
+        let changes = plan(&endpoints(json!([])), &slices, 1000).changes;
         apply(&mut slices, changes);
         assert!(slices.is_empty());
     }
@@ -256,7 +254,7 @@ mod tests {
         let many: Vec<String> = (0..1003).map(|number| format!("10.1.{}.{}", number / 250, number % 250)).collect();
         let mut ips: Vec<&str> = many.iter().map(String::as_str).collect();
         ips.push("nonsense");
-        let mirrored = plan(&endpoints(json!([subset(&ips, &[], 80)])), &[]);
+        let mirrored = plan(&endpoints(json!([subset(&ips, &[], 80)])), &[], 1000);
         assert_eq!((mirrored.invalid, mirrored.surplus), (1, 3));
     }
 
@@ -264,7 +262,7 @@ mod tests {
     fn two_subsets_with_the_same_ports_are_one_slice() {
         let both = json!([subset(&["10.0.0.1"], &[], 80), subset(&["10.0.0.1", "10.0.0.2"], &[], 80)]);
         let mut slices = Vec::new();
-        apply(&mut slices, plan(&endpoints(both), &[]).changes);
+        apply(&mut slices, plan(&endpoints(both), &[], 1000).changes);
         assert_eq!(shown(&slices[0]), [("10.0.0.1".to_owned(), true), ("10.0.0.2".to_owned(), true)]);
     }
 
@@ -278,5 +276,12 @@ mod tests {
         let mut leader = plain;
         leader.metadata.annotations.as_mut().unwrap().insert(LEADER.to_owned(), "{}".to_owned());
         assert!(!is_mirrored(&leader));
+    }
+
+    #[test]
+    fn as_many_addresses_of_a_subset_are_shown_as_the_flag_says() {
+        let written = endpoints(json!([subset(&["10.0.0.1", "10.0.0.2", "10.0.0.3"], &[], 80)]));
+        assert_eq!(plan(&written, &[], 2).surplus, 1);
+        assert_eq!(plan(&written, &[], 3).surplus, 0);
     }
 }

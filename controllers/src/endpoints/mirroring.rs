@@ -9,6 +9,7 @@ use k8s_openapi::api::{
 };
 
 use super::{MIRROR, SliceWriter, managed_by, mirror, slices::Change, watch_slices};
+use crate::args::Mirroring as Limits;
 use crate::context::{Context, Controller, Outcome};
 
 const BY_ENDPOINTS: &str = "endpoints of mirroring slice";
@@ -20,11 +21,12 @@ pub(crate) struct Mirroring {
     slices: Informer<EndpointSlice>,
     writer: SliceWriter,
     recorder: Recorder,
+    limits: Limits,
 }
 
 impl Mirroring {
     /// Subscribes to Services, Endpoints and the slices that mirror them; all have the key of the Service.
-    pub(crate) fn new(context: &Context) -> (Self, WorkQueue<ObjectKey>) {
+    pub(crate) fn new(context: &Context, limits: Limits) -> (Self, WorkQueue<ObjectKey>) {
         let queue = WorkQueue::new();
         let (services, endpoints) = (context.informers.of::<Service>(), context.informers.of::<Endpoints>());
         let slices = context.informers.of::<EndpointSlice>();
@@ -32,14 +34,14 @@ impl Mirroring {
             managed_by(slice, MIRROR).map(|key| key.to_string()).into_iter().collect()
         });
         let changed = queue.clone();
-        services.on_event(move |event| changed.add(event.key()));
+        services.on_event(move |event| changed.add_after(event.key(), limits.batch_period));
         let changed = queue.clone();
-        endpoints.on_event(move |event| changed.add(event.key()));
+        endpoints.on_event(move |event| changed.add_after(event.key(), limits.batch_period));
         let expectations = Arc::new(Expectations::new());
         watch_slices(&slices, MIRROR, &queue, &expectations);
         let writer = SliceWriter { client: context.client.clone(), expectations };
         let recorder = context.recorder.for_component("endpoint-slice-mirroring-controller");
-        (Self { services, endpoints, slices, writer, recorder }, queue)
+        (Self { services, endpoints, slices, writer, recorder, limits }, queue)
     }
 
     /// The Endpoints, if they are to be shown: there is a Service of their name, and it finds no endpoints by itself.
@@ -58,7 +60,7 @@ impl Mirroring {
         if mirrored.surplus > 0 {
             let message = format!(
                 "A max of {} addresses can be mirrored to EndpointSlices per Endpoints subset. {} addresses were skipped",
-                mirror::PER_SUBSET,
+                self.limits.per_subset,
                 mirrored.surplus + mirrored.invalid
             );
             self.recorder.warning(about(), "TooManyAddressesToMirror", message);
@@ -74,7 +76,7 @@ impl Controller for Mirroring {
         let existing = self.slices.by_index(BY_ENDPOINTS, &key.to_string());
         let changes = match self.mirrored(&key) {
             Some(endpoints) => {
-                let mirrored = mirror::plan(&endpoints, &existing);
+                let mirrored = mirror::plan(&endpoints, &existing, self.limits.per_subset);
                 self.tell(&endpoints, &mirrored);
                 mirrored.changes
             }
@@ -88,8 +90,9 @@ impl Controller for Mirroring {
 }
 
 /// Starts the controller.
-pub(crate) fn start(context: &Context, workers: usize, tasks: &mut daemon::Supervisor) {
-    let (controller, queue) = Mirroring::new(context);
+pub(crate) fn start(context: &Context, limits: Limits, tasks: &mut daemon::Supervisor) {
+    let workers = limits.workers;
+    let (controller, queue) = Mirroring::new(context, limits);
     let context = context.clone();
     tasks.add("endpointslice mirroring", move |shutdown| {
         context.drive("endpointslice-mirroring", controller, queue, workers, shutdown)

@@ -3,3 +3,4 @@
 pub(crate) mod eviction;
 pub(crate) mod health;
 pub(crate) mod ipam;
+pub(crate) mod ttl;
