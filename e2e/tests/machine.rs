@@ -119,7 +119,7 @@ fn the_end_is_told(cluster: &mut Cluster) {
     cluster.signal_until(Signal::INT, "the second one, too", soon, |printed| printed.contains("ended at once"));
     assert_eq!(cluster.wait().code(), Some(130));
     let printed = cluster.printed();
-    assert!(printed.contains("pods keep running: ") && printed.contains("default/stubborn"), "{printed}");
+    assert!(printed.contains(" running: ") && printed.contains("default/stubborn"), "{printed}");
     assert!(printed.contains("coracle stop-pods --runtime-root"), "{printed}");
     // What the last words say works.
     let runtime = format!("--runtime-root={}", cluster.data().join("runtime").display());

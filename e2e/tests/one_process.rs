@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -38,6 +40,25 @@ fn the_samples_run_and_their_service_answers_by_name() {
     assert!(status.fails().contains("exit code 7"), "{}", status.stderr);
 
     only_ready_pods_are_reached(&cluster);
+    node_ports_answer_on_loopback(&cluster);
+    let nodes = cluster.kubectl(&["get", "nodes", "--no-headers"]);
+    assert_eq!(nodes.ok().split_whitespace().nth(2), Some("control-plane"), "{}", nodes.stdout);
+}
+
+/// From this process, which is on the node.
+fn node_ports_answer_on_loopback(cluster: &Cluster) {
+    cluster.kubectl(&["patch", "service", "web", "-p", r#"{"spec": {"type": "NodePort"}}"#]).ok();
+    let port = cluster.value(&["service", "web"], "{.spec.ports[0].nodePort}");
+    let page = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&format!("127.0.0.1:{port}").parse().unwrap(), PATIENCE)?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).map(|_| text)
+    };
+    eventually("the node port answers on 127.0.0.1", PATIENCE, || {
+        page().is_ok_and(|text| text.contains("hello from the coracle")).then_some(())
+    });
 }
 
 /// Takes the page that the readiness probe reads away from one pod: the Service must leave it alone.
@@ -191,6 +212,12 @@ fn kubectl_does_its_work() {
         ok(&["get", "pods", "-o", format], "web-");
     }
     ok(&["get", "all"], "deployment.apps/web");
+    let image = format!("--image={}", cluster.image("busybox:1"));
+    for (name, command) in [("quick", "echo first; echo last"), ("slow", "echo first; sleep 1; echo last")] {
+        let run = ["run", name, &image, "--rm", "-i", "--restart=Never", "--", "sh", "-c", command];
+        let output = cluster.kubectl(&run);
+        assert!(output.ok().contains("first") && output.stdout.contains("last"), "{name}: {}", output.stdout);
+    }
     ok(&["describe", "deployment", "web"], "3 available");
     ok(&["describe", "service", "web"], "Endpoints:");
     ok(&["describe", "node", "e2e"], "Ready");
@@ -267,7 +294,7 @@ fn a_cluster_continues_where_it_stopped() {
     assert_eq!(container(&cluster), first, "a crash must not touch containers");
 
     cluster.stop();
-    assert!(cluster.printed().contains("1 pods stopped"), "{}", cluster.printed());
+    assert!(cluster.printed().contains("1 pod stopped"), "{}", cluster.printed());
     cluster.start(&[]);
     eventually("the pod runs again in a new container", PATIENCE, || {
         let ready = cluster.value(&["pod", "keeper"], "{.status.containerStatuses[0].ready}");
