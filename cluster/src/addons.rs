@@ -1,10 +1,11 @@
-//! What a cluster has beside the API server's own bootstrap objects: the DNS Service and the rights of its server.
+//! What a cluster has beside the API server's own bootstrap objects: the DNS Service, the class of local volumes, and the
+//! rights of those who serve them.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node;
-use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::runtime::wait::await_condition;
 use serde::Deserialize as _;
@@ -18,11 +19,19 @@ const MANIFEST: &str = include_str!("../../manifests/dns.yaml");
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The user that the DNS server is.
 pub(crate) const DNS_USER: &str = "system:coracle:dns";
+/// The class of local volumes, and their provisioner's rights.
+const LOCAL_STORAGE: &str = include_str!("../../manifests/local-storage.yaml");
+/// The user that the provisioner of local volumes is.
+pub(crate) const PROVISIONER_USER: &str = "system:coracle:provisioner";
 
-/// Applies the objects; an object that somebody else changed in other fields keeps those.
+/// Applies the objects; an object that somebody else changed in other fields keeps those. A storage class that is there
+/// stays as it is: whether it is the default is the users' to say.
 pub(crate) async fn ensure(client: &kube::Client, dns_service: IpAddr, dns_server: IpAddr) -> kube::Result<()> {
-    for object in objects(dns_service, dns_server) {
-        apply(client, object).await?;
+    for object in dns(dns_service, dns_server).into_iter().chain(documents(LOCAL_STORAGE)) {
+        match object["kind"].as_str() {
+            Some("StorageClass") => create(client, &object).await?,
+            _ => apply(client, &object).await?,
+        }
     }
     Ok(())
 }
@@ -40,23 +49,35 @@ pub(crate) async fn name_role(client: kube::Client, node: &str) -> kube::Result<
     nodes.patch_metadata(node, &params, &Patch::Merge(role)).await.map(|_| ())
 }
 
-async fn apply(client: &kube::Client, object: Value) -> kube::Result<()> {
-    let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or("").to_owned();
-    let (group, version) = text("/apiVersion")
-        .split_once('/')
-        .map_or((String::new(), text("/apiVersion")), |(group, version)| (group.to_owned(), version.to_owned()));
-    let resource = ApiResource::from_gvk(&GroupVersionKind { group, version, kind: text("/kind") });
-    let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
-    let api: Api<DynamicObject> = if namespace.is_empty() {
-        Api::all_with(client.clone(), &resource)
-    } else {
-        Api::namespaced_with(client.clone(), &namespace, &resource)
+async fn apply(client: &kube::Client, object: &Value) -> kube::Result<()> {
+    let (api, name) = place(client, object);
+    api.patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(object)).await.map(|_| ())
+}
+
+async fn create(client: &kube::Client, object: &Value) -> kube::Result<()> {
+    let (api, _) = place(client, object);
+    let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+    let object = serde_json::from_value(object.clone()).expect("an object of a manifest has a kind and a name");
+    match api.create(&params, &object).await {
+        Err(err) if client::write::is_already_exists(&err) => Ok(()),
+        made => made.map(|_| ()),
+    }
+}
+
+/// Where an object of a manifest belongs, and its name there.
+fn place<'a>(client: &kube::Client, object: &'a Value) -> (Api<DynamicObject>, &'a str) {
+    let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or("");
+    let (group, version) = text("/apiVersion").split_once('/').unwrap_or(("", text("/apiVersion")));
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, text("/kind")));
+    let api = match text("/metadata/namespace") {
+        "" => Api::all_with(client.clone(), &resource),
+        namespace => Api::namespaced_with(client.clone(), namespace, &resource),
     };
-    api.patch(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&object)).await.map(|_| ())
+    (api, text("/metadata/name"))
 }
 
 /// The objects of the manifest, with these addresses in their places.
-fn objects(dns_service: IpAddr, dns_server: IpAddr) -> Vec<Value> {
+fn dns(dns_service: IpAddr, dns_server: IpAddr) -> Vec<Value> {
     let family = if dns_server.is_ipv4() { "IPv4" } else { "IPv6" };
     // Quoted: to YAML, an IPv6 address in a list is no plain word.
     let address = |address: IpAddr| format!("\"{address}\"");
@@ -64,7 +85,11 @@ fn objects(dns_service: IpAddr, dns_server: IpAddr) -> Vec<Value> {
         .replace("DNS_SERVICE_IP", &address(dns_service))
         .replace("DNS_SERVER_IP", &address(dns_server))
         .replace("ADDRESS_FAMILY", family);
-    let documents = serde_yaml::Deserializer::from_str(&manifest);
+    documents(&manifest)
+}
+
+fn documents(manifest: &str) -> Vec<Value> {
+    let documents = serde_yaml::Deserializer::from_str(manifest);
     documents.map(|document| Value::deserialize(document).expect("the manifest is YAML: a test reads it")).collect()
 }
 
@@ -75,12 +100,19 @@ mod tests {
     #[test]
     fn the_manifest_gets_the_addresses_and_names_the_servers_user() {
         for (service, server, family) in [("10.96.0.10", "10.0.0.1", "IPv4"), ("fd00::a", "fd00:1::1", "IPv6")] {
-            let objects = objects(service.parse().unwrap(), server.parse().unwrap());
+            let objects = dns(service.parse().unwrap(), server.parse().unwrap());
             assert_eq!(objects.len(), 4);
             assert_eq!(objects[0]["spec"]["clusterIP"], service);
             assert_eq!(objects[1]["endpoints"][0]["addresses"][0], server);
             assert_eq!(objects[1]["addressType"], family);
             assert_eq!(objects[3]["subjects"][0]["name"], DNS_USER);
         }
+    }
+
+    #[test]
+    fn the_class_of_local_volumes_names_the_provisioner_and_its_user() {
+        let objects = documents(LOCAL_STORAGE);
+        assert_eq!(objects[0]["provisioner"], provisioner::NAME);
+        assert_eq!(objects[2]["subjects"][0]["name"], PROVISIONER_USER);
     }
 }

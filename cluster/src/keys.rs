@@ -28,6 +28,7 @@ pub(crate) struct Keys {
     pub(crate) kubelet: Pair,
     pub(crate) proxy: Pair,
     pub(crate) dns: Pair,
+    pub(crate) provisioner: Pair,
 }
 
 impl Keys {
@@ -48,6 +49,7 @@ impl Keys {
             kubelet: client("kubelet", &node, "system:nodes")?,
             proxy: client("proxy", "system:kube-proxy", "")?,
             dns: client("dns", addons::DNS_USER, "")?,
+            provisioner: client("provisioner", addons::PROVISIONER_USER, "")?,
             pki,
         })
     }

@@ -334,6 +334,9 @@ impl Cluster<'_> {
         let config = dns::Config::new(&self.plan.options.cluster_domain, listen)?;
         let (client, make) = (self.client(&self.keys.dns)?, start("dns"));
         tasks.add("dns", move |shutdown| dns::run(config, client, make(shutdown)));
+        let (config, client, make) =
+            (self.provisioner_config(), self.client(&self.keys.provisioner)?, start("provisioner"));
+        tasks.add("provisioner", move |shutdown| provisioner::run(config, client, make(shutdown)));
         Ok(ready)
     }
 
@@ -409,6 +412,15 @@ impl Cluster<'_> {
             tuning: kubelet::tuning::Tuning::default(),
             server: Some(kubelet::server::Config::from_files(listen, &tls)?),
         })
+    }
+
+    fn provisioner_config(&self) -> provisioner::Config {
+        provisioner::Config {
+            node_name: self.plan.node_name.clone(),
+            // As the kubelet labels its node.
+            hostname: self.plan.node_name.clone(),
+            directory: self.plan.options.data_dir.join("volumes"),
+        }
     }
 
     fn proxy_config(&self) -> proxy::Config {
