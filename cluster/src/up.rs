@@ -300,9 +300,12 @@ impl Cluster<'_> {
                 say(ready_line(&format!("node {}", self.plan.node_name), self.started.elapsed()));
             }
         };
-        futures::future::join3(futures::future::join_all(waits), node, role).await;
-        let path = self.kubeconfig.display();
-        say(format!("\nkubeconfig: {path}\ntry:        kubectl --kubeconfig {path} get pods -A\n"));
+        let told = async {
+            futures::future::join(futures::future::join_all(waits), node).await;
+            let path = self.kubeconfig.display();
+            say(format!("\nkubeconfig: {path}\ntry:        kubectl --kubeconfig {path} get pods -A\n"));
+        };
+        futures::future::join(told, role).await;
         Ok(())
     }
 
