@@ -139,6 +139,8 @@ fn assign(pod: &mut Object, binding: &Object, now: &str) -> Result<(), ApiError>
         return conflict(&format!("pod {name} has non-empty .spec.schedulingGates"));
     }
     pod.set(&["spec", "nodeName"], binding.text(&["target", "name"]));
+    // A nomination has no meaning any more (KEP-5278).
+    pod.remove(&["status", "nominatedNodeName"]);
     for map in ["labels", "annotations"] {
         for (key, value) in binding.get(&["metadata", map]).and_then(Value::as_object).into_iter().flatten() {
             pod.set(&["metadata", map, key], value.clone());
