@@ -15,12 +15,11 @@ pub(crate) struct WaitingPods {
 }
 
 impl WaitingPods {
-    /// Ends the wait of a pod, if it waits.
-    pub(crate) fn reject(&self, uid: &str, no: Rejection) {
-        if let Some(waiting) = self.lock().remove(uid) {
-            // The task may have timed out just now: then there is nobody to tell.
-            let _timed_out = waiting.send(Err(no));
-        }
+    /// Ends the wait of a pod; false when it does not wait.
+    pub(crate) fn reject(&self, uid: &str, no: Rejection) -> bool {
+        let waiting = self.lock().remove(uid);
+        // The task may have timed out just now: then there is nobody to tell.
+        waiting.is_some_and(|waiting| waiting.send(Err(no)).is_ok())
     }
 
     fn hold(&self, uid: &str) -> oneshot::Receiver<Result<(), Rejection>> {

@@ -19,6 +19,7 @@ mod command;
 mod cycle;
 mod driver;
 mod file;
+mod preempt;
 mod queue;
 mod report;
 
@@ -29,5 +30,5 @@ pub use driver::{Error, run};
 /// What the benchmarks drive without an API server.
 pub mod bench {
     pub use crate::cache::Cache;
-    pub use crate::cycle::{Decision, Scheduler};
+    pub use crate::cycle::{Decision, Diagnosis, Scheduler};
 }

@@ -1,35 +1,83 @@
-//! Telling people why a pod has no node: its `PodScheduled` condition and an event.
+//! Telling people why a pod has no node: its `PodScheduled` condition, its nomination and an event.
 
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use kube::Api;
 use kube::api::{Patch, PatchParams};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use tracing::debug;
 
 use crate::framework::PodInfo;
 
-/// Writes `PodScheduled=False`, unless the pod says so already.
-pub(crate) async fn not_scheduled(client: &kube::Client, pod: &PodInfo, reason: &str, message: &str) {
-    if says_already(pod, reason, message) {
+/// The most bytes of an event's message.
+const NOTE_LIMIT: usize = 1024;
+
+/// What a failed attempt makes of `status.nominatedNodeName`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Nomination {
+    Keep,
+    End,
+    Is(String),
+}
+
+/// A failed attempt.
+#[derive(Clone, Debug)]
+pub(crate) struct Failed {
+    /// `Unschedulable`, or `SchedulerError` when the scheduler is to blame.
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+    pub(crate) nomination: Nomination,
+}
+
+impl Failed {
+    /// The message, no longer than events may say.
+    pub(crate) fn note(&self) -> String {
+        if self.message.len() <= NOTE_LIMIT {
+            return self.message.clone();
+        }
+        let end = self.message.floor_char_boundary(NOTE_LIMIT - " ...".len());
+        format!("{} ...", &self.message[..end])
+    }
+}
+
+/// Writes `PodScheduled=False` and the nomination, unless the pod says so already.
+pub(crate) async fn not_scheduled(client: &kube::Client, pod: &PodInfo, failed: &Failed) {
+    let status = changes(pod, failed);
+    if status.is_empty() {
         return;
     }
-    let condition = PodCondition {
-        type_: "PodScheduled".to_owned(),
-        status: "False".to_owned(),
-        reason: Some(reason.to_owned()),
-        message: Some(message.to_owned()),
-        last_transition_time: Some(transition(pod)),
-        observed_generation: pod.pod.metadata.generation,
-        ..PodCondition::default()
-    };
     // The uid refuses the write when the pod was replaced by another of its name.
-    let patch = json!({"metadata": {"uid": pod.uid}, "status": {"conditions": [condition]}});
+    let patch = json!({"metadata": {"uid": pod.uid}, "status": status});
     let api: Api<Pod> = Api::namespaced(client.clone(), pod.namespace());
-    let name = pod.pod.metadata.name.as_deref().unwrap_or("");
-    if let Err(err) = api.patch_status(name, &PatchParams::default(), &Patch::Strategic(patch)).await {
+    if let Err(err) = api.patch_status(&pod.key.name, &PatchParams::default(), &Patch::Strategic(patch)).await {
         // The next attempt writes it again.
         debug!(pod = %pod.key, error = &err as &dyn std::error::Error, "condition not written");
     }
+}
+
+/// What is new in the pod's status.
+fn changes(pod: &PodInfo, failed: &Failed) -> Map<String, Value> {
+    let mut status = Map::new();
+    if !says_already(pod, failed) {
+        let condition = PodCondition {
+            type_: "PodScheduled".to_owned(),
+            status: "False".to_owned(),
+            reason: Some(failed.reason.to_owned()),
+            message: Some(failed.message.clone()),
+            last_transition_time: Some(transition(pod)),
+            observed_generation: pod.pod.metadata.generation,
+            ..PodCondition::default()
+        };
+        status.insert("conditions".to_owned(), json!([condition]));
+    }
+    let nominated = match &failed.nomination {
+        Nomination::Keep => pod.nominated_node(),
+        Nomination::End => None,
+        Nomination::Is(node) => Some(node.as_str()),
+    };
+    if nominated != pod.nominated_node() {
+        status.insert("nominatedNodeName".to_owned(), json!(nominated));
+    }
+    status
 }
 
 fn condition(pod: &PodInfo) -> Option<&PodCondition> {
@@ -37,11 +85,11 @@ fn condition(pod: &PodInfo) -> Option<&PodCondition> {
     conditions.iter().find(|condition| condition.type_ == "PodScheduled")
 }
 
-fn says_already(pod: &PodInfo, reason: &str, message: &str) -> bool {
+fn says_already(pod: &PodInfo, failed: &Failed) -> bool {
     condition(pod).is_some_and(|condition| {
         condition.status == "False"
-            && condition.reason.as_deref() == Some(reason)
-            && condition.message.as_deref() == Some(message)
+            && condition.reason.as_deref() == Some(failed.reason)
+            && condition.message.as_deref() == Some(&failed.message)
     })
 }
 
@@ -51,4 +99,44 @@ fn transition(pod: &PodInfo) -> k8s_openapi::apimachinery::pkg::apis::meta::v1::
         .filter(|condition| condition.status == "False")
         .and_then(|condition| condition.last_transition_time.clone());
     before.unwrap_or_else(client::clock::time)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn pod(status: Value) -> PodInfo {
+        PodInfo::new(Arc::new(serde_json::from_value(json!({"metadata": {"name": "p"}, "status": status})).unwrap()))
+    }
+
+    fn failed(nomination: Nomination) -> Failed {
+        Failed { reason: "Unschedulable", message: "full".to_owned(), nomination }
+    }
+
+    fn check(status: Value, nomination: Nomination, want: Value) {
+        let changes = changes(&pod(status.clone()), &failed(nomination));
+        assert_eq!(changes.get("nominatedNodeName").cloned().unwrap_or(json!("kept")), want, "{status}");
+    }
+
+    #[test]
+    fn only_what_is_new_is_written() {
+        let known = json!({"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "full"}]});
+        assert!(changes(&pod(known), &failed(Nomination::Keep)).is_empty());
+        assert!(changes(&pod(json!({})), &failed(Nomination::Keep)).contains_key("conditions"));
+        let nominated = || json!({"nominatedNodeName": "a"});
+        check(nominated(), Nomination::Keep, json!("kept"));
+        check(nominated(), Nomination::End, json!(null));
+        check(nominated(), Nomination::Is("a".into()), json!("kept"));
+        check(nominated(), Nomination::Is("b".into()), json!("b"));
+        check(json!({}), Nomination::End, json!("kept"));
+    }
+
+    #[test]
+    fn a_long_message_is_cut_for_its_event() {
+        let long = Failed { message: "ä".repeat(1000), ..failed(Nomination::Keep) };
+        assert!(long.note().len() <= NOTE_LIMIT && long.note().ends_with("ä ..."));
+        assert_eq!(failed(Nomination::Keep).note(), "full");
+    }
 }

@@ -1,14 +1,16 @@
 //! Pods and nodes with everything precomputed that a cycle asks for again and again.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
 use client::ObjectKey;
-use k8s_openapi::api::core::v1::{Node, Pod, PodSpec, Taint};
+use k8s_openapi::api::core::v1::{ContainerImage, Node, Pod, PodSpec, Taint};
 
+use crate::framework::Affinity;
+use crate::framework::labels::Labels;
 use crate::framework::resources::{Resources, parse_requests};
 
-static NO_LABELS: LazyLock<BTreeMap<String, String>> = LazyLock::new(BTreeMap::new);
+static NO_LABELS: LazyLock<Labels> = LazyLock::new(Labels::new);
 
 /// A port of the node that a pod takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +42,7 @@ pub struct PodInfo {
     /// What it is taken to use when nodes are compared.
     pub assumed: Resources,
     pub ports: Vec<HostPort>,
+    affinity: Option<Box<Affinity>>,
 }
 
 impl PodInfo {
@@ -54,12 +57,13 @@ impl PodInfo {
             requests,
             assumed,
             ports: spec.map(host_ports).unwrap_or_default(),
+            affinity: spec.and_then(|spec| Affinity::of(spec, pod.metadata.namespace.as_deref().unwrap_or_default())),
             pod,
         }
     }
 
     /// Its labels.
-    pub fn labels(&self) -> &BTreeMap<String, String> {
+    pub fn labels(&self) -> &Labels {
         self.pod.metadata.labels.as_ref().unwrap_or(&NO_LABELS)
     }
 
@@ -73,13 +77,26 @@ impl PodInfo {
         self.pod.spec.as_ref()
     }
 
-    /// Whether no other pods with these labels may be where this one runs.
-    pub fn has_required_anti_affinity(&self) -> bool {
-        let affinity = self.spec().and_then(|spec| spec.affinity.as_ref()?.pod_anti_affinity.as_ref());
-        affinity.is_some_and(|affinity| {
-            affinity.required_during_scheduling_ignored_during_execution.as_ref().is_some_and(|terms| !terms.is_empty())
-        })
+    /// What it asks of the pods around it.
+    pub fn affinity(&self) -> &Affinity {
+        self.affinity.as_deref().unwrap_or(Affinity::none())
     }
+
+    /// The node that it is nominated for, as its status says.
+    pub fn nominated_node(&self) -> Option<&str> {
+        nominated_node(&self.pod)
+    }
+
+    /// Whether it has been deleted and may still be running.
+    pub fn is_terminating(&self) -> bool {
+        self.pod.metadata.deletion_timestamp.is_some()
+    }
+}
+
+/// The node that a pod is nominated for, as its status says.
+pub(crate) fn nominated_node(pod: &Pod) -> Option<&str> {
+    let name = pod.status.as_ref()?.nominated_node_name.as_deref()?;
+    (!name.is_empty()).then_some(name)
 }
 
 fn host_ports(spec: &PodSpec) -> Vec<HostPort> {
@@ -108,7 +125,13 @@ pub struct NodeInfo {
     pub requested: Resources,
     pub assumed: Resources,
     pub pods: Vec<Arc<PodInfo>>,
+    /// Those of the pods that have an affinity or anti-affinity to others,
+    pub with_affinity: Vec<Arc<PodInfo>>,
+    /// and those whose anti-affinity is required.
+    pub with_anti_affinity: Vec<Arc<PodInfo>>,
     pub ports: Vec<HostPort>,
+    /// Sizes of the images on the node in bytes, by each of their names.
+    pub images: Arc<HashMap<String, i64>>,
 }
 
 impl NodeInfo {
@@ -121,7 +144,10 @@ impl NodeInfo {
             requested: Resources::default(),
             assumed: Resources::default(),
             pods: Vec::new(),
+            with_affinity: Vec::new(),
+            with_anti_affinity: Vec::new(),
             ports: Vec::new(),
+            images: Arc::default(),
             node: Arc::clone(&node),
         };
         info.set_node(node);
@@ -134,6 +160,7 @@ impl NodeInfo {
         self.allocatable = Resources::from_list(allocatable);
         let pods = allocatable.and_then(|list| list.get("pods")?.0.parse::<usize>().ok());
         self.allowed_pods = pods.unwrap_or(0);
+        self.images = Arc::new(images(&node));
         self.node = node;
     }
 
@@ -142,6 +169,12 @@ impl NodeInfo {
         self.requested.add(&pod.requests);
         self.assumed.add(&pod.assumed);
         self.ports.extend(pod.ports.iter().cloned());
+        if pod.affinity.is_some() {
+            self.with_affinity.push(Arc::clone(&pod));
+        }
+        if !pod.affinity().required_anti.is_empty() {
+            self.with_anti_affinity.push(Arc::clone(&pod));
+        }
         self.pods.push(pod);
     }
 
@@ -149,6 +182,11 @@ impl NodeInfo {
     pub fn remove(&mut self, uid: &str) {
         let Some(at) = self.pods.iter().position(|pod| pod.uid == uid) else { return };
         let pod = self.pods.swap_remove(at);
+        for pods in [&mut self.with_affinity, &mut self.with_anti_affinity] {
+            if let Some(at) = pods.iter().position(|pod| pod.uid == uid) {
+                pods.swap_remove(at);
+            }
+        }
         self.requested.subtract(&pod.requests);
         self.assumed.subtract(&pod.assumed);
         for port in &pod.ports {
@@ -159,7 +197,7 @@ impl NodeInfo {
     }
 
     /// Its labels.
-    pub fn labels(&self) -> &BTreeMap<String, String> {
+    pub fn labels(&self) -> &Labels {
         self.node.metadata.labels.as_ref().unwrap_or(&NO_LABELS)
     }
 
@@ -167,4 +205,13 @@ impl NodeInfo {
     pub fn taints(&self) -> &[Taint] {
         self.node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default()
     }
+}
+
+fn images(node: &Node) -> HashMap<String, i64> {
+    let images = node.status.iter().flat_map(|status| status.images.iter().flatten());
+    let named = |image: &ContainerImage| {
+        let size = image.size_bytes.unwrap_or(0);
+        image.names.clone().unwrap_or_default().into_iter().map(move |name| (name, size))
+    };
+    images.flat_map(named).collect()
 }

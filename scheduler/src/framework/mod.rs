@@ -2,14 +2,20 @@
 //!
 //! "No" is kept apart from "broken": a [`Rejection`] is an answer, a [`Broken`] an error of the scheduler.
 
+mod affinity;
+mod filters;
 mod info;
+pub mod labels;
 mod resources;
 mod snapshot;
 mod state;
 
+pub use affinity::{Affinity, AffinityTerm};
+pub use filters::{Filters, Refusal};
+pub(crate) use info::nominated_node;
 pub use info::{HostPort, NodeInfo, PodInfo};
 pub use resources::{Resources, parse_requests};
-pub use snapshot::Snapshot;
+pub use snapshot::{OwnerKey, Snapshot};
 pub use state::CycleState;
 
 use std::borrow::Cow;
@@ -84,7 +90,10 @@ pub enum ClusterEvent {
         old: Arc<Pod>,
         new: Arc<Pod>,
     },
+    /// Also a pod whose nomination ended: what it was to get is free.
     AssignedPodDeleted(Arc<Pod>),
+    /// A namespace came or has other labels.
+    NamespaceChanged,
     /// The waiting pod itself changed.
     PodUpdated {
         old: Arc<Pod>,
@@ -122,6 +131,28 @@ pub trait PreFilter: Plugin {
         pod: &PodInfo,
         snapshot: &Snapshot,
     ) -> Result<PreFilterResult, Rejection>;
+
+    /// Changes what was prepared as if `other` were on the node. The node has it already.
+    fn add_pod(
+        &self,
+        _state: &mut CycleState,
+        _pod: &PodInfo,
+        _other: &PodInfo,
+        _node: &NodeInfo,
+        _snapshot: &Snapshot,
+    ) {
+    }
+
+    /// Changes what was prepared as if `other` were gone. The node does not have it any more.
+    fn remove_pod(
+        &self,
+        _state: &mut CycleState,
+        _pod: &PodInfo,
+        _other: &PodInfo,
+        _node: &NodeInfo,
+        _snapshot: &Snapshot,
+    ) {
+    }
 }
 
 /// For each pod and node. Must use the node that it is handed.
@@ -129,24 +160,55 @@ pub trait Filter: Plugin {
     fn filter(&self, state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> Result<(), Rejection>;
 }
 
-/// When no node fits: may make room.
+/// A cycle that found no node.
+pub struct Failed<'a> {
+    pub state: &'a CycleState,
+    pub snapshot: &'a Snapshot,
+    pub filters: &'a Filters<'a>,
+    /// Positions of the nodes that were refused for what evicting pods may change, in the order of the search.
+    pub resolvable: &'a [usize],
+    /// The node that the pod is nominated for.
+    pub nominated: Option<&'a str>,
+    /// A number for choices that do not matter.
+    pub random: u64,
+}
+
+/// What makes room for a pod.
+#[derive(Clone, Debug)]
+pub struct Preemption {
+    pub node: String,
+    /// The pods to evict, the most important first.
+    pub victims: Vec<Arc<PodInfo>>,
+}
+
+/// What PostFilter decides.
+#[derive(Clone, Debug)]
+pub enum PostFiltered {
+    /// The pod is nominated for the node, and waits until the victims are gone.
+    Preempt(Preemption),
+    /// Nothing can be done now; a nomination stays.
+    Wait(String),
+    /// Nothing will help; a nomination ends.
+    Hopeless(String),
+}
+
+/// When no node fits: may make room. Decides only; what it decides is done by the binding tasks.
 pub trait PostFilter: Plugin {
-    /// A node that was nominated for the pod, or why none can be.
-    fn post_filter(&self, state: &CycleState, pod: &PodInfo, snapshot: &Snapshot) -> Result<String, Rejection>;
+    fn post_filter(&self, cycle: &Failed<'_>, pod: &PodInfo) -> PostFiltered;
 }
 
 /// Once for each pod, when several nodes fit.
 pub trait PreScore: Plugin {
-    /// False when this plugin's Score has nothing to say about the pod.
-    fn pre_score(&self, state: &mut CycleState, pod: &PodInfo, nodes: &[Arc<NodeInfo>]) -> bool;
+    /// False when this plugin's Score has nothing to say about the pod. `nodes` are those that fit.
+    fn pre_score(&self, state: &mut CycleState, pod: &PodInfo, nodes: &[Arc<NodeInfo>], snapshot: &Snapshot) -> bool;
 }
 
 /// For each node that fits.
 pub trait Score: Plugin {
     fn score(&self, state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> i64;
 
-    /// Brings scores into 0..=[`MAX_SCORE`].
-    fn normalize(&self, _scores: &mut [i64]) {}
+    /// Brings the scores of the nodes that fit into 0..=[`MAX_SCORE`].
+    fn normalize(&self, _state: &CycleState, _nodes: &[Arc<NodeInfo>], _scores: &mut [i64]) {}
 }
 
 /// In memory, after a node was chosen.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{NodeAffinity as Spec, NodeSelectorTerm};
+use k8s_openapi::api::core::v1::{NodeAffinity as Spec, NodeSelectorTerm, PreferredSchedulingTerm};
 
 use super::scale;
 use super::selectors::matches_term;
@@ -13,9 +13,28 @@ use crate::framework::{
 };
 
 const NO_MATCH: &str = "node(s) didn't match Pod's node affinity/selector";
+const NOT_ADDED: &str = "node(s) didn't match scheduler-enforced node affinity";
 
 /// `spec.nodeSelector` and `spec.affinity.nodeAffinity`.
-pub struct NodeAffinity;
+#[derive(Default)]
+pub struct NodeAffinity {
+    /// What the profile asks of nodes in addition to its pods.
+    pub added: Option<Spec>,
+}
+
+impl NodeAffinity {
+    fn allows(&self, node: &NodeInfo) -> bool {
+        let required =
+            self.added.as_ref().and_then(|added| added.required_during_scheduling_ignored_during_execution.as_ref());
+        required.is_none_or(|required| required.node_selector_terms.iter().any(|term| matches_term(term, node)))
+    }
+
+    /// The preferences of the profile and of the pod.
+    fn preferred<'a>(&'a self, pod: &'a PodInfo) -> impl Iterator<Item = &'a PreferredSchedulingTerm> {
+        let specs = self.added.as_ref().into_iter().chain(spec(pod));
+        specs.flat_map(|spec| spec.preferred_during_scheduling_ignored_during_execution.iter().flatten())
+    }
+}
 
 impl Plugin for NodeAffinity {
     fn name(&self) -> &'static str {
@@ -57,7 +76,9 @@ impl PreFilter for NodeAffinity {
     ) -> Result<PreFilterResult, Rejection> {
         let selects =
             pod.spec().and_then(|spec| spec.node_selector.as_ref()).is_some_and(|selector| !selector.is_empty());
-        let Some(terms) = required(pod) else { return Ok(PreFilterResult { nodes: None, skip: !selects }) };
+        let Some(terms) = required(pod) else {
+            return Ok(PreFilterResult { nodes: None, skip: !selects && self.added.is_none() });
+        };
         // Terms are alternatives, so names bound the search only when each term has some.
         let names: Option<Vec<BTreeSet<String>>> = terms.iter().map(named).collect();
         match names.map(|sets| sets.into_iter().flatten().collect::<BTreeSet<_>>()) {
@@ -71,6 +92,9 @@ impl PreFilter for NodeAffinity {
 
 impl Filter for NodeAffinity {
     fn filter(&self, _state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> Result<(), Rejection> {
+        if !self.allows(node) {
+            return Err(Rejection::unresolvable(NOT_ADDED));
+        }
         let mut selector = pod.spec().and_then(|spec| spec.node_selector.as_ref()).into_iter().flatten();
         let selected = selector.all(|(key, value)| node.labels().get(key) == Some(value));
         let wanted = required(pod).is_none_or(|terms| terms.iter().any(|term| matches_term(term, node)));
@@ -79,22 +103,70 @@ impl Filter for NodeAffinity {
 }
 
 impl PreScore for NodeAffinity {
-    fn pre_score(&self, _state: &mut CycleState, pod: &PodInfo, _nodes: &[Arc<NodeInfo>]) -> bool {
-        spec(pod).is_some_and(|spec| {
-            spec.preferred_during_scheduling_ignored_during_execution.as_ref().is_some_and(|terms| !terms.is_empty())
-        })
+    fn pre_score(
+        &self,
+        _state: &mut CycleState,
+        pod: &PodInfo,
+        _nodes: &[Arc<NodeInfo>],
+        _snapshot: &Snapshot,
+    ) -> bool {
+        self.preferred(pod).next().is_some()
     }
 }
 
 impl Score for NodeAffinity {
     fn score(&self, _state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> i64 {
-        let terms = spec(pod)
-            .and_then(|spec| spec.preferred_during_scheduling_ignored_during_execution.as_deref())
-            .unwrap_or_default();
-        terms.iter().filter(|term| matches_term(&term.preference, node)).map(|term| i64::from(term.weight)).sum()
+        let chosen = self.preferred(pod).filter(|term| matches_term(&term.preference, node));
+        chosen.map(|term| i64::from(term.weight)).sum()
     }
 
-    fn normalize(&self, scores: &mut [i64]) {
+    fn normalize(&self, _state: &CycleState, _nodes: &[Arc<NodeInfo>], scores: &mut [i64]) {
         scale(scores, false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn term(zone: &str) -> Value {
+        json!({"matchExpressions": [{"key": "zone", "operator": "In", "values": [zone]}]})
+    }
+
+    fn node(zone: &str) -> NodeInfo {
+        let node = json!({"metadata": {"name": zone, "labels": {"zone": zone}}});
+        NodeInfo::new(Arc::new(serde_json::from_value(node).unwrap()))
+    }
+
+    fn pod(affinity: Value) -> PodInfo {
+        let spec = json!({"containers": [], "affinity": {"nodeAffinity": affinity}});
+        PodInfo::new(Arc::new(serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": spec})).unwrap()))
+    }
+
+    #[test]
+    fn what_a_profile_adds_is_asked_of_every_pod() {
+        let only =
+            |zone: &str| json!({"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term(zone)]}});
+        let plugin = NodeAffinity { added: Some(serde_json::from_value(only("a")).unwrap()) };
+        let mut state = CycleState::default();
+        let snapshot = Snapshot::default();
+        assert!(!plugin.pre_filter(&mut state, &pod(json!({})), &snapshot).unwrap().skip);
+        assert!(NodeAffinity::default().pre_filter(&mut state, &pod(json!({})), &snapshot).unwrap().skip);
+        let reason =
+            |pod: &PodInfo, zone: &str| plugin.filter(&state, pod, &node(zone)).err().map(|no| no.reasons[0].clone());
+        assert_eq!(reason(&pod(json!({})), "a"), None);
+        assert_eq!(reason(&pod(json!({})), "b").unwrap(), NOT_ADDED);
+        assert_eq!(reason(&pod(only("b")), "a").unwrap(), NO_MATCH);
+    }
+
+    #[test]
+    fn preferences_of_profile_and_pod_add_up() {
+        let prefer = |zone: &str, weight: i32| json!({"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": weight, "preference": term(zone)}]});
+        let plugin = NodeAffinity { added: Some(serde_json::from_value(prefer("a", 5)).unwrap()) };
+        let pod = pod(prefer("a", 2));
+        let mut state = CycleState::default();
+        assert!(plugin.pre_score(&mut state, &pod, &[], &Snapshot::default()));
+        assert_eq!(["a", "b"].map(|zone| plugin.score(&state, &pod, &node(zone))), [7, 0]);
     }
 }

@@ -1,5 +1,7 @@
 //! Taints keep pods away from nodes unless they tolerate them.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::{Taint, Toleration};
 
 use super::scale;
@@ -42,7 +44,7 @@ impl Score for TaintToleration {
         i64::try_from(soft.count()).unwrap_or(i64::MAX)
     }
 
-    fn normalize(&self, scores: &mut [i64]) {
+    fn normalize(&self, _state: &CycleState, _nodes: &[Arc<NodeInfo>], scores: &mut [i64]) {
         scale(scores, true);
     }
 }

@@ -1,20 +1,25 @@
 //! What the scheduler works with, from flags and the configuration file: profiles of plugins.
 
+mod flags;
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use client::LeaderElection;
-use daemon::LeaderElectionArgs;
 use serde::Deserialize;
 
-use crate::arguments;
+pub use self::flags::Args;
+use self::flags::default_election;
+use crate::arguments::{self, Configured};
 use crate::file::File;
 use crate::framework::{Plugin, Profile};
 use crate::plugins::{
-    BalancedAllocation, DefaultBinder, Fit, ImageLocality, InterPodAffinity, NodeAffinity, NodeName, NodePorts,
-    NodeUnschedulable, PodTopologySpread, PrioritySort, SchedulingGates, TaintToleration, UnsupportedVolumes,
+    DefaultBinder, ImageLocality, NodeName, NodePorts, NodeUnschedulable, PrioritySort, SchedulingGates,
+    TaintToleration, UnsupportedVolumes,
 };
 
 /// What the scheduler works with.
@@ -137,6 +142,7 @@ const KNOWN: &[(&str, i64)] = &[
     ("VolumeBinding", 0),
     ("PodTopologySpread", 2),
     ("InterPodAffinity", 2),
+    ("DefaultPreemption", 0),
     ("NodeResourcesBalancedAllocation", 1),
     ("ImageLocality", 1),
     ("DefaultBinder", 0),
@@ -144,7 +150,6 @@ const KNOWN: &[(&str, i64)] = &[
 
 /// Plugins of upstream that are not there: turning them off says nothing new, and turning them on does nothing.
 const MISSING: &[&str] = &[
-    "DefaultPreemption",
     "DynamicResources",
     "GangScheduling",
     "NodeDeclaredFeatures",
@@ -281,8 +286,7 @@ impl Choice<'_> {
     }
 
     /// Filters run from cheap to dear.
-    fn add_builtin(&self, profile: &mut Profile, fit: Fit, client: &kube::Client) {
-        let fit = Arc::new(fit);
+    fn add_builtin(&self, profile: &mut Profile, configured: Configured, client: &kube::Client) {
         let binder = Arc::new(DefaultBinder { client: client.clone() });
         profile.queue_sort = Some(Arc::new(PrioritySort));
         if self.wants("SchedulingGates", Some(&self.plugins.pre_enqueue)) {
@@ -302,14 +306,15 @@ impl Choice<'_> {
         add!(Arc::new(NodeUnschedulable) => filter);
         add!(Arc::new(NodeName) => filter);
         add!(Arc::new(TaintToleration) => filter score);
-        add!(Arc::new(NodeAffinity) => pre_filter filter pre_score score);
+        add!(Arc::new(configured.node_affinity) => pre_filter filter pre_score score);
         add!(Arc::new(NodePorts) => pre_filter filter);
-        add!(fit => filter score);
+        add!(Arc::new(configured.fit) => filter score);
         add!(Arc::new(UnsupportedVolumes) => pre_filter);
-        add!(Arc::new(PodTopologySpread) => pre_filter filter pre_score score);
-        add!(Arc::new(InterPodAffinity) => pre_filter filter pre_score score);
-        add!(Arc::new(BalancedAllocation) => pre_score score);
-        add!(Arc::new(ImageLocality) => score);
+        add!(Arc::new(configured.spread) => pre_filter filter pre_score score);
+        add!(Arc::new(configured.inter_pod_affinity) => pre_filter filter pre_score score);
+        add!(Arc::new(configured.preemption) => post_filter);
+        add!(Arc::new(configured.balanced) => pre_score score);
+        add!(Arc::new(ImageLocality) => prepared_score);
     }
 
     fn pre_filter<P: crate::framework::PreFilter>(&self, profile: &mut Profile, plugin: &Arc<P>) {
@@ -324,6 +329,12 @@ impl Choice<'_> {
         }
     }
 
+    fn post_filter<P: crate::framework::PostFilter>(&self, profile: &mut Profile, plugin: &Arc<P>) {
+        if self.wants(plugin.name(), Some(&self.plugins.post_filter)) {
+            profile.post_filter.push(Arc::clone(plugin) as _);
+        }
+    }
+
     fn pre_score<P: crate::framework::PreScore>(&self, profile: &mut Profile, plugin: &Arc<P>) {
         if self.wants(plugin.name(), Some(&self.plugins.pre_score)) {
             profile.pre_score.push(Arc::clone(plugin) as _);
@@ -335,169 +346,20 @@ impl Choice<'_> {
             profile.score.push((Arc::clone(plugin) as _, self.weight(plugin.name())));
         }
     }
+
+    /// For a plugin that prepares its scores here, though upstream's does not: both, or neither.
+    fn prepared_score<P: crate::framework::PreScore + crate::framework::Score>(
+        &self,
+        profile: &mut Profile,
+        plugin: &Arc<P>,
+    ) {
+        if self.wants(plugin.name(), Some(&self.plugins.score)) {
+            profile.pre_score.push(Arc::clone(plugin) as _);
+            self.score(profile, plugin);
+        }
+    }
 }
 
 pub(crate) fn invalid(field: &str, reason: impl Into<String>) -> ConfigError {
     ConfigError::Invalid { field: field.to_owned(), reason: reason.into() }
-}
-
-fn default_election() -> LeaderElection {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
-        .map_or_else(|_| "scheduler".to_owned(), |name| name.trim().to_owned());
-    LeaderElection::new("kube-scheduler", &host)
-}
-
-/// What the flags make of an election.
-fn election(flags: &LeaderElectionArgs, file: LeaderElection) -> LeaderElection {
-    LeaderElection {
-        namespace: flags.leader_elect_resource_namespace.clone().unwrap_or(file.namespace),
-        name: flags.leader_elect_resource_name.clone().unwrap_or(file.name),
-        identity: file.identity,
-        lease_duration: flags.leader_elect_lease_duration.unwrap_or(file.lease_duration),
-        renew_deadline: flags.leader_elect_renew_deadline.unwrap_or(file.renew_deadline),
-        retry_period: flags.leader_elect_retry_period.unwrap_or(file.retry_period),
-    }
-}
-
-/// Flags of the `scheduler` binary.
-#[derive(Clone, Debug, clap::Args)]
-pub struct Args {
-    /// Path of a kubeconfig file.
-    #[arg(long)]
-    pub kubeconfig: Option<PathBuf>,
-    /// Path of a KubeSchedulerConfiguration file.
-    #[arg(long)]
-    pub config: Option<PathBuf>,
-    #[command(flatten)]
-    pub leader: LeaderElectionArgs,
-}
-
-impl Args {
-    /// Joins flags and file; returns the kubeconfig to use, too. Flags win over the file.
-    pub fn into_config(self) -> anyhow::Result<(Config, Option<PathBuf>)> {
-        let (mut config, kubeconfig) = match &self.config {
-            Some(path) => Config::from_file(path)?,
-            None => (Config { leader_election: Some(default_election()), ..Config::default() }, None),
-        };
-        let elects = self.leader.leader_elect.unwrap_or(config.leader_election.is_some());
-        let chosen = config.leader_election.take().unwrap_or_else(default_election);
-        config.leader_election = elects.then(|| election(&self.leader, chosen));
-        config.leader_election.as_ref().map_or(Ok(()), LeaderElection::check)?;
-        Ok((config, self.kubeconfig.or(kubeconfig)))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The profiles of a file with these fields.
-    fn profiles(fields: &str) -> Result<HashMap<String, Profile>, String> {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("scheduler.yaml");
-        let head = "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\n";
-        std::fs::write(&path, format!("{head}{fields}")).unwrap();
-        let shown = |err: ConfigError| format!("{:#}", anyhow::Error::from(err));
-        let (config, _) = Config::from_file(&path).map_err(shown)?;
-        daemon::install_crypto_provider();
-        let client = kube::Client::try_from(kube::Config::new("http://127.0.0.1:1".parse().unwrap())).unwrap();
-        config.profiles(&client).map_err(shown)
-    }
-
-    fn scores(profile: &Profile) -> HashMap<&'static str, i64> {
-        profile.score.iter().map(|(plugin, weight)| (plugin.name(), *weight)).collect()
-    }
-
-    fn filters(profile: &Profile) -> Vec<&'static str> {
-        profile.filter.iter().map(|plugin| plugin.name()).collect()
-    }
-
-    #[tokio::test]
-    async fn plugins_are_turned_off_and_weighed_by_profile() {
-        let fields = r"
-profiles:
-- schedulerName: default-scheduler
-- schedulerName: packing
-  percentageOfNodesToScore: 30
-  plugins:
-    multiPoint:
-      disabled: [{name: ImageLocality}]
-    filter:
-      disabled: [{name: NodePorts}]
-    preFilter:
-      disabled: [{name: NodePorts}]
-    score:
-      disabled: [{name: '*'}]
-      enabled: [{name: NodeResourcesFit, weight: 5}]
-    postFilter:
-      disabled: [{name: DefaultPreemption}]
-  pluginConfig:
-  - name: NodeResourcesFit
-    args:
-      apiVersion: kubescheduler.config.k8s.io/v1
-      kind: NodeResourcesFitArgs
-      scoringStrategy: {type: MostAllocated, resources: [{name: cpu, weight: 3}]}
-";
-        let profiles = profiles(fields).unwrap();
-        let (default, packing) = (&profiles["default-scheduler"], &profiles["packing"]);
-        assert_eq!(scores(default)["TaintToleration"], 3);
-        assert!(filters(default).contains(&"NodePorts") && !filters(packing).contains(&"NodePorts"));
-        assert_eq!(scores(packing), HashMap::from([("NodeResourcesFit", 5)]));
-        assert_eq!(packing.percentage_of_nodes_to_score, 30);
-    }
-
-    #[tokio::test]
-    async fn what_is_wrong_is_named() {
-        let plugins = |text: &str| format!("profiles: [{{plugins: {text}}}]");
-        let args = |name: &str, args: &str| format!("profiles: [{{pluginConfig: [{{name: {name}, args: {args}}}]}}]");
-        for (fields, named) in [
-            ("percentageOfNodesToSkore: 1".to_owned(), "percentageOfNodesToSkore"),
-            ("extenders: [{urlPrefix: 'http://x'}]".to_owned(), "extenders"),
-            ("podInitialBackoffSeconds: 20".to_owned(), "podInitialBackoffSeconds"),
-            ("leaderElection: {resourceLock: endpoints}".to_owned(), "leaderElection.resourceLock"),
-            ("leaderElection: {leaseDuration: long}".to_owned(), "long"),
-            ("percentageOfNodesToScore: 101".to_owned(), "percentageOfNodesToScore"),
-            ("profiles: [{}, {}]".to_owned(), "given twice"),
-            (plugins("{score: {enabled: [{name: NoSuchPlugin}]}}"), "NoSuchPlugin"),
-            (plugins("{score: {enabled: [{name: ImageLocality, weight: 101}]}}"), "weight"),
-            (plugins("{preFilter: {disabled: [{name: NodePorts}]}}"), "NodePorts"),
-            (plugins("{bind: {disabled: [{name: '*'}]}}"), "plugins.bind"),
-            (plugins("{queueSort: {disabled: [{name: PrioritySort}]}}"), "plugins.queueSort"),
-            (args("NodeResourcesFit", "{scoringStrategy: {type: Other}}"), "scoringStrategy.type"),
-            (args("NodeResourcesFit", "{scoringStrategi: {}}"), "scoringStrategi"),
-            (args("NodeResourcesFit", "{kind: OtherArgs}"), "args.kind"),
-            (args("NodeAffinity", "{addedAffinity: {}}"), "addedAffinity"),
-            (args("PodTopologySpread", "{defaultConstraints: [{maxSkew: 1}]}"), "defaultConstraints"),
-            (args("NodeName", "{}"), "NodeName"),
-        ] {
-            let err = profiles(&fields).err().unwrap_or_else(|| panic!("{fields} is taken"));
-            assert!(err.contains(named), "{fields}: {err}");
-        }
-    }
-
-    #[test]
-    fn flags_win_over_the_file() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("scheduler.yaml");
-        let fields = "clientConnection: {kubeconfig: /etc/kubernetes/scheduler.conf, qps: 50}\n\
-                      leaderElection: {leaderElect: true, resourceName: mine, leaseDuration: 30s}\n\
-                      podMaxBackoffSeconds: 5\nparallelism: 16\n";
-        let head = "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\n";
-        std::fs::write(&path, format!("{head}{fields}")).unwrap();
-        let args = Args {
-            kubeconfig: None,
-            config: Some(path),
-            leader: LeaderElectionArgs {
-                leader_elect_lease_duration: Some(Duration::from_secs(40)),
-                ..LeaderElectionArgs::default()
-            },
-        };
-        let (config, kubeconfig) = args.clone().into_config().unwrap();
-        assert_eq!(kubeconfig, Some("/etc/kubernetes/scheduler.conf".into()));
-        assert_eq!(config.backoff, Some((Duration::from_secs(1), Duration::from_secs(5))));
-        let election = config.leader_election.unwrap();
-        assert_eq!((election.name.as_str(), election.lease_duration), ("mine", Duration::from_secs(40)));
-        let alone = LeaderElectionArgs { leader_elect: Some(false), ..args.leader.clone() };
-        assert!(Args { leader: alone, ..args }.into_config().unwrap().0.leader_election.is_none());
-    }
 }

@@ -10,7 +10,11 @@
 //! Events that come while a pod is in flight are remembered, so that none that may help it is lost between the snapshot
 //! it was judged on and its return.
 
-use std::cmp::{Ordering, Reverse};
+mod entry;
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,6 +22,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use self::entry::{Next, Waiting, Where};
 use crate::framework::{ClusterEvent, PodInfo, Profile, QueueSort};
 
 /// Backoff after the first failed attempt, doubled up to the second value.
@@ -51,6 +56,8 @@ struct State {
     /// When pods that back off or sleep are tried again, with their tickets.
     timers: BinaryHeap<Reverse<(Instant, u64, String)>>,
     unschedulable: HashSet<String>,
+    /// How many pods are active, backing off, unschedulable, gated and in flight.
+    counts: [usize; 5],
     in_flight: HashMap<String, u64>,
     /// Recent events and the number of the first of them.
     events: VecDeque<ClusterEvent>,
@@ -59,53 +66,6 @@ struct State {
     tickets: u64,
     closed: bool,
 }
-
-struct Waiting {
-    pod: Arc<PodInfo>,
-    place: Where,
-    attempts: u32,
-    queued_at: Instant,
-    ticket: u64,
-}
-
-enum Where {
-    Gated,
-    Active,
-    BackingOff,
-    /// Rejected by these plugins; by none where there was no node to ask them about.
-    Unschedulable {
-        plugins: BTreeSet<&'static str>,
-        since: Instant,
-    },
-    InFlight,
-}
-
-struct Next {
-    sort: Arc<dyn QueueSort>,
-    pod: Arc<PodInfo>,
-    ticket: u64,
-}
-
-impl Ord for Next {
-    /// The heap gives the greatest first, and earlier tickets go before later ones.
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.sort.order(&other.pod, &self.pod).then_with(|| other.ticket.cmp(&self.ticket))
-    }
-}
-
-impl PartialOrd for Next {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Next {
-    fn eq(&self, other: &Self) -> bool {
-        self.ticket == other.ticket
-    }
-}
-
-impl Eq for Next {}
 
 impl Queue {
     /// An empty queue in the order of `sort`, whose pods wait for the first to the last of `backoff` after attempts.
@@ -121,6 +81,7 @@ impl Queue {
             active: BinaryHeap::new(),
             timers: BinaryHeap::new(),
             unschedulable: HashSet::new(),
+            counts: [0; 5],
             in_flight: HashMap::new(),
             events: VecDeque::new(),
             first_event: 0,
@@ -139,6 +100,7 @@ impl Queue {
             return held;
         }
         let waiting = Waiting { pod, place: Where::Gated, attempts: 0, queued_at: Instant::now(), ticket: 0 };
+        state.counts[waiting.place.at()] += 1;
         state.pods.insert(uid.clone(), waiting);
         if held.is_none() {
             state.activate(&uid);
@@ -169,19 +131,33 @@ impl Queue {
         held
     }
 
+    /// Takes over a change that cannot help a waiting pod: one of its status.
+    pub(crate) fn refresh(&self, pod: Arc<PodInfo>) {
+        if let Some(waiting) = self.lock().pods.get_mut(&pod.uid) {
+            waiting.pod = pod;
+        }
+    }
+
     /// Forgets a pod: it was deleted or has a node.
     pub(crate) fn remove(&self, uid: &str) {
         let mut state = self.lock();
-        state.pods.remove(uid);
+        if let Some(waiting) = state.pods.remove(uid) {
+            state.counts[waiting.place.at()] -= 1;
+        }
         state.unschedulable.remove(uid);
         state.landed(uid);
     }
 
     /// Wakes the pods that the event may help.
     pub(crate) fn happened(&self, event: &ClusterEvent) {
+        self.happened_to(event, "");
+    }
+
+    /// The same for all but the pod that it is about: it was refused, and its own leaving does not help it.
+    pub(crate) fn happened_to(&self, event: &ClusterEvent, uid: &str) {
         let mut state = self.lock();
         state.remember(event);
-        let asleep: Vec<String> = state.unschedulable.iter().cloned().collect();
+        let asleep: Vec<String> = state.unschedulable.iter().filter(|other| *other != uid).cloned().collect();
         for uid in asleep {
             state.wake(&uid, event, &self.profiles);
         }
@@ -195,8 +171,9 @@ impl Queue {
         let uid = &attempt.pod.uid;
         let missed: Vec<ClusterEvent> = state.events_since(attempt.since);
         state.landed(uid);
-        let Some(waiting) = state.pods.get_mut(uid) else { return };
-        waiting.place = Where::Unschedulable { plugins, since: Instant::now() };
+        if state.move_to(uid, Where::Unschedulable { plugins, since: Instant::now() }).is_none() {
+            return;
+        }
         state.unschedulable.insert(uid.clone());
         state.set_timer(uid, GIVE_ANOTHER_TRY);
         for event in missed {
@@ -250,18 +227,8 @@ impl Queue {
 
     /// How many pods are active, backing off, unschedulable and gated.
     pub(crate) fn depth(&self) -> [usize; 4] {
-        let state = self.lock();
-        let mut depth = [0; 4];
-        for waiting in state.pods.values() {
-            match waiting.place {
-                Where::Active => depth[0] += 1,
-                Where::BackingOff => depth[1] += 1,
-                Where::Unschedulable { .. } => depth[2] += 1,
-                Where::Gated => depth[3] += 1,
-                Where::InFlight => {}
-            }
-        }
-        depth
+        let [active, backing_off, unschedulable, gated, _in_flight] = self.lock().counts;
+        [active, backing_off, unschedulable, gated]
     }
 
     fn gate(&self, pod: &PodInfo) -> Option<String> {
@@ -276,21 +243,29 @@ impl Queue {
 }
 
 impl State {
+    fn move_to(&mut self, uid: &str, place: Where) -> Option<&mut Waiting> {
+        let waiting = self.pods.get_mut(uid)?;
+        self.counts[waiting.place.at()] -= 1;
+        self.counts[place.at()] += 1;
+        waiting.place = place;
+        Some(waiting)
+    }
+
     fn activate(&mut self, uid: &str) {
         self.tickets += 1;
         self.unschedulable.remove(uid);
-        let Some(waiting) = self.pods.get_mut(uid) else { return };
-        waiting.place = Where::Active;
-        waiting.ticket = self.tickets;
-        let (sort, pod) = (Arc::clone(&self.sort), Arc::clone(&waiting.pod));
-        self.active.push(Next { sort, pod, ticket: self.tickets });
+        let (sort, ticket) = (Arc::clone(&self.sort), self.tickets);
+        let Some(waiting) = self.move_to(uid, Where::Active) else { return };
+        waiting.ticket = ticket;
+        let pod = Arc::clone(&waiting.pod);
+        self.active.push(Next { sort, pod, ticket });
     }
 
     fn back_off(&mut self, uid: &str) {
         self.unschedulable.remove(uid);
-        let Some(waiting) = self.pods.get_mut(uid) else { return };
-        waiting.place = Where::BackingOff;
-        let wait = backoff(self.backoff, waiting.attempts);
+        let limits = self.backoff;
+        let Some(waiting) = self.move_to(uid, Where::BackingOff) else { return };
+        let wait = backoff(limits, waiting.attempts);
         self.set_timer(uid, wait);
     }
 
@@ -323,13 +298,13 @@ impl State {
     fn take(&mut self) -> Option<Attempt> {
         while let Some(next) = self.active.pop() {
             let since = self.first_event + self.events.len() as u64;
-            let Some(waiting) = self.pods.get_mut(&next.pod.uid) else { continue };
+            let Some(waiting) = self.pods.get(&next.pod.uid) else { continue };
             if waiting.ticket != next.ticket || !matches!(waiting.place, Where::Active) {
                 continue;
             }
-            waiting.place = Where::InFlight;
-            waiting.attempts += 1;
             self.in_flight.insert(next.pod.uid.clone(), since);
+            let waiting = self.move_to(&next.pod.uid, Where::InFlight)?;
+            waiting.attempts += 1;
             return Some(Attempt {
                 pod: Arc::clone(&waiting.pod),
                 number: waiting.attempts,
@@ -394,152 +369,4 @@ impl State {
 
 fn backoff((first, last): (Duration, Duration), attempts: u32) -> Duration {
     first.saturating_mul(1 << attempts.saturating_sub(1).min(16)).min(last)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::plugins::{Fit, NodeName, PrioritySort, SchedulingGates};
-    use k8s_openapi::api::core::v1::{Node, Pod};
-    use serde_json::{Value, json};
-
-    fn queue() -> Queue {
-        let profile = Profile {
-            scheduler_name: "s".into(),
-            pre_enqueue: vec![Arc::new(SchedulingGates)],
-            rejecters: vec![Arc::new(Fit::default()), Arc::new(NodeName)],
-            ..Profile::default()
-        };
-        Queue::new(Arc::new(HashMap::from([("s".to_owned(), profile)])), Arc::new(PrioritySort), BACKOFF)
-    }
-
-    fn pod(uid: &str, priority: i32, gates: Value) -> Arc<PodInfo> {
-        let spec = json!({"containers": [], "schedulerName": "s", "priority": priority, "schedulingGates": gates});
-        Arc::new(PodInfo::new(Arc::new(
-            serde_json::from_value(json!({"metadata": {"name": uid, "namespace": "d", "uid": uid}, "spec": spec}))
-                .unwrap(),
-        )))
-    }
-
-    fn node_added() -> ClusterEvent {
-        ClusterEvent::NodeAdded(Arc::new(Node::default()))
-    }
-
-    fn rejected_by(plugin: &'static str) -> BTreeSet<&'static str> {
-        BTreeSet::from([plugin])
-    }
-
-    async fn next(queue: &Queue) -> String {
-        queue.take().await.unwrap().pod.uid.clone()
-    }
-
-    /// Whether nothing can be taken within `wait`.
-    async fn is_empty_for(queue: &Queue, wait: Duration) -> bool {
-        tokio::time::timeout(wait, queue.take()).await.is_err()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn higher_priority_goes_first_and_equals_keep_their_order() {
-        let queue = queue();
-        for (uid, priority) in [("a", 0), ("b", 0), ("c", 5)] {
-            queue.add(pod(uid, priority, json!([])));
-        }
-        assert_eq!([next(&queue).await, next(&queue).await, next(&queue).await], ["c", "a", "b"]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_gated_pod_waits_until_its_gates_are_gone() {
-        let queue = queue();
-        let gated = pod("a", 0, json!([{"name": "x"}]));
-        assert!(queue.add(Arc::clone(&gated)).is_some());
-        assert!(is_empty_for(&queue, Duration::from_secs(600)).await);
-        let free = pod("a", 0, json!([]));
-        let event = ClusterEvent::PodUpdated { old: Arc::clone(&gated.pod), new: Arc::clone(&free.pod) };
-        assert!(queue.update(free, &event).is_none());
-        assert_eq!(next(&queue).await, "a");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_rejected_pod_sleeps_until_an_event_that_may_help() {
-        let queue = queue();
-        queue.add(pod("a", 0, json!([])));
-        let attempt = queue.take().await.unwrap();
-        queue.reject(&attempt, rejected_by("NodeName"));
-        queue.happened(&ClusterEvent::AssignedPodDeleted(Arc::new(Pod::default())));
-        assert!(is_empty_for(&queue, Duration::from_secs(60)).await);
-        queue.happened(&node_added());
-        assert_eq!(next(&queue).await, "a");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_event_during_the_attempt_is_not_lost() {
-        let queue = queue();
-        queue.add(pod("a", 0, json!([])));
-        let attempt = queue.take().await.unwrap();
-        queue.happened(&node_added());
-        queue.reject(&attempt, rejected_by("NodeName"));
-        let before = Instant::now();
-        assert_eq!(next(&queue).await, "a");
-        assert_eq!(before.elapsed().as_secs(), 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_pod_that_found_no_nodes_at_all_is_woken_by_the_first() {
-        let queue = queue();
-        queue.add(pod("a", 0, json!([])));
-        let attempt = queue.take().await.unwrap();
-        queue.reject(&attempt, BTreeSet::new());
-        let before = Instant::now();
-        queue.happened(&node_added());
-        assert_eq!(next(&queue).await, "a");
-        assert_eq!(before.elapsed().as_secs(), 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn events_before_the_attempt_do_not_count() {
-        let queue = queue();
-        queue.add(pod("other", 9, json!([])));
-        let _in_flight = queue.take().await.unwrap();
-        queue.happened(&node_added());
-        queue.add(pod("a", 0, json!([])));
-        let attempt = queue.take().await.unwrap();
-        queue.reject(&attempt, rejected_by("NodeName"));
-        assert!(is_empty_for(&queue, Duration::from_secs(60)).await);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_sleeping_pod_is_tried_again_after_five_minutes() {
-        let queue = queue();
-        queue.add(pod("a", 0, json!([])));
-        let attempt = queue.take().await.unwrap();
-        queue.reject(&attempt, rejected_by("NodeName"));
-        let before = Instant::now();
-        assert_eq!(next(&queue).await, "a");
-        assert_eq!(before.elapsed(), GIVE_ANOTHER_TRY);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn broken_attempts_back_off_longer_and_longer() {
-        let queue = queue();
-        queue.add(pod("a", 0, json!([])));
-        let mut waits = Vec::new();
-        let mut attempt = queue.take().await.unwrap();
-        for _ in 0..6 {
-            queue.retry(&attempt);
-            let before = Instant::now();
-            attempt = queue.take().await.unwrap();
-            waits.push(before.elapsed().as_secs());
-        }
-        assert_eq!(waits, [1, 2, 4, 8, 10, 10]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_removed_pod_is_never_taken() {
-        let queue = queue();
-        queue.add(pod("a", 0, json!([])));
-        queue.remove("a");
-        assert!(is_empty_for(&queue, Duration::from_secs(600)).await);
-        queue.close();
-        assert!(queue.take().await.is_none());
-    }
 }

@@ -1,41 +1,29 @@
 //! Room on nodes: what pods ask for must fit, and the load is spread (or packed) and balanced.
 
-use std::sync::Arc;
+mod balanced;
+mod strategy;
 
-use crate::framework::{
-    ClusterEvent, CycleState, Filter, MAX_SCORE, NodeInfo, Plugin, PodInfo, PreScore, Rejection, Score,
-};
+pub use balanced::BalancedAllocation;
+pub use strategy::{FitStrategy, Point, Resource};
 
-/// Whether emptier or fuller nodes are better.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum FitStrategy {
-    #[default]
-    LeastAllocated,
-    MostAllocated,
-}
-
-/// How much CPU and memory count in a score.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Weights {
-    pub cpu: i64,
-    pub memory: i64,
-}
-
-impl Default for Weights {
-    fn default() -> Self {
-        Self { cpu: 1, memory: 1 }
-    }
-}
+use crate::framework::{ClusterEvent, CycleState, Filter, NodeInfo, Plugin, PodInfo, Rejection, Score};
 
 /// `NodeResourcesFit`: filters by requests and scores by what is left.
-#[derive(Default)]
 pub struct Fit {
     pub strategy: FitStrategy,
-    pub weights: Weights,
+    /// The resources that count in scores, with their weights.
+    pub resources: Vec<(Resource, i64)>,
     /// Extended resources that the filter does not look at.
     pub ignored: Vec<String>,
     /// Groups of such resources: what comes before the `/` of their names.
     pub ignored_groups: Vec<String>,
+}
+
+impl Default for Fit {
+    fn default() -> Self {
+        let resources = Resource::usual().into_iter().map(|resource| (resource, 1)).collect();
+        Self { strategy: FitStrategy::default(), resources, ignored: Vec::new(), ignored_groups: Vec::new() }
+    }
 }
 
 impl Fit {
@@ -61,7 +49,7 @@ impl Plugin for Fit {
                 room(old) != room(new)
             }
             ClusterEvent::PodUpdated { .. } => true,
-            ClusterEvent::AssignedPodAdded(_) => false,
+            ClusterEvent::AssignedPodAdded(_) | ClusterEvent::NamespaceChanged => false,
         }
     }
 }
@@ -98,68 +86,14 @@ impl Filter for Fit {
 
 impl Score for Fit {
     fn score(&self, _state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> i64 {
-        let each = shares(pod, node).map(|share| {
-            let used =
-                share.map(|(wanted, total)| if wanted > total { None } else { Some(wanted * MAX_SCORE / total) });
-            match (used, self.strategy) {
-                (None, _) => None,
-                (Some(None), _) => Some(0),
-                (Some(Some(used)), FitStrategy::LeastAllocated) => Some(MAX_SCORE - used),
-                (Some(Some(used)), FitStrategy::MostAllocated) => Some(used),
-            }
-        });
-        let known = each.into_iter().zip([self.weights.cpu, self.weights.memory]);
-        let (sum, weights) = known
-            .filter_map(|(score, weight)| Some((score?, weight)))
-            .fold((0, 0), |(sum, weights), (score, weight)| (sum + score * weight, weights + weight));
-        if weights == 0 { 0 } else { sum / weights }
-    }
-}
-
-/// CPU and memory: what would be used with the pod, and the total; `None` where the node has none of it.
-fn shares(pod: &PodInfo, node: &NodeInfo) -> [Option<(i64, i64)>; 2] {
-    let share = |used: i64, wanted: i64, total: i64| (total > 0).then_some((used.saturating_add(wanted), total));
-    [
-        share(node.assumed.milli_cpu, pod.assumed.milli_cpu, node.allocatable.milli_cpu),
-        share(node.assumed.memory, pod.assumed.memory, node.allocatable.memory),
-    ]
-}
-
-/// `NodeResourcesBalancedAllocation`: prefers nodes whose CPU and memory would be used evenly.
-pub struct BalancedAllocation;
-
-impl Plugin for BalancedAllocation {
-    fn name(&self) -> &'static str {
-        "NodeResourcesBalancedAllocation"
-    }
-}
-
-impl PreScore for BalancedAllocation {
-    fn pre_score(&self, _state: &mut CycleState, pod: &PodInfo, _nodes: &[Arc<NodeInfo>]) -> bool {
-        // A pod that asks for nothing leaves every node as balanced as it is.
-        pod.requests.milli_cpu > 0 || pod.requests.memory > 0
-    }
-}
-
-impl Score for BalancedAllocation {
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        reason = "a score of 0 to 100 from fractions"
-    )]
-    fn score(&self, _state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> i64 {
-        let exact =
-            |used: i64, wanted: i64, total: i64| (total > 0).then(|| ((used + wanted) as f64 / total as f64).min(1.0));
-        let cpu = exact(node.requested.milli_cpu, pod.requests.milli_cpu, node.allocatable.milli_cpu);
-        let memory = exact(node.requested.memory, pod.requests.memory, node.allocatable.memory);
-        // The standard deviation of two numbers is half their distance.
-        let deviation = cpu.zip(memory).map_or(0.0, |(cpu, memory)| (cpu - memory).abs() / 2.0);
-        ((1.0 - deviation) * MAX_SCORE as f64) as i64
+        self.strategy.score(&self.resources, pod, node)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use serde_json::{Value, json};
 

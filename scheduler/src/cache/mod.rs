@@ -1,11 +1,22 @@
 //! What is where: nodes, the pods on them, and pods that were just given a node and are assumed to be there.
 
+mod changes;
+mod nominations;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
+use client::ObjectKey;
 use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use crate::framework::{NodeInfo, PodInfo, Snapshot};
+use self::changes::Changes;
+use self::nominations::Nominations;
+use crate::framework::labels::Labels;
+use crate::framework::{NodeInfo, OwnerKey, PodInfo, Snapshot};
 
 /// The live state; a [`Snapshot`] is brought up to date from it at the start of each cycle.
 #[derive(Debug, Default)]
@@ -19,6 +30,13 @@ pub struct Cache {
     changed: BTreeSet<Arc<str>>,
     /// Whether nodes came or went since then.
     reordered: bool,
+    /// How many nodes more (or less) have an image, by its names, since then.
+    images: HashMap<String, isize>,
+    namespaces: Changes<String, Arc<Labels>>,
+    budgets: Changes<ObjectKey, Arc<PodDisruptionBudget>>,
+    services: Changes<ObjectKey, Arc<Labels>>,
+    owners: Changes<OwnerKey, Arc<LabelSelector>>,
+    nominations: Nominations,
 }
 
 #[derive(Debug)]
@@ -31,9 +49,12 @@ impl Cache {
     /// Adds a node or replaces it.
     pub fn set_node(&mut self, node: &Arc<Node>) {
         let name: Arc<str> = node.metadata.name.as_deref().unwrap_or("").into();
-        if let Some(info) = self.nodes.get_mut(&name) {
+        let before = if let Some(info) = self.nodes.get_mut(&name) {
             self.reordered |= zone(&info.node) != zone(node);
-            Arc::make_mut(info).set_node(Arc::clone(node));
+            let info = Arc::make_mut(info);
+            let before = Arc::clone(&info.images);
+            info.set_node(Arc::clone(node));
+            before
         } else {
             let mut info = NodeInfo::new(Arc::clone(node));
             for pod in self.homeless.remove(&*name).unwrap_or_default() {
@@ -41,8 +62,20 @@ impl Cache {
             }
             self.nodes.insert(Arc::clone(&name), Arc::new(info));
             self.reordered = true;
-        }
+            Arc::default()
+        };
+        let after = self.nodes.get(&name).map(|info| Arc::clone(&info.images)).unwrap_or_default();
+        self.count_images(&before, &after);
         self.changed.insert(name);
+    }
+
+    fn count_images(&mut self, before: &HashMap<String, i64>, after: &HashMap<String, i64>) {
+        for name in before.keys().filter(|name| !after.contains_key(*name)) {
+            *self.images.entry(name.clone()).or_default() -= 1;
+        }
+        for name in after.keys().filter(|name| !before.contains_key(*name)) {
+            *self.images.entry(name.clone()).or_default() += 1;
+        }
     }
 
     /// Removes a node; its pods stay known until they are deleted.
@@ -51,8 +84,49 @@ impl Cache {
             if !info.pods.is_empty() {
                 self.homeless.insert(name.to_owned(), info.pods.clone());
             }
+            self.count_images(&info.images, &HashMap::new());
             self.reordered = true;
         }
+    }
+
+    /// Takes over the labels of a namespace; `None` when it is gone.
+    pub(crate) fn set_namespace(&mut self, name: &str, labels: Option<Labels>) {
+        self.namespaces.set(name.to_owned(), labels.map(Arc::new));
+    }
+
+    /// Takes over a budget; `None` when it is gone.
+    pub(crate) fn set_budget(&mut self, key: ObjectKey, budget: Option<Arc<PodDisruptionBudget>>) {
+        self.budgets.set(key, budget);
+    }
+
+    /// Takes over the selector of a service; `None` when it has none or is gone.
+    pub(crate) fn set_service(&mut self, key: ObjectKey, selector: Option<Labels>) {
+        self.services.set(key, selector.map(Arc::new));
+    }
+
+    /// Takes over the selector of a controller of pods; `None` when it has none or is gone.
+    pub(crate) fn set_owner(&mut self, key: OwnerKey, selector: Option<LabelSelector>) {
+        self.owners.set(key, selector.map(Arc::new));
+    }
+
+    /// Nominates a pod for a node.
+    pub(crate) fn nominate(&mut self, pod: Arc<PodInfo>, node: &str) {
+        self.nominations.set(pod, node);
+    }
+
+    /// Ends a pod's nomination, if it has one; says for which node it was.
+    pub(crate) fn end_nomination(&mut self, uid: &str) -> Option<String> {
+        self.nominations.remove(uid)
+    }
+
+    /// The node that a pod is nominated for.
+    pub(crate) fn nominated_node(&self, uid: &str) -> Option<&str> {
+        self.nominations.node_of(uid)
+    }
+
+    /// The pods of less than this priority that are nominated for a node.
+    pub(crate) fn nominated_below(&self, node: &str, priority: i32) -> Vec<Arc<PodInfo>> {
+        self.nominations.on(node).iter().filter(|pod| pod.priority < priority).cloned().collect()
     }
 
     /// Places a pod on the node it was bound to; confirms it if it was assumed there.
@@ -100,18 +174,25 @@ impl Cache {
         }
     }
 
-    /// Brings a snapshot up to date. Costs what has changed, or a pass over the nodes when some came or went.
+    /// Brings the one snapshot that follows this cache up to date. Costs what has changed, or a pass over the nodes when some
+    /// came or went.
     pub fn update(&mut self, snapshot: &mut Snapshot) {
+        self.namespaces.apply(&mut snapshot.namespaces);
+        self.budgets.apply(&mut snapshot.budgets);
+        self.services.apply(&mut snapshot.services);
+        self.owners.apply(&mut snapshot.owners);
+        self.nominations.changes.apply(&mut snapshot.nominated);
+        for (name, change) in self.images.drain() {
+            snapshot.count_image(name, change);
+        }
         if std::mem::take(&mut self.reordered) {
             self.changed.clear();
-            snapshot.nodes = self.alternate_zones();
-            snapshot.positions =
-                snapshot.nodes.iter().enumerate().map(|(at, info)| (Arc::clone(&info.name), at)).collect();
+            snapshot.set_nodes(self.alternate_zones());
             return;
         }
-        for name in std::mem::take(&mut self.changed) {
-            if let (Some(at), Some(info)) = (snapshot.positions.get(&name), self.nodes.get(&name)) {
-                snapshot.nodes[*at] = Arc::clone(info);
+        while let Some(name) = self.changed.pop_first() {
+            if let Some(info) = self.nodes.get(&name) {
+                snapshot.replace_node(info);
             }
         }
     }
@@ -149,86 +230,4 @@ fn zone(node: &Node) -> &str {
         .as_ref()
         .and_then(|labels| labels.get("topology.kubernetes.io/zone"))
         .map_or("", String::as_str)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn node(name: &str, zone: &str) -> Arc<Node> {
-        let labels = json!({"topology.kubernetes.io/zone": zone});
-        let allocatable = json!({"cpu": "4", "memory": "4Gi", "pods": "10"});
-        Arc::new(
-            serde_json::from_value(
-                json!({"metadata": {"name": name, "labels": labels}, "status": {"allocatable": allocatable}}),
-            )
-            .unwrap(),
-        )
-    }
-
-    fn pod(uid: &str) -> Arc<PodInfo> {
-        let resources = json!({"requests": {"cpu": "1"}});
-        let pod = json!({"metadata": {"name": uid, "namespace": "d", "uid": uid}, "spec": {"containers": [{"name": "c", "resources": resources}]}});
-        Arc::new(PodInfo::new(Arc::new(serde_json::from_value(pod).unwrap())))
-    }
-
-    fn used(cache: &mut Cache, snapshot: &mut Snapshot, name: &str) -> i64 {
-        cache.update(snapshot);
-        snapshot.node(name).map_or(-1, |info| info.requested.milli_cpu)
-    }
-
-    #[test]
-    fn an_assumed_pod_counts_until_it_is_forgotten() {
-        let (mut cache, mut snapshot) = (Cache::default(), Snapshot::default());
-        cache.set_node(&node("a", "z"));
-        cache.assume(pod("1"), "a");
-        assert_eq!(used(&mut cache, &mut snapshot, "a"), 1000);
-        cache.forget("1");
-        assert_eq!(used(&mut cache, &mut snapshot, "a"), 0);
-    }
-
-    #[test]
-    fn a_confirmed_pod_is_not_forgotten_and_counts_once() {
-        let (mut cache, mut snapshot) = (Cache::default(), Snapshot::default());
-        cache.set_node(&node("a", "z"));
-        cache.assume(pod("1"), "a");
-        cache.set_pod(pod("1"), "a");
-        cache.forget("1");
-        assert_eq!(used(&mut cache, &mut snapshot, "a"), 1000);
-    }
-
-    #[test]
-    fn pods_wait_for_their_node_and_survive_its_return() {
-        let (mut cache, mut snapshot) = (Cache::default(), Snapshot::default());
-        cache.set_pod(pod("1"), "a");
-        cache.set_node(&node("a", "z"));
-        assert_eq!(used(&mut cache, &mut snapshot, "a"), 1000);
-        cache.remove_node("a");
-        assert_eq!(used(&mut cache, &mut snapshot, "a"), -1);
-        cache.set_node(&node("a", "z"));
-        assert_eq!(used(&mut cache, &mut snapshot, "a"), 1000);
-        cache.remove_pod("1");
-        assert_eq!(used(&mut cache, &mut snapshot, "a"), 0);
-    }
-
-    #[test]
-    fn a_snapshot_is_frozen() {
-        let (mut cache, mut snapshot) = (Cache::default(), Snapshot::default());
-        cache.set_node(&node("a", "z"));
-        cache.update(&mut snapshot);
-        cache.assume(pod("1"), "a");
-        assert_eq!(snapshot.node("a").unwrap().requested.milli_cpu, 0);
-    }
-
-    #[test]
-    fn zones_alternate() {
-        let (mut cache, mut snapshot) = (Cache::default(), Snapshot::default());
-        for (name, zone) in [("a1", "a"), ("a2", "a"), ("b1", "b"), ("a3", "a"), ("b2", "b")] {
-            cache.set_node(&node(name, zone));
-        }
-        cache.update(&mut snapshot);
-        let order: Vec<&str> = snapshot.nodes().iter().map(|info| &*info.name).collect();
-        assert_eq!(order, ["a1", "b1", "a2", "b2", "a3"]);
-    }
 }

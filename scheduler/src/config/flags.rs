@@ -1,0 +1,54 @@
+//! Flags of the `scheduler` binary, and how they and a file make one configuration.
+
+use std::path::PathBuf;
+
+use client::LeaderElection;
+use daemon::LeaderElectionArgs;
+
+use super::Config;
+
+pub(super) fn default_election() -> LeaderElection {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map_or_else(|_| "scheduler".to_owned(), |name| name.trim().to_owned());
+    LeaderElection::new("kube-scheduler", &host)
+}
+
+/// What the flags make of an election.
+fn election(flags: &LeaderElectionArgs, file: LeaderElection) -> LeaderElection {
+    LeaderElection {
+        namespace: flags.leader_elect_resource_namespace.clone().unwrap_or(file.namespace),
+        name: flags.leader_elect_resource_name.clone().unwrap_or(file.name),
+        identity: file.identity,
+        lease_duration: flags.leader_elect_lease_duration.unwrap_or(file.lease_duration),
+        renew_deadline: flags.leader_elect_renew_deadline.unwrap_or(file.renew_deadline),
+        retry_period: flags.leader_elect_retry_period.unwrap_or(file.retry_period),
+    }
+}
+
+/// Flags of the `scheduler` binary.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Path of a kubeconfig file.
+    #[arg(long)]
+    pub kubeconfig: Option<PathBuf>,
+    /// Path of a KubeSchedulerConfiguration file.
+    #[arg(long)]
+    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub leader: LeaderElectionArgs,
+}
+
+impl Args {
+    /// Joins flags and file; returns the kubeconfig to use, too. Flags win over the file.
+    pub fn into_config(self) -> anyhow::Result<(Config, Option<PathBuf>)> {
+        let (mut config, kubeconfig) = match &self.config {
+            Some(path) => Config::from_file(path)?,
+            None => (Config { leader_election: Some(default_election()), ..Config::default() }, None),
+        };
+        let elects = self.leader.leader_elect.unwrap_or(config.leader_election.is_some());
+        let chosen = config.leader_election.take().unwrap_or_else(default_election);
+        config.leader_election = elects.then(|| election(&self.leader, chosen));
+        config.leader_election.as_ref().map_or(Ok(()), LeaderElection::check)?;
+        Ok((config, self.kubeconfig.or(kubeconfig)))
+    }
+}

@@ -1,0 +1,317 @@
+//! Drives the cycles: informers fill queue and cache, decisions are taken one by one, bindings run beside them.
+
+mod handlers;
+mod metrics;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use client::events::about;
+use client::{Informers, Recorder};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use self::handlers::Watched;
+use self::metrics::Metrics;
+use crate::binding::{self, Failure, WaitingPods};
+use crate::cache::Cache;
+use crate::config::Config;
+use crate::cycle::{Decision, Diagnosis, Scheduler};
+use crate::framework::{ClusterEvent, PodInfo, PostFiltered, Preemption, Profile};
+use crate::preempt::Evictor;
+use crate::queue::{Attempt, BACKOFF, Queue};
+use crate::report::{self, Failed, Nomination};
+
+/// Bindings and reports that may be under way at once: enough to hide the API server's latency, few enough to stay cheap.
+const IN_FLIGHT: usize = 256;
+/// How long telling all victims of one pod to go may take.
+const EVICTING: Duration = Duration::from_secs(60);
+/// How long bindings under way may take to end at shutdown.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Why the scheduler ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("watch pods and nodes")]
+    Informers(#[from] client::InformerStopped),
+    #[error(transparent)]
+    Lost(#[from] client::leader::Lost),
+    #[error("configuration of the scheduler")]
+    Config(#[from] crate::config::ConfigError),
+}
+
+/// Schedules pods until shutdown.
+pub async fn run(config: Config, client: kube::Client, process: daemon::Process) -> Result<(), Error> {
+    let profiles = Arc::new(config.profiles(&client)?);
+    let backoff = config.backoff.unwrap_or(BACKOFF);
+    let Some(election) = config.leader_election else {
+        return schedule(profiles, backoff, client, &process, process.shutdown.clone()).await;
+    };
+    // A candidate that waits is as ready as it can be.
+    process.ready.set();
+    let work = |stop| schedule(profiles, backoff, client.clone(), &process, stop);
+    election.run(client.clone(), process.shutdown.clone(), work).await?.unwrap_or(Ok(()))
+}
+
+async fn schedule(
+    profiles: Arc<HashMap<String, Profile>>,
+    backoff: (Duration, Duration),
+    client: kube::Client,
+    process: &daemon::Process,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let informers = Informers::new(client.clone());
+    let recorder = Recorder::new(client.clone(), "default-scheduler");
+    let shared = Shared::new(profiles, client, recorder.clone(), Metrics::new(&process.metrics), backoff);
+    let watched = Watched::new(&informers);
+    shared.listen(&watched);
+    let watches = CancellationToken::new();
+    let driver = informers.run(watches.clone());
+    let recording = recorder.run(watches.clone());
+    let decisions = async {
+        informers.synced().await;
+        process.ready.set();
+        info!(nodes = watched.nodes.count(), pods = watched.pods.count(), "scheduling");
+        shared.decide_all(&shutdown).await;
+        watches.cancel();
+    };
+    let (ended, (), ()) = tokio::join!(driver, recording, decisions);
+    Ok(ended?)
+}
+
+/// What handlers, decisions and bindings share.
+struct Shared {
+    profiles: Arc<HashMap<String, Profile>>,
+    cache: Arc<Mutex<Cache>>,
+    queue: Queue,
+    waiting: WaitingPods,
+    client: kube::Client,
+    recorder: Recorder,
+    metrics: Metrics,
+}
+
+impl Shared {
+    fn new(
+        profiles: Arc<HashMap<String, Profile>>,
+        client: kube::Client,
+        recorder: Recorder,
+        metrics: Metrics,
+        backoff: (Duration, Duration),
+    ) -> Arc<Self> {
+        let sort = profiles
+            .values()
+            .find_map(|profile| profile.queue_sort.clone())
+            .expect("the configuration gives every profile a queue sort");
+        let queue = Queue::new(Arc::clone(&profiles), sort, backoff);
+        Arc::new(Self {
+            profiles,
+            cache: Arc::default(),
+            queue,
+            waiting: WaitingPods::default(),
+            client,
+            recorder,
+            metrics,
+        })
+    }
+
+    fn cache(&self) -> std::sync::MutexGuard<'_, Cache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes pods and decides, until shutdown; then lets bindings end.
+    async fn decide_all(self: &Arc<Self>, shutdown: &CancellationToken) {
+        let mut scheduler = Scheduler::new(Arc::clone(&self.cache), rand::random());
+        let mut bindings = JoinSet::new();
+        let places = Arc::new(Semaphore::new(IN_FLIGHT));
+        loop {
+            let attempt = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                Some(_) = bindings.join_next() => continue,
+                attempt = self.queue.take() => attempt,
+            };
+            let Some(attempt) = attempt else { break };
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
+            self.metrics.depth(self.queue.depth());
+            if let Some(work) = self.decide(&mut scheduler, attempt) {
+                bindings.spawn(async move {
+                    work.await;
+                    drop(place);
+                });
+            }
+            // Decisions are pure computation: give others on this thread their turn.
+            tokio::task::yield_now().await;
+        }
+        self.queue.close();
+        let drained = async { while bindings.join_next().await.is_some() {} };
+        if tokio::time::timeout(DRAIN, drained).await.is_err() {
+            warn!("bindings under way were dropped; their pods will be scheduled again");
+        }
+    }
+
+    /// One decision cycle. What remains to be done over the API is returned as a future.
+    fn decide(
+        self: &Arc<Self>,
+        scheduler: &mut Scheduler,
+        attempt: Attempt,
+    ) -> Option<impl Future<Output = ()> + Send + 'static> {
+        let name = attempt.pod.spec().and_then(|spec| spec.scheduler_name.as_deref()).unwrap_or("");
+        let profile = self.profiles.get(name)?;
+        let started = Instant::now();
+        let decision = scheduler.decide(profile, &attempt.pod);
+        self.metrics.decision.observe(started.elapsed().as_secs_f64());
+        let (shared, scheduler_name) = (Arc::clone(self), name.to_owned());
+        let next = match decision {
+            Decision::Rejected(diagnosis) => self.rejected(&attempt, diagnosis),
+            Decision::Chosen(node) => self.chosen(profile, &attempt, node),
+        };
+        Some(async move {
+            match next {
+                Next::Report(failed) => shared.report_failure(&attempt, &failed).await,
+                Next::Bind(node, hold) => shared.bind(&scheduler_name, &attempt, &node, hold).await,
+                Next::MakeRoom(room) => shared.make_room(&attempt, room).await,
+            }
+        })
+    }
+
+    fn chosen(&self, profile: &Profile, attempt: &Attempt, node: String) -> Next {
+        let nominated = {
+            let mut cache = self.cache();
+            cache.assume(Arc::clone(&attempt.pod), &node);
+            cache.end_nomination(&attempt.pod.uid)
+        };
+        // What was kept free for it is free for others.
+        if nominated.is_some_and(|nominated| nominated != node) {
+            self.queue.happened(&ClusterEvent::AssignedPodDeleted(Arc::clone(&attempt.pod.pod)));
+        }
+        let granted = binding::reserve(profile, &attempt.pod, &node).and_then(|()| {
+            binding::permit(profile, &attempt.pod, &node)
+                .inspect_err(|_| binding::unreserve(profile, &attempt.pod, &node))
+        });
+        match granted {
+            Ok(hold) => Next::Bind(node, hold),
+            Err(failure) => Next::Report(self.undo(attempt, failure)),
+        }
+    }
+
+    fn rejected(&self, attempt: &Attempt, diagnosis: Diagnosis) -> Next {
+        let message = diagnosis.to_string();
+        if let Some(outcome) = &diagnosis.after {
+            self.metrics.preemption(outcome);
+        }
+        let failed = |nomination| Failed { reason: "Unschedulable", message, nomination };
+        let failed = match diagnosis.after {
+            Some(PostFiltered::Preempt(plan)) => {
+                let lesser = {
+                    let mut cache = self.cache();
+                    cache.nominate(Arc::clone(&attempt.pod), &plan.node);
+                    cache.nominated_below(&plan.node, attempt.pod.priority)
+                };
+                let failed = failed(Nomination::Is(plan.node.clone()));
+                return Next::MakeRoom(Room { failed, plan, lesser, plugins: diagnosis.plugins });
+            }
+            Some(PostFiltered::Wait(_)) => failed(Nomination::Keep),
+            Some(PostFiltered::Hopeless(_)) | None => failed(Nomination::End),
+        };
+        self.queue.reject(attempt, diagnosis.plugins);
+        if failed.nomination == Nomination::End {
+            self.end_nomination(&attempt.pod);
+        }
+        Next::Report(failed)
+    }
+
+    /// What was kept free for the pod is free for others.
+    fn end_nomination(&self, pod: &PodInfo) {
+        let ended = self.cache().end_nomination(&pod.uid);
+        if ended.is_some() {
+            self.queue.happened_to(&ClusterEvent::AssignedPodDeleted(Arc::clone(&pod.pod)), &pod.uid);
+        }
+    }
+
+    /// The preemptor is queued again when its victims have been told to go.
+    async fn make_room(&self, attempt: &Attempt, room: Room) {
+        let evictor = Evictor { client: &self.client, recorder: &self.recorder, waiting: &self.waiting };
+        let making = tokio::time::timeout(EVICTING, evictor.make_room(&attempt.pod, &room.plan, &room.lesser));
+        let ((), made) = tokio::join!(self.report_failure(attempt, &room.failed), making);
+        match made {
+            Ok(Ok(())) => self.queue.reject(attempt, room.plugins),
+            Ok(Err(err)) => {
+                warn!(pod = %attempt.pod.key, error = &err as &dyn std::error::Error, "victims not evicted");
+                self.queue.retry(attempt);
+            }
+            Err(_elapsed) => {
+                warn!(pod = %attempt.pod.key, "victims not evicted within {EVICTING:?}");
+                self.queue.retry(attempt);
+            }
+        }
+    }
+
+    async fn bind(&self, scheduler_name: &str, attempt: &Attempt, node: &str, hold: Option<(&'static str, Duration)>) {
+        let Some(profile) = self.profiles.get(scheduler_name) else { return };
+        match binding::bind(profile, &attempt.pod, node, hold, &self.waiting).await {
+            Ok(()) => {
+                self.metrics.count("scheduled");
+                self.metrics.latency.observe(attempt.queued_at.elapsed().as_secs_f64());
+                debug!(pod = %attempt.pod.key, node, attempts = attempt.number, "bound");
+                let key = &attempt.pod.key;
+                self.recorder.normal(
+                    about(&*attempt.pod.pod),
+                    "Scheduled",
+                    format!("Successfully assigned {key} to {node}"),
+                );
+            }
+            Err(failure) => {
+                binding::unreserve(profile, &attempt.pod, node);
+                let failed = self.undo(attempt, failure);
+                self.report_failure(attempt, &failed).await;
+            }
+        }
+    }
+
+    /// Takes a pod off the node that it was given, queues it again and says why.
+    fn undo(&self, attempt: &Attempt, failure: Failure) -> Failed {
+        self.cache().forget(&attempt.pod.uid);
+        let (reason, message) = match failure {
+            Failure::Rejected(plugin, no) => {
+                self.queue.reject(attempt, std::iter::once(plugin).collect());
+                ("Unschedulable", no.reasons.join(", "))
+            }
+            Failure::Broken(broken) => {
+                warn!(pod = %attempt.pod.key, error = &broken as &dyn std::error::Error, "not bound");
+                self.queue.retry(attempt);
+                ("SchedulerError", broken.to_string())
+            }
+        };
+        // Its place is free again for those who came after it.
+        self.queue.happened_to(&ClusterEvent::AssignedPodDeleted(Arc::clone(&attempt.pod.pod)), &attempt.pod.uid);
+        Failed { reason, message, nomination: Nomination::End }
+    }
+
+    async fn report_failure(&self, attempt: &Attempt, failed: &Failed) {
+        self.metrics.count(if failed.reason == "Unschedulable" { "unschedulable" } else { "error" });
+        self.recorder.warning(about(&*attempt.pod.pod), "FailedScheduling", failed.note());
+        report::not_scheduled(&self.client, &attempt.pod, failed).await;
+    }
+}
+
+/// What is to be done after a decision.
+enum Next {
+    Report(Failed),
+    /// The node, and how long Permit holds the pod.
+    Bind(String, Option<(&'static str, Duration)>),
+    MakeRoom(Room),
+}
+
+/// A preemption to be done.
+struct Room {
+    failed: Failed,
+    plan: Preemption,
+    /// Less important pods that are nominated for the node.
+    lesser: Vec<Arc<PodInfo>>,
+    /// The plugins that refused the preemptor.
+    plugins: BTreeSet<&'static str>,
+}

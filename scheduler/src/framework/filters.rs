@@ -1,0 +1,92 @@
+//! The Filter plugins of one cycle, for the search of a node and for those who ask what would be if pods came or went.
+
+use std::sync::Arc;
+
+use crate::framework::{CycleState, Filter, NodeInfo, PodInfo, PreFilter, Profile, Rejection, Snapshot};
+
+/// A "no" and who said it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub plugin: &'static str,
+    pub no: Rejection,
+}
+
+/// Those plugins of a profile that have something to say about the pod.
+pub struct Filters<'a> {
+    filters: Vec<&'a dyn Filter>,
+    preparing: Vec<&'a dyn PreFilter>,
+}
+
+impl<'a> Filters<'a> {
+    /// The plugins that did not ask to be skipped.
+    pub fn new(profile: &'a Profile, state: &CycleState) -> Self {
+        let speaks = |name: &str| !state.skipped_filters.contains(name);
+        Self {
+            filters: profile.filter.iter().map(|plugin| &**plugin).filter(|plugin| speaks(plugin.name())).collect(),
+            preparing: profile
+                .pre_filter
+                .iter()
+                .map(|plugin| &**plugin)
+                .filter(|plugin| speaks(plugin.name()))
+                .collect(),
+        }
+    }
+
+    /// Whether the pod fits, with and without the pods that are nominated for the node and go before it: they may never
+    /// come, and what they bring (a label that the pod wants to be with) must not be counted on.
+    pub fn check(
+        &self,
+        state: &CycleState,
+        pod: &PodInfo,
+        node: &NodeInfo,
+        snapshot: &Snapshot,
+    ) -> Result<(), Refusal> {
+        let first = |other: &&Arc<PodInfo>| other.priority >= pod.priority && other.uid != pod.uid;
+        let mut coming = snapshot.nominated(&node.name).iter().filter(first).peekable();
+        if coming.peek().is_some() {
+            let (mut state, mut node) = (state.clone(), node.clone());
+            for other in coming {
+                self.add_pod(&mut state, pod, other, &mut node, snapshot);
+            }
+            self.ask(&state, pod, &node)?;
+        }
+        self.ask(state, pod, node)
+    }
+
+    fn ask(&self, state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> Result<(), Refusal> {
+        for plugin in &self.filters {
+            plugin.filter(state, pod, node).map_err(|no| Refusal { plugin: plugin.name(), no })?;
+        }
+        Ok(())
+    }
+
+    /// Puts `other` onto the node, in what the plugins prepared for `pod`, too.
+    pub fn add_pod(
+        &self,
+        state: &mut CycleState,
+        pod: &PodInfo,
+        other: &Arc<PodInfo>,
+        node: &mut NodeInfo,
+        snapshot: &Snapshot,
+    ) {
+        node.add(Arc::clone(other));
+        for plugin in &self.preparing {
+            plugin.add_pod(state, pod, other, node, snapshot);
+        }
+    }
+
+    /// Takes `other` off the node, in what the plugins prepared for `pod`, too.
+    pub fn remove_pod(
+        &self,
+        state: &mut CycleState,
+        pod: &PodInfo,
+        other: &PodInfo,
+        node: &mut NodeInfo,
+        snapshot: &Snapshot,
+    ) {
+        node.remove(&other.uid);
+        for plugin in &self.preparing {
+            plugin.remove_pod(state, pod, other, node, snapshot);
+        }
+    }
+}

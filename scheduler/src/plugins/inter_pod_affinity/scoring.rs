@@ -1,0 +1,64 @@
+//! Preferences: the terms of the pod about those that run, and their terms about the pod.
+
+use std::sync::Arc;
+
+use super::InterPodAffinity;
+use super::counts::Counts;
+use crate::framework::{AffinityTerm, CycleState, MAX_SCORE, NodeInfo, PodInfo, PreScore, Score, Snapshot};
+
+/// Sums of preferences by domain.
+struct Preferred(Counts);
+
+impl PreScore for InterPodAffinity {
+    fn pre_score(&self, state: &mut CycleState, pod: &PodInfo, _nodes: &[Arc<NodeInfo>], snapshot: &Snapshot) -> bool {
+        let prefers = !pod.affinity().preferred.is_empty() || !pod.affinity().preferred_anti.is_empty();
+        if !prefers && self.ignore_preferences_of_others {
+            return false;
+        }
+        let mut sums = Counts::default();
+        if prefers {
+            for node in snapshot.nodes() {
+                node.pods.iter().for_each(|other| self.weigh(&mut sums, pod, other, node, snapshot));
+            }
+        } else {
+            for node in snapshot.nodes_with_affinity() {
+                node.with_affinity.iter().for_each(|other| self.weigh(&mut sums, pod, other, node, snapshot));
+            }
+        }
+        let any = !sums.is_empty();
+        state.put(Preferred(sums));
+        any
+    }
+}
+
+impl InterPodAffinity {
+    fn weigh(&self, sums: &mut Counts, pod: &PodInfo, other: &PodInfo, node: &NodeInfo, snapshot: &Snapshot) {
+        let mut add = |terms: &[(AffinityTerm, i64)], about: &PodInfo, sign: i64| {
+            for (term, weight) in terms.iter().filter(|(term, _)| term.matches(about, snapshot)) {
+                sums.add(&term.topology_key, node, sign * weight);
+            }
+        };
+        let (own, theirs) = (pod.affinity(), other.affinity());
+        add(&own.preferred, other, 1);
+        add(&own.preferred_anti, other, -1);
+        add(&theirs.preferred, pod, 1);
+        add(&theirs.preferred_anti, pod, -1);
+        for term in theirs.required.iter().filter(|term| term.matches(pod, snapshot)) {
+            sums.add(&term.topology_key, node, self.hard_weight);
+        }
+    }
+}
+
+impl Score for InterPodAffinity {
+    fn score(&self, state: &CycleState, _pod: &PodInfo, node: &NodeInfo) -> i64 {
+        state.get::<Preferred>().map_or(0, |Preferred(sums)| sums.sums(node).sum())
+    }
+
+    fn normalize(&self, _state: &CycleState, _nodes: &[Arc<NodeInfo>], scores: &mut [i64]) {
+        let least = scores.iter().copied().min().unwrap_or(0);
+        let range = scores.iter().copied().max().unwrap_or(0) - least;
+        for score in scores {
+            *score = if range == 0 { 0 } else { MAX_SCORE * (*score - least) / range };
+        }
+    }
+}
