@@ -1,6 +1,8 @@
 //! The scheduler's decision loop: how many pods a second get a node, in memory, as the cluster fills up.
 //!
-//! `cargo bench -p coracle-bench --bench scheduler`; the budgets are in the design's section 2.
+//! `cargo bench -p coracle-bench --bench scheduler`; the budgets are in the design's section 2. What a decision costs must
+//! not grow with the cluster, beyond the part of the nodes that is scored: the last line has fifty times the pods of the
+//! first, and should be about as fast.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -24,9 +26,9 @@ fn node(number: usize) -> Arc<Node> {
     Arc::new(serde_json::from_value(node).expect("a node"))
 }
 
-fn pod(number: usize) -> Arc<PodInfo> {
+fn pod(name: &str) -> Arc<PodInfo> {
     let pod = json!({
-        "metadata": {"name": format!("pod-{number}"), "namespace": "default", "uid": format!("uid-{number}"), "labels": {"app": "bench"}},
+        "metadata": {"name": format!("pod-{name}"), "namespace": "default", "uid": format!("uid-{name}"), "labels": {"app": "bench"}},
         "spec": {"containers": [{"name": "main", "image": "bench", "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}}}]},
     });
     let pod: Pod = serde_json::from_value(pod).expect("a pod");
@@ -40,6 +42,17 @@ fn profile(runtime: &tokio::runtime::Runtime) -> Profile {
     let client = kube::Client::try_from(kube::Config::new(address)).expect("a client that never connects");
     let profiles = Config::default().profiles(&client).expect("the default profiles");
     profiles.into_values().next().expect("one default profile")
+}
+
+/// Nodes, each with so many pods.
+fn cluster(nodes: &[Arc<Node>], pods_on_each: usize) -> Arc<Mutex<Cache>> {
+    let mut cache = Cache::default();
+    for node in nodes {
+        cache.set_node(node);
+        let name = node.metadata.name.as_deref().unwrap_or_default();
+        (0..pods_on_each).for_each(|number| cache.set_pod(pod(&format!("{name}-{number}")), name));
+    }
+    Arc::new(Mutex::new(cache))
 }
 
 /// Finds a node for each pod and assumes it there, as the scheduler does.
@@ -56,17 +69,14 @@ fn schedule(cache: &Arc<Mutex<Cache>>, profile: &Profile, pods: &[Arc<PodInfo>])
 fn decisions(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let profile = profile(&runtime);
-    let pods: Vec<_> = (0..PODS).map(pod).collect();
+    let pods: Vec<_> = (0..PODS).map(|number| pod(&number.to_string())).collect();
     let mut group = criterion.benchmark_group("decide and assume");
     group.sample_size(10).throughput(Throughput::Elements(PODS as u64));
-    for nodes in [1000, 5000] {
+    for (nodes, pods_on_each) in [(1000, 0), (5000, 0), (5000, 10)] {
         let objects: Vec<_> = (0..nodes).map(node).collect();
-        let empty = || {
-            let mut cache = Cache::default();
-            objects.iter().for_each(|node| cache.set_node(node));
-            Arc::new(Mutex::new(cache))
-        };
-        group.bench_function(BenchmarkId::new("nodes", nodes), |bencher| {
+        let empty = || cluster(&objects, pods_on_each);
+        let name = BenchmarkId::new(format!("nodes with {pods_on_each} pods each"), nodes);
+        group.bench_function(name, |bencher| {
             bencher.iter_batched(empty, |cache| schedule(&cache, &profile, &pods), BatchSize::PerIteration);
         });
     }
