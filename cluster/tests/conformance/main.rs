@@ -10,6 +10,7 @@ mod healing;
 mod kubectl;
 mod mirroring;
 mod namespaces;
+mod preemption;
 mod quota;
 mod replication;
 mod stateful;
