@@ -204,9 +204,11 @@ def definition_lines(name, schema):
             parts.append(f"gvk={gvk['group']}/{gvk['version']}/{gvk['kind']}")
     if unions := schema.get("x-kubernetes-unions"):
         parts.append(f"unions={compact(unions)}")
-    yield " ".join(parts)
     required = schema.get("required", [])
     fields = schema.get("properties") or {}
+    if required != sorted(required):
+        parts.append(f"order={','.join(required)}")
+    yield " ".join(parts)
     assert not set(required) - set(fields), name
     for field in sorted(fields):
         yield field_line(name, field, fields[field], field in required)

@@ -2,94 +2,150 @@
 //! paths, and an index of them.
 //!
 //! Structure comes from the schemas, descriptions from `data/descriptions.txt.gz`, which is not read before the first
-//! document is asked for. The deprecated `/watch/` paths are left out.
+//! document is asked for, and what custom resources look like from what their authors wrote.
 
 mod components;
+mod custom;
+mod descriptions;
+mod enums;
 mod general;
 pub mod message;
+mod operations;
+mod parameters;
 mod paths;
 #[cfg(test)]
 mod tests;
 pub mod v2;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha512};
+
+use custom::Language;
+pub use enums::values_of;
 
 use crate::catalog::Catalog;
 use crate::resource::Resource;
 
-/// `/openapi/v3`: where the documents are. Their URLs carry a hash, so that clients can cache them for ever.
-pub fn index(catalog: &Catalog) -> Value {
-    let mut paths = Map::new();
-    for place in places(catalog) {
-        let url = url(catalog, &place);
-        paths.insert(place, json!({"serverRelativeURL": url}));
+/// What is published of a catalog: which documents there are, and the hash of what each is made of. Documents are made
+/// when they are asked for.
+#[derive(Debug)]
+pub struct Places {
+    catalog: Catalog,
+    by_name: BTreeMap<String, Place>,
+}
+
+/// Where a document is.
+#[derive(Debug)]
+struct Place {
+    rows: Vec<Arc<Resource>>,
+    hash: String,
+}
+
+impl Places {
+    /// What is published of this catalog.
+    pub fn of(catalog: &Catalog) -> Self {
+        let mut rows: BTreeMap<String, Vec<Arc<Resource>>> = BTreeMap::new();
+        for place in general::places(catalog) {
+            rows.entry(place).or_default();
+        }
+        for row in catalog.iter() {
+            rows.entry(root(&row.group, &row.version)).or_default().push(row.clone());
+        }
+        let by_name = rows.into_iter().map(|(name, rows)| {
+            let hash = hash(&name, &rows);
+            (name, Place { rows, hash })
+        });
+        Self { by_name: by_name.collect(), catalog: catalog.clone() }
     }
-    json!({"paths": paths})
-}
 
-/// The URL of the document at a place, with its hash.
-pub fn url(catalog: &Catalog, place: &str) -> String {
-    format!("/openapi/v3/{place}?hash={}", hash(catalog, place))
-}
-
-/// Where documents are, below `/openapi/v3/`.
-fn places(catalog: &Catalog) -> Vec<String> {
-    let mut places = general::places(catalog);
-    places.extend(versions(catalog).map(|(group, version)| root(&group, &version)));
-    places
-}
-
-/// Every group with each of its versions.
-fn versions(catalog: &Catalog) -> impl Iterator<Item = (String, String)> {
-    let groups = catalog.groups().into_iter();
-    let pairs: Vec<(String, String)> = groups
-        .flat_map(|group| group.versions.into_iter().map(move |version| (group.name.to_owned(), version.to_string())))
-        .collect();
-    pairs.into_iter()
-}
-
-/// The document at a place (`api/v1`, `apis/<group>/<version>`, `apis/<group>`, `version`); `None` when nothing is
-/// served there.
-pub fn document(catalog: &Catalog, place: &str) -> Option<Value> {
-    let (group, version) = group_version(place).unwrap_or_default();
-    let rows = rows(catalog, place);
-    let paths = if rows.is_empty() { general::paths(catalog, place)? } else { paths::of(&rows, place) };
-    let bearer = json!({"type": "apiKey", "description": "Bearer Token authentication", "name": "authorization", "in": "header"});
-    let mut components = json!({"securitySchemes": {"BearerToken": bearer}});
-    let schemas = components::of(&rows, &paths, group, version);
-    if schemas.as_object().is_some_and(|schemas| !schemas.is_empty()) {
-        components["schemas"] = schemas;
+    /// The catalog that this is published of.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
     }
-    Some(json!({
-        "openapi": "3.0.0",
-        "info": {"title": "Kubernetes", "version": "v1.36.2"},
-        "components": components,
-        "paths": paths,
-    }))
+
+    /// Where documents are, below `/openapi/v3/`: `api/v1`, `apis/<group>/<version>`, `apis/<group>`, `version`, ...
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.by_name.keys().map(String::as_str)
+    }
+
+    /// A hash of what the document at a place is made of; `None` when nothing is there.
+    pub fn hash(&self, place: &str) -> Option<&str> {
+        self.by_name.get(place).map(|place| place.hash.as_str())
+    }
+
+    /// Whether a document tells of custom resources.
+    pub fn is_custom(&self, place: &str) -> bool {
+        self.by_name.get(place).is_some_and(|place| place.rows.iter().any(|row| row.is_custom()))
+    }
+
+    /// The URL of the document at a place, with its hash, so that clients can cache it for ever.
+    pub fn url(&self, place: &str) -> Option<String> {
+        self.hash(place).map(|hash| format!("/openapi/v3/{place}?hash={hash}"))
+    }
+
+    /// `/openapi/v3`: where the documents are.
+    pub fn index(&self) -> Value {
+        let url = |place: &str| json!({"serverRelativeURL": self.url(place)});
+        let paths: Map<String, Value> = self.names().map(|place| (place.to_owned(), url(place))).collect();
+        json!({"paths": paths})
+    }
+
+    /// The document at a place; `None` when nothing is there.
+    pub fn document(&self, place: &str) -> Option<Value> {
+        let rows: Vec<&Resource> = self.by_name.get(place)?.rows.iter().map(AsRef::as_ref).collect();
+        let paths = match rows.is_empty() {
+            true => general::paths(&self.catalog, place)?,
+            false => paths::of(&rows, place),
+        };
+        let own = group_version(place).unwrap_or_default();
+        let everywhere = [("", "v1"), own];
+        let everywhere = if own == everywhere[0] { &everywhere[..1] } else { &everywhere[..] };
+        let mut wanted = BTreeSet::new();
+        components::add_references(&paths, &mut wanted);
+        let schemas = components::of(&rows, wanted, everywhere, Language::V3);
+        let mut components = Map::new();
+        if !schemas.is_empty() {
+            components.insert("schemas".into(), schemas.into());
+        }
+        // Documents of custom resources come from another builder, which gives them a title of its own.
+        let custom = rows.iter().all(|row| row.is_custom()) && !rows.is_empty();
+        let info = match custom {
+            true => json!({"title": "Kubernetes CRD Swagger", "version": "v0.1.0"}),
+            false => json!({"title": "Kubernetes", "version": "v1.36.2"}),
+        };
+        if !custom {
+            components.insert("securitySchemes".into(), json!({"BearerToken": bearer()}));
+        }
+        Some(json!({"openapi": "3.0.0", "info": info, "components": components, "paths": paths}))
+    }
 }
 
-/// Whether a document is at the place.
-pub fn is_served(catalog: &Catalog, place: &str) -> bool {
-    !rows(catalog, place).is_empty() || general::paths(catalog, place).is_some()
+fn bearer() -> Value {
+    json!({"type": "apiKey", "description": "Bearer Token authentication", "name": "authorization", "in": "header"})
 }
 
-/// The resources that the document at a place is about.
-fn rows<'c>(catalog: &'c Catalog, place: &'c str) -> Vec<&'c Resource> {
-    let Some((group, version)) = group_version(place) else { return Vec::new() };
-    catalog.group_version(group, version).map(AsRef::as_ref).collect()
-}
-
-/// A hash of what a document is made of: cheaper than the document.
-pub fn hash(catalog: &Catalog, place: &str) -> String {
+fn hash(place: &str, rows: &[Arc<Resource>]) -> String {
     let mut hash = Sha512::new();
     hash.update(env!("CARGO_PKG_VERSION"));
     hash.update(place);
-    for row in rows(catalog, place) {
-        hash.update(format!("{}/{}/{}/{:?}/{:?}", row.group, row.version, row.plural, row.verbs, row.subresources));
-        if let Some(custom) = &row.custom {
-            let digest = || Sha512::digest(components::custom(row).to_string()).into();
-            hash.update(custom.published(&row.version, digest));
+    for row in rows {
+        hash.update(format!(
+            "{}/{}/{}/{}/{}/{}/{:?}/{:?}/{:?}",
+            row.group,
+            row.version,
+            row.plural,
+            row.kind,
+            row.list_kind,
+            row.namespaced,
+            row.verbs,
+            row.subresources,
+            row.selectable_fields,
+        ));
+        if let Some(written) = row.custom.as_ref().and_then(|custom| custom.written(&row.version)) {
+            hash.update(written.digest());
         }
     }
     hash.finalize().iter().map(|byte| format!("{byte:02X}")).collect()

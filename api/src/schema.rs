@@ -200,7 +200,7 @@ pub struct Schema {
     pub embedded_resource: bool,
     /// `pattern`, compiled when it is first needed.
     pub pattern: Option<Arc<Pattern>>,
-    /// Everything that only CRD schemas have (limits, patterns, combinators, CEL rules), as written by the author.
+    /// What only CRD schemas demand of values (limits, patterns, combinators), as written by the author.
     pub value_validation: Option<Box<Value>>,
 }
 

@@ -71,7 +71,7 @@ pub(crate) struct Core {
     pub(crate) at_rest: Option<Arc<AtRest>>,
     audit: Option<Arc<Audit>>,
     pub(crate) metrics: Metrics,
-    pub(crate) documents: openapi::Documents,
+    pub(crate) documents: Arc<openapi::Documents>,
     /// Tasks of connections to nodes, pods and webhooks.
     pub(crate) connections: TaskTracker,
     /// Tasks of the server's own controllers.
@@ -160,7 +160,7 @@ impl ApiServer {
             at_rest,
             audit: Audit::new(&config.audit, &webhooks, &process.metrics)?.map(Arc::new),
             metrics: Metrics::new(process.metrics.clone()),
-            documents: openapi::Documents::default(),
+            documents: Arc::default(),
             connections,
             tasks,
             shutdown: process.shutdown.clone(),
@@ -190,6 +190,12 @@ impl ApiServer {
     /// The one registry.
     pub fn registry(&self) -> &Arc<Registry> {
         &self.core.registry
+    }
+
+    /// What is published.
+    #[cfg(test)]
+    pub(crate) fn documents(&self) -> &Arc<openapi::Documents> {
+        &self.core.documents
     }
 
     /// Waits until bootstrap objects exist and the server answers everything.
@@ -272,6 +278,7 @@ impl ApiServer {
             crd::Definitions::new(core.registry.clone(), core.tasks.clone(), core.shutdown.clone()).map_err(failed)?;
         definitions.pass().await.map_err(failed)?;
         core.tasks.spawn(definitions.run(core.shutdown.clone()));
+        core.tasks.spawn(core.documents.clone().follow(core.registry.clone(), core.shutdown.clone()));
         Ok(())
     }
 

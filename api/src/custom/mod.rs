@@ -14,9 +14,10 @@ pub mod status;
 mod strategy;
 mod values;
 mod version;
+mod written;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
@@ -32,6 +33,7 @@ pub use scale::{FieldPath, Scale};
 pub(crate) use schema::read as read_schema;
 pub(crate) use values::{prune, settle};
 pub use version::{Priority, priority};
+pub(crate) use written::Written;
 
 /// What only rows of custom resources have.
 #[derive(Debug)]
@@ -70,33 +72,16 @@ pub struct Webhook {
 struct Version {
     schemas: Arc<Schemas>,
     root: SchemaId,
-    rules: Arc<LazyRules>,
-    /// A digest of the schema as it is published.
-    published: Arc<OnceLock<Digest>>,
-}
-
-/// SHA-512.
-pub(crate) type Digest = [u8; 64];
-
-/// The rules of a version, compiled when the first object is checked: most versions are never written in.
-#[derive(Debug)]
-struct LazyRules {
-    written: Mutex<Value>,
-    compiled: OnceLock<RuleSet>,
-}
-
-impl LazyRules {
-    fn are_compiled(&self) -> bool {
-        self.compiled.get().is_some()
-    }
+    written: Arc<Written>,
+    /// Compiled when the first object is checked: most versions are never written in.
+    rules: Arc<OnceLock<RuleSet>>,
 }
 
 impl Version {
     /// Reads `schema.openAPIV3Schema`.
     fn read(written: &Value) -> Self {
         let (schemas, root) = schema::read(written);
-        let rules = LazyRules { written: Mutex::new(written.clone()), compiled: OnceLock::new() };
-        Self { schemas: Arc::new(schemas), root, rules: Arc::new(rules), published: Arc::default() }
+        Self { schemas: Arc::new(schemas), root, written: Arc::new(Written::new(written)), rules: Arc::default() }
     }
 
     fn schema(&self) -> SchemaRef<'_> {
@@ -104,8 +89,7 @@ impl Version {
     }
 
     fn rules(&self) -> &RuleSet {
-        let written = || std::mem::take(&mut *self.rules.written.lock().unwrap_or_else(PoisonError::into_inner));
-        self.rules.compiled.get_or_init(|| RuleSet::compile(&written()))
+        self.rules.get_or_init(|| RuleSet::compile(&self.written.schema()))
     }
 }
 
@@ -128,9 +112,9 @@ impl Custom {
         object
     }
 
-    /// The digest of a version's schema as it is published, which is made when it is first asked for.
-    pub(crate) fn published(&self, version: &str, make: impl FnOnce() -> Digest) -> Digest {
-        self.versions.get(version).map_or_else(|| [0; 64], |version| *version.published.get_or_init(make))
+    /// The schema of a version as its author wrote it.
+    pub(crate) fn written(&self, version: &str) -> Option<&Written> {
+        self.versions.get(version).map(|version| &*version.written)
     }
 
     /// Whether objects of other versions are made by a webhook.

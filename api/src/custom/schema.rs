@@ -12,16 +12,21 @@ use crate::validate::Pattern;
 
 const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
-/// Keywords that become fields of a node; all others are kept as written.
-const STRUCTURE: [&str; 15] = [
+/// Keywords that become fields of a node, those that say nothing of a value, and rules, which are compiled from what was
+/// written; all others are kept as written.
+const NOT_KEPT: [&str; 20] = [
     "additionalProperties",
     "default",
+    "description",
     "enum",
+    "example",
+    "externalDocs",
     "format",
     "items",
     "nullable",
     "properties",
     "required",
+    "title",
     "type",
     "x-kubernetes-embedded-resource",
     "x-kubernetes-int-or-string",
@@ -29,6 +34,7 @@ const STRUCTURE: [&str; 15] = [
     "x-kubernetes-list-type",
     "x-kubernetes-map-type",
     "x-kubernetes-preserve-unknown-fields",
+    "x-kubernetes-validations",
 ];
 
 /// Reads the schema of whole objects. `written` has been checked to be structural.
@@ -65,7 +71,7 @@ impl Reader {
         let items = written.get("items").and_then(Value::as_object).map(|items| self.node(items, false));
         let rules: Map<String, Value> = written
             .iter()
-            .filter(|(name, value)| !STRUCTURE.contains(&name.as_str()) && !value.is_null())
+            .filter(|(name, value)| !NOT_KEPT.contains(&name.as_str()) && !value.is_null())
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();
         let pattern = text(written, "pattern");

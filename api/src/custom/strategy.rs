@@ -98,7 +98,7 @@ impl Strategy for CustomStrategy {
 
     /// The rules are compiled when they are first needed.
     fn validation_may_take_long(&self) -> bool {
-        !self.version.rules.are_compiled()
+        self.version.rules.get().is_none()
     }
 
     /// Finalizers that others may use, too, and rules that an object broke before and still breaks in the same way.

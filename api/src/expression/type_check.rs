@@ -172,7 +172,7 @@ mod tests {
 
     fn subject(group: &str, version: &str, kind: &str) -> Subject {
         let place = if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") };
-        let document = openapi::document(&Catalog::builtin(), &place).unwrap();
+        let document = openapi::Places::of(&Catalog::builtin()).document(&place).unwrap();
         Subject::read(&document, (group, version, kind)).unwrap()
     }
 

@@ -1,70 +1,75 @@
 //! The schemas of a document: every definition that its paths lead to.
 
-use std::collections::{BTreeMap, HashMap};
-use std::io::Read as _;
-use std::sync::OnceLock;
+use std::collections::{BTreeMap, BTreeSet};
 
-use flate2::read::GzDecoder;
 use serde_json::{Map, Value, json};
 
-use super::{definition_of, reference};
+use super::custom::{self, Language};
+use super::descriptions::description;
+use super::{definition_of, enums, reference, v2};
 use crate::resource::Resource;
 use crate::schema::builtin::{Definition, builtin};
 use crate::schema::{ListType, Presence, Scalar, Schema, SchemaRef, Type};
 
-/// The documentation, compressed.
-const DESCRIPTIONS: &[u8] = include_bytes!("../../data/descriptions.txt.gz");
+/// Groups and versions that have every kind of the general ones (`DeleteOptions`, `WatchEvent`).
+pub(super) type Everywhere<'a> = &'a [(&'a str, &'a str)];
 
-/// All definitions that `paths` refer to, directly or by way of others.
-pub(super) fn of(rows: &[&Resource], paths: &Value, group: &str, version: &str) -> Value {
-    let custom: BTreeMap<String, &Resource> = rows
-        .iter()
-        .filter(|row| row.schema().node().definition.is_none())
-        .map(|row| (definition_of(row), *row))
-        .collect();
+/// The definitions that are wanted, and all that those refer to, directly or by way of others.
+pub(super) fn of(
+    rows: &[&Resource],
+    mut wanted: BTreeSet<String>,
+    everywhere: Everywhere<'_>,
+    language: Language,
+) -> Map<String, Value> {
+    let own: BTreeMap<String, &Resource> =
+        rows.iter().filter(|row| row.is_custom()).map(|row| (definition_of(row), *row)).collect();
     let mut schemas = Map::new();
-    let mut wanted = Vec::new();
-    references(paths, &mut wanted);
-    while let Some(name) = wanted.pop() {
+    while let Some(name) = wanted.pop_first() {
         if schemas.contains_key(&name) {
             continue;
         }
-        let schema = match (builtin().definition(&name), custom.get(&name)) {
-            (Some(known), _) => definition(&name, known, group, version),
-            (None, Some(row)) => self::custom(row),
-            (None, None) => match name.strip_suffix("List").and_then(|name| custom.get(name)) {
-                Some(row) => custom_list(row),
+        let schema = match (builtin().definition(&name), own.get(&name)) {
+            (Some(known), _) => match (definition(&name, known, everywhere), language) {
+                (schema, Language::V2) => v2::schema(schema),
+                (schema, Language::V3) => schema,
+            },
+            (None, Some(row)) => custom::schema(row, language),
+            (None, None) => match name.strip_suffix("List").and_then(|name| own.get(name)) {
+                Some(row) => custom::list(row, language),
                 None => continue,
             },
         };
-        references(&schema, &mut wanted);
+        add_references(&schema, &mut wanted);
         schemas.insert(name, schema);
     }
-    Value::Object(schemas)
+    schemas
 }
 
 /// Collects the names that `$ref`s lead to.
-fn references(value: &Value, found: &mut Vec<String>) {
+pub(super) fn add_references(value: &Value, found: &mut BTreeSet<String>) {
     match value {
-        Value::Array(list) => list.iter().for_each(|inner| references(inner, found)),
+        Value::Array(list) => list.iter().for_each(|inner| add_references(inner, found)),
         Value::Object(map) => {
             if let Some(name) = map.get("$ref").and_then(Value::as_str).and_then(|path| path.rsplit('/').next()) {
-                found.push(name.to_owned());
+                found.insert(name.to_owned());
             }
-            map.values().for_each(|inner| references(inner, found));
+            map.values().for_each(|inner| add_references(inner, found));
         }
         _ => {}
     }
 }
 
-fn definition(name: &str, known: &Definition, group: &str, version: &str) -> Value {
+fn definition(name: &str, known: &Definition, everywhere: Everywhere<'_>) -> Value {
     let schema = builtin().schemas().at(known.id);
     let mut out = Map::new();
     describe(name, "", &mut out);
     type_and_format(schema.node(), name, known, &mut out);
     let short = name.rsplit('.').next().unwrap_or("");
     let kinds: Vec<Value> = match short {
-        "DeleteOptions" | "WatchEvent" => vec![json!({"group": group, "version": version, "kind": short})],
+        "DeleteOptions" | "WatchEvent" => everywhere
+            .iter()
+            .map(|(group, version)| json!({"group": group, "version": version, "kind": short}))
+            .collect(),
         _ => known
             .kinds
             .iter()
@@ -78,7 +83,7 @@ fn definition(name: &str, known: &Definition, group: &str, version: &str) -> Val
         out.insert("x-kubernetes-unions".into(), unions);
     }
     map_type(schema.node(), &mut out);
-    struct_fields(name, schema, &mut out);
+    struct_fields(name, schema, known, &mut out);
     Value::Object(out)
 }
 
@@ -112,9 +117,9 @@ fn type_name(type_: Type) -> Option<&'static str> {
     }
 }
 
-fn struct_fields(name: &str, schema: SchemaRef<'_>, out: &mut Map<String, Value>) {
-    if !schema.node().required.is_empty() {
-        out.insert("required".into(), json!(schema.node().required));
+fn struct_fields(name: &str, schema: SchemaRef<'_>, known: &Definition, out: &mut Map<String, Value>) {
+    if !known.required.is_empty() {
+        out.insert("required".into(), json!(known.required));
     }
     let fields: Map<String, Value> =
         schema.fields().map(|(field, inner)| (field.to_owned(), property(name, field, inner))).collect();
@@ -161,6 +166,7 @@ fn property(owner: &str, field: &str, schema: SchemaRef<'_>) -> Value {
         None => {
             map_type(node, &mut out);
             shape(schema, &mut out);
+            enums::add(owner, field, &mut out);
         }
     }
     Value::Object(out)
@@ -209,128 +215,6 @@ fn describe(definition: &str, field: &str, out: &mut Map<String, Value>) {
     if let Some(text) = description(definition, field).filter(|text| !text.is_empty()) {
         out.insert("description".into(), text.into());
     }
-}
-
-/// The documentation of a definition (empty `field`) or of one of its fields.
-pub(super) fn description(definition: &str, field: &str) -> Option<String> {
-    static TEXT: OnceLock<String> = OnceLock::new();
-    static LINES: OnceLock<HashMap<(&str, &str), &str>> = OnceLock::new();
-    let lines = LINES.get_or_init(|| {
-        let mut lines = HashMap::new();
-        let mut definition = "";
-        for line in TEXT.get_or_init(decompressed).lines() {
-            let (field, text) = line.strip_prefix(' ').map_or((None, line), |line| (Some(line), line));
-            let Some((name, json)) = text.split_once(' ') else { continue };
-            if field.is_none() {
-                definition = name;
-            }
-            lines.insert((definition, if field.is_some() { name } else { "" }), json);
-        }
-        lines
-    });
-    serde_json::from_str(lines.get(&(definition, field))?).ok()
-}
-
-fn decompressed() -> String {
-    let mut text = String::new();
-    GzDecoder::new(DESCRIPTIONS).read_to_string(&mut text).expect("the file in this crate is compressed text");
-    text
-}
-
-/// The schema of a custom resource, with the fields that every object has.
-pub(super) fn custom(row: &Resource) -> Value {
-    let mut out = Map::new();
-    custom_node(row.schema(), &mut out);
-    let properties = out.entry("properties").or_insert_with(|| json!({}));
-    for field in ["apiVersion", "kind"] {
-        let text = description("io.k8s.api.core.v1.ConfigMap", field);
-        properties[field] = json!({"type": "string", "description": text});
-    }
-    let metadata = reference("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta");
-    properties["metadata"] = json!({"description": "Standard object's metadata.", "allOf": [metadata]});
-    out.insert("type".into(), "object".into());
-    let kind = json!({"group": row.group, "version": row.version, "kind": row.kind});
-    out.insert("x-kubernetes-group-version-kind".into(), json!([kind]));
-    Value::Object(out)
-}
-
-fn custom_list(row: &Resource) -> Value {
-    let meta = reference("io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta");
-    let kind = json!({"group": row.group, "version": row.version, "kind": row.list_kind});
-    json!({
-        "description": format!("{} is a list of {}", row.list_kind, row.kind), "type": "object", "required": ["items"],
-        "properties": {
-            "apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": {"allOf": [meta]},
-            "items": {"type": "array", "items": reference(&definition_of(row))},
-        },
-        "x-kubernetes-group-version-kind": [kind],
-    })
-}
-
-/// A node of a custom schema: what the author wrote, with the structure around it.
-fn custom_node(schema: SchemaRef<'_>, out: &mut Map<String, Value>) {
-    let node = schema.node();
-    if let (true, Some(target)) = (node.presence != Presence::AsGiven, node.definition.as_deref()) {
-        out.insert("allOf".into(), json!([reference(target)]));
-        return;
-    }
-    if let Some(Value::Object(written)) = node.value_validation.as_deref() {
-        out.extend(written.clone());
-    }
-    shape_flags(node, out);
-    if let Some(name) = type_name(node.type_) {
-        out.insert("type".into(), name.into());
-    }
-    if !node.format.is_empty() {
-        out.insert("format".into(), node.format.as_ref().into());
-    }
-    if !node.required.is_empty() {
-        out.insert("required".into(), json!(node.required));
-    }
-    if let Some(default) = &node.default {
-        out.insert("default".into(), default.clone());
-    }
-    let inner = |schema| {
-        let mut inner = Map::new();
-        custom_node(schema, &mut inner);
-        Value::Object(inner)
-    };
-    for (name, element) in [("items", schema.items()), ("additionalProperties", schema.values())] {
-        if let Some(element) = element {
-            out.insert(name.into(), inner(element));
-        }
-    }
-    let fields: Map<String, Value> = schema.fields().map(|(name, field)| (name.to_owned(), inner(field))).collect();
-    if !fields.is_empty() {
-        out.insert("properties".into(), Value::Object(fields));
-    }
-}
-
-fn shape_flags(node: &Schema, out: &mut Map<String, Value>) {
-    let flags = [
-        ("x-kubernetes-preserve-unknown-fields", node.preserve_unknown),
-        ("x-kubernetes-embedded-resource", node.embedded_resource),
-        ("x-kubernetes-int-or-string", node.type_ == Type::IntOrString),
-        ("nullable", node.nullable),
-    ];
-    for (name, _) in flags.iter().filter(|(_, set)| *set) {
-        out.insert((*name).into(), true.into());
-    }
-    if !node.enumeration.is_empty() {
-        out.insert("enum".into(), node.enumeration.clone().into());
-    }
-    if node.list_type_given {
-        let name = match &node.list_type {
-            ListType::Atomic => "atomic",
-            ListType::Set => "set",
-            ListType::Map(keys) => {
-                out.insert("x-kubernetes-list-map-keys".into(), json!(keys));
-                "map"
-            }
-        };
-        out.insert("x-kubernetes-list-type".into(), name.into());
-    }
-    map_type(node, out);
 }
 
 fn map_type(node: &Schema, out: &mut Map<String, Value>) {

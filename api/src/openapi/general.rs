@@ -3,7 +3,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::paths::{META, answers, camel, upper_first};
+use super::operations::{META, answers};
+use super::paths::{camel, upper_first};
 use crate::catalog::Catalog;
 
 /// Where these documents are, below `/openapi/v3/`.

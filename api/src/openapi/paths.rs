@@ -1,58 +1,20 @@
 //! The paths of a document with their operations.
 
-use std::collections::HashMap;
-use std::sync::OnceLock;
-
 use serde_json::{Map, Value, json};
 
-use super::{definition_of, reference};
+use super::definition_of;
+use super::operations::{META, Operation, Operations, answers, text_answer};
+use super::parameters::{hoist, name_of, named, with_prefix};
 use crate::resource::{Resource, Subresource, Verb};
 use crate::schema::builtin::builtin;
-
-const PARAMETERS: &str = include_str!("../../data/parameters.txt");
-pub(super) const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
-const LIST: [&str; 10] = [
-    "allowWatchBookmarks",
-    "continue",
-    "fieldSelector",
-    "labelSelector",
-    "limit",
-    "resourceVersion",
-    "resourceVersionMatch",
-    "sendInitialEvents",
-    "timeoutSeconds",
-    "watch",
-];
-const DELETE_COLLECTION: [&str; 13] = [
-    "continue",
-    "dryRun",
-    "fieldSelector",
-    "gracePeriodSeconds",
-    "ignoreStoreReadErrorWithClusterBreakingPotential",
-    "labelSelector",
-    "limit",
-    "orphanDependents",
-    "propagationPolicy",
-    "resourceVersion",
-    "resourceVersionMatch",
-    "sendInitialEvents",
-    "timeoutSeconds",
-];
-const DELETE: [&str; 5] = [
-    "dryRun",
-    "gracePeriodSeconds",
-    "ignoreStoreReadErrorWithClusterBreakingPotential",
-    "orphanDependents",
-    "propagationPolicy",
-];
-const WRITE: [&str; 3] = ["dryRun", "fieldManager", "fieldValidation"];
-const PATCH: [&str; 4] = ["dryRun", "patch.fieldManager", "fieldValidation", "force"];
 
 /// The paths of these resources below `root` (`apis/apps/v1`).
 pub(super) fn of(rows: &[&Resource], root: &str) -> Value {
     let mut paths = Map::new();
-    let Some(first) = rows.first() else { return Value::Object(paths) };
-    paths.insert(format!("/{root}/"), resources_path(first));
+    // Custom resources are discovered in the same way, but no document says so.
+    if let Some(first) = rows.iter().find(|row| !row.is_custom()) {
+        paths.insert(format!("/{root}/"), resources_path(first));
+    }
     for row in rows {
         Paths { row, root, paths: &mut paths }.add();
     }
@@ -105,47 +67,55 @@ struct Paths<'a> {
     paths: &'a mut Map<String, Value>,
 }
 
-/// One operation, before it is written out.
-struct Operation<'o> {
-    method: &'o str,
-    /// `list`, `post`, `patch`, ...
-    action: &'o str,
-    /// `read`, `create`, `replace`, ...: what its id begins with.
-    verb: &'o str,
-    /// What its id ends with.
-    suffix: &'o str,
-    description: String,
-    parameters: &'o [&'o str],
-    responses: Value,
-    body: Option<Value>,
-}
-
 impl Paths<'_> {
     fn add(&mut self) {
-        let row = self.row;
-        let collection = match row.namespaced {
-            true => format!("/{}/namespaces/{{namespace}}/{}", self.root, row.plural),
-            false => format!("/{}/{}", self.root, row.plural),
-        };
-        let path_level = |names: &[&str]| -> Vec<Value> {
-            let shared = names.iter().filter_map(|name| parameter(name));
-            shared.chain(row.namespaced.then(|| parameter("namespace")).flatten()).chain(parameter("pretty")).collect()
-        };
-        let operations = self.collection_operations();
-        self.put(&collection, path_level(&[]), &operations);
+        let (row, of) = (self.row, Operations::of(self.row));
+        let collection = self.collection("");
+        self.put(&collection, self.shared(), &self.collection_operations());
         if row.namespaced && row.allows(Verb::List) {
-            let list = self.list("ForAllNamespaces");
-            let all: Vec<Value> = parameter("pretty").into_iter().collect();
-            self.put(&format!("/{}/{}", self.root, row.plural), all, &[list]);
+            let all = format!("/{}/{}", self.root, row.plural);
+            self.put(&all, pretty(), &[of.list("ForAllNamespaces")]);
         }
         let object = format!("{collection}/{{name}}");
-        let mut parameters = vec![name_parameter(&row.kind)];
-        parameters.extend(path_level(&[]));
-        let operations = self.object_operations();
-        self.put(&object, parameters, &operations);
+        self.put(&object, self.shared_with_name(&row.kind), &self.object_operations());
         for sub in &row.subresources {
-            self.add_subresource(&object, sub, path_level(&[]));
+            self.add_subresource(&object, sub);
         }
+        if row.allows(Verb::Watch) && !row.is_custom() {
+            self.add_watches();
+        }
+    }
+
+    /// The deprecated paths.
+    fn add_watches(&mut self) {
+        let (row, of) = (self.row, Operations::of(self.row));
+        let collection = self.collection("/watch");
+        self.put(&collection, self.shared(), &[of.watch("watchlist", "List")]);
+        if row.namespaced {
+            let all = format!("/{}/watch/{}", self.root, row.plural);
+            self.put(&all, pretty(), &[of.watch("watchlist", "ListForAllNamespaces")]);
+        }
+        if row.allows(Verb::Get) {
+            let object = format!("{collection}/{{name}}");
+            self.put(&object, self.shared_with_name(&row.kind), &[of.watch("watch", "")]);
+        }
+    }
+
+    /// The path of the objects of a namespace, or of all where there are none.
+    fn collection(&self, below: &str) -> String {
+        match self.row.namespaced {
+            true => format!("/{}{below}/namespaces/{{namespace}}/{}", self.root, self.row.plural),
+            false => format!("/{}{below}/{}", self.root, self.row.plural),
+        }
+    }
+
+    fn shared(&self) -> Vec<Value> {
+        let namespace = self.row.namespaced.then(|| named("namespace")).flatten();
+        namespace.into_iter().chain(pretty()).collect()
+    }
+
+    fn shared_with_name(&self, kind: &str) -> Vec<Value> {
+        std::iter::once(name_of(kind)).chain(self.shared()).collect()
     }
 
     /// Writes the operations of a path, if there are any.
@@ -158,7 +128,7 @@ impl Paths<'_> {
             return;
         }
         let names = Names::of(self.row);
-        let scope = if self.row.namespaced && !operations.iter().any(|one| one.suffix == "ForAllNamespaces") {
+        let scope = if self.row.namespaced && !operations.iter().any(|one| one.suffix.ends_with("ForAllNamespaces")) {
             "Namespaced"
         } else {
             ""
@@ -173,7 +143,7 @@ impl Paths<'_> {
                 "x-kubernetes-action": one.action,
                 "x-kubernetes-group-version-kind": {"group": kind.0, "version": kind.1, "kind": kind.2},
             });
-            let given: Vec<Value> = one.parameters.iter().filter_map(|name| parameter(name)).collect();
+            let given: Vec<Value> = one.parameters.iter().filter_map(|name| named(name)).collect();
             if !given.is_empty() {
                 value["parameters"] = given.into();
             }
@@ -182,111 +152,65 @@ impl Paths<'_> {
             }
             item.insert(one.method.to_owned(), value);
         }
-        item.insert("parameters".to_owned(), parameters.into());
+        hoist(&mut item, parameters);
         self.paths.insert(path.to_owned(), Value::Object(item));
     }
 
-    fn list(&self, suffix: &'static str) -> Operation<'static> {
-        Operation {
-            method: "get",
-            action: "list",
-            verb: "list",
-            suffix,
-            description: format!(
-                "{} objects of kind {}",
-                if self.row.allows(Verb::Watch) { "list or watch" } else { "list" },
-                self.row.kind
-            ),
-            parameters: &LIST,
-            responses: answers(&format!("{}List", definition_of(self.row)), &[200], true),
-            body: None,
-        }
-    }
-
     fn collection_operations(&self) -> Vec<Operation<'static>> {
-        let (row, own) = (self.row, definition_of(self.row));
+        let (row, of) = (self.row, Operations::of(self.row));
         let mut operations = Vec::new();
         if row.allows(Verb::List) {
-            operations.push(self.list(""));
+            operations.push(of.list(""));
         }
         if row.allows(Verb::Create) {
-            operations.push(Operation {
-                method: "post",
-                action: "post",
-                verb: "create",
-                suffix: "",
-                description: format!("create {}", one(row)),
-                parameters: &WRITE,
-                responses: answers(&own, &[200, 201, 202], false),
-                body: Some(body(&own, true)),
-            });
+            operations.push(of.create(&of.one(), &definition_of(row), ""));
         }
         if row.allows(Verb::DeleteCollection) {
-            operations.push(Operation {
-                method: "delete",
-                action: "deletecollection",
-                verb: "delete",
-                suffix: "",
-                description: format!("delete collection of {}", row.kind),
-                parameters: &DELETE_COLLECTION,
-                responses: answers(&format!("{META}.Status"), &[200], false),
-                body: Some(body(&format!("{META}.DeleteOptions"), false)),
-            });
+            operations.push(of.delete_collection());
         }
         operations
     }
 
     fn object_operations(&self) -> Vec<Operation<'static>> {
-        let (row, own) = (self.row, definition_of(self.row));
+        let (row, of, own) = (self.row, Operations::of(self.row), definition_of(self.row));
         let specified = format!("the specified {}", row.kind);
         let mut operations = Vec::new();
         if row.allows(Verb::Get) {
-            operations.push(read(&specified, &own, ""));
+            operations.push(of.read(&specified, &own, ""));
         }
         if row.allows(Verb::Update) {
-            operations.push(replace(&specified, &own, ""));
+            operations.push(of.replace(&specified, &own, ""));
         }
         if row.allows(Verb::Patch) {
-            operations.push(patch(&specified, &own, "", row));
+            operations.push(of.patch(&specified, &own, ""));
         }
         if row.allows(Verb::Delete) {
-            let answer = if row.strategy.delete_returns_object() { own } else { format!("{META}.Status") };
-            operations.push(Operation {
-                method: "delete",
-                action: "delete",
-                verb: "delete",
-                suffix: "",
-                description: format!("delete {}", one(row)),
-                parameters: &DELETE,
-                responses: answers(&answer, &[200, 202], false),
-                body: Some(body(&format!("{META}.DeleteOptions"), false)),
-            });
+            operations.push(of.delete());
         }
         operations
     }
 
-    fn add_subresource(&mut self, object: &str, sub: &Subresource, shared: Vec<Value>) {
-        let row = self.row;
+    fn add_subresource(&mut self, object: &str, sub: &Subresource) {
+        let (row, of) = (self.row, Operations::of(self.row));
         let suffix = upper_first(&sub.name);
         let path = format!("{object}/{}", sub.name);
         let (group, version, kind) = match &sub.kind {
-            Some(of) => (of.group.as_ref(), of.version.as_ref(), of.kind.as_ref()),
-            None => (row.group.as_ref(), row.version.as_ref(), row.kind.as_ref()),
+            // Operations on parts of custom resources are filed under the whole.
+            Some(of) if !row.is_custom() => (of.group.as_ref(), of.version.as_ref(), of.kind.as_ref()),
+            _ => (row.group.as_ref(), row.version.as_ref(), row.kind.as_ref()),
         };
-        let mut parameters = vec![name_parameter(kind)];
-        parameters.extend(shared);
-        let key = format!("{}/{}.", row.plural, sub.name);
-        parameters.extend(parameters_with(&key));
-        if kind.ends_with("Options") {
+        let mut parameters = self.shared_with_name(kind);
+        parameters.extend(with_prefix(&format!("{}/{}.", row.plural, sub.name)));
+        if kind.ends_with("Options") && !row.is_custom() {
             parameters.retain(|parameter| parameter["name"] != "pretty");
             self.connect(&path, parameters.clone(), sub, (group, version, kind), "");
             if sub.name == "proxy" {
-                parameters.extend(parameter("path"));
+                parameters.extend(named("path"));
                 self.connect(&format!("{path}/{{path}}"), parameters, sub, (group, version, kind), "WithPath");
             }
             return;
         }
-        let known = sub.kind.as_ref().and_then(|_| builtin().name_of_kind(group, version, kind));
+        let known = sub.kind.as_ref().and_then(|of| builtin().name_of_kind(&of.group, &of.version, &of.kind));
         let own = known.map_or_else(|| definition_of(row), str::to_owned);
         let specified = format!("{} of the specified {}", sub.name, row.kind);
         let operations: Vec<Operation<'_>> = sub
@@ -294,21 +218,12 @@ impl Paths<'_> {
             .iter()
             .filter_map(|verb| match verb.as_ref() {
                 "get" if sub.name == "log" => {
-                    Some(Operation { responses: text_answer(), ..read(&specified, &own, &suffix) })
+                    Some(Operation { responses: text_answer(), ..of.read(&specified, &own, &suffix) })
                 }
-                "get" => Some(read(&specified, &own, &suffix)),
-                "update" => Some(replace(&specified, &own, &suffix)),
-                "patch" => Some(patch(&specified, &own, &suffix, row)),
-                "create" => Some(Operation {
-                    method: "post",
-                    action: "post",
-                    verb: "create",
-                    suffix: &suffix,
-                    description: format!("create {} of {}", sub.name, one(row)),
-                    parameters: &WRITE,
-                    responses: answers(&own, &[200, 201, 202], false),
-                    body: Some(body(&own, true)),
-                }),
+                "get" => Some(of.read(&specified, &own, &suffix)),
+                "update" => Some(of.replace(&specified, &own, &suffix)),
+                "patch" => Some(of.patch(&specified, &own, &suffix)),
+                "create" => Some(of.create(&format!("{} of {}", sub.name, of.one()), &own, &suffix)),
                 _ => None,
             })
             .collect();
@@ -359,119 +274,14 @@ impl Paths<'_> {
     }
 }
 
+fn pretty() -> Vec<Value> {
+    named("pretty").into_iter().collect()
+}
+
 /// `listAppsV1`, and `connectCoreV1Get` for connections.
 fn verb_with(verb: &str, prefix: &str) -> String {
     match verb.strip_prefix("connect") {
         Some(method) => format!("connect{prefix}{method}"),
         None => format!("{verb}{prefix}"),
     }
-}
-
-fn read<'o>(what: &str, own: &str, suffix: &'o str) -> Operation<'o> {
-    Operation {
-        method: "get",
-        action: "get",
-        verb: "read",
-        suffix,
-        description: format!("read {what}"),
-        parameters: &[],
-        responses: answers(own, &[200], false),
-        body: None,
-    }
-}
-
-fn replace<'o>(what: &str, own: &str, suffix: &'o str) -> Operation<'o> {
-    Operation {
-        method: "put",
-        action: "put",
-        verb: "replace",
-        suffix,
-        description: format!("replace {what}"),
-        parameters: &WRITE,
-        responses: answers(own, &[200, 201], false),
-        body: Some(body(own, true)),
-    }
-}
-
-fn patch<'o>(what: &str, own: &str, suffix: &'o str, row: &Resource) -> Operation<'o> {
-    let mut forms = vec!["application/apply-patch+yaml", "application/json-patch+json", "application/merge-patch+json"];
-    if row.schema().node().definition.is_some() {
-        forms.push("application/strategic-merge-patch+json");
-    }
-    let schema = json!({"schema": reference(&format!("{META}.Patch"))});
-    let content: Map<String, Value> = forms.into_iter().map(|form| (form.to_owned(), schema.clone())).collect();
-    Operation {
-        method: "patch",
-        action: "patch",
-        verb: "patch",
-        suffix,
-        description: format!("partially update {what}"),
-        parameters: &PATCH,
-        responses: answers(own, &[200, 201], false),
-        body: Some(json!({"content": content, "required": true})),
-    }
-}
-
-/// `a Pod`, `an Event`, `Endpoints`.
-fn one(row: &Resource) -> String {
-    match row.kind.as_ref() {
-        kind if row.plural == row.singular => kind.to_owned(),
-        kind if kind.starts_with(['A', 'E', 'I', 'O', 'U']) => format!("an {kind}"),
-        kind => format!("a {kind}"),
-    }
-}
-
-fn body(definition: &str, required: bool) -> Value {
-    let mut body = json!({"content": {"*/*": {"schema": reference(definition)}}});
-    if required {
-        body["required"] = true.into();
-    }
-    body
-}
-
-pub(super) fn answers(definition: &str, codes: &[u16], watchable: bool) -> Value {
-    let schema = json!({"schema": reference(definition)});
-    let mut forms = vec!["application/json", "application/vnd.kubernetes.protobuf", "application/yaml"];
-    if watchable {
-        forms.extend(["application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch"]);
-    }
-    let content: Map<String, Value> = forms.into_iter().map(|form| (form.to_owned(), schema.clone())).collect();
-    let mut answers = Map::new();
-    for code in codes {
-        let text = match code {
-            200 => "OK",
-            201 => "Created",
-            _ => "Accepted",
-        };
-        answers.insert(code.to_string(), json!({"description": text, "content": content}));
-    }
-    answers.insert("401".to_owned(), json!({"description": "Unauthorized"}));
-    Value::Object(answers)
-}
-
-fn text_answer() -> Value {
-    let text = json!({"*/*": {"schema": {"type": "string"}}});
-    json!({"200": {"description": "OK", "content": text}, "401": {"description": "Unauthorized"}})
-}
-
-fn name_parameter(kind: &str) -> Value {
-    json!({
-        "name": "name", "in": "path", "description": format!("name of the {kind}"), "required": true,
-        "schema": {"type": "string", "uniqueItems": true},
-    })
-}
-
-fn parameters() -> &'static HashMap<&'static str, &'static str> {
-    static LINES: OnceLock<HashMap<&str, &str>> = OnceLock::new();
-    LINES.get_or_init(|| PARAMETERS.lines().filter_map(|line| line.split_once(' ')).collect())
-}
-
-fn parameter(key: &str) -> Option<Value> {
-    serde_json::from_str(parameters().get(key)?).ok()
-}
-
-fn parameters_with(prefix: &str) -> Vec<Value> {
-    let mut keys: Vec<&str> = parameters().keys().filter(|key| key.starts_with(prefix)).copied().collect();
-    keys.sort_unstable();
-    keys.into_iter().filter_map(parameter).collect()
 }

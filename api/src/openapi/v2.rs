@@ -1,59 +1,128 @@
 //! The OpenAPI v2 document, one for the whole API, for clients from before v3: the v3 documents in the older language,
 //! which knows neither alternatives nor nulls, and has bodies among the parameters.
 
-use serde_json::{Map, Value, json};
+mod shared;
 
-use super::{components, general, hash, paths, places, root, versions};
-use crate::catalog::Catalog;
+use std::collections::BTreeSet;
+use std::io;
+
+use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha512};
+
+use super::custom::{self, Language};
+use super::{Places, bearer, components, definition_of, general, paths};
 use crate::resource::Resource;
 
-/// `/openapi/v2`.
-pub fn document(catalog: &Catalog) -> Value {
-    let rows: Vec<&Resource> = catalog.iter().map(AsRef::as_ref).collect();
-    let mut all_paths = Map::new();
-    for (group, version) in versions(catalog) {
-        let rows: Vec<&Resource> = catalog.group_version(&group, &version).map(AsRef::as_ref).collect();
-        if let Value::Object(paths) = paths::of(&rows, &root(&group, &version)) {
-            all_paths.extend(paths);
+/// The parts of a document, in the order in which they are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Paths,
+    Definitions,
+    Parameters,
+}
+
+/// Where a document is written to. No more of it is in memory at a time than what belongs to one group and version.
+pub trait Sink {
+    /// Takes a path, a definition or a shared parameter. Parts come one after the other.
+    fn entry(&mut self, part: Part, name: &str, value: &Value) -> io::Result<()>;
+}
+
+/// Writes the entries of `/openapi/v2` to `sink`.
+pub fn write(places: &Places, sink: &mut impl Sink) -> io::Result<()> {
+    let (mut parameters, mut wanted) = (Map::new(), BTreeSet::new());
+    for (name, place) in &places.by_name {
+        let rows: Vec<&Resource> = place.rows.iter().map(AsRef::as_ref).collect();
+        let paths = match rows.is_empty() {
+            true => general::paths(&places.catalog, name).unwrap_or_default(),
+            false => paths::of(&rows, name),
+        };
+        components::add_references(&paths, &mut wanted);
+        let mut paths: Map<String, Value> =
+            object(paths).into_iter().map(|(path, item)| (path, path_item(item))).collect();
+        parameters.extend(shared::take(&mut paths));
+        paths.iter().try_for_each(|(path, item)| sink.entry(Part::Paths, path, item))?;
+    }
+    write_definitions(places, wanted, sink)?;
+    parameters.iter().try_for_each(|(name, parameter)| sink.entry(Part::Parameters, name, parameter))
+}
+
+fn write_definitions(places: &Places, mut wanted: BTreeSet<String>, sink: &mut impl Sink) -> io::Result<()> {
+    for place in places.by_name.values() {
+        for row in place.rows.iter().filter(|row| row.is_custom()) {
+            let name = definition_of(row);
+            let both =
+                [(format!("{name}List"), custom::list(row, Language::V2)), (name, custom::schema(row, Language::V2))];
+            for (name, schema) in both {
+                components::add_references(&schema, &mut wanted);
+                sink.entry(Part::Definitions, &name, &schema)?;
+            }
         }
     }
-    let general = general::places(catalog).into_iter().filter_map(|place| general::paths(catalog, &place));
-    general.for_each(|paths| all_paths.extend(object(paths)));
-    let all_paths = Value::Object(all_paths);
-    let Value::Object(schemas) = components::of(&rows, &all_paths, "", "") else { return Value::Null };
-    let definitions: Map<String, Value> = schemas
-        .into_iter()
-        .map(|(name, schema)| {
-            let schema = everywhere(catalog, &name, schema);
-            (name, self::schema(schema))
-        })
+    let groups = places.catalog.groups();
+    let builtin = |group: &str| places.catalog.iter().any(|row| row.group == group && !row.is_custom());
+    let everywhere: Vec<(&str, &str)> = groups
+        .iter()
+        .filter(|group| builtin(group.name))
+        .flat_map(|group| group.versions.iter().map(|version| (group.name, *version)))
         .collect();
-    json!({
-        "swagger": "2.0",
-        "info": {"title": "Kubernetes", "version": "v1.36.2"},
-        "paths": object(all_paths).into_iter().map(|(path, item)| (path, path_item(item))).collect::<Map<_, _>>(),
-        "definitions": definitions,
-        "securityDefinitions": {"BearerToken": {
-            "type": "apiKey", "description": "Bearer Token authentication", "name": "authorization", "in": "header",
-        }},
-        "security": [{"BearerToken": []}],
-    })
+    let definitions = components::of(&[], wanted, &everywhere, Language::V2);
+    definitions.iter().try_for_each(|(name, schema)| sink.entry(Part::Definitions, name, schema))
+}
+
+/// A document in JSON.
+pub struct Json<W> {
+    out: W,
+    part: Option<Part>,
+}
+
+impl<W: io::Write> Json<W> {
+    /// Begins a document.
+    pub fn new(mut out: W) -> io::Result<Self> {
+        let head = json!({
+            "swagger": "2.0",
+            "info": {"title": "Kubernetes", "version": "v1.36.2"},
+            "securityDefinitions": {"BearerToken": bearer()},
+            "security": [{"BearerToken": []}],
+        });
+        let head = head.to_string();
+        out.write_all(&head.as_bytes()[..head.len() - 1])?;
+        Ok(Self { out, part: None })
+    }
+
+    /// Ends the document.
+    pub fn finish(mut self) -> io::Result<W> {
+        if self.part.is_some() {
+            self.out.write_all(b"}")?;
+        }
+        self.out.write_all(b"}")?;
+        Ok(self.out)
+    }
+}
+
+impl<W: io::Write> Sink for Json<W> {
+    fn entry(&mut self, part: Part, name: &str, value: &Value) -> io::Result<()> {
+        if self.part == Some(part) {
+            self.out.write_all(b",")?;
+        } else {
+            let end = if self.part.replace(part).is_some() { "}" } else { "" };
+            let word = match part {
+                Part::Paths => "paths",
+                Part::Definitions => "definitions",
+                Part::Parameters => "parameters",
+            };
+            write!(self.out, "{end},\"{word}\":{{")?;
+        }
+        serde_json::to_writer(&mut self.out, name)?;
+        self.out.write_all(b":")?;
+        Ok(serde_json::to_writer(&mut self.out, value)?)
+    }
 }
 
 /// A hash of what the document is made of.
-pub fn hash_of_all(catalog: &Catalog) -> String {
-    places(catalog).iter().map(|place| hash(catalog, place)).collect::<Vec<_>>().concat()
-}
-
-/// Names all groups and versions of the kinds that every one of them has.
-fn everywhere(catalog: &Catalog, definition: &str, mut schema: Value) -> Value {
-    let kind = definition.rsplit('.').next().unwrap_or("");
-    if matches!(kind, "DeleteOptions" | "WatchEvent") && definition.contains(".meta.v1.") {
-        schema["x-kubernetes-group-version-kind"] = versions(catalog)
-            .map(|(group, version)| json!({"group": group, "version": version, "kind": kind}))
-            .collect();
-    }
-    schema
+pub fn hash(places: &Places) -> String {
+    let mut hash = Sha512::new();
+    places.by_name.values().for_each(|place| hash.update(&place.hash));
+    hash.finalize().iter().map(|byte| format!("{byte:02X}")).collect()
 }
 
 fn object(value: Value) -> Map<String, Value> {
@@ -89,6 +158,7 @@ fn operation(operation: Value) -> Value {
         }
         out.insert("consumes".into(), forms.into());
     }
+    let takes_nothing = !out.contains_key("consumes");
     let mut produced = Vec::new();
     let mut responses = Map::new();
     for (code, mut response) in object(out.remove("responses").unwrap_or_default()) {
@@ -104,6 +174,12 @@ fn operation(operation: Value) -> Value {
         }
         responses.insert(code, response);
     }
+    if takes_nothing {
+        // What is the same for all operations of a part of upstream is said even where there is no body.
+        let of_resource = out.contains_key("x-kubernetes-action") && !is_custom(&produced);
+        let forms = if of_resource { json!(["*/*"]) } else { json!(produced) };
+        out.insert("consumes".into(), forms);
+    }
     out.insert("responses".into(), responses.into());
     out.insert("produces".into(), produced.into());
     out.insert("schemes".into(), json!(["https"]));
@@ -111,6 +187,11 @@ fn operation(operation: Value) -> Value {
         out.insert("parameters".into(), parameters.into());
     }
     Value::Object(out)
+}
+
+/// Custom resources have two forms only.
+fn is_custom(produced: &[String]) -> bool {
+    produced == ["application/json", "application/yaml"]
 }
 
 /// The media types of a body or response, and its schema, which is the same in all.
@@ -129,8 +210,8 @@ fn parameter(parameter: Value) -> Value {
     Value::Object(out)
 }
 
-/// A schema in the older language.
-fn schema(schema: Value) -> Value {
+/// The schema of a built-in definition in the older language.
+pub(super) fn schema(schema: Value) -> Value {
     let mut out = object(schema);
     for unknown in ["default", "anyOf", "not"] {
         out.remove(unknown);
@@ -151,15 +232,6 @@ fn schema(schema: Value) -> Value {
     }
     if let Some(Value::String(target)) = out.get_mut("$ref") {
         *target = target.replace("#/components/schemas/", "#/definitions/");
-    }
-    // A client that believes the type refuses null, and one that believes the fields refuses all others.
-    let any = out.remove("nullable") == Some(Value::Bool(true));
-    let open = out.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(true));
-    if any {
-        out.remove("type");
-    }
-    if any || open {
-        out.retain(|name, _| !matches!(name.as_str(), "properties" | "items"));
     }
     for name in ["items", "additionalProperties"] {
         if let Some(inner) = out.get_mut(name).filter(|inner| inner.is_object()) {

@@ -27,6 +27,8 @@ pub struct Definition {
     pub id: SchemaId,
     /// Its groups, versions and kinds.
     pub kinds: Vec<(&'static str, &'static str, &'static str)>,
+    /// Its required fields, in the order of documents.
+    pub required: Vec<&'static str>,
     /// `x-kubernetes-unions`, as JSON.
     pub unions: Option<&'static str>,
     /// The `oneOf` types of scalars that have several.
@@ -121,6 +123,7 @@ impl Reader {
         let definition = Definition {
             id: self.schemas.add(node),
             kinds: more.kinds,
+            required: more.order,
             unions: more.unions,
             one_of: one_of.map(|types| types.split(',').collect()).unwrap_or_default(),
             lines,
@@ -140,13 +143,16 @@ impl Reader {
             let (field, type_word) = (words.next().unwrap_or(""), words.next().unwrap_or("any"));
             let (facts, _) = Facts::read(words.next().unwrap_or(""));
             if facts.required {
-                required.push(Text::Borrowed(field));
+                required.push(field);
             }
             fields.push((Text::Borrowed(field), self.typed(type_word, facts)));
         }
+        if let Some(definition) = self.by_name.get_mut(name).filter(|definition| definition.required.is_empty()) {
+            definition.required.clone_from(&required);
+        }
         let node = self.schemas.get_mut(id);
         node.properties = fields.into_iter().collect();
-        node.required = required;
+        node.required = required.into_iter().map(Text::Borrowed).collect();
     }
 
     /// The node of `#definition`, `[]T`, `{}T` or a plain type.
@@ -234,6 +240,7 @@ fn set_type(node: &mut Schema, definition: &str, word: &'static str) {
 #[derive(Default)]
 struct More {
     kinds: Vec<(&'static str, &'static str, &'static str)>,
+    order: Vec<&'static str>,
     unions: Option<&'static str>,
 }
 
@@ -259,6 +266,7 @@ impl Facts {
                 }
                 "key" => facts.patch.merge_key = Some(value.to_owned()),
                 "default" => facts.default = serde_json::from_str(value).ok(),
+                "order" => more.order = value.split(',').collect(),
                 "unions" => more.unions = Some(value),
                 "gvk" => {
                     let mut parts = value.splitn(3, '/');

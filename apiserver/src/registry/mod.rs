@@ -87,7 +87,7 @@ pub struct Registry {
     /// The same store, if it seals values.
     sealed: Option<Arc<Sealed>>,
     cache: Arc<WatchCache>,
-    catalog: RwLock<Catalog>,
+    catalog: tokio::sync::watch::Sender<Catalog>,
     admission: RwLock<Arc<admission::Chain>>,
     authz: Arc<authz::Chain>,
     allocator: Allocator,
@@ -109,19 +109,24 @@ impl Registry {
         converters: Arc<Converters>,
         event_ttl: Duration,
     ) -> Self {
-        let (catalog, admission) = (RwLock::new(catalog), RwLock::new(Arc::new(admission)));
+        let (catalog, admission) = (tokio::sync::watch::Sender::new(catalog), RwLock::new(Arc::new(admission)));
         let gates = Gates::default();
         Self { store, sealed, cache, catalog, admission, authz, allocator, converters, gates, event_ttl }
     }
 
     /// What resources there are now.
     pub fn catalog(&self) -> Catalog {
-        self.catalog.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.catalog.borrow().clone()
+    }
+
+    /// What resources there are, again and again.
+    pub(crate) fn catalogs(&self) -> tokio::sync::watch::Receiver<Catalog> {
+        self.catalog.subscribe()
     }
 
     /// Replaces the catalog (a CRD came or went).
     pub fn set_catalog(&self, catalog: Catalog) {
-        *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = catalog;
+        self.catalog.send_replace(catalog);
     }
 
     /// The admission plugins.

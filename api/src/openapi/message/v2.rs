@@ -1,32 +1,53 @@
 //! `openapi.v2.Document`.
 
+use std::io;
+
 use serde_json::Value;
 
-use super::{Fields, any, each, extensions, flag, inside, message, named, text, texts};
+use super::super::bearer;
+use super::super::v2::{Part, Sink};
+use super::{Fields, any, each, entry, extensions, flag, inside, message, named, text, texts};
 use crate::codec::protobuf::wire::Writer;
 
 /// Methods of a path with the numbers of their fields.
 const METHODS: [(&str, u32); 7] =
     [("get", 2), ("put", 3), ("post", 4), ("delete", 5), ("options", 6), ("head", 7), ("patch", 8)];
 
-/// Encodes a document.
-pub fn encode(document: &Value) -> Vec<u8> {
-    let mut out = Writer::default();
-    let Some(document) = document.as_object() else { return out.into_bytes() };
-    text(&mut out, 1, document.get("swagger"));
-    message(&mut out, 2, document.get("info"), |out, info| {
-        text(out, 1, info.get("title"));
-        text(out, 2, info.get("version"));
-    });
-    message(&mut out, 8, document.get("paths"), |out, paths| named(out, 2, paths, path_item));
-    message(&mut out, 9, document.get("definitions"), |out, schemas| named(out, 1, schemas, schema));
-    each(&mut out, 12, document.get("security"), |out, requirement| {
-        requirement.as_object().into_iter().for_each(|schemes| named(out, 1, schemes, |_, _| {}));
-    });
-    message(&mut out, 13, document.get("securityDefinitions"), |out, definitions| {
-        named(out, 1, definitions, |out, definition| inside(out, 2, |out| api_key(out, definition)));
-    });
-    out.into_bytes()
+/// A document as a message.
+#[derive(Default)]
+pub struct Message {
+    paths: Writer,
+    definitions: Writer,
+    parameters: Writer,
+}
+
+impl Sink for Message {
+    fn entry(&mut self, part: Part, name: &str, value: &Value) -> io::Result<()> {
+        match part {
+            Part::Paths => entry(&mut self.paths, 2, name, |out| path_item(out, value)),
+            Part::Definitions => entry(&mut self.definitions, 1, name, |out| schema(out, value)),
+            Part::Parameters => entry(&mut self.parameters, 1, name, |out| parameter_itself(out, value)),
+        }
+        Ok(())
+    }
+}
+
+impl Message {
+    /// The bytes of the document.
+    pub fn finish(self) -> Vec<u8> {
+        let mut out = Writer::default();
+        out.bytes(1, b"2.0");
+        inside(&mut out, 2, |out| {
+            out.bytes(1, b"Kubernetes");
+            out.bytes(2, b"v1.36.2");
+        });
+        for (number, part) in [(8, self.paths), (9, self.definitions), (10, self.parameters)] {
+            out.bytes(number, &part.into_bytes());
+        }
+        inside(&mut out, 12, |out| entry(out, 1, "BearerToken", |_| {}));
+        inside(&mut out, 13, |out| entry(out, 1, "BearerToken", |out| inside(out, 2, |out| api_key(out, &bearer()))));
+        out.into_bytes()
+    }
 }
 
 fn api_key(out: &mut Writer, key: &Value) {
@@ -63,9 +84,16 @@ fn operation(out: &mut Writer, operation: &Fields) {
     extensions(out, 13, operation);
 }
 
+/// A parameter of an operation, or where it is written.
 fn parameter(out: &mut Writer, parameter: &Value) {
-    let place = parameter["in"].as_str().unwrap_or("");
-    inside(out, 1, |out| match place {
+    match parameter.get("$ref") {
+        Some(target) => inside(out, 2, |out| text(out, 1, Some(target))),
+        None => inside(out, 1, |out| parameter_itself(out, parameter)),
+    }
+}
+
+fn parameter_itself(out: &mut Writer, parameter: &Value) {
+    match parameter["in"].as_str().unwrap_or("") {
         "body" => inside(out, 1, |out| {
             text(out, 2, parameter.get("name"));
             text(out, 3, parameter.get("in"));
@@ -86,7 +114,7 @@ fn parameter(out: &mut Writer, parameter: &Value) {
                 flag(out, unique, parameter.get("uniqueItems"));
             });
         }),
-    });
+    }
 }
 
 fn schema(out: &mut Writer, schema: &Value) {

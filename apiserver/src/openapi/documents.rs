@@ -1,0 +1,250 @@
+//! Documents are made once, off the request path where that is possible, and kept compressed.
+//!
+//! ```text
+//! catalog changed -> quiet for a moment -> the documents of custom resources, and all that were asked for before,
+//!                                          one after the other, with pauses
+//! request         -> kept? -> sent
+//!                        \-> made now, one at a time -> kept -> sent
+//! ```
+
+use std::collections::HashMap;
+use std::io::{self, BufWriter, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use api::ApiError;
+use api::catalog::Catalog;
+use api::openapi::{Places, message, v2};
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use tokio::sync::{Mutex as Turn, OwnedMutexGuard};
+use tokio_util::sync::CancellationToken;
+
+use crate::registry::Registry;
+
+/// Definitions often come in crowds: documents are made when none has come for so long.
+const QUIET: Duration = Duration::from_millis(500);
+/// Nor is more time than this spent on waiting.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// After a document that took some time to make, so many times as long is paused.
+const PAUSE: u32 = 3;
+
+/// What can be asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Which {
+    V2,
+    V2Message,
+    /// Where all others are.
+    V3Index,
+    V3 {
+        place: String,
+    },
+    V3Message {
+        place: String,
+    },
+}
+
+impl Which {
+    /// A hash of what the document is made of; `None` when there is none.
+    fn hash(&self, places: &Places) -> Option<String> {
+        match self {
+            Self::V2 | Self::V2Message | Self::V3Index => Some(v2::hash(places)),
+            Self::V3 { place } | Self::V3Message { place } => places.hash(place).map(str::to_owned),
+        }
+    }
+
+    /// Where the document is below `/openapi/v3/`, if it is one of those.
+    pub(super) fn place(&self) -> Option<&str> {
+        match self {
+            Self::V3 { place } | Self::V3Message { place } => Some(place),
+            Self::V2 | Self::V2Message | Self::V3Index => None,
+        }
+    }
+
+    fn write(&self, places: &Places, out: &mut impl Write) -> io::Result<()> {
+        let at = |place: &str| places.document(place).unwrap_or_default();
+        match self {
+            Self::V2 => {
+                let mut json = v2::Json::new(out)?;
+                v2::write(places, &mut json)?;
+                json.finish().map(|_out| ())
+            }
+            Self::V2Message => {
+                let mut message = message::v2::Message::default();
+                v2::write(places, &mut message)?;
+                out.write_all(&message.finish())
+            }
+            Self::V3Index => Ok(serde_json::to_writer(out, &places.index())?),
+            Self::V3 { place } => Ok(serde_json::to_writer(out, &at(place))?),
+            Self::V3Message { place } => out.write_all(&message::v3::encode(&at(place))),
+        }
+    }
+}
+
+/// A document.
+#[derive(Clone, Debug)]
+pub(super) struct Document {
+    /// A hash of what it was made of.
+    pub(super) hash: Arc<str>,
+    pub(super) zipped: Bytes,
+    /// How many bytes it has when it is not compressed.
+    pub(super) length: u64,
+}
+
+/// The documents that were made.
+#[derive(Debug, Default)]
+pub(crate) struct Documents {
+    kept: Mutex<Kept>,
+    /// Documents of the whole API take long, and must not keep others waiting.
+    whole: Arc<Turn<()>>,
+    parts: Arc<Turn<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    places: Option<Arc<Places>>,
+    documents: HashMap<Which, Document>,
+}
+
+impl Documents {
+    /// The document of the catalog as it is now, made if it must be; `None` when there is none.
+    pub(super) async fn get(
+        self: &Arc<Self>,
+        registry: &Arc<Registry>,
+        which: &Which,
+    ) -> Result<Option<Document>, ApiError> {
+        if let Some(known) = self.known(&registry.catalog(), which) {
+            return Ok(known);
+        }
+        let turn = match which.place() {
+            Some(_) => self.parts.clone().lock_owned().await,
+            None => self.whole.clone().lock_owned().await,
+        };
+        // Who had the turn before may have made it.
+        let catalog = registry.catalog();
+        if let Some(known) = self.known(&catalog, which) {
+            return Ok(known);
+        }
+        self.make(turn, catalog, which.clone()).await
+    }
+
+    /// Where documents are now.
+    pub(super) fn places(&self, catalog: &Catalog) -> Arc<Places> {
+        let known = self.kept().places.clone();
+        known.filter(|places| places.catalog().is(catalog)).unwrap_or_else(|| {
+            let places = Arc::new(Places::of(catalog));
+            let mut kept = self.kept();
+            // Groups of custom resources come and go.
+            kept.documents.retain(|which, _| which.place().is_none_or(|place| places.hash(place).is_some()));
+            kept.places = Some(places.clone());
+            places
+        })
+    }
+
+    /// What is kept of a document: that there is none, or the document, if it is not out of date.
+    fn known(&self, catalog: &Catalog, which: &Which) -> Option<Option<Document>> {
+        let places = self.places(catalog);
+        let Some(hash) = which.hash(&places) else { return Some(None) };
+        let known = self.kept().documents.get(which).cloned();
+        known.filter(|document| *document.hash == *hash).map(Some)
+    }
+
+    /// Makes a document where it keeps nobody waiting. The turn is held until it is made, also when nobody waits for it
+    /// any more.
+    async fn make(
+        self: &Arc<Self>,
+        turn: OwnedMutexGuard<()>,
+        catalog: Catalog,
+        which: Which,
+    ) -> Result<Option<Document>, ApiError> {
+        let documents = self.clone();
+        let made = tokio::task::spawn_blocking(move || {
+            let places = documents.places(&catalog);
+            let Some(hash) = which.hash(&places) else { return Ok(None) };
+            let (zipped, length) = zip(|out| which.write(&places, out))?;
+            let document = Document { hash: hash.into(), zipped, length };
+            documents.kept().documents.insert(which, document.clone());
+            drop(turn);
+            Ok(Some(document))
+        });
+        made.await.map_err(ApiError::internal)?.map_err(|err: io::Error| ApiError::internal(err))
+    }
+
+    /// Makes new documents when custom resources come, change or go, until shutdown.
+    pub(crate) async fn follow(self: Arc<Self>, registry: Arc<Registry>, shutdown: CancellationToken) {
+        let mut catalogs = registry.catalogs();
+        catalogs.mark_changed();
+        let following = async {
+            while catalogs.changed().await.is_ok() {
+                let began = Instant::now();
+                while began.elapsed() < LONGEST_WAIT
+                    && matches!(tokio::time::timeout(QUIET, catalogs.changed()).await, Ok(Ok(())))
+                {}
+                self.renew(&registry).await;
+            }
+        };
+        shutdown.run_until_cancelled(following).await;
+    }
+
+    /// Makes what is out of date, at a bounded pace; ends when all is up to date or the catalog has changed again.
+    async fn renew(self: &Arc<Self>, registry: &Arc<Registry>) {
+        let catalog = registry.catalog();
+        for which in self.wanted(&self.places(&catalog)) {
+            if !registry.catalog().is(&catalog) {
+                return;
+            }
+            let began = Instant::now();
+            if let Err(err) = self.get(registry, &which).await {
+                tracing::warn!(error = &err as &dyn std::error::Error, ?which, "an OpenAPI document cannot be made");
+            }
+            tokio::time::sleep(began.elapsed() * PAUSE).await;
+        }
+    }
+
+    /// The documents of custom resources, and those that somebody has asked for.
+    fn wanted(&self, places: &Places) -> Vec<Which> {
+        let custom = places.names().filter(|place| places.is_custom(place));
+        let mut wanted: Vec<Which> = custom.map(|place| Which::V3 { place: place.to_owned() }).collect();
+        let asked: Vec<Which> = self.kept().documents.keys().cloned().collect();
+        wanted.extend(asked.into_iter().filter(|which| !matches!(which, Which::V3 { .. })));
+        wanted
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_kept(&self, which: &Which) -> bool {
+        self.kept().documents.contains_key(which)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Compresses what is written, and counts it.
+fn zip(write: impl FnOnce(&mut BufWriter<Counted>) -> io::Result<()>) -> io::Result<(Bytes, u64)> {
+    let counted = Counted { inner: GzEncoder::new(Vec::new(), Compression::default()), length: 0 };
+    let mut out = BufWriter::with_capacity(64 * 1024, counted);
+    write(&mut out)?;
+    let counted = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    let mut zipped = counted.inner.finish()?;
+    zipped.shrink_to_fit();
+    Ok((zipped.into(), counted.length))
+}
+
+struct Counted {
+    inner: GzEncoder<Vec<u8>>,
+    length: u64,
+}
+
+impl Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.length += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
