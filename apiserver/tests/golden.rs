@@ -7,6 +7,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod process;
+#[path = "process/recorded.rs"]
+mod recorded;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -16,9 +18,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use process::{Running, etcd, free_port, is_installed};
+use recorded::TOKEN;
 
 const KNOWN: &str = include_str!("golden_known_differences.txt");
-const TOKEN: &str = "replay";
 /// The folders of recordings, and how many steps there are at least: fewer were not all of them.
 const RECORDINGS: [(&str, usize); 2] = [("cases", 5000), ("cases2", 360)];
 
@@ -60,24 +62,8 @@ struct Server {
 
 impl Server {
     fn start(directory: &TempDir, flags: &[String]) -> Self {
-        let at = |name: &str| directory.path().join(name);
-        std::fs::write(at("tokens.csv"), format!("{TOKEN},admin,uid1,\"system:masters\"\n")).unwrap();
-        let port = free_port();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_apiserver"));
-        command
-            .arg(format!("--data-dir={}", at("data").display()))
-            .arg(format!("--cert-dir={}", at("certificates").display()))
-            .arg(format!("--token-auth-file={}", at("tokens.csv").display()))
-            .arg(format!("--secure-port={port}"))
-            .args([
-                "--service-cluster-ip-range=10.96.0.0/16",
-                "--service-account-issuer=https://kubernetes.default.svc",
-            ])
-            .arg("--allow-privileged=true")
-            .arg("--enable-admission-plugins=StorageObjectInUseProtection")
-            .arg("--service-account-extra-ca-config-map=openshift-service-ca.crt:service-ca.crt")
-            .args(flags);
-        Self { _process: Running::when(command, "listening"), port, failures: at("failures.json") }
+        let (process, port) = recorded::start(directory.path(), flags);
+        Self { _process: process, port, failures: directory.path().join("failures.json") }
     }
 
     /// Replays everything; the steps that differ must be those that are known to.

@@ -1,10 +1,12 @@
-//! The harness of the end-to-end suites: starts built binaries, drives them with the real kubectl, and cleans up.
+//! The harness of the end-to-end suites: starts built binaries, drives them with the real kubectl, and cleans up. And
+//! [`differential`], which compares API servers by what they answer.
 //!
 //! Suites need root, kubectl, a registry and static busybox. Without them they are skipped loudly, or fail when
 //! `E2E_REQUIRED=1`.
 
 mod cluster;
 mod command;
+pub mod differential;
 mod image;
 mod separate;
 mod separate_network;

@@ -117,9 +117,9 @@ impl Documents {
         if let Some(known) = self.known(&registry.catalog(), which) {
             return Ok(known);
         }
-        let turn = match which.place() {
-            Some(_) => self.parts.clone().lock_owned().await,
-            None => self.whole.clone().lock_owned().await,
+        let turn = match which {
+            Which::V2 | Which::V2Message => self.whole.clone().lock_owned().await,
+            Which::V3Index | Which::V3 { .. } | Which::V3Message { .. } => self.parts.clone().lock_owned().await,
         };
         // Who had the turn before may have made it.
         let catalog = registry.catalog();
