@@ -38,6 +38,10 @@ const fn below(budget: f64, reference: &'static str) -> Option<Expectation> {
 
 /// No number of the reference is known.
 pub const STALLED_READERS: Option<Expectation> = below(100.0, "-");
+pub const DEFINITION_MEMORY: Option<Expectation> = below(1.0, "6.3 MiB");
+pub const OPENAPI_INDEX: Option<Expectation> = below(5.0, "-");
+pub const OPENAPI_V3: Option<Expectation> = below(0.3, "0.43 s (254 documents)");
+pub const OPENAPI_V2: Option<Expectation> = below(0.3, "0.33 s");
 pub const CREATES: Option<Expectation> = least(10_600.0, "1,060/s");
 pub const GETS: Option<Expectation> = least(32_600.0, "3,260/s");
 pub const LISTS: Option<Expectation> = least(950.0, "95 MB/s");

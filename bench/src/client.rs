@@ -40,6 +40,9 @@ pub struct Call {
     pub path: String,
     pub content_type: HeaderValue,
     pub body: Bytes,
+    pub accept: HeaderValue,
+    /// Whether the answer may be compressed. It is counted as it comes, and never decompressed.
+    pub may_be_compressed: bool,
     /// Whether 404 counts as success.
     pub may_be_absent: bool,
 }
@@ -47,7 +50,27 @@ pub struct Call {
 impl Call {
     /// A read.
     pub fn get(path: impl Into<String>) -> Self {
-        Self { method: Method::GET, path: path.into(), content_type: JSON, body: Bytes::new(), may_be_absent: false }
+        Self {
+            method: Method::GET,
+            path: path.into(),
+            content_type: JSON,
+            body: Bytes::new(),
+            accept: JSON,
+            may_be_compressed: false,
+            may_be_absent: false,
+        }
+    }
+
+    /// The same request for an answer of another type.
+    #[must_use]
+    pub fn accepting(self, accept: &'static str) -> Self {
+        Self { accept: HeaderValue::from_static(accept), ..self }
+    }
+
+    /// The same request for a compressed answer.
+    #[must_use]
+    pub fn compressed(self) -> Self {
+        Self { may_be_compressed: true, ..self }
     }
 
     /// A create.
@@ -246,7 +269,10 @@ impl Lane {
 
     fn request(&self, call: &Call) -> Result<Request<Full<Bytes>>, Error> {
         let mut request = Request::builder().method(call.method.clone()).uri(format!("{}{}", self.prefix, call.path));
-        request = request.header(header::ACCEPT, JSON).header(header::USER_AGENT, AGENT);
+        request = request.header(header::ACCEPT, call.accept.clone()).header(header::USER_AGENT, AGENT);
+        if call.may_be_compressed {
+            request = request.header(header::ACCEPT_ENCODING, "gzip");
+        }
         if matches!(self.sender, Sender::One(_)) {
             request = request.header(header::HOST, self.host.clone());
         }

@@ -34,6 +34,7 @@ pub struct Cluster {
 struct Made {
     namespaces: Vec<String>,
     nodes: bool,
+    definitions: bool,
 }
 
 impl Cluster {
@@ -71,6 +72,11 @@ impl Cluster {
         self.made().nodes = true;
     }
 
+    /// Remembers that CustomResourceDefinitions were made.
+    pub fn expect_definitions(&self) {
+        self.made().definitions = true;
+    }
+
     /// The server's version.
     pub async fn version(&self) -> Result<String, Error> {
         let version = self.client.json(&Call::get("/version")).await?;
@@ -96,10 +102,7 @@ impl Cluster {
 
     /// Removes everything that the run made, and says what it could not remove.
     pub async fn clean_up(&self) -> Vec<String> {
-        let (namespaces, nodes) = {
-            let mut made = self.made();
-            (std::mem::take(&mut made.namespaces), std::mem::take(&mut made.nodes))
-        };
+        let Made { namespaces, nodes, definitions } = std::mem::take(&mut *self.made());
         let mut left = Vec::new();
         for namespace in &namespaces {
             if let Err(err) = self.empty(namespace).await {
@@ -111,6 +114,12 @@ impl Cluster {
                 self.client.call(&Call::delete(format!("/api/v1/nodes?labelSelector={RUN}%3D{}", self.id))).await
         {
             left.push(format!("nodes labelled {RUN}={} may be left: {err}", self.id));
+        }
+        let all = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+        if definitions
+            && let Err(err) = self.client.call(&Call::delete(format!("{all}?labelSelector={RUN}%3D{}", self.id))).await
+        {
+            left.push(format!("definitions labelled {RUN}={} may be left: {err}", self.id));
         }
         for namespace in &namespaces {
             if let Err(err) = self.remove(namespace).await {

@@ -9,6 +9,7 @@ pub mod budget;
 pub mod client;
 pub mod cluster;
 pub mod cold_start;
+pub mod definitions;
 pub mod drive;
 pub mod error;
 pub mod idle;

@@ -78,6 +78,9 @@ pub struct Options {
     /// Pods in that list.
     #[arg(long, default_value_t = 150_000, value_parser = bounded(1_000_000))]
     pub stalled_objects: usize,
+    /// CustomResourceDefinitions whose OpenAPI documents are read.
+    #[arg(long, default_value_t = 460, value_parser = bounded(5000))]
+    pub crds: usize,
     /// Processes whose memory, CPU time and writes to watch while idle, before and after the load.
     #[arg(long, value_name = "PID", num_args = 1.., value_delimiter = ',')]
     pub pid: Vec<u32>,
@@ -134,6 +137,8 @@ pub enum Measure {
     Pods,
     /// Only when it is named: it makes many objects.
     StalledReaders,
+    /// Only when it is named: it makes many definitions.
+    Openapi,
     Idle,
     ColdStart,
 }

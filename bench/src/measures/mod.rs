@@ -1,5 +1,6 @@
 //! The measures that need the API server, in the order in which one leaves what the next needs.
 
+mod openapi;
 mod pods;
 mod requests;
 mod scheduling;
@@ -73,6 +74,9 @@ pub async fn run(context: &Context<'_>) -> Result<(), Error> {
     // Too long for a run that did not ask for it.
     if context.options.only.contains(&Measure::StalledReaders) {
         stalled::readers(context).await?;
+    }
+    if context.options.only.contains(&Measure::Openapi) {
+        openapi::documents(context).await?;
     }
     if context.options.wants(Measure::Pods) {
         pods::started(context).await?;
