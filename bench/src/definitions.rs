@@ -118,7 +118,8 @@ impl Making {
         if let Some(first) = object["properties"].as_object().and_then(|fields| fields.keys().next().cloned()) {
             match self.below(8) {
                 0 => object["oneOf"] = json!([{"required": [first]}, {"maxProperties": 1}]),
-                1 => {
+                // Deep in lists a rule would cost more than is allowed.
+                1 if depth < 2 => {
                     object["x-kubernetes-validations"] =
                         json!([{"rule": format!("has(self.{first})"), "message": "needed"}])
                 }
