@@ -236,6 +236,11 @@ impl Schemas {
         }
     }
 
+    /// Gives back the room for nodes that will not come.
+    pub(crate) fn shrink(&mut self) {
+        self.nodes.shrink_to_fit();
+    }
+
     /// A view of the node.
     pub fn at(&self, id: SchemaId) -> SchemaRef<'_> {
         SchemaRef { arena: self, id }

@@ -42,6 +42,7 @@ pub(crate) fn read(written: &Value) -> (Schemas, SchemaId) {
     let mut reader = Reader::default();
     let none = Map::new();
     let root = reader.node(written.as_object().unwrap_or(&none), true);
+    reader.schemas.shrink();
     (reader.schemas, root)
 }
 
