@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use api::ApiError;
-use http::header::{AsHeaderName, HeaderValue};
+use http::header::{AsHeaderName, CONNECTION, HeaderValue, UPGRADE};
 use http::{HeaderMap, HeaderName};
 use percent_encoding::percent_decode_str;
 
@@ -35,6 +35,32 @@ pub(crate) fn key(name: &HeaderName, encoded: &str) -> Result<String, ApiError> 
     Ok(decoded.into_owned())
 }
 
+/// Removes what concerns one connection only (RFC 9110, 7.6.1), but for an upgrade, which goes on.
+pub(crate) fn end_to_end(headers: &mut HeaderMap) {
+    const HOPS: [&str; 9] = [
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    let values = headers.get_all(CONNECTION).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let all = values.map(|value| value.to_ascii_lowercase()).collect::<Vec<_>>().join(",");
+    let options: Vec<&str> = all.split(',').map(str::trim).collect();
+    let upgrade = headers.get(UPGRADE).filter(|_| options.contains(&"upgrade")).cloned();
+    for name in HOPS.into_iter().chain(options) {
+        headers.remove(name);
+    }
+    if let Some(protocol) = upgrade {
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(UPGRADE, protocol);
+    }
+}
+
 fn read<'h>(name: &str, value: &'h HeaderValue) -> Result<&'h str, ApiError> {
     std::str::from_utf8(value.as_bytes()).map_err(|_| unreadable(name))
 }
@@ -57,6 +83,23 @@ mod tests {
         assert_eq!(text(&headers, "b").unwrap_err().code(), 400);
         assert_eq!(texts(&headers, "b").unwrap_err().code(), 400);
         assert_eq!(shown(&headers, "b"), "jos\u{fffd}");
+    }
+
+    #[test]
+    fn what_concerns_one_connection_goes_no_further() {
+        let left = |pairs: &[(&'static str, &'static str)]| {
+            let pairs =
+                pairs.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+            let mut headers: HeaderMap = pairs.collect();
+            end_to_end(&mut headers);
+            let mut left: Vec<String> = headers.keys().map(|name| name.as_str().to_owned()).collect();
+            left.sort();
+            left
+        };
+        let listed = [("connection", "close, X-Hop"), ("x-hop", "1"), ("te", "trailers"), ("accept", "a")];
+        assert_eq!(left(&listed), ["accept"]);
+        assert_eq!(left(&[("connection", "upgrade"), ("upgrade", "websocket")]), ["connection", "upgrade"]);
+        assert_eq!(left(&[("upgrade", "h2c"), ("accept", "a")]), ["accept"], "who does not ask is not upgraded");
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub use signals::{shutdown_on_signal, shutdown_with_last_words, term_requested};
 pub use subject::{Names, names_of};
 pub use supervisor::Supervisor;
 pub use tls::{CipherSuite, MinVersion, TlsOptions};
-pub use unverified::unverified_tls;
+pub use unverified::{unverified_tls, unverified_tls_as};
 pub use upstream::{Upstream, parse};
 pub use version::{KUBERNETES_VERSION, VersionFlag, full_version, reported_version};
 pub use words::in_words;

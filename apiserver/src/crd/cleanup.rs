@@ -10,7 +10,7 @@ use api::{ApiError, Object};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{GROUP, PLURAL, change};
+use super::{GROUP, PLURAL};
 use crate::options::{DeleteOptions, ListOptions};
 use crate::registry::{Registry, Target};
 use crate::watch_cache::{Interest, ResourceCache, Selection};
@@ -123,7 +123,7 @@ impl Cleanup {
 
     async fn set(&self, phase: &Terminating, done: bool) -> Result<(), ApiError> {
         let definitions = self.registry.named(GROUP, PLURAL)?;
-        change(&self.registry, &definitions, &self.name, |definition, now| {
+        let written = self.registry.change_status(&definitions, &self.name, |definition, now| {
             set_terminating(definition, phase, now);
             if done {
                 let kept: Vec<&str> =
@@ -135,7 +135,7 @@ impl Cleanup {
                     definition.set_metadata("finalizers", kept);
                 }
             }
-        })
-        .await
+        });
+        written.await
     }
 }

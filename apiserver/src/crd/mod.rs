@@ -21,7 +21,6 @@ use std::time::Duration;
 use api::catalog::Catalog;
 use api::custom::status::{self, UsedNames};
 use api::custom::{Definition, priority};
-use api::strategy::User;
 use api::{ApiError, Object, Resource};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -31,14 +30,11 @@ pub(crate) use convert::Converters;
 pub(crate) use gates::Gates;
 
 use crate::blocking::blocking;
-use crate::managed::{self, Versions};
-use crate::registry::{Registry, Target};
+use crate::registry::Registry;
 use crate::watch_cache::{Cached, Interest, ResourceCache, Subscription};
 
 const GROUP: &str = "apiextensions.k8s.io";
 const PLURAL: &str = "customresourcedefinitions";
-/// The manager of what this server writes itself.
-const MANAGER: &str = "kube-apiserver";
 /// How long to wait before what failed is tried again.
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -220,7 +216,7 @@ impl Definitions {
     /// Writes the status that a definition should have, as far as it still needs it.
     async fn write_status(&self, name: &str) -> Result<(), ApiError> {
         let known = &self.known;
-        let written = change(&self.registry, &self.definitions, name, |definition, now| {
+        let written = self.registry.change_status(&self.definitions, name, |definition, now| {
             let others = known.iter().filter(|(other, _)| *other != name).map(|(_, known)| &known.object);
             let used = UsedNames::of(definition.text(&["spec", "group"]), others);
             status::refresh(definition, &used, now);
@@ -231,27 +227,4 @@ impl Definitions {
             written => written,
         }
     }
-}
-
-/// Changes a definition's status on behalf of this server.
-async fn change(
-    registry: &Registry,
-    definitions: &Arc<ResourceCache>,
-    name: &str,
-    change: impl Fn(&mut Object, Timestamp) + Send + Sync,
-) -> Result<(), ApiError> {
-    let user = User { name: "system:apiserver".to_owned(), ..User::default() };
-    let row = definitions.row();
-    let target = Target { cache: definitions, requested: row, namespace: "", name, subresource: "status", user: &user };
-    let catalog = registry.catalog();
-    let written = registry.modify(&target, false, |definition| {
-        let (before, now) = (definition.clone(), Timestamp::now());
-        change(definition, now);
-        if *definition == before {
-            return Ok(());
-        }
-        let versions = Versions { catalog: &catalog, requested: row, stored: row };
-        managed::track(versions, "status", Some(&before), definition, MANAGER, now)
-    });
-    written.await.map(|_| ())
 }

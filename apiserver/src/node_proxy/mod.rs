@@ -13,7 +13,7 @@ use api::resource::join_group_version;
 use api::status::Qualified;
 use api::{ApiError, Object, Resource};
 use axum::body::Body;
-use http::header::{AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderValue, UPGRADE};
+use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue};
 use http::{Method, Request, StatusCode, Uri};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -21,6 +21,7 @@ use hyper_util::rt::TokioIo;
 use crate::admission::{Attributes, Operation, kind_of};
 use crate::authz;
 use crate::handler::{Call, method_not_allowed};
+use crate::headers as header;
 use crate::request_info::Deed;
 use crate::response::Answer;
 use crate::server::Core;
@@ -162,7 +163,7 @@ async fn forward(
 }
 
 /// Copies between two upgraded connections until one side ends or the server shuts down.
-fn join(core: &Core, client: OnUpgrade, backend: OnUpgrade) {
+pub(crate) fn join(core: &Core, client: OnUpgrade, backend: OnUpgrade) {
     let shutdown = core.shutdown.clone();
     core.connections.spawn(async move {
         let copy = async {
@@ -185,12 +186,7 @@ fn join(core: &Core, client: OnUpgrade, backend: OnUpgrade) {
 fn forwarded_headers(headers: &HeaderMap, backend: &Backend) -> Result<HeaderMap, ApiError> {
     let mut forwarded = headers.clone();
     forwarded.remove(AUTHORIZATION);
-    if !headers.contains_key(UPGRADE) {
-        forwarded.remove(CONNECTION);
-    }
-    for name in ["keep-alive", "proxy-connection", "transfer-encoding", "te", "trailer"] {
-        forwarded.remove(name);
-    }
+    header::end_to_end(&mut forwarded);
     let host = HeaderValue::from_str(&backend.to_string()).map_err(ApiError::internal)?;
     forwarded.insert(HOST, host);
     Ok(forwarded)

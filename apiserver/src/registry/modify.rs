@@ -1,11 +1,38 @@
 //! Changes that the server itself makes to an object, on behalf of a subresource (binding, eviction).
 
+use std::sync::Arc;
+
+use api::strategy::User;
 use api::{ApiError, Object};
+use jiff::Timestamp;
 use store::Expected;
 
 use super::{Registry, Target, Written, metadata, unavailable};
+use crate::managed;
+use crate::watch_cache::ResourceCache;
 
 impl Registry {
+    /// Changes the status of a cluster-wide object on behalf of this server. Nothing is written when nothing changes.
+    pub(crate) async fn change_status(
+        &self,
+        cache: &Arc<ResourceCache>,
+        name: &str,
+        change: impl Fn(&mut Object, Timestamp) + Send + Sync,
+    ) -> Result<(), ApiError> {
+        let user = User { name: "system:apiserver".to_owned(), ..User::default() };
+        let row = cache.row();
+        let target = Target { cache, requested: row, namespace: "", name, subresource: "status", user: &user };
+        let written = self.modify(&target, false, |object| {
+            let before = object.clone();
+            change(object, Timestamp::now());
+            if *object != before {
+                managed::track_own(row, "status", &before, object);
+            }
+            Ok(())
+        });
+        written.await.map(|_| ())
+    }
+
     /// Changes the stored object with `change`, repeated when somebody else was faster. The caller has admitted and
     /// validated what it does.
     pub async fn modify(
