@@ -16,16 +16,14 @@ pub fn api_versions(server_address: &str) -> Value {
     })
 }
 
-/// `/apis`.
-pub fn group_list(catalog: &Catalog) -> Value {
-    let named = catalog.groups();
-    let groups: Vec<Value> = named.iter().filter(|group| !group.name.is_empty()).map(group_value).collect();
+/// `/apis`, of these groups in their order.
+pub fn group_list(groups: &[Group<'_>]) -> Value {
+    let groups: Vec<Value> = groups.iter().filter(|group| !group.name.is_empty()).map(group_value).collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
-/// `/apis/<group>`; `None` when there is no such group.
-pub fn group(catalog: &Catalog, name: &str) -> Option<Value> {
-    let groups = catalog.groups();
+/// `/apis/<group>`; `None` when there is no such group among these.
+pub fn group(groups: &[Group<'_>], name: &str) -> Option<Value> {
     let found = groups.iter().find(|group| group.name == name && !name.is_empty())?;
     let mut value = group_value(found);
     value["kind"] = "APIGroup".into();
@@ -119,13 +117,20 @@ pub fn storage_version_hash(row: &Resource) -> String {
     base64::engine::general_purpose::STANDARD.encode(&hash[..8])
 }
 
-/// `APIGroupDiscoveryList` of the core group (`/api`) or of all others (`/apis`); `api_version` is `v2` or `v2beta1`.
-pub fn aggregated(catalog: &Catalog, core: bool, api_version: &str) -> Value {
-    let groups = catalog.groups();
+/// `APIGroupDiscoveryList` of the core group (`/api`) or of all others (`/apis`), of these groups in their order;
+/// `api_version` is `v2` or `v2beta1`. `elsewhere` knows the entries of the versions, by group and version, that other
+/// servers serve.
+pub fn aggregated(
+    catalog: &Catalog,
+    groups: &[Group<'_>],
+    core: bool,
+    api_version: &str,
+    elsewhere: impl Fn(&str, &str) -> Option<Value>,
+) -> Value {
     let items: Vec<Value> = groups
         .iter()
         .filter(|group| group.name.is_empty() == core)
-        .map(|group| aggregated_group(catalog, group))
+        .map(|group| aggregated_group(catalog, group, &elsewhere))
         .collect();
     json!({
         "kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{api_version}"), "metadata": {},
@@ -133,20 +138,20 @@ pub fn aggregated(catalog: &Catalog, core: bool, api_version: &str) -> Value {
     })
 }
 
-fn aggregated_group(catalog: &Catalog, group: &Group<'_>) -> Value {
-    let versions: Vec<Value> = group
-        .versions
-        .iter()
-        .map(|version| {
-            let mut rows: Vec<_> = catalog.group_version(group.name, version).collect();
-            rows.sort_by(|one, other| one.plural.cmp(&other.plural));
-            let resources: Vec<Value> = rows.into_iter().map(|row| aggregated_resource(row)).collect();
-            json!({"version": version, "resources": resources, "freshness": "Current"})
-        })
-        .collect();
+fn aggregated_group(catalog: &Catalog, group: &Group<'_>, elsewhere: &impl Fn(&str, &str) -> Option<Value>) -> Value {
+    let own = |version: &str| aggregated_version(catalog, group.name, version);
+    let entry = |version: &&str| elsewhere(group.name, version).unwrap_or_else(|| own(version));
+    let versions: Vec<Value> = group.versions.iter().map(entry).collect();
     let metadata =
         if group.name.is_empty() { Map::new() } else { Map::from_iter([("name".to_owned(), group.name.into())]) };
     json!({"metadata": metadata, "versions": versions})
+}
+
+fn aggregated_version(catalog: &Catalog, group: &str, version: &str) -> Value {
+    let mut rows: Vec<_> = catalog.group_version(group, version).collect();
+    rows.sort_by(|one, other| one.plural.cmp(&other.plural));
+    let resources: Vec<Value> = rows.into_iter().map(|row| aggregated_resource(row)).collect();
+    json!({"version": version, "resources": resources, "freshness": "Current"})
 }
 
 fn aggregated_resource(row: &Resource) -> Value {
@@ -210,7 +215,8 @@ mod tests {
     fn aggregated_discovery_is_the_references() {
         let Some(root) = reference() else { return };
         let want = read(root.join("reference/discovery/aggregated_v2.json"));
-        let got = aggregated(&Catalog::everything(), false, "v2");
+        let catalog = Catalog::everything();
+        let got = aggregated(&catalog, &catalog.groups(), false, "v2", |_, _| None);
         for (want, got) in
             want["items"].as_array().expect("a list").iter().zip(got["items"].as_array().expect("a list"))
         {
@@ -237,9 +243,11 @@ mod tests {
             let path = step["request"]["path"].as_str().expect("a path").trim_matches('/');
             let parts: Vec<&str> = path.split('/').collect();
             let got = match parts.as_slice() {
-                ["api"] if step["request"]["headers"].is_object() => Some(aggregated(&catalog, true, "v2")),
+                ["api"] if step["request"]["headers"].is_object() => {
+                    Some(aggregated(&catalog, &catalog.groups(), true, "v2", |_, _| None))
+                }
                 ["api", "v1"] => resource_list(&catalog, "", "v1"),
-                ["apis", name] => group(&catalog, name),
+                ["apis", name] => group(&catalog.groups(), name),
                 ["apis", group, version] => resource_list(&catalog, group, version),
                 _ => continue,
             };
@@ -256,8 +264,8 @@ mod tests {
     #[test]
     fn an_unknown_group_or_version_is_not_there() {
         let catalog = Catalog::builtin();
-        assert_eq!(group(&catalog, "nothing.example.com"), None);
-        assert_eq!(group(&catalog, ""), None);
+        assert_eq!(group(&catalog.groups(), "nothing.example.com"), None);
+        assert_eq!(group(&catalog.groups(), ""), None);
         assert_eq!(resource_list(&catalog, "apps", "v9"), None);
     }
 

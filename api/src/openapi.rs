@@ -86,11 +86,12 @@ impl Places {
         self.hash(place).map(|hash| format!("/openapi/v3/{place}?hash={hash}"))
     }
 
-    /// `/openapi/v3`: where the documents are.
-    pub fn index(&self) -> Value {
-        let url = |place: &str| json!({"serverRelativeURL": self.url(place)});
-        let paths: Map<String, Value> = self.names().map(|place| (place.to_owned(), url(place))).collect();
-        json!({"paths": paths})
+    /// `/openapi/v3`: where the documents are, and those of other servers, by their URLs.
+    pub fn index(&self, elsewhere: &BTreeMap<String, String>) -> Value {
+        let own = self.names().filter_map(|place| Some((place.to_owned(), self.url(place)?)));
+        let others = elsewhere.iter().map(|(place, url)| (place.clone(), url.clone()));
+        let paths = own.chain(others).map(|(place, url)| (place, json!({"serverRelativeURL": url})));
+        json!({"paths": paths.collect::<Map<_, _>>()})
     }
 
     /// The document at a place; `None` when nothing is there.

@@ -136,6 +136,12 @@ pub struct Args {
     /// Key of the client certificate for aggregated API servers.
     #[arg(long)]
     pub proxy_client_key_file: Option<PathBuf>,
+    /// Reach aggregated API servers by the endpoints of their Service, rather than by its cluster address.
+    #[arg(long)]
+    pub enable_aggregator_routing: bool,
+    /// Whether an aggregated API server may not send clients elsewhere.
+    #[arg(long, default_value_t = true)]
+    pub aggregator_reject_forwarding_redirect: bool,
     #[command(flatten)]
     pub front_proxy: FrontProxyArgs,
     /// Whether the Secrets of bootstrap tokens make users.
@@ -376,6 +382,9 @@ impl Args {
             kubelet_address_types: self.kubelet_preferred_address_types,
             proxy_client_certificate: self.proxy_client_cert_file,
             proxy_client_key: self.proxy_client_key_file,
+            aggregator_routing: self.enable_aggregator_routing,
+            aggregator_rejects_redirects: self.aggregator_reject_forwarding_redirect,
+            aggregator_reaches_loopback: false,
             front_proxies: self.front_proxy.into_config(),
             bootstrap_tokens: self.enable_bootstrap_token_auth,
             service_account_max_token_expiration: Some(self.tokens.service_account_max_token_expiration)

@@ -59,6 +59,13 @@ pub struct Config {
     pub kubelet_address_types: Vec<String>,
     pub proxy_client_certificate: Option<PathBuf>,
     pub proxy_client_key: Option<PathBuf>,
+    /// Whether aggregated API servers are reached by the endpoints of their Service, rather than by its cluster address.
+    pub aggregator_routing: bool,
+    /// Whether an aggregated API server may not send clients elsewhere.
+    pub aggregator_rejects_redirects: bool,
+    /// Whether aggregated API servers may be at addresses that only this machine can see. Users write Services: off but
+    /// for tests.
+    pub aggregator_reaches_loopback: bool,
     /// Proxies in front of this server, which name users in headers.
     pub front_proxies: Option<FrontProxies>,
     /// Whether the Secrets of bootstrap tokens make users.
@@ -166,6 +173,9 @@ impl Default for Config {
             kubelet_address_types: ["InternalIP", "Hostname", "ExternalIP"].map(str::to_owned).to_vec(),
             proxy_client_certificate: None,
             proxy_client_key: None,
+            aggregator_routing: false,
+            aggregator_rejects_redirects: true,
+            aggregator_reaches_loopback: false,
             front_proxies: None,
             bootstrap_tokens: false,
             service_account_max_token_expiration: None,

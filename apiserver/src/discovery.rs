@@ -2,12 +2,13 @@
 //! the list of paths.
 
 use api::ApiError;
-use api::catalog::Catalog;
+use api::catalog::{Catalog, Group};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, VARY};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use crate::aggregator::{Table, groups};
 use crate::handler::{Call, method_not_allowed};
 use crate::headers as header;
 use crate::negotiate::{Accept, Offer};
@@ -18,10 +19,11 @@ use crate::response::{self, Answer};
 pub(crate) fn answer(call: &Call<'_>) -> Result<Answer, ApiError> {
     let path = call.info.path.trim_end_matches('/');
     let catalog = call.core.registry.catalog();
+    let table = call.core.aggregator.table();
     let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
     let accept = Accept::encoding_of(call.headers(), call.is_pretty());
     let tree = match parts.as_slice() {
-        [""] => paths(&catalog),
+        [""] => paths(&groups(&catalog, &table)),
         // What upstream's aggregator answers itself takes any method.
         ["api" | "version"] | ["api", "v1"] | ["apis", _, _]
             if call.info.deed != Deed::Visit(Method::GET) && is_known(&catalog, &parts) =>
@@ -30,19 +32,19 @@ pub(crate) fn answer(call: &Call<'_>) -> Result<Answer, ApiError> {
         }
         ["version"] => version(),
         ["api" | "apis"] => match aggregated_version(call) {
-            Some(version) => return Ok(aggregated(call, &catalog, parts[0] == "api", version)),
+            Some(version) => return Ok(aggregated(call, (&catalog, &table), parts[0] == "api", version)),
             None => {
                 acceptable(call)?;
                 if parts[0] == "api" {
                     api::discovery::api_versions(&host(call))
                 } else {
-                    api::discovery::group_list(&catalog)
+                    api::discovery::group_list(&groups(&catalog, &table))
                 }
             }
         },
         ["api", "v1"] => api::discovery::resource_list(&catalog, "", "v1").ok_or_else(ApiError::unknown_resource)?,
         ["api", _] => return Err(ApiError::unknown_resource()),
-        ["apis", group] => match api::discovery::group(&catalog, group) {
+        ["apis", group] => match api::discovery::group(&groups(&catalog, &table), group) {
             Some(tree) => tree,
             None => return Ok(response::page_not_found()),
         },
@@ -94,8 +96,9 @@ fn aggregated_version(call: &Call<'_>) -> Option<&'static str> {
 }
 
 /// The aggregated form, which clients keep by its `ETag`.
-fn aggregated(call: &Call<'_>, catalog: &api::catalog::Catalog, core: bool, version: &'static str) -> Answer {
-    let tree = api::discovery::aggregated(catalog, core, version);
+fn aggregated(call: &Call<'_>, (catalog, table): (&Catalog, &Table), core: bool, version: &'static str) -> Answer {
+    let elsewhere = |group: &str, version: &str| table.claim(group, version).map(|claim| claim.entry(version));
+    let tree = api::discovery::aggregated(catalog, &groups(catalog, table), core, version, elsewhere);
     let kind = match version {
         "v2" => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
         _ => "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
@@ -134,9 +137,9 @@ fn go_arch() -> &'static str {
     }
 }
 
-fn paths(catalog: &api::catalog::Catalog) -> Value {
+fn paths(groups: &[Group<'_>]) -> Value {
     let mut paths = vec!["/api".to_owned(), "/api/v1".to_owned(), "/apis".to_owned()];
-    for group in catalog.groups().iter().filter(|group| !group.name.is_empty()) {
+    for group in groups.iter().filter(|group| !group.name.is_empty()) {
         paths.push(format!("/apis/{}", group.name));
         paths.extend(group.versions.iter().map(|version| format!("/apis/{}/{version}", group.name)));
     }

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::{authn, http, node_proxy, watch_cache};
+use crate::{aggregator, authn, http, node_proxy, watch_cache};
 
 /// A failure of the whole server.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +31,8 @@ pub enum Error {
     WatchCache(#[from] watch_cache::Error),
     #[error("connect to kubelets")]
     Kubelets(#[from] node_proxy::Error),
+    #[error("connect to aggregated API servers")]
+    Aggregator(#[from] aggregator::Error),
     #[error("create the bootstrap objects: {0}")]
     Bootstrap(String),
     #[error("--{flag}: {why}")]

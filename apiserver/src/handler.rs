@@ -10,7 +10,7 @@ use api::{ApiError, Resource};
 use axum::body::Body;
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use hyper::upgrade::OnUpgrade;
 
 use crate::decode;
@@ -35,13 +35,21 @@ pub(crate) use selection::{LateFields, selection};
 /// A request that has been authenticated and authorised.
 pub(crate) struct Call<'a> {
     pub(crate) core: &'a Arc<Core>,
-    /// What was authorised. The method and path that it was read from are not to be had from here.
+    /// What was authorised. Whatever this server does itself goes by nothing else of the request line.
     pub(crate) info: &'a RequestInfo,
     pub(crate) query: &'a Query,
     pub(crate) user: &'a User,
     /// The seat of a request that may give it back before it ends.
     seat: &'a Mutex<Option<Seat>>,
     parts: &'a Parts,
+}
+
+/// A request line.
+pub(crate) struct Line<'a> {
+    pub(crate) method: &'a Method,
+    /// As the client encoded it.
+    pub(crate) path: &'a str,
+    pub(crate) query: Option<&'a str>,
 }
 
 /// The body of a request.
@@ -75,6 +83,17 @@ impl<'a> Call<'a> {
 
     pub(crate) fn headers(&self) -> &'a HeaderMap {
         &self.parts.headers
+    }
+
+    /// The request line as it came, for another server, which reads and authorises it again.
+    pub(crate) fn line(&self) -> Line<'a> {
+        let uri = &self.parts.uri;
+        Line { method: &self.parts.method, path: uri.path(), query: uri.query() }
+    }
+
+    /// What is known of the connection that the request came by.
+    pub(crate) fn extension<T: Clone + Send + Sync + 'static>(&self) -> Option<&'a T> {
+        self.parts.extensions.get()
     }
 
     /// The query as the client encoded it.

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admission;
+mod aggregator;
 pub mod allocate;
 mod args;
 mod audit;
@@ -56,6 +57,7 @@ pub mod testing;
 pub mod watch_cache;
 pub mod webhook_client;
 
+pub use aggregator::Error as AggregatorError;
 pub use args::{Args, StoreArgs};
 pub use audit::{
     AuditConfig, AuditLogConfig, AuditWebhookConfig, Batch as AuditBatch, Delivery as AuditDelivery,

@@ -1,5 +1,8 @@
 //! OpenAPI: v3 as an index and one document a group and version, v2 as one document of everything, each in JSON and as
 //! a protobuf message.
+//!
+//! The index of v3 lists what aggregated servers have, and requests for their documents go there. The document of v2 is
+//! about this server alone.
 
 mod documents;
 #[cfg(test)]
@@ -18,11 +21,12 @@ use http::header::{
 use http::{HeaderMap, StatusCode};
 use jiff::{Timestamp, ToSpan as _, fmt::rfc2822, tz::TimeZone};
 
-use crate::handler::Call;
+use crate::aggregator;
+use crate::handler::{Call, Incoming};
 use crate::headers as header;
 use crate::negotiate::{accepts_gzip, sorted_by_quality};
 use crate::response::{self, Answer};
-use documents::{Document, Which};
+use documents::{Document, Elsewhere, Which};
 
 pub(crate) use documents::Documents;
 
@@ -52,6 +56,12 @@ fn content_type(which: &Which) -> &'static str {
 /// Answers a path below `/openapi/`.
 pub(crate) async fn answer(call: &Call<'_>) -> Result<Answer, ApiError> {
     let path = call.info.path.trim_end_matches('/');
+    let (table, catalog) = (call.core.aggregator.table(), call.core.registry.catalog());
+    if let Some(place) = path.strip_prefix("/openapi/v3/")
+        && let Some(claim) = aggregator::of_document(&table, &catalog, place)
+    {
+        return aggregator::answer(call, &claim, Incoming::Read(Bytes::new())).await;
+    }
     let message = match path {
         "/openapi/v2" => form(call.headers(), &V2_MESSAGE),
         "/openapi/v3" => Some(false),
@@ -68,7 +78,11 @@ pub(crate) async fn answer(call: &Call<'_>) -> Result<Answer, ApiError> {
             (Some(place), true) => Which::V3Message { place },
         },
     };
-    let document = call.core.documents.get(&call.core.registry, &which).await?;
+    let elsewhere = if which == Which::V3Index { aggregator::places(&table, &catalog) } else { Elsewhere::new() };
+    let document = match elsewhere.is_empty() {
+        true => call.core.documents.get(&call.core.registry, &which).await?,
+        false => Some(call.core.documents.index(&catalog, &elsewhere)?),
+    };
     document.map_or_else(|| Ok(response::no_document()), |document| send(call, &which, document))
 }
 

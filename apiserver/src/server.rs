@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
+use crate::aggregator::{Aggregator, Claim};
 use crate::allocate::Allocator;
 use crate::audit::{self, AUDIT_ID, Audit, AuditId};
 use crate::authn;
@@ -44,7 +45,7 @@ use crate::response::{self, Answer};
 use crate::sending::{Cut, Sending};
 use crate::watch_cache::{Feed, ResourceCache, WatchCache};
 use crate::webhook_client::Webhooks;
-use crate::{admission, bootstrap, crd, discovery, flow_control, health, openapi, subresources};
+use crate::{admission, aggregator, bootstrap, crd, discovery, flow_control, health, openapi, subresources};
 
 /// How far the start has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,6 +69,8 @@ pub(crate) struct Core {
     /// The issuer of ServiceAccount tokens.
     pub(crate) tokens: Option<Arc<authn::tokens::Tokens>>,
     pub(crate) kubelets: Kubelets,
+    /// Which versions other servers serve.
+    pub(crate) aggregator: Arc<Aggregator>,
     pub(crate) at_rest: Option<Arc<AtRest>>,
     audit: Option<Arc<Audit>>,
     pub(crate) metrics: Metrics,
@@ -148,6 +151,7 @@ impl ApiServer {
             let help = "Clients that were cut because they did not read their answer";
             registry.register("apiserver_stalled_responses", help, sending.stalled());
         });
+        let aggregator = Aggregator::new(&config, registry.cache(), connections.clone(), &process)?;
         let (authn, jwt) = authn::chain(&config, registry.cache(), tokens.clone(), &webhooks, &connections, &process)?;
         let core = Core {
             authn,
@@ -157,6 +161,7 @@ impl ApiServer {
             rbac,
             tokens,
             kubelets: Kubelets::new(&config)?,
+            aggregator: Arc::new(aggregator),
             at_rest,
             audit: Audit::new(&config.audit, &webhooks, &process.metrics)?.map(Arc::new),
             metrics: Metrics::new(process.metrics.clone()),
@@ -252,11 +257,27 @@ impl ApiServer {
     async fn begin(&self) -> Result<(), Error> {
         self.serve_custom_resources().await?;
         self.core.stage.send_replace(Stage::Filled);
+        self.follow_services()?;
         let made = bootstrap::ensure(&self.core).await?;
         self.core.tasks.spawn(bootstrap::keep(self.core.clone(), made, self.core.shutdown.clone()));
         self.control_flow();
         self.core.stage.send_replace(Stage::Bootstrapped);
         self.process.ready.set();
+        Ok(())
+    }
+
+    /// Sends on what belongs to other servers, and follows those.
+    fn follow_services(&self) -> Result<(), Error> {
+        let core = &self.core;
+        let services = aggregator::Services::new(
+            core.aggregator.clone(),
+            core.registry.clone(),
+            core.tasks.clone(),
+            core.shutdown.clone(),
+        );
+        let mut services = services.map_err(|err| Error::Bootstrap(format!("aggregate APIs: {err}")))?;
+        services.learn();
+        services.start();
         Ok(())
     }
 
@@ -452,7 +473,8 @@ async fn permitted(
         audit::impersonated(&attributes.user);
     }
     let user = &attributes.user;
-    let cache = cache_of(core, info);
+    let claim = core.aggregator.claim(info);
+    let cache = cache_of(core, info).filter(|_| claim.is_none());
     course.class = core.flow_control.classify(user, info, query, cache.as_deref());
     let decision = core.authz.decide(&attributes).await;
     audit::decided(&decision);
@@ -460,12 +482,15 @@ async fn permitted(
         return Err(attributes.forbidden(why));
     }
     // The body is read before a seat is taken: who sends slowly holds up nobody.
-    let (incoming, _room) = read(core, parts, course, info, user).await?;
+    let (incoming, _room) = read(core, parts, course, info, user, claim.as_deref()).await?;
     let seat = core.flow_control.seat(course.class.as_ref(), user, info, time).await?;
     let seat = Lock::new(seat);
     let call = Call::new(core, parts, info, query, user, &seat);
-    let answer =
-        if info.is_resource { handler::resource(&call, incoming).await } else { Box::pin(non_resource(&call)).await };
+    let answer = match claim {
+        Some(claim) => Box::pin(aggregator::answer(&call, &claim, incoming)).await,
+        None if info.is_resource => handler::resource(&call, incoming).await,
+        None => Box::pin(non_resource(&call)).await,
+    };
     course.seat = seat.into_inner().unwrap_or_else(PoisonError::into_inner);
     answer
 }
@@ -487,11 +512,12 @@ async fn read(
     course: &mut Course,
     info: &RequestInfo,
     user: &User,
+    claim: Option<&Claim>,
 ) -> Result<(Incoming, Option<crate::intake::Payload>), ApiError> {
     if subresources::is_connect(info) {
         return Ok((Incoming::Stream(std::mem::take(&mut course.body)), None));
     }
-    if !info.is_resource || info.is_read() {
+    if info.is_read() || (!info.is_resource && claim.is_none()) {
         return Ok((Incoming::Read(Bytes::new()), None));
     }
     let payload = core.intake.read(&mut course.body, &user.name).await?;
@@ -522,7 +548,7 @@ async fn non_resource(call: &Call<'_>) -> Result<Answer, ApiError> {
         return Ok(answer);
     }
     if path.starts_with("/openapi/") {
-        return openapi::answer(call).await;
+        return Box::pin(openapi::answer(call)).await;
     }
     discovery::answer(call)
 }

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use api::Object;
 use axum::body::Body;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -22,10 +21,10 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::endpoints;
+use crate::endpoints::{Routing, Services, Unreachable};
 use crate::kubeconfig::Remote;
 use crate::node_proxy::{self, DialError, Reach};
-use crate::watch_cache::{ResourceCache, WatchCache};
+use crate::watch_cache::WatchCache;
 
 /// More of an answer is not read.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
@@ -47,8 +46,7 @@ pub struct Webhooks(Arc<Shared>);
 
 #[derive(Clone)]
 struct Shared {
-    services: Option<Arc<ResourceCache>>,
-    slices: Option<Arc<ResourceCache>>,
+    services: Services,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 }
@@ -123,8 +121,7 @@ impl fmt::Debug for Webhook {
 impl Webhooks {
     /// Connections are driven by `tasks`, until shutdown.
     pub fn new(cache: &WatchCache, tasks: TaskTracker, shutdown: CancellationToken) -> Self {
-        let (services, slices) = (cache.resource("services/specs"), cache.resource("endpointslices"));
-        Self(Arc::new(Shared { services, slices, tasks, shutdown }))
+        Self(Arc::new(Shared { services: Services::new(cache), tasks, shutdown }))
     }
 
     /// The same, but with connections that are driven until `shutdown`.
@@ -287,7 +284,7 @@ impl Webhook {
     }
 
     async fn dial(&self) -> Result<SendRequest<Body>, String> {
-        let (host, port) = self.shared.address(&self.place)?;
+        let (host, port) = self.shared.address(&self.place).map_err(|err| err.to_string())?;
         let tls = (self.tls.clone(), self.server_name.clone());
         let (tasks, shutdown) = (&self.shared.tasks, &self.shared.shutdown);
         let dialled = node_proxy::connect(&host, port, Some(tls), Reach::Anywhere, tasks, shutdown).await;
@@ -353,30 +350,14 @@ fn outcome(answer: Answer) -> Result<Bytes, CallError> {
 
 impl Shared {
     /// Where to connect to: an endpoint of the Service, since this server need not stand where Service addresses work.
-    fn address(&self, place: &Place) -> Result<(String, u16), String> {
-        let (namespace, name, port) = match place {
-            Place::Host { host, port } => return Ok((host.clone(), *port)),
-            Place::Service { namespace, name, port } => (namespace, name, *port),
-        };
-        let missing = || format!("service {name:?} not found");
-        let services = self.services.as_ref().ok_or_else(missing)?;
-        let service = services.get(&services.key(namespace, name)).ok_or_else(missing)?.object();
-        if service.text(&["spec", "type"]) == "ExternalName" {
-            return Ok((service.text(&["spec", "externalName"]).to_owned(), port));
+    fn address(&self, place: &Place) -> Result<(String, u16), Unreachable> {
+        match place {
+            Place::Host { host, port } => Ok((host.clone(), *port)),
+            Place::Service { namespace, name, port } => {
+                self.services.address((namespace, name), *port, Routing::Endpoints)
+            }
         }
-        let port_name =
-            port_name(&service, port).ok_or_else(|| format!("no service port {port} found for service {name:?}"))?;
-        let endpoint =
-            self.slices.as_ref().and_then(|slices| endpoints::ready(slices, namespace, name, &port_name, |_, _| true));
-        endpoint.ok_or_else(|| format!("no endpoints available for service {name:?}"))
     }
-}
-
-/// The name of the port with a number; ports without one are called `""`.
-fn port_name(service: &Object, number: u16) -> Option<String> {
-    let ports = service.get(&["spec", "ports"])?.as_array()?;
-    let port = ports.iter().find(|port| port["port"].as_u64() == Some(u64::from(number)))?;
-    Some(port["name"].as_str().unwrap_or("").to_owned())
 }
 
 #[cfg(test)]

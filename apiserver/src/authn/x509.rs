@@ -46,6 +46,11 @@ impl PeerCertificate {
         Self { der, vouched, known: Arc::default() }
     }
 
+    /// The certificate itself, in DER.
+    pub(crate) fn der(&self) -> &[u8] {
+        &self.der
+    }
+
     /// The common name, when it is the certificate of a front proxy.
     pub(super) fn front_proxy(&self) -> Result<Option<String>, Rejected> {
         if !self.vouched.front_proxy {

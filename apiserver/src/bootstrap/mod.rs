@@ -15,6 +15,7 @@ use api::{ApiError, Object, Resource};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use self::reconcile::Servers;
+use crate::aggregator;
 use crate::authz::{MASTERS, Rule};
 use crate::decode;
 use crate::error::Error;
@@ -37,7 +38,8 @@ pub(crate) async fn ensure(core: &Core) -> Result<Vec<Object>, Error> {
     core.registry.allocator().repair(&core.registry).await.map_err(failed)?;
     let policy = policy::objects().map_err(|err| Error::Bootstrap(err.to_string()))?;
     let flows = flows::objects().into_iter().filter_map(Object::from_value);
-    let all = objects::all(&core.config)?.into_iter().chain(policy).chain(flows);
+    let services = aggregator::objects(&core.registry.catalog());
+    let all = objects::all(&core.config)?.into_iter().chain(policy).chain(flows).chain(services);
     // What lies in a namespace needs it, and Services their range.
     let (mut all, within): (Vec<Object>, Vec<Object>) = all.partition(|object| object.namespace().is_empty());
     ensure_all(core, &all).await?;

@@ -5,6 +5,7 @@ use api::Object;
 use serde_json::{Map, Value, json};
 
 use super::trust;
+use crate::aggregator;
 use crate::authz::{Rule, covers};
 
 const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
@@ -35,6 +36,7 @@ pub(super) fn complete(stored: &mut Object, wanted: &Object, servers: Servers) {
         "FlowSchema" | "PriorityLevelConfiguration" => flow(stored, wanted),
         "Endpoints" => endpoints(stored, wanted, servers),
         "EndpointSlice" => slice(stored, wanted, servers),
+        "APIService" => aggregator::complete(stored, wanted),
         "ConfigMap" => trust::complete(stored, wanted),
         _ => {}
     }

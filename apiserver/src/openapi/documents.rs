@@ -7,7 +7,7 @@
 //!                        \-> made now, one at a time -> kept -> sent
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, BufWriter, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,6 +18,7 @@ use api::openapi::{Places, message, v2};
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use sha2::{Digest as _, Sha256};
 use tokio::sync::{Mutex as Turn, OwnedMutexGuard};
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +30,9 @@ const QUIET: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// After a document that took some time to make, so many times as long is paused.
 const PAUSE: u32 = 3;
+
+/// The documents of other servers: their URLs by place.
+pub(super) type Elsewhere = BTreeMap<String, String>;
 
 /// What can be asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -75,7 +79,7 @@ impl Which {
                 v2::write(places, &mut message)?;
                 out.write_all(&message.finish())
             }
-            Self::V3Index => Ok(serde_json::to_writer(out, &places.index())?),
+            Self::V3Index => Ok(serde_json::to_writer(out, &places.index(&Elsewhere::new()))?),
             Self::V3 { place } => Ok(serde_json::to_writer(out, &at(place))?),
             Self::V3Message { place } => out.write_all(&message::v3::encode(&at(place))),
         }
@@ -127,6 +131,18 @@ impl Documents {
             return Ok(known);
         }
         self.make(turn, catalog, which.clone()).await
+    }
+
+    /// The index of v3 with the documents of other servers, which come and go: made anew for each request.
+    pub(super) fn index(&self, catalog: &Catalog, elsewhere: &Elsewhere) -> Result<Document, ApiError> {
+        let places = self.places(catalog);
+        let hash = elsewhere.iter().fold(Sha256::new_with_prefix(v2::hash(&places)), |hash, (place, url)| {
+            hash.chain_update(place).chain_update([0]).chain_update(url).chain_update([0])
+        });
+        let hash: String = hash.finalize().iter().map(|byte| format!("{byte:02X}")).collect();
+        let (zipped, length) =
+            zip(|out| Ok(serde_json::to_writer(out, &places.index(elsewhere))?)).map_err(ApiError::internal)?;
+        Ok(Document { hash: hash.into(), zipped, length })
     }
 
     /// Where documents are now.

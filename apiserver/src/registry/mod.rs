@@ -25,6 +25,7 @@ use api::{ApiError, Object, Resource};
 use bytes::Bytes;
 use jiff::Timestamp;
 use store::{Expected, Store};
+use tokio::sync::watch::{Receiver, Sender};
 
 use crate::admission;
 use crate::allocate::Allocator;
@@ -87,7 +88,7 @@ pub struct Registry {
     /// The same store, if it seals values.
     sealed: Option<Arc<Sealed>>,
     cache: Arc<WatchCache>,
-    catalog: tokio::sync::watch::Sender<Catalog>,
+    catalog: Sender<Catalog>,
     admission: RwLock<Arc<admission::Chain>>,
     authz: Arc<authz::Chain>,
     allocator: Allocator,
@@ -109,7 +110,7 @@ impl Registry {
         converters: Arc<Converters>,
         event_ttl: Duration,
     ) -> Self {
-        let (catalog, admission) = (tokio::sync::watch::Sender::new(catalog), RwLock::new(Arc::new(admission)));
+        let (catalog, admission) = (Sender::new(catalog), RwLock::new(Arc::new(admission)));
         let gates = Gates::default();
         Self { store, sealed, cache, catalog, admission, authz, allocator, converters, gates, event_ttl }
     }
@@ -119,14 +120,14 @@ impl Registry {
         self.catalog.borrow().clone()
     }
 
-    /// What resources there are, again and again.
-    pub(crate) fn catalogs(&self) -> tokio::sync::watch::Receiver<Catalog> {
-        self.catalog.subscribe()
-    }
-
     /// Replaces the catalog (a CRD came or went).
     pub fn set_catalog(&self, catalog: Catalog) {
         self.catalog.send_replace(catalog);
+    }
+
+    /// Follows the catalog.
+    pub(crate) fn catalogs(&self) -> Receiver<Catalog> {
+        self.catalog.subscribe()
     }
 
     /// The admission plugins.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod access;
+mod aggregation;
 mod applying;
 mod audit;
 mod audit_webhook;

@@ -17,7 +17,6 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ),
     ("[sig-cli] Kubectl client Guestbook application", "needs images of its own from a registry"),
     ("[sig-cli] Kubectl logs logs should be able to retrieve and filter logs", "needs running containers: e2e"),
-    ("[sig-api-machinery] Aggregator Should be able to support the 1.17 Sample API Server", "needs its image"),
 ];
 
 #[test]

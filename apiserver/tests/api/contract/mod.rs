@@ -23,7 +23,7 @@ use crate::custom::{define, definition, fields, version};
 use crate::samples::sample;
 
 const NAMESPACE: &str = "contract";
-/// Their status is written by the server itself, at a time of its own.
+/// Their status is written by the server itself, at a time of its own, the first time soon after they are made.
 const KEPT_BY_THE_SERVER: [&str; 1] = ["apiservices"];
 
 fn collection(row: &Resource) -> String {
@@ -231,6 +231,21 @@ impl<'a> Contract<'a> {
     async fn assert_unwritten(&self) {
         let current = self.current().await;
         assert_eq!(Some(&current["metadata"]["resourceVersion"]), self.written.last(), "{current}");
+    }
+
+    /// Waits for what the server itself writes after a creation.
+    async fn settle(&mut self) {
+        if !KEPT_BY_THE_SERVER.contains(&self.row.plural.as_ref()) {
+            return;
+        }
+        let settled = loop {
+            let current = self.current().await;
+            if current["status"]["conditions"].is_array() {
+                break current;
+            }
+            tokio::task::yield_now().await;
+        };
+        self.written.push(settled["metadata"]["resourceVersion"].clone());
     }
 
     /// The watch saw every change, in order, and nothing else.

@@ -20,6 +20,7 @@ impl Contract<'_> {
         assert_eq!(created["metadata"].get("namespace"), namespace.as_ref());
         assert_eq!(created["kind"], self.row.kind.as_ref());
         assert_eq!(created["apiVersion"], self.row.api_version());
+        self.settle().await;
         let again = expect(self.client.post(&self.path, &self.body).await, 409);
         assert_eq!(again["reason"], "AlreadyExists");
         self.create_wrongly().await;

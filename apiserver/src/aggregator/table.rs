@@ -1,0 +1,80 @@
+//! Which groups and versions go to which server: made of the APIServices, and looked into by every request.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::backend::Backend;
+use super::found::Shown;
+use super::priorities::Priority;
+
+/// All APIServices at one moment.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    /// By group and version.
+    entries: HashMap<String, HashMap<String, Entry>>,
+    has_claims: bool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    priority: Priority,
+    claim: Option<Arc<Claim>>,
+}
+
+/// A version that another server serves.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    pub(super) backend: Arc<Backend>,
+    /// What the server says that it serves.
+    pub(super) shown: Arc<Shown>,
+    /// Whether its APIService has the condition `Available`.
+    pub(super) is_available: bool,
+}
+
+impl Claim {
+    /// The entry of the version in aggregated discovery.
+    pub(crate) fn entry(&self, version: &str) -> Value {
+        self.shown.get().entry(version)
+    }
+}
+
+impl Table {
+    pub(super) fn add(&mut self, (group, version): (&str, &str), priority: Priority, claim: Option<Claim>) {
+        self.has_claims |= claim.is_some();
+        let entry = Entry { priority, claim: claim.map(Arc::new) };
+        self.entries.entry(group.to_owned()).or_default().insert(version.to_owned(), entry);
+    }
+
+    fn entry(&self, group: &str, version: &str) -> Option<&Entry> {
+        self.entries.get(group)?.get(version)
+    }
+
+    /// Whether other servers serve anything.
+    pub(super) fn has_claims(&self) -> bool {
+        self.has_claims
+    }
+
+    /// Who serves a version, if not this server.
+    pub(crate) fn claim(&self, group: &str, version: &str) -> Option<&Arc<Claim>> {
+        self.entry(group, version)?.claim.as_ref()
+    }
+
+    /// What the APIService of a version says, if there is one.
+    pub(super) fn priority(&self, group: &str, version: &str) -> Option<Priority> {
+        self.entry(group, version).map(|entry| entry.priority)
+    }
+
+    /// The groups and versions of other servers.
+    pub(crate) fn claimed(&self) -> impl Iterator<Item = (&str, &str)> {
+        let all = self.entries.iter().flat_map(|(group, versions)| versions.iter().map(move |it| (group, it)));
+        all.filter(|(_, (_, entry))| entry.claim.is_some())
+            .map(|(group, (version, _))| (group.as_str(), version.as_str()))
+    }
+
+    /// The claims themselves.
+    pub(crate) fn claims(&self) -> impl Iterator<Item = &Arc<Claim>> {
+        self.entries.values().flat_map(HashMap::values).filter_map(|entry| entry.claim.as_ref())
+    }
+}
