@@ -124,6 +124,12 @@ impl Places {
     }
 }
 
+/// Whether a document is at a place.
+pub fn is_served(catalog: &Catalog, place: &str) -> bool {
+    let is_version = |(group, version)| catalog.group_version(group, version).next().is_some();
+    group_version(place).is_some_and(is_version) || general::paths(catalog, place).is_some()
+}
+
 fn bearer() -> Value {
     json!({"type": "apiKey", "description": "Bearer Token authentication", "name": "authorization", "in": "header"})
 }

@@ -6,6 +6,9 @@ use std::path::Path;
 use crate::addons;
 use crate::pki::{Identity, Pair, Pki, PkiError};
 
+/// Who the API server is to aggregated API servers; the name of the files and of the user in them.
+pub(crate) const FRONT_PROXY: &str = "front-proxy-client";
+
 /// What the certificates must name.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Subjects<'a> {
@@ -38,6 +41,8 @@ impl Keys {
         let client = |name: &str, user: &str, group: &str| pki.client(name, Identity { user, group });
         make_api_server(&pki, subjects)?;
         client("apiserver-kubelet-client", "kube-apiserver-kubelet-client", "system:masters")?;
+        let front_proxy = Identity { user: FRONT_PROXY, group: "" };
+        pki.front_proxy()?.client(FRONT_PROXY, front_proxy)?;
         pki.service_account_key()?;
         let node = format!("system:node:{}", subjects.node_name);
         let kubelet_server = Identity { user: &node, group: "system:nodes" };

@@ -1,5 +1,5 @@
-//! The cluster's keys and certificates: one CA, a certificate for each server and each component, and the key that
-//! signs ServiceAccount tokens.
+//! The cluster's keys and certificates: a CA, a certificate for each server and each component, the key that signs
+//! ServiceAccount tokens, and the CA of front proxies.
 //!
 //! Everything lies in one directory (mode 0700; keys 0600) under kubeadm's file names, is made when missing, and is
 //! made again when it is about to expire, no longer names the addresses asked for, or does not say whose key signed it. Groups are a certificate's
@@ -19,6 +19,9 @@ use rcgen::{
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// The CAs: the names of their files, and their own.
+const CA: (&str, &str) = ("ca", "coracle-ca");
+const FRONT_PROXY_CA: (&str, &str) = ("front-proxy-ca", "front-proxy-ca");
 /// Lifetime of the CA.
 const CA_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 /// Lifetime of everything that the CA signs.
@@ -79,18 +82,28 @@ pub struct Pki {
 impl Pki {
     /// Opens the directory, making it and the CA when missing.
     pub fn open(directory: &Path) -> Result<Self, PkiError> {
+        Self::of(directory, CA)
+    }
+
+    /// The CA of front proxies beside the other: whom it vouches for may speak for others, so it signs for nobody else.
+    pub fn front_proxy(&self) -> Result<Self, PkiError> {
+        Self::of(&self.directory, FRONT_PROXY_CA)
+    }
+
+    /// A CA of the directory, by the name of its files and its own.
+    fn of(directory: &Path, (file, name): (&str, &str)) -> Result<Self, PkiError> {
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(directory)
             .map_err(|source| io_error("make directory", directory, source))?;
-        let ca = match read_pair(directory, "ca")? {
+        let ca = match read_pair(directory, file)? {
             Some(pair) => pair,
-            None => make_ca(directory)?,
+            None => make_ca(directory, file, name)?,
         };
-        let certificate_path = directory.join("ca.crt");
+        let certificate_path = directory.join(format!("{file}.crt"));
         let key = KeyPair::from_pem(&ca.key)
-            .map_err(|source| PkiError::Damaged { path: directory.join("ca.key"), source })?;
+            .map_err(|source| PkiError::Damaged { path: directory.join(format!("{file}.key")), source })?;
         let issuer = Issuer::from_ca_cert_pem(&ca.certificate, key)
             .map_err(|source| PkiError::Damaged { path: certificate_path, source })?;
         Ok(Self { directory: directory.to_owned(), ca, issuer })
@@ -223,11 +236,11 @@ fn same_subject(wanted: &SanType, have: &GeneralName<'_>) -> bool {
     }
 }
 
-fn make_ca(directory: &Path) -> Result<Pair, PkiError> {
-    let make_error = |source| PkiError::Make { name: "ca".to_owned(), source };
+fn make_ca(directory: &Path, file: &str, name: &str) -> Result<Pair, PkiError> {
+    let make_error = |source| PkiError::Make { name: file.to_owned(), source };
     let mut params = CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, "coracle-ca");
+    params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
     params.use_authority_key_identifier_extension = true;
@@ -235,7 +248,7 @@ fn make_ca(directory: &Path) -> Result<Pair, PkiError> {
     let key = KeyPair::generate().map_err(make_error)?;
     let certificate = params.self_signed(&key).map_err(make_error)?;
     let pair = Pair { certificate: certificate.pem(), key: key.serialize_pem() };
-    write_pair(directory, "ca", &pair)?;
+    write_pair(directory, file, &pair)?;
     Ok(pair)
 }
 
@@ -307,6 +320,20 @@ mod tests {
         let first = pki.server("apiserver", server, &["localhost"], &one).unwrap();
         assert_eq!(pki.server("apiserver", server, &["localhost"], &one).unwrap(), first);
         assert_ne!(pki.server("apiserver", server, &["localhost"], &two).unwrap(), first);
+    }
+
+    #[test]
+    fn front_proxies_have_a_ca_of_their_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let pki = Pki::open(directory.path()).unwrap();
+        let front_proxy = pki.front_proxy().unwrap();
+        assert_ne!(front_proxy.ca(), pki.ca());
+        let identity = Identity { user: "front-proxy-client", group: "" };
+        let client = front_proxy.client("front-proxy-client", identity).unwrap();
+        assert_eq!(pki.front_proxy().unwrap().client("front-proxy-client", identity).unwrap(), client);
+        assert!(front_proxy.still_good("front-proxy-client", &client, &[]).unwrap());
+        assert!(!pki.still_good("front-proxy-client", &client, &[]).unwrap());
+        assert!(directory.path().join("front-proxy-ca.crt").exists());
     }
 
     /// A leaf as earlier versions made them: it does not name the key that signed it.

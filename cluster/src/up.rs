@@ -13,9 +13,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use apiserver::ApiServer;
+use apiserver::authn::Headers;
 use bytes::Bytes;
 use daemon::{Process, ReadyWatch, Supervisor};
 use host::{Claim, ClaimError};
+use http::HeaderName;
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use runtime::Runtime;
@@ -26,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::drain::Left;
-use crate::keys::Keys;
+use crate::keys::{FRONT_PROXY, Keys};
 use crate::link::Link;
 use crate::options::{Options, Plan};
 use crate::pki::Pair;
@@ -202,7 +204,27 @@ fn server_config(plan: &Plan, keys: &Keys) -> apiserver::Config {
         kubelet_client_certificate: path("apiserver-kubelet-client.crt"),
         kubelet_client_key: path("apiserver-kubelet-client.key"),
         kubelet_certificate_authority: path("ca.crt"),
+        proxy_client_certificate: path("front-proxy-client.crt"),
+        proxy_client_key: path("front-proxy-client.key"),
+        front_proxies: Some(front_proxies(keys)),
+        // The node's rules for Services may be made later than an aggregated server is there.
+        aggregator_routing: true,
         ..apiserver::Config::default()
+    }
+}
+
+/// Whom aggregated API servers believe, and in which headers: as kubeadm has it.
+fn front_proxies(keys: &Keys) -> apiserver::FrontProxies {
+    let name = |name| vec![HeaderName::from_static(name)];
+    apiserver::FrontProxies {
+        ca: keys.pki.path("front-proxy-ca.crt"),
+        allowed_names: vec![FRONT_PROXY.to_owned()],
+        headers: Headers {
+            username: name("x-remote-user"),
+            uid: name("x-remote-uid"),
+            group: name("x-remote-group"),
+            extra_prefix: vec!["x-remote-extra-".to_owned()],
+        },
     }
 }
 
