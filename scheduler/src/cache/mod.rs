@@ -109,9 +109,11 @@ impl Cache {
         self.owners.set(key, selector.map(Arc::new));
     }
 
-    /// Nominates a pod for a node.
+    /// Nominates a pod for a node, unless it has its place already: its status may tell of a nomination that is over.
     pub(crate) fn nominate(&mut self, pod: Arc<PodInfo>, node: &str) {
-        self.nominations.set(pod, node);
+        if !self.places.contains_key(&pod.uid) {
+            self.nominations.set(pod, node);
+        }
     }
 
     /// Ends a pod's nomination, if it has one; says for which node it was.

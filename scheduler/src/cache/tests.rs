@@ -95,6 +95,17 @@ fn a_nomination_is_seen_until_it_ends() {
 }
 
 #[test]
+fn a_pod_that_has_its_place_is_not_nominated_again() {
+    let mut cache = Cache::default();
+    cache.assume(pod("1"), "a");
+    cache.nominate(pod("1"), "a");
+    assert_eq!(cache.nominated_node("1"), None);
+    cache.forget("1");
+    cache.nominate(pod("1"), "a");
+    assert_eq!(cache.nominated_node("1"), Some("a"));
+}
+
+#[test]
 fn nodes_are_counted_by_their_images() {
     let (mut cache, mut snapshot) = (Cache::default(), Snapshot::default());
     let with = |name: &str, image: &str| {
