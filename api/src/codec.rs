@@ -147,26 +147,34 @@ pub fn decode(
         KindError::OtherVersion(why) => ApiError::bad_request(why),
     })?;
     let read = match content {
-        Content::Document(document, duplicate) => {
-            let duplicate = duplicate.filter(|_| validation != FieldValidation::Ignore);
-            read_document(document, target, validation, duplicate.into_iter().collect())
+        Content::Document(document, duplicates) => {
+            read_document(document, target, validation, told_of(duplicates.as_ref(), validation))
         }
         Content::Message(raw) => read_message(raw, target),
     };
     read.map_err(|error| failed(&error.0))
 }
 
+/// What is said of keys that are given twice: as one error, or in a warning for each.
+fn told_of(duplicates: Option<&yaml::Duplicates>, validation: FieldValidation) -> Vec<String> {
+    match (duplicates, validation) {
+        (Some(duplicates), FieldValidation::Strict) => vec![duplicates.to_string()],
+        (Some(duplicates), FieldValidation::Warn) => duplicates.iter().map(ToString::to_string).collect(),
+        _ => Vec::new(),
+    }
+}
+
 /// A body of which only kind and version are known.
 enum Content<'a> {
-    /// JSON or YAML, with what is said of a duplicate field.
-    Document(Node<'a>, Option<String>),
+    /// JSON or YAML, with the keys that YAML gives twice.
+    Document(Node<'a>, Option<yaml::Duplicates>),
     /// The fields of a protobuf message.
     Message(&'a [u8]),
 }
 
 /// A body with its `apiVersion` and `kind`; empty ones count as absent.
 fn open(body: &[u8], media: Media) -> Result<(Content<'_>, Option<String>, Option<String>), String> {
-    let (document, duplicate) = match media {
+    let (document, duplicates) = match media {
         Media::Json => {
             let document = json::parse(body);
             (document.map_err(|error| format!("couldn't get version/kind; json parse error: {error}"))?, None)
@@ -179,7 +187,7 @@ fn open(body: &[u8], media: Media) -> Result<(Content<'_>, Option<String>, Optio
         }
     };
     let (api_version, kind) = type_of(&document)?;
-    Ok((Content::Document(document, duplicate.map(|duplicate| duplicate.to_string())), api_version, kind))
+    Ok((Content::Document(document, duplicates), api_version, kind))
 }
 
 /// Reads the fields of a message. Unknown ones are ignored whatever the client wishes, as the reference server does.

@@ -1,5 +1,6 @@
 //! From bodies to objects: what the client sent, read by the codec against the schema of its kind, with defaults.
 
+use api::codec::yaml::Duplicates;
 use api::codec::{self, Decoded, FieldValidation, Media, Target, protobuf};
 use api::patch::{go_format, strict_findings, undecodable};
 use api::{ApiError, FieldError, Object, Resource};
@@ -100,30 +101,35 @@ pub(crate) fn patched(
     Ok(keep(decoded, validation, warnings))
 }
 
-/// Reads an apply configuration: YAML, of which JSON is a part. Only its shape is checked; the schema is by apply.
-pub(crate) fn configuration(
-    body: &Bytes,
-    validation: FieldValidation,
-    warnings: &mut Vec<String>,
-) -> Result<Object, ApiError> {
-    let (node, duplicate) = codec::yaml::parse(body)
-        .map_err(|err| ApiError::bad_request(format!("error decoding YAML: error converting YAML to JSON: {err}")))?;
-    if let Some(duplicate) = duplicate {
+/// An apply configuration, and the keys that it gives twice.
+pub(crate) struct Configuration {
+    pub(crate) object: Object,
+    duplicates: Option<Duplicates>,
+}
+
+impl Configuration {
+    /// Says what is given twice, which comes after what applying has to say.
+    pub(crate) fn check(&self, validation: FieldValidation, warnings: &mut Vec<String>) -> Result<(), ApiError> {
+        let Some(duplicates) = &self.duplicates else { return Ok(()) };
         match validation {
             FieldValidation::Strict => {
-                return Err(ApiError::bad_request(format!(
-                    "error strict decoding YAML: error converting YAML to JSON: {duplicate}"
-                )));
+                let why = format!("error strict decoding YAML: error converting YAML to JSON: {duplicates}");
+                return Err(ApiError::bad_request(why));
             }
-            FieldValidation::Warn => {
-                let text = duplicate.to_string();
-                warnings.push(text.trim_start_matches("yaml: unmarshal errors:").trim_start().to_owned());
-            }
+            FieldValidation::Warn => warnings.extend(duplicates.iter().map(ToString::to_string)),
             FieldValidation::Ignore => {}
         }
+        Ok(())
     }
-    Object::from_value(node.into_value())
-        .ok_or_else(|| ApiError::bad_request("error decoding YAML: the configuration is not an object"))
+}
+
+/// Reads an apply configuration: YAML, of which JSON is a part. Only its shape is checked; the schema is by apply.
+pub(crate) fn configuration(body: &Bytes) -> Result<Configuration, ApiError> {
+    let (node, duplicates) = codec::yaml::parse(body)
+        .map_err(|err| ApiError::bad_request(format!("error decoding YAML: error converting YAML to JSON: {err}")))?;
+    let object = Object::from_value(node.into_value())
+        .ok_or_else(|| ApiError::bad_request("error decoding YAML: the configuration is not an object"))?;
+    Ok(Configuration { object, duplicates })
 }
 
 fn keep(decoded: Decoded, validation: FieldValidation, warnings: &mut Vec<String>) -> Object {

@@ -172,7 +172,7 @@ impl Reader {
                 Some(id) => {
                     // What Go decodes into a struct begins below the fields of a custom object.
                     if schema.node().presence != Presence::AsGiven {
-                        push_field(&mut self.go_path, &field);
+                        go::push_field(&mut self.go_path, name, &field);
                     }
                     if repeated.binary_search(&at).is_ok() {
                         self.note("duplicate");
@@ -355,11 +355,11 @@ impl Reader {
         if self.words == Words::Copy {
             return self.fail(go::copy_error(value, schema));
         }
-        let type_name = go::type_name(schema);
-        let place = if self.go_path.is_empty() {
-            "Go value".to_owned()
+        let (type_name, place) = if self.go_path.is_empty() {
+            (go::type_name(schema), "Go value".to_owned())
         } else {
-            format!("Go struct field {owner}.{}", self.go_path)
+            let type_name = go::field_type(schema, owner, &self.go_path);
+            (type_name, format!("Go struct field {owner}.{}", self.go_path))
         };
         self.fail(format!("json: cannot unmarshal {value} into {place} of type {type_name}"))
     }

@@ -15,6 +15,7 @@ fn decode_as(kind: (&str, &str, &str), body: &str, validation: FieldValidation) 
 }
 
 const CONFIG_MAP: (&str, &str, &str) = ("", "v1", "ConfigMap");
+const POD: (&str, &str, &str) = ("", "v1", "Pod");
 const DEPLOYMENT: (&str, &str, &str) = ("apps", "v1", "Deployment");
 
 #[test]
@@ -55,12 +56,74 @@ fn wrong_types_are_refused_in_gos_words() {
             r#"{"spec":{"template":{"spec":{"containers":{}}}}}"#,
             "json: cannot unmarshal object into Go struct field PodSpec.spec.template.spec.containers of type []v1.Container",
         ),
+        (
+            POD,
+            r#"{"spec":{"volumes":[{"emptyDir":5}]}}"#,
+            "json: cannot unmarshal number into Go struct field Volume.spec.volumes.VolumeSource.emptyDir of type v1.EmptyDirVolumeSource",
+        ),
+        (
+            POD,
+            r#"{"spec":{"ephemeralContainers":[{"name":5}]}}"#,
+            "json: cannot unmarshal number into Go struct field EphemeralContainer.spec.ephemeralContainers.EphemeralContainerCommon.name of type string",
+        ),
+        (
+            POD,
+            r#"{"spec":{"containers":[{"livenessProbe":{"httpGet":5},"name":"a"}]}}"#,
+            "json: cannot unmarshal number into Go struct field Probe.spec.containers.livenessProbe.ProbeHandler.httpGet of type v1.HTTPGetAction",
+        ),
+        (
+            POD,
+            r#"{"spec":{"containers":[{"securityContext":{"capabilities":{"add":5}}}]}}"#,
+            "json: cannot unmarshal number into Go struct field Capabilities.spec.containers.securityContext.capabilities.add of type []v1.Capability",
+        ),
+        (
+            POD,
+            r#"{"spec":{"containers":[{"securityContext":{"capabilities":{"add":[5]}}}]}}"#,
+            "json: cannot unmarshal number into Go struct field Capabilities.spec.containers.securityContext.capabilities.add of type v1.Capability",
+        ),
+        (
+            POD,
+            r#"{"spec":{"restartPolicy":5}}"#,
+            "json: cannot unmarshal number into Go struct field PodSpec.spec.restartPolicy of type v1.RestartPolicy",
+        ),
+        (
+            ("networking.k8s.io", "v1", "Ingress"),
+            r#"{"spec":{"rules":[{"http":{"paths":5}}]}}"#,
+            "json: cannot unmarshal number into Go struct field HTTPIngressRuleValue.spec.rules.IngressRuleValue.http.paths of type []v1.HTTPIngressPath",
+        ),
+        (
+            ("", "v1", "PersistentVolume"),
+            r#"{"spec":{"nfs":5}}"#,
+            "json: cannot unmarshal number into Go struct field PersistentVolumeSpec.spec.PersistentVolumeSource.nfs of type v1.NFSVolumeSource",
+        ),
+        (
+            ("admissionregistration.k8s.io", "v1", "ValidatingWebhookConfiguration"),
+            r#"{"webhooks":[{"rules":[{"apiGroups":5}]}]}"#,
+            "json: cannot unmarshal number into Go struct field RuleWithOperations.webhooks.rules.Rule.apiGroups of type []string",
+        ),
     ];
     for (kind, body, why) in cases {
         let error = decode_as(kind, body, FieldValidation::Warn).expect_err(body);
         let name = kind.2;
         assert_eq!(error.to_string(), format!("{name} in version \"v1\" cannot be handled as a {name}: {why}"));
     }
+}
+
+#[test]
+fn keys_that_yaml_gives_twice_are_warned_of_one_by_one() {
+    let text = "apiVersion: v1\nkind: ConfigMap\ndata:\n  a: b\n  a: c\n  d: e\n  d: f\n";
+    let read = |validation| {
+        let resource = resource(CONFIG_MAP.0, CONFIG_MAP.1, CONFIG_MAP.2);
+        decode(text.as_bytes(), Media::Yaml, &Target::of(&resource), validation)
+    };
+    let (first, second) = ("line 5: key \"a\" already set in map", "line 7: key \"d\" already set in map");
+    assert_eq!(read(FieldValidation::Warn).expect("warned only").warnings, [first, second]);
+    assert_eq!(read(FieldValidation::Ignore).expect("ignored").warnings, Vec::<String>::new());
+    let refused = read(FieldValidation::Strict).expect_err("given twice").to_string();
+    assert!(
+        refused.ends_with(&format!("strict decoding error: yaml: unmarshal errors:\n  {first}\n  {second}")),
+        "{refused}"
+    );
 }
 
 #[test]

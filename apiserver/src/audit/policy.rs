@@ -124,7 +124,7 @@ impl Policy {
     pub(super) fn parse(text: &[u8]) -> Result<Self, String> {
         let (tree, duplicate) = yaml::parse(text).map_err(|err| err.to_string())?;
         if let Some(duplicate) = duplicate {
-            return Err(format!("{duplicate:?} is given twice"));
+            return Err(duplicate.to_string());
         }
         let tree = tree.into_value();
         let levels = tree["rules"].as_array().into_iter().flatten().enumerate();

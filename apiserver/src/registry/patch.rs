@@ -127,8 +127,10 @@ impl Patching<'_> {
     }
 
     fn apply(&self, shown: Option<&Object>, now: Timestamp, warnings: &mut Vec<String>) -> Result<Object, ApiError> {
-        let mut applied = decode::configuration(&self.patch.body, self.options.field_validation, warnings)?;
-        metadata::check_name(self.name, &mut applied)?;
-        managed::apply(self.requested, self.subresource, shown, &applied, self.options, now)
+        let mut applied = decode::configuration(&self.patch.body)?;
+        metadata::check_name(self.name, &mut applied.object)?;
+        let merged = managed::apply(self.requested, self.subresource, shown, &applied.object, self.options, now)?;
+        applied.check(self.options.field_validation, warnings)?;
+        Ok(merged)
     }
 }

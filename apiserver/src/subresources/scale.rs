@@ -255,10 +255,12 @@ impl Scaling {
     }
 
     fn apply(&self, scale: &Object, body: &Bytes, now: Timestamp) -> Result<Object, ApiError> {
-        let mut configuration = decode::configuration(body, self.options.field_validation, &mut Vec::new())?;
-        check_name(&self.name, &mut configuration)?;
+        let mut configuration = decode::configuration(body)?;
+        check_name(&self.name, &mut configuration.object)?;
         let target = Self::target()?;
-        Ok(apply(Some(scale), &configuration, target.schema, &self.writer(now), self.options.force)?.object)
+        let applied = apply(Some(scale), &configuration.object, target.schema, &self.writer(now), self.options.force)?;
+        configuration.check(self.options.field_validation, &mut Vec::new())?;
+        Ok(applied.object)
     }
 
     fn writer(&self, now: Timestamp) -> Writer<'_> {

@@ -1,5 +1,7 @@
 //! The names that Go's decoder would use in its errors, from the names of the definitions.
 
+mod types;
+
 use crate::schema::{Scalar, SchemaRef, Type};
 
 /// `Deployment` for `io.k8s.api.apps.v1.Deployment`.
@@ -25,6 +27,29 @@ pub(super) fn type_name(schema: SchemaRef<'_>) -> String {
         (Type::Array, _) => format!("[]{}", schema.items().map(type_name).unwrap_or_default()),
         (Type::Object, _) => map_name(schema),
         (Type::Any | Type::IntOrString, _) => "interface {}".to_owned(),
+    }
+}
+
+/// The type of a field of a struct, of an element of it if it is a list, or of a value if it is a map.
+pub(super) fn field_type(schema: SchemaRef<'_>, owner: &str, path: &str) -> String {
+    let field = path.rsplit('.').next().unwrap_or(path);
+    let items = schema.items();
+    let of_text = if items.is_some() { items } else { Some(schema) };
+    let is_text = of_text.is_some_and(|of| of.node().type_ == Type::String && of.node().scalar == Scalar::Plain);
+    match types::text_type(owner, field).filter(|_| is_text) {
+        Some(type_) if items.is_some() => format!("[]{type_}"),
+        Some(type_) => type_.to_owned(),
+        None => type_name(schema),
+    }
+}
+
+/// Puts a field of a struct onto a path, after the structs that it is embedded by.
+pub(super) fn push_field(path: &mut String, owner: &str, field: &str) {
+    for part in types::embedded_by(owner, field).iter().copied().chain([field]) {
+        if !path.is_empty() {
+            path.push('.');
+        }
+        path.push_str(part);
     }
 }
 
