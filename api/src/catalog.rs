@@ -1,7 +1,7 @@
 //! The catalog: every resource that the server serves, built-in and custom, as rows of one table.
 
 mod builtin;
-mod convert;
+pub(crate) mod convert;
 #[cfg(test)]
 mod tests;
 

@@ -106,6 +106,11 @@ pub trait Strategy: Send + Sync {
         Vec::new()
     }
 
+    /// Texts for `Warning` headers of a new object that is prepared, but may yet be refused.
+    fn preparation_warnings(&self, _new: &Object) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Texts for `Warning` headers of a write to `/status`.
     fn status_warnings(&self, _new: &Object) -> Vec<String> {
         Vec::new()

@@ -250,6 +250,11 @@ fn conflicts_name_managers_and_paths() {
 fn configurations_that_do_not_fit_are_refused() {
     let cases = [
         (json!({"golden": 1}), ".golden: field not declared in schema"),
+        (json!({"golden": 1, "silver": 2}), ".golden: field not declared in schema"),
+        (
+            json!({"data": {"a": {"b": [1, "c", true]}}}),
+            r#".data.a: expected string, got &value.valueUnstructured{Value:map[string]interface {}{"b":[]interface {}{1, "c", true}}}"#,
+        ),
         (json!({"data": {"a": 5}}), ".data.a: expected string, got &value.valueUnstructured{Value:5}"),
         (
             json!({"spec": {"items": [{"name": "a"}, {"name": "a"}]}}),

@@ -29,12 +29,21 @@ fn check_value(value: &Value, schema: Option<SchemaRef<'_>>, path: &mut Vec<Step
         Value::Object(fields) => {
             for (name, child) in fields {
                 path.push(Step::Field(name.clone().into()));
-                match field_schema(Some(schema), name) {
-                    Some(field) => check_value(child, Some(field), path, errors),
-                    None if accepts_any_field(schema, path) => {}
-                    None => errors.push(format!("{}: field not declared in schema", show_path(path))),
+                let unknown = match field_schema(Some(schema), name) {
+                    Some(field) => {
+                        check_value(child, Some(field), path, errors);
+                        false
+                    }
+                    None => !accepts_any_field(schema, path),
+                };
+                if unknown {
+                    errors.push(format!("{}: field not declared in schema", show_path(path)));
                 }
                 path.pop();
+                // The reference looks no further in this object.
+                if unknown {
+                    break;
+                }
             }
         }
         Value::Array(list) => check_list(value, list, schema, path, errors),
@@ -92,7 +101,10 @@ fn type_error(value: &Value, schema: SchemaRef<'_>) -> Option<String> {
         (Type::String, Value::Number(_)) if schema.node().scalar == crate::schema::Scalar::Quantity => return None,
         (Type::Object, _) => "map",
         (Type::Array, _) => "list",
-        (Type::String, _) => return Some(format!("expected string, got &value.valueUnstructured{{Value:{value}}}")),
+        (Type::String, _) => {
+            let shown = crate::patch::go_syntax(value);
+            return Some(format!("expected string, got &value.valueUnstructured{{Value:{shown}}}"));
+        }
         (Type::Boolean, _) => "boolean",
         (Type::Integer | Type::Number, _) => {
             return Some(format!("expected numeric (int or float), got {}", go_type(value)));

@@ -1,6 +1,6 @@
 //! Conversion between the versions of built-in resources. Where shapes do not differ, only `apiVersion` is rewritten.
 
-mod autoscaling;
+pub(crate) mod autoscaling;
 mod devices;
 mod events;
 

@@ -43,7 +43,9 @@ fn scale_target(at: &Node<'_, '_>, errors: &mut Errors) {
     }
     let grouped = version.text().split_once('/').is_some_and(|(group, _)| !group.is_empty());
     let core = matches!((kind.text(), version.text()), ("ReplicationController", "v1" | ""));
-    if !grouped && !core {
+    if version.text().matches('/').count() > 1 {
+        errors.invalid(&version, &format!("unexpected GroupVersion string: {}", version.text()));
+    } else if !grouped && !core {
         errors.invalid_value(&version, version.text(), "apiVersion must specify API group");
     }
 }
@@ -218,4 +220,28 @@ pub(crate) fn disruption_budget(object: &Node<'_, '_>, errors: &mut Errors) {
     }
     meta::selector(&spec.field("selector"), errors);
     errors.none_or_one_of(&spec.field("unhealthyPodEvictionPolicy"), &["AlwaysAllow", "IfHealthyBudget"]);
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_target_names_the_group_and_version_of_its_kind() {
+        let cases: [(&str, &str, &[&str]); 5] = [
+            ("Deployment", "apps/v1", &[]),
+            ("ReplicationController", "v1", &[]),
+            ("Deployment", "v1", &["apiVersion: Invalid value: \"v1\": apiVersion must specify API group"]),
+            ("Deployment", "", &["apiVersion: Invalid value: \"\": apiVersion must specify API group"]),
+            ("Deployment", "a/b/c", &["apiVersion: Invalid value: \"a/b/c\": unexpected GroupVersion string: a/b/c"]),
+        ];
+        for (kind, version, want) in cases {
+            let target = json!({"kind": kind, "name": "d", "apiVersion": version});
+            let mut errors = Errors::default();
+            scale_target(&Node::root(target.as_object().expect("an object")), &mut errors);
+            assert_eq!(errors.0.iter().map(ToString::to_string).collect::<Vec<_>>(), want, "{kind} {version}");
+        }
+    }
 }

@@ -46,6 +46,9 @@ fn job_with_selector(spec: &Node<'_, '_>, errors: &mut Errors) {
 
 /// A generated selector is just the job's uid, which the template carries as a label.
 fn generated_selector(object: &Node<'_, '_>, selector: &Node<'_, '_>, errors: &mut Errors) {
+    if selector.is_unset() {
+        return;
+    }
     let metadata = object.field("metadata");
     let uid = metadata.field("uid");
     let spec = object.field("spec");
@@ -347,6 +350,19 @@ mod tests {
         let mut errors = Errors::default();
         rule(&Node::root(object.as_object().expect("an object")), &mut errors);
         assert_eq!(errors.0.iter().map(ToString::to_string).collect::<Vec<_>>(), want);
+    }
+
+    #[test]
+    fn a_job_without_a_selector_is_only_told_that_it_needs_one() {
+        let spec = json!({"template": {"metadata": {"labels": {"a": "b"}}}});
+        let job = json!({"metadata": {"name": "j", "uid": "u"}, "spec": spec});
+        check(|job, errors| generated_selector(job, &job.field("spec").field("selector"), errors), &job, &[]);
+        let mut generated = job;
+        generated["spec"]["selector"] = json!({"matchLabels": {"batch.kubernetes.io/controller-uid": "u"}});
+        let mut errors = Errors::default();
+        let root = Node::root(generated.as_object().expect("an object"));
+        generated_selector(&root, &root.field("spec").field("selector"), &mut errors);
+        assert_eq!(errors.0.len(), 4, "the labels of the template");
     }
 
     #[test]

@@ -10,7 +10,6 @@ use crate::strategy::WriteContext;
 /// Defaults of a `CustomResourceDefinition`: names that follow from the kind.
 pub(crate) fn definition(object: &mut Object) {
     let spec = super::tree::object(object.root_mut(), "spec");
-    default_zero(spec, "scope", "Namespaced");
     let names = super::tree::object(spec, "names");
     let kind = text(names, "kind").to_owned();
     if !kind.is_empty() {
@@ -147,4 +146,19 @@ pub(crate) fn prepare_api_service(ctx: &WriteContext<'_>, new: &mut Object) {
         json!({})
     };
     new.set(&["status"], status);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_definition_gets_names_and_no_scope() {
+        let written = json!({"spec": {"names": {"kind": "Foo"}, "versions": [{"name": "v1", "storage": true}]}});
+        let mut object = Object::from_value(written).expect("an object");
+        definition(&mut object);
+        let want = json!({"names": {"kind": "Foo", "singular": "foo", "listKind": "FooList"},
+            "conversion": {"strategy": "None"}, "versions": [{"name": "v1", "storage": true}]});
+        assert_eq!(object.root()["spec"], want);
+    }
 }

@@ -45,6 +45,8 @@ pub(crate) struct Hooks {
     pub(crate) update_skips_rules: bool,
     pub(crate) validation_may_take_long: bool,
     pub(crate) warn: Warn,
+    /// What is told of a new object whether or not it is taken.
+    pub(crate) warn_prepared: fn(&Node<'_, '_>, &mut Vec<String>),
     /// Texts on a write to `/status`.
     pub(crate) warn_status: fn(&Node<'_, '_>, &mut Vec<String>),
     pub(crate) status_changes_metadata: bool,
@@ -83,6 +85,7 @@ impl Hooks {
         update_skips_rules: false,
         validation_may_take_long: false,
         warn: |_, _, _| {},
+        warn_prepared: |_, _| {},
         warn_status: |_, _| {},
         status_changes_metadata: true,
         tracks_spec: true,
@@ -182,6 +185,12 @@ impl Strategy for Hooks {
         let mut texts = Vec::new();
         let old = old.map(|old| Node::root(old.root()));
         (self.warn)(&Node::root(new.root()), old.as_ref(), &mut texts);
+        texts
+    }
+
+    fn preparation_warnings(&self, new: &Object) -> Vec<String> {
+        let mut texts = Vec::new();
+        (self.warn_prepared)(&Node::root(new.root()), &mut texts);
         texts
     }
 

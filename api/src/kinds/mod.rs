@@ -174,6 +174,7 @@ fn core_hooks(kind: &str) -> Hooks {
             validate_new: pod_spec::new_pod,
             validate_subresource: pod_subresources::change,
             warn: warnings::pod,
+            warn_prepared: warnings::app_armor,
             warn_status: warnings::pod_status,
             validate_change: pod_update::pod_change,
             validate_status: pod_status_rules::pod,

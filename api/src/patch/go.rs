@@ -26,6 +26,23 @@ pub(super) fn go_format_map(map: &Map<String, Value>) -> String {
     format!("map[{}]", entries.join(" "))
 }
 
+/// As Go's `%#v` shows it.
+pub(crate) fn go_syntax(value: &Value) -> String {
+    match value {
+        Value::Null => "interface {}(nil)".to_owned(),
+        Value::String(text) => format!("{text:?}"),
+        Value::Array(list) => {
+            let items: Vec<String> = list.iter().map(go_syntax).collect();
+            format!("[]interface {{}}{{{}}}", items.join(", "))
+        }
+        Value::Object(map) => {
+            let fields: Vec<String> = map.iter().map(|(key, value)| format!("{key:?}:{}", go_syntax(value))).collect();
+            format!("map[string]interface {{}}{{{}}}", fields.join(", "))
+        }
+        other => other.to_string(),
+    }
+}
+
 /// The name of a value's JSON type in errors of `encoding/json`.
 pub(super) fn json_type(value: &Value) -> &'static str {
     match value {

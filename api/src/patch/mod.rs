@@ -14,6 +14,7 @@ mod strategic;
 mod strict;
 
 pub use go::go_format;
+pub(crate) use go::go_syntax;
 pub use json::json_patch;
 pub use merge::merge_patch;
 pub use strategic::strategic_merge;

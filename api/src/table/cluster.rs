@@ -166,15 +166,33 @@ fn priority_level(level: &Object, now: Timestamp) -> Vec<Value> {
     let either =
         |path: &[&str]| level.get(path).filter(|value| !value.is_null()).cloned().unwrap_or_else(|| NONE.into());
     let queuing = |field: &str| either(&["spec", "limited", "limitResponse", "queuing", field]);
-    let part =
-        if level.get(&["spec", "limited"]).is_some_and(|limited| !limited.is_null()) { "limited" } else { "exempt" };
     vec![
         level.name().into(),
         level.text(&["spec", "type"]).into(),
-        either(&["spec", part, "nominalConcurrencyShares"]),
+        either(&["spec", "limited", "nominalConcurrencyShares"]),
         queuing("queues"),
         queuing("handSize"),
         queuing("queueLengthLimit"),
         age(level, now).into(),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_limited_levels_show_shares() {
+        let shown = |spec: Value| {
+            let level = json!({"metadata": {"name": "l"}, "spec": spec});
+            priority_level(&Object::from_value(level).expect("an object"), Timestamp::UNIX_EPOCH)[1..6].to_vec()
+        };
+        let exempt = json!({"type": "Exempt", "exempt": {"nominalConcurrencyShares": 0, "lendablePercent": 0}});
+        assert_eq!(shown(exempt), ["Exempt", NONE, NONE, NONE, NONE].map(Value::from));
+        let limited = json!({"type": "Limited", "limited": {"nominalConcurrencyShares": 5,
+            "limitResponse": {"type": "Queue", "queuing": {"queues": 64, "handSize": 6, "queueLengthLimit": 50}}}});
+        assert_eq!(shown(limited), [json!("Limited"), json!(5), json!(64), json!(6), json!(50)]);
+    }
 }

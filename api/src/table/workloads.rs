@@ -8,6 +8,7 @@ use super::duration::{human_duration, whole_seconds};
 use super::text::{
     NONE, UNSET, age, ago, containers, labels, list, number, or, plain, selector, selector_or_none, text, title,
 };
+use crate::catalog::convert::autoscaling::v1_to_v2;
 use crate::object::Object;
 
 const TEMPLATE: [&str; 3] = ["spec", "template", "spec"];
@@ -181,17 +182,20 @@ fn autoscaler(autoscaler: &Object, now: Timestamp) -> Vec<Value> {
     ]
 }
 
-/// Current and wanted values of the metrics, of two at most.
+/// Current and wanted values of the metrics, of two at most. Those that `autoscaling/v1` keeps in annotations count, too.
 fn metrics(autoscaler: &Object) -> String {
+    if autoscaler.api_version() == "autoscaling/v1" {
+        let mut latest = autoscaler.clone();
+        v1_to_v2(&mut latest);
+        return metrics_of_v2(&latest);
+    }
+    metrics_of_v2(autoscaler)
+}
+
+fn metrics_of_v2(autoscaler: &Object) -> String {
     let current = list(autoscaler, &["status", "currentMetrics"]);
     let specs = list(autoscaler, &["spec", "metrics"]).iter().enumerate();
-    let mut shown: Vec<String> =
-        specs.map(|(at, spec)| metric(spec, current.get(at).unwrap_or(&Value::Null))).collect();
-    // `autoscaling/v1` knows only this one.
-    if let Some(wanted) = autoscaler.integer(&["spec", "targetCPUUtilizationPercentage"]) {
-        let now = autoscaler.integer(&["status", "currentCPUUtilizationPercentage"]);
-        shown.push(format!("cpu: {}/{wanted}%", now.map_or_else(|| "<unknown>".to_owned(), |now| format!("{now}%"))));
-    }
+    let shown: Vec<String> = specs.map(|(at, spec)| metric(spec, current.get(at).unwrap_or(&Value::Null))).collect();
     match shown.get(..2) {
         Some(first) if shown.len() > 2 => format!("{} + {} more...", first.join(", "), shown.len() - 2),
         _ => or(&shown.join(", "), NONE).to_owned(),
@@ -229,5 +233,32 @@ fn metric(spec: &Value, status: &Value) -> String {
             format!("{name}{}/{wanted}", percent(current("averageUtilization")))
         }
         None => format!("{}/{}", current("value"), plain(target("value"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_autoscaler_shows_the_same_metrics_in_every_version() {
+        const METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
+        let check = |others: Value, want: &str| {
+            let annotations = json!({METRICS: others.to_string()});
+            let old = json!({"apiVersion": "autoscaling/v1", "metadata": {"annotations": annotations},
+                "spec": {"targetCPUUtilizationPercentage": 50}});
+            let old = Object::from_value(old).expect("an object");
+            let mut new = old.clone();
+            v1_to_v2(&mut new);
+            new.set(&["apiVersion"], "autoscaling/v2");
+            assert_eq!((metrics(&old), metrics(&new)), (want.to_owned(), want.to_owned()));
+        };
+        let memory = json!({"type": "Resource", "resource": {"name": "memory", "targetAverageUtilization": 70}});
+        let pods = json!({"type": "Pods", "pods": {"metricName": "packets", "targetAverageValue": "20"}});
+        check(json!([]), "cpu: <unknown>/50%");
+        check(json!([memory]), "memory: <unknown>/70%, cpu: <unknown>/50%");
+        check(json!([memory, pods]), "memory: <unknown>/70%, <unknown>/20 + 1 more...");
     }
 }

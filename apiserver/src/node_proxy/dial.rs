@@ -47,7 +47,7 @@ pub(crate) enum DialError {
     NoCa,
     #[error("{0:?} is no name that a certificate can have")]
     Name(String),
-    #[error("connect: {0}")]
+    #[error("connect: {}", in_gos_words(.0))]
     Connect(std::io::Error),
     #[error("address not allowed")]
     NotAllowed,
@@ -57,6 +57,19 @@ pub(crate) enum DialError {
     Timeout,
     #[error("http: {0}")]
     Http(hyper::Error),
+}
+
+/// What Go's programs say of a connection that was not made.
+fn in_gos_words(error: &std::io::Error) -> String {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+        ErrorKind::ConnectionReset => "connection reset by peer".to_owned(),
+        ErrorKind::HostUnreachable => "no route to host".to_owned(),
+        ErrorKind::NetworkUnreachable => "network is unreachable".to_owned(),
+        ErrorKind::TimedOut => "connection timed out".to_owned(),
+        _ => error.to_string(),
+    }
 }
 
 /// Where a request goes.

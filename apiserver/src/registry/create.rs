@@ -133,6 +133,7 @@ impl Registry {
     ) -> Result<(), ApiError> {
         let row = target.row();
         let strategy = &target.requested.strategy;
+        warnings.extend(row.strategy.preparation_warnings(object));
         let mut errors = metadata::validate(row, object);
         errors.extend(decode::schema_errors(row, object));
         let rules = || strategy.validate_create(&target.write_context(now), object);

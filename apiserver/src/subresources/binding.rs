@@ -57,7 +57,6 @@ async fn bind(
         return Err(ApiError::bad_request("name in URL does not match name in Binding object"));
     }
     check_name(name, &mut binding)?;
-    check_target(&binding)?;
     let target = crate::registry::Target { name, subresource: "binding", ..routed.target() };
     let raw = options.to_value(Write::Create);
     let catalog = routed.registry().catalog();
@@ -76,7 +75,9 @@ async fn bind(
         reinvocation: None,
     };
     let admission = routed.registry().admission();
-    admission.admit(&attributes, &mut binding, &mut warnings).await?;
+    admission.mutate(&attributes, Some(&mut binding), &mut warnings).await?;
+    check_target(&binding)?;
+    admission.validate(&attributes, Some(&binding), &mut warnings).await?;
     let now = timestamp(Timestamp::now());
     routed.registry().modify(&target, options.dry_run, |pod| assign(pod, &binding, &now)).await?;
     let mut answer = response::value(StatusCode::CREATED, routed.accept, &created());

@@ -65,7 +65,10 @@ fn known<'a>(call: &Call<'_>, row: &'a Resource) -> Result<&'a Subresource, ApiE
 
 /// Resources whose objects are not stored: they are answered at once.
 pub(crate) async fn virtual_resource(call: &Call<'_>, row: &Arc<Resource>, body: Bytes) -> Result<Answer, ApiError> {
-    if call.info.deed != Deed::Create || call.info.is_item {
+    if call.info.is_item {
+        return Err(ApiError::unknown_resource());
+    }
+    if call.info.deed != Deed::Create {
         return Err(method_not_allowed());
     }
     match row.plural.as_ref() {

@@ -6,6 +6,8 @@ use api::resource::Verb;
 use api::schema::{Presence, Scalar, SchemaRef, Type};
 use apiserver::testing::TestServer;
 use apiserver::{Config, Limits};
+use axum::body::Body;
+use http::Request;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use store::embedded::EmbeddedStore;
@@ -247,4 +249,41 @@ async fn an_object_that_is_gone_is_not_made_anew() {
     let refused = expect(client.patch(&format!("{MAPS}/x?fieldManager=m"), APPLY, &map).await, 409);
     let why = "uid mismatch: the provided object specified uid u, and no existing object was found";
     assert!(refused["message"].as_str().unwrap().ends_with(why), "{refused}");
+}
+
+#[tokio::test]
+async fn what_is_given_twice_is_told_after_what_applying_has_to_say() {
+    let server = TestServer::start().await;
+    let client = Client::admin(&server);
+    let send = async |manager: &str, query: &str, value: &str| {
+        let text = format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: x}}\ndata:\n  a: b\n  a: {value}\n");
+        let request = Request::patch(format!("{MAPS}/x?fieldManager={manager}{query}")).header("content-type", APPLY);
+        let answer = client.raw(request.body(Body::from(text)).unwrap()).await;
+        let warnings: Vec<String> =
+            answer.headers().get_all("warning").iter().map(|text| text.to_str().unwrap().to_owned()).collect();
+        (answer.status().as_u16(), warnings)
+    };
+    let told = "299 - \"line 6: key \\\"a\\\" already set in map\"".to_owned();
+    assert_eq!(send("m", "", "c").await, (201, vec![told]));
+    assert_eq!(send("n", "", "d").await, (409, Vec::new()));
+    assert_eq!(send("n", "&fieldValidation=Strict", "d").await, (409, Vec::new()));
+    assert_eq!(send("m", "&fieldValidation=Strict", "c").await, (400, Vec::new()));
+}
+
+#[tokio::test]
+async fn a_pod_that_is_refused_is_told_of_its_annotation_all_the_same() {
+    let server = TestServer::start().await;
+    let client = Client::admin(&server);
+    let annotation = "container.apparmor.security.beta.kubernetes.io/c";
+    let pod = json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "p", "annotations": {annotation: "runtime/default"}}, "spec": {"containers": [{"name": "c"}]}});
+    for (path, method) in [(PODS.to_owned(), "POST"), (format!("{PODS}/p?fieldManager=m"), "PATCH")] {
+        let media = if method == "POST" { "application/json" } else { APPLY };
+        let request = Request::builder().method(method).uri(path).header("content-type", media);
+        let answer = client.raw(request.body(Body::from(pod.to_string())).unwrap()).await;
+        assert_eq!(answer.status().as_u16(), 422);
+        let told = answer.headers().get_all("warning").iter().map(|text| text.to_str().unwrap().to_owned());
+        let told: Vec<String> = told.filter(|text| text.contains("deprecated since v1.30")).collect();
+        assert_eq!(told.len(), 1, "{told:?}");
+    }
 }

@@ -166,3 +166,46 @@ async fn what_was_decided_about_a_certificate_stays_when_its_status_is_written()
     assert_eq!(answer["status"]["conditions"][0]["reason"], "Mine");
     assert_eq!(answer["status"]["conditions"][1]["type"], "Failed");
 }
+
+#[tokio::test]
+async fn what_is_only_created_has_no_items() {
+    let server = TestServer::start().await;
+    let client = Client::admin(&server);
+    let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "a"}, "target": {"kind": "Pod"}});
+    let not_here = "the server could not find the requested resource";
+    for path in [
+        format!("{NAMESPACE}/bindings/a"),
+        "/apis/authorization.k8s.io/v1/subjectaccessreviews/a".to_owned(),
+        "/apis/authentication.k8s.io/v1/tokenreviews/a".to_owned(),
+    ] {
+        for method in [Method::GET, Method::DELETE, Method::PUT] {
+            let answer = expect(client.send(method, &path, &[], Vec::new()).await, 404);
+            assert_eq!(answer["message"], not_here, "{path}");
+        }
+        let applied = client.patch(&format!("{path}?fieldManager=m"), crate::client::APPLY, &binding).await;
+        assert_eq!(expect(applied, 404)["message"], not_here, "{path}");
+    }
+    let gone = expect(client.post("/api/v1/namespaces/gone/bindings", &binding).await, 404);
+    assert_eq!(gone["message"], "namespaces \"gone\" not found");
+    let wrong = "target.kind: Unsupported value: \"Pod\": supported values: \"Node\", \"<empty>\"";
+    let refused = expect(client.post(&format!("{NAMESPACE}/bindings"), &binding).await, 500);
+    assert!(refused["message"].as_str().unwrap().contains(wrong), "{refused}");
+}
+
+#[tokio::test]
+async fn a_dry_run_minds_no_version_and_a_policy_no_slash() {
+    let server = TestServer::start().await;
+    let client = Client::admin(&server);
+    let maps = format!("{NAMESPACE}/configmaps");
+    let map = |metadata: Value| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata});
+    let versioned = map(json!({"name": "a", "resourceVersion": "5"}));
+    expect(client.post(&format!("{maps}?dryRun=All"), &versioned).await, 201);
+    let refused = expect(client.post(&maps, &versioned).await, 500);
+    assert_eq!(refused["message"], "resourceVersion should not be set on objects to be created");
+    let refused = expect(client.post(&maps, &map(json!({"name": "a", "finalizers": ["foo"]}))).await, 422);
+    assert!(refused["message"].as_str().unwrap().contains("neither a standard finalizer name"), "{refused}");
+    let binding = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": {"name": "b", "finalizers": ["foo"]}, "spec": {"policyName": "p", "validationActions": ["Deny"]}});
+    let bindings = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings";
+    expect(client.post(bindings, &binding).await, 201);
+}

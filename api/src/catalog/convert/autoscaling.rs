@@ -45,7 +45,7 @@ pub(super) fn v2_to_v1(hpa: &mut Object) {
 }
 
 /// `v1` to `v2`.
-pub(super) fn v1_to_v2(hpa: &mut Object) {
+pub(crate) fn v1_to_v2(hpa: &mut Object) {
     let mut metrics = Vec::new();
     if let Some(percent) = hpa.remove(&["spec", "targetCPUUtilizationPercentage"]).filter(|percent| !percent.is_null())
     {

@@ -5,7 +5,9 @@ use apiserver::testing::TestServer;
 use serde_json::{Value, json};
 use store::embedded::EmbeddedStore;
 
-use super::{DEFINITIONS, WIDGETS, WIDGETS_DEFINITION, condition, define, fields, until, version, widget, widgets};
+use super::{
+    DEFINITIONS, WIDGETS, WIDGETS_DEFINITION, condition, define, definition, fields, until, version, widget, widgets,
+};
 use crate::client::{Client, MERGE, expect};
 
 /// A definition in the group of widgets with names of its own.
@@ -273,4 +275,20 @@ async fn documents_follow_groups_and_versions() {
     unserved[1]["served"] = false.into();
     super::redefine(&client, &unserved, "/openapi/v3/apis/example.com/v3", |it| !it.is_object()).await;
     assert!(expect(client.get("/openapi/v3").await, 200)["paths"].get("apis/example.com/v3").is_none());
+}
+
+#[tokio::test]
+async fn a_dry_run_asks_the_conversion_webhook_too() {
+    let server = TestServer::start().await;
+    let client = Client::admin(&server);
+    let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let mut converted = definition(&json!([version("v1", &open), version("v2", &open)]));
+    converted["spec"]["conversion"] = json!({"strategy": "Webhook", "webhook": {
+        "conversionReviewVersions": ["v1"], "clientConfig": {"url": "https://127.0.0.1:1/convert"}}});
+    define(&client, &converted).await;
+    let path = "/apis/example.com/v2/namespaces/default/widgets?dryRun=All";
+    let widget = json!({"apiVersion": "example.com/v2", "kind": "Widget", "metadata": {"name": "w"}});
+    let refused = expect(client.post(path, &widget).await, 500);
+    let why = "dial tcp 127.0.0.1:1: connect: connection refused";
+    assert!(refused["message"].as_str().unwrap().ends_with(why), "{refused}");
 }
