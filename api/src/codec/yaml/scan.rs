@@ -160,8 +160,8 @@ impl<'a> Scanner<'a> {
             b'-' if alone => self.fetch_block_entry(),
             b'?' if alone || in_flow => self.fetch_key(),
             b':' if alone || in_flow => self.fetch_value(),
-            b'*' | b'&' => self.fetch_anchor(first == b'*'),
-            b'!' => self.fetch_tag(),
+            b'*' | b'&' => self.fetch_scalar(|scanner| scanner.anchor(first == b'*')),
+            b'!' => self.fetch_scalar(Self::tag),
             b'|' | b'>' if !in_flow => self.fetch_block_scalar(first == b'|'),
             b'\'' | b'"' => self.fetch_scalar(|scanner| scanner.quoted(first)),
             b'|' | b'>' | b'#' | b'%' | b'@' | b'`' | b'\t' => self.fail("found character that cannot start any token"),
@@ -371,14 +371,6 @@ impl<'a> Scanner<'a> {
         }
         self.push_indicator(Kind::Value, 1);
         Ok(())
-    }
-
-    fn fetch_anchor(&mut self, alias: bool) -> Result<(), Error> {
-        self.fetch_scalar(|scanner| scanner.anchor(alias))
-    }
-
-    fn fetch_tag(&mut self) -> Result<(), Error> {
-        self.fetch_scalar(Self::tag)
     }
 
     /// What may begin a key, but cannot be followed by another.
