@@ -13,7 +13,7 @@ mod netlink;
 pub mod nft;
 mod watch;
 
-pub use addresses::is_elsewhere;
+pub use addresses::{is_elsewhere, name, of_default_route};
 pub use claim::{Claim, ClaimError, Holder, Resource};
 pub use folder::FolderLock;
 pub use watch::{LinkWatch, TableWatch};
