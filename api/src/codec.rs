@@ -217,7 +217,9 @@ pub fn decode_patched(value: Value, target: &Target<'_>, validation: FieldValida
     let unexpected = || format!("unexpected GroupVersion string: {}", api_version.as_deref().unwrap_or_default());
     let (group, version) = given.ok_or_else(|| DecodeError(unexpected()))?;
     let kind = kind.as_deref().unwrap_or(target.kind);
-    check_kind(group, version, kind, target).map_err(|error| DecodeError(error.to_string()))?;
+    if !is_old(group, version, kind) || (group, kind) != (target.group, target.kind) {
+        check_kind(group, version, kind, target).map_err(|error| DecodeError(error.to_string()))?;
+    }
     read_document(document, target, validation, Vec::new())
 }
 
@@ -405,6 +407,18 @@ enum KindError {
     OtherVersion(String),
 }
 
+/// Whether upstream still reads a version, though it serves it no more. The fields of these are those of today.
+fn is_old(group: &str, version: &str, kind: &str) -> bool {
+    match (group, version) {
+        ("apps", "v1beta1") => matches!(kind, "ControllerRevision" | "Deployment" | "StatefulSet"),
+        ("apps", "v1beta2") => {
+            matches!(kind, "ControllerRevision" | "DaemonSet" | "Deployment" | "ReplicaSet" | "StatefulSet")
+        }
+        ("batch", "v1beta1") => kind == "CronJob",
+        _ => false,
+    }
+}
+
 /// Whether a document of this kind may stand where `target` is expected.
 fn check_kind(group: &str, version: &str, kind: &str, target: &Target<'_>) -> Result<(), KindError> {
     if (group, version, kind) == (target.group, target.version, target.kind) {
@@ -415,7 +429,7 @@ fn check_kind(group: &str, version: &str, kind: &str, target: &Target<'_>) -> Re
         return Err(wrong_version(&given, target));
     }
     let known = builtin().name_of_kind(group, version, kind).is_some();
-    if !known {
+    if !known && !is_old(group, version, kind) {
         let scheme = "pkg/api/legacyscheme/scheme.go:30";
         let text = format!("no kind {kind:?} is registered for version {given:?} in scheme {scheme:?}");
         return Err(KindError::Unexpected(text));

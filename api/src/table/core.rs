@@ -11,6 +11,7 @@ use crate::object::Object;
 
 pub(super) fn printer(plural: &str) -> Option<Printer> {
     Some(match plural {
+        "componentstatuses" => component,
         "configmaps" => config_map,
         "endpoints" => endpoints,
         "events" => events::print,
@@ -31,6 +32,19 @@ pub(super) fn printer(plural: &str) -> Option<Printer> {
 
 fn entries(object: &Object, field: &str) -> usize {
     object.get(&[field]).and_then(Value::as_object).map_or(0, Map::len)
+}
+
+fn component(component: &Object, _now: Timestamp) -> Vec<Value> {
+    let (mut status, mut message, mut error) = (UNKNOWN, "", "");
+    for condition in list(component, &["conditions"]) {
+        status = match text(condition, "status") {
+            "True" => "Healthy",
+            "False" => "Unhealthy",
+            _ => UNKNOWN,
+        };
+        (message, error) = (text(condition, "message"), text(condition, "error"));
+    }
+    vec![component.name().into(), status.into(), message.into(), error.into()]
 }
 
 fn config_map(map: &Object, now: Timestamp) -> Vec<Value> {
