@@ -348,9 +348,10 @@ impl Args {
         let authorization = self.webhooks.authorization(&self.authorization_mode)?;
         let modes = Some(self.authorization_mode).filter(|modes| !modes.is_empty());
         Ok(Config {
+            flags: Vec::new(),
             bind_address: self.bind_address,
             secure_port: self.secure_port,
-            advertise_address: self.advertise_address,
+            advertise_address: self.advertise_address.or_else(|| advertised(self.bind_address)),
             tls_certificate: self.tls_cert_file,
             tls_private_key: self.tls_private_key_file,
             certificate_directory: self.cert_dir,
@@ -394,6 +395,7 @@ impl Args {
             limits: self.serving.limits(),
             external_hostname: self.serving.external_hostname,
             shares_store: !self.store.etcd_servers.is_empty(),
+            is_whole_control_plane: false,
             publish_endpoints: self.serving.endpoint_reconciler_type != "none",
             runtime_config: self.runtime_config,
             not_ready_toleration_seconds: self.default_not_ready_toleration_seconds,
@@ -457,6 +459,12 @@ impl ServingArgs {
     }
 }
 
+/// The address that others are told when they are told none: that which is listened on, or if it is of no use to them, that
+/// of the default route.
+fn advertised(bound: IpAddr) -> Option<IpAddr> {
+    if bound.is_loopback() || bound.is_unspecified() { host::of_default_route() } else { Some(bound) }
+}
+
 fn parse_ports(text: &str) -> Result<RangeInclusive<u16>, String> {
     let bad = || format!("{text:?} is not a range of ports such as 30000-32767");
     let (first, last) = text.split_once('-').ok_or_else(bad)?;
@@ -467,6 +475,15 @@ fn parse_ports(text: &str) -> Result<RangeInclusive<u16>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn others_are_told_an_address_that_is_of_use_to_them() {
+        let of = |text: &str| advertised(text.parse().unwrap());
+        assert_eq!(of("192.0.2.7"), "192.0.2.7".parse().ok());
+        for useless in ["0.0.0.0", "127.0.0.1", "::", "::1"] {
+            assert_eq!(of(useless), host::of_default_route(), "{useless}");
+        }
+    }
 
     #[test]
     fn ranges_of_ports_are_read() {

@@ -4,17 +4,19 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use daemon::Process;
+use daemon::{GivenFlags, Process};
 use store::Store;
 use store::embedded::EmbeddedStore;
 use store::etcd::{EtcdStore, Tls};
 
-use crate::{ApiServer, Args, StoreArgs};
+use crate::{ApiServer, Args, Config, StoreArgs};
 
 /// Serves the Kubernetes API.
 #[derive(Debug, clap::Parser)]
 #[command(name = "apiserver")]
 pub struct Command {
+    #[command(flatten)]
+    given: daemon::GivenFlags,
     #[command(flatten)]
     common: daemon::Common,
     #[command(flatten)]
@@ -37,21 +39,22 @@ impl Command {
         let delay = self.args.serving.shutdown_delay_duration;
         daemon::main_with_delay("apiserver", self.common, delay, |process| {
             self.upstream.warn();
-            run(self.args, process)
+            run(self.args, self.given, process)
         })
     }
 }
 
-async fn run(args: Args, process: Process) -> anyhow::Result<()> {
+async fn run(args: Args, given: GivenFlags, process: Process) -> anyhow::Result<()> {
     let store = open(&args.store).await?;
-    let outcome = serve(args, store.clone(), process).await;
+    let outcome = serve(args, given, store.clone(), process).await;
     // Nothing is left in a log that a copy of the files would lack, even if serving failed.
     let closed = store.close().await.context("close the store");
     outcome.and(closed)
 }
 
-async fn serve(args: Args, store: Arc<dyn Store>, process: Process) -> anyhow::Result<()> {
-    let server = ApiServer::new(args.into_config()?, store, process)?;
+async fn serve(args: Args, given: GivenFlags, store: Arc<dyn Store>, process: Process) -> anyhow::Result<()> {
+    let config = Config { flags: given.0, ..args.into_config()? };
+    let server = ApiServer::new(config, store, process)?;
     let listener = server.bind().await?;
     tracing::info!(address = %listener.local_addr()?, "listening");
     tokio::try_join!(server.run(), server.serve(listener))?;

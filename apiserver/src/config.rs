@@ -20,6 +20,8 @@ use crate::served::Served;
 /// Everything that can be set. Made in `main`, moved into [`crate::ApiServer::new`].
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// The flags that the process was started with, to be shown.
+    pub flags: Vec<(String, String)>,
     /// Where to listen.
     pub bind_address: IpAddr,
     pub secure_port: u16,
@@ -82,6 +84,8 @@ pub struct Config {
     pub publish_endpoints: bool,
     /// Whether other servers may use the same store, and have endpoints of their own.
     pub shares_store: bool,
+    /// Whether scheduler and controllers run in this process as well.
+    pub is_whole_control_plane: bool,
     /// Which built-in versions are served.
     pub runtime_config: Vec<Served>,
     pub limits: Limits,
@@ -143,6 +147,7 @@ impl Default for Config {
     /// Loopback, RBAC, anonymous health checks: what a server in a test needs.
     fn default() -> Self {
         Self {
+            flags: Vec::new(),
             bind_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             secure_port: 6443,
             advertise_address: None,
@@ -184,6 +189,7 @@ impl Default for Config {
             external_hostname: None,
             publish_endpoints: true,
             shares_store: false,
+            is_whole_control_plane: false,
             runtime_config: Vec::new(),
             limits: Limits::default(),
             not_ready_toleration_seconds: 300,

@@ -6,14 +6,24 @@ use api::catalog::{Catalog, Group};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, VARY};
 use http::{Method, StatusCode};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::aggregator::{Table, groups};
 use crate::handler::{Call, method_not_allowed};
 use crate::headers as header;
+use crate::health;
 use crate::negotiate::{Accept, Offer};
 use crate::request_info::Deed;
 use crate::response::{self, Answer};
+
+/// What made this server: clients show it beside upstream's compiler.
+const COMPILER: &str = concat!("rust", env!("CARGO_PKG_RUST_VERSION"));
+/// What it was made of, if the build says so.
+const COMMIT: &str = match option_env!("CORACLE_COMMIT") {
+    Some(commit) => commit,
+    None => concat!("coracle-", env!("CARGO_PKG_VERSION")),
+};
 
 /// Answers every path that is neither a resource nor health, metrics or OpenAPI.
 pub(crate) fn answer(call: &Call<'_>) -> Result<Answer, ApiError> {
@@ -23,14 +33,14 @@ pub(crate) fn answer(call: &Call<'_>) -> Result<Answer, ApiError> {
     let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
     let accept = Accept::encoding_of(call.headers(), call.is_pretty());
     let tree = match parts.as_slice() {
-        [""] => paths(&groups(&catalog, &table)),
+        [""] => return Ok(raw(&paths(call, &groups(&catalog, &table)))),
         // What upstream's aggregator answers itself takes any method.
         ["api" | "version"] | ["api", "v1"] | ["apis", _, _]
             if call.info.deed != Deed::Visit(Method::GET) && is_known(&catalog, &parts) =>
         {
             return Err(method_not_allowed());
         }
-        ["version"] => version(),
+        ["version"] => return Ok(raw(&version())),
         ["api" | "apis"] => match aggregated_version(call) {
             Some(version) => return Ok(aggregated(call, (&catalog, &table), parts[0] == "api", version)),
             None => {
@@ -120,13 +130,47 @@ fn aggregated(call: &Call<'_>, (catalog, table): (&Catalog, &Table), core: bool,
     answer
 }
 
-fn version() -> Value {
-    json!({
-        "major": "1", "minor": "36", "emulationMajor": "1", "emulationMinor": "36", "minCompatibilityMajor": "1",
-        "minCompatibilityMinor": "35", "gitVersion": daemon::reported_version(), "gitCommit": "", "gitTreeState": "clean",
-        "buildDate": "1970-01-01T00:00:00Z", "goVersion": "", "compiler": "rustc",
-        "platform": format!("{}/{}", std::env::consts::OS, go_arch()),
-    })
+/// What upstream prints for people, whoever asks: indented, and in the order of its fields.
+fn raw(document: &impl Serialize) -> Answer {
+    let bytes = serde_json::to_vec_pretty(document).expect("JSON trees with string keys always serialise");
+    response::json_bytes(StatusCode::OK, bytes.into())
+}
+
+/// The document `/version`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Version {
+    major: &'static str,
+    minor: &'static str,
+    emulation_major: &'static str,
+    emulation_minor: &'static str,
+    min_compatibility_major: &'static str,
+    min_compatibility_minor: &'static str,
+    git_version: &'static str,
+    git_commit: &'static str,
+    git_tree_state: &'static str,
+    build_date: &'static str,
+    go_version: &'static str,
+    compiler: &'static str,
+    platform: String,
+}
+
+fn version() -> Version {
+    Version {
+        major: "1",
+        minor: "36",
+        emulation_major: "1",
+        emulation_minor: "36",
+        min_compatibility_major: "1",
+        min_compatibility_minor: "35",
+        git_version: daemon::reported_version(),
+        git_commit: COMMIT,
+        git_tree_state: "clean",
+        build_date: "1970-01-01T00:00:00Z",
+        go_version: COMPILER,
+        compiler: "rustc",
+        platform: format!("{}/{}", std::env::consts::OS, go_arch()),
+    }
 }
 
 fn go_arch() -> &'static str {
@@ -137,30 +181,33 @@ fn go_arch() -> &'static str {
     }
 }
 
-fn paths(groups: &[Group<'_>]) -> Value {
+/// The paths that there are for this client to look at.
+fn paths(call: &Call<'_>, groups: &[Group<'_>]) -> Value {
     let mut paths = vec!["/api".to_owned(), "/api/v1".to_owned(), "/apis".to_owned()];
     for group in groups.iter().filter(|group| !group.name.is_empty()) {
         paths.push(format!("/apis/{}", group.name));
         paths.extend(group.versions.iter().map(|version| format!("/apis/{}/{version}", group.name)));
     }
     let others = [
-        "/healthz",
-        "/healthz/etcd",
-        "/healthz/log",
-        "/healthz/ping",
-        "/livez",
-        "/livez/etcd",
-        "/livez/log",
-        "/livez/ping",
+        "/.well-known/openid-configuration",
+        "/debug/api_priority_and_fairness/dump_priority_levels",
+        "/debug/api_priority_and_fairness/dump_queues",
+        "/flagz",
         "/metrics",
+        "/metrics/slis",
         "/openapi/v2",
         "/openapi/v3",
-        "/readyz",
-        "/readyz/informer-sync",
-        "/readyz/ping",
+        "/openapi/v3/",
+        "/openid/v1/jwks",
+        "/statusz",
         "/version",
     ];
-    paths.extend(others.map(str::to_owned));
+    let is_there = |path: &&str| match *path {
+        "/.well-known/openid-configuration" | "/openid/v1/jwks" => call.core.tokens.is_some(),
+        path => !path.starts_with("/debug/") || call.core.config.limits.fair,
+    };
+    paths.extend(others.into_iter().filter(is_there).map(str::to_owned));
+    paths.extend(health::paths(call.core));
     paths.sort();
     json!({"paths": paths})
 }

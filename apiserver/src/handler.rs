@@ -1,6 +1,7 @@
 //! Requests for resources: from a routed request to the registry and back to an answer.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use api::resource::Verb;
@@ -10,12 +11,13 @@ use api::{ApiError, Resource};
 use axum::body::Body;
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use hyper::upgrade::OnUpgrade;
 
 use crate::decode;
 use crate::flow_control::Seat;
 use crate::headers as header;
+use crate::http::PeerAddress;
 use crate::negotiate::{Accept, Offer, accepts_gzip, content_type, is_pretty};
 use crate::options::{DeleteOptions, ListOptions, Write, WriteOptions};
 use crate::query::Query;
@@ -31,6 +33,7 @@ mod shape;
 mod stream;
 
 pub(crate) use selection::{LateFields, selection};
+pub(crate) use shape::{made, made_list};
 
 /// A request that has been authenticated and authorised.
 pub(crate) struct Call<'a> {
@@ -94,6 +97,22 @@ impl<'a> Call<'a> {
     /// What is known of the connection that the request came by.
     pub(crate) fn extension<T: Clone + Send + Sync + 'static>(&self) -> Option<&'a T> {
         self.parts.extensions.get()
+    }
+
+    /// The path as the client encoded it.
+    pub(crate) fn raw_path(&self) -> &'a str {
+        self.parts.uri.path()
+    }
+
+    /// Whom the client asked: of HTTP/2, the authority.
+    pub(crate) fn host(&self) -> Option<HeaderValue> {
+        let authority = || HeaderValue::from_str(self.parts.uri.authority()?.as_str()).ok();
+        self.headers().get(http::header::HOST).cloned().or_else(authority)
+    }
+
+    /// Where the request comes from.
+    pub(crate) fn peer(&self) -> Option<IpAddr> {
+        self.extension::<PeerAddress>().map(|peer| peer.0)
     }
 
     /// The query as the client encoded it.
@@ -177,7 +196,8 @@ pub(crate) async fn resource(call: &Call<'_>, body: Incoming) -> Result<Answer, 
         return if is_there { with_deprecation(row, answer, || call.accept(row).ok()) } else { answer };
     }
     if !is_stored(row) {
-        return Box::pin(crate::subresources::virtual_resource(call, row, body)).await;
+        let answer = Box::pin(crate::subresources::virtual_resource(call, row, body)).await;
+        return with_deprecation(row, answer, || call.accept(row).ok());
     }
     let storage = catalog.storage_row(row);
     let cache = call.core.registry.resource(storage)?;
@@ -235,15 +255,7 @@ pub(crate) fn not_supported(call: &Call<'_>, row: &Resource) -> ApiError {
 
 /// What clients of old resources are told with every answer.
 fn deprecation(row: &Resource) -> Vec<String> {
-    if row.is_custom() {
-        return row.deprecation.iter().map(ToString::to_string).collect();
-    }
-    match (row.group.as_ref(), row.plural.as_ref()) {
-        ("", "endpoints") => {
-            vec!["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_owned()]
-        }
-        _ => Vec::new(),
-    }
+    row.deprecation.iter().map(ToString::to_string).collect()
 }
 
 async fn dispatch(routed: &Routed<'_>, body: Bytes) -> Result<Answer, ApiError> {
@@ -284,11 +296,15 @@ fn check_place(call: &Call<'_>, row: &Resource) -> Result<(), ApiError> {
     }
     // A slash within a part would make it another key of the store.
     let parts = [&info.namespace, &info.resource, &info.name, &info.subresource];
-    if info.path.contains("//") || parts.iter().any(|part| part.contains('/')) {
+    if info.has_gaps || parts.iter().any(|part| part.contains('/')) {
         return Err(ApiError::unknown_resource());
     }
     if row.namespaced {
         if info.namespace.is_empty() {
+            if info.in_any_namespace && (info.is_item || info.deed == Deed::Create) {
+                let when = if info.is_item { "when a resource name is provided" } else { "during creation" };
+                return Err(ApiError::bad_request(format!("an empty namespace may not be set {when}")));
+            }
             if info.is_item || !info.subresource.is_empty() {
                 return Err(ApiError::unknown_resource());
             }
@@ -296,7 +312,7 @@ fn check_place(call: &Call<'_>, row: &Resource) -> Result<(), ApiError> {
                 return Err(method_not_allowed());
             }
         }
-    } else if info.in_namespace {
+    } else if info.in_namespace || info.in_any_namespace {
         return Err(ApiError::unknown_resource());
     }
     Ok(())
@@ -339,7 +355,7 @@ async fn create(routed: &Routed<'_>, body: Bytes) -> Result<Answer, ApiError> {
         Ok(written) => shape::written(routed, StatusCode::CREATED, &written).await,
         Err(err) => Err(err),
     };
-    Ok(with_warnings(routed, answer, &warnings))
+    Ok(with_warnings(routed.accept, answer, &warnings))
 }
 
 pub(crate) async fn update(routed: &Routed<'_>, body: Bytes) -> Result<Answer, ApiError> {
@@ -359,12 +375,12 @@ async fn finish_update(routed: &Routed<'_>, updated: Result<Updated, ApiError>, 
         }
         Err(err) => Err(err),
     };
-    with_warnings(routed, answer, warnings)
+    with_warnings(routed.accept, answer, warnings)
 }
 
 /// Clients are warned whether or not the request succeeds.
-fn with_warnings(routed: &Routed<'_>, answer: Result<Answer, ApiError>, warnings: &[String]) -> Answer {
-    let mut answer = answer.unwrap_or_else(|err| response::error(&err, routed.accept));
+pub(crate) fn with_warnings(accept: Accept, answer: Result<Answer, ApiError>, warnings: &[String]) -> Answer {
+    let mut answer = answer.unwrap_or_else(|err| response::error(&err, accept));
     response::add_warnings(answer.headers_mut(), warnings);
     answer
 }
@@ -386,7 +402,7 @@ async fn delete(routed: &Routed<'_>, body: Bytes) -> Result<Answer, ApiError> {
         Ok(deleted) => shape::deleted(routed, &options, &deleted).await,
         Err(err) => Err(err),
     };
-    Ok(with_warnings(routed, answer, &warnings))
+    Ok(with_warnings(routed.accept, answer, &warnings))
 }
 
 async fn delete_collection(routed: &Routed<'_>, body: Bytes) -> Result<Answer, ApiError> {
@@ -399,7 +415,7 @@ async fn delete_collection(routed: &Routed<'_>, body: Bytes) -> Result<Answer, A
         Ok(list) => list::answer(routed, list).await,
         Err(err) => Err(err),
     };
-    Ok(with_warnings(routed, answer, &warnings))
+    Ok(with_warnings(routed.accept, answer, &warnings))
 }
 
 /// What a client is told that does not say what shall happen to dependents.

@@ -43,6 +43,7 @@ mod negotiate;
 pub mod node_proxy;
 mod openapi;
 pub mod options;
+mod pages;
 pub mod query;
 pub mod registry;
 mod reloads;
@@ -56,6 +57,7 @@ mod subresources;
 pub mod testing;
 pub mod watch_cache;
 pub mod webhook_client;
+mod websocket;
 
 pub use aggregator::Error as AggregatorError;
 pub use args::{Args, StoreArgs};

@@ -62,6 +62,10 @@ pub struct RequestInfo {
     pub raw_tail: String,
     /// The path begins with `/namespaces/{namespace}/`.
     pub in_namespace: bool,
+    /// The path begins with `/namespaces//`, and so means all namespaces.
+    pub in_any_namespace: bool,
+    /// There is nothing between two slashes, elsewhere than there and in the tail: no such path leads anywhere.
+    pub has_gaps: bool,
     /// The path begins with `/watch/`, below the version.
     pub by_prefix: bool,
     verb: String,
@@ -127,12 +131,22 @@ impl RequestInfo {
             tail: String::new(),
             raw_tail: String::new(),
             in_namespace: false,
+            in_any_namespace: false,
+            has_gaps: false,
             by_prefix: false,
         }
     }
 
     fn read_resource(&mut self, mut parts: &[Part], uri_path: &str) {
-        if let [first, namespace, tail @ ..] = parts
+        let is_left_out = |after: usize| uri_path[after..].starts_with("//") && !uri_path[after..].starts_with("///");
+        if let [first, tail @ ..] = parts
+            && first.text == "namespaces"
+            && !tail.is_empty()
+            && is_left_out(first.end)
+        {
+            self.in_any_namespace = true;
+            parts = tail;
+        } else if let [first, namespace, tail @ ..] = parts
             && first.text == "namespaces"
         {
             self.namespace.clone_from(&namespace.text);
@@ -148,6 +162,8 @@ impl RequestInfo {
         if let Some(subresource) = parts.get(2) {
             uri_path[subresource.end..].clone_into(&mut self.raw_tail);
         }
+        let gaps = uri_path[..uri_path.len() - self.raw_tail.len()].matches("//").count();
+        self.has_gaps = gaps > usize::from(self.in_any_namespace) || uri_path.starts_with("//");
         if parts.len() > 3 {
             let tail: Vec<&str> = parts[3..].iter().map(|part| part.text.as_str()).collect();
             self.tail = format!("/{}", tail.join("/"));
@@ -329,10 +345,37 @@ mod tests {
     }
 
     #[test]
+    fn a_namespace_that_is_left_out_means_all() {
+        let info = parse(Method::GET, "/api/v1/namespaces//pods/p");
+        let fields = [&info.namespace, &info.resource, &info.name].map(String::as_str);
+        assert_eq!((fields, info.in_any_namespace, info.has_gaps), (["", "pods", "p"], true, false));
+        for path in ["//api/v1/pods", "/api/v1/namespaces///pods", "/api/v1/namespaces//", "/api//v1/namespaces//pods"]
+        {
+            assert!(parse(Method::GET, path).has_gaps, "{path}");
+        }
+        assert!(!parse(Method::GET, "/api/v1/namespaces/a/pods/p/proxy//x").has_gaps);
+    }
+
+    #[test]
     fn what_follows_a_subresource_is_kept() {
-        let info = parse(Method::GET, "/api/v1/namespaces/proxy/services/proxy/proxy/x%2Fy/");
-        assert_eq!((info.subresource.as_str(), info.tail.as_str()), ("proxy", "/x/y"));
-        assert_eq!(info.raw_tail, "/x%2Fy/");
+        let check = |path: &str, place: [&str; 4], raw_tail: &str| {
+            let info = parse(Method::GET, path);
+            let fields = [&info.namespace, &info.resource, &info.name, &info.subresource].map(String::as_str);
+            assert_eq!((fields, info.raw_tail.as_str()), (place, raw_tail), "{path}");
+        };
+        check(
+            "/api/v1/namespaces/proxy/services/proxy/proxy/x%2Fy/",
+            ["proxy", "services", "proxy", "proxy"],
+            "/x%2Fy/",
+        );
+        check(
+            "/api/v1/namespaces/proxy-2150/pods/https:a-proxy:443/proxy/proxy//z",
+            ["proxy-2150", "pods", "https:a-proxy:443", "proxy"],
+            "/proxy//z",
+        );
+        check("/api/v1/nodes/proxy:10250/proxy", ["", "nodes", "proxy:10250", "proxy"], "");
+        let tail = parse(Method::GET, "/api/v1/namespaces/a/services/s/proxy/x%2Fy/").tail;
+        assert_eq!(tail, "/x/y");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use daemon::Process;
 use futures::FutureExt as _;
 use http::request::Parts;
 use http::{Request, StatusCode};
+use jiff::Timestamp;
 use store::Store;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, oneshot, watch};
@@ -32,6 +33,7 @@ use crate::encryption::{AtRest, Sealed};
 use crate::error::Error;
 use crate::flow_control::{Class, FLOW_SCHEMA, FlowControl, PRIORITY_LEVEL, Seat};
 use crate::handler::{self, Call, Incoming};
+use crate::health::Slis;
 use crate::http::{Edge, Handshake, InProcess};
 use crate::intake::{Intake, drop_unread};
 use crate::measured::Measured;
@@ -45,7 +47,7 @@ use crate::response::{self, Answer};
 use crate::sending::{Cut, Sending};
 use crate::watch_cache::{Feed, ResourceCache, WatchCache};
 use crate::webhook_client::Webhooks;
-use crate::{admission, aggregator, bootstrap, crd, discovery, flow_control, health, openapi, subresources};
+use crate::{admission, aggregator, bootstrap, crd, discovery, flow_control, health, openapi, pages, subresources};
 
 /// How far the start has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,6 +76,9 @@ pub(crate) struct Core {
     pub(crate) at_rest: Option<Arc<AtRest>>,
     audit: Option<Arc<Audit>>,
     pub(crate) metrics: Metrics,
+    pub(crate) slis: Slis,
+    /// When the server was put together.
+    pub(crate) started: Timestamp,
     pub(crate) documents: Arc<openapi::Documents>,
     /// Tasks of connections to nodes, pods and webhooks.
     pub(crate) connections: TaskTracker,
@@ -165,6 +170,8 @@ impl ApiServer {
             at_rest,
             audit: Audit::new(&config.audit, &webhooks, &process.metrics)?.map(Arc::new),
             metrics: Metrics::new(process.metrics.clone()),
+            slis: Slis::default(),
+            started: Timestamp::now(),
             documents: Arc::default(),
             connections,
             tasks,
@@ -245,12 +252,13 @@ impl ApiServer {
 
     /// Sends the last audit events; after a clean end those of requests that are still answered, too.
     async fn end(&self, is_clean: bool) {
-        let Some(audit) = &self.core.audit else { return };
         if is_clean {
             self.core.serving.close();
             self.core.serving.wait().await;
         }
-        audit.finish().await;
+        if let Some(audit) = &self.core.audit {
+            audit.finish().await;
+        }
     }
 
     /// Makes what must be there, and says that it is.
@@ -534,12 +542,16 @@ async fn non_resource(call: &Call<'_>) -> Result<Answer, ApiError> {
     if let Some(answer) = health::answer(call.core, path, call.query).await {
         return Ok(answer);
     }
-    if path == "/metrics" {
+    if let "/metrics" | "/metrics/slis" = path {
         if !call.info.is_read() {
             return Err(handler::method_not_allowed());
         }
         let kind = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
-        return Ok(response::with_type(StatusCode::OK, kind, call.core.metrics.encode().into()));
+        let text = if path == "/metrics" { call.core.metrics.encode() } else { call.core.slis.encode() };
+        return Ok(response::with_type(StatusCode::OK, kind, text.into()));
+    }
+    if let Some(answer) = pages::answer(call) {
+        return answer;
     }
     if let Some(answer) = flow_control::dumped(&call.core.flow_control, path) {
         return Ok(answer);

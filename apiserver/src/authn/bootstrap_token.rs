@@ -85,7 +85,7 @@ fn is_group(text: &str) -> bool {
 impl Authenticator for BootstrapTokens {
     async fn authenticate(&self, request: &Parts) -> Result<Option<User>, Rejected> {
         match bearer(request)? {
-            Some(token) => self.user(token).await,
+            Some(token) => self.user(&token).await,
             None => Ok(None),
         }
     }

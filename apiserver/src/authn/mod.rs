@@ -9,11 +9,13 @@ mod front_proxy;
 pub(crate) mod impersonate;
 mod jwt;
 mod made;
+pub(crate) mod protocols;
 mod token_file;
 pub mod tokens;
 mod webhook;
 mod x509;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use api::ApiError;
@@ -98,9 +100,11 @@ impl Chain {
     /// authenticator may know it. But it never falls back to anonymous. What cannot be read is an error: without it the
     /// request would be another one's.
     pub async fn authenticate(&self, request: &Parts) -> Result<Option<User>, ApiError> {
-        let shows_one =
-            bearer(request).map_err(|err| err.unreadable.map_or_else(ApiError::unauthorized, |err| *err))?;
-        let mut rejected = shows_one.is_some();
+        let mut rejected = match bearer(request) {
+            Ok(token) => token.is_some(),
+            Err(Rejected { unreadable: Some(err), .. }) => return Err(*err),
+            Err(_) => true,
+        };
         for authenticator in &self.authenticators {
             match authenticator.authenticate(request).await {
                 Ok(Some(user)) => return Ok(Some(with_group(user, AUTHENTICATED))),
@@ -160,12 +164,16 @@ fn with_group(mut user: User, group: &str) -> User {
     user
 }
 
-/// The token of an `Authorization: Bearer` header.
-pub fn bearer(request: &Parts) -> Result<Option<&str>, Rejected> {
+/// The token of an `Authorization: Bearer` header, or that of a WebSocket's protocols.
+pub fn bearer(request: &Parts) -> Result<Option<Cow<'_, str>>, Rejected> {
     let value = header::text(&request.headers, http::header::AUTHORIZATION.as_str()).map_err(Rejected::unreadable)?;
-    Ok(value.and_then(|value| {
+    let token = value.and_then(|value| {
         let mut parts = value.trim().split(' ');
         let (scheme, token) = (parts.next()?, parts.next()?);
         (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
-    }))
+    });
+    match token {
+        Some(token) => Ok(Some(token.into())),
+        None => Ok(protocols::token(&request.headers)?.map(Cow::Owned)),
+    }
 }

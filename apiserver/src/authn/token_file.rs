@@ -71,7 +71,7 @@ fn split_csv(line: &str) -> Vec<String> {
 #[async_trait]
 impl Authenticator for TokenFile {
     async fn authenticate(&self, request: &Parts) -> Result<Option<User>, Rejected> {
-        Ok(bearer(request)?.and_then(|token| self.0.get(token)).cloned())
+        Ok(bearer(request)?.and_then(|token| self.0.get(token.as_ref())).cloned())
     }
 
     async fn review(&self, token: &str, audiences: &[String]) -> Result<Option<Reviewed>, Rejected> {

@@ -132,7 +132,7 @@ fn reviewed(status: Status, wanted: &[String], own: &[String]) -> Option<Reviewe
 impl Authenticator for TokenWebhook {
     async fn authenticate(&self, request: &Parts) -> Result<Option<User>, Rejected> {
         let Some(token) = bearer(request)? else { return Ok(None) };
-        Ok(self.known(token, &self.audiences).await?.map(|reviewed| reviewed.user))
+        Ok(self.known(&token, &self.audiences).await?.map(|reviewed| reviewed.user))
     }
 
     async fn review(&self, token: &str, audiences: &[String]) -> Result<Option<Reviewed>, Rejected> {

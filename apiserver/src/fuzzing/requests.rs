@@ -159,6 +159,9 @@ fn check_parts(path: &str, info: &RequestInfo, attributes: &Attributes) {
     if info.by_prefix {
         said.push("watch");
     }
+    if info.in_any_namespace {
+        said.push("namespaces");
+    }
     if info.in_namespace {
         said.extend(["namespaces", &attributes.namespace]);
     }
@@ -169,7 +172,7 @@ fn check_parts(path: &str, info: &RequestInfo, attributes: &Attributes) {
     // Without a resource of its own, a namespace is the object.
     let below = &parts[if attributes.group.is_empty() { 2 } else { 3 } + usize::from(info.by_prefix)..];
     let namespace = match below {
-        [first, namespace, ..] if first == "namespaces" => namespace,
+        [first, namespace, ..] if first == "namespaces" && !info.in_any_namespace => namespace,
         _ => "",
     };
     assert_eq!(attributes.namespace, namespace, "{path:?}");

@@ -8,7 +8,7 @@ use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::Routed;
+use super::{Call, Routed};
 use crate::negotiate::{Accept, Encoding, MetaVersion, Shape};
 use crate::options::DeleteOptions;
 use crate::registry::{Deleted, Registry, Written};
@@ -38,8 +38,12 @@ pub(super) struct Shaper {
 
 impl Shaper {
     pub(super) fn of(routed: &Routed<'_>) -> Result<Self, ApiError> {
-        let is_table = matches!(routed.accept.shape, Shape::Table(_));
-        let include = match routed.call.query.get("includeObject") {
+        Self::new(routed.call, routed.accept, &routed.row, routed.cache.row())
+    }
+
+    fn new(call: &Call<'_>, accept: Accept, row: &Arc<Resource>, stored: &Arc<Resource>) -> Result<Self, ApiError> {
+        let is_table = matches!(accept.shape, Shape::Table(_));
+        let include = match call.query.get("includeObject") {
             Some("None") => Include::Nothing,
             Some("Object") => Include::Object,
             None | Some("" | "Metadata") => Include::Metadata,
@@ -52,11 +56,11 @@ impl Shaper {
             }
         };
         Ok(Self {
-            accept: routed.accept,
+            accept,
             include,
-            row: routed.row.clone(),
-            stored: routed.cache.row().clone(),
-            registry: routed.call.core.registry.clone(),
+            row: row.clone(),
+            stored: stored.clone(),
+            registry: call.core.registry.clone(),
             columns_sent: false,
             failed: false,
         })
@@ -193,6 +197,52 @@ pub(super) async fn written(routed: &Routed<'_>, status: StatusCode, written: &W
     let object = shaper.version(written.object.clone()).await?;
     let tree = shaper.shaped(&object)?;
     Ok(response::value(status, routed.accept, &tree))
+}
+
+/// An object that is made for the answer, and stored nowhere.
+pub(crate) fn made(call: &Call<'_>, row: &Arc<Resource>, object: &Object) -> Result<Answer, ApiError> {
+    let accept = call.accept(row)?;
+    let tree = Shaper::new(call, accept, row, row)?.shaped(object)?;
+    Ok(response::value(StatusCode::OK, accept, &tree))
+}
+
+/// A list of such objects.
+pub(crate) fn made_list(call: &Call<'_>, row: &Arc<Resource>, objects: Vec<Object>) -> Result<Answer, ApiError> {
+    let accept = call.accept(row)?;
+    let shaper = Shaper::new(call, accept, row, row)?;
+    let list = |kind: &str, version: &str, items: Vec<Value>| json!({"kind": kind, "apiVersion": version, "metadata": {}, "items": items});
+    let tree = match accept.shape {
+        Shape::Object => {
+            let bare = |object: Object| {
+                let mut item = object.into_value();
+                item.as_object_mut().into_iter().for_each(|item| {
+                    item.remove("kind");
+                    item.remove("apiVersion");
+                });
+                item
+            };
+            list(&row.list_kind, &row.api_version(), objects.into_iter().map(bare).collect())
+        }
+        Shape::PartialMetadataList(version) => {
+            let items = objects.iter().map(|object| shaper.partial(object, version)).collect();
+            list("PartialObjectMetadataList", version.api_version(), items)
+        }
+        Shape::Table(version) => {
+            let columns: Value = table::columns(row).iter().map(table::Column::to_value).collect();
+            let now = Timestamp::now();
+            let rows: Vec<Value> = objects.iter().map(|object| shaper.table_row(object, version, now)).collect();
+            let version = version.api_version();
+            json!({
+                "kind": "Table", "apiVersion": version, "metadata": {}, "columnDefinitions": columns, "rows": rows,
+            })
+        }
+        Shape::PartialMetadata(_) => {
+            let what = go_type(row, &row.list_kind);
+            let why = format!("you requested PartialObjectMetadata, but the requested object is a list (*{what})");
+            return Err(ApiError::not_acceptable(why));
+        }
+    };
+    Ok(response::value(StatusCode::OK, accept, &tree))
 }
 
 /// The answer to a delete.

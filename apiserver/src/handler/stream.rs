@@ -7,7 +7,7 @@ use api::codec::protobuf;
 use api::{ApiError, Object, Resource};
 use axum::body::Body;
 use bytes::Bytes;
-use futures::stream;
+use futures::{StreamExt as _, stream};
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use rand::RngExt as _;
@@ -27,6 +27,7 @@ use crate::server::Core;
 use crate::watch_cache::{
     Cached, Event, EventType, Initial, ResourceCache, Selection, Subscription, frame, frame_around,
 };
+use crate::websocket::{self, Form};
 
 /// How often a watch that asked for bookmarks gets one.
 const BOOKMARKS: Duration = Duration::from_secs(60);
@@ -48,11 +49,15 @@ pub(super) async fn watch(routed: &Routed<'_>) -> Result<Answer, ApiError> {
     let late = LateFields::take(routed, &mut selection);
     let started = routed.registry().watch(&routed.cache, &selection, &options).await?;
     let seat = routed.call.take_seat().map(|seat| routed.call.core.sending.keep(seat));
-    let body = match started {
-        Err(err) => Body::from(shaper.failure(&err)),
-        Ok(start) => Body::from_stream(frames(routed, shaper, (selection, late), &options, start, seat)),
+    let frames = match started {
+        Err(err) => stream::iter([Ok(shaper.failure(&err))]).left_stream(),
+        Ok(start) => frames(routed, shaper, (selection, late), &options, start, seat).right_stream(),
     };
-    let mut answer = Answer::new(body);
+    if websocket::is_wanted(routed.call.headers()) {
+        let form = if routed.accept.encoding == Encoding::Protobuf { Form::Lengths } else { Form::Lines };
+        return websocket::answer(routed.call, form, frames).await;
+    }
+    let mut answer = Answer::new(Body::from_stream(frames));
     *answer.status_mut() = StatusCode::OK;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(routed.accept.encoding.stream_type()));
     answer.headers_mut().insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));

@@ -4,6 +4,8 @@
 //! this server does not look into it.
 
 mod dial;
+mod links;
+mod moved;
 mod pod;
 mod proxy;
 
@@ -19,6 +21,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
 use crate::admission::{Attributes, Operation, kind_of};
+use crate::authn::protocols;
 use crate::authz;
 use crate::handler::{Call, method_not_allowed};
 use crate::headers as header;
@@ -126,6 +129,8 @@ fn connect_options(call: &Call<'_>, row: &Resource) -> Object {
 struct Outgoing<'a> {
     method: &'a Method,
     headers: &'a HeaderMap,
+    /// Whom the client asked, for backends that want to know.
+    host: Option<HeaderValue>,
     client: Option<OnUpgrade>,
 }
 
@@ -149,7 +154,7 @@ async fn forward(
     let mut request = Request::new(body);
     *request.method_mut() = outgoing.method.clone();
     *request.uri_mut() = uri;
-    *request.headers_mut() = forwarded_headers(outgoing.headers, backend)?;
+    *request.headers_mut() = forwarded_headers(&outgoing, backend)?;
     let mut sender = core.kubelets.connect(backend, &core.connections, &core.shutdown).await.map_err(refused)?;
     let mut response = sender.send_request(request).await.map_err(|err| unreachable(&err))?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -158,6 +163,9 @@ async fn forward(
             .client
             .ok_or_else(|| ApiError::bad_request("this connection cannot be upgraded (use HTTP/1.1)"))?;
         join(core, client_side, backend_side);
+    } else if outgoing.headers.contains_key(UPGRADE) && response.status() < StatusCode::BAD_REQUEST {
+        let code = response.status().as_u16();
+        return Err(ApiError::unclassified(format!("invalid upgrade response: status code {code}")));
     }
     Ok(response.map(Body::new))
 }
@@ -183,11 +191,15 @@ pub(crate) fn join(core: &Core, client: OnUpgrade, backend: OnUpgrade) {
 }
 
 /// The client's headers without its credentials and what concerns only its own connection.
-fn forwarded_headers(headers: &HeaderMap, backend: &Backend) -> Result<HeaderMap, ApiError> {
-    let mut forwarded = headers.clone();
+fn forwarded_headers(outgoing: &Outgoing<'_>, backend: &Backend) -> Result<HeaderMap, ApiError> {
+    let mut forwarded = outgoing.headers.clone();
     forwarded.remove(AUTHORIZATION);
+    protocols::hide(&mut forwarded);
     header::end_to_end(&mut forwarded);
-    let host = HeaderValue::from_str(&backend.to_string()).map_err(ApiError::internal)?;
+    let host = match &outgoing.host {
+        Some(host) => host.clone(),
+        None => HeaderValue::from_str(&backend.to_string()).map_err(ApiError::internal)?,
+    };
     forwarded.insert(HOST, host);
     Ok(forwarded)
 }

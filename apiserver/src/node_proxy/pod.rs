@@ -5,6 +5,7 @@ use std::sync::Arc;
 use api::status::Qualified;
 use api::{ApiError, Object};
 use axum::body::Body;
+use http::header::{ACCEPT_ENCODING, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
 use http::{Method, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -17,6 +18,7 @@ use crate::registry::Target;
 use crate::response::{self, Answer};
 use crate::server::Core;
 use crate::watch_cache::ResourceCache;
+use crate::websocket::{self, Form};
 
 /// More of a kubelet's refusal is not read.
 const MAX_REFUSAL: usize = 64 * 1024;
@@ -34,10 +36,19 @@ pub(super) async fn log(call: &Call<'_>) -> Result<Answer, ApiError> {
     let query = log_query(call);
     let path = format!("/containerLogs/{}/{}/{}?{query}", part(pod.namespace()), part(pod.name()), part(&container));
     let mut headers = call.headers().clone();
-    headers.remove(http::header::ACCEPT_ENCODING);
-    let outgoing = Outgoing { method: &Method::GET, headers: &headers, client: None };
+    // The kubelet's answer is plain, whatever the client's becomes.
+    for name in [ACCEPT_ENCODING, UPGRADE, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, SEC_WEBSOCKET_PROTOCOL] {
+        headers.remove(name);
+    }
+    let outgoing = Outgoing { method: &Method::GET, headers: &headers, host: None, client: None };
     let answer = forward(call.core, outgoing, &backend, &path, Body::empty()).await?;
-    if answer.status().is_success() { Ok(answer) } else { Err(refusal(answer).await) }
+    match answer.status().is_success() {
+        true if websocket::is_wanted(call.headers()) => {
+            websocket::answer(call, Form::Pieces, answer.into_body().into_data_stream()).await
+        }
+        true => Ok(answer),
+        false => Err(refusal(answer).await),
+    }
 }
 
 /// The kubelet's refusal, which is plain text, as a `Status`.
@@ -84,7 +95,7 @@ pub(super) async fn stream(call: &Call<'_>, method: &Method, body: Body) -> Resu
     if !call.headers().contains_key(http::header::UPGRADE) {
         return Err(ApiError::bad_request("Upgrade request required"));
     }
-    let outgoing = Outgoing { method, headers: call.headers(), client: call.upgrade() };
+    let outgoing = Outgoing { method, headers: call.headers(), host: None, client: call.upgrade() };
     forward(call.core, outgoing, &backend, &stream_path(call, &pod, &container), body).await
 }
 

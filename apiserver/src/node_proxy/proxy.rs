@@ -5,15 +5,18 @@ use std::sync::Arc;
 
 use api::{ApiError, Object, Resource};
 use axum::body::Body;
-use http::Method;
+use http::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderName, HeaderValue, LOCATION, UPGRADE};
+use http::{Method, StatusCode};
 use serde_json::Value;
 
 use super::dial::{Backend, Reach, Tls};
+use super::moved::Moved;
 use super::pod::{kubelet, object};
 use super::{Outgoing, forward};
 use crate::endpoints;
 use crate::handler::Call;
-use crate::response::Answer;
+use crate::headers as header;
+use crate::response::{self, Answer};
 use crate::watch_cache::ResourceCache;
 
 pub(super) async fn answer(
@@ -29,10 +32,49 @@ pub(super) async fn answer(
         "pods" => pod(call, scheme, name, port).await?,
         _ => service(call, scheme, name, port).await?,
     };
-    let path = if call.info.raw_tail.is_empty() { "/" } else { call.info.raw_tail.as_str() };
+    let tail = call.info.raw_tail.as_str();
     let query = call.raw_query().map(|query| format!("?{query}")).unwrap_or_default();
-    let outgoing = Outgoing { method, headers: call.headers(), client: call.upgrade() };
-    forward(call.core, outgoing, &backend, &format!("{path}{query}"), body).await
+    let upgrades = call.headers().contains_key(UPGRADE);
+    if tail.is_empty() && !upgrades && matches!(*method, Method::GET | Method::HEAD) {
+        return redirected(&format!("{}/{query}", call.raw_path()));
+    }
+    let prefix = call.raw_path().strip_suffix(tail).unwrap_or_default();
+    let (headers, host) = (forwarded(call), call.host());
+    let asked = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let moved = Moved::new(prefix, backend.to_string(), asked);
+    let outgoing = Outgoing { method, headers: &headers, host, client: call.upgrade() };
+    let path = if tail.is_empty() { "/" } else { tail };
+    let answer = forward(call.core, outgoing, &backend, &format!("{path}{query}"), body).await?;
+    Ok(if upgrades { answer } else { moved.answer(answer) })
+}
+
+/// Below the root of a backend relative links are right, at its name alone they are not.
+fn redirected(location: &str) -> Result<Answer, ApiError> {
+    let location = HeaderValue::from_str(location).map_err(|err| ApiError::bad_request(err.to_string()))?;
+    let mut answer = response::nothing(StatusCode::MOVED_PERMANENTLY);
+    answer.headers_mut().insert(LOCATION, location);
+    Ok(answer)
+}
+
+/// The client's headers with what proxies add to them.
+fn forwarded(call: &Call<'_>) -> HeaderMap {
+    const FOR: &str = "x-forwarded-for";
+    let mut headers = call.headers().clone();
+    if let Some(peer) = call.peer() {
+        let before = header::shown(&headers, FOR).into_owned();
+        let all = if before.is_empty() { peer.to_string() } else { format!("{before}, {peer}") };
+        headers.extend(HeaderValue::from_str(&all).ok().map(|all| (HeaderName::from_static(FOR), all)));
+    }
+    if headers.contains_key(UPGRADE) {
+        return headers;
+    }
+    let uri = HeaderValue::from_str(call.raw_path()).ok();
+    headers.extend(uri.map(|uri| (HeaderName::from_static("x-forwarded-uri"), uri)));
+    // The links of a page can be changed only where they can be read.
+    if header::shown(&headers, ACCEPT).contains("text/html") {
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    }
+    headers
 }
 
 /// `[scheme:]name[:port]`, with a scheme that the proxy speaks.

@@ -18,16 +18,21 @@ use crate::registry::{check_name, timestamp};
 use crate::response::{self, Answer};
 
 /// `POST pods/{name}/binding`.
-pub(super) async fn create(routed: &Routed<'_>, bytes: Bytes) -> Result<Answer, ApiError> {
+pub(super) async fn create(routed: &Routed<'_>, bytes: Bytes, warnings: &mut Vec<String>) -> Result<Answer, ApiError> {
     let options = routed.call.write_options(Write::Create)?;
-    let decoded = read(routed.call, &options, &bytes)?;
-    bind(routed, &routed.call.info.name, decoded, &options, (&routed.row, "binding")).await
+    let binding = read(routed.call, &options, &bytes, warnings)?;
+    bind(routed, &routed.call.info.name, (binding, warnings), &options, (&routed.row, "binding")).await
 }
 
 /// `POST bindings`: the name of the pod is in the body. Admission is asked about what the client asked for.
-pub(super) async fn create_unnamed(call: &Call<'_>, row: &Arc<Resource>, bytes: Bytes) -> Result<Answer, ApiError> {
+pub(super) async fn create_unnamed(
+    call: &Call<'_>,
+    row: &Arc<Resource>,
+    bytes: Bytes,
+    warnings: &mut Vec<String>,
+) -> Result<Answer, ApiError> {
     let options = call.write_options(Write::Create)?;
-    let (binding, warnings) = read(call, &options, &bytes)?;
+    let binding = read(call, &options, &bytes, warnings)?;
     let catalog = call.core.registry.catalog();
     let pods = catalog.resource("", "v1", "pods").ok_or_else(ApiError::unknown_resource)?;
     let routed = handler::routed(call, pods)?;
@@ -39,17 +44,19 @@ pub(super) async fn create_unnamed(call: &Call<'_>, row: &Arc<Resource>, bytes: 
     bind(&routed, &name, (binding, warnings), &options, (row, "")).await
 }
 
-fn read(call: &Call<'_>, options: &WriteOptions, bytes: &Bytes) -> Result<(Object, Vec<String>), ApiError> {
-    let mut warnings = Vec::new();
-    let kind = ("", "v1", "Binding");
-    let binding = decode::builtin(kind, call.headers(), bytes, options.field_validation, &mut warnings)?;
-    Ok((binding, warnings))
+fn read(
+    call: &Call<'_>,
+    options: &WriteOptions,
+    bytes: &Bytes,
+    warnings: &mut Vec<String>,
+) -> Result<Object, ApiError> {
+    decode::builtin(("", "v1", "Binding"), call.headers(), bytes, options.field_validation, warnings)
 }
 
 async fn bind(
     routed: &Routed<'_>,
     name: &str,
-    (mut binding, mut warnings): (Object, Vec<String>),
+    (mut binding, warnings): (Object, &mut Vec<String>),
     options: &WriteOptions,
     (asked, subresource): (&Arc<Resource>, &str),
 ) -> Result<Answer, ApiError> {
@@ -75,14 +82,12 @@ async fn bind(
         reinvocation: None,
     };
     let admission = routed.registry().admission();
-    admission.mutate(&attributes, Some(&mut binding), &mut warnings).await?;
+    admission.mutate(&attributes, Some(&mut binding), warnings).await?;
     check_target(&binding)?;
-    admission.validate(&attributes, Some(&binding), &mut warnings).await?;
+    admission.validate(&attributes, Some(&binding), warnings).await?;
     let now = timestamp(Timestamp::now());
     routed.registry().modify(&target, options.dry_run, |pod| assign(pod, &binding, &now)).await?;
-    let mut answer = response::value(StatusCode::CREATED, routed.accept, &created());
-    response::add_warnings(answer.headers_mut(), &warnings);
-    Ok(answer)
+    Ok(response::value(StatusCode::CREATED, routed.accept, &created()))
 }
 
 fn created() -> Value {

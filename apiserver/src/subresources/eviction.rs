@@ -29,24 +29,21 @@ const MOST_DISRUPTED: usize = 2000;
 const CONDITION: &str = "DisruptionAllowed";
 
 /// `POST pods/{name}/eviction`.
-pub(super) async fn create(routed: &Routed<'_>, bytes: Bytes) -> Result<Answer, ApiError> {
+pub(super) async fn create(routed: &Routed<'_>, bytes: Bytes, warnings: &mut Vec<String>) -> Result<Answer, ApiError> {
     let options = routed.call.write_options(Write::Create)?;
-    let mut warnings = Vec::new();
     let mut eviction =
-        decode::of_kind(&kind(&bytes)?, routed.call.headers(), &bytes, options.field_validation, &mut warnings)?;
+        decode::of_kind(&kind(&bytes)?, routed.call.headers(), &bytes, options.field_validation, warnings)?;
     if eviction.name() != routed.call.info.name {
         return Err(ApiError::bad_request("name in URL does not match name in Eviction object"));
     }
     same_dry_run(&eviction, options.dry_run)?;
-    admit(routed, &mut eviction, &options, &mut warnings).await?;
+    admit(routed, &mut eviction, &options, warnings).await?;
     let asked = eviction.get(&["deleteOptions"]).cloned().and_then(Object::from_value);
     let mut delete = DeleteOptions::read(&Query::default(), asked.or_else(|| Some(Object::default())))?;
     delete.dry_run |= options.dry_run;
     evict(routed, &delete).await?;
     let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
-    let mut answer = response::value(StatusCode::CREATED, routed.accept, &status);
-    response::add_warnings(answer.headers_mut(), &warnings);
-    Ok(answer)
+    Ok(response::value(StatusCode::CREATED, routed.accept, &status))
 }
 
 /// A dry run that is asked for in two places is the same one.

@@ -1,6 +1,7 @@
 //! What lies below objects: each subresource in a module of its own, found by name.
 
 mod binding;
+mod components;
 mod eviction;
 mod reviews;
 mod scale;
@@ -27,11 +28,12 @@ pub(crate) async fn answer(call: &Call<'_>, row: &Arc<Resource>, body: Bytes) ->
     let known = known(call, row)?;
     let routed = handler::routed(call, row)?;
     let allowed = |verb: &str| known.verbs.iter().any(|known| known == verb);
-    match (info.subresource.as_str(), &info.deed) {
-        ("binding", Deed::Create) => binding::create(&routed, body).await,
-        ("eviction", Deed::Create) => eviction::create(&routed, body).await,
-        ("scale", _) => scale::answer(&routed, body).await,
-        ("token", Deed::Create) => token::create(&routed, body).await,
+    let mut warnings = Vec::new();
+    let answer = match (info.subresource.as_str(), &info.deed) {
+        ("binding", Deed::Create) => binding::create(&routed, body, &mut warnings).await,
+        ("eviction", Deed::Create) => eviction::create(&routed, body, &mut warnings).await,
+        ("scale", _) => scale::answer(&routed, body, &mut warnings).await,
+        ("token", Deed::Create) => token::create(&routed, body, &mut warnings).await,
         // These take the object itself, and change only their part of it.
         ("status" | "finalize" | "approval" | "ephemeralcontainers" | "resize", deed) => match deed {
             Deed::Get if allowed("get") => handler::get(&routed).await,
@@ -40,7 +42,8 @@ pub(crate) async fn answer(call: &Call<'_>, row: &Arc<Resource>, body: Bytes) ->
             _ => Err(not_supported(call, row)),
         },
         _ => Err(not_supported(call, row)),
-    }
+    };
+    Ok(handler::with_warnings(routed.accept, answer, &warnings))
 }
 
 /// Answers a request for what lies on a node, whose body goes there as it comes.
@@ -65,6 +68,9 @@ fn known<'a>(call: &Call<'_>, row: &'a Resource) -> Result<&'a Subresource, ApiE
 
 /// Resources whose objects are not stored: they are answered at once.
 pub(crate) async fn virtual_resource(call: &Call<'_>, row: &Arc<Resource>, body: Bytes) -> Result<Answer, ApiError> {
+    if row.plural == "componentstatuses" {
+        return components::answer(call, row).await;
+    }
     if call.info.is_item {
         return Err(ApiError::unknown_resource());
     }
@@ -72,7 +78,11 @@ pub(crate) async fn virtual_resource(call: &Call<'_>, row: &Arc<Resource>, body:
         return Err(method_not_allowed());
     }
     match row.plural.as_ref() {
-        "bindings" => binding::create_unnamed(call, row, body).await,
+        "bindings" => {
+            let (accept, mut warnings) = (call.accept(row)?, Vec::new());
+            let answer = binding::create_unnamed(call, row, body, &mut warnings).await;
+            Ok(handler::with_warnings(accept, answer, &warnings))
+        }
         plural if plural.ends_with("reviews") => reviews::create(call, row, body).await,
         other => Err(ApiError::not_implemented(format!("{other} are not supported"))),
     }

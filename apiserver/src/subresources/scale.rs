@@ -27,11 +27,11 @@ use crate::response::{self, Answer};
 const REPLICAS: [&str; 2] = ["spec", "replicas"];
 
 /// Answers a request for `/scale`.
-pub(super) async fn answer(routed: &Routed<'_>, bytes: Bytes) -> Result<Answer, ApiError> {
+pub(super) async fn answer(routed: &Routed<'_>, bytes: Bytes, warnings: &mut Vec<String>) -> Result<Answer, ApiError> {
     let parent = match routed.call.info.deed {
         Deed::Get => routed.registry().get(&routed.target(), "").await?.object(),
-        Deed::Update => put(routed, bytes).await?,
-        Deed::Patch => patch(routed, bytes).await?,
+        Deed::Update => put(routed, bytes, warnings).await?,
+        Deed::Patch => patch(routed, bytes, warnings).await?,
         _ => return Err(method_not_allowed()),
     };
     let scale = scale_of(&routed.row, &parent)?;
@@ -125,30 +125,35 @@ pub(crate) fn scale_of(row: &Resource, parent: &Object) -> Result<Object, ApiErr
     Object::from_value(scale).ok_or_else(|| ApiError::internal("a scale is an object"))
 }
 
-async fn put(routed: &Routed<'_>, bytes: Bytes) -> Result<Object, ApiError> {
+async fn put(routed: &Routed<'_>, bytes: Bytes, warnings: &mut Vec<String>) -> Result<Object, ApiError> {
     let options = routed.call.write_options(Write::Update)?;
-    let mut warnings = Vec::new();
     let kind = ("autoscaling", "v1", "Scale");
-    let mut scale = decode::builtin(kind, routed.call.headers(), &bytes, options.field_validation, &mut warnings)?;
+    let mut scale = decode::builtin(kind, routed.call.headers(), &bytes, options.field_validation, warnings)?;
     check_named(&routed.call.info.name, &mut scale)?;
-    change(routed, Change::Replace(scale), &options, Write::Update).await
+    change(routed, Change::Replace(scale), &options, Write::Update, warnings).await
 }
 
-async fn patch(routed: &Routed<'_>, bytes: Bytes) -> Result<Object, ApiError> {
+async fn patch(routed: &Routed<'_>, bytes: Bytes, warnings: &mut Vec<String>) -> Result<Object, ApiError> {
     let kind = patch_type(routed.call.headers(), false)?;
     let what = Write::Patch { apply: kind == PatchType::Apply };
     let options = routed.call.write_options(what)?;
-    change(routed, Change::Patch(kind, bytes), &options, what).await
+    change(routed, Change::Patch(kind, bytes), &options, what, warnings).await
 }
 
-async fn change(routed: &Routed<'_>, change: Change, options: &WriteOptions, what: Write) -> Result<Object, ApiError> {
+async fn change(
+    routed: &Routed<'_>,
+    change: Change,
+    options: &WriteOptions,
+    what: Write,
+    warnings: &mut Vec<String>,
+) -> Result<Object, ApiError> {
     let scaling = Scaling {
         change,
         row: routed.target().row().clone(),
         name: routed.call.info.name.clone(),
         options: options.clone(),
     };
-    let updated = routed.registry().change(&routed.target(), &scaling, options, what, &mut Vec::new()).await?;
+    let updated = routed.registry().change(&routed.target(), &scaling, options, what, warnings).await?;
     Ok(updated.written.object)
 }
 

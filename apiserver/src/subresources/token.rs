@@ -33,28 +33,25 @@ const EXTENDED_REQUEST: i64 = 3607;
 const EXTENDED_SECONDS: i64 = 365 * 24 * 3600;
 
 /// `POST serviceaccounts/{name}/token`.
-pub(super) async fn create(routed: &Routed<'_>, bytes: Bytes) -> Result<Answer, ApiError> {
+pub(super) async fn create(routed: &Routed<'_>, bytes: Bytes, warnings: &mut Vec<String>) -> Result<Answer, ApiError> {
     let call = routed.call;
     let unsupported = || ApiError::not_implemented("this server does not issue ServiceAccount tokens");
     let tokens = call.core.tokens.clone().ok_or_else(unsupported)?;
     let options = call.write_options(Write::Create)?;
-    let mut warnings = Vec::new();
-    let mut request = decode::builtin(KIND, call.headers(), &bytes, options.field_validation, &mut warnings)?;
+    let mut request = decode::builtin(KIND, call.headers(), &bytes, options.field_validation, warnings)?;
     if request.integer(&["spec", "expirationSeconds"]).is_none() {
         request.set(&["spec", "expirationSeconds"], DEFAULT_SECONDS);
     }
     own_fields(&mut request, &options.field_manager);
     check_metadata(routed, &request)?;
     let account = account(routed).await?;
-    admit(routed, &mut request, &options.to_value(Write::Create), options.dry_run, &mut warnings).await?;
+    admit(routed, &mut request, &options.to_value(Write::Create), options.dry_run, warnings).await?;
     complete(&mut request, &account, &tokens)?;
-    shorten(&mut request, &call.core.config, &mut warnings);
+    shorten(&mut request, &call.core.config, warnings);
     let (claims, expires) = claims(routed, &request, &account, &tokens)?;
     let token = if options.dry_run { String::new() } else { tokens.sign(&claims).map_err(ApiError::internal)? };
     request.set(&["status"], json!({"token": token, "expirationTimestamp": timestamp(expires)}));
-    let mut answer = response::value(StatusCode::CREATED, routed.accept, &request.into_value());
-    response::add_warnings(answer.headers_mut(), &warnings);
-    Ok(answer)
+    Ok(response::value(StatusCode::CREATED, routed.accept, &request.into_value()))
 }
 
 /// No token lives longer than the configuration allows.

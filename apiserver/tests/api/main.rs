@@ -24,9 +24,11 @@ mod hostile;
 mod issuer_server;
 mod issuers;
 mod kms_plugin;
+mod kubelets;
 mod model;
 mod openapi;
 mod paging;
+mod paths;
 mod policies;
 #[path = "../process/mod.rs"]
 mod process;

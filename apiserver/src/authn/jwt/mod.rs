@@ -172,7 +172,7 @@ async fn become_well(issuers: &[Issuer]) -> Result<(), String> {
 impl Authenticator for Jwt {
     async fn authenticate(&self, request: &Parts) -> Result<Option<User>, Rejected> {
         let Some(token) = bearer(request)? else { return Ok(None) };
-        self.user(token).await
+        self.user(&token).await
     }
 
     async fn review(&self, token: &str, audiences: &[String]) -> Result<Option<Reviewed>, Rejected> {

@@ -249,7 +249,7 @@ fn reject(reason: &str) -> Rejected {
 impl Authenticator for Tokens {
     async fn authenticate(&self, request: &Parts) -> Result<Option<User>, Rejected> {
         let Some(token) = bearer(request)? else { return Ok(None) };
-        Ok(self.verify(token, &self.audiences).await?.map(|reviewed| reviewed.user))
+        Ok(self.verify(&token, &self.audiences).await?.map(|reviewed| reviewed.user))
     }
 
     async fn review(&self, token: &str, audiences: &[String]) -> Result<Option<Reviewed>, Rejected> {
