@@ -395,6 +395,7 @@ impl Args {
             limits: self.serving.limits(),
             external_hostname: self.serving.external_hostname,
             shares_store: !self.store.etcd_servers.is_empty(),
+            identity: host::name(),
             is_whole_control_plane: false,
             publish_endpoints: self.serving.endpoint_reconciler_type != "none",
             runtime_config: self.runtime_config,

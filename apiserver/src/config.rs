@@ -82,6 +82,8 @@ pub struct Config {
     pub external_hostname: Option<String>,
     /// Whether this server keeps the endpoints of the Service `kubernetes`.
     pub publish_endpoints: bool,
+    /// The name of this machine, by which a Lease in `kube-system` tells others of this server; `None` for no Lease.
+    pub identity: Option<String>,
     /// Whether other servers may use the same store, and have endpoints of their own.
     pub shares_store: bool,
     /// Whether scheduler and controllers run in this process as well.
@@ -188,6 +190,7 @@ impl Default for Config {
             service_account_jwks_uri: None,
             external_hostname: None,
             publish_endpoints: true,
+            identity: None,
             shares_store: false,
             is_whole_control_plane: false,
             runtime_config: Vec::new(),

@@ -24,7 +24,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use crate::aggregator::{Aggregator, Claim};
-use crate::allocate::Allocator;
+use crate::allocate::{self, Allocator};
 use crate::audit::{self, AUDIT_ID, Audit, AuditId};
 use crate::authn;
 use crate::authz;
@@ -267,7 +267,19 @@ impl ApiServer {
         self.core.stage.send_replace(Stage::Filled);
         self.follow_services()?;
         let made = bootstrap::ensure(&self.core).await?;
-        self.core.tasks.spawn(bootstrap::keep(self.core.clone(), made, self.core.shutdown.clone()));
+        let (core, shutdown) = (&self.core, &self.core.shutdown);
+        core.tasks.spawn(bootstrap::keep(core.clone(), made, shutdown.clone()));
+        core.tasks.spawn(bootstrap::identify(core.clone(), shutdown.clone()));
+        // It says good-bye to the others, which the end waits for.
+        let token = core.serving.token();
+        let meeting = bootstrap::meet(core.clone(), shutdown.clone());
+        core.tasks.spawn(async move {
+            meeting.await;
+            drop(token);
+        });
+        if core.config.shares_store {
+            core.tasks.spawn(allocate::look_after(core.registry.clone(), shutdown.clone()));
+        }
         self.control_flow();
         self.core.stage.send_replace(Stage::Bootstrapped);
         self.process.ready.set();

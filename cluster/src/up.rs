@@ -194,6 +194,7 @@ fn server_config(plan: &Plan, keys: &Keys) -> apiserver::Config {
         secure_port: plan.options.secure_port,
         advertise_address: Some(plan.options.node_ip),
         shares_store: !plan.options.etcd_servers.is_empty(),
+        identity: host::name(),
         is_whole_control_plane: true,
         tls_certificate: path("apiserver.crt"),
         tls_private_key: path("apiserver.key"),

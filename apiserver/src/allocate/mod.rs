@@ -25,6 +25,8 @@ use crate::registry::{Registry, Target};
 use crate::watch_cache::stored_bytes;
 
 pub use cidr::{Cidr, NotACidr};
+pub use repair::Leftovers;
+pub(crate) use repair::look_after;
 
 const PORT_PREFIX: &str = "/registry/ranges/servicenodeports/";
 /// Random picks before the range is searched in order.
@@ -129,9 +131,14 @@ impl Allocator {
         }
     }
 
-    /// Collects what a crash left behind and takes again what is missing.
-    pub async fn repair(&self, registry: &Registry) -> Result<(), ApiError> {
+    /// Takes again what is missing, and tells what a crash left behind, or another server has just taken.
+    pub async fn repair(&self, registry: &Registry) -> Result<Leftovers, ApiError> {
         repair::repair(registry).await
+    }
+
+    /// Gives back what was left behind, if it still is.
+    pub async fn collect(&self, registry: &Registry, left: Leftovers) -> Result<(), ApiError> {
+        repair::collect(registry, left).await
     }
 
     /// Takes one address of a family: the given one, or any.

@@ -2,32 +2,40 @@
 //! deletes them. Of those that are there, what upstream's controllers look after is put right.
 
 mod flows;
+mod identity;
 mod keep;
 mod objects;
+mod peers;
 mod policy;
 mod reconcile;
 mod trust;
 
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use api::strategy::User;
 use api::{ApiError, Object, Resource};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::time::{Instant, sleep};
 
-use self::reconcile::Servers;
 use crate::aggregator;
 use crate::authz::{MASTERS, Rule};
 use crate::decode;
 use crate::error::Error;
-use crate::options::WriteOptions;
+use crate::options::{DeleteOptions, WriteOptions};
 use crate::registry::Target;
 use crate::server::Core;
 use crate::watch_cache::ResourceCache;
 
+pub(crate) use self::identity::follow as identify;
 pub(crate) use self::keep::keep;
+pub(crate) use self::peers::follow as meet;
 
 /// Many are written at once, and share the store's commits.
 const AT_ONCE: usize = 256;
+/// Another server that begins at the same time may be making the same object: for so long it may hold what that needs.
+const RACE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(100);
 
 static APISERVER: LazyLock<User> =
     LazyLock::new(|| User { name: "system:apiserver".into(), groups: vec![MASTERS.into()], ..User::default() });
@@ -35,7 +43,11 @@ static APISERVER: LazyLock<User> =
 /// Makes what is missing, and waits until authorisation sees it. Returns what is to be kept.
 pub(crate) async fn ensure(core: &Core) -> Result<Vec<Object>, Error> {
     let failed = |err: ApiError| Error::Bootstrap(err.to_string());
-    core.registry.allocator().repair(&core.registry).await.map_err(failed)?;
+    let left = core.registry.allocator().repair(&core.registry).await.map_err(failed)?;
+    let mut left = Some(left);
+    if !core.config.shares_store {
+        core.registry.allocator().collect(&core.registry, left.take().unwrap_or_default()).await.map_err(failed)?;
+    }
     let policy = policy::objects().map_err(|err| Error::Bootstrap(err.to_string()))?;
     let flows = flows::objects().into_iter().filter_map(Object::from_value);
     let services = aggregator::objects(&core.registry.catalog());
@@ -43,7 +55,15 @@ pub(crate) async fn ensure(core: &Core) -> Result<Vec<Object>, Error> {
     // What lies in a namespace needs it, and Services their range.
     let (mut all, within): (Vec<Object>, Vec<Object>) = all.partition(|object| object.namespace().is_empty());
     ensure_all(core, &all).await?;
-    ensure_all(core, &within).await?;
+    if let Err(err) = ensure_all(core, &within).await {
+        // A server that died while it made the Service has left its address behind.
+        let left = left.ok_or(err)?;
+        core.registry.allocator().collect(&core.registry, left).await.map_err(failed)?;
+        ensure_all(core, &within).await?;
+    }
+    if core.config.shares_store {
+        peers::round(core).await.map_err(failed)?;
+    }
     core.registry.freshen().await.map_err(failed)?;
     all.extend(within);
     Ok(all)
@@ -72,14 +92,20 @@ pub(crate) fn node_rules() -> Result<Vec<Rule>, Error> {
 
 /// At the start. What is there but cannot be put right now (a webhook may be in the way) is tried again by [`keep`].
 async fn ensure_named(core: &Core, object: &Object) -> Result<(), Error> {
-    let Err(err) = ensure_one(core, object).await else { return Ok(()) };
     let (kind, namespace, name) = (object.kind(), object.namespace(), object.name());
-    let is_there = place(core, object).is_ok_and(|(cache, _)| cache.get(&cache.key(namespace, name)).is_some());
-    if is_there {
-        tracing::warn!(kind, namespace, name, error = &err as &dyn std::error::Error, "cannot be put right yet");
-        return Ok(());
+    let deadline = Instant::now() + RACE;
+    loop {
+        let Err(err) = ensure_one(core, object).await else { return Ok(()) };
+        let is_there = place(core, object).is_ok_and(|(cache, _)| cache.get(&cache.key(namespace, name)).is_some());
+        if is_there {
+            tracing::warn!(kind, namespace, name, error = &err as &dyn std::error::Error, "cannot be put right yet");
+            return Ok(());
+        }
+        if !core.config.shares_store || Instant::now() > deadline {
+            return Err(Error::Bootstrap(format!("{kind} {namespace}/{name}: {err}")));
+        }
+        sleep(PAUSE).await;
     }
-    Err(Error::Bootstrap(format!("{kind} {namespace}/{name}: {err}")))
 }
 
 /// Where an object lies, and the row of its version.
@@ -109,17 +135,30 @@ async fn ensure_one(core: &Core, wanted: &Object) -> Result<bool, ApiError> {
 }
 
 async fn put_right(core: &Core, target: &Target<'_>, stored: Object, wanted: &Object) -> Result<bool, ApiError> {
-    let servers = if core.config.shares_store { Servers::Several } else { Servers::One };
     // What is on its way out is made again when it is gone.
-    if stored.is_being_deleted() || !reconcile::is_damaged(&stored, wanted, servers) {
+    if stored.is_being_deleted() {
+        return Ok(false);
+    }
+    if reconcile::must_be_made_anew(&stored, wanted) {
+        return make_anew(core, target, &stored, wanted).await;
+    }
+    if !reconcile::is_damaged(&stored, wanted) {
         return Ok(false);
     }
     let before = stored.resource_version().to_owned();
     let mut repaired = stored;
-    reconcile::complete(&mut repaired, wanted, servers);
+    reconcile::complete(&mut repaired, wanted);
     let target = Target { requested: target.cache.row(), ..*target };
     let updated = core.registry.update(&target, repaired, &options(), &mut Vec::new()).await?;
     Ok(updated.written.object.resource_version() != before)
+}
+
+async fn make_anew(core: &Core, target: &Target<'_>, stored: &Object, wanted: &Object) -> Result<bool, ApiError> {
+    let (uid, version) = (stored.uid().to_owned(), stored.resource_version().to_owned());
+    let preconditions = DeleteOptions { uid: Some(uid), resource_version: Some(version), ..DeleteOptions::default() };
+    core.registry.delete(target, &preconditions, &mut Vec::new()).await?;
+    let target = Target { name: "", ..*target };
+    core.registry.create(&target, wanted.clone(), &options(), &mut Vec::new()).await.map(|_| true)
 }
 
 fn options() -> WriteOptions {

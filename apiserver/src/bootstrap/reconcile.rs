@@ -4,7 +4,7 @@
 use api::Object;
 use serde_json::{Map, Value, json};
 
-use super::trust;
+use super::{objects, trust};
 use crate::aggregator;
 use crate::authz::{Rule, covers};
 
@@ -13,33 +13,33 @@ const AUTOUPDATE_SPEC: &str = "apf.kubernetes.io/autoupdate-spec";
 const SKIP_MIRROR: &str = "endpointslice.kubernetes.io/skip-mirror";
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
-/// Which servers write to the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Servers {
-    /// This one alone: what else is there is wrong.
-    One,
-    /// Others may, too: what they wrote stays.
-    Several,
-}
-
 /// Whether [`complete`] would change the stored object.
-pub(super) fn is_damaged(stored: &Object, wanted: &Object, servers: Servers) -> bool {
+pub(super) fn is_damaged(stored: &Object, wanted: &Object) -> bool {
     let mut completed = stored.clone();
-    complete(&mut completed, wanted, servers);
+    complete(&mut completed, wanted);
     completed != *stored
 }
 
 /// Puts right what is looked after. Of all other kinds that is only that the object is there.
-pub(super) fn complete(stored: &mut Object, wanted: &Object, servers: Servers) {
+pub(super) fn complete(stored: &mut Object, wanted: &Object) {
     match wanted.kind() {
         "ClusterRole" | "ClusterRoleBinding" | "Role" | "RoleBinding" => policy(stored, wanted),
         "FlowSchema" | "PriorityLevelConfiguration" => flow(stored, wanted),
-        "Endpoints" => endpoints(stored, wanted, servers),
-        "EndpointSlice" => slice(stored, wanted, servers),
+        "Endpoints" => endpoints(stored, wanted),
+        "EndpointSlice" => slice(stored, wanted),
         "APIService" => aggregator::complete(stored, wanted),
+        "ConfigMap" if wanted.name() == objects::LEGACY_TOKEN_TRACKING => objects::complete_tracking(stored, wanted),
         "ConfigMap" => trust::complete(stored, wanted),
         _ => {}
     }
+}
+
+/// Whether an object is wrong in what cannot be changed: a binding to another role gives other rights, and nothing that is
+/// added puts that right.
+pub(super) fn must_be_made_anew(stored: &Object, wanted: &Object) -> bool {
+    let role = |object: &Object| ["kind", "name"].map(|field| object.text(&["roleRef", field]).to_owned());
+    let is_binding = matches!(wanted.kind(), "ClusterRoleBinding" | "RoleBinding");
+    is_binding && stored.annotation(AUTOUPDATE) != Some("false") && role(stored) != role(wanted)
 }
 
 /// Adds the wanted labels, annotations, rules, selectors and subjects that are missing. Nothing is taken away. The rules
@@ -111,30 +111,16 @@ fn truth(text: &str) -> Option<bool> {
     }
 }
 
-/// The addresses of this server are there, and its ports; other addresses are those of other servers.
-fn endpoints(stored: &mut Object, wanted: &Object, servers: Servers) {
+/// Addresses and ports are those of the servers that there are.
+fn endpoints(stored: &mut Object, wanted: &Object) {
     if stored.label(SKIP_MIRROR) != Some("true") {
         stored.set(&["metadata", "labels", SKIP_MIRROR], "true");
     }
-    let (mut subsets, ours) = (items(stored, &["subsets"]), items(wanted, &["subsets"]));
-    let [our] = ours.as_slice() else { return };
-    let is_alike = |subset: &Value| subset["ports"] == our["ports"] && subset.get("notReadyAddresses").is_none();
-    match (servers, subsets.as_mut_slice()) {
-        (Servers::Several, [subset]) if is_alike(subset) => {
-            let (addresses, ours) = (subset["addresses"].as_array_mut(), our["addresses"].as_array());
-            if let (Some(addresses), Some(ours)) = (addresses, ours) {
-                join(addresses, ours, |address| address["ip"].clone());
-            }
-        }
-        _ => subsets = ours.clone(),
-    }
-    if stored.get(&["subsets"]) != Some(&json!(subsets)) {
-        stored.set(&["subsets"], subsets);
-    }
+    follow(stored, wanted, "subsets");
 }
 
 /// The same of an EndpointSlice.
-fn slice(stored: &mut Object, wanted: &Object, servers: Servers) {
+fn slice(stored: &mut Object, wanted: &Object) {
     // That cannot be changed: another one has to be made.
     if stored.text(&["addressType"]) != wanted.text(&["addressType"]) {
         return;
@@ -143,25 +129,14 @@ fn slice(stored: &mut Object, wanted: &Object, servers: Servers) {
     if stored.label(SERVICE_NAME) != Some(&service) {
         stored.set(&["metadata", "labels", SERVICE_NAME], service);
     }
-    let ours = items(wanted, &["endpoints"]);
-    let mut all = items(stored, &["endpoints"]);
-    if servers == Servers::One || stored.get(&["ports"]) != wanted.get(&["ports"]) {
-        all.clone_from(&ours);
-        stored.set(&["ports"], items(wanted, &["ports"]));
-    } else {
-        all.retain(|endpoint| ours.iter().all(|our| our["addresses"] != endpoint["addresses"] || our == endpoint));
-        join(&mut all, &ours, |endpoint| endpoint["addresses"].clone());
-    }
-    if stored.get(&["endpoints"]) != Some(&json!(all)) {
-        stored.set(&["endpoints"], all);
-    }
+    follow(stored, wanted, "endpoints");
+    follow(stored, wanted, "ports");
 }
 
-fn join(all: &mut Vec<Value>, ours: &[Value], key: impl Fn(&Value) -> Value) {
-    for our in ours {
-        if all.iter().all(|known| key(known) != key(our)) {
-            all.push(our.clone());
-        }
+fn follow(stored: &mut Object, wanted: &Object, list: &str) {
+    let items = items(wanted, &[list]);
+    if stored.get(&[list]) != Some(&json!(items)) {
+        stored.set(&[list], items);
     }
 }
 
@@ -174,11 +149,11 @@ mod tests {
     }
 
     /// What comes of `stored`; asking again changes nothing.
-    fn completed(stored: &Object, wanted: &Object, servers: Servers) -> Object {
+    fn completed(stored: &Object, wanted: &Object) -> Object {
         let mut done = stored.clone();
-        complete(&mut done, wanted, servers);
-        assert_eq!(is_damaged(stored, wanted, servers), done != *stored);
-        assert!(!is_damaged(&done, wanted, servers), "{done:?}");
+        complete(&mut done, wanted);
+        assert_eq!(is_damaged(stored, wanted), done != *stored);
+        assert!(!is_damaged(&done, wanted), "{done:?}");
         done
     }
 
@@ -191,14 +166,14 @@ mod tests {
     fn missing_rules_come_back_and_others_stay() {
         let get = json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]});
         let list = json!({"verbs": ["list"], "apiGroups": [""], "resources": ["pods"]});
-        let stored = completed(&role("true", &json!([list])), &role("true", &json!([get])), Servers::One);
+        let stored = completed(&role("true", &json!([list])), &role("true", &json!([get])));
         assert_eq!(stored.get(&["rules"]), Some(&json!([list, get])));
     }
 
     #[test]
     fn who_asks_to_be_left_alone_is() {
         let wanted = role("true", &json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]));
-        assert!(!is_damaged(&role("false", &json!([])), &wanted, Servers::One));
+        assert!(!is_damaged(&role("false", &json!([])), &wanted));
     }
 
     #[test]
@@ -206,7 +181,7 @@ mod tests {
         let selectors = json!([{"matchLabels": {"to": "edit"}}]);
         let mut wanted = role("true", &json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]));
         wanted.set(&["aggregationRule", "clusterRoleSelectors"], selectors.clone());
-        let stored = completed(&role("true", &json!([])), &wanted, Servers::One);
+        let stored = completed(&role("true", &json!([])), &wanted);
         assert_eq!(stored.get(&["rules"]), Some(&json!([])));
         assert_eq!(stored.get(&["aggregationRule", "clusterRoleSelectors"]), Some(&selectors));
     }
@@ -226,7 +201,7 @@ mod tests {
         let check = |name: &str, generation, annotation: Option<&str>, follows: bool| {
             let wanted = Object::from_value(json!({"kind": "FlowSchema", "metadata": {"name": name},
                 "spec": wanted.get(&["spec"])}));
-            let done = completed(&schema(name, generation, annotation, 7), &wanted.unwrap(), Servers::One);
+            let done = completed(&schema(name, generation, annotation, 7), &wanted.unwrap());
             let precedence = done.integer(&["spec", "matchingPrecedence"]);
             assert_eq!(precedence, Some(if follows { 100 } else { 7 }), "{name} {generation} {annotation:?}");
             assert_eq!(done.annotation(AUTOUPDATE_SPEC).and_then(truth), Some(follows));
@@ -247,7 +222,7 @@ mod tests {
             object(json!({"kind": "PriorityLevelConfiguration", "metadata": {"name": "exempt", "annotations":
                 {AUTOUPDATE_SPEC: "true"}}, "spec": {"type": "Exempt", "exempt": {"nominalConcurrencyShares": shares}}}))
         };
-        assert!(!is_damaged(&level(30), &level(0), Servers::One));
+        assert!(!is_damaged(&level(30), &level(0)));
     }
 
     fn of_service(ips: &[&str], port: i64) -> Object {
@@ -257,17 +232,16 @@ mod tests {
     }
 
     #[test]
-    fn endpoints_have_our_address_and_perhaps_those_of_other_servers() {
-        let ours = of_service(&["10.0.0.1"], 6443);
-        assert_eq!(completed(&of_service(&["10.0.0.9"], 6443), &ours, Servers::One), ours);
-        let both = of_service(&["10.0.0.9", "10.0.0.1"], 6443);
-        assert_eq!(completed(&of_service(&["10.0.0.9"], 6443), &ours, Servers::Several), both);
-        assert!(!is_damaged(&both, &ours, Servers::Several));
-        assert_eq!(completed(&of_service(&["10.0.0.9"], 1), &ours, Servers::Several), ours);
-        let mut bare = ours.clone();
+    fn endpoints_are_those_that_are_wanted() {
+        let wanted = of_service(&["10.0.0.1", "10.0.0.2"], 6443);
+        for stored in [of_service(&["10.0.0.9"], 6443), of_service(&["10.0.0.1", "10.0.0.2"], 1), of_service(&[], 6443)]
+        {
+            assert_eq!(completed(&stored, &wanted), wanted);
+        }
+        let mut bare = wanted.clone();
         bare.remove(&["subsets"]);
         bare.remove(&["metadata", "labels"]);
-        assert_eq!(completed(&bare, &ours, Servers::Several), ours);
+        assert_eq!(completed(&bare, &wanted), wanted);
     }
 
     fn slice_of(ips: &[&str], port: i64, ready: bool) -> Object {
@@ -279,13 +253,42 @@ mod tests {
     }
 
     #[test]
-    fn a_slice_has_our_address_ready_and_perhaps_those_of_other_servers() {
-        let ours = slice_of(&["10.0.0.1"], 6443, true);
-        assert_eq!(completed(&slice_of(&["10.0.0.9"], 6443, true), &ours, Servers::One), ours);
-        let both = slice_of(&["10.0.0.9", "10.0.0.1"], 6443, true);
-        assert_eq!(completed(&slice_of(&["10.0.0.9"], 6443, true), &ours, Servers::Several), both);
-        assert!(!is_damaged(&both, &ours, Servers::Several));
-        assert_eq!(completed(&slice_of(&["10.0.0.1"], 6443, false), &ours, Servers::Several), ours);
-        assert_eq!(completed(&slice_of(&["10.0.0.9"], 1, true), &ours, Servers::Several), ours);
+    fn a_slice_is_the_one_that_is_wanted() {
+        let wanted = slice_of(&["10.0.0.1", "10.0.0.2"], 6443, true);
+        let damaged = [
+            slice_of(&["10.0.0.9"], 6443, true),
+            slice_of(&["10.0.0.1", "10.0.0.2"], 6443, false),
+            slice_of(&["10.0.0.1", "10.0.0.2"], 1, true),
+        ];
+        for stored in damaged {
+            assert_eq!(completed(&stored, &wanted), wanted);
+        }
+    }
+
+    #[test]
+    fn a_binding_to_another_role_is_made_anew_unless_it_is_to_be_left_alone() {
+        let binding = |role: &str, autoupdate: &str| {
+            object(
+                json!({"kind": "ClusterRoleBinding", "metadata": {"name": "b", "annotations": {AUTOUPDATE: autoupdate}},
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role}}),
+            )
+        };
+        let wanted = binding("view", "true");
+        assert!(!must_be_made_anew(&binding("view", "true"), &wanted));
+        assert!(must_be_made_anew(&binding("cluster-admin", "true"), &wanted));
+        assert!(!must_be_made_anew(&binding("cluster-admin", "false"), &wanted));
+    }
+
+    #[test]
+    fn the_beginning_of_tracking_stays_if_it_is_a_date() {
+        let tracking = |since: &str| {
+            let metadata = json!({"name": objects::LEGACY_TOKEN_TRACKING, "namespace": "kube-system"});
+            object(json!({"kind": "ConfigMap", "metadata": metadata, "data": {"since": since}}))
+        };
+        let wanted = tracking("2026-11-30");
+        assert!(!is_damaged(&tracking("2024-01-31"), &wanted));
+        for damaged in ["", "yesterday", "2024-13-01"] {
+            assert_eq!(completed(&tracking(damaged), &wanted), wanted);
+        }
     }
 }

@@ -35,6 +35,7 @@ mod process;
 mod protobuf;
 mod quotas;
 mod races;
+mod replicas;
 mod resizes;
 mod reviewers;
 mod samples;
