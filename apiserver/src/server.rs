@@ -236,15 +236,19 @@ impl ApiServer {
             self.core.tasks.spawn(async move { jwt.run(&shutdown).await });
         }
         let (filled, is_filled) = oneshot::channel();
+        // The cache lives on while this server says good-bye to the others.
+        let (shutdown, last) = (&self.core.shutdown, CancellationToken::new());
         let start = async {
-            if is_filled.await.is_ok() {
+            if shutdown.run_until_cancelled(is_filled).await.is_some_and(|filled| filled.is_ok()) {
                 // A server that is told to stop while it starts has not failed.
-                self.core.shutdown.run_until_cancelled(self.begin()).await.unwrap_or(Ok(()))?;
+                shutdown.run_until_cancelled(self.begin()).await.unwrap_or(Ok(()))?;
+                bootstrap::meet(&self.core, shutdown).await;
             }
-            self.core.shutdown.cancelled().await;
+            shutdown.cancelled().await;
+            last.cancel();
             Ok(())
         };
-        let feed = async { feed.run(self.core.shutdown.clone(), filled).await.map_err(Error::from) };
+        let feed = async { feed.run(last.clone(), filled).await.map_err(Error::from) };
         let outcome = tokio::try_join!(feed, start).map(|_| ());
         self.end(outcome.is_ok()).await;
         outcome
@@ -252,13 +256,12 @@ impl ApiServer {
 
     /// Sends the last audit events; after a clean end those of requests that are still answered, too.
     async fn end(&self, is_clean: bool) {
+        let Some(audit) = &self.core.audit else { return };
         if is_clean {
             self.core.serving.close();
             self.core.serving.wait().await;
         }
-        if let Some(audit) = &self.core.audit {
-            audit.finish().await;
-        }
+        audit.finish().await;
     }
 
     /// Makes what must be there, and says that it is.
@@ -270,13 +273,6 @@ impl ApiServer {
         let (core, shutdown) = (&self.core, &self.core.shutdown);
         core.tasks.spawn(bootstrap::keep(core.clone(), made, shutdown.clone()));
         core.tasks.spawn(bootstrap::identify(core.clone(), shutdown.clone()));
-        // It says good-bye to the others, which the end waits for.
-        let token = core.serving.token();
-        let meeting = bootstrap::meet(core.clone(), shutdown.clone());
-        core.tasks.spawn(async move {
-            meeting.await;
-            drop(token);
-        });
         if core.config.shares_store {
             core.tasks.spawn(allocate::look_after(core.registry.clone(), shutdown.clone()));
         }

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use api::{ApiError, Object};
@@ -35,17 +34,17 @@ pub(super) async fn round(core: &Core) -> Result<(), ApiError> {
 }
 
 /// Does so until shutdown, and takes this server out then.
-pub(crate) async fn follow(core: Arc<Core>, shutdown: CancellationToken) {
+pub(crate) async fn follow(core: &Core, shutdown: &CancellationToken) {
     let Some(own) = objects::published(&core.config).filter(|_| core.config.shares_store) else { return };
     while shutdown.run_until_cancelled(sleep(ROUND)).await.is_some() {
-        if let Err(err) = round(&core).await {
+        if let Err(err) = round(core).await {
             warn!(error = &err as &dyn std::error::Error, "the endpoints of the API servers are not kept up");
         }
     }
     // Whoever is left finds out by itself if this cannot be said any more.
     let left = async {
-        retire(&core, own).await?;
-        publish(&core, &servers(&core).await?).await
+        retire(core, own).await?;
+        publish(core, &servers(core).await?).await
     };
     match tokio::time::timeout(ROUND, left).await {
         Ok(Err(err)) => warn!(error = &err as &dyn std::error::Error, "this server is still among the endpoints"),
