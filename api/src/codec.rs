@@ -26,9 +26,10 @@ use serde_json::{Map, Value};
 use crate::custom;
 use crate::field::{FieldError, Path};
 use crate::object::Object;
+use crate::quantity::Quantity;
 use crate::resource::{Resource, join_group_version, split_api_version};
 use crate::schema::builtin::builtin;
-use crate::schema::{Presence, SchemaRef};
+use crate::schema::{Presence, Scalar, SchemaRef};
 use crate::status::{ApiError, Qualified};
 pub(crate) use read::MAX_FINDINGS;
 use read::Words;
@@ -363,7 +364,12 @@ fn complete(
     if validation == FieldValidation::Strict && !strict.is_empty() {
         return Err(DecodeError(format!("strict decoding error: {}", strict.join(", "))));
     }
-    Ok(finish(map, target, strict))
+    Ok(finish(map, target, strict.iter().map(|text| as_warning(text).to_owned()).collect()))
+}
+
+/// What strictness would refuse, as a warning says it: without the words by which YAML's errors begin.
+pub fn as_warning(text: &str) -> &str {
+    text.trim_start_matches("yaml: unmarshal errors:").trim_start()
 }
 
 fn finish(map: Map<String, Value>, target: &Target<'_>, warnings: Vec<String>) -> Decoded {
@@ -405,6 +411,21 @@ enum KindError {
     /// The right kind of another version.
     #[error("{0}")]
     OtherVersion(String),
+}
+
+/// Whether a value in a list of resources has more digits than such lists keep.
+fn is_too_fine(value: &Value, schema: SchemaRef<'_>) -> bool {
+    let amount = || value.as_str().and_then(|text| text.parse::<Quantity>().ok());
+    schema.node().scalar == Scalar::Quantity && amount().is_some_and(|amount| amount != amount.to_milli())
+}
+
+/// Rounds the amounts of a list of resources, which are no finer than thousandths.
+fn round_amounts(list: &mut Map<String, Value>, schema: SchemaRef<'_>) {
+    for value in list.values_mut().filter(|value| is_too_fine(value, schema)) {
+        if let Some(amount) = Quantity::of_value(value) {
+            *value = amount.to_milli().to_string().into();
+        }
+    }
 }
 
 /// Whether upstream still reads a version, though it serves it no more. The fields of these are those of today.

@@ -94,6 +94,15 @@ impl Quantity {
         self.scaled(-3)
     }
 
+    /// The same, rounded away from zero to thousandths: amounts of resources are no finer (upstream's
+    /// `SetDefaults_ResourceList`).
+    pub fn to_milli(self) -> Self {
+        if self.exponent >= -3 {
+            return self;
+        }
+        Self { mantissa: divide_away(self.mantissa, -3 - self.exponent), exponent: -3, ..self }
+    }
+
     /// The nearest floating point number.
     pub fn to_f64(self) -> f64 {
         self.mantissa as f64 * 10f64.powi(self.exponent)

@@ -129,7 +129,8 @@ pub struct GroupVersionKind {
 pub struct SelectableField {
     /// As written in a selector: `spec.nodeName`.
     pub name: Text,
-    /// The path of its value; an absent value selects as `""` (or `absent`, such as `false` for booleans).
+    /// The path of its value; an absent value selects as `""` (or `absent`, such as `false` for booleans). Behind a step
+    /// `|` is the path of what counts if that is empty.
     pub path: Vec<Text>,
     pub absent: Text,
 }

@@ -242,7 +242,7 @@ const EVENT_FIELDS: &[Field] = &[
     ("involvedObject.fieldPath", "involvedObject.fieldPath", ""),
     ("reason", "reason", ""),
     ("reportingComponent", "reportingComponent", ""),
-    ("source", "source.component", ""),
+    ("source", "source.component.|.reportingComponent", ""),
     ("type", "type", ""),
 ];
 const NEW_EVENT_FIELDS: &[Field] = &[

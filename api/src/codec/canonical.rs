@@ -67,7 +67,10 @@ fn inner(value: &mut Value, schema: SchemaRef<'_>) {
             list.iter_mut().for_each(|value| inner(value, super::schema_props()));
         }
         (_, Value::Object(map)) if facts.type_ == Type::Object => match facts.additional {
-            Some(values) => map.values_mut().for_each(|value| inner(value, schema.at(values))),
+            Some(values) => {
+                map.values_mut().for_each(|value| inner(value, schema.at(values)));
+                super::round_amounts(map, schema.at(values));
+            }
             None => fields(map, schema),
         },
         (_, Value::Array(list)) => {

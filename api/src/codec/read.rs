@@ -72,7 +72,10 @@ fn is_clean_value(value: &Value, schema: SchemaRef<'_>, levels: usize) -> bool {
         _ if facts.presence == Presence::AsGiven => false,
         (Type::Any, value) => SchemaOr::of(schema).is_none() && !super::is_deeper_than(value, below),
         (Type::Object, Value::Object(fields)) => match facts.additional {
-            Some(values) => fields.values().all(|value| is_clean_value(value, schema.at(values), below)),
+            Some(values) => {
+                let values = schema.at(values);
+                fields.values().all(|value| is_clean_value(value, values, below) && !super::is_too_fine(value, values))
+            }
             None => is_clean(fields, schema, below),
         },
         (Type::Array, Value::Array(list)) => {
@@ -131,7 +134,11 @@ impl Reader {
             (Type::Object, Node::Object(fields)) => {
                 let name = facts.definition.as_deref().map_or(owner, go::struct_name);
                 Some(Value::Object(match facts.additional {
-                    Some(values) => self.entries(fields, schema.at(values), owner),
+                    Some(values) => {
+                        let mut entries = self.entries(fields, schema.at(values), owner);
+                        super::round_amounts(&mut entries, schema.at(values));
+                        entries
+                    }
                     None => self.fields(fields, schema, name, open),
                 }))
             }

@@ -60,8 +60,13 @@ fn parse(text: &str, layout: &'static str) -> Result<Timestamp, String> {
             return Err(cannot(rest, ".000000"));
         }
     }
-    let zone = rest.trim_start_matches(|c: char| c == '.' || c == ',' || c.is_ascii_digit());
-    let fraction = rest[..rest.len() - zone.len()].trim_start_matches(['.', ',']);
+    let length = match layout {
+        // As many digits as the layout has.
+        MICROS => ".000000".len(),
+        _ => rest.len() - rest.trim_start_matches(|c: char| c == '.' || c == ',' || c.is_ascii_digit()).len(),
+    };
+    let (fraction, zone) = rest.split_at(length);
+    let fraction = fraction.trim_start_matches(['.', ',']);
     if !is_zone(zone) {
         let end = zone.strip_prefix('Z').or_else(|| zone.get(6..).filter(|_| is_zone(&zone[..6])));
         return Err(match end {
@@ -103,6 +108,14 @@ mod tests {
         assert_eq!(seconds("2024-01-02T03:04:05Z"), Ok("2024-01-02T03:04:05Z".to_owned()));
         assert_eq!(seconds("2024-01-02T03:04:05.999+02:00"), Ok("2024-01-02T01:04:05Z".to_owned()));
         assert_eq!(micros("2024-01-02T03:04:05.000001Z"), Ok("2024-01-02T03:04:05.000001Z".to_owned()));
+        assert_eq!(
+            micros("2024-01-02T03:04:05.123456789Z"),
+            Err(concat!(
+                r#"parsing time "2024-01-02T03:04:05.123456789Z" as "2006-01-02T15:04:05.000000Z07:00": "#,
+                r#"cannot parse "789Z" as "Z07:00""#
+            )
+            .to_owned())
+        );
         assert_eq!(micros("2024-01-02T03:04:05.120000Z"), Ok("2024-01-02T03:04:05.120000Z".to_owned()));
     }
 

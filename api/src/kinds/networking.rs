@@ -68,20 +68,19 @@ pub(crate) fn autoscaler(object: &mut Object) {
         spec.insert("metrics".to_owned(), metric);
     }
     let Some(behavior) = object_at(spec, "behavior") else { return };
-    if let Some(up) = object_at(behavior, "scaleUp") {
-        default_pointer(up, "stabilizationWindowSeconds", 0);
-        default_pointer(up, "selectPolicy", "Max");
-        if is_unset(up, "policies") {
-            up.insert("policies".to_owned(), json!([
-                {"type": "Pods", "value": 4, "periodSeconds": 15}, {"type": "Percent", "value": 100, "periodSeconds": 15},
-            ]));
-        }
+    // Whoever says something of one direction gets the whole of the other.
+    let up = super::tree::object(behavior, "scaleUp");
+    default_pointer(up, "stabilizationWindowSeconds", 0);
+    default_pointer(up, "selectPolicy", "Max");
+    if is_unset(up, "policies") {
+        up.insert("policies".to_owned(), json!([
+            {"type": "Pods", "value": 4, "periodSeconds": 15}, {"type": "Percent", "value": 100, "periodSeconds": 15},
+        ]));
     }
-    if let Some(down) = object_at(behavior, "scaleDown") {
-        default_pointer(down, "selectPolicy", "Max");
-        if is_unset(down, "policies") {
-            down.insert("policies".to_owned(), json!([{"type": "Percent", "value": 100, "periodSeconds": 15}]));
-        }
+    let down = super::tree::object(behavior, "scaleDown");
+    default_pointer(down, "selectPolicy", "Max");
+    if is_unset(down, "policies") {
+        down.insert("policies".to_owned(), json!([{"type": "Percent", "value": 100, "periodSeconds": 15}]));
     }
 }
 

@@ -116,6 +116,11 @@ impl SelectableField {
 }
 
 fn value_at<'o>(object: &'o Object, path: &[Text], absent: &'o str) -> Cow<'o, str> {
+    let paths = path.split(|step| step == "|");
+    paths.map(|path| value_of(object, path, absent)).find(|text| !text.is_empty()).unwrap_or_default()
+}
+
+fn value_of<'o>(object: &'o Object, path: &[Text], absent: &'o str) -> Cow<'o, str> {
     let Some((first, rest)) = path.split_first() else { return absent.into() };
     let found = rest.iter().try_fold(object.root().get(first.as_ref()), |at, step| Some(at?.get(step.as_ref())));
     match found.flatten() {

@@ -118,7 +118,9 @@ pub(crate) fn dedupe_owners(object: &mut Object, warnings: &mut Vec<String>) {
 pub(crate) fn keep_system_fields(new: &mut Object, old: &Object) {
     for field in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"] {
         let given = new.get(&["metadata", field]).is_some_and(|value| !value.is_null());
-        if given && field == "uid" {
+        let begins_deletion = field.starts_with("deletion") && !old.is_being_deleted();
+        // That is refused, rather than forgotten.
+        if given && (field == "uid" || begins_deletion) {
             continue;
         }
         match old.get(&["metadata", field]) {
@@ -396,7 +398,7 @@ fn validate_change(new: &Object, old: &Object) -> Vec<FieldError> {
             errors.push(FieldError::forbidden(&at.child("finalizers"), &detail));
         }
     }
-    for field in ["name", "namespace", "uid", "creationTimestamp"] {
+    for field in ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
         let (now, before) = (new.get(&["metadata", field]), old.get(&["metadata", field]));
         if now != before {
             let value = now.cloned().unwrap_or(Value::Null);

@@ -128,6 +128,10 @@ impl Patching<'_> {
 
     fn apply(&self, shown: Option<&Object>, now: Timestamp, warnings: &mut Vec<String>) -> Result<Object, ApiError> {
         let mut applied = decode::configuration(&self.patch.body)?;
+        // Whoever wants a name to be made does not mean the one in the path.
+        if shown.is_none() && !applied.object.text(&["metadata", "generateName"]).is_empty() {
+            metadata::check_named(self.name, &mut applied.object)?;
+        }
         metadata::check_name(self.name, &mut applied.object)?;
         let merged = managed::apply(self.requested, self.subresource, shown, &applied.object, self.options, now)?;
         applied.check(self.options.field_validation, warnings)?;

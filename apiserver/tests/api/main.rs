@@ -15,6 +15,7 @@ mod conformance;
 mod contract;
 mod custom;
 mod deeds;
+mod differences;
 mod doors;
 mod encryption;
 mod flags;
