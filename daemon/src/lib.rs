@@ -7,6 +7,7 @@
 mod config_file;
 mod endpoint;
 mod features;
+mod given;
 mod http;
 mod leader;
 pub mod listen;
@@ -29,6 +30,7 @@ mod words;
 pub use config_file::{ConfigFile, ConfigFileError};
 pub use endpoint::{Endpoint, EndpointError};
 pub use features::{FeatureGateError, FeatureGates, check_feature};
+pub use given::GivenFlags;
 pub use http::serve_http;
 pub use leader::LeaderElectionArgs;
 pub use logs::{LogArgs, LogFormat};

@@ -15,7 +15,7 @@ use api::resource::join_group_version;
 use api::status::Qualified;
 use api::{ApiError, Object, Resource};
 use axum::body::Body;
-use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue};
+use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, UPGRADE};
 use http::{Method, Request, StatusCode, Uri};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
