@@ -28,6 +28,7 @@ pub mod status;
 pub mod strategy;
 pub mod table;
 pub mod validate;
+pub mod volumes;
 
 pub use field::{FieldError, Path};
 pub use object::Object;
