@@ -40,6 +40,7 @@ mod registry;
 mod replicaset;
 mod statefulset;
 mod ttl;
+mod volumes;
 
 pub use args::{Args, Config, Mirroring, Signing};
 pub use command::Command;

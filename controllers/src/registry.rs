@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Config, Error, aggregation, certificates, context::Context, cronjob, daemonset, defaults, deployment, disruption,
     endpoints, garbage, job, namespace, node, notices, podgc, policies, protection, quota, replicaset, statefulset,
-    ttl,
+    ttl, volumes,
 };
 
 /// Every controller, by upstream's name.
@@ -44,6 +44,8 @@ pub const NAMES: &[&str] = &[
     "disruption-controller",
     "ttl-controller",
     "stored-only-notice-controller",
+    "persistentvolume-binder-controller",
+    "ephemeral-volume-controller",
 ];
 
 /// Runs the enabled controllers until shutdown; with leader election, only while this process leads.
@@ -119,6 +121,8 @@ fn start_all(config: &Config, context: &Context, tasks: &mut Supervisor) -> Resu
     start("validatingadmissionpolicy-status-controller", workers, policies::start);
     start("disruption-controller", workers, disruption::start);
     start("ttl-controller", workers, node::ttl::start);
+    start("persistentvolume-binder-controller", workers, volumes::start_binder);
+    start("ephemeral-volume-controller", workers, volumes::start_ephemeral);
     start_configured(config, context, tasks)
 }
 

@@ -533,7 +533,9 @@ async fn a_claim_in_use_is_gone_only_after_its_last_pod() {
 
 #[tokio::test]
 async fn a_bound_volume_stays_until_it_is_released() {
-    let cluster = Cluster::start().await;
+    // The volume has the phases that this test gives it.
+    let controllers = vec!["persistentvolume-protection-controller".to_owned()];
+    let cluster = Cluster::with(Config { controllers, ..Config::default() }).await;
     let volumes: Api<PersistentVolume> = Api::all(cluster.client.clone());
     let spec =
         json!({ "accessModes": ["ReadWriteOnce"], "capacity": { "storage": "1Gi" }, "hostPath": { "path": "/srv/x" } });

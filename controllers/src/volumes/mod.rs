@@ -1,0 +1,60 @@
+//! Persistent volumes: binds claims to volumes, asks provisioners for volumes that are missing, and releases those whose
+//! claim is gone (upstream's `pkg/controller/volume/persistentvolume` and `.../ephemeral`).
+//!
+//! ```text
+//!             fits, or the scheduler chose it           claim deleted
+//!  Available ---------------------------------> Bound -----------------> Released --- Retain: stays
+//!                                                                                \--- Delete: its provisioner deletes it
+//!  Pending ---- no volume: provisioner asked -> Bound -- volume deleted --> Lost
+//! ```
+//!
+//! The volume is written first and with the version that the decision saw, so that no two claims get one volume. References
+//! are by uid: an object that was made again under the same name is another one. Making and deleting what a volume stands
+//! for is left to provisioners; volumes are never recycled.
+
+mod claims;
+mod ephemeral;
+mod observe;
+mod plan;
+mod volumes;
+mod write;
+
+use client::{Informer, ObjectKey, WorkQueue};
+use k8s_openapi::api::{
+    core::v1::{PersistentVolume, PersistentVolumeClaim, Pod},
+    storage::v1::StorageClass,
+};
+
+use self::{claims::Claims, observe::Caches, volumes::Volumes, write::Writer};
+use crate::context::Context;
+
+pub(crate) use ephemeral::start as start_ephemeral;
+
+/// One claim at a time: two that look for a volume at once would choose the same one, and one of them in vain.
+const CLAIM_WORKERS: usize = 1;
+
+/// Starts the binding of claims and volumes.
+pub(crate) fn start_binder(context: &Context, workers: usize, tasks: &mut daemon::Supervisor) {
+    let (claim_queue, volume_queue) = (WorkQueue::new(), WorkQueue::new());
+    let caches = Caches::new(context);
+    caches.wake(&claim_queue, &volume_queue);
+    let recorder = context.recorder.for_component("persistentvolume-controller");
+    let writer = Writer::new(context.client.clone(), recorder);
+    let claims = Claims::new(caches.clone(), writer.clone());
+    let volumes = Volumes::new(caches, writer, claim_queue.clone());
+    let driven = context.clone();
+    tasks.add("persistentvolumeclaim binder", move |shutdown| {
+        driven.drive("persistentvolumeclaim-binder", claims, claim_queue, CLAIM_WORKERS, shutdown)
+    });
+    let driven = context.clone();
+    tasks.add("persistentvolume binder", move |shutdown| {
+        driven.drive("persistentvolume-binder", volumes, volume_queue, workers, shutdown)
+    });
+}
+
+/// The queue of claims or volumes to look at.
+type Keys = WorkQueue<ObjectKey>;
+type ClaimCache = Informer<PersistentVolumeClaim>;
+type VolumeCache = Informer<PersistentVolume>;
+type ClassCache = Informer<StorageClass>;
+type PodCache = Informer<Pod>;
