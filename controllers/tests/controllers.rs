@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "controllers/volumes.rs"]
+mod volumes;
+
 use std::{fmt::Debug, future::Future, time::Duration};
 
 use apiserver::testing::TestServer;

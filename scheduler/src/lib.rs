@@ -22,10 +22,12 @@ mod file;
 mod preempt;
 mod queue;
 mod report;
+mod volumes;
 
 pub use command::Command;
 pub use config::{Args, Config};
 pub use driver::{Error, run};
+pub use volumes::{StorageEvent, Volumes};
 
 /// What the benchmarks drive without an API server.
 pub mod bench {

@@ -11,7 +11,7 @@ use crate::config::{ConfigError, PluginConfig, invalid};
 use crate::plugins::{BalancedAllocation, DefaultPreemption, Fit, InterPodAffinity, NodeAffinity, PodTopologySpread};
 
 /// Plugins whose arguments mean nothing here, since the plugins do not look at what they are about.
-const WITHOUT: [&str; 3] = ["DynamicResources", "GangScheduling", "VolumeBinding"];
+const WITHOUT: [&str; 2] = ["DynamicResources", "GangScheduling"];
 
 /// The plugins that can be configured.
 #[derive(Default)]
@@ -72,6 +72,8 @@ pub(crate) fn read(configs: &[PluginConfig]) -> Result<Configured, ConfigError> 
             "NodeAffinity" => plugins.node_affinity = node_affinity(&field, decode(&field, config)?)?,
             "PodTopologySpread" => plugins.spread = topology_spread(&field, decode(&field, config)?)?,
             "DefaultPreemption" => plugins.preemption = preemption(&field, &decode(&field, config)?)?,
+            // See `volumes::bind_timeout`.
+            "VolumeBinding" => {}
             name if WITHOUT.contains(&name) => tracing::warn!("{field} ({name}) means nothing here and is ignored"),
             name => return Err(invalid(&field, format!("plugin {name:?} takes no arguments"))),
         }
@@ -79,7 +81,7 @@ pub(crate) fn read(configs: &[PluginConfig]) -> Result<Configured, ConfigError> 
     Ok(plugins)
 }
 
-fn decode<T: DeserializeOwned>(field: &str, config: &PluginConfig) -> Result<T, ConfigError> {
+pub(crate) fn decode<T: DeserializeOwned>(field: &str, config: &PluginConfig) -> Result<T, ConfigError> {
     let mut args = config.args.clone().unwrap_or_default();
     let kind = format!("{}Args", config.name);
     for (name, wanted) in [("apiVersion", "kubescheduler.config.k8s.io/v1"), ("kind", kind.as_str())] {

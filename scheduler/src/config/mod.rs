@@ -19,8 +19,9 @@ use crate::file::File;
 use crate::framework::{Plugin, Profile};
 use crate::plugins::{
     DefaultBinder, ImageLocality, NodeName, NodePorts, NodeUnschedulable, PrioritySort, SchedulingGates,
-    TaintToleration, UnsupportedVolumes,
+    TaintToleration, UnsupportedDevices, VolumeBinding, VolumeRestrictions, VolumeZone,
 };
+use crate::volumes::{Volumes, bind_timeout};
 
 /// What the scheduler works with.
 #[derive(Clone, Debug, Default)]
@@ -139,7 +140,10 @@ const KNOWN: &[(&str, i64)] = &[
     ("NodeAffinity", 2),
     ("NodePorts", 0),
     ("NodeResourcesFit", 1),
+    ("VolumeRestrictions", 0),
     ("VolumeBinding", 0),
+    ("VolumeZone", 0),
+    ("DynamicResources", 0),
     ("PodTopologySpread", 2),
     ("InterPodAffinity", 2),
     ("DefaultPreemption", 0),
@@ -149,14 +153,7 @@ const KNOWN: &[(&str, i64)] = &[
 ];
 
 /// Plugins of upstream that are not there: turning them off says nothing new, and turning them on does nothing.
-const MISSING: &[&str] = &[
-    "DynamicResources",
-    "GangScheduling",
-    "NodeDeclaredFeatures",
-    "NodeVolumeLimits",
-    "VolumeRestrictions",
-    "VolumeZone",
-];
+const MISSING: &[&str] = &["GangScheduling", "NodeDeclaredFeatures", "NodeVolumeLimits"];
 
 impl Config {
     /// Reads a configuration file; returns the kubeconfig that it names, too.
@@ -177,8 +174,9 @@ impl Config {
         let default = [ProfileConfig { scheduler_name: default_scheduler(), ..ProfileConfig::default() }];
         let configs = if self.profiles.is_empty() { default.as_slice() } else { &self.profiles };
         let mut profiles = HashMap::new();
+        let volumes = Arc::<Volumes>::default();
         for config in configs {
-            let profile = self.profile(config, client)?;
+            let profile = self.profile(config, client, &volumes)?;
             if profiles.insert(config.scheduler_name.clone(), profile).is_some() {
                 return Err(invalid("profiles", format!("schedulerName {:?} is given twice", config.scheduler_name)));
             }
@@ -186,7 +184,12 @@ impl Config {
         Ok(profiles)
     }
 
-    fn profile(&self, config: &ProfileConfig, client: &kube::Client) -> Result<Profile, ConfigError> {
+    fn profile(
+        &self,
+        config: &ProfileConfig,
+        client: &kube::Client,
+        volumes: &Arc<Volumes>,
+    ) -> Result<Profile, ConfigError> {
         check_names(&config.plugins)?;
         let percentage = config.percentage_of_nodes_to_score.unwrap_or(self.percentage_of_nodes_to_score);
         if percentage > 100 {
@@ -196,10 +199,12 @@ impl Config {
         let mut profile = Profile {
             scheduler_name: config.scheduler_name.clone(),
             percentage_of_nodes_to_score: percentage,
+            volumes: Arc::clone(volumes),
             ..Profile::default()
         };
         choice.check()?;
         choice.add_builtin(&mut profile, arguments::read(&config.plugin_config)?, client);
+        choice.add_volumes(&mut profile, bind_timeout(&config.plugin_config)?, client);
         Ok(profile)
     }
 }
@@ -231,6 +236,9 @@ fn field_of(point: &str) -> String {
 const PREPARING: &[(&str, &str)] = &[
     ("NodeAffinity", "filter"),
     ("NodePorts", "filter"),
+    ("VolumeRestrictions", "filter"),
+    ("VolumeBinding", "filter"),
+    ("VolumeZone", "filter"),
     ("PodTopologySpread", "filter"),
     ("InterPodAffinity", "filter"),
     ("NodeAffinity", "score"),
@@ -309,12 +317,33 @@ impl Choice<'_> {
         add!(Arc::new(configured.node_affinity) => pre_filter filter pre_score score);
         add!(Arc::new(NodePorts) => pre_filter filter);
         add!(Arc::new(configured.fit) => filter score);
-        add!(Arc::new(UnsupportedVolumes) => pre_filter);
+        add!(Arc::new(UnsupportedDevices) => pre_filter);
         add!(Arc::new(configured.spread) => pre_filter filter pre_score score);
         add!(Arc::new(configured.inter_pod_affinity) => pre_filter filter pre_score score);
         add!(Arc::new(configured.preemption) => post_filter);
         add!(Arc::new(configured.balanced) => pre_score score);
         add!(Arc::new(ImageLocality) => prepared_score);
+    }
+
+    /// The plugins that look at volumes.
+    fn add_volumes(&self, profile: &mut Profile, timeout: Duration, client: &kube::Client) {
+        let volumes = || Arc::clone(&profile.volumes);
+        let restrictions = Arc::new(VolumeRestrictions { volumes: volumes() });
+        let zone = Arc::new(VolumeZone { volumes: volumes() });
+        let binding = Arc::new(VolumeBinding { volumes: volumes(), client: client.clone(), timeout });
+        self.pre_filter(profile, &restrictions);
+        self.filter(profile, &restrictions);
+        self.pre_filter(profile, &binding);
+        self.filter(profile, &binding);
+        self.pre_filter(profile, &zone);
+        self.filter(profile, &zone);
+        // What one of them takes, the other gives back.
+        if [&self.plugins.reserve, &self.plugins.pre_bind].iter().all(|set| self.wants(binding.name(), Some(set))) {
+            profile.reserve.push(Arc::clone(&binding) as _);
+            profile.pre_bind.push(Arc::clone(&binding) as _);
+        }
+        let all: [Arc<dyn Plugin>; 3] = [restrictions, zone, binding];
+        profile.rejecters.extend(all);
     }
 
     fn pre_filter<P: crate::framework::PreFilter>(&self, profile: &mut Profile, plugin: &Arc<P>) {

@@ -26,8 +26,9 @@ use crate::preempt::Evictor;
 use crate::queue::{Attempt, BACKOFF, Queue};
 use crate::report::{self, Failed, Nomination};
 
-/// Bindings and reports that may be under way at once: enough to hide the API server's latency, few enough to stay cheap.
-const IN_FLIGHT: usize = 256;
+/// Bindings and reports that may be under way at once: enough to hide the API server's latency, few enough to stay cheap,
+/// besides those that wait for volumes.
+const IN_FLIGHT: usize = 256 + crate::volumes::MAX_WAITING;
 /// How long telling all victims of one pod to go may take.
 const EVICTING: Duration = Duration::from_secs(60);
 /// How long bindings under way may take to end at shutdown.
@@ -68,6 +69,9 @@ async fn schedule(
     let recorder = Recorder::new(client.clone(), "default-scheduler");
     let shared = Shared::new(profiles, client, recorder.clone(), Metrics::new(&process.metrics), backoff);
     let watched = Watched::new(&informers);
+    // First: who hears of a node or a pod must find its volumes known.
+    let told = Arc::clone(&shared);
+    crate::volumes::listen(&shared.profiles, &informers, &watched.pods, move |event| told.queue.happened(event));
     shared.listen(&watched);
     let watches = CancellationToken::new();
     let driver = informers.run(watches.clone());

@@ -27,6 +27,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{Node, Pod};
 
+use crate::volumes::{StorageEvent, Volumes};
+
 /// Scores run from 0 to this.
 pub const MAX_SCORE: i64 = 100;
 
@@ -94,6 +96,8 @@ pub enum ClusterEvent {
     AssignedPodDeleted(Arc<Pod>),
     /// A namespace came or has other labels.
     NamespaceChanged,
+    /// Something about volumes.
+    Storage(StorageEvent),
     /// The waiting pod itself changed.
     PodUpdated {
         old: Arc<Pod>,
@@ -261,6 +265,8 @@ pub struct Profile {
     pub post_bind: Vec<Arc<dyn PostBind>>,
     /// All plugins that may reject a pod, by name: asked whether an event helps.
     pub rejecters: Vec<Arc<dyn Plugin>>,
+    /// What is known of volumes; all profiles have the same.
+    pub volumes: Arc<Volumes>,
     /// How many of the nodes to score, in percent; 0 adapts to the size of the cluster.
     pub percentage_of_nodes_to_score: u32,
 }

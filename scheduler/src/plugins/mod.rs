@@ -1,6 +1,7 @@
 //! The plugins that come with the scheduler, under upstream's names.
 
 mod binder;
+mod devices;
 mod fit;
 mod image_locality;
 mod inter_pod_affinity;
@@ -14,9 +15,12 @@ mod scheduling_gates;
 mod selectors;
 mod taint_toleration;
 mod topology_spread;
-mod volumes;
+mod volume_binding;
+mod volume_restrictions;
+mod volume_zone;
 
 pub use binder::DefaultBinder;
+pub use devices::UnsupportedDevices;
 pub use fit::{BalancedAllocation, Fit, FitStrategy, Point, Resource};
 pub use image_locality::ImageLocality;
 pub use inter_pod_affinity::InterPodAffinity;
@@ -30,7 +34,9 @@ pub use priority_sort::PrioritySort;
 pub use scheduling_gates::SchedulingGates;
 pub use taint_toleration::TaintToleration;
 pub use topology_spread::PodTopologySpread;
-pub use volumes::UnsupportedVolumes;
+pub use volume_binding::VolumeBinding;
+pub use volume_restrictions::VolumeRestrictions;
+pub use volume_zone::VolumeZone;
 
 use crate::framework::MAX_SCORE;
 

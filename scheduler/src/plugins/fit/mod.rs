@@ -49,7 +49,7 @@ impl Plugin for Fit {
                 room(old) != room(new)
             }
             ClusterEvent::PodUpdated { .. } => true,
-            ClusterEvent::AssignedPodAdded(_) | ClusterEvent::NamespaceChanged => false,
+            ClusterEvent::AssignedPodAdded(_) | ClusterEvent::NamespaceChanged | ClusterEvent::Storage(_) => false,
         }
     }
 }

@@ -49,6 +49,7 @@ impl Plugin for InterPodAffinity {
     fn may_help(&self, _pod: &PodInfo, event: &ClusterEvent) -> bool {
         match event {
             ClusterEvent::NodeUpdated { old, new } => old.metadata.labels != new.metadata.labels,
+            ClusterEvent::Storage(_) => false,
             _ => true,
         }
     }

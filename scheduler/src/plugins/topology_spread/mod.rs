@@ -71,7 +71,7 @@ impl Plugin for PodTopologySpread {
             ClusterEvent::NodeUpdated { old, new } => {
                 old.metadata.labels != new.metadata.labels || old.spec != new.spec
             }
-            ClusterEvent::NamespaceChanged => false,
+            ClusterEvent::NamespaceChanged | ClusterEvent::Storage(_) => false,
             _ => true,
         }
     }
