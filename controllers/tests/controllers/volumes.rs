@@ -122,14 +122,21 @@ impl Cluster {
         self.api::<Pod>().get(pod).await.unwrap().spec.unwrap().node_name.unwrap()
     }
 
-    /// Without the controllers that look after nodes: nobody plays their kubelets.
+    /// With the rights that the two have in a cluster. Without the controllers that look after nodes: nobody plays their
+    /// kubelets.
     async fn with_scheduler() -> (Self, AbortOnDropHandle<()>) {
         let names = ["persistentvolume-binder-controller", "ephemeral-volume-controller"].map(str::to_owned);
-        let cluster = Self::with(Config { controllers: names.to_vec(), ..Config::default() }).await;
-        let process = daemon::Process::new(CancellationToken::new());
-        let running = scheduler::run(scheduler::Config::default(), cluster.client.clone(), process);
-        let task = tokio::spawn(async move { running.await.expect("the scheduler runs until it is stopped") });
-        (cluster, AbortOnDropHandle::new(task))
+        let config = Config { controllers: names.to_vec(), ..Config::default() };
+        let server = TestServer::start().await;
+        let client = |user: &str| Client::new(server.service_as(user, &["system:authenticated"]), "default");
+        let process = || daemon::Process::new(CancellationToken::new());
+        let binding = controllers::run(config, client("system:kube-controller-manager"), process());
+        let binding = tokio::spawn(async move { binding.await.expect("controllers run until they are stopped") });
+        let scheduling = scheduler::run(scheduler::Config::default(), client("system:kube-scheduler"), process());
+        let scheduling = tokio::spawn(async move { scheduling.await.expect("the scheduler runs until it is stopped") });
+        let client = Client::new(server.service(), "default");
+        let cluster = Self { client, _server: server, _controllers: AbortOnDropHandle::new(binding) };
+        (cluster, AbortOnDropHandle::new(scheduling))
     }
 }
 
