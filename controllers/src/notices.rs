@@ -8,7 +8,7 @@ use client::{Event, Informer, ObjectKey, Recorder, Watchable, WorkQueue, clock, 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::{
     autoscaling::v2::HorizontalPodAutoscaler,
-    core::v1::{LoadBalancerStatus, PersistentVolumeClaim, Service},
+    core::v1::{LoadBalancerStatus, Service},
     networking::v1::{Ingress, NetworkPolicy},
 };
 
@@ -65,16 +65,6 @@ impl StoredOnly for NetworkPolicy {
     fn notice(&self) -> Option<String> {
         let words = "network policies are stored and not enforced: pods reach each other whatever this one says";
         Some(words.to_owned())
-    }
-}
-
-impl StoredOnly for PersistentVolumeClaim {
-    fn notice(&self) -> Option<String> {
-        let status = self.status.as_ref();
-        let bound = status.is_some_and(|status| status.phase.as_deref() == Some("Bound"));
-        let words = "claims are stored, and nothing in this cluster makes or binds volumes for them: pods that use this one \
-                     stay pending";
-        (!bound).then(|| words.to_owned())
     }
 }
 
@@ -145,7 +135,6 @@ pub(crate) fn start(context: &Context, patience: Duration, tasks: &mut daemon::S
     start_kind::<Ingress>(context, patience, tasks);
     start_kind::<Service>(context, patience, tasks);
     start_kind::<NetworkPolicy>(context, patience, tasks);
-    start_kind::<PersistentVolumeClaim>(context, patience, tasks);
     start_kind::<HorizontalPodAutoscaler>(context, patience, tasks);
 }
 
@@ -172,8 +161,6 @@ mod tests {
         assert!(service("LoadBalancer", &none).unwrap().contains("port 30080"));
         assert!(service("LoadBalancer", &address).is_none());
         assert!(service("NodePort", &none).is_none());
-        let claim = |phase: &str| notice::<PersistentVolumeClaim>(json!({"metadata": {}, "status": {"phase": phase}}));
-        assert!(claim("Pending").is_some() && claim("Bound").is_none());
     }
 
     #[test]

@@ -83,6 +83,9 @@ fn refusal(spec: &PersistentVolumeClaimSpec, class: &StorageClass) -> Option<Str
     if spec.data_source.is_some() || spec.data_source_ref.is_some() {
         return Some("dataSource is not supported".to_owned());
     }
+    if spec.volume_attributes_class_name.as_ref().is_some_and(|name| !name.is_empty()) {
+        return Some("volumeAttributesClassName is not supported".to_owned());
+    }
     if let Some(name) = class.parameters.iter().flatten().map(|(name, _)| name).next() {
         return Some(format!("parameter {name:?} of the class is not known"));
     }
@@ -251,6 +254,11 @@ mod tests {
             claim(|claim| claim["spec"]["dataSource"] = json!({"kind": "A", "name": "b"})),
             class(|_| {}),
             "dataSource",
+        );
+        check(
+            claim(|claim| claim["spec"]["volumeAttributesClassName"] = json!("fast")),
+            class(|_| {}),
+            "volumeAttributes",
         );
         check(claim(|_| {}), class(|class| class["parameters"] = json!({"size": "1"})), "size");
         check(claim(|_| {}), class(|class| class["mountOptions"] = json!(["ro"])), "mountOptions");

@@ -86,6 +86,13 @@ impl Place {
         self.volumes().patch(name, &PatchParams::default(), &Patch::Merge(change)).await.unwrap();
     }
 
+    /// Ends the protection of volumes in use, as its controller does.
+    async fn unprotect(&self, name: &str) {
+        let kept: Vec<_> = self.volumes().get(name).await.unwrap().metadata.finalizers.unwrap_or_default();
+        let kept: Vec<_> = kept.into_iter().filter(|one| one != "kubernetes.io/pv-protection").collect();
+        self.change(name, json!({"metadata": {"finalizers": kept}})).await;
+    }
+
     fn path(&self, volume: &str) -> std::path::PathBuf {
         self.directory.path().join("volumes").join(volume)
     }
@@ -112,8 +119,11 @@ async fn a_volume_is_made_for_a_claim_given_to_this_node_and_removed_when_it_is_
     assert!(!place.path(&elsewhere).exists());
     place.phase(&name, "Bound").await;
     place.phase(&name, "Released").await;
-    place.gone(&name).await;
+    let is_going = async || place.volumes().get(&name).await.unwrap().metadata.deletion_timestamp.is_some();
+    place.until("the volume is deleted", is_going).await;
     assert!(!place.path(&name).exists());
+    place.unprotect(&name).await;
+    place.gone(&name).await;
 }
 
 #[tokio::test]
@@ -124,8 +134,7 @@ async fn data_that_is_to_be_retained_outlives_its_volume() {
     place.change(&name, json!({"spec": {"persistentVolumeReclaimPolicy": "Retain"}})).await;
     place.phase(&name, "Released").await;
     place.volumes().delete(&name, &DeleteParams::default()).await.unwrap();
-    // The protection of volumes in use is another controller's.
-    place.change(&name, json!({"metadata": {"finalizers": ["coracle.dev/local-volume"]}})).await;
+    place.unprotect(&name).await;
     place.gone(&name).await;
     assert!(place.path(&name).exists());
 }

@@ -34,6 +34,21 @@ async fn a_namespace_is_strict_as_soon_as_its_label_was_acknowledged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pod_may_name_a_class_as_soon_as_that_was_acknowledged() {
+    let server = TestServer::start().await;
+    let client = Client::admin(&server);
+    for round in 0..ROUNDS {
+        let name = format!("class-{round}");
+        let class = json!({"metadata": {"name": name}, "value": round});
+        expect(client.post("/apis/scheduling.k8s.io/v1/priorityclasses", &class).await, 201);
+        let spec = json!({"priorityClassName": name, "containers": [{"name": "c", "image": "i"}]});
+        let pod = json!({"metadata": {"generateName": "p-"}, "spec": spec});
+        let made = expect(client.post("/api/v1/namespaces/default/pods?dryRun=All", &pod).await, 201);
+        assert_eq!(made["spec"]["priority"], round);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_right_is_gone_as_soon_as_its_end_was_acknowledged() {
     let server = TestServer::start().await;
     let (admin, jane) = (Client::admin(&server), Client::of(server.service_as("jane", &[])));

@@ -11,7 +11,8 @@ use super::play::{Answer, Played};
 
 const UID: &str = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}";
 /// A version in a message.
-const VERSION: &str = r"(esourceVersion(?: in precondition| in object meta)?[^0-9A-Za-z]{1,6})(\d+)";
+const VERSION: &str =
+    r"(esourceVersion(?: in (?:the )?precondition| in object meta| in record)?[^0-9A-Za-z]{1,6})(\d+)";
 /// What a name that the server makes ends with.
 const GENERATED: &str = "(kube-api-access-)([a-z0-9]{5})";
 const FIRST_NODE_PORT: i64 = 30_000;
