@@ -23,7 +23,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("kubelet", &["api", "client", "daemon", "runtime"]),
     ("proxy", &["api", "client", "daemon", "host"]),
     ("dns", &["api", "client", "daemon"]),
-    ("provisioner", &["client", "daemon", "runtime"]),
+    ("provisioner", &["api", "client", "daemon", "runtime"]),
     (
         "cluster",
         &[

@@ -1,9 +1,7 @@
 //! The node's own word on pods that name it: what does not fit is refused, whoever bound it.
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{
-    Container, Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod, Taint, Toleration,
-};
+use k8s_openapi::api::core::v1::{Container, Node, NodeSelectorRequirement, NodeSelectorTerm, Pod, Taint, Toleration};
 
 use crate::status::Verdict;
 use crate::{pod, resources};
@@ -143,14 +141,7 @@ fn matches_node(pod: &Pod, node: &Node) -> bool {
     }
     let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
     let required = affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
-    required.is_none_or(|required| chooses(required, node))
-}
-
-/// Whether a selector chooses the node.
-pub(crate) fn chooses(selector: &NodeSelector, node: &Node) -> bool {
-    let empty = BTreeMap::new();
-    let labels = node.metadata.labels.as_ref().unwrap_or(&empty);
-    selector.node_selector_terms.iter().any(|term| term_matches(term, labels, node))
+    required.is_none_or(|required| required.node_selector_terms.iter().any(|term| term_matches(term, labels, node)))
 }
 
 fn term_matches(term: &NodeSelectorTerm, labels: &BTreeMap<String, String>, node: &Node) -> bool {

@@ -158,7 +158,7 @@ impl Provisioner {
     /// Makes the volume of a claim that asks for one here.
     async fn make(&self, key: &ObjectKey) -> Result<Option<Duration>, Failure> {
         let Some(claim) = self.claims.get(key) else { return Ok(None) };
-        let class = plan::class_name(&claim).and_then(|name| self.classes.get(&ObjectKey::cluster(name)));
+        let class = self.classes.get(&ObjectKey::cluster(api::volumes::claim_class(&claim)));
         let Some(class) = class else { return Ok(None) };
         match plan::wish(&claim, &class, &self.config) {
             Wish::NotOurs => {}

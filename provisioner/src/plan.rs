@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use api::volumes::{PROVISIONED_BY, SELECTED_NODE, annotation, is_delayed, volume_name};
 use k8s_openapi::api::core::v1::{
     LocalVolumeSource, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, ObjectReference, PersistentVolume,
     PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeSpec, VolumeNodeAffinity,
@@ -15,10 +16,6 @@ use crate::{Config, NAME};
 pub(crate) const PREFIX: &str = "pvc-";
 /// Keeps a volume's object until its directory is removed.
 pub(crate) const FINALIZER: &str = "coracle.dev/local-volume";
-/// Names the provisioner that made a volume.
-const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
-/// Names the node that the scheduler chose for a claim's first pod.
-const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 /// Keeps a volume while it is in use.
 const PROTECTION: &str = "kubernetes.io/pv-protection";
 const HOSTNAME: &str = "kubernetes.io/hostname";
@@ -36,18 +33,7 @@ pub(crate) enum Wish {
 
 /// Whether a claim has no volume yet and is not on its way out.
 pub(crate) fn is_unbound(claim: &PersistentVolumeClaim) -> bool {
-    let volume = claim.spec.as_ref().and_then(|spec| spec.volume_name.as_deref()).unwrap_or_default();
-    volume.is_empty() && claim.metadata.deletion_timestamp.is_none()
-}
-
-/// The class of a claim, by its field or the annotation of old.
-pub(crate) fn class_name(claim: &PersistentVolumeClaim) -> Option<&str> {
-    let annotation = annotation(&claim.metadata, "volume.beta.kubernetes.io/storage-class");
-    annotation.or_else(|| claim.spec.as_ref()?.storage_class_name.as_deref()).filter(|name| !name.is_empty())
-}
-
-fn annotation<'a>(metadata: &'a ObjectMeta, key: &str) -> Option<&'a str> {
-    metadata.annotations.as_ref()?.get(key).map(String::as_str)
+    volume_name(claim).is_empty() && claim.metadata.deletion_timestamp.is_none()
 }
 
 /// What the claim asks for here.
@@ -55,7 +41,7 @@ pub(crate) fn wish(claim: &PersistentVolumeClaim, class: &StorageClass, config: 
     let Some(spec) = claim.spec.as_ref().filter(|_| class.provisioner == NAME && is_unbound(claim)) else {
         return Wish::NotOurs;
     };
-    if class.volume_binding_mode.as_deref() != Some("WaitForFirstConsumer") {
+    if !is_delayed(class) {
         return Wish::Impossible("volumes on a node's disk need volumeBindingMode WaitForFirstConsumer".to_owned());
     }
     if annotation(&claim.metadata, SELECTED_NODE) != Some(&config.node_name) {

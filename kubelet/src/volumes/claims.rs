@@ -1,12 +1,12 @@
 //! Volumes of claims: the persistent volume that a claim is bound to, as far as this node has it (`local`, `hostPath`).
 use std::path::{Path, PathBuf};
 
+use api::volumes;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, PersistentVolumeSpec, Volume};
 use kube::Api;
 use runtime::{FileKind, walk};
 
 use super::{Pass, Place, State, blocking, directory};
-use crate::admission::chooses;
 use crate::failure::answer;
 use crate::pod;
 
@@ -18,8 +18,8 @@ impl Pass<'_> {
             return Ok(Some(place.clone()));
         }
         let found = self.bound_volume(&claim, volume.ephemeral.is_some()).await?;
+        self.is_here(&found)?;
         let spec = found.spec.unwrap_or_default();
-        self.is_here(&spec)?;
         let place = Place { read_only, ..self.place(&spec).await? };
         state.claims.insert(volume.name.clone(), place.clone());
         Ok(Some(place))
@@ -30,7 +30,7 @@ impl Pass<'_> {
         if let Some(source) = &volume.persistent_volume_claim {
             return Some((source.claim_name.clone(), source.read_only.unwrap_or(false)));
         }
-        volume.ephemeral.as_ref().map(|_| (format!("{}-{}", pod::name(self.pod), volume.name), false))
+        volume.ephemeral.as_ref().map(|_| (volumes::made_name(self.pod, &volume.name), false))
     }
 
     /// The volume that the claim is bound to, and that is bound to it. A volume of another claim that had the name
@@ -40,19 +40,16 @@ impl Pass<'_> {
         let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), pod::namespace(self.pod));
         let claim = claims.get(name).await;
         let claim = claim.map_err(|err| format!("failed to fetch PVC from API server: {}", answer(&err)))?;
-        if is_ephemeral && !self.owns(&claim) {
-            return Err(format!(
-                "PVC {name:?} was not created for pod {:?} (pod is not owner)",
-                pod::describe(self.pod)
-            ));
+        if is_ephemeral {
+            volumes::check_made_for(&claim, self.pod).map_err(|foreign| foreign.to_string())?;
         }
         let is_bound = claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound");
         let volume = claim.spec.as_ref().and_then(|spec| spec.volume_name.as_deref()).filter(|_| is_bound);
         let Some(volume) = volume.filter(|volume| !volume.is_empty()) else {
             return Err(format!("PVC {name:?} is not bound"));
         };
-        let volumes: Api<PersistentVolume> = Api::all(client.clone());
-        let found = volumes.get(volume).await;
+        let known: Api<PersistentVolume> = Api::all(client.clone());
+        let found = known.get(volume).await;
         let found = found.map_err(|err| format!("failed to fetch PV {volume:?} from API server: {}", answer(&err)))?;
         let of = found.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref()).and_then(|claim| claim.uid.as_ref());
         if of.is_none() || of != claim.metadata.uid.as_ref() {
@@ -61,20 +58,14 @@ impl Pass<'_> {
         Ok(found)
     }
 
-    fn owns(&self, claim: &PersistentVolumeClaim) -> bool {
-        let mut owners = claim.metadata.owner_references.iter().flatten();
-        owners.any(|owner| owner.controller == Some(true) && owner.uid == pod::uid(self.pod))
-    }
-
     /// Whether the volume is one of this node's.
-    fn is_here(&self, spec: &PersistentVolumeSpec) -> Result<(), String> {
-        let required = spec.node_affinity.as_ref().and_then(|affinity| affinity.required.as_ref());
-        let Some(required) = required else { return Ok(()) };
-        match self.context.node() {
-            Some(node) if chooses(required, &node) => Ok(()),
-            Some(_) => Err("storage node affinity check failed: the volume is not on this node".to_owned()),
-            None => Err("this node's own object is not known yet".to_owned()),
+    fn is_here(&self, volume: &PersistentVolume) -> Result<(), String> {
+        let node = self.context.node().ok_or("this node's own object is not known yet")?;
+        let labels = node.metadata.labels.clone().unwrap_or_default();
+        if volumes::is_reachable(volume, &self.context.node_name, &labels) {
+            return Ok(());
         }
+        Err("storage node affinity check failed: the volume is not on this node".to_owned())
     }
 
     async fn place(&self, spec: &PersistentVolumeSpec) -> Result<Place, String> {
