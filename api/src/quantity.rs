@@ -176,6 +176,10 @@ impl Quantity {
         write!(f, "{value}{}", if power == 0 { "" } else { BINARY[power - 1] })
     }
 
+    fn is_whole(self) -> bool {
+        self.stripped().1 >= 0
+    }
+
     fn is_below_1024(self) -> bool {
         let limit = Self::new(1024, Format::DecimalSi);
         self < limit && self > -limit
@@ -187,7 +191,8 @@ impl fmt::Display for Quantity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.format {
             _ if self.is_zero() => f.write_str("0"),
-            Format::BinarySi if !self.is_below_1024() => self.print_binary(f),
+            // Another suffix loses nothing.
+            Format::BinarySi if !self.is_below_1024() && self.is_whole() => self.print_binary(f),
             Format::DecimalSi | Format::BinarySi => self.print_decimal(f),
             Format::DecimalExponent => match self.thousands() {
                 (mantissa, 0) => write!(f, "{mantissa}"),

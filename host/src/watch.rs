@@ -82,7 +82,13 @@ impl Count<'_> {
 }
 
 /// `RTNLGRP_LINK`, and `RTNLGRP_IPV4_IFADDR`, `_ROUTE` and the same of IPv6.
-const LINKS: u32 = 1 << (1 - 1) | 1 << (5 - 1) | 1 << (7 - 1) | 1 << (9 - 1) | 1 << (11 - 1);
+const LINKS: u32 = group(1) | group(5) | group(7) | group(9) | group(11);
+
+/// The bit of a multicast group in an address (netlink(7)).
+const fn group(number: u32) -> u32 {
+    1 << (number - 1)
+}
+
 const NEW_LINK: u16 = 16;
 const DELETE_LINK: u16 = 17;
 const DELETE_ADDRESS: u16 = 21;

@@ -22,7 +22,9 @@ use crate::{Error, Expected, Limits, Range, Revision, Store as _};
 /// What of etcd is ours.
 const PREFIX: &str = "/registry/";
 /// Reading a store that is in use may meet the moment when files are replaced; it begins anew at most so often.
-const TRIES: usize = 10;
+const TRIES: usize = 200;
+/// So often the same thing may be wrong again before it is believed.
+const SAME: usize = 9;
 /// So many writes to etcd are under way at once.
 const WRITES: usize = 64;
 
@@ -291,15 +293,22 @@ fn publish(to: &Path, write: impl FnOnce(&StoreFile) -> io::Result<u64>) -> Resu
 }
 
 /// Reads a store that a process may be using: up to its mark, beginning anew when a checkpoint replaced files meanwhile.
+/// Then other files are meant: what is wrong in the same words again and again is wrong.
 fn load_in_use(files: &Files) -> Result<disk::Loaded, OpenError> {
-    let mut tries = 1;
-    loop {
-        match disk::load(files, Until::Mark, &Limits::default()) {
-            Err(err) if tries < TRIES && err.is_missing() => tries += 1,
-            Err(OpenError::Damaged { .. }) if tries < TRIES => tries += 1,
+    let (mut last, mut same) = (String::new(), 0);
+    for _ in 1..TRIES {
+        let err = match disk::load(files, Until::Mark, &Limits::default()) {
+            Err(err) if err.is_missing() || matches!(err, OpenError::Damaged { .. }) => err,
             outcome => return outcome,
+        };
+        let words = err.to_string();
+        same = if words == last { same + 1 } else { 0 };
+        if same == SAME {
+            return Err(err);
         }
+        last = words;
     }
+    disk::load(files, Until::Mark, &Limits::default())
 }
 
 fn read(backup: &Path) -> Result<(Recovered, SnapshotHeader, u64), OpenError> {

@@ -96,6 +96,7 @@ async fn a_controller_that_goes_last_waits_for_its_pods() {
     }
     let held = format!("{PODS}/held");
     api.merge(&held, &json!({"metadata": {"finalizers": ["example.com/held"]}})).await;
+    collector_has_seen(&api, PODS, template()).await;
     let path = format!("{CONTROLLERS}/rc");
     api.delete(&path, "Foreground").await;
     eventually("the other pods are collected", async || names(&api).await == ["held"]).await;
@@ -118,6 +119,7 @@ async fn pods_with_another_owner_stay() {
     for (name, owners) in [("a", &both[..1]), ("b", &both[..1]), ("c", &both[..]), ("d", &both[..])] {
         pod(&api, name, owners).await;
     }
+    collector_has_seen(&api, PODS, template()).await;
     api.delete(&format!("{CONTROLLERS}/going"), "Foreground").await;
     api.gone(&format!("{CONTROLLERS}/going")).await;
     assert_eq!(names(&api).await, ["c", "d"]);
