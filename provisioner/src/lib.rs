@@ -194,7 +194,13 @@ impl Provisioner {
 
     /// Removes a volume of this node that is not needed any more.
     async fn remove(&self, key: &ObjectKey) -> Result<Option<Duration>, Failure> {
-        let Some(volume) = self.volumes.get(key) else { return Ok(None) };
+        let is_due = |volume: &PersistentVolume| plan::duty(volume, &self.config) != Duty::None;
+        if !self.volumes.get(key).is_some_and(|volume| is_due(&volume)) {
+            return Ok(None);
+        }
+        // What is removed cannot be had back: the cache alone is not believed.
+        let api: Api<PersistentVolume> = Api::all(self.client.clone());
+        let Some(volume) = api.get_opt(&key.name).await? else { return Ok(None) };
         let duty = plan::duty(&volume, &self.config);
         if duty == Duty::None {
             return Ok(None);
@@ -202,11 +208,10 @@ impl Provisioner {
         let name = name(&volume.metadata);
         if duty == Duty::Remove {
             self.on_disk(name, Disk::remove).await.inspect_err(|err| {
-                self.recorder.warning(about(&*volume), "VolumeFailedDelete", err.to_string());
+                self.recorder.warning(about(&volume), "VolumeFailedDelete", err.to_string());
             })?;
         }
-        let api: Api<PersistentVolume> = Api::all(self.client.clone());
-        let mut free = PersistentVolume::clone(&volume);
+        let mut free = volume.clone();
         free.metadata.finalizers.get_or_insert_default().retain(|one| one != plan::FINALIZER);
         if free.metadata.finalizers != volume.metadata.finalizers
             && write::ignore_not_found(api.replace(name, &PostParams::default(), &free).await)?.is_none()
