@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, ensure};
 use apiserver::allocate::Cidr;
 use host::Resource;
-use kubelet::sysctls::Allowlist;
+use kubelet::Allowlist;
 
 use crate::invoker::Invoker;
 use crate::keys::Subjects;

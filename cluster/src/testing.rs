@@ -160,10 +160,10 @@ fn kubelet_config(directory: &TempDir, runtime: Arc<FakeRuntime>) -> kubelet::Co
             provider_id: None,
         },
         pod_pids_limit: 0,
-        allowed_sysctls: kubelet::sysctls::Allowlist::safe(),
+        allowed_sysctls: kubelet::Allowlist::safe(),
         static_pod_path: None,
         max_parallel_image_pulls: None,
-        tuning: kubelet::tuning::Tuning::default(),
+        tuning: kubelet::Tuning::default(),
         server: None,
     }
 }

@@ -436,7 +436,7 @@ impl Cluster<'_> {
             allowed_sysctls: self.plan.allowed_sysctls.clone(),
             static_pod_path: None,
             max_parallel_image_pulls: None,
-            tuning: kubelet::tuning::Tuning::default(),
+            tuning: kubelet::Tuning::default(),
             server: Some(kubelet::server::Config::from_files(listen, &tls)?),
         })
     }

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Container, Node, NodeSelectorRequirement, NodeSelectorTerm, Pod, Taint, Toleration};
 
-use crate::status::Verdict;
+use crate::pods::status::Verdict;
 use crate::{pod, resources};
 
 /// Refuses a pod that the node cannot or may not run beside `others`.

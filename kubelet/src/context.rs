@@ -8,13 +8,13 @@ use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use runtime::{Image, Runtime};
 use tokio::sync::{Semaphore, watch};
 
-use crate::fields::Surroundings;
-use crate::names::ClusterDns;
-use crate::objects::Objects;
-use crate::sysctls::Allowlist;
-use crate::tuning::Tuning;
-use crate::user_ids::UserIds;
-use crate::{pod, resources, watched};
+use crate::config::tuning::Tuning;
+use crate::containers::environment::fields::Surroundings;
+use crate::references::Objects;
+use crate::sandbox::pod_dns::ClusterDns;
+use crate::sandbox::sysctls::Allowlist;
+use crate::sandbox::user_ids::UserIds;
+use crate::{pod, resources, watched_calls};
 
 /// Handles and facts; made once in [`crate::run`].
 pub struct Context {
@@ -59,7 +59,7 @@ pub struct Context {
     /// Images by the names that pods use; what the node's status lists.
     pub known_images: RwLock<Vec<Image>>,
     /// System calls of containers that were watched.
-    pub watched: watched::Counts,
+    pub watched: watched_calls::Counts,
 }
 
 impl Context {

@@ -1,7 +1,7 @@
 //! What is fuzzed of this crate: a function per input that comes from outside. None may panic, hang or use much memory,
 //! whatever the bytes; and what each promises about what it does accept is asserted.
 
-use crate::spdy::fuzzing;
+use crate::server::spdy::fuzzing;
 
 /// A target: its name and what it does.
 pub type FuzzTarget = (&'static str, fn(&[u8]));

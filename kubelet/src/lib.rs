@@ -3,51 +3,29 @@
 //! Invariant: it may be killed and started again at any moment; running containers do not notice.
 #![forbid(unsafe_code)]
 
-pub mod actions;
 pub mod admission;
 pub mod backoff;
-mod command;
 pub mod config;
+pub mod containers;
 pub mod context;
-pub mod env;
-pub mod expand;
 pub mod failure;
-pub mod fields;
-mod file;
 pub mod fuzzing;
-pub mod hooks;
-pub mod http_action;
-pub mod images;
-pub mod launch;
-mod log_files;
-pub mod names;
+pub mod handlers;
 pub mod node;
-pub mod objects;
 pub mod pod;
 pub mod pods;
-pub mod probes;
-pub mod resize;
+mod reclaim;
+pub mod references;
 pub mod resources;
-mod runtime_class;
-pub mod security;
-pub mod seen;
+pub mod sandbox;
 pub mod server;
-mod spdy;
-pub mod statics;
-pub mod status;
-mod storage;
-pub mod sysctls;
-pub mod tuning;
-mod user_ids;
 pub mod volumes;
-pub mod watched;
-mod websocket;
-pub mod worker;
+pub mod watched_calls;
 
-mod gc;
-
-pub use command::Command;
+pub use config::command::Command;
+pub use config::tuning::Tuning;
 pub use config::{Args, Config, Tls};
+pub use sandbox::sysctls::Allowlist;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -57,10 +35,11 @@ use client::{Informers, Recorder};
 use tokio::sync::{Semaphore, watch};
 
 use context::Context;
-use names::ClusterDns;
 use node::{NodeKeeper, machine};
-use objects::Objects;
-use pods::{Manager, Pods};
+use pods::{Manager, Pods, statics};
+use references::Objects;
+use sandbox::pod_dns::{self, ClusterDns};
+use sandbox::user_ids::UserIds;
 
 /// Why the kubelet ended.
 #[derive(Debug, thiserror::Error)]
@@ -115,9 +94,9 @@ pub async fn run(mut config: Config, client: kube::Client, process: daemon::Proc
     tasks.add("events", move |shutdown| async move { endless(recorder.run(shutdown)).await });
     tasks.add("node", move |shutdown| endless(keeper.run(registered, shutdown)));
     tasks.add("pods", move |shutdown| endless(manager.run(shutdown)));
-    let collector = gc::Collector::new(Arc::clone(&context), pods.clone());
+    let collector = reclaim::Collector::new(Arc::clone(&context), pods.clone());
     tasks.add("garbage collection", move |shutdown| endless(collector.run(shutdown)));
-    let monitor = storage::Monitor::new(Arc::clone(&context), pods.clone());
+    let monitor = reclaim::Monitor::new(Arc::clone(&context), pods.clone());
     tasks.add("storage limits", move |shutdown| endless(monitor.run(shutdown)));
     if let Some(path) = config.static_pod_path {
         let watcher = statics::Watcher::new(path, Arc::clone(&context), static_pods);
@@ -154,7 +133,7 @@ fn context(config: &Config, client: kube::Client, informers: &Informers, network
         dns: ClusterDns {
             servers: config.cluster_dns.clone(),
             domain: config.cluster_domain.clone(),
-            host: names::parse_resolv_conf(&host),
+            host: pod_dns::parse_resolv_conf(&host),
         },
         memory: machine::memory(),
         pids_limit: config.pod_pids_limit,
@@ -167,10 +146,10 @@ fn context(config: &Config, client: kube::Client, informers: &Informers, network
         services: informers.of(),
         pull_turns: config.max_parallel_image_pulls.map(|number| Semaphore::new(number.max(1))),
         tuning: config.tuning.clone(),
-        user_ids: Arc::new(user_ids::UserIds::new(config.root_dir.join("pods"), config.registration.max_pods)),
+        user_ids: Arc::new(UserIds::new(config.root_dir.join("pods"), config.registration.max_pods)),
         network,
         known_images: std::sync::RwLock::default(),
-        watched: watched::Counts::default(),
+        watched: watched_calls::Counts::default(),
         client,
     }
 }

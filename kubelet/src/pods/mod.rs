@@ -10,13 +10,19 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use crate::containers::launch::POD_UID;
 use crate::context::Context;
-use crate::launch::POD_UID;
-use crate::status::Verdict;
-use crate::worker::{Desired, Report, Worker};
-use crate::{admission, pod, watched};
+use crate::{admission, pod, watched_calls};
+use status::Verdict;
+use worker::{Desired, Report, Worker};
 
+pub mod actions;
+pub mod observed;
+pub mod resize;
 mod resizes;
+pub mod statics;
+pub mod status;
+pub mod worker;
 
 /// A running worker.
 struct Entry {
@@ -188,7 +194,7 @@ impl Manager {
         }
         let Some((pod, name)) = self.pods.owner(container) else { return };
         for unusual in &calls.unusual {
-            let (reason, message) = watched::event(unusual);
+            let (reason, message) = watched_calls::event(unusual);
             self.context.container_event(&pod, &name, "Warning", reason, message);
         }
     }

@@ -5,8 +5,8 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::{Entry, Manager, Pods};
 use crate::pod;
-use crate::resize::decide::{decide, order};
-use crate::resize::{Allocation, Pending, Reason, Sizes, message};
+use crate::pods::resize::decide::{decide, order};
+use crate::pods::resize::{Allocation, Pending, Reason, Sizes, message};
 
 /// A pod whose sizes are to be looked at.
 struct Asking {

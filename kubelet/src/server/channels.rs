@@ -26,7 +26,7 @@ use super::Shared;
 use super::handlers::{Refusal, is_set, query};
 use super::session::{self, Exit, Input, STDIN};
 use super::upgrade::Upgrade;
-use crate::spdy::{self, Wanted};
+use crate::server::spdy::{self, Wanted};
 
 const ERROR: u8 = 3;
 const RESIZE: u8 = 4;
@@ -189,7 +189,7 @@ async fn serve(socket: WebSocket, session: Result<Session, runtime::Error>, desc
     if !(body.is_empty() && !protocol.status) {
         let _ = sink.send(protocol.encode(ERROR, body.as_bytes())).await;
     }
-    crate::websocket::close(&mut sink, &mut stream).await;
+    crate::server::websocket::close(&mut sink, &mut stream).await;
 }
 
 /// Moves bytes both ways until the process ends; returns its end as a `Status`, or nothing if the client left.

@@ -85,7 +85,7 @@ impl Shared {
     pub(super) fn container(&self, path: &HashMap<String, String>) -> Result<ContainerStatus, Refusal> {
         let known = self.pod(path)?;
         let name = path.get("container").map(String::as_str).unwrap_or_default();
-        let latest = known.report.seen.latest(name).filter(|latest| crate::seen::is_running(latest));
+        let latest = known.report.seen.latest(name).filter(|latest| crate::pods::observed::is_running(latest));
         latest.cloned().ok_or_else(|| Refusal(StatusCode::NOT_FOUND, format!("container not found (\"{name}\")")))
     }
 }

@@ -18,7 +18,8 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::Shared;
 use super::handlers::{Refusal, is_set, query};
-use crate::{log_files, pod};
+use crate::containers::log_files;
+use crate::pod;
 
 /// Lines that wait for a slow reader; then reading the file waits too.
 const WAITING: usize = 64;
@@ -90,7 +91,8 @@ pub(super) async fn container_logs(
         let missing = || bad(format!("previous terminated container \"{name}\" in pod \"{pod_name}\" not found"));
         let latest = seen.latest(&name);
         // A container that waits for its restart is itself the previous one.
-        let waits = latest.is_some_and(|latest| crate::seen::exit(latest).is_some()) && seen.previous(&name).is_none();
+        let waits = latest.is_some_and(|latest| crate::pods::observed::exit(latest).is_some())
+            && seen.previous(&name).is_none();
         if waits { latest.cloned().ok_or_else(missing)? } else { seen.previous(&name).cloned().ok_or_else(missing)? }
     } else {
         let waiting = || {
@@ -189,7 +191,7 @@ impl Reader {
 
     async fn is_running(&self) -> bool {
         let status = self.shared.context.runtime.container_status(&self.id).await;
-        status.is_ok_and(|status| crate::seen::exit(&status).is_none())
+        status.is_ok_and(|status| crate::pods::observed::exit(&status).is_none())
     }
 
     /// Sends one line of the file; says whether more is wanted.

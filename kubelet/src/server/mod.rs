@@ -24,8 +24,10 @@ mod handlers;
 mod logs;
 mod portforward;
 pub(crate) mod session;
+pub(crate) mod spdy;
 mod stats;
 mod upgrade;
+mod websocket;
 
 /// A client that asks nothing for so long is let go, as upstream.
 const IDLE: Duration = Duration::from_secs(90);

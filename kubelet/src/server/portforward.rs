@@ -17,7 +17,7 @@ use super::Shared;
 use super::channels::Protocol;
 use super::handlers::{Refusal, query};
 use super::upgrade::Upgrade;
-use crate::spdy;
+use crate::server::spdy;
 
 const TUNNEL: &str = "SPDY/3.1+portforward.k8s.io";
 /// What is spoken above SPDY.

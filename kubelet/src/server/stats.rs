@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::Shared;
 use crate::node::machine;
-use crate::{pod, seen};
+use crate::pod;
+use crate::pods::observed;
 
 struct Usage {
     namespace: String,
@@ -31,7 +32,7 @@ async fn usage(shared: &Shared) -> Vec<Usage> {
                 pod: pod::name(&known.pod).to_owned(),
                 uid: pod::uid(&known.pod).to_owned(),
                 container: container.name.clone(),
-                started_at: seen::timestamp(started_at),
+                started_at: observed::timestamp(started_at),
                 stats,
             });
         }

@@ -13,7 +13,7 @@ use runtime::FileKind;
 use tokio::sync::Mutex;
 
 use crate::context::Context;
-use crate::objects::References;
+use crate::references::References;
 use crate::{pod, resources};
 use memory::Tmpfs;
 use payload::Payload;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{ConfigMap, DownwardAPIVolumeFile, KeyToPath, Secret, Volume, VolumeProjection};
 
 use super::{CONFIG_MAP, Pass, State};
-use crate::fields;
-use crate::objects::Missing;
+use crate::containers::environment::fields;
+use crate::references::Missing;
 
 const DEFAULT_MODE: i32 = 0o644;
 

@@ -75,10 +75,10 @@ impl TestNode {
                 ..Registration::default()
             },
             pod_pids_limit: 0,
-            allowed_sysctls: kubelet::sysctls::Allowlist::safe(),
+            allowed_sysctls: kubelet::Allowlist::safe(),
             static_pod_path: None,
             max_parallel_image_pulls: None,
-            tuning: kubelet::tuning::Tuning::default(),
+            tuning: kubelet::Tuning::default(),
             server: self.kubelet_server.clone(),
         };
         let shutdown = CancellationToken::new();

@@ -1,0 +1,137 @@
+//! Makes a pod's status from what the runtime and the probes say. Pure; [`patch`] holds what goes to the API.
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{HostIP, Pod, PodIP, PodStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::pod;
+use crate::pods::actions::Health;
+use crate::pods::observed::Seen;
+use crate::pods::resize::Pending;
+
+mod conditions;
+mod containers;
+pub mod patch;
+mod phase;
+
+/// Why a container is not running.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Such as `CrashLoopBackOff`.
+    pub reason: String,
+    /// Details for people.
+    pub message: String,
+}
+
+/// A verdict of the kubelet on the pod as a whole, stronger than what its containers say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Such as `DeadlineExceeded` or `OutOfcpu`.
+    pub reason: String,
+    /// Details for people.
+    pub message: String,
+}
+
+impl Verdict {
+    /// The reason of a pod that used more of the node than it may.
+    pub const EVICTED: &str = "Evicted";
+
+    /// Whether the kubelet took the pod off the node.
+    pub fn is_eviction(&self) -> bool {
+        self.reason == Self::EVICTED
+    }
+}
+
+/// How far a resize of the pod has come.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Resize<'a> {
+    /// The node does not promise what the spec asks for.
+    pub pending: Option<&'a Pending>,
+    /// What it promises is not done yet; with the generation that asked for it.
+    pub in_progress: Option<Option<i64>>,
+    /// Why that failed last.
+    pub error: Option<&'a str>,
+}
+
+/// Everything a status is made from.
+pub struct Facts<'a> {
+    /// The pod, with the status that the API has now.
+    pub pod: &'a Pod,
+    /// What runs.
+    pub seen: &'a Seen,
+    /// What probes say, by container id.
+    pub health: &'a BTreeMap<String, Health>,
+    /// Containers whose start is not complete; what the runtime says of them is not shown yet.
+    pub starting: &'a BTreeSet<String>,
+    /// Why containers wait, by name.
+    pub waiting: &'a BTreeMap<String, Waiting>,
+    /// Termination messages by container id.
+    pub messages: &'a BTreeMap<String, String>,
+    /// Makes the pod `Failed`.
+    pub verdict: Option<&'a Verdict>,
+    /// Nothing of the pod runs or will run again.
+    pub ended: bool,
+    /// Containers that were stopped to be started again, by id.
+    pub condemned: &'a BTreeSet<String>,
+    /// Whether it gets the sizes that it asks for.
+    pub resize: Resize<'a>,
+    /// This node's addresses, the main one first.
+    pub node_ips: &'a [IpAddr],
+    /// The clock.
+    pub now: Timestamp,
+}
+
+/// Makes the status.
+pub fn build(facts: &Facts<'_>) -> PodStatus {
+    let old = pod::status(facts.pod);
+    let mut status = PodStatus {
+        start_time: old.start_time.clone().or(Some(Time(facts.now))),
+        observed_generation: facts.pod.metadata.generation,
+        qos_class: Some(crate::resources::qos_class(facts.pod).to_string()),
+        nominated_node_name: None,
+        ..PodStatus::default()
+    };
+    containers::fill(facts, &mut status);
+    containers::fill_pod_sizes(facts, &mut status);
+    status.phase = Some(phase::of(facts, &status).to_owned());
+    if let Some(verdict) = facts.verdict {
+        status.phase = Some("Failed".to_owned());
+        status.reason = Some(verdict.reason.clone());
+        status.message = Some(verdict.message.clone());
+        let never_ran = facts.seen.containers.is_empty() && old.container_statuses.is_none();
+        if never_ran {
+            status.container_statuses = None;
+            status.init_container_statuses = None;
+        }
+    } else if pod::is_terminal(facts.pod) {
+        // A pod never leaves a terminal phase, nor loses the words that explain it.
+        status.phase.clone_from(&old.phase);
+        status.reason.clone_from(&old.reason);
+        status.message.clone_from(&old.message);
+    }
+    addresses(facts, &mut status);
+    status.conditions = Some(conditions::of(facts, &status));
+    status
+}
+
+fn addresses(facts: &Facts<'_>, status: &mut PodStatus) {
+    let host: Vec<String> = facts.node_ips.iter().map(ToString::to_string).collect();
+    status.host_ip = host.first().cloned();
+    status.host_ips = Some(host.iter().map(|ip| HostIP { ip: ip.clone() }).collect());
+    let pod_ips = match facts.seen.sandboxes.first() {
+        _ if pod::is_host_network(facts.pod) => host,
+        Some(sandbox) if !sandbox.ips.is_empty() => sandbox.ips.iter().map(ToString::to_string).collect(),
+        _ => old_ips(facts.pod),
+    };
+    status.pod_ip = pod_ips.first().cloned();
+    status.pod_ips = (!pod_ips.is_empty()).then(|| pod_ips.into_iter().map(|ip| PodIP { ip }).collect());
+}
+
+fn old_ips(pod: &Pod) -> Vec<String> {
+    pod::status(pod).pod_ips.iter().flatten().map(|ip| ip.ip.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+//! Writes the pod's status: one write at a time, only what changed, never to a namesake.
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use tracing::warn;
+
+use super::{Desired, Done, Report, Worker};
+use crate::pod;
+use crate::pods::status::{self, Facts, patch};
+
+/// Key of `retry_at` for a status write.
+const WRITE: &str = "/status";
+
+/// The state of status writes.
+#[derive(Default)]
+pub(super) struct Publisher {
+    writing: bool,
+    dirty: bool,
+    refused: bool,
+    /// The status sent last, and the version of the object it made.
+    last: Option<(PodStatus, Option<String>)>,
+}
+
+impl Publisher {
+    /// Whether the API has the newest status.
+    pub(super) fn is_idle(&self) -> bool {
+        !self.writing && !self.dirty
+    }
+}
+
+/// Whether `left` is an older version of the same object than `right`.
+pub(super) fn is_older(left: &Pod, right: &Pod) -> bool {
+    let version = |pod: &Pod| pod.metadata.resource_version.as_ref().and_then(|version| version.parse::<u64>().ok());
+    match (version(left), version(right)) {
+        (Some(left_version), Some(right_version)) => pod::uid(left) == pod::uid(right) && left_version < right_version,
+        _ => false,
+    }
+}
+
+impl Worker {
+    /// Makes the status, shows it to readers in this process and writes it if it changed.
+    pub(super) fn tell(&mut self, desired: &Desired) {
+        let health = self.probes.health();
+        let facts = Facts {
+            pod: &self.pod,
+            seen: &self.seen,
+            health: &health,
+            starting: &self.starting,
+            waiting: &self.waiting,
+            messages: &self.messages,
+            verdict: self.verdict.as_ref(),
+            ended: self.ended,
+            condemned: &self.condemned,
+            resize: status::Resize {
+                pending: self.allocation.pending.as_ref(),
+                in_progress: self.resize.in_progress,
+                error: self.resize.error.as_deref(),
+            },
+            node_ips: &self.context.node_ips,
+            now: client::clock::now(),
+        };
+        let status = status::build(&facts);
+        self.report.send_replace(Report { seen: self.seen.clone(), status: status.clone(), ended: self.ended });
+        if desired.gone || self.publisher.refused {
+            return;
+        }
+        self.write(status);
+        self.delete_when_done(desired);
+    }
+
+    fn write(&mut self, status: PodStatus) {
+        // A static pod's status goes to its mirror, and only while there is one.
+        let target = if pod::is_static(&self.pod) { self.mirror.clone() } else { Some(Arc::clone(&self.pod)) };
+        let Some(target) = target else { return };
+        let old = pod::status(&target);
+        // What the server stores may differ from what it was sent; that is no reason to send it again.
+        let sent = self.publisher.last.as_ref();
+        if sent.is_some_and(|(sent, version)| *sent == status && *version == target.metadata.resource_version) {
+            self.publisher.dirty = false;
+            return;
+        }
+        let Some(body) = patch::status_patch(pod::uid(&target), old, &status) else {
+            self.publisher.dirty = false;
+            return;
+        };
+        self.publisher.dirty = true;
+        if self.publisher.writing || self.must_wait(WRITE) {
+            return;
+        }
+        self.publisher.writing = true;
+        let api: Api<Pod> = Api::namespaced(self.context.client.clone(), pod::namespace(&target));
+        let name = pod::name(&target).to_owned();
+        self.tasks.spawn(async move {
+            let result = api.patch_status(&name, &PatchParams::default(), &Patch::Strategic(body)).await;
+            Done::Published { status, result }
+        });
+    }
+
+    pub(super) fn publish_done(&mut self, status: PodStatus, result: kube::Result<Pod>) {
+        self.publisher.writing = false;
+        if let Ok(written) = &result {
+            self.publisher.last = Some((status.clone(), written.metadata.resource_version.clone()));
+        }
+        match result {
+            Ok(written) if pod::is_static(&self.pod) => {
+                let mut pod = Pod::clone(&self.pod);
+                pod.status = Some(status);
+                self.pod = Arc::new(pod);
+                self.mirror = Some(Arc::new(written));
+            }
+            Ok(written) => {
+                if !is_older(&written, &self.pod) {
+                    self.pod = self.allocation.sizes.apply(&Arc::new(written));
+                }
+            }
+            // The pod is gone, or another has its name: there is nobody to tell.
+            Err(err) if client::write::is_not_found(&err) => self.publisher.refused = true,
+            Err(err) => {
+                warn!(
+                    pod = pod::describe(&self.pod),
+                    error = &err as &dyn std::error::Error,
+                    "cannot write a pod's status"
+                );
+                self.retry_later(WRITE, Duration::from_secs(1));
+            }
+        }
+    }
+}
