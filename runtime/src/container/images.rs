@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use rustix::mount::MountFlags;
 
-use super::mounts::{clone_tree, map_owners};
 use super::spec::MountSpec;
+use super::trees::{clone_tree, map_owners};
 use super::users::Users;
 use super::{During as _, StageError, StageResult, enter};
 use crate::beneath::{self, Directory, Links};

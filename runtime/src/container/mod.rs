@@ -23,6 +23,7 @@ mod paths;
 mod program;
 pub(crate) mod seccomp;
 pub(crate) mod spec;
+mod trees;
 mod tty;
 mod user;
 mod users;

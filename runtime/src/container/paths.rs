@@ -7,8 +7,9 @@ use std::path::Path;
 use rustix::fs::{CWD, Gid, Mode, OFlags, Uid};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
-use super::mounts::{Tree, attach, clone_tree};
+use super::mounts::Tree;
 use super::spec::ContainerSpec;
+use super::trees::{attach, clone_tree};
 use super::user::User;
 use super::users::Users;
 use super::{During as _, StageError, StageResult};

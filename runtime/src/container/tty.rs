@@ -9,7 +9,7 @@ use rustix::pty::OpenptFlags;
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::termios::{Winsize, tcsetwinsize};
 
-use super::mounts::{attach, clone_tree};
+use super::trees::{attach, clone_tree};
 use super::{During as _, StageResult, Stdio};
 use crate::beneath::{Directory, Links};
 

@@ -6,8 +6,9 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::store::{Record, Store, parse_config, read_limited};
-use super::{Budget, digest, registry, unpack};
+use super::name::normalize;
+use super::store::{Record, Store, read_limited};
+use super::{Budget, ImageConfig, digest, unpack};
 use crate::beneath::{Directory, Links};
 use crate::disk::{self, io_error};
 use crate::{Error, Image};
@@ -76,7 +77,7 @@ impl Store {
         let all: Vec<Saved> = parse(place, "manifest.json")?;
         let import = |saved: &Saved| {
             let layers: Vec<&str> = saved.layers.iter().map(String::as_str).collect();
-            let tags = saved.repo_tags.iter().flatten().filter_map(|tag| registry::normalize(tag)).collect();
+            let tags = saved.repo_tags.iter().flatten().filter_map(|tag| normalize(tag)).collect();
             self.import_one(place, &saved.config, &layers, tags, budget)
         };
         all.iter().map(import).collect()
@@ -123,7 +124,7 @@ impl Store {
     ) -> Result<Record, Error> {
         let invalid = |reason| Error::Invalid { field: "image archive", reason };
         let text = read(place, config)?;
-        let parsed = parse_config(&text).map_err(invalid)?;
+        let parsed = ImageConfig::parse(&text).map_err(invalid)?;
         if parsed.rootfs.diff_ids.len() != layers.len() {
             return Err(invalid(format!("{config} names another number of layers than the manifest")));
         }
@@ -144,7 +145,7 @@ impl Descriptor {
     fn tags(&self) -> Vec<String> {
         let keys = ["io.containerd.image.name", "org.opencontainers.image.ref.name"];
         let name = keys.iter().find_map(|key| self.annotations.get(*key));
-        name.and_then(|name| registry::normalize(name)).into_iter().collect()
+        name.and_then(|name| normalize(name)).into_iter().collect()
     }
 }
 

@@ -44,6 +44,29 @@ fn null_is_empty<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Ve
 }
 
 impl ImageConfig {
+    /// Reads a configuration, which must be for this machine and name its layers by digests.
+    pub(super) fn parse(text: &[u8]) -> Result<Self, String> {
+        let config: Self = serde_json::from_slice(text).map_err(|err| format!("image configuration: {err}"))?;
+        let machine = match std::env::consts::ARCH {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            other => other,
+        };
+        if !config.architecture.is_empty() && (config.architecture != machine || config.os != "linux") {
+            return Err(format!(
+                "no match for platform linux/{machine}: it is for {}/{}",
+                config.os, config.architecture
+            ));
+        }
+        // Names of directories are made from them.
+        let is_hex = |hex: &str| hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let is_digest = |id: &String| id.strip_prefix("sha256:").is_some_and(is_hex);
+        match config.rootfs.diff_ids.iter().find(|id| !is_digest(id)) {
+            Some(id) => Err(format!("layer {id:?} is not named by a sha256 digest")),
+            None => Ok(config),
+        }
+    }
+
     /// The words of the process: `command` replaces entrypoint and cmd, `args` replaces cmd.
     pub(crate) fn arguments(&self, command: &[String], args: &[String]) -> Vec<String> {
         let execution = &self.config;
@@ -75,6 +98,21 @@ mod tests {
 
     fn words(text: &str) -> Vec<String> {
         text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn layers_are_named_by_digests_and_nothing_else() {
+        let config = |id: &str| ImageConfig::parse(format!(r#"{{"rootfs":{{"diff_ids":["{id}"]}}}}"#).as_bytes());
+        assert!(config(&format!("sha256:{}", "ab".repeat(32))).is_ok());
+        for id in ["", "sha256:ab", &format!("sha256:{}", "../.".repeat(16)), &format!("sha256:{}", "é".repeat(32))] {
+            assert!(config(id).unwrap_err().contains("is not named by a sha256 digest"), "{id}");
+        }
+    }
+
+    #[test]
+    fn an_image_for_another_machine_is_refused() {
+        let err = ImageConfig::parse(br#"{"architecture":"s390x","os":"linux"}"#).unwrap_err();
+        assert!(err.contains("no match for platform"), "{err}");
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod archive;
 mod budget;
 mod config;
 mod gate;
+mod name;
 mod registry;
 mod store;
 mod unpack;

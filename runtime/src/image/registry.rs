@@ -18,7 +18,7 @@ use oci_client::manifest::OciDescriptor;
 use oci_client::secrets::RegistryAuth;
 
 use super::gate::Gate;
-use super::store::parse_config;
+use super::name::normalize;
 use super::{Budget, ImageConfig, MAX_DOCUMENT, Store, digest};
 use crate::{Error, Image, ImageAuth, PullProgress};
 
@@ -39,12 +39,6 @@ struct Running {
     loaded: AtomicU64,
     /// 0 until the manifest is there.
     total: AtomicU64,
-}
-
-/// The full name of an image: `busybox` is `docker.io/library/busybox:latest`. `None` for what is no name.
-pub(crate) fn normalize(name: &str) -> Option<String> {
-    let reference: Reference = name.parse().ok()?;
-    Some(reference.whole())
 }
 
 impl Registry {
@@ -212,7 +206,7 @@ impl Pull<'_> {
         if found != descriptor.digest {
             return Err(Failure::Content(format!("configuration {} has digest {found}", descriptor.digest)));
         }
-        parse_config(&text).map_err(Failure::Content)
+        ImageConfig::parse(&text).map_err(Failure::Content)
     }
 
     /// Loads a layer into a file, which checks its digest, and unpacks it, which checks that of its content.
@@ -328,15 +322,6 @@ fn with_cause(err: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn short_names_mean_docker_hub() {
-        let check = |name: &str, full: &str| assert_eq!(normalize(name).as_deref(), Some(full));
-        check("busybox", "docker.io/library/busybox:latest");
-        check("a/b:1", "docker.io/a/b:1");
-        check("localhost:5000/x", "localhost:5000/x:latest");
-        assert_eq!(normalize("Upper Case"), None);
-    }
 
     #[test]
     fn registries_are_named_with_a_port_or_for_all_of_them() {

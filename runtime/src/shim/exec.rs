@@ -6,7 +6,6 @@ use std::os::unix::net::UnixStream;
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::process;
-use super::server::process_id;
 use crate::container::{BORN, FAILED, WATCHED};
 use crate::sys::Child;
 use crate::wire::{self, Reply};
@@ -54,7 +53,7 @@ impl Exec {
                 Some(child) => {
                     self.channel = None;
                     let master = self.master.take();
-                    return Some((Reply::Process { pid: process_id(child) }, master.into_iter().collect()));
+                    return Some((Reply::Process { pid: child.id() }, master.into_iter().collect()));
                 }
                 None => return Some((self.fail(failed("the process ended early".to_owned())), Vec::new())),
             },

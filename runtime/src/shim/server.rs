@@ -348,7 +348,7 @@ impl Server {
         let Some(channel) = &container.channel else { return };
         let mut descriptors = Vec::new();
         let heard = wire::receive(channel, &mut self.buffer, &mut descriptors);
-        let pid = process_id(&container.child);
+        let pid = container.child.id();
         match (&container.phase, heard) {
             (Phase::Creating { reply_to }, Ok(count)) if count > 0 && self.buffer[0] != FAILED => {
                 let key = *reply_to;
@@ -463,10 +463,6 @@ impl Server {
 
 fn readable(fd: &impl AsFd) -> PollFd<'_> {
     PollFd::new(fd, PollFlags::IN)
-}
-
-pub(super) fn process_id(child: &Child) -> u32 {
-    child.pid.as_raw_nonzero().get().unsigned_abs()
 }
 
 /// What there is to tell of a container's watched calls.

@@ -24,6 +24,13 @@ pub(crate) struct Child {
     pub(crate) pidfd: OwnedFd,
 }
 
+impl Child {
+    /// Its number, as the node counts.
+    pub(crate) fn id(&self) -> u32 {
+        self.pid.as_raw_nonzero().get().unsigned_abs()
+    }
+}
+
 /// Forks with new namespaces as `flags` say. `None` in the child.
 ///
 /// Only for single-threaded processes: a thread that holds a lock (of the allocator, say) does not exist in the child.
