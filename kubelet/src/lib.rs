@@ -9,6 +9,7 @@ pub mod config;
 pub mod containers;
 pub mod context;
 pub mod failure;
+mod files;
 pub mod fuzzing;
 pub mod handlers;
 pub mod node;
@@ -24,8 +25,9 @@ pub mod watched_calls;
 
 pub use config::command::Command;
 pub use config::tuning::Tuning;
-pub use config::{Args, Config, Tls};
+pub use config::{Args, Config};
 pub use sandbox::sysctls::Allowlist;
+pub use server::Tls;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;

@@ -54,19 +54,6 @@ pub struct Config {
     pub server: Option<server::Config>,
 }
 
-/// PEM files of the server, and how it speaks TLS.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tls {
-    /// The certificate chain.
-    pub certificate: PathBuf,
-    /// Its private key.
-    pub key: PathBuf,
-    /// Authority of client certificates.
-    pub client_ca: PathBuf,
-    /// Versions and cipher suites.
-    pub options: TlsOptions,
-}
-
 /// The flags of the kubelet.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
@@ -308,7 +295,7 @@ impl Args {
             min_version: self.tls_min_version.or(file.tls_min_version).unwrap_or_default(),
             cipher_suites: suites,
         };
-        let tls = Tls { certificate, key, client_ca, options };
+        let tls = server::Tls { certificate, key, client_ca, options };
         let ip = self.address.or(file.address).unwrap_or(IpAddr::from([0, 0, 0, 0]));
         server::Config::from_files(SocketAddr::new(ip, port), &tls)
     }

@@ -11,33 +11,20 @@ use tokio_util::sync::CancellationToken;
 
 use crate::containers::environment::expand::{expand, expand_strict};
 use crate::containers::images::Wanted;
+use crate::containers::labels::{
+    CONTAINER_NAME, HASH_LABEL, MESSAGE_FILE, MESSAGE_POLICY, RESOURCES, container_hash, labels,
+};
 use crate::containers::{environment, images, security};
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::files::blocking;
 use crate::handlers::hooks;
 use crate::pod::Role;
-use crate::pods::actions::{HASH_LABEL, container_hash};
 use crate::pods::observed;
 use crate::references::References;
 use crate::sandbox::pod_dns;
-use crate::volumes::{Place, Places, blocking, subpath};
+use crate::volumes::{Place, Places, subpath};
 use crate::{pod, resources};
-
-/// Labels that say whose a container or sandbox is.
-pub const POD_UID: &str = "io.kubernetes.pod.uid";
-/// The pod's name.
-pub const POD_NAME: &str = "io.kubernetes.pod.name";
-/// The pod's namespace.
-pub const POD_NAMESPACE: &str = "io.kubernetes.pod.namespace";
-/// The container's name.
-pub const CONTAINER_NAME: &str = "io.kubernetes.container.name";
-/// Where the container's termination message is on the node.
-pub const MESSAGE_FILE: &str = "coracle.io/termination-message-file";
-/// `File` or `FallbackToLogsOnError`.
-pub const MESSAGE_POLICY: &str = "io.kubernetes.container.terminationMessagePolicy";
-
-/// The container's requests and limits as they were when it was made, which is what it has.
-pub const RESOURCES: &str = "coracle.io/resources";
 
 /// Everything a start needs; moved into its task.
 pub struct Launch {
@@ -275,15 +262,6 @@ impl Launch {
         mounts.extend(own);
         Ok(message)
     }
-}
-
-/// The labels of everything that belongs to a pod.
-pub fn labels(pod: &Pod) -> BTreeMap<String, String> {
-    BTreeMap::from([
-        (POD_UID.to_owned(), pod::uid(pod).to_owned()),
-        (POD_NAME.to_owned(), pod::name(pod).to_owned()),
-        (POD_NAMESPACE.to_owned(), pod::namespace(pod).to_owned()),
-    ])
 }
 
 /// A mount of a file that the kubelet made.

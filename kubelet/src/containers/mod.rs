@@ -3,6 +3,7 @@
 
 pub mod environment;
 pub mod images;
+pub mod labels;
 pub mod launch;
 pub(crate) mod log_files;
 pub mod security;

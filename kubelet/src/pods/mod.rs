@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::containers::launch::POD_UID;
+use crate::containers::labels::POD_UID;
 use crate::context::Context;
 use crate::{admission, pod, watched_calls};
 use status::Verdict;

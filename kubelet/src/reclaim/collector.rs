@@ -83,7 +83,7 @@ impl Collector {
         for name in names_in(&self.context.log_dir).await {
             if !uids.iter().any(|uid| name.ends_with(&format!("_{uid}"))) {
                 let directory = self.context.log_dir.join(&name);
-                report(&name, crate::volumes::blocking(move || runtime::tree::remove(&directory)).await);
+                report(&name, crate::files::blocking(move || runtime::tree::remove(&directory)).await);
             }
         }
     }

@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use runtime::IdMap;
 use serde::{Deserialize, Serialize};
 
-use crate::volumes::at;
+use crate::files::at;
 
 /// Ids of a pod.
 const LENGTH: u32 = 65_536;

@@ -1,5 +1,6 @@
 //! The kubelet's HTTPS server: what the API server and metrics collectors ask of a node.
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,6 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::config::Tls;
 use crate::context::Context;
 use crate::pods::Pods;
 
@@ -49,6 +49,19 @@ pub struct Config {
     pub address: SocketAddr,
     /// Its certificate, key, and the authority of its clients.
     pub tls: Arc<rustls::ServerConfig>,
+}
+
+/// PEM files of the server, and how it speaks TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificate chain.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// Authority of client certificates.
+    pub client_ca: PathBuf,
+    /// Versions and cipher suites.
+    pub options: TlsOptions,
 }
 
 /// Why the server cannot start.

@@ -11,8 +11,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown, symlink};
 use std::path::Path;
 
-use super::at;
 use super::payload::Payload;
+use crate::files::at;
 
 const DATA: &str = "..data";
 

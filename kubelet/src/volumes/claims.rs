@@ -6,8 +6,9 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Persis
 use kube::Api;
 use runtime::{FileKind, walk};
 
-use super::{Pass, Place, State, blocking, directory};
+use super::{Pass, Place, State, directory};
 use crate::failure::answer;
+use crate::files::blocking;
 use crate::pod;
 
 impl Pass<'_> {

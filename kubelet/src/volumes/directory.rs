@@ -9,8 +9,8 @@ use runtime::FileKind;
 use runtime::beneath::{self, Directory, Links};
 use rustix::mount::UnmountFlags;
 
-use super::at;
 use super::memory::Tmpfs;
+use crate::files::at;
 
 /// Makes the directory once; with `memory` it is a tmpfs.
 pub(super) fn empty_dir(

@@ -10,8 +10,8 @@ use std::path::Path;
 use rustix::io::Errno;
 use rustix::mount::MountFlags;
 
-use super::at;
 use super::payload::Payload;
+use crate::files::at;
 
 /// A tmpfs as it shall be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,6 +13,7 @@ use runtime::FileKind;
 use tokio::sync::Mutex;
 
 use crate::context::Context;
+use crate::files::blocking;
 use crate::references::References;
 use crate::{pod, resources};
 use memory::Tmpfs;
@@ -210,20 +211,4 @@ fn unsupported(volume: &Volume) -> String {
     let fields = source.as_object().into_iter().flatten();
     let kind = fields.map(|(key, _)| key.as_str()).find(|key| *key != "name").unwrap_or("of no known source");
     format!("volumes of type {kind} are not supported on this node")
-}
-
-/// Runs file system work where it may block.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
-) -> std::io::Result<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(err) => Err(std::io::Error::other(err)),
-    }
-}
-
-/// An I/O error that names its path.
-pub(crate) fn at(path: &Path, verb: &str) -> impl FnOnce(std::io::Error) -> std::io::Error {
-    let what = format!("{verb} {}", path.display());
-    move |err| std::io::Error::new(err.kind(), format!("{what}: {err}"))
 }

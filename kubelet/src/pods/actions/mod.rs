@@ -9,14 +9,11 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 use runtime::{ContainerState, ContainerStatus};
-use sha2::{Digest as _, Sha256};
 
+use crate::containers::labels::{HASH_LABEL, container_hash};
 use crate::pod::{self, Role};
 use crate::pods::observed::{self, Seen};
 use crate::pods::resize::plan;
-
-/// Label on a runtime container: a hash of what a running container cannot change.
-pub const HASH_LABEL: &str = "coracle.io/container-hash";
 
 /// What probes say of one container.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -256,15 +253,6 @@ fn condemned(view: &View<'_>, container: &Container, latest: &ContainerStatus) -
 
 fn kill(container: &ContainerStatus, message: String, grace: Duration) -> Kill {
     Kill { id: container.id.clone(), name: container.name.clone(), message, grace }
-}
-
-/// A hash over the fields whose change needs a new container: name and image (the rest of a pod's spec is immutable).
-pub fn container_hash(container: &Container) -> String {
-    let mut hash = Sha256::new();
-    hash.update(container.name.as_bytes());
-    hash.update([0]);
-    hash.update(container.image.as_deref().unwrap_or_default().as_bytes());
-    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Containers of an ending pod to stop now: everything but sidecars first, then sidecars from the last to the first.

@@ -193,7 +193,7 @@ fn a_size_that_needs_a_new_start_stops_the_container() {
         container["resizePolicy"] = json!([{"resourceName": "cpu", "restartPolicy": policy}]);
         let mut old = record("a", 0, "up");
         old.annotations
-            .insert(crate::containers::launch::RESOURCES.into(), json!({"requests": {"cpu": "1"}}).to_string());
+            .insert(crate::containers::labels::RESOURCES.into(), json!({"requests": {"cpu": "1"}}).to_string());
         let mut case = case(spec, &[]);
         case.records.push(old);
         plan(case)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use runtime::{Resources, Runtime};
 
 use super::plan::Plan;
-use crate::containers::launch::RESOURCES;
+use crate::containers::labels::RESOURCES;
 use crate::failure::chain;
 use crate::pods::observed::Seen;
 

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use runtime::{ContainerStatus, Resources};
 
-use crate::containers::launch::RESOURCES;
+use crate::containers::labels::RESOURCES;
 use crate::pod::{self, Role};
 use crate::pods::observed::{self, Seen};
 use crate::resources;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::decide::{decide, order};
 use super::plan::{Plan, plan};
 use super::*;
-use crate::containers::launch::RESOURCES;
+use crate::containers::labels::RESOURCES;
 use crate::pods::observed::Seen;
 use crate::resources::pod_resources;
 

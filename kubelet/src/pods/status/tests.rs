@@ -259,7 +259,7 @@ fn a_resize_shows_what_is_promised_and_what_is_given_until_they_agree() {
     let given = |cpu: &str| {
         let mut record = record("c", 0, None);
         let resources = json!({"requests": {"cpu": cpu}}).to_string();
-        record.annotations.insert(crate::containers::launch::RESOURCES.to_owned(), resources);
+        record.annotations.insert(crate::containers::labels::RESOURCES.to_owned(), resources);
         vec![record]
     };
     let going_on = Case { in_progress: true, ..Case::of(spec.clone(), given("1")) }.build();

@@ -184,5 +184,5 @@ impl Worker {
 const DELETE: &str = "/delete";
 
 async fn remove_logs(directory: std::path::PathBuf) -> std::io::Result<()> {
-    crate::volumes::blocking(move || runtime::tree::remove(&directory)).await
+    crate::files::blocking(move || runtime::tree::remove(&directory)).await
 }

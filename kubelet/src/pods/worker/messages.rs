@@ -5,9 +5,9 @@ use runtime::ContainerStatus;
 use runtime::beneath::{Directory, Links};
 
 use super::Worker;
-use crate::containers::launch::{MESSAGE_FILE, MESSAGE_POLICY};
+use crate::containers::labels::{MESSAGE_FILE, MESSAGE_POLICY};
+use crate::files::blocking;
 use crate::pods::observed;
-use crate::volumes::blocking;
 
 const MAX_MESSAGE: usize = 4096;
 const MAX_LOG: usize = 2048;

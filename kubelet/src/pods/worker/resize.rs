@@ -3,9 +3,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Desired, Done, Worker};
+use crate::files::blocking;
 use crate::pod;
 use crate::pods::resize::{Allocation, Sizes, act, message, plan};
-use crate::volumes::blocking;
 
 /// Key of `retry_at` for changes of limits, and for keeping what is allocated.
 const RESIZE: &str = "/resize";

@@ -9,15 +9,16 @@ use tracing::debug;
 
 use super::{Desired, Done, SANDBOX, Stage, VOLUMES, Worker, stop_one};
 use crate::backoff::go_duration;
-use crate::containers::launch::{self, Launch};
+use crate::containers::labels::labels;
+use crate::containers::launch::Launch;
 use crate::containers::log_files;
 use crate::failure::{Failure, chain};
+use crate::files::blocking;
 use crate::handlers::probes::Target;
 use crate::pods::actions::{Actions, Kill, View, compute_actions};
 use crate::pods::observed;
 use crate::pods::status::Waiting;
 use crate::sandbox::{pod_dns, runtime_class, sysctls};
-use crate::volumes::blocking;
 use crate::{pod, resources};
 
 /// How long after a failure the same thing is tried again; pulls and crashes have back-offs of their own.
@@ -184,7 +185,7 @@ impl Worker {
             log_directory: self.context.pod_log_dir(&self.pod),
             dns: pod_dns::resolv_conf(&self.pod, &self.context.dns),
             port_mappings: port_mappings(&self.pod),
-            labels: launch::labels(&self.pod),
+            labels: labels(&self.pod),
             annotations,
             namespaces: runtime::NamespaceOptions {
                 host_network: spec.host_network.unwrap_or(false),

@@ -11,9 +11,10 @@ use runtime::walk::Walk;
 use tokio::time::Instant;
 
 use crate::context::Context;
+use crate::files::blocking;
 use crate::pods::Known;
 use crate::pods::status::Verdict;
-use crate::volumes::{self, blocking};
+use crate::volumes;
 use crate::{pod, resources};
 
 mod monitor;

@@ -97,7 +97,7 @@ impl Monitor {
     async fn free(&self) -> u64 {
         let root = self.context.root_dir.clone();
         let free = move || Ok(machine::disk(Path::new(&root)).map_or(0, |(_, free)| free));
-        crate::volumes::blocking(free).await.unwrap_or(0)
+        crate::files::blocking(free).await.unwrap_or(0)
     }
 }
 
