@@ -19,6 +19,11 @@ impl Failure {
         Self { reason, message: message.to_string(), image: None }
     }
 
+    /// A failure by an error, with its causes.
+    pub fn by(reason: &'static str, err: &dyn std::error::Error) -> Self {
+        Self::new(reason, chain(err))
+    }
+
     /// The failure, of a pull of this image.
     pub fn of_image(self, name: &str) -> Self {
         Self { image: Some(name.to_owned()), ..self }

@@ -71,7 +71,7 @@ impl Launch {
         let runtime = &self.context.runtime;
         let created = runtime.create_container(&self.sandbox.id, &config).await;
         let id = created
-            .map_err(|err| Failure::new("CreateContainerError", crate::failure::chain(&err)))
+            .map_err(|err| Failure::by("CreateContainerError", &err))
             .inspect_err(|failure| self.failed(failure))?;
         self.context.container_event(&self.pod, &name, "Normal", "Created", "Container created".to_owned());
         if self.cancel.is_cancelled() {
@@ -80,7 +80,7 @@ impl Launch {
         runtime
             .start_container(&id)
             .await
-            .map_err(|err| Failure::new("RunContainerError", crate::failure::chain(&err)))
+            .map_err(|err| Failure::by("RunContainerError", &err))
             .inspect_err(|failure| self.failed(failure))?;
         self.context.container_event(&self.pod, &name, "Normal", "Started", "Container started".to_owned());
         self.post_start(&id).await?;
@@ -181,7 +181,7 @@ impl Launch {
     async fn process_target(&self) -> Result<Option<ContainerId>, Failure> {
         let Some(target) = pod::debug_target(&self.pod, &self.container.name) else { return Ok(None) };
         let containers = self.context.runtime.containers(Some(&self.sandbox.id)).await;
-        let containers = containers.map_err(|err| Failure::new("CreateContainerError", crate::failure::chain(&err)))?;
+        let containers = containers.map_err(|err| Failure::by("CreateContainerError", &err))?;
         let found = containers.into_iter().find(|known| known.name == target && observed::is_running(known));
         let missing =
             || Failure::new("CreateContainerConfigError", format!("unable to find target container {target}"));

@@ -7,8 +7,10 @@ use kube::Api;
 use kube::api::{DeleteParams, Preconditions};
 use tokio::time::Instant;
 
-use super::{CLEANUP, Desired, Done, Stage, Worker};
-use crate::failure::chain;
+use super::stage::{Cause, Cleanup, Extent, Stage, Stopping};
+use super::{CLEANUP, Desired, Done, Worker};
+use crate::failure::Failure;
+use crate::files::blocking;
 use crate::pod;
 use crate::pods::actions::stop_next;
 use crate::pods::observed;
@@ -29,15 +31,14 @@ impl Worker {
         false
     }
 
-    pub(super) fn begin_stop(&mut self) {
-        self.stage = Stage::Stopping;
-        self.stopping_since = Some(Instant::now());
-        self.cancel.cancel();
+    pub(super) fn begin_stop(&mut self, cause: Cause) {
+        let Stage::Syncing(syncing) = &self.stage else { return };
+        self.stage = Stage::Stopping(syncing.stop(cause));
         self.probes.stop_all_but_readiness();
     }
 
     /// Stops what runs, in order; once nothing does, the pod is over.
-    pub(super) fn stop_step(&mut self, desired: &Desired) {
+    pub(super) fn stop_step(&mut self, desired: &Desired, stopping: Stopping) {
         let seen = &self.seen;
         self.probes.retain(|id| seen.by_id(id).is_some_and(observed::is_running));
         let grace = self.grace(desired);
@@ -47,36 +48,26 @@ impl Worker {
             .collect();
         for (name, id) in &next {
             // A start in flight notices its cancellation and then the container is stopped.
-            if self.starting.contains(name) || self.must_wait(name) {
+            if self.flight.starting.contains(name) || self.must_wait(name) {
                 continue;
             }
             let mut left = grace;
-            match self.stopping.get(name) {
+            match self.flight.stopping.get(name) {
                 Some(running) if *running <= grace => continue,
                 Some(_) => {}
                 None => {
                     let message = format!("Stopping container {name}");
                     self.context.container_event(&self.pod, name, "Normal", "Killing", message);
-                    left = self.left_of(grace);
+                    left = left_of(grace, stopping.since);
                 }
             }
-            self.stopping.insert(name.clone(), grace);
+            self.flight.stopping.insert(name.clone(), grace);
             self.stop_container(name, id, left);
         }
-        let idle = self.stopping.is_empty() && self.starting.is_empty() && !self.sandbox_busy && !self.volumes_busy;
-        if next.is_empty() && idle {
+        if next.is_empty() && self.flight.is_empty() && !self.mounting.is_running() {
             self.probes.stop();
-            self.stage = Stage::Stopped;
-            self.ended = true;
-            self.clean_up(desired);
+            self.clean_up(desired, stopping.stopped());
         }
-    }
-
-    /// What is left of the pod's grace: sidecars are stopped after the others, and get the rest.
-    fn left_of(&self, grace: Duration) -> Duration {
-        const LEAST: Duration = Duration::from_secs(2);
-        let elapsed = self.stopping_since.map_or(Duration::ZERO, |since| since.elapsed());
-        grace.saturating_sub(elapsed).max(LEAST.min(grace))
     }
 
     fn grace(&self, desired: &Desired) -> Duration {
@@ -91,67 +82,72 @@ impl Worker {
     }
 
     /// Takes down the sandbox; once the pod is to be deleted, removes everything of it but the object.
-    pub(super) fn clean_up(&mut self, desired: &Desired) {
-        let remove = desired.gone || pod::is_deleting(&self.pod);
-        let done = match (desired.gone, remove) {
-            (true, _) => self.cleaned,
-            (false, true) => self.torn_down,
-            (false, false) => self.sandbox_stopped || self.seen.live_sandbox().is_none(),
-        };
-        if self.cleaning || done || self.must_wait(CLEANUP) {
+    pub(super) fn clean_up(&mut self, desired: &Desired, cleanup: Cleanup) {
+        self.stage = Stage::Stopped(cleanup);
+        let to = self.extent(desired);
+        let Some(begun) = cleanup.begin(to) else { return };
+        if self.must_wait(CLEANUP) {
             return;
         }
-        self.cleaning = true;
-        let runtime = Arc::clone(&self.context.runtime);
-        let volumes = Arc::clone(&self.volumes);
+        self.stage = Stage::Stopped(begun);
+        let (runtime, volumes) = (Arc::clone(&self.context.runtime), Arc::clone(&self.volumes));
         let sandboxes: Vec<String> = self.seen.sandboxes.iter().map(|sandbox| sandbox.id.clone()).collect();
-        let uid = pod::uid(&self.pod).to_owned();
-        let logs = self.context.pod_log_dir(&self.pod);
-        let gone = desired.gone;
-        self.tasks.spawn(async move {
-            let result = async {
+        let (uid, logs) = (pod::uid(&self.pod).to_owned(), self.context.pod_log_dir(&self.pod));
+        let take_down = async move {
+            for id in &sandboxes {
+                runtime.stop_sandbox(id).await.map_err(failed)?;
+            }
+            if to >= Extent::Directories {
+                volumes.tear_down(&uid).await.map_err(failed)?;
+            }
+            if to >= Extent::Records {
                 for id in &sandboxes {
-                    runtime.stop_sandbox(id).await.map_err(|err| chain(&err))?;
+                    runtime.remove_sandbox(id).await.map_err(failed)?;
                 }
-                if !remove {
-                    return Ok(());
-                }
-                volumes.tear_down(&uid).await.map_err(|err| err.to_string())?;
-                if gone {
-                    for id in &sandboxes {
-                        runtime.remove_sandbox(id).await.map_err(|err| chain(&err))?;
-                    }
-                    remove_logs(logs).await.map_err(|err| err.to_string())?;
-                }
-                Ok(())
-            };
-            Done::Cleaned { removed: remove, gone, result: result.await }
-        });
+                blocking(move || runtime::tree::remove(&logs)).await.map_err(failed)?;
+            }
+            Ok(())
+        };
+        self.tasks.spawn(async move { Done::Cleaned(take_down.await) });
     }
 
-    pub(super) fn clean_done(&mut self, removed: bool, gone: bool, result: Result<(), String>) {
-        self.cleaning = false;
-        match result {
-            Ok(()) => {
-                self.sandbox_stopped = true;
-                self.torn_down |= removed;
-                self.cleaned |= gone;
-            }
-            Err(reason) => {
-                let message = format!("error killing pod: {reason}");
-                self.context.event(&self.pod, "Warning", "FailedKillPod", message);
-                self.retry_later(CLEANUP, Duration::from_secs(2));
-            }
+    /// How much of the pod is to be taken down now.
+    fn extent(&self, desired: &Desired) -> Extent {
+        if desired.gone {
+            Extent::Records
+        } else if pod::is_deleting(&self.pod) {
+            Extent::Directories
+        } else if self.seen.live_sandbox().is_some() {
+            Extent::Sandbox
+        } else {
+            Extent::Nothing
+        }
+    }
+
+    pub(super) fn clean_done(&mut self, result: Result<(), Failure>) {
+        self.end_clean_up(result.is_ok());
+        if let Err(failure) = result {
+            let message = format!("error killing pod: {}", failure.message);
+            self.context.event(&self.pod, "Warning", failure.reason, message);
+            self.retry_later(CLEANUP, Duration::from_secs(2));
+        }
+    }
+
+    fn end_clean_up(&mut self, succeeded: bool) {
+        if let Stage::Stopped(cleanup) = self.stage {
+            self.stage = Stage::Stopped(cleanup.end(succeeded));
         }
     }
 
     /// Deletes the object itself, once its last status is written and nothing of it is left.
     pub(super) fn delete_when_done(&mut self, desired: &Desired) {
+        let Stage::Stopped(cleanup @ Cleanup::Reached(Extent::Directories)) = self.stage else { return };
         let wanted = pod::is_deleting(&self.pod) && !desired.gone && !pod::is_static(&self.pod);
-        if !wanted || !self.torn_down || self.deleting || !self.publisher.is_idle() || self.must_wait(DELETE) {
+        let Some(begun) = cleanup.begin(Extent::Object).filter(|_| wanted && self.publisher.is_idle()) else { return };
+        if self.must_wait(DELETE) {
             return;
         }
-        self.deleting = true;
+        self.stage = Stage::Stopped(begun);
         let api: Api<Pod> = Api::namespaced(self.context.client.clone(), pod::namespace(&self.pod));
         let name = pod::name(&self.pod).to_owned();
         let uid = Some(pod::uid(&self.pod).to_owned());
@@ -164,18 +160,12 @@ impl Worker {
     }
 
     pub(super) fn delete_done(&mut self, result: kube::Result<()>) {
-        match result {
-            Ok(()) => {}
-            Err(err) if client::write::is_not_found(&err) || client::write::is_conflict(&err) => {}
-            Err(err) => {
-                tracing::warn!(
-                    pod = pod::describe(&self.pod),
-                    error = &err as &dyn std::error::Error,
-                    "cannot delete a pod"
-                );
-                self.deleting = false;
-                self.retry_later(DELETE, Duration::from_secs(1));
-            }
+        let failed = result.err().filter(|err| !(client::write::is_not_found(err) || client::write::is_conflict(err)));
+        self.end_clean_up(failed.is_none());
+        if let Some(err) = failed {
+            let (pod, error) = (pod::describe(&self.pod), &err as &dyn std::error::Error);
+            tracing::warn!(pod, error, "cannot delete a pod");
+            self.retry_later(DELETE, Duration::from_secs(1));
         }
     }
 }
@@ -183,6 +173,13 @@ impl Worker {
 /// Key of `retry_at` for the final deletion.
 const DELETE: &str = "/delete";
 
-async fn remove_logs(directory: std::path::PathBuf) -> std::io::Result<()> {
-    crate::files::blocking(move || runtime::tree::remove(&directory)).await
+/// What is left of the pod's grace: sidecars are stopped after the others, and get the rest.
+fn left_of(grace: Duration, since: Instant) -> Duration {
+    const LEAST: Duration = Duration::from_secs(2);
+    grace.saturating_sub(since.elapsed()).max(LEAST.min(grace))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn failed(err: impl std::error::Error) -> Failure {
+    Failure::by("FailedKillPod", &err)
 }

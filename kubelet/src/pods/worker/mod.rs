@@ -20,7 +20,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::backoff::Backoff;
-use crate::containers::launch;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::handlers::probes::Probes;
@@ -29,12 +28,17 @@ use crate::pods::observed::Seen;
 use crate::pods::resize::Allocation;
 use crate::pods::status::{Verdict, Waiting};
 use crate::references::References;
-use crate::volumes::{self, Places, Volumes};
+use crate::volumes::{self, Synced, Volumes};
+use pass::Pass;
+use stage::{Stage, Syncing};
 
 mod end;
 mod messages;
+mod pass;
 mod publish;
 mod resize;
+mod sandbox;
+mod stage;
 mod sync;
 
 /// What a pod's worker is told.
@@ -63,23 +67,37 @@ pub struct Report {
     pub ended: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Stage {
-    Syncing,
-    Stopping,
-    Stopped,
-}
-
 /// How a task of the worker ended.
 enum Done {
     Sandbox(Result<SandboxStatus, Failure>),
-    Volumes(Result<volumes::Synced, volumes::Error>),
+    Volumes(Result<Synced, volumes::Error>),
     Started { name: String, result: Result<String, Failure> },
     Stopped { name: String, id: String, result: Result<(), runtime::Error> },
-    Cleaned { removed: bool, gone: bool, result: Result<(), String> },
+    Cleaned(Result<(), Failure>),
     Resized(Result<(), String>),
     Published { status: PodStatus, result: kube::Result<Pod> },
     Deleted(kube::Result<()>),
+}
+
+/// What is under way for the pod's sandbox and containers.
+#[derive(Default)]
+struct Flight {
+    /// A sandbox is being made.
+    sandbox: bool,
+    starting: BTreeSet<String>,
+    /// Containers that are being stopped, and the grace they were given.
+    stopping: BTreeMap<String, Duration>,
+}
+
+impl Flight {
+    fn is_empty(&self) -> bool {
+        !self.sandbox && self.starting.is_empty() && self.stopping.is_empty()
+    }
+
+    /// The containers that are being started or stopped.
+    fn containers(&self) -> BTreeSet<String> {
+        self.starting.iter().chain(self.stopping.keys()).cloned().collect()
+    }
 }
 
 /// The actor.
@@ -94,15 +112,7 @@ pub struct Worker {
     stage: Stage,
     seen: Seen,
     tasks: JoinSet<Done>,
-    /// Cancelled when the pod begins to stop.
-    cancel: CancellationToken,
-    starting: BTreeSet<String>,
-    /// Containers that are being stopped, and the grace they were given.
-    stopping: BTreeMap<String, Duration>,
-    stopping_since: Option<tokio::time::Instant>,
-    sandbox_busy: bool,
-    volumes_busy: bool,
-    cleaning: bool,
+    flight: Flight,
     waiting: BTreeMap<String, Waiting>,
     messages: BTreeMap<String, String>,
     crashes: BTreeMap<String, Backoff>,
@@ -110,25 +120,16 @@ pub struct Worker {
     retry_at: BTreeMap<String, Timestamp>,
     probes: Probes,
     volumes: Arc<Volumes>,
+    /// What the volumes show may have changed.
+    mounting: Pass,
+    /// What the last pass over them left that succeeded in this life of the kubelet.
+    mounted: Option<Synced>,
     references: Arc<References>,
-    places: Option<Arc<Places>>,
-    /// The volumes have been set up at least once in this life of the kubelet.
-    volumes_fresh: bool,
-    /// Something that volumes show may have changed.
-    volumes_stale: bool,
-    sandbox_stopped: bool,
-    renew_at: Option<Timestamp>,
     allocation: Arc<Allocation>,
     resize: resize::Resize,
     /// Containers that were stopped to be started again.
     condemned: BTreeSet<String>,
     verdict: Option<Verdict>,
-    ended: bool,
-    /// Everything of the pod is removed, its records too.
-    cleaned: bool,
-    /// Nothing of the pod is left but records and logs.
-    torn_down: bool,
-    deleting: bool,
     publisher: publish::Publisher,
     wake_at: Option<Timestamp>,
 }
@@ -141,6 +142,8 @@ struct PullFailure {
     message: String,
 }
 
+/// How long after a failure the same thing is tried again; pulls and crashes have back-offs of their own.
+const RETRY: Duration = Duration::from_secs(5);
 /// Key of `retry_at` for the sandbox; container names have no slash.
 const SANDBOX: &str = "/sandbox";
 /// Key of `retry_at` for the volumes.
@@ -161,6 +164,8 @@ impl Worker {
         Self {
             probes: Probes::new(Arc::clone(&context), Arc::clone(&wake)),
             volumes: Arc::new(Volumes::new(Arc::clone(&context))),
+            mounting: Pass::Due,
+            mounted: None,
             references: Arc::new(references),
             context,
             desired,
@@ -171,31 +176,16 @@ impl Worker {
             resize: resize::Resize::default(),
             condemned: BTreeSet::new(),
             mirror: first.mirror,
-            stage: Stage::Syncing,
+            stage: Stage::Syncing(Syncing::default()),
             seen: Seen::default(),
             tasks: JoinSet::new(),
-            cancel: CancellationToken::new(),
-            starting: BTreeSet::new(),
-            stopping: BTreeMap::new(),
-            stopping_since: None,
-            sandbox_busy: false,
-            volumes_busy: false,
-            cleaning: false,
+            flight: Flight::default(),
             waiting: BTreeMap::new(),
             messages: BTreeMap::new(),
             crashes: BTreeMap::new(),
             pulls: BTreeMap::new(),
             retry_at: BTreeMap::new(),
-            places: None,
-            volumes_fresh: false,
-            volumes_stale: true,
-            sandbox_stopped: false,
-            renew_at: None,
             verdict: first.rejected,
-            ended: false,
-            cleaned: false,
-            torn_down: false,
-            deleting: false,
             publisher: publish::Publisher::default(),
             wake_at: None,
         }
@@ -217,25 +207,25 @@ impl Worker {
                     if changed.is_err() {
                         return;
                     }
-                    self.volumes_stale = true;
+                    self.mounting.ask();
                 }
                 Some(done) = self.tasks.join_next() => match done {
                     Ok(done) => self.finish(done),
                     Err(err) => warn!(pod = pod::describe(&self.pod), error = &err as &dyn std::error::Error, "a task of a pod failed"),
                 },
                 () = self.wake.notified() => self.woken(),
-                () = sleep => self.volumes_stale = true,
+                () = sleep => self.mounting.ask(),
             }
         }
     }
 
     /// Something that the pod refers to may have changed: what failed for want of it is tried at once.
     fn woken(&mut self) {
-        self.volumes_stale = true;
+        self.mounting.ask();
         let waiting = &self.waiting;
         self.retry_at
             .retain(|what, _| waiting.get(what).is_none_or(|waiting| waiting.reason != "CreateContainerConfigError"));
-        if self.places.is_none() {
+        if self.mounted.is_none() {
             self.retry_at.remove(VOLUMES);
         }
     }
@@ -274,7 +264,7 @@ impl Worker {
             self.advance(&desired).await;
         }
         self.tell(&desired);
-        self.stage == Stage::Stopped && self.cleaned && desired.gone && self.tasks.is_empty()
+        self.stage.is_gone() && desired.gone && self.tasks.is_empty()
     }
 
     /// Takes over a newer version of the pod.
@@ -354,24 +344,10 @@ impl Worker {
             Done::Volumes(result) => self.volumes_done(result),
             Done::Started { name, result } => self.start_done(name, result),
             Done::Stopped { name, id, result } => self.stop_done(&name, &id, result),
-            Done::Cleaned { removed, gone, result } => self.clean_done(removed, gone, result),
+            Done::Cleaned(result) => self.clean_done(result),
             Done::Resized(result) => self.resize_done(result),
             Done::Published { status, result } => self.publish_done(status, result),
             Done::Deleted(result) => self.delete_done(result),
         }
     }
-}
-
-/// What [`launch::stop`] needs, in a task of its own.
-async fn stop_one(
-    context: Arc<Context>,
-    pod: Arc<Pod>,
-    name: String,
-    id: String,
-    ip: Option<IpAddr>,
-    grace: Duration,
-) -> Done {
-    let container = pod::container(&pod, &name).map(|(_, container)| container);
-    let result = launch::stop(&context, &pod, container.as_ref(), &id, ip, grace).await;
-    Done::Stopped { name, id, result }
 }

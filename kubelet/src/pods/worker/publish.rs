@@ -7,6 +7,7 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use tracing::warn;
 
+use super::pass::Pass;
 use super::{Desired, Done, Report, Worker};
 use crate::pod;
 use crate::pods::status::{self, Facts, patch};
@@ -17,8 +18,8 @@ const WRITE: &str = "/status";
 /// The state of status writes.
 #[derive(Default)]
 pub(super) struct Publisher {
-    writing: bool,
-    dirty: bool,
+    pass: Pass,
+    /// The pod is gone, or another has its name.
     refused: bool,
     /// The status sent last, and the version of the object it made.
     last: Option<(PodStatus, Option<String>)>,
@@ -27,7 +28,7 @@ pub(super) struct Publisher {
 impl Publisher {
     /// Whether the API has the newest status.
     pub(super) fn is_idle(&self) -> bool {
-        !self.writing && !self.dirty
+        self.pass == Pass::Settled
     }
 }
 
@@ -43,16 +44,16 @@ pub(super) fn is_older(left: &Pod, right: &Pod) -> bool {
 impl Worker {
     /// Makes the status, shows it to readers in this process and writes it if it changed.
     pub(super) fn tell(&mut self, desired: &Desired) {
-        let health = self.probes.health();
+        let (health, ended) = (self.probes.health(), self.stage.has_ended());
         let facts = Facts {
             pod: &self.pod,
             seen: &self.seen,
             health: &health,
-            starting: &self.starting,
+            starting: &self.flight.starting,
             waiting: &self.waiting,
             messages: &self.messages,
             verdict: self.verdict.as_ref(),
-            ended: self.ended,
+            ended,
             condemned: &self.condemned,
             resize: status::Resize {
                 pending: self.allocation.pending.as_ref(),
@@ -63,7 +64,7 @@ impl Worker {
             now: client::clock::now(),
         };
         let status = status::build(&facts);
-        self.report.send_replace(Report { seen: self.seen.clone(), status: status.clone(), ended: self.ended });
+        self.report.send_replace(Report { seen: self.seen.clone(), status: status.clone(), ended });
         if desired.gone || self.publisher.refused {
             return;
         }
@@ -79,18 +80,18 @@ impl Worker {
         // What the server stores may differ from what it was sent; that is no reason to send it again.
         let sent = self.publisher.last.as_ref();
         if sent.is_some_and(|(sent, version)| *sent == status && *version == target.metadata.resource_version) {
-            self.publisher.dirty = false;
+            self.publisher.pass.settle();
             return;
         }
         let Some(body) = patch::status_patch(pod::uid(&target), old, &status) else {
-            self.publisher.dirty = false;
+            self.publisher.pass.settle();
             return;
         };
-        self.publisher.dirty = true;
-        if self.publisher.writing || self.must_wait(WRITE) {
+        self.publisher.pass.ask();
+        if !self.publisher.pass.is_due() || self.must_wait(WRITE) {
             return;
         }
-        self.publisher.writing = true;
+        self.publisher.pass.begin();
         let api: Api<Pod> = Api::namespaced(self.context.client.clone(), pod::namespace(&target));
         let name = pod::name(&target).to_owned();
         self.tasks.spawn(async move {
@@ -100,7 +101,7 @@ impl Worker {
     }
 
     pub(super) fn publish_done(&mut self, status: PodStatus, result: kube::Result<Pod>) {
-        self.publisher.writing = false;
+        self.publisher.pass.end_early();
         if let Ok(written) = &result {
             self.publisher.last = Some((status.clone(), written.metadata.resource_version.clone()));
         }
@@ -116,7 +117,7 @@ impl Worker {
                     self.pod = self.allocation.sizes.apply(&Arc::new(written));
                 }
             }
-            // The pod is gone, or another has its name: there is nobody to tell.
+            // There is nobody to tell.
             Err(err) if client::write::is_not_found(&err) => self.publisher.refused = true,
             Err(err) => {
                 warn!(

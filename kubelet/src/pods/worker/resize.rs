@@ -2,6 +2,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::pass::Pass;
 use super::{Desired, Done, Worker};
 use crate::files::blocking;
 use crate::pod;
@@ -15,10 +16,8 @@ const RETRY: Duration = Duration::from_secs(5);
 /// How far a resize has come.
 #[derive(Default)]
 pub(super) struct Resize {
-    /// A task changes limits now.
-    busy: bool,
     /// Limits may differ from what is allocated.
-    stale: bool,
+    pass: Pass,
     /// What is allocated is not done yet; with the generation that asked for it.
     pub(super) in_progress: Option<Option<i64>>,
     /// Why that failed last.
@@ -35,10 +34,10 @@ impl Worker {
         }
         if self.allocation.sizes != new.sizes {
             self.pod = new.sizes.apply(&self.pod);
-            self.resize.stale = true;
+            self.resize.pass.ask();
             self.resize.in_progress = Some(new.generation);
             self.resize.error = None;
-            self.volumes_stale = true;
+            self.mounting.ask();
             self.retry_at.remove(RESIZE);
         }
         self.allocation = Arc::clone(new);
@@ -46,11 +45,12 @@ impl Worker {
 
     /// Finds what an earlier kubelet kept.
     pub(super) async fn recover_sizes(&mut self) {
-        self.resize.stale = !self.seen.containers.is_empty();
-        let directory = self.context.pod_dir(pod::uid(&self.pod));
-        if self.resize.stale {
-            self.resize.kept = blocking(move || Sizes::read(&directory)).await.ok().flatten();
+        if self.seen.containers.is_empty() {
+            return;
         }
+        self.resize.pass.ask();
+        let directory = self.context.pod_dir(pod::uid(&self.pod));
+        self.resize.kept = blocking(move || Sizes::read(&directory)).await.ok().flatten();
     }
 
     /// Keeps what is allocated, where the spec does not tell it; nothing is done about it before that.
@@ -73,7 +73,7 @@ impl Worker {
 
     /// Changes limits that are not what is allocated.
     pub(super) fn sync_sizes(&mut self) {
-        if !self.resize.stale || self.resize.busy || self.must_wait(RESIZE) {
+        if !self.resize.pass.is_due() || self.must_wait(RESIZE) {
             return;
         }
         let plan = plan::plan(&self.pod, &self.seen, self.context.memory, self.context.pids_limit);
@@ -84,13 +84,13 @@ impl Worker {
         if plan.is_waiting() {
             return;
         }
-        self.resize.busy = true;
+        self.resize.pass.begin();
         let (runtime, seen) = (Arc::clone(&self.context.runtime), self.seen.clone());
         self.tasks.spawn(async move { Done::Resized(act::act(&*runtime, &seen, &plan).await) });
     }
 
     fn resize_complete(&mut self) {
-        self.resize.stale = false;
+        self.resize.pass.settle();
         self.resize.error = None;
         if let Some(generation) = self.resize.in_progress.take() {
             let message = message::completed(&self.pod, generation);
@@ -99,7 +99,7 @@ impl Worker {
     }
 
     pub(super) fn resize_done(&mut self, result: Result<(), String>) {
-        self.resize.busy = false;
+        self.resize.pass.end_early();
         match result {
             Ok(()) => self.resize.error = None,
             Err(why) => self.resize_failed(why),

@@ -1,53 +1,51 @@
-//! The pod's running life: sandbox, volumes, containers, probes.
+//! The pod's running life: containers are started, probed, restarted with pauses, and forgotten.
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use runtime::{ContainerState, SandboxConfig};
+use runtime::ContainerState;
 use tracing::debug;
 
-use super::{Desired, Done, SANDBOX, Stage, VOLUMES, Worker, stop_one};
+use super::stage::{Cause, Stage};
+use super::{Desired, Done, RETRY, VOLUMES, Worker};
 use crate::backoff::go_duration;
-use crate::containers::labels::labels;
-use crate::containers::launch::Launch;
+use crate::containers::launch::{self, Launch};
 use crate::containers::log_files;
 use crate::failure::{Failure, chain};
-use crate::files::blocking;
 use crate::handlers::probes::Target;
-use crate::pods::actions::{Actions, Kill, View, compute_actions};
+use crate::pod;
+use crate::pods::actions::{Kill, View, compute_actions};
 use crate::pods::observed;
 use crate::pods::status::Waiting;
-use crate::sandbox::{pod_dns, runtime_class, sysctls};
-use crate::{pod, resources};
+use crate::volumes::{self, Synced};
 
-/// How long after a failure the same thing is tried again; pulls and crashes have back-offs of their own.
-const RETRY: Duration = Duration::from_secs(5);
 /// How long a failed pull shows as such before it shows as waiting.
 const SHOW_PULL_FAILURE: Duration = Duration::from_secs(2);
 
 impl Worker {
     /// Does what the pod's stage asks for.
     pub(super) async fn advance(&mut self, desired: &Desired) {
-        if self.stage == Stage::Syncing && self.should_stop(desired) {
-            self.begin_stop();
+        if matches!(self.stage, Stage::Syncing(_)) && self.should_stop(desired) {
+            self.begin_stop(Cause::Told);
+        }
+        if matches!(self.stage, Stage::Syncing(_)) {
+            self.sync().await;
         }
         match self.stage {
-            Stage::Syncing => self.sync(desired).await,
-            Stage::Stopping => self.stop_step(desired),
-            Stage::Stopped => self.clean_up(desired),
+            Stage::Syncing(_) => {}
+            Stage::Stopping(stopping) => self.stop_step(desired, stopping),
+            Stage::Stopped(cleanup) => self.clean_up(desired, cleanup),
         }
     }
 
-    async fn sync(&mut self, desired: &Desired) {
+    async fn sync(&mut self) {
         let health = self.probes.health();
-        let busy = self.starting.iter().chain(self.stopping.keys()).cloned().collect();
+        let busy = self.flight.containers();
         let view = View { pod: &self.pod, seen: &self.seen, health: &health, busy: &busy, condemned: &self.condemned };
         let actions = compute_actions(&view);
-        if actions.finished && self.starting.is_empty() && self.stopping.is_empty() && !self.sandbox_busy {
-            self.ended = true;
-            self.begin_stop();
-            return self.stop_step(desired);
+        if actions.finished && self.flight.is_empty() {
+            return self.begin_stop(Cause::Finished);
         }
         for kill in &actions.kill {
             self.kill(kill);
@@ -68,7 +66,7 @@ impl Worker {
     fn kill(&mut self, kill: &Kill) {
         let message = kill.message.clone();
         self.context.container_event(&self.pod, &kill.name, "Normal", "Killing", message);
-        self.stopping.insert(kill.name.clone(), kill.grace);
+        self.flight.stopping.insert(kill.name.clone(), kill.grace);
         self.condemned.insert(kill.id.clone());
         self.stop_container(&kill.name, &kill.id, kill.grace);
     }
@@ -76,11 +74,16 @@ impl Worker {
     pub(super) fn stop_container(&mut self, name: &str, id: &str, grace: Duration) {
         let ip = self.pod_ips().first().copied();
         let (context, pod) = (Arc::clone(&self.context), Arc::clone(&self.pod));
-        self.tasks.spawn(stop_one(context, pod, name.to_owned(), id.to_owned(), ip, grace));
+        let (name, id) = (name.to_owned(), id.to_owned());
+        self.tasks.spawn(async move {
+            let container = pod::container(&pod, &name).map(|(_, container)| container);
+            let result = launch::stop(&context, &pod, container.as_ref(), &id, ip, grace).await;
+            Done::Stopped { name, id, result }
+        });
     }
 
     pub(super) fn stop_done(&mut self, name: &str, id: &str, result: Result<(), runtime::Error>) {
-        self.stopping.remove(name);
+        self.flight.stopping.remove(name);
         if let Err(err) = result {
             let message = format!("error killing container {id}: {}", chain(&err));
             self.context.container_event(&self.pod, name, "Warning", "FailedKillPod", message);
@@ -90,118 +93,29 @@ impl Worker {
 
     /// Brings the volumes up to date; when nothing changed this costs a comparison.
     fn sync_volumes(&mut self) {
-        if let Some(at) = self.renew_at {
+        if let Some(at) = self.mounted.as_ref().and_then(|mounted| mounted.renew_at) {
             self.wake_by(at);
         }
-        if self.volumes_busy || self.must_wait(VOLUMES) || !std::mem::take(&mut self.volumes_stale) {
+        if !self.mounting.is_due() || self.must_wait(VOLUMES) {
             return;
         }
-        self.volumes_busy = true;
+        self.mounting.begin();
         let (volumes, references) = (Arc::clone(&self.volumes), Arc::clone(&self.references));
         let (pod, ips) = (Arc::clone(&self.pod), self.pod_ips());
         self.tasks.spawn(async move { Done::Volumes(volumes.sync(&pod, &references, &ips).await) });
     }
 
-    pub(super) fn volumes_done(&mut self, result: Result<crate::volumes::Synced, crate::volumes::Error>) {
-        self.volumes_busy = false;
+    pub(super) fn volumes_done(&mut self, result: Result<Synced, volumes::Error>) {
         match result {
             Ok(synced) => {
-                self.places = Some(synced.places);
-                self.renew_at = synced.renew_at;
-                self.volumes_fresh = true;
+                self.mounted = Some(synced);
+                self.mounting.end();
             }
             Err(err) => {
                 self.context.event(&self.pod, "Warning", "FailedMount", err.to_string());
-                self.volumes_stale = true;
+                self.mounting.end_early();
                 self.retry_later(VOLUMES, RETRY);
             }
-        }
-    }
-
-    fn sync_sandbox(&mut self, actions: &Actions) {
-        let Some(attempt) = actions.create_sandbox else { return };
-        let leftovers = !self.stopping.is_empty() || !self.starting.is_empty();
-        if self.sandbox_busy || leftovers || self.must_wait(SANDBOX) {
-            return;
-        }
-        let host_network = pod::is_host_network(&self.pod);
-        if !host_network && !*self.context.network.borrow() {
-            let message = "network is not ready: the node has no pod CIDR yet".to_owned();
-            self.context.event(&self.pod, "Warning", "NetworkNotReady", message);
-            self.retry_later(SANDBOX, Duration::from_secs(1));
-            return;
-        }
-        self.sandbox_busy = true;
-        let mut config = self.sandbox_config(attempt);
-        let own_users = pod::spec(&self.pod).host_users == Some(false);
-        let user_ids = Arc::clone(&self.context.user_ids);
-        let old: Vec<String> = self.seen.sandboxes.iter().map(|sandbox| sandbox.id.clone()).collect();
-        let runtime = Arc::clone(&self.context.runtime);
-        let (client, pod) = (self.context.client.clone(), Arc::clone(&self.pod));
-        self.tasks.spawn(async move {
-            if let Err(failure) = runtime_class::check(client, &pod).await {
-                return Done::Sandbox(Err(failure));
-            }
-            for id in old {
-                if let Err(err) = runtime.stop_sandbox(&id).await {
-                    return Done::Sandbox(Err(Failure::new("FailedKillPod", chain(&err))));
-                }
-            }
-            if own_users {
-                let uid = config.uid.clone();
-                match blocking(move || user_ids.allocate(&uid)).await {
-                    Ok(map) => config.namespaces.users = Some(map),
-                    Err(err) => return Done::Sandbox(Err(Failure::new("FailedCreatePodSandBox", chain(&err)))),
-                }
-            }
-            let made = runtime.run_sandbox(&config).await;
-            Done::Sandbox(made.map_err(|err| Failure::new("FailedCreatePodSandBox", chain(&err))))
-        });
-    }
-
-    pub(super) fn sandbox_done(&mut self, result: Result<runtime::SandboxStatus, Failure>) {
-        self.sandbox_busy = false;
-        if let Err(failure) = result {
-            let message = format!("Failed to create pod sandbox: {}", failure.message);
-            self.context.event(&self.pod, "Warning", failure.reason, message);
-            self.retry_later(SANDBOX, RETRY);
-        } else if !self.seen.sandboxes.is_empty() {
-            let message = "Pod sandbox changed, it will be killed and re-created.".to_owned();
-            self.context.event(&self.pod, "Normal", "SandboxChanged", message);
-        }
-    }
-
-    fn sandbox_config(&self, attempt: u32) -> SandboxConfig {
-        let spec = pod::spec(&self.pod);
-        let (hostname, _) = pod_dns::hostname(&self.pod, &self.context.dns.domain, &self.context.node_name);
-        let wanted_sysctls = spec.security_context.as_ref().and_then(|context| context.sysctls.clone());
-        let annotations = self.pod.metadata.annotations.clone().unwrap_or_default();
-        SandboxConfig {
-            name: pod::name(&self.pod).to_owned(),
-            namespace: pod::namespace(&self.pod).to_owned(),
-            uid: pod::uid(&self.pod).to_owned(),
-            attempt,
-            hostname,
-            log_directory: self.context.pod_log_dir(&self.pod),
-            dns: pod_dns::resolv_conf(&self.pod, &self.context.dns),
-            port_mappings: port_mappings(&self.pod),
-            labels: labels(&self.pod),
-            annotations,
-            namespaces: runtime::NamespaceOptions {
-                host_network: spec.host_network.unwrap_or(false),
-                host_pid: spec.host_pid.unwrap_or(false),
-                host_ipc: spec.host_ipc.unwrap_or(false),
-                shared_pid: spec.share_process_namespace.unwrap_or(false),
-                users: None,
-            },
-            sysctls: wanted_sysctls
-                .into_iter()
-                .flatten()
-                .map(|one| (sysctls::with_dots(&one.name), one.value))
-                .collect(),
-            cgroup_parent: resources::cgroup_parent(&self.pod),
-            resources: resources::pod_resources(&self.pod, self.context.pids_limit),
-            node_limits: runtime::Resources { pids_limit: self.context.node_pids_limit, ..Default::default() },
         }
     }
 
@@ -209,7 +123,9 @@ impl Worker {
     fn start(&mut self, name: &str) {
         let Some((role, container)) = pod::container(&self.pod, name) else { return };
         let Some(sandbox) = self.seen.live_sandbox().cloned() else { return };
-        let Some(places) = self.places.clone().filter(|_| self.volumes_fresh) else { return };
+        let Stage::Syncing(syncing) = &self.stage else { return };
+        let Some(places) = self.mounted.as_ref().map(|mounted| Arc::clone(&mounted.places)) else { return };
+        let cancel = syncing.starts();
         let now = client::clock::now();
         if self.in_crash_backoff(name, now) || self.must_wait(name) {
             return;
@@ -228,9 +144,9 @@ impl Worker {
             places,
             references: Arc::clone(&self.references),
             blocked,
-            cancel: self.cancel.clone(),
+            cancel,
         };
-        self.starting.insert(name.to_owned());
+        self.flight.starting.insert(name.to_owned());
         let name = name.to_owned();
         self.tasks.spawn(async move {
             let result = launch.run().await;
@@ -295,7 +211,7 @@ impl Worker {
     }
 
     pub(super) fn start_done(&mut self, name: String, result: Result<String, Failure>) {
-        self.starting.remove(&name);
+        self.flight.starting.remove(&name);
         let now = client::clock::now();
         let failure = match result {
             Ok(id) => {
@@ -336,7 +252,7 @@ impl Worker {
         let containers = pod::containers(&self.pod);
         let mut targets = Vec::new();
         for (role, container) in &containers {
-            if !matches!(role, pod::Role::App | pod::Role::Sidecar) || self.starting.contains(&container.name) {
+            if !matches!(role, pod::Role::App | pod::Role::Sidecar) || self.flight.starting.contains(&container.name) {
                 continue;
             }
             let Some(latest) = self.seen.latest(&container.name) else { continue };
@@ -373,7 +289,7 @@ impl Worker {
     }
 
     async fn remove_old_sandboxes(&mut self) {
-        if self.sandbox_busy || self.seen.live_sandbox().is_none() {
+        if self.flight.sandbox || self.seen.live_sandbox().is_none() {
             return;
         }
         let holds_records = |id: &str| self.seen.containers.iter().any(|record| record.sandbox == id);
@@ -386,22 +302,4 @@ impl Worker {
             }
         }
     }
-}
-
-fn port_mappings(pod: &k8s_openapi::api::core::v1::Pod) -> Vec<runtime::PortMapping> {
-    if pod::is_host_network(pod) {
-        return Vec::new();
-    }
-    let containers = pod::containers(pod);
-    let ports = containers.iter().flat_map(|(_, container)| container.ports.iter().flatten());
-    ports
-        .filter_map(|port| {
-            Some(runtime::PortMapping {
-                protocol: port.protocol.clone().unwrap_or_else(|| "TCP".to_owned()),
-                container_port: u16::try_from(port.container_port).ok()?,
-                host_port: u16::try_from(port.host_port?).ok().filter(|port| *port > 0)?,
-                host_ip: port.host_ip.clone().unwrap_or_default(),
-            })
-        })
-        .collect()
 }
