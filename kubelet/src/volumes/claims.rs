@@ -2,91 +2,84 @@
 use std::path::{Path, PathBuf};
 
 use api::volumes;
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, PersistentVolumeSpec, Volume};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, PersistentVolumeSpec};
 use kube::Api;
 use runtime::{FileKind, walk};
 
-use super::{Pass, Place, State, directory};
+use super::source::Claim;
+use super::{Pass, Place, Reason, State, host_path};
 use crate::failure::answer;
 use crate::files::blocking;
 use crate::pod;
 
 impl Pass<'_> {
-    /// The place of a claim's volume; `None` for a volume of another kind.
-    pub(super) async fn claimed(&self, volume: &Volume, state: &mut State) -> Result<Option<Place>, String> {
-        let Some((claim, read_only)) = self.claim_of(volume) else { return Ok(None) };
-        if let Some(place) = state.claims.get(&volume.name) {
-            return Ok(Some(place.clone()));
+    /// The place of a claim's volume, which stays the same while the pod is here.
+    pub(super) async fn claimed(&self, volume: &str, claim: &Claim<'_>, state: &mut State) -> Result<Place, Reason> {
+        if let Some(place) = state.claims.get(volume) {
+            return Ok(place.clone());
         }
-        let found = self.bound_volume(&claim, volume.ephemeral.is_some()).await?;
+        let found = match claim {
+            Claim::Named(source) => self.bound_volume(&source.claim_name, false).await?,
+            Claim::MadeForPod => self.bound_volume(&volumes::made_name(self.pod, volume), true).await?,
+        };
         self.is_here(&found)?;
         let spec = found.spec.unwrap_or_default();
+        let read_only = matches!(claim, Claim::Named(source) if source.read_only == Some(true));
         let place = Place { read_only, ..self.place(&spec).await? };
-        state.claims.insert(volume.name.clone(), place.clone());
-        Ok(Some(place))
-    }
-
-    /// The name of the claim, and whether the pod may only read.
-    fn claim_of(&self, volume: &Volume) -> Option<(String, bool)> {
-        if let Some(source) = &volume.persistent_volume_claim {
-            return Some((source.claim_name.clone(), source.read_only.unwrap_or(false)));
-        }
-        volume.ephemeral.as_ref().map(|_| (volumes::made_name(self.pod, &volume.name), false))
+        state.claims.insert(volume.to_owned(), place.clone());
+        Ok(place)
     }
 
     /// The volume that the claim is bound to, and that is bound to it. A volume of another claim that had the name
     /// before is not.
-    async fn bound_volume(&self, name: &str, is_ephemeral: bool) -> Result<PersistentVolume, String> {
+    async fn bound_volume(&self, name: &str, is_ephemeral: bool) -> Result<PersistentVolume, Reason> {
         let client = &self.context.client;
         let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), pod::namespace(self.pod));
         let claim = claims.get(name).await;
         let claim = claim.map_err(|err| format!("failed to fetch PVC from API server: {}", answer(&err)))?;
         if is_ephemeral {
-            volumes::check_made_for(&claim, self.pod).map_err(|foreign| foreign.to_string())?;
+            volumes::check_made_for(&claim, self.pod)?;
         }
         let is_bound = claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound");
         let volume = claim.spec.as_ref().and_then(|spec| spec.volume_name.as_deref()).filter(|_| is_bound);
         let Some(volume) = volume.filter(|volume| !volume.is_empty()) else {
-            return Err(format!("PVC {name:?} is not bound"));
+            return Err(format!("PVC {name:?} is not bound").into());
         };
         let known: Api<PersistentVolume> = Api::all(client.clone());
         let found = known.get(volume).await;
         let found = found.map_err(|err| format!("failed to fetch PV {volume:?} from API server: {}", answer(&err)))?;
         let of = found.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref()).and_then(|claim| claim.uid.as_ref());
         if of.is_none() || of != claim.metadata.uid.as_ref() {
-            return Err(format!("PV {volume:?} is not bound to PVC {name:?}"));
+            return Err(format!("PV {volume:?} is not bound to PVC {name:?}").into());
         }
         Ok(found)
     }
 
     /// Whether the volume is one of this node's.
-    fn is_here(&self, volume: &PersistentVolume) -> Result<(), String> {
+    fn is_here(&self, volume: &PersistentVolume) -> Result<(), Reason> {
         let node = self.context.node().ok_or("this node's own object is not known yet")?;
         let labels = node.metadata.labels.clone().unwrap_or_default();
         if volumes::is_reachable(volume, &self.context.node_name, &labels) {
             return Ok(());
         }
-        Err("storage node affinity check failed: the volume is not on this node".to_owned())
+        Err("storage node affinity check failed: the volume is not on this node".into())
     }
 
-    async fn place(&self, spec: &PersistentVolumeSpec) -> Result<Place, String> {
+    async fn place(&self, spec: &PersistentVolumeSpec) -> Result<Place, Reason> {
         if spec.volume_mode.as_deref() == Some("Block") {
-            return Err("volumeMode Block is not supported on this node".to_owned());
+            return Err("volumeMode Block is not supported on this node".into());
         }
         if spec.mount_options.as_ref().is_some_and(|options| !options.is_empty()) {
-            return Err("mount options of volumes are not supported on this node".to_owned());
+            return Err("mount options of volumes are not supported on this node".into());
         }
         if let Some(source) = &spec.host_path {
-            let (path, kind) = (PathBuf::from(&source.path), source.type_.clone().unwrap_or_default());
-            let checked = path.clone();
-            let kind = blocking(move || directory::check_host_path(&checked, &kind)).await;
-            return Ok(Place { path, image: None, read_only: false, kind: kind.map_err(|err| err.to_string())? });
+            return host_path::place(source).await;
         }
-        let Some(source) = &spec.local else { return Err(unsupported(spec)) };
+        let Some(source) = &spec.local else { return Err(unsupported(spec).into()) };
         let path = PathBuf::from(&source.path);
         let (given, group, always) = (path.clone(), self.group(), self.always_gives());
         blocking(move || prepare(&given, group, always)).await.map_err(|err| format!("{}: {err}", source.path))?;
-        Ok(Place { path, image: None, read_only: false, kind: Some(FileKind::Directory) })
+        Ok(Place { kind: Some(FileKind::Directory), ..Place::at(path) })
     }
 
     /// `fsGroupChangePolicy`.

@@ -93,7 +93,7 @@ pub(super) fn is_mount(path: &Path) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::super::payload::File;
-    use super::super::{atomic, directory};
+    use super::super::{atomic, removal};
     use super::*;
 
     fn payload(files: &[(&str, usize, u32)]) -> Payload {
@@ -147,7 +147,7 @@ mod tests {
         atomic::write(&volume, &second, Some(7)).unwrap();
         assert_eq!(fs::read(volume.join("key")).unwrap().len(), 3 << 20);
         assert!(options(&volume).contains("noexec"), "{}", options(&volume));
-        directory::remove_pod(&pod).unwrap();
+        removal::remove_pod(&pod).unwrap();
         assert!(!pod.exists());
     }
 }

@@ -3,43 +3,52 @@
 //! ```text
 //! <root>/pods/<uid>/volumes/kubernetes.io~<plugin>/<volume>/   what containers see
 //! ```
+//! Upstream: pkg/kubelet/volumemanager and pkg/volume.
+//!
+//! To add a type of volume: a file here that makes its [`Place`] (the smallest is `host_path.rs`), an arm of
+//! [`source::Source`] that is read from the spec, and its arm in [`Pass::set_up`]. If the kubelet writes its files, an arm
+//! of [`source::Origin`] and of [`Pass::payload`] is enough. Until then the type is refused by name.
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, ImageVolumeSource, Pod, Volume};
+use k8s_openapi::api::core::v1::{ImageVolumeSource, Pod, Volume};
 use runtime::FileKind;
 use tokio::sync::Mutex;
 
 use crate::context::Context;
 use crate::files::blocking;
+use crate::pod;
 use crate::references::References;
-use crate::{pod, resources};
 use memory::Tmpfs;
 use payload::Payload;
+use source::{CONFIG_MAP, Files, Source};
 
 mod atomic;
 mod claims;
-mod directory;
+pub(crate) mod empty_dir;
+mod host_path;
 mod memory;
 mod payload;
+mod removal;
+mod source;
 pub mod subpath;
 mod token;
-
-/// The plugin of the volumes that are no secret, and stay on disk.
-const CONFIG_MAP: &str = "configmap";
 
 /// Why a volume cannot be set up; the text goes into the `FailedMount` event.
 #[derive(Debug, thiserror::Error)]
 #[error("MountVolume.SetUp failed for volume \"{volume}\" : {reason}")]
 pub struct Error {
     volume: String,
-    reason: String,
+    reason: Reason,
 }
 
+/// Why one cannot, in words for people: errors of the file system and of references as they are, and upstream's words.
+type Reason = Box<dyn std::error::Error + Send + Sync>;
+
 /// Where a volume is on the node.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Place {
     /// The directory (or, for some hostPath volumes, file).
     pub path: PathBuf,
@@ -49,6 +58,12 @@ pub struct Place {
     pub read_only: bool,
     /// What it must be when it is mounted: for a hostPath volume whatever its type promises.
     pub kind: Option<FileKind>,
+}
+
+impl Place {
+    fn at(path: PathBuf) -> Self {
+        Self { path, ..Self::default() }
+    }
 }
 
 /// The volumes of a pod by name.
@@ -106,7 +121,7 @@ impl Volumes {
     /// Removes the pod's directory with everything in it.
     pub async fn tear_down(&self, uid: &str) -> std::io::Result<()> {
         let directory = self.context.pod_dir(uid);
-        blocking(move || directory::remove_pod(&directory)).await
+        blocking(move || removal::remove_pod(&directory)).await
     }
 }
 
@@ -118,54 +133,26 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    async fn set_up(&self, volume: &Volume, state: &mut State) -> Result<Place, String> {
-        if let Some(image) = volume.image.clone() {
-            return Ok(Place { path: PathBuf::new(), image: Some(image), read_only: true, kind: None });
+    async fn set_up(&self, volume: &Volume, state: &mut State) -> Result<Place, Reason> {
+        match Source::of(volume)? {
+            Source::EmptyDir(source) => self.empty_dir(&volume.name, source).await,
+            Source::HostPath(source) => host_path::place(source).await,
+            Source::Image(image) => Ok(Place { image: Some(image.clone()), read_only: true, ..Place::default() }),
+            Source::Claim(claim) => self.claimed(&volume.name, &claim, state).await,
+            Source::Files(files) => self.files(&volume.name, &files, state).await,
         }
-        if let Some(source) = &volume.host_path {
-            let (path, kind) = (PathBuf::from(&source.path), source.type_.clone().unwrap_or_default());
-            let checked = path.clone();
-            let checked = blocking(move || directory::check_host_path(&checked, &kind)).await;
-            return Ok(Place { path, image: None, read_only: false, kind: checked.map_err(|err| err.to_string())? });
-        }
-        if let Some(source) = volume.empty_dir.clone() {
-            let path = empty_dir_path(self.context, self.pod, &volume.name);
-            let (made, group, memory) = (path.clone(), self.group(), self.memory(&source));
-            blocking(move || directory::empty_dir(&made, &source, group, memory))
-                .await
-                .map_err(|err| err.to_string())?;
-            return Ok(Place { path, image: None, read_only: false, kind: Some(FileKind::Directory) });
-        }
-        if let Some(place) = self.claimed(volume, state).await? {
-            return Ok(place);
-        }
-        let (plugin, payload) = match self.payload(volume, state).await? {
-            Some(found) => found,
-            None => return Err(unsupported(volume)),
-        };
-        let path = self.directory(plugin, &volume.name);
-        let is_new = state.written.get(&volume.name) != Some(&payload);
-        let in_memory = plugin != CONFIG_MAP && self.context.runtime.needs_mounts();
+    }
+
+    /// Writes the files of a volume where they are new.
+    async fn files(&self, volume: &str, files: &Files<'_>, state: &mut State) -> Result<Place, Reason> {
+        let payload = self.payload(volume, files, state).await?;
+        let path = path_of(self.context, self.pod, files.plugin, volume);
+        let is_new = state.written.get(volume) != Some(&payload);
+        let in_memory = files.plugin != CONFIG_MAP && self.context.runtime.needs_mounts();
         let (target, written, group) = (path.clone(), payload.clone(), self.group());
-        blocking(move || write(&target, &written, group, is_new, in_memory)).await.map_err(|err| err.to_string())?;
-        state.written.insert(volume.name.clone(), payload);
-        Ok(Place { path, image: None, read_only: true, kind: Some(FileKind::Directory) })
-    }
-
-    /// The tmpfs of an emptyDir volume: as upstream no larger than the pod's memory, or the node's.
-    fn memory(&self, source: &EmptyDirVolumeSource) -> Option<Tmpfs> {
-        if source.medium.as_deref() != Some("Memory") || !self.context.runtime.needs_mounts() {
-            return None;
-        }
-        let given = source.size_limit.as_ref().and_then(resources::value).and_then(|size| u64::try_from(size).ok());
-        let pod = u64::try_from(resources::pod_resources(self.pod, 0).memory_limit).ok();
-        let limits = [given, pod, Some(self.context.memory)];
-        let size = limits.into_iter().flatten().filter(|limit| *limit > 0).min();
-        Some(Tmpfs { size, mode: 0o777, executable: true })
-    }
-
-    fn directory(&self, plugin: &str, volume: &str) -> PathBuf {
-        path_of(self.context, self.pod, plugin, volume)
+        blocking(move || write(&target, &written, group, is_new, in_memory)).await?;
+        state.written.insert(volume.to_owned(), payload);
+        Ok(Place { read_only: true, kind: Some(FileKind::Directory), ..Place::at(path) })
     }
 
     /// `fsGroup`, which owns what the pod may write.
@@ -191,24 +178,9 @@ fn write(target: &Path, payload: &Payload, group: Option<u32>, is_new: bool, in_
 /// Unmounts the volumes of all pods of a kubelet that has ended, and whose pods have: their memory is free then, and
 /// its directory can be removed. The next kubelet makes them again.
 pub fn unmount_all(root_dir: &Path) -> std::io::Result<()> {
-    directory::unmount_below(&root_dir.join("pods"))
-}
-
-/// The directory of a pod's emptyDir volumes.
-pub(crate) const EMPTY_DIR: &str = "kubernetes.io~empty-dir";
-
-/// Where an emptyDir volume of the pod is.
-pub(crate) fn empty_dir_path(context: &Context, pod: &Pod, volume: &str) -> PathBuf {
-    context.pod_dir(pod::uid(pod)).join("volumes").join(EMPTY_DIR).join(volume)
+    removal::unmount_below(&root_dir.join("pods"))
 }
 
 fn path_of(context: &Context, pod: &Pod, plugin: &str, volume: &str) -> PathBuf {
     context.pod_dir(pod::uid(pod)).join("volumes").join(format!("kubernetes.io~{plugin}")).join(volume)
-}
-
-fn unsupported(volume: &Volume) -> String {
-    let source = serde_json::to_value(volume).unwrap_or_default();
-    let fields = source.as_object().into_iter().flatten();
-    let kind = fields.map(|(key, _)| key.as_str()).find(|key| *key != "name").unwrap_or("of no known source");
-    format!("volumes of type {kind} are not supported on this node")
 }

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{ServiceAccount, ServiceAccountTokenProjection};
 use kube::Api;
 use kube::api::PostParams;
 
-use super::{Pass, State};
+use super::{Pass, Reason, State};
 use crate::pod;
 
 const DEFAULT_SECONDS: i64 = 3600;
@@ -25,7 +25,7 @@ impl Pass<'_> {
         id: &str,
         source: &ServiceAccountTokenProjection,
         state: &mut State,
-    ) -> Result<String, String> {
+    ) -> Result<String, Reason> {
         let now = client::clock::now();
         if let Some(token) = state.tokens.get(id).filter(|token| now < token.renew_at) {
             return Ok(token.text.clone());
@@ -47,7 +47,7 @@ impl Pass<'_> {
         }
     }
 
-    async fn request(&self, source: &ServiceAccountTokenProjection) -> Result<Token, String> {
+    async fn request(&self, source: &ServiceAccountTokenProjection) -> Result<Token, Reason> {
         let account = pod::spec(self.pod).service_account_name.as_deref().unwrap_or("default");
         let seconds = source.expiration_seconds.unwrap_or(DEFAULT_SECONDS);
         let audiences = source.audience.clone().filter(|audience| !audience.is_empty()).map(|audience| vec![audience]);
@@ -72,7 +72,7 @@ impl Pass<'_> {
         let status = answer.status.ok_or("failed to fetch token: the answer has no status")?;
         let now = client::clock::now();
         let (Some(text), Some(expires)) = (status.token, status.expiration_timestamp) else {
-            return Err("failed to fetch token: the answer has no token".to_owned());
+            return Err("failed to fetch token: the answer has no token".into());
         };
         let lifetime = expires.0.duration_since(now).as_secs().max(1);
         let use_for = (lifetime * 8 / 10).min(MAX_AGE);

@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::files::blocking;
 use crate::pods::Known;
 use crate::pods::status::Verdict;
-use crate::volumes;
+use crate::volumes::empty_dir;
 use crate::{pod, resources};
 
 mod monitor;
@@ -56,7 +56,7 @@ impl Meter {
     pub(crate) async fn measure(&mut self, context: &Context, known: &Known) -> Usage {
         let (mut usage, mut counted) = (Usage::default(), BTreeSet::new());
         for (name, _) in on_disk(&known.pod) {
-            let path = volumes::empty_dir_path(context, &known.pod, name);
+            let path = empty_dir::path(context, &known.pod, name);
             usage.volumes.insert(name.to_owned(), self.tree(path).await);
         }
         for container in known.report.seen.running() {
@@ -117,7 +117,7 @@ impl Usage {
 fn empty_dir_of<'a>(directory: &'a Path, pod_dir: &Path) -> Option<&'a str> {
     let names: Vec<&str> = directory.iter().filter_map(|name| name.to_str()).collect();
     let uid = pod_dir.file_name()?.to_str()?;
-    let at = names.windows(3).position(|three| three == [uid, "volumes", volumes::EMPTY_DIR])?;
+    let at = names.windows(3).position(|three| three == [uid, "volumes", empty_dir::DIRECTORY])?;
     names.get(at + 3).copied()
 }
 
