@@ -13,18 +13,17 @@ use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use futures::future::BoxFuture;
 use futures::stream::{SplitSink, SplitStream};
-use futures::{FutureExt as _, SinkExt as _, StreamExt as _};
+use futures::{SinkExt as _, StreamExt as _};
 use http::StatusCode;
 use runtime::{ExecRequest, Session};
 use serde_json::Value;
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::handlers::{Refusal, is_set, query};
 use super::session::{self, Exit, Input, STDIN};
+use super::streams::Streams;
 use super::upgrade::Upgrade;
 use crate::server::spdy::{self, Wanted};
 
@@ -114,7 +113,7 @@ pub(super) async fn exec(
     }
     let runtime = Arc::clone(&shared.context.runtime);
     let start = async move { runtime.exec(&container.id, &exec).await };
-    Ok(stream(Upgrade::of(upgrade, request)?, shared.shutdown, wanted, start, session::exit_status))
+    Ok(stream(Upgrade::of(upgrade, request)?, &shared.streams, wanted, start, session::exit_status))
 }
 
 /// `/attach/...`.
@@ -137,7 +136,7 @@ pub(super) async fn attach(
             ..session
         })
     };
-    Ok(stream(upgrade, shared.shutdown, wanted, start, session::end_of_attach))
+    Ok(stream(upgrade, &shared.streams, wanted, start, session::end_of_attach))
 }
 
 /// The streams a query asks for, by their old or new names.
@@ -154,23 +153,20 @@ fn wanted(query: &HashMap<String, Vec<String>>) -> Wanted {
 /// Starts a session for a client in the protocol that it speaks.
 fn stream(
     upgrade: Upgrade,
-    shutdown: CancellationToken,
+    streams: &Streams,
     wanted: Wanted,
     start: impl Future<Output = Result<Session, runtime::Error>> + Send + 'static,
     describe: fn(Exit) -> Value,
 ) -> Response {
-    let until_shutdown = move |serving: BoxFuture<'static, ()>| async move {
-        tokio::select! {
-            () = shutdown.cancelled() => {}
-            () = serving => {}
-        }
-    };
     match upgrade {
-        Upgrade::WebSocket(upgrade) => upgrade.protocols(PROTOCOLS).on_upgrade(move |socket| {
-            until_shutdown(async move { serve(socket, start.await, describe).await }.boxed())
-        }),
-        Upgrade::Spdy(upgrade) => upgrade.accept(&spdy::PROTOCOLS, move |stream, protocol| {
-            until_shutdown(spdy::serve_session(stream, protocol, wanted, start, describe).boxed())
+        Upgrade::WebSocket(upgrade) => {
+            let streams = streams.clone();
+            upgrade.protocols(PROTOCOLS).on_upgrade(move |socket| async move {
+                streams.serve(async move { serve(socket, start.await, describe).await }).await;
+            })
+        }
+        Upgrade::Spdy(upgrade) => upgrade.accept(streams, &spdy::PROTOCOLS, move |stream, protocol| {
+            spdy::serve_session(stream, protocol, wanted, start, describe)
         }),
     }
 }

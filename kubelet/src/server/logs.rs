@@ -167,7 +167,7 @@ impl Reader {
                 return Ok(());
             }
             tokio::select! {
-                () = self.shared.shutdown.cancelled() => return Ok(()),
+                () = self.shared.streams.shutdown.cancelled() => return Ok(()),
                 () = self.sender.closed() => return Ok(()),
                 _ = changes.recv() => {}
                 () = tokio::time::sleep(LOOK) => {}

@@ -17,6 +17,7 @@ use tracing::info;
 
 use crate::context::Context;
 use crate::pods::Pods;
+use streams::Streams;
 
 mod auth;
 mod channels;
@@ -26,6 +27,7 @@ mod portforward;
 pub(crate) mod session;
 pub(crate) mod spdy;
 mod stats;
+mod streams;
 mod upgrade;
 mod websocket;
 
@@ -112,8 +114,7 @@ struct Shared {
     context: Arc<Context>,
     pods: Pods,
     auth: Arc<auth::Auth>,
-    /// Cancelled when streams must end.
-    shutdown: CancellationToken,
+    streams: Streams,
 }
 
 /// A bound server.
@@ -141,13 +142,15 @@ impl Server {
     /// Serves until `shutdown`; open streams are cut then.
     pub async fn run(self, shutdown: CancellationToken) {
         let auth = Arc::new(auth::Auth::new(self.context.client.clone(), self.context.node_name.clone()));
-        let router = router(Shared { context: self.context, pods: self.pods, auth, shutdown: shutdown.clone() });
+        let streams = Streams::new(shutdown.clone());
+        let router = router(Shared { context: self.context, pods: self.pods, auth, streams: streams.clone() });
         info!(port = self.listener.local_addr().map_or(0, |address| address.port()), "kubelet server listens");
         let (tls, ending) = (self.tls, shutdown.clone());
         listen::accept(self.listener, LIMITS, shutdown, move |stream| {
             daemon::serve_tls(stream, tls.clone(), router.clone(), IDLE, ending.clone())
         })
         .await;
+        streams.ended().await;
     }
 }
 

@@ -36,33 +36,28 @@ pub(super) async fn port_forward(
     let known = shared.pod(&path)?;
     let sandbox = known.report.seen.live_sandbox().map(|sandbox| sandbox.id.clone());
     let sandbox = sandbox.ok_or_else(|| Refusal(StatusCode::BAD_REQUEST, "the pod is not running".to_owned()))?;
-    let (runtime, shutdown) = (Arc::clone(&shared.context.runtime), shared.shutdown.clone());
+    let (runtime, streams) = (Arc::clone(&shared.context.runtime), shared.streams);
     let upgrade = match Upgrade::of(upgrade, request)? {
         Upgrade::WebSocket(upgrade) => upgrade,
         Upgrade::Spdy(upgrade) => {
-            return Ok(upgrade.accept(&[PROTOCOL], move |stream, _| async move {
-                tokio::select! {
-                    () = shutdown.cancelled() => {}
-                    () = spdy::forward_ports(stream, runtime, sandbox) => {}
-                }
-            }));
+            return Ok(
+                upgrade.accept(&streams, &[PROTOCOL], move |stream, _| spdy::forward_ports(stream, runtime, sandbox))
+            );
         }
     };
     let ports = ports(raw)?;
     let upgrade = upgrade.protocols([TUNNEL, "v4.channel.k8s.io", "v4.base64.channel.k8s.io"]);
     Ok(upgrade.on_upgrade(move |socket| async move {
         let tunnel = socket.protocol().is_some_and(|name| name.as_bytes() == TUNNEL.as_bytes());
-        let serve = async {
+        let serving = async {
             if tunnel {
-                spdy::forward_ports(spdy::tunnel(socket), runtime, sandbox).await;
+                let (stream, copying) = spdy::tunnel(socket);
+                tokio::join!(spdy::forward_ports(stream, runtime, sandbox), copying);
             } else {
                 channels(socket, ports, runtime, sandbox).await;
             }
         };
-        tokio::select! {
-            () = shutdown.cancelled() => {}
-            () = serve => {}
-        }
+        streams.serve(serving).await;
     }))
 }
 

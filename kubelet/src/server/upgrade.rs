@@ -9,6 +9,7 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 
 use super::handlers::Refusal;
+use super::streams::Streams;
 
 const SPDY: &str = "SPDY/3.1";
 /// What the client speaks above SPDY, the best first; and what was chosen.
@@ -57,6 +58,7 @@ impl Spdy {
     /// Agrees on one of the protocols `spoken`, switches over and serves; refuses if there is none in common.
     pub(super) fn accept<Serving>(
         self,
+        streams: &Streams,
         spoken: &[&'static str],
         serve: impl FnOnce(TokioIo<Upgraded>, &'static str) -> Serving + Send + 'static,
     ) -> Response
@@ -66,8 +68,7 @@ impl Spdy {
         let chosen = self.offered.iter().find_map(|offer| spoken.iter().find(|known| *known == offer).copied());
         let Some(protocol) = chosen else { return self.refuse(spoken) };
         let upgrade = self.upgrade;
-        // The task ends with the connection, or with the server.
-        tokio::spawn(async move {
+        streams.spawn(async move {
             match upgrade.await {
                 Ok(stream) => serve(TokioIo::new(stream), protocol).await,
                 Err(err) => tracing::debug!(error = &err as &dyn std::error::Error, "a SPDY upgrade failed"),

@@ -26,41 +26,42 @@ const PROTOCOL_ERROR: u32 = 1;
 /// Status of a reset: the stream was not looked at.
 const REFUSED_STREAM: u32 = 3;
 
-/// Turns a WebSocket whose binary messages are pieces of a byte stream into that stream.
-pub(crate) fn tunnel(socket: WebSocket) -> DuplexStream {
+/// Turns a WebSocket whose binary messages are pieces of a byte stream into that stream, and the work of copying between
+/// them, which ends when either side closes.
+pub(crate) fn tunnel(socket: WebSocket) -> (DuplexStream, impl Future<Output = ()>) {
     let (ours, theirs) = tokio::io::duplex(64 * 1024);
-    // The task ends when either side closes.
-    tokio::spawn(async move {
-        let (mut sink, mut stream) = socket.split();
-        let (mut reader, mut writer) = tokio::io::split(ours);
-        let up = async {
-            while let Some(Ok(message)) = stream.next().await {
-                match message {
-                    Message::Binary(data) => writer.write_all(&data).await?,
-                    Message::Close(_) => break,
-                    _ => {}
-                }
+    (theirs, copy(socket, ours))
+}
+
+async fn copy(socket: WebSocket, ours: DuplexStream) {
+    let (mut sink, mut stream) = socket.split();
+    let (mut reader, mut writer) = tokio::io::split(ours);
+    let up = async {
+        while let Some(Ok(message)) = stream.next().await {
+            match message {
+                Message::Binary(data) => writer.write_all(&data).await?,
+                Message::Close(_) => break,
+                _ => {}
             }
-            writer.shutdown().await
-        };
-        let down = async {
-            let mut buffer = vec![0; 32 * 1024];
-            loop {
-                let length = reader.read(&mut buffer).await?;
-                if length == 0 {
-                    return Ok(());
-                }
-                let data = Bytes::copy_from_slice(&buffer[..length]);
-                sink.send(Message::Binary(data)).await.map_err(io::Error::other)?;
+        }
+        writer.shutdown().await
+    };
+    let down = async {
+        let mut buffer = vec![0; 32 * 1024];
+        loop {
+            let length = reader.read(&mut buffer).await?;
+            if length == 0 {
+                return Ok(());
             }
-        };
-        let _broken: io::Result<()> = tokio::select! {
-            ended = up => ended,
-            ended = down => ended,
-        };
-        crate::server::websocket::close(&mut sink, &mut stream).await;
-    });
-    theirs
+            let data = Bytes::copy_from_slice(&buffer[..length]);
+            sink.send(Message::Binary(data)).await.map_err(io::Error::other)?;
+        }
+    };
+    let _broken: io::Result<()> = tokio::select! {
+        ended = up => ended,
+        ended = down => ended,
+    };
+    crate::server::websocket::close(&mut sink, &mut stream).await;
 }
 
 fn log(outcome: io::Result<()>) {
