@@ -52,11 +52,11 @@ impl Command {
     /// Runs the process.
     pub fn run(mut self) -> ExitCode {
         // A file that cannot be read is reported when the process runs.
-        if let Ok(file) = self.args.file() {
-            file.set_logs(&mut self.common.logs);
-            self.common.endpoint.address = file.healthz_bind_address.unwrap_or(self.common.endpoint.address);
+        if let Ok(settings) = self.args.settings() {
+            settings.set_logs(&mut self.common.logs);
+            self.common.endpoint.address = settings.healthz_bind_address.unwrap_or(self.common.endpoint.address);
             if self.common.endpoint.port == 0 {
-                self.common.endpoint.port = file.healthz_port.unwrap_or(0);
+                self.common.endpoint.port = settings.healthz_port.unwrap_or(0);
             }
         }
         daemon::main("kubelet", self.common, |process| async move {
