@@ -7,18 +7,21 @@
 //! Device nodes are made, as containerd does: the directories of layers are the node's root's alone, and containers mount
 //! them `nodev`.
 
+mod metadata;
+
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read, Seek as _, SeekFrom, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, XattrFlags};
 use tar::{Archive, Entry, EntryType};
 
 use super::HashingReader;
 use super::budget::{Budget, Gauge, Meter, too_much};
+use metadata::{modified, set_metadata, times};
 
 /// No layer has more entries.
 const MAX_ENTRIES: u64 = 1_000_000;
@@ -31,9 +34,6 @@ const MAX_TRAILER: u64 = 64 << 20;
 /// No path is longer (PATH_MAX), or deeper.
 const MAX_PATH: usize = 4096;
 const MAX_DEPTH: usize = 255;
-/// No file has more extended attributes, and none has a longer value (XATTR_SIZE_MAX).
-const MAX_ATTRIBUTES: usize = 64;
-const MAX_ATTRIBUTE: usize = 64 << 10;
 /// What an entry itself takes on disk: an inode, and its share of a directory.
 const ENTRY: u64 = 4096;
 /// Zeros of at least this length, and at such a place, become a hole.
@@ -339,87 +339,6 @@ fn make_node(
         _ => FileType::Fifo,
     };
     Ok(rustix::fs::mknodat(parent, name, kind, Mode::from_raw_mode(0o600), rustix::fs::makedev(major, minor))?)
-}
-
-/// Owner first: changing it clears the setuid bit and file capabilities.
-fn set_metadata(
-    entry: &mut Entry<'_, impl Read>,
-    kind: EntryType,
-    parent: &OwnedFd,
-    name: &std::ffi::OsStr,
-    budget: &Budget,
-) -> io::Result<()> {
-    let header = entry.header();
-    let fields = header.as_old();
-    let uid = owner(or_zero(&fields.uid, || header.uid())?)?;
-    let gid = owner(or_zero(&fields.gid, || header.gid())?)?;
-    let mode = u32::try_from(or_zero(&fields.mode, || header.mode().map(u64::from))?).unwrap_or(0);
-    let modified = modified(header)?;
-    let owner = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
-    rustix::fs::chownat(parent, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)?;
-    if kind != EntryType::Symlink {
-        rustix::fs::chmodat(parent, name, Mode::from_raw_mode(mode & 0o7777), AtFlags::empty())?;
-        set_attributes(entry, kind, parent, name, budget)?;
-    }
-    Ok(rustix::fs::utimensat(parent, name, &times(modified), AtFlags::SYMLINK_NOFOLLOW)?)
-}
-
-fn set_attributes(
-    entry: &mut Entry<'_, impl Read>,
-    kind: EntryType,
-    parent: &OwnedFd,
-    name: &std::ffi::OsStr,
-    budget: &Budget,
-) -> io::Result<()> {
-    if !matches!(kind, EntryType::Regular | EntryType::Continuous | EntryType::Directory) {
-        return Ok(());
-    }
-    let Some(extensions) = entry.pax_extensions()? else { return Ok(()) };
-    let mut count = 0;
-    for extension in extensions {
-        let extension = extension?;
-        let Some(attribute) = extension.key_bytes().strip_prefix(b"SCHILY.xattr.") else { continue };
-        // Overlayfs's own attributes would change what the layer means.
-        if attribute.starts_with(b"trusted.overlay.") {
-            continue;
-        }
-        count += 1;
-        if count > MAX_ATTRIBUTES || extension.value_bytes().len() > MAX_ATTRIBUTE {
-            return Err(too_much("it has too many extended attributes, or too long ones"));
-        }
-        budget.take(extension.value_bytes().len() as u64)?;
-        let file =
-            rustix::fs::openat(parent, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
-        match rustix::fs::fsetxattr(
-            file.as_fd(),
-            CString::new(attribute)?,
-            extension.value_bytes(),
-            XattrFlags::empty(),
-        ) {
-            // A file system without such attributes, or one for another security module.
-            Err(rustix::io::Errno::OPNOTSUPP) => {}
-            set => set?,
-        }
-    }
-    Ok(())
-}
-
-fn modified(header: &tar::Header) -> io::Result<u64> {
-    or_zero(&header.as_old().mtime, || header.mtime())
-}
-
-/// A number that its writer left blank is 0, as other readers have it.
-fn or_zero(field: &[u8], read: impl FnOnce() -> io::Result<u64>) -> io::Result<u64> {
-    if field.iter().all(|byte| matches!(byte, 0 | b' ')) { Ok(0) } else { read() }
-}
-
-fn owner(id: u64) -> io::Result<u32> {
-    u32::try_from(id).map_err(|_| io::Error::other(format!("owner {id} is out of range")))
-}
-
-fn times(modified: u64) -> Timestamps {
-    let time = Timespec { tv_sec: i64::try_from(modified).unwrap_or(i64::MAX), tv_nsec: 0 };
-    Timestamps { last_access: time, last_modification: time }
 }
 
 #[cfg(test)]

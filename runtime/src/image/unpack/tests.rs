@@ -1,5 +1,6 @@
 //! What layers become, and what hostile ones try.
 
+use super::metadata::{MAX_ATTRIBUTE, MAX_ATTRIBUTES};
 use super::*;
 
 fn layer(tar: impl Read, directory: &Path) -> io::Result<String> {

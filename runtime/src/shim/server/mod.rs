@@ -1,7 +1,8 @@
 //! The shim's loop: waits for requests, output and ends, and serves them one by one.
 
+mod requests;
+
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::ExitCode;
@@ -14,15 +15,12 @@ use super::exec::Exec;
 use super::process::{self, Ended};
 use super::watch::Watch;
 use super::{Error, during};
-use crate::container::spec::{ContainerSpec, ExecSpec};
-use crate::container::{self as stages, FAILED, START, Stdio, WATCHED};
-use crate::sys::{self, Child};
-use crate::wire::{self, CreateRequest, PidNamespace, Reply, Request};
+use crate::container::{FAILED, WATCHED};
+use crate::sys::Child;
+use crate::wire::{self, Reply, Request};
 
 /// A client that stops in the middle of a frame is given up after this time.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(2);
-/// How long a connection to a pod's loopback port may take.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
 const BUFFER: usize = 16 * 1024;
 
 pub(super) struct Server {
@@ -220,33 +218,6 @@ impl Server {
         }
     }
 
-    fn answer(&mut self, key: u64, request: Request, descriptors: Vec<OwnedFd>) {
-        let result = match request {
-            Request::Create(request) => self.create(key, request, descriptors),
-            Request::Start { container } => self.start(key, &container),
-            Request::Kill { container, signal } => self.with(&container, |container| {
-                container.signal(signal)?;
-                Ok(Vec::new())
-            }),
-            Request::Exec { container, spec, stdio } => self.exec(key, &container, &spec, stdio, descriptors),
-            Request::Attach { container } => self.with(&container, |container| container.attach(descriptors)),
-            Request::ReopenLog { container } => self.with(&container, |container| {
-                container.reopen_log()?;
-                Ok(Vec::new())
-            }),
-            Request::Remove { container } => self.remove(&container),
-            Request::Connect { port } => connect(port).map(|socket| Some(vec![socket])),
-            Request::Subscribe => self.subscribe(key),
-            Request::Shutdown => self.shut_down(key),
-        };
-        match result {
-            Ok(Some(descriptors)) => self.reply(key, &Reply::Done, &descriptors),
-            // The answer comes later.
-            Ok(None) => {}
-            Err(err) => self.reply(key, &Reply::Failed { reason: err.to_string() }, &[]),
-        }
-    }
-
     fn reply(&mut self, key: u64, reply: &Reply, descriptors: &[OwnedFd]) {
         let Some(connection) = self.connections.iter().find(|connection| connection.key == key) else { return };
         if wire::send_frame(&connection.stream, reply, descriptors).is_err() {
@@ -257,89 +228,6 @@ impl Server {
     fn find(&self, container: &str) -> io::Result<usize> {
         let found = self.containers.iter().position(|known| known.request.container == container);
         found.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("container {container} is not here")))
-    }
-
-    fn with(
-        &mut self,
-        container: &str,
-        act: impl FnOnce(&mut Container) -> io::Result<Vec<OwnedFd>>,
-    ) -> io::Result<Option<Vec<OwnedFd>>> {
-        let index = self.find(container)?;
-        act(&mut self.containers[index]).map(Some)
-    }
-
-    fn create(
-        &mut self,
-        key: u64,
-        request: CreateRequest,
-        mut descriptors: Vec<OwnedFd>,
-    ) -> io::Result<Option<Vec<OwnedFd>>> {
-        if self.shutdown.is_some() {
-            return Err(io::Error::other("the sandbox is stopping"));
-        }
-        let sealed = descriptors.pop().ok_or_else(|| io::Error::other("no specification came along"))?;
-        let spec = ContainerSpec::unseal(sealed)?;
-        let target = match &request.pid_namespace {
-            PidNamespace::Of(target) => Some(self.find(target)?),
-            PidNamespace::Own | PidNamespace::Pod => None,
-        };
-        if target.is_some_and(|index| !matches!(self.containers[index].phase, Phase::Running { .. })) {
-            return Err(io::Error::other("the container whose processes it shall see is not running"));
-        }
-        let beside = match request.pid_namespace {
-            PidNamespace::Own => None,
-            PidNamespace::Pod => self.pause.as_ref(),
-            PidNamespace::Of(_) => target.map(|index| &self.containers[index].child),
-        };
-        let container = Container::create(request, spec, key, beside)?;
-        self.containers.push(container);
-        Ok(None)
-    }
-
-    fn start(&mut self, key: u64, container: &str) -> io::Result<Option<Vec<OwnedFd>>> {
-        let index = self.find(container)?;
-        let container = &mut self.containers[index];
-        let (Phase::Created, Some(channel)) = (&container.phase, &container.channel) else {
-            return Err(io::Error::other("the container is not waiting to be started"));
-        };
-        wire::send(channel, &[START], &[])?;
-        container.phase = Phase::Starting { reply_to: key };
-        Ok(None)
-    }
-
-    /// Forgets a container; one that is not running is ended first.
-    fn remove(&mut self, container: &str) -> io::Result<Option<Vec<OwnedFd>>> {
-        let Ok(index) = self.find(container) else { return Ok(Some(Vec::new())) };
-        if matches!(self.containers[index].phase, Phase::Running { .. } | Phase::Starting { .. }) {
-            return Err(io::Error::other("the container is running"));
-        }
-        if self.containers[index].is_alive() {
-            self.containers[index].signal(libc::SIGKILL)?;
-            self.end_container(index);
-        }
-        // Swept at the end of the round, so that indexes stay valid until then.
-        self.containers[index].request.container.clear();
-        Ok(Some(Vec::new()))
-    }
-
-    fn subscribe(&mut self, key: u64) -> io::Result<Option<Vec<OwnedFd>>> {
-        self.reply(key, &Reply::Done, &[]);
-        let ended: Vec<Reply> = self.containers.iter().filter_map(exited).collect();
-        for reply in ended {
-            self.reply(key, &reply, &[]);
-        }
-        if let Some(connection) = self.connections.iter_mut().find(|connection| connection.key == key) {
-            connection.subscribed = true;
-        }
-        Ok(None)
-    }
-
-    fn shut_down(&mut self, key: u64) -> io::Result<Option<Vec<OwnedFd>>> {
-        self.shutdown = Some(key);
-        for container in self.containers.iter().filter(|container| container.is_alive()) {
-            container.signal(libc::SIGKILL)?;
-        }
-        Ok(None)
     }
 
     /// The init process is ready, has become its program, or says why not.
@@ -393,30 +281,6 @@ impl Server {
         container.end(&mut self.buffer);
         let last = [calls(container, Instant::now(), true), exited(container)];
         last.iter().flatten().for_each(|reply| self.publish(reply));
-    }
-
-    fn exec(
-        &mut self,
-        key: u64,
-        container: &str,
-        spec: &ExecSpec,
-        stdio: [bool; 3],
-        descriptors: Vec<OwnedFd>,
-    ) -> io::Result<Option<Vec<OwnedFd>>> {
-        let index = self.find(container)?;
-        let target = &self.containers[index];
-        if !matches!(target.phase, Phase::Running { .. }) {
-            return Err(io::Error::other("the container is not running"));
-        }
-        let mut given = descriptors.into_iter();
-        let [stdin, stdout, stderr] = stdio.map(|wanted| if wanted { given.next() } else { None });
-        let (near, far) = UnixStream::pair()?;
-        let Some(starter) = sys::fork(0)? else {
-            let pidfd = target.child.pidfd.as_fd();
-            stages::exec(&target.spec, spec, pidfd, far, Stdio { stdin, stdout, stderr })
-        };
-        self.execs.push(Exec::new(key, container, starter, near));
-        Ok(None)
     }
 
     fn hear_exec(&mut self, key: u64) {
@@ -478,13 +342,4 @@ fn exited(container: &Container) -> Option<Reply> {
         }
         _ => None,
     }
-}
-
-/// Connects to a port on the loopback address, which is the pod's because the shim is in the pod's network namespace.
-fn connect(port: u16) -> io::Result<OwnedFd> {
-    let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
-    let connected = TcpStream::connect_timeout(&v4, CONNECT_PATIENCE);
-    let stream = connected.or_else(|err| TcpStream::connect_timeout(&v6, CONNECT_PATIENCE).map_err(|_| err))?;
-    Ok(stream.into())
 }
