@@ -1,4 +1,5 @@
-//! Back-off of what fails again and again: 10 s, doubling up to 5 min, forgotten after 10 quiet minutes.
+//! Back-off of what fails again and again: 10 s, doubling up to 5 min, forgotten after 10 quiet minutes (upstream:
+//! client-go util/flowcontrol.Backoff).
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};

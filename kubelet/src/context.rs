@@ -1,4 +1,4 @@
-//! What every pod worker of a node shares.
+//! What every pod worker of a node shares (upstream: kubelet.Dependencies).
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};

@@ -1,4 +1,5 @@
-//! Why a container could not be brought to run, in the words a pod's status shows.
+//! Why a container could not be brought to run, in the words a pod's status shows (upstream: the errors of
+//! pkg/kubelet/container and pkg/kubelet/images).
 use std::fmt::Display;
 
 /// A reason such as `ErrImagePull`, and details for people.

@@ -1,4 +1,4 @@
-//! The node agent: pod workers, probes, volumes, status, node lease and the streaming server.
+//! The node agent: pod workers, probes, volumes, status, node lease and the streaming server (upstream: pkg/kubelet).
 //!
 //! Invariant: it may be killed and started again at any moment; running containers do not notice.
 #![forbid(unsafe_code)]

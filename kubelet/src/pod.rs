@@ -1,4 +1,5 @@
-//! Questions that a pod's object answers: identity, kinds of containers, policies.
+//! Questions that a pod's object answers: identity, kinds of containers, policies (upstream: pkg/api/v1/pod and
+//! pkg/kubelet/types).
 use std::time::Duration;
 
 use jiff::Timestamp;

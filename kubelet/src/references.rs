@@ -1,5 +1,6 @@
 //! The ConfigMaps and Secrets that pods refer to. Each is watched by name while a pod holds it, and only then: a node
-//! may read what its pods use and nothing else, so there is no informer over all of them.
+//! may read what its pods use and nothing else, so there is no informer over all of them (upstream: the watching
+//! manager of pkg/kubelet/util/manager).
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError, Weak};

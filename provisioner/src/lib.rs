@@ -1,5 +1,6 @@
 //! Persistent volumes on the node's own disk: a directory for each claim of a class of this provisioner whose pod was
-//! given to this node, and its removal when the volume is released.
+//! given to this node, and its removal when the volume is released (upstream: sig-storage-lib-external-provisioner, as
+//! the local-path provisioner uses it).
 //!
 //! ```text
 //!  claim, selected-node annotation --> directory --> PersistentVolume (local, node affinity) --> bound by the controller

@@ -1,4 +1,4 @@
-//! The command line of the `kubelet` process.
+//! The command line of the `kubelet` process (upstream: cmd/kubelet/app).
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -1,4 +1,5 @@
-//! Brings a container's image to the node, by its pull policy, with events as upstream.
+//! Brings a container's image to the node, by its pull policy, with events as upstream's EnsureImageExists
+//! (pkg/kubelet/images).
 use std::time::Duration;
 
 use base64::Engine as _;

@@ -1,4 +1,5 @@
-//! Brings one container from its spec to a running process: image, environment, mounts, create, start, postStart hook.
+//! Brings one container from its spec to a running process: image, environment, mounts, create, start, postStart hook
+//! (upstream: startContainer of pkg/kubelet/kuberuntime).
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;

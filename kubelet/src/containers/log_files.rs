@@ -1,4 +1,5 @@
-//! The files of a container's log: the one that is written, and those before it, with the time in their names.
+//! The files of a container's log: the one that is written, and those before it, with the time in their names
+//! (upstream: pkg/kubelet/logs).
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;

@@ -1,4 +1,5 @@
-//! Resolves the security contexts of pod and container into what the runtime enforces. Pure.
+//! Resolves the security contexts of pod and container into what the runtime enforces. Pure (upstream:
+//! pkg/kubelet/kuberuntime/security_context.go).
 use std::path::Path;
 
 use k8s_openapi::api::core::v1::{Container, Pod, SeccompProfile};

@@ -1,4 +1,5 @@
-//! Lifecycle hooks: what a container asks to be done after its start and before its stop.
+//! Lifecycle hooks: what a container asks to be done after its start and before its stop (upstream: HandlerRunner of
+//! pkg/kubelet/lifecycle).
 use std::net::IpAddr;
 use std::time::Duration;
 

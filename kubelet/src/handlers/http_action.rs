@@ -1,4 +1,4 @@
-//! The HTTP, TCP and gRPC calls that probes and lifecycle hooks make.
+//! The HTTP, TCP and gRPC calls that probes and lifecycle hooks make (upstream: pkg/probe/http, tcp and grpc).
 use std::net::IpAddr;
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Facts about the machine, from `/proc`, `/sys` and `/etc`.
+//! Facts about the machine, from `/proc`, `/sys` and `/etc` (upstream: cadvisor's MachineInfo).
 use std::fs;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::Path;

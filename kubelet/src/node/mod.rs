@@ -1,4 +1,5 @@
-//! This node's own object: registration, status and lease.
+//! This node's own object: registration, status and lease (upstream: pkg/kubelet/kubelet_node_status.go and
+//! component-helpers/apimachinery/lease).
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What the node's status says.
+//! What the node's status says (upstream: pkg/kubelet/nodestatus).
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
 

@@ -1,4 +1,5 @@
-//! Which pods belong on this node, and a worker for each: pods of the API that name the node, and static pods.
+//! Which pods belong on this node, and a worker for each: pods of the API that name the node, and static pods
+//! (upstream: pkg/kubelet/pod and the sync loop of pkg/kubelet).
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -1,4 +1,5 @@
-//! What the runtime knows of one pod, in the order in which questions are asked of it.
+//! What the runtime knows of one pod, in the order in which questions are asked of it (upstream: PodStatus of
+//! pkg/kubelet/container).
 use std::time::SystemTime;
 
 use jiff::Timestamp;

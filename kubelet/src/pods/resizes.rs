@@ -1,4 +1,4 @@
-//! The manager's part in resizes: which pod is promised which sizes.
+//! The manager's part in resizes: which pod is promised which sizes (upstream: the manager of pkg/kubelet/allocation).
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;

@@ -1,4 +1,5 @@
-//! Static pods: manifests in a directory of the node, and their copies in the API.
+//! Static pods: manifests in a directory of the node, and their copies in the API (upstream: pkg/kubelet/config/file.go
+//! and pkg/kubelet/pod/mirror_client.go).
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! Removes what nobody needs: unused images when the disk fills up, and directories and logs of pods that are gone.
+//! Removes what nobody needs: unused images when the disk fills up, and directories and logs of pods that are gone
+//! (upstream: ImageGCManager of pkg/kubelet/images and cleanupOrphanedPodDirs of pkg/kubelet).
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! Names inside a pod: its hostname, `/etc/resolv.conf` and `/etc/hosts`.
+//! Names inside a pod: its hostname, `/etc/resolv.conf` and `/etc/hosts` (upstream: pkg/kubelet/network/dns and
+//! ensureHostsFile of pkg/kubelet).
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::Pod;

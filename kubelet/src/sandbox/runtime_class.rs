@@ -1,4 +1,5 @@
-//! RuntimeClasses: this node has one way to run pods, so a pod that asks for another is refused with upstream's words.
+//! RuntimeClasses: this node has one way to run pods, so a pod that asks for another is refused with upstream's words
+//! (upstream: pkg/kubelet/runtimeclass).
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::Api;

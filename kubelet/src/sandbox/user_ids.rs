@@ -1,4 +1,5 @@
-//! The ids of pods' user namespaces (`hostUsers: false`, KEP-127): a range of its own for each pod, none of the node's.
+//! The ids of pods' user namespaces (`hostUsers: false`, KEP-127): a range of its own for each pod, none of the node's
+//! (upstream: pkg/kubelet/userns).
 //!
 //! A pod's range is in the file `userns` of its directory, in upstream's format, and is free again when that directory
 //! is gone: what is on disk is the whole state, so a restart knows what is in use.

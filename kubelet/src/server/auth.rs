@@ -1,4 +1,5 @@
-//! Who may ask: client certificates and tokens say who it is, the API server says whether they may.
+//! Who may ask: client certificates and tokens say who it is, the API server says whether they may (upstream:
+//! pkg/kubelet/server/auth.go).
 use std::time::Duration;
 
 use axum::extract::{Request, State};

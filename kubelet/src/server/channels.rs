@@ -1,4 +1,5 @@
-//! `exec` and `attach`; and their WebSocket form, numbered channels in one connection.
+//! `exec` and `attach`; and their WebSocket form, numbered channels in one connection (upstream:
+//! streaming/remotecommand of k8s.io/kubelet/pkg/cri).
 //!
 //! ```text
 //! first byte of a message: 0 stdin | 1 stdout | 2 stderr | 3 error (a Status) | 4 resize | 255 close (v5 only)

@@ -1,4 +1,5 @@
-//! Container logs: files of lines `<time> <stream> <F|P> <text>`, perhaps rotated, perhaps still growing.
+//! Container logs: files of lines `<time> <stream> <F|P> <text>`, perhaps rotated, perhaps still growing (upstream:
+//! ReadLogs of k8s.io/cri-client/pkg/logs).
 use std::collections::HashMap;
 use std::io::SeekFrom;
 use std::path::{Path as FilePath, PathBuf};

@@ -1,4 +1,4 @@
-//! The kubelet's HTTPS server: what the API server and metrics collectors ask of a node.
+//! The kubelet's HTTPS server: what the API server and metrics collectors ask of a node (upstream: pkg/kubelet/server).
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;

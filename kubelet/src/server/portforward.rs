@@ -1,4 +1,5 @@
-//! Port forwarding: over WebSocket channels, or over SPDY/3.1, plain or tunnelled in a WebSocket (as kubectl does).
+//! Port forwarding: over WebSocket channels, or over SPDY/3.1, plain or tunnelled in a WebSocket (as kubectl does)
+//! (upstream: streaming/portforward of k8s.io/kubelet/pkg/cri).
 use std::collections::HashMap;
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! Usage of the node and its pods: `/stats/summary`, `/metrics/resource` and the kubelet's own metrics.
+//! Usage of the node and its pods: `/stats/summary`, `/metrics/resource` and the kubelet's own metrics (upstream:
+//! pkg/kubelet/server/stats and pkg/kubelet/metrics).
 use std::fmt::Write as _;
 
 use axum::Json;

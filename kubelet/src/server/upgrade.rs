@@ -1,4 +1,5 @@
-//! Turning a request into a stream: a WebSocket, or SPDY/3.1, which kubectl spoke before 1.30 and falls back to.
+//! Turning a request into a stream: a WebSocket, or SPDY/3.1, which kubectl spoke before 1.30 and falls back to
+//! (upstream: httpstream of k8s.io/apimachinery).
 use axum::body::Body;
 use axum::extract::Request;
 use axum::extract::ws::WebSocketUpgrade;

@@ -1,4 +1,5 @@
-//! Replaces all files of a volume at once, so that a container never sees half an update.
+//! Replaces all files of a volume at once, so that a container never sees half an update (upstream: AtomicWriter of
+//! pkg/volume/util).
 //!
 //! ```text
 //! volume/key          -> ..data/key

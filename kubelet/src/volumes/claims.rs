@@ -1,4 +1,5 @@
-//! Volumes of claims: the persistent volume that a claim is bound to, as far as this node has it (`local`, `hostPath`).
+//! Volumes of claims: the persistent volume that a claim is bound to, as far as this node has it (`local`, `hostPath`)
+//! (upstream: the desired state of pkg/kubelet/volumemanager/populator).
 use std::path::{Path, PathBuf};
 
 use api::volumes;

@@ -1,4 +1,5 @@
-//! The contents of configMap, secret, downwardAPI and projected volumes.
+//! The contents of configMap, secret, downwardAPI and projected volumes (upstream: pkg/volume/configmap, secret,
+//! downwardapi and projected).
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{ConfigMap, DownwardAPIVolumeFile, Secret};

@@ -1,4 +1,5 @@
-//! The removal of a pod's directory, and of everything that is mounted in it.
+//! The removal of a pod's directory, and of everything that is mounted in it (upstream: removeOrphanedPodVolumeDirs of
+//! pkg/kubelet).
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
 //! Sub-paths of volumes. Here only their text is judged: what they lead to, containers can change at any moment, so the
-//! runtime resolves them when it mounts them, beneath the volume.
+//! runtime resolves them when it mounts them, beneath the volume (upstream: pkg/volume/util/subpath).
 use std::io;
 use std::path::{Component, Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! Service account tokens, bound to the pod and renewed before they expire.
+//! Service account tokens, bound to the pod and renewed before they expire (upstream: pkg/kubelet/token).
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{ServiceAccount, ServiceAccountTokenProjection};

@@ -1,4 +1,5 @@
-//! What cgroup version 2 has in place of `devices.allow`: a program that the kernel asks about every access to a device.
+//! What cgroup version 2 has in place of `devices.allow`: a program that the kernel asks about every access to a device
+//! (upstream: cgroups/devices of runc).
 //!
 //! It is made from the same rules, one block of instructions a rule: the first that fits allows, the end refuses. The
 //! kernel hands over `struct bpf_cgroup_dev_ctx { access << 16 | type, major, minor }`.

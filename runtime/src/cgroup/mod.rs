@@ -1,4 +1,4 @@
-//! cgroups, version 1 and 2: making, limiting, measuring and removing them.
+//! cgroups, version 1 and 2: making, limiting, measuring and removing them (upstream: runc's cgroups).
 //!
 //! Paths given to [`Cgroups`] are relative to each controller's root, such as `kubepods/burstable/pod<uid>/<container>`.
 

@@ -1,4 +1,4 @@
-//! Capabilities by name, and the set that a container gets.
+//! Capabilities by name, and the set that a container gets (upstream: libcontainer/capabilities of runc).
 
 use crate::{Error, Security};
 

@@ -1,4 +1,5 @@
-//! From a fork of the shim to the container's program: one file per stage, in the order of [`Stage`].
+//! From a fork of the shim to the container's program: one file per stage, in the order of [`Stage`] (upstream: runc's
+//! libcontainer).
 //!
 //! ```text
 //! shim --fork--> init: cgroups > mounts > paths > pivot > identity  --"ready"--> shim

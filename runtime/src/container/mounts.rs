@@ -1,4 +1,5 @@
-//! Stages mounts and pivot: the root file system and everything mounted in it.
+//! Stages mounts and pivot: the root file system and everything mounted in it (upstream: rootfs_linux.go of runc's
+//! libcontainer).
 //!
 //! Sources and targets are resolved once, to descriptors, and mounted by these: a symbolic link in an image cannot lead a
 //! mount out of the container, and what a container swaps in a volume meanwhile changes nothing.

@@ -1,4 +1,5 @@
-//! Stage identity, part 1: who the container runs as, by the files of its own root.
+//! Stage identity, part 1: who the container runs as, by the files of its own root (upstream: moby/sys/user, as runc
+//! uses it).
 
 use std::io;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The index of images and the directories of their layers.
+//! The index of images and the directories of their layers (upstream: containerd's image store and snapshotter).
 //!
 //! `images.json` is written whole and atomically. A layer is a directory named after its chain (itself on top of the
 //! layers below), made under another name and renamed when it is complete; so what is there is whole.

@@ -1,4 +1,4 @@
-//! The runtime of this node: pods as real processes in real namespaces and cgroups.
+//! The runtime of this node: pods as real processes in real namespaces and cgroups (upstream: containerd's CRI plugin).
 //!
 //! Everything that must outlast this process is on disk or in the shims:
 //!

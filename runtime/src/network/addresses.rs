@@ -1,4 +1,4 @@
-//! Which pod has which address of the node's subnet.
+//! Which pod has which address of the node's subnet (upstream: host-local of the CNI plugins).
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;

@@ -1,4 +1,5 @@
-//! The pod network of one node: a bridge, a veth pair per pod, addresses, and what leaves the node.
+//! The pod network of one node: a bridge, a veth pair per pod, addresses, and what leaves the node (upstream: the CNI
+//! plugins bridge, host-local and portmap).
 //!
 //! A pod's address is a /32 whose only neighbour is the gateway, so all its traffic is routed by the node, also that
 //! to its neighbours: Service translation then sees both directions without bridge filtering.

@@ -1,5 +1,6 @@
 //! The process beside each pod: makes its namespaces and containers, holds their streams, writes their logs, records
-//! their ends. It outlives the process that started it, and its containers do not outlive it.
+//! their ends. It outlives the process that started it, and its containers do not outlive it (upstream:
+//! containerd-shim-runc-v2).
 //!
 //! ```text
 //! runtime --spawn--> shim (new session, unshare net/ipc/uts) --fork--> shim (adopted by init; serves the socket)

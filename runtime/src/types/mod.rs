@@ -1,4 +1,4 @@
-//! The vocabulary of the [`Runtime`](crate::Runtime) trait.
+//! The vocabulary of the [`Runtime`](crate::Runtime) trait (upstream: the messages of k8s.io/cri-api).
 
 mod container;
 mod event;

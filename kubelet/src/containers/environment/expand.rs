@@ -1,4 +1,5 @@
-//! `$(NAME)` references in commands, arguments, environment values and sub-paths.
+//! `$(NAME)` references in commands, arguments, environment values and sub-paths (upstream:
+//! third_party/forked/golang/expansion).
 use std::collections::BTreeMap;
 
 /// Replaces `$(NAME)` by its value; `$$` is a dollar sign, and a reference to nothing stays as it is.

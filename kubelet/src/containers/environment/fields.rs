@@ -1,4 +1,5 @@
-//! The downward API: values of a pod's fields and of its containers' resources.
+//! The downward API: values of a pod's fields and of its containers' resources (upstream: pkg/fieldpath and
+//! pkg/api/v1/resource).
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{ObjectFieldSelector, Pod, ResourceFieldSelector};

@@ -1,4 +1,4 @@
-//! A container's environment.
+//! A container's environment (upstream: makeEnvironmentVariables of pkg/kubelet/kubelet_pods.go).
 pub mod expand;
 pub mod fields;
 

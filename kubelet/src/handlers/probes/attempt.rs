@@ -1,4 +1,4 @@
-//! One attempt of a probe.
+//! One attempt of a probe (upstream: pkg/kubelet/prober/prober.go).
 use std::net::IpAddr;
 use std::time::Duration;
 

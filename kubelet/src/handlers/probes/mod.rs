@@ -1,4 +1,5 @@
-//! Probes: one task per probe of a running container, from its start to its end. A startup probe holds the others back.
+//! Probes: one task per probe of a running container, from its start to its end. A startup probe holds the others back
+//! (upstream: pkg/kubelet/prober).
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,4 +1,5 @@
-//! Decides what brings a pod's containers to its spec. Pure: no clock, no client, no I/O.
+//! Decides what brings a pod's containers to its spec. Pure: no clock, no client, no I/O (upstream: computePodActions
+//! of pkg/kubelet/kuberuntime).
 //!
 //! ```text
 //! no live sandbox --> kill leftovers, create a sandbox --> init containers in order (sidecars stay)

@@ -1,4 +1,5 @@
-//! Carries out a [`Plan`]: cgroups of the pod and its containers, in order.
+//! Carries out a [`Plan`]: cgroups of the pod and its containers, in order (upstream: doPodResizeAction of
+//! pkg/kubelet/kuberuntime).
 use std::collections::BTreeMap;
 
 use runtime::{Resources, Runtime};

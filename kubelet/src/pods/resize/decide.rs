@@ -1,4 +1,5 @@
-//! Whether the node can promise a pod the sizes that its spec asks for. Pure.
+//! Whether the node can promise a pod the sizes that its spec asks for. Pure (upstream: canResizePod of
+//! pkg/kubelet/allocation).
 use std::cmp::Ordering;
 
 use k8s_openapi::api::core::v1::{Node, Pod};

@@ -1,4 +1,5 @@
-//! What brings the limits of a running pod to what is allocated to it. Pure.
+//! What brings the limits of a running pod to what is allocated to it. Pure (upstream: computePodResizeAction of
+//! pkg/kubelet/kuberuntime).
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};

@@ -1,4 +1,4 @@
-//! Pod conditions.
+//! Pod conditions (upstream: pkg/kubelet/status/generate.go).
 use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 

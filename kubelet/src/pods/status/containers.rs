@@ -1,4 +1,4 @@
-//! Container statuses.
+//! Container statuses (upstream: convertToAPIContainerStatuses of pkg/kubelet).
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
     PodStatus, ResourceRequirements, VolumeMountStatus,

@@ -1,4 +1,5 @@
-//! Makes a pod's status from what the runtime and the probes say. Pure; [`patch`] holds what goes to the API.
+//! Makes a pod's status from what the runtime and the probes say. Pure; [`patch`] holds what goes to the API (upstream:
+//! generateAPIPodStatus of pkg/kubelet).
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 

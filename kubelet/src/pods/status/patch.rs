@@ -1,4 +1,5 @@
-//! The strategic merge patch that turns the status the API has into the one it should have.
+//! The strategic merge patch that turns the status the API has into the one it should have (upstream: PatchPodStatus of
+//! pkg/util/pod).
 use k8s_openapi::api::core::v1::PodStatus;
 use serde_json::{Map, Value, json};
 

@@ -1,4 +1,4 @@
-//! The pod's phase, from its container statuses.
+//! The pod's phase, from its container statuses (upstream: getPhase of pkg/kubelet).
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, PodStatus};
 
 use super::Facts;

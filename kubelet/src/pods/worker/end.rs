@@ -1,4 +1,5 @@
-//! The end of a pod: why it stops, how, and what is left to clean up.
+//! The end of a pod: why it stops, how, and what is left to clean up (upstream: SyncTerminatingPod and
+//! SyncTerminatedPod of pkg/kubelet).
 use std::sync::Arc;
 use std::time::Duration;
 

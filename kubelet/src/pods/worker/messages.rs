@@ -1,4 +1,5 @@
-//! Termination messages: what an ended container left in its message file, or else the end of its log.
+//! Termination messages: what an ended container left in its message file, or else the end of its log (upstream:
+//! getTerminationMessage of pkg/kubelet/kuberuntime).
 use std::path::{Path, PathBuf};
 
 use runtime::ContainerStatus;

@@ -1,4 +1,5 @@
-//! One actor per pod. It alone starts and stops what belongs to its pod, and writes its status.
+//! One actor per pod. It alone starts and stops what belongs to its pod, and writes its status (upstream: podWorkers of
+//! pkg/kubelet).
 //!
 //! ```text
 //!            desired pod, runtime events, probe verdicts, changed ConfigMaps

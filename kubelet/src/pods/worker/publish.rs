@@ -1,4 +1,4 @@
-//! Writes the pod's status: one write at a time, only what changed, never to a namesake.
+//! Writes the pod's status: one write at a time, only what changed, never to a namesake (upstream: pkg/kubelet/status).
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! The pod's running life: containers are started, probed, restarted with pauses, and forgotten.
+//! The pod's running life: containers are started, probed, restarted with pauses, and forgotten (upstream: SyncPod of
+//! pkg/kubelet and of pkg/kubelet/kuberuntime).
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

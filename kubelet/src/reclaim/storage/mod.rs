@@ -1,4 +1,5 @@
-//! Local storage limits: a pod that writes more than its emptyDir volumes or `ephemeral-storage` limits allow is evicted.
+//! Local storage limits: a pod that writes more than its emptyDir volumes or `ephemeral-storage` limits allow is
+//! evicted (upstream: localStorageEviction of pkg/kubelet/eviction).
 //!
 //! What counts is what is in its directories, however deep, and what has no name there any more but is still open.
 use std::collections::{BTreeMap, BTreeSet};

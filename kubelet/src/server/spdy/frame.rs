@@ -1,4 +1,4 @@
-//! Frames of SPDY/3.1.
+//! Frames of SPDY/3.1 (upstream: github.com/moby/spdystream).
 use std::io;
 
 use bytes::{BufMut as _, Bytes, BytesMut};

@@ -1,4 +1,5 @@
-//! seccomp filters: the default one, profiles from files, and their translation to BPF.
+//! seccomp filters: the default one, profiles from files, and their translation to BPF (upstream: libcontainer/seccomp
+//! of runc).
 
 mod bpf;
 mod default;
