@@ -19,7 +19,7 @@ use runtime::Runtime;
 use crate::node::{Registration, machine};
 use crate::sandbox::sysctls::Allowlist;
 use crate::server;
-use settings::Settings;
+use settings::{Pair, Settings};
 use tuning::{Threshold, Tuning};
 
 pub use settings::Args;
@@ -83,7 +83,7 @@ impl Args {
             node_name: name,
             server,
             tuning: tuning(&settings)?,
-            registration: registration(&settings, port),
+            registration: registration(&settings, port)?,
             allowed_sysctls: allowed_sysctls.context("allowedUnsafeSysctls")?,
             node_ips: if settings.node_ip.is_empty() { vec![machine::default_ip()] } else { settings.node_ip },
             root_dir: settings.root_dir,
@@ -99,12 +99,11 @@ impl Args {
     }
 }
 
-fn registration(settings: &Settings, port: u16) -> Registration {
+fn registration(settings: &Settings, port: u16) -> anyhow::Result<Registration> {
     let mut reserved = BTreeMap::new();
-    for (resource, amount) in settings.kube_reserved.iter().chain(&settings.system_reserved) {
-        add_reserved(&mut reserved, resource, amount);
-    }
-    Registration {
+    reserve(&mut reserved, "kubeReserved", &settings.kube_reserved)?;
+    reserve(&mut reserved, "systemReserved", &settings.system_reserved)?;
+    Ok(Registration {
         register: settings.register_node.unwrap_or(true),
         labels: settings.node_labels.iter().cloned().collect(),
         taints: settings.register_with_taints.clone(),
@@ -113,7 +112,7 @@ fn registration(settings: &Settings, port: u16) -> Registration {
         port: i32::from(port),
         pod_cidr: settings.pod_cidr.clone(),
         provider_id: settings.provider_id.clone(),
-    }
+    })
 }
 
 fn tuning(settings: &Settings) -> anyhow::Result<Tuning> {
@@ -185,10 +184,19 @@ fn threshold(evictions: &BTreeMap<String, String>, signal: &str) -> anyhow::Resu
     evictions.get(signal).map(read).transpose()
 }
 
-fn add_reserved(reserved: &mut BTreeMap<String, String>, resource: &str, more: &str) {
-    let milli = |text: &str| crate::resources::milli(&Quantity(text.to_owned())).unwrap_or(0);
-    let before = reserved.get(resource).map_or(0, |text| milli(text));
-    reserved.insert(resource.to_owned(), format!("{}m", before + milli(more)));
+/// Adds amounts to what pods cannot have; `field` names them in errors.
+fn reserve(reserved: &mut BTreeMap<String, String>, field: &'static str, amounts: &[Pair]) -> anyhow::Result<()> {
+    let milli = |text: &str| crate::resources::milli(&Quantity(text.to_owned()));
+    for (resource, amount) in amounts {
+        if !matches!(resource.as_str(), "cpu" | "memory" | "ephemeral-storage" | "pid") {
+            bail!("{field}: cannot reserve {resource:?}");
+        }
+        let more = milli(amount).filter(|milli| *milli >= 0);
+        let more = more.with_context(|| format!("{field}: {resource}: {amount:?} is no amount to reserve"))?;
+        let before = reserved.get(resource).and_then(|text| milli(text)).unwrap_or(0);
+        reserved.insert(resource.clone(), format!("{}m", before + more));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ const KIND: &str = "KubeletConfiguration";
 const OTHERS: &str = include_str!("config_fields.txt");
 
 /// A name and a value.
-type Pair = (String, String);
+pub(super) type Pair = (String, String);
 
 /// The settings that this kubelet obeys; fields of the file that it does not know are refused. What only the file has is
 /// skipped as a flag, and what is this node's alone is no field of the file.

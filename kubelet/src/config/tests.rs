@@ -91,6 +91,9 @@ fn what_is_wrong_in_the_file_is_named() {
         ("allowedUnsafeSysctls: [vm.swappiness]", "allowedUnsafeSysctls"),
         ("imageGCLowThresholdPercent: 90", "imageGCHighThresholdPercent"),
         ("logging: {format: xml}", "logging.format"),
+        ("kubeReserved: {cpu: much}", "kubeReserved: cpu: \"much\""),
+        ("systemReserved: {memory: '-1Gi'}", "systemReserved: memory"),
+        ("systemReserved: {nvidia.com/gpu: '1'}", "cannot reserve \"nvidia.com/gpu\""),
         ("memorySwap: {swapBehavior: LimitedSwap}", "memorySwap.swapBehavior"),
     ] {
         let err = with_file(fields, &[]).err().unwrap_or_else(|| panic!("{fields} is taken"));
