@@ -37,32 +37,10 @@ impl From<runtime::Error> for Refusal {
 /// The query's values by name; of a repeated name all, in order.
 pub(super) fn query(raw: Option<String>) -> HashMap<String, Vec<String>> {
     let mut values: HashMap<String, Vec<String>> = HashMap::new();
-    let raw = raw.unwrap_or_default();
-    for pair in raw.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        values.entry(unescape(name)).or_default().push(unescape(value));
+    for (name, value) in form_urlencoded::parse(raw.unwrap_or_default().as_bytes()) {
+        values.entry(name.into_owned()).or_default().push(value.into_owned());
     }
     values
-}
-
-fn unescape(text: &str) -> String {
-    let text = text.replace('+', " ");
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let code = rest.get(1..3).and_then(|hex| std::str::from_utf8(hex).ok());
-        match code.filter(|_| *first == b'%').and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &rest[3..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Whether a query parameter says yes (`1` or `true`).
