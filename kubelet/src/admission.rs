@@ -7,7 +7,7 @@ use crate::pods::status::Verdict;
 use crate::{pod, resources};
 
 /// Refuses a pod that the node cannot or may not run beside `others`.
-pub fn check(pod: &Pod, others: &[Pod], node: &Node, max_pods: usize) -> Result<(), Verdict> {
+pub(crate) fn check(pod: &Pod, others: &[Pod], node: &Node, max_pods: usize) -> Result<(), Verdict> {
     check_os(pod, node)?;
     check_features(pod)?;
     fit(pod, others, node, max_pods)?;

@@ -9,22 +9,22 @@ const LAST: Duration = Duration::from_secs(300);
 
 /// The back-off of one thing. The first retry is free.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Backoff {
+pub(crate) struct Backoff {
     entry: Option<(Duration, Timestamp)>,
 }
 
 /// A retry that must wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wait {
+pub(crate) struct Wait {
     /// The whole delay, as messages name it.
-    pub delay: Duration,
+    pub(crate) delay: Duration,
     /// When it is over.
-    pub until: Timestamp,
+    pub(crate) until: Timestamp,
 }
 
 impl Backoff {
     /// Whether a retry after the failure at `failed_at` must wait.
-    pub fn wait(&self, failed_at: Timestamp, now: Timestamp) -> Option<Wait> {
+    pub(crate) fn wait(&self, failed_at: Timestamp, now: Timestamp) -> Option<Wait> {
         let (delay, last) = self.entry?;
         if is_over(failed_at, last) {
             return None;
@@ -34,7 +34,7 @@ impl Backoff {
     }
 
     /// Counts a retry (or failure) at `now`, after a failure at `failed_at`.
-    pub fn next(&mut self, failed_at: Timestamp, now: Timestamp) {
+    pub(crate) fn next(&mut self, failed_at: Timestamp, now: Timestamp) {
         let delay = match self.entry {
             Some((delay, last)) if !is_over(failed_at, last) => (delay * 2).min(LAST),
             _ => FIRST,
@@ -49,7 +49,7 @@ fn is_over(failed_at: Timestamp, last: Timestamp) -> bool {
 }
 
 /// A delay as Go prints it: `10s`, `1m20s`, `5m0s`.
-pub fn go_duration(delay: Duration) -> String {
+pub(crate) fn go_duration(delay: Duration) -> String {
     let seconds = delay.as_secs();
     if seconds < 60 { format!("{seconds}s") } else { format!("{}m{}s", seconds / 60, seconds % 60) }
 }

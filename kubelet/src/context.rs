@@ -17,69 +17,69 @@ use crate::sandbox::user_ids::UserIds;
 use crate::{pod, resources, watched_calls};
 
 /// Handles and facts; made once in [`crate::run`].
-pub struct Context {
+pub(crate) struct Context {
     /// This node's name.
-    pub node_name: String,
+    pub(crate) node_name: String,
     /// This node's addresses, the main one first.
-    pub node_ips: Vec<IpAddr>,
+    pub(crate) node_ips: Vec<IpAddr>,
     /// Holds pods' volumes and files.
-    pub root_dir: PathBuf,
+    pub(crate) root_dir: PathBuf,
     /// Holds pods' logs.
-    pub log_dir: PathBuf,
+    pub(crate) log_dir: PathBuf,
     /// The cluster's name service.
-    pub dns: ClusterDns,
+    pub(crate) dns: ClusterDns,
     /// Memory of the machine in bytes.
-    pub memory: u64,
+    pub(crate) memory: u64,
     /// Processes a pod may have; 0 for no limit.
-    pub pids_limit: i64,
+    pub(crate) pids_limit: i64,
     /// Processes that all pods together may have.
-    pub node_pids_limit: i64,
+    pub(crate) node_pids_limit: i64,
     /// What pods may set of their kernel parameters.
-    pub allowed_sysctls: Allowlist,
+    pub(crate) allowed_sysctls: Allowlist,
     /// The API server.
-    pub client: kube::Client,
+    pub(crate) client: kube::Client,
     /// The container runtime.
-    pub runtime: Arc<dyn Runtime>,
+    pub(crate) runtime: Arc<dyn Runtime>,
     /// Events.
-    pub recorder: Recorder,
+    pub(crate) recorder: Recorder,
     /// ConfigMaps and Secrets.
-    pub objects: Arc<Objects>,
+    pub(crate) objects: Arc<Objects>,
     /// This node's own object.
-    pub node: Informer<Node>,
+    pub(crate) node: Informer<Node>,
     /// All Services, for the environment of containers.
-    pub services: Informer<Service>,
+    pub(crate) services: Informer<Service>,
     /// Lets so many image pulls run at a time; `None` for any number.
-    pub pull_turns: Option<Semaphore>,
+    pub(crate) pull_turns: Option<Semaphore>,
     /// Numbers that may be changed.
-    pub tuning: Tuning,
+    pub(crate) tuning: Tuning,
     /// The ids of pods' user namespaces.
-    pub user_ids: Arc<UserIds>,
+    pub(crate) user_ids: Arc<UserIds>,
     /// True once the node has a pod network.
-    pub network: watch::Receiver<bool>,
+    pub(crate) network: watch::Receiver<bool>,
     /// Images by the names that pods use; what the node's status lists.
-    pub known_images: RwLock<Vec<Image>>,
+    pub(crate) known_images: RwLock<Vec<Image>>,
     /// System calls of containers that were watched.
-    pub watched: watched_calls::Counts,
+    pub(crate) watched: watched_calls::Counts,
 }
 
 impl Context {
     /// This node's object, once it is known.
-    pub fn node(&self) -> Option<Arc<Node>> {
+    pub(crate) fn node(&self) -> Option<Arc<Node>> {
         self.node.get(&ObjectKey::cluster(self.node_name.as_str()))
     }
 
     /// Where a pod's volumes and files are.
-    pub fn pod_dir(&self, uid: &str) -> PathBuf {
+    pub(crate) fn pod_dir(&self, uid: &str) -> PathBuf {
         self.root_dir.join("pods").join(uid)
     }
 
     /// Where a pod's logs are.
-    pub fn pod_log_dir(&self, pod: &Pod) -> PathBuf {
+    pub(crate) fn pod_log_dir(&self, pod: &Pod) -> PathBuf {
         self.log_dir.join(format!("{}_{}_{}", pod::namespace(pod), pod::name(pod), pod::uid(pod)))
     }
 
     /// What the downward API says for a pod with these addresses.
-    pub fn surroundings(&self, pod_ips: Vec<IpAddr>) -> Surroundings {
+    pub(crate) fn surroundings(&self, pod_ips: Vec<IpAddr>) -> Surroundings {
         let node = self.node();
         let allocatable = node.as_ref().and_then(|node| node.status.as_ref()?.allocatable.as_ref());
         let milli = |resource: &str| allocatable.and_then(|list| list.get(resource)).and_then(resources::milli);
@@ -94,12 +94,12 @@ impl Context {
     }
 
     /// Records an event about a pod.
-    pub fn event(&self, pod: &Pod, kind: &str, reason: &str, message: String) {
+    pub(crate) fn event(&self, pod: &Pod, kind: &str, reason: &str, message: String) {
         self.record(client::events::about(pod), kind, reason, message);
     }
 
     /// Records an event about one container of a pod.
-    pub fn container_event(&self, pod: &Pod, container: &str, kind: &str, reason: &str, message: String) {
+    pub(crate) fn container_event(&self, pod: &Pod, container: &str, kind: &str, reason: &str, message: String) {
         let mut about = client::events::about(pod);
         let list = match pod::container(pod, container) {
             Some((pod::Role::Init | pod::Role::Sidecar, _)) => "initContainers",
@@ -119,7 +119,7 @@ impl Context {
     }
 
     /// Replaces the list of images the node's status shows.
-    pub fn set_images(&self, images: Vec<Image>) {
+    pub(crate) fn set_images(&self, images: Vec<Image>) {
         *self.known_images.write().unwrap_or_else(PoisonError::into_inner) = images;
     }
 }

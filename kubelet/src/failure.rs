@@ -5,34 +5,34 @@ use std::fmt::Display;
 /// A reason such as `ErrImagePull`, and details for people.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}: {message}")]
-pub struct Failure {
+pub(crate) struct Failure {
     /// Shown as the container's waiting reason.
-    pub reason: &'static str,
+    pub(crate) reason: &'static str,
     /// Shown as its waiting message.
-    pub message: String,
+    pub(crate) message: String,
     /// The image whose pull failed, or waits.
-    pub image: Option<String>,
+    pub(crate) image: Option<String>,
 }
 
 impl Failure {
     /// A failure in somebody else's words.
-    pub fn new(reason: &'static str, message: impl Display) -> Self {
+    pub(crate) fn new(reason: &'static str, message: impl Display) -> Self {
         Self { reason, message: message.to_string(), image: None }
     }
 
     /// A failure by an error, with its causes.
-    pub fn by(reason: &'static str, err: &dyn std::error::Error) -> Self {
+    pub(crate) fn by(reason: &'static str, err: &dyn std::error::Error) -> Self {
         Self::new(reason, chain(err))
     }
 
     /// The failure, of a pull of this image.
-    pub fn of_image(self, name: &str) -> Self {
+    pub(crate) fn of_image(self, name: &str) -> Self {
         Self { image: Some(name.to_owned()), ..self }
     }
 }
 
 /// What the API server said, or why it said nothing, in one line.
-pub fn answer(err: &kube::Error) -> String {
+pub(crate) fn answer(err: &kube::Error) -> String {
     match err {
         kube::Error::Api(status) => status.message.clone(),
         other => chain(other),
@@ -40,7 +40,7 @@ pub fn answer(err: &kube::Error) -> String {
 }
 
 /// An error and its causes in one line.
-pub fn chain(err: &dyn std::error::Error) -> String {
+pub(crate) fn chain(err: &dyn std::error::Error) -> String {
     let mut text = err.to_string();
     let mut cause = err.source();
     while let Some(inner) = cause {

@@ -3,25 +3,25 @@
 //! Invariant: it may be killed and started again at any moment; running containers do not notice.
 #![forbid(unsafe_code)]
 
-pub mod admission;
-pub mod backoff;
-pub mod config;
-pub mod containers;
-pub mod context;
-pub mod failure;
+mod admission;
+mod backoff;
+mod config;
+mod containers;
+mod context;
+mod failure;
 mod files;
 pub mod fuzzing;
-pub mod handlers;
+mod handlers;
 pub mod node;
-pub mod pod;
-pub mod pods;
+mod pod;
+mod pods;
 mod reclaim;
-pub mod references;
-pub mod resources;
-pub mod sandbox;
+mod references;
+mod resources;
+mod sandbox;
 pub mod server;
 pub mod volumes;
-pub mod watched_calls;
+mod watched_calls;
 
 pub use config::command::Command;
 pub use config::tuning::Tuning;

@@ -6,17 +6,17 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod, PodSpec, PodStatus, Probe};
 
 /// Annotation that names where a pod came from: `file` for manifests, `api` otherwise.
-pub const CONFIG_SOURCE: &str = "kubernetes.io/config.source";
+pub(crate) const CONFIG_SOURCE: &str = "kubernetes.io/config.source";
 /// Annotation with the hash of a static pod's manifest.
-pub const CONFIG_HASH: &str = "kubernetes.io/config.hash";
+pub(crate) const CONFIG_HASH: &str = "kubernetes.io/config.hash";
 /// Annotation on the API's copy of a static pod; its value is the static pod's hash.
-pub const CONFIG_MIRROR: &str = "kubernetes.io/config.mirror";
+pub(crate) const CONFIG_MIRROR: &str = "kubernetes.io/config.mirror";
 
 const DEFAULT_GRACE: i64 = 30;
 
 /// The part a container has in its pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Role {
+pub(crate) enum Role {
     /// Runs to its end before the next one starts.
     Init,
     /// An init container with `restartPolicy: Always`.
@@ -28,84 +28,84 @@ pub enum Role {
 }
 
 /// The pod's uid, or nothing for an object that no server has seen.
-pub fn uid(pod: &Pod) -> &str {
+pub(crate) fn uid(pod: &Pod) -> &str {
     pod.metadata.uid.as_deref().unwrap_or_default()
 }
 
 /// The pod's name.
-pub fn name(pod: &Pod) -> &str {
+pub(crate) fn name(pod: &Pod) -> &str {
     pod.metadata.name.as_deref().unwrap_or_default()
 }
 
 /// The pod's namespace.
-pub fn namespace(pod: &Pod) -> &str {
+pub(crate) fn namespace(pod: &Pod) -> &str {
     pod.metadata.namespace.as_deref().unwrap_or("default")
 }
 
 /// `name_namespace(uid)`, as upstream's messages name pods.
-pub fn describe(pod: &Pod) -> String {
+pub(crate) fn describe(pod: &Pod) -> String {
     format!("{}_{}({})", name(pod), namespace(pod), uid(pod))
 }
 
 /// The value of an annotation.
-pub fn annotation<'a>(pod: &'a Pod, key: &str) -> Option<&'a str> {
+pub(crate) fn annotation<'a>(pod: &'a Pod, key: &str) -> Option<&'a str> {
     pod.metadata.annotations.as_ref()?.get(key).map(String::as_str)
 }
 
 /// The pod's spec; a pod without one has no containers.
-pub fn spec(pod: &Pod) -> &PodSpec {
+pub(crate) fn spec(pod: &Pod) -> &PodSpec {
     static EMPTY: std::sync::LazyLock<PodSpec> = std::sync::LazyLock::new(PodSpec::default);
     pod.spec.as_ref().unwrap_or(&EMPTY)
 }
 
 /// The pod's status; empty when it has none.
-pub fn status(pod: &Pod) -> &PodStatus {
+pub(crate) fn status(pod: &Pod) -> &PodStatus {
     static EMPTY: std::sync::LazyLock<PodStatus> = std::sync::LazyLock::new(PodStatus::default);
     pod.status.as_ref().unwrap_or(&EMPTY)
 }
 
 /// Whether the pod came from a manifest on this node.
-pub fn is_static(pod: &Pod) -> bool {
+pub(crate) fn is_static(pod: &Pod) -> bool {
     annotation(pod, CONFIG_SOURCE).is_some_and(|source| source != "api")
 }
 
 /// Whether the pod is the API's copy of a static pod.
-pub fn is_mirror(pod: &Pod) -> bool {
+pub(crate) fn is_mirror(pod: &Pod) -> bool {
     annotation(pod, CONFIG_MIRROR).is_some()
 }
 
 /// Whether the pod's phase is one that it never leaves.
-pub fn is_terminal(pod: &Pod) -> bool {
+pub(crate) fn is_terminal(pod: &Pod) -> bool {
     matches!(status(pod).phase.as_deref(), Some("Succeeded" | "Failed"))
 }
 
 /// Whether someone asked for the pod to be deleted.
-pub fn is_deleting(pod: &Pod) -> bool {
+pub(crate) fn is_deleting(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_some()
 }
 
 /// Whether the pod uses the node's network.
-pub fn is_host_network(pod: &Pod) -> bool {
+pub(crate) fn is_host_network(pod: &Pod) -> bool {
     spec(pod).host_network.unwrap_or(false)
 }
 
 /// `Always`, `OnFailure` or `Never`.
-pub fn restart_policy(pod: &Pod) -> &str {
+pub(crate) fn restart_policy(pod: &Pod) -> &str {
     spec(pod).restart_policy.as_deref().unwrap_or("Always")
 }
 
 /// The init containers, sidecars among them.
-pub fn init_containers(pod: &Pod) -> &[Container] {
+pub(crate) fn init_containers(pod: &Pod) -> &[Container] {
     spec(pod).init_containers.as_deref().unwrap_or_default()
 }
 
 /// Whether an init container keeps running beside the app containers.
-pub fn is_sidecar(container: &Container) -> bool {
+pub(crate) fn is_sidecar(container: &Container) -> bool {
     container.restart_policy.as_deref() == Some("Always")
 }
 
 /// Every container of the pod with its role: init, app, then ephemeral ones.
-pub fn containers(pod: &Pod) -> Vec<(Role, Container)> {
+pub(crate) fn containers(pod: &Pod) -> Vec<(Role, Container)> {
     let init = init_containers(pod).iter().map(|container| {
         let role = if is_sidecar(container) { Role::Sidecar } else { Role::Init };
         (role, container.clone())
@@ -116,12 +116,12 @@ pub fn containers(pod: &Pod) -> Vec<(Role, Container)> {
 }
 
 /// The images that the pod's containers run and mount.
-pub fn images(pod: &Pod) -> Vec<String> {
+pub(crate) fn images(pod: &Pod) -> Vec<String> {
     containers(pod).iter().flat_map(|(_, container)| images_of(pod, container)).collect()
 }
 
 /// The image that a container runs, and those that it mounts.
-pub fn images_of(pod: &Pod, container: &Container) -> Vec<String> {
+pub(crate) fn images_of(pod: &Pod, container: &Container) -> Vec<String> {
     let mounted = |name: &str| container.volume_mounts.iter().flatten().any(|mount| mount.name == name);
     let volumes = spec(pod).volumes.iter().flatten().filter(|volume| mounted(&volume.name));
     let shown = volumes.filter_map(|volume| volume.image.as_ref()?.reference.clone());
@@ -129,17 +129,17 @@ pub fn images_of(pod: &Pod, container: &Container) -> Vec<String> {
 }
 
 /// A container by name, with its role.
-pub fn container(pod: &Pod, name: &str) -> Option<(Role, Container)> {
+pub(crate) fn container(pod: &Pod, name: &str) -> Option<(Role, Container)> {
     containers(pod).into_iter().find(|(_, container)| container.name == name)
 }
 
 /// The pod's ephemeral containers in the shape of ordinary ones.
-pub fn ephemeral_containers(pod: &Pod) -> Vec<Container> {
+pub(crate) fn ephemeral_containers(pod: &Pod) -> Vec<Container> {
     spec(pod).ephemeral_containers.iter().flatten().map(as_container).collect()
 }
 
 /// The container whose processes the ephemeral container `name` shall see.
-pub fn debug_target<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
+pub(crate) fn debug_target<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
     let ephemeral = spec(pod).ephemeral_containers.iter().flatten().find(|container| container.name == name)?;
     ephemeral.target_container_name.as_deref().filter(|target| !target.is_empty())
 }
@@ -176,7 +176,7 @@ fn as_container(from: &EphemeralContainer) -> Container {
 }
 
 /// How long the pod's containers may take to stop.
-pub fn grace(pod: &Pod) -> Duration {
+pub(crate) fn grace(pod: &Pod) -> Duration {
     let seconds = pod
         .metadata
         .deletion_grace_period_seconds
@@ -186,7 +186,7 @@ pub fn grace(pod: &Pod) -> Duration {
 }
 
 /// The grace for a container that a probe condemned: the probe's own, or the pod's.
-pub fn probe_grace(pod: &Pod, probe: Option<&Probe>) -> Duration {
+pub(crate) fn probe_grace(pod: &Pod, probe: Option<&Probe>) -> Duration {
     probe
         .and_then(|probe| probe.termination_grace_period_seconds)
         .and_then(|seconds| u64::try_from(seconds).ok())
@@ -194,7 +194,7 @@ pub fn probe_grace(pod: &Pod, probe: Option<&Probe>) -> Duration {
 }
 
 /// Whether an ended container may be started again, by its own policy and rules and then the pod's.
-pub fn may_restart(pod: &Pod, role: Role, container: &Container, exit_code: i32) -> bool {
+pub(crate) fn may_restart(pod: &Pod, role: Role, container: &Container, exit_code: i32) -> bool {
     if role == Role::Ephemeral {
         return false;
     }
@@ -214,7 +214,7 @@ pub fn may_restart(pod: &Pod, role: Role, container: &Container, exit_code: i32)
 }
 
 /// The container's own restart policy, or else the pod's.
-pub fn container_restart_policy<'a>(pod: &'a Pod, container: &'a Container) -> &'a str {
+pub(crate) fn container_restart_policy<'a>(pod: &'a Pod, container: &'a Container) -> &'a str {
     container.restart_policy.as_deref().unwrap_or_else(|| restart_policy(pod))
 }
 
@@ -228,7 +228,7 @@ fn rule_asks_for_restart(container: &Container, exit_code: i32) -> bool {
 }
 
 /// When the pod's `activeDeadlineSeconds` run out.
-pub fn deadline(pod: &Pod) -> Option<Timestamp> {
+pub(crate) fn deadline(pod: &Pod) -> Option<Timestamp> {
     let seconds = spec(pod).active_deadline_seconds?;
     let start = status(pod).start_time.as_ref()?.0;
     start.checked_add(jiff::SignedDuration::from_secs(seconds)).ok()

@@ -31,7 +31,7 @@ enum State<K> {
 
 /// Why a referenced object is not to be had.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Missing {
+pub(crate) enum Missing {
     /// The API says that there is none.
     #[error("{resource} \"{name}\" not found")]
     NotFound {
@@ -63,7 +63,7 @@ struct Entry<K> {
 type Entries<K> = Mutex<HashMap<(String, String), Weak<Entry<K>>>>;
 
 /// All referenced objects of this node.
-pub struct Objects {
+pub(crate) struct Objects {
     client: kube::Client,
     config_maps: Entries<ConfigMap>,
     secrets: Entries<Secret>,
@@ -71,12 +71,12 @@ pub struct Objects {
 
 impl Objects {
     /// Nothing is watched yet.
-    pub fn new(client: kube::Client) -> Self {
+    pub(crate) fn new(client: kube::Client) -> Self {
         Self { client, config_maps: Mutex::default(), secrets: Mutex::default() }
     }
 
     /// One pod's view, which wakes `wake` when something it refers to changes.
-    pub fn view(self: &Arc<Self>, namespace: &str, wake: Arc<Notify>) -> References {
+    pub(crate) fn view(self: &Arc<Self>, namespace: &str, wake: Arc<Notify>) -> References {
         References {
             objects: Arc::clone(self),
             namespace: namespace.to_owned(),
@@ -88,7 +88,7 @@ impl Objects {
 }
 
 /// The objects that one pod refers to; they are watched until it is dropped.
-pub struct References {
+pub(crate) struct References {
     objects: Arc<Objects>,
     namespace: String,
     wake: Arc<Notify>,
@@ -98,12 +98,12 @@ pub struct References {
 
 impl References {
     /// A ConfigMap of the pod's namespace.
-    pub async fn config_map(&self, name: &str) -> Result<Arc<ConfigMap>, Missing> {
+    pub(crate) async fn config_map(&self, name: &str) -> Result<Arc<ConfigMap>, Missing> {
         self.get("configmaps", name, &self.config_maps, &self.objects.config_maps).await
     }
 
     /// A Secret of the pod's namespace.
-    pub async fn secret(&self, name: &str) -> Result<Arc<Secret>, Missing> {
+    pub(crate) async fn secret(&self, name: &str) -> Result<Arc<Secret>, Missing> {
         self.get("secrets", name, &self.secrets, &self.objects.secrets).await
     }
 

@@ -10,7 +10,7 @@ use crate::pod;
 
 /// A pod's quality of service class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum QosClass {
+pub(crate) enum QosClass {
     /// Limits everywhere, and requests equal to them.
     Guaranteed,
     /// Some requests or limits.
@@ -36,7 +36,7 @@ const MAX_SHARES: u64 = 262_144;
 const MIN_QUOTA: i64 = 1000;
 
 /// A quantity in thousandths, rounded up; `None` when it is not a quantity or too large.
-pub fn milli(quantity: &Quantity) -> Option<i128> {
+pub(crate) fn milli(quantity: &Quantity) -> Option<i128> {
     let text = quantity.0.trim();
     let end = text.find(|c: char| !matches!(c, '0'..='9' | '.' | '+' | '-')).unwrap_or(text.len());
     let (number, suffix) = text.split_at(end);
@@ -84,20 +84,20 @@ fn scale(suffix: &str) -> Option<(i128, i128)> {
 }
 
 /// A quantity in whole units, rounded up.
-pub fn value(quantity: &Quantity) -> Option<i128> {
+pub(crate) fn value(quantity: &Quantity) -> Option<i128> {
     milli(quantity).map(|milli| milli.div_euclid(1000) + i128::from(milli.rem_euclid(1000) != 0))
 }
 
 type List = BTreeMap<String, Quantity>;
 
 /// The requests of one container.
-pub fn requests(container: &Container) -> &List {
+pub(crate) fn requests(container: &Container) -> &List {
     static EMPTY: List = List::new();
     container.resources.as_ref().and_then(|resources| resources.requests.as_ref()).unwrap_or(&EMPTY)
 }
 
 /// The limits of one container.
-pub fn limits(container: &Container) -> &List {
+pub(crate) fn limits(container: &Container) -> &List {
     static EMPTY: List = List::new();
     container.resources.as_ref().and_then(|resources| resources.limits.as_ref()).unwrap_or(&EMPTY)
 }
@@ -107,7 +107,7 @@ fn nonzero(list: &List, resource: &str) -> Option<i128> {
 }
 
 /// The pod's class, from its pod-level resources or those of its containers.
-pub fn qos_class(pod: &Pod) -> QosClass {
+pub(crate) fn qos_class(pod: &Pod) -> QosClass {
     let spec = pod::spec(pod);
     let pod_level = spec.resources.as_ref().filter(|r| r.requests.is_some() || r.limits.is_some());
     let lists: Vec<(List, List)> = match pod_level {
@@ -132,7 +132,7 @@ pub fn qos_class(pod: &Pod) -> QosClass {
 }
 
 /// The pod's cgroup below each controller's root.
-pub fn cgroup_parent(pod: &Pod) -> String {
+pub(crate) fn cgroup_parent(pod: &Pod) -> String {
     let uid = pod::uid(pod);
     match qos_class(pod) {
         QosClass::Guaranteed => format!("kubepods/pod{uid}"),
@@ -143,7 +143,7 @@ pub fn cgroup_parent(pod: &Pod) -> String {
 
 /// What the pod needs of a resource in thousandths, as scheduling counts it: its own request (KEP-2837), or the app
 /// containers and sidecars together, or the largest step of initialisation; plus overhead.
-pub fn pod_request(pod: &Pod, resource: &str) -> i128 {
+pub(crate) fn pod_request(pod: &Pod, resource: &str) -> i128 {
     let own = pod::spec(pod).resources.as_ref().and_then(|resources| resources.requests.as_ref()?.get(resource));
     match own.and_then(milli) {
         Some(own) => own + overhead(pod, resource),
@@ -174,7 +174,7 @@ fn pod_sum(pod: &Pod, resource: &str, of: impl Fn(&Container) -> Option<i128>) -
 }
 
 /// CPU shares for thousandths of a core.
-pub fn shares(milli_cpu: i128) -> u64 {
+pub(crate) fn shares(milli_cpu: i128) -> u64 {
     let shares = u64::try_from(milli_cpu.max(0) * 1024 / 1000).unwrap_or(MAX_SHARES);
     shares.clamp(MIN_SHARES, MAX_SHARES)
 }
@@ -188,7 +188,7 @@ fn bytes(milli: i128) -> i64 {
 }
 
 /// The limits of the pod's cgroup. The pod is limited only where every container is.
-pub fn pod_resources(pod: &Pod, pids_limit: i64) -> Resources {
+pub(crate) fn pod_resources(pod: &Pod, pids_limit: i64) -> Resources {
     let own = |resource: &str| {
         let list = pod::spec(pod).resources.as_ref().and_then(|resources| resources.limits.as_ref());
         list.and_then(|list| nonzero(list, resource))
@@ -212,14 +212,14 @@ pub fn pod_resources(pod: &Pod, pids_limit: i64) -> Resources {
 
 /// How many processes all pods together may have, so that the node itself can always start some: all but those that
 /// are reserved, or a tenth if nobody reserved any.
-pub fn node_pids_limit(most: u64, reserved: &BTreeMap<String, String>) -> i64 {
+pub(crate) fn node_pids_limit(most: u64, reserved: &BTreeMap<String, String>) -> i64 {
     let given = reserved.get("pid").and_then(|text| value(&Quantity(text.clone())));
     let kept = given.and_then(|given| u64::try_from(given).ok()).unwrap_or_else(|| (most / 10).max(1024));
     i64::try_from(most.saturating_sub(kept).max(most / 2)).unwrap_or(i64::MAX)
 }
 
 /// The limits of one container's cgroup.
-pub fn container_resources(pod: &Pod, container: &Container, node_memory: u64) -> Resources {
+pub(crate) fn container_resources(pod: &Pod, container: &Container, node_memory: u64) -> Resources {
     let cpu_limit = nonzero(limits(container), "cpu");
     let cpu_request = requests(container).get("cpu").and_then(milli).or(cpu_limit).unwrap_or(0);
     let mut resources = Resources {

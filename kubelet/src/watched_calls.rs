@@ -13,11 +13,11 @@ const MAX_SERIES: usize = 256;
 
 /// Counts of watched calls on this node, by call and verdict.
 #[derive(Debug, Default)]
-pub struct Counts(Mutex<BTreeMap<(String, SyscallVerdict), u64>>);
+pub(crate) struct Counts(Mutex<BTreeMap<(String, SyscallVerdict), u64>>);
 
 impl Counts {
     /// Adds what the runtime counted.
-    pub fn add(&self, calls: &WatchedCalls) {
+    pub(crate) fn add(&self, calls: &WatchedCalls) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for one in &calls.counts {
             let key = (one.call.clone(), one.verdict);
@@ -28,7 +28,7 @@ impl Counts {
     }
 
     /// The counts in the Prometheus text format.
-    pub fn encode(&self) -> String {
+    pub(crate) fn encode(&self) -> String {
         let mut text = format!(
             "# HELP {METRIC} System calls of containers that are watched, by verdict\n# TYPE {METRIC} counter\n"
         );
@@ -41,7 +41,7 @@ impl Counts {
 }
 
 /// An event's reason and message.
-pub fn event(unusual: &UnusualCall) -> (&'static str, String) {
+pub(crate) fn event(unusual: &UnusualCall) -> (&'static str, String) {
     let UnusualCall { call, program, reason, refused } = unusual;
     let (name, outcome) =
         if *refused { ("RefusedSystemCall", "was refused") } else { ("UnusualSystemCall", "went on") };

@@ -4,7 +4,7 @@
 //! means, in one of the functions here; and its lines in `upstream_flags.txt` and `config_fields.txt` go.
 pub(crate) mod command;
 mod settings;
-pub mod tuning;
+pub(crate) mod tuning;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};

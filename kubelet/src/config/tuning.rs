@@ -50,7 +50,7 @@ pub enum Threshold {
 
 impl Threshold {
     /// Whether less is available than must be.
-    pub fn is_crossed(self, available: u64, total: u64) -> bool {
+    pub(crate) fn is_crossed(self, available: u64, total: u64) -> bool {
         match self {
             Self::Bytes(least) => available < least,
             #[expect(clippy::cast_precision_loss, reason = "a percentage of bytes needs no more precision")]
@@ -76,7 +76,7 @@ impl FromStr for Threshold {
 }
 
 /// A quantity of bytes, such as `10Mi`.
-pub fn bytes(text: &str) -> Result<u64, String> {
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     let quantity = k8s_openapi::apimachinery::pkg::api::resource::Quantity(text.to_owned());
     let milli = crate::resources::milli(&quantity).and_then(|milli| u64::try_from(milli).ok());
     milli.map(|milli| milli / 1000).ok_or_else(|| format!("{text:?} is not a quantity such as 10Mi"))

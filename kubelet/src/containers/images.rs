@@ -14,18 +14,18 @@ use crate::pod;
 use crate::references::References;
 
 /// An image that a container needs, its own or a volume's.
-pub struct Wanted<'a> {
+pub(crate) struct Wanted<'a> {
     /// Its name.
-    pub name: &'a str,
+    pub(crate) name: &'a str,
     /// `Always`, `IfNotPresent` or `Never`; by the name where there is none.
-    pub policy: Option<&'a str>,
+    pub(crate) policy: Option<&'a str>,
     /// The container that needs it.
-    pub container: &'a str,
+    pub(crate) container: &'a str,
 }
 
 impl<'a> Wanted<'a> {
     /// What the container runs.
-    pub fn of(container: &'a Container) -> Self {
+    pub(crate) fn of(container: &'a Container) -> Self {
         Self {
             name: container.image.as_deref().unwrap_or_default(),
             policy: container.image_pull_policy.as_deref(),
@@ -34,7 +34,7 @@ impl<'a> Wanted<'a> {
     }
 
     /// What a volume of it shows (KEP-4639).
-    pub fn of_volume(container: &'a Container, volume: &'a ImageVolumeSource) -> Self {
+    pub(crate) fn of_volume(container: &'a Container, volume: &'a ImageVolumeSource) -> Self {
         Self {
             name: volume.reference.as_deref().unwrap_or_default(),
             policy: volume.pull_policy.as_deref(),
@@ -44,7 +44,7 @@ impl<'a> Wanted<'a> {
 }
 
 /// An image, pulled where its policy wants it. `blocked` holds the words of the last failure while pulls of it wait.
-pub async fn ensure(
+pub(crate) async fn ensure(
     context: &Context,
     pod: &Pod,
     wanted: &Wanted<'_>,

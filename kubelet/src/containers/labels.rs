@@ -8,24 +8,24 @@ use sha2::{Digest as _, Sha256};
 use crate::pod;
 
 /// Labels that say whose a container or sandbox is.
-pub const POD_UID: &str = "io.kubernetes.pod.uid";
+pub(crate) const POD_UID: &str = "io.kubernetes.pod.uid";
 /// The pod's name.
-pub const POD_NAME: &str = "io.kubernetes.pod.name";
+pub(crate) const POD_NAME: &str = "io.kubernetes.pod.name";
 /// The pod's namespace.
-pub const POD_NAMESPACE: &str = "io.kubernetes.pod.namespace";
+pub(crate) const POD_NAMESPACE: &str = "io.kubernetes.pod.namespace";
 /// The container's name.
-pub const CONTAINER_NAME: &str = "io.kubernetes.container.name";
+pub(crate) const CONTAINER_NAME: &str = "io.kubernetes.container.name";
 /// Where the container's termination message is on the node.
-pub const MESSAGE_FILE: &str = "coracle.io/termination-message-file";
+pub(crate) const MESSAGE_FILE: &str = "coracle.io/termination-message-file";
 /// `File` or `FallbackToLogsOnError`.
-pub const MESSAGE_POLICY: &str = "io.kubernetes.container.terminationMessagePolicy";
+pub(crate) const MESSAGE_POLICY: &str = "io.kubernetes.container.terminationMessagePolicy";
 /// The container's requests and limits as they were when it was made, which is what it has.
-pub const RESOURCES: &str = "coracle.io/resources";
+pub(crate) const RESOURCES: &str = "coracle.io/resources";
 /// Label on a runtime container: a hash of what a running container cannot change.
-pub const HASH_LABEL: &str = "coracle.io/container-hash";
+pub(crate) const HASH_LABEL: &str = "coracle.io/container-hash";
 
 /// The labels of everything that belongs to a pod.
-pub fn labels(pod: &Pod) -> BTreeMap<String, String> {
+pub(crate) fn labels(pod: &Pod) -> BTreeMap<String, String> {
     BTreeMap::from([
         (POD_UID.to_owned(), pod::uid(pod).to_owned()),
         (POD_NAME.to_owned(), pod::name(pod).to_owned()),
@@ -34,7 +34,7 @@ pub fn labels(pod: &Pod) -> BTreeMap<String, String> {
 }
 
 /// A hash over the fields whose change needs a new container: name and image (the rest of a pod's spec is immutable).
-pub fn container_hash(container: &Container) -> String {
+pub(crate) fn container_hash(container: &Container) -> String {
     let mut hash = Sha256::new();
     hash.update(container.name.as_bytes());
     hash.update([0]);

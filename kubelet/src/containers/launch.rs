@@ -28,32 +28,32 @@ use crate::volumes::{Place, Places, subpath};
 use crate::{pod, resources};
 
 /// Everything a start needs; moved into its task.
-pub struct Launch {
+pub(crate) struct Launch {
     /// What the node's workers share.
-    pub context: Arc<Context>,
+    pub(crate) context: Arc<Context>,
     /// The pod.
-    pub pod: Arc<Pod>,
+    pub(crate) pod: Arc<Pod>,
     /// The container's part in it.
-    pub role: Role,
+    pub(crate) role: Role,
     /// The container's spec.
-    pub container: Container,
+    pub(crate) container: Container,
     /// Where it will run.
-    pub sandbox: SandboxStatus,
+    pub(crate) sandbox: SandboxStatus,
     /// Its attempt number: the restart count.
-    pub attempt: u32,
+    pub(crate) attempt: u32,
     /// The pod's volumes.
-    pub places: Arc<Places>,
+    pub(crate) places: Arc<Places>,
     /// The pod's ConfigMaps and Secrets.
-    pub references: Arc<References>,
+    pub(crate) references: Arc<References>,
     /// The words of the last failed pulls, by image, of those whose next pull waits.
-    pub blocked: BTreeMap<String, String>,
+    pub(crate) blocked: BTreeMap<String, String>,
     /// Cancelled when the pod is to stop: what is not created yet will not be.
-    pub cancel: CancellationToken,
+    pub(crate) cancel: CancellationToken,
 }
 
 impl Launch {
     /// Starts the container and returns its id.
-    pub async fn run(self) -> Result<String, Failure> {
+    pub(crate) async fn run(self) -> Result<String, Failure> {
         let cancelled = || Failure::new("ContainerCreating", "the pod is being stopped");
         let name = self.container.name.clone();
         let prepare = async {
@@ -290,7 +290,7 @@ fn as_mount(mount: &VolumeMount, place: &Place, sub_path: Option<PathBuf>) -> Mo
 }
 
 /// Stops a container as its pod asked: preStop hook within the grace period, then the stop signal, then the kill.
-pub async fn stop(
+pub(crate) async fn stop(
     context: &Context,
     pod: &Pod,
     container: Option<&Container>,

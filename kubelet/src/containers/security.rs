@@ -9,7 +9,7 @@ use crate::pod;
 
 /// A security context that cannot be honoured; the text is what `CreateContainerConfigError` shows.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// `runAsNonRoot` with uid 0 asked for.
     #[error("container's runAsUser breaks non-root policy (pod: \"{pod}\", container: {container})")]
     UserIsRoot {
@@ -52,7 +52,7 @@ pub enum Error {
 }
 
 /// The context of one container of an image that runs as `image_user`.
-pub fn resolve(pod: &Pod, container: &Container, image_user: &str, root_dir: &Path) -> Result<Security, Error> {
+pub(crate) fn resolve(pod: &Pod, container: &Container, image_user: &str, root_dir: &Path) -> Result<Security, Error> {
     let shared = pod::spec(pod).security_context.clone().unwrap_or_default();
     let own = container.security_context.clone().unwrap_or_default();
     refuse_unsupported(pod, container)?;

@@ -12,7 +12,7 @@ use crate::handlers::http_action;
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 /// Runs a hook to its end; an error says why it failed.
-pub async fn run(
+pub(crate) async fn run(
     context: &Context,
     container: &Container,
     id: &str,

@@ -19,7 +19,7 @@ const MAX_REQUESTS: usize = 10;
 
 /// Why a call failed; the text is what `Unhealthy` events show.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The port is neither a number nor a named port of the container.
     #[error("couldn't find port: {0}")]
     Port(String),
@@ -46,7 +46,7 @@ pub enum Error {
 }
 
 /// The number of a port of a container.
-pub fn port_number(container: &Container, port: &IntOrString) -> Result<u16, Error> {
+pub(crate) fn port_number(container: &Container, port: &IntOrString) -> Result<u16, Error> {
     let wrong = |port: &dyn std::fmt::Display| Error::Port(port.to_string());
     match port {
         IntOrString::Int(number) => u16::try_from(*number).ok().filter(|port| *port > 0).ok_or_else(|| wrong(number)),
@@ -59,12 +59,12 @@ pub fn port_number(container: &Container, port: &IntOrString) -> Result<u16, Err
 }
 
 /// An address with a port, IPv6 in brackets.
-pub fn host_port(host: &str, port: u16) -> String {
+pub(crate) fn host_port(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 /// Opens and closes a connection.
-pub async fn tcp(host: &str, port: u16) -> Result<(), Error> {
+pub(crate) async fn tcp(host: &str, port: u16) -> Result<(), Error> {
     connect(host, port).await.map(drop)
 }
 
@@ -74,7 +74,7 @@ async fn connect(host: &str, port: u16) -> Result<TcpStream, Error> {
 }
 
 /// Makes the request and returns status and body; redirects are followed as long as they stay on the host.
-pub async fn get(
+pub(crate) async fn get(
     action: &HTTPGetAction,
     container: &Container,
     pod_ip: Option<IpAddr>,
@@ -222,7 +222,7 @@ fn broken(err: impl std::error::Error) -> Error {
 }
 
 /// Asks a gRPC server's health service; an error when it is not serving.
-pub async fn grpc_health(action: &GRPCAction, ip: IpAddr) -> Result<(), Error> {
+pub(crate) async fn grpc_health(action: &GRPCAction, ip: IpAddr) -> Result<(), Error> {
     let port = u16::try_from(action.port).map_err(|_| Error::Port(action.port.to_string()))?;
     let address = host_port(&ip.to_string(), port);
     let stream = connect(&ip.to_string(), port).await?;
@@ -276,7 +276,7 @@ fn health_request(service: &str) -> Bytes {
 }
 
 /// Limits a call in time.
-pub async fn within<T>(limit: Duration, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+pub(crate) async fn within<T>(limit: Duration, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     tokio::time::timeout(limit, call).await.unwrap_or(Err(Error::Timeout))
 }
 

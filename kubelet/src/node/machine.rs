@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::Path;
 
 /// The machine's architecture in Go's spelling.
-pub fn architecture() -> &'static str {
+pub(crate) fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
@@ -15,12 +15,12 @@ pub fn architecture() -> &'static str {
 }
 
 /// Cores that this process may use.
-pub fn cores() -> usize {
+pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Physical memory, in bytes, limited by the cgroup of this process.
-pub fn memory() -> u64 {
+pub(crate) fn memory() -> u64 {
     let physical = meminfo("MemTotal").unwrap_or(0);
     let limit = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
         .iter()
@@ -29,7 +29,7 @@ pub fn memory() -> u64 {
 }
 
 /// Memory that could be had now, in bytes.
-pub fn available_memory() -> u64 {
+pub(crate) fn available_memory() -> u64 {
     meminfo("MemAvailable").unwrap_or(u64::MAX)
 }
 
@@ -40,7 +40,7 @@ fn meminfo(key: &str) -> Option<u64> {
 }
 
 /// Size and free space of the file system that holds `path`, in bytes.
-pub fn disk(path: &Path) -> Option<(u64, u64)> {
+pub(crate) fn disk(path: &Path) -> Option<(u64, u64)> {
     let existing = path.ancestors().find(|path| path.exists())?;
     let space = rustix::fs::statvfs(existing).ok()?;
     Some((space.f_blocks.saturating_mul(space.f_frsize), space.f_bavail.saturating_mul(space.f_frsize)))
@@ -48,13 +48,13 @@ pub fn disk(path: &Path) -> Option<(u64, u64)> {
 
 /// Whether less than `percent` of a disk is free. Upstream's percentages were made for small disks: from 20 GiB on, a
 /// disk counts as one of 20 GiB, so that a laptop with much space left is not called full.
-pub fn is_short(size: u64, free: u64, percent: u64) -> bool {
+pub(crate) fn is_short(size: u64, free: u64, percent: u64) -> bool {
     const LARGE: u64 = 20 << 30;
     free < size.min(LARGE) / 100 * percent
 }
 
 /// Process ids in use and at most.
-pub fn pids() -> Option<(u64, u64)> {
+pub(crate) fn pids() -> Option<(u64, u64)> {
     let limit = fs::read_to_string("/proc/sys/kernel/pid_max").ok()?.trim().parse().ok()?;
     let load = fs::read_to_string("/proc/loadavg").ok()?;
     let used = load.split_whitespace().nth(3)?.split('/').nth(1)?.parse().ok()?;
@@ -63,7 +63,7 @@ pub fn pids() -> Option<(u64, u64)> {
 
 /// How many processes and threads there can be: as many as the kernel has ids and room for, and as the cgroup of this
 /// process allows.
-pub fn most_processes() -> u64 {
+pub(crate) fn most_processes() -> u64 {
     const LIMITS: [&str; 4] = [
         "/proc/sys/kernel/pid_max",
         "/proc/sys/kernel/threads-max",
@@ -81,35 +81,35 @@ pub fn kernel() -> String {
 }
 
 /// An id of this boot.
-pub fn boot_id() -> String {
+pub(crate) fn boot_id() -> String {
     line("/proc/sys/kernel/random/boot_id")
 }
 
 /// An id of this installation.
-pub fn machine_id() -> String {
+pub(crate) fn machine_id() -> String {
     line("/etc/machine-id")
 }
 
 /// An id of this hardware; readable only with privileges, else the machine's id.
-pub fn system_uuid() -> String {
+pub(crate) fn system_uuid() -> String {
     let uuid = line("/sys/class/dmi/id/product_uuid");
     if uuid.is_empty() { machine_id() } else { uuid }
 }
 
 /// The name of the operating system.
-pub fn os_image() -> String {
+pub(crate) fn os_image() -> String {
     let text = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let name = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
     name.map_or_else(|| "Linux".to_owned(), |name| name.trim_matches('"').to_owned())
 }
 
 /// The name this machine has by itself, in lower case.
-pub fn hostname() -> String {
+pub(crate) fn hostname() -> String {
     line("/proc/sys/kernel/hostname").to_lowercase()
 }
 
 /// The address that packets to the outside leave from; loopback on a machine without a network.
-pub fn default_ip() -> IpAddr {
+pub(crate) fn default_ip() -> IpAddr {
     // Connecting a UDP socket sends nothing; it only asks the routing table.
     let route = || -> std::io::Result<IpAddr> {
         let socket = UdpSocket::bind("0.0.0.0:0")?;

@@ -48,7 +48,7 @@ pub struct Registration {
 }
 
 /// Keeps the node's object and lease.
-pub struct NodeKeeper {
+pub(crate) struct NodeKeeper {
     context: Arc<Context>,
     registration: Registration,
     network: watch::Sender<bool>,
@@ -65,7 +65,7 @@ async fn in_time<T>(request: impl Future<Output = kube::Result<T>>) -> kube::Res
 
 impl NodeKeeper {
     /// `network` becomes true once the runtime has the pod CIDR.
-    pub fn new(context: Arc<Context>, registration: Registration, network: watch::Sender<bool>) -> Self {
+    pub(crate) fn new(context: Arc<Context>, registration: Registration, network: watch::Sender<bool>) -> Self {
         let changed = Arc::new(Notify::new());
         let notify = Arc::clone(&changed);
         context.node.on_event(move |_| notify.notify_one());
@@ -73,7 +73,7 @@ impl NodeKeeper {
     }
 
     /// Registers, then keeps status and lease until `shutdown`.
-    pub async fn run(mut self, registered: watch::Sender<bool>, shutdown: CancellationToken) {
+    pub(crate) async fn run(mut self, registered: watch::Sender<bool>, shutdown: CancellationToken) {
         tokio::select! {
             biased;
             () = shutdown.cancelled() => return,

@@ -17,13 +17,13 @@ use crate::{admission, pod, watched_calls};
 use status::Verdict;
 use worker::{Desired, Report, Worker};
 
-pub mod actions;
-pub mod observed;
-pub mod resize;
+pub(crate) mod actions;
+pub(crate) mod observed;
+pub(crate) mod resize;
 mod resizes;
-pub mod statics;
-pub mod status;
-pub mod worker;
+pub(crate) mod statics;
+pub(crate) mod status;
+pub(crate) mod worker;
 
 /// A running worker.
 struct Entry {
@@ -34,7 +34,7 @@ struct Entry {
 
 /// A read handle on the pods of this node, for the server and for statistics.
 #[derive(Clone, Default)]
-pub struct Pods {
+pub(crate) struct Pods {
     entries: Arc<Mutex<HashMap<String, Entry>>>,
     /// A pod has come since [`Pods::arrival`] was awaited last.
     arrived: Arc<Notify>,
@@ -42,21 +42,21 @@ pub struct Pods {
 
 /// A pod as its worker last reported it.
 #[derive(Clone, Debug)]
-pub struct Known {
+pub(crate) struct Known {
     /// The pod, with its newest status.
-    pub pod: Pod,
+    pub(crate) pod: Pod,
     /// What runs of it, and its status.
-    pub report: Report,
+    pub(crate) report: Report,
 }
 
 impl Pods {
     /// Every pod.
-    pub fn list(&self) -> Vec<Known> {
+    pub(crate) fn list(&self) -> Vec<Known> {
         self.entries().values().map(known).collect()
     }
 
     /// A pod by namespace and name, and by uid if one is given.
-    pub fn find(&self, namespace: &str, name: &str, uid: Option<&str>) -> Option<Known> {
+    pub(crate) fn find(&self, namespace: &str, name: &str, uid: Option<&str>) -> Option<Known> {
         let entries = self.entries();
         let mut found: Vec<_> = entries
             .values()
@@ -125,7 +125,7 @@ fn known(entry: &Entry) -> Known {
 }
 
 /// Owns the workers.
-pub struct Manager {
+pub(crate) struct Manager {
     context: Arc<Context>,
     pods: Pods,
     informer: Informer<Pod>,
@@ -137,7 +137,7 @@ pub struct Manager {
 
 impl Manager {
     /// Nothing runs before [`Manager::run`].
-    pub fn new(
+    pub(crate) fn new(
         context: Arc<Context>,
         informer: Informer<Pod>,
         statics: watch::Receiver<BTreeMap<String, Arc<Pod>>>,
@@ -148,7 +148,7 @@ impl Manager {
     }
 
     /// Runs until `shutdown`; then the workers end and leave the containers as they are.
-    pub async fn run(mut self, shutdown: CancellationToken) {
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
         let changed = Arc::new(Notify::new());
         let notify = Arc::clone(&changed);
         self.informer.on_event(move |_: &Event<Pod>| notify.notify_one());

@@ -23,7 +23,7 @@ const RESYNC: Duration = Duration::from_secs(20);
 
 /// Watching the directory failed.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The directory cannot be watched.
     #[error("watch {path}")]
     Watch {
@@ -36,7 +36,7 @@ pub enum Error {
 }
 
 /// Follows the directory.
-pub struct Watcher {
+pub(crate) struct Watcher {
     path: PathBuf,
     context: Arc<Context>,
     pods: watch::Sender<BTreeMap<String, Arc<Pod>>>,
@@ -44,12 +44,12 @@ pub struct Watcher {
 
 impl Watcher {
     /// Nothing is read before [`Watcher::run`].
-    pub fn new(path: PathBuf, context: Arc<Context>, pods: watch::Sender<BTreeMap<String, Arc<Pod>>>) -> Self {
+    pub(crate) fn new(path: PathBuf, context: Arc<Context>, pods: watch::Sender<BTreeMap<String, Arc<Pod>>>) -> Self {
         Self { path, context, pods }
     }
 
     /// Runs until `shutdown`.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+    pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
         // One slot is enough: a change while one is pending says nothing new.
         let (sender, mut changes) = mpsc::channel(1);
         let failed = |source| Error::Watch { path: self.path.clone(), source };

@@ -1,9 +1,9 @@
 //! What a pod's sandbox is made with: names, kernel parameters, user namespace and runtime class (upstream:
 //! generatePodSandboxConfig in pkg/kubelet/kuberuntime).
 
-pub mod pod_dns;
+pub(crate) mod pod_dns;
 pub(crate) mod runtime_class;
-pub mod sysctls;
+pub(crate) mod sysctls;
 pub(crate) mod user_ids;
 
 use k8s_openapi::api::core::v1::Pod;

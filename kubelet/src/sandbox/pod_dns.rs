@@ -9,13 +9,13 @@ use crate::pod;
 
 /// The cluster's name service, as pods are told of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ClusterDns {
+pub(crate) struct ClusterDns {
     /// Its addresses.
-    pub servers: Vec<IpAddr>,
+    pub(crate) servers: Vec<IpAddr>,
     /// Such as `cluster.local`.
-    pub domain: String,
+    pub(crate) domain: String,
     /// The contents of the node's own `resolv.conf`.
-    pub host: DnsConfig,
+    pub(crate) host: DnsConfig,
 }
 
 const MAX_HOSTNAME: usize = 63;
@@ -23,7 +23,7 @@ const MAX_SERVERS: usize = 3;
 const MAX_SEARCHES: usize = 32;
 
 /// The pod's hostname and, with a subdomain, its fully qualified name.
-pub fn hostname(pod: &Pod, domain: &str, node_name: &str) -> (String, Option<String>) {
+pub(crate) fn hostname(pod: &Pod, domain: &str, node_name: &str) -> (String, Option<String>) {
     let spec = pod::spec(pod);
     if let Some(name) = &spec.hostname_override {
         return (name.clone(), None);
@@ -42,7 +42,7 @@ pub fn hostname(pod: &Pod, domain: &str, node_name: &str) -> (String, Option<Str
 }
 
 /// The pod's `resolv.conf`, by its DNS policy; `None` is the node's own.
-pub fn resolv_conf(pod: &Pod, cluster: &ClusterDns) -> Option<DnsConfig> {
+pub(crate) fn resolv_conf(pod: &Pod, cluster: &ClusterDns) -> Option<DnsConfig> {
     let spec = pod::spec(pod);
     let policy = spec.dns_policy.as_deref().unwrap_or("ClusterFirst");
     let use_cluster = match policy {
@@ -95,7 +95,7 @@ fn append(list: &mut Vec<String>, more: Option<&[String]>) {
 }
 
 /// Reads a `resolv.conf`.
-pub fn parse_resolv_conf(text: &str) -> DnsConfig {
+pub(crate) fn parse_resolv_conf(text: &str) -> DnsConfig {
     let mut config = DnsConfig::default();
     for line in text.lines() {
         let mut words = line.split_whitespace().map(str::to_owned);
@@ -111,7 +111,13 @@ pub fn parse_resolv_conf(text: &str) -> DnsConfig {
 }
 
 /// The contents of the pod's `/etc/hosts`.
-pub fn hosts_file(pod: &Pod, ips: &[IpAddr], hostname: &str, qualified: Option<&str>, node_hosts: &str) -> String {
+pub(crate) fn hosts_file(
+    pod: &Pod,
+    ips: &[IpAddr],
+    hostname: &str,
+    qualified: Option<&str>,
+    node_hosts: &str,
+) -> String {
     let mut text = if pod::is_host_network(pod) {
         format!("# Kubernetes-managed hosts file (host network).\n{}", node_hosts.trim_end_matches('\n')) + "\n"
     } else {

@@ -92,7 +92,7 @@ impl Allowlist {
     }
 
     /// Why the node refuses the pod, in upstream's words, if it does.
-    pub fn check(&self, pod: &Pod) -> Result<(), String> {
+    pub(crate) fn check(&self, pod: &Pod) -> Result<(), String> {
         let spec = pod::spec(pod);
         let shared = |namespace| match namespace {
             Namespace::Ipc => spec.host_ipc.unwrap_or(false),
@@ -116,7 +116,7 @@ impl Allowlist {
 
 /// The name with dots between its parts. Where slashes part it (`net/ipv4/conf/eth0.1/forwarding`), dots and slashes
 /// change places, as in sysctl(8).
-pub fn with_dots(name: &str) -> String {
+pub(crate) fn with_dots(name: &str) -> String {
     if name.find(['.', '/']).is_none_or(|at| name[at..].starts_with('.')) {
         return name.to_owned();
     }

@@ -21,7 +21,7 @@ const USER: &str = "kubelet";
 const FILE: &str = "userns";
 
 /// Hands out ranges.
-pub struct UserIds {
+pub(crate) struct UserIds {
     pods: PathBuf,
     pool: Result<Pool, String>,
     turn: Mutex<()>,
@@ -53,7 +53,7 @@ struct Mapping {
 impl UserIds {
     /// For the pods below `pods`, from what the node's files of subordinate ids give to `kubelet`, or else from the first
     /// ids behind the node's own.
-    pub fn new(pods: PathBuf, max_pods: usize) -> Self {
+    pub(crate) fn new(pods: PathBuf, max_pods: usize) -> Self {
         // A node without these files gives nothing away.
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let pool = Pool::parse(&read("/etc/subuid"), &read("/etc/subgid"), max_pods);
@@ -64,7 +64,7 @@ impl UserIds {
     ///
     /// # Errors
     /// When there is none left, or the files that say which are in use cannot be read.
-    pub fn allocate(&self, uid: &str) -> io::Result<IdMap> {
+    pub(crate) fn allocate(&self, uid: &str) -> io::Result<IdMap> {
         let pool = self.pool.clone().map_err(io::Error::other)?;
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let directory = self.pods.join(uid);

@@ -118,7 +118,7 @@ struct Shared {
 }
 
 /// A bound server.
-pub struct Server {
+pub(crate) struct Server {
     listener: TcpListener,
     tls: TlsAcceptor,
     context: Arc<Context>,
@@ -127,7 +127,7 @@ pub struct Server {
 
 impl Server {
     /// Binds the address.
-    pub async fn bind(config: Config, context: Arc<Context>, pods: Pods) -> Result<Self, Error> {
+    pub(crate) async fn bind(config: Config, context: Arc<Context>, pods: Pods) -> Result<Self, Error> {
         let listener = TcpListener::bind(config.address)
             .await
             .map_err(|source| Error::Listen { address: config.address, source })?;
@@ -135,12 +135,12 @@ impl Server {
     }
 
     /// The port it listens on.
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.listener.local_addr().map_or(0, |address| address.port())
     }
 
     /// Serves until `shutdown`; open streams are cut then.
-    pub async fn run(self, shutdown: CancellationToken) {
+    pub(crate) async fn run(self, shutdown: CancellationToken) {
         let auth = Arc::new(auth::Auth::new(self.context.client.clone(), self.context.node_name.clone()));
         let streams = Streams::new(shutdown.clone());
         let router = router(Shared { context: self.context, pods: self.pods, auth, streams: streams.clone() });

@@ -33,13 +33,13 @@ mod memory;
 mod payload;
 mod removal;
 mod source;
-pub mod subpath;
+pub(crate) mod subpath;
 mod token;
 
 /// Why a volume cannot be set up; the text goes into the `FailedMount` event.
 #[derive(Debug, thiserror::Error)]
 #[error("MountVolume.SetUp failed for volume \"{volume}\" : {reason}")]
-pub struct Error {
+pub(crate) struct Error {
     volume: String,
     reason: Reason,
 }
@@ -49,15 +49,15 @@ type Reason = Box<dyn std::error::Error + Send + Sync>;
 
 /// Where a volume is on the node.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Place {
+pub(crate) struct Place {
     /// The directory (or, for some hostPath volumes, file).
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// The image whose files it shows, for an image volume: there is no path then.
-    pub image: Option<ImageVolumeSource>,
+    pub(crate) image: Option<ImageVolumeSource>,
     /// Containers may only read it.
-    pub read_only: bool,
+    pub(crate) read_only: bool,
     /// What it must be when it is mounted: for a hostPath volume whatever its type promises.
-    pub kind: Option<FileKind>,
+    pub(crate) kind: Option<FileKind>,
 }
 
 impl Place {
@@ -67,19 +67,19 @@ impl Place {
 }
 
 /// The volumes of a pod by name.
-pub type Places = BTreeMap<String, Place>;
+pub(crate) type Places = BTreeMap<String, Place>;
 
 /// What a pass over the volumes leaves.
 #[derive(Clone, Debug)]
-pub struct Synced {
+pub(crate) struct Synced {
     /// Where the volumes are.
-    pub places: Arc<Places>,
+    pub(crate) places: Arc<Places>,
     /// When a token must be renewed.
-    pub renew_at: Option<Timestamp>,
+    pub(crate) renew_at: Option<Timestamp>,
 }
 
 /// The volumes of one pod.
-pub struct Volumes {
+pub(crate) struct Volumes {
     context: Arc<Context>,
     state: Mutex<State>,
 }
@@ -95,12 +95,12 @@ struct State {
 
 impl Volumes {
     /// Nothing is set up yet.
-    pub fn new(context: Arc<Context>) -> Self {
+    pub(crate) fn new(context: Arc<Context>) -> Self {
         Self { context, state: Mutex::default() }
     }
 
     /// Sets up what is not, rewrites what changed.
-    pub async fn sync(
+    pub(crate) async fn sync(
         &self,
         pod: &Pod,
         references: &References,
@@ -119,7 +119,7 @@ impl Volumes {
     }
 
     /// Removes the pod's directory with everything in it.
-    pub async fn tear_down(&self, uid: &str) -> std::io::Result<()> {
+    pub(crate) async fn tear_down(&self, uid: &str) -> std::io::Result<()> {
         let directory = self.context.pod_dir(uid);
         blocking(move || removal::remove_pod(&directory)).await
     }

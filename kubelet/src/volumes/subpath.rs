@@ -10,7 +10,7 @@ const MAX_LENGTH: usize = 4096;
 ///
 /// # Errors
 /// When it is not relative, climbs, or is longer than a path can be.
-pub fn parse(sub_path: &str) -> io::Result<Option<PathBuf>> {
+pub(crate) fn parse(sub_path: &str) -> io::Result<Option<PathBuf>> {
     let refuse = |why: &str| io::Error::new(io::ErrorKind::InvalidInput, format!("subPath {sub_path:?} {why}"));
     if sub_path.len() >= MAX_LENGTH || sub_path.contains('\0') {
         return Err(refuse("is no path"));

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 /// Replaces `$(NAME)` by its value; `$$` is a dollar sign, and a reference to nothing stays as it is.
-pub fn expand(text: &str, values: &BTreeMap<String, String>) -> String {
+pub(crate) fn expand(text: &str, values: &BTreeMap<String, String>) -> String {
     expand_with(text, |name| values.get(name).cloned()).0
 }
 
 /// Like [`expand`], but refuses references to nothing and returns their first name.
-pub fn expand_strict(text: &str, values: &BTreeMap<String, String>) -> Result<String, String> {
+pub(crate) fn expand_strict(text: &str, values: &BTreeMap<String, String>) -> Result<String, String> {
     match expand_with(text, |name| values.get(name).cloned()) {
         (text, None) => Ok(text),
         (_, Some(missing)) => Err(missing),

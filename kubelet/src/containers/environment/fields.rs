@@ -9,24 +9,24 @@ use crate::{pod, resources};
 
 /// What the downward API knows beside the pod.
 #[derive(Clone, Debug, Default)]
-pub struct Surroundings {
+pub(crate) struct Surroundings {
     /// The node's name.
-    pub node_name: String,
+    pub(crate) node_name: String,
     /// The node's addresses, the main one first.
-    pub node_ips: Vec<IpAddr>,
+    pub(crate) node_ips: Vec<IpAddr>,
     /// The pod's addresses, the main one first.
-    pub pod_ips: Vec<IpAddr>,
+    pub(crate) pod_ips: Vec<IpAddr>,
     /// Allocatable CPU in thousandths of a core; what an absent limit stands for.
-    pub milli_cpu: i128,
+    pub(crate) milli_cpu: i128,
     /// Allocatable memory in bytes.
-    pub memory: i128,
+    pub(crate) memory: i128,
     /// Allocatable local storage in bytes.
-    pub storage: i128,
+    pub(crate) storage: i128,
 }
 
 /// A reference that cannot be resolved.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidField {
+pub(crate) enum InvalidField {
     /// No such field.
     #[error("unsupported fieldPath: {0}")]
     Field(String),
@@ -42,7 +42,7 @@ pub enum InvalidField {
 }
 
 /// The value of `fieldRef`; in volumes, whole maps too.
-pub fn field(pod: &Pod, around: &Surroundings, selector: &ObjectFieldSelector) -> Result<String, InvalidField> {
+pub(crate) fn field(pod: &Pod, around: &Surroundings, selector: &ObjectFieldSelector) -> Result<String, InvalidField> {
     let path = selector.field_path.as_str();
     if let Some((map, key)) = subscript(path) {
         let values = match map {
@@ -84,7 +84,7 @@ fn format_map(map: Option<&std::collections::BTreeMap<String, String>>) -> Strin
 }
 
 /// The value of `resourceFieldRef` for the container it names, or else `container`.
-pub fn resource(
+pub(crate) fn resource(
     pod: &Pod,
     around: &Surroundings,
     container: &str,

@@ -1,6 +1,6 @@
 //! A container's environment (upstream: makeEnvironmentVariables of pkg/kubelet/kubelet_pods.go).
-pub mod expand;
-pub mod fields;
+pub(crate) mod expand;
+pub(crate) mod fields;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -18,7 +18,7 @@ use fields::{InvalidField, Surroundings};
 
 /// Why an environment cannot be made; the text is what `CreateContainerConfigError` shows.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// A referenced object is not to be had.
     #[error(transparent)]
     Missing(#[from] Missing),
@@ -51,23 +51,23 @@ pub enum Error {
 }
 
 /// What an environment is made from.
-pub struct Sources<'a> {
+pub(crate) struct Sources<'a> {
     /// The pod.
-    pub pod: &'a Pod,
+    pub(crate) pod: &'a Pod,
     /// Addresses and node sizes.
-    pub around: &'a Surroundings,
+    pub(crate) around: &'a Surroundings,
     /// ConfigMaps and Secrets.
-    pub references: &'a References,
+    pub(crate) references: &'a References,
     /// All Services of the cluster.
-    pub services: &'a [Arc<Service>],
+    pub(crate) services: &'a [Arc<Service>],
     /// Namespace of the `kubernetes` Service, which every pod sees.
-    pub master_namespace: &'a str,
+    pub(crate) master_namespace: &'a str,
     /// Host directory of a volume, for `fileKeyRef`.
-    pub volume: &'a (dyn Fn(&str) -> Option<std::path::PathBuf> + Send + Sync),
+    pub(crate) volume: &'a (dyn Fn(&str) -> Option<std::path::PathBuf> + Send + Sync),
 }
 
 /// The environment in the order it was named, without repetitions: services first, then `envFrom`, then `env`.
-pub async fn environment(sources: &Sources<'_>, container: &Container) -> Result<Vec<(String, String)>, Error> {
+pub(crate) async fn environment(sources: &Sources<'_>, container: &Container) -> Result<Vec<(String, String)>, Error> {
     let links = pod::spec(sources.pod).enable_service_links.unwrap_or(true);
     let mut env = BTreeMap::new();
     let from_services = service_variables(pod::namespace(sources.pod), links, sources);

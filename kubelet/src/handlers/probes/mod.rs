@@ -16,7 +16,7 @@ mod attempt;
 
 /// What a probe is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Says that the container is up; nothing else is asked before.
     Startup,
     /// Says that it must be restarted.
@@ -46,7 +46,7 @@ impl Kind {
 type Verdicts = Arc<Mutex<BTreeMap<String, Health>>>;
 
 /// The probes of one pod.
-pub struct Probes {
+pub(crate) struct Probes {
     context: Arc<Context>,
     verdicts: Verdicts,
     wake: Arc<Notify>,
@@ -55,33 +55,33 @@ pub struct Probes {
 }
 
 /// A container whose probes should run.
-pub struct Target<'a> {
+pub(crate) struct Target<'a> {
     /// Its spec.
-    pub container: &'a Container,
+    pub(crate) container: &'a Container,
     /// Its id.
-    pub id: &'a str,
+    pub(crate) id: &'a str,
     /// When it started.
-    pub started_at: jiff::Timestamp,
+    pub(crate) started_at: jiff::Timestamp,
 }
 
 impl Probes {
     /// No probes yet; `wake` is notified when a verdict changes.
-    pub fn new(context: Arc<Context>, wake: Arc<Notify>) -> Self {
+    pub(crate) fn new(context: Arc<Context>, wake: Arc<Notify>) -> Self {
         Self { context, verdicts: Verdicts::default(), wake, running: BTreeMap::new(), tasks: JoinSet::new() }
     }
 
     /// What is known, by container id.
-    pub fn health(&self) -> BTreeMap<String, Health> {
+    pub(crate) fn health(&self) -> BTreeMap<String, Health> {
         lock(&self.verdicts).clone()
     }
 
     /// Takes over a verdict from the pod's status, so that a restart of the kubelet changes no readiness.
-    pub fn remember(&self, id: &str, health: Health) {
+    pub(crate) fn remember(&self, id: &str, health: Health) {
         lock(&self.verdicts).insert(id.to_owned(), health);
     }
 
     /// Starts the probes of new containers and stops those of ended ones.
-    pub fn sync(&mut self, pod: &Arc<Pod>, pod_ip: Option<IpAddr>, targets: &[Target<'_>]) {
+    pub(crate) fn sync(&mut self, pod: &Arc<Pod>, pod_ip: Option<IpAddr>, targets: &[Target<'_>]) {
         let alive = |id: &str| targets.iter().any(|target| target.id == id);
         self.retain(alive);
         lock(&self.verdicts).retain(|id, _| alive(id));
@@ -103,7 +103,7 @@ impl Probes {
 
     /// Of a pod that stops nobody asks any more whether it is up or must be restarted, but whether it takes traffic: who
     /// sends some until the end relies on it. What the other probes said last stays.
-    pub fn stop_all_but_readiness(&mut self) {
+    pub(crate) fn stop_all_but_readiness(&mut self) {
         self.running.retain(|(_, kind), task| {
             let keep = *kind == Kind::Readiness;
             if !keep {
@@ -114,13 +114,13 @@ impl Probes {
     }
 
     /// Stops every probe; what they said last stays.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.running.clear();
         self.tasks.abort_all();
     }
 
     /// Stops the probes of containers that are not alive.
-    pub fn retain(&mut self, alive: impl Fn(&str) -> bool) {
+    pub(crate) fn retain(&mut self, alive: impl Fn(&str) -> bool) {
         self.running.retain(|(id, _), task| {
             let keep = alive(id);
             if !keep {

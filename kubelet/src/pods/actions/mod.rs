@@ -18,57 +18,57 @@ use crate::pods::resize::plan;
 
 /// What probes say of one container.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Health {
+pub(crate) struct Health {
     /// The startup probe's verdict; `None` before there is one.
-    pub started: Option<bool>,
+    pub(crate) started: Option<bool>,
     /// The liveness probe's verdict.
-    pub live: Option<bool>,
+    pub(crate) live: Option<bool>,
     /// The readiness probe's verdict.
-    pub ready: Option<bool>,
+    pub(crate) ready: Option<bool>,
 }
 
 /// Everything the decision depends on.
-pub struct View<'a> {
+pub(crate) struct View<'a> {
     /// The desired state.
-    pub pod: &'a Pod,
+    pub(crate) pod: &'a Pod,
     /// The actual state.
-    pub seen: &'a Seen,
+    pub(crate) seen: &'a Seen,
     /// By container id.
-    pub health: &'a BTreeMap<String, Health>,
+    pub(crate) health: &'a BTreeMap<String, Health>,
     /// Names of containers that are being started or stopped now; they are left alone.
-    pub busy: &'a BTreeSet<String>,
+    pub(crate) busy: &'a BTreeSet<String>,
     /// Ids of containers that were stopped to be started again, whatever they exited with.
-    pub condemned: &'a BTreeSet<String>,
+    pub(crate) condemned: &'a BTreeSet<String>,
 }
 
 /// A container to stop, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kill {
+pub(crate) struct Kill {
     /// The runtime's id.
-    pub id: String,
+    pub(crate) id: String,
     /// Its name in the pod.
-    pub name: String,
+    pub(crate) name: String,
     /// For the `Killing` event.
-    pub message: String,
+    pub(crate) message: String,
     /// How long it may take.
-    pub grace: Duration,
+    pub(crate) grace: Duration,
 }
 
 /// What to do next.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Actions {
+pub(crate) struct Actions {
     /// Nothing is left to run: stop the sandbox, the pod is over.
-    pub finished: bool,
+    pub(crate) finished: bool,
     /// Make a sandbox with this attempt number, once the leftovers in `kill` are gone.
-    pub create_sandbox: Option<u32>,
+    pub(crate) create_sandbox: Option<u32>,
     /// Names of the containers to start, in order.
-    pub start: Vec<String>,
+    pub(crate) start: Vec<String>,
     /// Containers to stop.
-    pub kill: Vec<Kill>,
+    pub(crate) kill: Vec<Kill>,
 }
 
 /// Compares the pod with what runs.
-pub fn compute_actions(view: &View<'_>) -> Actions {
+pub(crate) fn compute_actions(view: &View<'_>) -> Actions {
     match view.seen.live_sandbox() {
         Some(sandbox) => in_sandbox(view, &sandbox.id),
         None => without_sandbox(view),
@@ -199,7 +199,7 @@ fn sidecar(view: &View<'_>, sandbox: &str, container: &Container, actions: &mut 
 }
 
 /// Whether the container passed its startup probe, or has none.
-pub fn has_started(view: &View<'_>, container: &Container, latest: &ContainerStatus) -> bool {
+pub(crate) fn has_started(view: &View<'_>, container: &Container, latest: &ContainerStatus) -> bool {
     container.startup_probe.is_none() || view.health.get(&latest.id).and_then(|health| health.started) == Some(true)
 }
 
@@ -257,7 +257,7 @@ fn kill(container: &ContainerStatus, message: String, grace: Duration) -> Kill {
 }
 
 /// Containers of an ending pod to stop now: everything but sidecars first, then sidecars from the last to the first.
-pub fn stop_next<'a>(pod: &Pod, seen: &'a Seen) -> Vec<&'a ContainerStatus> {
+pub(crate) fn stop_next<'a>(pod: &Pod, seen: &'a Seen) -> Vec<&'a ContainerStatus> {
     let is_sidecar = |name: &str| pod::init_containers(pod).iter().any(|c| c.name == name && pod::is_sidecar(c));
     let main: Vec<_> = seen.running().filter(|container| !is_sidecar(&container.name)).collect();
     if !main.is_empty() {

@@ -10,7 +10,7 @@ use crate::failure::chain;
 use crate::pods::observed::Seen;
 
 /// Changes what can be changed now. Errors are in upstream's words.
-pub async fn act(runtime: &dyn Runtime, seen: &Seen, plan: &Plan) -> Result<(), String> {
+pub(crate) async fn act(runtime: &dyn Runtime, seen: &Seen, plan: &Plan) -> Result<(), String> {
     let Some(sandbox) = seen.live_sandbox() else { return Ok(()) };
     check_memory(runtime, seen, plan).await?;
     limit_pod(runtime, &sandbox.id, plan.before.as_ref()).await?;

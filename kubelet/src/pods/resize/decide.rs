@@ -12,7 +12,7 @@ use crate::{admission, pod};
 const RESOURCES: [&str; 2] = ["cpu", "memory"];
 
 /// Refuses sizes that do not fit beside `others`, which have the sizes that are allocated to them.
-pub fn decide(pod: &Pod, others: &[Pod], node: &Node) -> Result<(), Pending> {
+pub(crate) fn decide(pod: &Pod, others: &[Pod], node: &Node) -> Result<(), Pending> {
     let refuse = |reason, message| Err(Pending { reason, message });
     if pod::is_static(pod) {
         return refuse(Reason::Infeasible, "In-place resize of static-pods is not supported".to_owned());
@@ -34,7 +34,7 @@ pub fn decide(pod: &Pod, others: &[Pod], node: &Node) -> Result<(), Pending> {
 
 /// Which of two pods that ask for other sizes than they have goes first: one that needs no more than before, then by
 /// priority, then a guaranteed one, then the one that has waited longer.
-pub fn order(left: (&Pod, &Sizes), right: (&Pod, &Sizes)) -> Ordering {
+pub(crate) fn order(left: (&Pod, &Sizes), right: (&Pod, &Sizes)) -> Ordering {
     let priority = |pod: &Pod| pod::spec(pod).priority.unwrap_or_default();
     let is_lesser = |pod: &Pod| resources::qos_class(pod) != QosClass::Guaranteed;
     let key = |(pod, sizes): (&Pod, &Sizes)| (grows(pod, sizes), -i64::from(priority(pod)), is_lesser(pod));

@@ -26,22 +26,22 @@ struct One<'a> {
 }
 
 /// Of `ResizeDeferred` and `ResizeInfeasible`: what `pod` asks for, and why it does not get it.
-pub fn pending(pod: &Pod, reason: Reason, why: &str) -> String {
+pub(crate) fn pending(pod: &Pod, reason: Reason, why: &str) -> String {
     message(&format!("Pod resize {}", reason.name()), pod, pod.metadata.generation, why)
 }
 
 /// Of `ResizeStarted`.
-pub fn started(pod: &Pod) -> String {
+pub(crate) fn started(pod: &Pod) -> String {
     message("Pod resize started", pod, pod.metadata.generation, "")
 }
 
 /// Of `ResizeCompleted`: what the pod with this generation of its sizes has now.
-pub fn completed(pod: &Pod, generation: Option<i64>) -> String {
+pub(crate) fn completed(pod: &Pod, generation: Option<i64>) -> String {
     message("Pod resize completed", pod, generation, "")
 }
 
 /// Of `ResizeError`.
-pub fn error(pod: &Pod, generation: Option<i64>, why: &str) -> String {
+pub(crate) fn error(pod: &Pod, generation: Option<i64>, why: &str) -> String {
     message("Pod resize error", pod, generation, why)
 }
 

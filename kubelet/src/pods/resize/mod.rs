@@ -15,30 +15,30 @@ use serde::{Deserialize, Serialize};
 
 use crate::pod;
 
-pub mod act;
-pub mod decide;
-pub mod message;
-pub mod plan;
+pub(crate) mod act;
+pub(crate) mod decide;
+pub(crate) mod message;
+pub(crate) mod plan;
 
 /// The requests and limits of a pod and of its containers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Sizes {
+pub(crate) struct Sizes {
     /// Those of the pod as a whole.
-    pub pod: Option<ResourceRequirements>,
+    pub(crate) pod: Option<ResourceRequirements>,
     /// By the names of app and init containers.
-    pub containers: BTreeMap<String, ResourceRequirements>,
+    pub(crate) containers: BTreeMap<String, ResourceRequirements>,
 }
 
 impl Sizes {
     /// What the pod's spec asks for.
-    pub fn of(pod: &Pod) -> Self {
+    pub(crate) fn of(pod: &Pod) -> Self {
         let spec = pod::spec(pod);
         let sizes = all(spec).map(|one| (one.name.clone(), one.resources.clone().unwrap_or_default()));
         Self { pod: spec.resources.clone(), containers: sizes.collect() }
     }
 
     /// What an earlier kubelet gave a pod, as far as the pod's status tells; what it does not tell is as in the spec.
-    pub fn reported(pod: &Pod) -> Self {
+    pub(crate) fn reported(pod: &Pod) -> Self {
         let mut sizes = Self::of(pod);
         let status = pod::status(pod);
         for known in [&status.container_statuses, &status.init_container_statuses].into_iter().flatten().flatten() {
@@ -54,7 +54,7 @@ impl Sizes {
     }
 
     /// The pod with these sizes: the same one, if it has them.
-    pub fn apply(&self, pod: &Arc<Pod>) -> Arc<Pod> {
+    pub(crate) fn apply(&self, pod: &Arc<Pod>) -> Arc<Pod> {
         if *self == Self::of(pod) {
             return Arc::clone(pod);
         }
@@ -72,7 +72,7 @@ impl Sizes {
     /// Reads what [`Sizes::write`] kept. `None` where nothing is kept.
     ///
     /// Fails when a file is there that cannot be read or is damaged.
-    pub fn read(pod_directory: &Path) -> std::io::Result<Option<Self>> {
+    pub(crate) fn read(pod_directory: &Path) -> std::io::Result<Option<Self>> {
         match std::fs::read(pod_directory.join(FILE)) {
             Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
             Err(err) if err.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -83,7 +83,7 @@ impl Sizes {
     /// Keeps what is allocated for the next kubelet, before anything is done about it.
     ///
     /// Fails when the pod's directory cannot be made or written to.
-    pub fn write(&self, pod_directory: &Path) -> std::io::Result<()> {
+    pub(crate) fn write(&self, pod_directory: &Path) -> std::io::Result<()> {
         std::fs::create_dir_all(pod_directory)?;
         let unfinished = pod_directory.join(format!("{FILE}.new"));
         std::fs::write(&unfinished, serde_json::to_vec(self)?)?;
@@ -100,29 +100,29 @@ fn all(spec: &PodSpec) -> impl Iterator<Item = &Container> {
 
 /// What a pod may use, and what it asks for beyond that.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Allocation {
+pub(crate) struct Allocation {
     /// What the node has promised the pod.
-    pub sizes: Sizes,
+    pub(crate) sizes: Sizes,
     /// The pod's generation that asked for them.
-    pub generation: Option<i64>,
+    pub(crate) generation: Option<i64>,
     /// The newest generation that was looked at.
-    pub judged: Option<i64>,
+    pub(crate) judged: Option<i64>,
     /// Why the spec's sizes are not promised.
-    pub pending: Option<Pending>,
+    pub(crate) pending: Option<Pending>,
 }
 
 /// Why a resize waits: the condition `PodResizePending`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pending {
+pub(crate) struct Pending {
     /// Whether it may fit later.
-    pub reason: Reason,
+    pub(crate) reason: Reason,
     /// Details for people.
-    pub message: String,
+    pub(crate) message: String,
 }
 
 /// Whether a resize that waits may fit later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
+pub(crate) enum Reason {
     /// Other pods have the room now.
     Deferred,
     /// Never on this node.
@@ -131,7 +131,7 @@ pub enum Reason {
 
 impl Reason {
     /// As conditions and events name it.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Deferred => "Deferred",
             Self::Infeasible => "Infeasible",

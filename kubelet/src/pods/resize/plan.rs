@@ -13,46 +13,46 @@ use crate::resources;
 
 /// Limits to change, in order: what the pod may have must cover what its containers may, at every moment.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// The pod's limits before its containers': the greater of the old and the new.
-    pub before: Option<Resources>,
+    pub(crate) before: Option<Resources>,
     /// Containers whose limits change while they run; those that shrink first.
-    pub containers: Vec<Change>,
+    pub(crate) containers: Vec<Change>,
     /// The pod's limits at the end.
-    pub after: Option<Resources>,
+    pub(crate) after: Option<Resources>,
     /// Containers that must start again first: their policies for a resource say so.
-    pub restarts: Vec<String>,
+    pub(crate) restarts: Vec<String>,
     /// The bytes that the pod and the containers that shrink may have, by container; the pod under the empty name.
-    pub shrinks: BTreeMap<String, i64>,
+    pub(crate) shrinks: BTreeMap<String, i64>,
 }
 
 /// One container whose limits change.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Change {
+pub(crate) struct Change {
     /// The runtime's id.
-    pub id: String,
+    pub(crate) id: String,
     /// Its name in the pod.
-    pub name: String,
+    pub(crate) name: String,
     /// Its cgroup's new limits.
-    pub resources: Resources,
+    pub(crate) resources: Resources,
     /// Its new sizes, for its record.
-    pub sizes: ResourceRequirements,
+    pub(crate) sizes: ResourceRequirements,
 }
 
 impl Plan {
     /// Whether all that can be done now is done: containers have to start again first.
-    pub fn is_waiting(&self) -> bool {
+    pub(crate) fn is_waiting(&self) -> bool {
         self.before.is_none() && self.after.is_none() && self.containers.is_empty()
     }
 
     /// Whether the pod has all that is allocated to it.
-    pub fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.is_waiting() && self.restarts.is_empty()
     }
 }
 
 /// Compares what is allocated, which `pod` holds, with what its sandbox and containers have.
-pub fn plan(pod: &Pod, seen: &Seen, node_memory: u64, pids_limit: i64) -> Plan {
+pub(crate) fn plan(pod: &Pod, seen: &Seen, node_memory: u64, pids_limit: i64) -> Plan {
     let mut plan = Plan::default();
     let Some(sandbox) = seen.live_sandbox() else { return plan };
     for (role, container) in pod::containers(pod) {
@@ -116,13 +116,13 @@ fn pod_limits(plan: &mut Plan, old: &Resources, new: &Resources) {
 }
 
 /// What a container was given, from its record.
-pub fn given(record: &ContainerStatus) -> Option<ResourceRequirements> {
+pub(crate) fn given(record: &ContainerStatus) -> Option<ResourceRequirements> {
     let given: Option<ResourceRequirements> = serde_json::from_str(record.annotations.get(RESOURCES)?).ok()?;
     Some(given.unwrap_or_default())
 }
 
 /// Whether the container must start again to get its sizes: a resource changed whose policy is `RestartContainer`.
-pub fn must_restart(container: &Container, given: &ResourceRequirements) -> bool {
+pub(crate) fn must_restart(container: &Container, given: &ResourceRequirements) -> bool {
     let new = container.resources.clone().unwrap_or_default();
     let restarts = |resource: &str| {
         let mut policies = container.resize_policy.iter().flatten();

@@ -6,7 +6,7 @@ use super::Facts;
 use crate::pod;
 
 /// The conditions that only the kubelet writes.
-pub const OWNED: [&str; 8] = [
+pub(crate) const OWNED: [&str; 8] = [
     "PodScheduled",
     "PodReadyToStartContainers",
     "Initialized",

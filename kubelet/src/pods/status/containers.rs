@@ -15,7 +15,7 @@ use crate::pods::resize::plan::given;
 const MESSAGES: usize = 12 * 1024;
 
 /// Scheme of a `containerID`.
-pub const SCHEME: &str = "coracle://";
+pub(crate) const SCHEME: &str = "coracle://";
 
 /// Fills in the statuses of all containers, each list in the order of the spec.
 pub(super) fn fill(facts: &Facts<'_>, status: &mut PodStatus) {

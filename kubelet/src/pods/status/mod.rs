@@ -14,78 +14,78 @@ use crate::pods::resize::Pending;
 
 mod conditions;
 mod containers;
-pub mod patch;
+pub(crate) mod patch;
 mod phase;
 
 /// Why a container is not running.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Waiting {
+pub(crate) struct Waiting {
     /// Such as `CrashLoopBackOff`.
-    pub reason: String,
+    pub(crate) reason: String,
     /// Details for people.
-    pub message: String,
+    pub(crate) message: String,
 }
 
 /// A verdict of the kubelet on the pod as a whole, stronger than what its containers say.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub(crate) struct Verdict {
     /// Such as `DeadlineExceeded` or `OutOfcpu`.
-    pub reason: String,
+    pub(crate) reason: String,
     /// Details for people.
-    pub message: String,
+    pub(crate) message: String,
 }
 
 impl Verdict {
     /// The reason of a pod that used more of the node than it may.
-    pub const EVICTED: &str = "Evicted";
+    pub(crate) const EVICTED: &str = "Evicted";
 
     /// Whether the kubelet took the pod off the node.
-    pub fn is_eviction(&self) -> bool {
+    pub(crate) fn is_eviction(&self) -> bool {
         self.reason == Self::EVICTED
     }
 }
 
 /// How far a resize of the pod has come.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Resize<'a> {
+pub(crate) struct Resize<'a> {
     /// The node does not promise what the spec asks for.
-    pub pending: Option<&'a Pending>,
+    pub(crate) pending: Option<&'a Pending>,
     /// What it promises is not done yet; with the generation that asked for it.
-    pub in_progress: Option<Option<i64>>,
+    pub(crate) in_progress: Option<Option<i64>>,
     /// Why that failed last.
-    pub error: Option<&'a str>,
+    pub(crate) error: Option<&'a str>,
 }
 
 /// Everything a status is made from.
-pub struct Facts<'a> {
+pub(crate) struct Facts<'a> {
     /// The pod, with the status that the API has now.
-    pub pod: &'a Pod,
+    pub(crate) pod: &'a Pod,
     /// What runs.
-    pub seen: &'a Seen,
+    pub(crate) seen: &'a Seen,
     /// What probes say, by container id.
-    pub health: &'a BTreeMap<String, Health>,
+    pub(crate) health: &'a BTreeMap<String, Health>,
     /// Containers whose start is not complete; what the runtime says of them is not shown yet.
-    pub starting: &'a BTreeSet<String>,
+    pub(crate) starting: &'a BTreeSet<String>,
     /// Why containers wait, by name.
-    pub waiting: &'a BTreeMap<String, Waiting>,
+    pub(crate) waiting: &'a BTreeMap<String, Waiting>,
     /// Termination messages by container id.
-    pub messages: &'a BTreeMap<String, String>,
+    pub(crate) messages: &'a BTreeMap<String, String>,
     /// Makes the pod `Failed`.
-    pub verdict: Option<&'a Verdict>,
+    pub(crate) verdict: Option<&'a Verdict>,
     /// Nothing of the pod runs or will run again.
-    pub ended: bool,
+    pub(crate) ended: bool,
     /// Containers that were stopped to be started again, by id.
-    pub condemned: &'a BTreeSet<String>,
+    pub(crate) condemned: &'a BTreeSet<String>,
     /// Whether it gets the sizes that it asks for.
-    pub resize: Resize<'a>,
+    pub(crate) resize: Resize<'a>,
     /// This node's addresses, the main one first.
-    pub node_ips: &'a [IpAddr],
+    pub(crate) node_ips: &'a [IpAddr],
     /// The clock.
-    pub now: Timestamp,
+    pub(crate) now: Timestamp,
 }
 
 /// Makes the status.
-pub fn build(facts: &Facts<'_>) -> PodStatus {
+pub(crate) fn build(facts: &Facts<'_>) -> PodStatus {
     let old = pod::status(facts.pod);
     let mut status = PodStatus {
         start_time: old.start_time.clone().or(Some(Time(facts.now))),

@@ -3,11 +3,11 @@
 use k8s_openapi::api::core::v1::PodStatus;
 use serde_json::{Map, Value, json};
 
-pub use super::conditions::OWNED;
-pub use super::containers::SCHEME;
+pub(crate) use super::conditions::OWNED;
+pub(crate) use super::containers::SCHEME;
 
 /// The patch body, or `None` when nothing changed. It carries the uid, so that it never reaches a namesake.
-pub fn status_patch(uid: &str, old: &PodStatus, new: &PodStatus) -> Option<Value> {
+pub(crate) fn status_patch(uid: &str, old: &PodStatus, new: &PodStatus) -> Option<Value> {
     let old = fields(old);
     let new = fields(new);
     let mut changes = Map::new();

@@ -44,28 +44,28 @@ mod sync;
 
 /// What a pod's worker is told.
 #[derive(Clone, Debug)]
-pub struct Desired {
+pub(crate) struct Desired {
     /// The newest version of the pod.
-    pub pod: Arc<Pod>,
+    pub(crate) pod: Arc<Pod>,
     /// The API's copy of a static pod, which its status goes to.
-    pub mirror: Option<Arc<Pod>>,
+    pub(crate) mirror: Option<Arc<Pod>>,
     /// The pod is no longer wanted here: stop it and forget it, there is nobody to tell.
-    pub gone: bool,
+    pub(crate) gone: bool,
     /// The node refuses the pod.
-    pub rejected: Option<Verdict>,
+    pub(crate) rejected: Option<Verdict>,
     /// The sizes that the pod may have.
-    pub allocation: Arc<Allocation>,
+    pub(crate) allocation: Arc<Allocation>,
 }
 
 /// What others may know of a pod without disturbing its worker.
 #[derive(Clone, Debug, Default)]
-pub struct Report {
+pub(crate) struct Report {
     /// The pod's sandboxes and containers.
-    pub seen: Seen,
+    pub(crate) seen: Seen,
     /// Its status.
-    pub status: PodStatus,
+    pub(crate) status: PodStatus,
     /// Nothing of it runs, nor will again.
-    pub ended: bool,
+    pub(crate) ended: bool,
 }
 
 /// How a task of the worker ended.
@@ -102,7 +102,7 @@ impl Flight {
 }
 
 /// The actor.
-pub struct Worker {
+pub(crate) struct Worker {
     context: Arc<Context>,
     desired: watch::Receiver<Desired>,
     wake: Arc<Notify>,
@@ -154,7 +154,7 @@ const CLEANUP: &str = "/cleanup";
 
 impl Worker {
     /// A worker for the pod that `desired` holds.
-    pub fn new(
+    pub(crate) fn new(
         context: Arc<Context>,
         desired: watch::Receiver<Desired>,
         wake: Arc<Notify>,
@@ -193,7 +193,7 @@ impl Worker {
     }
 
     /// Runs until the pod is gone, or until `shutdown`: containers stay as they are then.
-    pub async fn run(mut self, shutdown: CancellationToken) {
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
         self.recover().await;
         loop {
             self.wake_at = None;
