@@ -5,15 +5,16 @@
 //! nothing: there are no resyncs.
 #![forbid(unsafe_code)]
 
+mod admission_policy_status;
 mod aggregation;
-mod args;
+mod all;
 mod certificates;
 mod claim;
 mod command;
+mod config;
 mod context;
 mod cronjob;
 mod daemonset;
-mod defaults;
 mod deployment;
 mod discovery;
 mod disruption;
@@ -21,30 +22,29 @@ mod endpoints;
 mod garbage;
 mod hash;
 mod history;
+mod in_use_protection;
 mod index;
+mod int_or_percent;
 mod job;
 mod metadata;
-mod names;
 mod namespace;
 mod node;
 mod notices;
 mod owners;
+mod per_namespace;
 mod podcontrol;
 mod podgc;
 mod pods;
-mod policies;
-mod portion;
-mod protection;
 mod quota;
-mod registry;
 mod replicaset;
+mod run;
 mod statefulset;
-mod ttl;
+mod ttl_after_finished;
 mod volumes;
 
-pub use args::{Args, Config, Mirroring, Signing};
 pub use command::Command;
-pub use registry::{NAMES, run};
+pub use config::{Args, Config, Mirroring, Signing};
+pub use run::{NAMES, run};
 
 /// Why the controllers could not start or had to stop.
 #[derive(Debug, thiserror::Error)]

@@ -7,7 +7,7 @@ mod command;
 mod config;
 mod handler;
 mod message;
-mod names;
+mod schema;
 mod serve;
 mod zone;
 

@@ -16,7 +16,7 @@ use k8s_openapi::{
 };
 
 use super::node::{self, Fit};
-use crate::{history::REVISION, pods, portion::portion};
+use crate::{history::REVISION, int_or_percent::portion, pods};
 
 /// Upstream's `BurstReplicas`: no sync creates or deletes more pods than this.
 const BURST: usize = 250;

@@ -14,7 +14,7 @@ use k8s_openapi::{
     },
 };
 
-use crate::{context::Failure, hash, index, portion::portion};
+use crate::{context::Failure, hash, index, int_or_percent::portion};
 
 pub(super) const HASH: &str = "pod-template-hash";
 pub(super) const REVISION: &str = "deployment.kubernetes.io/revision";

@@ -24,7 +24,7 @@ use kube::{
 use crate::{
     context::{Context, Failure},
     index,
-    portion::portion,
+    int_or_percent::portion,
 };
 
 /// What a budget should have.

@@ -9,7 +9,7 @@ use k8s_openapi::api::{
 };
 
 use super::{MIRROR, SliceWriter, managed_by, mirror, slices::Change, watch_slices};
-use crate::args::Mirroring as Limits;
+use crate::config::Mirroring as Limits;
 use crate::context::{Context, Controller, Outcome};
 
 const BY_ENDPOINTS: &str = "endpoints of mirroring slice";

@@ -8,7 +8,7 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 
-use crate::names::{self, Asked};
+use crate::schema::{self, Asked};
 
 /// Seconds for which an answer may be kept: as short as CoreDNS's, since endpoints come and go.
 const TTL: u32 = 5;
@@ -77,7 +77,7 @@ impl<C: Cluster> Zone<C> {
             return self.reverse(name, &labels, kind);
         }
         let own = labels.len().saturating_sub(self.domain.iter().count());
-        match names::parse(&labels[..own]) {
+        match schema::parse(&labels[..own]) {
             Asked::Nothing => Answer::NxDomain,
             Asked::Branch if kind == RecordType::SOA && own == 0 => records(vec![self.soa()]),
             Asked::Branch => Answer::NoData,
@@ -205,7 +205,7 @@ impl<C: Cluster> Zone<C> {
     }
 
     fn reverse(&self, name: &Name, labels: &[String], kind: RecordType) -> Answer {
-        let Some(address) = names::reverse_address(labels) else { return Answer::NotOurs };
+        let Some(address) = schema::reverse_address(labels) else { return Answer::NotOurs };
         let mut targets = Vec::new();
         for service in self.cluster.services_at(address) {
             let (namespace, name) = (service.metadata.namespace.as_deref(), service.metadata.name.as_deref());
@@ -307,7 +307,8 @@ fn address(endpoint: &Endpoint) -> Option<IpAddr> {
 /// The label and address of an endpoint: its hostname, or its address with dashes.
 fn host_of(endpoint: &Endpoint) -> Option<(String, IpAddr)> {
     let ip = address(endpoint)?;
-    let host = endpoint.hostname.as_ref().filter(|host| !host.is_empty()).cloned().unwrap_or_else(|| names::dashed(ip));
+    let host =
+        endpoint.hostname.as_ref().filter(|host| !host.is_empty()).cloned().unwrap_or_else(|| schema::dashed(ip));
     Some((host, ip))
 }
 

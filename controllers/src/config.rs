@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use client::LeaderElection;
 use daemon::LeaderElectionArgs;
 
-use crate::{Error, names};
+use crate::{Error, all};
 
 /// Default of [`Config::notice_patience`].
 const NOTICE_PATIENCE: Duration = Duration::from_secs(30);
@@ -148,7 +148,7 @@ impl Config {
     pub(crate) fn is_enabled(&self, name: &str) -> bool {
         let is_named = |sign: &str| {
             let mut items = self.controllers.iter().filter_map(|item| item.strip_prefix(sign));
-            items.any(|item| names::canonical(item) == name)
+            items.any(|item| all::canonical(item) == name)
         };
         is_named("") || (self.controllers.iter().any(|item| item == "*") && !is_named("-"))
     }
@@ -156,13 +156,13 @@ impl Config {
     /// A misspelt name is an error, not a controller that silently does not run. Returns those that are wanted and known
     /// to Kubernetes, but not there.
     pub(crate) fn check_controllers(&self) -> Result<Vec<&str>, Error> {
-        let named = |item: &'_ str| names::canonical(item.strip_prefix('-').unwrap_or(item)).to_owned();
-        let unknown = self.controllers.iter().find(|item| *item != "*" && !names::is_known(&named(item)));
+        let named = |item: &'_ str| all::canonical(item.strip_prefix('-').unwrap_or(item)).to_owned();
+        let unknown = self.controllers.iter().find(|item| *item != "*" && !all::is_known(&named(item)));
         if let Some(name) = unknown {
             return Err(Error::UnknownController(name.clone()));
         }
         let wanted = self.controllers.iter().filter(|item| *item != "*" && !item.starts_with('-'));
-        Ok(wanted.filter(|item| !names::is_here(&named(item))).map(String::as_str).collect())
+        Ok(wanted.filter(|item| !all::is_here(&named(item))).map(String::as_str).collect())
     }
 }
 

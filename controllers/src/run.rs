@@ -6,9 +6,9 @@ use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::ReplicationController};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Config, Error, aggregation, certificates, context::Context, cronjob, daemonset, defaults, deployment, disruption,
-    endpoints, garbage, job, namespace, node, notices, podgc, policies, protection, quota, replicaset, statefulset,
-    ttl, volumes,
+    Config, Error, admission_policy_status, aggregation, certificates, context::Context, cronjob, daemonset,
+    deployment, disruption, endpoints, garbage, in_use_protection, job, namespace, node, notices, per_namespace, podgc,
+    quota, replicaset, statefulset, ttl_after_finished, volumes,
 };
 
 /// Every controller, by upstream's name.
@@ -106,19 +106,19 @@ fn start_all(config: &Config, context: &Context, tasks: &mut Supervisor) -> Resu
     start("endpoints-controller", config.concurrent_endpoint_syncs, endpoints::start_legacy);
     start("namespace-controller", config.concurrent_namespace_syncs, namespace::start);
     start("garbage-collector-controller", config.concurrent_gc_syncs, garbage::start);
-    start("serviceaccount-controller", config.concurrent_syncs, defaults::start_accounts);
+    start("serviceaccount-controller", config.concurrent_syncs, per_namespace::start_accounts);
     start("job-controller", config.concurrent_job_syncs, job::start);
     start("cronjob-controller", config.concurrent_syncs, cronjob::start);
     start("taint-eviction-controller", config.concurrent_syncs, node::eviction::start);
-    start("ttl-after-finished-controller", config.concurrent_syncs, ttl::start);
+    start("ttl-after-finished-controller", config.concurrent_syncs, ttl_after_finished::start);
     start("certificatesigningrequest-approving-controller", config.concurrent_syncs, certificates::start_approver);
     start("certificatesigningrequest-cleaner-controller", config.concurrent_syncs, certificates::start_cleaner);
     let workers = config.concurrent_syncs;
-    start("persistentvolumeclaim-protection-controller", workers, protection::start_claims);
-    start("persistentvolume-protection-controller", workers, protection::start_volumes);
-    start("volumeattributesclass-protection-controller", workers, protection::start_classes);
+    start("persistentvolumeclaim-protection-controller", workers, in_use_protection::start_claims);
+    start("persistentvolume-protection-controller", workers, in_use_protection::start_volumes);
+    start("volumeattributesclass-protection-controller", workers, in_use_protection::start_classes);
     start("clusterrole-aggregation-controller", workers, aggregation::start);
-    start("validatingadmissionpolicy-status-controller", workers, policies::start);
+    start("validatingadmissionpolicy-status-controller", workers, admission_policy_status::start);
     start("disruption-controller", workers, disruption::start);
     start("ttl-controller", workers, node::ttl::start);
     start("persistentvolume-binder-controller", workers, volumes::start_binder);
@@ -132,7 +132,7 @@ fn start_configured(config: &Config, context: &Context, tasks: &mut Supervisor) 
     if let Some(certificates) = &config.root_ca
         && config.is_enabled("root-ca-certificate-publisher-controller")
     {
-        defaults::start_root_ca(context, certificates.clone(), workers, tasks);
+        per_namespace::start_root_ca(context, certificates.clone(), workers, tasks);
     }
     if let Some(signing) = &config.signing
         && config.is_enabled("certificatesigningrequest-signing-controller")

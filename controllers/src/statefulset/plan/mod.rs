@@ -19,7 +19,7 @@ use k8s_openapi::api::{
 };
 
 use super::identity;
-use crate::{index, pods, portion::portion};
+use crate::{index, int_or_percent::portion, pods};
 
 /// What the controller knows of a StatefulSet.
 pub(super) struct Seen<'a> {
