@@ -12,13 +12,11 @@ pub mod config;
 pub mod framework;
 pub mod plugins;
 
-mod arguments;
 mod binding;
 mod cache;
 mod command;
 mod cycle;
 mod driver;
-mod file;
 mod preempt;
 mod queue;
 mod report;

@@ -1,5 +1,7 @@
 //! What the scheduler works with, from flags and the configuration file: profiles of plugins.
 
+mod arguments;
+mod file;
 mod flags;
 #[cfg(test)]
 mod tests;
@@ -12,16 +14,18 @@ use std::time::Duration;
 use client::LeaderElection;
 use serde::Deserialize;
 
+use self::arguments::Configured;
+pub(crate) use self::arguments::decode;
+use self::file::File;
 pub use self::flags::Args;
 use self::flags::default_election;
-use crate::arguments::{self, Configured};
-use crate::file::File;
 use crate::framework::{Plugin, Profile};
+use crate::plugins::bind_timeout;
 use crate::plugins::{
     DefaultBinder, ImageLocality, NodeName, NodePorts, NodeUnschedulable, PrioritySort, SchedulingGates,
     TaintToleration, UnsupportedDevices, VolumeBinding, VolumeRestrictions, VolumeZone,
 };
-use crate::volumes::{Volumes, bind_timeout};
+use crate::volumes::Volumes;
 
 /// What the scheduler works with.
 #[derive(Clone, Debug, Default)]

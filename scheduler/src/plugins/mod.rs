@@ -21,6 +21,7 @@ mod volume_zone;
 
 pub use binder::DefaultBinder;
 pub use devices::UnsupportedDevices;
+pub(crate) use fit::arguments as fit_arguments;
 pub use fit::{BalancedAllocation, Fit, FitStrategy, Point, Resource};
 pub use image_locality::ImageLocality;
 pub use inter_pod_affinity::InterPodAffinity;
@@ -35,6 +36,7 @@ pub use scheduling_gates::SchedulingGates;
 pub use taint_toleration::TaintToleration;
 pub use topology_spread::PodTopologySpread;
 pub use volume_binding::VolumeBinding;
+pub(crate) use volume_binding::bind_timeout;
 pub use volume_restrictions::VolumeRestrictions;
 pub use volume_zone::VolumeZone;
 

@@ -8,7 +8,6 @@
 //!  Unreserve  forget     what was not written is free again
 //! ```
 
-mod args;
 mod needs;
 mod plan;
 mod state;
@@ -27,7 +26,6 @@ use tokio::sync::watch;
 use self::state::State;
 use crate::framework::{ClusterEvent, Profile};
 
-pub(crate) use args::bind_timeout;
 pub(crate) use needs::Needs;
 pub(crate) use plan::{Binding, Plan, Provision};
 pub(crate) use topology::Topology;

@@ -1,5 +1,6 @@
 //! Room on nodes: what pods ask for must fit, and the load is spread (or packed) and balanced.
 
+pub(crate) mod arguments;
 mod balanced;
 mod strategy;
 

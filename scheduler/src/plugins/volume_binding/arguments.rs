@@ -5,8 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::arguments::decode;
-use crate::config::{ConfigError, PluginConfig, invalid};
+use crate::config::{ConfigError, PluginConfig, decode, invalid};
 
 /// How long a pod's volumes are waited for unless a profile says something else.
 const BIND_TIMEOUT: Duration = Duration::from_secs(600);

@@ -12,7 +12,7 @@ const MAX_POINT: i64 = 10;
 /// `NodeResourcesFitArgs`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(super) struct FitArgs {
+pub(crate) struct FitArgs {
     ignored_resources: Vec<String>,
     ignored_resource_groups: Vec<String>,
     scoring_strategy: ScoringStrategy,
@@ -52,11 +52,11 @@ struct Weighed {
 /// `NodeResourcesBalancedAllocationArgs`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct BalancedArgs {
+pub(crate) struct BalancedArgs {
     resources: Vec<Weighed>,
 }
 
-pub(super) fn fit(field: &str, args: FitArgs) -> Result<Fit, ConfigError> {
+pub(crate) fn fit(field: &str, args: FitArgs) -> Result<Fit, ConfigError> {
     let strategy = args.scoring_strategy;
     let at = format!("{field}.scoringStrategy");
     let curve = strategy.requested_to_capacity_ratio.map(|curve| points(&at, &curve.shape)).transpose()?;
@@ -113,7 +113,7 @@ fn weighed(at: &str, resource: &Weighed) -> Result<(Resource, i64), ConfigError>
     Ok((Resource::named(&resource.name), weight))
 }
 
-pub(super) fn balanced(field: &str, args: &BalancedArgs) -> Result<BalancedAllocation, ConfigError> {
+pub(crate) fn balanced(field: &str, args: &BalancedArgs) -> Result<BalancedAllocation, ConfigError> {
     if args.resources.is_empty() {
         return Ok(BalancedAllocation::default());
     }

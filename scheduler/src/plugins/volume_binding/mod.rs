@@ -1,5 +1,9 @@
 //! Pods go where their volumes are, or can be (upstream's `VolumeBinding`).
 
+mod arguments;
+
+pub(crate) use arguments::bind_timeout;
+
 use std::sync::Arc;
 use std::time::Duration;
 

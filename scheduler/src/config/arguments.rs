@@ -1,13 +1,12 @@
 //! `pluginConfig`: the arguments of plugins.
 
-mod resources;
-
 use k8s_openapi::api::core::v1::{NodeAffinity as NodeAffinitySpec, TopologySpreadConstraint};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::config::{ConfigError, PluginConfig, invalid};
+use super::{ConfigError, PluginConfig, invalid};
+use crate::plugins::fit_arguments;
 use crate::plugins::{BalancedAllocation, DefaultPreemption, Fit, InterPodAffinity, NodeAffinity, PodTopologySpread};
 
 /// Plugins whose arguments mean nothing here, since the plugins do not look at what they are about.
@@ -64,9 +63,9 @@ pub(crate) fn read(configs: &[PluginConfig]) -> Result<Configured, ConfigError> 
             return Err(invalid(&field, format!("{:?} is configured twice", config.name)));
         }
         match config.name.as_str() {
-            "NodeResourcesFit" => plugins.fit = resources::fit(&field, decode(&field, config)?)?,
+            "NodeResourcesFit" => plugins.fit = fit_arguments::fit(&field, decode(&field, config)?)?,
             "NodeResourcesBalancedAllocation" => {
-                plugins.balanced = resources::balanced(&field, &decode(&field, config)?)?;
+                plugins.balanced = fit_arguments::balanced(&field, &decode(&field, config)?)?;
             }
             "InterPodAffinity" => plugins.inter_pod_affinity = inter_pod_affinity(&field, &decode(&field, config)?)?,
             "NodeAffinity" => plugins.node_affinity = node_affinity(&field, decode(&field, config)?)?,
