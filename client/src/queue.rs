@@ -1,17 +1,16 @@
 //! A queue of keys for level-triggered control: a key waits at most once and never runs twice at a time.
 
-use std::{
-    cmp::Reverse,
-    collections::{BinaryHeap, HashMap, HashSet, VecDeque},
-    fmt,
-    hash::Hash,
-    ops::Deref,
-    pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
+use std::fmt;
+use std::hash::Hash;
+use std::ops::Deref;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use tokio::{sync::Notify, time::Instant};
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// client-go's `DefaultTypedControllerRateLimiter`: 5 ms, doubled per failure of the key, at most 1000 s.
 const FIRST_DELAY: Duration = Duration::from_millis(5);

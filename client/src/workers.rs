@@ -1,6 +1,11 @@
 //! Runs a reconciler over a queue of keys.
 
-use std::{error::Error as StdError, fmt::Display, hash::Hash, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::error::Error as StdError;
+use std::fmt::Display;
+use std::hash::Hash;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
 use tokio::task::JoinSet;
@@ -76,12 +81,11 @@ fn log_failure<E: StdError + 'static>(name: &str, key: &impl Display, err: &E) {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        io,
-        sync::atomic::{AtomicUsize, Ordering},
-    };
+    use std::io;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use tokio::{sync::mpsc, time::Instant};
+    use tokio::sync::mpsc;
+    use tokio::time::Instant;
 
     use super::*;
 

@@ -1,9 +1,12 @@
 //! Small helpers around writing: conflicts, absent objects, status patches.
 
-use std::{error::Error as StdError, fmt::Debug, time::Duration};
+use std::error::Error as StdError;
+use std::fmt::Debug;
+use std::time::Duration;
 
 use kube::api::{Api, Patch, PatchParams};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 /// client-go's `retry.DefaultRetry`: five attempts, 10 ms apart, with a little jitter.

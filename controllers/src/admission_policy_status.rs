@@ -4,10 +4,8 @@
 use api::expression::type_check::{self, Named, Subject};
 use client::{Event, Informer, ObjectKey, WorkQueue, write};
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
-use kube::{
-    Api,
-    api::{Patch, PatchParams},
-};
+use kube::Api;
+use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json, to_value};
 
 use crate::context::{Context, Controller, Failure, Outcome};

@@ -2,17 +2,13 @@
 
 use client::{Informer, ObjectKey, WorkQueue, write};
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
-use kube::{
-    Api,
-    api::{Patch, PatchParams},
-    core::Selector,
-};
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use kube::core::Selector;
 use serde_json::json;
 
-use crate::{
-    context::{Context, Controller, Outcome},
-    index,
-};
+use crate::context::{Context, Controller, Outcome};
+use crate::index;
 
 const MANAGER: &str = "clusterrole-aggregation-controller";
 

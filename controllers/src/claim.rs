@@ -1,19 +1,16 @@
 //! Adoption and release: a controller takes matching orphans and lets go of children that no longer match.
 
-use std::{fmt::Debug, sync::Arc};
+use std::fmt::Debug;
+use std::sync::Arc;
 
 use client::{Informer, Watchable, write};
-use kube::{
-    Api, Resource,
-    api::{Patch, PatchParams},
-    core::Selector,
-};
+use kube::api::{Patch, PatchParams};
+use kube::core::Selector;
+use kube::{Api, Resource};
 use serde_json::json;
 
-use crate::{
-    context::Failure,
-    index::{self, BY_CONTROLLER, ORPHANS},
-};
+use crate::context::Failure;
+use crate::index::{self, BY_CONTROLLER, ORPHANS};
 
 /// What to do with one candidate.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! The flags of the controller manager, with upstream's names, and the configuration they make.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use client::LeaderElection;

@@ -1,6 +1,7 @@
 //! What a controller is given, and how it is driven.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
+use std::time::Duration;
 
 use client::{Informers, ObjectKey, Recorder, WorkQueue};
 use tokio_util::sync::CancellationToken;

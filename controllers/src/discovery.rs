@@ -1,17 +1,15 @@
 //! Which kinds of objects exist, for the controllers that deal with all of them.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use client::{Event, Informer, Watchable};
-use k8s_openapi::{
-    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
-    kube_aggregator::pkg::apis::apiregistration::v1::APIService,
-};
-use kube::{
-    Discovery,
-    core::{ApiResource, discovery::Scope},
-    discovery::{ApiCapabilities, ApiGroup},
-};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
+use kube::Discovery;
+use kube::core::ApiResource;
+use kube::core::discovery::Scope;
+use kube::discovery::{ApiCapabilities, ApiGroup};
 use tokio::sync::Notify;
 
 use crate::context::Context;

@@ -3,19 +3,18 @@
 use std::sync::Arc;
 
 use client::{Informer, ObjectKey, Watchable, WorkQueue, write};
-use k8s_openapi::{
-    NamespaceResourceScope,
-    api::{apps::v1::ControllerRevision, core::v1::PodTemplateSpec},
-    apimachinery::pkg::{apis::meta::v1::ObjectMeta, runtime::RawExtension},
-};
-use kube::{
-    Api, Resource,
-    api::{DeleteParams, PostParams},
-    core::Selector,
-};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::ControllerRevision;
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
+use kube::api::{DeleteParams, PostParams};
+use kube::core::Selector;
+use kube::{Api, Resource};
 use serde_json::{Value, json};
 
-use crate::{claim, context::Context, context::Failure, hash, index};
+use crate::context::{Context, Failure};
+use crate::{claim, hash, index};
 
 /// The label of pods that says which revision they were made from.
 pub(crate) const REVISION: &str = "controller-revision-hash";

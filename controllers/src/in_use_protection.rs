@@ -2,16 +2,13 @@
 //! them once nobody uses them any more.
 
 use client::{Event, Informer, ObjectKey, Watchable, WorkQueue, write};
-use k8s_openapi::api::{
-    core::v1::{PersistentVolume, PersistentVolumeClaim, Pod},
-    storage::v1::VolumeAttributesClass,
-};
-use kube::{Api, Resource, api::PostParams};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::storage::v1::VolumeAttributesClass;
+use kube::api::PostParams;
+use kube::{Api, Resource};
 
-use crate::{
-    context::{Context, Controller, Failure, Outcome},
-    index,
-};
+use crate::context::{Context, Controller, Failure, Outcome};
+use crate::index;
 
 const CLAIM: &str = "kubernetes.io/pvc-protection";
 const VOLUME: &str = "kubernetes.io/pv-protection";

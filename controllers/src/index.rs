@@ -3,14 +3,10 @@
 use std::collections::BTreeMap;
 
 use client::{Informer, ObjectKey, Watchable};
-use k8s_openapi::{
-    api::core::v1::Pod,
-    apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference},
-};
-use kube::{
-    Resource,
-    core::{Selector, SelectorExt},
-};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
+use kube::Resource;
+use kube::core::{Selector, SelectorExt};
 
 /// Objects by the uid of their controller.
 pub(crate) const BY_CONTROLLER: &str = "controller uid";

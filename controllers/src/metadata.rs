@@ -4,12 +4,10 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::{
-    Api, Resource,
-    api::DynamicObject,
-    core::{ApiResource, PartialObjectMeta},
-    runtime::watcher::{self, watcher},
-};
+use kube::api::DynamicObject;
+use kube::core::{ApiResource, PartialObjectMeta};
+use kube::runtime::watcher::{self, watcher};
+use kube::{Api, Resource};
 use tokio::time::sleep;
 use tracing::debug;
 

@@ -6,11 +6,9 @@ use std::time::Duration;
 
 use client::{Event, Informer, ObjectKey, Recorder, Watchable, WorkQueue, clock, events};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::{
-    autoscaling::v2::HorizontalPodAutoscaler,
-    core::v1::{LoadBalancerStatus, Service},
-    networking::v1::{Ingress, NetworkPolicy},
-};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::core::v1::{LoadBalancerStatus, Service};
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 
 use crate::context::{Context, Controller, Outcome};
 use crate::pods;

@@ -1,10 +1,12 @@
 //! Watching the owners of pods, and the pods for them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use client::{Event, Expectations, Informer, ObjectKey, Watchable, WorkQueue};
 use k8s_openapi::api::core::v1::Pod;
-use kube::{Resource as _, core::Selector};
+use kube::Resource as _;
+use kube::core::Selector;
 
 use crate::index;
 

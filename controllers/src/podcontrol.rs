@@ -4,16 +4,13 @@ use std::sync::Arc;
 
 use client::{Expectations, ObjectKey, Recorder, Watchable, events, write};
 use futures::future::join_all;
-use k8s_openapi::{
-    api::core::v1::{Pod, PodTemplateSpec},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-};
-use kube::{
-    Api,
-    api::{DeleteParams, PostParams, Preconditions},
-};
+use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Api;
+use kube::api::{DeleteParams, PostParams, Preconditions};
 
-use crate::{context::Failure, index};
+use crate::context::Failure;
+use crate::index;
 
 /// Upstream's `SlowStartInitialBatchSize`.
 const FIRST_BATCH: usize = 1;

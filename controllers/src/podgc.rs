@@ -5,17 +5,13 @@ use std::time::Duration;
 use client::{Event, Informer, ObjectKey, WorkQueue, clock, write};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::{
-    Api,
-    api::{DeleteParams, Patch, PatchParams, Preconditions},
-};
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use serde_json::json;
 
-use crate::{
-    context::{Context, Controller, Failure, Outcome},
-    index::{self, BY_NODE},
-    pods,
-};
+use crate::context::{Context, Controller, Failure, Outcome};
+use crate::index::{self, BY_NODE};
+use crate::pods;
 
 /// Upstream's quarantine: a node may just not be in the cache yet.
 const QUARANTINE: Duration = Duration::from_secs(40);

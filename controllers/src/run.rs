@@ -2,13 +2,15 @@
 
 use client::{Informers, Recorder};
 use daemon::{Process, Supervisor};
-use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::ReplicationController};
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::ReplicationController;
 use tokio_util::sync::CancellationToken;
 
+use crate::context::Context;
 use crate::{
-    Config, Error, admission_policy_status, aggregation, certificates, context::Context, cronjob, daemonset,
-    deployment, disruption, endpoints, garbage, in_use_protection, job, namespace, node, notices, per_namespace, podgc,
-    quota, replicaset, statefulset, ttl_after_finished, volumes,
+    Config, Error, admission_policy_status, aggregation, certificates, cronjob, daemonset, deployment, disruption,
+    endpoints, garbage, in_use_protection, job, namespace, node, notices, per_namespace, podgc, quota, replicaset,
+    statefulset, ttl_after_finished, volumes,
 };
 
 /// Every controller, by upstream's name.

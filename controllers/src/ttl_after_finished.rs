@@ -3,15 +3,11 @@
 use client::{Event, Informer, ObjectKey, WorkQueue, clock, write};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
-use kube::{
-    Api,
-    api::{DeleteParams, Preconditions},
-};
+use kube::Api;
+use kube::api::{DeleteParams, Preconditions};
 
-use crate::{
-    context::{Context, Controller, Outcome},
-    pods,
-};
+use crate::context::{Context, Controller, Outcome};
+use crate::pods;
 
 pub(crate) struct FinishedJobs {
     client: kube::Client,

@@ -5,35 +5,32 @@
 #[path = "controllers/volumes.rs"]
 mod volumes;
 
-use std::{fmt::Debug, future::Future, time::Duration};
+use std::fmt::Debug;
+use std::future::Future;
+use std::time::Duration;
 
 use apiserver::testing::TestServer;
 use controllers::Config;
-use k8s_openapi::{
-    api::{
-        admissionregistration::v1::ValidatingAdmissionPolicy,
-        apps::v1::{Deployment, ReplicaSet},
-        batch::v1::{CronJob, Job},
-        core::v1::{
-            ConfigMap, Endpoints, Event, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Service,
-            ServiceAccount,
-        },
-        discovery::v1::EndpointSlice,
-        networking::v1::NetworkPolicy,
-        rbac::v1::ClusterRole,
-        storage::v1::VolumeAttributesClass,
-    },
-    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
-    serde_json::{Value, from_value, json},
+use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Endpoints, Event, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Service, ServiceAccount,
 };
-use kube::{
-    Api, Client, Resource, ResourceExt,
-    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
-    core::ApiResource,
-};
-use serde::{Serialize, de::DeserializeOwned};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::rbac::v1::ClusterRole;
+use k8s_openapi::api::storage::v1::VolumeAttributesClass;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::serde_json::{Value, from_value, json};
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::core::ApiResource;
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::time::{sleep, timeout};
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 

@@ -1,7 +1,8 @@
 //! Decides what becomes of an event, as client-go's `EventCorrelator` does: the same event raises a count, many alike
 //! are combined into one, and one object cannot flood the API server.
 
-use std::{collections::HashMap, hash::Hash};
+use std::collections::HashMap;
+use std::hash::Hash;
 
 use super::Occurrence;
 

@@ -1,9 +1,7 @@
 //! The objects of one informer and their indexes.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use kube::Resource;
 

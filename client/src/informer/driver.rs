@@ -6,16 +6,17 @@
 //!  error                          : wait (exponentially), the watcher then resumes or lists again
 //! ```
 
-use std::{collections::BTreeMap, sync::Arc, sync::PoisonError, time::Duration};
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use futures::StreamExt;
-use kube::{
-    Api,
-    runtime::watcher::{self, watcher},
-};
+use kube::Api;
+use kube::runtime::watcher::{self, watcher};
 use tracing::{debug, warn};
 
-use super::{Event, Informer, Selection, Watchable, cache::Cache, lock};
+use super::cache::Cache;
+use super::{Event, Informer, Selection, Watchable, lock};
 use crate::ObjectKey;
 
 /// A server that is just starting is found quickly, and one that comes back soon; one that is down is not hammered.

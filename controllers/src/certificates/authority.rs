@@ -7,16 +7,17 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{KeyPair, PublicKeyData as _, SigningKey as _};
-use x509_cert::{
-    Certificate,
-    der::{Decode, DecodePem, Encode, EncodePem, asn1::OctetString, oid::ObjectIdentifier, pem::LineEnding},
-    ext::{
-        Extension,
-        pkix::{AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, KeyUsages, SubjectAltName},
-    },
-    request::{CertReq, ExtensionReq},
-    time::Time,
+use x509_cert::Certificate;
+use x509_cert::der::asn1::OctetString;
+use x509_cert::der::oid::ObjectIdentifier;
+use x509_cert::der::pem::LineEnding;
+use x509_cert::der::{Decode, DecodePem, Encode, EncodePem};
+use x509_cert::ext::Extension;
+use x509_cert::ext::pkix::{
+    AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, KeyUsages, SubjectAltName,
 };
+use x509_cert::request::{CertReq, ExtensionReq};
+use x509_cert::time::Time;
 
 use crate::Signing;
 

@@ -7,26 +7,18 @@ use std::time::Duration;
 
 use client::{Event, Informer, ObjectKey, WorkQueue, clock, write};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::{
-    ByteString,
-    api::{
-        authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
-        certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition},
-    },
-    apimachinery::pkg::apis::meta::v1::Time,
-};
-use kube::{
-    Api,
-    api::{DeleteParams, PostParams},
-};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
+use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::Api;
+use kube::api::{DeleteParams, PostParams};
 
+use self::authority::Authority;
 pub(crate) use self::authority::SignError;
-use self::{authority::Authority, policy::Wanted};
-use crate::{
-    Config, Error, Signing,
-    context::{Context, Controller, Failure, Outcome},
-    index, pods,
-};
+use self::policy::Wanted;
+use crate::context::{Context, Controller, Failure, Outcome};
+use crate::{Config, Error, Signing, index, pods};
 
 /// Upstream's `csrcleaner`: done requests are kept for an hour, undecided ones for a day.
 const KEEP_DONE: SignedDuration = SignedDuration::from_hours(1);

@@ -1,7 +1,9 @@
 //! Which requests a signer accepts, as upstream's signers document it.
 
 use k8s_openapi::api::certificates::v1::CertificateSigningRequestSpec;
-use x509_cert::{der::DecodePem, ext::pkix::name::GeneralName, request::CertReq};
+use x509_cert::der::DecodePem;
+use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::request::CertReq;
 
 use super::authority;
 

@@ -1,6 +1,7 @@
 use k8s_openapi::api::certificates::v1::CertificateSigningRequestSpec;
 use rcgen::{BasicConstraints, CertificateParams, DnType, DnValue, IsCa, KeyPair};
-use x509_cert::{Certificate, der::DecodePem};
+use x509_cert::Certificate;
+use x509_cert::der::DecodePem;
 
 use super::*;
 

@@ -1,10 +1,8 @@
 //! How often a daemon that fails on a node is replaced: otherwise kubelet and controller would work against each other.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 

@@ -4,31 +4,23 @@ mod backoff;
 mod node;
 mod plan;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
 
 use client::{Event, Expectations, Informer, ObjectKey, Recorder, WorkQueue, clock, events, write};
-use k8s_openapi::api::{
-    apps::v1::{ControllerRevision, DaemonSet, DaemonSetStatus},
-    core::v1::{Node, Pod, PodTemplateSpec},
-};
-use kube::{Api, api::PostParams, core::Selector};
+use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, DaemonSetStatus};
+use k8s_openapi::api::core::v1::{Node, Pod, PodTemplateSpec};
+use kube::Api;
+use kube::api::PostParams;
+use kube::core::Selector;
 
-use self::{
-    backoff::Backoff,
-    plan::{Plan, Seen},
-};
-use crate::{
-    claim,
-    context::{Context, Controller, Failure, Outcome},
-    history::{History, REVISION, Recorded},
-    index, owners,
-    podcontrol::{self, PodControl},
-    pods,
-};
+use self::backoff::Backoff;
+use self::plan::{Plan, Seen};
+use crate::context::{Context, Controller, Failure, Outcome};
+use crate::history::{History, REVISION, Recorded};
+use crate::podcontrol::{self, PodControl};
+use crate::{claim, index, owners, pods};
 
 /// Where the API server notes how often the template changed, and the label of pods that repeats it.
 const GENERATION_ANNOTATION: &str = "deprecated.daemonset.template.generation";

@@ -7,7 +7,8 @@ use k8s_openapi::api::core::v1::{
     Toleration,
 };
 
-use crate::{index, node::eviction::tolerates};
+use crate::index;
+use crate::node::eviction::tolerates;
 
 const NAME: &str = "metadata.name";
 

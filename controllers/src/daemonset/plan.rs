@@ -1,22 +1,18 @@
 //! Decides on which nodes pods come and go, and what the status of a DaemonSet says.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::{
-    api::{
-        apps::v1::{DaemonSet, DaemonSetStatus},
-        core::v1::Pod,
-    },
-    apimachinery::pkg::util::intstr::IntOrString,
-};
+use k8s_openapi::api::apps::v1::{DaemonSet, DaemonSetStatus};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::node::{self, Fit};
-use crate::{history::REVISION, int_or_percent::portion, pods};
+use crate::history::REVISION;
+use crate::int_or_percent::portion;
+use crate::pods;
 
 /// Upstream's `BurstReplicas`: no sync creates or deletes more pods than this.
 const BURST: usize = 250;

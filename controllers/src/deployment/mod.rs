@@ -4,26 +4,20 @@ mod plan;
 mod sets;
 mod status;
 
-use std::{collections::HashSet, sync::Arc};
+use std::collections::HashSet;
+use std::sync::Arc;
 
 use client::{Event, Informer, ObjectKey, Recorder, WorkQueue, clock, events, write};
-use k8s_openapi::api::{
-    apps::v1::{Deployment, DeploymentStatus, ReplicaSet},
-    core::v1::Pod,
-};
-use kube::{
-    Api, Resource,
-    api::{DeleteParams, PostParams, Preconditions},
-};
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, PostParams, Preconditions};
+use kube::{Api, Resource};
 
 use self::plan::{Observed, Plan, Write};
-use crate::{
-    claim,
-    context::{Context, Controller, Failure, Outcome},
-    index::{self, BY_CONTROLLER},
-    podcontrol::status_message,
-    pods,
-};
+use crate::context::{Context, Controller, Failure, Outcome};
+use crate::index::{self, BY_CONTROLLER};
+use crate::podcontrol::status_message;
+use crate::{claim, pods};
 
 /// The controller's caches.
 pub(crate) struct Deployments {

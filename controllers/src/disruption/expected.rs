@@ -1,31 +1,22 @@
 //! How many pods a budget should have, by what their controllers ask for.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use client::{Event, Informer, ObjectKey, Watchable, WorkQueue, write};
-use k8s_openapi::{
-    api::{
-        apps::v1::{Deployment, ReplicaSet, StatefulSet},
-        core::v1::{Pod, ReplicationController},
-        policy::v1::PodDisruptionBudget,
-    },
-    apimachinery::pkg::{apis::meta::v1::OwnerReference, util::intstr::IntOrString},
-};
-use kube::{
-    Api,
-    api::DynamicObject,
-    core::GroupVersionKind,
-    discovery::{Scope, pinned_kind},
-};
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::core::v1::{Pod, ReplicationController};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::Api;
+use kube::api::DynamicObject;
+use kube::core::GroupVersionKind;
+use kube::discovery::{Scope, pinned_kind};
 
-use crate::{
-    context::{Context, Failure},
-    index,
-    int_or_percent::portion,
-};
+use crate::context::{Context, Failure};
+use crate::index;
+use crate::int_or_percent::portion;
 
 /// What a budget should have.
 #[derive(Clone, Debug, PartialEq)]

@@ -7,20 +7,19 @@ mod expected;
 mod plan;
 mod stale;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
+use std::time::Duration;
 
 use client::{Event, Informer, ObjectKey, Recorder, WorkQueue, clock, events, write};
-use k8s_openapi::api::{
-    core::v1::Pod,
-    policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus},
-};
-use kube::{Api, api::PostParams, core::Selector};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus};
+use kube::Api;
+use kube::api::PostParams;
+use kube::core::Selector;
 
 use self::expected::{Expected, Owners};
-use crate::{
-    context::{Context, Controller, Failure, Outcome},
-    index, pods,
-};
+use crate::context::{Context, Controller, Failure, Outcome};
+use crate::{index, pods};
 
 struct Budgets {
     client: kube::Client,

@@ -4,17 +4,14 @@ use std::time::Duration;
 
 use client::{Event, Informer, ObjectKey, WorkQueue, clock, write};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::{
-    api::core::v1::{Pod, PodCondition},
-    apimachinery::pkg::apis::meta::v1::Time,
-};
-use kube::{Api, api::PostParams};
+use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::Api;
+use kube::api::PostParams;
 
 use super::after;
-use crate::{
-    context::{Context, Controller, Outcome},
-    pods,
-};
+use crate::context::{Context, Controller, Outcome};
+use crate::pods;
 
 const CONDITION: &str = "DisruptionTarget";
 /// Upstream's `stalePodDisruptionTimeout`.

@@ -1,24 +1,16 @@
 //! Decides which EndpointSlices show Endpoints that somebody wrote by hand, for a Service without a selector. Each subset
 //! becomes one slice of each address family (KEP-752).
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    net::IpAddr,
-    sync::Arc,
-};
+use std::collections::{BTreeMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
 
-use k8s_openapi::{
-    api::{
-        core::v1::{self as core, Endpoints},
-        discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice},
-    },
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-};
+use k8s_openapi::api::core::v1::{self as core, Endpoints};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{
-    MANAGED_BY, MIRROR, SERVICE_NAME,
-    slices::{Change, Group, group_of},
-};
+use super::slices::{Change, Group, group_of};
+use super::{MANAGED_BY, MIRROR, SERVICE_NAME};
 use crate::index;
 
 const SKIP: &str = "endpointslice.kubernetes.io/skip-mirror";

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use client::{Expectations, Informer, ObjectKey, Recorder, WorkQueue, events};
-use k8s_openapi::api::{
-    core::v1::{Endpoints, Service},
-    discovery::v1::EndpointSlice,
-};
+use k8s_openapi::api::core::v1::{Endpoints, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 
-use super::{MIRROR, SliceWriter, managed_by, mirror, slices::Change, watch_slices};
+use super::slices::Change;
+use super::{MIRROR, SliceWriter, managed_by, mirror, watch_slices};
 use crate::config::Mirroring as Limits;
 use crate::context::{Context, Controller, Outcome};
 

@@ -10,21 +10,16 @@ mod slices;
 use std::sync::Arc;
 
 use client::{Event, Expectations, Informer, ObjectKey, WorkQueue, write};
-use k8s_openapi::api::{
-    core::v1::{Endpoints, Node, Pod, Service},
-    discovery::v1::EndpointSlice,
-};
-use kube::{
-    Api,
-    api::{DeleteParams, PostParams},
-};
+use k8s_openapi::api::core::v1::{Endpoints, Node, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::Api;
+use kube::api::{DeleteParams, PostParams};
 
 pub(crate) use self::mirroring::start as start_mirroring;
-use self::{observe::Backend, slices::Change};
-use crate::{
-    context::{Context, Controller, Failure, Outcome},
-    index,
-};
+use self::observe::Backend;
+use self::slices::Change;
+use crate::context::{Context, Controller, Failure, Outcome};
+use crate::index;
 
 const BY_SERVICE: &str = "service of slice";
 const SERVICE_NAME: &str = "kubernetes.io/service-name";

@@ -1,14 +1,11 @@
 //! What a Service sees of a pod.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 
-use k8s_openapi::{
-    api::{
-        core::v1::{Container, ObjectReference, Pod, Service, ServicePort},
-        discovery::v1::EndpointPort,
-    },
-    apimachinery::pkg::util::intstr::IntOrString,
-};
+use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod, Service, ServicePort};
+use k8s_openapi::api::discovery::v1::EndpointPort;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::{index, pods};
 

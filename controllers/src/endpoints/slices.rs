@@ -1,20 +1,17 @@
 //! Decides which EndpointSlices a Service should have, changing as few as possible.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    net::IpAddr,
-    sync::Arc,
-};
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
 
-use k8s_openapi::{
-    api::{
-        core::v1::Service,
-        discovery::v1::{Endpoint, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, ForNode, ForZone},
-    },
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::{
+    Endpoint, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, ForNode, ForZone,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{HEADLESS, MANAGED_BY, MANAGER, SERVICE_NAME, observe::Backend};
+use super::observe::Backend;
+use super::{HEADLESS, MANAGED_BY, MANAGER, SERVICE_NAME};
 use crate::index;
 
 /// Upstream's `--max-endpoints-per-slice`.

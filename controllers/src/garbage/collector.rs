@@ -3,18 +3,15 @@
 use std::sync::Arc;
 
 use client::{Recorder, write};
-use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::OwnerReference};
-use kube::{
-    Api,
-    api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, PropagationPolicy},
-    core::{ObjectMeta, PartialObjectMeta},
-};
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::Api;
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, PropagationPolicy};
+use kube::core::{ObjectMeta, PartialObjectMeta};
 use serde_json::json;
 
-use super::{
-    Shared,
-    graph::{FOREGROUND, Node, ORPHAN, Owner, Task, Verdict, judge},
-};
+use super::Shared;
+use super::graph::{FOREGROUND, Node, ORPHAN, Owner, Task, Verdict, judge};
 use crate::context::{Failure, Outcome};
 
 pub(super) struct Collector {

@@ -9,28 +9,24 @@
 mod collector;
 mod graph;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use client::{Recorder, WorkQueue};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::ApiResource;
-use tokio::{
-    sync::{Notify, watch},
-    task::JoinSet,
-    time::sleep,
-};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use self::{
-    collector::Collector,
-    graph::{Graph, Node, Task},
-};
-use crate::{
-    context::Context,
-    discovery::{self, Kind},
-    metadata::{self, FIRST_PAUSE, Follower, LAST_PAUSE},
-};
+use self::collector::Collector;
+use self::graph::{Graph, Node, Task};
+use crate::context::Context;
+use crate::discovery::{self, Kind};
+use crate::metadata::{self, FIRST_PAUSE, Follower, LAST_PAUSE};
 
 /// Several changes of the kinds at once (a chart with many CRDs) are one discovery.
 const SETTLE: Duration = Duration::from_millis(100);

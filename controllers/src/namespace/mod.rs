@@ -5,22 +5,19 @@
 
 mod conditions;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use client::{Event, Informer, ObjectKey, WorkQueue, clock, write};
 use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::{Namespace, NamespaceStatus, Pod};
-use kube::{
-    Api, Resource,
-    api::{DeleteParams, DynamicObject, ListParams, PostParams},
-};
+use kube::api::{DeleteParams, DynamicObject, ListParams, PostParams};
+use kube::{Api, Resource};
 
 use self::conditions::Findings;
-use crate::{
-    context::{Context, Controller, Failure, Outcome},
-    discovery::{self, Kind},
-    index,
-};
+use crate::context::{Context, Controller, Failure, Outcome};
+use crate::discovery::{self, Kind};
+use crate::index;
 
 const FINALIZER: &str = "kubernetes";
 /// How many kinds are emptied at once.

@@ -1,25 +1,19 @@
 //! Deletes pods from nodes whose `NoExecute` taints they do not tolerate, or no longer.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use client::{Event, Informer, ObjectKey, Recorder, WorkQueue, clock, events, write};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Node, Pod, Taint, Toleration};
-use kube::{
-    Api,
-    api::{Patch, PatchParams},
-};
+use kube::Api;
+use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-use crate::{
-    context::{Context, Controller, Failure, Outcome},
-    index::{self, BY_NODE},
-    podcontrol, pods,
-};
+use crate::context::{Context, Controller, Failure, Outcome};
+use crate::index::{self, BY_NODE};
+use crate::{podcontrol, pods};
 
 pub(crate) struct TaintEviction {
     client: kube::Client,

@@ -1,32 +1,22 @@
 //! Notices nodes that fell silent, and taints nodes by their conditions.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use client::{Event, Informer, ObjectKey, Recorder, Selection, WorkQueue, clock, events, write};
 use jiff::Timestamp;
-use k8s_openapi::{
-    api::{
-        coordination::v1::Lease,
-        core::v1::{Node, NodeCondition, Pod, Taint},
-    },
-    apimachinery::pkg::apis::meta::v1::Time,
-};
-use kube::{
-    Api,
-    api::{Patch, PatchParams, PostParams},
-};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod, Taint};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::Api;
+use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::{
-    context::{Context, Controller, Failure, Outcome},
-    index::{self, BY_NODE},
-    pods,
-};
+use crate::context::{Context, Controller, Failure, Outcome};
+use crate::index::{self, BY_NODE};
+use crate::pods;
 
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";

@@ -1,23 +1,17 @@
 //! Gives every node its range of pod addresses.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    sync::{Mutex, PoisonError},
-};
+use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::{Mutex, PoisonError};
 
 use client::{Event, Informer, ObjectKey, Recorder, WorkQueue, events, write};
 use k8s_openapi::api::core::v1::Node;
-use kube::{
-    Api,
-    api::{Patch, PatchParams},
-};
+use kube::Api;
+use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-use crate::{
-    Config, Error,
-    context::{Context, Controller, Failure, Outcome},
-};
+use crate::context::{Context, Controller, Failure, Outcome};
+use crate::{Config, Error};
 
 /// A cluster range, cut into node ranges of equal size.
 #[derive(Clone, Debug, PartialEq)]

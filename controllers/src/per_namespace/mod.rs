@@ -4,12 +4,11 @@
 use std::collections::BTreeMap;
 
 use client::{Event, Informer, ObjectKey, Watchable, WorkQueue, write};
-use k8s_openapi::{
-    NamespaceResourceScope,
-    api::core::v1::{ConfigMap, Namespace, ServiceAccount},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-};
-use kube::{Api, Resource, api::PostParams};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::PostParams;
+use kube::{Api, Resource};
 
 use crate::context::{Context, Controller, Failure, Outcome};
 

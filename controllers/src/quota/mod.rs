@@ -6,29 +6,25 @@
 mod plain;
 mod usage;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
-use api::{
-    Object,
-    quota::{Amounts, Evaluator, Measure, amounts, growth},
-};
+use api::Object;
+use api::quota::{Amounts, Evaluator, Measure, amounts, growth};
 use client::{Event, Informer, ObjectKey, Watchable, WorkQueue, clock, write};
 use jiff::Timestamp;
-use k8s_openapi::{
-    api::{
-        core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, ResourceQuotaStatus, Service},
-        resource::v1::ResourceClaim,
-    },
-    apimachinery::pkg::api::resource::Quantity,
-};
-use kube::{Api, api::PostParams};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, ResourceQuotaStatus, Service};
+use k8s_openapi::api::resource::v1::ResourceClaim;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube::Api;
+use kube::api::PostParams;
 use serde::Serialize;
 
-use self::{plain::PlainObjects, usage::Usage};
-use crate::{
-    context::{Context, Controller, Failure, Outcome},
-    index, pods,
-};
+use self::plain::PlainObjects;
+use self::usage::Usage;
+use crate::context::{Context, Controller, Failure, Outcome};
+use crate::{index, pods};
 
 struct Quotas {
     client: kube::Client,

@@ -2,24 +2,23 @@
 //!
 //! Only kinds that some quota names are watched, and only their metadata.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use client::{Informer, ObjectKey, WorkQueue};
-use k8s_openapi::{api::core::v1::ResourceQuota, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-use tokio::{sync::Notify, task::JoinSet, time::sleep};
+use k8s_openapi::api::core::v1::ResourceQuota;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::{is_new_limit, plain_kinds};
-use crate::{
-    context::Context,
-    discovery,
-    metadata::{self, FIRST_PAUSE, Follower, LAST_PAUSE},
-};
+use crate::context::Context;
+use crate::discovery;
+use crate::metadata::{self, FIRST_PAUSE, Follower, LAST_PAUSE};
 
 /// Several changes at once (a chart with quotas and CRDs) are one discovery.
 const SETTLE: Duration = Duration::from_millis(100);

@@ -4,24 +4,21 @@ mod keeper;
 mod plan;
 pub(crate) mod rank;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use client::{Expectations, Informer, ObjectKey, Recorder, WorkQueue, clock, events};
 use k8s_openapi::api::core::v1::Pod;
-use kube::{Api, ResourceExt, api::PostParams, core::Selector};
+use kube::api::PostParams;
+use kube::core::Selector;
+use kube::{Api, ResourceExt};
 
-use self::{
-    keeper::Keeper,
-    plan::{Step, Trouble},
-};
-use crate::{
-    claim,
-    context::{Context, Controller, Failure, Outcome},
-    index::{self, BY_CONTROLLER},
-    owners,
-    podcontrol::PodControl,
-    pods,
-};
+use self::keeper::Keeper;
+use self::plan::{Step, Trouble};
+use crate::context::{Context, Controller, Failure, Outcome};
+use crate::index::{self, BY_CONTROLLER};
+use crate::podcontrol::PodControl;
+use crate::{claim, owners, pods};
 
 /// The controller's caches and its memory of unfinished writes.
 pub(crate) struct ReplicaSets<K> {

@@ -1,6 +1,7 @@
 //! Which pods go first when there are too many: upstream's `ActivePodsWithRanks`.
 
-use std::{cmp::Ordering, sync::Arc};
+use std::cmp::Ordering;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;

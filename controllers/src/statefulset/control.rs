@@ -3,18 +3,15 @@
 use std::sync::Arc;
 
 use client::{Expectations, Informer, ObjectKey, Recorder, events, write};
-use k8s_openapi::api::{
-    apps::v1::StatefulSet,
-    core::v1::{PersistentVolumeClaim, Pod},
-};
-use kube::{
-    Api,
-    api::{Patch, PatchParams, PostParams},
-};
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::Api;
+use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
 
 use super::{identity, retention};
-use crate::{context::Failure, index, podcontrol};
+use crate::context::Failure;
+use crate::{index, podcontrol};
 
 /// Writes pods and claims in the name of one controller.
 pub(super) struct Control {

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::{
-    apps::v1::StatefulSet,
-    core::v1::{PersistentVolumeClaim, PersistentVolumeClaimVolumeSource, Pod, PodTemplateSpec, Volume},
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{
+    PersistentVolumeClaim, PersistentVolumeClaimVolumeSource, Pod, PodTemplateSpec, Volume,
 };
 
-use crate::{history::REVISION, index, podcontrol};
+use crate::history::REVISION;
+use crate::{index, podcontrol};
 
 /// The labels that repeat a pod's name and ordinal.
 pub(super) const POD_NAME: &str = "statefulset.kubernetes.io/pod-name";

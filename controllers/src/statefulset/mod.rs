@@ -5,25 +5,21 @@ mod identity;
 mod plan;
 mod retention;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use client::{Expectations, Informer, ObjectKey, WorkQueue, clock, write};
-use k8s_openapi::api::{
-    apps::v1::{ControllerRevision, StatefulSet, StatefulSetStatus},
-    core::v1::{PersistentVolumeClaim, Pod},
-};
-use kube::{Api, api::PostParams, core::Selector};
+use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetStatus};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::Api;
+use kube::api::PostParams;
+use kube::core::Selector;
 
-use self::{
-    control::Control,
-    plan::{Seen, Step},
-};
-use crate::{
-    claim,
-    context::{Context, Controller, Failure, Outcome},
-    history::{self, History, Recorded},
-    index, owners,
-};
+use self::control::Control;
+use self::plan::{Seen, Step};
+use crate::context::{Context, Controller, Failure, Outcome};
+use crate::history::{self, History, Recorded};
+use crate::{claim, index, owners};
 
 /// The label of revisions that has the hash of their template.
 const HASH: &str = "controller.kubernetes.io/hash";

@@ -6,11 +6,9 @@ use api::volumes::{BIND_COMPLETED, annotation, claim_class, volume_name};
 use client::ObjectKey;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 
-use super::{
-    observe::Caches,
-    plan::{self, ClaimStep, Seen},
-    write::{Writer, settled},
-};
+use super::observe::Caches;
+use super::plan::{self, ClaimStep, Seen};
+use super::write::{Writer, settled};
 use crate::context::{Controller, Failure, Outcome};
 
 pub(super) struct Claims {

@@ -4,17 +4,14 @@ use std::sync::Arc;
 
 use api::volumes::{check_made_for, claims_of, made_name};
 use client::{Event, ObjectKey, WorkQueue, events, write};
-use k8s_openapi::{
-    api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimTemplate, Pod},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-};
-use kube::{Api, api::PostParams};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimTemplate, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Api;
+use kube::api::PostParams;
 
 use super::{ClaimCache, PodCache};
-use crate::{
-    context::{Context, Controller, Failure, Outcome},
-    index,
-};
+use crate::context::{Context, Controller, Failure, Outcome};
+use crate::index;
 
 /// Pods by `namespace/name` of the claims that are made for them.
 const BY_MADE_CLAIM: &str = "made claim";

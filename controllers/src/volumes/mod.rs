@@ -20,12 +20,13 @@ mod volumes;
 mod write;
 
 use client::{Informer, ObjectKey, WorkQueue};
-use k8s_openapi::api::{
-    core::v1::{PersistentVolume, PersistentVolumeClaim, Pod},
-    storage::v1::StorageClass,
-};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::storage::v1::StorageClass;
 
-use self::{claims::Claims, observe::Caches, volumes::Volumes, write::Writer};
+use self::claims::Claims;
+use self::observe::Caches;
+use self::volumes::Volumes;
+use self::write::Writer;
 use crate::context::Context;
 
 pub(crate) use ephemeral::start as start_ephemeral;

@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use api::volumes;
 use client::{Event, ObjectKey};
-use k8s_openapi::api::{
-    core::v1::{PersistentVolume, PersistentVolumeClaim, Pod},
-    storage::v1::StorageClass,
-};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::storage::v1::StorageClass;
 
 use super::{ClaimCache, ClassCache, Keys, PodCache, VolumeCache};
-use crate::{context::Context, index};
+use crate::context::Context;
+use crate::index;
 
 /// Volumes that no claim has, by class.
 const FREE_BY_CLASS: &str = "free by class";

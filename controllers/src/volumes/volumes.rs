@@ -6,12 +6,10 @@ use api::volumes::claim_reference;
 use client::ObjectKey;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 
-use super::{
-    Keys,
-    observe::{Caches, claimant},
-    plan::{self, Reclaim, VolumeStep},
-    write::{Writer, settled, volume_phase},
-};
+use super::Keys;
+use super::observe::{Caches, claimant};
+use super::plan::{self, Reclaim, VolumeStep};
+use super::write::{Writer, settled, volume_phase};
 use crate::context::{Controller, Failure, Outcome};
 
 pub(super) struct Volumes {

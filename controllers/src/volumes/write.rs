@@ -6,13 +6,12 @@ use api::volumes::{
 };
 use client::{ObjectKey, Recorder, Watchable, events, write};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimStatus};
-use kube::{Api, api::PostParams};
+use kube::Api;
+use kube::api::PostParams;
 
 use super::plan::Note;
-use crate::{
-    context::{Failure, Outcome},
-    index,
-};
+use crate::context::{Failure, Outcome};
+use crate::index;
 
 #[derive(Clone)]
 pub(super) struct Writer {

@@ -1,6 +1,7 @@
 //! Claims and volumes, with the scheduler where it takes part. The tests play provisioners and kubelets.
 
-use k8s_openapi::api::{core::v1::Event, storage::v1::StorageClass};
+use k8s_openapi::api::core::v1::Event;
+use k8s_openapi::api::storage::v1::StorageClass;
 
 use super::*;
 

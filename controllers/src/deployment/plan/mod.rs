@@ -3,16 +3,17 @@
 //! One call makes at most one move (scale the new set up, or old ones down) and reports; the change of a ReplicaSet's
 //! status wakes the controller for the next. That keeps every moment within maxSurge and maxUnavailable.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStatus, ReplicaSet};
 
-use super::{
-    sets::{self, Limits},
-    status,
-};
-use crate::{context::Failure, index};
+use super::sets::{self, Limits};
+use super::status;
+use crate::context::Failure;
+use crate::index;
 
 /// A write to make, in order.
 #[derive(Clone, Debug, PartialEq)]

@@ -10,16 +10,17 @@
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::{
-    apps::v1::{RollingUpdateStatefulSetStrategy, StatefulSet, StatefulSetStatus},
-    core::v1::Pod,
-};
+use k8s_openapi::api::apps::v1::{RollingUpdateStatefulSetStrategy, StatefulSet, StatefulSetStatus};
+use k8s_openapi::api::core::v1::Pod;
 
 use super::identity;
-use crate::{index, int_or_percent::portion, pods};
+use crate::int_or_percent::portion;
+use crate::{index, pods};
 
 /// What the controller knows of a StatefulSet.
 pub(super) struct Seen<'a> {

@@ -6,10 +6,8 @@ use api::volumes::{
     BIND_COMPLETED, Candidates, SELECTED_NODE, annotation, claim_class, claim_reference, fits, is_class_open,
     is_delayed, refers_to, volume_name,
 };
-use k8s_openapi::api::{
-    core::v1::{PersistentVolume, PersistentVolumeClaim},
-    storage::v1::StorageClass,
-};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::api::storage::v1::StorageClass;
 
 use super::Note;
 use crate::index;

@@ -1,9 +1,7 @@
 use std::sync::Arc;
 
-use k8s_openapi::{
-    api::core::v1::{PersistentVolume, PersistentVolumeClaim},
-    serde_json::{Value, from_value, json},
-};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::serde_json::{Value, from_value, json};
 
 use super::*;
 
