@@ -10,7 +10,7 @@ use kube::{Api, Resource};
 use serde_json::json;
 
 use crate::context::Failure;
-use crate::index::{self, BY_CONTROLLER, ORPHANS};
+use crate::meta::{self, BY_CONTROLLER, ORPHANS};
 
 /// What to do with one candidate.
 #[derive(Debug, PartialEq, Eq)]
@@ -47,17 +47,17 @@ where
     let meta = owner.meta();
     let is_owner_deleted = meta.deletion_timestamp.is_some();
     let mut children = Vec::new();
-    for child in informer.by_index(BY_CONTROLLER, index::uid(meta)) {
+    for child in informer.by_index(BY_CONTROLLER, meta::uid(meta)) {
         let is_deleted = child.meta().deletion_timestamp.is_some();
-        match decide(true, index::matches(selector, child.meta()), is_owner_deleted, is_deleted) {
+        match decide(true, meta::matches(selector, child.meta()), is_owner_deleted, is_deleted) {
             Claim::Release => release(client, owner, &*child).await?,
             Claim::Keep => children.push(child),
             Claim::Adopt | Claim::Ignore => {}
         }
     }
     let mut is_alive = None;
-    for orphan in informer.by_index(ORPHANS, index::namespace(meta)) {
-        let is_match = index::matches(selector, orphan.meta()) && is_adoptable(&orphan);
+    for orphan in informer.by_index(ORPHANS, meta::namespace(meta)) {
+        let is_match = meta::matches(selector, orphan.meta()) && is_adoptable(&orphan);
         let is_deleted = orphan.meta().deletion_timestamp.is_some();
         if decide(false, is_match, is_owner_deleted, is_deleted) != Claim::Adopt {
             continue;
@@ -78,8 +78,8 @@ where
     O: Watchable + Resource<Scope = k8s_openapi::NamespaceResourceScope>,
 {
     let meta = owner.meta();
-    let api: Api<O> = Api::namespaced(client.clone(), index::namespace(meta));
-    let live = api.get_opt(index::name(meta)).await?;
+    let api: Api<O> = Api::namespaced(client.clone(), meta::namespace(meta));
+    let live = api.get_opt(meta::name(meta)).await?;
     Ok(live.is_some_and(|live| live.meta().uid == meta.uid && live.meta().deletion_timestamp.is_none()))
 }
 
@@ -89,7 +89,7 @@ where
     O: Watchable,
     K: Watchable + Resource<Scope = k8s_openapi::NamespaceResourceScope>,
 {
-    let reference = index::controller_reference(owner);
+    let reference = meta::controller_reference(owner);
     let change = json!({ "metadata": { "uid": orphan.meta().uid, "ownerReferences": [reference] } });
     patch_owner(client, orphan, &change).await
 }
@@ -108,8 +108,8 @@ async fn patch_owner<K>(client: &kube::Client, child: &K, change: &serde_json::V
 where
     K: Watchable + Resource<Scope = k8s_openapi::NamespaceResourceScope>,
 {
-    let api: Api<K> = Api::namespaced(client.clone(), index::namespace(child.meta()));
-    match api.patch(index::name(child.meta()), &PatchParams::default(), &Patch::Strategic(change)).await {
+    let api: Api<K> = Api::namespaced(client.clone(), meta::namespace(child.meta()));
+    match api.patch(meta::name(child.meta()), &PatchParams::default(), &Patch::Strategic(change)).await {
         Ok(_) => Ok(true),
         Err(err) if write::is_not_found(&err) || write::is_conflict(&err) || is_invalid(&err) => Ok(false),
         Err(err) => Err(err.into()),

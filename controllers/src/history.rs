@@ -14,7 +14,7 @@ use kube::{Api, Resource};
 use serde_json::{Value, json};
 
 use crate::context::{Context, Failure};
-use crate::{claim, hash, index};
+use crate::{claim, hash, meta};
 
 /// The label of pods that says which revision they were made from.
 pub(crate) const REVISION: &str = "controller-revision-hash";
@@ -41,10 +41,10 @@ impl History {
         O: Resource<DynamicType = ()>,
     {
         let revisions = context.informers.of::<ControllerRevision>();
-        index::add_ownership(&revisions);
+        meta::add_ownership(&revisions);
         let queue = queue.clone();
         revisions.on_event(move |event| {
-            if let Some(owner) = index::controller_key::<O>(&event.object().metadata) {
+            if let Some(owner) = meta::controller_key::<O>(&event.object().metadata) {
                 queue.add(owner);
             }
         });
@@ -78,22 +78,22 @@ impl History {
     {
         let data = data(template)?;
         let newest = known.last().map_or(0, |newest| newest.revision);
-        let api: Api<ControllerRevision> = Api::namespaced(self.client.clone(), index::namespace(owner.meta()));
+        let api: Api<ControllerRevision> = Api::namespaced(self.client.clone(), meta::namespace(owner.meta()));
         if let Some(equal) = known.iter().rfind(|known| is(known, &data)) {
             if equal.revision == newest {
                 return Ok(Recorded::As(Arc::clone(equal)));
             }
             let newer = ControllerRevision { revision: newest + 1, ..(**equal).clone() };
-            let name = index::name(&equal.metadata);
+            let name = meta::name(&equal.metadata);
             return Ok(Recorded::As(Arc::new(api.replace(name, &PostParams::default(), &newer).await?)));
         }
         let revision = self.build(owner, template, data.clone(), collisions, newest + 1)?;
         match api.create(&PostParams::default(), &revision).await {
             Ok(created) => Ok(Recorded::As(Arc::new(created))),
             Err(err) if write::is_already_exists(&err) => {
-                let existing = api.get(index::name(&revision.metadata)).await?;
+                let existing = api.get(meta::name(&revision.metadata)).await?;
                 let is_ours =
-                    index::controller_of(&existing.metadata).map(|known| &known.uid) == owner.meta().uid.as_ref();
+                    meta::controller_of(&existing.metadata).map(|known| &known.uid) == owner.meta().uid.as_ref();
                 // The cache does not show yet what an attempt before made.
                 let is_same = is(&existing, &data) && is_ours;
                 Ok(if is_same { Recorded::As(Arc::new(existing)) } else { Recorded::Collision })
@@ -117,11 +117,11 @@ impl History {
         let mut labels = template.metadata.clone().and_then(|metadata| metadata.labels).unwrap_or_default();
         labels.insert(self.label.to_owned(), hash.clone());
         let metadata = ObjectMeta {
-            name: Some(format!("{}-{hash}", index::name(owner.meta()))),
+            name: Some(format!("{}-{hash}", meta::name(owner.meta()))),
             namespace: owner.meta().namespace.clone(),
             labels: Some(labels),
             annotations: owner.meta().annotations.clone(),
-            owner_references: Some(vec![index::controller_reference(owner)]),
+            owner_references: Some(vec![meta::controller_reference(owner)]),
             ..ObjectMeta::default()
         };
         Ok(ControllerRevision { metadata, data: Some(RawExtension(data)), revision })
@@ -130,9 +130,9 @@ impl History {
     /// Deletes the oldest `surplus` of revisions that nobody needs.
     pub(crate) async fn truncate(&self, unneeded: &[&Arc<ControllerRevision>], surplus: usize) -> Result<(), Failure> {
         for revision in unneeded.iter().take(surplus) {
-            let namespace = index::namespace(&revision.metadata);
+            let namespace = meta::namespace(&revision.metadata);
             let api: Api<ControllerRevision> = Api::namespaced(self.client.clone(), namespace);
-            let name = index::name(&revision.metadata);
+            let name = meta::name(&revision.metadata);
             write::ignore_not_found(api.delete(name, &DeleteParams::default()).await)?;
         }
         Ok(())

@@ -8,7 +8,7 @@ use kube::api::PostParams;
 use kube::{Api, Resource};
 
 use crate::context::{Context, Controller, Failure, Outcome};
-use crate::index;
+use crate::meta;
 
 const CLAIM: &str = "kubernetes.io/pvc-protection";
 const VOLUME: &str = "kubernetes.io/pv-protection";
@@ -119,7 +119,7 @@ pub(crate) fn start_classes(context: &Context, workers: usize, tasks: &mut daemo
     let claims = users(context, &queue, claim_classes);
     let volumes = users(context, &queue, volume_classes);
     let is_in_use = move |class: &VolumeAttributesClass| {
-        let name = index::name(&class.metadata);
+        let name = meta::name(&class.metadata);
         !claims.by_index(BY_CLASS, name).is_empty() || !volumes.by_index(BY_CLASS, name).is_empty()
     };
     let controller = Protection::new(context, &queue, CLASS, |client, _| Api::all(client), Box::new(is_in_use));
@@ -165,9 +165,9 @@ fn used_claims(pod: &Pod) -> Vec<ObjectKey> {
             return Some(claim.claim_name.clone());
         }
         let made = volume.ephemeral.is_some() && !is_shut_down;
-        made.then(|| format!("{}-{}", index::name(meta), volume.name))
+        made.then(|| format!("{}-{}", meta::name(meta), volume.name))
     });
-    names.map(|name| ObjectKey::new(index::namespace(meta).to_owned(), name)).collect()
+    names.map(|name| ObjectKey::new(meta::namespace(meta).to_owned(), name)).collect()
 }
 
 fn claim_classes(claim: &PersistentVolumeClaim) -> Vec<String> {

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Resource as _;
 use kube::core::Selector;
 
-use crate::index;
+use crate::meta;
 
 /// Queues owners that change. One of the same name that comes later must not wait for the pods of one that is gone.
 pub(crate) fn watch_owners<K: Watchable>(
@@ -37,19 +37,19 @@ pub(crate) fn watch_pods<K: Watchable>(
     let (queue, owners, expectations) = (queue.clone(), owners.clone(), Arc::clone(expectations));
     pods.on_event(move |event| {
         let meta = event.object().meta();
-        let owner = index::controller_key::<K>(meta);
+        let owner = meta::controller_key::<K>(meta);
         if let Some(owner) = &owner {
             observe(event, owner, &expectations);
         }
         match (owner, event) {
             (Some(owner), _) => queue.add(owner),
-            (None, Event::Applied { new, .. }) if index::controller_of(meta).is_none() => {
+            (None, Event::Applied { new, .. }) if meta::controller_of(meta).is_none() => {
                 add_matching(&owners, new, &queue, selector);
             }
             (None, _) => {}
         }
         if let Event::Applied { old: Some(old), .. } = event
-            && let Some(former) = index::controller_key::<K>(&old.metadata)
+            && let Some(former) = meta::controller_key::<K>(&old.metadata)
         {
             queue.add(former);
         }
@@ -61,11 +61,11 @@ pub(crate) fn observe(event: &Event<Pod>, owner: &ObjectKey, expectations: &Expe
     let meta = event.object().meta();
     match event {
         Event::Applied { old: None, .. } => expectations.creation_observed(owner),
-        Event::Deleted(_) => expectations.deletion_observed(owner, index::uid(meta)),
+        Event::Deleted(_) => expectations.deletion_observed(owner, meta::uid(meta)),
         Event::Applied { .. } => {}
     }
     if meta.deletion_timestamp.is_some() {
-        expectations.deletion_observed(owner, index::uid(meta));
+        expectations.deletion_observed(owner, meta::uid(meta));
     }
 }
 
@@ -79,8 +79,8 @@ fn add_matching<K: Watchable>(
     if orphan.metadata.labels.as_ref().is_none_or(BTreeMap::is_empty) {
         return;
     }
-    for owner in owners.list_in(index::namespace(&orphan.metadata)) {
-        if selector(&owner).is_some_and(|selector| index::matches(&selector, &orphan.metadata)) {
+    for owner in owners.list_in(meta::namespace(&orphan.metadata)) {
+        if selector(&owner).is_some_and(|selector| meta::matches(&selector, &orphan.metadata)) {
             queue.add(ObjectKey::of(&*owner));
         }
     }

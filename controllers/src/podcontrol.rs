@@ -10,7 +10,7 @@ use kube::Api;
 use kube::api::{DeleteParams, PostParams, Preconditions};
 
 use crate::context::Failure;
-use crate::index;
+use crate::meta;
 
 /// Upstream's `SlowStartInitialBatchSize`.
 const FIRST_BATCH: usize = 1;
@@ -66,7 +66,7 @@ impl PodControl {
         let created = api.create(&PostParams::default(), pod).await;
         match &created {
             Ok(pod) => {
-                let message = format!("Created pod: {}", index::name(&pod.metadata));
+                let message = format!("Created pod: {}", meta::name(&pod.metadata));
                 self.recorder.normal(events::about(owner), "SuccessfulCreate", message);
             }
             Err(err) => {
@@ -87,13 +87,13 @@ impl PodControl {
         owner: &O,
         pods: &[Arc<Pod>],
     ) -> Result<(), Failure> {
-        self.expectations.expect_deletions(key, pods.iter().map(|pod| index::uid(&pod.metadata).to_owned()));
+        self.expectations.expect_deletions(key, pods.iter().map(|pod| meta::uid(&pod.metadata).to_owned()));
         let deleted = join_all(pods.iter().map(|pod| self.delete_expected(key, owner, pod))).await;
         deleted.into_iter().collect::<kube::Result<()>>().map_err(Into::into)
     }
 
     async fn delete_expected<O: Watchable>(&self, key: &ObjectKey, owner: &O, pod: &Pod) -> kube::Result<()> {
-        let (name, uid) = (index::name(&pod.metadata), index::uid(&pod.metadata));
+        let (name, uid) = (meta::name(&pod.metadata), meta::uid(&pod.metadata));
         let outcome = delete_pod(&self.client, pod).await;
         match &outcome {
             Ok(true) => self.recorder.normal(events::about(owner), "SuccessfulDelete", format!("Deleted pod: {name}")),
@@ -110,10 +110,10 @@ impl PodControl {
 
 /// Deletes exactly this pod (by uid); `false` when it is gone already.
 pub(crate) async fn delete_pod(client: &kube::Client, pod: &Pod) -> kube::Result<bool> {
-    let api: Api<Pod> = Api::namespaced(client.clone(), index::namespace(&pod.metadata));
+    let api: Api<Pod> = Api::namespaced(client.clone(), meta::namespace(&pod.metadata));
     let exactly = Preconditions { uid: pod.metadata.uid.clone(), resource_version: None };
     let params = DeleteParams { preconditions: Some(exactly), ..DeleteParams::default() };
-    match api.delete(index::name(&pod.metadata), &params).await {
+    match api.delete(meta::name(&pod.metadata), &params).await {
         Ok(_) => Ok(true),
         Err(err) if write::is_not_found(&err) || write::is_conflict(&err) => Ok(false),
         Err(err) => Err(err),
@@ -124,12 +124,12 @@ pub(crate) async fn delete_pod(client: &kube::Client, pod: &Pod) -> kube::Result
 pub(crate) fn pod_from_template<O: Watchable>(owner: &O, template: &PodTemplateSpec) -> Pod {
     let given = template.metadata.clone().unwrap_or_default();
     let metadata = ObjectMeta {
-        generate_name: Some(format!("{}-", index::name(owner.meta()))),
+        generate_name: Some(format!("{}-", meta::name(owner.meta()))),
         namespace: owner.meta().namespace.clone(),
         labels: given.labels,
         annotations: given.annotations,
         finalizers: given.finalizers,
-        owner_references: Some(vec![index::controller_reference(owner)]),
+        owner_references: Some(vec![meta::controller_reference(owner)]),
         ..ObjectMeta::default()
     };
     Pod { metadata, spec: template.spec.clone(), status: None }

@@ -10,7 +10,7 @@ use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use serde_json::json;
 
 use crate::context::{Context, Controller, Failure, Outcome};
-use crate::index::{self, BY_NODE};
+use crate::meta::{self, BY_NODE};
 use crate::pods;
 
 /// Upstream's quarantine: a node may just not be in the cache yet.
@@ -28,11 +28,11 @@ impl PodGarbage {
     pub(crate) fn new(context: &Context, threshold: usize) -> (Self, WorkQueue<ObjectKey>) {
         let queue = WorkQueue::new();
         let (nodes, pods) = (context.informers.of::<Node>(), context.informers.of::<Pod>());
-        index::add_nodes(&pods);
+        meta::add_nodes(&pods);
         let (changed, bound) = (queue.clone(), pods.clone());
         nodes.on_event(move |event| {
             if let Event::Deleted(node) = event {
-                for pod in bound.by_index(BY_NODE, index::name(&node.metadata)) {
+                for pod in bound.by_index(BY_NODE, meta::name(&node.metadata)) {
                     changed.add_after(ObjectKey::of(&*pod), QUARANTINE);
                 }
             }
@@ -64,7 +64,7 @@ impl PodGarbage {
             });
             let status = json!({ "phase": "Failed", "conditions": [condition] });
             let change = json!({ "metadata": { "uid": pod.metadata.uid }, "status": status });
-            let name = index::name(&pod.metadata);
+            let name = meta::name(&pod.metadata);
             let patched = self.api(pod).patch_status(name, &PatchParams::default(), &Patch::Strategic(change)).await;
             write::ignore_not_found(patched)?;
         }
@@ -75,14 +75,14 @@ impl PodGarbage {
         let exactly = Preconditions { uid: pod.metadata.uid.clone(), resource_version: None };
         let params =
             DeleteParams { grace_period_seconds: Some(0), preconditions: Some(exactly), ..DeleteParams::default() };
-        match self.api(pod).delete(index::name(&pod.metadata), &params).await {
+        match self.api(pod).delete(meta::name(&pod.metadata), &params).await {
             Err(err) if write::is_not_found(&err) || write::is_conflict(&err) => Ok(()),
             outcome => outcome.map(drop).map_err(Into::into),
         }
     }
 
     fn api(&self, pod: &Pod) -> Api<Pod> {
-        Api::namespaced(self.client.clone(), index::namespace(&pod.metadata))
+        Api::namespaced(self.client.clone(), meta::namespace(&pod.metadata))
     }
 
     /// Whether this ended pod is among the oldest that are too many.

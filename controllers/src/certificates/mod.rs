@@ -18,7 +18,7 @@ use self::authority::Authority;
 pub(crate) use self::authority::SignError;
 use self::policy::Wanted;
 use crate::context::{Context, Controller, Failure, Outcome};
-use crate::{Config, Error, Signing, index, pods};
+use crate::{Config, Error, Signing, meta, pods};
 
 /// Upstream's `csrcleaner`: done requests are kept for an hour, undecided ones for a day.
 const KEEP_DONE: SignedDuration = SignedDuration::from_hours(1);
@@ -167,7 +167,7 @@ impl Controller for Cleaner {
             return Ok(Some(left));
         }
         let api: Api<CertificateSigningRequest> = Api::all(self.client.clone());
-        write::ignore_not_found(api.delete(index::name(&request.metadata), &DeleteParams::default()).await)?;
+        write::ignore_not_found(api.delete(meta::name(&request.metadata), &DeleteParams::default()).await)?;
         Ok(None)
     }
 }

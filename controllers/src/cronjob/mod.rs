@@ -14,7 +14,7 @@ use kube::{Api, Resource as _};
 
 use self::plan::News;
 use crate::context::{Context, Controller, Failure, Outcome};
-use crate::index::{self, BY_CONTROLLER};
+use crate::meta::{self, BY_CONTROLLER};
 use crate::{podcontrol, pods};
 
 /// For which time a Job was made.
@@ -30,13 +30,13 @@ struct CronJobs {
 impl CronJobs {
     fn new(context: &Context) -> (Self, WorkQueue<ObjectKey>) {
         let (crons, jobs) = (context.informers.of::<CronJob>(), context.informers.of::<Job>());
-        index::add_ownership(&jobs);
+        meta::add_ownership(&jobs);
         let queue = WorkQueue::new();
         let changed = queue.clone();
         crons.on_event(move |event| changed.add(event.key()));
         let changed = queue.clone();
         jobs.on_event(move |event: &Event<Job>| {
-            if let Some(owner) = index::controller_key::<CronJob>(event.object().meta()) {
+            if let Some(owner) = meta::controller_key::<CronJob>(event.object().meta()) {
                 changed.add(owner);
             }
         });
@@ -45,7 +45,7 @@ impl CronJobs {
     }
 
     fn api(&self, cron: &CronJob) -> Api<Job> {
-        Api::namespaced(self.client.clone(), index::namespace(&cron.metadata))
+        Api::namespaced(self.client.clone(), meta::namespace(&cron.metadata))
     }
 
     /// Makes the Job for this time; `None` when it was made before, or cannot be made in a namespace that ends.
@@ -53,7 +53,7 @@ impl CronJobs {
         let wanted = job_for(cron, due);
         match self.api(cron).create(&PostParams::default(), &wanted).await {
             Ok(job) => {
-                let message = format!("Created job {}", index::name(&job.metadata));
+                let message = format!("Created job {}", meta::name(&job.metadata));
                 self.recorder.normal(events::about(cron), "SuccessfulCreate", message);
                 Ok(Some(job))
             }
@@ -69,7 +69,7 @@ impl CronJobs {
     async fn delete(&self, cron: &CronJob, job: &Job) -> Result<(), Failure> {
         let exactly = Preconditions { uid: job.metadata.uid.clone(), resource_version: None };
         let params = DeleteParams { preconditions: Some(exactly), ..DeleteParams::background() };
-        let name = index::name(&job.metadata);
+        let name = meta::name(&job.metadata);
         match self.api(cron).delete(name, &params).await {
             Ok(_) => self.recorder.normal(events::about(cron), "SuccessfulDelete", format!("Deleted job {name}")),
             Err(err) if write::is_not_found(&err) || write::is_conflict(&err) => {}
@@ -84,8 +84,8 @@ impl CronJobs {
         }
         let mut updated = cron.clone();
         updated.status = Some(status);
-        let api: Api<CronJob> = Api::namespaced(self.client.clone(), index::namespace(&cron.metadata));
-        let written = api.replace_status(index::name(&cron.metadata), &PostParams::default(), &updated).await;
+        let api: Api<CronJob> = Api::namespaced(self.client.clone(), meta::namespace(&cron.metadata));
+        let written = api.replace_status(meta::name(&cron.metadata), &PostParams::default(), &updated).await;
         write::ignore_not_found(written)?;
         Ok(())
     }
@@ -93,7 +93,7 @@ impl CronJobs {
     /// The Jobs of a CronJob: those that the cache shows, and those that the status names and that the cache does not
     /// show yet.
     async fn children(&self, cron: &CronJob) -> Result<Vec<Arc<Job>>, Failure> {
-        let mut children = self.jobs.by_index(BY_CONTROLLER, index::uid(&cron.metadata));
+        let mut children = self.jobs.by_index(BY_CONTROLLER, meta::uid(&cron.metadata));
         for known in cron.status.iter().flat_map(|status| status.active.iter().flatten()) {
             if children.iter().any(|job| job.metadata.uid == known.uid) {
                 continue;
@@ -146,11 +146,11 @@ fn job_for(cron: &CronJob, due: Timestamp) -> Job {
     let shown = if zone == TimeZone::UTC { due.to_string() } else { shown.to_string() };
     annotations.insert(SCHEDULED.to_owned(), shown);
     let metadata = ObjectMeta {
-        name: Some(format!("{}-{}", index::name(&cron.metadata), due.as_second() / 60)),
+        name: Some(format!("{}-{}", meta::name(&cron.metadata), due.as_second() / 60)),
         namespace: cron.metadata.namespace.clone(),
         labels: given.labels,
         annotations: Some(annotations),
-        owner_references: Some(vec![index::controller_reference(cron)]),
+        owner_references: Some(vec![meta::controller_reference(cron)]),
         ..ObjectMeta::default()
     };
     Job { metadata, spec: spec.job_template.spec, status: None }

@@ -9,8 +9,8 @@ use k8s_openapi::api::batch::v1::{CronJob, CronJobStatus, Job};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::index;
 use crate::job;
+use crate::meta;
 
 /// Upstream warns of more missed times than this.
 const MANY_MISSED: usize = 100;
@@ -136,7 +136,7 @@ fn follow(cron: &CronJob, jobs: &[Arc<Job>], plan: &mut Plan) {
     let status = &mut plan.status;
     let mut active = status.active.take().unwrap_or_default();
     for job in jobs {
-        let (uid, name) = (index::uid(&job.metadata), index::name(&job.metadata));
+        let (uid, name) = (meta::uid(&job.metadata), meta::name(&job.metadata));
         let known = active.iter().position(|reference| reference.uid.as_deref() == Some(uid));
         match (known, job::is_finished(job)) {
             (Some(at), true) => {
@@ -301,7 +301,7 @@ mod tests {
             .collect();
         let active = json!({"active": [{"name": "d", "uid": "d"}, {"name": "gone", "uid": "gone"}]});
         let plan = plan(&cron(json!({}), active), &jobs, at("10:07:00"));
-        let deleted: Vec<_> = plan.delete.iter().map(|job| index::name(&job.metadata).to_owned()).collect();
+        let deleted: Vec<_> = plan.delete.iter().map(|job| meta::name(&job.metadata).to_owned()).collect();
         assert_eq!(deleted, ["a", "e"]);
         assert_eq!(plan.status.active, None);
         assert_eq!(plan.status.last_successful_time, Some(Time(at("10:04:00"))));

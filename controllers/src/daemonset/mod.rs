@@ -20,7 +20,7 @@ use self::plan::{Plan, Seen};
 use crate::context::{Context, Controller, Failure, Outcome};
 use crate::history::{History, REVISION, Recorded};
 use crate::podcontrol::{self, PodControl};
-use crate::{claim, index, owners, pods};
+use crate::{claim, meta, owners, pods};
 
 /// Where the API server notes how often the template changed, and the label of pods that repeats it.
 const GENERATION_ANNOTATION: &str = "deprecated.daemonset.template.generation";
@@ -42,7 +42,7 @@ impl DaemonSets {
     fn new(context: &Context) -> (Self, WorkQueue<ObjectKey>) {
         let (sets, pods) = (context.informers.of::<DaemonSet>(), context.informers.of::<Pod>());
         let nodes = context.informers.of::<Node>();
-        index::add_ownership(&pods);
+        meta::add_ownership(&pods);
         let (queue, expectations) = (WorkQueue::new(), Arc::new(Expectations::new()));
         owners::watch_owners(&sets, &queue, &expectations);
         owners::watch_pods(&pods, &sets, &queue, &expectations, selector);
@@ -67,11 +67,11 @@ impl DaemonSets {
         let mut wait = None;
         for pod in failed {
             let node = node::of(&pod).unwrap_or_default();
-            if let Some(left) = self.backoff.take(index::uid(&set.metadata), node, clock::now()) {
+            if let Some(left) = self.backoff.take(meta::uid(&set.metadata), node, clock::now()) {
                 wait = wait.into_iter().chain([left]).min();
                 continue;
             }
-            let (namespace, name) = (index::namespace(&pod.metadata), index::name(&pod.metadata));
+            let (namespace, name) = (meta::namespace(&pod.metadata), meta::name(&pod.metadata));
             let why = format!("Found failed daemon pod {namespace}/{name} on node {node}, will try to kill it");
             self.recorder.warning(events::about(set), "FailedDaemonPod", why);
             doomed.push(pod);
@@ -82,7 +82,7 @@ impl DaemonSets {
     async fn execute(&self, key: &ObjectKey, set: &DaemonSet, hash: &str, plan: Plan) -> Outcome {
         let mut doomed = plan.delete;
         for pod in doomed.iter().filter(|pod| pods::phase(pod) == "Succeeded") {
-            let (namespace, name) = (index::namespace(&pod.metadata), index::name(&pod.metadata));
+            let (namespace, name) = (meta::namespace(&pod.metadata), meta::name(&pod.metadata));
             let node = node::of(pod).unwrap_or_default();
             let why = format!("Found succeeded daemon pod {namespace}/{name} on node {node}, will try to delete it");
             self.recorder.normal(events::about(set), "SucceededDaemonPod", why);
@@ -103,7 +103,7 @@ impl DaemonSets {
         known: &[Arc<ControllerRevision>],
     ) -> Result<(), Failure> {
         let limit = set.spec.as_ref().and_then(|spec| spec.revision_history_limit).unwrap_or(10);
-        let owned = self.pods.by_index(index::BY_CONTROLLER, index::uid(&set.metadata));
+        let owned = self.pods.by_index(meta::BY_CONTROLLER, meta::uid(&set.metadata));
         let hash = |labels: &Option<BTreeMap<String, String>>| labels.as_ref()?.get(REVISION).cloned();
         let live: BTreeSet<String> = owned.iter().filter_map(|pod| hash(&pod.metadata.labels)).collect();
         let old = known.iter().filter(|known| known.metadata.uid != current.metadata.uid);
@@ -136,7 +136,7 @@ impl DaemonSets {
         node::tolerate(&mut template);
         let hash =
             current.metadata.labels.as_ref().and_then(|labels| labels.get(REVISION)).cloned().unwrap_or_default();
-        let fits = nodes.iter().map(|node| (index::name(&node.metadata), node::fit(&template, node)));
+        let fits = nodes.iter().map(|node| (meta::name(&node.metadata), node::fit(&template, node)));
         let seen = Seen { set, nodes: fits.collect(), pods: Seen::by_node(children), hash: &hash, now: clock::now() };
         let done = match pending {
             None => self.execute(key, set, &hash, plan::plan(&seen)).await,
@@ -199,7 +199,7 @@ fn daemon(set: &DaemonSet, hash: &str, node: &str) -> Pod {
 }
 
 fn selector(set: &DaemonSet) -> Option<Selector> {
-    index::selector(&set.spec.as_ref()?.selector)
+    meta::selector(&set.spec.as_ref()?.selector)
 }
 
 fn watch_nodes(nodes: &Informer<Node>, sets: &Informer<DaemonSet>, queue: &WorkQueue<ObjectKey>) {

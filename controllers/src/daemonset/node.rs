@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{
     Toleration,
 };
 
-use crate::index;
+use crate::meta;
 use crate::node::eviction::tolerates;
 
 const NAME: &str = "metadata.name";
@@ -25,7 +25,7 @@ pub(super) enum Fit {
 
 /// Compares a template, with the tolerations that every daemon has, with a node.
 pub(super) fn fit(spec: &PodSpec, node: &Node) -> Fit {
-    let name = index::name(&node.metadata);
+    let name = meta::name(&node.metadata);
     let is_named = spec.node_name.as_deref().is_none_or(|wanted| wanted.is_empty() || wanted == name);
     if !is_named || !is_selected(spec, node) {
         return Fit::No;
@@ -43,7 +43,7 @@ fn is_selected(spec: &PodSpec, node: &Node) -> bool {
     static NONE: BTreeMap<String, String> = BTreeMap::new();
     let labels = node.metadata.labels.as_ref().unwrap_or(&NONE);
     let by_labels = spec.node_selector.iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
-    let name = index::name(&node.metadata);
+    let name = meta::name(&node.metadata);
     by_labels
         && required(spec).is_none_or(|terms| terms.iter().any(|term| api::selector::chooses_node(term, name, labels)))
 }

@@ -15,7 +15,7 @@ use kube::{Api, Resource};
 
 use self::plan::{Observed, Plan, Write};
 use crate::context::{Context, Controller, Failure, Outcome};
-use crate::index::{self, BY_CONTROLLER};
+use crate::meta::{self, BY_CONTROLLER};
 use crate::podcontrol::status_message;
 use crate::{claim, pods};
 
@@ -33,8 +33,8 @@ impl Deployments {
     pub(crate) fn new(context: &Context) -> (Self, WorkQueue<ObjectKey>) {
         let deployments = context.informers.of::<Deployment>();
         let (sets, pods) = (context.informers.of::<ReplicaSet>(), context.informers.of::<Pod>());
-        index::add_ownership(&sets);
-        index::add_ownership(&pods);
+        meta::add_ownership(&sets);
+        meta::add_ownership(&pods);
         let queue = WorkQueue::new();
         deployments.on_event({
             let queue = queue.clone();
@@ -48,7 +48,7 @@ impl Deployments {
 
     /// The uids of the sets that have pods which have not ended.
     fn with_pods(&self, owned: &[Arc<ReplicaSet>]) -> HashSet<String> {
-        let uids = owned.iter().map(|set| index::uid(&set.metadata));
+        let uids = owned.iter().map(|set| meta::uid(&set.metadata));
         let has_pods = |uid: &&str| self.pods.by_index(BY_CONTROLLER, uid).iter().any(|pod| !pods::is_terminal(pod));
         uids.filter(has_pods).map(str::to_owned).collect()
     }
@@ -58,7 +58,7 @@ impl Deployments {
             match write {
                 Write::Create(set) => self.create(deployment, &set, &mut plan.status).await?,
                 Write::Update { set, scaled_from } => {
-                    self.set_api(deployment).replace(index::name(&set.metadata), &PostParams::default(), &set).await?;
+                    self.set_api(deployment).replace(meta::name(&set.metadata), &PostParams::default(), &set).await?;
                     if let Some(from) = scaled_from {
                         self.report_scaling(deployment, &set, from);
                     }
@@ -69,7 +69,7 @@ impl Deployments {
                         resource_version: set.metadata.resource_version.clone(),
                     };
                     let params = DeleteParams { preconditions: Some(exactly), ..DeleteParams::background() };
-                    let deleted = self.set_api(deployment).delete(index::name(&set.metadata), &params).await;
+                    let deleted = self.set_api(deployment).delete(meta::name(&set.metadata), &params).await;
                     write::ignore_not_found(deleted)?;
                 }
             }
@@ -84,7 +84,7 @@ impl Deployments {
         status: &mut DeploymentStatus,
     ) -> Result<(), Failure> {
         let api = self.set_api(deployment);
-        let name = index::name(&set.metadata);
+        let name = meta::name(&set.metadata);
         let err = match api.create(&PostParams::default(), set).await {
             Ok(_) => {
                 self.report_scaling(deployment, set, 0);
@@ -113,10 +113,10 @@ impl Deployments {
         set: &ReplicaSet,
         status: &mut DeploymentStatus,
     ) -> Result<(), Failure> {
-        let name = index::name(&set.metadata);
+        let name = meta::name(&set.metadata);
         let live = self.set_api(deployment).get(name).await?;
         let is_ours =
-            index::controller_of(&live.metadata).is_some_and(|owner| owner.uid == index::uid(&deployment.metadata));
+            meta::controller_of(&live.metadata).is_some_and(|owner| owner.uid == meta::uid(&deployment.metadata));
         let template = set.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default();
         if is_ours && sets::is_same_template(&live, &template) {
             return Ok(());
@@ -132,7 +132,7 @@ impl Deployments {
         let to = sets::replicas(set);
         let direction = if to > from { "up" } else { "down" };
         if to != from {
-            let message = format!("Scaled {direction} replica set {} from {from} to {to}", index::name(&set.metadata));
+            let message = format!("Scaled {direction} replica set {} from {from} to {to}", meta::name(&set.metadata));
             self.recorder.normal(events::about(deployment), "ScalingReplicaSet", message);
         }
     }
@@ -146,24 +146,24 @@ impl Deployments {
         revision: Option<i64>,
     ) -> Result<(), Failure> {
         let Some(updated) = with_status(deployment, status, revision) else { return Ok(()) };
-        let name = index::name(&deployment.metadata);
+        let name = meta::name(&deployment.metadata);
         self.api(deployment).replace_status(name, &PostParams::default(), &updated).await?;
         Ok(())
     }
 
     fn api(&self, deployment: &Deployment) -> Api<Deployment> {
-        Api::namespaced(self.client.clone(), index::namespace(&deployment.metadata))
+        Api::namespaced(self.client.clone(), meta::namespace(&deployment.metadata))
     }
 
     fn set_api(&self, deployment: &Deployment) -> Api<ReplicaSet> {
-        Api::namespaced(self.client.clone(), index::namespace(&deployment.metadata))
+        Api::namespaced(self.client.clone(), meta::namespace(&deployment.metadata))
     }
 }
 
 impl Controller for Deployments {
     async fn reconcile(&self, key: ObjectKey) -> Outcome {
         let Some(deployment) = self.deployments.get(&key) else { return Ok(None) };
-        let Some(selector) = deployment.spec.as_ref().and_then(|spec| index::selector(&spec.selector)) else {
+        let Some(selector) = deployment.spec.as_ref().and_then(|spec| meta::selector(&spec.selector)) else {
             let message = "This deployment is selecting all pods. A non-empty selector is required.";
             self.recorder.warning(events::about(&*deployment), "SelectingAll", message);
             return Ok(None);
@@ -198,16 +198,16 @@ fn watch_sets(sets: &Informer<ReplicaSet>, deployments: &Informer<Deployment>, q
     sets.on_event(move |event| {
         let meta = event.object().meta();
         if let Event::Applied { old: Some(old), .. } = event
-            && let Some(former) = index::controller_key::<Deployment>(&old.metadata)
+            && let Some(former) = meta::controller_key::<Deployment>(&old.metadata)
         {
             queue.add(former);
         }
-        match index::controller_key::<Deployment>(meta) {
+        match meta::controller_key::<Deployment>(meta) {
             Some(owner) => queue.add(owner),
-            None if index::controller_of(meta).is_none() => {
-                for deployment in deployments.list_in(index::namespace(meta)) {
-                    let selector = deployment.spec.as_ref().and_then(|spec| index::selector(&spec.selector));
-                    if selector.is_some_and(|selector| index::matches(&selector, meta)) {
+            None if meta::controller_of(meta).is_none() => {
+                for deployment in deployments.list_in(meta::namespace(meta)) {
+                    let selector = deployment.spec.as_ref().and_then(|spec| meta::selector(&spec.selector));
+                    if selector.is_some_and(|selector| meta::matches(&selector, meta)) {
                         queue.add(ObjectKey::of(&*deployment));
                     }
                 }
@@ -225,9 +225,9 @@ fn watch_pods(pods: &Informer<Pod>, sets: &Informer<ReplicaSet>, queue: &WorkQue
             Event::Deleted(_) => true,
             Event::Applied { new, .. } => pods::is_terminal(new),
         };
-        let set = index::controller_key::<ReplicaSet>(event.object().meta()).filter(|_| is_end);
+        let set = meta::controller_key::<ReplicaSet>(event.object().meta()).filter(|_| is_end);
         let owner =
-            set.and_then(|set| sets.get(&set)).and_then(|set| index::controller_key::<Deployment>(&set.metadata));
+            set.and_then(|set| sets.get(&set)).and_then(|set| meta::controller_key::<Deployment>(&set.metadata));
         if let Some(owner) = owner {
             queue.add(owner);
         }

@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::context::Failure;
 use crate::int_or_percent::portion;
-use crate::{hash, index};
+use crate::{hash, meta};
 
 pub(super) const HASH: &str = "pod-template-hash";
 pub(super) const REVISION: &str = "deployment.kubernetes.io/revision";
@@ -79,7 +79,7 @@ pub(super) fn available(set: &ReplicaSet) -> i32 {
 
 pub(super) fn created(set: &ReplicaSet) -> (Option<Timestamp>, String) {
     let at = set.metadata.creation_timestamp.as_ref().map(|time| time.0);
-    (at, index::name(&set.metadata).to_owned())
+    (at, meta::name(&set.metadata).to_owned())
 }
 
 pub(super) fn revision(meta: &ObjectMeta) -> i64 {
@@ -126,10 +126,10 @@ pub(super) fn new_set(deployment: &Deployment, revision: i64, limits: Limits) ->
     let mut selector: LabelSelector = spec.selector;
     selector.match_labels.get_or_insert_default().insert(HASH.to_owned(), hash.clone());
     let metadata = ObjectMeta {
-        name: Some(format!("{}-{hash}", index::name(&deployment.metadata))),
+        name: Some(format!("{}-{hash}", meta::name(&deployment.metadata))),
         namespace: deployment.metadata.namespace.clone(),
         labels: template.metadata.as_ref().and_then(|meta| meta.labels.clone()),
-        owner_references: Some(vec![index::controller_reference(deployment)]),
+        owner_references: Some(vec![meta::controller_reference(deployment)]),
         ..ObjectMeta::default()
     };
     let spec = ReplicaSetSpec {

@@ -7,7 +7,7 @@ use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition, DeploymentStat
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::sets::{self, Limits};
-use crate::{index, pods};
+use crate::{meta, pods};
 
 pub(super) const PROGRESSING: &str = "Progressing";
 const AVAILABLE: &str = "Available";
@@ -91,8 +91,8 @@ fn report_unsettled(
     now: Timestamp,
 ) {
     let subject = match new {
-        Some(set) => format!("ReplicaSet \"{}\"", index::name(&set.metadata)),
-        None => format!("Deployment \"{}\"", index::name(&deployment.metadata)),
+        Some(set) => format!("ReplicaSet \"{}\"", meta::name(&set.metadata)),
+        None => format!("Deployment \"{}\"", meta::name(&deployment.metadata)),
     };
     let is_complete = is_complete(deployment, status);
     if is_complete {

@@ -15,8 +15,8 @@ use kube::core::GroupVersionKind;
 use kube::discovery::{Scope, pinned_kind};
 
 use crate::context::{Context, Failure};
-use crate::index;
 use crate::int_or_percent::portion;
+use crate::meta;
 
 /// What a budget should have.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,7 +87,7 @@ impl Owners {
         let (mut found, mut asked) = (BTreeMap::new(), BTreeSet::new());
         let mut has_unmanaged = false;
         for pod in pods {
-            let Some(owner) = index::controller_of(&pod.metadata) else {
+            let Some(owner) = meta::controller_of(&pod.metadata) else {
                 has_unmanaged = true;
                 continue;
             };
@@ -95,7 +95,7 @@ impl Owners {
                 continue;
             }
             let Some((uid, replicas)) = self.scale(namespace, owner).await? else {
-                let name = index::name(&pod.metadata);
+                let name = meta::name(&pod.metadata);
                 return Err(Failure::NotYet(format!("found no controllers for pod {name:?}")));
             };
             found.insert(uid, replicas);
@@ -111,8 +111,8 @@ impl Owners {
             ("apps", "ReplicaSet") => {
                 let set = get(&self.replica_sets, &key, &owner.uid);
                 let Some(set) = set else { return Ok(None) };
-                let deployment = index::controller_key::<Deployment>(&set.metadata);
-                Ok(match (deployment, index::controller_of(&set.metadata)) {
+                let deployment = meta::controller_key::<Deployment>(&set.metadata);
+                Ok(match (deployment, meta::controller_of(&set.metadata)) {
                     (Some(key), Some(owner)) => get(&self.deployments, &key, &owner.uid).map(|found| {
                         (owner.uid.clone(), found.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1))
                     }),
@@ -151,7 +151,7 @@ impl Owners {
 
 /// The object of this key, if it is still the one with this uid.
 fn get<K: Watchable>(informer: &Informer<K>, key: &ObjectKey, uid: &str) -> Option<Arc<K>> {
-    informer.get(key).filter(|found| index::uid(found.meta()) == uid)
+    informer.get(key).filter(|found| meta::uid(found.meta()) == uid)
 }
 
 fn follow<K: Watchable>(
@@ -168,7 +168,7 @@ fn follow<K: Watchable>(
         {
             return;
         }
-        let namespace = index::namespace(event.object().meta());
+        let namespace = meta::namespace(event.object().meta());
         budgets.list_in(namespace).iter().for_each(|budget| queue.add(ObjectKey::of(&**budget)));
     });
     informer

@@ -19,7 +19,7 @@ use kube::core::Selector;
 
 use self::expected::{Expected, Owners};
 use crate::context::{Context, Controller, Failure, Outcome};
-use crate::{index, pods};
+use crate::{meta, pods};
 
 struct Budgets {
     client: kube::Client,
@@ -44,7 +44,7 @@ impl Budgets {
     fn pods(&self, key: &ObjectKey, budget: &PodDisruptionBudget) -> Vec<Arc<Pod>> {
         let Some(selector) = selector(budget) else { return Vec::new() };
         let mut pods = self.pods.list_in(&key.namespace);
-        pods.retain(|pod| index::matches(&selector, &pod.metadata));
+        pods.retain(|pod| meta::matches(&selector, &pod.metadata));
         pods
     }
 
@@ -121,8 +121,8 @@ fn selector(budget: &PodDisruptionBudget) -> Option<Selector> {
 }
 
 fn budgets_of(budgets: &Informer<PodDisruptionBudget>, pod: &Pod) -> Vec<Arc<PodDisruptionBudget>> {
-    let mut found = budgets.list_in(index::namespace(&pod.metadata));
-    found.retain(|budget| selector(budget).is_some_and(|selector| index::matches(&selector, &pod.metadata)));
+    let mut found = budgets.list_in(meta::namespace(&pod.metadata));
+    found.retain(|budget| selector(budget).is_some_and(|selector| meta::matches(&selector, &pod.metadata)));
     found
 }
 
@@ -144,8 +144,8 @@ fn watch_pods(
         if let ([first, _, ..], Event::Applied { .. }) = (found.as_slice(), event)
             && before.len() != found.len()
         {
-            let (namespace, name) = (index::namespace(&pod.metadata), index::name(&pod.metadata));
-            let chosen = index::name(&first.metadata);
+            let (namespace, name) = (meta::namespace(&pod.metadata), meta::name(&pod.metadata));
+            let chosen = meta::name(&first.metadata);
             let why = format!(
                 "Pod {namespace:?}/{name:?} matches multiple PodDisruptionBudgets.  Chose {chosen:?} arbitrarily."
             );
@@ -157,7 +157,7 @@ fn watch_pods(
 
 /// What of a pod a budget's status depends on.
 fn facts(pod: &Pod) -> impl PartialEq {
-    let owner = index::controller_of(&pod.metadata).map(|owner| owner.uid.clone());
+    let owner = meta::controller_of(&pod.metadata).map(|owner| owner.uid.clone());
     (pod.metadata.labels.clone(), owner, pods::is_ready(pod), pods::is_terminating(pod))
 }
 

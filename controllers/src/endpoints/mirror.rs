@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::slices::{Change, Group, group_of};
 use super::{MANAGED_BY, MIRROR, SERVICE_NAME};
-use crate::index;
+use crate::meta;
 
 const SKIP: &str = "endpointslice.kubernetes.io/skip-mirror";
 /// Components of long ago elect their leaders by annotations of Endpoints.
@@ -43,7 +43,7 @@ pub(super) fn plan(endpoints: &Endpoints, existing: &[Arc<EndpointSlice>], per_s
     let mut mirrored = Mirrored::default();
     let groups = desired(endpoints, per_subset, &mut mirrored);
     let mut left: Vec<&Arc<EndpointSlice>> = existing.iter().collect();
-    left.sort_by_key(|slice| index::name(&slice.metadata));
+    left.sort_by_key(|slice| meta::name(&slice.metadata));
     let mut missing = Vec::new();
     for (group, (ports, shown)) in groups {
         let is_same = |slice: &&Arc<EndpointSlice>| {
@@ -143,7 +143,7 @@ fn new_slice(endpoints: &Endpoints, family: &str, ports: Vec<EndpointPort>, show
 }
 
 fn metadata(endpoints: &Endpoints) -> ObjectMeta {
-    let name = index::name(&endpoints.metadata);
+    let name = meta::name(&endpoints.metadata);
     let mut labels = endpoints.metadata.labels.clone().unwrap_or_default();
     labels.insert(SERVICE_NAME.to_owned(), name.to_owned());
     labels.insert(MANAGED_BY.to_owned(), MIRROR.to_owned());
@@ -154,7 +154,7 @@ fn metadata(endpoints: &Endpoints) -> ObjectMeta {
         namespace: endpoints.metadata.namespace.clone(),
         labels: Some(labels),
         annotations: Some(annotations).filter(|annotations| !annotations.is_empty()),
-        owner_references: Some(vec![index::controller_reference(endpoints)]),
+        owner_references: Some(vec![meta::controller_reference(endpoints)]),
         ..ObjectMeta::default()
     }
 }

@@ -19,7 +19,7 @@ pub(crate) use self::mirroring::start as start_mirroring;
 use self::observe::Backend;
 use self::slices::Change;
 use crate::context::{Context, Controller, Failure, Outcome};
-use crate::index;
+use crate::meta;
 
 const BY_SERVICE: &str = "service of slice";
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -83,7 +83,7 @@ impl Sources {
 }
 
 fn add_services_of(services: &Informer<Service>, pod: &Pod, queue: &WorkQueue<ObjectKey>) {
-    for service in services.list_in(index::namespace(&pod.metadata)) {
+    for service in services.list_in(meta::namespace(&pod.metadata)) {
         if observe::selector(&service).is_some_and(|selector| observe::is_selected(&selector, pod)) {
             queue.add(ObjectKey::of(&*service));
         }
@@ -124,7 +124,7 @@ fn watch_slices(
         match event {
             Event::Applied { old: None, .. } => expected.creation_observed(&service),
             Event::Applied { .. } => {}
-            Event::Deleted(slice) => expected.deletion_observed(&service, index::uid(&slice.metadata)),
+            Event::Deleted(slice) => expected.deletion_observed(&service, meta::uid(&slice.metadata)),
         }
         changed.add(service);
     });
@@ -148,12 +148,12 @@ impl SliceWriter {
                 }
             }
             Change::Update(slice) => {
-                api.replace(index::name(&slice.metadata), &PostParams::default(), &slice).await?;
+                api.replace(meta::name(&slice.metadata), &PostParams::default(), &slice).await?;
             }
             Change::Delete(slice) => {
-                let uid = index::uid(&slice.metadata);
+                let uid = meta::uid(&slice.metadata);
                 self.expectations.expect_deletions(key, [uid.to_owned()]);
-                let deleted = api.delete(index::name(&slice.metadata), &DeleteParams::default()).await;
+                let deleted = api.delete(meta::name(&slice.metadata), &DeleteParams::default()).await;
                 if deleted.is_err() {
                     self.expectations.deletion_observed(key, uid);
                 }
@@ -189,7 +189,7 @@ fn managed_by(slice: &EndpointSlice, manager: &str) -> Option<ObjectKey> {
     is_ours
         .then(|| labels.get(SERVICE_NAME))
         .flatten()
-        .map(|name| ObjectKey::new(index::namespace(&slice.metadata), name))
+        .map(|name| ObjectKey::new(meta::namespace(&slice.metadata), name))
 }
 
 /// A node that moves to another zone takes its endpoints along.

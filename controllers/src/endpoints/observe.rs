@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod, Service, Servi
 use k8s_openapi::api::discovery::v1::EndpointPort;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::{index, pods};
+use crate::{meta, pods};
 
 /// A pod behind a Service.
 #[derive(Clone, Debug, PartialEq)]
@@ -97,7 +97,7 @@ fn addresses(pod: &Pod) -> Vec<IpAddr> {
 /// A pod that names this Service as its subdomain gets a DNS name of its own.
 fn hostname(pod: &Pod, service: &Service) -> Option<String> {
     let spec = pod.spec.as_ref()?;
-    let is_subdomain = spec.subdomain.as_deref() == Some(index::name(&service.metadata));
+    let is_subdomain = spec.subdomain.as_deref() == Some(meta::name(&service.metadata));
     spec.hostname.clone().filter(|hostname| is_subdomain && !hostname.is_empty())
 }
 

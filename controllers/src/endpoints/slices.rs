@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::observe::Backend;
 use super::{HEADLESS, MANAGED_BY, MANAGER, SERVICE_NAME};
-use crate::index;
+use crate::meta;
 
 /// Upstream's `--max-endpoints-per-slice`.
 const PER_SLICE: usize = 100;
@@ -190,10 +190,10 @@ fn identity(endpoint: &Endpoint) -> String {
 fn new_slice(service: &Service, family: &str, ports: &[EndpointPort], endpoints: Vec<Endpoint>) -> EndpointSlice {
     EndpointSlice {
         metadata: ObjectMeta {
-            generate_name: Some(format!("{}-", index::name(&service.metadata))),
+            generate_name: Some(format!("{}-", meta::name(&service.metadata))),
             namespace: service.metadata.namespace.clone(),
             labels: Some(labels(service)),
-            owner_references: Some(vec![index::controller_reference(service)]),
+            owner_references: Some(vec![meta::controller_reference(service)]),
             ..ObjectMeta::default()
         },
         address_type: family.to_owned(),
@@ -209,7 +209,7 @@ pub(super) fn labels(service: &Service) -> BTreeMap<String, String> {
     if super::legacy::is_headless(service) {
         labels.insert(HEADLESS.to_owned(), String::new());
     }
-    labels.insert(SERVICE_NAME.to_owned(), index::name(&service.metadata).to_owned());
+    labels.insert(SERVICE_NAME.to_owned(), meta::name(&service.metadata).to_owned());
     labels.insert(MANAGED_BY.to_owned(), MANAGER.to_owned());
     labels
 }

@@ -26,7 +26,7 @@ use self::collector::Collector;
 use self::graph::{Graph, Node, Task};
 use crate::context::Context;
 use crate::discovery::{self, Kind};
-use crate::metadata::{self, FIRST_PAUSE, Follower, LAST_PAUSE};
+use crate::follower::{self, FIRST_PAUSE, Follower, LAST_PAUSE};
 
 /// Several changes of the kinds at once (a chart with many CRDs) are one discovery.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -133,7 +133,7 @@ impl GarbageCollector {
             let mut task = JoinSet::new();
             let (shared, resource) = (Arc::clone(&self.shared), kind.resource.clone());
             let follower = OneKind { shared, resource: resource.clone(), listed };
-            task.spawn(metadata::follow(self.client.clone(), resource, follower));
+            task.spawn(follower::follow(self.client.clone(), resource, follower));
             watches.insert(kind.resource.clone(), task);
             lists.push(is_listed);
         }

@@ -24,7 +24,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
 
 use crate::context::{Context, Controller, Failure, Outcome};
-use crate::index;
+use crate::meta;
 use crate::podcontrol::PodControl;
 use crate::{claim, owners, pods};
 
@@ -44,7 +44,7 @@ struct Jobs {
 impl Jobs {
     fn new(context: &Context) -> (Self, WorkQueue<ObjectKey>) {
         let (jobs, pods) = (context.informers.of::<Job>(), context.informers.of::<Pod>());
-        index::add_ownership(&pods);
+        meta::add_ownership(&pods);
         let (queue, expectations) = (WorkQueue::new(), Arc::new(Expectations::new()));
         owners::watch_owners(&jobs, &queue, &expectations);
         watch_pods(&pods, &queue, &expectations);
@@ -60,8 +60,8 @@ impl Jobs {
         self.tell(job, &status);
         let mut updated = job.clone();
         updated.status = Some(status);
-        let api: Api<Job> = Api::namespaced(self.client.clone(), index::namespace(&job.metadata));
-        let written = api.replace_status(index::name(&job.metadata), &PostParams::default(), &updated).await;
+        let api: Api<Job> = Api::namespaced(self.client.clone(), meta::namespace(&job.metadata));
+        let written = api.replace_status(meta::name(&job.metadata), &PostParams::default(), &updated).await;
         Ok(write::ignore_not_found(written)?.is_some())
     }
 
@@ -108,7 +108,7 @@ impl Controller for Jobs {
             return Ok(None);
         };
         let spec = job.spec.clone().unwrap_or_default();
-        let Some(selector) = spec.selector.as_ref().and_then(index::selector) else { return Ok(None) };
+        let Some(selector) = spec.selector.as_ref().and_then(meta::selector) else { return Ok(None) };
         if spec.managed_by.is_some_and(|manager| manager != MANAGER) {
             return Ok(None);
         }
@@ -128,11 +128,11 @@ impl Controller for Jobs {
 
 /// Takes the finalizer from a pod that has been counted, or that nobody will count.
 async fn untrack(client: &kube::Client, pod: &Pod) -> kube::Result<()> {
-    let api: Api<Pod> = Api::namespaced(client.clone(), index::namespace(&pod.metadata));
+    let api: Api<Pod> = Api::namespaced(client.clone(), meta::namespace(&pod.metadata));
     let change = json!({
         "metadata": { "uid": pod.metadata.uid, "$deleteFromPrimitiveList/finalizers": [pod::TRACKING] }
     });
-    match api.patch(index::name(&pod.metadata), &PatchParams::default(), &Patch::Strategic(change)).await {
+    match api.patch(meta::name(&pod.metadata), &PatchParams::default(), &Patch::Strategic(change)).await {
         // Gone, or another pod has its name.
         Err(err) if write::is_not_found(&err) || write::is_conflict(&err) => Ok(()),
         outcome => outcome.map(drop),
@@ -172,7 +172,7 @@ fn replaces_only_failed(job: &Job) -> bool {
 fn watch_pods(pods: &Informer<Pod>, queue: &WorkQueue<ObjectKey>, expectations: &Arc<Expectations>) {
     let (queue, expectations) = (queue.clone(), Arc::clone(expectations));
     pods.on_event(move |event| {
-        let Some(owner) = index::controller_key::<Job>(&event.object().metadata) else { return };
+        let Some(owner) = meta::controller_key::<Job>(&event.object().metadata) else { return };
         owners::observe(event, &owner, &expectations);
         queue.add(owner);
     });

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::{pod, untrack};
 use crate::context::{Context, Controller, Outcome};
-use crate::index::{self, BY_CONTROLLER};
+use crate::meta::{self, BY_CONTROLLER};
 
 struct Orphans {
     client: kube::Client,
@@ -32,7 +32,7 @@ impl Orphans {
         let (changed, children) = (queue.clone(), pods.clone());
         jobs.on_event(move |event| {
             if let Event::Deleted(job) = event {
-                let left = children.by_index(BY_CONTROLLER, index::uid(&job.metadata));
+                let left = children.by_index(BY_CONTROLLER, meta::uid(&job.metadata));
                 left.iter().for_each(|pod| changed.add(ObjectKey::of(&**pod)));
             }
         });
@@ -52,8 +52,8 @@ impl Controller for Orphans {
 
 /// The Job that counts this pod.
 fn counter(jobs: &Informer<Job>, pod: &Pod) -> Option<Arc<Job>> {
-    let key = index::controller_key::<Job>(&pod.metadata)?;
-    let owner = index::controller_of(&pod.metadata)?;
+    let key = meta::controller_key::<Job>(&pod.metadata)?;
+    let owner = meta::controller_of(&pod.metadata)?;
     jobs.get(&key).filter(|job| job.metadata.uid.as_deref() == Some(owner.uid.as_str()))
 }
 

@@ -7,7 +7,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Container, EnvVar, EnvVarSource, ObjectFieldSelector, Pod};
 
 use super::{completions, is_indexed};
-use crate::{index, podcontrol, pods};
+use crate::{meta, podcontrol, pods};
 
 /// The finalizer that keeps a pod until it has been counted.
 pub(super) const TRACKING: &str = "batch.kubernetes.io/job-tracking";
@@ -41,7 +41,7 @@ pub(super) fn make(job: &Job, completion: Option<i32>, failures: Failures) -> Po
         }
     }
     pod.metadata.labels.get_or_insert_default().insert(INDEX.to_owned(), text.clone());
-    let host = format!("{}-{text}", index::name(&job.metadata));
+    let host = format!("{}-{text}", meta::name(&job.metadata));
     pod.metadata.generate_name = Some(format!("{}-", host.get(..LONGEST_PREFIX).unwrap_or(&host)));
     if let Some(spec) = &mut pod.spec {
         spec.hostname.get_or_insert(host);

@@ -4,7 +4,7 @@ use k8s_openapi::api::batch::v1::{Job, PodFailurePolicyOnExitCodesRequirement, P
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
 use super::indexes::Indexes;
-use crate::{index, pods};
+use crate::{meta, pods};
 
 /// What follows from a pod's failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub(super) fn on_failure(job: &Job, pod: &Pod) -> Action {
 
 /// Why the rule applies to the pod, in words.
 fn matched(rule: &PodFailurePolicyRule, pod: &Pod) -> Option<String> {
-    let name = format!("{}/{}", index::namespace(&pod.metadata), index::name(&pod.metadata));
+    let name = format!("{}/{}", meta::namespace(&pod.metadata), meta::name(&pod.metadata));
     if let Some(codes) = &rule.on_exit_codes {
         let (container, code) = ends(pod).find(|(status, code)| exits(codes, status, *code))?;
         return Some(format!("Container {} for pod {name} failed with exit code {code}", container.name));

@@ -11,7 +11,7 @@ use super::indexes::Indexes;
 use super::pod::{self, Failures};
 use super::policy::{self, Action};
 use super::{completions, is_indexed, replaces_only_failed};
-use crate::{index, pods};
+use crate::{meta, pods};
 
 /// Upstream's `DefaultJobPodFailureBackOff` and `MaxJobPodFailureBackOff`, in seconds.
 const BACKOFF: (i64, i64) = (10, 600);
@@ -141,7 +141,7 @@ fn has_failed(job: &Job, pod: &Pod) -> bool {
 /// Moves uncounted pods whose finalizer is gone into the counts.
 fn settle(status: &JobStatus, all: &[Arc<Pod>]) -> (UncountedTerminatedPods, (i32, i32), Vec<Arc<Pod>>) {
     let tracked: BTreeMap<&str, &Arc<Pod>> =
-        all.iter().filter(|pod| pod::is_tracked(pod)).map(|pod| (index::uid(&pod.metadata), pod)).collect();
+        all.iter().filter(|pod| pod::is_tracked(pod)).map(|pod| (meta::uid(&pod.metadata), pod)).collect();
     let mut to_release = Vec::new();
     let mut split = |uids: Option<Vec<String>>| {
         let (kept, gone): (Vec<_>, Vec<_>) =

@@ -17,7 +17,7 @@ use kube::{Api, Resource};
 use self::conditions::Findings;
 use crate::context::{Context, Controller, Failure, Outcome};
 use crate::discovery::{self, Kind};
-use crate::index;
+use crate::meta;
 
 const FINALIZER: &str = "kubernetes";
 /// How many kinds are emptied at once.
@@ -53,7 +53,7 @@ impl Namespaces {
         let (changed, known, left) = (queue.clone(), namespaces.clone(), pods.clone());
         pods.on_event(move |event| {
             let Event::Deleted(pod) = event else { return };
-            let key = ObjectKey::cluster(index::namespace(&pod.metadata));
+            let key = ObjectKey::cluster(meta::namespace(&pod.metadata));
             let is_last = left.list_in(&key.name).is_empty();
             if is_last && known.get(&key).is_some_and(|namespace| is_ending(&namespace)) {
                 changed.add(key);
@@ -111,7 +111,7 @@ impl Namespaces {
         let mut changed = namespace.clone();
         changed.status = Some(NamespaceStatus { conditions: Some(conditions), ..status });
         let api: Api<Namespace> = Api::all(self.client.clone());
-        let written = api.replace_status(index::name(&namespace.metadata), &PostParams::default(), &changed).await;
+        let written = api.replace_status(meta::name(&namespace.metadata), &PostParams::default(), &changed).await;
         match written {
             // The next look reports again.
             Err(err) if write::is_conflict(&err) || write::is_not_found(&err) => Ok(()),

@@ -12,7 +12,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use crate::context::{Context, Controller, Failure, Outcome};
-use crate::index::{self, BY_NODE};
+use crate::meta::{self, BY_NODE};
 use crate::{podcontrol, pods};
 
 pub(crate) struct TaintEviction {
@@ -28,7 +28,7 @@ impl TaintEviction {
     pub(crate) fn new(context: &Context) -> (Self, WorkQueue<ObjectKey>) {
         let queue = WorkQueue::new();
         let (nodes, pods) = (context.informers.of::<Node>(), context.informers.of::<Pod>());
-        index::add_nodes(&pods);
+        meta::add_nodes(&pods);
         let changed = queue.clone();
         nodes.on_event(move |event| {
             let before = match event {
@@ -55,7 +55,7 @@ impl TaintEviction {
 
     /// The node's taints that evict, with the time each began.
     fn taints(&self, node: &Node, now: Timestamp) -> Vec<(Taint, Timestamp)> {
-        let name = index::name(&node.metadata);
+        let name = meta::name(&node.metadata);
         let mut first_seen = self.first_seen.lock().unwrap_or_else(PoisonError::into_inner);
         let taints = evicting(node);
         first_seen.retain(|(known, key), _| known != name || taints.iter().any(|taint| taint.key == *key));
@@ -67,7 +67,7 @@ impl TaintEviction {
     }
 
     async fn evict(&self, pod: &Pod) -> Result<(), Failure> {
-        let (namespace, name) = (index::namespace(&pod.metadata), index::name(&pod.metadata));
+        let (namespace, name) = (meta::namespace(&pod.metadata), meta::name(&pod.metadata));
         let message = format!("Marking for deletion Pod {namespace}/{name}");
         self.recorder.normal(events::about(pod), "TaintManagerEviction", message);
         let condition = json!({

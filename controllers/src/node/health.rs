@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::context::{Context, Controller, Failure, Outcome};
-use crate::index::{self, BY_NODE};
+use crate::meta::{self, BY_NODE};
 use crate::pods;
 
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
@@ -76,7 +76,7 @@ impl NodeHealth {
             }
         });
         let pods = context.informers.of::<Pod>();
-        index::add_nodes(&pods);
+        meta::add_nodes(&pods);
         let recorder = context.recorder.for_component("node-controller");
         (Self { client: context.client.clone(), nodes, pods, recorder, grace, heard }, queue)
     }
@@ -91,7 +91,7 @@ impl NodeHealth {
         let mut changed = node.clone();
         let status = changed.status.get_or_insert_default();
         status.conditions = Some(silent_conditions(status.conditions.take().unwrap_or_default(), node, clock::now()));
-        let name = index::name(&node.metadata);
+        let name = meta::name(&node.metadata);
         let message = format!("Node {name} status is now: NodeNotReady");
         self.recorder.normal(events::about(node), "NodeNotReady", message);
         let api: Api<Node> = Api::all(self.client.clone());
@@ -103,9 +103,9 @@ impl NodeHealth {
         for pod in self.pods.by_index(BY_NODE, name).iter().filter(|pod| pods::is_ready(pod)) {
             let ready = json!({ "type": "Ready", "status": "False", "lastTransitionTime": clock::time() });
             let change = json!({ "metadata": { "uid": pod.metadata.uid }, "status": { "conditions": [ready] } });
-            let api: Api<Pod> = Api::namespaced(self.client.clone(), index::namespace(&pod.metadata));
+            let api: Api<Pod> = Api::namespaced(self.client.clone(), meta::namespace(&pod.metadata));
             let patched =
-                api.patch_status(index::name(&pod.metadata), &PatchParams::default(), &Patch::Strategic(change)).await;
+                api.patch_status(meta::name(&pod.metadata), &PatchParams::default(), &Patch::Strategic(change)).await;
             match patched {
                 Err(err) if write::is_not_found(&err) || write::is_conflict(&err) => {}
                 outcome => drop(outcome?),
@@ -121,7 +121,7 @@ impl NodeHealth {
             "spec": { "taints": taints },
         });
         let api: Api<Node> = Api::all(self.client.clone());
-        let name = index::name(&node.metadata);
+        let name = meta::name(&node.metadata);
         write::ignore_not_found(api.patch(name, &PatchParams::default(), &Patch::Merge(change)).await)?;
         Ok(())
     }
@@ -162,7 +162,7 @@ fn note(heard: &Heard, event: &Event<Node>) {
     let Event::Applied { old, new } = event else { return };
     let is_beat = old.as_ref().is_none_or(|old| beat(old) != beat(new));
     let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
-    let name = index::name(&new.metadata);
+    let name = meta::name(&new.metadata);
     if is_beat || !heard.contains_key(name) {
         heard.insert(name.to_owned(), Instant::now());
     }

@@ -24,7 +24,7 @@ use serde::Serialize;
 use self::plain::PlainObjects;
 use self::usage::Usage;
 use crate::context::{Context, Controller, Failure, Outcome};
-use crate::{index, pods};
+use crate::{meta, pods};
 
 struct Quotas {
     client: kube::Client,
@@ -142,7 +142,7 @@ fn watch<K: Watchable + Serialize>(
             Event::Applied { old: Some(old), new } => (old, Some(new)),
             Event::Deleted(old) => (old, None),
         };
-        let concerned = quotas.list_in(index::namespace(old.meta()));
+        let concerned = quotas.list_in(meta::namespace(old.meta()));
         if concerned.is_empty() {
             return;
         }

@@ -18,7 +18,7 @@ use tracing::warn;
 use super::{is_new_limit, plain_kinds};
 use crate::context::Context;
 use crate::discovery;
-use crate::metadata::{self, FIRST_PAUSE, Follower, LAST_PAUSE};
+use crate::follower::{self, FIRST_PAUSE, Follower, LAST_PAUSE};
 
 /// Several changes at once (a chart with quotas and CRDs) are one discovery.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -135,7 +135,7 @@ impl PlainObjects {
             let counts = Arc::clone(lock(&self.kinds).entry(kind.clone()).or_default());
             let follower = OneKind { objects: Arc::clone(self), kind: kind.clone(), counts };
             let mut task = JoinSet::new();
-            task.spawn(metadata::follow(self.client.clone(), resource, follower));
+            task.spawn(follower::follow(self.client.clone(), resource, follower));
             watches.insert(kind, task);
         }
         Ok(())

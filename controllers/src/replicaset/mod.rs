@@ -16,7 +16,7 @@ use kube::{Api, ResourceExt};
 use self::keeper::Keeper;
 use self::plan::{Step, Trouble};
 use crate::context::{Context, Controller, Failure, Outcome};
-use crate::index::{self, BY_CONTROLLER};
+use crate::meta::{self, BY_CONTROLLER};
 use crate::podcontrol::PodControl;
 use crate::{claim, owners, pods};
 
@@ -34,8 +34,8 @@ impl<K: Keeper> ReplicaSets<K> {
     /// Subscribes to what concerns these sets.
     pub(crate) fn new(context: &Context) -> (Self, WorkQueue<ObjectKey>) {
         let (sets, pods) = (context.informers.of::<K>(), context.informers.of::<Pod>());
-        index::add_ownership(&sets);
-        index::add_ownership(&pods);
+        meta::add_ownership(&sets);
+        meta::add_ownership(&pods);
         let (queue, expectations) = (WorkQueue::new(), Arc::new(Expectations::new()));
         owners::watch_owners(&sets, &queue, &expectations);
         owners::watch_pods(&pods, &sets, &queue, &expectations, selector);
@@ -46,11 +46,11 @@ impl<K: Keeper> ReplicaSets<K> {
 
     /// All active pods of the sets that share this set's owner (of this set alone, when it has none).
     fn related(&self, set: &K) -> Vec<Arc<Pod>> {
-        let siblings = match index::controller_of(set.meta()) {
+        let siblings = match meta::controller_of(set.meta()) {
             Some(owner) => self.sets.by_index(BY_CONTROLLER, &owner.uid),
             None => Vec::new(),
         };
-        let uids = siblings.iter().map(|sibling| index::uid(sibling.meta())).chain([index::uid(set.meta())]);
+        let uids = siblings.iter().map(|sibling| meta::uid(sibling.meta())).chain([meta::uid(set.meta())]);
         let uids: BTreeSet<&str> = uids.collect();
         let pods = uids.into_iter().flat_map(|uid| self.pods.by_index(BY_CONTROLLER, uid));
         pods.filter(|pod| pods::is_active(pod)).collect()
@@ -73,13 +73,13 @@ impl<K: Keeper> ReplicaSets<K> {
     }
 
     async fn write_status(&self, set: &K, active: &[Arc<Pod>], trouble: Option<&Trouble>) -> Result<(), Failure> {
-        let owned = self.pods.by_index(BY_CONTROLLER, index::uid(set.meta()));
+        let owned = self.pods.by_index(BY_CONTROLLER, meta::uid(set.meta()));
         let terminating = owned.iter().filter(|pod| pods::is_terminating(pod) && !pods::is_terminal(pod)).count();
         let updated = set.with_status(plan::status(&set.view(), active, terminating, trouble, clock::now()));
         if updated == *set {
             return Ok(());
         }
-        let api: Api<K> = Api::namespaced(self.client.clone(), index::namespace(set.meta()));
+        let api: Api<K> = Api::namespaced(self.client.clone(), meta::namespace(set.meta()));
         client::write::ignore_not_found(api.replace_status(&set.name_any(), &PostParams::default(), &updated).await)?;
         Ok(())
     }
@@ -112,7 +112,7 @@ impl<K: Keeper> Controller for ReplicaSets<K> {
 }
 
 fn selector<K: Keeper>(set: &K) -> Option<Selector> {
-    index::selector(&set.view().spec?.selector)
+    meta::selector(&set.view().spec?.selector)
 }
 
 /// Starts the controller of one of these kinds.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
-use crate::{index, pods};
+use crate::{meta, pods};
 
 const COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
@@ -59,7 +59,7 @@ fn younger_first(a_since: Option<Timestamp>, b_since: Option<Timestamp>, a: &Pod
         return Ordering::Equal;
     }
     let magnitude = |since: Timestamp| now.duration_since(since).as_nanos().max(0).checked_ilog2();
-    magnitude(a_since).cmp(&magnitude(b_since)).then_with(|| index::uid(&a.metadata).cmp(index::uid(&b.metadata)))
+    magnitude(a_since).cmp(&magnitude(b_since)).then_with(|| meta::uid(&a.metadata).cmp(meta::uid(&b.metadata)))
 }
 
 #[cfg(test)]
@@ -88,8 +88,7 @@ mod tests {
 
     fn check(first: &Value, second: &Value) {
         let mut pods = [pod("b", second), pod("a", first)];
-        let names =
-            |pods: &[Arc<Pod>]| pods.iter().map(|pod| index::name(&pod.metadata).to_owned()).collect::<Vec<_>>();
+        let names = |pods: &[Arc<Pod>]| pods.iter().map(|pod| meta::name(&pod.metadata).to_owned()).collect::<Vec<_>>();
         sort_for_deletion(&mut pods, now(), |pod| pod.spec.as_ref().unwrap().priority.unwrap_or(1) as usize);
         assert_eq!(names(&pods), ["a", "b"], "{first} goes before {second}");
     }

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{identity, retention};
 use crate::context::Failure;
-use crate::{index, podcontrol};
+use crate::{meta, podcontrol};
 
 /// Writes pods and claims in the name of one controller.
 pub(super) struct Control {
@@ -30,7 +30,7 @@ impl Control {
         ordinal: i32,
         pod: &Pod,
     ) -> Result<(), Failure> {
-        let name = index::name(&pod.metadata);
+        let name = meta::name(&pod.metadata);
         for (_, claim) in identity::claim_names(set, ordinal) {
             let known = self.claims.get(&ObjectKey::new(key.namespace.clone(), claim.clone()));
             if known.is_some_and(|known| retention::is_stale(&known, name)) {
@@ -56,7 +56,7 @@ impl Control {
     pub(super) async fn create_claims(&self, key: &ObjectKey, set: &StatefulSet, ordinal: i32) -> Result<(), Failure> {
         let api: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &key.namespace);
         for claim in identity::claims(set, ordinal) {
-            let name = index::name(&claim.metadata);
+            let name = meta::name(&claim.metadata);
             match self.claims.get(&ObjectKey::new(key.namespace.clone(), name)) {
                 Some(known) if known.metadata.deletion_timestamp.is_some() => {
                     return Err(Failure::NotYet(format!("pvc {name} is being deleted")));
@@ -85,7 +85,7 @@ impl Control {
 
     /// Deletes exactly this pod.
     pub(super) async fn delete(&self, key: &ObjectKey, set: &StatefulSet, pod: &Pod) -> Result<(), Failure> {
-        let uid = index::uid(&pod.metadata);
+        let uid = meta::uid(&pod.metadata);
         self.expectations.expect_deletions(key, [uid.to_owned()]);
         let deleted = podcontrol::delete_pod(&self.client, pod).await;
         if !matches!(deleted, Ok(true)) {
@@ -93,7 +93,7 @@ impl Control {
         }
         match deleted {
             Ok(false) => Ok(()),
-            deleted => self.tell(set, "delete", index::name(&pod.metadata), deleted.map(drop)),
+            deleted => self.tell(set, "delete", meta::name(&pod.metadata), deleted.map(drop)),
         }
     }
 
@@ -105,7 +105,7 @@ impl Control {
         ordinal: i32,
         pod: &Pod,
     ) -> Result<(), Failure> {
-        let name = index::name(&pod.metadata);
+        let name = meta::name(&pod.metadata);
         let labels = identity::missing_labels(pod, ordinal);
         if !labels.is_empty() {
             let api: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);
@@ -137,7 +137,7 @@ impl Control {
             "delete" => "Delete",
             _ => "Update",
         };
-        let what = format!("{verb} Pod {pod} in StatefulSet {}", index::name(&set.metadata));
+        let what = format!("{verb} Pod {pod} in StatefulSet {}", meta::name(&set.metadata));
         match done {
             Ok(()) => {
                 let reason = format!("Successful{title}");

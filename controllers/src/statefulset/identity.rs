@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{
 };
 
 use crate::history::REVISION;
-use crate::{index, podcontrol};
+use crate::{meta, podcontrol};
 
 /// The labels that repeat a pod's name and ordinal.
 pub(super) const POD_NAME: &str = "statefulset.kubernetes.io/pod-name";
@@ -16,9 +16,9 @@ pub(super) const POD_INDEX: &str = "apps.kubernetes.io/pod-index";
 
 /// The ordinal of a pod of `set`; `None` if its name is not one that the set gives.
 pub(super) fn ordinal(set: &StatefulSet, pod: &Pod) -> Option<i32> {
-    let (parent, ordinal) = index::name(&pod.metadata).rsplit_once('-')?;
+    let (parent, ordinal) = meta::name(&pod.metadata).rsplit_once('-')?;
     let is_number = !ordinal.is_empty() && ordinal.bytes().all(|byte| byte.is_ascii_digit());
-    (parent == index::name(&set.metadata) && is_number).then(|| ordinal.parse().ok()).flatten()
+    (parent == meta::name(&set.metadata) && is_number).then(|| ordinal.parse().ok()).flatten()
 }
 
 /// The first ordinal.
@@ -35,7 +35,7 @@ pub(super) fn ordinals(set: &StatefulSet) -> std::ops::Range<i32> {
 /// The pod of an ordinal, made from the template of a revision.
 pub(super) fn pod(set: &StatefulSet, template: &PodTemplateSpec, revision: &str, ordinal: i32) -> Pod {
     let mut pod = podcontrol::pod_from_template(set, template);
-    let name = format!("{}-{ordinal}", index::name(&set.metadata));
+    let name = format!("{}-{ordinal}", meta::name(&set.metadata));
     pod.metadata.generate_name = None;
     pod.metadata.name = Some(name.clone());
     let labels = pod.metadata.labels.get_or_insert_default();
@@ -62,7 +62,7 @@ fn identity(name: &str, ordinal: i32) -> BTreeMap<String, String> {
 
 /// The labels that a pod should have but has not.
 pub(super) fn missing_labels(pod: &Pod, ordinal: i32) -> BTreeMap<String, String> {
-    let mut labels = identity(index::name(&pod.metadata), ordinal);
+    let mut labels = identity(meta::name(&pod.metadata), ordinal);
     labels.retain(|key, value| pod.metadata.labels.as_ref().and_then(|labels| labels.get(key)) != Some(value));
     labels
 }
@@ -89,8 +89,8 @@ fn templates(set: &StatefulSet) -> impl Iterator<Item = &PersistentVolumeClaim> 
 /// The names of the volumes that are claims, and of the claims.
 pub(super) fn claim_names(set: &StatefulSet, ordinal: i32) -> impl Iterator<Item = (String, String)> + '_ {
     templates(set).map(move |template| {
-        let name = index::name(&template.metadata);
-        (name.to_owned(), format!("{name}-{}-{ordinal}", index::name(&set.metadata)))
+        let name = meta::name(&template.metadata);
+        (name.to_owned(), format!("{name}-{}-{ordinal}", meta::name(&set.metadata)))
     })
 }
 

@@ -19,7 +19,7 @@ use self::control::Control;
 use self::plan::{Seen, Step};
 use crate::context::{Context, Controller, Failure, Outcome};
 use crate::history::{self, History, Recorded};
-use crate::{claim, index, owners};
+use crate::{claim, meta, owners};
 
 /// The label of revisions that has the hash of their template.
 const HASH: &str = "controller.kubernetes.io/hash";
@@ -42,7 +42,7 @@ struct Revisions {
 impl StatefulSets {
     fn new(context: &Context) -> (Self, WorkQueue<ObjectKey>) {
         let (sets, pods) = (context.informers.of::<StatefulSet>(), context.informers.of::<Pod>());
-        index::add_ownership(&pods);
+        meta::add_ownership(&pods);
         let (queue, expectations) = (WorkQueue::new(), Arc::new(Expectations::new()));
         owners::watch_owners(&sets, &queue, &expectations);
         owners::watch_pods(&pods, &sets, &queue, &expectations, selector);
@@ -88,7 +88,7 @@ impl StatefulSets {
                 Step::Create { ordinal, from_current } => {
                     let revision = if from_current { &of.current } else { &of.update };
                     let template = history::template(revision)?;
-                    let pod = identity::pod(set, &template, index::name(&revision.metadata), ordinal);
+                    let pod = identity::pod(set, &template, meta::name(&revision.metadata), ordinal);
                     self.control.create(key, set, ordinal, &pod).await?;
                 }
                 Step::Claim { ordinal } => self.control.create_claims(key, set, ordinal).await?,
@@ -117,10 +117,10 @@ impl StatefulSets {
         known: &[Arc<ControllerRevision>],
     ) -> Result<(), Failure> {
         let limit = set.spec.as_ref().and_then(|spec| spec.revision_history_limit).unwrap_or(10);
-        let owned = self.pods.by_index(index::BY_CONTROLLER, index::uid(&set.metadata));
+        let owned = self.pods.by_index(meta::BY_CONTROLLER, meta::uid(&set.metadata));
         let mut live: BTreeSet<&str> = owned.iter().map(|pod| identity::revision(pod)).collect();
-        live.extend([index::name(&of.current.metadata), index::name(&of.update.metadata)]);
-        let unneeded: Vec<_> = known.iter().filter(|known| !live.contains(index::name(&known.metadata))).collect();
+        live.extend([meta::name(&of.current.metadata), meta::name(&of.update.metadata)]);
+        let unneeded: Vec<_> = known.iter().filter(|known| !live.contains(meta::name(&known.metadata))).collect();
         let surplus = unneeded.len().saturating_sub(usize::try_from(limit).unwrap_or(usize::MAX));
         self.history.truncate(&unneeded, surplus).await
     }
@@ -141,8 +141,8 @@ impl Controller for StatefulSets {
         let seen = Seen {
             set: &set,
             pods: plan::by_ordinal(&set, children),
-            current: index::name(&revisions.current.metadata),
-            update: index::name(&revisions.update.metadata),
+            current: meta::name(&revisions.current.metadata),
+            update: meta::name(&revisions.update.metadata),
             now: clock::now(),
         };
         let done = match pending {
@@ -160,7 +160,7 @@ impl Controller for StatefulSets {
 }
 
 fn selector(set: &StatefulSet) -> Option<Selector> {
-    index::selector(&set.spec.as_ref()?.selector)
+    meta::selector(&set.spec.as_ref()?.selector)
 }
 
 /// Starts the controller.

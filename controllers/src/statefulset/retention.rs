@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use super::identity;
-use crate::index;
+use crate::meta;
 
 /// The owners that a claim shall have instead of those that it has; `None` when they are right.
 ///
@@ -15,7 +15,7 @@ use crate::index;
 pub(super) fn owners(set: &StatefulSet, pod: &Pod, claim: &PersistentVolumeClaim) -> Option<Vec<OwnerReference>> {
     let known = claim.metadata.owner_references.clone().unwrap_or_default();
     let is_of = |owner: &OwnerReference, uid: &str| owner.uid == uid;
-    let (set_uid, pod_uid) = (index::uid(&set.metadata), index::uid(&pod.metadata));
+    let (set_uid, pod_uid) = (meta::uid(&set.metadata), meta::uid(&pod.metadata));
     let is_foreign =
         |owner: &&OwnerReference| owner.controller == Some(true) && !is_of(owner, set_uid) && !is_of(owner, pod_uid);
     if known.iter().find(is_foreign).is_some() {
@@ -24,8 +24,8 @@ pub(super) fn owners(set: &StatefulSet, pod: &Pod, claim: &PersistentVolumeClaim
     let (with_set, with_pod) = goes_with(set, pod);
     let mut right: Vec<OwnerReference> =
         known.iter().filter(|owner| !is_of(owner, set_uid) && !is_of(owner, pod_uid)).cloned().collect();
-    let set_owns = with_set.then(|| index::controller_reference(set));
-    let pod_owns = with_pod.then(|| index::controller_reference(pod));
+    let set_owns = with_set.then(|| meta::controller_reference(set));
+    let pod_owns = with_pod.then(|| meta::controller_reference(pod));
     right.extend(set_owns.into_iter().chain(pod_owns));
     let is_same = right.len() == known.len() && right.iter().all(|owner| known.contains(owner));
     (!is_same).then_some(right)
@@ -63,8 +63,8 @@ mod tests {
         let pod: Pod = from_value(json!({ "metadata": { "name": name, "uid": "pod" } })).unwrap();
         let reference = |uid: &&str| -> Value {
             match *uid {
-                "set" => serde_json::to_value(index::controller_reference(&set)).unwrap(),
-                "pod" => serde_json::to_value(index::controller_reference(&pod)).unwrap(),
+                "set" => serde_json::to_value(meta::controller_reference(&set)).unwrap(),
+                "pod" => serde_json::to_value(meta::controller_reference(&pod)).unwrap(),
                 other => json!({ "apiVersion": "v1", "kind": "X", "name": "x", "uid": other, "controller": true }),
             }
         };

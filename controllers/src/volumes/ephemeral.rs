@@ -11,7 +11,7 @@ use kube::api::PostParams;
 
 use super::{ClaimCache, PodCache};
 use crate::context::{Context, Controller, Failure, Outcome};
-use crate::index;
+use crate::meta;
 
 /// Pods by `namespace/name` of the claims that are made for them.
 const BY_MADE_CLAIM: &str = "made claim";
@@ -49,7 +49,7 @@ impl EphemeralVolumes {
 
     async fn make(&self, pod: &Pod, volume: &str, template: &PersistentVolumeClaimTemplate) -> Result<(), String> {
         let claim = claim(pod, volume, template);
-        let (namespace, name) = (index::namespace(&pod.metadata), made_name(pod, volume));
+        let (namespace, name) = (meta::namespace(&pod.metadata), made_name(pod, volume));
         if let Some(known) = self.claims.get(&ObjectKey::new(namespace, &*name)) {
             return check_made_for(&known, pod).map_err(|foreign| foreign.to_string());
         }
@@ -80,7 +80,7 @@ impl Controller for EphemeralVolumes {
 
 fn made_claims(pod: &Pod) -> Vec<ObjectKey> {
     let made = claims_of(pod).into_iter().filter(|used| used.is_made);
-    made.map(|used| ObjectKey::new(index::namespace(&pod.metadata), used.name)).collect()
+    made.map(|used| ObjectKey::new(meta::namespace(&pod.metadata), used.name)).collect()
 }
 
 /// The volumes of a pod that get a claim of their own, with its template.
@@ -98,7 +98,7 @@ fn claim(pod: &Pod, volume: &str, template: &PersistentVolumeClaimTemplate) -> P
         name: Some(made_name(pod, volume)),
         labels: given.labels,
         annotations: given.annotations,
-        owner_references: Some(vec![index::controller_reference(pod)]),
+        owner_references: Some(vec![meta::controller_reference(pod)]),
         ..ObjectMeta::default()
     };
     PersistentVolumeClaim { metadata, spec: Some(template.spec.clone()), status: None }

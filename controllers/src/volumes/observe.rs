@@ -9,7 +9,7 @@ use k8s_openapi::api::storage::v1::StorageClass;
 
 use super::{ClaimCache, ClassCache, Keys, PodCache, VolumeCache};
 use crate::context::Context;
-use crate::index;
+use crate::meta;
 
 /// Volumes that no claim has, by class.
 const FREE_BY_CLASS: &str = "free by class";
@@ -67,7 +67,7 @@ impl Caches {
     /// The names of the pods that use the claim and have no node yet.
     pub(super) fn waiting_pods(&self, claim: &ObjectKey) -> Vec<String> {
         let pods = self.pods.by_index(WAITING_BY_CLAIM, &claim.to_string());
-        pods.iter().map(|pod| index::name(&pod.metadata).to_owned()).collect()
+        pods.iter().map(|pod| meta::name(&pod.metadata).to_owned()).collect()
     }
 
     /// Queues claims and volumes when something changes that concerns them.
@@ -116,7 +116,7 @@ impl Caches {
 
     fn class_changed(&self, event: &Event<StorageClass>, claims: &Keys) {
         let Event::Applied { new, .. } = event else { return };
-        self.wake_class(index::name(&new.metadata), claims);
+        self.wake_class(meta::name(&new.metadata), claims);
         if volumes::is_default(new) {
             self.wake_class("", claims);
         }
@@ -160,6 +160,6 @@ fn waits_for(pod: &Pod) -> Vec<ObjectKey> {
     if has_node || matches!(phase, Some("Succeeded" | "Failed")) {
         return Vec::new();
     }
-    let namespace = index::namespace(&pod.metadata);
+    let namespace = meta::namespace(&pod.metadata);
     volumes::claims_of(pod).into_iter().map(|used| ObjectKey::new(namespace, used.name)).collect()
 }

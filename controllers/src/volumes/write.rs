@@ -11,7 +11,7 @@ use kube::api::PostParams;
 
 use super::plan::Note;
 use crate::context::{Failure, Outcome};
-use crate::index;
+use crate::meta;
 
 #[derive(Clone)]
 pub(super) struct Writer {
@@ -58,7 +58,7 @@ impl Writer {
             None => volume.clone(),
         };
         let volume = self.set_volume_phase(&volume, "Bound", None).await?;
-        let claim = match with_volume(claim, index::name(&volume.metadata)) {
+        let claim = match with_volume(claim, meta::name(&volume.metadata)) {
             Some(bound) => self.replace_claim(&bound).await?,
             None => claim.clone(),
         };
@@ -107,7 +107,7 @@ impl Writer {
         let status = changed.status.get_or_insert_default();
         status.phase = Some(phase.to_owned());
         status.message = message.map(str::to_owned);
-        let name = index::name(&volume.metadata);
+        let name = meta::name(&volume.metadata);
         Ok(self.volumes().replace_status(name, &PostParams::default(), &changed).await?)
     }
 
@@ -120,18 +120,18 @@ impl Writer {
     ) -> Result<bool, Failure> {
         let Some(status) = status(claim, phase, volume) else { return Ok(false) };
         let changed = PersistentVolumeClaim { status: Some(status), ..claim.clone() };
-        let (namespace, name) = (index::namespace(&claim.metadata), index::name(&claim.metadata));
+        let (namespace, name) = (meta::namespace(&claim.metadata), meta::name(&claim.metadata));
         self.claims(namespace).replace_status(name, &PostParams::default(), &changed).await?;
         Ok(true)
     }
 
     async fn replace_volume(&self, volume: &PersistentVolume) -> Result<PersistentVolume, Failure> {
-        Ok(self.volumes().replace(index::name(&volume.metadata), &PostParams::default(), volume).await?)
+        Ok(self.volumes().replace(meta::name(&volume.metadata), &PostParams::default(), volume).await?)
     }
 
     async fn replace_claim(&self, claim: &PersistentVolumeClaim) -> Result<PersistentVolumeClaim, Failure> {
-        let api = self.claims(index::namespace(&claim.metadata));
-        Ok(api.replace(index::name(&claim.metadata), &PostParams::default(), claim).await?)
+        let api = self.claims(meta::namespace(&claim.metadata));
+        Ok(api.replace(meta::name(&claim.metadata), &PostParams::default(), claim).await?)
     }
 }
 

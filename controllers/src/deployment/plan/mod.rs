@@ -13,7 +13,7 @@ use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStatus, R
 use super::sets::{self, Limits};
 use super::status;
 use crate::context::Failure;
-use crate::index;
+use crate::meta;
 
 /// A write to make, in order.
 #[derive(Clone, Debug, PartialEq)]
@@ -132,7 +132,7 @@ impl<'a> State<'a> {
             self.revision = Some(revision);
         }
         if status::condition(Some(&self.status), status::PROGRESSING).is_none() && has_deadline(self.spec) {
-            let message = format!("Found new replica set \"{}\"", index::name(&new.metadata));
+            let message = format!("Found new replica set \"{}\"", meta::name(&new.metadata));
             status::set_condition(
                 &mut self.status,
                 status::PROGRESSING,
@@ -153,7 +153,7 @@ impl<'a> State<'a> {
             self.revision = Some(next);
         }
         if has_deadline(self.spec) {
-            let message = format!("Created new replica set \"{}\"", index::name(&set.metadata));
+            let message = format!("Created new replica set \"{}\"", meta::name(&set.metadata));
             status::set_condition(
                 &mut self.status,
                 status::PROGRESSING,
@@ -242,7 +242,7 @@ impl<'a> State<'a> {
     }
 
     fn old_pods_run(&self) -> bool {
-        self.old.iter().any(|set| self.seen.with_pods.contains(index::uid(&set.metadata)))
+        self.old.iter().any(|set| self.seen.with_pods.contains(meta::uid(&set.metadata)))
     }
 
     /// Brings the sets to a changed size: the only active one entirely, several in proportion.

@@ -20,7 +20,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::identity;
 use crate::int_or_percent::portion;
-use crate::{index, pods};
+use crate::{meta, pods};
 
 /// What the controller knows of a StatefulSet.
 pub(super) struct Seen<'a> {
@@ -218,5 +218,5 @@ pub(super) fn next_available(seen: &Seen<'_>) -> Option<Duration> {
 /// The pods by their ordinals; what has no name of the set is none of them.
 pub(super) fn by_ordinal(set: &StatefulSet, children: Vec<Arc<Pod>>) -> BTreeMap<i32, Arc<Pod>> {
     let by_ordinal = children.into_iter().filter_map(|pod| Some((identity::ordinal(set, &pod)?, pod)));
-    by_ordinal.filter(|(_, pod)| !index::uid(&pod.metadata).is_empty()).collect()
+    by_ordinal.filter(|(_, pod)| !meta::uid(&pod.metadata).is_empty()).collect()
 }

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
 
 use super::Note;
-use crate::index;
+use crate::meta;
 
 /// A claim and what surrounds it.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ fn keep(claim: &PersistentVolumeClaim, volume: &Arc<PersistentVolume>) -> ClaimS
 
 /// A claim for a certain volume.
 fn take(claim: &PersistentVolumeClaim, volume: &Arc<PersistentVolume>) -> ClaimStep {
-    let name = index::name(&volume.metadata);
+    let name = meta::name(&volume.metadata);
     if refers_to(volume, claim) {
         return ClaimStep::Bind(Arc::clone(volume));
     }

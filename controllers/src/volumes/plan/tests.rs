@@ -50,7 +50,7 @@ const MADE: &str = "pv.kubernetes.io/provisioned-by";
 fn short(step: &ClaimStep) -> String {
     match step {
         ClaimStep::Rest => "rest".to_owned(),
-        ClaimStep::Bind(volume) => format!("bind {}", crate::index::name(&volume.metadata)),
+        ClaimStep::Bind(volume) => format!("bind {}", crate::meta::name(&volume.metadata)),
         ClaimStep::SetClass(class) => format!("class {class}"),
         ClaimStep::Provision(by) => format!("provision {by}"),
         ClaimStep::Say(note) => format!("say {}: {}", note.reason, note.message),

@@ -4,7 +4,7 @@ use api::volumes::{BOUND_BY_CONTROLLER, MIGRATED_TO, PROVISIONED_BY, annotation,
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 
 use super::Note;
-use crate::index;
+use crate::meta;
 
 /// What is to be done about a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub(in super::super) fn plan(volume: &PersistentVolume, claim: Option<&Persisten
     let Some(claim) = claim else { return VolumeStep::Release(reclaim(volume)) };
     match volume_name(claim) {
         "" => VolumeStep::WakeClaim,
-        name if name == index::name(&volume.metadata) => VolumeStep::Phase("Bound"),
+        name if name == meta::name(&volume.metadata) => VolumeStep::Phase("Bound"),
         _elsewhere if is_spare(volume) => VolumeStep::Release(reclaim(volume)),
         _elsewhere => VolumeStep::Unbind(annotation(&volume.metadata, BOUND_BY_CONTROLLER).is_some()),
     }
@@ -61,7 +61,7 @@ fn reclaim(volume: &PersistentVolume) -> Reclaim {
         "Retain" => Reclaim::Leave,
         "Delete" if has_deleter(volume) => Reclaim::Leave,
         "Delete" => {
-            let name = index::name(&volume.metadata);
+            let name = meta::name(&volume.metadata);
             let message =
                 format!("error getting deleter volume plugin for volume {name:?}: no deletable volume plugin matched");
             Reclaim::Fail(Note::warning("VolumeFailedDelete", message))

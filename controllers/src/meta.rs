@@ -1,4 +1,4 @@
-//! The indexes that several controllers share, and who owns whom.
+//! What controllers ask of the metadata of objects: who they are, and who owns whom (upstream: `metav1.GetControllerOf`).
 
 use std::collections::BTreeMap;
 
