@@ -8,7 +8,7 @@ use kube::core::Selector;
 use serde_json::json;
 
 use crate::context::{Context, Controller, Outcome};
-use crate::meta;
+use crate::selectors;
 
 const MANAGER: &str = "clusterrole-aggregation-controller";
 
@@ -66,7 +66,8 @@ fn gathered<'a>(role: &ClusterRole, all: impl Iterator<Item = &'a ClusterRole> +
     // What is no selector chooses nothing.
     for selector in selectors.filter_map(|selector| Selector::try_from(selector.clone()).ok()) {
         let others = all.clone().filter(|other| other.metadata.name != role.metadata.name);
-        for rule in others.filter(|other| meta::matches(&selector, &other.metadata)).flat_map(|other| &other.rules) {
+        for rule in others.filter(|other| selectors::matches(&selector, &other.metadata)).flat_map(|other| &other.rules)
+        {
             for rule in rule {
                 if !rules.contains(rule) {
                     rules.push(rule.clone());

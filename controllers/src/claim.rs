@@ -10,7 +10,8 @@ use kube::{Api, Resource};
 use serde_json::json;
 
 use crate::context::Failure;
-use crate::meta::{self, BY_CONTROLLER, ORPHANS};
+use crate::owners::{BY_CONTROLLER, ORPHANS};
+use crate::{meta, selectors};
 
 /// What to do with one candidate.
 #[derive(Debug, PartialEq, Eq)]
@@ -49,7 +50,7 @@ where
     let mut children = Vec::new();
     for child in informer.by_index(BY_CONTROLLER, meta::uid(meta)) {
         let is_deleted = child.meta().deletion_timestamp.is_some();
-        match decide(true, meta::matches(selector, child.meta()), is_owner_deleted, is_deleted) {
+        match decide(true, selectors::matches(selector, child.meta()), is_owner_deleted, is_deleted) {
             Claim::Release => release(client, owner, &*child).await?,
             Claim::Keep => children.push(child),
             Claim::Adopt | Claim::Ignore => {}
@@ -57,7 +58,7 @@ where
     }
     let mut is_alive = None;
     for orphan in informer.by_index(ORPHANS, meta::namespace(meta)) {
-        let is_match = meta::matches(selector, orphan.meta()) && is_adoptable(&orphan);
+        let is_match = selectors::matches(selector, orphan.meta()) && is_adoptable(&orphan);
         let is_deleted = orphan.meta().deletion_timestamp.is_some();
         if decide(false, is_match, is_owner_deleted, is_deleted) != Claim::Adopt {
             continue;

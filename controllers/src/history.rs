@@ -14,7 +14,7 @@ use kube::{Api, Resource};
 use serde_json::{Value, json};
 
 use crate::context::{Context, Failure};
-use crate::{claim, hash, meta};
+use crate::{claim, hash, meta, owners};
 
 /// The label of pods that says which revision they were made from.
 pub(crate) const REVISION: &str = "controller-revision-hash";
@@ -41,7 +41,7 @@ impl History {
         O: Resource<DynamicType = ()>,
     {
         let revisions = context.informers.of::<ControllerRevision>();
-        meta::add_ownership(&revisions);
+        owners::add_ownership(&revisions);
         let queue = queue.clone();
         revisions.on_event(move |event| {
             if let Some(owner) = meta::controller_key::<O>(&event.object().metadata) {

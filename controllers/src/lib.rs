@@ -38,6 +38,7 @@ mod pods;
 mod quota;
 mod replicaset;
 mod run;
+mod selectors;
 mod statefulset;
 mod ttl_after_finished;
 mod volumes;

@@ -1,35 +1,8 @@
 //! What controllers ask of the metadata of objects: who they are, and who owns whom (upstream: `metav1.GetControllerOf`).
 
-use std::collections::BTreeMap;
-
-use client::{Informer, ObjectKey, Watchable};
-use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
+use client::ObjectKey;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Resource;
-use kube::core::{Selector, SelectorExt};
-
-/// Objects by the uid of their controller.
-pub(crate) const BY_CONTROLLER: &str = "controller uid";
-/// Objects without a controller, by namespace.
-pub(crate) const ORPHANS: &str = "orphans of namespace";
-/// Pods by the node they are bound to.
-pub(crate) const BY_NODE: &str = "node";
-
-/// Adds the indexes by controller and of orphans.
-pub(crate) fn add_ownership<K: Watchable>(informer: &Informer<K>) {
-    informer.add_index(BY_CONTROLLER, |object| {
-        controller_of(object.meta()).map(|owner| owner.uid.clone()).into_iter().collect()
-    });
-    informer.add_index(ORPHANS, |object| match controller_of(object.meta()) {
-        Some(_) => Vec::new(),
-        None => vec![object.meta().namespace.clone().unwrap_or_default()],
-    });
-}
-
-/// Adds the index by node.
-pub(crate) fn add_nodes(pods: &Informer<Pod>) {
-    pods.add_index(BY_NODE, |pod| pod.spec.iter().filter_map(|spec| spec.node_name.clone()).collect());
-}
 
 /// The owner that controls the object.
 pub(crate) fn controller_of(meta: &ObjectMeta) -> Option<&OwnerReference> {
@@ -70,16 +43,4 @@ pub(crate) fn name(meta: &ObjectMeta) -> &str {
 /// The namespace of an object from the API server.
 pub(crate) fn namespace(meta: &ObjectMeta) -> &str {
     meta.namespace.as_deref().unwrap_or_default()
-}
-
-/// A selector that selects nothing when it is empty or malformed: no controller may claim everything by accident.
-pub(crate) fn selector(from: &LabelSelector) -> Option<Selector> {
-    let selector = Selector::try_from(from.clone()).ok()?;
-    (!selector.selects_all()).then_some(selector)
-}
-
-/// Whether the labels of `meta` match.
-pub(crate) fn matches(selector: &Selector, meta: &ObjectMeta) -> bool {
-    static NONE: BTreeMap<String, String> = BTreeMap::new();
-    selector.matches(meta.labels.as_ref().unwrap_or(&NONE))
 }

@@ -5,10 +5,26 @@ use std::sync::Arc;
 
 use client::{Event, Expectations, Informer, ObjectKey, Watchable, WorkQueue};
 use k8s_openapi::api::core::v1::Pod;
-use kube::Resource as _;
+use kube::Resource;
 use kube::core::Selector;
 
-use crate::meta;
+use crate::{meta, selectors};
+
+/// Objects by the uid of their controller.
+pub(crate) const BY_CONTROLLER: &str = "controller uid";
+/// Objects without a controller, by namespace.
+pub(crate) const ORPHANS: &str = "orphans of namespace";
+
+/// Adds the indexes by controller and of orphans.
+pub(crate) fn add_ownership<K: Watchable>(informer: &Informer<K>) {
+    informer.add_index(BY_CONTROLLER, |object| {
+        meta::controller_of(object.meta()).map(|owner| owner.uid.clone()).into_iter().collect()
+    });
+    informer.add_index(ORPHANS, |object| match meta::controller_of(object.meta()) {
+        Some(_) => Vec::new(),
+        None => vec![object.meta().namespace.clone().unwrap_or_default()],
+    });
+}
 
 /// Queues owners that change. One of the same name that comes later must not wait for the pods of one that is gone.
 pub(crate) fn watch_owners<K: Watchable>(
@@ -80,7 +96,7 @@ fn add_matching<K: Watchable>(
         return;
     }
     for owner in owners.list_in(meta::namespace(&orphan.metadata)) {
-        if selector(&owner).is_some_and(|selector| meta::matches(&selector, &orphan.metadata)) {
+        if selector(&owner).is_some_and(|selector| selectors::matches(&selector, &orphan.metadata)) {
             queue.add(ObjectKey::of(&*owner));
         }
     }

@@ -10,8 +10,8 @@ use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use serde_json::json;
 
 use crate::context::{Context, Controller, Failure, Outcome};
-use crate::meta::{self, BY_NODE};
-use crate::pods;
+use crate::meta;
+use crate::pods::{self, BY_NODE};
 
 /// Upstream's quarantine: a node may just not be in the cache yet.
 const QUARANTINE: Duration = Duration::from_secs(40);
@@ -28,7 +28,7 @@ impl PodGarbage {
     pub(crate) fn new(context: &Context, threshold: usize) -> (Self, WorkQueue<ObjectKey>) {
         let queue = WorkQueue::new();
         let (nodes, pods) = (context.informers.of::<Node>(), context.informers.of::<Pod>());
-        meta::add_nodes(&pods);
+        pods::add_nodes(&pods);
         let (changed, bound) = (queue.clone(), pods.clone());
         nodes.on_event(move |event| {
             if let Event::Deleted(node) = event {

@@ -14,8 +14,8 @@ use kube::{Api, Resource as _};
 
 use self::plan::News;
 use crate::context::{Context, Controller, Failure, Outcome};
-use crate::meta::{self, BY_CONTROLLER};
-use crate::{podcontrol, pods};
+use crate::owners::{self, BY_CONTROLLER};
+use crate::{meta, podcontrol, pods};
 
 /// For which time a Job was made.
 const SCHEDULED: &str = "batch.kubernetes.io/cronjob-scheduled-timestamp";
@@ -30,7 +30,7 @@ struct CronJobs {
 impl CronJobs {
     fn new(context: &Context) -> (Self, WorkQueue<ObjectKey>) {
         let (crons, jobs) = (context.informers.of::<CronJob>(), context.informers.of::<Job>());
-        meta::add_ownership(&jobs);
+        owners::add_ownership(&jobs);
         let queue = WorkQueue::new();
         let changed = queue.clone();
         crons.on_event(move |event| changed.add(event.key()));

@@ -20,7 +20,7 @@ use self::plan::{Plan, Seen};
 use crate::context::{Context, Controller, Failure, Outcome};
 use crate::history::{History, REVISION, Recorded};
 use crate::podcontrol::{self, PodControl};
-use crate::{claim, meta, owners, pods};
+use crate::{claim, meta, owners, pods, selectors};
 
 /// Where the API server notes how often the template changed, and the label of pods that repeats it.
 const GENERATION_ANNOTATION: &str = "deprecated.daemonset.template.generation";
@@ -42,7 +42,7 @@ impl DaemonSets {
     fn new(context: &Context) -> (Self, WorkQueue<ObjectKey>) {
         let (sets, pods) = (context.informers.of::<DaemonSet>(), context.informers.of::<Pod>());
         let nodes = context.informers.of::<Node>();
-        meta::add_ownership(&pods);
+        owners::add_ownership(&pods);
         let (queue, expectations) = (WorkQueue::new(), Arc::new(Expectations::new()));
         owners::watch_owners(&sets, &queue, &expectations);
         owners::watch_pods(&pods, &sets, &queue, &expectations, selector);
@@ -103,7 +103,7 @@ impl DaemonSets {
         known: &[Arc<ControllerRevision>],
     ) -> Result<(), Failure> {
         let limit = set.spec.as_ref().and_then(|spec| spec.revision_history_limit).unwrap_or(10);
-        let owned = self.pods.by_index(meta::BY_CONTROLLER, meta::uid(&set.metadata));
+        let owned = self.pods.by_index(owners::BY_CONTROLLER, meta::uid(&set.metadata));
         let hash = |labels: &Option<BTreeMap<String, String>>| labels.as_ref()?.get(REVISION).cloned();
         let live: BTreeSet<String> = owned.iter().filter_map(|pod| hash(&pod.metadata.labels)).collect();
         let old = known.iter().filter(|known| known.metadata.uid != current.metadata.uid);
@@ -199,7 +199,7 @@ fn daemon(set: &DaemonSet, hash: &str, node: &str) -> Pod {
 }
 
 fn selector(set: &DaemonSet) -> Option<Selector> {
-    meta::selector(&set.spec.as_ref()?.selector)
+    selectors::selector(&set.spec.as_ref()?.selector)
 }
 
 fn watch_nodes(nodes: &Informer<Node>, sets: &Informer<DaemonSet>, queue: &WorkQueue<ObjectKey>) {

@@ -15,9 +15,9 @@ use kube::{Api, Resource};
 
 use self::plan::{Observed, Plan, Write};
 use crate::context::{Context, Controller, Failure, Outcome};
-use crate::meta::{self, BY_CONTROLLER};
+use crate::owners::{self, BY_CONTROLLER};
 use crate::podcontrol::status_message;
-use crate::{claim, pods};
+use crate::{claim, meta, pods, selectors};
 
 /// The controller's caches.
 pub(crate) struct Deployments {
@@ -33,8 +33,8 @@ impl Deployments {
     pub(crate) fn new(context: &Context) -> (Self, WorkQueue<ObjectKey>) {
         let deployments = context.informers.of::<Deployment>();
         let (sets, pods) = (context.informers.of::<ReplicaSet>(), context.informers.of::<Pod>());
-        meta::add_ownership(&sets);
-        meta::add_ownership(&pods);
+        owners::add_ownership(&sets);
+        owners::add_ownership(&pods);
         let queue = WorkQueue::new();
         deployments.on_event({
             let queue = queue.clone();
@@ -163,7 +163,7 @@ impl Deployments {
 impl Controller for Deployments {
     async fn reconcile(&self, key: ObjectKey) -> Outcome {
         let Some(deployment) = self.deployments.get(&key) else { return Ok(None) };
-        let Some(selector) = deployment.spec.as_ref().and_then(|spec| meta::selector(&spec.selector)) else {
+        let Some(selector) = deployment.spec.as_ref().and_then(|spec| selectors::selector(&spec.selector)) else {
             let message = "This deployment is selecting all pods. A non-empty selector is required.";
             self.recorder.warning(events::about(&*deployment), "SelectingAll", message);
             return Ok(None);
@@ -206,8 +206,8 @@ fn watch_sets(sets: &Informer<ReplicaSet>, deployments: &Informer<Deployment>, q
             Some(owner) => queue.add(owner),
             None if meta::controller_of(meta).is_none() => {
                 for deployment in deployments.list_in(meta::namespace(meta)) {
-                    let selector = deployment.spec.as_ref().and_then(|spec| meta::selector(&spec.selector));
-                    if selector.is_some_and(|selector| meta::matches(&selector, meta)) {
+                    let selector = deployment.spec.as_ref().and_then(|spec| selectors::selector(&spec.selector));
+                    if selector.is_some_and(|selector| selectors::matches(&selector, meta)) {
                         queue.add(ObjectKey::of(&*deployment));
                     }
                 }

@@ -19,7 +19,7 @@ use kube::core::Selector;
 
 use self::expected::{Expected, Owners};
 use crate::context::{Context, Controller, Failure, Outcome};
-use crate::{meta, pods};
+use crate::{meta, pods, selectors};
 
 struct Budgets {
     client: kube::Client,
@@ -44,7 +44,7 @@ impl Budgets {
     fn pods(&self, key: &ObjectKey, budget: &PodDisruptionBudget) -> Vec<Arc<Pod>> {
         let Some(selector) = selector(budget) else { return Vec::new() };
         let mut pods = self.pods.list_in(&key.namespace);
-        pods.retain(|pod| meta::matches(&selector, &pod.metadata));
+        pods.retain(|pod| selectors::matches(&selector, &pod.metadata));
         pods
     }
 
@@ -122,7 +122,7 @@ fn selector(budget: &PodDisruptionBudget) -> Option<Selector> {
 
 fn budgets_of(budgets: &Informer<PodDisruptionBudget>, pod: &Pod) -> Vec<Arc<PodDisruptionBudget>> {
     let mut found = budgets.list_in(meta::namespace(&pod.metadata));
-    found.retain(|budget| selector(budget).is_some_and(|selector| meta::matches(&selector, &pod.metadata)));
+    found.retain(|budget| selector(budget).is_some_and(|selector| selectors::matches(&selector, &pod.metadata)));
     found
 }
 

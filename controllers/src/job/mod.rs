@@ -24,9 +24,8 @@ use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
 
 use crate::context::{Context, Controller, Failure, Outcome};
-use crate::meta;
 use crate::podcontrol::PodControl;
-use crate::{claim, owners, pods};
+use crate::{claim, meta, owners, pods, selectors};
 
 /// Who manages a Job that names nobody.
 const MANAGER: &str = "kubernetes.io/job-controller";
@@ -44,7 +43,7 @@ struct Jobs {
 impl Jobs {
     fn new(context: &Context) -> (Self, WorkQueue<ObjectKey>) {
         let (jobs, pods) = (context.informers.of::<Job>(), context.informers.of::<Pod>());
-        meta::add_ownership(&pods);
+        owners::add_ownership(&pods);
         let (queue, expectations) = (WorkQueue::new(), Arc::new(Expectations::new()));
         owners::watch_owners(&jobs, &queue, &expectations);
         watch_pods(&pods, &queue, &expectations);
@@ -108,7 +107,7 @@ impl Controller for Jobs {
             return Ok(None);
         };
         let spec = job.spec.clone().unwrap_or_default();
-        let Some(selector) = spec.selector.as_ref().and_then(meta::selector) else { return Ok(None) };
+        let Some(selector) = spec.selector.as_ref().and_then(selectors::selector) else { return Ok(None) };
         if spec.managed_by.is_some_and(|manager| manager != MANAGER) {
             return Ok(None);
         }

@@ -8,7 +8,8 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::{pod, untrack};
 use crate::context::{Context, Controller, Outcome};
-use crate::meta::{self, BY_CONTROLLER};
+use crate::meta;
+use crate::owners::BY_CONTROLLER;
 
 struct Orphans {
     client: kube::Client,

@@ -12,8 +12,8 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use crate::context::{Context, Controller, Failure, Outcome};
-use crate::meta::{self, BY_NODE};
-use crate::{podcontrol, pods};
+use crate::pods::{self, BY_NODE};
+use crate::{meta, podcontrol};
 
 pub(crate) struct TaintEviction {
     client: kube::Client,
@@ -28,7 +28,7 @@ impl TaintEviction {
     pub(crate) fn new(context: &Context) -> (Self, WorkQueue<ObjectKey>) {
         let queue = WorkQueue::new();
         let (nodes, pods) = (context.informers.of::<Node>(), context.informers.of::<Pod>());
-        meta::add_nodes(&pods);
+        pods::add_nodes(&pods);
         let changed = queue.clone();
         nodes.on_event(move |event| {
             let before = match event {

@@ -15,8 +15,8 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::context::{Context, Controller, Failure, Outcome};
-use crate::meta::{self, BY_NODE};
-use crate::pods;
+use crate::meta;
+use crate::pods::{self, BY_NODE};
 
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
@@ -76,7 +76,7 @@ impl NodeHealth {
             }
         });
         let pods = context.informers.of::<Pod>();
-        meta::add_nodes(&pods);
+        pods::add_nodes(&pods);
         let recorder = context.recorder.for_component("node-controller");
         (Self { client: context.client.clone(), nodes, pods, recorder, grace, heard }, queue)
     }

@@ -16,9 +16,9 @@ use kube::{Api, ResourceExt};
 use self::keeper::Keeper;
 use self::plan::{Step, Trouble};
 use crate::context::{Context, Controller, Failure, Outcome};
-use crate::meta::{self, BY_CONTROLLER};
+use crate::owners::{self, BY_CONTROLLER};
 use crate::podcontrol::PodControl;
-use crate::{claim, owners, pods};
+use crate::{claim, meta, pods, selectors};
 
 /// The controller's caches and its memory of unfinished writes.
 pub(crate) struct ReplicaSets<K> {
@@ -34,8 +34,8 @@ impl<K: Keeper> ReplicaSets<K> {
     /// Subscribes to what concerns these sets.
     pub(crate) fn new(context: &Context) -> (Self, WorkQueue<ObjectKey>) {
         let (sets, pods) = (context.informers.of::<K>(), context.informers.of::<Pod>());
-        meta::add_ownership(&sets);
-        meta::add_ownership(&pods);
+        owners::add_ownership(&sets);
+        owners::add_ownership(&pods);
         let (queue, expectations) = (WorkQueue::new(), Arc::new(Expectations::new()));
         owners::watch_owners(&sets, &queue, &expectations);
         owners::watch_pods(&pods, &sets, &queue, &expectations, selector);
@@ -112,7 +112,7 @@ impl<K: Keeper> Controller for ReplicaSets<K> {
 }
 
 fn selector<K: Keeper>(set: &K) -> Option<Selector> {
-    meta::selector(&set.view().spec?.selector)
+    selectors::selector(&set.view().spec?.selector)
 }
 
 /// Starts the controller of one of these kinds.

@@ -19,7 +19,7 @@ use self::control::Control;
 use self::plan::{Seen, Step};
 use crate::context::{Context, Controller, Failure, Outcome};
 use crate::history::{self, History, Recorded};
-use crate::{claim, meta, owners};
+use crate::{claim, meta, owners, selectors};
 
 /// The label of revisions that has the hash of their template.
 const HASH: &str = "controller.kubernetes.io/hash";
@@ -42,7 +42,7 @@ struct Revisions {
 impl StatefulSets {
     fn new(context: &Context) -> (Self, WorkQueue<ObjectKey>) {
         let (sets, pods) = (context.informers.of::<StatefulSet>(), context.informers.of::<Pod>());
-        meta::add_ownership(&pods);
+        owners::add_ownership(&pods);
         let (queue, expectations) = (WorkQueue::new(), Arc::new(Expectations::new()));
         owners::watch_owners(&sets, &queue, &expectations);
         owners::watch_pods(&pods, &sets, &queue, &expectations, selector);
@@ -117,7 +117,7 @@ impl StatefulSets {
         known: &[Arc<ControllerRevision>],
     ) -> Result<(), Failure> {
         let limit = set.spec.as_ref().and_then(|spec| spec.revision_history_limit).unwrap_or(10);
-        let owned = self.pods.by_index(meta::BY_CONTROLLER, meta::uid(&set.metadata));
+        let owned = self.pods.by_index(owners::BY_CONTROLLER, meta::uid(&set.metadata));
         let mut live: BTreeSet<&str> = owned.iter().map(|pod| identity::revision(pod)).collect();
         live.extend([meta::name(&of.current.metadata), meta::name(&of.update.metadata)]);
         let unneeded: Vec<_> = known.iter().filter(|known| !live.contains(meta::name(&known.metadata))).collect();
@@ -160,7 +160,7 @@ impl Controller for StatefulSets {
 }
 
 fn selector(set: &StatefulSet) -> Option<Selector> {
-    meta::selector(&set.spec.as_ref()?.selector)
+    selectors::selector(&set.spec.as_ref()?.selector)
 }
 
 /// Starts the controller.
