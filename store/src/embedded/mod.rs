@@ -3,6 +3,7 @@
 //! Writes go through one writer that commits many at once. Reads, lists and watches never touch the disk:
 //! they use an index of the newest entries and a bounded history of events. An idle store does not wake up.
 
+pub(crate) mod change;
 mod checkpoint;
 pub(crate) mod disk;
 mod error;

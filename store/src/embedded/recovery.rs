@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::disk::{Change, Row};
+use super::change::{Change, Row};
 use super::expiry::Expiry;
 use super::index::Newest;
 use super::tree::Tree;

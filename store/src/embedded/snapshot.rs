@@ -5,7 +5,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::disk::{Change, Place, SnapshotHeader, SnapshotWriter, StoreFile, StoreId};
+use super::change::Change;
+use super::disk::{Place, SnapshotHeader, SnapshotWriter, StoreFile, StoreId};
 use super::expiry::{Expiry, since_epoch};
 use super::index::{Newest, merge};
 use super::recovery::Recovered;

@@ -18,8 +18,9 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tracing::{error, info, warn};
 
+use super::change::Change;
 use super::checkpoint::Checkpointer;
-use super::disk::{Change, CommitError, Disk};
+use super::disk::{CommitError, Disk};
 use super::expiry::{self, Deadline, Expiry};
 use super::index::Index;
 use super::snapshot::Snapshot;

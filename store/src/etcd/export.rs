@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use etcd_client::Client;
 
 use super::{EtcdStore, PAGE, convert};
-use crate::embedded::disk::Change;
+use crate::embedded::change::Change;
 use crate::{Error, Revision};
 
 impl EtcdStore {

@@ -6,27 +6,13 @@
 //! ```
 //! Numbers are little-endian. A delete has `u32::MAX` for the length of its value; what never expires has 0 there.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 
-use crate::Revision;
+use crate::embedded::change::Change;
 
 /// The bytes of a change beside its key and value.
 pub(crate) const CHANGE_BYTES: usize = 32;
 const DELETED: u32 = u32::MAX;
-
-/// What one write did to one key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Change {
-    pub(crate) revision: Revision,
-    pub(crate) create_revision: Revision,
-    /// When the key is to be deleted, in seconds since 1970.
-    pub(crate) expires: Option<u64>,
-    pub(crate) key: Arc<str>,
-    /// `None` for a delete.
-    pub(crate) value: Option<Bytes>,
-}
 
 /// What is wrong with bytes whose checksum is right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

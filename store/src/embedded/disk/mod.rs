@@ -41,14 +41,15 @@ use std::str::FromStr;
 
 use tracing::warn;
 
-pub(crate) use codec::{Change, Malformed, checksum};
+pub(crate) use codec::{Malformed, checksum};
 pub use files::{Faults, Operation, Outcome};
 pub(crate) use files::{Files, StoreFile, is_full};
 pub(crate) use load::{Loaded, Salvaged, Until, expect_store, is_new, load, salvage};
 pub(crate) use lock::Lock;
 pub(crate) use mark::Mark;
-pub(crate) use snapshot::{Header as SnapshotHeader, Reader as SnapshotReader, Row, Writer as SnapshotWriter};
+pub(crate) use snapshot::{Header as SnapshotHeader, Reader as SnapshotReader, Writer as SnapshotWriter};
 
+use super::change::Change;
 use super::recovery::Recovered;
 use super::{OpenError, Options};
 use crate::Revision;

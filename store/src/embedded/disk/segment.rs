@@ -9,12 +9,13 @@
 
 use std::io;
 
-use super::codec::{Change, Fields, Malformed, checksum};
+use super::codec::{Fields, Malformed, checksum};
 use super::files::{Files, StoreFile, is_full};
 use super::sector::{CONTENT, SECTOR, Salt, Sector, sectors_len, tag};
 use super::{FORMAT, Place, StoreId};
 use crate::Revision;
 use crate::embedded::OpenError;
+use crate::embedded::change::Change;
 
 const MAGIC: &[u8; 8] = b"crcl-log";
 const PREFIX: &str = "log-";

@@ -15,11 +15,12 @@
 use std::io;
 use std::sync::Arc;
 
-use super::codec::{Change, Fields, Malformed, checksum};
+use super::codec::{Fields, Malformed, checksum};
 use super::files::StoreFile;
 use super::{FORMAT, Place, StoreId};
 use crate::Revision;
 use crate::embedded::OpenError;
+use crate::embedded::change::{Change, Row};
 
 const MAGIC: &[u8; 8] = b"crcl-snp";
 const HEAD: usize = 68;
@@ -41,12 +42,6 @@ pub(crate) struct Header {
     pub(crate) oldest: Revision,
     /// Seconds since 1970.
     pub(crate) made: u64,
-}
-
-/// A change, and what it is part of.
-pub(crate) enum Row {
-    State(Change),
-    Event(Change),
 }
 
 /// Writes a snapshot. Without [`Writer::finish`] the file is none.

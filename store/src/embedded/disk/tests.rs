@@ -7,13 +7,14 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::codec::{CHANGE_BYTES, Change, checksum};
+use super::codec::{CHANGE_BYTES, checksum};
 use super::files::{Faults, Files, StoreFile};
 use super::sector::{SECTOR, Salt};
 use super::segment::{self, Next, Segment};
 use super::snapshot;
 use super::{Place, StoreId};
 use crate::embedded::OpenError;
+use crate::embedded::change::Change;
 
 const STORE: StoreId = StoreId([3; 16]);
 
