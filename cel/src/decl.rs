@@ -1,11 +1,11 @@
-//! What a tree of JSON means in expressions: types as a schema declares them, with the sizes that it allows.
+//! What a tree of JSON means in expressions: types as a schema declares them, with the sizes that it allows (upstream:
+//! `apiserver/pkg/cel.DeclType`).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use crate::Name;
 use crate::escape::is_word;
-use crate::types::Type;
 
 /// The largest request that is counted on, in bytes.
 pub const MAX_REQUEST_BYTES: u64 = 3 * 1024 * 1024;
@@ -105,23 +105,6 @@ impl Decl {
     /// JSON of which nothing is known.
     pub fn any() -> &'static Self {
         &ANY
-    }
-
-    /// The type in expressions.
-    pub fn type_(&self) -> Type {
-        match &self.kind {
-            Kind::Any | Kind::IntOrString => Type::Dyn,
-            Kind::Bool => Type::Bool,
-            Kind::Int => Type::Int,
-            Kind::Double => Type::Double,
-            Kind::String => Type::String,
-            Kind::Bytes => Type::Bytes,
-            Kind::Timestamp | Kind::Date => Type::Timestamp,
-            Kind::Duration => Type::Duration,
-            Kind::List { items, .. } => Type::list(items.type_()),
-            Kind::Map(values) => Type::map(Type::String, values.type_()),
-            Kind::Object(object) => Type::Object(Arc::clone(object)),
-        }
     }
 
     /// The node below, by one step of a path: a field, `@items`, `@values`, `@keys` or `@indices`.

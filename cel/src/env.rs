@@ -1,4 +1,5 @@
-//! Environments: what expressions may refer to. Programs: expressions ready to be worked out.
+//! Environments: what expressions may refer to (cel-go: `cel.Env`, `cel.Program`). Programs: expressions ready to be
+//! worked out.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, LazyLock};
@@ -8,8 +9,10 @@ use crate::ast::{Id, Literal, Node};
 use crate::check::{self, Checked, Resolved};
 use crate::cost::{self, CostRange};
 use crate::decl::Decl;
-use crate::eval::{self, Bindings, Error, Limits};
-use crate::function::{Library, Overload};
+use crate::declarations::Declarations;
+use crate::error::Error;
+use crate::eval::{self, Bindings, Limits};
+use crate::function::Library;
 use crate::library;
 use crate::parser;
 use crate::source::Issues;
@@ -19,10 +22,7 @@ use crate::value::Value;
 /// What expressions may refer to. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Env {
-    functions: Arc<HashMap<Name, Vec<Overload>>>,
-    types: Arc<HashMap<Name, Type>>,
-    variables: HashMap<Name, (Type, Option<Arc<Decl>>)>,
-    structs: Option<Arc<dyn StructProvider>>,
+    declared: Declarations,
     may_bind: bool,
 }
 
@@ -47,29 +47,10 @@ impl Env {
     /// Reads and checks an expression.
     pub fn compile(&self, text: &str) -> Result<Program, Issues> {
         let ast = parser::parse(text, self.may_bind)?;
-        let checked = check::check(ast, self, text)?;
-        let decls = self.variables.iter().filter_map(|(name, (_, decl))| Some((name.clone(), decl.clone()?))).collect();
+        let checked = check::check(ast, &self.declared, text)?;
+        let variables = self.declared.variables.iter();
+        let decls = variables.filter_map(|(name, (_, decl))| Some((name.clone(), decl.clone()?))).collect();
         Ok(Program { checked: Arc::new(checked), decls })
-    }
-
-    pub(crate) fn variable(&self, name: &str) -> Option<&Type> {
-        self.variables.get(name).map(|(type_, _)| type_)
-    }
-
-    pub(crate) fn named_type(&self, name: &str) -> Option<Type> {
-        self.types.get(name).cloned().or_else(|| self.named_struct(name))
-    }
-
-    pub(crate) fn named_struct(&self, name: &str) -> Option<Type> {
-        self.structs.as_ref()?.find(name)
-    }
-
-    pub(crate) fn struct_field(&self, name: &str, field: &str) -> Option<Type> {
-        self.structs.as_ref()?.field(name, field)
-    }
-
-    pub(crate) fn overloads(&self, function: &str) -> Option<&[Overload]> {
-        self.functions.get(function).map(Vec::as_slice)
     }
 }
 
@@ -82,13 +63,13 @@ pub struct EnvBuilder {
 impl EnvBuilder {
     /// Declares a variable.
     pub fn variable(mut self, name: &str, type_: Type) -> Self {
-        self.env.variables.insert(name.into(), (type_, None));
+        self.env.declared.variables.insert(name.into(), (type_, None));
         self
     }
 
     /// Declares a variable whose values are JSON as `decl` says; costs are estimated by the sizes it allows.
     pub fn declared(mut self, name: &str, decl: Arc<Decl>) -> Self {
-        self.env.variables.insert(name.into(), (decl.type_(), Some(decl)));
+        self.env.declared.variables.insert(name.into(), (decl.type_(), Some(decl)));
         self
     }
 
@@ -106,7 +87,7 @@ impl EnvBuilder {
 
     /// Lets expressions build objects of these types.
     pub fn structs(mut self, structs: Arc<dyn StructProvider>) -> Self {
-        self.env.structs = Some(structs);
+        self.env.declared.structs = Some(structs);
         self
     }
 
@@ -116,11 +97,11 @@ impl EnvBuilder {
         if self.libraries.is_empty() {
             return env;
         }
-        let mut all = Library { functions: (*env.functions).clone(), types: Vec::new() };
+        let mut all = Library { functions: (*env.declared.functions).clone(), types: Vec::new() };
         self.libraries.iter().for_each(|library| all.merge(library));
-        let mut types = (*env.types).clone();
+        let mut types = (*env.declared.types).clone();
         types.extend(all.types.iter().cloned());
-        (env.functions, env.types) = (Arc::new(all.functions), Arc::new(types));
+        (env.declared.functions, env.declared.types) = (Arc::new(all.functions), Arc::new(types));
         env
     }
 }

@@ -1,10 +1,11 @@
-//! Functions: what they are called, what they take and give, and what they do. Libraries add to them.
+//! Functions: what they are called, what they take and give, and what they do (cel-go: `decls.FunctionDecl`). Libraries
+//! add to them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::Name;
-use crate::eval::Error;
+use crate::error::Error;
 use crate::types::Type;
 use crate::value::Value;
 

@@ -14,10 +14,13 @@
 #![forbid(unsafe_code)]
 
 mod ast;
+mod base64;
 mod check;
 mod cost;
 mod decl;
+mod declarations;
 mod env;
+mod error;
 mod escape;
 mod eval;
 mod function;
@@ -28,14 +31,16 @@ mod pattern;
 mod source;
 #[cfg(test)]
 mod tests;
+mod time;
 mod types;
 mod value;
 
 pub use cost::{CostRange, SizeRange};
 pub use decl::{Decl, Field, Kind, ListKind, MAX_REQUEST_BYTES, Object};
 pub use env::{Env, EnvBuilder, Program};
+pub use error::Error;
 pub use escape::{escape, unescape};
-pub use eval::{Bindings, Error, Limits};
+pub use eval::{Bindings, Limits};
 pub use function::Library;
 pub use library::SemanticVersion;
 pub use parser::is_identifier;

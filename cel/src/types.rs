@@ -1,10 +1,10 @@
-//! Static types of expressions, and how messages show them.
+//! Static types of expressions, and how messages show them (cel-go: `types.Type`).
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::Name;
-use crate::decl::Object;
+use crate::decl::{Decl, Kind, Object};
 
 /// The type of an expression as far as it is known before evaluation.
 #[derive(Clone, Debug)]
@@ -119,6 +119,25 @@ impl Type {
             Self::Type(_) => "type",
             Self::Object(object) => &object.name,
             Self::Opaque(name) => name,
+        }
+    }
+}
+
+impl Decl {
+    /// The type in expressions.
+    pub fn type_(&self) -> Type {
+        match &self.kind {
+            Kind::Any | Kind::IntOrString => Type::Dyn,
+            Kind::Bool => Type::Bool,
+            Kind::Int => Type::Int,
+            Kind::Double => Type::Double,
+            Kind::String => Type::String,
+            Kind::Bytes => Type::Bytes,
+            Kind::Timestamp | Kind::Date => Type::Timestamp,
+            Kind::Duration => Type::Duration,
+            Kind::List { items, .. } => Type::list(items.type_()),
+            Kind::Map(values) => Type::map(Type::String, values.type_()),
+            Kind::Object(object) => Type::Object(Arc::clone(object)),
         }
     }
 }

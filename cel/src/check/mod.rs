@@ -1,4 +1,4 @@
-//! Checks types and finds out which functions calls mean.
+//! Checks types and finds out which functions calls mean (cel-go: `checker`).
 
 mod unify;
 
@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use crate::Name;
 use crate::ast::{Ast, Comprehension, Entry, FieldInit, Id, Literal, Node};
-use crate::env::Env;
+use crate::declarations::Declarations;
 use crate::function::Overload;
 use crate::source::{Issue, Issues};
+use crate::time;
 use crate::types::Type;
 
 use unify::Substitution;
@@ -40,7 +41,7 @@ pub(crate) struct Checked {
 }
 
 /// Checks a parsed expression.
-pub(crate) fn check(ast: Ast, env: &Env, text: &str) -> Result<Checked, Issues> {
+pub(crate) fn check(ast: Ast, env: &Declarations, text: &str) -> Result<Checked, Issues> {
     let mut checker = Checker {
         env,
         ast: &ast,
@@ -61,7 +62,7 @@ pub(crate) fn check(ast: Ast, env: &Env, text: &str) -> Result<Checked, Issues> 
 }
 
 struct Checker<'e> {
-    env: &'e Env,
+    env: &'e Declarations,
     ast: &'e Ast,
     types: Vec<Type>,
     resolved: Vec<Resolved>,
@@ -381,8 +382,8 @@ impl Checker<'_> {
             let Some((text, arg)) = constant(last) else { continue };
             let right = match (&*function, target, args.len()) {
                 ("matches", _, _) => crate::pattern::compiled(&text).is_ok(),
-                ("duration", None, 1) => crate::library::time::parse_go_duration(&text).is_some(),
-                ("timestamp", None, 1) => crate::library::time::parse_timestamp(&text).is_some(),
+                ("duration", None, 1) => time::parse_go_duration(&text).is_some(),
+                ("timestamp", None, 1) => time::parse_timestamp(&text).is_some(),
                 _ => true,
             };
             if !right {

@@ -1,4 +1,4 @@
-//! What an expression can cost at least and at most, before any value is known.
+//! What an expression can cost at least and at most, before any value is known (cel-go: `checker.Cost`).
 //!
 //! Sizes come from declarations ([`Decl::max_elements`]), constants and what functions do to them. The numbers are part
 //! of the API: they decide which rules a definition may contain.

@@ -1,4 +1,4 @@
-//! Works expressions out. Costs are counted as they arise and stop the work at a limit.
+//! Works expressions out (cel-go: `interpreter`). Costs are counted as they arise and stop the work at a limit.
 
 mod operators;
 mod tally;
@@ -8,54 +8,9 @@ use std::sync::Arc;
 use crate::Name;
 use crate::ast::{Comprehension, Entry, FieldInit, Id, Node};
 use crate::check::{Checked, Resolved};
+use crate::error::Error;
 use crate::function::Overload;
 use crate::value::{Map, Value};
-
-pub(crate) use operators::check_size;
-
-/// Why an expression has no value.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct Error {
-    message: String,
-    stop: Option<Stop>,
-}
-
-/// What ends the whole work, whatever the expression says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stop {
-    Cost,
-    Interrupt,
-}
-
-impl Error {
-    /// An error that `&&`, `||` and `?:` may never get to see.
-    pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), stop: None }
-    }
-
-    pub(crate) fn no_overload() -> Self {
-        Self::new("no such overload")
-    }
-
-    fn stop(stop: Stop) -> Self {
-        let message = match stop {
-            Stop::Cost => "operation cancelled: actual cost limit exceeded",
-            Stop::Interrupt => "operation interrupted",
-        };
-        Self { message: message.to_owned(), stop: Some(stop) }
-    }
-
-    /// Whether the work cost more than it was allowed to.
-    pub fn is_cost_limit(&self) -> bool {
-        self.stop == Some(Stop::Cost)
-    }
-
-    /// Whether the work was interrupted from outside.
-    pub fn is_interrupt(&self) -> bool {
-        self.stop == Some(Stop::Interrupt)
-    }
-}
 
 /// The values of variables.
 #[derive(Clone, Debug, Default)]
@@ -140,7 +95,7 @@ struct Evaluator<'e, 'a> {
 impl<'a> Evaluator<'_, 'a> {
     fn charge(&mut self, cost: u64) -> Result<(), Error> {
         self.cost = self.cost.saturating_add(cost);
-        if self.cost > self.limits.cost { Err(Error::stop(Stop::Cost)) } else { Ok(()) }
+        if self.cost > self.limits.cost { Err(Error::over_limit()) } else { Ok(()) }
     }
 
     fn eval(&mut self, id: Id) -> Outcome<'a> {
@@ -210,7 +165,7 @@ impl<'a> Evaluator<'_, 'a> {
             }
             ("@not_strictly_false", [arg]) => {
                 return match self.eval(*arg) {
-                    Err(error) if error.stop.is_some() => Err(error),
+                    Err(error) if error.is_final() => Err(error),
                     other => Ok(Value::Bool(other != Ok(Value::Bool(false)))),
                 };
             }
@@ -250,12 +205,12 @@ impl<'a> Evaluator<'_, 'a> {
         let one = self.eval(left);
         match &one {
             Ok(Value::Bool(value)) if *value == decisive => return one,
-            Err(error) if error.stop.is_some() => return one,
+            Err(error) if error.is_final() => return one,
             _ => {}
         }
         let two = self.eval(right);
         match (one, two) {
-            (_, Err(error)) if error.stop.is_some() => Err(error),
+            (_, Err(error)) if error.is_final() => Err(error),
             (_, Ok(Value::Bool(value))) if value == decisive => Ok(Value::Bool(decisive)),
             (Ok(Value::Bool(_)), two) => match two? {
                 Value::Bool(value) => Ok(Value::Bool(value)),
@@ -388,7 +343,7 @@ impl<'a> Evaluator<'_, 'a> {
         if self.rounds.is_multiple_of(ROUNDS_BETWEEN_QUESTIONS)
             && self.limits.interrupted.is_some_and(|interrupted| interrupted())
         {
-            return Err(Error::stop(Stop::Interrupt));
+            return Err(Error::interrupted());
         }
         self.push(&fold.var, first);
         if let (Some(name), Some(value)) = (&fold.second, second) {
@@ -411,7 +366,7 @@ impl<'a> Evaluator<'_, 'a> {
 /// An outcome to be looked at later; what ends the whole work does so at once.
 fn keep(outcome: Outcome<'_>) -> Result<Outcome<'_>, Error> {
     match outcome {
-        Err(error) if error.stop.is_some() => Err(error),
+        Err(error) if error.is_final() => Err(error),
         other => Ok(other),
     }
 }

@@ -4,13 +4,11 @@ use std::cmp::Ordering;
 
 use jiff::SignedDuration;
 
-use super::{Error, Outcome};
+use super::Outcome;
 use crate::decl::{Kind, ListKind};
-use crate::library::time;
+use crate::error::{Error, check_size};
+use crate::time;
 use crate::value::{Key, List, Value, compare, equal, same_keys};
-
-/// Texts and bytes do not grow beyond this.
-const MAX_BYTES: usize = 16 * 1024 * 1024;
 
 /// Whether the function is written as an operator.
 pub(super) fn is_operator(function: &str) -> bool {
@@ -79,11 +77,6 @@ fn add<'a>(one: Value<'a>, two: Value<'a>) -> Outcome<'a> {
         }
         _ => Err(Error::no_overload()),
     }
-}
-
-/// Refuses to make something too large to be meant.
-pub(crate) fn check_size(bytes: usize) -> Result<(), Error> {
-    if bytes > MAX_BYTES { Err(Error::new("result is too large")) } else { Ok(()) }
 }
 
 /// Sets unite; lists by keys overwrite what has the same keys; others follow one another.

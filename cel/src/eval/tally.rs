@@ -1,4 +1,5 @@
-//! What work costs when it is done. The unit is about the time of one simple operation.
+//! What work costs when it is done (cel-go: `interpreter.CostTracker`). The unit is about the time of one simple
+//! operation.
 
 use crate::cost::{
     REGEX_FACTOR, SizeRange, TEXT_FACTOR, authorizer_cost, is_nominal, is_simple, scaled, selector_cost,

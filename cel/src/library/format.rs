@@ -1,9 +1,10 @@
 //! Named formats of texts: `format.dns1123Label().validate(name)`.
 
-use crate::eval::Error;
+use crate::error::Error;
 use crate::function::Library;
 use crate::types::Type;
 use crate::value::{Opaque, Text, Value};
+use crate::{base64, time};
 
 const NAME: &str = "kubernetes.NamedFormat";
 
@@ -27,10 +28,10 @@ const FORMATS: [(&str, u64, Check); 14] = [
     ("labelValue", 40, label_value),
     ("uri", 400, |text| simple(super::url::is_url(text), "invalid URI")),
     ("uuid", 100, |text| simple(uuid(text), "does not match the UUID format")),
-    ("byte", 70, |text| simple(super::base64::decode(text).is_some(), "invalid base64")),
-    ("date", 100, |text| simple(super::time::parse_date(text).is_some(), "invalid date")),
-    ("datetime", 100, |text| simple(super::time::parse_timestamp(text).is_some(), "invalid datetime")),
-    ("duration", 100, |text| simple(super::time::parse_duration(text).is_some(), "invalid duration")),
+    ("byte", 70, |text| simple(base64::decode(text).is_some(), "invalid base64")),
+    ("date", 100, |text| simple(time::parse_date(text).is_some(), "invalid date")),
+    ("datetime", 100, |text| simple(time::parse_timestamp(text).is_some(), "invalid datetime")),
+    ("duration", 100, |text| simple(time::parse_duration(text).is_some(), "invalid duration")),
 ];
 
 /// A format.

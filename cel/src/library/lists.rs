@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use crate::eval::{Error, check_size};
+use crate::error::{Error, check_size};
 use crate::function::Library;
 use crate::value::{List, Value, compare, equal};
 

@@ -1,6 +1,5 @@
-//! What expressions can call, in libraries.
+//! What expressions can call, in libraries (upstream: `apiserver/pkg/cel/library`).
 
-pub(crate) mod base64;
 mod format;
 mod lists;
 mod net;
@@ -10,7 +9,7 @@ mod semver;
 mod sets;
 mod standard;
 mod strings;
-pub(crate) mod time;
+mod time;
 mod url;
 
 use crate::function::Library;

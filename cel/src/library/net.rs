@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::eval::Error;
+use crate::error::Error;
 use crate::function::Library;
 use crate::types::Type;
 use crate::value::{Opaque, Value};

@@ -1,6 +1,6 @@
-//! Values that may be missing.
+//! Values that may be missing (cel-go: `OptionalTypes`).
 
-use crate::eval::Error;
+use crate::error::Error;
 use crate::function::Library;
 use crate::types::Type;
 use crate::value::Value;

@@ -1,6 +1,6 @@
 //! Finding parts of texts by patterns.
 
-use crate::eval::Error;
+use crate::error::Error;
 use crate::function::Library;
 use crate::pattern::compiled;
 use crate::value::{Text, Value};

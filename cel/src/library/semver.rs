@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use crate::eval::Error;
+use crate::error::Error;
 use crate::function::Library;
 use crate::types::Type;
 use crate::value::{Opaque, Value};

@@ -1,6 +1,6 @@
 //! Lists as sets.
 
-use crate::eval::Error;
+use crate::error::Error;
 use crate::function::Library;
 use crate::value::{Value, equal};
 

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::eval::Error;
+use super::time;
+use crate::error::Error;
 use crate::function::Library;
-use crate::library::time;
 use crate::types::Type;
 use crate::value::Value;
 
@@ -262,8 +262,8 @@ fn to_string<'a>(value: &Value<'a>) -> Option<Value<'a>> {
         Value::Uint(it) => Value::text(it.to_string()),
         Value::Double(it) => Value::text(show_double(*it)),
         Value::Bytes(bytes) => Value::text(String::from_utf8(bytes.to_vec()).ok()?),
-        Value::Timestamp(at) => Value::text(time::show_timestamp(*at)),
-        Value::Duration(nanos) => Value::text(time::show_duration(*nanos)),
+        Value::Timestamp(at) => Value::text(crate::time::show_timestamp(*at)),
+        Value::Duration(nanos) => Value::text(crate::time::show_duration(*nanos)),
         _ => return None,
     })
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::eval::Error;
+use crate::error::Error;
 use crate::function::Library;
 use crate::types::Type;
 use crate::value::{Entries, Map, Opaque, Value};

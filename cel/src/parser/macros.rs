@@ -1,4 +1,5 @@
-//! Calls that are shorthand for something else: `has`, loops over lists and maps, `cel.bind`, `optMap`.
+//! Calls that are shorthand for something else: `has`, loops over lists and maps, `cel.bind`, `optMap` (cel-go:
+//! `parser.Macro`).
 
 use super::{Failed, Parsed, Parser};
 use crate::Name;

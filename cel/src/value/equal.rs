@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use super::{List, Map, Value};
 use crate::decl::{Kind, ListKind};
-use crate::eval::Error;
+use crate::error::Error;
 
 /// Whether two values are equal; values of different types are not. Fails when a part cannot be read.
 pub(crate) fn equal(one: &Value<'_>, two: &Value<'_>) -> Result<bool, Error> {

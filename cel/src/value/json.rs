@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::{List, Map, Text, Value};
 use crate::decl::{Decl, Kind};
-use crate::eval::Error;
-use crate::library::{base64, time};
+use crate::error::Error;
+use crate::{base64, time};
 
 impl<'a> Value<'a> {
     /// A value that lies in JSON, of the type that `decl` gives it.

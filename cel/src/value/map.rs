@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::{Text, Value};
 use crate::Name;
 use crate::decl::{Decl, Kind};
+use crate::error::Error;
 use crate::escape::escape;
-use crate::eval::Error;
 
 /// A map or an object.
 #[derive(Clone, Debug)]

@@ -1,4 +1,4 @@
-//! Values. Those of JSON are read where they lie, when they are looked at.
+//! Values (cel-go: `ref.Val`). Those of JSON are read where they lie, when they are looked at.
 
 mod equal;
 mod json;
@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use crate::ast::Literal;
 use crate::decl::{Decl, Kind};
-use crate::eval::Error;
+use crate::error::Error;
 use crate::types::Type;
 
 pub(crate) use equal::{compare, equal, same_keys};

@@ -2,7 +2,7 @@
 
 mod printf;
 
-use crate::eval::{Error, check_size};
+use crate::error::{Error, check_size};
 use crate::function::Library;
 use crate::value::{List, Value};
 

@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use crate::eval::{Error, check_size};
+use crate::error::{Error, check_size};
 use crate::library::standard::show_double;
-use crate::library::time::{show_duration, show_timestamp};
+use crate::time::{show_duration, show_timestamp};
 use crate::value::Value;
 
 /// The most digits after the point.
