@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, warn};
+use tracing::{Instrument as _, debug, error, info_span, warn};
 
 use crate::{WorkQueue, write};
 
@@ -20,6 +20,7 @@ use crate::{WorkQueue, write};
 /// The result of a reconcile decides what happens to its key: `Ok(None)` waits for the next change, `Ok(Some(delay))`
 /// looks again after that delay, an error (or a panic) tries again with exponential backoff. Errors are logged here and
 /// nowhere else; what only says that the cache was behind (a write conflict, an object that is gone) is logged at debug level.
+/// What a reconcile itself logs carries controller and object in its span.
 pub async fn run_workers<K, F, Fut, E>(
     name: &'static str,
     queue: WorkQueue<K>,
@@ -51,7 +52,7 @@ where
 {
     while let Some(key) = queue.next().await {
         let run = AssertUnwindSafe(async { reconcile(key.clone()).await }).catch_unwind();
-        match run.await {
+        match run.instrument(info_span!("reconcile", controller = name, object = %*key)).await {
             Ok(Ok(again)) => {
                 queue.forget(&key);
                 if let Some(delay) = again {

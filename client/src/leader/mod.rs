@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use daemon::LeaderElectionArgs;
 use jiff::SignedDuration;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -62,6 +63,19 @@ impl LeaderElection {
             lease_duration: Duration::from_secs(15),
             renew_deadline: Duration::from_secs(10),
             retry_period: Duration::from_secs(2),
+        }
+    }
+
+    /// With what flags say.
+    #[must_use]
+    pub fn with_flags(self, flags: &LeaderElectionArgs) -> Self {
+        Self {
+            namespace: flags.leader_elect_resource_namespace.clone().unwrap_or(self.namespace),
+            name: flags.leader_elect_resource_name.clone().unwrap_or(self.name),
+            identity: self.identity,
+            lease_duration: flags.leader_elect_lease_duration.unwrap_or(self.lease_duration),
+            renew_deadline: flags.leader_elect_renew_deadline.unwrap_or(self.renew_deadline),
+            retry_period: flags.leader_elect_retry_period.unwrap_or(self.retry_period),
         }
     }
 

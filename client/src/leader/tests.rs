@@ -94,3 +94,17 @@ async fn a_dead_leader_is_replaced_when_its_lease_expires() {
     let (outcome, ()) = tokio::join!(lead(&fake, "a", &shutdown, &leading), script);
     assert!(outcome.is_ok());
 }
+
+#[test]
+fn an_election_is_made_of_flags_and_checked() {
+    let default = || LeaderElection::new("kube-controller-manager", "host");
+    let flags = LeaderElectionArgs {
+        leader_elect_renew_deadline: Some(Duration::from_secs(20)),
+        leader_elect_resource_name: Some("mine".to_owned()),
+        ..LeaderElectionArgs::default()
+    };
+    let election = default().with_flags(&flags);
+    assert_eq!((election.name.as_str(), election.retry_period), ("mine", default().retry_period));
+    assert!(election.check().is_err(), "the leader would go on after the lease ended");
+    assert!(default().check().is_ok());
+}
