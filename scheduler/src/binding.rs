@@ -1,4 +1,4 @@
-//! The binding cycle: from a decision to a bound pod, in a task of its own.
+//! The binding cycle: from a decision to a bound pod, in a task of its own (upstream: `bindingCycle`).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

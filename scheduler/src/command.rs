@@ -1,4 +1,4 @@
-//! The command line of the `scheduler` process.
+//! The command line of the `scheduler` process (upstream: `cmd/kube-scheduler`).
 
 use std::process::ExitCode;
 

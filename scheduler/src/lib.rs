@@ -10,14 +10,15 @@
 
 pub mod config;
 pub mod framework;
-pub mod plugins;
 
 mod binding;
 mod cache;
 mod command;
 mod cycle;
 mod driver;
+mod plugins;
 mod preempt;
+mod profile;
 mod queue;
 mod report;
 mod volumes;
@@ -25,7 +26,7 @@ mod volumes;
 pub use command::Command;
 pub use config::{Args, Config};
 pub use driver::{Error, run};
-pub use volumes::{StorageEvent, Volumes};
+pub use volumes::Volumes;
 
 /// What the benchmarks drive without an API server.
 pub mod bench {

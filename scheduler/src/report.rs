@@ -1,4 +1,5 @@
-//! Telling people why a pod has no node: its `PodScheduled` condition, its nomination and an event.
+//! Telling people why a pod has no node: its `PodScheduled` condition, its nomination and an event (upstream:
+//! `handleSchedulingFailure`).
 
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use kube::Api;

@@ -1,4 +1,5 @@
-//! What is where: nodes, the pods on them, and pods that were just given a node and are assumed to be there.
+//! What is where: nodes, the pods on them, and pods that were just given a node and are assumed to be there (upstream:
+//! `pkg/scheduler/backend/cache`).
 
 mod changes;
 mod nominations;

@@ -8,7 +8,7 @@ use daemon::{ConfigFile, ConfigFileError};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::ProfileConfig;
+use crate::profile::ProfileConfig;
 
 const VERSION: &str = "kubescheduler.config.k8s.io/v1";
 const KIND: &str = "KubeSchedulerConfiguration";

@@ -13,18 +13,6 @@ pub(super) fn default_election() -> LeaderElection {
     LeaderElection::new("kube-scheduler", &host)
 }
 
-/// What the flags make of an election.
-fn election(flags: &LeaderElectionArgs, file: LeaderElection) -> LeaderElection {
-    LeaderElection {
-        namespace: flags.leader_elect_resource_namespace.clone().unwrap_or(file.namespace),
-        name: flags.leader_elect_resource_name.clone().unwrap_or(file.name),
-        identity: file.identity,
-        lease_duration: flags.leader_elect_lease_duration.unwrap_or(file.lease_duration),
-        renew_deadline: flags.leader_elect_renew_deadline.unwrap_or(file.renew_deadline),
-        retry_period: flags.leader_elect_retry_period.unwrap_or(file.retry_period),
-    }
-}
-
 /// Flags of the `scheduler` binary.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
@@ -47,7 +35,7 @@ impl Args {
         };
         let elects = self.leader.leader_elect.unwrap_or(config.leader_election.is_some());
         let chosen = config.leader_election.take().unwrap_or_else(default_election);
-        config.leader_election = elects.then(|| election(&self.leader, chosen));
+        config.leader_election = elects.then(|| chosen.with_flags(&self.leader));
         config.leader_election.as_ref().map_or(Ok(()), LeaderElection::check)?;
         Ok((config, self.kubeconfig.or(kubeconfig)))
     }

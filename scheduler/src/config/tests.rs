@@ -14,7 +14,7 @@ fn profiles(fields: &str) -> Result<HashMap<String, Profile>, String> {
     let (config, _) = Config::from_file(&path).map_err(shown)?;
     daemon::install_crypto_provider();
     let client = kube::Client::try_from(kube::Config::new("http://127.0.0.1:1".parse().unwrap())).unwrap();
-    config.profiles(&client).map_err(shown)
+    config.profiles(&client, &Arc::default()).map_err(shown)
 }
 
 fn scores(profile: &Profile) -> HashMap<&'static str, i64> {
@@ -158,4 +158,39 @@ async fn arguments_that_upstream_takes_are_taken() {
     ] {
         profiles(&fields).unwrap_or_else(|err| panic!("{fields}: {err}"));
     }
+}
+
+#[tokio::test]
+async fn plugins_run_in_the_order_of_the_list_and_filters_from_cheap_to_dear() {
+    let profile = &profiles("").unwrap()["default-scheduler"];
+    macro_rules! names {
+        ($point:ident) => {
+            profile.$point.iter().map(|plugin| plugin.name()).collect::<Vec<_>>()
+        };
+    }
+    let volumes = ["VolumeRestrictions", "VolumeBinding", "VolumeZone"];
+    let spread = ["PodTopologySpread", "InterPodAffinity"];
+    let prepared = [&["NodeAffinity", "NodePorts", "DynamicResources"], &spread[..], &volumes].concat();
+    let cheap = ["NodeUnschedulable", "NodeName", "TaintToleration", "NodeAffinity", "NodePorts", "NodeResourcesFit"];
+    assert_eq!(names!(pre_enqueue), ["SchedulingGates"]);
+    assert_eq!(names!(pre_filter), prepared);
+    assert_eq!(names!(filter), [&cheap, &spread[..], &volumes].concat());
+    assert_eq!(names!(post_filter), ["DefaultPreemption"]);
+    let balanced = ["NodeResourcesBalancedAllocation", "ImageLocality"];
+    assert_eq!(names!(pre_score), [&["NodeAffinity"], &spread[..], &balanced].concat());
+    let scores: Vec<_> = profile.score.iter().map(|(plugin, weight)| (plugin.name(), *weight)).collect();
+    let weights = [3, 2, 1, 2, 2, 1, 1];
+    let scoring = [&["TaintToleration", "NodeAffinity", "NodeResourcesFit"], &spread[..], &balanced].concat();
+    assert_eq!(scores, scoring.into_iter().zip(weights).collect::<Vec<_>>());
+    assert_eq!((names!(reserve), names!(pre_bind)), (vec!["VolumeBinding"], vec!["VolumeBinding"]));
+    assert_eq!(names!(bind), ["DefaultBinder"]);
+    let rejecters = [&["SchedulingGates"], &cheap[..], &["DynamicResources"], &spread, &volumes].concat();
+    assert_eq!(names!(rejecters), rejecters);
+}
+
+#[test]
+fn every_plugin_has_a_name_of_its_own() {
+    let mut names: Vec<&str> = ALL.iter().map(|spec| spec.name).chain(MISSING.iter().copied()).collect();
+    names.sort_unstable();
+    assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");
 }

@@ -1,4 +1,5 @@
-//! The decision cycle: one pod, one snapshot, one node or the reasons why there is none. In memory only.
+//! The decision cycle: one pod, one snapshot, one node or the reasons why there is none (upstream: `schedulingCycle`).
+//! In memory only.
 
 mod diagnosis;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What informers tell: cache and queue follow the cluster.
+//! What informers tell: cache and queue follow the cluster (upstream: `eventhandlers.go`).
 
 use std::sync::Arc;
 

@@ -25,6 +25,7 @@ use crate::framework::{ClusterEvent, PodInfo, PostFiltered, Preemption, Profile}
 use crate::preempt::Evictor;
 use crate::queue::{Attempt, BACKOFF, Queue};
 use crate::report::{self, Failed, Nomination};
+use crate::volumes::Volumes;
 
 /// Bindings and reports that may be under way at once: enough to hide the API server's latency, few enough to stay cheap,
 /// besides those that wait for volumes.
@@ -47,19 +48,21 @@ pub enum Error {
 
 /// Schedules pods until shutdown.
 pub async fn run(config: Config, client: kube::Client, process: daemon::Process) -> Result<(), Error> {
-    let profiles = Arc::new(config.profiles(&client)?);
+    let volumes = Arc::default();
+    let profiles = Arc::new(config.profiles(&client, &volumes)?);
     let backoff = config.backoff.unwrap_or(BACKOFF);
     let Some(election) = config.leader_election else {
-        return schedule(profiles, backoff, client, &process, process.shutdown.clone()).await;
+        return schedule(profiles, volumes, backoff, client, &process, process.shutdown.clone()).await;
     };
     // A candidate that waits is as ready as it can be.
     process.ready.set();
-    let work = |stop| schedule(profiles, backoff, client.clone(), &process, stop);
+    let work = |stop| schedule(profiles, volumes, backoff, client.clone(), &process, stop);
     election.run(client.clone(), process.shutdown.clone(), work).await?.unwrap_or(Ok(()))
 }
 
 async fn schedule(
     profiles: Arc<HashMap<String, Profile>>,
+    volumes: Arc<Volumes>,
     backoff: (Duration, Duration),
     client: kube::Client,
     process: &daemon::Process,
@@ -71,7 +74,7 @@ async fn schedule(
     let watched = Watched::new(&informers);
     // First: who hears of a node or a pod must find its volumes known.
     let told = Arc::clone(&shared);
-    crate::volumes::listen(&shared.profiles, &informers, &watched.pods, move |event| told.queue.happened(event));
+    crate::volumes::listen(volumes, &informers, &watched.pods, move |event| told.queue.happened(event));
     shared.listen(&watched);
     let watches = CancellationToken::new();
     let driver = informers.run(watches.clone());

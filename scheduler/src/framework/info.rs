@@ -1,4 +1,4 @@
-//! Pods and nodes with everything precomputed that a cycle asks for again and again.
+//! Pods and nodes with everything precomputed that a cycle asks for again and again (upstream: `PodInfo`, `NodeInfo`).
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};

@@ -3,6 +3,7 @@
 //! "No" is kept apart from "broken": a [`Rejection`] is an answer, a [`Broken`] an error of the scheduler.
 
 mod affinity;
+mod event;
 mod filters;
 mod info;
 pub mod labels;
@@ -11,6 +12,7 @@ mod snapshot;
 mod state;
 
 pub use affinity::{Affinity, AffinityTerm};
+pub use event::{ClusterEvent, StorageEvent};
 pub use filters::{Filters, Refusal};
 pub(crate) use info::nominated_node;
 pub use info::{HostPort, NodeInfo, PodInfo};
@@ -25,9 +27,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use k8s_openapi::api::core::v1::{Node, Pod};
-
-use crate::volumes::{StorageEvent, Volumes};
 
 /// Scores run from 0 to this.
 pub const MAX_SCORE: i64 = 100;
@@ -77,32 +76,6 @@ pub enum Permit {
     /// Holds the pod on its node until somebody allows it, at most this long.
     Wait(Duration),
     Reject(Rejection),
-}
-
-/// Something that happened in the cluster and may let a rejected pod fit.
-#[derive(Clone, Debug)]
-pub enum ClusterEvent {
-    NodeAdded(Arc<Node>),
-    NodeUpdated {
-        old: Arc<Node>,
-        new: Arc<Node>,
-    },
-    AssignedPodAdded(Arc<Pod>),
-    AssignedPodUpdated {
-        old: Arc<Pod>,
-        new: Arc<Pod>,
-    },
-    /// Also a pod whose nomination ended: what it was to get is free.
-    AssignedPodDeleted(Arc<Pod>),
-    /// A namespace came or has other labels.
-    NamespaceChanged,
-    /// Something about volumes.
-    Storage(StorageEvent),
-    /// The waiting pod itself changed.
-    PodUpdated {
-        old: Arc<Pod>,
-        new: Arc<Pod>,
-    },
 }
 
 /// What all plugins have.
@@ -265,8 +238,6 @@ pub struct Profile {
     pub post_bind: Vec<Arc<dyn PostBind>>,
     /// All plugins that may reject a pod, by name: asked whether an event helps.
     pub rejecters: Vec<Arc<dyn Plugin>>,
-    /// What is known of volumes; all profiles have the same.
-    pub volumes: Arc<Volumes>,
     /// How many of the nodes to score, in percent; 0 adapts to the size of the cluster.
     pub percentage_of_nodes_to_score: u32,
 }

@@ -1,4 +1,4 @@
-//! Amounts of resources, as the scheduler adds and compares them.
+//! Amounts of resources, as the scheduler adds and compares them (upstream: `fwk.Resource`).
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! A frozen view of the cluster.
+//! A frozen view of the cluster (upstream: `cache.Snapshot`).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, LazyLock};

@@ -1,4 +1,4 @@
-//! What a plugin keeps between the extension points of one cycle.
+//! What a plugin keeps between the extension points of one cycle (upstream: `CycleState`).
 
 use std::any::{Any, TypeId};
 use std::collections::{BTreeSet, HashMap};

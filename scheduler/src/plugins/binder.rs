@@ -7,15 +7,21 @@ use kube::Api;
 use kube::api::PostParams;
 
 use crate::framework::{Bind, Broken, Plugin, PodInfo};
+use crate::profile::PluginSpec;
+
+pub(crate) const PLUGIN: PluginSpec = PluginSpec::new("DefaultBinder", |slot| {
+    let client = slot.client.clone();
+    slot.plain(DefaultBinder { client }).bind().end()
+});
 
 /// POSTs a Binding.
-pub struct DefaultBinder {
-    pub client: kube::Client,
+pub(crate) struct DefaultBinder {
+    pub(crate) client: kube::Client,
 }
 
 impl Plugin for DefaultBinder {
     fn name(&self) -> &'static str {
-        "DefaultBinder"
+        PLUGIN.name
     }
 }
 
@@ -40,6 +46,6 @@ impl Bind for DefaultBinder {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), pod.namespace());
         let answer: kube::Result<kube::core::Status> =
             api.create_subresource("binding", &name, &PostParams::default(), &binding).await;
-        answer.map(|_| true).map_err(|err| Broken { plugin: "DefaultBinder", reason: err.to_string() })
+        answer.map(|_| true).map_err(|err| Broken { plugin: PLUGIN.name, reason: err.to_string() })
     }
 }

@@ -1,13 +1,19 @@
 //! Devices that no node can provide are refused, and say so, instead of leaving a pod that never starts.
 
 use crate::framework::{ClusterEvent, CycleState, Plugin, PodInfo, PreFilter, PreFilterResult, Rejection, Snapshot};
+use crate::profile::PluginSpec;
+
+pub(crate) const PLUGIN: PluginSpec = PluginSpec::new("DynamicResources", |slot| {
+    slot.ignore_arguments();
+    slot.place(UnsupportedDevices).pre_filter().end()
+});
 
 /// Rejects pods with resource claims: nothing here allocates them.
-pub struct UnsupportedDevices;
+pub(crate) struct UnsupportedDevices;
 
 impl Plugin for UnsupportedDevices {
     fn name(&self) -> &'static str {
-        "DynamicResources"
+        PLUGIN.name
     }
     fn may_help(&self, _pod: &PodInfo, event: &ClusterEvent) -> bool {
         matches!(event, ClusterEvent::PodUpdated { .. })

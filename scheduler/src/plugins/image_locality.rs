@@ -3,6 +3,10 @@
 use std::sync::Arc;
 
 use crate::framework::{CycleState, MAX_SCORE, NodeInfo, Plugin, PodInfo, PreScore, Score, Snapshot};
+use crate::profile::PluginSpec;
+
+pub(crate) const PLUGIN: PluginSpec =
+    PluginSpec::new("ImageLocality", |slot| slot.plain(ImageLocality).score_with_preparation().end()).weighing(1);
 
 const MEBIBYTE: i64 = 1024 * 1024;
 /// Sums below this do not count, and above that (per image) count no more.
@@ -10,14 +14,14 @@ const RANGE: (i64, i64) = (23 * MEBIBYTE, 1000 * MEBIBYTE);
 
 /// Scores by the sizes of images on the node, each weighed by the part of all nodes that has it: a rare image must not draw
 /// all pods to one node.
-pub struct ImageLocality;
+pub(crate) struct ImageLocality;
 
 /// The pod's images and the part of all nodes that has each.
 struct Wanted(Vec<(String, f64)>);
 
 impl Plugin for ImageLocality {
     fn name(&self) -> &'static str {
-        "ImageLocality"
+        PLUGIN.name
     }
 }
 

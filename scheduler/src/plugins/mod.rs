@@ -2,16 +2,16 @@
 
 mod binder;
 mod devices;
-mod fit;
+pub(crate) mod fit;
 mod image_locality;
-mod inter_pod_affinity;
+pub(crate) mod inter_pod_affinity;
 mod node_affinity;
-mod node_name;
+pub(crate) mod node_name;
 mod node_ports;
-mod node_unschedulable;
-mod preemption;
-mod priority_sort;
-mod scheduling_gates;
+pub(crate) mod node_unschedulable;
+pub(crate) mod preemption;
+pub(crate) mod priority_sort;
+pub(crate) mod scheduling_gates;
 mod selectors;
 mod taint_toleration;
 mod topology_spread;
@@ -19,28 +19,34 @@ mod volume_binding;
 mod volume_restrictions;
 mod volume_zone;
 
-pub use binder::DefaultBinder;
-pub use devices::UnsupportedDevices;
-pub(crate) use fit::arguments as fit_arguments;
-pub use fit::{BalancedAllocation, Fit, FitStrategy, Point, Resource};
-pub use image_locality::ImageLocality;
-pub use inter_pod_affinity::InterPodAffinity;
-pub use node_affinity::NodeAffinity;
-pub use node_name::NodeName;
-pub use node_ports::NodePorts;
-pub use node_unschedulable::NodeUnschedulable;
-pub use preemption::DefaultPreemption;
-pub(crate) use preemption::{BY_SCHEDULER, DISRUPTION_TARGET};
-pub use priority_sort::PrioritySort;
-pub use scheduling_gates::SchedulingGates;
-pub use taint_toleration::TaintToleration;
-pub use topology_spread::PodTopologySpread;
-pub use volume_binding::VolumeBinding;
-pub(crate) use volume_binding::bind_timeout;
-pub use volume_restrictions::VolumeRestrictions;
-pub use volume_zone::VolumeZone;
-
+pub(crate) use self::preemption::{BY_SCHEDULER, DISRUPTION_TARGET};
 use crate::framework::MAX_SCORE;
+use crate::profile::PluginSpec;
+
+/// All that there are. Filters and scores run in this order, filters from cheap to dear.
+pub(crate) const ALL: &[PluginSpec] = &[
+    scheduling_gates::PLUGIN,
+    priority_sort::PLUGIN,
+    node_unschedulable::PLUGIN,
+    node_name::PLUGIN,
+    taint_toleration::PLUGIN,
+    node_affinity::PLUGIN,
+    node_ports::PLUGIN,
+    fit::PLUGIN,
+    devices::PLUGIN,
+    topology_spread::PLUGIN,
+    inter_pod_affinity::PLUGIN,
+    preemption::PLUGIN,
+    fit::balanced::PLUGIN,
+    image_locality::PLUGIN,
+    volume_restrictions::PLUGIN,
+    volume_binding::PLUGIN,
+    volume_zone::PLUGIN,
+    binder::PLUGIN,
+];
+
+/// Plugins of upstream that are not there: turning them off says nothing new, and turning them on does nothing.
+pub(crate) const MISSING: &[&str] = &["GangScheduling", "NodeDeclaredFeatures", "NodeVolumeLimits"];
 
 /// Scales scores so that the highest becomes [`MAX_SCORE`]; `reverse` turns more into less.
 fn scale(scores: &mut [i64], reverse: bool) {

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{NodeAffinity as Spec, NodeSelectorTerm, PreferredSchedulingTerm};
+use serde::Deserialize;
+use serde_json::Value;
 
 use super::scale;
 use super::selectors::matches_term;
@@ -11,15 +13,39 @@ use crate::framework::{
     ClusterEvent, CycleState, Filter, NodeInfo, Plugin, PodInfo, PreFilter, PreFilterResult, PreScore, Rejection,
     Score, Snapshot,
 };
+use crate::profile::{ConfigError, PluginSpec, invalid, typed};
+
+pub(crate) const PLUGIN: PluginSpec =
+    PluginSpec::new("NodeAffinity", |slot| slot.configured(from_arguments)?.prepared_filter().prepared_score().end())
+        .weighing(2);
+
+/// `NodeAffinityArgs`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct NodeAffinityArgs {
+    added_affinity: Option<Value>,
+}
+
+fn from_arguments(field: &str, args: NodeAffinityArgs) -> Result<NodeAffinity, ConfigError> {
+    let Some(added) = args.added_affinity else { return Ok(NodeAffinity::default()) };
+    let field = format!("{field}.addedAffinity");
+    let added: Spec = typed(&field, added)?;
+    let required = added.required_during_scheduling_ignored_during_execution.as_ref();
+    if required.is_some_and(|required| required.node_selector_terms.is_empty()) {
+        let at = format!("{field}.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms");
+        return Err(invalid(&at, "must have at least one node selector term"));
+    }
+    Ok(NodeAffinity { added: Some(added) })
+}
 
 const NO_MATCH: &str = "node(s) didn't match Pod's node affinity/selector";
 const NOT_ADDED: &str = "node(s) didn't match scheduler-enforced node affinity";
 
 /// `spec.nodeSelector` and `spec.affinity.nodeAffinity`.
 #[derive(Default)]
-pub struct NodeAffinity {
+pub(crate) struct NodeAffinity {
     /// What the profile asks of nodes in addition to its pods.
-    pub added: Option<Spec>,
+    pub(crate) added: Option<Spec>,
 }
 
 impl NodeAffinity {
@@ -38,7 +64,7 @@ impl NodeAffinity {
 
 impl Plugin for NodeAffinity {
     fn name(&self) -> &'static str {
-        "NodeAffinity"
+        PLUGIN.name
     }
     fn may_help(&self, _pod: &PodInfo, event: &ClusterEvent) -> bool {
         match event {

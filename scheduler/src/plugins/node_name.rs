@@ -1,13 +1,16 @@
 //! A pod that names a node goes to that node only.
 
 use crate::framework::{ClusterEvent, CycleState, Filter, NodeInfo, Plugin, PodInfo, Rejection};
+use crate::profile::PluginSpec;
+
+pub(crate) const PLUGIN: PluginSpec = PluginSpec::new("NodeName", |slot| slot.plain(NodeName).filter().end());
 
 /// `spec.nodeName`.
-pub struct NodeName;
+pub(crate) struct NodeName;
 
 impl Plugin for NodeName {
     fn name(&self) -> &'static str {
-        "NodeName"
+        PLUGIN.name
     }
     fn may_help(&self, _pod: &PodInfo, event: &ClusterEvent) -> bool {
         matches!(event, ClusterEvent::NodeAdded(_))

@@ -3,13 +3,17 @@
 use crate::framework::{
     ClusterEvent, CycleState, Filter, NodeInfo, Plugin, PodInfo, PreFilter, PreFilterResult, Rejection, Snapshot,
 };
+use crate::profile::PluginSpec;
+
+pub(crate) const PLUGIN: PluginSpec =
+    PluginSpec::new("NodePorts", |slot| slot.plain(NodePorts).prepared_filter().end());
 
 /// `hostPort`.
-pub struct NodePorts;
+pub(crate) struct NodePorts;
 
 impl Plugin for NodePorts {
     fn name(&self) -> &'static str {
-        "NodePorts"
+        PLUGIN.name
     }
     fn may_help(&self, _pod: &PodInfo, event: &ClusterEvent) -> bool {
         matches!(

@@ -4,13 +4,17 @@ use k8s_openapi::api::core::v1::Taint;
 
 use super::taint_toleration::tolerates;
 use crate::framework::{ClusterEvent, CycleState, Filter, NodeInfo, Plugin, PodInfo, Rejection};
+use crate::profile::PluginSpec;
+
+pub(crate) const PLUGIN: PluginSpec =
+    PluginSpec::new("NodeUnschedulable", |slot| slot.plain(NodeUnschedulable).filter().end());
 
 /// `spec.unschedulable`.
-pub struct NodeUnschedulable;
+pub(crate) struct NodeUnschedulable;
 
 impl Plugin for NodeUnschedulable {
     fn name(&self) -> &'static str {
-        "NodeUnschedulable"
+        PLUGIN.name
     }
     fn may_help(&self, pod: &PodInfo, event: &ClusterEvent) -> bool {
         match event {

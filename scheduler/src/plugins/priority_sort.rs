@@ -3,13 +3,17 @@
 use std::cmp::Ordering;
 
 use crate::framework::{Plugin, PodInfo, QueueSort};
+use crate::profile::PluginSpec;
+
+pub(crate) const PLUGIN: PluginSpec =
+    PluginSpec::new("PrioritySort", |slot| slot.plain(PrioritySort).queue_sort().end());
 
 /// Higher priority first; the queue itself keeps pods of equal priority in the order in which they came.
-pub struct PrioritySort;
+pub(crate) struct PrioritySort;
 
 impl Plugin for PrioritySort {
     fn name(&self) -> &'static str {
-        "PrioritySort"
+        PLUGIN.name
     }
 }
 

@@ -1,13 +1,17 @@
 //! Pods with scheduling gates are not tried (KEP-3521).
 
 use crate::framework::{ClusterEvent, Plugin, PodInfo, PreEnqueue, Rejection};
+use crate::profile::PluginSpec;
+
+pub(crate) const PLUGIN: PluginSpec =
+    PluginSpec::new("SchedulingGates", |slot| slot.plain(SchedulingGates).pre_enqueue().end());
 
 /// `spec.schedulingGates`.
-pub struct SchedulingGates;
+pub(crate) struct SchedulingGates;
 
 impl Plugin for SchedulingGates {
     fn name(&self) -> &'static str {
-        "SchedulingGates"
+        PLUGIN.name
     }
     fn may_help(&self, _pod: &PodInfo, event: &ClusterEvent) -> bool {
         matches!(event, ClusterEvent::PodUpdated { .. })

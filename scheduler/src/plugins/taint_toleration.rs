@@ -6,13 +6,17 @@ use k8s_openapi::api::core::v1::{Taint, Toleration};
 
 use super::scale;
 use crate::framework::{ClusterEvent, CycleState, Filter, NodeInfo, Plugin, PodInfo, Rejection, Score};
+use crate::profile::PluginSpec;
+
+pub(crate) const PLUGIN: PluginSpec =
+    PluginSpec::new("TaintToleration", |slot| slot.plain(TaintToleration).filter().score().end()).weighing(3);
 
 /// `NoSchedule` and `NoExecute` taints filter, `PreferNoSchedule` taints score.
-pub struct TaintToleration;
+pub(crate) struct TaintToleration;
 
 impl Plugin for TaintToleration {
     fn name(&self) -> &'static str {
-        "TaintToleration"
+        PLUGIN.name
     }
     fn may_help(&self, pod: &PodInfo, event: &ClusterEvent) -> bool {
         match event {

@@ -10,15 +10,22 @@ use k8s_openapi::api::core::v1::Pod;
 use super::volume_binding::uses;
 use crate::framework::{
     ClusterEvent, CycleState, Filter, NodeInfo, Plugin, PodInfo, PreFilter, PreFilterResult, Rejection, Snapshot,
+    StorageEvent,
 };
-use crate::volumes::{StorageEvent, Volumes};
+use crate::profile::PluginSpec;
+use crate::volumes::Volumes;
+
+pub(crate) const PLUGIN: PluginSpec = PluginSpec::new("VolumeRestrictions", |slot| {
+    let volumes = Arc::clone(slot.volumes);
+    slot.plain(VolumeRestrictions { volumes }).prepared_filter().end()
+});
 
 const IN_USE: &str =
     "node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already in-use by another pod";
 
 /// Keeps pods away from claims that another pod has for itself.
-pub struct VolumeRestrictions {
-    pub volumes: Arc<Volumes>,
+pub(crate) struct VolumeRestrictions {
+    pub(crate) volumes: Arc<Volumes>,
 }
 
 /// The exclusive claims of a pod, and who uses them.
@@ -30,7 +37,7 @@ struct Exclusive {
 
 impl Plugin for VolumeRestrictions {
     fn name(&self) -> &'static str {
-        "VolumeRestrictions"
+        PLUGIN.name
     }
 
     fn may_help(&self, pod: &PodInfo, event: &ClusterEvent) -> bool {

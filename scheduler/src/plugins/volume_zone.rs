@@ -5,14 +5,21 @@ use std::sync::Arc;
 use super::volume_binding::uses;
 use crate::framework::{
     ClusterEvent, CycleState, Filter, NodeInfo, Plugin, PodInfo, PreFilter, PreFilterResult, Rejection, Snapshot,
+    StorageEvent,
 };
-use crate::volumes::{StorageEvent, Topology, Volumes};
+use crate::profile::PluginSpec;
+use crate::volumes::{Topology, Volumes};
+
+pub(crate) const PLUGIN: PluginSpec = PluginSpec::new("VolumeZone", |slot| {
+    let volumes = Arc::clone(slot.volumes);
+    slot.plain(VolumeZone { volumes }).prepared_filter().end()
+});
 
 const NO_ZONE: &str = "node(s) had no available volume zone";
 
 /// Compares zones and regions of volumes and nodes.
-pub struct VolumeZone {
-    pub volumes: Arc<Volumes>,
+pub(crate) struct VolumeZone {
+    pub(crate) volumes: Arc<Volumes>,
 }
 
 /// Where the pod's volumes are.
@@ -20,7 +27,7 @@ struct Asked(Vec<Topology>);
 
 impl Plugin for VolumeZone {
     fn name(&self) -> &'static str {
-        "VolumeZone"
+        PLUGIN.name
     }
 
     fn may_help(&self, pod: &PodInfo, event: &ClusterEvent) -> bool {

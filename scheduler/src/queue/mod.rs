@@ -1,4 +1,4 @@
-//! Pods that wait for a node.
+//! Pods that wait for a node (upstream: `pkg/scheduler/backend/queue`).
 //!
 //! ```text
 //!            add                                    take

@@ -1,7 +1,10 @@
 //! Pods that wait, with paused time.
 
 use super::*;
-use crate::plugins::{Fit, NodeName, PrioritySort, SchedulingGates};
+use crate::plugins::fit::Fit;
+use crate::plugins::node_name::NodeName;
+use crate::plugins::priority_sort::PrioritySort;
+use crate::plugins::scheduling_gates::SchedulingGates;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::{Value, json};
 

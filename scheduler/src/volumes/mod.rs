@@ -10,12 +10,12 @@
 
 mod needs;
 mod plan;
+mod progress;
 mod state;
 #[cfg(test)]
 mod tests;
 mod topology;
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use client::{Event, Informer, Informers, ObjectKey};
@@ -24,7 +24,7 @@ use k8s_openapi::api::storage::v1::{CSIDriver, CSIStorageCapacity, StorageClass}
 use tokio::sync::watch;
 
 use self::state::State;
-use crate::framework::{ClusterEvent, Profile};
+use crate::framework::{ClusterEvent, StorageEvent};
 
 pub(crate) use needs::Needs;
 pub(crate) use plan::{Binding, Plan, Provision};
@@ -32,19 +32,6 @@ pub(crate) use topology::Topology;
 
 /// Pods whose volumes may be waited for at once. Those beyond it wait in the queue, until a claim or volume changes.
 pub(crate) const MAX_WAITING: usize = 768;
-
-/// Something that happened to volumes.
-#[derive(Clone, Debug)]
-pub enum StorageEvent {
-    /// A claim came or changed.
-    Claim(Arc<PersistentVolumeClaim>),
-    /// A volume came or changed.
-    Volume { old: Option<Arc<PersistentVolume>>, new: Arc<PersistentVolume> },
-    /// A class came or changed.
-    Class { old: Option<Arc<StorageClass>>, new: Arc<StorageClass> },
-    /// A provisioner has other room for new volumes.
-    Capacity,
-}
 
 /// What the scheduler knows of volumes. All profiles share it.
 #[derive(Debug, Default)]
@@ -111,12 +98,10 @@ impl Volumes {
 }
 
 /// Follows everything about volumes. `happened` learns what may help pods that wait.
-pub(crate) fn listen<F>(profiles: &HashMap<String, Profile>, informers: &Informers, pods: &Informer<Pod>, happened: F)
+pub(crate) fn listen<F>(volumes: Arc<Volumes>, informers: &Informers, pods: &Informer<Pod>, happened: F)
 where
     F: Fn(&ClusterEvent) + Clone + Send + Sync + 'static,
 {
-    // All profiles have the same.
-    let Some(volumes) = profiles.values().next().map(|profile| Arc::clone(&profile.volumes)) else { return };
     let (seen, tell) = (Arc::clone(&volumes), happened.clone());
     informers.of::<PersistentVolumeClaim>().on_event(move |event| {
         seen.change(|state| state.set_claim(event));

@@ -1,4 +1,4 @@
-//! What is known of volumes, and what is assumed on top of it.
+//! What is known of volumes, and what is assumed on top of it (upstream: `AssumeCache`).
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;

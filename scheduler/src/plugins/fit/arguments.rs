@@ -2,9 +2,9 @@
 
 use serde::Deserialize;
 
-use crate::config::{ConfigError, invalid};
+use super::{BalancedAllocation, Fit, FitStrategy, Point, Resource};
 use crate::framework::MAX_SCORE;
-use crate::plugins::{BalancedAllocation, Fit, FitStrategy, Point, Resource};
+use crate::profile::{ConfigError, invalid};
 
 /// Scores of a curve run from 0 to this.
 const MAX_POINT: i64 = 10;
@@ -12,7 +12,7 @@ const MAX_POINT: i64 = 10;
 /// `NodeResourcesFitArgs`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(crate) struct FitArgs {
+pub(super) struct FitArgs {
     ignored_resources: Vec<String>,
     ignored_resource_groups: Vec<String>,
     scoring_strategy: ScoringStrategy,
@@ -52,11 +52,11 @@ struct Weighed {
 /// `NodeResourcesBalancedAllocationArgs`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct BalancedArgs {
+pub(super) struct BalancedArgs {
     resources: Vec<Weighed>,
 }
 
-pub(crate) fn fit(field: &str, args: FitArgs) -> Result<Fit, ConfigError> {
+pub(super) fn fit(field: &str, args: FitArgs) -> Result<Fit, ConfigError> {
     let strategy = args.scoring_strategy;
     let at = format!("{field}.scoringStrategy");
     let curve = strategy.requested_to_capacity_ratio.map(|curve| points(&at, &curve.shape)).transpose()?;
@@ -113,7 +113,7 @@ fn weighed(at: &str, resource: &Weighed) -> Result<(Resource, i64), ConfigError>
     Ok((Resource::named(&resource.name), weight))
 }
 
-pub(crate) fn balanced(field: &str, args: &BalancedArgs) -> Result<BalancedAllocation, ConfigError> {
+pub(super) fn balanced(field: &str, args: BalancedArgs) -> Result<BalancedAllocation, ConfigError> {
     if args.resources.is_empty() {
         return Ok(BalancedAllocation::default());
     }

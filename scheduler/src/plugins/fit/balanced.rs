@@ -2,13 +2,19 @@
 
 use std::sync::Arc;
 
-use super::Resource;
+use super::{Resource, arguments};
 use crate::framework::{CycleState, MAX_SCORE, NodeInfo, Plugin, PodInfo, PreScore, Score, Snapshot};
+use crate::profile::PluginSpec;
+
+pub(crate) const PLUGIN: PluginSpec = PluginSpec::new("NodeResourcesBalancedAllocation", |slot| {
+    slot.configured(arguments::balanced)?.pre_score().score().end()
+})
+.weighing(1);
 
 /// `NodeResourcesBalancedAllocation`.
-pub struct BalancedAllocation {
+pub(crate) struct BalancedAllocation {
     /// The resources to compare.
-    pub resources: Vec<Resource>,
+    pub(crate) resources: Vec<Resource>,
 }
 
 impl Default for BalancedAllocation {
@@ -19,7 +25,7 @@ impl Default for BalancedAllocation {
 
 impl Plugin for BalancedAllocation {
     fn name(&self) -> &'static str {
-        "NodeResourcesBalancedAllocation"
+        PLUGIN.name
     }
 }
 

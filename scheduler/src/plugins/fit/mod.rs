@@ -1,23 +1,27 @@
 //! Room on nodes: what pods ask for must fit, and the load is spread (or packed) and balanced.
 
-pub(crate) mod arguments;
-mod balanced;
+mod arguments;
+pub(super) mod balanced;
 mod strategy;
 
-pub use balanced::BalancedAllocation;
-pub use strategy::{FitStrategy, Point, Resource};
+use self::balanced::BalancedAllocation;
+use self::strategy::{FitStrategy, Point, Resource};
 
 use crate::framework::{ClusterEvent, CycleState, Filter, NodeInfo, Plugin, PodInfo, Rejection, Score};
+use crate::profile::PluginSpec;
+
+pub(crate) const PLUGIN: PluginSpec =
+    PluginSpec::new("NodeResourcesFit", |slot| slot.configured(arguments::fit)?.filter().score().end()).weighing(1);
 
 /// `NodeResourcesFit`: filters by requests and scores by what is left.
-pub struct Fit {
-    pub strategy: FitStrategy,
+pub(crate) struct Fit {
+    pub(crate) strategy: FitStrategy,
     /// The resources that count in scores, with their weights.
-    pub resources: Vec<(Resource, i64)>,
+    pub(crate) resources: Vec<(Resource, i64)>,
     /// Extended resources that the filter does not look at.
-    pub ignored: Vec<String>,
+    pub(crate) ignored: Vec<String>,
     /// Groups of such resources: what comes before the `/` of their names.
-    pub ignored_groups: Vec<String>,
+    pub(crate) ignored_groups: Vec<String>,
 }
 
 impl Default for Fit {
@@ -36,7 +40,7 @@ impl Fit {
 
 impl Plugin for Fit {
     fn name(&self) -> &'static str {
-        "NodeResourcesFit"
+        PLUGIN.name
     }
     fn may_help(&self, _pod: &PodInfo, event: &ClusterEvent) -> bool {
         match event {

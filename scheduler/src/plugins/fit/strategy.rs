@@ -4,7 +4,7 @@ use crate::framework::{MAX_SCORE, NodeInfo, PodInfo, Resources};
 
 /// A resource by its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Resource {
+pub(crate) enum Resource {
     Cpu,
     Memory,
     EphemeralStorage,
@@ -14,7 +14,7 @@ pub enum Resource {
 
 impl Resource {
     /// The resource of this name.
-    pub fn named(name: &str) -> Self {
+    pub(crate) fn named(name: &str) -> Self {
         match name {
             "cpu" => Self::Cpu,
             "memory" => Self::Memory,
@@ -24,7 +24,7 @@ impl Resource {
     }
 
     /// CPU and memory.
-    pub fn usual() -> Vec<Self> {
+    pub(crate) fn usual() -> Vec<Self> {
         vec![Self::Cpu, Self::Memory]
     }
 
@@ -48,14 +48,14 @@ impl Resource {
 
 /// A point of a curve: how good is a node that is used to `utilization` percent? `score` is 0 to 100.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Point {
-    pub utilization: i64,
-    pub score: i64,
+pub(crate) struct Point {
+    pub(crate) utilization: i64,
+    pub(crate) score: i64,
 }
 
 /// Whether emptier or fuller nodes are better.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum FitStrategy {
+pub(crate) enum FitStrategy {
     #[default]
     LeastAllocated,
     MostAllocated,

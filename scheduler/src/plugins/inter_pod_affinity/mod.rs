@@ -8,19 +8,43 @@ mod scoring;
 #[cfg(test)]
 mod tests;
 
+use serde::Deserialize;
+
 use self::counts::Counts;
 use crate::framework::{
     AffinityTerm, ClusterEvent, CycleState, Filter, NodeInfo, Plugin, PodInfo, PreFilter, PreFilterResult, Rejection,
     Snapshot,
 };
+use crate::profile::{ConfigError, PluginSpec, invalid};
+
+pub(crate) const PLUGIN: PluginSpec = PluginSpec::new("InterPodAffinity", |slot| {
+    slot.configured(from_arguments)?.prepared_filter().prepared_score().end()
+})
+.weighing(2);
+
+/// `InterPodAffinityArgs`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct InterPodAffinityArgs {
+    hard_pod_affinity_weight: Option<i64>,
+    ignore_preferred_terms_of_existing_pods: bool,
+}
+
+fn from_arguments(field: &str, args: InterPodAffinityArgs) -> Result<InterPodAffinity, ConfigError> {
+    let hard_weight = args.hard_pod_affinity_weight.unwrap_or(1);
+    if !(0..=100).contains(&hard_weight) {
+        return Err(invalid(&format!("{field}.hardPodAffinityWeight"), "must be 0 to 100"));
+    }
+    Ok(InterPodAffinity { hard_weight, ignore_preferences_of_others: args.ignore_preferred_terms_of_existing_pods })
+}
 
 /// `spec.affinity.podAffinity` and `podAntiAffinity`.
 #[derive(Clone, Copy, Debug)]
-pub struct InterPodAffinity {
+pub(crate) struct InterPodAffinity {
     /// What a required affinity of a running pod to this one counts in scores, 0 to 100.
-    pub hard_weight: i64,
+    pub(crate) hard_weight: i64,
     /// Do not score the preferences of running pods for a pod that has none itself.
-    pub ignore_preferences_of_others: bool,
+    pub(crate) ignore_preferences_of_others: bool,
 }
 
 impl Default for InterPodAffinity {
@@ -44,7 +68,7 @@ struct Found {
 
 impl Plugin for InterPodAffinity {
     fn name(&self) -> &'static str {
-        "InterPodAffinity"
+        PLUGIN.name
     }
     fn may_help(&self, _pod: &PodInfo, event: &ClusterEvent) -> bool {
         match event {

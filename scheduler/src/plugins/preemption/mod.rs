@@ -13,11 +13,39 @@ mod victims;
 use std::cmp::{Ordering, Reverse};
 
 use k8s_openapi::jiff::Timestamp;
+use serde::Deserialize;
 
 use self::budgets::Budgets;
 use self::victims::Victims;
 use crate::cycle::Diagnosis;
 use crate::framework::{ClusterEvent, Failed, Plugin, PodInfo, PostFilter, PostFiltered, Preemption};
+use crate::profile::{ConfigError, PluginSpec, invalid};
+
+pub(crate) const PLUGIN: PluginSpec =
+    PluginSpec::new("DefaultPreemption", |slot| slot.configured(from_arguments)?.post_filter().end());
+
+/// `DefaultPreemptionArgs`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct PreemptionArgs {
+    min_candidate_nodes_percentage: Option<i64>,
+    min_candidate_nodes_absolute: Option<i64>,
+}
+
+fn from_arguments(field: &str, args: PreemptionArgs) -> Result<DefaultPreemption, ConfigError> {
+    let percentage = args.min_candidate_nodes_percentage.unwrap_or(10);
+    let absolute = args.min_candidate_nodes_absolute.unwrap_or(100);
+    if !(0..=100).contains(&percentage) {
+        return Err(invalid(&format!("{field}.minCandidateNodesPercentage"), "must be 0 to 100"));
+    }
+    let min_candidates = usize::try_from(absolute)
+        .map_err(|_| invalid(&format!("{field}.minCandidateNodesAbsolute"), "must not be negative"))?;
+    if percentage == 0 && min_candidates == 0 {
+        let why = "minCandidateNodesPercentage and minCandidateNodesAbsolute cannot both be zero";
+        return Err(invalid(field, why));
+    }
+    Ok(DefaultPreemption { min_candidate_percentage: usize::try_from(percentage).unwrap_or(100), min_candidates })
+}
 
 /// The condition of pods that are evicted, and the reason that says that the scheduler did it.
 pub(crate) const DISRUPTION_TARGET: &str = "DisruptionTarget";
@@ -25,11 +53,11 @@ pub(crate) const BY_SCHEDULER: &str = "PreemptionByScheduler";
 
 /// `spec.priority` and `spec.preemptionPolicy`.
 #[derive(Clone, Copy, Debug)]
-pub struct DefaultPreemption {
+pub(crate) struct DefaultPreemption {
     /// The least part of the nodes to look at for candidates, in percent,
-    pub min_candidate_percentage: usize,
+    pub(crate) min_candidate_percentage: usize,
     /// and the least number.
-    pub min_candidates: usize,
+    pub(crate) min_candidates: usize,
 }
 
 impl Default for DefaultPreemption {
@@ -46,7 +74,7 @@ struct Candidate<'a> {
 
 impl Plugin for DefaultPreemption {
     fn name(&self) -> &'static str {
-        "DefaultPreemption"
+        PLUGIN.name
     }
     /// The plugins that refused the pod know when to try it again.
     fn may_help(&self, _pod: &PodInfo, _event: &ClusterEvent) -> bool {

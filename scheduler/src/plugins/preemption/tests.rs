@@ -5,10 +5,13 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
+use super::DefaultPreemption;
 use crate::cache::Cache;
 use crate::cycle::{Decision, Scheduler};
 use crate::framework::{PodInfo, PostFiltered, Profile};
-use crate::plugins::{DefaultPreemption, Fit, InterPodAffinity, NodeUnschedulable};
+use crate::plugins::fit::Fit;
+use crate::plugins::inter_pod_affinity::InterPodAffinity;
+use crate::plugins::node_unschedulable::NodeUnschedulable;
 
 /// A cluster of nodes with 4 cores.
 struct Cluster {

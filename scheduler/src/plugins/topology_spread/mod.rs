@@ -1,5 +1,6 @@
 //! Spreads pods evenly over zones, nodes or other domains (KEP-895), upstream's `PodTopologySpread`.
 
+mod arguments;
 mod constraint;
 mod filter;
 mod score;
@@ -10,13 +11,19 @@ use k8s_openapi::api::core::v1::TopologySpreadConstraint;
 
 use self::constraint::Constraint;
 use crate::framework::{ClusterEvent, Plugin, PodInfo, Snapshot};
+use crate::profile::PluginSpec;
+
+pub(crate) const PLUGIN: PluginSpec = PluginSpec::new("PodTopologySpread", |slot| {
+    slot.configured(arguments::read)?.prepared_filter().prepared_score().end()
+})
+.weighing(2);
 
 /// The label of the domain that is one node.
 const HOSTNAME: &str = "kubernetes.io/hostname";
 const ZONE: &str = "topology.kubernetes.io/zone";
 
 /// `spec.topologySpreadConstraints`: `DoNotSchedule` filters, `ScheduleAnyway` scores.
-pub struct PodTopologySpread {
+pub(crate) struct PodTopologySpread {
     /// For pods without constraints of their own, about the pods of the same services and controllers.
     defaults: Vec<TopologySpreadConstraint>,
     /// Whether these are the ones that come with the scheduler: they do not ask for all labels on each node.
@@ -37,7 +44,7 @@ impl Default for PodTopologySpread {
 
 impl PodTopologySpread {
     /// With the cluster's own defaults.
-    pub fn with_defaults(defaults: Vec<TopologySpreadConstraint>) -> Self {
+    pub(crate) fn with_defaults(defaults: Vec<TopologySpreadConstraint>) -> Self {
         Self { defaults, is_system: false }
     }
 
@@ -64,7 +71,7 @@ fn own(pod: &PodInfo) -> &[TopologySpreadConstraint] {
 
 impl Plugin for PodTopologySpread {
     fn name(&self) -> &'static str {
-        "PodTopologySpread"
+        PLUGIN.name
     }
     fn may_help(&self, _pod: &PodInfo, event: &ClusterEvent) -> bool {
         match event {

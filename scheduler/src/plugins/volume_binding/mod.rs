@@ -2,8 +2,6 @@
 
 mod arguments;
 
-pub(crate) use arguments::bind_timeout;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,25 +12,31 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::api::PostParams;
 use kube::{Api, Resource};
 
+use self::arguments::bind_timeout;
 use crate::framework::{
     Broken, ClusterEvent, CycleState, Filter, NodeInfo, Plugin, PodInfo, PreBind, PreFilter, PreFilterResult,
-    Rejection, Reserve, Snapshot,
+    Rejection, Reserve, Snapshot, StorageEvent,
 };
-use crate::volumes::{Binding, Needs, Plan, Provision, StorageEvent, Volumes};
+use crate::profile::PluginSpec;
+use crate::volumes::{Binding, Needs, Plan, Provision, Volumes};
+
+pub(crate) const PLUGIN: PluginSpec = PluginSpec::new("VolumeBinding", |slot| {
+    let timeout = slot.read(bind_timeout)?;
+    let (volumes, client) = (Arc::clone(slot.volumes), slot.client.clone());
+    slot.place(VolumeBinding { volumes, client, timeout }).prepared_filter().reserve_and_pre_bind().end()
+});
 
 /// Binds the claims of pods that wait for a node, and looks where the volumes of the others are.
-pub struct VolumeBinding {
-    pub volumes: Arc<Volumes>,
-    pub client: kube::Client,
+pub(crate) struct VolumeBinding {
+    pub(crate) volumes: Arc<Volumes>,
+    pub(crate) client: kube::Client,
     /// How long the volumes of a pod are waited for.
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
 }
-
-const NAME: &str = "VolumeBinding";
 
 impl Plugin for VolumeBinding {
     fn name(&self) -> &'static str {
-        NAME
+        PLUGIN.name
     }
 
     fn may_help(&self, pod: &PodInfo, event: &ClusterEvent) -> bool {
@@ -108,7 +112,7 @@ impl PreBind for VolumeBinding {
         let Some(plan) = self.volumes.plan(&pod.uid) else { return Ok(()) };
         let bound = tokio::time::timeout(self.timeout, self.bind(plan)).await;
         let bound = bound.unwrap_or_else(|_| Err("binding volumes: context deadline exceeded".to_owned()));
-        bound.map_err(|reason| Broken { plugin: NAME, reason })?;
+        bound.map_err(|reason| Broken { plugin: PLUGIN.name, reason })?;
         // All of it is what the API says now.
         self.volumes.forget(&pod.uid);
         Ok(())
