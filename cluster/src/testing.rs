@@ -132,8 +132,7 @@ fn server_config(pki: &Pki) -> anyhow::Result<apiserver::Config> {
 
 fn controllers_config(pki: &Pki) -> controllers::Config {
     controllers::Config {
-        allocate_node_cidrs: true,
-        cluster_cidrs: vec!["10.244.0.0/16".to_owned()],
+        ranges: controllers::Ranges::out_of("10.244.0.0/16"),
         root_ca: Some(pki.ca().certificate.clone()),
         ..controllers::Config::default()
     }

@@ -396,8 +396,7 @@ impl Cluster<'_> {
     fn controllers_config(&self) -> controllers::Config {
         let ca = self.keys.pki.ca();
         controllers::Config {
-            allocate_node_cidrs: true,
-            cluster_cidrs: vec![self.plan.options.cluster_cidr.clone()],
+            ranges: controllers::Ranges::out_of(&self.plan.options.cluster_cidr),
             root_ca: Some(ca.certificate.clone()),
             signing: Some(controllers::Signing { certificate: ca.certificate.clone(), key: ca.key.clone() }),
             ..controllers::Config::default()

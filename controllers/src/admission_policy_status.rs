@@ -1,5 +1,5 @@
-//! Checks the expressions of ValidatingAdmissionPolicies against the schemas of what they are about, and writes what does
-//! not fit into their status.
+//! Checks the expressions of ValidatingAdmissionPolicies against the schemas of what they are about, and writes what
+//! does not fit into their status (upstream: `pkg/controller/validatingadmissionpolicystatus`).
 
 use api::expression::type_check::{self, Named, Subject};
 use client::{Event, Informer, ObjectKey, WorkQueue, write};
@@ -9,6 +9,19 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json, to_value};
 
 use crate::context::{Context, Controller, Failure, Outcome};
+use crate::descriptor::Descriptor;
+
+pub(crate) const DESCRIPTOR: Descriptor = Descriptor {
+    name: "validatingadmissionpolicy-status-controller",
+    aliases: &[],
+    start: |start| {
+        start.drive(
+            "validatingadmissionpolicy-status",
+            PolicyStatus::new(start.context),
+            start.config.tuning.concurrent_syncs,
+        )
+    },
+};
 
 const MANAGER: &str = "validatingadmissionpolicy-status-controller";
 /// A rule about more kinds than this ends the search for more.
@@ -131,13 +144,4 @@ fn sorted(mut kinds: Vec<Kind>) -> Vec<Kind> {
     kinds.sort();
     kinds.dedup();
     kinds
-}
-
-/// Starts the controller.
-pub(crate) fn start(context: &Context, workers: usize, tasks: &mut daemon::Supervisor) {
-    let (controller, queue) = PolicyStatus::new(context);
-    let context = context.clone();
-    tasks.add("admission policy status", move |shutdown| {
-        context.drive("validatingadmissionpolicy-status", controller, queue, workers, shutdown)
-    });
 }

@@ -1,4 +1,5 @@
-//! Fills ClusterRoles that are made of others: their rules are those of all roles that their selectors choose.
+//! Fills ClusterRoles that are made of others: their rules are those of all roles that their selectors choose
+//! (upstream: `pkg/controller/clusterroleaggregation`).
 
 use client::{Informer, ObjectKey, WorkQueue, write};
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
@@ -8,7 +9,16 @@ use kube::core::Selector;
 use serde_json::json;
 
 use crate::context::{Context, Controller, Outcome};
+use crate::descriptor::Descriptor;
 use crate::selectors;
+
+pub(crate) const DESCRIPTOR: Descriptor = Descriptor {
+    name: "clusterrole-aggregation-controller",
+    aliases: &["clusterrole-aggregation"],
+    start: |start| {
+        start.drive("clusterrole-aggregation", Aggregation::new(start.context), start.config.tuning.concurrent_syncs)
+    },
+};
 
 const MANAGER: &str = "clusterrole-aggregation-controller";
 
@@ -76,15 +86,6 @@ fn gathered<'a>(role: &ClusterRole, all: impl Iterator<Item = &'a ClusterRole> +
         }
     }
     rules
-}
-
-/// Starts the controller.
-pub(crate) fn start(context: &Context, workers: usize, tasks: &mut daemon::Supervisor) {
-    let (controller, queue) = Aggregation::new(context);
-    let context = context.clone();
-    tasks.add("clusterrole aggregation", move |shutdown| {
-        context.drive("clusterrole-aggregation", controller, queue, workers, shutdown)
-    });
 }
 
 #[cfg(test)]

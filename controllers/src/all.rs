@@ -1,108 +1,138 @@
-//! The names of controllers that `--controllers` may hold.
+//! Every controller, and which of them `--controllers` asks for (upstream: `NewControllerDescriptors`).
 
-use crate::NAMES;
+use crate::descriptor::Descriptor;
+use crate::{
+    Error, admission_policy_status, aggregation, certificates, cronjob, daemonset, deployment, disruption, endpoints,
+    garbage, in_use_protection, job, namespace, node, notices, per_namespace, podgc, quota, replicaset, statefulset,
+    ttl_after_finished, volumes,
+};
 
-/// Controllers of upstream that are not here, when they are not in [`NAMES`].
-const UPSTREAM: &[&str] = &[
-    "bootstrap-signer-controller",
-    "cloud-node-lifecycle-controller",
-    "daemonset-controller",
-    "device-taint-eviction-controller",
-    "disruption-controller",
-    "endpointslice-mirroring-controller",
-    "ephemeral-volume-controller",
-    "horizontal-pod-autoscaler-controller",
-    "kube-apiserver-serving-clustertrustbundle-publisher-controller",
-    "legacy-serviceaccount-token-cleaner-controller",
-    "node-route-controller",
-    "persistentvolume-attach-detach-controller",
-    "persistentvolume-binder-controller",
-    "persistentvolume-expander-controller",
-    "podcertificaterequest-cleaner-controller",
-    "replicationcontroller-controller",
-    "resourceclaim-controller",
-    "resourcequota-controller",
-    "selinux-warning-controller",
-    "service-cidr-controller",
-    "service-lb-controller",
-    "serviceaccount-token-controller",
-    "statefulset-controller",
-    "storage-version-migrator-controller",
-    "storageversion-garbage-collector-controller",
-    "token-cleaner-controller",
-    "ttl-controller",
-    "validatingadmissionpolicy-status-controller",
+/// All that there are. They start in this order.
+const ALL: &[Descriptor] = &[
+    replicaset::SETS,
+    replicaset::CONTROLLERS,
+    deployment::DESCRIPTOR,
+    daemonset::DESCRIPTOR,
+    statefulset::DESCRIPTOR,
+    endpoints::SLICES,
+    endpoints::mirroring::DESCRIPTOR,
+    endpoints::LEGACY,
+    namespace::DESCRIPTOR,
+    garbage::DESCRIPTOR,
+    per_namespace::service_account::DESCRIPTOR,
+    per_namespace::root_ca::DESCRIPTOR,
+    node::health::DESCRIPTOR,
+    node::eviction::DESCRIPTOR,
+    node::ipam::DESCRIPTOR,
+    podgc::DESCRIPTOR,
+    job::DESCRIPTOR,
+    cronjob::DESCRIPTOR,
+    ttl_after_finished::DESCRIPTOR,
+    certificates::APPROVER,
+    certificates::SIGNER,
+    certificates::CLEANER,
+    in_use_protection::CLAIMS,
+    in_use_protection::VOLUMES,
+    in_use_protection::CLASSES,
+    aggregation::DESCRIPTOR,
+    admission_policy_status::DESCRIPTOR,
+    quota::DESCRIPTOR,
+    disruption::DESCRIPTOR,
+    node::ttl::DESCRIPTOR,
+    notices::DESCRIPTOR,
+    volumes::BINDER,
+    volumes::ephemeral::DESCRIPTOR,
 ];
 
-/// Older names, which tools still use.
-const ALIASES: &[(&str, &str)] = &[
-    ("attachdetach", "persistentvolume-attach-detach-controller"),
-    ("bootstrapsigner", "bootstrap-signer-controller"),
-    ("cloud-node-lifecycle", "cloud-node-lifecycle-controller"),
-    ("clusterrole-aggregation", "clusterrole-aggregation-controller"),
-    ("cronjob", "cronjob-controller"),
-    ("csrapproving", "certificatesigningrequest-approving-controller"),
-    ("csrcleaner", "certificatesigningrequest-cleaner-controller"),
-    ("csrsigning", "certificatesigningrequest-signing-controller"),
-    ("daemonset", "daemonset-controller"),
-    ("deployment", "deployment-controller"),
-    ("disruption", "disruption-controller"),
-    ("endpoint", "endpoints-controller"),
-    ("endpointslice", "endpointslice-controller"),
-    ("endpointslicemirroring", "endpointslice-mirroring-controller"),
-    ("ephemeral-volume", "ephemeral-volume-controller"),
-    ("garbagecollector", "garbage-collector-controller"),
-    ("horizontalpodautoscaling", "horizontal-pod-autoscaler-controller"),
-    ("job", "job-controller"),
-    ("legacy-service-account-token-cleaner", "legacy-serviceaccount-token-cleaner-controller"),
-    ("namespace", "namespace-controller"),
-    ("nodeipam", "node-ipam-controller"),
-    ("nodelifecycle", "node-lifecycle-controller"),
-    ("persistentvolume-binder", "persistentvolume-binder-controller"),
-    ("persistentvolume-expander", "persistentvolume-expander-controller"),
-    ("podgc", "pod-garbage-collector-controller"),
-    ("pv-protection", "persistentvolume-protection-controller"),
-    ("pvc-protection", "persistentvolumeclaim-protection-controller"),
-    ("replicaset", "replicaset-controller"),
-    ("replicationcontroller", "replicationcontroller-controller"),
-    ("resource-claim-controller", "resourceclaim-controller"),
-    ("resourcequota", "resourcequota-controller"),
-    ("root-ca-cert-publisher", "root-ca-certificate-publisher-controller"),
-    ("route", "node-route-controller"),
-    ("service", "service-lb-controller"),
-    ("serviceaccount", "serviceaccount-controller"),
-    ("serviceaccount-token", "serviceaccount-token-controller"),
-    ("statefulset", "statefulset-controller"),
-    ("storage-version-gc", "storageversion-garbage-collector-controller"),
-    ("tokencleaner", "token-cleaner-controller"),
-    ("ttl", "ttl-controller"),
-    ("ttl-after-finished", "ttl-after-finished-controller"),
+/// Controllers of upstream that are not here: each with the older name that tools still use, if it has one.
+const ELSEWHERE: &[&[&str]] = &[
+    &["bootstrap-signer-controller", "bootstrapsigner"],
+    &["cloud-node-lifecycle-controller", "cloud-node-lifecycle"],
+    &["device-taint-eviction-controller"],
+    &["horizontal-pod-autoscaler-controller", "horizontalpodautoscaling"],
+    &["kube-apiserver-serving-clustertrustbundle-publisher-controller"],
+    &["legacy-serviceaccount-token-cleaner-controller", "legacy-service-account-token-cleaner"],
+    &["node-route-controller", "route"],
+    &["persistentvolume-attach-detach-controller", "attachdetach"],
+    &["persistentvolume-expander-controller", "persistentvolume-expander"],
+    &["podcertificaterequest-cleaner-controller"],
+    &["resourceclaim-controller", "resource-claim-controller"],
+    &["selinux-warning-controller"],
+    &["service-cidr-controller"],
+    &["service-lb-controller", "service"],
+    &["serviceaccount-token-controller", "serviceaccount-token"],
+    &["storage-version-migrator-controller"],
+    &["storageversion-garbage-collector-controller", "storage-version-gc"],
+    &["token-cleaner-controller", "tokencleaner"],
 ];
 
-/// The name that stands for this one.
-pub(crate) fn canonical(name: &str) -> &str {
-    ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, name)| name)
+/// What a value of `--controllers` asks for.
+pub(crate) struct Chosen<'a> {
+    /// In the order in which they start.
+    pub(crate) controllers: Vec<&'static Descriptor>,
+    /// What was asked for by name and is known to Kubernetes, but not here.
+    pub(crate) missing: Vec<&'a str>,
 }
 
-/// Whether the controller runs here.
-pub(crate) fn is_here(name: &str) -> bool {
-    NAMES.contains(&name)
+/// Reads `--controllers`: `*` for all, `name` for one, `-name` for all but one. A misspelt name is an error, not a controller
+/// that silently does not run.
+pub(crate) fn choose(items: &[String]) -> Result<Chosen<'_>, Error> {
+    let is_known = |name: &str| is_here(name) || ELSEWHERE.iter().any(|names| names.contains(&name));
+    let unknown = items.iter().find(|item| *item != "*" && !is_known(item.strip_prefix('-').unwrap_or(item)));
+    if let Some(name) = unknown {
+        return Err(Error::UnknownController(name.clone()));
+    }
+    let wanted = items.iter().map(String::as_str).filter(|item| *item != "*" && !item.starts_with('-'));
+    Ok(Chosen {
+        controllers: ALL.iter().filter(|controller| is_chosen(controller, items)).collect(),
+        missing: wanted.filter(|item| !is_here(item)).collect(),
+    })
 }
 
-/// Whether Kubernetes has such a controller.
-pub(crate) fn is_known(name: &str) -> bool {
-    is_here(name) || UPSTREAM.contains(&name)
+fn is_here(name: &str) -> bool {
+    ALL.iter().any(|controller| controller.is_called(name))
+}
+
+fn is_chosen(controller: &Descriptor, items: &[String]) -> bool {
+    let is_named =
+        |sign| items.iter().filter_map(|item| item.strip_prefix(sign)).any(|name| controller.is_called(name));
+    is_named("") || (items.iter().any(|item| item == "*") && !is_named("-"))
+}
+
+/// The names of all controllers.
+pub(crate) fn names() -> String {
+    ALL.iter().map(|controller| controller.name).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
-    fn older_names_stand_for_known_controllers() {
-        assert!(ALIASES.is_sorted() && UPSTREAM.is_sorted());
-        for (alias, name) in ALIASES {
-            assert!(is_known(name) && !is_known(alias), "{alias}");
+    fn every_name_stands_for_one_controller() {
+        let here = ALL.iter().flat_map(|one| one.aliases.iter().chain([&one.name]));
+        let mut seen = HashSet::new();
+        for name in here.chain(ELSEWHERE.iter().copied().flatten()) {
+            assert!(seen.insert(name), "{name} stands for two");
         }
+        assert!(ELSEWHERE.is_sorted());
+    }
+
+    #[test]
+    fn controllers_are_chosen_as_upstream_chooses() {
+        let items = |items: &[&str]| -> Vec<String> { items.iter().map(|&item| item.into()).collect() };
+        let runs = |chosen: &[&str], name| {
+            let items = items(chosen);
+            choose(&items).unwrap().controllers.iter().any(|controller| controller.name == name)
+        };
+        assert!(runs(&["*"], "replicaset-controller"));
+        assert!(!runs(&["*", "-replicaset-controller"], "replicaset-controller"));
+        assert!(!runs(&["deployment-controller"], "replicaset-controller"));
+        assert!(!runs(&["*", "-replicaset"], "replicaset-controller"), "by its older name");
+        assert!(choose(&items(&["*", "-replicasets"])).is_err());
+        let some = items(&["*", "bootstrapsigner", "-route", "garbagecollector"]);
+        assert_eq!(choose(&some).unwrap().missing, ["bootstrapsigner"]);
     }
 }

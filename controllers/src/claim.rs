@@ -1,4 +1,5 @@
-//! Adoption and release: a controller takes matching orphans and lets go of children that no longer match.
+//! Adoption and release: a controller takes matching orphans and lets go of children that no longer match (upstream:
+//! `ControllerRefManager`).
 
 use std::fmt::Debug;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The command line of the `controller-manager` process.
+//! The command line of the `controller-manager` process (upstream: `cmd/kube-controller-manager`).
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -84,7 +84,7 @@ mod tests {
             --use-service-account-credentials=true";
         let command: Command = daemon::pflag::try_parse_from(line.split_whitespace().map(Into::into)).unwrap();
         assert_eq!(command.args.controllers, ["*", "bootstrapsigner", "tokencleaner"]);
-        assert_eq!((command.args.allocate_node_cidrs, command.args.leader.leader_elect), (true, Some(true)));
+        assert_eq!((command.args.ranges.allocate_node_cidrs, command.args.leader.leader_elect), (true, Some(true)));
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! What a controller is given, and how it is driven.
+//! What a controller is given, and how it is driven (upstream: `ControllerContext`).
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Informers, ObjectKey, Recorder, WorkQueue};
+use client::{Informers, ObjectKey, Recorder, WorkQueue, write};
 use tokio_util::sync::CancellationToken;
 
 /// Why a reconcile failed; it is tried again with backoff.
@@ -26,7 +26,7 @@ pub(crate) enum Failure {
     Impossible(String),
     /// A certificate request cannot be signed.
     #[error("sign a certificate")]
-    Sign(#[from] crate::certificates::SignError),
+    Sign(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl From<kube::Error> for Failure {
@@ -39,7 +39,7 @@ impl Failure {
     /// The innermost cause in words, as the API server put it.
     pub(crate) fn words(&self) -> String {
         match self {
-            Self::Request(source) => crate::podcontrol::status_message(source),
+            Self::Request(source) => write::status_message(source),
             other => other.to_string(),
         }
     }

@@ -1,4 +1,4 @@
-//! Which kinds of objects exist, for the controllers that deal with all of them.
+//! Which kinds of objects exist, for the controllers that deal with all of them (upstream: `GetDeletableResources`).
 
 use std::collections::HashMap;
 use std::sync::Arc;

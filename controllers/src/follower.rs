@@ -1,4 +1,4 @@
-//! Follows the metadata of every object of a kind.
+//! Follows the metadata of every object of a kind (upstream: `metadatainformer`).
 
 use std::time::Duration;
 

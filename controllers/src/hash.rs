@@ -1,4 +1,4 @@
-//! Short, stable names for versions of a template.
+//! Short, stable names for versions of a template (upstream: `controller.ComputeHash`).
 
 use serde::Serialize;
 

@@ -1,4 +1,4 @@
-//! ControllerRevisions: what the pod templates of a DaemonSet or StatefulSet were.
+//! ControllerRevisions: what the pod templates of a DaemonSet or StatefulSet were (upstream: `pkg/controller/history`).
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
 //! Keeps claims, volumes and volume attribute classes that are in use: takes the finalizer off that admission put on
-//! them once nobody uses them any more.
+//! them once nobody uses them any more (upstream: `pvcprotection`, `pvprotection`, `vacprotection`).
 
 use client::{Event, Informer, ObjectKey, Watchable, WorkQueue, write};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
@@ -8,7 +8,31 @@ use kube::api::PostParams;
 use kube::{Api, Resource};
 
 use crate::context::{Context, Controller, Failure, Outcome};
+use crate::descriptor::Descriptor;
 use crate::meta;
+
+/// The protection of claims that pods use.
+pub(crate) const CLAIMS: Descriptor = Descriptor {
+    name: "persistentvolumeclaim-protection-controller",
+    aliases: &["pvc-protection"],
+    start: |start| start.drive("pvc-protection", claims(start.context), start.config.tuning.concurrent_syncs),
+};
+
+/// The protection of volumes that claims are bound to.
+pub(crate) const VOLUMES: Descriptor = Descriptor {
+    name: "persistentvolume-protection-controller",
+    aliases: &["pv-protection"],
+    start: |start| start.drive("pv-protection", volumes(start.context), start.config.tuning.concurrent_syncs),
+};
+
+/// The protection of volume attribute classes that claims or volumes have.
+pub(crate) const CLASSES: Descriptor = Descriptor {
+    name: "volumeattributesclass-protection-controller",
+    aliases: &[],
+    start: |start| {
+        start.drive("volumeattributesclass-protection", classes(start.context), start.config.tuning.concurrent_syncs)
+    },
+};
 
 const CLAIM: &str = "kubernetes.io/pvc-protection";
 const VOLUME: &str = "kubernetes.io/pv-protection";
@@ -17,6 +41,8 @@ const CLASS: &str = "kubernetes.io/vac-protection";
 const PODS_BY_CLAIM: &str = "claim";
 /// Claims and volumes by the class that they have or shall have.
 const BY_CLASS: &str = "volume attributes class";
+
+type Keys = WorkQueue<ObjectKey>;
 
 /// Whether an object is in use; reads caches only.
 type InUse<K> = Box<dyn Fn(&K) -> bool + Send + Sync>;
@@ -32,7 +58,7 @@ struct Protection<K> {
 impl<K: Watchable + serde::Serialize> Protection<K> {
     fn new(
         context: &Context,
-        queue: &WorkQueue<ObjectKey>,
+        queue: &Keys,
         finalizer: &'static str,
         api: fn(kube::Client, &str) -> Api<K>,
         is_in_use: InUse<K>,
@@ -86,8 +112,7 @@ fn next<K: Resource<DynamicType = ()>>(object: &K, finalizer: &str) -> Option<Ve
     Some(finalizers)
 }
 
-/// Starts the protection of claims that pods use.
-pub(crate) fn start_claims(context: &Context, workers: usize, tasks: &mut daemon::Supervisor) {
+fn claims(context: &Context) -> (Protection<PersistentVolumeClaim>, Keys) {
     let (queue, pods) = (WorkQueue::new(), context.informers.of::<Pod>());
     pods.add_index(PODS_BY_CLAIM, |pod| used_claims(pod).iter().map(ToString::to_string).collect());
     let changed = queue.clone();
@@ -100,21 +125,17 @@ pub(crate) fn start_claims(context: &Context, workers: usize, tasks: &mut daemon
         !pods.by_index(PODS_BY_CLAIM, &ObjectKey::of(claim).to_string()).is_empty()
     };
     let api = |client, namespace: &str| Api::namespaced(client, namespace);
-    let controller = Protection::new(context, &queue, CLAIM, api, Box::new(is_in_use));
-    drive(context, "pvc-protection", controller, queue, workers, tasks);
+    (Protection::new(context, &queue, CLAIM, api, Box::new(is_in_use)), queue)
 }
 
-/// Starts the protection of volumes that claims are bound to.
-pub(crate) fn start_volumes(context: &Context, workers: usize, tasks: &mut daemon::Supervisor) {
+fn volumes(context: &Context) -> (Protection<PersistentVolume>, Keys) {
     let queue = WorkQueue::new();
     let is_bound =
         |volume: &PersistentVolume| volume.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound");
-    let controller = Protection::new(context, &queue, VOLUME, |client, _| Api::all(client), Box::new(is_bound));
-    drive(context, "pv-protection", controller, queue, workers, tasks);
+    (Protection::new(context, &queue, VOLUME, |client, _| Api::all(client), Box::new(is_bound)), queue)
 }
 
-/// Starts the protection of volume attribute classes that claims or volumes have.
-pub(crate) fn start_classes(context: &Context, workers: usize, tasks: &mut daemon::Supervisor) {
+fn classes(context: &Context) -> (Protection<VolumeAttributesClass>, Keys) {
     let queue = WorkQueue::new();
     let claims = users(context, &queue, claim_classes);
     let volumes = users(context, &queue, volume_classes);
@@ -122,12 +143,11 @@ pub(crate) fn start_classes(context: &Context, workers: usize, tasks: &mut daemo
         let name = meta::name(&class.metadata);
         !claims.by_index(BY_CLASS, name).is_empty() || !volumes.by_index(BY_CLASS, name).is_empty()
     };
-    let controller = Protection::new(context, &queue, CLASS, |client, _| Api::all(client), Box::new(is_in_use));
-    drive(context, "volumeattributesclass-protection", controller, queue, workers, tasks);
+    (Protection::new(context, &queue, CLASS, |client, _| Api::all(client), Box::new(is_in_use)), queue)
 }
 
 /// Follows objects that use classes.
-fn users<K: Watchable>(context: &Context, queue: &WorkQueue<ObjectKey>, classes: fn(&K) -> Vec<String>) -> Informer<K> {
+fn users<K: Watchable>(context: &Context, queue: &Keys, classes: fn(&K) -> Vec<String>) -> Informer<K> {
     let objects = context.informers.of::<K>();
     objects.add_index(BY_CLASS, classes);
     let changed = queue.clone();
@@ -137,18 +157,6 @@ fn users<K: Watchable>(context: &Context, queue: &WorkQueue<ObjectKey>, classes:
         }
     });
     objects
-}
-
-fn drive<K: Watchable + serde::Serialize>(
-    context: &Context,
-    name: &'static str,
-    controller: Protection<K>,
-    queue: WorkQueue<ObjectKey>,
-    workers: usize,
-    tasks: &mut daemon::Supervisor,
-) {
-    let context = context.clone();
-    tasks.add(name, move |shutdown| context.drive(name, controller, queue, workers, shutdown));
 }
 
 /// The claims that a pod on a node uses. A pod that waits for a node does not count: no kubelet starts it with a claim

@@ -16,6 +16,7 @@ mod context;
 mod cronjob;
 mod daemonset;
 mod deployment;
+mod descriptor;
 mod discovery;
 mod disruption;
 mod endpoints;
@@ -44,14 +45,14 @@ mod ttl_after_finished;
 mod volumes;
 
 pub use command::Command;
-pub use config::{Args, Config, Mirroring, Signing};
-pub use run::{NAMES, run};
+pub use config::{Args, Config, Mirroring, Ranges, Signing, Tuning};
+pub use run::run;
 
 /// Why the controllers could not start or had to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// `--controllers` names one that does not exist.
-    #[error("--controllers: there is no controller {0:?} (known: {known})", known = NAMES.join(", "))]
+    #[error("--controllers: there is no controller {0:?} (known: {known})", known = all::names())]
     UnknownController(String),
     /// `--cluster-cidr` cannot be cut into node ranges.
     #[error("--cluster-cidr {range:?}: {why}")]

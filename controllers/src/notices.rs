@@ -10,8 +10,26 @@ use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{LoadBalancerStatus, Service};
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 
+use crate::Error;
 use crate::context::{Context, Controller, Outcome};
+use crate::descriptor::{Descriptor, Start};
 use crate::pods;
+
+/// The controller; what others may run here, such as an ingress controller, has a while to take an object up.
+pub(crate) const DESCRIPTOR: Descriptor = Descriptor {
+    name: "stored-only-notice-controller",
+    aliases: &[],
+    start: |start| {
+        follow::<Ingress>(start)?;
+        follow::<Service>(start)?;
+        follow::<NetworkPolicy>(start)?;
+        follow::<HorizontalPodAutoscaler>(start)
+    },
+};
+
+fn follow<K: StoredOnly>(start: &mut Start<'_>) -> Result<(), Error> {
+    start.drive("stored-only-notice", Notices::<K>::new(start.context, start.config.notice_patience), 1)
+}
 
 const REASON: &str = "NotActedOn";
 /// Of older objects it was said already: a controller that starts anew does not repeat it.
@@ -120,20 +138,6 @@ fn due(made: Option<Timestamp>, patience: Duration, now: Timestamp) -> Option<Ti
     let made = made?;
     let fresh = now.duration_since(made) < SignedDuration::try_from(NEWS).ok()?;
     fresh.then(|| made.checked_add(SignedDuration::try_from(patience).ok()?).ok()).flatten()
-}
-
-fn start_kind<K: StoredOnly>(context: &Context, patience: Duration, tasks: &mut daemon::Supervisor) {
-    let (controller, queue) = Notices::<K>::new(context, patience);
-    let context = context.clone();
-    tasks.add("notices", move |shutdown| context.drive("stored-only-notice", controller, queue, 1, shutdown));
-}
-
-/// Starts the controller; what others may run here, such as an ingress controller, has `patience` to take an object up.
-pub(crate) fn start(context: &Context, patience: Duration, tasks: &mut daemon::Supervisor) {
-    start_kind::<Ingress>(context, patience, tasks);
-    start_kind::<Service>(context, patience, tasks);
-    start_kind::<NetworkPolicy>(context, patience, tasks);
-    start_kind::<HorizontalPodAutoscaler>(context, patience, tasks);
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Watching the owners of pods, and the pods for them.
+//! Watching the owners of pods, and the pods for them (upstream: `resolveControllerRef`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

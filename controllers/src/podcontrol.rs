@@ -1,4 +1,4 @@
-//! Creates and deletes the pods of a controller, with expectations and events.
+//! Creates and deletes the pods of a controller, with expectations and events (upstream: `RealPodControl`).
 
 use std::sync::Arc;
 
@@ -72,7 +72,7 @@ impl PodControl {
             Err(err) => {
                 self.expectations.creation_observed(key);
                 if !write::is_namespace_terminating(err) {
-                    let message = format!("Error creating: {}", status_message(err));
+                    let message = format!("Error creating: {}", write::status_message(err));
                     self.recorder.warning(events::about(owner), "FailedCreate", message);
                 }
             }
@@ -100,7 +100,7 @@ impl PodControl {
             Ok(false) => self.expectations.deletion_observed(key, uid),
             Err(err) => {
                 self.expectations.deletion_observed(key, uid);
-                let message = format!("Error deleting: {}", status_message(err));
+                let message = format!("Error deleting: {}", write::status_message(err));
                 self.recorder.warning(events::about(owner), "FailedDelete", message);
             }
         }
@@ -133,12 +133,4 @@ pub(crate) fn pod_from_template<O: Watchable>(owner: &O, template: &PodTemplateS
         ..ObjectMeta::default()
     };
     Pod { metadata, spec: template.spec.clone(), status: None }
-}
-
-/// The server's own words where there are any.
-pub(crate) fn status_message(err: &kube::Error) -> String {
-    match err {
-        kube::Error::Api(status) => status.message.clone(),
-        other => other.to_string(),
-    }
 }

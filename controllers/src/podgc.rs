@@ -1,4 +1,5 @@
-//! Removes pods that nobody else will: of nodes that are gone, deleted before they were bound, and long ended.
+//! Removes pods that nobody else will: of nodes that are gone, deleted before they were bound, and long ended
+//! (upstream: `pkg/controller/podgc`).
 
 use std::time::Duration;
 
@@ -10,8 +11,18 @@ use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use serde_json::json;
 
 use crate::context::{Context, Controller, Failure, Outcome};
-use crate::meta;
-use crate::pods::{self, BY_NODE};
+use crate::descriptor::Descriptor;
+use crate::node::{BY_NODE, add_nodes};
+use crate::{meta, pods};
+
+pub(crate) const DESCRIPTOR: Descriptor = Descriptor {
+    name: "pod-garbage-collector-controller",
+    aliases: &["podgc"],
+    start: |start| {
+        let collector = PodGarbage::new(start.context, start.config.tuning.terminated_pod_gc_threshold);
+        start.drive("pod-garbage-collector", collector, start.config.tuning.concurrent_syncs)
+    },
+};
 
 /// Upstream's quarantine: a node may just not be in the cache yet.
 const QUARANTINE: Duration = Duration::from_secs(40);
@@ -28,7 +39,7 @@ impl PodGarbage {
     pub(crate) fn new(context: &Context, threshold: usize) -> (Self, WorkQueue<ObjectKey>) {
         let queue = WorkQueue::new();
         let (nodes, pods) = (context.informers.of::<Node>(), context.informers.of::<Pod>());
-        pods::add_nodes(&pods);
+        add_nodes(&pods);
         let (changed, bound) = (queue.clone(), pods.clone());
         nodes.on_event(move |event| {
             if let Event::Deleted(node) = event {
@@ -118,11 +129,4 @@ fn is_lost(pod: &Pod, nodes: &Informer<Node>) -> bool {
 
 fn created(pod: &Pod) -> Option<Timestamp> {
     pod.metadata.creation_timestamp.as_ref().map(|time| time.0)
-}
-
-/// Starts the controller.
-pub(crate) fn start(context: &Context, threshold: usize, workers: usize, tasks: &mut daemon::Supervisor) {
-    let (controller, queue) = PodGarbage::new(context, threshold);
-    let context = context.clone();
-    tasks.add("pod gc", move |shutdown| context.drive("pod-garbage-collector", controller, queue, workers, shutdown));
 }

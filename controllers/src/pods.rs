@@ -2,17 +2,8 @@
 
 use std::time::Duration;
 
-use client::Informer;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
-
-/// Pods by the node they are bound to.
-pub(crate) const BY_NODE: &str = "node";
-
-/// Adds the index by node.
-pub(crate) fn add_nodes(pods: &Informer<Pod>) {
-    pods.add_index(BY_NODE, |pod| pod.spec.iter().filter_map(|spec| spec.node_name.clone()).collect());
-}
 
 /// The phase, `Pending` when unset.
 pub(crate) fn phase(pod: &Pod) -> &str {

@@ -1,4 +1,4 @@
-//! Deletes finished Jobs when their `ttlSecondsAfterFinished` is over.
+//! Deletes finished Jobs when their `ttlSecondsAfterFinished` is over (upstream: `pkg/controller/ttlafterfinished`).
 
 use client::{Event, Informer, ObjectKey, WorkQueue, clock, write};
 use jiff::{SignedDuration, Timestamp};
@@ -7,7 +7,16 @@ use kube::Api;
 use kube::api::{DeleteParams, Preconditions};
 
 use crate::context::{Context, Controller, Outcome};
+use crate::descriptor::Descriptor;
 use crate::pods;
+
+pub(crate) const DESCRIPTOR: Descriptor = Descriptor {
+    name: "ttl-after-finished-controller",
+    aliases: &["ttl-after-finished"],
+    start: |start| {
+        start.drive("ttl-after-finished", FinishedJobs::new(start.context), start.config.tuning.concurrent_syncs)
+    },
+};
 
 pub(crate) struct FinishedJobs {
     client: kube::Client,
@@ -57,15 +66,6 @@ fn expiry(job: &Job) -> Option<Timestamp> {
     let is_end = |kind: &str| matches!(kind, "Complete" | "Failed");
     let end = conditions.iter().find(|known| is_end(&known.type_) && known.status == "True")?;
     end.last_transition_time.as_ref()?.0.checked_add(SignedDuration::from_secs(ttl.into())).ok()
-}
-
-/// Starts the controller.
-pub(crate) fn start(context: &Context, workers: usize, tasks: &mut daemon::Supervisor) {
-    let (controller, queue) = FinishedJobs::new(context);
-    let context = context.clone();
-    tasks.add("ttl after finished", move |shutdown| {
-        context.drive("ttl-after-finished", controller, queue, workers, shutdown)
-    });
 }
 
 #[cfg(test)]

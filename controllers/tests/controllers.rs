@@ -10,7 +10,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use apiserver::testing::TestServer;
-use controllers::Config;
+use controllers::{Config, Ranges};
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
@@ -415,12 +415,9 @@ async fn garbage_is_collected_in_all_three_ways() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_node_is_tainted_and_its_pods_go() {
-    let config = Config {
-        node_monitor_grace_period: Duration::from_secs(1),
-        allocate_node_cidrs: true,
-        cluster_cidrs: vec!["10.244.0.0/16".to_owned()],
-        ..Config::default()
-    };
+    let ranges = Ranges::out_of("10.244.0.0/16");
+    let mut config = Config { ranges, ..Config::default() };
+    config.tuning.node_monitor_grace_period = Duration::from_secs(1);
     let cluster = Cluster::with(config).await;
     let nodes: Api<Node> = Api::all(cluster.client.clone());
     for name in ["silent", "talking"] {

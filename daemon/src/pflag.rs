@@ -17,6 +17,14 @@ pub fn try_parse_from<C: clap::Parser>(arguments: impl IntoIterator<Item = OsStr
     C::from_arg_matches_mut(&mut matches)
 }
 
+/// What a group of flags says when none is given: the configuration that its defaults make. Every flag must have a default
+/// or be one that may be missing.
+pub fn defaults<A: clap::Args>() -> A {
+    let command = A::augment_args(Command::new("defaults")).no_binary_name(true);
+    let matches = command.try_get_matches_from([] as [&str; 0]);
+    matches.and_then(|matches| A::from_arg_matches(&matches)).expect("flags have defaults that can be read")
+}
+
 /// Reads a truth value as Go does.
 pub fn boolean(text: &str) -> Result<bool, String> {
     match text {

@@ -1,4 +1,5 @@
-//! Approves kubelets' certificate requests, signs what is approved, and removes old requests.
+//! Approves kubelets' certificate requests, signs what is approved, and removes old requests (upstream:
+//! `pkg/controller/certificates`).
 
 mod authority;
 mod policy;
@@ -15,10 +16,46 @@ use kube::Api;
 use kube::api::{DeleteParams, PostParams};
 
 use self::authority::Authority;
-pub(crate) use self::authority::SignError;
 use self::policy::Wanted;
 use crate::context::{Context, Controller, Failure, Outcome};
-use crate::{Config, Error, Signing, meta, pods};
+use crate::descriptor::Descriptor;
+use crate::{Error, meta, pods};
+
+/// Approves requests of nodes for themselves.
+pub(crate) const APPROVER: Descriptor = Descriptor {
+    name: "certificatesigningrequest-approving-controller",
+    aliases: &["csrapproving"],
+    start: |start| {
+        let (requests, queue) = watch(start.context);
+        let approver = Approver { client: start.context.client.clone(), requests };
+        start.drive("csrapproving", (approver, queue), start.config.tuning.concurrent_syncs)
+    },
+};
+
+/// Signs what was approved, when there is a CA; fails to start when the CA cannot be used.
+pub(crate) const SIGNER: Descriptor = Descriptor {
+    name: "certificatesigningrequest-signing-controller",
+    aliases: &["csrsigning"],
+    start: |start| {
+        let Some(signing) = &start.config.signing else { return Ok(()) };
+        let authority = Authority::new(signing).map_err(|err| Error::Signing(Box::new(err)))?;
+        let (requests, queue) = watch(start.context);
+        let (client, duration) = (start.context.client.clone(), start.config.tuning.cluster_signing_duration);
+        let signer = Signer { client, requests, authority, duration };
+        start.drive("csrsigning", (signer, queue), start.config.tuning.concurrent_syncs)
+    },
+};
+
+/// Removes requests that nobody waits for any more.
+pub(crate) const CLEANER: Descriptor = Descriptor {
+    name: "certificatesigningrequest-cleaner-controller",
+    aliases: &["csrcleaner"],
+    start: |start| {
+        let (requests, queue) = watch(start.context);
+        let cleaner = Cleaner { client: start.context.client.clone(), requests };
+        start.drive("csrcleaner", (cleaner, queue), start.config.tuning.concurrent_syncs)
+    },
+};
 
 /// Upstream's `csrcleaner`: done requests are kept for an hour, undecided ones for a day.
 const KEEP_DONE: SignedDuration = SignedDuration::from_hours(1);
@@ -141,7 +178,8 @@ impl Controller for Signer {
         match (wanted, refusal) {
             (Ok(wanted), None) => {
                 let usages = request.spec.usages.clone().unwrap_or_default();
-                let pem = self.authority.sign(&wanted.request, &usages, self.duration_of(&request), clock::now())?;
+                let signed = self.authority.sign(&wanted.request, &usages, self.duration_of(&request), clock::now());
+                let pem = signed.map_err(|err| Failure::Sign(err.into()))?;
                 done.status.get_or_insert_default().certificate = Some(ByteString(pem.into_bytes()));
             }
             (_, why) => add_condition(&mut done, "Failed", "SignerValidationFailure", why.unwrap_or_default()),
@@ -179,36 +217,6 @@ fn expiry(request: &CertificateSigningRequest) -> Option<Timestamp> {
         None => (request.metadata.creation_timestamp.as_ref(), KEEP_PENDING),
     };
     since?.0.checked_add(keep).ok()
-}
-
-/// Starts the approver.
-pub(crate) fn start_approver(context: &Context, workers: usize, tasks: &mut daemon::Supervisor) {
-    let (requests, queue) = watch(context);
-    let (controller, context) = (Approver { client: context.client.clone(), requests }, context.clone());
-    tasks.add("csr approver", move |shutdown| context.drive("csrapproving", controller, queue, workers, shutdown));
-}
-
-/// Starts the cleaner.
-pub(crate) fn start_cleaner(context: &Context, workers: usize, tasks: &mut daemon::Supervisor) {
-    let (requests, queue) = watch(context);
-    let (controller, context) = (Cleaner { client: context.client.clone(), requests }, context.clone());
-    tasks.add("csr cleaner", move |shutdown| context.drive("csrcleaner", controller, queue, workers, shutdown));
-}
-
-/// Starts the signer; fails when the CA cannot be used.
-pub(crate) fn start_signer(
-    context: &Context,
-    signing: &Signing,
-    config: &Config,
-    tasks: &mut daemon::Supervisor,
-) -> Result<(), Error> {
-    let authority = Authority::new(signing).map_err(|err| Error::Signing(Box::new(err)))?;
-    let (requests, queue) = watch(context);
-    let (client, duration) = (context.client.clone(), config.cluster_signing_duration);
-    let (controller, context) = (Signer { client, requests, authority, duration }, context.clone());
-    let workers = config.concurrent_syncs;
-    tasks.add("csr signer", move |shutdown| context.drive("csrsigning", controller, queue, workers, shutdown));
-    Ok(())
 }
 
 #[cfg(test)]

@@ -3,7 +3,9 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, DnValue, IsCa, KeyPair}
 use x509_cert::Certificate;
 use x509_cert::der::DecodePem;
 
+use super::authority::SignError;
 use super::*;
+use crate::Signing;
 
 fn now() -> Timestamp {
     "2026-01-01T12:00:00Z".parse().unwrap()

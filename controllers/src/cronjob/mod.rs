@@ -1,4 +1,4 @@
-//! Makes Jobs at the times of a schedule.
+//! Makes Jobs at the times of a schedule (upstream: `pkg/controller/cronjob`).
 
 mod plan;
 
@@ -14,8 +14,15 @@ use kube::{Api, Resource as _};
 
 use self::plan::News;
 use crate::context::{Context, Controller, Failure, Outcome};
+use crate::descriptor::Descriptor;
 use crate::owners::{self, BY_CONTROLLER};
-use crate::{meta, podcontrol, pods};
+use crate::{meta, pods};
+
+pub(crate) const DESCRIPTOR: Descriptor = Descriptor {
+    name: "cronjob-controller",
+    aliases: &["cronjob"],
+    start: |start| start.drive("cronjob", CronJobs::new(start.context), start.config.tuning.concurrent_syncs),
+};
 
 /// For which time a Job was made.
 const SCHEDULED: &str = "batch.kubernetes.io/cronjob-scheduled-timestamp";
@@ -59,7 +66,7 @@ impl CronJobs {
             }
             Err(err) if write::is_already_exists(&err) || write::is_namespace_terminating(&err) => Ok(None),
             Err(err) => {
-                let message = format!("Error creating job: {}", podcontrol::status_message(&err));
+                let message = format!("Error creating job: {}", write::status_message(&err));
                 self.recorder.warning(events::about(cron), "FailedCreate", message);
                 Err(err.into())
             }
@@ -154,11 +161,4 @@ fn job_for(cron: &CronJob, due: Timestamp) -> Job {
         ..ObjectMeta::default()
     };
     Job { metadata, spec: spec.job_template.spec, status: None }
-}
-
-/// Starts the controller.
-pub(crate) fn start(context: &Context, workers: usize, tasks: &mut daemon::Supervisor) {
-    let (controller, queue) = CronJobs::new(context);
-    let context = context.clone();
-    tasks.add("cronjob", move |shutdown| context.drive("cronjob", controller, queue, workers, shutdown));
 }

@@ -1,4 +1,5 @@
-//! How often a daemon that fails on a node is replaced: otherwise kubelet and controller would work against each other.
+//! How often a daemon that fails on a node is replaced: otherwise kubelet and controller would work against each other
+//! (upstream: `failedPodsBackoff`).
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

@@ -1,4 +1,4 @@
-//! Runs a pod of each DaemonSet on every node that fits.
+//! Runs a pod of each DaemonSet on every node that fits (upstream: `pkg/controller/daemon`).
 
 mod backoff;
 mod node;
@@ -18,9 +18,18 @@ use kube::core::Selector;
 use self::backoff::Backoff;
 use self::plan::{Plan, Seen};
 use crate::context::{Context, Controller, Failure, Outcome};
+use crate::descriptor::Descriptor;
 use crate::history::{History, REVISION, Recorded};
 use crate::podcontrol::{self, PodControl};
 use crate::{claim, meta, owners, pods, selectors};
+
+pub(crate) const DESCRIPTOR: Descriptor = Descriptor {
+    name: "daemonset-controller",
+    aliases: &["daemonset"],
+    start: |start| {
+        start.drive("daemonset", DaemonSets::new(start.context), start.config.tuning.concurrent_daemonset_syncs)
+    },
+};
 
 /// Where the API server notes how often the template changed, and the label of pods that repeats it.
 const GENERATION_ANNOTATION: &str = "deprecated.daemonset.template.generation";
@@ -214,11 +223,4 @@ fn watch_nodes(nodes: &Informer<Node>, sets: &Informer<DaemonSet>, queue: &WorkQ
         }
         sets.list().iter().for_each(|set| queue.add(ObjectKey::of(&**set)));
     });
-}
-
-/// Starts the controller.
-pub(crate) fn start(context: &Context, workers: usize, tasks: &mut daemon::Supervisor) {
-    let (controller, queue) = DaemonSets::new(context);
-    let context = context.clone();
-    tasks.add("daemonset", move |shutdown| context.drive("daemonset", controller, queue, workers, shutdown));
 }

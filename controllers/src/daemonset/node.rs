@@ -1,4 +1,5 @@
-//! Which nodes a DaemonSet's pods belong on, and what they are given to stay there.
+//! Which nodes a DaemonSet's pods belong on, and what they are given to stay there (upstream:
+//! `NodeShouldRunDaemonPod`).
 
 use std::collections::BTreeMap;
 

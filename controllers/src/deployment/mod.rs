@@ -1,4 +1,4 @@
-//! Rolls out a Deployment through its ReplicaSets.
+//! Rolls out a Deployment through its ReplicaSets (upstream: `pkg/controller/deployment`).
 
 mod plan;
 mod sets;
@@ -15,9 +15,17 @@ use kube::{Api, Resource};
 
 use self::plan::{Observed, Plan, Write};
 use crate::context::{Context, Controller, Failure, Outcome};
+use crate::descriptor::Descriptor;
 use crate::owners::{self, BY_CONTROLLER};
-use crate::podcontrol::status_message;
 use crate::{claim, meta, pods, selectors};
+
+pub(crate) const DESCRIPTOR: Descriptor = Descriptor {
+    name: "deployment-controller",
+    aliases: &["deployment"],
+    start: |start| {
+        start.drive("deployment", Deployments::new(start.context), start.config.tuning.concurrent_deployment_syncs)
+    },
+};
 
 /// The controller's caches.
 pub(crate) struct Deployments {
@@ -53,14 +61,14 @@ impl Deployments {
         uids.filter(has_pods).map(str::to_owned).collect()
     }
 
-    async fn execute(&self, deployment: &Deployment, plan: &mut Plan) -> Result<(), Failure> {
-        for write in std::mem::take(&mut plan.writes) {
+    async fn execute(&self, deployment: &Deployment, plan: &Plan) -> Result<(), Failure> {
+        for write in &plan.writes {
             match write {
-                Write::Create(set) => self.create(deployment, &set, &mut plan.status).await?,
+                Write::Create(set) => self.create(deployment, set, &plan.status).await?,
                 Write::Update { set, scaled_from } => {
-                    self.set_api(deployment).replace(meta::name(&set.metadata), &PostParams::default(), &set).await?;
+                    self.set_api(deployment).replace(meta::name(&set.metadata), &PostParams::default(), set).await?;
                     if let Some(from) = scaled_from {
-                        self.report_scaling(deployment, &set, from);
+                        self.report_scaling(deployment, set, *from);
                     }
                 }
                 Write::Delete(set) => {
@@ -81,7 +89,7 @@ impl Deployments {
         &self,
         deployment: &Deployment,
         set: &ReplicaSet,
-        status: &mut DeploymentStatus,
+        status: &DeploymentStatus,
     ) -> Result<(), Failure> {
         let api = self.set_api(deployment);
         let name = meta::name(&set.metadata);
@@ -98,10 +106,11 @@ impl Deployments {
         if write::is_already_exists(&err) {
             return self.resolve_collision(deployment, set, status).await;
         }
-        let message = format!("Failed to create new replica set \"{name}\": {}", status_message(&err));
+        let message = format!("Failed to create new replica set \"{name}\": {}", write::status_message(&err));
         self.recorder.warning(events::about(deployment), "ReplicaSetCreateError", message.clone());
-        status::set_condition(status, status::PROGRESSING, "False", "ReplicaSetCreateError", message, clock::now());
-        self.write_status(deployment, status, None).await?;
+        let mut stuck = status.clone();
+        status::set_condition(&mut stuck, status::PROGRESSING, "False", "ReplicaSetCreateError", message, clock::now());
+        self.write_status(deployment, &stuck, None).await?;
         Err(err.into())
     }
 
@@ -111,7 +120,7 @@ impl Deployments {
         &self,
         deployment: &Deployment,
         set: &ReplicaSet,
-        status: &mut DeploymentStatus,
+        status: &DeploymentStatus,
     ) -> Result<(), Failure> {
         let name = meta::name(&set.metadata);
         let live = self.set_api(deployment).get(name).await?;
@@ -171,8 +180,8 @@ impl Controller for Deployments {
         let owned = claim::children(&self.client, &*deployment, &selector, &self.sets, |_| true).await?;
         let with_pods = self.with_pods(&owned);
         let seen = Observed { deployment: &deployment, sets: owned, with_pods, now: clock::now() };
-        let mut plan = plan::plan(&seen)?;
-        self.execute(&deployment, &mut plan).await?;
+        let plan = plan::plan(&seen)?;
+        self.execute(&deployment, &plan).await?;
         self.write_status(&deployment, &plan.status, plan.revision).await?;
         Ok(plan.again)
     }
@@ -232,13 +241,6 @@ fn watch_pods(pods: &Informer<Pod>, sets: &Informer<ReplicaSet>, queue: &WorkQue
             queue.add(owner);
         }
     });
-}
-
-/// Starts the controller.
-pub(crate) fn start(context: &Context, workers: usize, tasks: &mut daemon::Supervisor) {
-    let (controller, queue) = Deployments::new(context);
-    let context = context.clone();
-    tasks.add("deployment", move |shutdown| context.drive("deployment", controller, queue, workers, shutdown));
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! The ReplicaSets of a Deployment: which is the new one, their revisions, and what they are annotated with.
+//! The ReplicaSets of a Deployment: which is the new one, their revisions, and what they are annotated with (upstream:
+//! `deployment/util`).
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Says of each PodDisruptionBudget how many more pods may be evicted.
+//! Says of each PodDisruptionBudget how many more pods may be evicted (upstream: `pkg/controller/disruption`).
 //!
 //! Evictions take from that number and note the pod in `disruptedPods`, where it stays until it is gone, or two minutes
 //! have passed. If the number cannot be worked out, nothing may be evicted.
@@ -18,8 +18,20 @@ use kube::api::PostParams;
 use kube::core::Selector;
 
 use self::expected::{Expected, Owners};
+use self::stale::StaleTargets;
 use crate::context::{Context, Controller, Failure, Outcome};
+use crate::descriptor::Descriptor;
 use crate::{meta, pods, selectors};
+
+pub(crate) const DESCRIPTOR: Descriptor = Descriptor {
+    name: "disruption-controller",
+    aliases: &["disruption"],
+    start: |start| {
+        let workers = start.config.tuning.concurrent_syncs;
+        start.drive("disruption", Budgets::new(start.context), workers)?;
+        start.drive("stale disruption", StaleTargets::new(start.context), workers)
+    },
+};
 
 struct Budgets {
     client: kube::Client,
@@ -159,16 +171,6 @@ fn watch_pods(
 fn facts(pod: &Pod) -> impl PartialEq {
     let owner = meta::controller_of(&pod.metadata).map(|owner| owner.uid.clone());
     (pod.metadata.labels.clone(), owner, pods::is_ready(pod), pods::is_terminating(pod))
-}
-
-/// Starts the controller.
-pub(crate) fn start(context: &Context, workers: usize, tasks: &mut daemon::Supervisor) {
-    let (controller, queue) = Budgets::new(context);
-    let (stale, stale_queue) = stale::StaleTargets::new(context);
-    let (budgets, pods) = (context.clone(), context.clone());
-    tasks.add("disruption", move |shutdown| budgets.drive("disruption", controller, queue, workers, shutdown));
-    tasks
-        .add("stale disruption", move |shutdown| pods.drive("stale disruption", stale, stale_queue, workers, shutdown));
 }
 
 /// A little later than due, so that what is due is past then.

@@ -1,4 +1,5 @@
-//! Decides the `Endpoints` object of a Service, which `kubectl describe service` and older clients read.
+//! Decides the `Endpoints` object of a Service, which `kubectl describe service` and older clients read (upstream:
+//! `pkg/controller/endpoint`).
 
 use std::collections::BTreeMap;
 

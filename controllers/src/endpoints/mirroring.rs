@@ -1,4 +1,5 @@
-//! Shows Endpoints that somebody wrote by hand in EndpointSlices, which is what proxies and DNS read.
+//! Shows Endpoints that somebody wrote by hand in EndpointSlices, which is what proxies and DNS read (upstream:
+//! `pkg/controller/endpointslicemirroring`).
 
 use std::sync::Arc;
 
@@ -10,6 +11,16 @@ use super::slices::Change;
 use super::{MIRROR, SliceWriter, managed_by, mirror, watch_slices};
 use crate::config::Mirroring as Limits;
 use crate::context::{Context, Controller, Outcome};
+use crate::descriptor::Descriptor;
+
+pub(crate) const DESCRIPTOR: Descriptor = Descriptor {
+    name: "endpointslice-mirroring-controller",
+    aliases: &["endpointslicemirroring"],
+    start: |start| {
+        let limits = start.config.tuning.mirroring;
+        start.drive("endpointslice-mirroring", Mirroring::new(start.context, limits), limits.workers)
+    },
+};
 
 const BY_ENDPOINTS: &str = "endpoints of mirroring slice";
 
@@ -86,14 +97,4 @@ impl Controller for Mirroring {
         }
         Ok(None)
     }
-}
-
-/// Starts the controller.
-pub(crate) fn start(context: &Context, limits: Limits, tasks: &mut daemon::Supervisor) {
-    let workers = limits.workers;
-    let (controller, queue) = Mirroring::new(context, limits);
-    let context = context.clone();
-    tasks.add("endpointslice mirroring", move |shutdown| {
-        context.drive("endpointslice-mirroring", controller, queue, workers, shutdown)
-    });
 }

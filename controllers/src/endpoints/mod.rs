@@ -3,7 +3,7 @@
 
 mod legacy;
 mod mirror;
-mod mirroring;
+pub(crate) mod mirroring;
 mod observe;
 mod slices;
 
@@ -15,11 +15,29 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
 
-pub(crate) use self::mirroring::start as start_mirroring;
 use self::observe::Backend;
 use self::slices::Change;
 use crate::context::{Context, Controller, Failure, Outcome};
+use crate::descriptor::Descriptor;
 use crate::meta;
+
+/// The controller of EndpointSlices.
+pub(crate) const SLICES: Descriptor = Descriptor {
+    name: "endpointslice-controller",
+    aliases: &["endpointslice"],
+    start: |start| {
+        start.drive("endpointslice", EndpointSlices::new(start.context), start.config.tuning.concurrent_endpoint_syncs)
+    },
+};
+
+/// The controller of Endpoints.
+pub(crate) const LEGACY: Descriptor = Descriptor {
+    name: "endpoints-controller",
+    aliases: &["endpoint"],
+    start: |start| {
+        start.drive("endpoints", LegacyEndpoints::new(start.context), start.config.tuning.concurrent_endpoint_syncs)
+    },
+};
 
 const BY_SERVICE: &str = "service of slice";
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -247,18 +265,4 @@ impl Controller for LegacyEndpoints {
             outcome => outcome.map(|_| None).map_err(Into::into),
         }
     }
-}
-
-/// Starts the EndpointSlice controller.
-pub(crate) fn start_slices(context: &Context, workers: usize, tasks: &mut daemon::Supervisor) {
-    let (controller, queue) = EndpointSlices::new(context);
-    let context = context.clone();
-    tasks.add("endpointslice", move |shutdown| context.drive("endpointslice", controller, queue, workers, shutdown));
-}
-
-/// Starts the Endpoints controller.
-pub(crate) fn start_legacy(context: &Context, workers: usize, tasks: &mut daemon::Supervisor) {
-    let (controller, queue) = LegacyEndpoints::new(context);
-    let context = context.clone();
-    tasks.add("endpoints", move |shutdown| context.drive("endpoints", controller, queue, workers, shutdown));
 }

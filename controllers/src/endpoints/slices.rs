@@ -1,4 +1,4 @@
-//! Decides which EndpointSlices a Service should have, changing as few as possible.
+//! Decides which EndpointSlices a Service should have, changing as few as possible (upstream: `k8s.io/endpointslice`).
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! Who owns whom, by uid. Pure: fed with metadata, answers what to look at.
+//! Who owns whom, by uid (upstream: `GraphBuilder`). Pure: fed with metadata, answers what to look at.
 
 use std::collections::{BTreeSet, HashMap};
 

@@ -1,4 +1,4 @@
-//! The garbage collector: deletes objects whose owners are gone.
+//! The garbage collector: deletes objects whose owners are gone (upstream: `pkg/controller/garbagecollector`).
 //!
 //! ```text
 //!  discovery -> a metadata watch per kind -> graph by uid -> tasks -> GET the object and doubtful owners -> delete / detach
@@ -25,8 +25,19 @@ use tracing::warn;
 use self::collector::Collector;
 use self::graph::{Graph, Node, Task};
 use crate::context::Context;
+use crate::descriptor::Descriptor;
 use crate::discovery::{self, Kind};
 use crate::follower::{self, FIRST_PAUSE, Follower, LAST_PAUSE};
+
+pub(crate) const DESCRIPTOR: Descriptor = Descriptor {
+    name: "garbage-collector-controller",
+    aliases: &["garbagecollector"],
+    start: |start| {
+        let (collector, workers) = (GarbageCollector::new(start.context), start.config.tuning.concurrent_gc_syncs);
+        start.tasks.add("garbage collector", move |shutdown| collector.run(workers, shutdown));
+        Ok(())
+    },
+};
 
 /// Several changes of the kinds at once (a chart with many CRDs) are one discovery.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -195,10 +206,4 @@ impl Follower for OneKind {
     fn listed(&self) {
         self.listed.send_replace(true);
     }
-}
-
-/// Starts the collector.
-pub(crate) fn start(context: &Context, workers: usize, tasks: &mut daemon::Supervisor) {
-    let collector = GarbageCollector::new(context);
-    tasks.add("garbage collector", move |shutdown| collector.run(workers, shutdown));
 }

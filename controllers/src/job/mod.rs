@@ -1,4 +1,4 @@
-//! Runs pods until enough of them have succeeded.
+//! Runs pods until enough of them have succeeded (upstream: `pkg/controller/job`).
 //!
 //! Follows KEP-2307: a pod carries a finalizer until the Job's status has counted it, first by uid (`uncounted`), then, when
 //! the finalizer is gone, as a number. So each pod is counted once, whatever crashes in between.
@@ -23,9 +23,20 @@ use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
 
+use self::orphans::Orphans;
 use crate::context::{Context, Controller, Failure, Outcome};
+use crate::descriptor::Descriptor;
 use crate::podcontrol::PodControl;
 use crate::{claim, meta, owners, pods, selectors};
+
+pub(crate) const DESCRIPTOR: Descriptor = Descriptor {
+    name: "job-controller",
+    aliases: &["job"],
+    start: |start| {
+        start.drive("job", Jobs::new(start.context), start.config.tuning.concurrent_job_syncs)?;
+        start.drive("job-orphans", Orphans::new(start.context), 1)
+    },
+};
 
 /// Who manages a Job that names nobody.
 const MANAGER: &str = "kubernetes.io/job-controller";
@@ -175,12 +186,4 @@ fn watch_pods(pods: &Informer<Pod>, queue: &WorkQueue<ObjectKey>, expectations: 
         owners::observe(event, &owner, &expectations);
         queue.add(owner);
     });
-}
-
-/// Starts the controller.
-pub(crate) fn start(context: &Context, workers: usize, tasks: &mut daemon::Supervisor) {
-    let (controller, queue) = Jobs::new(context);
-    let driven = context.clone();
-    tasks.add("job", move |shutdown| driven.drive("job", controller, queue, workers, shutdown));
-    orphans::start(context, tasks);
 }

@@ -11,14 +11,14 @@ use crate::context::{Context, Controller, Outcome};
 use crate::meta;
 use crate::owners::BY_CONTROLLER;
 
-struct Orphans {
+pub(super) struct Orphans {
     client: kube::Client,
     jobs: Informer<Job>,
     pods: Informer<Pod>,
 }
 
 impl Orphans {
-    fn new(context: &Context) -> (Self, WorkQueue<ObjectKey>) {
+    pub(super) fn new(context: &Context) -> (Self, WorkQueue<ObjectKey>) {
         let (jobs, pods) = (context.informers.of::<Job>(), context.informers.of::<Pod>());
         let queue = WorkQueue::new();
         let (changed, known) = (queue.clone(), jobs.clone());
@@ -56,10 +56,4 @@ fn counter(jobs: &Informer<Job>, pod: &Pod) -> Option<Arc<Job>> {
     let key = meta::controller_key::<Job>(&pod.metadata)?;
     let owner = meta::controller_of(&pod.metadata)?;
     jobs.get(&key).filter(|job| job.metadata.uid.as_deref() == Some(owner.uid.as_str()))
-}
-
-pub(super) fn start(context: &Context, tasks: &mut daemon::Supervisor) {
-    let (controller, queue) = Orphans::new(context);
-    let context = context.clone();
-    tasks.add("pods of deleted jobs", move |shutdown| context.drive("job-orphans", controller, queue, 1, shutdown));
 }

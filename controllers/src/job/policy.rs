@@ -1,4 +1,5 @@
-//! What a Job's policies say of a failed pod, and of the indexes that succeeded.
+//! What a Job's policies say of a failed pod, and of the indexes that succeeded (upstream: `matchPodFailurePolicy`,
+//! `matchSuccessPolicy`).
 
 use k8s_openapi::api::batch::v1::{Job, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyRule};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};

@@ -16,8 +16,17 @@ use kube::{Api, Resource};
 
 use self::conditions::Findings;
 use crate::context::{Context, Controller, Failure, Outcome};
+use crate::descriptor::Descriptor;
 use crate::discovery::{self, Kind};
 use crate::meta;
+
+pub(crate) const DESCRIPTOR: Descriptor = Descriptor {
+    name: "namespace-controller",
+    aliases: &["namespace"],
+    start: |start| {
+        start.drive("namespace", Namespaces::new(start.context), start.config.tuning.concurrent_namespace_syncs)
+    },
+};
 
 const FINALIZER: &str = "kubernetes";
 /// How many kinds are emptied at once.
@@ -175,11 +184,4 @@ impl Controller for Namespaces {
         let waits_for_pods = findings.is_only("pods") && !self.pods.list_in(&key.name).is_empty();
         if waits_for_pods { Ok(Some(LAST_LOOK)) } else { Err(Failure::NotYet(findings.summary())) }
     }
-}
-
-/// Starts the controller.
-pub(crate) fn start(context: &Context, workers: usize, tasks: &mut daemon::Supervisor) {
-    let (controller, queue) = Namespaces::new(context);
-    let context = context.clone();
-    tasks.add("namespace", move |shutdown| context.drive("namespace", controller, queue, workers, shutdown));
 }

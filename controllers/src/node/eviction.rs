@@ -1,4 +1,5 @@
-//! Deletes pods from nodes whose `NoExecute` taints they do not tolerate, or no longer.
+//! Deletes pods from nodes whose `NoExecute` taints they do not tolerate, or no longer (upstream:
+//! `pkg/controller/tainteviction`).
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -11,9 +12,19 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
+use super::{BY_NODE, add_nodes};
 use crate::context::{Context, Controller, Failure, Outcome};
-use crate::pods::{self, BY_NODE};
+use crate::descriptor::Descriptor;
+use crate::pods;
 use crate::{meta, podcontrol};
+
+pub(crate) const DESCRIPTOR: Descriptor = Descriptor {
+    name: "taint-eviction-controller",
+    aliases: &[],
+    start: |start| {
+        start.drive("taint-eviction", TaintEviction::new(start.context), start.config.tuning.concurrent_syncs)
+    },
+};
 
 pub(crate) struct TaintEviction {
     client: kube::Client,
@@ -28,7 +39,7 @@ impl TaintEviction {
     pub(crate) fn new(context: &Context) -> (Self, WorkQueue<ObjectKey>) {
         let queue = WorkQueue::new();
         let (nodes, pods) = (context.informers.of::<Node>(), context.informers.of::<Pod>());
-        pods::add_nodes(&pods);
+        add_nodes(&pods);
         let changed = queue.clone();
         nodes.on_event(move |event| {
             let before = match event {
@@ -141,13 +152,6 @@ pub(crate) fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
         }
         Some(_) => false,
     }
-}
-
-/// Starts the controller.
-pub(crate) fn start(context: &Context, workers: usize, tasks: &mut daemon::Supervisor) {
-    let (controller, queue) = TaintEviction::new(context);
-    let context = context.clone();
-    tasks.add("taint eviction", move |shutdown| context.drive("taint-eviction", controller, queue, workers, shutdown));
 }
 
 #[cfg(test)]

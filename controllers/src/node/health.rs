@@ -1,4 +1,4 @@
-//! Notices nodes that fell silent, and taints nodes by their conditions.
+//! Notices nodes that fell silent, and taints nodes by their conditions (upstream: `pkg/controller/nodelifecycle`).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,9 +14,20 @@ use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::{BY_NODE, add_nodes};
 use crate::context::{Context, Controller, Failure, Outcome};
-use crate::meta;
-use crate::pods::{self, BY_NODE};
+use crate::descriptor::Descriptor;
+use crate::{meta, pods};
+
+pub(crate) const DESCRIPTOR: Descriptor = Descriptor {
+    name: "node-lifecycle-controller",
+    aliases: &["nodelifecycle"],
+    start: |start| {
+        let later = start.config.tuning.node_monitor_grace_period;
+        let grace = Grace { startup: start.config.tuning.node_startup_grace_period.max(later), later };
+        start.drive("node-lifecycle", NodeHealth::new(start.context, grace), start.config.tuning.concurrent_syncs)
+    },
+};
 
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
@@ -76,7 +87,7 @@ impl NodeHealth {
             }
         });
         let pods = context.informers.of::<Pod>();
-        pods::add_nodes(&pods);
+        add_nodes(&pods);
         let recorder = context.recorder.for_component("node-controller");
         (Self { client: context.client.clone(), nodes, pods, recorder, grace, heard }, queue)
     }
@@ -249,13 +260,6 @@ fn taints(node: &Node, any_ready: bool, now: Timestamp) -> Vec<Taint> {
         }
     }
     taints
-}
-
-/// Starts the controller.
-pub(crate) fn start(context: &Context, grace: Grace, workers: usize, tasks: &mut daemon::Supervisor) {
-    let (controller, queue) = NodeHealth::new(context, grace);
-    let context = context.clone();
-    tasks.add("node lifecycle", move |shutdown| context.drive("node-lifecycle", controller, queue, workers, shutdown));
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Gives every node its range of pod addresses.
+//! Gives every node its range of pod addresses (upstream: `pkg/controller/nodeipam`).
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -11,7 +11,18 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use crate::context::{Context, Controller, Failure, Outcome};
-use crate::{Config, Error};
+use crate::descriptor::Descriptor;
+use crate::{Error, Ranges};
+
+/// The controller, when nodes are to have ranges. One worker: two could give the same range twice.
+pub(crate) const DESCRIPTOR: Descriptor = Descriptor {
+    name: "node-ipam-controller",
+    aliases: &["nodeipam"],
+    start: |start| match start.config.ranges.allocate_node_cidrs {
+        true => start.drive("node-ipam", NodeRanges::new(start.context, &start.config.ranges)?, 1),
+        false => Ok(()),
+    },
+};
 
 /// A cluster range, cut into node ranges of equal size.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,13 +34,13 @@ struct Range {
 }
 
 impl Range {
-    fn parse(text: &str, config: &Config) -> Result<Self, String> {
+    fn parse(text: &str, ranges: &Ranges) -> Result<Self, String> {
         let (address, prefix) = text.split_once('/').ok_or("it is not an address and a prefix length")?;
         let address: IpAddr = address.parse().map_err(|_| "the address is malformed")?;
         let prefix: u8 = prefix.parse().map_err(|_| "the prefix length is malformed")?;
         let (bits, first, node_prefix) = match address {
-            IpAddr::V4(v4) => (32, u128::from(v4.to_bits()), config.node_cidr_mask_size_ipv4),
-            IpAddr::V6(v6) => (128, v6.to_bits(), config.node_cidr_mask_size_ipv6),
+            IpAddr::V4(v4) => (32, u128::from(v4.to_bits()), ranges.node_cidr_mask_size),
+            IpAddr::V6(v6) => (128, v6.to_bits(), ranges.node_cidr_mask_size_ipv6),
         };
         if prefix > node_prefix || node_prefix > bits {
             return Err(format!("a node range of /{node_prefix} does not fit in it"));
@@ -76,10 +87,10 @@ pub(crate) struct NodeRanges {
 }
 
 impl NodeRanges {
-    fn new(context: &Context, config: &Config) -> Result<(Self, WorkQueue<ObjectKey>), Error> {
+    fn new(context: &Context, wanted: &Ranges) -> Result<(Self, WorkQueue<ObjectKey>), Error> {
         let parse =
-            |text: &String| Range::parse(text, config).map_err(|why| Error::InvalidRange { range: text.clone(), why });
-        let ranges = config.cluster_cidrs.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+            |text: &String| Range::parse(text, wanted).map_err(|why| Error::InvalidRange { range: text.clone(), why });
+        let ranges = wanted.cluster_cidr.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
         let queue = WorkQueue::new();
         let nodes = context.informers.of::<Node>();
         let changed = queue.clone();
@@ -142,22 +153,13 @@ fn ranges_of(node: &Node) -> Vec<String> {
     if many.is_empty() { spec.pod_cidr.iter().filter(|one| !one.is_empty()).cloned().collect() } else { many }
 }
 
-/// Starts the controller; fails on a malformed cluster range.
-pub(crate) fn start(context: &Context, config: &Config, tasks: &mut daemon::Supervisor) -> Result<(), Error> {
-    let (controller, queue) = NodeRanges::new(context, config)?;
-    let context = context.clone();
-    // One worker: two could give the same range twice.
-    tasks.add("node ipam", move |shutdown| context.drive("node-ipam", controller, queue, 1, shutdown));
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn free(range: &str, used: &[&str]) -> Option<String> {
         let used = used.iter().map(|&used| used.to_owned()).collect();
-        Range::parse(range, &Config::default()).unwrap().free(&used)
+        Range::parse(range, &daemon::pflag::defaults()).unwrap().free(&used)
     }
 
     #[test]
@@ -171,7 +173,7 @@ mod tests {
     #[test]
     fn malformed_ranges_are_refused() {
         for bad in ["10.244.0.0", "10.244.0/16", "10.244.0.0/33", "10.244.0.0/25", "10.0.0.0/7", "fd00::/1", "x/24"] {
-            assert!(Range::parse(bad, &Config::default()).is_err(), "{bad}");
+            assert!(Range::parse(bad, &daemon::pflag::defaults()).is_err(), "{bad}");
         }
     }
 }

@@ -11,6 +11,13 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use crate::context::{Context, Controller, Outcome};
+use crate::descriptor::Descriptor;
+
+pub(crate) const DESCRIPTOR: Descriptor = Descriptor {
+    name: "ttl-controller",
+    aliases: &["ttl"],
+    start: |start| start.drive("ttl", Ttl::new(start.context), start.config.tuning.concurrent_syncs),
+};
 
 const ANNOTATION: &str = "node.alpha.kubernetes.io/ttl";
 
@@ -73,13 +80,6 @@ impl Controller for Ttl {
         write::ignore_not_found(api.patch_metadata(&key.name, &PatchParams::default(), &patch).await)?;
         Ok(None)
     }
-}
-
-/// Starts the controller.
-pub(crate) fn start(context: &Context, workers: usize, tasks: &mut daemon::Supervisor) {
-    let (controller, queue) = Ttl::new(context);
-    let context = context.clone();
-    tasks.add("node ttl", move |shutdown| context.drive("ttl", controller, queue, workers, shutdown));
 }
 
 #[cfg(test)]

@@ -1,25 +1,16 @@
-//! What every namespace has from its birth: the ServiceAccount `default` and the certificates that its pods trust the API
-//! server by.
+//! What every namespace has from its birth (upstream: `pkg/controller/serviceaccount` and
+//! `pkg/controller/certificates/rootcacertpublisher`).
 
-use std::collections::BTreeMap;
+pub(crate) mod root_ca;
+pub(crate) mod service_account;
 
 use client::{Event, Informer, ObjectKey, Watchable, WorkQueue, write};
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::api::core::v1::Namespace;
 use kube::api::PostParams;
 use kube::{Api, Resource};
 
 use crate::context::{Context, Controller, Failure, Outcome};
-
-const ACCOUNT: &str = "default";
-const ROOT_CA: &str = "kube-root-ca.crt";
-const DESCRIPTION: (&str, &str) = (
-    "kubernetes.io/description",
-    "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such as the \
-     internal service IP or kubernetes.default.svc. No other usage is guaranteed across distributions of Kubernetes \
-     clusters.",
-);
 
 /// An object that each namespace must have.
 struct PerNamespace<K> {
@@ -76,64 +67,5 @@ impl<K: Watchable + Resource<Scope = NamespaceResourceScope> + serde::Serialize>
         let current = self.objects.get(&ObjectKey::new(key.name.clone(), name));
         self.write(&key.name, current.as_deref()).await?;
         Ok(None)
-    }
-}
-
-/// Starts the ServiceAccount controller.
-pub(crate) fn start_accounts(context: &Context, workers: usize, tasks: &mut daemon::Supervisor) {
-    let metadata = ObjectMeta { name: Some(ACCOUNT.to_owned()), ..ObjectMeta::default() };
-    let wanted = ServiceAccount { metadata, ..ServiceAccount::default() };
-    let (controller, queue) = PerNamespace::new(context, wanted, |_, _| None);
-    let context = context.clone();
-    tasks.add("serviceaccount", move |shutdown| context.drive("serviceaccount", controller, queue, workers, shutdown));
-}
-
-/// The data are the certificates and nothing else, and the description is there; labels and the like are left alone.
-fn with_certificates(current: &ConfigMap, wanted: &ConfigMap) -> Option<ConfigMap> {
-    let (key, text) = DESCRIPTION;
-    let is_described = current.metadata.annotations.as_ref().is_some_and(|known| known.contains_key(key));
-    let has_more = current.binary_data.as_ref().is_some_and(|data| !data.is_empty());
-    if current.data == wanted.data && is_described && !has_more {
-        return None;
-    }
-    let mut changed = ConfigMap { data: wanted.data.clone(), binary_data: None, ..current.clone() };
-    changed.metadata.annotations.get_or_insert_default().insert(key.to_owned(), text.to_owned());
-    Some(changed)
-}
-
-/// Starts the publisher of the root certificates.
-pub(crate) fn start_root_ca(context: &Context, certificates: String, workers: usize, tasks: &mut daemon::Supervisor) {
-    let (key, text) = DESCRIPTION;
-    let metadata = ObjectMeta {
-        name: Some(ROOT_CA.to_owned()),
-        annotations: Some(BTreeMap::from([(key.to_owned(), text.to_owned())])),
-        ..ObjectMeta::default()
-    };
-    let data = BTreeMap::from([("ca.crt".to_owned(), certificates)]);
-    let wanted = ConfigMap { metadata, data: Some(data), ..ConfigMap::default() };
-    let (controller, queue) = PerNamespace::new(context, wanted, with_certificates);
-    let context = context.clone();
-    tasks.add("root ca", move |shutdown| {
-        context.drive("root-ca-certificate-publisher", controller, queue, workers, shutdown)
-    });
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn certificates_are_put_right_and_labels_are_left_alone() {
-        let map = |key: &str, text: &str| Some(BTreeMap::from([(key.to_owned(), text.to_owned())]));
-        let wanted = ConfigMap { data: map("ca.crt", "x"), ..ConfigMap::default() };
-        let mut current = ConfigMap { data: map("ca.crt", "y"), ..ConfigMap::default() };
-        current.metadata.labels = map("team", "blue");
-        let changed = with_certificates(&current, &wanted).unwrap();
-        assert_eq!((&changed.data, &changed.metadata.labels), (&wanted.data, &map("team", "blue")));
-        assert!(changed.metadata.annotations.as_ref().unwrap().contains_key(DESCRIPTION.0));
-        assert_eq!(with_certificates(&changed, &wanted), None);
-        let mut more = changed;
-        more.binary_data = Some(BTreeMap::from([("z".to_owned(), k8s_openapi::ByteString(vec![0]))]));
-        assert_eq!(with_certificates(&more, &wanted).unwrap().binary_data, None);
     }
 }

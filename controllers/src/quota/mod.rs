@@ -1,4 +1,4 @@
-//! Counts what a namespace uses of what its ResourceQuotas limit.
+//! Counts what a namespace uses of what its ResourceQuotas limit (upstream: `pkg/controller/resourcequota`).
 //!
 //! Admission books what requests add. This controller counts from what there is: when a quota comes or changes, when
 //! something is given back (deleted, ended, made smaller), and now and then, since a booked request may still have failed.
@@ -24,7 +24,19 @@ use serde::Serialize;
 use self::plain::PlainObjects;
 use self::usage::Usage;
 use crate::context::{Context, Controller, Failure, Outcome};
+use crate::descriptor::Descriptor;
 use crate::{meta, pods};
+
+pub(crate) const DESCRIPTOR: Descriptor = Descriptor {
+    name: "resourcequota-controller",
+    aliases: &["resourcequota"],
+    start: |start| {
+        let (controller, queue) = Quotas::new(start.context, start.config.tuning.resource_quota_sync_period);
+        let plain = Arc::clone(&controller.plain);
+        start.tasks.add("resourcequota objects", move |shutdown| plain.run(shutdown));
+        start.drive("resourcequota", (controller, queue), start.config.tuning.concurrent_resource_quota_syncs)
+    },
+};
 
 struct Quotas {
     client: kube::Client,
@@ -178,14 +190,6 @@ fn recount(
         return Some(Duration::ZERO);
     }
     new.ends(now).filter(|end| old.ends(now) != Some(*end)).map(|end| pods::until(end, now) + Duration::from_millis(1))
-}
-
-/// Starts the controller.
-pub(crate) fn start(context: &Context, period: Duration, workers: usize, tasks: &mut daemon::Supervisor) {
-    let (controller, queue) = Quotas::new(context, period);
-    let (plain, context) = (Arc::clone(&controller.plain), context.clone());
-    tasks.add("resourcequota objects", move |shutdown| plain.run(shutdown));
-    tasks.add("resourcequota", move |shutdown| context.drive("resourcequota", controller, queue, workers, shutdown));
 }
 
 /// The kind of plain objects, as discovery calls it, that a quota counts by this name.

@@ -10,8 +10,6 @@ use serde::Serialize;
 
 /// A ReplicaSet, or what can be seen as one.
 pub(crate) trait Keeper: Watchable + Serialize + PartialEq + Resource<Scope = NamespaceResourceScope> {
-    /// What the controller is called in logs.
-    const NAME: &'static str;
     /// Who its events are from.
     const COMPONENT: &'static str;
     /// What an event says of an empty selector.
@@ -24,7 +22,6 @@ pub(crate) trait Keeper: Watchable + Serialize + PartialEq + Resource<Scope = Na
 }
 
 impl Keeper for ReplicaSet {
-    const NAME: &'static str = "replicaset";
     const COMPONENT: &'static str = "replicaset-controller";
     const SELECTS_ALL: &'static str = "this replica set selects all pods";
 
@@ -38,7 +35,6 @@ impl Keeper for ReplicaSet {
 }
 
 impl Keeper for ReplicationController {
-    const NAME: &'static str = "replicationcontroller";
     const COMPONENT: &'static str = "replication-controller";
     const SELECTS_ALL: &'static str = "this replication controller selects all pods";
 

@@ -1,4 +1,5 @@
-//! Keeps the number of pods that a ReplicaSet asks for, or a ReplicationController, its older form.
+//! Keeps the number of pods that a ReplicaSet asks for, or a ReplicationController, its older form (upstream:
+//! `pkg/controller/replicaset`, `pkg/controller/replication`).
 
 mod keeper;
 mod plan;
@@ -8,7 +9,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use client::{Expectations, Informer, ObjectKey, Recorder, WorkQueue, clock, events};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::{Pod, ReplicationController};
 use kube::api::PostParams;
 use kube::core::Selector;
 use kube::{Api, ResourceExt};
@@ -16,9 +18,33 @@ use kube::{Api, ResourceExt};
 use self::keeper::Keeper;
 use self::plan::{Step, Trouble};
 use crate::context::{Context, Controller, Failure, Outcome};
+use crate::descriptor::Descriptor;
 use crate::owners::{self, BY_CONTROLLER};
 use crate::podcontrol::PodControl;
 use crate::{claim, meta, pods, selectors};
+
+/// The controller of ReplicaSets.
+pub(crate) const SETS: Descriptor = Descriptor {
+    name: "replicaset-controller",
+    aliases: &["replicaset"],
+    start: |start| {
+        start.drive(
+            "replicaset",
+            ReplicaSets::<ReplicaSet>::new(start.context),
+            start.config.tuning.concurrent_replicaset_syncs,
+        )
+    },
+};
+
+/// The controller of ReplicationControllers.
+pub(crate) const CONTROLLERS: Descriptor = Descriptor {
+    name: "replicationcontroller-controller",
+    aliases: &["replicationcontroller"],
+    start: |start| {
+        let controller = ReplicaSets::<ReplicationController>::new(start.context);
+        start.drive("replicationcontroller", controller, start.config.tuning.concurrent_rc_syncs)
+    },
+};
 
 /// The controller's caches and its memory of unfinished writes.
 pub(crate) struct ReplicaSets<K> {
@@ -113,11 +139,4 @@ impl<K: Keeper> Controller for ReplicaSets<K> {
 
 fn selector<K: Keeper>(set: &K) -> Option<Selector> {
     selectors::selector(&set.view().spec?.selector)
-}
-
-/// Starts the controller of one of these kinds.
-pub(crate) fn start<K: Keeper>(context: &Context, workers: usize, tasks: &mut daemon::Supervisor) {
-    let (controller, queue) = ReplicaSets::<K>::new(context);
-    let context = context.clone();
-    tasks.add(K::NAME, move |shutdown| context.drive(K::NAME, controller, queue, workers, shutdown));
 }

@@ -1,4 +1,4 @@
-//! What is written for the pods of a StatefulSet, and the events about it.
+//! What is written for the pods of a StatefulSet, and the events about it (upstream: `StatefulPodControl`).
 
 use std::sync::Arc;
 
@@ -72,7 +72,7 @@ impl Control {
                     self.recorder.normal(events::about(set), "SuccessfulCreate", what);
                 }
                 Err(err) => {
-                    let why = podcontrol::status_message(&err);
+                    let why = write::status_message(&err);
                     let what =
                         format!("create Claim {name} for Pod {pod} in StatefulSet {} failed error: {why}", key.name);
                     self.recorder.warning(events::about(set), "FailedCreate", what);
@@ -145,7 +145,7 @@ impl Control {
                 Ok(())
             }
             Err(err) => {
-                let why = podcontrol::status_message(&err);
+                let why = write::status_message(&err);
                 let reason = format!("Failed{title}");
                 self.recorder.warning(events::about(set), &reason, format!("{what} failed error: {why}"));
                 Err(err.into())

@@ -1,4 +1,5 @@
-//! Runs the pods of a StatefulSet: each with an identity that it keeps, in order.
+//! Runs the pods of a StatefulSet: each with an identity that it keeps, in order (upstream:
+//! `pkg/controller/statefulset`).
 
 mod control;
 mod identity;
@@ -18,8 +19,17 @@ use kube::core::Selector;
 use self::control::Control;
 use self::plan::{Seen, Step};
 use crate::context::{Context, Controller, Failure, Outcome};
+use crate::descriptor::Descriptor;
 use crate::history::{self, History, Recorded};
 use crate::{claim, meta, owners, selectors};
+
+pub(crate) const DESCRIPTOR: Descriptor = Descriptor {
+    name: "statefulset-controller",
+    aliases: &["statefulset"],
+    start: |start| {
+        start.drive("statefulset", StatefulSets::new(start.context), start.config.tuning.concurrent_statefulset_syncs)
+    },
+};
 
 /// The label of revisions that has the hash of their template.
 const HASH: &str = "controller.kubernetes.io/hash";
@@ -161,11 +171,4 @@ impl Controller for StatefulSets {
 
 fn selector(set: &StatefulSet) -> Option<Selector> {
     selectors::selector(&set.spec.as_ref()?.selector)
-}
-
-/// Starts the controller.
-pub(crate) fn start(context: &Context, workers: usize, tasks: &mut daemon::Supervisor) {
-    let (controller, queue) = StatefulSets::new(context);
-    let context = context.clone();
-    tasks.add("statefulset", move |shutdown| context.drive("statefulset", controller, queue, workers, shutdown));
 }

@@ -11,7 +11,16 @@ use kube::api::PostParams;
 
 use super::{ClaimCache, PodCache};
 use crate::context::{Context, Controller, Failure, Outcome};
+use crate::descriptor::Descriptor;
 use crate::meta;
+
+pub(crate) const DESCRIPTOR: Descriptor = Descriptor {
+    name: "ephemeral-volume-controller",
+    aliases: &["ephemeral-volume"],
+    start: |start| {
+        start.drive("ephemeral-volume", EphemeralVolumes::new(start.context), start.config.tuning.concurrent_syncs)
+    },
+};
 
 /// Pods by `namespace/name` of the claims that are made for them.
 const BY_MADE_CLAIM: &str = "made claim";
@@ -102,13 +111,4 @@ fn claim(pod: &Pod, volume: &str, template: &PersistentVolumeClaimTemplate) -> P
         ..ObjectMeta::default()
     };
     PersistentVolumeClaim { metadata, spec: Some(template.spec.clone()), status: None }
-}
-
-/// Starts the controller.
-pub(crate) fn start(context: &Context, workers: usize, tasks: &mut daemon::Supervisor) {
-    let (controller, queue) = EphemeralVolumes::new(context);
-    let context = context.clone();
-    tasks.add("ephemeral volumes", move |shutdown| {
-        context.drive("ephemeral-volume", controller, queue, workers, shutdown)
-    });
 }

@@ -13,7 +13,7 @@
 //! for is left to provisioners; volumes are never recycled.
 
 mod claims;
-mod ephemeral;
+pub(crate) mod ephemeral;
 mod observe;
 mod plan;
 mod volumes;
@@ -27,31 +27,27 @@ use self::claims::Claims;
 use self::observe::Caches;
 use self::volumes::Volumes;
 use self::write::Writer;
-use crate::context::Context;
+use crate::descriptor::Descriptor;
 
-pub(crate) use ephemeral::start as start_ephemeral;
+/// The controller of claims and volumes.
+pub(crate) const BINDER: Descriptor = Descriptor {
+    name: "persistentvolume-binder-controller",
+    aliases: &["persistentvolume-binder"],
+    start: |start| {
+        let (claim_queue, volume_queue) = (WorkQueue::new(), WorkQueue::new());
+        let caches = Caches::new(start.context);
+        caches.wake(&claim_queue, &volume_queue);
+        let recorder = start.context.recorder.for_component("persistentvolume-controller");
+        let writer = Writer::new(start.context.client.clone(), recorder);
+        let claims = Claims::new(caches.clone(), writer.clone());
+        let volumes = Volumes::new(caches, writer, claim_queue.clone());
+        start.drive("persistentvolumeclaim-binder", (claims, claim_queue), CLAIM_WORKERS)?;
+        start.drive("persistentvolume-binder", (volumes, volume_queue), start.config.tuning.concurrent_syncs)
+    },
+};
 
 /// One claim at a time: two that look for a volume at once would choose the same one, and one of them in vain.
 const CLAIM_WORKERS: usize = 1;
-
-/// Starts the binding of claims and volumes.
-pub(crate) fn start_binder(context: &Context, workers: usize, tasks: &mut daemon::Supervisor) {
-    let (claim_queue, volume_queue) = (WorkQueue::new(), WorkQueue::new());
-    let caches = Caches::new(context);
-    caches.wake(&claim_queue, &volume_queue);
-    let recorder = context.recorder.for_component("persistentvolume-controller");
-    let writer = Writer::new(context.client.clone(), recorder);
-    let claims = Claims::new(caches.clone(), writer.clone());
-    let volumes = Volumes::new(caches, writer, claim_queue.clone());
-    let driven = context.clone();
-    tasks.add("persistentvolumeclaim binder", move |shutdown| {
-        driven.drive("persistentvolumeclaim-binder", claims, claim_queue, CLAIM_WORKERS, shutdown)
-    });
-    let driven = context.clone();
-    tasks.add("persistentvolume binder", move |shutdown| {
-        driven.drive("persistentvolume-binder", volumes, volume_queue, workers, shutdown)
-    });
-}
 
 /// The queue of claims or volumes to look at.
 type Keys = WorkQueue<ObjectKey>;
