@@ -1,4 +1,5 @@
-//! Flags of the `scheduler` binary, and how they and a file make one configuration.
+//! Flags of the `scheduler` binary, and how they and a file make one configuration. A new flag is a field of [`Args`] that
+//! may be missing, since flags win over the file; `upstream_flags.txt` loses it. A new field of the file is one of `File`.
 
 use std::path::PathBuf;
 
