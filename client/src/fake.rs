@@ -170,8 +170,10 @@ fn watch(watchers: &broadcast::Sender<Option<Value>>) -> Answer {
     Response::new(StreamBody::new(lines).boxed_unsync())
 }
 
+/// The type stands first, as every server writes it.
 fn line(event: Option<Value>) -> Bytes {
-    Bytes::from(format!("{}\n", event.unwrap_or_default()))
+    let event = event.unwrap_or_default();
+    Bytes::from(format!("{{\"type\":{},\"object\":{}}}\n", event["type"], event["object"]))
 }
 
 fn failure(code: u16, reason: &str) -> Answer {

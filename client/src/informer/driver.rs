@@ -5,8 +5,11 @@
 //!  Apply | Delete                 : one change
 //!  error                          : wait (exponentially), the watcher then resumes or lists again
 //! ```
+//!
+//! The loop knows no kind: its code is there once, not for each kind in each component.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +19,7 @@ use kube::runtime::watcher::{self, watcher};
 use tracing::{debug, warn};
 
 use super::cache::Cache;
+use super::raw::Raw;
 use super::{Event, Informer, Selection, Watchable, lock};
 use crate::ObjectKey;
 
@@ -30,21 +34,34 @@ pub(super) fn config(selection: &Selection) -> watcher::Config {
     config
 }
 
+/// Where the events of a watch go: the informer of one kind.
+pub(super) trait Sink: Send {
+    /// The kind's name, for the log.
+    fn kind(&self) -> String;
+
+    /// Takes an event. Fails when its object is none of the kind.
+    fn take(&mut self, event: watcher::Event<Raw>) -> Result<(), serde_json::Error>;
+}
+
 /// Never returns: the watch lives until its task is dropped.
-pub(super) async fn run<K: Watchable>(api: Api<K>, config: watcher::Config, informer: Informer<K>) {
-    let mut events = watcher(api, config).boxed();
-    let mut listed = BTreeMap::new();
+pub(super) async fn run(api: Api<Raw>, config: watcher::Config, mut sink: Box<dyn Sink>) {
+    let mut events = watcher(api.clone(), config.clone()).boxed();
     let mut pause = FIRST_PAUSE;
     while let Some(event) = events.next().await {
-        match event {
+        let taken = match event {
             Ok(event) => {
-                if !matches!(event, watcher::Event::Init) {
-                    pause = FIRST_PAUSE;
-                }
-                informer.take(event, &mut listed);
+                let begins = matches!(event, watcher::Event::Init);
+                sink.take(event).map(|()| begins).map_err(|err| {
+                    warn!(kind = sink.kind(), error = &err as &dyn Error, "an object that cannot be read, listing again");
+                    events = watcher(api.clone(), config.clone()).boxed();
+                })
             }
-            Err(err) => {
-                report(&K::kind(&()), &err);
+            Err(err) => Err(report(&sink.kind(), &err)),
+        };
+        match taken {
+            Ok(true) => {}
+            Ok(false) => pause = FIRST_PAUSE,
+            Err(()) => {
                 tokio::time::sleep(pause.mul_f64(1.0 + rand::random::<f64>() * 0.2)).await;
                 pause = (pause * 2).min(LAST_PAUSE);
             }
@@ -56,34 +73,55 @@ pub(super) async fn run<K: Watchable>(api: Api<K>, config: watcher::Config, info
 fn report(kind: &str, err: &watcher::Error) {
     match err {
         watcher::Error::WatchError(status) if status.code == 410 => debug!(kind, "watch expired, listing again"),
-        err => warn!(kind, error = err as &dyn std::error::Error, "watch interrupted, trying again"),
+        err => warn!(kind, error = err as &dyn Error, "watch interrupted, trying again"),
+    }
+}
+
+/// An informer, and what it has been told of a list that is not complete yet.
+pub(super) struct Listing<K> {
+    informer: Informer<K>,
+    listed: BTreeMap<ObjectKey, Arc<K>>,
+}
+
+impl<K: Watchable> Listing<K> {
+    pub(super) fn new(informer: Informer<K>) -> Self {
+        Self { informer, listed: BTreeMap::new() }
+    }
+}
+
+impl<K: Watchable> Sink for Listing<K> {
+    fn kind(&self) -> String {
+        K::kind(&()).into_owned()
+    }
+
+    fn take(&mut self, event: watcher::Event<Raw>) -> Result<(), serde_json::Error> {
+        let informer = &self.informer;
+        match event {
+            watcher::Event::Init => self.listed.clear(),
+            watcher::Event::InitApply(object) => {
+                let object = informer.prepare(&object)?;
+                self.listed.insert(ObjectKey::of(&*object), object);
+            }
+            watcher::Event::InitDone => informer.replace(std::mem::take(&mut self.listed)),
+            watcher::Event::Apply(object) => informer.apply(informer.prepare(&object)?),
+            watcher::Event::Delete(object) => {
+                let last = informer.prepare(&object)?;
+                informer.deliver(|cache| cache.delete(&ObjectKey::of(&*last), Some(last)));
+            }
+        }
+        Ok(())
     }
 }
 
 impl<K: Watchable> Informer<K> {
-    fn take(&self, event: watcher::Event<K>, listed: &mut BTreeMap<ObjectKey, Arc<K>>) {
-        match event {
-            watcher::Event::Init => listed.clear(),
-            watcher::Event::InitApply(object) => {
-                let object = self.prepare(object);
-                listed.insert(ObjectKey::of(&*object), object);
-            }
-            watcher::Event::InitDone => self.replace(std::mem::take(listed)),
-            watcher::Event::Apply(object) => self.apply(self.prepare(object)),
-            watcher::Event::Delete(object) => {
-                let last = self.prepare(object);
-                self.deliver(|cache| cache.delete(&ObjectKey::of(&*last), Some(last)));
-            }
-        }
-    }
-
-    fn prepare(&self, mut object: K) -> Arc<K> {
+    fn prepare(&self, object: &Raw) -> Result<Arc<K>, serde_json::Error> {
+        let mut object: K = object.decode()?;
         object.meta_mut().managed_fields = None;
         let transform = *lock(&self.shared.transform);
         if let Some(transform) = transform {
             transform(&mut object);
         }
-        Arc::new(object)
+        Ok(Arc::new(object))
     }
 
     /// An object of the same name with another uid means that the old one was deleted unseen.

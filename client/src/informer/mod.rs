@@ -6,12 +6,14 @@
 
 mod cache;
 mod driver;
+mod raw;
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use kube::core::ApiResource;
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, watch};
@@ -126,10 +128,10 @@ impl Informers {
             synced: informer.shared.synced.subscribe(),
         };
         informers.insert(id, known);
-        let api: Api<K> = Api::all(self.shared.client.clone());
+        let api = Api::all_with(self.shared.client.clone(), &ApiResource::erase::<K>(&()));
         let config = driver::config(&selection);
-        let driven = informer.clone();
-        lock(&self.shared.pending).push(Box::new(move || Box::pin(driver::run(api, config, driven))));
+        let sink = Box::new(driver::Listing::new(informer.clone()));
+        lock(&self.shared.pending).push(Box::new(move || Box::pin(driver::run(api, config, sink))));
         self.shared.added.notify_one();
         informer
     }

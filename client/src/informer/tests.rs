@@ -144,6 +144,22 @@ async fn a_failing_server_delays_but_does_not_end_the_informer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_object_that_cannot_be_read_delays_the_others_but_loses_none() {
+    let fake = FakeApi::new();
+    fake.put(&path("a"), pod("a", "1", "n1"));
+    let mut it = running(fake).await;
+    it.expect(&["+a"]).await;
+    let mut odd = pod("odd", "2", "n1");
+    odd["spec"]["nodeName"] = json!(7);
+    it.fake.put(&path("odd"), odd);
+    it.fake.put(&path("b"), pod("b", "3", "n1"));
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(names(&it.pods.list()), ["a"], "a list is taken in whole or not at all");
+    it.fake.put(&path("odd"), pod("odd", "2", "n2"));
+    it.expect(&["+b", "+odd"]).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_kind_is_watched_once_however_many_ask() {
     let it = running(FakeApi::new()).await;
     let again = it.informers.of::<Pod>();
