@@ -10,7 +10,6 @@ use std::time::Duration;
 use daemon::TlsOptions;
 use http::HeaderName;
 
-use crate::allocate::Cidr;
 use crate::authn::{AuthenticationConfig, Headers, OidcArgs, TokenWebhookConfig};
 use crate::authz::{AuthorizationConfig, ReviewVersion, WebhookConfig};
 use crate::config::{Config, ConfigMapKey, FrontProxies};
@@ -18,7 +17,8 @@ use crate::encryption::EncryptionConfig;
 use crate::error::Error;
 use crate::flow_control::Limits;
 use crate::http::NamedCertificate;
-use crate::served::Served;
+use crate::runtime_config::Served;
+use crate::service_addresses::Cidr;
 
 use self::audit::AuditArgs;
 

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use daemon::TlsOptions;
 
-use crate::allocate::Cidr;
 use crate::audit::AuditConfig;
 use crate::authn::{AuthenticationConfig, Headers, TokenWebhookConfig};
 use crate::authz::AuthorizationConfig;
 use crate::encryption::EncryptionConfig;
 use crate::flow_control::Limits;
 use crate::http::NamedCertificate;
-use crate::served::Served;
+use crate::runtime_config::Served;
+use crate::service_addresses::Cidr;
 
 /// Everything that can be set. Made in `main`, moved into [`crate::ApiServer::new`].
 #[derive(Clone, Debug)]

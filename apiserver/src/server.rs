@@ -24,7 +24,6 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use crate::aggregator::{Aggregator, Claim};
-use crate::allocate::{self, Allocator};
 use crate::audit::{self, AUDIT_ID, Audit, AuditId};
 use crate::authn;
 use crate::authz;
@@ -45,9 +44,12 @@ use crate::registry::Registry;
 use crate::request_info::RequestInfo;
 use crate::response::{self, Answer};
 use crate::sending::{Cut, Sending};
+use crate::service_addresses::{self, Allocator};
 use crate::watch_cache::{Feed, ResourceCache, WatchCache};
 use crate::webhook_client::Webhooks;
-use crate::{admission, aggregator, bootstrap, crd, discovery, flow_control, health, openapi, pages, subresources};
+use crate::{
+    admission, aggregator, bootstrap, definitions, discovery, flow_control, health, openapi, pages, subresources,
+};
 
 /// How far the start has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -123,7 +125,7 @@ pub struct ApiServer {
 impl ApiServer {
     /// Puts the server together; nothing runs yet. [`ApiServer::run`] makes it live.
     pub fn new(config: Config, store: Arc<dyn Store>, process: Process) -> Result<Self, Error> {
-        let catalog = crate::served::catalog(&config.runtime_config)?;
+        let catalog = crate::runtime_config::catalog(&config.runtime_config)?;
         let rows = catalog.iter().filter(|row| handler::is_stored(row)).map(|row| catalog.storage_row(row).clone());
         let store: Arc<dyn Store> = Arc::new(Measured::new(store, &catalog, &process.metrics));
         let at_rest = AtRest::load(&config.encryption, &catalog, &process.metrics)?.map(Arc::new);
@@ -136,7 +138,7 @@ impl ApiServer {
         let authorizers = authz::Maker::new(&cache, &rbac, &webhooks)?;
         let authz = Arc::new(authz::Chain::new(authorizers.make(&config)?));
         let tokens = authn::tokens::Tokens::new(&config, &cache)?.map(Arc::new);
-        let converters = Arc::new(crd::Converters::new(webhooks.clone()));
+        let converters = Arc::new(definitions::Converters::new(webhooks.clone()));
         let admission = admission::builtin(&config, &cache, &store, &rbac, &authz, &webhooks, &converters)?;
         let allocator = Allocator::new(config.service_cluster_ip_ranges.clone(), config.service_node_ports.clone());
         let registry = Arc::new(Registry::new(
@@ -274,7 +276,7 @@ impl ApiServer {
         core.tasks.spawn(bootstrap::keep(core.clone(), made, shutdown.clone()));
         core.tasks.spawn(bootstrap::identify(core.clone(), shutdown.clone()));
         if core.config.shares_store {
-            core.tasks.spawn(allocate::look_after(core.registry.clone(), shutdown.clone()));
+            core.tasks.spawn(service_addresses::look_after(core.registry.clone(), shutdown.clone()));
         }
         self.control_flow();
         self.core.stage.send_replace(Stage::Bootstrapped);
@@ -312,7 +314,8 @@ impl ApiServer {
         let core = &self.core;
         let failed = |err: ApiError| Error::Bootstrap(format!("serve custom resources: {err}"));
         let mut definitions =
-            crd::Definitions::new(core.registry.clone(), core.tasks.clone(), core.shutdown.clone()).map_err(failed)?;
+            definitions::Definitions::new(core.registry.clone(), core.tasks.clone(), core.shutdown.clone())
+                .map_err(failed)?;
         definitions.pass().await.map_err(failed)?;
         core.tasks.spawn(definitions.run(core.shutdown.clone()));
         core.tasks.spawn(core.documents.clone().follow(core.registry.clone(), core.shutdown.clone()));

@@ -38,7 +38,7 @@ use store::Store;
 
 use crate::authz::{self, Rbac};
 use crate::config::Config;
-use crate::crd::Converters;
+use crate::definitions::Converters;
 use crate::error::Error;
 use crate::watch_cache::WatchCache;
 use crate::webhook_client::Webhooks;

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use store::Store;
 
 use super::{Attributes, Operation, ValidatingAdmission, Warnings};
-use crate::managed;
+use crate::field_managers;
 use crate::watch_cache::{ResourceCache, WatchCache};
 
 /// Attempts to book a cost while others book theirs.
@@ -60,7 +60,7 @@ impl ResourceQuota {
             let revision: u64 = current.resource_version().parse().map_err(ApiError::internal)?;
             let before = current.clone();
             current.set(&["status", "used"], used);
-            managed::track_own(self.quotas.row(), "status", &before, &mut current);
+            field_managers::track_own(self.quotas.row(), "status", &before, &mut current);
             if crate::registry::swap(&self.store, &key, &current, revision).await? {
                 return Ok(());
             }

@@ -8,11 +8,11 @@ use tokio::sync::OwnedRwLockReadGuard;
 
 use super::{Registry, Target, Written, metadata, unavailable};
 use crate::admission::{Attributes, Operation};
-use crate::allocate::Reservation;
 use crate::blocking::blocking;
-use crate::managed::Versions;
+use crate::field_managers::Versions;
 use crate::options::{Write, WriteOptions};
-use crate::{decode, managed};
+use crate::service_addresses::Reservation;
+use crate::{decode, field_managers};
 
 /// Attempts to find a free generated name.
 const NAME_ATTEMPTS: usize = 8;
@@ -33,7 +33,14 @@ impl Registry {
         }
         let catalog = self.catalog();
         let versions = Versions { catalog: &catalog, requested: target.requested, stored: target.row() };
-        managed::track(versions, target.subresource, None, &mut object, &options.field_manager, Timestamp::now())?;
+        field_managers::track(
+            versions,
+            target.subresource,
+            None,
+            &mut object,
+            &options.field_manager,
+            Timestamp::now(),
+        )?;
         self.create_tracked(target, object, options, Write::Create, warnings).await
     }
 

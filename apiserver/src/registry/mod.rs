@@ -3,6 +3,7 @@
 //! A write is a closure over the current object: prepare, validate, admit, compare-and-swap; repeated when somebody else
 //! was faster. Objects here are always in their storage version; the edge converts.
 
+mod continuation;
 mod convert;
 mod create;
 mod delete;
@@ -12,7 +13,6 @@ mod modify;
 mod patch;
 mod read;
 mod swap;
-mod token;
 mod update;
 mod watch;
 
@@ -28,12 +28,13 @@ use store::{Expected, Store};
 use tokio::sync::watch::{Receiver, Sender};
 
 use crate::admission;
-use crate::allocate::Allocator;
 use crate::authz;
-use crate::crd::{Converters, Gates};
+use crate::definitions::{Converters, Gates};
 use crate::encryption::Sealed;
+use crate::service_addresses::Allocator;
 use crate::watch_cache::{Cached, ResourceCache, Stored, WatchCache, stored_bytes};
 
+pub(crate) use continuation::Continue;
 pub use delete::Deleted;
 pub(crate) use items::Cursor;
 pub use items::{Found, Items};
@@ -41,7 +42,6 @@ pub(crate) use metadata::{check_name, check_named, generated_name, timestamp};
 pub use patch::{Patch, PatchType};
 pub use read::{List, PARTIAL_READ};
 pub(crate) use swap::swap;
-pub(crate) use token::Continue;
 pub use update::{Desired, Updated};
 pub use watch::WatchStart;
 pub(crate) use watch::too_old;

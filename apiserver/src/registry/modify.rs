@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use store::Expected;
 
 use super::{Registry, Target, Written, metadata, unavailable};
-use crate::managed;
+use crate::field_managers;
 use crate::watch_cache::ResourceCache;
 
 impl Registry {
@@ -26,7 +26,7 @@ impl Registry {
             let before = object.clone();
             change(object, Timestamp::now());
             if *object != before {
-                managed::track_own(row, "status", &before, object);
+                field_managers::track_own(row, "status", &before, object);
             }
             Ok(())
         });

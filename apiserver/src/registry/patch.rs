@@ -10,9 +10,9 @@ use serde_json::Value;
 
 use super::update::{Desired, narrow, narrows_first};
 use super::{Registry, Target, Updated, metadata};
-use crate::managed::Versions;
+use crate::field_managers::Versions;
 use crate::options::{Write, WriteOptions};
-use crate::{decode, managed};
+use crate::{decode, field_managers};
 
 /// The format of a patch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +99,7 @@ impl Desired for Patching<'_> {
                 narrow(self.row, self.subresource, &mut new, current);
             }
             let versions = Versions { catalog: &catalog, requested: self.requested, stored: self.row };
-            managed::track(versions, self.subresource, current, &mut new, &self.options.field_manager, now)?;
+            field_managers::track(versions, self.subresource, current, &mut new, &self.options.field_manager, now)?;
         }
         Ok(new)
     }
@@ -133,7 +133,8 @@ impl Patching<'_> {
             metadata::check_named(self.name, &mut applied.object)?;
         }
         metadata::check_name(self.name, &mut applied.object)?;
-        let merged = managed::apply(self.requested, self.subresource, shown, &applied.object, self.options, now)?;
+        let merged =
+            field_managers::apply(self.requested, self.subresource, shown, &applied.object, self.options, now)?;
         applied.check(self.options.field_validation, warnings)?;
         Ok(merged)
     }

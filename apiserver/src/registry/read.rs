@@ -7,8 +7,8 @@ use api::ApiError;
 use api::status::{Cause, Details};
 use store::Range;
 
+use super::continuation::Continue;
 use super::items::{Found, Items};
-use super::token::Continue;
 use super::{Registry, Target, unavailable};
 use crate::options::{ListOptions, Match};
 use crate::watch_cache::{Cached, Objects, ResourceCache, Selection, Snapshot, read, read_all};

@@ -13,9 +13,9 @@ use store::Expected;
 use super::{Current, Registry, Target, Written, metadata, unavailable};
 use crate::admission::{Attributes, Operation};
 use crate::blocking::blocking;
-use crate::managed::Versions;
+use crate::field_managers::Versions;
 use crate::options::{Write, WriteOptions};
-use crate::{decode, managed};
+use crate::{decode, field_managers};
 
 /// How an update computes what it wants from what there is.
 #[async_trait]
@@ -61,7 +61,7 @@ impl Desired for Replacement {
             narrow(&self.row, &self.subresource, &mut object, current);
         }
         let versions = Versions { catalog: &self.catalog, requested: &self.requested, stored: &self.row };
-        managed::track(versions, &self.subresource, current, &mut object, &self.manager, now)?;
+        field_managers::track(versions, &self.subresource, current, &mut object, &self.manager, now)?;
         Ok(object)
     }
 

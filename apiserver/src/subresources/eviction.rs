@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 use super::binding::set_condition;
 use crate::admission::{Attributes, Operation};
 use crate::decode;
+use crate::field_managers;
 use crate::handler::Routed;
-use crate::managed;
 use crate::options::{DeleteOptions, Write, WriteOptions};
 use crate::query::Query;
 use crate::registry::{Target, timestamp};
@@ -292,7 +292,7 @@ fn take_one(row: &Resource, budget: &mut Object, pod: &Object, now: &str) -> Res
         });
         set_condition(budget, condition);
     }
-    managed::track_own(row, "status", &before, budget);
+    field_managers::track_own(row, "status", &before, budget);
     Ok(())
 }
 

@@ -16,8 +16,8 @@ use crate::admission::{self, Operation};
 use crate::authn::user_value;
 use crate::authz::{Attributes, Decision};
 use crate::decode;
+use crate::field_managers::{self, Versions};
 use crate::handler::Call;
-use crate::managed::{self, Versions};
 use crate::negotiate::Shape;
 use crate::options::Write;
 use crate::registry::timestamp;
@@ -39,7 +39,7 @@ pub(super) async fn create(call: &Call<'_>, row: &Arc<Resource>, bytes: Bytes) -
     let catalog = call.core.registry.catalog();
     if !matches!(row.plural.as_ref(), "selfsubjectreviews" | "selfsubjectrulesreviews") {
         let versions = Versions { catalog: &catalog, requested: row, stored: row };
-        managed::track(versions, "", None, &mut review, &options.field_manager, Timestamp::now())?;
+        field_managers::track(versions, "", None, &mut review, &options.field_manager, Timestamp::now())?;
     }
     let raw = options.to_value(Write::Create);
     let name = review.name().to_owned();

@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::cached::Cached;
 use super::event::Event;
+use super::object::Cached;
 use super::resource::{Beginning, Closed};
 
 /// Events that may wait.

@@ -4,15 +4,15 @@
 //! watcher that falls behind, or asks for history that is gone, is told to list again.
 
 mod backlog;
-mod cached;
 mod event;
-mod hub;
 mod labels;
+mod object;
+mod own_writes;
+mod partial_json;
 mod resource;
 mod selection;
 mod settled;
-mod sieve;
-mod written;
+mod watchers;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -28,14 +28,14 @@ use tokio_util::sync::CancellationToken;
 use crate::encryption::AtRest;
 
 pub use backlog::Initial;
-pub(crate) use cached::Unreadable;
-pub use cached::{Cached, Stored, stored_bytes};
 pub use event::{Event, EventType, frame, frame_around};
-pub use hub::Interest;
 pub use labels::{Labels, Marks};
+pub(crate) use object::Unreadable;
+pub use object::{Cached, Stored, stored_bytes};
 pub use resource::{Beginning, Closed, HistoryGone, Objects, ResourceCache, Snapshot, Subscription};
 pub use selection::Selection;
 pub use settled::{Behind, settle};
+pub use watchers::Interest;
 
 const ROOT: &str = "/registry/";
 const PAGE: usize = 2000;

@@ -11,12 +11,12 @@ use rpds::RedBlackTreeMapSync;
 use store::Entry;
 
 use super::backlog::{Backlog, Initial};
-use super::cached::{Cached, Facts, Stored, Unreadable, wanted};
 use super::event::Event;
-use super::hub::{Hub, Interest};
+use super::object::{Cached, Facts, Stored, Unreadable, wanted};
+use super::own_writes::Written;
+use super::partial_json::Sieve;
 use super::settled::Progress;
-use super::sieve::Sieve;
-use super::written::Written;
+use super::watchers::{Hub, Interest};
 
 /// Current objects by key.
 pub type Objects = RedBlackTreeMapSync<Arc<str>, Arc<Cached>>;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use api::selector::{FieldRequirement, FieldSelector, LabelSelector};
 
-use super::cached::Cached;
-use super::hub::Interest;
+use super::object::Cached;
 use super::resource::ResourceCache;
+use super::watchers::Interest;
 
 /// A namespace, a name and selectors.
 #[derive(Clone, Debug, Default)]

@@ -22,7 +22,7 @@ use super::expression::{Answers, Expression, MatchConditions, Subject, namespace
 use super::matching::Criteria;
 use super::{Attributes, Namespaces, Operation};
 use crate::authz;
-use crate::crd::Converters;
+use crate::definitions::Converters;
 
 pub use mutate::MutatingPolicies;
 pub use params::Params;

@@ -17,7 +17,7 @@ use super::review::{self, ReviewVersion};
 use super::{Failure, text};
 use crate::audit;
 use crate::authz::follow::{Change, Follower};
-use crate::crd::Converters;
+use crate::definitions::Converters;
 use crate::watch_cache::{Behind, ResourceCache, WatchCache};
 use crate::webhook_client::{Webhook, Webhooks};
 

@@ -18,7 +18,7 @@ use self::hooks::{Hook, Hooks};
 use self::notes::Place;
 use super::{Attributes, MutatingAdmission, Namespaces, Reinvocation, ValidatingAdmission, Warnings};
 use crate::authz;
-use crate::crd::Converters;
+use crate::definitions::Converters;
 use crate::watch_cache::WatchCache;
 use crate::webhook_client::Webhooks;
 

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::LARGE;
 use super::envelope::{self, Envelope, INDENT};
 use crate::handler::Routed;
-use crate::handler::shape::{Shaper, go_type};
+use crate::handler::encode::{Shaper, go_type};
 use crate::negotiate::{Accept, Encoding, Shape};
 use crate::registry::List;
 use crate::watch_cache::Cached;

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::backlog::Backlog;
-use super::cached::Cached;
 use super::event::Event;
+use super::object::Cached;
 
 /// Bounds of the log.
 const LOG_EVENTS: usize = 8192;

@@ -18,7 +18,7 @@ use self::body::{ListBody, Pieces};
 use self::envelope::Envelope;
 use self::form::Form;
 use super::Routed;
-use super::shape::Shaper;
+use super::encode::Shaper;
 use crate::negotiate::{Encoding, accepts_gzip};
 use crate::registry::{Cursor, Items, List};
 use crate::response::{self, Answer};

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use super::cached::Facts;
+use super::object::Facts;
 
 /// More writes than this are hardly ever under way at once. Those that failed, or that a store tells of with a copy of
 /// the value, leave in their turn.

@@ -27,13 +27,13 @@ use crate::response::{self, Answer};
 use crate::server::Core;
 use crate::watch_cache::ResourceCache;
 
+mod encode;
 mod list;
 mod selection;
-mod shape;
-mod stream;
+mod watch;
 
+pub(crate) use encode::{made, made_list};
 pub(crate) use selection::{LateFields, selection};
-pub(crate) use shape::{made, made_list};
 
 /// A request that has been authenticated and authorised.
 pub(crate) struct Call<'a> {
@@ -208,7 +208,7 @@ pub(crate) async fn resource(call: &Call<'_>, body: Incoming) -> Result<Answer, 
         (Deed::Watch, _) => {
             let accept = Accept::for_watch(call.headers(), Offer::of(row))?;
             let routed = Routed { call, row: row.clone(), cache, accept };
-            return Box::pin(stream::watch(&routed)).await;
+            return Box::pin(watch::watch(&routed)).await;
         }
         (Deed::List | Deed::Create | Deed::DeleteCollection, false)
         | (Deed::Get | Deed::Update | Deed::Patch | Deed::Delete, true) => {}
@@ -262,7 +262,7 @@ async fn dispatch(routed: &Routed<'_>, body: Bytes) -> Result<Answer, ApiError> 
     match &routed.call.info.deed {
         Deed::Get => get(routed).await,
         Deed::List => Box::pin(list(routed)).await,
-        Deed::Watch => Box::pin(stream::watch(routed)).await,
+        Deed::Watch => Box::pin(watch::watch(routed)).await,
         Deed::Create => Box::pin(create(routed, body)).await,
         Deed::Update => Box::pin(update(routed, body)).await,
         Deed::Patch => Box::pin(patch(routed, body)).await,
@@ -321,7 +321,7 @@ fn check_place(call: &Call<'_>, row: &Resource) -> Result<(), ApiError> {
 pub(crate) async fn get(routed: &Routed<'_>) -> Result<Answer, ApiError> {
     let version = routed.call.query.get("resourceVersion").unwrap_or("");
     let cached = routed.registry().get(&routed.target(), version).await?;
-    zipped(routed, shape::cached(routed, StatusCode::OK, &cached).await?).await
+    zipped(routed, encode::cached(routed, StatusCode::OK, &cached).await?).await
 }
 
 /// The answer to a read, compressed if it is large and the client can take it.
@@ -352,7 +352,7 @@ async fn create(routed: &Routed<'_>, body: Bytes) -> Result<Answer, ApiError> {
     let object = decode_body(routed, &body, &options, &mut warnings)?;
     let written = routed.registry().create(&routed.target(), object, &options, &mut warnings).await;
     let answer = match written {
-        Ok(written) => shape::written(routed, StatusCode::CREATED, &written).await,
+        Ok(written) => encode::written(routed, StatusCode::CREATED, &written).await,
         Err(err) => Err(err),
     };
     Ok(with_warnings(routed.accept, answer, &warnings))
@@ -371,7 +371,7 @@ async fn finish_update(routed: &Routed<'_>, updated: Result<Updated, ApiError>, 
     let answer = match updated {
         Ok(updated) => {
             let status = if updated.created { StatusCode::CREATED } else { StatusCode::OK };
-            shape::written(routed, status, &updated.written).await
+            encode::written(routed, status, &updated.written).await
         }
         Err(err) => Err(err),
     };
@@ -399,7 +399,7 @@ async fn delete(routed: &Routed<'_>, body: Bytes) -> Result<Answer, ApiError> {
     let mut warnings = silent_deletion(routed, &options);
     let deleted = routed.registry().delete(&routed.target(), &options, &mut warnings).await;
     let answer = match deleted {
-        Ok(deleted) => shape::deleted(routed, &options, &deleted).await,
+        Ok(deleted) => encode::deleted(routed, &options, &deleted).await,
         Err(err) => Err(err),
     };
     Ok(with_warnings(routed.accept, answer, &warnings))

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::shape::Shaper;
+use super::encode::Shaper;
 use super::{LateFields, Routed, selection};
 use crate::decode;
 use crate::negotiate::Encoding;

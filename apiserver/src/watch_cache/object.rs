@@ -16,7 +16,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::labels::Labels;
-use super::sieve::Sieve;
+use super::partial_json::Sieve;
 
 const METADATA: &[u8] = b"\"metadata\":{";
 const VERSION: &[u8] = b"\"resourceVersion\":\"";
