@@ -9,7 +9,10 @@ use store::Store;
 use store::embedded::EmbeddedStore;
 use store::etcd::{EtcdStore, Tls};
 
-use crate::{ApiServer, Args, Config, StoreArgs};
+use crate::ApiServer;
+use crate::Args;
+use crate::Config;
+use crate::StoreArgs;
 
 /// Serves the Kubernetes API.
 #[derive(Debug, clap::Parser)]

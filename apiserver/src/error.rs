@@ -4,7 +4,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::{aggregator, authn, http, node_proxy, watch_cache};
+use crate::aggregator;
+use crate::authn;
+use crate::http;
+use crate::outbound::dial;
+use crate::watch_cache;
 
 /// A failure of the whole server.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +34,7 @@ pub enum Error {
     #[error("fill the watch cache")]
     WatchCache(#[from] watch_cache::Error),
     #[error("connect to kubelets")]
-    Kubelets(#[from] node_proxy::Error),
+    Kubelets(#[from] dial::Error),
     #[error("connect to aggregated API servers")]
     Aggregator(#[from] aggregator::Error),
     #[error("create the bootstrap objects: {0}")]

@@ -5,7 +5,7 @@ use api::catalog::Catalog;
 use api::{ApiError, Object, Resource, codec};
 use jiff::Timestamp;
 
-use crate::options::WriteOptions;
+use crate::request::options::WriteOptions;
 
 /// The manager of what the server writes.
 const SELF: &str = "kube-apiserver";

@@ -38,10 +38,10 @@ use store::Store;
 
 use crate::authz::{self, Rbac};
 use crate::config::Config;
-use crate::definitions::Converters;
+use crate::conversion::Converters;
 use crate::error::Error;
+use crate::outbound::webhooks::Webhooks;
 use crate::watch_cache::WatchCache;
-use crate::webhook_client::Webhooks;
 
 pub(crate) use certificates::groups_asked_for;
 use configuration::Configuration;

@@ -7,8 +7,8 @@ use api::{ApiError, Object, Resource};
 use serde_json::Value;
 
 use super::Attributes;
-use crate::decode;
-use crate::definitions::Converters;
+use crate::conversion::Converters;
+use crate::request::decode;
 use crate::subresources::{replicas_path, scale_of};
 
 /// The kind of the bodies of a resource or subresource.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::service::Place;
-use crate::endpoints::port_name;
+use crate::outbound::services::port_name;
 use crate::registry::timestamp;
 
 /// What the condition `Available` says.

@@ -20,8 +20,8 @@ use tokio_util::task::TaskTracker;
 use super::identity::{Error, Identity};
 use super::service::Place;
 use crate::config::Config;
-use crate::endpoints::{Routing, Services, Unreachable};
-use crate::node_proxy::{self, DialError, Reach, host_port};
+use crate::outbound::dial::{self, DialError, Reach, host_port};
+use crate::outbound::services::{Routing, Services, Unreachable};
 use crate::watch_cache::WatchCache;
 
 /// Connections to one server that wait for the next request.
@@ -32,7 +32,7 @@ const IDLE_FOR: Duration = Duration::from_secs(30);
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What all connections to aggregated servers share.
-pub(super) struct Dialer {
+pub(crate) struct Dialer {
     services: Services,
     routing: Routing,
     reach: Reach,
@@ -68,14 +68,14 @@ impl Dialer {
     }
 
     /// Whether a certificate (DER) is the one that this server shows.
-    pub(super) fn is_own(&self, certificate: &[u8]) -> bool {
+    pub(crate) fn is_own(&self, certificate: &[u8]) -> bool {
         self.identity.certificate().is_some_and(|own| own.as_ref() == certificate)
     }
 }
 
 /// The server of an APIService.
 #[derive(Debug)]
-pub(super) struct Backend {
+pub(crate) struct Backend {
     dialer: Arc<Dialer>,
     pub(super) place: Place,
     /// How it is known, or why it cannot be.
@@ -92,7 +92,7 @@ struct Idle {
 
 /// Whether the server's certificate is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Check {
+pub(crate) enum Check {
     Certificate,
     /// Nothing is told to the server that it may not know, and nothing of what it says is told to others.
     Nothing,
@@ -100,7 +100,7 @@ pub(super) enum Check {
 
 /// A request that has no answer.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum SendError {
+pub(crate) enum SendError {
     /// The Service leads nowhere.
     #[error(transparent)]
     Nowhere(#[from] Unreachable),
@@ -133,22 +133,22 @@ impl Backend {
     }
 
     /// Why no request can be sent to it, whatever happens, if so.
-    pub(super) fn is_unusable(&self) -> Option<&str> {
+    pub(crate) fn is_unusable(&self) -> Option<&str> {
         self.tls.as_ref().err().map(String::as_str)
     }
 
-    pub(super) fn dialer(&self) -> &Arc<Dialer> {
+    pub(crate) fn dialer(&self) -> &Arc<Dialer> {
         &self.dialer
     }
 
     /// Where the next request goes: `host:port`.
-    pub(super) fn address(&self) -> Result<(String, u16), Unreachable> {
+    pub(crate) fn address(&self) -> Result<(String, u16), Unreachable> {
         let Place { namespace, name, port, .. } = &self.place;
         self.dialer.services.address((namespace, name), *port, self.dialer.routing)
     }
 
     /// Sends a request to an address of the server, and returns the answer when its head is there.
-    pub(super) async fn send(
+    pub(crate) async fn send(
         &self,
         (host, port): &(String, u16),
         mut request: Request<Body>,
@@ -199,7 +199,7 @@ impl Backend {
         let (verified, name) = self.tls.clone().map_err(SendError::Trust)?;
         let tls = if check == Check::Certificate { verified } else { self.dialer.unverified.clone() };
         let Dialer { reach, tasks, shutdown, .. } = &*self.dialer;
-        let dialled = node_proxy::connect(host, port, Some((tls, name)), *reach, tasks, shutdown).await;
+        let dialled = dial::connect(host, port, Some((tls, name)), *reach, tasks, shutdown).await;
         dialled.map_err(|why| SendError::Dial { place: host_port(host, port), why })
     }
 

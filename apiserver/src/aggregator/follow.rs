@@ -15,7 +15,7 @@ use super::found::{Found, Shown};
 use super::look::{self, Memory, Version};
 use super::metrics::Watched;
 use super::service::Place;
-use crate::endpoints::is_of;
+use crate::outbound::services::is_of;
 use crate::registry::Registry;
 use crate::watch_cache::{Interest, ResourceCache, Subscription};
 

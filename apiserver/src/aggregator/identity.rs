@@ -13,7 +13,7 @@ use super::service::Trust;
 use crate::authn::Headers;
 use crate::config::Config;
 use crate::http::{TlsError, certificates};
-use crate::webhook_client::roots;
+use crate::outbound::webhooks::roots;
 
 const USER: &str = "x-remote-user";
 const UID: &str = "x-remote-uid";
@@ -85,7 +85,7 @@ impl Identity {
 }
 
 /// Names the user of a request (upstream's `SetAuthProxyHeaders`), whatever its client has said about that.
-pub(super) fn speak_for(
+pub(crate) fn speak_for(
     headers: &mut HeaderMap,
     user: &User,
     known: Option<&Headers>,

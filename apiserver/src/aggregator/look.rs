@@ -16,7 +16,7 @@ use super::backend::{Backend, Check, Document, SendError};
 use super::documents;
 use super::found::Found;
 use super::identity::speak_for;
-use crate::node_proxy::host_port;
+use crate::outbound::dial::host_port;
 
 /// So often the server is asked at once; one answer is enough. Behind a Service there may be several.
 const ATTEMPTS: usize = 5;

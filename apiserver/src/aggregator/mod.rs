@@ -11,19 +11,18 @@
 //! group of APIServices itself cannot be given away.
 
 mod availability;
-mod backend;
+pub(crate) mod backend;
 mod documents;
 mod follow;
 mod found;
-mod identity;
+pub(crate) mod identity;
 mod look;
 mod metrics;
 mod openapi;
 mod priorities;
-mod proxy;
 mod registration;
 mod service;
-mod table;
+pub(crate) mod table;
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -46,13 +45,12 @@ use self::registration::Registrar;
 use self::service::Spec;
 use crate::config::Config;
 use crate::registry::Registry;
-use crate::request_info::RequestInfo;
+use crate::request::info::RequestInfo;
 use crate::watch_cache::{Cached, Interest, ResourceCache, WatchCache};
 
 pub use self::identity::Error;
 pub(crate) use self::openapi::{of_document, places};
 pub(crate) use self::priorities::groups;
-pub(crate) use self::proxy::answer;
 pub(crate) use self::registration::{complete, objects};
 pub(crate) use self::table::{Claim, Table};
 

@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::priorities::{CUSTOM, Priority, built_in};
 use super::{GROUP, PLURAL};
-use crate::options::{DeleteOptions, WriteOptions};
 use crate::registry::{Registry, Target};
+use crate::request::options::{DeleteOptions, WriteOptions};
 use crate::watch_cache::{Interest, ResourceCache};
 
 const MANAGED: &str = "kube-aggregator.kubernetes.io/automanaged";
@@ -173,7 +173,7 @@ impl Registrar {
 
     async fn create(&self, wanted: Object) -> Result<(), ApiError> {
         let mut wanted = wanted;
-        crate::decode::default(self.services.row(), &mut wanted);
+        crate::request::decode::default(self.services.row(), &mut wanted);
         match self.registry.create(&self.target(""), wanted, &options(), &mut Vec::new()).await {
             // Another server of the cluster was faster.
             Err(err) if err.status().reason == "AlreadyExists" => Ok(()),

@@ -26,11 +26,11 @@ struct Entry {
 /// A version that another server serves.
 #[derive(Debug)]
 pub(crate) struct Claim {
-    pub(super) backend: Arc<Backend>,
+    pub(crate) backend: Arc<Backend>,
     /// What the server says that it serves.
     pub(super) shown: Arc<Shown>,
     /// Whether its APIService has the condition `Available`.
-    pub(super) is_available: bool,
+    pub(crate) is_available: bool,
 }
 
 impl Claim {

@@ -12,8 +12,8 @@ use super::file::LogFile;
 use super::metrics::Metrics;
 use super::text::Event;
 use crate::error::Error;
-use crate::kubeconfig::Remote;
-use crate::webhook_client::Webhooks;
+use crate::outbound::kubeconfig::Remote;
+use crate::outbound::webhooks::Webhooks;
 
 /// A place that events are brought to, and how.
 pub(super) struct Backend {

@@ -10,7 +10,7 @@ use super::file::LogFile;
 use super::metrics::Metrics;
 use super::text::{Event, list};
 use crate::blocking::blocking;
-use crate::webhook_client::{CallError, Webhook};
+use crate::outbound::webhooks::{CallError, Webhook};
 
 /// How long one call may take.
 const TIMEOUT: Duration = Duration::from_secs(30);

@@ -14,8 +14,8 @@ use serde_json::{Map, Value, json};
 use super::policy::{Level, Recorded, Stage};
 use super::text::{Event, to_json};
 use crate::authn::user_value;
-use crate::headers as header;
-use crate::request_info::RequestInfo;
+use crate::request::headers as header;
+use crate::request::info::RequestInfo;
 
 /// What names a request.
 pub(crate) const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");

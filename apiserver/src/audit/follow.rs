@@ -16,7 +16,7 @@ use http_body::{Frame, SizeHint};
 use super::event::Record;
 use super::policy::{Level, Stage};
 use super::{Audit, CURRENT};
-use crate::request_info::RequestInfo;
+use crate::request::info::RequestInfo;
 use crate::response::Answer;
 
 impl Audit {

@@ -43,8 +43,8 @@ use self::metrics::Metrics;
 use self::policy::{Level, Policy, Recorded, Stage};
 use crate::authz::Decision;
 use crate::error::Error;
-use crate::request_info::RequestInfo;
-use crate::webhook_client::Webhooks;
+use crate::outbound::webhooks::Webhooks;
+use crate::request::info::RequestInfo;
 
 pub(crate) use self::event::{AUDIT_ID, AuditId};
 

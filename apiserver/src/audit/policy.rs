@@ -7,7 +7,7 @@ use api::names::dns1123_subdomain;
 use api::strategy::User;
 use serde::Deserialize;
 
-use crate::request_info::RequestInfo;
+use crate::request::info::RequestInfo;
 
 /// How much is recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]

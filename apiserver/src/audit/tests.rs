@@ -4,7 +4,7 @@ use http::Method;
 
 use super::policy::{Level, Policy, Stage};
 use super::*;
-use crate::query::Query;
+use crate::request::query::Query;
 
 const POLICY: &str = r#"
 apiVersion: audit.k8s.io/v1

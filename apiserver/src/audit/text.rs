@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::config::{Format, Truncate};
 use super::policy::Level;
-use crate::options::go_quote;
+use crate::request::options::go_quote;
 
 /// Says of an event that it was cut down.
 const TRUNCATED: &str = "audit.k8s.io/truncated";

@@ -8,7 +8,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName};
 
 use super::{Authenticator, PeerCertificate, Rejected};
-use crate::headers as header;
+use crate::request::headers as header;
 
 /// Which headers name a user. Of the first list that has one, the first counts; of groups and extras, all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

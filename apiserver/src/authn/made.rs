@@ -12,9 +12,9 @@ use super::webhook::TokenWebhook;
 use super::{Anonymous, Authenticator, BootstrapTokens, Chain, FrontProxy, TokenFile, X509};
 use crate::config::Config;
 use crate::error::Error;
-use crate::kubeconfig::Remote;
+use crate::outbound::kubeconfig::Remote;
+use crate::outbound::webhooks::Webhooks;
 use crate::watch_cache::WatchCache;
-use crate::webhook_client::Webhooks;
 
 /// All authenticators in order, and by itself the one that must run to find its issuers.
 pub(crate) fn chain(

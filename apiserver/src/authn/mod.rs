@@ -6,7 +6,6 @@ mod anonymous;
 mod bootstrap_token;
 mod configured;
 mod front_proxy;
-pub(crate) mod impersonate;
 mod jwt;
 mod made;
 pub(crate) mod protocols;
@@ -23,7 +22,7 @@ use api::strategy::User;
 use async_trait::async_trait;
 use http::request::Parts;
 
-use crate::headers as header;
+use crate::request::headers as header;
 
 pub use anonymous::Anonymous;
 pub use bootstrap_token::BootstrapTokens;

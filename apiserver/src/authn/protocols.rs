@@ -7,7 +7,7 @@ use http::header::SEC_WEBSOCKET_PROTOCOL;
 use http::{HeaderMap, HeaderValue};
 
 use super::Rejected;
-use crate::headers as header;
+use crate::request::headers as header;
 use crate::websocket;
 
 /// What the token follows.

@@ -13,8 +13,8 @@ use serde_json::json;
 
 use super::{Authenticator, Rejected, Reviewed, bearer};
 use crate::authz::ReviewVersion;
-use crate::expiring::Expiring;
-use crate::webhook_client::Webhook as Client;
+use crate::outbound::expiring::Expiring;
+use crate::outbound::webhooks::Webhook as Client;
 
 /// How long one call may take.
 const TIMEOUT: Duration = Duration::from_secs(30);

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::bootstrap_policy;
 use super::configured::{self, Configured};
 use super::webhook::{Webhook, WebhookConfig};
 use super::{AlwaysAllow, AlwaysDeny, Authorizers, Chain, Nodes, PublicPaths, Rbac, Rule};
-use crate::bootstrap;
 use crate::config::Config;
 use crate::error::Error;
-use crate::kubeconfig::Remote;
+use crate::outbound::kubeconfig::Remote;
+use crate::outbound::webhooks::Webhooks;
 use crate::watch_cache::WatchCache;
-use crate::webhook_client::Webhooks;
 
 /// Authorisers that are told more than their mode.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,7 +44,7 @@ pub(crate) struct Maker {
 
 impl Maker {
     pub(crate) fn new(cache: &Arc<WatchCache>, rbac: &Arc<Rbac>, webhooks: &Webhooks) -> Result<Self, Error> {
-        let node_rules = bootstrap::node_rules()?;
+        let node_rules = bootstrap_policy::node_rules()?;
         let (cache, rbac, webhooks) = (cache.clone(), rbac.clone(), webhooks.clone());
         Ok(Self { cache, rbac, node_rules, nodes: OnceLock::new(), webhooks })
     }

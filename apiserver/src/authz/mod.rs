@@ -1,6 +1,7 @@
 //! Authorisation: whether a user may do what the request asks. A chain of authorisers; the first opinion counts, and
 //! without any the answer is no.
 
+pub(crate) mod bootstrap_policy;
 mod conditions;
 mod configured;
 pub(crate) mod follow;
@@ -18,7 +19,7 @@ use api::strategy::User;
 use async_trait::async_trait;
 
 use crate::authn::UNAUTHENTICATED;
-use crate::request_info::RequestInfo;
+use crate::request::info::RequestInfo;
 
 pub use conditions::Conditions;
 pub use made::AuthorizationConfig;

@@ -12,8 +12,8 @@ use serde_json::{Map, Value, json};
 
 use super::conditions::Conditions;
 use super::{Attributes, Authorizer, Decision};
-use crate::expiring::Expiring;
-use crate::webhook_client::{CallError, Webhook as Client};
+use crate::outbound::expiring::Expiring;
+use crate::outbound::webhooks::{CallError, Webhook as Client};
 
 /// Answers that are kept.
 const MOST_ANSWERS: usize = 8192;

@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::{APISERVER, options, place};
-use crate::options::DeleteOptions;
 use crate::registry::Target;
+use crate::request::options::DeleteOptions;
 use crate::server::Core;
 use crate::watch_cache::ResourceCache;
 

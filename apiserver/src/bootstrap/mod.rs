@@ -6,7 +6,6 @@ mod identity;
 mod keep;
 mod objects;
 mod peers;
-mod policy;
 mod reconcile;
 mod trust;
 
@@ -19,11 +18,12 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::time::{Instant, sleep};
 
 use crate::aggregator;
-use crate::authz::{MASTERS, Rule};
-use crate::decode;
+use crate::authz::MASTERS;
+use crate::authz::bootstrap_policy;
 use crate::error::Error;
-use crate::options::{DeleteOptions, WriteOptions};
 use crate::registry::Target;
+use crate::request::decode;
+use crate::request::options::{DeleteOptions, WriteOptions};
 use crate::server::Core;
 use crate::watch_cache::ResourceCache;
 
@@ -48,7 +48,7 @@ pub(crate) async fn ensure(core: &Core) -> Result<Vec<Object>, Error> {
     if !core.config.shares_store {
         core.registry.allocator().collect(&core.registry, left.take().unwrap_or_default()).await.map_err(failed)?;
     }
-    let policy = policy::objects().map_err(|err| Error::Bootstrap(err.to_string()))?;
+    let policy = bootstrap_policy::objects().map_err(|err| Error::Bootstrap(err.to_string()))?;
     let flows = flows::objects().into_iter().filter_map(Object::from_value);
     let services = aggregator::objects(&core.registry.catalog());
     let all = objects::all(&core.config)?.into_iter().chain(policy).chain(flows).chain(services);
@@ -81,13 +81,6 @@ async fn ensure_all(core: &Core, objects: &[Object]) -> Result<(), Error> {
 #[cfg(test)]
 pub(crate) fn flow_objects() -> Vec<Object> {
     flows::objects().into_iter().filter_map(Object::from_value).collect()
-}
-
-/// The rules of the role `system:node`, which are the node authoriser's as well.
-pub(crate) fn node_rules() -> Result<Vec<Rule>, Error> {
-    let policy = policy::objects().map_err(|err| Error::Bootstrap(err.to_string()))?;
-    let role = policy.iter().find(|object| object.kind() == "ClusterRole" && object.name() == "system:node");
-    Ok(role.map(|role| Rule::read_all(role.get(&["rules"]))).unwrap_or_default())
 }
 
 /// At the start. What is there but cannot be put right now (a webhook may be in the way) is tried again by [`keep`].

@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{GROUP, PLURAL};
-use crate::options::{DeleteOptions, ListOptions};
 use crate::registry::{Registry, Target};
+use crate::request::options::{DeleteOptions, ListOptions};
 use crate::watch_cache::{Interest, ResourceCache, Selection};
 
 /// After how long the objects that are left are deleted anew.

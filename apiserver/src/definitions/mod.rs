@@ -10,8 +10,6 @@
 //! away. Definitions that another server on the same store writes arrive in the same way.
 
 mod cleanup;
-mod convert;
-mod gates;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -25,9 +23,6 @@ use api::{ApiError, Object, Resource};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-
-pub(crate) use convert::Converters;
-pub(crate) use gates::Gates;
 
 use crate::blocking::blocking;
 use crate::registry::Registry;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::request_info::RequestInfo;
+use crate::request::info::RequestInfo;
 
 /// The seats; `None` for no limit.
 #[derive(Debug)]

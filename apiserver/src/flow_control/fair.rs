@@ -20,8 +20,8 @@ use super::demand::Demand;
 use super::level::{Flow, Level};
 use super::metrics::{LevelFigures, Metrics};
 use super::{Class, width};
-use crate::query::Query;
-use crate::request_info::RequestInfo;
+use crate::request::info::RequestInfo;
+use crate::request::query::Query;
 use crate::watch_cache::ResourceCache;
 
 /// How often levels lend and borrow anew, while there are requests.

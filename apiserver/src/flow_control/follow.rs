@@ -17,8 +17,8 @@ use super::FlowControl;
 use super::config::{LevelSpec, Schema};
 use super::fair::Fair;
 use crate::authz::MASTERS;
-use crate::options::WriteOptions;
 use crate::registry::{Patch, PatchType, Registry, Target};
+use crate::request::options::WriteOptions;
 use crate::watch_cache::{Interest, ResourceCache, Subscription};
 
 const GROUP: &str = "flowcontrol.apiserver.k8s.io";

@@ -3,7 +3,7 @@
 use api::strategy::User;
 use serde_json::Value;
 
-use crate::request_info::RequestInfo;
+use crate::request::info::RequestInfo;
 
 /// One of the rules of a schema.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,7 +159,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::query::Query;
+    use crate::request::query::Query;
 
     fn user(name: &str, groups: &[&str]) -> User {
         User { name: name.into(), groups: groups.iter().map(|group| (*group).to_owned()).collect(), ..User::default() }

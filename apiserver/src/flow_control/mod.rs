@@ -22,6 +22,7 @@ mod matching;
 mod metrics;
 mod queues;
 mod retry;
+pub(crate) mod sending;
 #[cfg(test)]
 mod tests;
 mod width;
@@ -36,8 +37,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::TaskTracker;
 
 use crate::authz::MASTERS;
-use crate::query::Query;
-use crate::request_info::RequestInfo;
+use crate::request::info::RequestInfo;
+use crate::request::query::Query;
 use crate::watch_cache::ResourceCache;
 
 use apart::Apart;

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::queues::Work;
-use crate::query::Query;
-use crate::request_info::RequestInfo;
+use crate::request::info::RequestInfo;
+use crate::request::query::Query;
 use crate::watch_cache::ResourceCache;
 
 /// Bytes that a list may bring into memory for each seat.

@@ -16,13 +16,14 @@ use store::embedded::EmbeddedStore;
 
 use crate::admission::groups_asked_for;
 use crate::authn::tokens::{Audiences, Claims, Tokens, account_of, public_key_of};
-use crate::authn::{PeerCertificate, Vouched, impersonate};
+use crate::authn::{PeerCertificate, Vouched};
 use crate::config::Config;
 use crate::handler::is_stored;
-use crate::negotiate::{Accept, Offer, media_type};
-use crate::options::{DeleteOptions, ListOptions, Write, WriteOptions};
-use crate::query::Query;
+use crate::impersonate;
 use crate::registry::Continue;
+use crate::request::negotiate::{Accept, Offer, media_type};
+use crate::request::options::{DeleteOptions, ListOptions, Write, WriteOptions};
+use crate::request::query::Query;
 use crate::watch_cache::WatchCache;
 
 pub use slow_clients::slow_clients;

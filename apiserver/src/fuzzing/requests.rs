@@ -6,8 +6,8 @@ use http::Method;
 use percent_encoding::percent_decode_str;
 
 use crate::authz::Attributes;
-use crate::query::Query;
-use crate::request_info::{Deed, RequestInfo};
+use crate::request::info::{Deed, RequestInfo};
+use crate::request::query::Query;
 
 /// Methods that have a meaning, and some that have none.
 pub const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "ODD"];

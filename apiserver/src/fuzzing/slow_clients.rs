@@ -17,12 +17,12 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::flow_control::sending::{self, Cut, Sending};
 use crate::flow_control::{FlowControl, Limits};
-use crate::intake::{self, Intake, Payload, drop_unread};
-use crate::query::Query;
-use crate::request_info::RequestInfo;
+use crate::request::info::RequestInfo;
+use crate::request::intake::{self, Intake, Payload, drop_unread};
+use crate::request::query::Query;
 use crate::response::Answer;
-use crate::sending::{self, Cut, Sending};
 
 /// Pauses, in milliseconds; none is as long as a limit, where either outcome is right.
 const PAUSES: [u64; 16] =

@@ -9,9 +9,9 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{Call, Routed};
-use crate::negotiate::{Accept, Encoding, MetaVersion, Shape};
-use crate::options::DeleteOptions;
 use crate::registry::{Deleted, Registry, Written};
+use crate::request::negotiate::{Accept, Encoding, MetaVersion, Shape};
+use crate::request::options::DeleteOptions;
 use crate::response::{self, Answer};
 use crate::watch_cache::Cached;
 

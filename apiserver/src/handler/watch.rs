@@ -17,12 +17,12 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::encode::Shaper;
 use super::{LateFields, Routed, selection};
-use crate::decode;
-use crate::negotiate::Encoding;
-use crate::options::ListOptions;
+use crate::flow_control::sending::Kept;
 use crate::registry::WatchStart;
+use crate::request::decode;
+use crate::request::negotiate::Encoding;
+use crate::request::options::ListOptions;
 use crate::response::Answer;
-use crate::sending::Kept;
 use crate::server::Core;
 use crate::watch_cache::{
     Cached, Event, EventType, Initial, ResourceCache, Selection, Subscription, frame, frame_around,

@@ -33,7 +33,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use crate::sending::Cut;
+use crate::flow_control::sending::Cut;
 use gather::Gather;
 use guests::{Guests, Stranger};
 

@@ -9,10 +9,11 @@ use tokio::sync::OwnedRwLockReadGuard;
 use super::{Registry, Target, Written, metadata, unavailable};
 use crate::admission::{Attributes, Operation};
 use crate::blocking::blocking;
+use crate::field_managers;
 use crate::field_managers::Versions;
-use crate::options::{Write, WriteOptions};
+use crate::request::decode;
+use crate::request::options::{Write, WriteOptions};
 use crate::service_addresses::Reservation;
-use crate::{decode, field_managers};
 
 /// Attempts to find a free generated name.
 const NAME_ATTEMPTS: usize = 8;

@@ -9,7 +9,7 @@ use store::Expected;
 
 use super::{Current, Items, List, Registry, Target, Written, metadata, unavailable};
 use crate::admission::{Attributes, Operation};
-use crate::options::{DeleteOptions, Propagation};
+use crate::request::options::{DeleteOptions, Propagation};
 
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";

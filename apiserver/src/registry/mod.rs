@@ -7,6 +7,7 @@ mod continuation;
 mod convert;
 mod create;
 mod delete;
+pub(crate) mod gates;
 mod items;
 mod metadata;
 mod modify;
@@ -29,13 +30,14 @@ use tokio::sync::watch::{Receiver, Sender};
 
 use crate::admission;
 use crate::authz;
-use crate::definitions::{Converters, Gates};
+use crate::conversion::Converters;
 use crate::encryption::Sealed;
 use crate::service_addresses::Allocator;
 use crate::watch_cache::{Cached, ResourceCache, Stored, WatchCache, stored_bytes};
 
 pub(crate) use continuation::Continue;
 pub use delete::Deleted;
+use gates::Gates;
 pub(crate) use items::Cursor;
 pub use items::{Found, Items};
 pub(crate) use metadata::{check_name, check_named, generated_name, timestamp};
@@ -261,7 +263,7 @@ impl Registry {
         expected: Expected,
     ) -> Result<Result<Written, store::Error>, ApiError> {
         let row = target.row();
-        crate::decode::canonicalize(row, &mut object);
+        crate::request::decode::canonicalize(row, &mut object);
         let mut stored = self.to_stored(target, object).await?;
         let value = Bytes::from(stored_bytes(&stored));
         let revived = revive(target.cache.row(), &mut stored);
@@ -286,7 +288,7 @@ impl Registry {
 
     /// What a dry run answers: what would be read if the object had been written.
     async fn pretended(&self, target: &Target<'_>, mut object: Object) -> Result<Written, ApiError> {
-        crate::decode::canonicalize(target.row(), &mut object);
+        crate::request::decode::canonicalize(target.row(), &mut object);
         let mut stored = self.to_stored(target, object).await?;
         revive(target.cache.row(), &mut stored);
         Ok(Written::pretended(self.from_stored(target, stored).await?))

@@ -10,9 +10,10 @@ use serde_json::Value;
 
 use super::update::{Desired, narrow, narrows_first};
 use super::{Registry, Target, Updated, metadata};
+use crate::field_managers;
 use crate::field_managers::Versions;
-use crate::options::{Write, WriteOptions};
-use crate::{decode, field_managers};
+use crate::request::decode;
+use crate::request::options::{Write, WriteOptions};
 
 /// The format of a patch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

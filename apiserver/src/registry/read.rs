@@ -10,7 +10,7 @@ use store::Range;
 use super::continuation::Continue;
 use super::items::{Found, Items};
 use super::{Registry, Target, unavailable};
-use crate::options::{ListOptions, Match};
+use crate::request::options::{ListOptions, Match};
 use crate::watch_cache::{Cached, Objects, ResourceCache, Selection, Snapshot, read, read_all};
 
 /// How long a read waits for a version that has not happened.

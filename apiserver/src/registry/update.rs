@@ -13,9 +13,10 @@ use store::Expected;
 use super::{Current, Registry, Target, Written, metadata, unavailable};
 use crate::admission::{Attributes, Operation};
 use crate::blocking::blocking;
+use crate::field_managers;
 use crate::field_managers::Versions;
-use crate::options::{Write, WriteOptions};
-use crate::{decode, field_managers};
+use crate::request::decode;
+use crate::request::options::{Write, WriteOptions};
 
 /// How an update computes what it wants from what there is.
 #[async_trait]

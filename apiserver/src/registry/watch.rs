@@ -6,7 +6,7 @@ use api::ApiError;
 
 use super::read::bad_version;
 use super::{Registry, Target};
-use crate::options::ListOptions;
+use crate::request::options::ListOptions;
 use crate::watch_cache::{Beginning, ResourceCache, Selection, Subscription};
 
 /// A watch that has begun.

@@ -15,7 +15,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WAR
 use http::{HeaderMap, Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::negotiate::{Accept, Encoding};
+use crate::request::negotiate::{Accept, Encoding};
 use order::InOrder;
 
 /// Answers larger than this are compressed for clients that can take it (upstream's threshold).

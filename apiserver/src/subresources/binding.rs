@@ -11,10 +11,10 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::admission::{Attributes, Operation};
-use crate::decode;
 use crate::handler::{self, Call, Routed};
-use crate::options::{Write, WriteOptions};
 use crate::registry::{check_name, timestamp};
+use crate::request::decode;
+use crate::request::options::{Write, WriteOptions};
 use crate::response::{self, Answer};
 
 /// `POST pods/{name}/binding`.

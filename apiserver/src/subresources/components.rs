@@ -17,8 +17,8 @@ use serde_json::json;
 
 use crate::error::with_causes;
 use crate::handler::{Call, made, made_list, method_not_allowed};
-use crate::node_proxy::{Reach, connect};
-use crate::request_info::Deed;
+use crate::outbound::dial::{Reach, connect};
+use crate::request::info::Deed;
 use crate::response::Answer;
 use crate::server::Core;
 

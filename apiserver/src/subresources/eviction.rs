@@ -13,12 +13,12 @@ use serde_json::{Value, json};
 
 use super::binding::set_condition;
 use crate::admission::{Attributes, Operation};
-use crate::decode;
 use crate::field_managers;
 use crate::handler::Routed;
-use crate::options::{DeleteOptions, Write, WriteOptions};
-use crate::query::Query;
 use crate::registry::{Target, timestamp};
+use crate::request::decode;
+use crate::request::options::{DeleteOptions, Write, WriteOptions};
+use crate::request::query::Query;
 use crate::response::{self, Answer};
 use crate::watch_cache::ResourceCache;
 

@@ -15,8 +15,8 @@ use axum::body::Body;
 use bytes::Bytes;
 
 use crate::handler::{self, Call, method_not_allowed, not_supported};
-use crate::node_proxy;
-use crate::request_info::{Deed, RequestInfo};
+use crate::proxy;
+use crate::request::info::{Deed, RequestInfo};
 use crate::response::Answer;
 
 pub(crate) use scale::{replicas_path, scale_of};
@@ -49,7 +49,7 @@ pub(crate) async fn answer(call: &Call<'_>, row: &Arc<Resource>, body: Bytes) ->
 /// Answers a request for what lies on a node, whose body goes there as it comes.
 pub(crate) async fn connect(call: &Call<'_>, row: &Arc<Resource>, body: Body) -> Result<Answer, ApiError> {
     known(call, row)?;
-    node_proxy::answer(call, row, body).await
+    proxy::answer(call, row, body).await
 }
 
 /// Whether a request is one for [`connect`].

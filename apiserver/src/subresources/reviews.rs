@@ -15,12 +15,12 @@ use serde_json::{Map, Value, json};
 use crate::admission::{self, Operation};
 use crate::authn::user_value;
 use crate::authz::{Attributes, Decision};
-use crate::decode;
 use crate::field_managers::{self, Versions};
 use crate::handler::Call;
-use crate::negotiate::Shape;
-use crate::options::Write;
 use crate::registry::timestamp;
+use crate::request::decode;
+use crate::request::negotiate::Shape;
+use crate::request::options::Write;
 use crate::response::{self, Answer};
 
 const GROUP: &str = "authorization.k8s.io";

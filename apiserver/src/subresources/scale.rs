@@ -16,12 +16,12 @@ use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::decode;
 use crate::handler::{Routed, method_not_allowed, patch_type};
-use crate::negotiate::Shape;
-use crate::options::{Write, WriteOptions};
 use crate::registry::{Desired, PatchType, check_name, check_named};
-use crate::request_info::Deed;
+use crate::request::decode;
+use crate::request::info::Deed;
+use crate::request::negotiate::Shape;
+use crate::request::options::{Write, WriteOptions};
 use crate::response::{self, Answer};
 
 const REPLICAS: [&str; 2] = ["spec", "replicas"];

@@ -14,14 +14,15 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::admission::{Attributes, Operation};
+use crate::authn;
 use crate::authn::tokens::{Audiences, Claims, PREFIX, Private, Reference, Tokens};
 use crate::config::Config;
 use crate::handler::Routed;
-use crate::options::Write;
 use crate::registry::timestamp;
+use crate::request::decode;
+use crate::request::options::Write;
 use crate::response::{self, Answer};
 use crate::watch_cache::ResourceCache;
-use crate::{authn, decode};
 
 const KIND: (&str, &str, &str) = ("authentication.k8s.io", "v1", "TokenRequest");
 const DEFAULT_SECONDS: i64 = 3600;

@@ -22,7 +22,7 @@ use super::expression::{Answers, Expression, MatchConditions, Subject, namespace
 use super::matching::Criteria;
 use super::{Attributes, Namespaces, Operation};
 use crate::authz;
-use crate::definitions::Converters;
+use crate::conversion::Converters;
 
 pub use mutate::MutatingPolicies;
 pub use params::Params;

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::super::Attributes;
 use super::binding::ParamRef;
 use super::text;
-use crate::definitions::Converters;
+use crate::conversion::Converters;
 use crate::watch_cache::WatchCache;
 
 /// `paramKind`.

@@ -17,9 +17,9 @@ use super::review::{self, ReviewVersion};
 use super::{Failure, text};
 use crate::audit;
 use crate::authz::follow::{Change, Follower};
-use crate::definitions::Converters;
+use crate::conversion::Converters;
+use crate::outbound::webhooks::{Webhook, Webhooks};
 use crate::watch_cache::{Behind, ResourceCache, WatchCache};
-use crate::webhook_client::{Webhook, Webhooks};
 
 /// How long a webhook may take that does not say.
 const TIMEOUT: u64 = 10;

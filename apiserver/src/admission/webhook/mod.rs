@@ -18,9 +18,9 @@ use self::hooks::{Hook, Hooks};
 use self::notes::Place;
 use super::{Attributes, MutatingAdmission, Namespaces, Reinvocation, ValidatingAdmission, Warnings};
 use crate::authz;
-use crate::definitions::Converters;
+use crate::conversion::Converters;
+use crate::outbound::webhooks::Webhooks;
 use crate::watch_cache::WatchCache;
-use crate::webhook_client::Webhooks;
 
 const MUTATING: &str = "MutatingAdmissionWebhook";
 

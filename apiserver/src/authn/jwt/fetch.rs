@@ -13,8 +13,8 @@ use rustls::pki_types::ServerName;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::node_proxy::{self, Reach};
-use crate::webhook_client::roots;
+use crate::outbound::dial::{self, Reach};
+use crate::outbound::webhooks::roots;
 
 /// How long a document may take, with all redirects; as upstream.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
@@ -76,7 +76,7 @@ impl Client {
             .map_err(|_| format!("{host:?} is no name that a certificate can have"))?;
         let Connections { tasks, shutdown } = &self.connections;
         let (port, tls) = (authority.port_u16().unwrap_or(443), Some((self.tls.clone(), name)));
-        let dialled = node_proxy::connect(host, port, tls, Reach::Anywhere, tasks, shutdown).await;
+        let dialled = dial::connect(host, port, tls, Reach::Anywhere, tasks, shutdown).await;
         let mut sender = dialled.map_err(|err| err.to_string())?;
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         let request = Request::get(path)

@@ -13,8 +13,8 @@ use super::LARGE;
 use super::envelope::{self, Envelope, INDENT};
 use crate::handler::Routed;
 use crate::handler::encode::{Shaper, go_type};
-use crate::negotiate::{Accept, Encoding, Shape};
 use crate::registry::List;
+use crate::request::negotiate::{Accept, Encoding, Shape};
 use crate::watch_cache::Cached;
 
 /// How the items of one list are written.

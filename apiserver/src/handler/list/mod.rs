@@ -19,8 +19,8 @@ use self::envelope::Envelope;
 use self::form::Form;
 use super::Routed;
 use super::encode::Shaper;
-use crate::negotiate::{Encoding, accepts_gzip};
 use crate::registry::{Cursor, Items, List};
+use crate::request::negotiate::{Encoding, accepts_gzip};
 use crate::response::{self, Answer};
 
 /// About so many bytes are written at a time.

@@ -6,8 +6,8 @@ use serde::Deserialize;
 use super::keys::{ALGORITHMS, Algorithm, algorithm};
 use super::mapping::Mapping;
 use super::rules;
+use crate::outbound::webhooks::roots;
 use crate::strict::Shape;
-use crate::webhook_client::roots;
 
 /// A configuration has no more issuers.
 const MOST_ISSUERS: usize = 64;

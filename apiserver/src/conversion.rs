@@ -11,7 +11,7 @@ use api::{ApiError, Object, Resource};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use crate::webhook_client::{self, Webhooks};
+use crate::outbound::webhooks::{self, Webhooks};
 
 /// How long a webhook may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -25,7 +25,7 @@ pub(crate) struct Converters {
 }
 
 /// A webhook with the configuration that it was made of.
-type Known = (Arc<Webhook>, Arc<webhook_client::Webhook>);
+type Known = (Arc<Webhook>, Arc<webhooks::Webhook>);
 
 impl Converters {
     pub(crate) fn new(webhooks: Webhooks) -> Self {
@@ -109,7 +109,7 @@ impl Converters {
         read_answer(answer, &review_version, &uid)
     }
 
-    fn client(&self, webhook: &Arc<Webhook>) -> Result<Arc<webhook_client::Webhook>, String> {
+    fn client(&self, webhook: &Arc<Webhook>) -> Result<Arc<webhooks::Webhook>, String> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((config, client)) = known.get(&webhook.definition)
             && (Arc::ptr_eq(config, webhook) || config == webhook)

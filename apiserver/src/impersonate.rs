@@ -7,10 +7,10 @@ use api::ApiError;
 use api::strategy::User;
 use http::HeaderMap;
 
-use super::tokens::{account_of, groups_of};
-use super::{ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED};
+use crate::authn::tokens::{account_of, groups_of};
+use crate::authn::{ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED};
 use crate::authz::{Attributes, Chain};
-use crate::headers as header;
+use crate::request::headers as header;
 
 const USER: &str = "impersonate-user";
 const GROUP: &str = "impersonate-group";

@@ -3,11 +3,11 @@
 //! Upgraded streams are copied as they are, both ways: the kubelet speaks the client's protocol (WebSocket or SPDY), and
 //! this server does not look into it.
 
-mod dial;
+pub(crate) mod aggregated;
 mod links;
 mod moved;
 mod pod;
-mod proxy;
+mod web;
 
 use std::sync::Arc;
 
@@ -24,14 +24,12 @@ use crate::admission::{Attributes, Operation, kind_of};
 use crate::authn::protocols;
 use crate::authz;
 use crate::handler::{Call, method_not_allowed};
-use crate::headers as header;
-use crate::request_info::Deed;
+use crate::request::headers as header;
+use crate::request::info::Deed;
 use crate::response::Answer;
 use crate::server::Core;
 
-use dial::Backend;
-pub(crate) use dial::{DialError, Reach, connect, host_port};
-pub use dial::{Error, Kubelets};
+use crate::outbound::dial::{Backend, DialError};
 
 /// Answers a subresource that leads to a node or pod.
 pub(crate) async fn answer(call: &Call<'_>, row: &Arc<Resource>, body: Body) -> Result<Answer, ApiError> {
@@ -44,7 +42,7 @@ pub(crate) async fn answer(call: &Call<'_>, row: &Arc<Resource>, body: Body) -> 
         }
         ("pods" | "services" | "nodes", "proxy", Deed::Connect(method)) => {
             admit(call, row).await?;
-            proxy::answer(call, row, method, body).await
+            web::answer(call, row, method, body).await
         }
         _ => Err(method_not_allowed()),
     }

@@ -8,7 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 
-use crate::request_info::RequestInfo;
+use crate::request::info::RequestInfo;
 
 /// Upper bounds in seconds, upstream's choice thinned out.
 const BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
@@ -112,3 +112,6 @@ impl Metrics {
         self.process.encode()
     }
 }
+pub(crate) mod measured;
+pub(crate) mod reloads;
+pub(crate) mod slis;

@@ -8,9 +8,9 @@ use http::{Method, StatusCode};
 use jiff::Timestamp;
 
 use crate::handler::{Call, method_not_allowed};
-use crate::health;
-use crate::request_info::Deed;
+use crate::request::info::Deed;
 use crate::response::{self, Answer};
+use crate::routes::health;
 
 const NAME: &str = "kube-apiserver";
 const WARNING: &str = "Warning: This endpoint is not meant to be machine parseable, has no formatting compatibility \

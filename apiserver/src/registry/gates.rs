@@ -24,12 +24,12 @@ impl Gates {
     }
 
     /// Waits for the creates that have entered: those that enter from now on see that the definition goes.
-    pub(super) async fn drain(&self, prefix: &str) {
+    pub(crate) async fn drain(&self, prefix: &str) {
         drop(self.of(prefix).write_owned().await);
     }
 
     /// Forgets the gates of resources that are gone.
-    pub(super) fn retain(&self, is_there: impl Fn(&str) -> bool) {
+    pub(crate) fn retain(&self, is_there: impl Fn(&str) -> bool) {
         let mut gates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         gates.retain(|prefix, gate| is_there(prefix) || Arc::strong_count(gate) > 1);
     }

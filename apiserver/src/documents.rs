@@ -32,11 +32,11 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 const PAUSE: u32 = 3;
 
 /// The documents of other servers: their URLs by place.
-pub(super) type Elsewhere = BTreeMap<String, String>;
+pub(crate) type Elsewhere = BTreeMap<String, String>;
 
 /// What can be asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Which {
+pub(crate) enum Which {
     V2,
     V2Message,
     /// Where all others are.
@@ -59,7 +59,7 @@ impl Which {
     }
 
     /// Where the document is below `/openapi/v3/`, if it is one of those.
-    pub(super) fn place(&self) -> Option<&str> {
+    pub(crate) fn place(&self) -> Option<&str> {
         match self {
             Self::V3 { place } | Self::V3Message { place } => Some(place),
             Self::V2 | Self::V2Message | Self::V3Index => None,
@@ -88,12 +88,12 @@ impl Which {
 
 /// A document.
 #[derive(Clone, Debug)]
-pub(super) struct Document {
+pub(crate) struct Document {
     /// A hash of what it was made of.
-    pub(super) hash: Arc<str>,
-    pub(super) zipped: Bytes,
+    pub(crate) hash: Arc<str>,
+    pub(crate) zipped: Bytes,
     /// How many bytes it has when it is not compressed.
-    pub(super) length: u64,
+    pub(crate) length: u64,
 }
 
 /// The documents that were made.
@@ -113,7 +113,7 @@ struct Kept {
 
 impl Documents {
     /// The document of the catalog as it is now, made if it must be; `None` when there is none.
-    pub(super) async fn get(
+    pub(crate) async fn get(
         self: &Arc<Self>,
         registry: &Arc<Registry>,
         which: &Which,
@@ -134,7 +134,7 @@ impl Documents {
     }
 
     /// The index of v3 with the documents of other servers, which come and go: made anew for each request.
-    pub(super) fn index(&self, catalog: &Catalog, elsewhere: &Elsewhere) -> Result<Document, ApiError> {
+    pub(crate) fn index(&self, catalog: &Catalog, elsewhere: &Elsewhere) -> Result<Document, ApiError> {
         let places = self.places(catalog);
         let hash = elsewhere.iter().fold(Sha256::new_with_prefix(v2::hash(&places)), |hash, (place, url)| {
             hash.chain_update(place).chain_update([0]).chain_update(url).chain_update([0])
@@ -146,7 +146,7 @@ impl Documents {
     }
 
     /// Where documents are now.
-    pub(super) fn places(&self, catalog: &Catalog) -> Arc<Places> {
+    pub(crate) fn places(&self, catalog: &Catalog) -> Arc<Places> {
         let known = self.kept().places.clone();
         known.filter(|places| places.catalog().is(catalog)).unwrap_or_else(|| {
             let places = Arc::new(Places::of(catalog));
@@ -228,7 +228,7 @@ impl Documents {
     }
 
     #[cfg(test)]
-    pub(super) fn is_kept(&self, which: &Which) -> bool {
+    pub(crate) fn is_kept(&self, which: &Which) -> bool {
         self.kept().documents.contains_key(which)
     }
 

@@ -5,14 +5,15 @@ use axum::body::Body;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT, HeaderMap, HeaderName, HeaderValue, LOCATION, UPGRADE};
 use http::{Request, Response, StatusCode, Uri};
 
-use super::backend::{Check, SendError};
-use super::identity::speak_for;
-use super::table::Claim;
+use super::join;
+use crate::aggregator::backend::{Check, SendError};
+use crate::aggregator::identity::speak_for;
+use crate::aggregator::table::Claim;
 use crate::authn::PeerCertificate;
 use crate::handler::{Call, Incoming};
-use crate::headers as header;
 use crate::http::PeerAddress;
-use crate::node_proxy::{DialError, join};
+use crate::outbound::dial::DialError;
+use crate::request::headers as header;
 use crate::response::{self, Answer};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");

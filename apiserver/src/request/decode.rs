@@ -8,8 +8,8 @@ use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::Value;
 
-use crate::negotiate::media_type;
 use crate::registry::PatchType;
+use crate::request::negotiate::media_type;
 
 /// The encoding of a body, by its content type.
 pub(crate) fn media(headers: &HeaderMap) -> Result<Media, ApiError> {

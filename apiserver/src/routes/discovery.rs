@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 
 use crate::aggregator::{Table, groups};
 use crate::handler::{Call, method_not_allowed};
-use crate::headers as header;
-use crate::health;
-use crate::negotiate::{Accept, Offer};
-use crate::request_info::Deed;
+use crate::request::headers as header;
+use crate::request::info::Deed;
+use crate::request::negotiate::{Accept, Offer};
 use crate::response::{self, Answer};
+use crate::routes::health;
 
 /// What made this server: clients show it beside upstream's compiler.
 const COMPILER: &str = concat!("rust", env!("CARGO_PKG_RUST_VERSION"));

@@ -1,19 +1,15 @@
 //! `/healthz`, `/livez` and `/readyz`, with their checks one by one; and `/metrics/slis`, which counts what came of them
 //! (KEP-3466).
 
-mod slis;
-
 use std::time::Duration;
 
 use http::StatusCode;
 use tokio::time;
 
 use crate::error::with_causes;
-use crate::query::Query;
+use crate::request::query::Query;
 use crate::response::{self, Answer};
 use crate::server::Core;
-
-pub(crate) use slis::Slis;
 
 const ENDPOINTS: [&str; 3] = ["healthz", "livez", "readyz"];
 /// What is checked first everywhere.

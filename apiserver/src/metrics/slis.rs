@@ -41,7 +41,7 @@ impl Default for Slis {
 
 impl Slis {
     /// Counts the outcome of a check. Only checks that there are come here, so there are few series.
-    pub(super) fn count(&self, endpoint: &'static str, name: &str, is_well: bool) {
+    pub(crate) fn count(&self, endpoint: &'static str, name: &str, is_well: bool) {
         let name = name.to_owned();
         let status = if is_well { "success" } else { "error" };
         self.last.get_or_create(&Check { name: name.clone(), r#type: endpoint }).set(i64::from(is_well));

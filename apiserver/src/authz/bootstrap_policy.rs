@@ -1,13 +1,14 @@
-//! The default RBAC roles and bindings, from the table in `policy.txt`.
+//! The default RBAC roles and bindings, from the table in `bootstrap_policy.txt`.
 
 use std::collections::BTreeMap;
 
 use api::Object;
 use serde_json::{Map, Value, json};
 
-use crate::authz::Rule;
+use super::Rule;
+use crate::error::Error;
 
-const TABLE: &str = include_str!("policy.txt");
+const TABLE: &str = include_str!("bootstrap_policy.txt");
 const API: &str = "rbac.authorization.k8s.io";
 const VERSION: &str = "rbac.authorization.k8s.io/v1";
 const AGGREGATE: &str = "rbac.authorization.k8s.io/aggregate-to-";
@@ -15,8 +16,8 @@ const MANAGER: &str = "system:kube-controller-manager";
 
 /// What is wrong with a line of the table.
 #[derive(Debug, thiserror::Error)]
-#[error("policy.txt, line {line}: {why}")]
-pub(super) struct Malformed {
+#[error("bootstrap_policy.txt, line {line}: {why}")]
+pub(crate) struct Malformed {
     line: usize,
     why: &'static str,
 }
@@ -33,7 +34,7 @@ struct Role {
 }
 
 /// All default roles and bindings; roles come first.
-pub(super) fn objects() -> Result<Vec<Object>, Malformed> {
+pub(crate) fn objects() -> Result<Vec<Object>, Malformed> {
     parse(TABLE)
 }
 
@@ -199,6 +200,13 @@ fn subject(text: &str) -> Option<Value> {
     }
 }
 
+/// The rules of the role `system:node`, which are the node authoriser's as well.
+pub(crate) fn node_rules() -> Result<Vec<Rule>, Error> {
+    let policy = objects().map_err(|err| Error::Bootstrap(err.to_string()))?;
+    let role = policy.iter().find(|object| object.kind() == "ClusterRole" && object.name() == "system:node");
+    Ok(role.map(|role| Rule::read_all(role.get(&["rules"]))).unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -238,7 +246,10 @@ mod tests {
 
     #[test]
     fn a_malformed_line_is_named() {
-        assert_eq!(parse("clusterrole a\n  get\n").unwrap_err().to_string(), "policy.txt, line 2: not a rule");
-        assert_eq!(parse("\nbind a nobody\n").unwrap_err().to_string(), "policy.txt, line 2: bad subject");
+        assert_eq!(
+            parse("clusterrole a\n  get\n").unwrap_err().to_string(),
+            "bootstrap_policy.txt, line 2: not a rule"
+        );
+        assert_eq!(parse("\nbind a nobody\n").unwrap_err().to_string(), "bootstrap_policy.txt, line 2: bad subject");
     }
 }

@@ -4,7 +4,6 @@
 //! The index of v3 lists what aggregated servers have, and requests for their documents go there. The document of v2 is
 //! about this server alone.
 
-mod documents;
 #[cfg(test)]
 mod tests;
 
@@ -22,13 +21,12 @@ use http::{HeaderMap, StatusCode};
 use jiff::{Timestamp, ToSpan as _, fmt::rfc2822, tz::TimeZone};
 
 use crate::aggregator;
+use crate::documents::{Document, Elsewhere, Which};
 use crate::handler::{Call, Incoming};
-use crate::headers as header;
-use crate::negotiate::{accepts_gzip, sorted_by_quality};
+use crate::proxy;
+use crate::request::headers as header;
+use crate::request::negotiate::{accepts_gzip, sorted_by_quality};
 use crate::response::{self, Answer};
-use documents::{Document, Elsewhere, Which};
-
-pub(crate) use documents::Documents;
 
 /// The type of the v2 message; the first is how clients from before v1.28 write it.
 const V2_MESSAGE: [&str; 2] = [
@@ -60,7 +58,7 @@ pub(crate) async fn answer(call: &Call<'_>) -> Result<Answer, ApiError> {
     if let Some(place) = path.strip_prefix("/openapi/v3/")
         && let Some(claim) = aggregator::of_document(&table, &catalog, place)
     {
-        return aggregator::answer(call, &claim, Incoming::Read(Bytes::new())).await;
+        return proxy::aggregated::answer(call, &claim, Incoming::Read(Bytes::new())).await;
     }
     let message = match path {
         "/openapi/v2" => form(call.headers(), &V2_MESSAGE),

@@ -74,11 +74,11 @@ fn in_gos_words(error: &std::io::Error) -> String {
 
 /// Where a request goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Backend {
-    pub(super) host: String,
-    pub(super) port: u16,
-    pub(super) tls: Tls,
-    pub(super) reach: Reach,
+pub(crate) struct Backend {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) tls: Tls,
+    pub(crate) reach: Reach,
 }
 
 /// Where a connection may lead.
@@ -92,7 +92,7 @@ pub(crate) enum Reach {
 
 /// How a backend is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tls {
+pub(crate) enum Tls {
     Plain,
     /// A kubelet: its certificate is checked, and ours is shown.
     Kubelet,
@@ -141,7 +141,7 @@ impl Kubelets {
     }
 
     /// Connects to a backend. The connection is driven by a task of `tasks`.
-    pub(super) async fn connect(
+    pub(crate) async fn connect(
         &self,
         backend: &Backend,
         tasks: &TaskTracker,

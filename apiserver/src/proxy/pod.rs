@@ -11,9 +11,9 @@ use http_body_util::{BodyExt as _, Limited};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
-use super::dial::{Backend, Reach, Tls};
 use super::{Outgoing, forward};
 use crate::handler::Call;
+use crate::outbound::dial::{Backend, Reach, Tls};
 use crate::registry::Target;
 use crate::response::{self, Answer};
 use crate::server::Core;

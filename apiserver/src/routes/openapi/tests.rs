@@ -5,8 +5,8 @@ use http::Request;
 use serde_json::json;
 use tower::ServiceExt as _;
 
-use super::documents::Which;
 use super::unzipped;
+use crate::documents::Which;
 use crate::testing::TestServer;
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use api::status::Qualified;
 use api::{ApiError, Object};
 use serde_json::{Value, json};
 
-use crate::query::Query;
+use crate::request::query::Query;
 
 /// Options of create, update and patch.
 #[derive(Clone, Debug, Default)]

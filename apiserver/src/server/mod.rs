@@ -23,33 +23,44 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
+use crate::admission;
+use crate::aggregator;
 use crate::aggregator::{Aggregator, Claim};
 use crate::audit::{self, AUDIT_ID, Audit, AuditId};
 use crate::authn;
 use crate::authz;
+use crate::bootstrap;
 use crate::config::Config;
+use crate::conversion::Converters;
+use crate::definitions;
+use crate::documents::Documents;
 use crate::encryption::{AtRest, Sealed};
 use crate::error::Error;
+use crate::flow_control;
+use crate::flow_control::sending::{Cut, Sending};
 use crate::flow_control::{Class, FLOW_SCHEMA, FlowControl, PRIORITY_LEVEL, Seat};
 use crate::handler::{self, Call, Incoming};
-use crate::health::Slis;
 use crate::http::{Edge, Handshake, InProcess};
-use crate::intake::{Intake, drop_unread};
-use crate::measured::Measured;
+use crate::impersonate;
 use crate::metrics::Metrics;
-use crate::negotiate::{Accept, is_pretty};
-use crate::node_proxy::Kubelets;
-use crate::query::Query;
+use crate::metrics::measured::Measured;
+use crate::metrics::slis::Slis;
+use crate::outbound::dial::Kubelets;
+use crate::outbound::webhooks::Webhooks;
+use crate::proxy;
 use crate::registry::Registry;
-use crate::request_info::RequestInfo;
+use crate::request::info::RequestInfo;
+use crate::request::intake::{Intake, drop_unread};
+use crate::request::negotiate::{Accept, is_pretty};
+use crate::request::query::Query;
 use crate::response::{self, Answer};
-use crate::sending::{Cut, Sending};
+use crate::routes::discovery;
+use crate::routes::health;
+use crate::routes::openapi;
+use crate::routes::pages;
 use crate::service_addresses::{self, Allocator};
+use crate::subresources;
 use crate::watch_cache::{Feed, ResourceCache, WatchCache};
-use crate::webhook_client::Webhooks;
-use crate::{
-    admission, aggregator, bootstrap, definitions, discovery, flow_control, health, openapi, pages, subresources,
-};
 
 /// How far the start has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,7 +92,7 @@ pub(crate) struct Core {
     pub(crate) slis: Slis,
     /// When the server was put together.
     pub(crate) started: Timestamp,
-    pub(crate) documents: Arc<openapi::Documents>,
+    pub(crate) documents: Arc<Documents>,
     /// Tasks of connections to nodes, pods and webhooks.
     pub(crate) connections: TaskTracker,
     /// Tasks of the server's own controllers.
@@ -138,7 +149,7 @@ impl ApiServer {
         let authorizers = authz::Maker::new(&cache, &rbac, &webhooks)?;
         let authz = Arc::new(authz::Chain::new(authorizers.make(&config)?));
         let tokens = authn::tokens::Tokens::new(&config, &cache)?.map(Arc::new);
-        let converters = Arc::new(definitions::Converters::new(webhooks.clone()));
+        let converters = Arc::new(Converters::new(webhooks.clone()));
         let admission = admission::builtin(&config, &cache, &store, &rbac, &authz, &webhooks, &converters)?;
         let allocator = Allocator::new(config.service_cluster_ip_ranges.clone(), config.service_node_ports.clone());
         let registry = Arc::new(Registry::new(
@@ -208,7 +219,7 @@ impl ApiServer {
 
     /// What is published.
     #[cfg(test)]
-    pub(crate) fn documents(&self) -> &Arc<openapi::Documents> {
+    pub(crate) fn documents(&self) -> &Arc<Documents> {
         &self.core.documents
     }
 
@@ -487,8 +498,8 @@ async fn permitted(
     {
         query.get(name).unwrap_or("").clone_into(slot);
     }
-    if let Some(wanted) = authn::impersonate::wanted(&parts.headers)? {
-        attributes.user = Box::pin(authn::impersonate::permit(&core.authz, &attributes, wanted)).await?;
+    if let Some(wanted) = impersonate::wanted(&parts.headers)? {
+        attributes.user = Box::pin(impersonate::permit(&core.authz, &attributes, wanted)).await?;
         audit::impersonated(&attributes.user);
     }
     let user = &attributes.user;
@@ -506,7 +517,7 @@ async fn permitted(
     let seat = Lock::new(seat);
     let call = Call::new(core, parts, info, query, user, &seat);
     let answer = match claim {
-        Some(claim) => Box::pin(aggregator::answer(&call, &claim, incoming)).await,
+        Some(claim) => Box::pin(proxy::aggregated::answer(&call, &claim, incoming)).await,
         None if info.is_resource => handler::resource(&call, incoming).await,
         None => Box::pin(non_resource(&call)).await,
     };
@@ -532,7 +543,7 @@ async fn read(
     info: &RequestInfo,
     user: &User,
     claim: Option<&Claim>,
-) -> Result<(Incoming, Option<crate::intake::Payload>), ApiError> {
+) -> Result<(Incoming, Option<crate::request::intake::Payload>), ApiError> {
     if subresources::is_connect(info) {
         return Ok((Incoming::Stream(std::mem::take(&mut course.body)), None));
     }

@@ -14,7 +14,7 @@ use api::selector::FieldSelector;
 use http::Method;
 use percent_encoding::percent_decode_str;
 
-use crate::query::Query;
+use crate::request::query::Query;
 
 /// What a request does.
 #[derive(Clone, Debug, PartialEq, Eq)]

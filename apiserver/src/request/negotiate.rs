@@ -6,8 +6,8 @@ use api::{ApiError, Resource};
 use http::HeaderMap;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, USER_AGENT};
 
-use crate::headers as header;
-use crate::query::Query;
+use crate::request::headers as header;
+use crate::request::query::Query;
 
 /// How an answer is encoded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use http::header::{
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::links::Links;
-use crate::headers as header;
+use crate::request::headers as header;
 use crate::response::Answer;
 
 /// What would end a value in HTML.

@@ -9,13 +9,13 @@ use http::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderName, HeaderValue, 
 use http::{Method, StatusCode};
 use serde_json::Value;
 
-use super::dial::{Backend, Reach, Tls};
 use super::moved::Moved;
 use super::pod::{kubelet, object};
 use super::{Outgoing, forward};
-use crate::endpoints;
 use crate::handler::Call;
-use crate::headers as header;
+use crate::outbound::dial::{Backend, Reach, Tls};
+use crate::outbound::services;
+use crate::request::headers as header;
 use crate::response::{self, Answer};
 use crate::watch_cache::ResourceCache;
 
@@ -166,7 +166,7 @@ async fn service(call: &Call<'_>, scheme: &str, name: &str, port: &str) -> Resul
         let Some(pod) = pod_of(&pods, namespace, endpoint) else { return false };
         has_address(&pod, address) && allowed(call, &pod, address).is_ok()
     };
-    let (host, port) = endpoints::ready(&slices, namespace, name, port_name, at_its_pod)
+    let (host, port) = services::ready(&slices, namespace, name, port_name, at_its_pod)
         .ok_or_else(|| unavailable(format!("no endpoints available for service {name:?}")))?;
     Ok(Backend { host, port, tls, reach: Reach::Proxyable })
 }

@@ -21,9 +21,9 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::endpoints::{Routing, Services, Unreachable};
-use crate::kubeconfig::Remote;
-use crate::node_proxy::{self, DialError, Reach};
+use crate::outbound::dial::{self, DialError, Reach};
+use crate::outbound::kubeconfig::Remote;
+use crate::outbound::services::{Routing, Services, Unreachable};
 use crate::watch_cache::WatchCache;
 
 /// More of an answer is not read.
@@ -287,10 +287,10 @@ impl Webhook {
         let (host, port) = self.shared.address(&self.place).map_err(|err| err.to_string())?;
         let tls = (self.tls.clone(), self.server_name.clone());
         let (tasks, shutdown) = (&self.shared.tasks, &self.shared.shutdown);
-        let dialled = node_proxy::connect(&host, port, Some(tls), Reach::Anywhere, tasks, shutdown).await;
+        let dialled = dial::connect(&host, port, Some(tls), Reach::Anywhere, tasks, shutdown).await;
         dialled.map_err(|err| match err {
             DialError::Tls(err) => format!("tls: {err}"),
-            err => format!("dial tcp {}: {err}", node_proxy::host_port(&host, port)),
+            err => format!("dial tcp {}: {err}", dial::host_port(&host, port)),
         })
     }
 

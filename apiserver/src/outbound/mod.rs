@@ -1,0 +1,7 @@
+//! Connections that this server makes: to kubelets, pods, webhooks and aggregated servers.
+
+pub(crate) mod dial;
+pub(crate) mod expiring;
+pub(crate) mod kubeconfig;
+pub(crate) mod services;
+pub mod webhooks;
