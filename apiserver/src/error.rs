@@ -2,13 +2,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-
-use crate::aggregator;
-use crate::authn;
-use crate::http;
-use crate::outbound::dial;
-use crate::watch_cache;
 
 /// A failure of the whole server.
 #[derive(Debug, thiserror::Error)]
@@ -19,28 +12,27 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    #[error("TLS")]
-    Tls(#[from] http::TlsError),
-    #[error("write the self-signed certificate to {path} (give --tls-cert-file, or a --cert-dir that can be written)")]
-    SelfSigned {
-        path: PathBuf,
+    /// A part of the server failed while it did this.
+    #[error("{doing}")]
+    Part {
+        doing: String,
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    #[error("--token-auth-file")]
-    Tokens(#[from] authn::TokenFileError),
-    #[error("--service-account-signing-key-file or --service-account-key-file")]
-    TokenKeys(#[from] authn::tokens::KeyError),
-    #[error("fill the watch cache")]
-    WatchCache(#[from] watch_cache::Error),
-    #[error("connect to kubelets")]
-    Kubelets(#[from] dial::Error),
-    #[error("connect to aggregated API servers")]
-    Aggregator(#[from] aggregator::Error),
     #[error("create the bootstrap objects: {0}")]
     Bootstrap(String),
     #[error("--{flag}: {why}")]
     Flag { flag: &'static str, why: String },
+}
+
+impl Error {
+    /// What a failure of a part is for the whole: `doing` is a flag, or what was tried.
+    pub(crate) fn part<E>(doing: impl Into<String>) -> impl FnOnce(E) -> Self
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        |source| Self::Part { doing: doing.into(), source: source.into() }
+    }
 }
 
 /// An error with its causes, for those who are told one line: some say nothing by themselves ("transport error").

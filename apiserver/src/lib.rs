@@ -47,7 +47,6 @@ pub mod testing;
 pub mod watch_cache;
 mod websocket;
 
-pub use aggregator::Error as AggregatorError;
 pub use args::{Args, StoreArgs};
 pub use audit::{
     AuditConfig, AuditLogConfig, AuditWebhookConfig, Batch as AuditBatch, Delivery as AuditDelivery,

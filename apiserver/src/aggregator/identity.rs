@@ -24,7 +24,7 @@ const IMPERSONATE: &str = "impersonate-";
 
 /// Why aggregated servers cannot be shown a certificate.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     #[error("--proxy-client-cert-file")]
     Certificate(#[from] TlsError),
     #[error("read {path} (--proxy-client-key-file)")]

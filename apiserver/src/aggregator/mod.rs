@@ -48,7 +48,7 @@ use crate::registry::Registry;
 use crate::request::info::RequestInfo;
 use crate::watch_cache::{Cached, Interest, ResourceCache, WatchCache};
 
-pub use self::identity::Error;
+use self::identity::Error;
 pub(crate) use self::openapi::{of_document, places};
 pub(crate) use self::priorities::groups;
 pub(crate) use self::registration::{complete, objects};

@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName};
 
-use super::{Authenticator, PeerCertificate, Rejected};
+use super::{Authenticator, Rejected};
+use crate::http::PeerCertificate;
 use crate::request::headers as header;
 
 /// Which headers name a user. Of the first list that has one, the first counts; of groups and extras, all.
@@ -70,8 +71,9 @@ fn first(headers: &HeaderMap, names: &[HeaderName]) -> Result<Option<String>, Ap
 #[async_trait]
 impl Authenticator for FrontProxy {
     async fn authenticate(&self, request: &Parts) -> Result<Option<User>, Rejected> {
-        let peer = request.extensions.get::<PeerCertificate>();
-        let Some(proxy) = peer.map(PeerCertificate::front_proxy).transpose()?.flatten() else { return Ok(None) };
+        let peer = request.extensions.get::<PeerCertificate>().filter(|peer| peer.vouched().front_proxy);
+        let Some(peer) = peer else { return Ok(None) };
+        let proxy = peer.user().map_err(Rejected::because)?.name;
         if !self.allowed.is_empty() && !self.allowed.contains(&proxy) {
             return Err(Rejected::because(format!("{proxy:?} is not the name of a front proxy")));
         }
@@ -84,7 +86,8 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::authn::{Chain, Vouched, X509};
+    use crate::authn::{Chain, X509};
+    use crate::http::Vouched;
 
     fn certificate(name: &str) -> Bytes {
         let pair = rcgen::KeyPair::generate().unwrap();

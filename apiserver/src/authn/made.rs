@@ -35,7 +35,7 @@ pub(crate) fn chain(
     }
     chain.push(Arc::new(X509));
     if let Some(path) = &config.token_auth_file {
-        chain.push(Arc::new(TokenFile::read(path)?));
+        chain.push(Arc::new(TokenFile::read(path).map_err(Error::part("--token-auth-file"))?));
     }
     chain.extend(tokens.map(|tokens| tokens as Arc<dyn Authenticator>));
     if config.bootstrap_tokens {

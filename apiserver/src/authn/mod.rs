@@ -32,9 +32,9 @@ pub(crate) use jwt::Jwt;
 pub use jwt::OidcArgs;
 pub use jwt::testing::SigningKey;
 pub(crate) use made::chain;
-pub use token_file::{Error as TokenFileError, TokenFile};
+pub use token_file::TokenFile;
 pub use webhook::TokenWebhookConfig;
-pub use x509::{PeerCertificate, Vouched, X509};
+pub use x509::X509;
 
 /// Name and group of who shows no credentials.
 pub const ANONYMOUS: &str = "system:anonymous";

@@ -20,7 +20,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::flow_control::Seat;
+use super::Seat;
+use crate::http::Cut;
 use crate::response::Answer;
 
 /// Who takes nothing for so long is cut; watches give as much.
@@ -29,10 +30,6 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) const PACE: u64 = 32 * 1024;
 /// How often the bodies are looked through while there are some.
 pub(crate) const LOOK: Duration = Duration::from_secs(5);
-
-/// Closes the connection that a request came by.
-#[derive(Clone, Debug)]
-pub(crate) struct Cut(pub(crate) CancellationToken);
 
 /// The client did not read.
 #[derive(Debug, thiserror::Error)]

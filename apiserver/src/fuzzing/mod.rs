@@ -16,9 +16,9 @@ use store::embedded::EmbeddedStore;
 
 use crate::admission::groups_asked_for;
 use crate::authn::tokens::{Audiences, Claims, Tokens, account_of, public_key_of};
-use crate::authn::{PeerCertificate, Vouched};
 use crate::config::Config;
 use crate::handler::is_stored;
+use crate::http::{PeerCertificate, Vouched};
 use crate::impersonate;
 use crate::registry::Continue;
 use crate::request::negotiate::{Accept, Offer, media_type};

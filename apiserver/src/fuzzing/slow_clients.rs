@@ -17,8 +17,9 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::flow_control::sending::{self, Cut, Sending};
+use crate::flow_control::sending::{self, Sending};
 use crate::flow_control::{FlowControl, Limits};
+use crate::http::Cut;
 use crate::request::info::RequestInfo;
 use crate::request::intake::{self, Intake, Payload, drop_unread};
 use crate::request::query::Query;

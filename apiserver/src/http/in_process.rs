@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use tower::{Service, ServiceExt as _};
 
-use crate::authn::{PeerCertificate, Vouched};
+use super::peer::{PeerCertificate, Vouched};
 
 /// A `tower` service that `kube::Client::new` takes.
 #[derive(Clone, Debug)]

@@ -10,11 +10,11 @@ mod gather;
 mod guests;
 mod in_process;
 mod named;
+mod peer;
 mod self_signed;
 mod tls;
 
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -33,12 +33,13 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use crate::flow_control::sending::Cut;
 use gather::Gather;
 use guests::{Guests, Stranger};
 
 pub use in_process::InProcess;
 pub use named::NamedCertificate;
+pub(crate) use peer::{Cut, PeerAddress};
+pub use peer::{PeerCertificate, Vouched};
 pub(crate) use self_signed::self_signed;
 pub(crate) use tls::certificates;
 pub use tls::{Authorities, Handshake, TlsError};
@@ -118,10 +119,6 @@ pub async fn serve(listener: TcpListener, edge: Arc<Edge>, router: Router, shutd
         connections.shutdown().await;
     }
 }
-
-/// Where a request comes from.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct PeerAddress(pub(crate) IpAddr);
 
 async fn connection(
     socket: TcpStream,

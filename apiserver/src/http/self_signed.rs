@@ -2,23 +2,24 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SanType};
 
-use crate::config::Config;
-use crate::error::Error;
+type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// The certificate and key in `directory`, made when they are not there.
-pub(crate) fn self_signed(directory: &Path, config: &Config) -> Result<(PathBuf, PathBuf), Error> {
+/// The certificate and key in `directory`, made for these addresses and this machine when they are not there.
+pub(crate) fn self_signed(
+    directory: &Path,
+    addresses: impl Iterator<Item = IpAddr>,
+) -> Result<(PathBuf, PathBuf), Failure> {
     let (certificate, key) = (directory.join("apiserver.crt"), directory.join("apiserver.key"));
     if certificate.exists() && key.exists() {
         return Ok((certificate, key));
     }
-    let failed =
-        |source: Box<dyn std::error::Error + Send + Sync>| Error::SelfSigned { path: directory.to_owned(), source };
-    make(directory, &certificate, &key, config).map_err(failed)?;
+    make(directory, &certificate, &key, addresses)?;
     tracing::info!(certificate = %certificate.display(), "made a self-signed serving certificate");
     Ok((certificate, key))
 }
@@ -27,8 +28,8 @@ fn make(
     directory: &Path,
     certificate: &Path,
     key: &Path,
-    config: &Config,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    addresses: impl Iterator<Item = IpAddr>,
+) -> Result<(), Failure> {
     fs::create_dir_all(directory)?;
     let mut params = CertificateParams::new(
         [
@@ -41,9 +42,8 @@ fn make(
         .map(str::to_owned)
         .to_vec(),
     )?;
-    let first = config.service_cluster_ip_ranges.first().map(|range| range.nth(1));
-    let addresses = [Some(config.bind_address), config.advertise_address, first, "127.0.0.1".parse().ok()];
-    params.subject_alt_names.extend(addresses.into_iter().flatten().map(SanType::IpAddress));
+    let all = addresses.chain([IpAddr::V4(Ipv4Addr::LOCALHOST)]);
+    params.subject_alt_names.extend(all.map(SanType::IpAddress));
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, "coracle-apiserver");
     let pair = KeyPair::generate()?;

@@ -13,7 +13,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::CertifiedKey;
 
 use super::named::{NamedCertificate, Shown};
-use crate::authn::{PeerCertificate, Vouched};
+use super::peer::{PeerCertificate, Vouched};
 
 /// Why the server cannot speak TLS.
 #[derive(Debug, thiserror::Error)]

@@ -37,10 +37,10 @@ use crate::documents::Documents;
 use crate::encryption::{AtRest, Sealed};
 use crate::error::Error;
 use crate::flow_control;
-use crate::flow_control::sending::{Cut, Sending};
+use crate::flow_control::sending::Sending;
 use crate::flow_control::{Class, FLOW_SCHEMA, FlowControl, PRIORITY_LEVEL, Seat};
 use crate::handler::{self, Call, Incoming};
-use crate::http::{Edge, Handshake, InProcess};
+use crate::http::{Cut, Edge, Handshake, InProcess};
 use crate::impersonate;
 use crate::metrics::Metrics;
 use crate::metrics::measured::Measured;
@@ -148,7 +148,9 @@ impl ApiServer {
         let webhooks = Webhooks::new(&cache, connections.clone(), process.shutdown.clone());
         let authorizers = authz::Maker::new(&cache, &rbac, &webhooks)?;
         let authz = Arc::new(authz::Chain::new(authorizers.make(&config)?));
-        let tokens = authn::tokens::Tokens::new(&config, &cache)?.map(Arc::new);
+        let tokens = authn::tokens::Tokens::new(&config, &cache)
+            .map_err(Error::part("--service-account-signing-key-file or --service-account-key-file"))?
+            .map(Arc::new);
         let converters = Arc::new(Converters::new(webhooks.clone()));
         let admission = admission::builtin(&config, &cache, &store, &rbac, &authz, &webhooks, &converters)?;
         let allocator = Allocator::new(config.service_cluster_ip_ranges.clone(), config.service_node_ports.clone());
@@ -169,7 +171,8 @@ impl ApiServer {
             let help = "Clients that were cut because they did not read their answer";
             registry.register("apiserver_stalled_responses", help, sending.stalled());
         });
-        let aggregator = Aggregator::new(&config, registry.cache(), connections.clone(), &process)?;
+        let aggregator = Aggregator::new(&config, registry.cache(), connections.clone(), &process)
+            .map_err(Error::part("connect to aggregated API servers"))?;
         let (authn, jwt) = authn::chain(&config, registry.cache(), tokens.clone(), &webhooks, &connections, &process)?;
         let core = Core {
             authn,
@@ -178,7 +181,7 @@ impl ApiServer {
             authorizers,
             rbac,
             tokens,
-            kubelets: Kubelets::new(&config)?,
+            kubelets: Kubelets::new(&config).map_err(Error::part("connect to kubelets"))?,
             aggregator: Arc::new(aggregator),
             at_rest,
             audit: Audit::new(&config.audit, &webhooks, &process.metrics)?.map(Arc::new),
@@ -261,7 +264,7 @@ impl ApiServer {
             last.cancel();
             Ok(())
         };
-        let feed = async { feed.run(last.clone(), filled).await.map_err(Error::from) };
+        let feed = async { feed.run(last.clone(), filled).await.map_err(Error::part("fill the watch cache")) };
         let outcome = tokio::try_join!(feed, start).map(|_| ());
         self.end(outcome.is_ok()).await;
         outcome
@@ -351,7 +354,7 @@ impl ApiServer {
             client_ca: config.client_ca.as_deref(),
             front_proxy_ca: config.front_proxies.as_ref().map(|proxies| proxies.ca.as_path()),
         };
-        let (mut tls, authorities) = handshake.read()?;
+        let (mut tls, authorities) = handshake.read().map_err(Error::part("TLS"))?;
         if !config.http2 {
             tls.alpn_protocols.retain(|protocol| protocol != b"h2");
         }
@@ -370,11 +373,24 @@ impl ApiServer {
         let config = &self.core.config;
         match (&config.tls_certificate, &config.tls_private_key) {
             (Some(certificate), Some(key)) => Ok((certificate.clone(), key.clone())),
-            (None, None) => crate::http::self_signed(&config.certificate_directory, config),
+            (None, None) => self.self_signed(),
             _ => {
                 Err(Error::Flag { flag: "tls-cert-file", why: "needs --tls-private-key-file, and the reverse".into() })
             }
         }
+    }
+
+    /// A certificate of our own making, for a server that was given none.
+    fn self_signed(&self) -> Result<(PathBuf, PathBuf), Error> {
+        let config = &self.core.config;
+        let first = config.service_cluster_ip_ranges.first().map(|range| range.nth(1));
+        let addresses = [Some(config.bind_address), config.advertise_address, first];
+        let directory = &config.certificate_directory;
+        let doing = format!(
+            "write the self-signed certificate to {} (give --tls-cert-file, or a --cert-dir that can be written)",
+            directory.display()
+        );
+        crate::http::self_signed(directory, addresses.into_iter().flatten()).map_err(Error::part(doing))
     }
 }
 

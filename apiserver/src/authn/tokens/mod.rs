@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::watch_cache::{ResourceCache, WatchCache};
 
 pub use claims::{Audiences, Claims, Private, Reference};
-pub use keys::Error as KeyError;
+use keys::Error as KeyError;
 pub(crate) use keys::public_key_of;
 
 /// Users of ServiceAccounts are named `system:serviceaccount:NAMESPACE:NAME`.
