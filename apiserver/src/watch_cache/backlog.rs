@@ -12,13 +12,26 @@ use tokio::time::Instant;
 
 use super::event::Event;
 use super::object::Cached;
-use super::resource::{Beginning, Closed};
+use super::snapshot::Snapshot;
 
 /// Events that may wait.
 const EVENTS: usize = 8192;
 /// Bytes of objects that may wait, beyond a few events whatever their size.
 const BYTES: usize = 32 << 20;
 const FEW: usize = 64;
+
+/// What a watch begins with.
+#[derive(Debug)]
+pub enum Beginning {
+    /// The events after the revision asked for.
+    Events(Vec<Arc<Event>>),
+    /// The objects that there are.
+    Objects(Snapshot),
+}
+
+/// A watch ended, and may have missed events.
+#[derive(Debug)]
+pub struct Closed;
 
 /// The queue between the hub and one watcher.
 #[derive(Debug)]

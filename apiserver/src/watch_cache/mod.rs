@@ -12,6 +12,7 @@ mod partial_json;
 mod resource;
 mod selection;
 mod settled;
+mod snapshot;
 mod watchers;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -27,14 +28,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::encryption::AtRest;
 
-pub use backlog::Initial;
+pub use backlog::{Beginning, Closed, Initial};
 pub use event::{Event, EventType, frame, frame_around};
 pub use labels::{Labels, Marks};
 pub(crate) use object::Unreadable;
 pub use object::{Cached, Stored, stored_bytes};
-pub use resource::{Beginning, Closed, HistoryGone, Objects, ResourceCache, Snapshot, Subscription};
+pub use resource::{HistoryGone, ResourceCache, Subscription, settle};
 pub use selection::Selection;
-pub use settled::{Behind, settle};
+pub use settled::Behind;
+pub use snapshot::{Objects, Snapshot};
 pub use watchers::Interest;
 
 const ROOT: &str = "/registry/";

@@ -7,27 +7,16 @@ use std::time::Duration;
 
 use api::{Object, Resource};
 use bytes::Bytes;
-use rpds::RedBlackTreeMapSync;
 use store::Entry;
 
-use super::backlog::{Backlog, Initial};
+use super::backlog::{Backlog, Beginning, Closed, Initial};
 use super::event::Event;
 use super::object::{Cached, Facts, Stored, Unreadable, wanted};
 use super::own_writes::Written;
 use super::partial_json::Sieve;
-use super::settled::Progress;
+use super::settled::{Behind, Progress};
+use super::snapshot::{Objects, Snapshot};
 use super::watchers::{Hub, Interest};
-
-/// Current objects by key.
-pub type Objects = RedBlackTreeMapSync<Arc<str>, Arc<Cached>>;
-
-/// All objects of a resource at one revision.
-#[derive(Clone, Debug)]
-pub struct Snapshot {
-    pub objects: Objects,
-    /// The newest revision that changed one of them.
-    pub changed: u64,
-}
 
 /// The cache of one resource.
 #[derive(Debug)]
@@ -59,10 +48,6 @@ pub struct Subscription {
     interest: Interest,
     id: u64,
 }
-
-/// A watch ended, and may have missed events.
-#[derive(Debug)]
-pub struct Closed;
 
 impl Subscription {
     /// The next event; `None` when the watch must start anew.
@@ -96,15 +81,6 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         self.cache.hub().remove(&self.interest, self.id);
     }
-}
-
-/// What a watch begins with.
-#[derive(Debug)]
-pub enum Beginning {
-    /// The events after the revision asked for.
-    Events(Vec<Arc<Event>>),
-    /// The objects that there are.
-    Objects(Snapshot),
 }
 
 /// The history asked for is gone.
@@ -167,6 +143,12 @@ impl ResourceCache {
     /// Tells of a write that its client is about to be told of: [`Self::settle`] waits for it.
     pub fn acknowledge(&self, revision: u64) {
         self.progress.acknowledge(revision);
+    }
+
+    /// Waits until the cache shows every write of its objects that this server acknowledged before this call. Whatever
+    /// decides on security by what it reads here waits first, and says no if this fails.
+    pub async fn settle(&self) -> Result<(), Behind> {
+        self.progress.settle(&self.row).await
     }
 
     /// Reads an entry of the store.
@@ -401,6 +383,14 @@ impl ResourceCache {
         hub.reset(revision);
         self.progress.reach(revision);
     }
+}
+
+/// As [`ResourceCache::settle`], for several.
+pub async fn settle(caches: &[Arc<ResourceCache>]) -> Result<(), Behind> {
+    for cache in caches {
+        cache.settle().await?;
+    }
+    Ok(())
 }
 
 /// Caches by storage prefix.

@@ -3,14 +3,11 @@
 //!
 //! It is nearly always there already; then this costs two atomic loads.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use api::ApiError;
+use api::{ApiError, Resource};
 use tokio::sync::Notify;
-
-use super::resource::ResourceCache;
 
 /// How long a decision waits. A cache that is further behind has lost its store, and then the answer is no.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -48,17 +45,21 @@ impl Progress {
         self.moved.notify_waiters();
     }
 
-    fn is_settled(&self) -> bool {
-        self.has_reached(self.acknowledged.load(Ordering::Acquire))
-    }
-
     fn has_reached(&self, revision: u64) -> bool {
         self.reached.load(Ordering::Acquire) >= revision
     }
 
-    /// Waits for what has been acknowledged before this call.
-    async fn settle(&self) {
+    /// Waits for what has been acknowledged before this call, for a while.
+    pub(super) async fn settle(&self, of: &Resource) -> Result<(), Behind> {
         let wanted = self.acknowledged.load(Ordering::Acquire);
+        if self.has_reached(wanted) {
+            return Ok(());
+        }
+        let waited = tokio::time::timeout(PATIENCE, self.reached(wanted)).await;
+        waited.map_err(|_elapsed| Behind { resource: of.plural.to_string() })
+    }
+
+    async fn reached(&self, wanted: u64) {
         while !self.has_reached(wanted) {
             let moved = self.moved.notified();
             tokio::pin!(moved);
@@ -72,45 +73,28 @@ impl Progress {
     }
 }
 
-impl ResourceCache {
-    /// Waits until the cache shows every write of its objects that this server acknowledged before this call. Whatever
-    /// decides on security by what it reads here waits first, and says no if this fails.
-    pub async fn settle(&self) -> Result<(), Behind> {
-        if self.progress.is_settled() {
-            return Ok(());
-        }
-        let waited = tokio::time::timeout(PATIENCE, self.progress.settle()).await;
-        waited.map_err(|_elapsed| Behind { resource: self.row().plural.to_string() })
-    }
-}
-
-/// As [`ResourceCache::settle`], for several.
-pub async fn settle(caches: &[Arc<ResourceCache>]) -> Result<(), Behind> {
-    for cache in caches {
-        cache.settle().await?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use api::catalog::Catalog;
     use futures::FutureExt as _;
 
     use super::*;
 
-    #[test]
-    fn who_reads_waits_for_what_was_acknowledged_and_not_for_more() {
+    #[tokio::test]
+    async fn who_reads_waits_for_what_was_acknowledged_and_not_for_more() {
+        let catalog = Catalog::builtin();
+        let row = catalog.resource("", "v1", "configmaps").unwrap();
         let progress = Progress::default();
-        assert!(progress.settle().now_or_never().is_some(), "nothing was written");
+        assert!(progress.settle(row).now_or_never().is_some(), "nothing was written");
         progress.acknowledge(7);
         progress.reach(6);
-        let mut waiting = Box::pin(progress.settle());
+        let mut waiting = Box::pin(progress.settle(row));
         assert!(waiting.as_mut().now_or_never().is_none());
         progress.acknowledge(9);
         progress.reach(7);
         assert!(waiting.now_or_never().is_some(), "what was acknowledged later does not hold it up");
-        assert!(progress.settle().now_or_never().is_none());
+        assert!(progress.settle(row).now_or_never().is_none());
         progress.reach(12);
-        assert!(progress.settle().now_or_never().is_some());
+        assert!(progress.settle(row).now_or_never().is_some());
     }
 }
