@@ -50,9 +50,8 @@ use crate::watch_cache::{Cached, Interest, ResourceCache, WatchCache};
 
 use self::identity::Error;
 pub(crate) use self::openapi::{of_document, places};
-pub(crate) use self::priorities::groups;
 pub(crate) use self::registration::{complete, objects};
-pub(crate) use self::table::{Claim, Table};
+pub(crate) use self::table::{Claim, Table, groups};
 
 const GROUP: &str = REGISTRATION;
 const PLURAL: &str = "apiservices";

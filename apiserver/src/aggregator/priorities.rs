@@ -1,11 +1,4 @@
-//! The order of groups and versions in discovery (upstream's `apiVersionPriorities`, `SortedByGroupAndVersion`).
-
-use std::cmp::Reverse;
-
-use api::catalog::{Catalog, Group};
-use api::custom;
-
-use super::table::Table;
+//! How much this server prefers its own groups and versions (upstream's `apiVersionPriorities`).
 
 /// How much a group, and a version in its group, is preferred: `groupPriorityMinimum` and `versionPriority`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +12,7 @@ pub(super) const CUSTOM: Priority = Priority { group: 1000, version: 100 };
 
 /// The group of APIServices comes first, whatever an APIService says.
 pub(super) const REGISTRATION: &str = "apiregistration.k8s.io";
-const FIRST: Priority = Priority { group: 20_001, version: 0 };
+pub(super) const FIRST: Priority = Priority { group: 20_001, version: 0 };
 
 /// A group, its priority, and those of its versions.
 type Row = (&'static str, i64, &'static [(&'static str, i64)]);
@@ -54,50 +47,4 @@ pub(super) fn built_in(group: &str, version: &str) -> Option<Priority> {
     let (_, priority, versions) = BUILT_IN.iter().find(|(name, ..)| *name == group)?;
     let (_, version) = versions.iter().find(|(name, _)| *name == version)?;
     Some(Priority { group: *priority, version: *version })
-}
-
-/// All groups and versions, those of other servers included, in the order of discovery.
-pub(crate) fn groups<'a>(catalog: &'a Catalog, table: &'a Table) -> Vec<Group<'a>> {
-    let mut groups = catalog.groups();
-    for (name, version) in table.claimed() {
-        match groups.iter_mut().find(|group| group.name == name) {
-            Some(group) if group.versions.contains(&version) => {}
-            Some(group) => group.versions.push(version),
-            None => groups.push(Group { name, versions: vec![version] }),
-        }
-    }
-    let priority = |group: &str, version: &str| match group {
-        REGISTRATION => FIRST,
-        _ => table.priority(group, version).or_else(|| built_in(group, version)).unwrap_or(CUSTOM),
-    };
-    for group in &mut groups {
-        let name = group.name;
-        group.versions.sort_by_cached_key(|version| {
-            (Reverse(priority(name, version).version), Reverse(custom::priority(version)))
-        });
-    }
-    let highest =
-        |group: &Group<'_>| group.versions.iter().map(|version| priority(group.name, version).group).max().unwrap_or(0);
-    groups.sort_by_cached_key(|group| (Reverse(highest(group)), group.name));
-    groups
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_built_in_version_has_its_place_and_the_order_is_that_of_the_catalog() {
-        let catalog = Catalog::everything();
-        for group in catalog.groups().iter().filter(|group| group.name != REGISTRATION) {
-            for version in &group.versions {
-                assert!(built_in(group.name, version).is_some(), "{}/{version}", group.name);
-            }
-        }
-        let named = |groups: Vec<Group<'_>>| -> Vec<String> {
-            let groups = groups.into_iter().filter(|group| !group.name.is_empty());
-            groups.map(|group| format!("{} {:?}", group.name, group.versions)).collect()
-        };
-        assert_eq!(named(groups(&catalog, &Table::default())), named(catalog.groups()));
-    }
 }

@@ -1,13 +1,16 @@
 //! Which groups and versions go to which server: made of the APIServices, and looked into by every request.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use api::catalog::{Catalog, Group};
+use api::custom;
 use serde_json::Value;
 
 use super::backend::Backend;
 use super::found::Shown;
-use super::priorities::Priority;
+use super::priorities::{CUSTOM, FIRST, Priority, REGISTRATION, built_in};
 
 /// All APIServices at one moment.
 #[derive(Debug, Default)]
@@ -76,5 +79,52 @@ impl Table {
     /// The claims themselves.
     pub(crate) fn claims(&self) -> impl Iterator<Item = &Arc<Claim>> {
         self.entries.values().flat_map(HashMap::values).filter_map(|entry| entry.claim.as_ref())
+    }
+}
+
+/// All groups and versions, those of other servers included, in the order of discovery (upstream's
+/// `SortedByGroupAndVersion`).
+pub(crate) fn groups<'a>(catalog: &'a Catalog, table: &'a Table) -> Vec<Group<'a>> {
+    let mut groups = catalog.groups();
+    for (name, version) in table.claimed() {
+        match groups.iter_mut().find(|group| group.name == name) {
+            Some(group) if group.versions.contains(&version) => {}
+            Some(group) => group.versions.push(version),
+            None => groups.push(Group { name, versions: vec![version] }),
+        }
+    }
+    let priority = |group: &str, version: &str| match group {
+        REGISTRATION => FIRST,
+        _ => table.priority(group, version).or_else(|| built_in(group, version)).unwrap_or(CUSTOM),
+    };
+    for group in &mut groups {
+        let name = group.name;
+        group.versions.sort_by_cached_key(|version| {
+            (Reverse(priority(name, version).version), Reverse(custom::priority(version)))
+        });
+    }
+    let highest =
+        |group: &Group<'_>| group.versions.iter().map(|version| priority(group.name, version).group).max().unwrap_or(0);
+    groups.sort_by_cached_key(|group| (Reverse(highest(group)), group.name));
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_built_in_version_has_its_place_and_the_order_is_that_of_the_catalog() {
+        let catalog = Catalog::everything();
+        for group in catalog.groups().iter().filter(|group| group.name != REGISTRATION) {
+            for version in &group.versions {
+                assert!(built_in(group.name, version).is_some(), "{}/{version}", group.name);
+            }
+        }
+        let named = |groups: Vec<Group<'_>>| -> Vec<String> {
+            let groups = groups.into_iter().filter(|group| !group.name.is_empty());
+            groups.map(|group| format!("{} {:?}", group.name, group.versions)).collect()
+        };
+        assert_eq!(named(groups(&catalog, &Table::default())), named(catalog.groups()));
     }
 }

@@ -2,6 +2,7 @@
 //! and where requests without credentials pass (KEP-4633). Issuers may change while the server runs.
 
 use std::path::{Path as FilePath, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::field::{FieldError, Path};
@@ -10,7 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::anonymous::{Anonymous, AnonymousPart};
-use super::jwt::{self, JwtAuthenticator, OidcArgs, Settings};
+use super::jwt::{self, JwtAuthenticator, OidcArgs, Settings, Source};
 use crate::config::Config;
 use crate::error::Error;
 use crate::strict::{self, Shape};
@@ -48,18 +49,6 @@ pub(crate) struct Configured {
     pub(super) source: Option<Source>,
 }
 
-/// The file that issuers are read from, and what may not change in it.
-#[derive(Clone)]
-pub(super) struct Source {
-    pub(super) path: PathBuf,
-    pub(super) poll: Duration,
-    /// What it said at the start.
-    pub(super) text: String,
-    anonymous: Option<AnonymousPart>,
-    /// The issuers of ServiceAccount tokens.
-    own: Vec<String>,
-}
-
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct File {
@@ -88,8 +77,9 @@ impl Configured {
         if !errors.is_empty() {
             return Err(failed(format!("{}: {}", path.display(), strict::together(&errors))));
         }
-        let (path, own) = (path.clone(), own.clone());
-        let source = Source { path, poll: *poll, text, anonymous: file.anonymous, own };
+        let (known, own, part) = (path.clone(), own.clone(), file.anonymous);
+        let read = Arc::new(move |text: &str| reread(&known, text, part.as_ref(), &own));
+        let source = Source { path: path.clone(), poll: *poll, text, read };
         Ok(Self { issuers, anonymous, source: Some(source) })
     }
 
@@ -99,16 +89,19 @@ impl Configured {
     }
 }
 
-impl Source {
-    /// The issuers of another text of the file.
-    pub(super) fn reread(&self, text: &str) -> Result<Vec<Settings>, String> {
-        let file = File::read(&self.path, text)?;
-        let (issuers, _, mut errors) = file.check(&self.own);
-        if file.anonymous != self.anonymous {
-            errors.push(FieldError::forbidden(&Path::new("anonymous"), "changed from initial configuration file"));
-        }
-        if errors.is_empty() { Ok(issuers) } else { Err(strict::together(&errors)) }
+/// The issuers of another text of the file, in which nothing else may have changed.
+fn reread(
+    path: &FilePath,
+    text: &str,
+    anonymous: Option<&AnonymousPart>,
+    own: &[String],
+) -> Result<Vec<Settings>, String> {
+    let file = File::read(path, text)?;
+    let (issuers, _, mut errors) = file.check(own);
+    if file.anonymous.as_ref() != anonymous {
+        errors.push(FieldError::forbidden(&Path::new("anonymous"), "changed from initial configuration file"));
     }
+    if errors.is_empty() { Ok(issuers) } else { Err(strict::together(&errors)) }
 }
 
 impl File {
@@ -214,7 +207,7 @@ mod tests {
     #[test]
     fn another_file_may_name_other_issuers_and_nothing_else() {
         let source = read("anonymous: {enabled: true}").unwrap().source.unwrap();
-        let reread = |rest: &str| source.reread(&(head("v1") + rest)).map(|issuers| issuers.len());
+        let reread = |rest: &str| (source.read)(&(head("v1") + rest)).map(|issuers| issuers.len());
         assert_eq!(reread(&format!("anonymous: {{enabled: true}}\n{ISSUER}")), Ok(1));
         assert_eq!(reread("anonymous: {enabled: true}"), Ok(0));
         for other in ["", "anonymous: {enabled: false}", "anonymous: {enabled: true, conditions: [{path: /livez}]}"] {

@@ -28,7 +28,9 @@ pub(crate) fn chain(
     let configured = Configured::of(config)?;
     let audiences = tokens.as_ref().map_or(config.api_audiences.as_slice(), |tokens| tokens.audiences()).to_vec();
     let connections = Connections { tasks: connections.clone(), shutdown: process.shutdown.clone() };
-    let jwt = Jwt::new(&configured, audiences.clone(), connections, &process.metrics)?.map(Arc::new);
+    let jwt =
+        Jwt::new(&configured.issuers, configured.source.clone(), audiences.clone(), connections, &process.metrics)?
+            .map(Arc::new);
     let mut chain: Vec<Arc<dyn Authenticator>> = Vec::new();
     if let Some(proxies) = &config.front_proxies {
         chain.push(Arc::new(FrontProxy::new(proxies.allowed_names.clone(), proxies.headers.clone())));

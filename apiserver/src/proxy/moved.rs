@@ -1,17 +1,7 @@
 //! What a backend says of its own places, changed so that it leads through the proxy again (upstream's
-//! `util/proxy.Transport`): the `Location` of redirects, and the links of HTML.
+//! `util/proxy.Transport`).
 
-use axum::body::Body;
-use http::HeaderMap;
-use http::header::{
-    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION,
-};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
-
-use super::links::Links;
-use crate::request::headers as header;
-use crate::response::Answer;
 
 /// What would end a value in HTML.
 const SPECIAL: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'\'').add(b'<').add(b'>').add(b'&').add(b'`');
@@ -46,37 +36,6 @@ impl Moved {
         let prefix = if is_below { "" } else { self.prefix.as_str() };
         Some(format!("{origin}{prefix}{path}"))
     }
-
-    /// The answer as the client shall see it. What other origins may do is not the backend's to say.
-    pub(super) fn answer(&self, answer: Answer) -> Answer {
-        let (mut parts, body) = answer.into_parts();
-        for name in [
-            ACCESS_CONTROL_ALLOW_CREDENTIALS,
-            ACCESS_CONTROL_ALLOW_HEADERS,
-            ACCESS_CONTROL_ALLOW_METHODS,
-            ACCESS_CONTROL_ALLOW_ORIGIN,
-        ] {
-            parts.headers.remove(name);
-        }
-        let location = header::shown(&parts.headers, LOCATION).into_owned();
-        if !location.is_empty() {
-            if let Some(Ok(moved)) = self.url(&location).map(|url| HeaderValue::from_str(&url)) {
-                parts.headers.insert(LOCATION, moved);
-            }
-            return Answer::from_parts(parts, body);
-        }
-        if !is_plain_html(&parts.headers) {
-            return Answer::from_parts(parts, body);
-        }
-        parts.headers.remove(CONTENT_LENGTH);
-        let pieces = Links::new(self.clone()).follow(body.into_data_stream());
-        Answer::from_parts(parts, Body::from_stream(pieces))
-    }
-}
-
-fn is_plain_html(headers: &HeaderMap) -> bool {
-    let kind = header::shown(headers, CONTENT_TYPE);
-    kind.split(';').next().is_some_and(|kind| kind.trim() == "text/html") && !headers.contains_key(CONTENT_ENCODING)
 }
 
 /// The scheme with its slashes, the host, and what follows.

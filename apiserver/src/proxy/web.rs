@@ -5,10 +5,15 @@ use std::sync::Arc;
 
 use api::{ApiError, Object, Resource};
 use axum::body::Body;
-use http::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderName, HeaderValue, LOCATION, UPGRADE};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS,
+    ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE,
+    HeaderMap, HeaderName, HeaderValue, LOCATION, UPGRADE,
+};
 use http::{Method, StatusCode};
 use serde_json::Value;
 
+use super::links::Links;
 use super::moved::Moved;
 use super::pod::{kubelet, object};
 use super::{Outgoing, forward};
@@ -45,7 +50,38 @@ pub(super) async fn answer(
     let outgoing = Outgoing { method, headers: &headers, host, client: call.upgrade() };
     let path = if tail.is_empty() { "/" } else { tail };
     let answer = forward(call.core, outgoing, &backend, &format!("{path}{query}"), body).await?;
-    Ok(if upgrades { answer } else { moved.answer(answer) })
+    Ok(if upgrades { answer } else { moved_answer(&moved, answer) })
+}
+
+/// The answer as the client shall see it: its redirect, or the links of its HTML, lead through the proxy again. What other origins may do is not the backend's to say.
+fn moved_answer(moved: &Moved, answer: Answer) -> Answer {
+    let (mut parts, body) = answer.into_parts();
+    for name in [
+        ACCESS_CONTROL_ALLOW_CREDENTIALS,
+        ACCESS_CONTROL_ALLOW_HEADERS,
+        ACCESS_CONTROL_ALLOW_METHODS,
+        ACCESS_CONTROL_ALLOW_ORIGIN,
+    ] {
+        parts.headers.remove(name);
+    }
+    let location = header::shown(&parts.headers, LOCATION).into_owned();
+    if !location.is_empty() {
+        if let Some(Ok(url)) = moved.url(&location).map(|url| HeaderValue::from_str(&url)) {
+            parts.headers.insert(LOCATION, url);
+        }
+        return Answer::from_parts(parts, body);
+    }
+    if !is_plain_html(&parts.headers) {
+        return Answer::from_parts(parts, body);
+    }
+    parts.headers.remove(CONTENT_LENGTH);
+    let pieces = Links::new(moved.clone()).follow(body.into_data_stream());
+    Answer::from_parts(parts, Body::from_stream(pieces))
+}
+
+fn is_plain_html(headers: &HeaderMap) -> bool {
+    let kind = header::shown(headers, CONTENT_TYPE);
+    kind.split(';').next().is_some_and(|kind| kind.trim() == "text/html") && !headers.contains_key(CONTENT_ENCODING)
 }
 
 /// Below the root of a backend relative links are right, at its name alone they are not.

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::config::{self, ClaimMappings, ClaimOrExpression, ClaimValidationRule, Issuer, JwtAuthenticator, Settings};
+use super::config::{self, Settings};
+use super::file::{ClaimMappings, ClaimOrExpression, ClaimValidationRule, Issuer, JwtAuthenticator};
 use crate::error::Error;
 
 /// The algorithm that every issuer must know.

@@ -4,6 +4,7 @@
 
 mod config;
 mod fetch;
+mod file;
 mod flags;
 mod issuer;
 mod keys;
@@ -13,6 +14,7 @@ mod rules;
 pub(super) mod testing;
 mod token;
 
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -25,16 +27,30 @@ use tokio_util::sync::CancellationToken;
 use self::issuer::Issuer;
 use self::metrics::Metrics;
 use self::token::Token;
-use super::configured::{Configured, Source};
 use super::{Authenticator, Rejected, Reviewed, bearer};
 use crate::error::Error;
 
-pub(super) use config::{JwtAuthenticator, SHAPE, Settings, read};
+pub(super) use config::{Settings, read};
 pub(crate) use fetch::Connections;
+pub(super) use file::{JwtAuthenticator, SHAPE};
 pub use flags::OidcArgs;
 
 /// A new file waits for its issuers so long.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The file that issuers are read from.
+#[derive(Clone)]
+pub(super) struct Source {
+    pub(super) path: PathBuf,
+    /// How often it is looked at.
+    pub(super) poll: Duration,
+    /// What it said at the start.
+    pub(super) text: String,
+    pub(super) read: Arc<Read>,
+}
+
+/// The issuers of another text of the file.
+type Read = dyn Fn(&str) -> Result<Vec<Settings>, String> + Send + Sync;
 
 /// The authenticator of all issuers.
 pub(crate) struct Jwt {
@@ -47,25 +63,25 @@ pub(crate) struct Jwt {
 }
 
 impl Jwt {
-    /// The issuers of a configuration; `None` when there are none, and none can come. Nothing is asked of them before
+    /// The issuers of flags or a file; `None` when there are none, and none can come. Nothing is asked of them before
     /// [`Self::run`].
-    pub(crate) fn new(
-        configured: &Configured,
+    pub(super) fn new(
+        issuers: &[Settings],
+        source: Option<Source>,
         audiences: Vec<String>,
         connections: Connections,
         process: &daemon::Metrics,
     ) -> Result<Option<Self>, Error> {
-        if configured.source.is_none() && configured.issuers.is_empty() {
+        if source.is_none() && issuers.is_empty() {
             return Ok(None);
         }
         let metrics = Metrics::new(process);
-        let flag = if configured.source.is_some() { "authentication-config" } else { "oidc-issuer-url" };
-        let issuers = make(&configured.issuers, &connections, &metrics).map_err(|why| Error::Flag { flag, why })?;
-        if let Some(source) = &configured.source {
+        let flag = if source.is_some() { "authentication-config" } else { "oidc-issuer-url" };
+        let issuers = make(issuers, &connections, &metrics).map_err(|why| Error::Flag { flag, why })?;
+        if let Some(source) = &source {
             metrics.applied(&source.text);
         }
-        let (issuers, source) = (RwLock::new(Arc::new(issuers)), configured.source.clone());
-        Ok(Some(Self { issuers, audiences, source, connections, metrics }))
+        Ok(Some(Self { issuers: RwLock::new(Arc::new(issuers)), audiences, source, connections, metrics }))
     }
 
     fn issuers(&self) -> Arc<Vec<Issuer>> {
@@ -121,7 +137,7 @@ impl Jwt {
                     continue;
                 }
             };
-            let made = source.reread(&text).and_then(|settings| make(&settings, &self.connections, &self.metrics));
+            let made = (source.read)(&text).and_then(|settings| make(&settings, &self.connections, &self.metrics));
             match made {
                 // It will not become better by itself.
                 Err(why) => {

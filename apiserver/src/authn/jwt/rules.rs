@@ -3,7 +3,7 @@
 use api::field::{FieldError, Path};
 use api::names;
 
-use super::config::{
+use super::file::{
     ClaimMappings, ClaimOrExpression, ClaimValidationRule, ExtraMapping, JwtAuthenticator, UserValidationRule,
 };
 use super::mapping::{Expression, Mapping, Rule, Source};
