@@ -22,6 +22,7 @@ pub mod quantity;
 pub mod quota;
 pub mod resource;
 pub mod rules;
+pub mod scale;
 pub mod schema;
 pub mod selector;
 pub mod status;

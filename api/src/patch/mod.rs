@@ -24,6 +24,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use crate::field::{FieldError, Path};
+use crate::schema::SchemaRef;
 use crate::status::{ApiError, Details, Qualified};
 
 /// JSON patches with more operations are refused, as upstream refuses them.
@@ -31,6 +32,27 @@ pub const MAX_OPERATIONS: usize = 10_000;
 
 /// Documents that nest deeper after a patch are refused: they could not be read back.
 const MAX_DEPTH: usize = 120;
+
+/// The format of a patch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PatchType {
+    Json,
+    Merge,
+    Strategic,
+    /// A configuration of server-side apply.
+    Apply,
+}
+
+impl PatchType {
+    /// The document that a patch of this format makes of another one; a configuration is merged as it is.
+    pub fn merged(self, document: Value, patch: &[u8], schema: SchemaRef<'_>) -> Result<Value, PatchError> {
+        match self {
+            Self::Json => json_patch(document, patch),
+            Self::Strategic => strategic_merge(document, patch, schema),
+            Self::Merge | Self::Apply => merge_patch(document, patch),
+        }
+    }
+}
 
 /// Why a patch cannot be applied.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

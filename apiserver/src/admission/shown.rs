@@ -3,13 +3,12 @@
 
 use api::codec::{self, FieldValidation, Target};
 use api::resource::GroupVersionKind;
+use api::scale::{replicas_path, scale_of};
 use api::{ApiError, Object, Resource};
 use serde_json::Value;
 
 use super::Attributes;
 use crate::conversion::Converters;
-use crate::request::decode;
-use crate::subresources::{replicas_path, scale_of};
 
 /// The kind of the bodies of a resource or subresource.
 pub fn kind_of(row: &Resource, subresource: &str) -> GroupVersionKind {
@@ -62,7 +61,7 @@ impl Attributes<'_> {
         let decoded = codec::decode_value(changed, &target, FieldValidation::Ignore).map_err(ApiError::internal)?;
         if whole {
             *object = converters.convert_one(self.catalog, row, self.resource, decoded.object).await?;
-            decode::default(self.resource, object);
+            self.resource.strategy.default(object);
         } else if stored {
             object.set(&replicas_path(self.resource), decoded.object.integer(&["spec", "replicas"]).unwrap_or(0));
         } else {

@@ -173,7 +173,7 @@ impl Registrar {
 
     async fn create(&self, wanted: Object) -> Result<(), ApiError> {
         let mut wanted = wanted;
-        crate::request::decode::default(self.services.row(), &mut wanted);
+        self.services.row().strategy.default(&mut wanted);
         match self.registry.create(&self.target(""), wanted, &options(), &mut Vec::new()).await {
             // Another server of the cluster was faster.
             Err(err) if err.status().reason == "AlreadyExists" => Ok(()),

@@ -22,7 +22,6 @@ use crate::authz::MASTERS;
 use crate::authz::bootstrap_policy;
 use crate::error::Error;
 use crate::registry::Target;
-use crate::request::decode;
 use crate::request::options::{DeleteOptions, WriteOptions};
 use crate::server::Core;
 use crate::watch_cache::ResourceCache;
@@ -113,7 +112,7 @@ fn place(core: &Core, object: &Object) -> Result<(Arc<ResourceCache>, Arc<Resour
 async fn ensure_one(core: &Core, wanted: &Object) -> Result<bool, ApiError> {
     let (cache, row) = place(core, wanted)?;
     let mut wanted = wanted.clone();
-    decode::default(cache.row(), &mut wanted);
+    cache.row().strategy.default(&mut wanted);
     let (namespace, name) = (wanted.namespace().to_owned(), wanted.name().to_owned());
     let target =
         Target { cache: &cache, requested: &row, namespace: &namespace, name: "", subresource: "", user: &APISERVER };

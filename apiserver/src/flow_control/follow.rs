@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::patch::PatchType;
 use api::strategy::User;
 use api::{ApiError, Object};
 use futures::future::join_all;
@@ -17,7 +18,7 @@ use super::FlowControl;
 use super::config::{LevelSpec, Schema};
 use super::fair::Fair;
 use crate::authz::MASTERS;
-use crate::registry::{Patch, PatchType, Registry, Target};
+use crate::registry::{Patch, Registry, Target};
 use crate::request::options::WriteOptions;
 use crate::watch_cache::{Interest, ResourceCache, Subscription};
 

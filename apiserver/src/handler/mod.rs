@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use api::patch::PatchType;
 use api::resource::Verb;
 use api::status::Details;
 use api::strategy::User;
@@ -16,7 +17,7 @@ use hyper::upgrade::OnUpgrade;
 
 use crate::flow_control::Seat;
 use crate::http::PeerAddress;
-use crate::registry::{List, Patch, PatchType, Registry, Target, Updated};
+use crate::registry::{List, Patch, Registry, Target, Updated};
 use crate::request::decode;
 use crate::request::headers as header;
 use crate::request::info::{Deed, RequestInfo};
@@ -455,6 +456,6 @@ pub(crate) fn decode_body(
     let object = decode::body(&routed.row, routed.call.headers(), body, options.field_validation, warnings)?;
     let target = routed.target();
     let mut object = routed.registry().catalog().convert(&routed.row, target.row(), object)?;
-    decode::default(target.row(), &mut object);
+    target.row().strategy.default(&mut object);
     Ok(object)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::codec::protobuf;
+use api::codec::{self, protobuf};
 use api::{ApiError, Object, Resource};
 use axum::body::Body;
 use bytes::Bytes;
@@ -19,7 +19,6 @@ use super::encode::Shaper;
 use super::{LateFields, Routed, selection};
 use crate::flow_control::sending::Kept;
 use crate::registry::WatchStart;
-use crate::request::decode;
 use crate::request::negotiate::Encoding;
 use crate::request::options::ListOptions;
 use crate::response::Answer;
@@ -285,7 +284,7 @@ impl Watcher {
         object.set(&["kind"], self.row.kind.as_ref());
         object.set(&["metadata"], metadata);
         // What objects of the kind always have, a bookmark has, too.
-        decode::canonicalize(&self.row, &mut object);
+        codec::canonicalize(&mut object, self.row.schema());
         self.shaper.bookmark(&object)
     }
 

@@ -9,9 +9,7 @@ use tokio::sync::OwnedRwLockReadGuard;
 use super::{Registry, Target, Written, metadata, unavailable};
 use crate::admission::{Attributes, Operation};
 use crate::blocking::blocking;
-use crate::field_managers;
-use crate::field_managers::Versions;
-use crate::request::decode;
+use crate::field_managers::{self, Versions};
 use crate::request::options::{Write, WriteOptions};
 use crate::service_addresses::Reservation;
 
@@ -143,7 +141,6 @@ impl Registry {
         let strategy = &target.requested.strategy;
         warnings.extend(row.strategy.preparation_warnings(object));
         let mut errors = metadata::validate(row, object);
-        errors.extend(decode::schema_errors(row, object));
         let rules = || strategy.validate_create(&target.write_context(now), object);
         errors.extend(if strategy.validation_may_take_long() { blocking(rules) } else { rules() });
         if !errors.is_empty() {

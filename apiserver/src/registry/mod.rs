@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use api::catalog::Catalog;
 use api::strategy::{User, WriteContext};
-use api::{ApiError, Object, Resource};
+use api::{ApiError, Object, Resource, codec};
 use bytes::Bytes;
 use jiff::Timestamp;
 use store::{Expected, Store};
@@ -41,7 +41,7 @@ use gates::Gates;
 pub(crate) use items::Cursor;
 pub use items::{Found, Items};
 pub(crate) use metadata::{check_name, check_named, generated_name, timestamp};
-pub use patch::{Patch, PatchType};
+pub use patch::Patch;
 pub use read::{List, PARTIAL_READ};
 pub(crate) use swap::swap;
 pub use update::{Desired, Updated};
@@ -263,7 +263,7 @@ impl Registry {
         expected: Expected,
     ) -> Result<Result<Written, store::Error>, ApiError> {
         let row = target.row();
-        crate::request::decode::canonicalize(row, &mut object);
+        codec::canonicalize(&mut object, row.schema());
         let mut stored = self.to_stored(target, object).await?;
         let value = Bytes::from(stored_bytes(&stored));
         let revived = revive(target.cache.row(), &mut stored);
@@ -288,7 +288,7 @@ impl Registry {
 
     /// What a dry run answers: what would be read if the object had been written.
     async fn pretended(&self, target: &Target<'_>, mut object: Object) -> Result<Written, ApiError> {
-        crate::request::decode::canonicalize(target.row(), &mut object);
+        codec::canonicalize(&mut object, target.row().schema());
         let mut stored = self.to_stored(target, object).await?;
         revive(target.cache.row(), &mut stored);
         Ok(Written::pretended(self.from_stored(target, stored).await?))

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use api::patch::PatchType;
 use api::{ApiError, Object, Resource};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -10,19 +11,9 @@ use serde_json::Value;
 
 use super::update::{Desired, narrow, narrows_first};
 use super::{Registry, Target, Updated, metadata};
-use crate::field_managers;
-use crate::field_managers::Versions;
+use crate::field_managers::{self, Versions};
 use crate::request::decode;
 use crate::request::options::{Write, WriteOptions};
-
-/// The format of a patch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PatchType {
-    Json,
-    Merge,
-    Strategic,
-    Apply,
-}
 
 /// A patch as it came.
 #[derive(Clone, Debug)]
@@ -95,7 +86,7 @@ impl Desired for Patching<'_> {
         if self.patch.kind == PatchType::Apply {
             self.row.strategy.default_merged(&mut new);
         } else {
-            decode::default(self.row, &mut new);
+            self.row.strategy.default(&mut new);
             if let Some(current) = current.filter(|_| narrows_first(self.subresource)) {
                 narrow(self.row, self.subresource, &mut new, current);
             }
@@ -117,13 +108,7 @@ impl Patching<'_> {
         warnings: &mut Vec<String>,
     ) -> Result<Object, ApiError> {
         let body = &self.patch.body;
-        let merged = || -> Result<Value, ApiError> {
-            Ok(match self.patch.kind {
-                PatchType::Json => api::patch::json_patch(document()?, body)?,
-                PatchType::Strategic => api::patch::strategic_merge(document()?, body, self.requested.schema())?,
-                PatchType::Merge | PatchType::Apply => api::patch::merge_patch(document()?, body)?,
-            })
-        };
+        let merged = || Ok(self.patch.kind.merged(document()?, body, self.requested.schema())?);
         decode::patched(self.requested, merged, self.patch.kind, body, self.options.field_validation, warnings)
     }
 

@@ -13,9 +13,7 @@ use store::Expected;
 use super::{Current, Registry, Target, Written, metadata, unavailable};
 use crate::admission::{Attributes, Operation};
 use crate::blocking::blocking;
-use crate::field_managers;
-use crate::field_managers::Versions;
-use crate::request::decode;
+use crate::field_managers::{self, Versions};
 use crate::request::options::{Write, WriteOptions};
 
 /// How an update computes what it wants from what there is.
@@ -128,7 +126,7 @@ impl Registry {
         what: Write,
         warnings: &mut Vec<String>,
     ) -> Result<Updated, ApiError> {
-        // Reads come from the cache and may be a moment old; then the compare-and-swap fails and a fresh one follows.
+        // What is read is the store's, but somebody may be faster: then the compare-and-swap fails, and a new attempt follows.
         loop {
             let before = warnings.len();
             let now = Timestamp::now();
@@ -334,7 +332,6 @@ impl Registry {
         // The rules are those of the API that the client speaks: the newer API of events is stricter.
         let strategy = &target.requested.strategy;
         let mut errors = metadata::validate_update(row, strategy.metadata_rechecks(), new, old);
-        errors.extend(decode::schema_errors(row, new));
         let rules = || match target.subresource {
             "status" | "approval" => strategy.validate_status_update(&context, new, old),
             _ => strategy.validate_update(&context, new, old),

@@ -1,14 +1,13 @@
-//! From bodies to objects: what the client sent, read by the codec against the schema of its kind, with defaults.
+//! From bodies to objects: what the client sent, read by the codec against the schema of its kind.
 
 use api::codec::yaml::Duplicates;
 use api::codec::{self, Decoded, FieldValidation, Media, Target, protobuf};
-use api::patch::{go_format, strict_findings, undecodable};
-use api::{ApiError, FieldError, Object, Resource};
+use api::patch::{PatchType, go_format, strict_findings, undecodable};
+use api::{ApiError, Object, Resource};
 use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::Value;
 
-use crate::registry::PatchType;
 use crate::request::negotiate::media_type;
 
 /// The encoding of a body, by its content type.
@@ -137,19 +136,4 @@ fn keep(decoded: Decoded, validation: FieldValidation, warnings: &mut Vec<String
         warnings.extend(decoded.warnings);
     }
     decoded.object
-}
-
-/// Fills in the defaults of an object in its storage version.
-pub(crate) fn default(row: &Resource, object: &mut Object) {
-    row.strategy.default(object);
-}
-
-/// The form in which an object is stored and sent.
-pub(crate) fn canonicalize(row: &Resource, object: &mut Object) {
-    codec::canonicalize(object, row.schema());
-}
-
-/// What the schema has against an object.
-pub(crate) fn schema_errors(_row: &Resource, _object: &Object) -> Vec<FieldError> {
-    Vec::new()
 }

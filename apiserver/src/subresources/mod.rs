@@ -19,7 +19,6 @@ use crate::proxy;
 use crate::request::info::{Deed, RequestInfo};
 use crate::response::Answer;
 
-pub(crate) use scale::{replicas_path, scale_of};
 pub(crate) use token::discovery as token_discovery;
 
 /// Answers a request for a subresource.

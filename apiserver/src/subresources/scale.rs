@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use api::apply::{ScalePaths, Writer, apply, scale_from_parent, scale_to_parent, track_update};
 use api::codec::{self, FieldValidation, Target};
-use api::custom::Scale;
 use api::field::{FieldError, Path};
-use api::patch::{json_patch, merge_patch, strategic_merge, undecodable};
-use api::selector::LabelSelector;
+use api::patch::{PatchType, undecodable};
+use api::scale::{REPLICAS, replicas_path, scale_of};
 use api::status::Qualified;
 use api::{ApiError, Object, Resource, table};
 use async_trait::async_trait;
@@ -17,14 +16,12 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::handler::{Routed, method_not_allowed, patch_type};
-use crate::registry::{Desired, PatchType, check_name, check_named};
+use crate::registry::{Desired, check_name, check_named};
 use crate::request::decode;
 use crate::request::info::Deed;
 use crate::request::negotiate::Shape;
 use crate::request::options::{Write, WriteOptions};
 use crate::response::{self, Answer};
-
-const REPLICAS: [&str; 2] = ["spec", "replicas"];
 
 /// Answers a request for `/scale`.
 pub(super) async fn answer(routed: &Routed<'_>, bytes: Bytes, warnings: &mut Vec<String>) -> Result<Answer, ApiError> {
@@ -51,78 +48,6 @@ pub(super) async fn answer(routed: &Routed<'_>, bytes: Bytes, warnings: &mut Vec
         _ => scale.into_value(),
     };
     Ok(response::value(StatusCode::OK, routed.accept, &tree))
-}
-
-/// What the `Scale` of an object shows.
-struct Shown {
-    replicas: i64,
-    current: i64,
-    selector: String,
-}
-
-impl Shown {
-    fn of(row: &Resource, parent: &Object) -> Result<Self, ApiError> {
-        match row.custom.as_ref().and_then(|custom| custom.scale.as_ref()) {
-            Some(scale) => Self::of_custom(scale, parent),
-            None => Self::of_workload(row, parent),
-        }
-    }
-
-    fn of_workload(row: &Resource, parent: &Object) -> Result<Self, ApiError> {
-        let selector = parent.get(&["spec", "selector"]);
-        let selector = match (row.plural.as_ref(), selector) {
-            ("replicationcontrollers", Some(Value::Object(labels))) => LabelSelector::of_map(labels),
-            (_, selector) => LabelSelector::of_value(selector)?,
-        };
-        Ok(Self {
-            replicas: parent.integer(&REPLICAS).unwrap_or(0),
-            current: parent.integer(&["status", "replicas"]).unwrap_or(0),
-            selector: selector.to_string(),
-        })
-    }
-
-    fn of_custom(scale: &Scale, parent: &Object) -> Result<Self, ApiError> {
-        let at = scale.spec_replicas.as_str();
-        let replicas = scale.spec_replicas.integer(parent).map_err(ApiError::internal)?;
-        let missing = || ApiError::internal(format!("the spec replicas field {at:?} does not exist"));
-        let selector = scale.label_selector.as_ref().map_or(Ok(None), |path| path.string(parent));
-        Ok(Self {
-            replicas: replicas.ok_or_else(missing)?,
-            current: scale.status_replicas.integer(parent).map_err(ApiError::internal)?.unwrap_or(0),
-            selector: selector.map_err(ApiError::internal)?.unwrap_or("").to_owned(),
-        })
-    }
-}
-
-/// The path of the replicas in an object that can be scaled.
-pub(crate) fn replicas_path(row: &Resource) -> Vec<&str> {
-    let custom = row.custom.as_ref().and_then(|custom| custom.scale.as_ref());
-    custom.map_or_else(|| REPLICAS.to_vec(), |scale| scale.spec_replicas.fields())
-}
-
-/// The `Scale` of an object.
-pub(crate) fn scale_of(row: &Resource, parent: &Object) -> Result<Object, ApiError> {
-    let shown = Shown::of(row, parent)?;
-    let mut metadata = json!({"name": parent.name()});
-    if row.namespaced {
-        metadata["namespace"] = parent.namespace().into();
-    }
-    for field in ["uid", "resourceVersion", "creationTimestamp"] {
-        if let Some(value) = parent.get(&["metadata", field]) {
-            metadata[field] = value.clone();
-        }
-    }
-    let mut scale = json!({
-        "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": {},
-        "status": {"replicas": shown.current},
-    });
-    if shown.replicas != 0 {
-        scale["spec"]["replicas"] = shown.replicas.into();
-    }
-    if !shown.selector.is_empty() {
-        scale["status"]["selector"] = shown.selector.into();
-    }
-    Object::from_value(scale).ok_or_else(|| ApiError::internal("a scale is an object"))
 }
 
 async fn put(routed: &Routed<'_>, bytes: Bytes, warnings: &mut Vec<String>) -> Result<Object, ApiError> {
@@ -245,12 +170,7 @@ impl Scaling {
 
     fn patched(&self, scale: &Object, kind: PatchType, body: &[u8]) -> Result<Object, ApiError> {
         let target = Self::target()?;
-        let document = scale.to_value();
-        let patched = match kind {
-            PatchType::Json => json_patch(document.clone(), body)?,
-            PatchType::Strategic => strategic_merge(document.clone(), body, target.schema)?,
-            PatchType::Merge | PatchType::Apply => merge_patch(document.clone(), body)?,
-        };
+        let patched = kind.merged(scale.to_value(), body, target.schema)?;
         let shown = patched.to_string();
         let decoded = codec::decode_patched(patched, &target, FieldValidation::Ignore)
             .map_err(|err| undecodable(&shown, &err.0))?;
