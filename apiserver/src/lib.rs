@@ -41,6 +41,8 @@ mod routes;
 mod runtime_config;
 mod server;
 pub mod service_addresses;
+mod stamps;
+mod store_error;
 mod strict;
 mod subresources;
 pub mod testing;

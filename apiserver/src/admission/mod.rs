@@ -58,7 +58,7 @@ pub use pod_security::PodSecurity;
 pub use pods::{DefaultTolerationSeconds, Priority, RuntimeClass};
 pub use policy::{MutatingPolicies, Params, Surroundings, ValidatingPolicies};
 pub use privileged::Unprivileged;
-pub use quota::ResourceQuota;
+pub use quota::{ResourceQuota, Swap};
 pub use reinvocation::Reinvocation;
 pub use resize::PersistentVolumeClaimResize;
 pub use service_account::ServiceAccount;
@@ -254,7 +254,7 @@ pub(crate) const GOES_BY: [&str; 9] = [
 pub(crate) fn builtin(
     config: &Config,
     cache: &Arc<WatchCache>,
-    store: &Arc<dyn Store>,
+    (store, swap): (&Arc<dyn Store>, Swap),
     rbac: &Arc<Rbac>,
     authz: &Arc<authz::Chain>,
     webhooks: &Webhooks,
@@ -320,7 +320,8 @@ pub(crate) fn builtin(
     // Last, since what it books is not given back when another plugin refuses.
     if !config.disable_admission_plugins.iter().any(|name| name == "ResourceQuota") {
         chain.validating.extend(
-            ResourceQuota::new(cache, store.clone()).map(|plugin| Arc::new(plugin) as Arc<dyn ValidatingAdmission>),
+            ResourceQuota::new(cache, store.clone(), swap)
+                .map(|plugin| Arc::new(plugin) as Arc<dyn ValidatingAdmission>),
         );
     }
     Ok(chain)

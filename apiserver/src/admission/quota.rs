@@ -8,6 +8,7 @@ use std::sync::Arc;
 use api::quota::{self, Amounts, Evaluator, Measure};
 use api::{ApiError, Object};
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 use store::Store;
@@ -19,16 +20,21 @@ use crate::watch_cache::{ResourceCache, WatchCache};
 /// Attempts to book a cost while others book theirs.
 const ATTEMPTS: usize = 16;
 
+/// Replaces the object at a key if it is still at a revision; `false` when somebody else was faster. Given by the
+/// registry, which alone writes to the store.
+pub type Swap = Arc<dyn Fn(String, &Object, u64) -> BoxFuture<'static, Result<bool, ApiError>> + Send + Sync>;
+
 /// The plugin.
 pub struct ResourceQuota {
     quotas: Arc<ResourceCache>,
     store: Arc<dyn Store>,
+    swap: Swap,
 }
 
 impl ResourceQuota {
-    /// Finds quotas in the cache, and books in the store.
-    pub fn new(cache: &WatchCache, store: Arc<dyn Store>) -> Option<Self> {
-        Some(Self { quotas: cache.resource("resourcequotas")?, store })
+    /// Finds quotas in the cache or the store, and books by `swap`.
+    pub fn new(cache: &WatchCache, store: Arc<dyn Store>, swap: Swap) -> Option<Self> {
+        Some(Self { quotas: cache.resource("resourcequotas")?, store, swap })
     }
 
     fn quotas(&self, namespace: &str) -> Vec<Object> {
@@ -49,7 +55,7 @@ impl ResourceQuota {
         let mut current = quota.clone();
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {
-                let entry = self.store.get(&key).await.map_err(|err| crate::registry::unavailable(&err))?;
+                let entry = self.store.get(&key).await.map_err(|err| crate::store_error::unavailable(&err))?;
                 let Some(entry) = entry else { return Ok(()) };
                 current = crate::watch_cache::read(&self.quotas, &entry).map_err(ApiError::internal)?.object();
             }
@@ -61,7 +67,7 @@ impl ResourceQuota {
             let before = current.clone();
             current.set(&["status", "used"], used);
             field_managers::track_own(self.quotas.row(), "status", &before, &mut current);
-            if crate::registry::swap(&self.store, &key, &current, revision).await? {
+            if (self.swap)(key.clone(), &current, revision).await? {
                 return Ok(());
             }
         }

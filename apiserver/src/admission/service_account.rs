@@ -10,7 +10,7 @@ use store::Store;
 
 use super::{Attributes, MutatingAdmission, Operation, Warnings, containers_mut};
 use crate::config::ConfigMapKey;
-use crate::registry::generated_name;
+use crate::stamps::generated_name;
 use crate::watch_cache::{Cached, Interest, ResourceCache, WatchCache, read};
 
 /// How long a pod waits for the default account of a new namespace.
@@ -39,7 +39,7 @@ impl ServiceAccount {
             return Ok(account);
         }
         // The cache may be a moment behind whoever made the account.
-        let entry = self.store.get(&key).await.map_err(|err| crate::registry::unavailable(&err))?;
+        let entry = self.store.get(&key).await.map_err(|err| crate::store_error::unavailable(&err))?;
         if let Some(entry) = entry {
             return read(&self.accounts, &entry).map(Arc::new).map_err(ApiError::internal);
         }

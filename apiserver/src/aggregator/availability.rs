@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::service::Place;
 use crate::outbound::services::port_name;
-use crate::registry::timestamp;
+use crate::stamps::timestamp;
 
 /// What the condition `Available` says.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -42,10 +42,10 @@ static APISERVER: LazyLock<User> =
 /// Makes what is missing, and waits until authorisation sees it. Returns what is to be kept.
 pub(crate) async fn ensure(core: &Core) -> Result<Vec<Object>, Error> {
     let failed = |err: ApiError| Error::Bootstrap(err.to_string());
-    let left = core.registry.allocator().repair(&core.registry).await.map_err(failed)?;
+    let left = core.registry.allocator().repair().await.map_err(failed)?;
     let mut left = Some(left);
     if !core.config.shares_store {
-        core.registry.allocator().collect(&core.registry, left.take().unwrap_or_default()).await.map_err(failed)?;
+        core.registry.allocator().collect(left.take().unwrap_or_default()).await.map_err(failed)?;
     }
     let policy = bootstrap_policy::objects().map_err(|err| Error::Bootstrap(err.to_string()))?;
     let flows = flows::objects().into_iter().filter_map(Object::from_value);
@@ -57,7 +57,7 @@ pub(crate) async fn ensure(core: &Core) -> Result<Vec<Object>, Error> {
     if let Err(err) = ensure_all(core, &within).await {
         // A server that died while it made the Service has left its address behind.
         let left = left.ok_or(err)?;
-        core.registry.allocator().collect(&core.registry, left).await.map_err(failed)?;
+        core.registry.allocator().collect(left).await.map_err(failed)?;
         ensure_all(core, &within).await?;
     }
     if core.config.shares_store {

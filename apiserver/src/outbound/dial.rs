@@ -1,44 +1,21 @@
-//! How backends are reached: kubelets over TLS with our client certificate, pods over plain HTTP or TLS.
+//! Dialling: a host, TLS, HTTP/1.1, and a task that drives the connection.
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::Config;
-use crate::http::{TlsError, certificates};
-
 const CONNECT: Duration = Duration::from_secs(10);
-
-/// Why kubelets cannot be reached as configured.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("--kubelet-certificate-authority or --kubelet-client-certificate")]
-    Certificate(#[from] TlsError),
-    #[error("read {path} (--kubelet-client-key)")]
-    Key {
-        path: PathBuf,
-        #[source]
-        source: rustls::pki_types::pem::Error,
-    },
-    #[error("--kubelet-client-certificate needs --kubelet-client-key, and the reverse")]
-    Half,
-    #[error("use the kubelet client certificate")]
-    Pair(#[source] rustls::Error),
-}
 
 /// A connection could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -72,15 +49,6 @@ fn in_gos_words(error: &std::io::Error) -> String {
     }
 }
 
-/// Where a request goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Backend {
-    pub(crate) host: String,
-    pub(crate) port: u16,
-    pub(crate) tls: Tls,
-    pub(crate) reach: Reach,
-}
-
 /// Where a connection may lead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reach {
@@ -90,70 +58,11 @@ pub(crate) enum Reach {
     Proxyable,
 }
 
-/// How a backend is spoken to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Tls {
-    Plain,
-    /// A kubelet: its certificate is checked, and ours is shown.
-    Kubelet,
-    /// A pod: nobody vouches for its certificate.
-    Unverified,
-}
-
-impl fmt::Display for Backend {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&host_port(&self.host, self.port))
-    }
-}
-
 /// `host:port`, with brackets around IPv6 addresses.
 pub(crate) fn host_port(host: &str, port: u16) -> String {
     match host.parse() {
         Ok(IpAddr::V6(address)) => format!("[{address}]:{port}"),
         _ => format!("{host}:{port}"),
-    }
-}
-
-/// The client side of kubelet connections.
-pub struct Kubelets {
-    tls: Option<Arc<ClientConfig>>,
-}
-
-impl Kubelets {
-    /// Reads CA and client certificate. Without a CA, no kubelet is trusted, and none reached.
-    pub fn new(config: &Config) -> Result<Self, Error> {
-        let Some(ca) = &config.kubelet_certificate_authority else { return Ok(Self { tls: None }) };
-        let mut roots = RootCertStore::empty();
-        for certificate in certificates(ca)? {
-            roots.add(certificate).map_err(|source| TlsError::Ca { path: ca.clone(), source })?;
-        }
-        let builder = ClientConfig::builder().with_root_certificates(roots);
-        let tls = match (&config.kubelet_client_certificate, &config.kubelet_client_key) {
-            (None, None) => builder.with_no_client_auth(),
-            (Some(certificate), Some(path)) => {
-                let key =
-                    PrivateKeyDer::from_pem_file(path).map_err(|source| Error::Key { path: path.clone(), source })?;
-                builder.with_client_auth_cert(certificates(certificate)?, key).map_err(Error::Pair)?
-            }
-            _ => return Err(Error::Half),
-        };
-        Ok(Self { tls: Some(Arc::new(tls)) })
-    }
-
-    /// Connects to a backend. The connection is driven by a task of `tasks`.
-    pub(crate) async fn connect(
-        &self,
-        backend: &Backend,
-        tasks: &TaskTracker,
-        shutdown: &CancellationToken,
-    ) -> Result<SendRequest<Body>, DialError> {
-        let name = || ServerName::try_from(backend.host.clone()).map_err(|_| DialError::Name(backend.host.clone()));
-        let tls = match backend.tls {
-            Tls::Plain => None,
-            Tls::Kubelet => Some((self.tls.clone().ok_or(DialError::NoCa)?, name()?)),
-            Tls::Unverified => Some((daemon::unverified_tls(), name()?)),
-        };
-        connect(&backend.host, backend.port, tls, backend.reach, tasks, shutdown).await
     }
 }
 
@@ -215,28 +124,5 @@ mod tests {
             assert!(matches!(refused, Err(DialError::NotAllowed)), "{host}: {refused:?}");
         }
         assert!(dial("localhost", port, Reach::Anywhere).await.is_ok());
-    }
-
-    #[tokio::test]
-    async fn a_pod_may_speak_tls_with_a_certificate_of_its_own() {
-        daemon::install_crypto_provider();
-        let pair = rcgen::KeyPair::generate().unwrap();
-        let certificate = rcgen::CertificateParams::default().self_signed(&pair).unwrap();
-        let key = PrivateKeyDer::try_from(pair.serialize_der()).unwrap();
-        let tls = rustls::ServerConfig::builder()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .unwrap();
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let accept = async {
-            let (socket, _) = listener.accept().await.unwrap();
-            tokio_rustls::TlsAcceptor::from(Arc::new(tls)).accept(socket).await.unwrap()
-        };
-        let kubelets = Kubelets { tls: None };
-        let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
-        let backend = Backend { host: "127.0.0.1".into(), port, tls: Tls::Unverified, reach: Reach::Anywhere };
-        let (connected, _accepted) = tokio::join!(kubelets.connect(&backend, &tasks, &shutdown), accept);
-        assert!(connected.is_ok());
     }
 }

@@ -3,5 +3,6 @@
 pub(crate) mod dial;
 pub(crate) mod expiring;
 pub(crate) mod kubeconfig;
+pub(crate) mod kubelets;
 pub(crate) mod services;
 pub mod webhooks;

@@ -29,7 +29,8 @@ use crate::request::info::Deed;
 use crate::response::Answer;
 use crate::server::Core;
 
-use crate::outbound::dial::{Backend, DialError};
+use crate::outbound::dial::DialError;
+use crate::outbound::kubelets::Backend;
 
 /// Answers a subresource that leads to a node or pod.
 pub(crate) async fn answer(call: &Call<'_>, row: &Arc<Resource>, body: Body) -> Result<Answer, ApiError> {

@@ -13,7 +13,8 @@ use serde_json::Value;
 
 use super::{Outgoing, forward};
 use crate::handler::Call;
-use crate::outbound::dial::{Backend, Reach, Tls};
+use crate::outbound::dial::Reach;
+use crate::outbound::kubelets::{Backend, Tls};
 use crate::registry::Target;
 use crate::response::{self, Answer};
 use crate::server::Core;

@@ -6,12 +6,14 @@ use jiff::Timestamp;
 use store::Expected;
 use tokio::sync::OwnedRwLockReadGuard;
 
-use super::{Registry, Target, Written, metadata, unavailable};
+use super::{Registry, Target, Written, metadata};
 use crate::admission::{Attributes, Operation};
 use crate::blocking::blocking;
 use crate::field_managers::{self, Versions};
 use crate::request::options::{Write, WriteOptions};
 use crate::service_addresses::Reservation;
+use crate::stamps::{generated_name, timestamp};
+use crate::store_error::unavailable;
 
 /// Attempts to find a free generated name.
 const NAME_ATTEMPTS: usize = 8;
@@ -83,7 +85,8 @@ impl Registry {
             let mut candidate = if generated { object.clone() } else { std::mem::take(&mut object) };
             self.prepare_create(target, &mut candidate, now, generated);
             // The rules look at what a Service has been given, too.
-            let reservation = self.allocator.allocate(self, target, &mut candidate, None, options.dry_run).await?;
+            let reservation =
+                self.allocator.allocate(row, target.subresource, &mut candidate, None, options.dry_run).await?;
             let created = async {
                 self.check_new(target, &candidate, warnings, now)?;
                 admission.validate(&attributes, Some(&candidate), warnings).await?;
@@ -113,14 +116,14 @@ impl Registry {
     fn prepare_create(&self, target: &Target<'_>, object: &mut Object, now: Timestamp, generated: bool) {
         let row = target.row();
         if generated {
-            let name = metadata::generated_name(object.text(&["metadata", "generateName"]));
+            let name = generated_name(object.text(&["metadata", "generateName"]));
             object.set_metadata("name", name);
         }
         for dropped in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
             object.metadata_mut().remove(dropped);
         }
         object.set_metadata("uid", uuid::Uuid::new_v4().to_string());
-        object.set_metadata("creationTimestamp", metadata::timestamp(now));
+        object.set_metadata("creationTimestamp", timestamp(now));
         if row.has_generation {
             object.set_metadata("generation", 1);
         }
@@ -179,7 +182,7 @@ impl Registry {
     ) -> Result<Written, ApiError> {
         match &written {
             Ok(_) => drop(reservation.commit()),
-            Err(_) => self.allocator.release(self, reservation).await,
+            Err(_) => self.allocator.release(reservation).await,
         }
         written
     }

@@ -7,9 +7,11 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use store::Expected;
 
-use super::{Current, Items, List, Registry, Target, Written, metadata, unavailable};
+use super::{Current, Items, List, Registry, Target, Written, metadata};
 use crate::admission::{Attributes, Operation};
 use crate::request::options::{DeleteOptions, Propagation};
+use crate::stamps::timestamp;
+use crate::store_error::unavailable;
 
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
@@ -168,7 +170,7 @@ impl Registry {
         match self.store.delete(&target.key(target.name), current.revision).await {
             Ok(revision) => {
                 target.cache.acknowledge(revision);
-                self.allocator.deleted(self, target, &current.object).await;
+                self.allocator.deleted(target.row(), &current.object).await;
                 last.set_metadata("resourceVersion", revision.to_string());
                 Ok(Step::Done(Deleted::Gone(last)))
             }
@@ -230,7 +232,7 @@ fn begin_graceful(target: &Target<'_>, options: &DeleteOptions, object: &mut Obj
         let Some(asked) = asked.filter(|asked| *asked < running) else { return Graceful::Pending };
         let deadline = object.text(&["metadata", "deletionTimestamp"]).parse::<Timestamp>().unwrap_or(now);
         let sooner = deadline.saturating_sub(SignedDuration::from_secs(running - asked)).unwrap_or(now);
-        object.set_metadata("deletionTimestamp", metadata::timestamp(sooner));
+        object.set_metadata("deletionTimestamp", timestamp(sooner));
         object.set_metadata("deletionGracePeriodSeconds", asked);
         return if asked == 0 { Graceful::Now } else { Graceful::Begun };
     }
@@ -239,7 +241,7 @@ fn begin_graceful(target: &Target<'_>, options: &DeleteOptions, object: &mut Obj
         return Graceful::Now;
     }
     let deadline = now.saturating_add(SignedDuration::from_secs(seconds)).unwrap_or(now);
-    object.set_metadata("deletionTimestamp", metadata::timestamp(deadline));
+    object.set_metadata("deletionTimestamp", timestamp(deadline));
     object.set_metadata("deletionGracePeriodSeconds", seconds);
     bump_generation(object);
     Graceful::Begun
@@ -248,7 +250,7 @@ fn begin_graceful(target: &Target<'_>, options: &DeleteOptions, object: &mut Obj
 /// The object is only kept by those who must let go of it. One whose deletion began without a grace period gets none.
 fn mark_deleting(object: &mut Object, now: Timestamp) {
     if !object.is_being_deleted() {
-        object.set_metadata("deletionTimestamp", metadata::timestamp(now));
+        object.set_metadata("deletionTimestamp", timestamp(now));
         bump_generation(object);
     } else if object.integer(&["metadata", "deletionGracePeriodSeconds"]).is_none() {
         return;
@@ -259,7 +261,7 @@ fn mark_deleting(object: &mut Object, now: Timestamp) {
 /// What holds itself (a namespace, a definition) has no grace period, and its deletion is no change of its spec.
 fn begin_own_deletion(object: &mut Object, now: Timestamp) {
     if !object.is_being_deleted() {
-        object.set_metadata("deletionTimestamp", metadata::timestamp(now));
+        object.set_metadata("deletionTimestamp", timestamp(now));
     }
 }
 

@@ -5,34 +5,10 @@ use std::collections::BTreeSet;
 use api::field::{FieldError, Path};
 use api::strategy::MetadataRechecks;
 use api::{ApiError, Object, Resource};
-use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
-use rand::RngExt as _;
 use serde_json::{Map, Value, json};
 
-/// Longest name a generated one may have before its five random characters (63 is the limit of a DNS label).
-const GENERATED_PREFIX: usize = 58;
 /// Upstream's limit for all annotations together.
 const ANNOTATION_BYTES: usize = 256 * 1024;
-/// Letters of generated names: no vowels, no look-alikes.
-const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-
-/// A time as `metav1.Time` shows it.
-pub(crate) fn timestamp(now: Timestamp) -> String {
-    let round = TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Trunc);
-    now.round(round).unwrap_or(now).to_string()
-}
-
-/// `prefix` with five random characters.
-pub(crate) fn generated_name(prefix: &str) -> String {
-    let mut end = prefix.len().min(GENERATED_PREFIX);
-    while !prefix.is_char_boundary(end) {
-        end -= 1;
-    }
-    let mut rng = rand::rng();
-    let random = (0..5).map(|_| char::from(ALPHABET[rng.random_range(0..ALPHABET.len())]));
-    prefix[..end].chars().chain(random).collect()
-}
-
 /// The 422 of an object. A text that comes twice is said once; its causes stay.
 pub(crate) fn refused(row: &Resource, name: &str, errors: &[FieldError]) -> ApiError {
     let mut unique: Vec<FieldError> = Vec::with_capacity(errors.len());
@@ -409,22 +385,4 @@ fn validate_change(new: &Object, old: &Object) -> Vec<FieldError> {
         errors.push(FieldError::invalid(&at.child("generation"), new.generation(), "must not be decremented"));
     }
     errors
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_have_whole_seconds() {
-        let now: Timestamp = "2026-01-02T03:04:05.678Z".parse().unwrap();
-        assert_eq!(timestamp(now), "2026-01-02T03:04:05Z");
-    }
-
-    #[test]
-    fn generated_names_fit_a_label() {
-        let name = generated_name(&"a".repeat(80));
-        assert_eq!(name.len(), 63);
-        assert!(generated_name("web-").starts_with("web-"));
-    }
 }

@@ -9,6 +9,7 @@ mod create;
 mod delete;
 pub(crate) mod gates;
 mod items;
+mod master_leases;
 mod metadata;
 mod modify;
 mod patch;
@@ -33,17 +34,18 @@ use crate::authz;
 use crate::conversion::Converters;
 use crate::encryption::Sealed;
 use crate::service_addresses::Allocator;
-use crate::watch_cache::{Cached, ResourceCache, Stored, WatchCache, stored_bytes};
+use crate::store_error::unavailable;
+use crate::watch_cache::{Cached, ResourceCache, Stored, WatchCache, catch_up, freshen, stored_bytes};
 
 pub(crate) use continuation::Continue;
 pub use delete::Deleted;
 use gates::Gates;
 pub(crate) use items::Cursor;
 pub use items::{Found, Items};
-pub(crate) use metadata::{check_name, check_named, generated_name, timestamp};
+pub(crate) use metadata::{check_name, check_named};
 pub use patch::Patch;
 pub use read::{List, PARTIAL_READ};
-pub(crate) use swap::swap;
+pub(crate) use swap::swapper;
 pub use update::{Desired, Updated};
 pub use watch::WatchStart;
 pub(crate) use watch::too_old;
@@ -197,21 +199,12 @@ impl Registry {
 
     /// Waits until the cache holds every write acknowledged before this call.
     pub async fn freshen(&self) -> Result<u64, ApiError> {
-        let revision = self.store.revision().await.map_err(|err| unavailable(&err))?;
-        if self.cache.revision() < revision {
-            self.catch_up(revision).await?;
-        }
-        Ok(revision.max(self.cache.revision()))
+        freshen(&self.store, &self.cache).await
     }
 
     /// Waits until the cache is at `revision`, but not for ever.
     async fn catch_up(&self, revision: u64) -> Result<(), ApiError> {
-        if tokio::time::timeout(Duration::from_millis(20), self.cache.wait_for(revision)).await.is_ok() {
-            return Ok(());
-        }
-        self.store.request_progress().await.map_err(|err| unavailable(&err))?;
-        let waited = tokio::time::timeout(Duration::from_secs(10), self.cache.wait_for(revision)).await;
-        waited.map_err(|_| ApiError::timeout("the watch cache did not catch up with the store", 1))
+        catch_up(&self.store, &self.cache, revision).await
     }
 
     /// The stored object that a write starts from.
@@ -343,22 +336,4 @@ struct Current {
     object: Object,
     revision: u64,
     cached: Arc<Cached>,
-}
-
-/// A store that cannot answer now.
-pub(crate) fn unavailable(err: &store::Error) -> ApiError {
-    match err {
-        store::Error::TooLarge { size, limit, .. } => {
-            ApiError::too_large(format!("Request entity too large: limit is {limit}, the object has {size} bytes"))
-        }
-        store::Error::Compacted { .. } => ApiError::expired("The resourceVersion for the provided list is too old."),
-        store::Error::Unreadable { key, source } => {
-            tracing::error!(error = err as &dyn std::error::Error, "a value cannot be read or sealed");
-            ApiError::internal(format!("unable to transform key {key:?}: {source}"))
-        }
-        err => {
-            tracing::error!(error = err as &dyn std::error::Error, "store failed");
-            ApiError::internal(format!("store: {err}"))
-        }
-    }
 }

@@ -7,8 +7,9 @@ use api::{ApiError, Object};
 use jiff::Timestamp;
 use store::Expected;
 
-use super::{Registry, Target, Written, metadata, unavailable};
+use super::{Registry, Target, Written, metadata};
 use crate::field_managers;
+use crate::store_error::unavailable;
 use crate::watch_cache::ResourceCache;
 
 impl Registry {

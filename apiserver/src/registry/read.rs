@@ -9,8 +9,9 @@ use store::Range;
 
 use super::continuation::Continue;
 use super::items::{Found, Items};
-use super::{Registry, Target, unavailable};
+use super::{Registry, Target};
 use crate::request::options::{ListOptions, Match};
+use crate::store_error::unavailable;
 use crate::watch_cache::{Cached, Objects, ResourceCache, Selection, Snapshot, read, read_all};
 
 /// How long a read waits for a version that has not happened.

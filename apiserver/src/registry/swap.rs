@@ -2,17 +2,24 @@
 
 use std::sync::Arc;
 
-use api::{ApiError, Object};
+use futures::FutureExt as _;
 use store::{Expected, Store};
 
-use super::unavailable;
+use crate::admission::Swap;
+use crate::store_error::unavailable;
+use crate::watch_cache::stored_bytes;
 
-/// Replaces the object at `key` if it is still at `revision`; `false` when somebody else was faster.
-pub(crate) async fn swap(store: &Arc<dyn Store>, key: &str, object: &Object, revision: u64) -> Result<bool, ApiError> {
-    let value = crate::watch_cache::stored_bytes(object).into();
-    match store.put(key, value, Expected::Revision(revision), None).await {
-        Ok(_) => Ok(true),
-        Err(store::Error::Conflict { .. }) => Ok(false),
-        Err(err) => Err(unavailable(&err)),
-    }
+/// What replaces an object of this store.
+pub(crate) fn swapper(store: Arc<dyn Store>) -> Swap {
+    Arc::new(move |key, object, revision| {
+        let (store, value) = (store.clone(), stored_bytes(object).into());
+        let swap = async move {
+            match store.put(&key, value, Expected::Revision(revision), None).await {
+                Ok(_) => Ok(true),
+                Err(store::Error::Conflict { .. }) => Ok(false),
+                Err(err) => Err(unavailable(&err)),
+            }
+        };
+        swap.boxed()
+    })
 }

@@ -10,11 +10,12 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 use store::Expected;
 
-use super::{Current, Registry, Target, Written, metadata, unavailable};
+use super::{Current, Registry, Target, Written, metadata};
 use crate::admission::{Attributes, Operation};
 use crate::blocking::blocking;
 use crate::field_managers::{self, Versions};
 use crate::request::options::{Write, WriteOptions};
+use crate::store_error::unavailable;
 
 /// How an update computes what it wants from what there is.
 #[async_trait]
@@ -201,7 +202,8 @@ impl Registry {
         self.check_version(target, &mut new, current)?;
         self.prepare_update(target, &mut new, old, now);
         // The rules look at what a Service has been given, too.
-        let reservation = self.allocator.allocate(self, target, &mut new, Some(old), options.dry_run).await?;
+        let reservation =
+            self.allocator.allocate(row, target.subresource, &mut new, Some(old), options.dry_run).await?;
         let outcome = async {
             self.check_update(target, &new, old, warnings, now)?;
             admission.validate(&attributes, Some(&new), warnings).await?;
@@ -217,11 +219,11 @@ impl Registry {
         match outcome.await {
             Ok(Outcome::Swapped(written)) => {
                 let freed = reservation.commit();
-                self.allocator.free(self, freed).await;
+                self.allocator.free(freed).await;
                 Ok(Some(written))
             }
             other => {
-                self.allocator.release(self, reservation).await;
+                self.allocator.release(reservation).await;
                 other.map(Outcome::written)
             }
         }
@@ -258,7 +260,7 @@ impl Registry {
         match self.store.delete(&target.key(target.name), current.revision).await {
             Ok(revision) => {
                 target.cache.acknowledge(revision);
-                self.allocator.deleted(self, target, &current.object).await;
+                self.allocator.deleted(target.row(), &current.object).await;
                 Ok(Some(Written::pretended(new)))
             }
             Err(store::Error::Conflict { .. }) => Ok(None),

@@ -45,10 +45,10 @@ use crate::impersonate;
 use crate::metrics::Metrics;
 use crate::metrics::measured::Measured;
 use crate::metrics::slis::Slis;
-use crate::outbound::dial::Kubelets;
+use crate::outbound::kubelets::Kubelets;
 use crate::outbound::webhooks::Webhooks;
 use crate::proxy;
-use crate::registry::Registry;
+use crate::registry::{Registry, swapper};
 use crate::request::info::RequestInfo;
 use crate::request::intake::{Intake, drop_unread};
 use crate::request::negotiate::{Accept, is_pretty};
@@ -58,7 +58,7 @@ use crate::routes::discovery;
 use crate::routes::health;
 use crate::routes::openapi;
 use crate::routes::pages;
-use crate::service_addresses::{self, Allocator};
+use crate::service_addresses::Allocator;
 use crate::subresources;
 use crate::watch_cache::{Feed, ResourceCache, WatchCache};
 
@@ -152,8 +152,17 @@ impl ApiServer {
             .map_err(Error::part("--service-account-signing-key-file or --service-account-key-file"))?
             .map(Arc::new);
         let converters = Arc::new(Converters::new(webhooks.clone()));
-        let admission = admission::builtin(&config, &cache, &store, &rbac, &authz, &webhooks, &converters)?;
-        let allocator = Allocator::new(config.service_cluster_ip_ranges.clone(), config.service_node_ports.clone());
+        let admission = admission::builtin(
+            &config,
+            &cache,
+            (&store, swapper(store.clone())),
+            &rbac,
+            &authz,
+            &webhooks,
+            &converters,
+        )?;
+        let ranges = (config.service_cluster_ip_ranges.clone(), config.service_node_ports.clone());
+        let allocator = Allocator::new(ranges, store.clone(), cache.clone(), &catalog);
         let registry = Arc::new(Registry::new(
             (store, sealed),
             cache,
@@ -173,6 +182,9 @@ impl ApiServer {
         });
         let aggregator = Aggregator::new(&config, registry.cache(), connections.clone(), &process)
             .map_err(Error::part("connect to aggregated API servers"))?;
+        let identity = (config.kubelet_client_certificate.as_deref(), config.kubelet_client_key.as_deref());
+        let kubelets = Kubelets::new(config.kubelet_certificate_authority.as_deref(), identity)
+            .map_err(Error::part("connect to kubelets"))?;
         let (authn, jwt) = authn::chain(&config, registry.cache(), tokens.clone(), &webhooks, &connections, &process)?;
         let core = Core {
             authn,
@@ -181,7 +193,7 @@ impl ApiServer {
             authorizers,
             rbac,
             tokens,
-            kubelets: Kubelets::new(&config).map_err(Error::part("connect to kubelets"))?,
+            kubelets,
             aggregator: Arc::new(aggregator),
             at_rest,
             audit: Audit::new(&config.audit, &webhooks, &process.metrics)?.map(Arc::new),
@@ -290,7 +302,8 @@ impl ApiServer {
         core.tasks.spawn(bootstrap::keep(core.clone(), made, shutdown.clone()));
         core.tasks.spawn(bootstrap::identify(core.clone(), shutdown.clone()));
         if core.config.shares_store {
-            core.tasks.spawn(service_addresses::look_after(core.registry.clone(), shutdown.clone()));
+            let (registry, shutdown) = (core.registry.clone(), shutdown.clone());
+            core.tasks.spawn(async move { registry.allocator().look_after(shutdown).await });
         }
         self.control_flow();
         self.core.stage.send_replace(Stage::Bootstrapped);

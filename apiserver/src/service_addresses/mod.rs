@@ -1,4 +1,4 @@
-//! Cluster IPs and node ports of Services.
+//! Cluster IPs and node ports of Services (upstream: `registry/core/service/{ipallocator,portallocator}`).
 //!
 //! What is taken is written in the store, one key a value (`IPAddress` objects, and keys below
 //! `/registry/ranges/servicenodeports/`), by a write that needs the key to be absent. So several servers never hand out
@@ -11,32 +11,39 @@ mod service;
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
+use api::catalog::Catalog;
 use api::status::Qualified;
 use api::strategy::{User, WriteContext};
-use api::{ApiError, Object};
+use api::{ApiError, Object, Resource};
 use bytes::Bytes;
 use jiff::Timestamp;
 use rand::RngExt as _;
 use serde_json::json;
-use store::Expected;
+use store::{Expected, Store};
 
-use crate::registry::{Registry, Target};
-use crate::watch_cache::stored_bytes;
+use crate::stamps::timestamp;
+use crate::watch_cache::{ResourceCache, WatchCache, stored_bytes};
 
 pub use cidr::{Cidr, NotACidr};
 pub use repair::Leftovers;
-pub(crate) use repair::look_after;
 
+/// What holds an address.
+const IP_ADDRESS: Qualified<'static> = Qualified { group: "networking.k8s.io", resource: "IPAddress" };
 const PORT_PREFIX: &str = "/registry/ranges/servicenodeports/";
 /// Random picks before the range is searched in order.
 const RANDOM_PICKS: usize = 32;
 
 /// Hands out cluster IPs and node ports.
-#[derive(Debug)]
 pub struct Allocator {
     ranges: Vec<Cidr>,
     ports: RangeInclusive<u16>,
+    store: Arc<dyn Store>,
+    cache: Arc<WatchCache>,
+    services: Option<Arc<Resource>>,
+    /// The objects that hold addresses; `None` if they are not served.
+    addresses: Option<Arc<Resource>>,
 }
 
 /// One thing that a Service holds.
@@ -77,8 +84,15 @@ enum Refusal {
 
 impl Allocator {
     /// An allocator over these ranges, the first being the primary family.
-    pub fn new(ranges: Vec<Cidr>, ports: RangeInclusive<u16>) -> Self {
-        Self { ranges, ports }
+    pub fn new(
+        (ranges, ports): (Vec<Cidr>, RangeInclusive<u16>),
+        store: Arc<dyn Store>,
+        cache: Arc<WatchCache>,
+        catalog: &Catalog,
+    ) -> Self {
+        let stored = |group, plural| catalog.versions(group, plural).next().map(|row| catalog.storage_row(row).clone());
+        let (services, addresses) = (stored("", "services"), stored(IP_ADDRESS.group, "ipaddresses"));
+        Self { ranges, ports, store, cache, services, addresses }
     }
 
     /// The address of the `kubernetes` Service.
@@ -89,28 +103,28 @@ impl Allocator {
     /// Fills in the addresses and ports of a Service that will be written, taking them first. Other resources pass.
     pub async fn allocate(
         &self,
-        registry: &Registry,
-        target: &Target<'_>,
+        row: &Resource,
+        subresource: &str,
         object: &mut Object,
         old: Option<&Object>,
         dry_run: bool,
     ) -> Result<Reservation, ApiError> {
-        if !is_service(target) || !target.subresource.is_empty() {
+        if !is_service(row) || !subresource.is_empty() {
             return Ok(Reservation::default());
         }
-        service::allocate(self, registry, target, object, old, dry_run).await
+        service::allocate(self, row, object, old, dry_run).await
     }
 
     /// A write that did not happen gives back what it took.
-    pub async fn release(&self, registry: &Registry, reservation: Reservation) {
-        self.free(registry, Freed(reservation.taken)).await;
+    pub async fn release(&self, reservation: Reservation) {
+        self.free(Freed(reservation.taken)).await;
     }
 
     /// Gives values back. What cannot be given back now is collected at the next start.
-    pub async fn free(&self, registry: &Registry, freed: Freed) {
+    pub async fn free(&self, freed: Freed) {
         for held in freed.0 {
             let key = key_of(&held);
-            let entry = match registry.store().get(&key).await {
+            let entry = match self.store.get(&key).await {
                 Ok(Some(entry)) => entry,
                 Ok(None) => continue,
                 Err(err) => {
@@ -118,68 +132,56 @@ impl Allocator {
                     continue;
                 }
             };
-            if let Err(err) = registry.store().delete(&key, entry.mod_revision).await {
+            if let Err(err) = self.store.delete(&key, entry.mod_revision).await {
                 tracing::warn!(%key, error = &err as &dyn std::error::Error, "not given back");
             }
         }
     }
 
     /// A Service is gone: what it held is free.
-    pub async fn deleted(&self, registry: &Registry, target: &Target<'_>, object: &Object) {
-        if is_service(target) {
-            self.free(registry, Freed(service::held(object))).await;
+    pub async fn deleted(&self, row: &Resource, object: &Object) {
+        if is_service(row) {
+            self.free(Freed(service::held(object))).await;
         }
     }
 
-    /// Takes again what is missing, and tells what a crash left behind, or another server has just taken.
-    pub async fn repair(&self, registry: &Registry) -> Result<Leftovers, ApiError> {
-        repair::repair(registry).await
-    }
-
-    /// Gives back what was left behind, if it still is.
-    pub async fn collect(&self, registry: &Registry, left: Leftovers) -> Result<(), ApiError> {
-        repair::collect(registry, left).await
+    /// The cache of one of the resources that this is about.
+    fn resource(&self, row: Option<&Arc<Resource>>) -> Result<Arc<ResourceCache>, ApiError> {
+        let row = row.ok_or_else(ApiError::unknown_resource)?;
+        self.cache.resource(&row.storage_prefix).ok_or_else(|| ApiError::internal(format!("{row:?} is not cached")))
     }
 
     /// Takes one address of a family: the given one, or any.
-    async fn take_address(
-        &self,
-        registry: &Registry,
-        service: &Object,
-        range: &Cidr,
-        wanted: Option<IpAddr>,
-    ) -> Result<IpAddr, TakeError> {
+    async fn take_address(&self, service: &Object, range: &Cidr, wanted: Option<IpAddr>) -> Result<IpAddr, TakeError> {
         if let Some(address) = wanted {
             if !range.offers(address) {
                 let why =
                     format!("the provided IP ({address}) is not in the valid range. The range of valid IPs is {range}");
                 return Err(Refusal::OutOfRange(why).into());
             }
-            check_address(registry, address, service)?;
-            let took = take(registry, &Held::Address(address), service).await?;
+            self.check_address(address, service)?;
+            let took = self.take(&Held::Address(address), service).await?;
             return if took { Ok(address) } else { Err(Refusal::Taken.into()) };
         }
         // The first addresses are left for those who ask for one, as upstream does.
         let reserved = (range.size() / 16).clamp(16, 256).min(range.size() / 2);
-        check_address(registry, range.nth(reserved), service)?;
+        self.check_address(range.nth(reserved), service)?;
         for _ in 0..RANDOM_PICKS {
             let address = range.nth(rand::rng().random_range(reserved..range.size()));
-            if range.offers(address) && take(registry, &Held::Address(address), service).await? {
+            if range.offers(address) && self.take(&Held::Address(address), service).await? {
                 return Ok(address);
             }
         }
         let order = (reserved..range.size()).chain(1..reserved);
         for address in order.map(|n| range.nth(n)).filter(|address| range.offers(*address)) {
-            if !self.is_taken(registry, &Held::Address(address)).await?
-                && take(registry, &Held::Address(address), service).await?
-            {
+            if !self.is_taken(&Held::Address(address)).await? && self.take(&Held::Address(address), service).await? {
                 return Ok(address);
             }
         }
         Err(Refusal::Exhausted.into())
     }
 
-    async fn take_port(&self, registry: &Registry, service: &Object, wanted: Option<u16>) -> Result<u16, TakeError> {
+    async fn take_port(&self, service: &Object, wanted: Option<u16>) -> Result<u16, TakeError> {
         if let Some(port) = wanted {
             if !self.ports.contains(&port) {
                 let (first, last) = (self.ports.start(), self.ports.end());
@@ -187,20 +189,45 @@ impl Allocator {
                     format!("provided port is not in the valid range. The range of valid ports is {first}-{last}");
                 return Err(Refusal::OutOfRange(why).into());
             }
-            let took = take(registry, &Held::Port(port), service).await?;
+            let took = self.take(&Held::Port(port), service).await?;
             return if took { Ok(port) } else { Err(Refusal::Taken.into()) };
         }
         let random = (0..RANDOM_PICKS).map(|_| rand::rng().random_range(self.ports.clone()));
         for port in random.chain(self.ports.clone()) {
-            if take(registry, &Held::Port(port), service).await? {
+            if self.take(&Held::Port(port), service).await? {
                 return Ok(port);
             }
         }
         Err(Refusal::Exhausted.into())
     }
 
-    async fn is_taken(&self, registry: &Registry, held: &Held) -> Result<bool, store::Error> {
-        registry.store().get(&key_of(held)).await.map(|entry| entry.is_some())
+    async fn is_taken(&self, held: &Held) -> Result<bool, store::Error> {
+        self.store.get(&key_of(held)).await.map(|entry| entry.is_some())
+    }
+
+    /// Writes the key of a value; `false` when it is there already.
+    async fn take(&self, held: &Held, service: &Object) -> Result<bool, store::Error> {
+        let value = match held {
+            Held::Address(address) => stored_bytes(&address_object(*address, service)),
+            Held::Port(_) => format!("\"{}/{}\"", service.namespace(), service.name()).into_bytes(),
+        };
+        match self.store.put(&key_of(held), Bytes::from(value), Expected::Absent, None).await {
+            Ok(_) => Ok(true),
+            Err(store::Error::Conflict { .. }) => Ok(false),
+            Err(err) => Err(err),
+        }
+    }
+
+    /// Whether the object for an address would be valid. Services are given addresses before their own names are looked at.
+    fn check_address(&self, address: IpAddr, service: &Object) -> Result<(), Refusal> {
+        let Some(row) = &self.addresses else { return Ok(()) };
+        let context = WriteContext { now: Timestamp::now(), user: &User::default(), subresource: "" };
+        let errors = row.strategy.validate_create(&context, &address_object(address, service));
+        if errors.is_empty() {
+            return Ok(());
+        }
+        let refused = ApiError::invalid(IP_ADDRESS, &address.to_string(), &errors);
+        Err(Refusal::Invalid(refused.status().message.clone()))
     }
 }
 
@@ -223,8 +250,8 @@ impl From<store::Error> for TakeError {
     }
 }
 
-fn is_service(target: &Target<'_>) -> bool {
-    target.row().group.is_empty() && target.row().plural == "services"
+fn is_service(row: &Resource) -> bool {
+    row.group.is_empty() && row.plural == "services"
 }
 
 fn key_of(held: &Held) -> String {
@@ -232,32 +259,6 @@ fn key_of(held: &Held) -> String {
         Held::Address(address) => format!("/registry/ipaddresses/{address}"),
         Held::Port(port) => format!("{PORT_PREFIX}{port}"),
     }
-}
-
-/// Writes the key of a value; `false` when it is there already.
-async fn take(registry: &Registry, held: &Held, service: &Object) -> Result<bool, store::Error> {
-    let value = match held {
-        Held::Address(address) => stored_bytes(&address_object(*address, service)),
-        Held::Port(_) => format!("\"{}/{}\"", service.namespace(), service.name()).into_bytes(),
-    };
-    match registry.store().put(&key_of(held), Bytes::from(value), Expected::Absent, None).await {
-        Ok(_) => Ok(true),
-        Err(store::Error::Conflict { .. }) => Ok(false),
-        Err(err) => Err(err),
-    }
-}
-
-/// Whether the object for an address would be valid. Services are given addresses before their own names are looked at.
-fn check_address(registry: &Registry, address: IpAddr, service: &Object) -> Result<(), Refusal> {
-    let kind = Qualified { group: "networking.k8s.io", resource: "IPAddress" };
-    let Some(row) = registry.catalog().resource(kind.group, "v1", "ipaddresses").cloned() else { return Ok(()) };
-    let context = WriteContext { now: Timestamp::now(), user: &User::default(), subresource: "" };
-    let errors = row.strategy.validate_create(&context, &address_object(address, service));
-    if errors.is_empty() {
-        return Ok(());
-    }
-    let refused = ApiError::invalid(kind, &address.to_string(), &errors);
-    Err(Refusal::Invalid(refused.status().message.clone()))
 }
 
 fn address_object(address: IpAddr, service: &Object) -> Object {
@@ -268,7 +269,7 @@ fn address_object(address: IpAddr, service: &Object) -> Object {
         "metadata": {
             "name": address.to_string(),
             "uid": uuid::Uuid::new_v4().to_string(),
-            "creationTimestamp": crate::registry::timestamp(Timestamp::now()),
+            "creationTimestamp": timestamp(Timestamp::now()),
             "labels": {
                 "ipaddress.kubernetes.io/ip-family": family,
                 "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io",

@@ -4,7 +4,6 @@
 //! store, it is given back only if it is still there, and untouched, after a while.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use api::ApiError;
@@ -12,9 +11,8 @@ use store::Revision;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::{Held, PORT_PREFIX, key_of, service, take};
-use crate::registry::Registry;
-use crate::watch_cache::read_all;
+use super::{Allocator, Held, PORT_PREFIX, key_of, service};
+use crate::watch_cache::{freshen, read_all};
 
 const MANAGED_BY: &str = "ipaddress.kubernetes.io/managed-by";
 /// Upstream's repair interval.
@@ -24,68 +22,71 @@ const ROUND: Duration = Duration::from_secs(180);
 #[derive(Debug, Default)]
 pub struct Leftovers(HashMap<Held, Revision>);
 
-/// Repairs now and then, until shutdown.
-pub(crate) async fn look_after(registry: Arc<Registry>, shutdown: CancellationToken) {
-    let rounds = async {
-        loop {
-            let left = repair(&registry).await;
-            sleep(ROUND).await;
-            let collected = match left {
-                Ok(left) => collect(&registry, left).await,
-                Err(err) => Err(err),
-            };
-            if let Err(err) = collected {
-                tracing::warn!(error = &err as &dyn std::error::Error, "addresses and ports of Services not repaired");
+impl Allocator {
+    /// Repairs now and then, until shutdown.
+    pub(crate) async fn look_after(&self, shutdown: CancellationToken) {
+        let rounds = async {
+            loop {
+                let left = self.repair().await;
+                sleep(ROUND).await;
+                let collected = match left {
+                    Ok(left) => self.collect(left).await,
+                    Err(err) => Err(err),
+                };
+                if let Err(err) = collected {
+                    let error = &err as &dyn std::error::Error;
+                    tracing::warn!(error, "addresses and ports of Services not repaired");
+                }
+            }
+        };
+        shutdown.run_until_cancelled(rounds).await;
+    }
+
+    /// Takes again what is missing, and tells what a crash left behind, or another server has just taken.
+    pub async fn repair(&self) -> Result<Leftovers, ApiError> {
+        let unavailable = |err: store::Error| ApiError::internal(err);
+        let services = self.resource(self.services.as_ref())?;
+        let mut needed = HashMap::new();
+        for cached in services.snapshot().objects.values() {
+            let object = cached.object();
+            for held in service::held(&object) {
+                needed.insert(key_of(&held), (held, object.clone()));
             }
         }
-    };
-    shutdown.run_until_cancelled(rounds).await;
-}
+        let mut left = HashMap::new();
+        let addresses = self.resource(self.addresses.as_ref())?;
+        for cached in addresses.snapshot().objects.values() {
+            let ours = cached.labels.get(MANAGED_BY) == Some("ipallocator.k8s.io");
+            if needed.remove(&*cached.key).is_none() && ours {
+                left.extend(cached.name().parse().map(|address| (Held::Address(address), cached.revision)));
+            }
+        }
+        let (_, ports) = read_all(&self.store, PORT_PREFIX, None).await.map_err(unavailable)?;
+        for entry in ports {
+            if needed.remove(&*entry.key).is_none() {
+                left.extend(entry.key[PORT_PREFIX.len()..].parse().map(|port| (Held::Port(port), entry.mod_revision)));
+            }
+        }
+        for (held, object) in needed.values() {
+            self.take(held, object).await.map_err(unavailable)?;
+        }
+        Ok(Leftovers(left))
+    }
 
-/// Takes again what is missing, and tells what is left over.
-pub(super) async fn repair(registry: &Registry) -> Result<Leftovers, ApiError> {
-    let unavailable = |err: store::Error| ApiError::internal(err);
-    let services = registry.named("", "services")?;
-    let mut needed = HashMap::new();
-    for cached in services.snapshot().objects.values() {
-        let object = cached.object();
-        for held in service::held(&object) {
-            needed.insert(key_of(&held), (held, object.clone()));
+    /// Gives back what was left behind, if it still is.
+    pub async fn collect(&self, before: Leftovers) -> Result<(), ApiError> {
+        if before.0.is_empty() {
+            return Ok(());
         }
-    }
-    let mut left = HashMap::new();
-    let addresses = registry.named("networking.k8s.io", "ipaddresses")?;
-    for cached in addresses.snapshot().objects.values() {
-        let ours = cached.labels.get(MANAGED_BY) == Some("ipallocator.k8s.io");
-        if needed.remove(&*cached.key).is_none() && ours {
-            left.extend(cached.name().parse().map(|address| (Held::Address(address), cached.revision)));
+        freshen(&self.store, &self.cache).await?;
+        let now = self.repair().await?;
+        for (held, revision) in before.0.into_iter().filter(|(held, revision)| now.0.get(held) == Some(revision)) {
+            match self.store.delete(&key_of(&held), revision).await {
+                // Somebody has just taken it.
+                Ok(_) | Err(store::Error::Conflict { .. }) => {}
+                Err(err) => tracing::warn!(?held, error = &err as &dyn std::error::Error, "not given back"),
+            }
         }
+        Ok(())
     }
-    let (_, ports) = read_all(registry.store(), PORT_PREFIX, None).await.map_err(unavailable)?;
-    for entry in ports {
-        if needed.remove(&*entry.key).is_none() {
-            left.extend(entry.key[PORT_PREFIX.len()..].parse().map(|port| (Held::Port(port), entry.mod_revision)));
-        }
-    }
-    for (held, object) in needed.values() {
-        take(registry, held, object).await.map_err(unavailable)?;
-    }
-    Ok(Leftovers(left))
-}
-
-/// Gives back what was left over before and still is.
-pub(super) async fn collect(registry: &Registry, before: Leftovers) -> Result<(), ApiError> {
-    if before.0.is_empty() {
-        return Ok(());
-    }
-    registry.freshen().await?;
-    let now = repair(registry).await?;
-    for (held, revision) in before.0.into_iter().filter(|(held, revision)| now.0.get(held) == Some(revision)) {
-        match registry.store().delete(&key_of(&held), revision).await {
-            // Somebody has just taken it.
-            Ok(_) | Err(store::Error::Conflict { .. }) => {}
-            Err(err) => tracing::warn!(?held, error = &err as &dyn std::error::Error, "not given back"),
-        }
-    }
-    Ok(())
 }

@@ -3,11 +3,10 @@
 use std::net::IpAddr;
 
 use api::field::{FieldError, Path};
-use api::{ApiError, Object};
+use api::{ApiError, Object, Resource};
 use serde_json::{Value, json};
 
 use super::{Allocator, Cidr, Held, Refusal, Reservation, TakeError, families};
-use crate::registry::{Registry, Target};
 
 /// Everything that a stored Service holds.
 pub(super) fn held(object: &Object) -> Vec<Held> {
@@ -37,8 +36,7 @@ fn node_ports(object: &Object) -> Vec<u16> {
 
 pub(super) async fn allocate(
     allocator: &Allocator,
-    registry: &Registry,
-    target: &Target<'_>,
+    row: &Resource,
     object: &mut Object,
     old: Option<&Object>,
     dry_run: bool,
@@ -46,7 +44,7 @@ pub(super) async fn allocate(
     let before = old.map(held).unwrap_or_default();
     let old = old.filter(|old| old.text(&["spec", "type"]) != "ExternalName");
     let reservation = Reservation::default();
-    let mut allocation = Allocation { allocator, old, registry, dry_run, before, reservation };
+    let mut allocation = Allocation { allocator, old, dry_run, before, reservation };
     let outcome = allocation.fill(object).await;
     match outcome {
         Ok(()) => {
@@ -57,8 +55,8 @@ pub(super) async fn allocate(
         }
         Err(failure) => {
             let reservation = std::mem::take(&mut allocation.reservation);
-            allocator.release(registry, reservation).await;
-            Err(failure.into_error(target, object))
+            allocator.release(reservation).await;
+            Err(failure.into_error(row, object))
         }
     }
 }
@@ -70,9 +68,9 @@ enum Failure {
 }
 
 impl Failure {
-    fn into_error(self, target: &Target<'_>, object: &Object) -> ApiError {
+    fn into_error(self, row: &Resource, object: &Object) -> ApiError {
         match self {
-            Self::Fields(errors) => ApiError::invalid(target.row().qualified_kind(), object.name(), &errors),
+            Self::Fields(errors) => ApiError::invalid(row.qualified_kind(), object.name(), &errors),
             Self::Internal(error) => error,
         }
     }
@@ -82,7 +80,6 @@ struct Allocation<'a> {
     allocator: &'a Allocator,
     /// The Service as it is, unless it is new or had no addresses.
     old: Option<&'a Object>,
-    registry: &'a Registry,
     dry_run: bool,
     /// What the old object holds already.
     before: Vec<Held>,
@@ -147,7 +144,7 @@ impl Allocation<'_> {
         if self.dry_run && wanted.is_none() {
             return Ok(range.nth(0));
         }
-        let address = self.allocator.take_address(self.registry, object, range, wanted).await?;
+        let address = self.allocator.take_address(object, range, wanted).await?;
         self.took(Held::Address(address)).await;
         Ok(address)
     }
@@ -197,10 +194,10 @@ impl Allocation<'_> {
         }
         // Upstream does not check the range of node ports in a dry run.
         if let (true, Some(port)) = (self.dry_run, wanted) {
-            let taken = self.allocator.is_taken(self.registry, &Held::Port(port)).await?;
+            let taken = self.allocator.is_taken(&Held::Port(port)).await?;
             return if taken { Err(Refusal::Taken.into()) } else { Ok(port) };
         }
-        let port = self.allocator.take_port(self.registry, service, wanted).await?;
+        let port = self.allocator.take_port(service, wanted).await?;
         self.took(Held::Port(port)).await;
         Ok(port)
     }
@@ -233,7 +230,7 @@ impl Allocation<'_> {
     /// A dry run gives back at once what it found free.
     async fn took(&mut self, held: Held) {
         if self.dry_run {
-            self.allocator.free(self.registry, super::Freed(vec![held])).await;
+            self.allocator.free(super::Freed(vec![held])).await;
         } else {
             self.reservation.taken.push(held);
         }

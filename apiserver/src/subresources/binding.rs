@@ -12,10 +12,11 @@ use serde_json::{Value, json};
 
 use crate::admission::{Attributes, Operation};
 use crate::handler::{self, Call, Routed};
-use crate::registry::{check_name, timestamp};
+use crate::registry::check_name;
 use crate::request::decode;
 use crate::request::options::{Write, WriteOptions};
 use crate::response::{self, Answer};
+use crate::stamps::timestamp;
 
 /// `POST pods/{name}/binding`.
 pub(super) async fn create(routed: &Routed<'_>, bytes: Bytes, warnings: &mut Vec<String>) -> Result<Answer, ApiError> {

@@ -15,11 +15,12 @@ use super::binding::set_condition;
 use crate::admission::{Attributes, Operation};
 use crate::field_managers;
 use crate::handler::Routed;
-use crate::registry::{Target, timestamp};
+use crate::registry::Target;
 use crate::request::decode;
 use crate::request::options::{DeleteOptions, Write, WriteOptions};
 use crate::request::query::Query;
 use crate::response::{self, Answer};
+use crate::stamps::timestamp;
 use crate::watch_cache::ResourceCache;
 
 /// Upstream's `EvictionsRetry`: how often a pod that changes all the time is tried again.

@@ -17,11 +17,11 @@ use crate::authn::user_value;
 use crate::authz::{Attributes, Decision};
 use crate::field_managers::{self, Versions};
 use crate::handler::Call;
-use crate::registry::timestamp;
 use crate::request::decode;
 use crate::request::negotiate::Shape;
 use crate::request::options::Write;
 use crate::response::{self, Answer};
+use crate::stamps::timestamp;
 
 const GROUP: &str = "authorization.k8s.io";
 

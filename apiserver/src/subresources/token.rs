@@ -18,10 +18,10 @@ use crate::authn;
 use crate::authn::tokens::{Audiences, Claims, PREFIX, Private, Reference, Tokens};
 use crate::config::Config;
 use crate::handler::Routed;
-use crate::registry::timestamp;
 use crate::request::decode;
 use crate::request::options::Write;
 use crate::response::{self, Answer};
+use crate::stamps::timestamp;
 use crate::watch_cache::ResourceCache;
 
 const KIND: (&str, &str, &str) = ("authentication.k8s.io", "v1", "TokenRequest");

@@ -5,6 +5,7 @@
 
 mod backlog;
 mod event;
+mod freshen;
 mod labels;
 mod object;
 mod own_writes;
@@ -30,6 +31,7 @@ use crate::encryption::AtRest;
 
 pub use backlog::{Beginning, Closed, Initial};
 pub use event::{Event, EventType, frame, frame_around};
+pub(crate) use freshen::{catch_up, freshen};
 pub use labels::{Labels, Marks};
 pub(crate) use object::Unreadable;
 pub use object::{Cached, Stored, stored_bytes};
