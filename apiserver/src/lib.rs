@@ -18,9 +18,11 @@ pub mod authn;
 pub mod authz;
 mod blocking;
 mod bootstrap;
+mod call;
 mod command;
 mod config;
 mod conversion;
+mod core;
 mod definitions;
 mod documents;
 mod encryption;
@@ -47,7 +49,6 @@ mod strict;
 mod subresources;
 pub mod testing;
 pub mod watch_cache;
-mod websocket;
 
 pub use args::{Args, StoreArgs};
 pub use audit::{

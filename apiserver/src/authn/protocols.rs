@@ -8,14 +8,13 @@ use http::{HeaderMap, HeaderValue};
 
 use super::Rejected;
 use crate::request::headers as header;
-use crate::websocket;
 
 /// What the token follows.
 const PREFIX: &str = "base64url.bearer.authorization.k8s.io.";
 
 /// The token among the protocols of a request for a WebSocket. There must be another protocol, which can be answered.
 pub(super) fn token(headers: &HeaderMap) -> Result<Option<String>, Rejected> {
-    if !websocket::is_wanted(headers) {
+    if !header::asks_for_websocket(headers) {
         return Ok(None);
     }
     let mut token = None;

@@ -13,9 +13,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::{APISERVER, options, place};
+use crate::core::Core;
 use crate::registry::Target;
 use crate::request::options::DeleteOptions;
-use crate::server::Core;
 use crate::watch_cache::ResourceCache;
 
 const NAMESPACE: &str = "kube-system";

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::ensure_one;
-use crate::server::Core;
+use crate::core::Core;
 use crate::watch_cache::{Interest, ResourceCache, Subscription};
 
 /// The objects of a kind are looked at once in this time at most, whatever others do to them.

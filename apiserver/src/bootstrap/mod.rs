@@ -20,10 +20,10 @@ use tokio::time::{Instant, sleep};
 use crate::aggregator;
 use crate::authz::MASTERS;
 use crate::authz::bootstrap_policy;
+use crate::core::Core;
 use crate::error::Error;
 use crate::registry::Target;
 use crate::request::options::{DeleteOptions, WriteOptions};
-use crate::server::Core;
 use crate::watch_cache::ResourceCache;
 
 pub(crate) use self::identity::follow as identify;

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::{ensure_one, objects};
-use crate::server::Core;
+use crate::core::Core;
 
 /// How often a server says that it is there, and looks for the others.
 const ROUND: Duration = Duration::from_secs(10);

@@ -17,7 +17,6 @@ use store::embedded::EmbeddedStore;
 use crate::admission::groups_asked_for;
 use crate::authn::tokens::{Audiences, Claims, Tokens, account_of, public_key_of};
 use crate::config::Config;
-use crate::handler::is_stored;
 use crate::http::{PeerCertificate, Vouched};
 use crate::impersonate;
 use crate::registry::Continue;
@@ -25,6 +24,7 @@ use crate::request::negotiate::{Accept, Offer, media_type};
 use crate::request::options::{DeleteOptions, ListOptions, Write, WriteOptions};
 use crate::request::query::Query;
 use crate::watch_cache::WatchCache;
+use crate::watch_cache::is_cached;
 
 pub use slow_clients::slow_clients;
 
@@ -118,7 +118,7 @@ struct Issuer {
 
 static ISSUER: LazyLock<Issuer> = LazyLock::new(|| {
     let catalog = Catalog::builtin();
-    let rows = catalog.iter().filter(|row| is_stored(row)).map(|row| catalog.storage_row(row).clone());
+    let rows = catalog.iter().filter(|row| is_cached(row)).map(|row| catalog.storage_row(row).clone());
     let (cache, _feed) = WatchCache::new(Arc::new(EmbeddedStore::in_memory()), rows);
     let tokens = Tokens::new(&Config::default(), &cache).expect("the default keys").expect("all resources are there");
     let now = Timestamp::now().as_second();

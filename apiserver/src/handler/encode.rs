@@ -8,7 +8,7 @@ use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Call, Routed};
+use crate::call::{Call, Routed};
 use crate::registry::{Deleted, Registry, Written};
 use crate::request::negotiate::{Accept, Encoding, MetaVersion, Shape};
 use crate::request::options::DeleteOptions;

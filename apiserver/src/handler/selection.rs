@@ -5,7 +5,7 @@ use std::sync::Arc;
 use api::selector::{FieldSelector, LabelSelector};
 use api::{ApiError, Object, Resource};
 
-use super::Routed;
+use crate::call::Routed;
 use crate::registry::{List, Registry};
 use crate::watch_cache::Selection;
 

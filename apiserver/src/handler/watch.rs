@@ -16,17 +16,19 @@ use tokio::time::{Instant, Sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::encode::Shaper;
-use super::{LateFields, Routed, selection};
+use super::{LateFields, selection};
+use crate::call::Routed;
+use crate::call::websocket::{self, Form};
+use crate::core::Core;
 use crate::flow_control::sending::Kept;
 use crate::registry::WatchStart;
+use crate::request::headers::asks_for_websocket;
 use crate::request::negotiate::Encoding;
 use crate::request::options::ListOptions;
 use crate::response::Answer;
-use crate::server::Core;
 use crate::watch_cache::{
     Cached, Event, EventType, Initial, ResourceCache, Selection, Subscription, frame, frame_around,
 };
-use crate::websocket::{self, Form};
 
 /// How often a watch that asked for bookmarks gets one.
 const BOOKMARKS: Duration = Duration::from_secs(60);
@@ -38,7 +40,7 @@ const CHUNK: usize = 32 * 1024;
 const INITIAL_END: &str = "k8s.io/initial-events-end";
 
 /// Answers a watch.
-pub(super) async fn watch(routed: &Routed<'_>) -> Result<Answer, ApiError> {
+pub(crate) async fn watch(routed: &Routed<'_>) -> Result<Answer, ApiError> {
     if routed.accept.encoding == Encoding::Yaml {
         return Err(ApiError::not_acceptable("watches are served as JSON and protobuf"));
     }
@@ -52,7 +54,7 @@ pub(super) async fn watch(routed: &Routed<'_>) -> Result<Answer, ApiError> {
         Err(err) => stream::iter([Ok(shaper.failure(&err))]).left_stream(),
         Ok(start) => frames(routed, shaper, (selection, late), &options, start, seat).right_stream(),
     };
-    if websocket::is_wanted(routed.call.headers()) {
+    if asks_for_websocket(routed.call.headers()) {
         let form = if routed.accept.encoding == Encoding::Protobuf { Form::Lengths } else { Form::Lines };
         return websocket::answer(routed.call, form, frames).await;
     }

@@ -9,7 +9,7 @@ use super::join;
 use crate::aggregator::backend::{Check, SendError};
 use crate::aggregator::identity::speak_for;
 use crate::aggregator::table::Claim;
-use crate::handler::{Call, Incoming};
+use crate::call::{Call, Incoming};
 use crate::http::{PeerAddress, PeerCertificate};
 use crate::outbound::dial::DialError;
 use crate::request::headers as header;

@@ -23,11 +23,11 @@ use hyper_util::rt::TokioIo;
 use crate::admission::{Attributes, Operation, kind_of};
 use crate::authn::protocols;
 use crate::authz;
-use crate::handler::{Call, method_not_allowed};
+use crate::call::{Call, method_not_allowed};
+use crate::core::Core;
 use crate::request::headers as header;
 use crate::request::info::Deed;
 use crate::response::Answer;
-use crate::server::Core;
 
 use crate::outbound::dial::DialError;
 use crate::outbound::kubelets::Backend;

@@ -12,14 +12,15 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 use super::{Outgoing, forward};
-use crate::handler::Call;
+use crate::call::Call;
+use crate::call::websocket::{self, Form};
+use crate::core::Core;
 use crate::outbound::dial::Reach;
 use crate::outbound::kubelets::{Backend, Tls};
 use crate::registry::Target;
+use crate::request::headers::asks_for_websocket;
 use crate::response::{self, Answer};
-use crate::server::Core;
 use crate::watch_cache::ResourceCache;
-use crate::websocket::{self, Form};
 
 /// More of a kubelet's refusal is not read.
 const MAX_REFUSAL: usize = 64 * 1024;
@@ -44,7 +45,7 @@ pub(super) async fn log(call: &Call<'_>) -> Result<Answer, ApiError> {
     let outgoing = Outgoing { method: &Method::GET, headers: &headers, host: None, client: None };
     let answer = forward(call.core, outgoing, &backend, &path, Body::empty()).await?;
     match answer.status().is_success() {
-        true if websocket::is_wanted(call.headers()) => {
+        true if asks_for_websocket(call.headers()) => {
             websocket::answer(call, Form::Pieces, answer.into_body().into_data_stream()).await
         }
         true => Ok(answer),

@@ -17,7 +17,7 @@ use super::links::Links;
 use super::moved::Moved;
 use super::pod::{kubelet, object};
 use super::{Outgoing, forward};
-use crate::handler::Call;
+use crate::call::Call;
 use crate::outbound::dial::Reach;
 use crate::outbound::kubelets::{Backend, Tls};
 use crate::outbound::services;

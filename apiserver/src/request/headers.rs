@@ -69,6 +69,15 @@ fn unreadable(name: &str) -> ApiError {
     ApiError::bad_request(format!("the header {name:?} is not valid UTF-8"))
 }
 
+/// Whether a request asks for a WebSocket.
+pub(crate) fn asks_for_websocket(headers: &HeaderMap) -> bool {
+    let names = |header, wanted: &str| {
+        let values = headers.get_all(header).iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).any(|name| name.trim().eq_ignore_ascii_case(wanted))
+    };
+    names(CONNECTION, "upgrade") && names(UPGRADE, "websocket")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,5 +118,20 @@ mod tests {
         assert_eq!(of("example.com%2fscope"), Ok("example.com/scope".to_owned()));
         assert_eq!(of("50%%2f"), Ok("50%%2f".to_owned()));
         assert_eq!(of("%e9"), Err(400));
+    }
+
+    #[test]
+    fn a_request_for_a_websocket_says_so_in_two_headers() {
+        let check = |connection: &'static str, upgrade: &'static str, want: bool| {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONNECTION, HeaderValue::from_static(connection));
+            headers.insert(UPGRADE, HeaderValue::from_static(upgrade));
+            assert_eq!(asks_for_websocket(&headers), want, "{connection} {upgrade}");
+        };
+        check("Upgrade", "websocket", true);
+        check("keep-alive, upgrade", "WebSocket", true);
+        check("keep-alive", "websocket", false);
+        check("upgrade", "SPDY/3.1", false);
+        assert!(!asks_for_websocket(&HeaderMap::new()));
     }
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::aggregator::{Table, groups};
-use crate::handler::{Call, method_not_allowed};
+use crate::call::{Call, method_not_allowed};
 use crate::request::headers as header;
 use crate::request::info::Deed;
 use crate::request::negotiate::{Accept, Offer};

@@ -6,10 +6,10 @@ use std::time::Duration;
 use http::StatusCode;
 use tokio::time;
 
+use crate::core::Core;
 use crate::error::with_causes;
 use crate::request::query::Query;
 use crate::response::{self, Answer};
-use crate::server::Core;
 
 const ENDPOINTS: [&str; 3] = ["healthz", "livez", "readyz"];
 /// What is checked first everywhere.

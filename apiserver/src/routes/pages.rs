@@ -7,7 +7,7 @@ use api::ApiError;
 use http::{Method, StatusCode};
 use jiff::Timestamp;
 
-use crate::handler::{Call, method_not_allowed};
+use crate::call::{Call, method_not_allowed};
 use crate::request::info::Deed;
 use crate::response::{self, Answer};
 use crate::routes::health;

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::admission::{Attributes, Operation};
-use crate::handler::{self, Call, Routed};
+use crate::call::{Call, Routed, routed};
 use crate::registry::check_name;
 use crate::request::decode;
 use crate::request::options::{Write, WriteOptions};
@@ -36,7 +36,7 @@ pub(super) async fn create_unnamed(
     let binding = read(call, &options, &bytes, warnings)?;
     let catalog = call.core.registry.catalog();
     let pods = catalog.resource("", "v1", "pods").ok_or_else(ApiError::unknown_resource)?;
-    let routed = handler::routed(call, pods)?;
+    let routed = routed(call, pods)?;
     let name = binding.name().to_owned();
     if name.is_empty() {
         check_target(&binding)?;

@@ -15,12 +15,13 @@ use http_body_util::{BodyExt as _, Limited};
 use rustls::pki_types::ServerName;
 use serde_json::json;
 
+use crate::call::{Call, method_not_allowed};
+use crate::core::Core;
 use crate::error::with_causes;
-use crate::handler::{Call, made, made_list, method_not_allowed};
+use crate::handler::{made, made_list};
 use crate::outbound::dial::{Reach, connect};
 use crate::request::info::Deed;
 use crate::response::Answer;
-use crate::server::Core;
 
 /// Where the others say how they are, on the machine of this server.
 const SERVERS: [(&str, u16); 2] = [("controller-manager", 10257), ("scheduler", 10259)];

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 
 use super::binding::set_condition;
 use crate::admission::{Attributes, Operation};
+use crate::call::Routed;
 use crate::field_managers;
-use crate::handler::Routed;
 use crate::registry::Target;
 use crate::request::decode;
 use crate::request::options::{DeleteOptions, Write, WriteOptions};

@@ -14,18 +14,17 @@ use api::{ApiError, Resource};
 use axum::body::Body;
 use bytes::Bytes;
 
-use crate::handler::{self, Call, method_not_allowed, not_supported};
+use crate::call::{Call, method_not_allowed, not_supported, routed, with_warnings};
+use crate::handler;
 use crate::proxy;
 use crate::request::info::{Deed, RequestInfo};
 use crate::response::Answer;
-
-pub(crate) use token::discovery as token_discovery;
 
 /// Answers a request for a subresource.
 pub(crate) async fn answer(call: &Call<'_>, row: &Arc<Resource>, body: Bytes) -> Result<Answer, ApiError> {
     let info = call.info;
     let known = known(call, row)?;
-    let routed = handler::routed(call, row)?;
+    let routed = routed(call, row)?;
     let allowed = |verb: &str| known.verbs.iter().any(|known| known == verb);
     let mut warnings = Vec::new();
     let answer = match (info.subresource.as_str(), &info.deed) {
@@ -42,7 +41,7 @@ pub(crate) async fn answer(call: &Call<'_>, row: &Arc<Resource>, body: Bytes) ->
         },
         _ => Err(not_supported(call, row)),
     };
-    Ok(handler::with_warnings(routed.accept, answer, &warnings))
+    Ok(with_warnings(routed.accept, answer, &warnings))
 }
 
 /// Answers a request for what lies on a node, whose body goes there as it comes.
@@ -80,7 +79,7 @@ pub(crate) async fn virtual_resource(call: &Call<'_>, row: &Arc<Resource>, body:
         "bindings" => {
             let (accept, mut warnings) = (call.accept(row)?, Vec::new());
             let answer = binding::create_unnamed(call, row, body, &mut warnings).await;
-            Ok(handler::with_warnings(accept, answer, &warnings))
+            Ok(with_warnings(accept, answer, &warnings))
         }
         plural if plural.ends_with("reviews") => reviews::create(call, row, body).await,
         other => Err(ApiError::not_implemented(format!("{other} are not supported"))),

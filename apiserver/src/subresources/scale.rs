@@ -15,7 +15,8 @@ use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::handler::{Routed, method_not_allowed, patch_type};
+use crate::call::{Routed, method_not_allowed};
+use crate::handler::patch_type;
 use crate::registry::{Desired, check_name, check_named};
 use crate::request::decode;
 use crate::request::info::Deed;

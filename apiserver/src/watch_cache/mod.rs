@@ -35,6 +35,7 @@ pub(crate) use freshen::{catch_up, freshen};
 pub use labels::{Labels, Marks};
 pub(crate) use object::Unreadable;
 pub use object::{Cached, Stored, stored_bytes};
+pub(crate) use resource::is_cached;
 pub use resource::{HistoryGone, ResourceCache, Subscription, settle};
 pub use selection::Selection;
 pub use settled::Behind;

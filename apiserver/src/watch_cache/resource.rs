@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
+use api::resource::Verb;
 use api::{Object, Resource};
 use bytes::Bytes;
 use store::Entry;
@@ -391,6 +392,11 @@ pub async fn settle(caches: &[Arc<ResourceCache>]) -> Result<(), Behind> {
         cache.settle().await?;
     }
     Ok(())
+}
+
+/// Whether objects of a resource lie in the store, and so in a cache.
+pub(crate) fn is_cached(row: &Resource) -> bool {
+    row.allows(Verb::Watch)
 }
 
 /// Caches by storage prefix.

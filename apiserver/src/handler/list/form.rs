@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::LARGE;
 use super::envelope::{self, Envelope, INDENT};
-use crate::handler::Routed;
+use crate::call::Routed;
 use crate::handler::encode::{Shaper, go_type};
 use crate::registry::List;
 use crate::request::negotiate::{Accept, Encoding, Shape};

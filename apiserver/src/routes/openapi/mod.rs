@@ -21,8 +21,8 @@ use http::{HeaderMap, StatusCode};
 use jiff::{Timestamp, ToSpan as _, fmt::rfc2822, tz::TimeZone};
 
 use crate::aggregator;
+use crate::call::{Call, Incoming};
 use crate::documents::{Document, Elsewhere, Which};
-use crate::handler::{Call, Incoming};
 use crate::proxy;
 use crate::request::headers as header;
 use crate::request::negotiate::{accepts_gzip, sorted_by_quality};

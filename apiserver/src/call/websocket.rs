@@ -13,11 +13,10 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::{Buf as _, Bytes};
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt as _, Stream, StreamExt as _};
-use http::header::{CONNECTION, UPGRADE};
-use http::{HeaderMap, Request, StatusCode};
+use http::{Request, StatusCode};
 
+use super::Call;
 use crate::authn::protocols;
-use crate::handler::Call;
 use crate::response::{self, Answer};
 
 const BINARY: &str = "binary.k8s.io";
@@ -40,15 +39,6 @@ pub(crate) enum Form {
     Lengths,
     /// A message for each piece as it comes, in the form that the client's protocol asks for.
     Pieces,
-}
-
-/// Whether a request asks for a WebSocket.
-pub(crate) fn is_wanted(headers: &HeaderMap) -> bool {
-    let names = |header, wanted: &str| {
-        let values = headers.get_all(header).iter().filter_map(|value| value.to_str().ok());
-        values.flat_map(|value| value.split(',')).any(|name| name.trim().eq_ignore_ascii_case(wanted))
-    };
-    names(CONNECTION, "upgrade") && names(UPGRADE, "websocket")
 }
 
 /// Switches to a WebSocket, and sends what `pieces` gives until it ends or the client goes.
@@ -170,24 +160,7 @@ async fn close(sink: &mut SplitSink<WebSocket, Message>, stream: &mut SplitStrea
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
-
-    #[test]
-    fn a_request_for_a_websocket_says_so_in_two_headers() {
-        let check = |connection: &'static str, upgrade: &'static str, want: bool| {
-            let mut headers = HeaderMap::new();
-            headers.insert(CONNECTION, HeaderValue::from_static(connection));
-            headers.insert(UPGRADE, HeaderValue::from_static(upgrade));
-            assert_eq!(is_wanted(&headers), want, "{connection} {upgrade}");
-        };
-        check("Upgrade", "websocket", true);
-        check("keep-alive, upgrade", "WebSocket", true);
-        check("keep-alive", "websocket", false);
-        check("upgrade", "SPDY/3.1", false);
-        assert!(!is_wanted(&HeaderMap::new()));
-    }
 
     #[test]
     fn a_protocol_is_chosen_among_those_that_are_known() {
