@@ -21,12 +21,12 @@ fn writer<'a>(
     Writer { manager, api_version, kind: &row.kind, subresource, status_apart, spec_apart, now }
 }
 
-/// The versions that a write involves: the client's and the stored one.
+/// The versions that a write involves: the client's, and the one that the registry works with.
 #[derive(Clone, Copy)]
 pub(crate) struct Versions<'a> {
     pub(crate) catalog: &'a Catalog,
-    pub(crate) requested: &'a Resource,
-    pub(crate) stored: &'a Resource,
+    pub(crate) client_row: &'a Resource,
+    pub(crate) working_row: &'a Resource,
 }
 
 /// Records who owns which field after a write, in the version that the client speaks. `current` is absent on create.
@@ -38,21 +38,21 @@ pub(crate) fn track(
     manager: &str,
     now: Timestamp,
 ) -> Result<(), ApiError> {
-    let Versions { catalog, requested, stored } = versions;
-    let api_version = requested.api_version();
-    let writer = writer(requested, &api_version, subresource, manager, now);
-    if requested.group == stored.group && requested.version == stored.version {
-        track_update(current, new, requested.schema(), &writer);
+    let Versions { catalog, client_row, working_row } = versions;
+    let api_version = client_row.api_version();
+    let writer = writer(client_row, &api_version, subresource, manager, now);
+    if client_row.group == working_row.group && client_row.version == working_row.version {
+        track_update(current, new, client_row.schema(), &writer);
         return Ok(());
     }
     let shown = |object: &Object| -> Result<Object, ApiError> {
-        let mut shown = catalog.convert(stored, requested, object.clone())?;
-        codec::canonicalize(&mut shown, requested.schema());
+        let mut shown = catalog.convert(working_row, client_row, object.clone())?;
+        codec::canonicalize(&mut shown, client_row.schema());
         Ok(shown)
     };
     let current = current.map(shown).transpose()?;
     let mut converted = shown(new)?;
-    track_update(current.as_ref(), &mut converted, requested.schema(), &writer);
+    track_update(current.as_ref(), &mut converted, client_row.schema(), &writer);
     match converted.remove(&["metadata", "managedFields"]) {
         Some(managed) => new.set_metadata("managedFields", managed),
         None => {

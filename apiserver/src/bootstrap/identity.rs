@@ -81,7 +81,7 @@ async fn renew(core: &Core, host: &str, name: &str, holder: &str) -> Result<(), 
     let wanted = wanted(host, name, holder, Timestamp::now());
     let (cache, row) = place(core, &wanted)?;
     let target =
-        Target { cache: &cache, requested: &row, namespace: NAMESPACE, name: "", subresource: "", user: &APISERVER };
+        Target { cache: &cache, client_row: &row, namespace: NAMESPACE, name: "", subresource: "", user: &APISERVER };
     let Some(cached) = cache.get(&cache.key(NAMESPACE, name)) else {
         return match core.registry.create(&target, wanted, &options(), &mut Vec::new()).await {
             // The cache has not heard of it yet.
@@ -132,7 +132,7 @@ fn is_over(lease: &Object, now: Timestamp) -> bool {
 async fn delete(core: &Core, cache: &Arc<ResourceCache>, lease: &Object) -> Result<(), ApiError> {
     let target = Target {
         cache,
-        requested: cache.row(),
+        client_row: cache.row(),
         namespace: NAMESPACE,
         name: lease.name(),
         subresource: "",

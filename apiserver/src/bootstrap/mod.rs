@@ -115,7 +115,7 @@ async fn ensure_one(core: &Core, wanted: &Object) -> Result<bool, ApiError> {
     cache.row().strategy.default(&mut wanted);
     let (namespace, name) = (wanted.namespace().to_owned(), wanted.name().to_owned());
     let target =
-        Target { cache: &cache, requested: &row, namespace: &namespace, name: "", subresource: "", user: &APISERVER };
+        Target { cache: &cache, client_row: &row, namespace: &namespace, name: "", subresource: "", user: &APISERVER };
     if let Some(cached) = cache.get(&cache.key(&namespace, &name)) {
         return put_right(core, &Target { name: &name, ..target }, cached.object(), &wanted).await;
     }
@@ -140,7 +140,7 @@ async fn put_right(core: &Core, target: &Target<'_>, stored: Object, wanted: &Ob
     let before = stored.resource_version().to_owned();
     let mut repaired = stored;
     reconcile::complete(&mut repaired, wanted);
-    let target = Target { requested: target.cache.row(), ..*target };
+    let target = Target { client_row: target.stored_row(), ..*target };
     let updated = core.registry.update(&target, repaired, &options(), &mut Vec::new()).await?;
     Ok(updated.written.object.resource_version() != before)
 }

@@ -59,7 +59,7 @@ pub(crate) enum Incoming {
 pub(crate) struct Routed<'a> {
     pub(crate) call: &'a Call<'a>,
     /// The row in the version of the path.
-    pub(crate) row: Arc<Resource>,
+    pub(crate) client_row: Arc<Resource>,
     pub(crate) cache: Arc<ResourceCache>,
     pub(crate) accept: Accept,
 }
@@ -144,12 +144,17 @@ impl<'a> Routed<'a> {
         &self.call.core.registry
     }
 
+    /// The row in the version that is stored.
+    pub(crate) fn stored_row(&self) -> &Arc<Resource> {
+        self.cache.row()
+    }
+
     pub(crate) fn target(&self) -> Target<'_> {
         let info = self.call.info;
-        let namespace = if self.row.namespaced { info.namespace.as_str() } else { "" };
+        let namespace = if self.client_row.namespaced { info.namespace.as_str() } else { "" };
         Target {
             cache: &self.cache,
-            requested: &self.row,
+            client_row: &self.client_row,
             namespace,
             name: &info.name,
             subresource: &info.subresource,
@@ -167,7 +172,7 @@ pub(crate) fn method_not_allowed() -> ApiError {
 pub(crate) fn routed<'a>(call: &'a Call<'a>, row: &Arc<Resource>) -> Result<Routed<'a>, ApiError> {
     let registry = &call.core.registry;
     let cache = registry.resource(registry.catalog().storage_row(row))?;
-    Ok(Routed { call, row: row.clone(), cache, accept: call.accept(row)? })
+    Ok(Routed { call, client_row: row.clone(), cache, accept: call.accept(row)? })
 }
 
 /// The error for a method that a resource does not take.

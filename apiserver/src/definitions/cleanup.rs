@@ -99,7 +99,7 @@ impl Cleanup {
         let row = cache.row().clone();
         let (_, mut changes) = cache.watch_from_now(Interest::Everything);
         loop {
-            let target = Target { cache, requested: &row, namespace: "", name: "", subresource: "", user: &user };
+            let target = Target { cache, client_row: &row, namespace: "", name: "", subresource: "", user: &user };
             let options = DeleteOptions::default();
             let (all, list) = (Selection::default(), ListOptions::default());
             let list = self.registry.list(cache, &all, &list).await?;

@@ -144,7 +144,7 @@ impl Follower {
         let row = self.schemas.row();
         let target = Target {
             cache: &self.schemas,
-            requested: row,
+            client_row: row,
             namespace: "",
             name: schema,
             subresource: "status",

@@ -27,8 +27,8 @@ enum Include {
 pub(super) struct Shaper {
     accept: Accept,
     include: Include,
-    row: Arc<Resource>,
-    stored: Arc<Resource>,
+    client_row: Arc<Resource>,
+    stored_row: Arc<Resource>,
     registry: Arc<Registry>,
     /// Only the first table of a watch names its columns.
     columns_sent: bool,
@@ -38,10 +38,15 @@ pub(super) struct Shaper {
 
 impl Shaper {
     pub(super) fn of(routed: &Routed<'_>) -> Result<Self, ApiError> {
-        Self::new(routed.call, routed.accept, &routed.row, routed.cache.row())
+        Self::new(routed.call, routed.accept, &routed.client_row, routed.stored_row())
     }
 
-    fn new(call: &Call<'_>, accept: Accept, row: &Arc<Resource>, stored: &Arc<Resource>) -> Result<Self, ApiError> {
+    fn new(
+        call: &Call<'_>,
+        accept: Accept,
+        client_row: &Arc<Resource>,
+        stored_row: &Arc<Resource>,
+    ) -> Result<Self, ApiError> {
         let is_table = matches!(accept.shape, Shape::Table(_));
         let include = match call.query.get("includeObject") {
             Some("None") => Include::Nothing,
@@ -58,8 +63,8 @@ impl Shaper {
         Ok(Self {
             accept,
             include,
-            row: row.clone(),
-            stored: stored.clone(),
+            client_row: client_row.clone(),
+            stored_row: stored_row.clone(),
             registry: call.core.registry.clone(),
             columns_sent: false,
             failed: false,
@@ -73,8 +78,8 @@ impl Shaper {
 
     /// Whether a cached object is in the version of the path. Custom objects may have been stored in any version.
     fn is_in_version(&self, cached: &Cached) -> bool {
-        if self.row.is_custom() {
-            split_api_version(cached.api_version()).is_some_and(|(_, version)| version == self.row.version)
+        if self.client_row.is_custom() {
+            split_api_version(cached.api_version()).is_some_and(|(_, version)| version == self.client_row.version)
         } else {
             self.is_stored_version()
         }
@@ -90,7 +95,7 @@ impl Shaper {
     }
 
     pub(super) fn is_stored_version(&self) -> bool {
-        self.row.group == self.stored.group && self.row.version == self.stored.version
+        self.client_row.group == self.stored_row.group && self.client_row.version == self.stored_row.version
     }
 
     pub(super) fn is_plain_json(&self) -> bool {
@@ -99,10 +104,10 @@ impl Shaper {
 
     /// A written object in the version of the path; custom ones are in that already.
     async fn version(&self, object: Object) -> Result<Object, ApiError> {
-        if self.is_stored_version() || self.row.is_custom() {
+        if self.is_stored_version() || self.client_row.is_custom() {
             return Ok(object);
         }
-        self.registry.convert_one(&self.stored, &self.row, object).await
+        self.registry.convert_one(&self.stored_row, &self.client_row, object).await
     }
 
     /// One object in its shape.
@@ -112,7 +117,7 @@ impl Shaper {
             Shape::PartialMetadata(version) => Ok(self.partial(object, version)),
             Shape::PartialMetadataList(_) => Err(ApiError::not_acceptable(format!(
                 "you requested PartialObjectMetadataList, but the requested object is not a list (*{})",
-                go_type(&self.row, &self.row.kind)
+                go_type(&self.client_row, &self.client_row.kind)
             ))),
             Shape::Table(version) => {
                 let metadata = json!({"resourceVersion": object.resource_version()});
@@ -125,7 +130,7 @@ impl Shaper {
     pub(super) async fn event_object(&mut self, cached: &Cached) -> Result<Value, ApiError> {
         let mut object = cached.object();
         if !self.is_in_version(cached) {
-            object = self.registry.convert_one(&self.stored, &self.row, object).await?;
+            object = self.registry.convert_one(&self.stored_row, &self.client_row, object).await?;
         }
         self.shaped(&object)
     }
@@ -135,7 +140,7 @@ impl Shaper {
         let columns = if std::mem::replace(&mut self.columns_sent, true) {
             Value::Null
         } else {
-            table::columns(&self.row).iter().map(table::Column::to_value).collect()
+            table::columns(&self.client_row).iter().map(table::Column::to_value).collect()
         };
         json!({
             "kind": "Table", "apiVersion": version.api_version(), "metadata": metadata,
@@ -145,7 +150,7 @@ impl Shaper {
 
     /// One row of a table.
     pub(super) fn table_row(&self, object: &Object, version: MetaVersion, now: Timestamp) -> Value {
-        let cells = table::cells(&self.row, object, now);
+        let cells = table::cells(&self.client_row, object, now);
         match self.include {
             Include::Nothing => json!({"cells": cells, "object": null}),
             Include::Metadata => json!({"cells": cells, "object": self.partial(object, version)}),
@@ -155,7 +160,7 @@ impl Shaper {
 
     /// The metadata of an object alone.
     pub(super) fn partial(&self, object: &Object, version: MetaVersion) -> Value {
-        partial(&self.row, object, version)
+        partial(&self.client_row, object, version)
     }
 }
 
@@ -190,7 +195,7 @@ pub(super) async fn cached(routed: &Routed<'_>, status: StatusCode, cached: &Cac
 /// An object that was written.
 pub(super) async fn written(routed: &Routed<'_>, status: StatusCode, written: &Written) -> Result<Answer, ApiError> {
     let mut shaper = Shaper::of(routed)?;
-    let in_version = shaper.row.is_custom() || shaper.is_stored_version();
+    let in_version = shaper.client_row.is_custom() || shaper.is_stored_version();
     if in_version && shaper.accept.shape == Shape::Object && shaper.is_plain_json() {
         return Ok(response::json_bytes(status, written.bytes.clone()));
     }
@@ -256,16 +261,16 @@ pub(super) async fn deleted(
             let accepted = options.orphan_dependents == Some(false);
             written(routed, if accepted { StatusCode::ACCEPTED } else { StatusCode::OK }, object).await
         }
-        Deleted::Gone(object) if routed.row.strategy.delete_returns_object() => {
+        Deleted::Gone(object) if routed.client_row.strategy.delete_returns_object() => {
             let mut shaper = Shaper::of(routed)?;
             let object = shaper.version(object.clone()).await?;
             let tree = shaper.shaped(&object)?;
             Ok(response::value(StatusCode::OK, routed.accept, &tree))
         }
         Deleted::Gone(object) => {
-            let mut details = json!({"name": object.name(), "kind": routed.row.plural, "uid": object.uid()});
-            if !routed.row.group.is_empty() {
-                details["group"] = routed.row.group.as_ref().into();
+            let mut details = json!({"name": object.name(), "kind": routed.client_row.plural, "uid": object.uid()});
+            if !routed.client_row.group.is_empty() {
+                details["group"] = routed.client_row.group.as_ref().into();
             }
             Ok(response::value(StatusCode::OK, routed.accept, &response::success(details)))
         }

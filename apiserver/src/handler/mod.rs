@@ -83,7 +83,7 @@ async fn finish_update(routed: &Routed<'_>, updated: Result<Updated, ApiError>, 
 }
 
 pub(crate) async fn patch(routed: &Routed<'_>, body: Bytes) -> Result<Answer, ApiError> {
-    let kind = patch_type(routed.call.headers(), routed.row.is_custom())?;
+    let kind = patch_type(routed.call.headers(), routed.client_row.is_custom())?;
     let options = routed.call.write_options(Write::Patch { apply: kind == PatchType::Apply })?;
     let mut warnings = Vec::new();
     let patch = Patch { kind, body };
@@ -118,7 +118,7 @@ pub(crate) async fn delete_collection(routed: &Routed<'_>, body: Bytes) -> Resul
 /// What a client is told that does not say what shall happen to dependents.
 fn silent_deletion(routed: &Routed<'_>, options: &DeleteOptions) -> Vec<String> {
     let silent = options.propagation.is_none() && options.orphan_dependents.is_none();
-    let warning = routed.row.strategy.silent_deletion_warning().filter(|_| silent);
+    let warning = routed.client_row.strategy.silent_deletion_warning().filter(|_| silent);
     warning.map(str::to_owned).into_iter().collect()
 }
 
@@ -149,9 +149,9 @@ pub(crate) fn decode_body(
     options: &WriteOptions,
     warnings: &mut Vec<String>,
 ) -> Result<api::Object, ApiError> {
-    let object = decode::body(&routed.row, routed.call.headers(), body, options.field_validation, warnings)?;
+    let object = decode::body(&routed.client_row, routed.call.headers(), body, options.field_validation, warnings)?;
     let target = routed.target();
-    let mut object = routed.registry().catalog().convert(&routed.row, target.row(), object)?;
-    target.row().strategy.default(&mut object);
+    let mut object = routed.registry().catalog().convert(&routed.client_row, target.working_row(), object)?;
+    target.working_row().strategy.default(&mut object);
     Ok(object)
 }

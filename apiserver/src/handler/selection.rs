@@ -14,9 +14,9 @@ pub(crate) fn selection(routed: &Routed<'_>) -> Result<Selection, ApiError> {
     let query = routed.call.query;
     let info = routed.call.info;
     let labels = LabelSelector::parse(query.get("labelSelector").unwrap_or(""))?;
-    let fields = FieldSelector::parse(query.get("fieldSelector").unwrap_or(""), &routed.row)?;
+    let fields = FieldSelector::parse(query.get("fieldSelector").unwrap_or(""), &routed.client_row)?;
     let mut selection = Selection {
-        namespace: (routed.row.namespaced && !info.namespace.is_empty()).then(|| info.namespace.clone()),
+        namespace: (routed.client_row.namespaced && !info.namespace.is_empty()).then(|| info.namespace.clone()),
         name: fields.name().map(str::to_owned),
         labels,
         fields,
@@ -25,7 +25,7 @@ pub(crate) fn selection(routed: &Routed<'_>) -> Result<Selection, ApiError> {
     if !info.name.is_empty() {
         selection.name = Some(info.name.clone());
     }
-    if routed.row.namespaced && selection.namespace.is_none() {
+    if routed.client_row.namespaced && selection.namespace.is_none() {
         selection.namespace = selection.fields.namespace().map(str::to_owned);
     }
     Ok(selection)
@@ -34,30 +34,30 @@ pub(crate) fn selection(routed: &Routed<'_>) -> Result<Selection, ApiError> {
 /// Fields that can only be selected by after conversion: what a webhook makes of a custom object, the cache cannot know.
 pub(crate) struct LateFields {
     registry: Arc<Registry>,
-    stored: Arc<Resource>,
-    row: Arc<Resource>,
+    stored_row: Arc<Resource>,
+    client_row: Arc<Resource>,
     fields: FieldSelector,
 }
 
 impl LateFields {
     /// Takes such fields out of a selection.
     pub(crate) fn take(routed: &Routed<'_>, selection: &mut Selection) -> Option<Self> {
-        let by_webhook = routed.row.custom.as_ref().is_some_and(|custom| custom.is_converted_elsewhere());
+        let by_webhook = routed.client_row.custom.as_ref().is_some_and(|custom| custom.is_converted_elsewhere());
         let of_metadata = |field: &str| matches!(field, "metadata.name" | "metadata.namespace");
         if !by_webhook || selection.fields.requirements().iter().all(|wanted| of_metadata(&wanted.field)) {
             return None;
         }
         Some(Self {
             registry: routed.call.core.registry.clone(),
-            stored: routed.cache.row().clone(),
-            row: routed.row.clone(),
+            stored_row: routed.stored_row().clone(),
+            client_row: routed.client_row.clone(),
             fields: std::mem::take(&mut selection.fields),
         })
     }
 
     /// Which of these objects are selected.
     pub(crate) async fn select(&self, objects: Vec<Object>) -> Result<Vec<bool>, ApiError> {
-        let converted = self.registry.convert(&self.stored, &self.row, objects).await?;
+        let converted = self.registry.convert(&self.stored_row, &self.client_row, objects).await?;
         Ok(converted.iter().map(|object| self.fields.matches(object)).collect())
     }
 

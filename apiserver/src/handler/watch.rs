@@ -80,7 +80,7 @@ fn frames(
     let watcher = Watcher {
         shaper,
         cache: routed.cache.clone(),
-        row: routed.row.clone(),
+        client_row: routed.client_row.clone(),
         selection,
         late,
         seat,
@@ -105,7 +105,7 @@ struct Watcher {
     core: Arc<Core>,
     shaper: Shaper,
     cache: Arc<ResourceCache>,
-    row: Arc<Resource>,
+    client_row: Arc<Resource>,
     selection: Selection,
     late: Option<LateFields>,
     /// Until what the watch begins with was read.
@@ -282,11 +282,11 @@ impl Watcher {
             metadata["annotations"] = json!({INITIAL_END: "true"});
         }
         let mut object = Object::default();
-        object.set(&["apiVersion"], self.row.api_version());
-        object.set(&["kind"], self.row.kind.as_ref());
+        object.set(&["apiVersion"], self.client_row.api_version());
+        object.set(&["kind"], self.client_row.kind.as_ref());
         object.set(&["metadata"], metadata);
         // What objects of the kind always have, a bookmark has, too.
-        codec::canonicalize(&mut object, self.row.schema());
+        codec::canonicalize(&mut object, self.client_row.schema());
         self.shaper.bookmark(&object)
     }
 

@@ -33,7 +33,7 @@ impl Registry {
             object.metadata_mut().remove(decided_by_server);
         }
         let catalog = self.catalog();
-        let versions = Versions { catalog: &catalog, requested: target.requested, stored: target.row() };
+        let versions = Versions { catalog: &catalog, client_row: target.client_row, working_row: target.working_row() };
         field_managers::track(
             versions,
             target.subresource,
@@ -54,9 +54,9 @@ impl Registry {
         what: Write,
         warnings: &mut Vec<String>,
     ) -> Result<Written, ApiError> {
-        let row = target.row();
-        let _entered = if row.is_custom() { Some(self.enter(target).await?) } else { None };
-        metadata::check_namespace(row, target.namespace, &mut object)?;
+        let working_row = target.working_row();
+        let _entered = if working_row.is_custom() { Some(self.enter(target).await?) } else { None };
+        metadata::check_namespace(working_row, target.namespace, &mut object)?;
         metadata::dedupe_owners(&mut object, warnings);
         let now = Timestamp::now();
         let raw = options.to_value(what);
@@ -64,8 +64,8 @@ impl Registry {
         let catalog = self.catalog();
         let attributes = Attributes {
             operation: Operation::Create,
-            resource: row,
-            requested: target.requested,
+            resource: working_row,
+            requested: target.client_row,
             catalog: &catalog,
             subresource: target.subresource,
             namespace: target.namespace,
@@ -86,7 +86,7 @@ impl Registry {
             self.prepare_create(target, &mut candidate, now, generated);
             // The rules look at what a Service has been given, too.
             let reservation =
-                self.allocator.allocate(row, target.subresource, &mut candidate, None, options.dry_run).await?;
+                self.allocator.allocate(working_row, target.subresource, &mut candidate, None, options.dry_run).await?;
             let created = async {
                 self.check_new(target, &candidate, warnings, now)?;
                 admission.validate(&attributes, Some(&candidate), warnings).await?;
@@ -102,10 +102,12 @@ impl Registry {
 
     /// Begins to create a custom object: its definition does not go before that is done, and must not be going already.
     async fn enter(&self, target: &Target<'_>) -> Result<OwnedRwLockReadGuard<()>, ApiError> {
-        let row = target.row();
-        let entered = self.gates.enter(&row.storage_prefix).await;
+        let working_row = target.working_row();
+        let entered = self.gates.enter(&working_row.storage_prefix).await;
         let catalog = self.catalog();
-        let now = catalog.resource(&row.group, &row.version, &row.plural).and_then(|row| row.custom.as_ref());
+        let now = catalog
+            .resource(&working_row.group, &working_row.version, &working_row.plural)
+            .and_then(|row| row.custom.as_ref());
         match now {
             Some(custom) if custom.terminating => Err(definition_goes(target)),
             Some(_) => Ok(entered),
@@ -114,7 +116,7 @@ impl Registry {
     }
 
     fn prepare_create(&self, target: &Target<'_>, object: &mut Object, now: Timestamp, generated: bool) {
-        let row = target.row();
+        let working_row = target.working_row();
         if generated {
             let name = generated_name(object.text(&["metadata", "generateName"]));
             object.set_metadata("name", name);
@@ -124,13 +126,13 @@ impl Registry {
         }
         object.set_metadata("uid", uuid::Uuid::new_v4().to_string());
         object.set_metadata("creationTimestamp", timestamp(now));
-        if row.has_generation {
+        if working_row.has_generation {
             object.set_metadata("generation", 1);
         }
-        if row.has_subresource("status") && !row.strategy.keeps_status_on_create() {
+        if working_row.has_subresource("status") && !working_row.strategy.keeps_status_on_create() {
             object.root_mut().remove("status");
         }
-        row.strategy.prepare_create(&target.write_context(now), object);
+        working_row.strategy.prepare_create(&target.write_context(now), object);
     }
 
     fn check_new(
@@ -140,16 +142,16 @@ impl Registry {
         warnings: &mut Vec<String>,
         now: Timestamp,
     ) -> Result<(), ApiError> {
-        let row = target.row();
-        let strategy = &target.requested.strategy;
-        warnings.extend(row.strategy.preparation_warnings(object));
-        let mut errors = metadata::validate(row, object);
+        let working_row = target.working_row();
+        let strategy = &target.client_row.strategy;
+        warnings.extend(working_row.strategy.preparation_warnings(object));
+        let mut errors = metadata::validate(working_row, object);
         let rules = || strategy.validate_create(&target.write_context(now), object);
         errors.extend(if strategy.validation_may_take_long() { blocking(rules) } else { rules() });
         if !errors.is_empty() {
-            return Err(metadata::refused(row, object.name(), &errors));
+            return Err(metadata::refused(working_row, object.name(), &errors));
         }
-        warnings.extend(row.strategy.warnings(object, None));
+        warnings.extend(working_row.strategy.warnings(object, None));
         Ok(())
     }
 
@@ -189,7 +191,7 @@ impl Registry {
 
     /// The error for a name that is taken, which says whether it will be free again.
     async fn exists(&self, target: &Target<'_>, name: &str) -> ApiError {
-        let mut err = ApiError::already_exists(target.requested.qualified(), name);
+        let mut err = ApiError::already_exists(target.client_row.qualified(), name);
         if let Ok(Some(current)) = self.current(target, name).await
             && current.object.is_being_deleted()
         {
@@ -202,7 +204,7 @@ impl Registry {
 
 /// What a definition that is being deleted says to new objects.
 fn definition_goes(target: &Target<'_>) -> ApiError {
-    let what = target.requested.qualified();
+    let what = target.client_row.qualified();
     let text = "create not allowed while custom resource definition is terminating";
     ApiError::method_not_allowed(text).with_details(Details {
         group: what.group.to_owned(),

@@ -97,8 +97,8 @@ impl Registry {
         let catalog = self.catalog();
         let attributes = Attributes {
             operation: Operation::Delete,
-            resource: target.row(),
-            requested: target.requested,
+            resource: target.working_row(),
+            requested: target.client_row,
             catalog: &catalog,
             subresource: target.subresource,
             namespace: target.namespace,
@@ -120,14 +120,14 @@ impl Registry {
         options: &DeleteOptions,
         current: &Current,
     ) -> Result<Step, ApiError> {
-        let row = target.row();
+        let working_row = target.working_row();
         let now = Timestamp::now();
         let mut object = current.object.clone();
         let graceful = begin_graceful(target, options, &mut object, now);
         if graceful == Graceful::Pending {
             return Ok(Step::Done(Deleted::Pending(Written::of(current))));
         }
-        let holds_itself = row.strategy.holds_deletion(&object);
+        let holds_itself = working_row.strategy.holds_deletion(&object);
         if !holds_itself {
             set_dependents_finalizer(target, options, &mut object);
         }
@@ -142,7 +142,7 @@ impl Registry {
                 mark_deleting(&mut object, now);
             }
         }
-        row.strategy.begin_deletion(&target.write_context(now), &mut object);
+        working_row.strategy.begin_deletion(&target.write_context(now), &mut object);
         if options.dry_run {
             return Ok(Step::Done(Deleted::Pending(Written::pretended(object))));
         }
@@ -170,7 +170,7 @@ impl Registry {
         match self.store.delete(&target.key(target.name), current.revision).await {
             Ok(revision) => {
                 target.cache.acknowledge(revision);
-                self.allocator.deleted(target.row(), &current.object).await;
+                self.allocator.deleted(target.working_row(), &current.object).await;
                 last.set_metadata("resourceVersion", revision.to_string());
                 Ok(Step::Done(Deleted::Gone(last)))
             }
@@ -181,15 +181,15 @@ impl Registry {
 }
 
 fn check_preconditions(target: &Target<'_>, options: &DeleteOptions, current: &Current) -> Result<(), ApiError> {
-    let row = target.row();
-    let what = row.qualified_kind();
+    let working_row = target.working_row();
+    let what = working_row.qualified_kind();
     let conflict = |why: String| Err(ApiError::conflict(Qualified { ..what }, target.name, &why));
     let found = current.object.uid();
     // These two have deletes of their own upstream, with other words.
-    let own_words = matches!(row.plural.as_ref(), "namespaces" | "customresourcedefinitions");
+    let own_words = matches!(working_row.plural.as_ref(), "namespaces" | "customresourcedefinitions");
     let failed = |field: &str, asked: &str, found: &str| {
         let why = format!("Precondition failed: {field} in precondition: {asked}, {field} in object meta: {found}");
-        Err(ApiError::conflict(row.qualified(), target.name, &why))
+        Err(ApiError::conflict(working_row.qualified(), target.name, &why))
     };
     if let Some(uid) = options.uid.as_deref().filter(|uid| *uid != found) {
         if own_words {
@@ -226,7 +226,7 @@ enum Graceful {
 /// Sets when the object has to be gone, for kinds that are deleted gracefully.
 fn begin_graceful(target: &Target<'_>, options: &DeleteOptions, object: &mut Object, now: Timestamp) -> Graceful {
     let asked = options.grace_period_seconds.map(|seconds| seconds.max(if seconds < 0 { 1 } else { 0 }));
-    let Some(seconds) = target.row().strategy.grace_period(object, asked) else { return Graceful::Now };
+    let Some(seconds) = target.working_row().strategy.grace_period(object, asked) else { return Graceful::Now };
     if object.is_being_deleted() {
         let Some(running) = object.integer(&["metadata", "deletionGracePeriodSeconds"]) else { return Graceful::Now };
         let Some(asked) = asked.filter(|asked| *asked < running) else { return Graceful::Pending };
@@ -275,12 +275,12 @@ fn bump_generation(object: &mut Object) {
 /// Dependents are orphaned or deleted first by a finalizer that the garbage collector removes.
 fn set_dependents_finalizer(target: &Target<'_>, options: &DeleteOptions, object: &mut Object) {
     // Events own nothing, and nothing waits for them.
-    if target.row().storage_prefix == "events" {
+    if target.working_row().storage_prefix == "events" {
         return;
     }
     let present = object.finalizers();
     let (orphans, foreground) = (present.contains(&ORPHAN), present.contains(&FOREGROUND));
-    let default_orphans = target.row().strategy.default_deletion() == DefaultDeletion::Orphan;
+    let default_orphans = target.working_row().strategy.default_deletion() == DefaultDeletion::Orphan;
     let (want_orphan, want_foreground) = match (options.orphan_dependents, options.propagation) {
         (Some(orphan), _) => (orphan, false),
         (None, Some(Propagation::Orphan)) => (true, false),

@@ -56,7 +56,7 @@ pub struct Target<'a> {
     /// The cache of the resource; its row is the storage version.
     pub cache: &'a Arc<ResourceCache>,
     /// The row in the version that the client speaks.
-    pub requested: &'a Arc<Resource>,
+    pub client_row: &'a Arc<Resource>,
     /// `""` for cluster-scoped resources.
     pub namespace: &'a str,
     /// `""` on create.
@@ -69,8 +69,13 @@ pub struct Target<'a> {
 impl Target<'_> {
     /// The row in whose version objects are worked with: the storage version of built-in resources, the client's version
     /// of custom ones.
-    pub fn row(&self) -> &Arc<Resource> {
-        if self.requested.is_custom() { self.requested } else { self.cache.row() }
+    pub fn working_row(&self) -> &Arc<Resource> {
+        if self.client_row.is_custom() { self.client_row } else { self.stored_row() }
+    }
+
+    /// The row in the version that is stored.
+    pub fn stored_row(&self) -> &Arc<Resource> {
+        self.cache.row()
     }
 
     fn key(&self, name: &str) -> String {
@@ -82,7 +87,7 @@ impl Target<'_> {
     }
 
     fn not_found(&self) -> ApiError {
-        ApiError::not_found(self.requested.qualified(), self.name)
+        ApiError::not_found(self.client_row.qualified(), self.name)
     }
 }
 
@@ -150,9 +155,9 @@ impl Registry {
             user: target.user.clone(),
             verb: "create".into(),
             namespace: target.namespace.into(),
-            group: target.requested.group.to_string(),
-            version: target.requested.version.to_string(),
-            resource: target.requested.plural.to_string(),
+            group: target.client_row.group.to_string(),
+            version: target.client_row.version.to_string(),
+            resource: target.client_row.plural.to_string(),
             name: target.name.into(),
             is_resource: true,
             ..authz::Attributes::default()
@@ -215,8 +220,8 @@ impl Registry {
         let read = || crate::watch_cache::read(target.cache, &entry).map(Arc::new).map_err(ApiError::internal);
         let cached = known.map_or_else(read, Ok)?;
         let mut object = cached.object();
-        if target.requested.is_custom() {
-            object = self.convert_one(target.cache.row(), target.row(), object).await?;
+        if target.client_row.is_custom() {
+            object = self.convert_one(target.stored_row(), target.working_row(), object).await?;
         }
         Ok(Some(Current { object, revision: cached.revision, cached }))
     }
@@ -224,7 +229,7 @@ impl Registry {
     /// Whether the stored object would be written otherwise now: sealed with another key, in another version, or with
     /// the defaults of today's schema. Then a write that changes nothing is one.
     async fn is_stale(&self, target: &Target<'_>, current: &Current) -> Result<bool, ApiError> {
-        let stored = target.cache.row();
+        let stored = target.stored_row();
         if stored.is_custom() && (current.cached.is_revived() || current.cached.api_version() != stored.api_version()) {
             return Ok(true);
         }
@@ -255,17 +260,17 @@ impl Registry {
         mut object: Object,
         expected: Expected,
     ) -> Result<Result<Written, store::Error>, ApiError> {
-        let row = target.row();
-        codec::canonicalize(&mut object, row.schema());
+        let working_row = target.working_row();
+        codec::canonicalize(&mut object, working_row.schema());
         let mut stored = self.to_stored(target, object).await?;
         let value = Bytes::from(stored_bytes(&stored));
-        let revived = revive(target.cache.row(), &mut stored);
+        let revived = revive(target.stored_row(), &mut stored);
         let key = target.key(name);
         // What is sealed comes back as another value, and what a schema adds to is read again.
         if !revived && !self.sealed.as_ref().is_some_and(|sealed| sealed.seals(&key)) {
             target.cache.will_write(&value, &stored);
         }
-        let ttl = (row.storage_prefix == "events").then_some(self.event_ttl);
+        let ttl = (working_row.storage_prefix == "events").then_some(self.event_ttl);
         let revision = match self.store.put(&key, value.clone(), expected, ttl).await {
             Ok(revision) => revision,
             Err(err) => return Ok(Err(err)),
@@ -273,7 +278,7 @@ impl Registry {
         target.cache.acknowledge(revision);
         stored.set_metadata("resourceVersion", revision.to_string());
         let object = self.from_stored(target, stored).await?;
-        let as_stored = Stored::of(value).filter(|_| !revived && row.is_storage_version());
+        let as_stored = Stored::of(value).filter(|_| !revived && working_row.is_storage_version());
         let bytes = as_stored.map(|stored| stored.served(revision));
         let bytes = bytes.unwrap_or_else(|| crate::response::object_bytes(&object));
         Ok(Ok(Written { object, bytes }))
@@ -281,26 +286,26 @@ impl Registry {
 
     /// What a dry run answers: what would be read if the object had been written.
     async fn pretended(&self, target: &Target<'_>, mut object: Object) -> Result<Written, ApiError> {
-        codec::canonicalize(&mut object, target.row().schema());
+        codec::canonicalize(&mut object, target.working_row().schema());
         let mut stored = self.to_stored(target, object).await?;
-        revive(target.cache.row(), &mut stored);
+        revive(target.stored_row(), &mut stored);
         Ok(Written::pretended(self.from_stored(target, stored).await?))
     }
 
-    /// An object in the version of [`Target::row`] as one in the version that is stored.
+    /// An object in the version of [`Target::working_row`] as one in the version that is stored.
     async fn to_stored(&self, target: &Target<'_>, object: Object) -> Result<Object, ApiError> {
-        if target.row().is_storage_version() {
+        if target.working_row().is_storage_version() {
             return Ok(object);
         }
-        self.convert_one(target.row(), target.cache.row(), object).await
+        self.convert_one(target.working_row(), target.stored_row(), object).await
     }
 
-    /// An object as it is read from the store in the version of [`Target::row`].
+    /// An object as it is read from the store in the version of [`Target::working_row`].
     async fn from_stored(&self, target: &Target<'_>, object: Object) -> Result<Object, ApiError> {
-        if target.row().is_storage_version() {
+        if target.working_row().is_storage_version() {
             return Ok(object);
         }
-        self.convert_one(target.cache.row(), target.row(), object).await
+        self.convert_one(target.stored_row(), target.working_row(), object).await
     }
 }
 
@@ -309,7 +314,7 @@ fn revive(stored: &Resource, object: &mut Object) -> bool {
     stored.custom.as_ref().is_some_and(|custom| custom.revive(object))
 }
 
-/// A committed object (or, for a dry run, one that would have been committed), in the version of [`Target::row`].
+/// A committed object (or, for a dry run, one that would have been committed), in the version of [`Target::working_row`].
 #[derive(Clone, Debug)]
 pub struct Written {
     pub object: Object,

@@ -22,7 +22,7 @@ impl Registry {
     ) -> Result<(), ApiError> {
         let user = User { name: "system:apiserver".to_owned(), ..User::default() };
         let row = cache.row();
-        let target = Target { cache, requested: row, namespace: "", name, subresource: "status", user: &user };
+        let target = Target { cache, client_row: row, namespace: "", name, subresource: "status", user: &user };
         let written = self.modify(&target, false, |object| {
             let before = object.clone();
             change(object, Timestamp::now());
@@ -52,7 +52,7 @@ impl Registry {
             if metadata::same(&object, &current.object) && !self.is_stale(target, &current).await? {
                 return Ok(Written::of(&current));
             }
-            if object.is_being_deleted() && metadata::may_vanish(target.row(), &object) {
+            if object.is_being_deleted() && metadata::may_vanish(target.working_row(), &object) {
                 match self.vanish(target, &current, object, dry_run).await? {
                     Some(written) => return Ok(written),
                     None => continue,

@@ -24,9 +24,8 @@ pub struct Patch {
 
 struct Patching<'a> {
     patch: &'a Patch,
-    row: &'a Arc<Resource>,
-    /// The version that the client speaks.
-    requested: &'a Arc<Resource>,
+    working_row: &'a Arc<Resource>,
+    client_row: &'a Arc<Resource>,
     registry: &'a Registry,
     namespace: &'a str,
     name: &'a str,
@@ -45,8 +44,8 @@ impl Registry {
     ) -> Result<Updated, ApiError> {
         let patching = Patching {
             patch,
-            row: target.row(),
-            requested: target.requested,
+            working_row: target.working_row(),
+            client_row: target.client_row,
             registry: self,
             namespace: target.namespace,
             name: target.name,
@@ -67,7 +66,8 @@ impl Desired for Patching<'_> {
         warnings: &mut Vec<String>,
     ) -> Result<Object, ApiError> {
         let catalog = self.registry.catalog();
-        let shown = || current.map(|object| catalog.convert(self.row, self.requested, object.clone())).transpose();
+        let shown =
+            || current.map(|object| catalog.convert(self.working_row, self.client_row, object.clone())).transpose();
         let mut patched = match self.patch.kind {
             PatchType::Apply => self.apply(shown()?.as_ref(), now, warnings)?,
             _ => self.merge(|| Ok(shown()?.unwrap_or_default().into_value()), warnings)?,
@@ -77,20 +77,20 @@ impl Desired for Patching<'_> {
             let uid = patched.uid();
             let why =
                 format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
-            return Err(ApiError::conflict(self.requested.qualified(), self.name, &why));
+            return Err(ApiError::conflict(self.client_row.qualified(), self.name, &why));
         }
-        if self.row.namespaced && patched.namespace().is_empty() {
+        if self.working_row.namespaced && patched.namespace().is_empty() {
             patched.set_metadata("namespace", self.namespace);
         }
-        let mut new = catalog.convert(self.requested, self.row, patched)?;
+        let mut new = catalog.convert(self.client_row, self.working_row, patched)?;
         if self.patch.kind == PatchType::Apply {
-            self.row.strategy.default_merged(&mut new);
+            self.working_row.strategy.default_merged(&mut new);
         } else {
-            self.row.strategy.default(&mut new);
+            self.working_row.strategy.default(&mut new);
             if let Some(current) = current.filter(|_| narrows_first(self.subresource)) {
-                narrow(self.row, self.subresource, &mut new, current);
+                narrow(self.working_row, self.subresource, &mut new, current);
             }
-            let versions = Versions { catalog: &catalog, requested: self.requested, stored: self.row };
+            let versions = Versions { catalog: &catalog, client_row: self.client_row, working_row: self.working_row };
             field_managers::track(versions, self.subresource, current, &mut new, &self.options.field_manager, now)?;
         }
         Ok(new)
@@ -108,8 +108,8 @@ impl Patching<'_> {
         warnings: &mut Vec<String>,
     ) -> Result<Object, ApiError> {
         let body = &self.patch.body;
-        let merged = || Ok(self.patch.kind.merged(document()?, body, self.requested.schema())?);
-        decode::patched(self.requested, merged, self.patch.kind, body, self.options.field_validation, warnings)
+        let merged = || Ok(self.patch.kind.merged(document()?, body, self.client_row.schema())?);
+        decode::patched(self.client_row, merged, self.patch.kind, body, self.options.field_validation, warnings)
     }
 
     fn apply(&self, shown: Option<&Object>, now: Timestamp, warnings: &mut Vec<String>) -> Result<Object, ApiError> {
@@ -120,7 +120,7 @@ impl Patching<'_> {
         }
         metadata::check_name(self.name, &mut applied.object)?;
         let merged =
-            field_managers::apply(self.requested, self.subresource, shown, &applied.object, self.options, now)?;
+            field_managers::apply(self.client_row, self.subresource, shown, &applied.object, self.options, now)?;
         applied.check(self.options.field_validation, warnings)?;
         Ok(merged)
     }

@@ -43,8 +43,8 @@ pub(crate) struct Replacement {
     pub(crate) object: Object,
     pub(crate) manager: String,
     pub(crate) catalog: Catalog,
-    pub(crate) requested: Arc<Resource>,
-    pub(crate) row: Arc<Resource>,
+    pub(crate) client_row: Arc<Resource>,
+    pub(crate) working_row: Arc<Resource>,
     pub(crate) subresource: String,
 }
 
@@ -58,15 +58,16 @@ impl Desired for Replacement {
     ) -> Result<Object, ApiError> {
         let mut object = self.object.clone();
         if let Some(current) = current.filter(|_| narrows_first(&self.subresource)) {
-            narrow(&self.row, &self.subresource, &mut object, current);
+            narrow(&self.working_row, &self.subresource, &mut object, current);
         }
-        let versions = Versions { catalog: &self.catalog, requested: &self.requested, stored: &self.row };
+        let versions =
+            Versions { catalog: &self.catalog, client_row: &self.client_row, working_row: &self.working_row };
         field_managers::track(versions, &self.subresource, current, &mut object, &self.manager, now)?;
         Ok(object)
     }
 
     fn may_create(&self) -> bool {
-        self.row.strategy.allow_create_on_update()
+        self.working_row.strategy.allow_create_on_update()
     }
 
     fn required_uid(&self) -> &str {
@@ -110,11 +111,11 @@ impl Registry {
         options: &WriteOptions,
         warnings: &mut Vec<String>,
     ) -> Result<Updated, ApiError> {
-        let row = target.row().clone();
+        let working_row = target.working_row().clone();
         let subresource = target.subresource.to_owned();
-        let (catalog, requested) = (self.catalog(), target.requested.clone());
+        let (catalog, client_row) = (self.catalog(), target.client_row.clone());
         let manager = options.field_manager.clone();
-        let replacement = Replacement { object, manager, catalog, requested, row, subresource };
+        let replacement = Replacement { object, manager, catalog, client_row, working_row, subresource };
         self.change(target, &replacement, options, Write::Update, warnings).await
     }
 
@@ -156,7 +157,7 @@ impl Registry {
         self.permit_creation(target).await?;
         let mut object = desired.desired(None, now, warnings).await?;
         if !object.resource_version().is_empty() && object.resource_version() != "0" {
-            return Err(metadata::modified(target.requested, target.name));
+            return Err(metadata::modified(target.client_row, target.name));
         }
         object.metadata_mut().remove("resourceVersion");
         let written = self.create_tracked(target, object, options, what, warnings).await?;
@@ -175,17 +176,17 @@ impl Registry {
         now: Timestamp,
         warnings: &mut Vec<String>,
     ) -> Result<Option<Written>, ApiError> {
-        let row = target.row();
+        let working_row = target.working_row();
         let old = &current.object;
         let mut new = desired.desired(Some(old), now, warnings).await?;
-        metadata::check_namespace(row, target.namespace, &mut new)?;
+        metadata::check_namespace(working_row, target.namespace, &mut new)?;
         metadata::dedupe_owners(&mut new, warnings);
         let raw = options.to_value(what);
         let catalog = self.catalog();
         let attributes = Attributes {
             operation: Operation::Update,
-            resource: row,
-            requested: target.requested,
+            resource: working_row,
+            requested: target.client_row,
             catalog: &catalog,
             subresource: target.subresource,
             namespace: target.namespace,
@@ -203,14 +204,14 @@ impl Registry {
         self.prepare_update(target, &mut new, old, now);
         // The rules look at what a Service has been given, too.
         let reservation =
-            self.allocator.allocate(row, target.subresource, &mut new, Some(old), options.dry_run).await?;
+            self.allocator.allocate(working_row, target.subresource, &mut new, Some(old), options.dry_run).await?;
         let outcome = async {
             self.check_update(target, &new, old, warnings, now)?;
             admission.validate(&attributes, Some(&new), warnings).await?;
             if metadata::same(&new, old) && !self.is_stale(target, current).await? {
                 return Ok(Outcome::Nothing(Written::of(current)));
             }
-            if new.is_being_deleted() && metadata::may_vanish(row, &new) {
+            if new.is_being_deleted() && metadata::may_vanish(working_row, &new) {
                 let written = self.vanish(target, current, new, options.dry_run).await?;
                 return Ok(written.map_or(Outcome::Raced, Outcome::Nothing));
             }
@@ -260,7 +261,7 @@ impl Registry {
         match self.store.delete(&target.key(target.name), current.revision).await {
             Ok(revision) => {
                 target.cache.acknowledge(revision);
-                self.allocator.deleted(target.row(), &current.object).await;
+                self.allocator.deleted(target.working_row(), &current.object).await;
                 Ok(Some(Written::pretended(new)))
             }
             Err(store::Error::Conflict { .. }) => Ok(None),
@@ -279,42 +280,42 @@ impl Registry {
             required,
             old.uid()
         );
-        Err(ApiError::conflict(target.requested.qualified(), target.name, &why))
+        Err(ApiError::conflict(target.client_row.qualified(), target.name, &why))
     }
 
     /// Refuses when the client named a version to replace that is not the current one.
     fn check_version(&self, target: &Target<'_>, new: &mut Object, current: &Current) -> Result<(), ApiError> {
-        let row = target.row();
+        let working_row = target.working_row();
         let current_version = current.revision.to_string();
         let named = !matches!(new.resource_version(), "" | "0");
         if named && new.resource_version() != current_version {
-            return Err(metadata::modified(target.requested, target.name));
+            return Err(metadata::modified(target.client_row, target.name));
         }
-        if !named && !row.strategy.allow_unconditional_update() {
+        if !named && !working_row.strategy.allow_unconditional_update() {
             let path = Path::new("metadata").child("resourceVersion");
             let mut error = FieldError::invalid(&path, 0, "must be specified for an update");
             error.message = "Invalid value: 0: must be specified for an update".into();
-            return Err(ApiError::invalid(target.requested.qualified(), target.name, &[error]));
+            return Err(ApiError::invalid(target.client_row.qualified(), target.name, &[error]));
         }
         new.set_metadata("resourceVersion", current_version);
         Ok(())
     }
 
     fn prepare_update(&self, target: &Target<'_>, new: &mut Object, old: &Object, now: Timestamp) {
-        let row = target.row();
+        let working_row = target.working_row();
         metadata::keep_system_fields(new, old);
         let context = target.write_context(now);
-        narrow(row, target.subresource, new, old);
+        narrow(working_row, target.subresource, new, old);
         if matches!(target.subresource, "status" | "approval") {
-            row.strategy.prepare_status_update(&context, new, old);
+            working_row.strategy.prepare_status_update(&context, new, old);
             return;
         }
-        if row.has_subresource("status") {
+        if working_row.has_subresource("status") {
             restore(new, old, "status");
         }
-        row.strategy.prepare_update(&context, new, old);
-        if row.has_generation {
-            let generation = old.generation() + i64::from(row.strategy.is_new_generation(new, old));
+        working_row.strategy.prepare_update(&context, new, old);
+        if working_row.has_generation {
+            let generation = old.generation() + i64::from(working_row.strategy.is_new_generation(new, old));
             if generation > 0 {
                 new.set_metadata("generation", generation);
             }
@@ -329,22 +330,22 @@ impl Registry {
         warnings: &mut Vec<String>,
         now: Timestamp,
     ) -> Result<(), ApiError> {
-        let row = target.row();
+        let working_row = target.working_row();
         let context = target.write_context(now);
         // The rules are those of the API that the client speaks: the newer API of events is stricter.
-        let strategy = &target.requested.strategy;
-        let mut errors = metadata::validate_update(row, strategy.metadata_rechecks(), new, old);
+        let strategy = &target.client_row.strategy;
+        let mut errors = metadata::validate_update(working_row, strategy.metadata_rechecks(), new, old);
         let rules = || match target.subresource {
             "status" | "approval" => strategy.validate_status_update(&context, new, old),
             _ => strategy.validate_update(&context, new, old),
         };
         errors.extend(if strategy.validation_may_take_long() { blocking(rules) } else { rules() });
         if !errors.is_empty() {
-            return Err(metadata::refused(row, new.name(), &errors));
+            return Err(metadata::refused(working_row, new.name(), &errors));
         }
         match target.subresource {
-            "" => warnings.extend(row.strategy.warnings(new, Some(old))),
-            "status" => warnings.extend(row.strategy.status_warnings(new)),
+            "" => warnings.extend(working_row.strategy.warnings(new, Some(old))),
+            "status" => warnings.extend(working_row.strategy.status_warnings(new)),
             _ => {}
         }
         Ok(())

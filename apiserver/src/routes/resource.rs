@@ -39,24 +39,23 @@ pub(crate) async fn answer(call: &Call<'_>, body: Incoming) -> Result<Answer, Ap
         let answer = Box::pin(subresources::virtual_resource(call, row, body)).await;
         return with_deprecation(row, answer, || call.accept(row).ok());
     }
-    let storage = catalog.storage_row(row);
-    let cache = call.core.registry.resource(storage)?;
+    let cache = call.core.registry.resource(catalog.storage_row(row))?;
     if Verb::from_name(info.verb()).is_some_and(|verb| !row.allows(verb)) {
         return Err(method_not_allowed());
     }
     match (&info.deed, info.is_item) {
         (Deed::Watch, _) => {
             let accept = Accept::for_watch(call.headers(), Offer::of(row))?;
-            let routed = Routed { call, row: row.clone(), cache, accept };
+            let routed = Routed { call, client_row: row.clone(), cache, accept };
             return Box::pin(handler::watch(&routed)).await;
         }
         (Deed::List | Deed::Create | Deed::DeleteCollection, false)
         | (Deed::Get | Deed::Update | Deed::Patch | Deed::Delete, true) => {}
         _ => return Err(not_supported(call, row)),
     }
-    let routed = Routed { call, row: row.clone(), cache, accept: call.accept(row)? };
+    let routed = Routed { call, client_row: row.clone(), cache, accept: call.accept(row)? };
     let answer = dispatch(&routed, body).await;
-    with_deprecation(&routed.row, answer, || Some(routed.accept))
+    with_deprecation(&routed.client_row, answer, || Some(routed.accept))
 }
 
 /// The answer with what clients of old resources are told, also when it is an error. `accept` says how the client wants
@@ -94,7 +93,7 @@ async fn dispatch(routed: &Routed<'_>, body: Bytes) -> Result<Answer, ApiError> 
         Deed::Patch => Box::pin(handler::patch(routed, body)).await,
         Deed::Delete => Box::pin(handler::delete(routed, body)).await,
         Deed::DeleteCollection => Box::pin(handler::delete_collection(routed, body)).await,
-        Deed::Connect(_) | Deed::Visit(_) | Deed::Nothing(_) => Err(not_supported(routed.call, &routed.row)),
+        Deed::Connect(_) | Deed::Visit(_) | Deed::Nothing(_) => Err(not_supported(routed.call, &routed.client_row)),
     }
 }
 

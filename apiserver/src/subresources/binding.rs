@@ -22,7 +22,7 @@ use crate::stamps::timestamp;
 pub(super) async fn create(routed: &Routed<'_>, bytes: Bytes, warnings: &mut Vec<String>) -> Result<Answer, ApiError> {
     let options = routed.call.write_options(Write::Create)?;
     let binding = read(routed.call, &options, &bytes, warnings)?;
-    bind(routed, &routed.call.info.name, (binding, warnings), &options, (&routed.row, "binding")).await
+    bind(routed, &routed.call.info.name, (binding, warnings), &options, (&routed.client_row, "binding")).await
 }
 
 /// `POST bindings`: the name of the pod is in the body. Admission is asked about what the client asked for.

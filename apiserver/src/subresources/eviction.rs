@@ -68,8 +68,8 @@ async fn admit(
     let (catalog, raw, target) = (routed.registry().catalog(), options.to_value(Write::Create), routed.target());
     let attributes = Attributes {
         operation: Operation::Create,
-        resource: routed.cache.row(),
-        requested: &routed.row,
+        resource: routed.stored_row(),
+        requested: &routed.client_row,
         catalog: &catalog,
         subresource: "eviction",
         namespace: target.namespace,
@@ -193,7 +193,7 @@ async fn consent(routed: &Routed<'_>, pod: &Object, dry_run: bool) -> Result<Con
     }
     let target = Target {
         cache: &budgets,
-        requested: budgets.row(),
+        client_row: budgets.row(),
         namespace: pod.namespace(),
         name: budget.name(),
         subresource: "status",

@@ -38,7 +38,7 @@ pub(super) async fn create(call: &Call<'_>, row: &Arc<Resource>, bytes: Bytes) -
     row.strategy.default(&mut review);
     let catalog = call.core.registry.catalog();
     if !matches!(row.plural.as_ref(), "selfsubjectreviews" | "selfsubjectrulesreviews") {
-        let versions = Versions { catalog: &catalog, requested: row, stored: row };
+        let versions = Versions { catalog: &catalog, client_row: row, working_row: row };
         field_managers::track(versions, "", None, &mut review, &options.field_manager, Timestamp::now())?;
     }
     let raw = options.to_value(Write::Create);

@@ -32,7 +32,7 @@ pub(super) async fn answer(routed: &Routed<'_>, bytes: Bytes, warnings: &mut Vec
         Deed::Patch => patch(routed, bytes, warnings).await?,
         _ => return Err(method_not_allowed()),
     };
-    let scale = scale_of(&routed.row, &parent)?;
+    let scale = scale_of(&routed.client_row, &parent)?;
     let tree = match routed.accept.shape {
         Shape::Table(version) => {
             let columns: Vec<Value> = table::scale_columns().iter().map(table::Column::to_value).collect();
@@ -75,7 +75,7 @@ async fn change(
 ) -> Result<Object, ApiError> {
     let scaling = Scaling {
         change,
-        row: routed.target().row().clone(),
+        working_row: routed.target().working_row().clone(),
         name: routed.call.info.name.clone(),
         options: options.clone(),
     };
@@ -91,7 +91,7 @@ enum Change {
 
 struct Scaling {
     change: Change,
-    row: Arc<Resource>,
+    working_row: Arc<Resource>,
     name: String,
     options: WriteOptions,
 }
@@ -104,12 +104,12 @@ impl Desired for Scaling {
         now: Timestamp,
         _warnings: &mut Vec<String>,
     ) -> Result<Object, ApiError> {
-        let parent = current.ok_or_else(|| ApiError::not_found(self.row.qualified(), &self.name))?;
-        let api_version = self.row.api_version();
-        let replicas_path = replicas_path(&self.row);
+        let parent = current.ok_or_else(|| ApiError::not_found(self.working_row.qualified(), &self.name))?;
+        let api_version = self.working_row.api_version();
+        let replicas_path = replicas_path(&self.working_row);
         let paths = ScalePaths { api_version: &api_version, replicas: &replicas_path };
-        let mut scale = scale_of(&self.row, parent)?;
-        let tracked = self.row.is_custom() || matches!(self.change, Change::Patch(PatchType::Apply, _));
+        let mut scale = scale_of(&self.working_row, parent)?;
+        let tracked = self.working_row.is_custom() || matches!(self.change, Change::Patch(PatchType::Apply, _));
         if tracked {
             scale_from_parent(parent, &mut scale, &paths);
         }
@@ -119,12 +119,12 @@ impl Desired for Scaling {
             Change::Patch(PatchType::Apply, body) => self.apply(&old, body, now)?,
             Change::Patch(kind, body) => self.patched(&old, *kind, body)?,
         };
-        if self.row.is_custom() && !matches!(self.change, Change::Patch(PatchType::Apply, _)) {
+        if self.working_row.is_custom() && !matches!(self.change, Change::Patch(PatchType::Apply, _)) {
             track_update(Some(&old), &mut scale, Self::target()?.schema, &self.writer(now));
         }
         let replicas = scale.integer(&REPLICAS).unwrap_or(0);
         // What custom resources allow, their own rules say.
-        if replicas < 0 && !self.row.is_custom() {
+        if replicas < 0 && !self.working_row.is_custom() {
             let error = FieldError::invalid(
                 &Path::new("spec").child("replicas"),
                 replicas,
@@ -140,7 +140,7 @@ impl Desired for Scaling {
             match scale.get(&["metadata", field]) {
                 Some(value) => new.set_metadata(field, value.clone()),
                 // Whoever scales without a version scales what there is, also where other updates need one.
-                None if self.row.is_custom() => {}
+                None if self.working_row.is_custom() => {}
                 None => {
                     new.metadata_mut().remove(field);
                 }

@@ -98,7 +98,7 @@ async fn account(routed: &Routed<'_>) -> Result<Object, ApiError> {
     routed.registry().freshen().await?;
     let target = routed.target();
     let cached = routed.cache.get(&routed.cache.key(target.namespace, target.name));
-    cached.map(|cached| cached.object()).ok_or_else(|| ApiError::not_found(routed.row.qualified(), target.name))
+    cached.map(|cached| cached.object()).ok_or_else(|| ApiError::not_found(routed.client_row.qualified(), target.name))
 }
 
 async fn admit(
@@ -112,8 +112,8 @@ async fn admit(
     let catalog = routed.registry().catalog();
     let attributes = Attributes {
         operation: Operation::Create,
-        resource: routed.cache.row(),
-        requested: &routed.row,
+        resource: routed.stored_row(),
+        requested: &routed.client_row,
         catalog: &catalog,
         subresource: "token",
         namespace: target.namespace,

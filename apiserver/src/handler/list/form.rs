@@ -21,8 +21,8 @@ use crate::watch_cache::Cached;
 pub(super) struct Form {
     shaper: Shaper,
     accept: Accept,
-    row: Arc<Resource>,
-    stored: Arc<Resource>,
+    client_row: Arc<Resource>,
+    stored_row: Arc<Resource>,
     catalog: Catalog,
     /// All fields but the items, in order.
     fields: Map<String, Value>,
@@ -37,7 +37,7 @@ pub(super) struct Form {
 
 impl Form {
     pub(super) fn of(routed: &Routed<'_>, shaper: Shaper, list: &List) -> Result<Self, ApiError> {
-        let row = &routed.row;
+        let row = &routed.client_row;
         let custom = row.is_custom();
         let shape = routed.accept.shape;
         let metadata = metadata(list, custom && shape == Shape::Object);
@@ -78,8 +78,8 @@ impl Form {
         Ok(Self {
             shaper,
             accept: routed.accept,
-            row: row.clone(),
-            stored: routed.cache.row().clone(),
+            client_row: row.clone(),
+            stored_row: routed.stored_row().clone(),
             catalog: routed.call.core.registry.catalog(),
             fields,
             name,
@@ -141,7 +141,7 @@ impl Form {
         if !is_first {
             out.push(b',');
         }
-        if self.row.is_custom() {
+        if self.client_row.is_custom() {
             cached.write(out);
         } else {
             // Items of built-in kinds do not repeat kind and version.
@@ -161,7 +161,7 @@ impl Form {
         if !is_first {
             out.push(b',');
         }
-        let is_item = !self.row.is_custom();
+        let is_item = !self.client_row.is_custom();
         if is_item {
             out.push(b'{');
         }
@@ -189,11 +189,14 @@ impl Form {
 
     /// An object of the cache in the version of the path.
     fn version(&self, object: Object) -> Result<Object, ApiError> {
-        let elsewhere = || self.row.custom.as_ref().is_some_and(|custom| custom.is_converted_elsewhere());
-        if is_metadata(self.accept.shape) || (self.shaper.is_stored_version() && !self.row.is_custom()) || elsewhere() {
+        let elsewhere = || self.client_row.custom.as_ref().is_some_and(|custom| custom.is_converted_elsewhere());
+        if is_metadata(self.accept.shape)
+            || (self.shaper.is_stored_version() && !self.client_row.is_custom())
+            || elsewhere()
+        {
             return Ok(object);
         }
-        self.catalog.convert(&self.stored, &self.row, object)
+        self.catalog.convert(&self.stored_row, &self.client_row, object)
     }
 
     fn tree(&self, mut object: Object) -> Value {
@@ -201,7 +204,7 @@ impl Form {
             Shape::Table(version) => self.shaper.table_row(&object, version, self.began),
             Shape::PartialMetadataList(version) => self.shaper.partial(&object, version),
             Shape::Object | Shape::PartialMetadata(_) => {
-                if !self.row.is_custom() {
+                if !self.client_row.is_custom() {
                     object.root_mut().remove("kind");
                     object.root_mut().remove("apiVersion");
                 }

@@ -38,7 +38,7 @@ const GATHERED: usize = 256 << 20;
 /// Answers with a list.
 pub(super) async fn answer(routed: &Routed<'_>, list: List) -> Result<Answer, ApiError> {
     let zips = accepts_gzip(routed.call.headers());
-    let custom = routed.row.is_custom();
+    let custom = routed.client_row.is_custom();
     let form = Form::of(routed, Shaper::of(routed)?, &list)?;
     if custom && !form::is_metadata(routed.accept.shape) && needs_webhook(routed, &list.items) {
         let bytes = gathered(routed, form, &list).await?;
@@ -80,8 +80,8 @@ async fn send(routed: &Routed<'_>, mut body: ListBody, zips: bool) -> Result<Ans
 
 /// Whether a webhook must be asked before all items can be shown.
 fn needs_webhook(routed: &Routed<'_>, items: &Items) -> bool {
-    let elsewhere = routed.row.custom.as_ref().is_some_and(|custom| custom.is_converted_elsewhere());
-    let wanted = routed.row.api_version();
+    let elsewhere = routed.client_row.custom.as_ref().is_some_and(|custom| custom.is_converted_elsewhere());
+    let wanted = routed.client_row.api_version();
     elsewhere && items.iter().any(|cached| cached.api_version() != wanted)
 }
 
@@ -96,7 +96,7 @@ async fn gathered(routed: &Routed<'_>, form: Form, list: &List) -> Result<Vec<u8
             batch.push(cached.object());
             Ok::<_, ApiError>(batch.len() < BATCH)
         })?;
-        for object in routed.registry().convert(routed.cache.row(), &routed.row, batch).await? {
+        for object in routed.registry().convert(routed.stored_row(), &routed.client_row, batch).await? {
             let is_first = items.is_empty();
             form.write_object(object, is_first, &mut items)?;
             if items.len() > GATHERED {
