@@ -128,6 +128,33 @@ fn unsafe_code_is_in_one_place() {
     }
 }
 
+/// What lies in the store is whole because few write there. Stores around the store only pass on what they are given.
+#[test]
+fn only_the_registry_and_the_addresses_of_services_write_to_the_store() {
+    const WRITERS: [&str; 2] = ["registry", "service_addresses"];
+    const AROUND: [&str; 2] = ["encryption/sealed.rs", "metrics/measured.rs"];
+    let server = root().join("apiserver/src");
+    let may_write = |path: &Path| WRITERS.iter().chain(&AROUND).any(|allowed| path.starts_with(allowed));
+    let mut writers = BTreeSet::new();
+    for file in sources().iter().filter(|file| file.starts_with(&server)) {
+        let text = fs::read_to_string(file).unwrap();
+        let product = text.split("#[cfg(test)]").next().unwrap();
+        let writes = |line: &str| {
+            let to_store = ["store.put(", "store.delete(", "store().put(", "store().delete("];
+            line.contains("Expected::") || to_store.iter().any(|call| line.contains(call))
+        };
+        if product.lines().any(writes) {
+            let path = file.strip_prefix(&server).unwrap();
+            assert!(may_write(path), "{} writes to the store", path.display());
+            writers.insert(path.iter().next().unwrap().to_owned());
+        }
+    }
+    assert!(
+        WRITERS.iter().all(|name| writers.contains(std::ffi::OsStr::new(name))),
+        "what writes is found: {writers:?}"
+    );
+}
+
 /// A file that no `mod` line names is never compiled, and its tests never run.
 #[test]
 fn every_source_file_is_in_a_module() {
