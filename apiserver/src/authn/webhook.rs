@@ -12,8 +12,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{Authenticator, Rejected, Reviewed, bearer};
-use crate::authz::ReviewVersion;
 use crate::outbound::expiring::Expiring;
+use crate::outbound::review_version::ReviewVersion;
 use crate::outbound::webhooks::Webhook as Client;
 
 /// How long one call may take.

@@ -10,7 +10,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::conditions::Conditions;
-use super::webhook::{FailurePolicy, ReviewVersion, WebhookConfig};
+use super::webhook::{FailurePolicy, WebhookConfig};
+use crate::outbound::review_version::ReviewVersion;
 use crate::strict::{self, Shape};
 
 const VERSION: &str = "apiserver.config.k8s.io/v1";

@@ -27,7 +27,9 @@ pub(crate) use made::Maker;
 pub use node::{Nodes, node_of};
 pub use rbac::{Rbac, Rules};
 pub use rule::{Rule, covers, uncovered};
-pub use webhook::{FailurePolicy, ReviewVersion, WebhookConfig};
+pub use webhook::{FailurePolicy, WebhookConfig};
+
+pub use crate::outbound::review_version::ReviewVersion;
 
 /// Members may do everything; this cannot be configured away.
 pub const MASTERS: &str = "system:masters";

@@ -2,7 +2,6 @@
 //! kept for a while.
 
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,6 +12,7 @@ use serde_json::{Map, Value, json};
 use super::conditions::Conditions;
 use super::{Attributes, Authorizer, Decision};
 use crate::outbound::expiring::Expiring;
+use crate::outbound::review_version::ReviewVersion;
 use crate::outbound::webhooks::{CallError, Webhook as Client};
 
 /// Answers that are kept.
@@ -61,35 +61,6 @@ pub enum FailurePolicy {
     /// The next authorizer is asked.
     NoOpinion,
     Deny,
-}
-
-/// The version of reviews that a webhook speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReviewVersion {
-    V1,
-    V1beta1,
-}
-
-impl ReviewVersion {
-    /// As in `apiVersion`.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::V1 => "v1",
-            Self::V1beta1 => "v1beta1",
-        }
-    }
-}
-
-impl FromStr for ReviewVersion {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "v1" => Ok(Self::V1),
-            "v1beta1" => Ok(Self::V1beta1),
-            _ => Err(format!("unsupported webhook version {text:?}, supported versions are \"v1\", \"v1beta1\"")),
-        }
-    }
 }
 
 /// The authorizer.
