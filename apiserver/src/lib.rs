@@ -56,7 +56,7 @@
 //!   `impersonate`).
 //! * **an admission plugin**: see [`admission`].
 //! * **a subresource**: its entry in the resource's row (`api::catalog`). If it is a part of the object, a line in
-//!   `registry::update::narrow` says which; if it is an object of its own, a file in `subresources/` and an arm in
+//!   `registry::narrow` says which; if it is an object of its own, a file in `subresources/` and an arm in
 //!   `subresources::answer` (smallest: `binding`). What leads to a node goes by `proxy`.
 //! * **a path that is no resource**: a file in `routes/` whose `answer` says `None` to other paths, and its line in
 //!   `routes::other` (smallest: `pages`).

@@ -12,6 +12,7 @@ mod items;
 mod master_leases;
 mod metadata;
 mod modify;
+mod narrow;
 mod patch;
 mod read;
 mod swap;

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::update::{Desired, narrow, narrows_first};
+use super::narrow::{narrow, narrows_first};
+use super::update::Desired;
 use super::{Registry, Target, Updated, metadata};
 use crate::field_managers::{self, Versions};
 use crate::request::decode;
