@@ -1,4 +1,5 @@
-//! Conversion webhooks: custom objects of one version as objects of another, made by somebody else.
+//! Conversion webhooks: custom objects of one version as objects of another, made by somebody else. Upstream:
+//! `apiextensions-apiserver/pkg/apiserver/conversion`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

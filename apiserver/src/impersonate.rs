@@ -1,4 +1,5 @@
-//! Impersonation: a request in the name of another user, by who may do that.
+//! Impersonation: a request in the name of another user, by who may do that. Upstream:
+//! `endpoints/filters/impersonation`; KEP-5284.
 //!
 //! Two ways to be allowed: the verb `impersonate` on the user, its groups and so on; or, narrower, the verb
 //! `impersonate:MODE` on them together with `impersonate-on:MODE:VERB` on what the request does.

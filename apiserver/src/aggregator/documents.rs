@@ -1,5 +1,5 @@
 //! What another server tells of itself (discovery, and where its OpenAPI documents are), read with care: only what
-//! belongs there goes on to clients, and only of the version that it answers for. Pure.
+//! belongs there goes on to clients, and only of the version that it answers for. Pure. Upstream: `discoveryManager`.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,6 @@
-//! Follows the server of one APIService: looks at it at a bounded pace, and when its Service or endpoints change, writes
-//! the condition when that changes, and shows what was found.
+//! Follows the server of one APIService: looks at it at a bounded pace, and when its Service or endpoints change,
+//! writes the condition when that changes, and shows what was found. Upstream: `AvailableConditionController` of remote
+//! services.
 
 use std::sync::Arc;
 use std::time::Duration;

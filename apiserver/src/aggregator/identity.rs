@@ -1,4 +1,5 @@
-//! Who this server is to others (its front-proxy certificate), and for whom it speaks (the headers `X-Remote-*`).
+//! Who this server is to others (its front-proxy certificate), and for whom it speaks (the headers `X-Remote-*`)
+//! (upstream: `NewRequestForProxy`).
 
 use std::path::PathBuf;
 

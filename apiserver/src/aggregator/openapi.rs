@@ -1,4 +1,5 @@
-//! The OpenAPI documents of other servers. They stay there: this server only says where they are.
+//! The OpenAPI documents of other servers. They stay there: this server only says where they are. Upstream:
+//! `controllers/openapiv3/aggregator`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

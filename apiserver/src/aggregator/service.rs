@@ -1,4 +1,4 @@
-//! What an APIService says.
+//! What an APIService says (upstream: `APIServiceSpec`).
 
 use api::Object;
 use base64::Engine as _;

@@ -1,4 +1,5 @@
-//! Which groups and versions go to which server: made of the APIServices, and looked into by every request.
+//! Which groups and versions go to which server: made of the APIServices, and looked into by every request. Upstream:
+//! `APIAggregator`.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;

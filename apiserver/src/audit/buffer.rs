@@ -1,4 +1,5 @@
-//! Events that wait until they are sent, and who sends them. What does not fit is dropped and counted.
+//! Events that wait until they are sent, and who sends them. What does not fit is dropped and counted. Upstream:
+//! `plugin/pkg/audit/buffered`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

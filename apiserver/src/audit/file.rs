@@ -1,4 +1,5 @@
 //! The file that events are appended to. A new one is begun when it is large; the old one gets the time in its name.
+//! Upstream: `plugin/pkg/audit/log`, lumberjack.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};

@@ -1,4 +1,4 @@
-//! A request from its beginning to its end, with a record of each stage.
+//! A request from its beginning to its end, with a record of each stage (upstream: `endpoints/filters.WithAudit`).
 
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::pin::Pin;

@@ -1,4 +1,5 @@
-//! The audit log: who asked for what, and what became of it, as `audit.k8s.io/v1` events.
+//! The audit log: who asked for what, and what became of it, as `audit.k8s.io/v1` events. Upstream:
+//! `apiserver/pkg/audit`.
 //!
 //! ```text
 //! authentication -> policy: how much is recorded? -> RequestReceived -> the request -> ResponseComplete

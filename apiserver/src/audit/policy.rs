@@ -1,4 +1,5 @@
-//! The audit policy: how much is recorded of which requests. The first rule about a request decides.
+//! The audit policy: how much is recorded of which requests. The first rule about a request decides. Upstream:
+//! `audit/policy`.
 
 use std::path::Path;
 

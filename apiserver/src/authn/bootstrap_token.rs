@@ -1,4 +1,5 @@
-//! Bootstrap tokens: Secrets of kube-system with which new nodes ask for a certificate.
+//! Bootstrap tokens: Secrets of kube-system with which new nodes ask for a certificate. Upstream:
+//! `authenticator/token/bootstrap`.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
 //! Front proxies: servers that authenticate users by themselves and name them in headers. They are known by a client
-//! certificate of a CA of their own.
+//! certificate of a CA of their own. Upstream: `authentication/request/headerrequest`.
 
 use api::ApiError;
 use api::strategy::User;

@@ -1,4 +1,5 @@
-//! Which authenticators there are: what the flags and the file say, put together.
+//! Which authenticators there are: what the flags and the file say, put together. Upstream:
+//! `kubeapiserver/authenticator.Config`.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
 //! Authentication: who a request is from. A chain of authenticators, the first that recognises a credential decides.
+//! Upstream: `authentication/request/union`.
 //!
 //! There is no switch that turns it off: an unknown client is `system:anonymous` where that is allowed, else 401.
 

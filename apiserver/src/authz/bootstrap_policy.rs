@@ -1,4 +1,4 @@
-//! The default RBAC roles and bindings, from the table in `bootstrap_policy.txt`.
+//! The default RBAC roles and bindings, from the table in `bootstrap_policy.txt` (upstream: `rbac/bootstrappolicy`).
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! `matchConditions` of webhook authorizers: expressions about the review that the webhook would be sent.
+//! `matchConditions` of webhook authorizers: expressions about the review that the webhook would be sent. Upstream:
+//! `authorization/cel`.
 
 use std::sync::{Arc, LazyLock};
 

@@ -1,4 +1,5 @@
-//! Which authorisers there are: what the flags or the file say, put together.
+//! Which authorisers there are: what the flags or the file say, put together. Upstream:
+//! `kubeapiserver/authorizer.Config`.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};

@@ -1,5 +1,5 @@
 //! Authorisation: whether a user may do what the request asks. A chain of authorisers; the first opinion counts, and
-//! without any the answer is no.
+//! without any the answer is no. Upstream: `authorization/union`.
 
 pub(crate) mod bootstrap_policy;
 mod conditions;

@@ -1,4 +1,4 @@
-//! A policy rule: what it allows, and whether rules cover others.
+//! A policy rule: what it allows, and whether rules cover others. Upstream: `component-helpers/auth/rbac/validation`.
 
 use std::fmt;
 

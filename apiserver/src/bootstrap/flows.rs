@@ -1,4 +1,4 @@
-//! The default priority levels and flow schemas.
+//! The default priority levels and flow schemas (upstream: `apis/flowcontrol/bootstrap`).
 
 use serde_json::{Value, json};
 

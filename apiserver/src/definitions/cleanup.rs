@@ -1,4 +1,5 @@
-//! The end of a definition: all its objects are deleted, and when none is left, the definition may go.
+//! The end of a definition: all its objects are deleted, and when none is left, the definition may go. Upstream:
+//! `CRDFinalizer`.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,5 +1,6 @@
 //! CustomResourceDefinitions at work: a task that follows the definitions in the watch cache and keeps the catalog, the
-//! caches of custom resources and the definitions' status in step with them.
+//! caches of custom resources and the definitions' status in step with them. Upstream: `crdHandler`,
+//! `NamingConditionController`, `EstablishingController`.
 //!
 //! ```text
 //! definitions (watch cache) -> names and conditions -> caches opened -> catalog replaced -> status written

@@ -1,4 +1,4 @@
-//! The store as the registry sees it: plain values, which lie sealed in the store below.
+//! The store as the registry sees it: plain values, which lie sealed in the store below. Upstream: `storage/value`.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! Schemas and levels as they are now, and how seats are divided among the levels over time.
+//! Schemas and levels as they are now, and how seats are divided among the levels over time (upstream:
+//! `util/flowcontrol.configController`).
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};

@@ -1,4 +1,4 @@
-//! A priority level at work: requests take seats, wait for them, and give them back.
+//! A priority level at work: requests take seats, wait for them, and give them back. Upstream: `fairqueuing/queueset`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,4 +1,5 @@
-//! Which requests a FlowSchema is about: subjects, and what they ask for.
+//! Which requests a FlowSchema is about: subjects, and what they ask for. Upstream:
+//! `util/flowcontrol.matchesFlowSchema`.
 
 use api::strategy::User;
 use serde_json::Value;

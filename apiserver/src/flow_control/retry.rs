@@ -1,4 +1,5 @@
-//! After how many seconds those who are turned away shall come back: longer while many are turned away.
+//! After how many seconds those who are turned away shall come back: longer while many are turned away. Upstream:
+//! `droppedRequestsTracker`.
 
 use std::collections::VecDeque;
 

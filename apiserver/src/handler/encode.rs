@@ -1,4 +1,4 @@
-//! The shape of answers: the object or list itself, a table, or only metadata.
+//! The shape of answers: the object or list itself, a table, or only metadata. Upstream: `handlers/response.go`.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Watch streams: events of the cache as frames of a response body.
+//! Watch streams: events of the cache as frames of a response body. Upstream: `handlers.WatchServer`.
 
 use std::sync::Arc;
 use std::time::Duration;

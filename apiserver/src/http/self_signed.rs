@@ -1,4 +1,4 @@
-//! A certificate of our own making, for a server that was given none.
+//! A certificate of our own making, for a server that was given none (upstream: `MaybeDefaultWithSelfSignedCerts`).
 
 use std::fs;
 use std::io::Write as _;

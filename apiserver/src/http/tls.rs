@@ -1,4 +1,5 @@
 //! The TLS configuration of the server: its certificates, and the CAs that client certificates must come from.
+//! Upstream: `server/dynamiccertificates`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! How long the store takes: a store around the store, which measures.
+//! How long the store takes: a store around the store, which measures. Upstream: `storage/etcd3/metrics`.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! How health checks ended, as metrics of their own path: cheap to ask for every second.
+//! How health checks ended, as metrics of their own path: cheap to ask for every second. Upstream:
+//! `component-base/metrics/prometheus/slis`; KEP-3466.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;

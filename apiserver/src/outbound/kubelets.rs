@@ -1,4 +1,5 @@
-//! The ways to kubelets, over TLS with our client certificate, and to pods, over plain HTTP or TLS.
+//! The ways to kubelets, over TLS with our client certificate, and to pods, over plain HTTP or TLS (upstream:
+//! `pkg/kubelet/client.ConnectionInfoGetter`).
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! Where the Services of the cluster can be reached: at one of their ready endpoints, as EndpointSlices tell, or at their
-//! cluster address.
+//! Where the Services of the cluster can be reached: at one of their ready endpoints, as EndpointSlices tell, or at
+//! their cluster address. Upstream: `util/proxy.ResolveEndpoint`, `ResolveCluster`.
 
 use std::ops::Bound;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! Changes the links in HTML while it passes. Everything else stays, byte by byte.
+//! Changes the links in HTML while it passes. Everything else stays, byte by byte. Upstream:
+//! `util/proxy.Transport.rewriteHTML`.
 
 use std::collections::VecDeque;
 use std::ops::Range;

@@ -1,4 +1,5 @@
-//! Connections to nodes and pods on behalf of clients: logs, exec, attach, port-forward and the proxies.
+//! Connections to nodes and pods on behalf of clients: logs, exec, attach, port-forward and the proxies. Upstream:
+//! `util/proxy.UpgradeAwareHandler`.
 //!
 //! Upgraded streams are copied as they are, both ways: the kubelet speaks the client's protocol (WebSocket or SPDY), and
 //! this server does not look into it.

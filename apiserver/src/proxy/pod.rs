@@ -1,4 +1,4 @@
-//! Logs of containers, and streams into them.
+//! Logs of containers, and streams into them (upstream: `LogREST`, `ExecREST`, `AttachREST`, `PortForwardREST`).
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! The proxies: `nodes/{name}/proxy/...`, `pods/{name}/proxy/...` and `services/{name}/proxy/...`.
+//! The proxies: `nodes/{name}/proxy/...`, `pods/{name}/proxy/...` and `services/{name}/proxy/...`. Upstream:
+//! `ProxyREST` of pods, Services and nodes.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Create.
+//! Create (upstream: `Store.Create`, `rest.BeforeCreate`).
 
 use api::status::Details;
 use api::{ApiError, Object};

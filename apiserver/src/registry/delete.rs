@@ -1,4 +1,5 @@
-//! Delete: preconditions, graceful deletion, finalizers and what happens to dependents.
+//! Delete: preconditions, graceful deletion, finalizers and what happens to dependents. Upstream: `Store.Delete`,
+//! `rest.BeforeDelete`.
 
 use api::status::Qualified;
 use api::strategy::DefaultDeletion;

@@ -1,4 +1,5 @@
-//! The rules of `metadata`, the same for every kind.
+//! The rules of `metadata`, the same for every kind (upstream: `rest.FillObjectMetaSystemFields`,
+//! `api/validation.ValidateObjectMeta`).
 
 use std::collections::BTreeSet;
 

@@ -1,7 +1,9 @@
-//! The one registry: every verb, written once over [`Resource`] and its strategy. Only this module writes to the store.
+//! The one registry: every verb, written once over [`Resource`] and its strategy (upstream:
+//! `registry/generic/registry.Store`). With the addresses of Services it alone writes to the store.
 //!
-//! A write is a closure over the current object: prepare, validate, admit, compare-and-swap; repeated when somebody else
-//! was faster. Objects here are always in their storage version; the edge converts.
+//! A write is a closure over the current object: compute what is wanted, mutating admission, prepare, validate,
+//! validating admission, compare-and-swap; repeated when somebody else was faster. Built-in objects are worked with in
+//! the version that is stored, custom ones in the client's ([`Target::working_row`]).
 
 mod continuation;
 mod convert;

@@ -1,4 +1,5 @@
-//! Changes that the server itself makes to an object, on behalf of a subresource (binding, eviction).
+//! Changes that the server itself makes to an object, on behalf of a subresource (binding, eviction) (upstream:
+//! `storage.GuaranteedUpdate`).
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
 //! Patch: JSON patch, merge patch, strategic merge patch and server-side apply, each as a way to compute an update.
+//! Upstream: `handlers/patch.go`.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Get and list, answered from the watch cache.
+//! Get and list, answered from the watch cache (upstream: `Store.Get`, `Store.List`).
 
 use std::sync::Arc;
 use std::time::Duration;

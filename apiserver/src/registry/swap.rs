@@ -1,4 +1,5 @@
-//! Replacing what admission has computed (a quota's usage), as a bare compare-and-swap.
+//! Replacing what admission has computed (a quota's usage), as a bare compare-and-swap (upstream:
+//! `resourcequota.quotaAccessor`).
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! Update: PUT and everything that changes an existing object, `/status` included.
+//! Update: PUT and everything that changes an existing object, `/status` included. Upstream: `Store.Update`,
+//! `rest.BeforeUpdate`.
 
 use std::sync::Arc;
 

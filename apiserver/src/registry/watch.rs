@@ -1,4 +1,4 @@
-//! Watch: where a stream of events begins.
+//! Watch: where a stream of events begins. Upstream: `Store.Watch`.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! From bodies to objects: what the client sent, read by the codec against the schema of its kind.
+//! From bodies to objects: what the client sent, read by the codec against the schema of its kind. Upstream:
+//! `runtime/serializer`, strict decoding KEP-2885.
 
 use api::codec::yaml::Duplicates;
 use api::codec::{self, Decoded, FieldValidation, Media, Target, protobuf};

@@ -1,4 +1,5 @@
-//! Bodies of requests: read whole before a seat is taken, so that whoever sends slowly holds up nobody.
+//! Bodies of requests: read whole before a seat is taken, so that whoever sends slowly holds up nobody. Upstream:
+//! `handlers.limitedReadBody`.
 //!
 //! A body may be small for nothing. What is more comes out of one allowance for all bodies that are being read, wait for
 //! a seat or are worked on, of which one user may have a part.

@@ -1,4 +1,4 @@
-//! Content negotiation: how a client wants its answer, and what its body is.
+//! Content negotiation: how a client wants its answer, and what its body is. Upstream: `handlers/negotiation`.
 
 use api::codec::protobuf;
 use api::status::Details;

@@ -1,4 +1,4 @@
-//! Answers: bytes with their headers, and the one place where errors become HTTP.
+//! Answers: bytes with their headers, and the one place where errors become HTTP. Upstream: `handlers/responsewriters`.
 
 mod order;
 

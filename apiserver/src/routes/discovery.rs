@@ -1,5 +1,5 @@
 //! Discovery: which groups, versions and resources there are, in the old form and the aggregated one; `/version`; and
-//! the list of paths.
+//! the list of paths. Upstream: `endpoints/discovery`; KEP-3352.
 
 use api::ApiError;
 use api::catalog::{Catalog, Group};

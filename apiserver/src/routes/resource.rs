@@ -1,4 +1,4 @@
-//! Requests for resources: the row of the path, and what answers for it.
+//! Requests for resources: the row of the path, and what answers for it. Upstream: `endpoints.APIInstaller`.
 
 use api::resource::Verb;
 use api::{ApiError, Resource};

@@ -1,4 +1,5 @@
-//! Puts the parts of the server together, from the store up. Nothing runs yet.
+//! Puts the parts of the server together, from the store up. Nothing runs yet. Upstream:
+//! `controlplane.CompletedConfig.New`.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
 //! The server as a whole: how it is put together, how it lives, where it listens, and the course of a request.
+//! Upstream: `server.GenericAPIServer`.
 
 mod assemble;
 mod listen;

@@ -1,4 +1,5 @@
-//! The life of the server: the cache is filled, what must be there is made, and followers run until shutdown.
+//! The life of the server: the cache is filled, what must be there is made, and followers run until shutdown. Upstream:
+//! `PostStartHooks`.
 
 use api::ApiError;
 use tokio::sync::oneshot;

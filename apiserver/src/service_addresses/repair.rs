@@ -1,4 +1,4 @@
-//! Makes what is taken agree with the Services that there are.
+//! Makes what is taken agree with the Services that there are (upstream: `ipallocator/controller.RepairIPAddress`).
 //!
 //! What no Service needs may have been taken by a server that is about to create one. So where several servers share a
 //! store, it is given back only if it is still there, and untouched, after a while.

@@ -1,4 +1,4 @@
-//! Binding: the scheduler's decision where a pod runs.
+//! Binding: the scheduler's decision where a pod runs. Upstream: `BindingREST`.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Eviction: a delete that asks the disruption budgets first.
+//! Eviction: a delete that asks the disruption budgets first. Upstream: `EvictionREST`.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! Reviews: questions about who somebody is and what they may do, answered at once and never stored.
+//! Reviews: questions about who somebody is and what they may do, answered at once and never stored. Upstream:
+//! `registry/authentication`, `registry/authorization`.
 
 use std::sync::Arc;
 

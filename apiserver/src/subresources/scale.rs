@@ -1,4 +1,4 @@
-//! Scale: the replicas of a workload, seen and changed without knowing its kind.
+//! Scale: the replicas of a workload, seen and changed without knowing its kind. Upstream: `ScaleREST`.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! TokenRequest: a token for a ServiceAccount, bound to a Pod, Secret or Node if asked for.
+//! TokenRequest: a token for a ServiceAccount, bound to a Pod, Secret or Node if asked for. Upstream: `TokenREST`.
 
 use std::sync::Arc;
 

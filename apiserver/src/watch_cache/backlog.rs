@@ -1,4 +1,5 @@
-//! What a watcher has yet to read: the objects or events that its watch begins with, and the events since.
+//! What a watcher has yet to read: the objects or events that its watch begins with, and the events since. Upstream:
+//! `cacher.cacheWatcher`.
 //!
 //! A watcher that reads too slowly is cut: everything that waits for it is let go at once, since whoever does not read
 //! may never come round to let it go. It then learns that it fell behind.

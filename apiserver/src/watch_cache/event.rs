@@ -1,4 +1,5 @@
-//! A change of one object, with its watch frames built once and shared by every watcher.
+//! A change of one object, with its watch frames built once and shared by every watcher (upstream:
+//! `cacher.cachingObject`).
 
 use std::sync::{Arc, OnceLock};
 

@@ -1,4 +1,5 @@
-//! The watch cache: everything the server answers reads and watches from, fed by one watch of the store.
+//! The watch cache: everything the server answers reads and watches from, fed by one watch of the store. Upstream:
+//! `storage/cacher.Cacher`.
 //!
 //! Per resource there is an immutable ordered snapshot and a bounded log of recent events. An event is never skipped: a
 //! watcher that falls behind, or asks for history that is gone, is told to list again.

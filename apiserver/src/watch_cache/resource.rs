@@ -1,4 +1,5 @@
 //! The cache of one resource: an immutable ordered snapshot of its objects, a log of recent events and its watchers.
+//! Upstream: `cacher.watchCache`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,4 +1,4 @@
-//! Which objects a list or watch is about.
+//! Which objects a list or watch is about (upstream: `storage.SelectionPredicate`).
 
 use std::sync::Arc;
 

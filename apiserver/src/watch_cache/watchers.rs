@@ -1,4 +1,4 @@
-//! The watchers of one resource and the log of its recent events.
+//! The watchers of one resource and the log of its recent events (upstream: `cacher.indexedWatchers`).
 //!
 //! A watcher is filed under the narrowest thing it selects by, so that an event is offered only to those it may concern:
 //! one object, the pods of one node, one namespace, or everything.

@@ -1,5 +1,5 @@
 //! Tokens as they come: read, and checked as far as that goes without a key. Cheap checks come before the one that may
-//! ask the issuer for new keys.
+//! ask the issuer for new keys. Upstream: `authenticator/token/oidc`.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -1,4 +1,5 @@
 //! ServiceAccount tokens: signed here, accepted as long as the account and the object that they are bound to live.
+//! Upstream: `pkg/serviceaccount`.
 
 mod claims;
 mod keys;

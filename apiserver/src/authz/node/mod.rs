@@ -1,4 +1,5 @@
-//! The node authoriser: a kubelet may read and write what its own node and the pods on it need, and no more.
+//! The node authoriser: a kubelet may read and write what its own node and the pods on it need, and no more. Upstream:
+//! `plugin/pkg/auth/authorizer/node`.
 //!
 //! What a request may change within an object is for the admission plugin NodeRestriction.
 

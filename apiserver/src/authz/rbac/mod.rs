@@ -1,5 +1,5 @@
 //! RBAC: Roles and ClusterRoles say what may be done, their bindings say by whom. Read from the watch cache through an
-//! index that takes in changes when it is asked.
+//! index that takes in changes when it is asked. Upstream: `plugin/pkg/auth/authorizer/rbac`.
 
 mod index;
 

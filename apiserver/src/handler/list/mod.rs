@@ -1,5 +1,5 @@
 //! Lists as answers. A short one is written at once; the body of a long one is a snapshot and a place in it, and is
-//! written as its client reads.
+//! written as its client reads. Upstream: `handlers.ListResource`, `StreamingCollectionEncoding`.
 //!
 //! ```text
 //! snapshot ─▶ cursor ─▶ form: one item in shape and encoding ─▶ chunk ─▶ gzip ─▶ HTTP

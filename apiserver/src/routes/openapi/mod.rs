@@ -1,5 +1,5 @@
 //! OpenAPI: v3 as an index and one document a group and version, v2 as one document of everything, each in JSON and as
-//! a protobuf message.
+//! a protobuf message. Upstream: `kube-openapi/pkg/handler3`; KEP-2896.
 //!
 //! The index of v3 lists what aggregated servers have, and requests for their documents go there. The document of v2 is
 //! about this server alone.

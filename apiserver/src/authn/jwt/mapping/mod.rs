@@ -1,5 +1,6 @@
 //! From the claims of a token to a user: names, groups and extras by claims or expressions, and rules that claims and
-//! user must keep. Pure: the signature has been checked, and nothing is asked of anybody.
+//! user must keep. Pure: the signature has been checked, and nothing is asked of anybody. Upstream:
+//! `authentication/cel`.
 
 use std::sync::{Arc, LazyLock};
 
