@@ -190,8 +190,7 @@ impl Registrar {
     }
 
     fn target<'a>(&'a self, name: &'a str) -> Target<'a> {
-        let row = self.services.row();
-        Target { cache: &self.services, client_row: row, namespace: "", name, subresource: "", user: &self.user }
+        Target::stored(&self.services, "", name, &self.user)
     }
 }
 

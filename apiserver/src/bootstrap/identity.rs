@@ -130,14 +130,7 @@ fn is_over(lease: &Object, now: Timestamp) -> bool {
 
 /// Only as it was seen: it may have been renewed.
 async fn delete(core: &Core, cache: &Arc<ResourceCache>, lease: &Object) -> Result<(), ApiError> {
-    let target = Target {
-        cache,
-        client_row: cache.row(),
-        namespace: NAMESPACE,
-        name: lease.name(),
-        subresource: "",
-        user: &APISERVER,
-    };
+    let target = Target::stored(cache, NAMESPACE, lease.name(), &APISERVER);
     let options =
         DeleteOptions { resource_version: Some(lease.resource_version().to_owned()), ..DeleteOptions::default() };
     match core.registry.delete(&target, &options, &mut Vec::new()).await {

@@ -141,15 +141,7 @@ impl Follower {
 
     async fn apply(&self, schema: &str, condition: &Value) -> Result<(), ApiError> {
         let user = User { name: "system:apiserver".into(), groups: vec![MASTERS.into()], ..User::default() };
-        let row = self.schemas.row();
-        let target = Target {
-            cache: &self.schemas,
-            client_row: row,
-            namespace: "",
-            name: schema,
-            subresource: "status",
-            user: &user,
-        };
+        let target = Target { subresource: "status", ..Target::stored(&self.schemas, "", schema, &user) };
         let tree = json!({
             "apiVersion": VERSION, "kind": "FlowSchema", "metadata": {"name": schema},
             "status": {"conditions": [condition]},

@@ -139,7 +139,7 @@ pub(super) async fn object(
     namespace: &str,
     name: &str,
 ) -> Result<Object, ApiError> {
-    let target = Target { cache, client_row: cache.row(), namespace, name, subresource: "", user: call.user };
+    let target = Target::stored(cache, namespace, name, call.user);
     call.core.registry.get(&target, "").await.map(|cached| cached.object())
 }
 

@@ -62,20 +62,8 @@ impl Registry {
         let raw = options.to_value(what);
         let name = object.name().to_owned();
         let catalog = self.catalog();
-        let attributes = Attributes {
-            operation: Operation::Create,
-            resource: working_row,
-            requested: target.client_row,
-            catalog: &catalog,
-            subresource: target.subresource,
-            namespace: target.namespace,
-            name: &name,
-            user: target.user,
-            dry_run: options.dry_run,
-            old: None,
-            options: Some(&raw),
-            reinvocation: None,
-        };
+        let attributes =
+            Attributes { name: &name, ..target.attributes(Operation::Create, &catalog, (options.dry_run, &raw)) };
         let admission = self.admission_by_all()?;
         admission.mutate(&attributes, Some(&mut object), warnings).await?;
         metadata::dedupe_owners(&mut object, warnings);

@@ -97,18 +97,8 @@ impl Registry {
     ) -> Result<(), ApiError> {
         let catalog = self.catalog();
         let attributes = Attributes {
-            operation: Operation::Delete,
-            resource: target.working_row(),
-            requested: target.client_row,
-            catalog: &catalog,
-            subresource: target.subresource,
-            namespace: target.namespace,
-            name: target.name,
-            user: target.user,
-            dry_run: options.dry_run,
             old: Some(&current.object),
-            options: Some(&options.raw),
-            reinvocation: None,
+            ..target.attributes(Operation::Delete, &catalog, (options.dry_run, &options.raw))
         };
         let admission = self.admission_by_all()?;
         admission.mutate(&attributes, None, warnings).await?;

@@ -29,16 +29,17 @@ use api::strategy::{User, WriteContext};
 use api::{ApiError, Object, Resource, codec};
 use bytes::Bytes;
 use jiff::Timestamp;
+use serde_json::Value;
 use store::{Expected, Store};
 use tokio::sync::watch::{Receiver, Sender};
 
-use crate::admission;
+use crate::admission::{self, Attributes, Operation};
 use crate::authz;
 use crate::conversion::Converters;
 use crate::encryption::Sealed;
 use crate::service_addresses::Allocator;
 use crate::store_error::unavailable;
-use crate::watch_cache::{Cached, ResourceCache, Stored, WatchCache, catch_up, freshen, stored_bytes};
+use crate::watch_cache::{Cached, ResourceCache, Stored, WatchCache, freshen, stored_bytes};
 
 pub(crate) use continuation::Continue;
 pub use delete::Deleted;
@@ -69,7 +70,35 @@ pub struct Target<'a> {
     pub user: &'a User,
 }
 
-impl Target<'_> {
+impl<'a> Target<'a> {
+    /// An object in the version that is stored.
+    pub fn stored(cache: &'a Arc<ResourceCache>, namespace: &'a str, name: &'a str, user: &'a User) -> Self {
+        Self { cache, client_row: cache.row(), namespace, name, subresource: "", user }
+    }
+
+    /// What admission is asked.
+    pub(crate) fn attributes<'b>(
+        &'b self,
+        operation: Operation,
+        catalog: &'b Catalog,
+        (dry_run, options): (bool, &'b Value),
+    ) -> Attributes<'b> {
+        Attributes {
+            operation,
+            resource: self.working_row(),
+            requested: self.client_row,
+            catalog,
+            subresource: self.subresource,
+            namespace: self.namespace,
+            name: self.name,
+            user: self.user,
+            dry_run,
+            old: None,
+            options: Some(options),
+            reinvocation: None,
+        }
+    }
+
     /// The row in whose version objects are worked with: the storage version of built-in resources, the client's version
     /// of custom ones.
     pub fn working_row(&self) -> &Arc<Resource> {
@@ -208,11 +237,6 @@ impl Registry {
     /// Waits until the cache holds every write acknowledged before this call.
     pub async fn freshen(&self) -> Result<u64, ApiError> {
         freshen(&self.store, &self.cache).await
-    }
-
-    /// Waits until the cache is at `revision`, but not for ever.
-    async fn catch_up(&self, revision: u64) -> Result<(), ApiError> {
-        catch_up(&self.store, &self.cache, revision).await
     }
 
     /// The stored object that a write starts from.

@@ -23,7 +23,7 @@ impl Registry {
     ) -> Result<(), ApiError> {
         let user = User { name: "system:apiserver".to_owned(), ..User::default() };
         let row = cache.row();
-        let target = Target { cache, client_row: row, namespace: "", name, subresource: "status", user: &user };
+        let target = Target { subresource: "status", ..Target::stored(cache, "", name, &user) };
         let written = self.modify(&target, false, |object| {
             let before = object.clone();
             change(object, Timestamp::now());

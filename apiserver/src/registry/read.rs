@@ -12,7 +12,7 @@ use super::items::{Found, Items};
 use super::{Registry, Target};
 use crate::request::options::{ListOptions, Match};
 use crate::store_error::unavailable;
-use crate::watch_cache::{Cached, Objects, ResourceCache, Selection, Snapshot, read, read_all};
+use crate::watch_cache::{Cached, Objects, ResourceCache, Selection, Snapshot, catch_up, read, read_all};
 
 /// How long a read waits for a version that has not happened.
 const FUTURE: Duration = Duration::from_secs(3);
@@ -153,7 +153,7 @@ impl Registry {
         }
         let newest = self.store.revision().await.map_err(|err| unavailable(&err))?;
         if newest >= version {
-            return self.catch_up(version).await;
+            return catch_up(&self.store, &self.cache, version).await;
         }
         if tokio::time::timeout(FUTURE, self.cache.wait_for(version)).await.is_ok() {
             return Ok(());

@@ -184,20 +184,8 @@ impl Registry {
         metadata::dedupe_owners(&mut new, warnings);
         let raw = options.to_value(what);
         let catalog = self.catalog();
-        let attributes = Attributes {
-            operation: Operation::Update,
-            resource: working_row,
-            requested: target.client_row,
-            catalog: &catalog,
-            subresource: target.subresource,
-            namespace: target.namespace,
-            name: target.name,
-            user: target.user,
-            dry_run: options.dry_run,
-            old: Some(old),
-            options: Some(&raw),
-            reinvocation: None,
-        };
+        let attributes =
+            Attributes { old: Some(old), ..target.attributes(Operation::Update, &catalog, (options.dry_run, &raw)) };
         self.check_uid(target, desired.required_uid(), old)?;
         let admission = self.admission_by_all()?;
         admission.mutate(&attributes, Some(&mut new), warnings).await?;

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::binding::set_condition;
-use crate::admission::{Attributes, Operation};
+use crate::admission::Operation;
 use crate::call::Routed;
 use crate::field_managers;
 use crate::registry::Target;
@@ -66,20 +66,7 @@ async fn admit(
     warnings: &mut Vec<String>,
 ) -> Result<(), ApiError> {
     let (catalog, raw, target) = (routed.registry().catalog(), options.to_value(Write::Create), routed.target());
-    let attributes = Attributes {
-        operation: Operation::Create,
-        resource: routed.stored_row(),
-        requested: &routed.client_row,
-        catalog: &catalog,
-        subresource: "eviction",
-        namespace: target.namespace,
-        name: target.name,
-        user: target.user,
-        dry_run: options.dry_run,
-        old: None,
-        options: Some(&raw),
-        reinvocation: None,
-    };
+    let attributes = target.attributes(Operation::Create, &catalog, (options.dry_run, &raw));
     routed.registry().admission().admit(&attributes, eviction, warnings).await
 }
 
@@ -191,14 +178,8 @@ async fn consent(routed: &Routed<'_>, pod: &Object, dry_run: bool) -> Result<Con
     if !is_ready(pod) && lets_unhealthy_go(budget) {
         return Ok(Consent::WhileUnready(budget.name().to_owned()));
     }
-    let target = Target {
-        cache: &budgets,
-        client_row: budgets.row(),
-        namespace: pod.namespace(),
-        name: budget.name(),
-        subresource: "status",
-        user: routed.call.user,
-    };
+    let target = Target::stored(&budgets, pod.namespace(), budget.name(), routed.call.user);
+    let target = Target { subresource: "status", ..target };
     let now = timestamp(Timestamp::now());
     let take_one = |budget: &mut Object| take_one(budgets.row(), budget, pod, &now);
     routed.registry().modify(&target, dry_run, take_one).await?;

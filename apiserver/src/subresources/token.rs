@@ -12,7 +12,7 @@ use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::admission::{Attributes, Operation};
+use crate::admission::Operation;
 use crate::authn::tokens::{Audiences, Claims, PREFIX, Private, Reference, Tokens};
 use crate::call::Routed;
 use crate::config::Config;
@@ -110,20 +110,7 @@ async fn admit(
 ) -> Result<(), ApiError> {
     let target = routed.target();
     let catalog = routed.registry().catalog();
-    let attributes = Attributes {
-        operation: Operation::Create,
-        resource: routed.stored_row(),
-        requested: &routed.client_row,
-        catalog: &catalog,
-        subresource: "token",
-        namespace: target.namespace,
-        name: target.name,
-        user: target.user,
-        dry_run,
-        old: None,
-        options: Some(options),
-        reinvocation: None,
-    };
+    let attributes = target.attributes(Operation::Create, &catalog, (dry_run, options));
     let admission = routed.registry().admission();
     admission.admit(&attributes, request, warnings).await
 }
