@@ -6,7 +6,7 @@ use daemon::{ConfigFile, ConfigFileError};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::pod_security::{Exemptions, Settings, Standards};
+use super::plugins::pod_security::{Exemptions, Settings, Standards};
 use crate::error::Error;
 
 const GROUP: &str = "apiserver.config.k8s.io/v1";

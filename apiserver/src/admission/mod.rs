@@ -3,28 +3,13 @@
 //! Mutating plugins run in order on the decoded and defaulted object; validating ones see what will be stored. Deletes
 //! and connects pass through as well, without an object.
 
-mod certificates;
 mod configuration;
-mod defaults;
-mod devices;
-mod escalation;
 pub mod expression;
-mod limit_ranger;
 pub mod matching;
-mod names;
-mod namespace_lifecycle;
 mod namespaces;
-mod node_restriction;
-mod pod_security;
-mod pods;
-mod policy;
-mod privileged;
-mod quota;
+mod plugins;
 mod reinvocation;
-mod resize;
-mod service_account;
-mod shown;
-mod webhook;
+mod versions;
 
 use std::sync::Arc;
 
@@ -43,27 +28,28 @@ use crate::error::Error;
 use crate::outbound::webhooks::Webhooks;
 use crate::watch_cache::WatchCache;
 
-pub(crate) use certificates::groups_asked_for;
 use configuration::Configuration;
 
-pub use certificates::{CertificateSubjectRestriction, SignerPermission};
-pub use defaults::{DefaultClass, StorageObjectInUseProtection, TaintNodesByCondition};
-pub use devices::AdminAccess;
-pub use escalation::Escalation;
-pub use limit_ranger::LimitRanger;
-pub use namespace_lifecycle::NamespaceLifecycle;
+pub(crate) use plugins::certificate_approval::groups_asked_for;
+
 pub use namespaces::Namespaces;
-pub use node_restriction::NodeRestriction;
-pub use pod_security::PodSecurity;
-pub use pods::{DefaultTolerationSeconds, Priority, RuntimeClass};
-pub use policy::{MutatingPolicies, Params, Surroundings, ValidatingPolicies};
-pub use privileged::Unprivileged;
-pub use quota::{ResourceQuota, Swap};
+pub use plugins::admin_access::AdminAccess;
+pub use plugins::certificate_approval::{CertificateSubjectRestriction, SignerPermission};
+pub use plugins::default_storage_class::{DefaultClass, StorageObjectInUseProtection, TaintNodesByCondition};
+pub use plugins::limit_ranger::LimitRanger;
+pub use plugins::namespace_lifecycle::NamespaceLifecycle;
+pub use plugins::node_restriction::NodeRestriction;
+pub use plugins::persistent_volume_claim_resize::PersistentVolumeClaimResize;
+pub use plugins::pod_security::PodSecurity;
+pub use plugins::policy::{MutatingPolicies, Params, Surroundings, ValidatingPolicies};
+pub use plugins::priority::{DefaultTolerationSeconds, Priority, RuntimeClass};
+pub use plugins::rbac_escalation::Escalation;
+pub use plugins::resource_quota::ResourceQuota;
+pub use plugins::service_account::ServiceAccount;
+pub use plugins::unprivileged::Unprivileged;
+pub use plugins::webhook::{Means, MutatingWebhooks, ValidatingWebhooks};
 pub use reinvocation::Reinvocation;
-pub use resize::PersistentVolumeClaimResize;
-pub use service_account::ServiceAccount;
-pub use shown::kind_of;
-pub use webhook::{Means, MutatingWebhooks, ValidatingWebhooks};
+pub use versions::kind_of;
 
 /// What a write does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -309,7 +295,7 @@ pub(crate) fn builtin(
     chain.validating.extend(policies.map(|plugin| Arc::new(plugin) as Arc<dyn ValidatingAdmission>));
     let validating = means.as_ref().and_then(|means| ValidatingWebhooks::new(cache, means, webhooks));
     chain.validating.extend(validating.map(|plugin| Arc::new(plugin) as Arc<dyn ValidatingAdmission>));
-    names::check(config, &chain)?;
+    plugins::upstream::check(config, &chain)?;
     chain.mutating.retain(|plugin| !config.disable_admission_plugins.iter().any(|name| name == plugin.name()));
     chain.validating.retain(|plugin| !config.disable_admission_plugins.iter().any(|name| name == plugin.name()));
     if !config.allow_privileged {

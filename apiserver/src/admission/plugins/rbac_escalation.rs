@@ -7,7 +7,7 @@ use api::status::Qualified;
 use api::{ApiError, Object};
 use async_trait::async_trait;
 
-use super::{Attributes, Operation, ValidatingAdmission, Warnings};
+use crate::admission::{Attributes, Operation, ValidatingAdmission, Warnings};
 use crate::authz::{self, Chain, Rbac, Rule, uncovered};
 
 const GROUP: &str = "rbac.authorization.k8s.io";

@@ -16,12 +16,12 @@ use serde_json::Value;
 
 use self::checks::{Level, Violation, violations};
 use self::settings::Standard;
-use super::pods::template_path;
-use super::{Attributes, Operation, ValidatingAdmission, Warnings};
+use crate::admission::plugins::priority::template_path;
+use crate::admission::{Attributes, Operation, ValidatingAdmission, Warnings};
 use crate::audit;
 use crate::watch_cache::{ResourceCache, WatchCache};
 
-pub(super) use self::settings::{Exemptions, Settings, Standards};
+pub(in crate::admission) use self::settings::{Exemptions, Settings, Standards};
 
 const LABEL: &str = "pod-security.kubernetes.io/";
 /// Existing pods that are looked at when a namespace becomes stricter.
@@ -36,7 +36,7 @@ pub struct PodSecurity {
 
 impl PodSecurity {
     /// Reads namespaces and pods from the cache.
-    pub(super) fn new(cache: &WatchCache, settings: Settings) -> Option<Self> {
+    pub(in crate::admission) fn new(cache: &WatchCache, settings: Settings) -> Option<Self> {
         Some(Self { namespaces: cache.resource("namespaces")?, pods: cache.resource("pods")?, settings })
     }
 

@@ -18,9 +18,9 @@ use serde_json::Value;
 
 use self::binding::Binding;
 use self::params::ParamKind;
-use super::expression::{Answers, Expression, MatchConditions, Subject, namespace_of, request};
-use super::matching::Criteria;
-use super::{Attributes, Namespaces, Operation};
+use crate::admission::expression::{Answers, Expression, MatchConditions, Subject, namespace_of, request};
+use crate::admission::matching::Criteria;
+use crate::admission::{Attributes, Namespaces, Operation};
 use crate::authz;
 use crate::conversion::Converters;
 

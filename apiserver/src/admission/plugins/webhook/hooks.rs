@@ -9,12 +9,12 @@ use api::{ApiError, Object, Resource};
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::super::expression::MatchConditions;
-use super::super::matching::Criteria;
-use super::super::{Attributes, Warnings};
 use super::Means;
 use super::review::{self, ReviewVersion};
 use super::{Failure, text};
+use crate::admission::expression::MatchConditions;
+use crate::admission::matching::Criteria;
+use crate::admission::{Attributes, Warnings};
 use crate::audit;
 use crate::authz::follow::{Change, Follower};
 use crate::conversion::Converters;

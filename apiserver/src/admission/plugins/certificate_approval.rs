@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use x509_parser::prelude::{FromDer as _, X509CertificationRequest};
 
-use super::{Attributes, Operation, ValidatingAdmission, Warnings};
+use crate::admission::{Attributes, Operation, ValidatingAdmission, Warnings};
 use crate::authz::{self, Chain, MASTERS};
 
 const GROUP: &str = "certificates.k8s.io";

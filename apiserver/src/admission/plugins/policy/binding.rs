@@ -4,8 +4,8 @@ use api::selector::LabelSelector;
 use api::{ApiError, Object};
 use serde_json::Value;
 
-use super::super::matching::Criteria;
 use super::{list, text};
+use crate::admission::matching::Criteria;
 
 /// A binding.
 pub(super) struct Binding {

@@ -1,6 +1,6 @@
 //! The names that `--enable-admission-plugins` and `--disable-admission-plugins` may hold.
 
-use super::Chain;
+use crate::admission::Chain;
 use crate::config::Config;
 use crate::error::Error;
 
@@ -25,7 +25,7 @@ const ON_DEMAND: [&str; 12] = [
 ];
 
 /// Checks the names of a configuration against all plugins that there are.
-pub(super) fn check(config: &Config, chain: &Chain) -> Result<(), Error> {
+pub(in crate::admission) fn check(config: &Config, chain: &Chain) -> Result<(), Error> {
     let own = chain.mutating.iter().map(|plugin| plugin.name());
     let own: Vec<&str> = own.chain(chain.validating.iter().map(|plugin| plugin.name())).collect();
     let is_here = |name: &str| own.contains(&name) || name == "AlwaysAdmit";

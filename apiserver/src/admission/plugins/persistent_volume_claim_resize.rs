@@ -7,7 +7,7 @@ use api::{ApiError, Object};
 use async_trait::async_trait;
 use serde_json::Value;
 
-use super::{Attributes, Operation, ValidatingAdmission, Warnings};
+use crate::admission::{Attributes, Operation, ValidatingAdmission, Warnings};
 use crate::watch_cache::{ResourceCache, WatchCache};
 
 /// The annotation that named a class before there was a field.

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use store::Store;
 
-use super::{Attributes, MutatingAdmission, Operation, Warnings, containers_mut};
+use crate::admission::{Attributes, MutatingAdmission, Operation, Warnings, containers_mut};
 use crate::config::ConfigMapKey;
 use crate::stamps::generated_name;
 use crate::watch_cache::{Cached, Interest, ResourceCache, WatchCache, read};

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 use store::Store;
 
-use super::{Attributes, Operation, ValidatingAdmission, Warnings};
+use crate::admission::{Attributes, Operation, ValidatingAdmission, Warnings};
 use crate::field_managers;
 use crate::watch_cache::{ResourceCache, WatchCache};
 

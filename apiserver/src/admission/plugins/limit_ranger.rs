@@ -7,7 +7,7 @@ use api::{ApiError, Object};
 use async_trait::async_trait;
 use serde_json::{Map, Value, json};
 
-use super::{Attributes, MutatingAdmission, Operation, ValidatingAdmission, Warnings, containers_mut};
+use crate::admission::{Attributes, MutatingAdmission, Operation, ValidatingAdmission, Warnings, containers_mut};
 use crate::watch_cache::{ResourceCache, WatchCache};
 
 const ANNOTATION: &str = "kubernetes.io/limit-ranger";

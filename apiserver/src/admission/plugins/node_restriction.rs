@@ -6,7 +6,7 @@ use api::{ApiError, Object};
 use async_trait::async_trait;
 use serde_json::{Map, Value};
 
-use super::{Attributes, MutatingAdmission, Operation, Warnings};
+use crate::admission::{Attributes, MutatingAdmission, Operation, Warnings};
 use crate::authz::{self, Chain, node_of};
 use crate::watch_cache::{ResourceCache, WatchCache, settle};
 

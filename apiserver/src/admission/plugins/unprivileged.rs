@@ -6,8 +6,8 @@ use api::{ApiError, Object};
 use async_trait::async_trait;
 use serde_json::Value;
 
-use super::pods::template_path;
-use super::{Attributes, Operation, ValidatingAdmission, Warnings};
+use super::priority::template_path;
+use crate::admission::{Attributes, Operation, ValidatingAdmission, Warnings};
 
 /// The rule.
 pub struct Unprivileged;

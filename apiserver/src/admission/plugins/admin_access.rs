@@ -5,7 +5,7 @@ use api::{ApiError, Object};
 use async_trait::async_trait;
 use serde_json::Value;
 
-use super::{Attributes, Namespaces, Operation, ValidatingAdmission, Warnings};
+use crate::admission::{Attributes, Namespaces, Operation, ValidatingAdmission, Warnings};
 
 const MARK: &str = "resource.kubernetes.io/admin-access";
 

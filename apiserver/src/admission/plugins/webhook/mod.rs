@@ -3,8 +3,8 @@
 //! Mutating webhooks are called one after the other, by name of their configuration and in its order; validating ones
 //! at the same time. Without configurations that ask for the request nothing is done and nothing is copied.
 
+mod audit_annotations;
 mod hooks;
-mod notes;
 mod review;
 
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use async_trait::async_trait;
 use futures::future::join_all;
 use serde_json::Value;
 
+use self::audit_annotations::Place;
 use self::hooks::{Hook, Hooks};
-use self::notes::Place;
-use super::{Attributes, MutatingAdmission, Namespaces, Reinvocation, ValidatingAdmission, Warnings};
+use crate::admission::{Attributes, MutatingAdmission, Namespaces, Reinvocation, ValidatingAdmission, Warnings};
 use crate::authz;
 use crate::conversion::Converters;
 use crate::outbound::webhooks::Webhooks;

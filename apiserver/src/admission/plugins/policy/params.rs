@@ -5,9 +5,9 @@ use std::sync::Arc;
 use api::{Object, Resource};
 use serde_json::Value;
 
-use super::super::Attributes;
 use super::binding::ParamRef;
 use super::text;
+use crate::admission::Attributes;
 use crate::conversion::Converters;
 use crate::watch_cache::WatchCache;
 

@@ -10,9 +10,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::super::Attributes;
-use super::super::shown::kind_of;
 use super::text;
+use crate::admission::Attributes;
+use crate::admission::versions::kind_of;
 use crate::authn::user_value;
 
 const GROUP: &str = "admission.k8s.io";

@@ -6,7 +6,7 @@ use api::{ApiError, Object};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
-use super::{Attributes, MutatingAdmission, Operation, Warnings};
+use crate::admission::{Attributes, MutatingAdmission, Operation, Warnings};
 use crate::watch_cache::{ResourceCache, WatchCache};
 
 /// DefaultStorageClass and DefaultIngressClass: the class that the cluster's owner marked as default.

@@ -6,7 +6,7 @@ use api::{ApiError, Object, Resource};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
-use super::{Attributes, MutatingAdmission, Operation, Warnings, equal_quantities};
+use crate::admission::{Attributes, MutatingAdmission, Operation, Warnings, equal_quantities};
 use crate::watch_cache::{ResourceCache, WatchCache};
 
 /// DefaultTolerationSeconds: pods stay for a while on a node that is not ready or not reachable.

@@ -5,7 +5,7 @@ use api::status::{Cause, Qualified};
 use api::{ApiError, Object};
 use async_trait::async_trait;
 
-use super::{Attributes, MutatingAdmission, Namespaces, Operation, Warnings};
+use crate::admission::{Attributes, MutatingAdmission, Namespaces, Operation, Warnings};
 
 /// Namespaces that may not be deleted.
 const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
