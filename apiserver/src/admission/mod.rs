@@ -14,11 +14,9 @@ mod versions;
 use std::sync::Arc;
 
 use api::catalog::Catalog;
-use api::quantity::Quantity;
 use api::strategy::User;
 use api::{ApiError, Object, Resource};
 use async_trait::async_trait;
-use serde_json::Value;
 use store::Store;
 
 use crate::authz::{self, Rbac};
@@ -30,22 +28,27 @@ use crate::watch_cache::WatchCache;
 
 use configuration::Configuration;
 
-pub(crate) use plugins::certificate_approval::groups_asked_for;
+pub(crate) use plugins::certificate_subject_restriction::groups_asked_for;
 
 pub use namespaces::Namespaces;
 pub use plugins::admin_access::AdminAccess;
-pub use plugins::certificate_approval::{CertificateSubjectRestriction, SignerPermission};
-pub use plugins::default_storage_class::{DefaultClass, StorageObjectInUseProtection, TaintNodesByCondition};
+pub use plugins::certificate_approval::SignerPermission;
+pub use plugins::certificate_subject_restriction::CertificateSubjectRestriction;
+pub use plugins::default_storage_class::DefaultClass;
+pub use plugins::default_toleration_seconds::DefaultTolerationSeconds;
 pub use plugins::limit_ranger::LimitRanger;
 pub use plugins::namespace_lifecycle::NamespaceLifecycle;
 pub use plugins::node_restriction::NodeRestriction;
 pub use plugins::persistent_volume_claim_resize::PersistentVolumeClaimResize;
 pub use plugins::pod_security::PodSecurity;
 pub use plugins::policy::{MutatingPolicies, Params, Surroundings, ValidatingPolicies};
-pub use plugins::priority::{DefaultTolerationSeconds, Priority, RuntimeClass};
+pub use plugins::priority::Priority;
 pub use plugins::rbac_escalation::Escalation;
 pub use plugins::resource_quota::ResourceQuota;
+pub use plugins::runtime_class::RuntimeClass;
 pub use plugins::service_account::ServiceAccount;
+pub use plugins::storage_object_in_use_protection::StorageObjectInUseProtection;
+pub use plugins::taint_nodes_by_condition::TaintNodesByCondition;
 pub use plugins::unprivileged::Unprivileged;
 pub use plugins::webhook::{Means, MutatingWebhooks, ValidatingWebhooks};
 pub use reinvocation::Reinvocation;
@@ -202,25 +205,6 @@ impl Chain {
         }
         Ok(())
     }
-}
-
-/// The containers of one list of a pod, to change.
-fn containers_mut<'a>(pod: &'a mut Object, list: &str) -> impl Iterator<Item = &'a mut Value> {
-    pod.get_mut(&["spec", list]).and_then(Value::as_array_mut).into_iter().flatten()
-}
-
-/// Whether two maps of quantities mean the same.
-fn equal_quantities(one: &Value, other: &Value) -> bool {
-    let read = |tree: &Value| -> Option<Vec<(String, Quantity)>> {
-        let mut all: Vec<(String, Quantity)> = tree
-            .as_object()?
-            .iter()
-            .map(|(key, value)| Some((key.clone(), Quantity::of_value(value)?)))
-            .collect::<Option<_>>()?;
-        all.sort_by(|a, b| a.0.cmp(&b.0));
-        Some(all)
-    };
-    read(one).is_some_and(|one| read(other).is_some_and(|other| one == other))
 }
 
 /// What admission goes by, by where it lies in the store. While something of it cannot be read, nothing is admitted.

@@ -1,10 +1,9 @@
-//! Small plugins: default classes, protection of volumes in use, and the taint of new nodes.
+//! DefaultStorageClass and DefaultIngressClass: the class that the cluster's owner marked as default.
 
 use std::sync::Arc;
 
 use api::{ApiError, Object};
 use async_trait::async_trait;
-use serde_json::{Value, json};
 
 use crate::admission::{Attributes, MutatingAdmission, Operation, Warnings};
 use crate::watch_cache::{ResourceCache, WatchCache};
@@ -102,72 +101,5 @@ impl MutatingAdmission for DefaultClass {
             }
             None => Ok(()),
         }
-    }
-}
-
-/// StorageObjectInUseProtection: claims and volumes go only when nobody uses them.
-pub struct StorageObjectInUseProtection;
-
-#[async_trait]
-impl MutatingAdmission for StorageObjectInUseProtection {
-    fn name(&self) -> &'static str {
-        "StorageObjectInUseProtection"
-    }
-
-    async fn admit(
-        &self,
-        attributes: &Attributes<'_>,
-        object: Option<&mut Object>,
-        _warnings: &mut Warnings,
-    ) -> Result<(), ApiError> {
-        let Some(object) =
-            object.filter(|_| attributes.operation == Operation::Create && attributes.subresource.is_empty())
-        else {
-            return Ok(());
-        };
-        let finalizer = match (attributes.resource.group.as_ref(), attributes.resource.plural.as_ref()) {
-            ("", "persistentvolumes") => "kubernetes.io/pv-protection",
-            ("", "persistentvolumeclaims") => "kubernetes.io/pvc-protection",
-            ("storage.k8s.io", "volumeattributesclasses") => "kubernetes.io/vac-protection",
-            _ => return Ok(()),
-        };
-        let mut finalizers: Vec<Value> = object.finalizers().into_iter().map(Value::from).collect();
-        if !finalizers.iter().any(|known| known == finalizer) {
-            finalizers.push(finalizer.into());
-            object.set_metadata("finalizers", finalizers);
-        }
-        Ok(())
-    }
-}
-
-/// TaintNodesByCondition: a new node takes no pods before it is known to be ready.
-pub struct TaintNodesByCondition;
-
-#[async_trait]
-impl MutatingAdmission for TaintNodesByCondition {
-    fn name(&self) -> &'static str {
-        "TaintNodesByCondition"
-    }
-
-    async fn admit(
-        &self,
-        attributes: &Attributes<'_>,
-        object: Option<&mut Object>,
-        _warnings: &mut Warnings,
-    ) -> Result<(), ApiError> {
-        let Some(node) = object.filter(|_| attributes.is("", "nodes") && attributes.operation == Operation::Create)
-        else {
-            return Ok(());
-        };
-        let mut taints = node.get(&["spec", "taints"]).and_then(Value::as_array).cloned().unwrap_or_default();
-        let not_ready = json!({"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"});
-        if !taints
-            .iter()
-            .any(|taint| taint.get("key") == not_ready.get("key") && taint.get("effect") == not_ready.get("effect"))
-        {
-            taints.push(not_ready);
-            node.set(&["spec", "taints"], taints);
-        }
-        Ok(())
     }
 }

@@ -7,7 +7,8 @@ use api::{ApiError, Object};
 use async_trait::async_trait;
 use serde_json::{Map, Value, json};
 
-use crate::admission::{Attributes, MutatingAdmission, Operation, ValidatingAdmission, Warnings, containers_mut};
+use super::pods::containers_mut;
+use crate::admission::{Attributes, MutatingAdmission, Operation, ValidatingAdmission, Warnings};
 use crate::watch_cache::{ResourceCache, WatchCache};
 
 const ANNOTATION: &str = "kubernetes.io/limit-ranger";

@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use store::Store;
 
-use crate::admission::{Attributes, MutatingAdmission, Operation, Warnings, containers_mut};
+use super::pods::containers_mut;
+use crate::admission::{Attributes, MutatingAdmission, Operation, Warnings};
 use crate::config::ConfigMapKey;
 use crate::stamps::generated_name;
 use crate::watch_cache::{Cached, Interest, ResourceCache, WatchCache, read};

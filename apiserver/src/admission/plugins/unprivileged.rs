@@ -6,7 +6,7 @@ use api::{ApiError, Object};
 use async_trait::async_trait;
 use serde_json::Value;
 
-use super::priority::template_path;
+use super::pods::template_path;
 use crate::admission::{Attributes, Operation, ValidatingAdmission, Warnings};
 
 /// The rule.

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use self::checks::{Level, Violation, violations};
 use self::settings::Standard;
-use crate::admission::plugins::priority::template_path;
+use crate::admission::plugins::pods::template_path;
 use crate::admission::{Attributes, Operation, ValidatingAdmission, Warnings};
 use crate::audit;
 use crate::watch_cache::{ResourceCache, WatchCache};

@@ -4,10 +4,10 @@
 //! parameter objects it acts once with each.
 
 mod binding;
-mod mutate;
+mod mutating;
 mod params;
 mod store;
-mod validate;
+mod validating;
 
 use std::sync::Arc;
 
@@ -24,9 +24,9 @@ use crate::admission::{Attributes, Namespaces, Operation};
 use crate::authz;
 use crate::conversion::Converters;
 
-pub use mutate::MutatingPolicies;
+pub use mutating::MutatingPolicies;
 pub use params::Params;
-pub use validate::ValidatingPolicies;
+pub use validating::ValidatingPolicies;
 
 /// What both kinds of policies need of the server.
 #[derive(Clone)]
