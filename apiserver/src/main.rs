@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+daemon::allocator!();
+
 fn main() -> ExitCode {
     daemon::parse::<apiserver::Command>().run()
 }

@@ -16,6 +16,8 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
+daemon::allocator!();
+
 const PODS: usize = 2000;
 const WATCHERS: usize = 200;
 const PATH: &str = "/api/v1/namespaces/default/pods";

@@ -14,6 +14,8 @@ use scheduler::bench::{Cache, Decision, Scheduler};
 use scheduler::framework::{PodInfo, Profile};
 use serde_json::json;
 
+daemon::allocator!();
+
 /// Pods for which a node is found in one measured round.
 const PODS: usize = 1000;
 

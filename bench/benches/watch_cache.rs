@@ -17,6 +17,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+daemon::allocator!();
+
 const PODS: usize = 2000;
 const WATCHERS: usize = 200;
 const WRITES: usize = 500;

@@ -11,6 +11,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+daemon::allocator!();
+
 /// A miniature Kubernetes: `coracle up` brings a cluster up on this machine.
 #[derive(Parser)]
 #[command(name = "coracle", version = daemon::VERSION)]

@@ -27,6 +27,9 @@ pub mod upstream;
 mod version;
 mod words;
 
+#[doc(hidden)]
+pub use mimalloc::MiMalloc;
+
 pub use config_file::{ConfigFile, ConfigFileError};
 pub use endpoint::{Endpoint, EndpointError};
 pub use features::{FeatureGateError, FeatureGates, check_feature};
@@ -55,12 +58,18 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-/// Every binary allocates with this: objects are trees of small pieces, made on one thread and freed on another.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// The version of Coracle.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Chooses the allocator of a binary: objects are trees of small pieces, made on one thread and freed on another. For the
+/// root of a binary only, since who links a library may have an allocator of their own.
+#[macro_export]
+macro_rules! allocator {
+    () => {
+        #[global_allocator]
+        static ALLOCATOR: $crate::MiMalloc = $crate::MiMalloc;
+    };
+}
 
 /// Flags that every binary takes.
 #[derive(Clone, Debug, clap::Args)]

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+daemon::allocator!();
+
 fn main() -> ExitCode {
     // A shim must fork while it has one thread: this comes before everything else.
     if std::env::args_os().nth(1).is_some_and(|word| word == "shim") {

@@ -51,3 +51,5 @@ mod webhook_custom;
 mod webhook_matching;
 mod webhooks;
 mod wording;
+
+daemon::allocator!();
