@@ -10,9 +10,11 @@ use std::time::Duration;
 use daemon::TlsOptions;
 use http::HeaderName;
 
+use crate::admission::{AdmissionConfig, DefaultTolerationSeconds};
+use crate::service_addresses::Cidr;
 use crate::authn::{AuthenticationConfig, Headers, OidcArgs, TokenWebhookConfig};
 use crate::authz::{AuthorizationConfig, ReviewVersion, WebhookConfig};
-use crate::config::{Config, ConfigMapKey, FrontProxies};
+use crate::config::{Config, FrontProxies};
 use crate::encryption::EncryptionConfig;
 use crate::error::Error;
 use crate::flow_control::Limits;
@@ -102,22 +104,8 @@ pub struct Args {
     pub oidc: OidcArgs,
     #[command(flatten)]
     pub webhooks: WebhookArgs,
-    /// Admission plugins beside the default ones.
-    #[arg(long, value_delimiter = ',')]
-    pub enable_admission_plugins: Vec<String>,
-    /// Default admission plugins to leave out.
-    #[arg(long, value_delimiter = ',')]
-    pub disable_admission_plugins: Vec<String>,
-    /// Settings of admission plugins: an AdmissionConfiguration.
-    #[arg(long)]
-    pub admission_control_config_file: Option<PathBuf>,
-    /// A ConfigMap's key, as NAME:KEY, that pods find beside their ServiceAccount token, such as the CA of Services'
-    /// serving certificates. May be given again. Not a flag of Kubernetes.
-    #[arg(long, value_name = "NAME:KEY")]
-    pub service_account_extra_ca_config_map: Vec<ConfigMapKey>,
-    /// Whether containers may be privileged.
-    #[arg(long)]
-    pub allow_privileged: bool,
+    #[command(flatten)]
+    pub admission: AdmissionConfig,
     /// Client certificate for kubelets.
     #[arg(long)]
     pub kubelet_client_certificate: Option<PathBuf>,
@@ -154,12 +142,8 @@ pub struct Args {
     /// API versions to turn on and off, as api/all=false,apps/v1=true; api/ga, api/beta and api/alpha are levels.
     #[arg(long, value_delimiter = ',')]
     pub runtime_config: Vec<Served>,
-    /// Seconds that a pod stays on a node that is not ready, if it says nothing itself.
-    #[arg(long, default_value_t = 300)]
-    pub default_not_ready_toleration_seconds: i64,
-    /// Seconds that a pod stays on a node that is not reachable, if it says nothing itself.
-    #[arg(long, default_value_t = 300)]
-    pub default_unreachable_toleration_seconds: i64,
+    #[command(flatten)]
+    pub toleration_seconds: DefaultTolerationSeconds,
     /// How long events are kept.
     #[arg(long, default_value = "1h0m0s", value_parser = daemon::pflag::duration)]
     pub event_ttl: Duration,
@@ -372,11 +356,7 @@ impl Args {
             authorization_modes: modes.unwrap_or_else(|| ["Node", "RBAC"].map(str::to_owned).to_vec()),
             authorization,
             token_webhook: self.webhooks.tokens(),
-            enable_admission_plugins: self.enable_admission_plugins,
-            disable_admission_plugins: self.disable_admission_plugins,
-            admission_configuration: self.admission_control_config_file,
-            service_account_extra_ca_config_maps: self.service_account_extra_ca_config_map,
-            allow_privileged: self.allow_privileged,
+            admission: self.admission,
             kubelet_client_certificate: self.kubelet_client_certificate,
             kubelet_client_key: self.kubelet_client_key,
             kubelet_certificate_authority: self.kubelet_certificate_authority,
@@ -399,8 +379,7 @@ impl Args {
             is_whole_control_plane: false,
             publish_endpoints: self.serving.endpoint_reconciler_type != "none",
             runtime_config: self.runtime_config,
-            not_ready_toleration_seconds: self.default_not_ready_toleration_seconds,
-            unreachable_toleration_seconds: self.default_unreachable_toleration_seconds,
+            toleration_seconds: self.toleration_seconds,
             tls: self.serving.tls,
             named_certificates: self.serving.tls_sni_cert_key,
             http2: !self.serving.disable_http2_serving,
@@ -490,14 +469,5 @@ mod tests {
     fn ranges_of_ports_are_read() {
         assert_eq!(parse_ports("30000-32767"), Ok(30_000..=32_767));
         assert!(parse_ports("5-1").is_err());
-    }
-
-    #[test]
-    fn a_key_of_a_config_map_is_a_name_and_a_key() {
-        let read: Result<ConfigMapKey, _> = "service-ca.crt:ca.crt".parse();
-        assert_eq!(read, Ok(ConfigMapKey { name: "service-ca.crt".into(), key: "ca.crt".into() }));
-        for bad in ["", "name", "name:", ":key", "a/b:key", "name:../key"] {
-            assert!(bad.parse::<ConfigMapKey>().is_err(), "{bad:?}");
-        }
     }
 }

@@ -3,11 +3,12 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use daemon::TlsOptions;
 
+use crate::admission::{AdmissionConfig, DefaultTolerationSeconds};
+use crate::service_addresses::Cidr;
 use crate::audit::AuditConfig;
 use crate::authn::{AuthenticationConfig, Headers, TokenWebhookConfig};
 use crate::authz::AuthorizationConfig;
@@ -48,13 +49,7 @@ pub struct Config {
     pub authorization: AuthorizationConfig,
     /// The webhook that knows bearer tokens.
     pub token_webhook: TokenWebhookConfig,
-    pub enable_admission_plugins: Vec<String>,
-    pub disable_admission_plugins: Vec<String>,
-    /// The file with settings of admission plugins.
-    pub admission_configuration: Option<PathBuf>,
-    /// What pods find beside their token and the cluster's CA.
-    pub service_account_extra_ca_config_maps: Vec<ConfigMapKey>,
-    pub allow_privileged: bool,
+    pub admission: AdmissionConfig,
     pub kubelet_client_certificate: Option<PathBuf>,
     pub kubelet_client_key: Option<PathBuf>,
     pub kubelet_certificate_authority: Option<PathBuf>,
@@ -91,10 +86,8 @@ pub struct Config {
     /// Which built-in versions are served.
     pub runtime_config: Vec<Served>,
     pub limits: Limits,
-    /// Seconds that a pod stays on a node that is not ready.
-    pub not_ready_toleration_seconds: i64,
-    /// Seconds that a pod stays on a node that is not reachable.
-    pub unreachable_toleration_seconds: i64,
+    /// How long pods stay on bad nodes.
+    pub toleration_seconds: DefaultTolerationSeconds,
     /// How TLS is spoken.
     pub tls: TlsOptions,
     /// Certificates for names of their own.
@@ -125,26 +118,6 @@ pub struct FrontProxies {
     pub headers: Headers,
 }
 
-/// One key of a ConfigMap, which lies in each namespace.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigMapKey {
-    pub name: String,
-    pub key: String,
-}
-
-impl FromStr for ConfigMapKey {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let of = |part: &str| {
-            let plain = part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
-            (plain && !part.is_empty() && !part.starts_with("..")).then(|| part.to_owned())
-        };
-        let read = text.split_once(':').and_then(|(name, key)| Some(Self { name: of(name)?, key: of(key)? }));
-        read.ok_or_else(|| format!("{text:?} is not NAME:KEY, such as service-ca.crt:ca.crt"))
-    }
-}
-
 impl Default for Config {
     /// Loopback, RBAC, anonymous health checks: what a server in a test needs.
     fn default() -> Self {
@@ -169,11 +142,7 @@ impl Default for Config {
             authorization_modes: vec!["Node".into(), "RBAC".into()],
             authorization: AuthorizationConfig::default(),
             token_webhook: TokenWebhookConfig::default(),
-            enable_admission_plugins: Vec::new(),
-            disable_admission_plugins: Vec::new(),
-            admission_configuration: None,
-            service_account_extra_ca_config_maps: Vec::new(),
-            allow_privileged: true,
+            admission: AdmissionConfig::default(),
             kubelet_client_certificate: None,
             kubelet_client_key: None,
             kubelet_certificate_authority: None,
@@ -195,8 +164,7 @@ impl Default for Config {
             is_whole_control_plane: false,
             runtime_config: Vec::new(),
             limits: Limits::default(),
-            not_ready_toleration_seconds: 300,
-            unreachable_toleration_seconds: 300,
+            toleration_seconds: DefaultTolerationSeconds::default(),
             tls: TlsOptions::default(),
             named_certificates: Vec::new(),
             http2: true,

@@ -6,14 +6,14 @@ use daemon::{ConfigFile, ConfigFileError};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::plugins::pod_security::{Exemptions, Settings, Standards};
+use super::plugins::{Exemptions, Settings, Standards};
 use crate::error::Error;
 
 const GROUP: &str = "apiserver.config.k8s.io/v1";
 
 /// The settings of all plugins.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Configuration {
+pub(crate) struct Configuration {
     pub(super) pod_security: Settings,
 }
 
@@ -57,7 +57,7 @@ struct Quota {
 
 impl Configuration {
     /// Reads the file, if there is one.
-    pub(super) fn read(path: Option<&Path>) -> Result<Self, Error> {
+    pub(crate) fn read(path: Option<&Path>) -> Result<Self, Error> {
         let Some(path) = path else { return Ok(Self::default()) };
         let failed = |why| Error::Flag { flag: "admission-control-config-file", why };
         Self::from_file(path).map_err(|err| failed(format!("{:#}", anyhow::Error::from(err))))

@@ -13,34 +13,33 @@ const LAG: Duration = Duration::from_secs(2);
 /// The namespaces.
 #[derive(Clone)]
 pub struct Namespaces {
-    namespaces: Arc<ResourceCache>,
+    /// None if they are not served.
+    namespaces: Option<Arc<ResourceCache>>,
     cache: Arc<WatchCache>,
     store: Arc<dyn Store>,
 }
 
 impl Namespaces {
     /// Reads namespaces from the cache, and asks the store before it says that one is missing.
-    pub fn new(cache: &Arc<WatchCache>, store: &Arc<dyn Store>) -> Option<Self> {
-        Some(Self { namespaces: cache.resource("namespaces")?, cache: cache.clone(), store: store.clone() })
+    pub fn new(cache: &Arc<WatchCache>, store: &Arc<dyn Store>) -> Self {
+        Self { namespaces: cache.resource("namespaces"), cache: cache.clone(), store: store.clone() }
     }
 
     /// A namespace as this server has acknowledged it last, or one that another server has just made.
     pub async fn get(&self, name: &str) -> Result<Option<Arc<Cached>>, Behind> {
-        self.namespaces.settle().await?;
-        match self.cached(name) {
+        let Some(namespaces) = &self.namespaces else { return Ok(None) };
+        namespaces.settle().await?;
+        let key = namespaces.key("", name);
+        match namespaces.get(&key) {
             Some(namespace) => Ok(Some(namespace)),
-            None => Ok(self.newest(name).await),
+            None => Ok(self.newest(namespaces, &key).await),
         }
     }
 
-    async fn newest(&self, name: &str) -> Option<Arc<Cached>> {
+    async fn newest(&self, namespaces: &ResourceCache, key: &str) -> Option<Arc<Cached>> {
         let newest = self.store.revision().await.ok()?;
         // If the cache is still behind then, the namespace counts as missing.
         let _late = tokio::time::timeout(LAG, self.cache.wait_for(newest)).await;
-        self.cached(name)
-    }
-
-    fn cached(&self, name: &str) -> Option<Arc<Cached>> {
-        self.namespaces.get(&self.namespaces.key("", name))
+        namespaces.get(key)
     }
 }

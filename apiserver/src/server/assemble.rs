@@ -48,8 +48,19 @@ pub(super) fn assemble(config: Config, store: Arc<dyn Store>, process: &Process)
         .map_err(Error::part("--service-account-signing-key-file or --service-account-key-file"))?
         .map(Arc::new);
     let converters = Arc::new(Converters::new(webhooks.clone()));
-    let admission =
-        admission::builtin(&config, &cache, (&store, swapper(store.clone())), &rbac, &authz, &webhooks, &converters)?;
+    let admission = admission::chain(&admission::Environment {
+        config: config.admission.clone(),
+        toleration_seconds: config.toleration_seconds.clone(),
+        configuration: admission::Configuration::read(config.admission.admission_control_config_file.as_deref())?,
+        namespaces: admission::Namespaces::new(&cache, &store),
+        cache: cache.clone(),
+        store: store.clone(),
+        swap: swapper(store.clone()),
+        rbac: rbac.clone(),
+        authz: authz.clone(),
+        webhooks: webhooks.clone(),
+        converters: converters.clone(),
+    })?;
     let ranges = (config.service_cluster_ip_ranges.clone(), config.service_node_ports.clone());
     let allocator = Allocator::new(ranges, store.clone(), cache.clone(), &catalog);
     let registry = Arc::new(Registry::new(

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use apiserver::Config;
 use apiserver::testing::TestServer;
+use apiserver::{AdmissionConfig, Config};
 use axum::body::Body;
 use faults::Attack;
 use http::{Method, Request, StatusCode};
@@ -181,7 +181,8 @@ async fn where_all_is_allowed_nobody_is_anonymous() {
 
 #[tokio::test]
 async fn without_the_flag_no_container_is_privileged() {
-    let config = Config { allow_privileged: false, ..Config::default() };
+    let admission = AdmissionConfig { allow_privileged: false, ..AdmissionConfig::default() };
+    let config = Config { admission, ..Config::default() };
     let server = TestServer::with(config, Arc::new(EmbeddedStore::in_memory())).await;
     let admin = Client::admin(&server);
     let spec = json!({"containers": [{"name": "c", "image": "i", "securityContext": {"privileged": true}}]});

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use apiserver::Config;
 use apiserver::testing::TestServer;
+use apiserver::{AdmissionConfig, Config, DefaultTolerationSeconds};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use store::embedded::EmbeddedStore;
@@ -22,7 +22,11 @@ fn pod() -> Value {
 
 #[tokio::test]
 async fn pods_tolerate_bad_nodes_for_as_long_as_they_are_told() {
-    let config = Config { not_ready_toleration_seconds: 30, unreachable_toleration_seconds: 20, ..Config::default() };
+    let toleration_seconds = DefaultTolerationSeconds {
+        default_not_ready_toleration_seconds: 30,
+        default_unreachable_toleration_seconds: 20,
+    };
+    let config = Config { toleration_seconds, ..Config::default() };
     let server = server(config).await;
     let (_, pod) = Client::admin(&server).post("/api/v1/namespaces/default/pods", &pod()).await;
     let seconds = |key: &str| {
@@ -128,8 +132,9 @@ async fn what_cannot_be_is_refused_at_the_start() {
     assert!(refused(modes(&["Webhook"])).contains("needs --authorization-webhook-config-file"));
     assert!(refused(modes(&["RBAC", "RBAC"])).contains("more than once"));
     assert!(refused(modes(&["Rbac"])).contains("unknown mode"));
-    let plugins = Config { enable_admission_plugins: vec!["NoSuchPlugin".into()], ..Config::default() };
-    assert!(refused(plugins).contains("--enable-admission-plugins"));
+    let enable_admission_plugins = vec!["NoSuchPlugin".into()];
+    let admission = AdmissionConfig { enable_admission_plugins, ..AdmissionConfig::default() };
+    assert!(refused(Config { admission, ..Config::default() }).contains("--enable-admission-plugins"));
 }
 
 #[tokio::test]
@@ -168,7 +173,8 @@ plugins:
     exemptions: {namespaces: [kube-system], usernames: [trusted]}
 ";
     std::fs::write(&path, text).unwrap();
-    let server = server(Config { admission_configuration: Some(path), ..Config::default() }).await;
+    let admission = AdmissionConfig { admission_control_config_file: Some(path), ..AdmissionConfig::default() };
+    let server = server(Config { admission, ..Config::default() }).await;
     let client = Client::admin(&server);
     let mut privileged = pod();
     privileged["spec"]["hostNetwork"] = true.into();

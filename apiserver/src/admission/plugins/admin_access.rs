@@ -5,19 +5,16 @@ use api::{ApiError, Object};
 use async_trait::async_trait;
 use serde_json::Value;
 
-use crate::admission::{Attributes, Namespaces, Operation, ValidatingAdmission, Warnings};
+use super::{Phases, Plugin};
+use crate::admission::{Attributes, Namespaces, Operation, Outcome, ValidatingAdmission, Warnings};
 
 const MARK: &str = "resource.kubernetes.io/admin-access";
 
 /// Part of the rules for claims, so it cannot be disabled.
-pub struct AdminAccess(Namespaces);
+pub(super) const PLUGIN: Plugin =
+    Plugin::always("DeviceAdminAccess", |server| Phases::validating(AdminAccess(server.namespaces.clone())));
 
-impl AdminAccess {
-    /// Looks namespaces up here.
-    pub fn new(namespaces: Namespaces) -> Self {
-        Self(namespaces)
-    }
-}
+struct AdminAccess(Namespaces);
 
 /// The first request or result that has such access.
 fn asked(object: &Object, subresource: &str, kind: &str) -> Option<Path> {
@@ -39,16 +36,7 @@ fn asked(object: &Object, subresource: &str, kind: &str) -> Option<Path> {
 
 #[async_trait]
 impl ValidatingAdmission for AdminAccess {
-    fn name(&self) -> &'static str {
-        "DeviceAdminAccess"
-    }
-
-    async fn validate(
-        &self,
-        attributes: &Attributes<'_>,
-        object: Option<&Object>,
-        _warnings: &mut Warnings,
-    ) -> Result<(), ApiError> {
+    async fn validate(&self, attributes: &Attributes<'_>, object: Option<&Object>, _: &mut Warnings) -> Outcome {
         let (kind, subresource) = (attributes.resource.kind.as_ref(), attributes.subresource);
         // The spec of a claim never changes, and a granted access stays.
         let relevant = attributes.resource.group == "resource.k8s.io"

@@ -1,34 +1,28 @@
-//! CertificateApproval and CertificateSigning: who may approve and sign for a signer.
+//! CertificateApproval: who may approve requests for a signer.
 
 use std::sync::Arc;
 
-use api::{ApiError, Object};
+use api::Object;
 use async_trait::async_trait;
 
-use crate::admission::{Attributes, Operation, ValidatingAdmission, Warnings};
+use super::{Phases, Plugin};
+use crate::admission::{Attributes, Operation, Outcome, ValidatingAdmission, Warnings};
 use crate::authz::{self, Chain};
 
 pub(super) const GROUP: &str = "certificates.k8s.io";
 
-/// CertificateApproval and CertificateSigning: changes of one subresource need a verb on the signer.
-pub struct SignerPermission {
-    plugin: &'static str,
-    subresource: &'static str,
-    verb: &'static str,
-    authz: Arc<Chain>,
+pub(super) const PLUGIN: Plugin = Plugin::on("CertificateApproval", |server| {
+    Phases::validating(SignerPermission { subresource: "approval", verb: "approve", authz: server.authz.clone() })
+});
+
+/// Changes of one subresource need a verb on the signer.
+pub(super) struct SignerPermission {
+    pub(super) subresource: &'static str,
+    pub(super) verb: &'static str,
+    pub(super) authz: Arc<Chain>,
 }
 
 impl SignerPermission {
-    /// CertificateApproval.
-    pub fn approval(authz: Arc<Chain>) -> Self {
-        Self { plugin: "CertificateApproval", subresource: "approval", verb: "approve", authz }
-    }
-
-    /// CertificateSigning.
-    pub fn signing(authz: Arc<Chain>) -> Self {
-        Self { plugin: "CertificateSigning", subresource: "status", verb: "sign", authz }
-    }
-
     /// Whether the user holds the verb on the signer, or on all signers of its domain.
     async fn holds(&self, attributes: &Attributes<'_>, signer: &str) -> bool {
         let domain = signer.split_once('/').map(|(domain, _)| format!("{domain}/*"));
@@ -53,16 +47,7 @@ impl SignerPermission {
 
 #[async_trait]
 impl ValidatingAdmission for SignerPermission {
-    fn name(&self) -> &'static str {
-        self.plugin
-    }
-
-    async fn validate(
-        &self,
-        attributes: &Attributes<'_>,
-        object: Option<&Object>,
-        _warnings: &mut Warnings,
-    ) -> Result<(), ApiError> {
+    async fn validate(&self, attributes: &Attributes<'_>, object: Option<&Object>, _: &mut Warnings) -> Outcome {
         let is_request =
             attributes.resource.group == GROUP && attributes.resource.plural == "certificatesigningrequests";
         let (Some(old), Some(new)) = (attributes.old, object) else { return Ok(()) };
@@ -80,6 +65,6 @@ impl ValidatingAdmission for SignerPermission {
             return Ok(());
         }
         let why = format!("user not permitted to {} requests with signerName {signer:?}", self.verb);
-        Err(ApiError::forbidden(attributes.resource.qualified(), attributes.name, &why))
+        Err(attributes.forbidden(&why))
     }
 }

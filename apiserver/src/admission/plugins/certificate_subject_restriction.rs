@@ -1,6 +1,6 @@
-//! CertificateSubjectRestriction: what nobody may ask for.
+//! CertificateSubjectRestriction: no client certificate makes its holder a member of `system:masters`.
 
-use api::{ApiError, Object};
+use api::Object;
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,27 +8,21 @@ use serde_json::Value;
 use x509_parser::prelude::{FromDer as _, X509CertificationRequest};
 
 use super::certificate_approval::GROUP;
-use crate::admission::{Attributes, Operation, ValidatingAdmission, Warnings};
+use super::{Phases, Plugin};
+use crate::admission::{Attributes, Outcome, ValidatingAdmission, Warnings};
 use crate::authz::MASTERS;
 
 const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client";
 
-/// CertificateSubjectRestriction: no client certificate makes its holder a member of `system:masters`.
-pub struct CertificateSubjectRestriction;
+pub(super) const PLUGIN: Plugin =
+    Plugin::on("CertificateSubjectRestriction", |_| Phases::validating(CertificateSubjectRestriction));
+
+struct CertificateSubjectRestriction;
 
 #[async_trait]
 impl ValidatingAdmission for CertificateSubjectRestriction {
-    fn name(&self) -> &'static str {
-        "CertificateSubjectRestriction"
-    }
-
-    async fn validate(
-        &self,
-        attributes: &Attributes<'_>,
-        object: Option<&Object>,
-        _warnings: &mut Warnings,
-    ) -> Result<(), ApiError> {
-        let is_new = attributes.is(GROUP, "certificatesigningrequests") && attributes.operation == Operation::Create;
+    async fn validate(&self, attributes: &Attributes<'_>, object: Option<&Object>, _: &mut Warnings) -> Outcome {
+        let is_new = attributes.creates(GROUP, "certificatesigningrequests");
         let Some(request) = object.filter(|_| is_new) else { return Ok(()) };
         if request.text(&["spec", "signerName"]) != CLIENT_SIGNER {
             return Ok(());
@@ -39,7 +33,7 @@ impl ValidatingAdmission for CertificateSubjectRestriction {
             // What this cannot read, a signer might.
             None => "failed to parse CSR: it is no certificate request in PEM".to_owned(),
         };
-        Err(ApiError::forbidden(attributes.resource.qualified(), attributes.name, &why))
+        Err(attributes.forbidden(&why))
     }
 }
 

@@ -1,58 +1,38 @@
-//! DefaultStorageClass and DefaultIngressClass: the class that the cluster's owner marked as default.
+//! DefaultStorageClass: claims that name no class get the one that the cluster's owner marked as default.
 
 use std::sync::Arc;
 
-use api::{ApiError, Object};
+use api::Object;
 use async_trait::async_trait;
 
-use crate::admission::{Attributes, MutatingAdmission, Operation, Warnings};
-use crate::watch_cache::{ResourceCache, WatchCache};
+use super::claims::LEGACY_CLASS;
+use super::{Phases, Plugin};
+use crate::admission::{Attributes, MutatingAdmission, Outcome, Warnings};
+use crate::watch_cache::ResourceCache;
 
-/// DefaultStorageClass and DefaultIngressClass: the class that the cluster's owner marked as default.
-pub struct DefaultClass {
-    classes: Arc<ResourceCache>,
-    kind: &'static Classes,
-}
+pub(super) const PLUGIN: Plugin = Plugin::on("DefaultStorageClass", |server| {
+    Phases::mutating(DefaultClass {
+        classes: server.cache.resource("storageclasses")?,
+        mark: "storageclass.kubernetes.io/is-default-class",
+        of: ("", "persistentvolumeclaims"),
+        field: "storageClassName",
+        legacy: LEGACY_CLASS,
+    })
+});
 
 /// Which objects get which classes.
-struct Classes {
-    plugin: &'static str,
-    plural: &'static str,
-    mark: &'static str,
-    of: (&'static str, &'static str),
-    field: &'static str,
+pub(super) struct DefaultClass {
+    pub(super) classes: Arc<ResourceCache>,
+    /// The annotation of a default class.
+    pub(super) mark: &'static str,
+    /// Group and plural name of the objects.
+    pub(super) of: (&'static str, &'static str),
+    pub(super) field: &'static str,
     /// The annotation that named a class before there was a field.
-    legacy: &'static str,
+    pub(super) legacy: &'static str,
 }
 
-const STORAGE: Classes = Classes {
-    plugin: "DefaultStorageClass",
-    plural: "storageclasses",
-    mark: "storageclass.kubernetes.io/is-default-class",
-    of: ("", "persistentvolumeclaims"),
-    field: "storageClassName",
-    legacy: "volume.beta.kubernetes.io/storage-class",
-};
-const INGRESS: Classes = Classes {
-    plugin: "DefaultIngressClass",
-    plural: "ingressclasses",
-    mark: "ingressclass.kubernetes.io/is-default-class",
-    of: ("networking.k8s.io", "ingresses"),
-    field: "ingressClassName",
-    legacy: "kubernetes.io/ingress.class",
-};
-
 impl DefaultClass {
-    /// For PersistentVolumeClaims.
-    pub fn storage(cache: &WatchCache) -> Option<Self> {
-        Some(Self { classes: cache.resource(STORAGE.plural)?, kind: &STORAGE })
-    }
-
-    /// For Ingresses.
-    pub fn ingress(cache: &WatchCache) -> Option<Self> {
-        Some(Self { classes: cache.resource(INGRESS.plural)?, kind: &INGRESS })
-    }
-
     /// The newest default class; of equally old ones the first by name.
     fn default_class(&self) -> Option<(String, usize)> {
         let snapshot = self.classes.snapshot();
@@ -60,7 +40,7 @@ impl DefaultClass {
             .objects
             .values()
             .map(|cached| cached.object())
-            .filter(|class| class.annotation(self.kind.mark) == Some("true"));
+            .filter(|class| class.annotation(self.mark) == Some("true"));
         let mut marked: Vec<(String, String)> = marked
             .map(|class| (class.text(&["metadata", "creationTimestamp"]).to_owned(), class.name().to_owned()))
             .collect();
@@ -72,31 +52,19 @@ impl DefaultClass {
 
 #[async_trait]
 impl MutatingAdmission for DefaultClass {
-    fn name(&self) -> &'static str {
-        self.kind.plugin
-    }
-
-    async fn admit(
-        &self,
-        attributes: &Attributes<'_>,
-        object: Option<&mut Object>,
-        _warnings: &mut Warnings,
-    ) -> Result<(), ApiError> {
-        let (group, plural) = self.kind.of;
-        let Some(object) = object.filter(|_| attributes.is(group, plural) && attributes.operation == Operation::Create)
-        else {
-            return Ok(());
-        };
-        if object.get(&["spec", self.kind.field]).is_some() || object.annotation(self.kind.legacy).is_some() {
+    async fn admit(&self, attributes: &Attributes<'_>, object: Option<&mut Object>, _: &mut Warnings) -> Outcome {
+        let (group, plural) = self.of;
+        let Some(object) = object.filter(|_| attributes.creates(group, plural)) else { return Ok(()) };
+        if object.get(&["spec", self.field]).is_some() || object.annotation(self.legacy).is_some() {
             return Ok(());
         }
         match self.default_class() {
             Some((_, count)) if count > 1 && plural == "ingresses" => {
                 let why = format!("{count} default IngressClasses were found, only 1 allowed");
-                Err(ApiError::forbidden(attributes.resource.qualified(), attributes.name, &why))
+                Err(attributes.forbidden(&why))
             }
             Some((name, _)) => {
-                object.set(&["spec", self.kind.field], name);
+                object.set(&["spec", self.field], name);
                 Ok(())
             }
             None => Ok(()),

@@ -8,42 +8,31 @@ use async_trait::async_trait;
 use serde_json::{Map, Value, json};
 
 use super::pods::containers_mut;
-use crate::admission::{Attributes, MutatingAdmission, Operation, ValidatingAdmission, Warnings};
-use crate::watch_cache::{ResourceCache, WatchCache};
+use super::{Phases, Plugin, in_namespace};
+use crate::admission::{Attributes, MutatingAdmission, Operation, Outcome, ValidatingAdmission, Warnings};
+use crate::watch_cache::ResourceCache;
 
 const ANNOTATION: &str = "kubernetes.io/limit-ranger";
 
-/// The plugin.
-pub struct LimitRanger {
+pub(super) const PLUGIN: Plugin =
+    Plugin::on("LimitRanger", |server| Phases::both(LimitRanger { ranges: server.cache.resource("limitranges")? }));
+
+struct LimitRanger {
     ranges: Arc<ResourceCache>,
 }
 
 impl LimitRanger {
-    /// Reads limit ranges from the cache.
-    pub fn new(cache: &WatchCache) -> Option<Self> {
-        Some(Self { ranges: cache.resource("limitranges")? })
-    }
-
     /// The `limits` of all ranges of a namespace.
     fn limits(&self, namespace: &str) -> Vec<Value> {
-        let prefix = format!("{}{namespace}/", self.ranges.prefix());
         let snapshot = self.ranges.snapshot();
-        let from = Arc::<str>::from(prefix.as_str());
-        let ranges = snapshot
-            .objects
-            .range(from..)
-            .map(|(_, cached)| cached)
-            .take_while(|cached| cached.key.starts_with(&prefix));
-        ranges
-            .flat_map(|cached| {
-                cached.tree().get(&["spec", "limits"]).and_then(Value::as_array).cloned().unwrap_or_default()
-            })
-            .collect()
+        let ranges = in_namespace(&self.ranges, &snapshot, namespace);
+        let limits = ranges.filter_map(|range| range.tree().get(&["spec", "limits"])?.as_array());
+        limits.flatten().cloned().collect()
     }
 }
 
 fn concerns(attributes: &Attributes<'_>) -> bool {
-    (attributes.is("", "pods") && attributes.operation == Operation::Create)
+    attributes.creates("", "pods")
         || (attributes.is("", "persistentvolumeclaims")
             && matches!(attributes.operation, Operation::Create | Operation::Update))
 }
@@ -58,16 +47,7 @@ fn map_of<'a>(tree: &'a Value, field: &str) -> Option<&'a Map<String, Value>> {
 
 #[async_trait]
 impl MutatingAdmission for LimitRanger {
-    fn name(&self) -> &'static str {
-        "LimitRanger"
-    }
-
-    async fn admit(
-        &self,
-        attributes: &Attributes<'_>,
-        object: Option<&mut Object>,
-        _warnings: &mut Warnings,
-    ) -> Result<(), ApiError> {
+    async fn admit(&self, attributes: &Attributes<'_>, object: Option<&mut Object>, _: &mut Warnings) -> Outcome {
         let Some(pod) = object.filter(|_| concerns(attributes) && attributes.resource.plural == "pods") else {
             return Ok(());
         };
@@ -234,16 +214,7 @@ fn pod_errors(limits: &[Value], pod: &Object) -> Vec<String> {
 
 #[async_trait]
 impl ValidatingAdmission for LimitRanger {
-    fn name(&self) -> &'static str {
-        "LimitRanger"
-    }
-
-    async fn validate(
-        &self,
-        attributes: &Attributes<'_>,
-        object: Option<&Object>,
-        _warnings: &mut Warnings,
-    ) -> Result<(), ApiError> {
+    async fn validate(&self, attributes: &Attributes<'_>, object: Option<&Object>, _: &mut Warnings) -> Outcome {
         let Some(object) = object.filter(|_| concerns(attributes)) else { return Ok(()) };
         self.ranges.settle().await?;
         let limits = self.limits(attributes.namespace);

@@ -5,42 +5,27 @@ use api::status::{Cause, Qualified};
 use api::{ApiError, Object};
 use async_trait::async_trait;
 
-use crate::admission::{Attributes, MutatingAdmission, Namespaces, Operation, Warnings};
+use super::{Phases, Plugin};
+use crate::admission::{Attributes, MutatingAdmission, Namespaces, Operation, Outcome, Warnings};
 
 /// Namespaces that may not be deleted.
 const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
 
-/// The plugin.
-pub struct NamespaceLifecycle {
-    namespaces: Namespaces,
-}
+pub(super) const PLUGIN: Plugin = Plugin::on("NamespaceLifecycle", |server| {
+    server.cache.resource("namespaces")?;
+    Phases::mutating(NamespaceLifecycle { namespaces: server.namespaces.clone() })
+});
 
-impl NamespaceLifecycle {
-    /// Keeps watch over these namespaces.
-    pub fn new(namespaces: Namespaces) -> Self {
-        Self { namespaces }
-    }
+struct NamespaceLifecycle {
+    namespaces: Namespaces,
 }
 
 #[async_trait]
 impl MutatingAdmission for NamespaceLifecycle {
-    fn name(&self) -> &'static str {
-        "NamespaceLifecycle"
-    }
-
-    async fn admit(
-        &self,
-        attributes: &Attributes<'_>,
-        object: Option<&mut Object>,
-        _warnings: &mut Warnings,
-    ) -> Result<(), ApiError> {
+    async fn admit(&self, attributes: &Attributes<'_>, object: Option<&mut Object>, _: &mut Warnings) -> Outcome {
         let is_namespace = attributes.is_namespace();
         if is_namespace && attributes.operation == Operation::Delete && IMMORTAL.contains(&attributes.name) {
-            return Err(ApiError::forbidden(
-                attributes.resource.qualified(),
-                attributes.name,
-                "this namespace may not be deleted",
-            ));
+            return Err(attributes.forbidden("this namespace may not be deleted"));
         }
         if is_namespace || !attributes.resource.namespaced || attributes.operation != Operation::Create {
             return Ok(());

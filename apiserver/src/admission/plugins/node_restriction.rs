@@ -1,16 +1,18 @@
-//! NodeRestriction: a kubelet writes its own node, the pods on it and what belongs to them, and nothing else.
+//! NodeRestriction: a kubelet writes its own node, the pods on it and what belongs to them, and nothing else. Upstream's
+//! installers switch it on; here it runs by default.
 
 use std::sync::Arc;
 
-use api::{ApiError, Object};
+use api::Object;
 use async_trait::async_trait;
 use serde_json::{Map, Value};
 
-use crate::admission::{Attributes, MutatingAdmission, Operation, Warnings};
+use super::pods::MIRROR;
+use super::{Phases, Plugin};
+use crate::admission::{Attributes, MutatingAdmission, Operation, Outcome, Warnings};
 use crate::authz::{self, Chain, node_of};
-use crate::watch_cache::{ResourceCache, WatchCache, settle};
+use crate::watch_cache::{ResourceCache, settle};
 
-const MIRROR: &str = "kubernetes.io/config.mirror";
 /// Labels of these domains decide where pods go, so nodes may set only the ones that say what they are.
 const LABEL_DOMAINS: [&str; 2] = ["kubernetes.io", "k8s.io"];
 const OWN_LABELS: [&str; 16] = [
@@ -33,29 +35,28 @@ const OWN_LABELS: [&str; 16] = [
 ];
 const OWN_PREFIXES: [&str; 2] = ["kubelet.kubernetes.io/", "node.kubernetes.io/"];
 
-/// The plugin.
-pub struct NodeRestriction {
+pub(super) const PLUGIN: Plugin = Plugin::on("NodeRestriction", |server| {
+    Phases::mutating(NodeRestriction {
+        pods: server.cache.resource("pods")?,
+        nodes: server.cache.resource("minions")?,
+        claims: server.cache.resource("persistentvolumeclaims")?,
+        volumes: server.cache.resource("persistentvolumes")?,
+        drivers: server.cache.resource("csidrivers")?,
+        authz: server.authz.clone(),
+    })
+});
+
+struct NodeRestriction {
     pods: Arc<ResourceCache>,
     nodes: Arc<ResourceCache>,
     claims: Arc<ResourceCache>,
     volumes: Arc<ResourceCache>,
     drivers: Arc<ResourceCache>,
+    /// Is asked for audiences that no pod has.
     authz: Arc<Chain>,
 }
 
 impl NodeRestriction {
-    /// Reads pods, nodes, volumes and their drivers from the cache; asks `authz` for audiences that no pod has.
-    pub fn new(cache: &WatchCache, authz: &Arc<Chain>) -> Option<Self> {
-        Some(Self {
-            pods: cache.resource("pods")?,
-            nodes: cache.resource("minions")?,
-            claims: cache.resource("persistentvolumeclaims")?,
-            volumes: cache.resource("persistentvolumes")?,
-            drivers: cache.resource("csidrivers")?,
-            authz: authz.clone(),
-        })
-    }
-
     fn pod(&self, attributes: &Attributes<'_>, name: &str) -> Option<Object> {
         object_in(&self.pods, attributes.namespace, name)
     }
@@ -310,16 +311,7 @@ fn named_as_node(attributes: &Attributes<'_>, node: &str, object: Option<&Object
 
 #[async_trait]
 impl MutatingAdmission for NodeRestriction {
-    fn name(&self) -> &'static str {
-        "NodeRestriction"
-    }
-
-    async fn admit(
-        &self,
-        attributes: &Attributes<'_>,
-        object: Option<&mut Object>,
-        _warnings: &mut Warnings,
-    ) -> Result<(), ApiError> {
+    async fn admit(&self, attributes: &Attributes<'_>, object: Option<&mut Object>, _: &mut Warnings) -> Outcome {
         let Some(node) = node_of(attributes.user) else { return Ok(()) };
         settle(&[self.pods.clone(), self.nodes.clone()]).await?;
         let object = object.as_deref();
@@ -341,7 +333,7 @@ impl MutatingAdmission for NodeRestriction {
             }
             _ => Ok(()),
         };
-        outcome.map_err(|why| ApiError::forbidden(resource.qualified(), attributes.name, &why))
+        outcome.map_err(|why| attributes.forbidden(&why))
     }
 }
 

@@ -7,23 +7,20 @@ use api::{ApiError, Object};
 use async_trait::async_trait;
 use serde_json::Value;
 
-use crate::admission::{Attributes, Operation, ValidatingAdmission, Warnings};
-use crate::watch_cache::{ResourceCache, WatchCache};
+use super::claims::LEGACY_CLASS;
+use super::{Phases, Plugin};
+use crate::admission::{Attributes, Operation, Outcome, ValidatingAdmission, Warnings};
+use crate::watch_cache::ResourceCache;
 
-/// The annotation that named a class before there was a field.
-const LEGACY_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
+pub(super) const PLUGIN: Plugin = Plugin::on("PersistentVolumeClaimResize", |server| {
+    Phases::validating(PersistentVolumeClaimResize { classes: server.cache.resource("storageclasses")? })
+});
 
-/// The plugin.
-pub struct PersistentVolumeClaimResize {
+struct PersistentVolumeClaimResize {
     classes: Arc<ResourceCache>,
 }
 
 impl PersistentVolumeClaimResize {
-    /// Reads classes from the cache.
-    pub fn new(cache: &WatchCache) -> Option<Self> {
-        Some(Self { classes: cache.resource("storageclasses")? })
-    }
-
     /// Whether the class of a claim, which it keeps, lets its volumes grow.
     async fn may_grow(&self, claim: &Object, old: &Object) -> Result<bool, ApiError> {
         let class = class_of(claim);
@@ -46,22 +43,13 @@ fn size(claim: &Object) -> Option<Quantity> {
 
 #[async_trait]
 impl ValidatingAdmission for PersistentVolumeClaimResize {
-    fn name(&self) -> &'static str {
-        "PersistentVolumeClaimResize"
-    }
-
-    async fn validate(
-        &self,
-        attributes: &Attributes<'_>,
-        object: Option<&Object>,
-        _warnings: &mut Warnings,
-    ) -> Result<(), ApiError> {
+    async fn validate(&self, attributes: &Attributes<'_>, object: Option<&Object>, _: &mut Warnings) -> Outcome {
         let changes = attributes.is("", "persistentvolumeclaims") && attributes.operation == Operation::Update;
         let (Some(claim), Some(old)) = (object.filter(|_| changes), attributes.old) else { return Ok(()) };
         if size(claim) <= size(old) {
             return Ok(());
         }
-        let refuse = |why: &str| Err(ApiError::forbidden(attributes.resource.qualified(), attributes.name, why));
+        let refuse = |why: &str| Err(attributes.forbidden(why));
         if old.text(&["status", "phase"]) != "Bound" {
             return refuse("Only bound persistent volume claims can be expanded");
         }

@@ -3,6 +3,9 @@
 use api::{Object, Resource};
 use serde_json::Value;
 
+/// The annotation of pods that show a static pod.
+pub(super) const MIRROR: &str = "kubernetes.io/config.mirror";
+
 /// Where a workload keeps the spec of its pods' template.
 pub(super) fn template_path(resource: &Resource) -> Option<&'static [&'static str]> {
     match (resource.group.as_ref(), resource.plural.as_ref()) {

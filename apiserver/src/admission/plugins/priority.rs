@@ -6,20 +6,18 @@ use api::{ApiError, Object};
 use async_trait::async_trait;
 use serde_json::Value;
 
-use crate::admission::{Attributes, MutatingAdmission, Operation, Warnings};
-use crate::watch_cache::{ResourceCache, WatchCache};
+use super::{Phases, Plugin};
+use crate::admission::{Attributes, MutatingAdmission, Operation, Outcome, Warnings};
+use crate::watch_cache::ResourceCache;
 
-/// The plugin.
-pub struct Priority {
+pub(super) const PLUGIN: Plugin =
+    Plugin::on("Priority", |server| Phases::mutating(Priority { classes: server.cache.resource("priorityclasses")? }));
+
+struct Priority {
     classes: Arc<ResourceCache>,
 }
 
 impl Priority {
-    /// Reads classes from the cache.
-    pub fn new(cache: &WatchCache) -> Option<Self> {
-        Some(Self { classes: cache.resource("priorityclasses")? })
-    }
-
     /// A class by its name. One that is not there may have been made a moment ago.
     async fn class(&self, name: &str) -> Result<Option<Object>, ApiError> {
         let key = self.classes.key("", name);
@@ -44,16 +42,7 @@ impl Priority {
 
 #[async_trait]
 impl MutatingAdmission for Priority {
-    fn name(&self) -> &'static str {
-        "Priority"
-    }
-
-    async fn admit(
-        &self,
-        attributes: &Attributes<'_>,
-        object: Option<&mut Object>,
-        _warnings: &mut Warnings,
-    ) -> Result<(), ApiError> {
+    async fn admit(&self, attributes: &Attributes<'_>, object: Option<&mut Object>, _: &mut Warnings) -> Outcome {
         let Some(pod) = object else { return Ok(()) };
         if attributes.is("scheduling.k8s.io", "priorityclasses") {
             return self.only_default(attributes, pod);
@@ -73,7 +62,7 @@ impl MutatingAdmission for Priority {
         if attributes.operation != Operation::Create {
             return Ok(());
         }
-        let refuse = |why: String| ApiError::forbidden(attributes.resource.qualified(), attributes.name, &why);
+        let refuse = |why: String| attributes.forbidden(&why);
         let named = pod.text(&["spec", "priorityClassName"]).to_owned();
         let class = if named.is_empty() {
             self.default_class()

@@ -7,23 +7,24 @@ use api::status::Qualified;
 use api::{ApiError, Object};
 use async_trait::async_trait;
 
-use crate::admission::{Attributes, Operation, ValidatingAdmission, Warnings};
+use super::{Phases, Plugin};
+use crate::admission::{Attributes, Operation, Outcome, ValidatingAdmission, Warnings};
 use crate::authz::{self, Chain, Rbac, Rule, uncovered};
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 
-/// The plugin.
-pub struct Escalation {
+pub(super) const PLUGIN: Plugin = Plugin::always("RBACEscalation", |server| {
+    Phases::validating(Escalation { rbac: server.rbac.clone(), authz: server.authz.clone() })
+});
+
+struct Escalation {
+    /// Knows the rules that users hold.
     rbac: Arc<Rbac>,
+    /// Is asked for the verbs.
     authz: Arc<Chain>,
 }
 
 impl Escalation {
-    /// Asks `authz` for the verbs and `rbac` for the rules that users hold.
-    pub fn new(rbac: Arc<Rbac>, authz: Arc<Chain>) -> Self {
-        Self { rbac, authz }
-    }
-
     async fn may(&self, attributes: &Attributes<'_>, verb: &str, resource: &str, name: &str) -> bool {
         let asked = authz::Attributes {
             user: attributes.user.clone(),
@@ -135,16 +136,7 @@ fn compact(parts: Vec<Rule>) -> Vec<Rule> {
 
 #[async_trait]
 impl ValidatingAdmission for Escalation {
-    fn name(&self) -> &'static str {
-        "RBACEscalation"
-    }
-
-    async fn validate(
-        &self,
-        attributes: &Attributes<'_>,
-        object: Option<&Object>,
-        _warnings: &mut Warnings,
-    ) -> Result<(), ApiError> {
+    async fn validate(&self, attributes: &Attributes<'_>, object: Option<&Object>, _: &mut Warnings) -> Outcome {
         let is_write = matches!(attributes.operation, Operation::Create | Operation::Update);
         let Some(object) = object.filter(|_| is_write && attributes.resource.group == GROUP) else { return Ok(()) };
         if attributes.user.groups.iter().any(|group| group == authz::MASTERS) {

@@ -8,47 +8,31 @@ use std::sync::Arc;
 use api::quota::{self, Amounts, Evaluator, Measure};
 use api::{ApiError, Object};
 use async_trait::async_trait;
-use futures::future::BoxFuture;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 use store::Store;
 
-use crate::admission::{Attributes, Operation, ValidatingAdmission, Warnings};
+use super::{Phases, Plugin, in_namespace};
+use crate::admission::environment::Swap;
+use crate::admission::{Attributes, Operation, Outcome, ValidatingAdmission, Warnings};
 use crate::field_managers;
-use crate::watch_cache::{ResourceCache, WatchCache};
+use crate::watch_cache::ResourceCache;
 
 /// Attempts to book a cost while others book theirs.
 const ATTEMPTS: usize = 16;
 
-/// Replaces the object at a key if it is still at a revision; `false` when somebody else was faster. Given by the
-/// registry, which alone writes to the store.
-pub type Swap = Arc<dyn Fn(String, &Object, u64) -> BoxFuture<'static, Result<bool, ApiError>> + Send + Sync>;
+pub(super) const PLUGIN: Plugin = Plugin::on("ResourceQuota", |server| {
+    let quotas = server.cache.resource("resourcequotas")?;
+    Phases::validating(ResourceQuota { quotas, store: server.store.clone(), swap: server.swap.clone() })
+});
 
-/// The plugin.
-pub struct ResourceQuota {
+struct ResourceQuota {
     quotas: Arc<ResourceCache>,
     store: Arc<dyn Store>,
     swap: Swap,
 }
 
 impl ResourceQuota {
-    /// Finds quotas in the cache or the store, and books by `swap`.
-    pub fn new(cache: &WatchCache, store: Arc<dyn Store>, swap: Swap) -> Option<Self> {
-        Some(Self { quotas: cache.resource("resourcequotas")?, store, swap })
-    }
-
-    fn quotas(&self, namespace: &str) -> Vec<Object> {
-        let prefix = format!("{}{namespace}/", self.quotas.prefix());
-        let snapshot = self.quotas.snapshot();
-        let from = Arc::<str>::from(prefix.as_str());
-        let found = snapshot
-            .objects
-            .range(from..)
-            .map(|(_, cached)| cached)
-            .take_while(|cached| cached.key.starts_with(&prefix));
-        found.map(|cached| cached.object()).collect()
-    }
-
     /// Checks one quota and books the cost; repeated when somebody else was faster.
     async fn book(&self, charge: &Charge<'_>, quota: &Object) -> Result<(), ApiError> {
         let key = self.quotas.key(charge.attributes.namespace, quota.name());
@@ -185,18 +169,11 @@ impl<'a> Charge<'a> {
 
 #[async_trait]
 impl ValidatingAdmission for ResourceQuota {
-    fn name(&self) -> &'static str {
-        "ResourceQuota"
-    }
-
-    async fn validate(
-        &self,
-        attributes: &Attributes<'_>,
-        object: Option<&Object>,
-        _warnings: &mut Warnings,
-    ) -> Result<(), ApiError> {
+    async fn validate(&self, attributes: &Attributes<'_>, object: Option<&Object>, _: &mut Warnings) -> Outcome {
         self.quotas.settle().await?;
-        let quotas = self.quotas(attributes.namespace);
+        let snapshot = self.quotas.snapshot();
+        let found = in_namespace(&self.quotas, &snapshot, attributes.namespace);
+        let quotas: Vec<Object> = found.map(|quota| quota.object()).collect();
         if quotas.is_empty() {
             return Ok(());
         }

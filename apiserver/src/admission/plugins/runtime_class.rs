@@ -2,43 +2,28 @@
 
 use std::sync::Arc;
 
+use api::Object;
 use api::quantity::Quantity;
-use api::{ApiError, Object};
 use async_trait::async_trait;
 use serde_json::Value;
 
-use crate::admission::{Attributes, MutatingAdmission, Operation, Warnings};
-use crate::watch_cache::{ResourceCache, WatchCache};
+use super::{Phases, Plugin};
+use crate::admission::{Attributes, MutatingAdmission, Outcome, Warnings};
+use crate::watch_cache::ResourceCache;
 
-/// The plugin.
-pub struct RuntimeClass {
+pub(super) const PLUGIN: Plugin = Plugin::on("RuntimeClass", |server| {
+    Phases::mutating(RuntimeClass { classes: server.cache.resource("runtimeclasses")? })
+});
+
+struct RuntimeClass {
     classes: Arc<ResourceCache>,
-}
-
-impl RuntimeClass {
-    /// Reads classes from the cache.
-    pub fn new(cache: &WatchCache) -> Option<Self> {
-        Some(Self { classes: cache.resource("runtimeclasses")? })
-    }
 }
 
 #[async_trait]
 impl MutatingAdmission for RuntimeClass {
-    fn name(&self) -> &'static str {
-        "RuntimeClass"
-    }
-
-    async fn admit(
-        &self,
-        attributes: &Attributes<'_>,
-        object: Option<&mut Object>,
-        _warnings: &mut Warnings,
-    ) -> Result<(), ApiError> {
-        let Some(pod) = object.filter(|_| attributes.is("", "pods") && attributes.operation == Operation::Create)
-        else {
-            return Ok(());
-        };
-        let refuse = |why: String| Err(ApiError::forbidden(attributes.resource.qualified(), attributes.name, &why));
+    async fn admit(&self, attributes: &Attributes<'_>, object: Option<&mut Object>, _: &mut Warnings) -> Outcome {
+        let Some(pod) = object.filter(|_| attributes.creates("", "pods")) else { return Ok(()) };
+        let refuse = |why: String| Err(attributes.forbidden(&why));
         let name = pod.text(&["spec", "runtimeClassName"]).to_owned();
         let given = pod
             .get(&["spec", "overhead"])

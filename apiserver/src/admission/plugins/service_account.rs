@@ -8,30 +8,31 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use store::Store;
 
-use super::pods::containers_mut;
-use crate::admission::{Attributes, MutatingAdmission, Operation, Warnings};
-use crate::config::ConfigMapKey;
-use crate::stamps::generated_name;
-use crate::watch_cache::{Cached, Interest, ResourceCache, WatchCache, read};
+use super::pods::{MIRROR, containers_mut};
+use super::{Phases, Plugin};
+use crate::admission::{Attributes, ConfigMapKey, MutatingAdmission, Outcome, Warnings};
+use crate::registry::generated_name;
+use crate::watch_cache::{Cached, Interest, ResourceCache, read};
 
 /// How long a pod waits for the default account of a new namespace.
 const LAG: Duration = Duration::from_secs(1);
 const MOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
-const MIRROR: &str = "kubernetes.io/config.mirror";
 
-/// The plugin.
-pub struct ServiceAccount {
+pub(super) const PLUGIN: Plugin = Plugin::on("ServiceAccount", |server| {
+    let accounts = server.cache.resource("serviceaccounts")?;
+    let extra = server.config.service_account_extra_ca_config_map.clone();
+    Phases::mutating(ServiceAccount { accounts, store: server.store.clone(), extra })
+});
+
+struct ServiceAccount {
     accounts: Arc<ResourceCache>,
+    /// Knows the accounts that the cache does not know yet.
     store: Arc<dyn Store>,
+    /// What pods find beside their token.
     extra: Vec<ConfigMapKey>,
 }
 
 impl ServiceAccount {
-    /// Reads accounts from the cache, and from the store what is not there; pods find `extra` beside their token.
-    pub fn new(cache: &WatchCache, store: Arc<dyn Store>, extra: Vec<ConfigMapKey>) -> Option<Self> {
-        Some(Self { accounts: cache.resource("serviceaccounts")?, store, extra })
-    }
-
     async fn account(&self, attributes: &Attributes<'_>, pod: &Object) -> Result<Arc<Cached>, ApiError> {
         let (namespace, name) = (attributes.namespace, pod.text(&["spec", "serviceAccountName"]));
         self.accounts.settle().await?;
@@ -61,20 +62,8 @@ impl ServiceAccount {
 
 #[async_trait]
 impl MutatingAdmission for ServiceAccount {
-    fn name(&self) -> &'static str {
-        "ServiceAccount"
-    }
-
-    async fn admit(
-        &self,
-        attributes: &Attributes<'_>,
-        object: Option<&mut Object>,
-        _warnings: &mut Warnings,
-    ) -> Result<(), ApiError> {
-        let Some(pod) = object.filter(|_| attributes.is("", "pods") && attributes.operation == Operation::Create)
-        else {
-            return Ok(());
-        };
+    async fn admit(&self, attributes: &Attributes<'_>, object: Option<&mut Object>, _: &mut Warnings) -> Outcome {
+        let Some(pod) = object.filter(|_| attributes.creates("", "pods")) else { return Ok(()) };
         if pod.annotation(MIRROR).is_some() {
             return check_mirror(attributes, pod);
         }

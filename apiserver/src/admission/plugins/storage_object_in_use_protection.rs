@@ -1,26 +1,20 @@
 //! StorageObjectInUseProtection: claims and volumes go only when nobody uses them.
 
-use api::{ApiError, Object};
+use api::Object;
 use async_trait::async_trait;
 use serde_json::Value;
 
-use crate::admission::{Attributes, MutatingAdmission, Operation, Warnings};
+use super::{Phases, Plugin};
+use crate::admission::{Attributes, MutatingAdmission, Operation, Outcome, Warnings};
 
-/// The plugin.
-pub struct StorageObjectInUseProtection;
+pub(super) const PLUGIN: Plugin =
+    Plugin::on("StorageObjectInUseProtection", |_| Phases::mutating(StorageObjectInUseProtection));
+
+struct StorageObjectInUseProtection;
 
 #[async_trait]
 impl MutatingAdmission for StorageObjectInUseProtection {
-    fn name(&self) -> &'static str {
-        "StorageObjectInUseProtection"
-    }
-
-    async fn admit(
-        &self,
-        attributes: &Attributes<'_>,
-        object: Option<&mut Object>,
-        _warnings: &mut Warnings,
-    ) -> Result<(), ApiError> {
+    async fn admit(&self, attributes: &Attributes<'_>, object: Option<&mut Object>, _: &mut Warnings) -> Outcome {
         let Some(object) =
             object.filter(|_| attributes.operation == Operation::Create && attributes.subresource.is_empty())
         else {

@@ -7,23 +7,18 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 use super::pods::template_path;
-use crate::admission::{Attributes, Operation, ValidatingAdmission, Warnings};
+use super::{Phases, Plugin};
+use crate::admission::{Attributes, Operation, Outcome, ValidatingAdmission, Warnings};
 
-/// The rule.
-pub struct Unprivileged;
+pub(super) const PLUGIN: Plugin = Plugin::always("Unprivileged", |server| {
+    if server.config.allow_privileged { None } else { Phases::validating(Unprivileged) }
+});
+
+struct Unprivileged;
 
 #[async_trait]
 impl ValidatingAdmission for Unprivileged {
-    fn name(&self) -> &'static str {
-        "Unprivileged"
-    }
-
-    async fn validate(
-        &self,
-        attributes: &Attributes<'_>,
-        object: Option<&Object>,
-        _warnings: &mut Warnings,
-    ) -> Result<(), ApiError> {
+    async fn validate(&self, attributes: &Attributes<'_>, object: Option<&Object>, _: &mut Warnings) -> Outcome {
         let Some(object) = object else { return Ok(()) };
         let is_pod = attributes.resource.group.is_empty() && attributes.resource.plural == "pods";
         let path: &[&str] = match (attributes.operation, attributes.subresource) {

@@ -16,10 +16,11 @@ use serde_json::Value;
 
 use self::checks::{Level, Violation, violations};
 use self::settings::Standard;
-use crate::admission::plugins::pods::template_path;
-use crate::admission::{Attributes, Operation, ValidatingAdmission, Warnings};
+use super::pods::template_path;
+use super::{Phases, Plugin, in_namespace};
+use crate::admission::{Attributes, Operation, Outcome, ValidatingAdmission, Warnings};
 use crate::audit;
-use crate::watch_cache::{ResourceCache, WatchCache};
+use crate::watch_cache::ResourceCache;
 
 pub(in crate::admission) use self::settings::{Exemptions, Settings, Standards};
 
@@ -27,19 +28,18 @@ const LABEL: &str = "pod-security.kubernetes.io/";
 /// Existing pods that are looked at when a namespace becomes stricter.
 const MAX_PODS: usize = 3000;
 
-/// The plugin.
-pub struct PodSecurity {
+pub(super) const PLUGIN: Plugin = Plugin::on("PodSecurity", |server| {
+    let (namespaces, pods) = (server.cache.resource("namespaces")?, server.cache.resource("pods")?);
+    Phases::validating(PodSecurity { namespaces, pods, settings: server.configuration.pod_security.clone() })
+});
+
+struct PodSecurity {
     namespaces: Arc<ResourceCache>,
     pods: Arc<ResourceCache>,
     settings: Settings,
 }
 
 impl PodSecurity {
-    /// Reads namespaces and pods from the cache.
-    pub(in crate::admission) fn new(cache: &WatchCache, settings: Settings) -> Option<Self> {
-        Some(Self { namespaces: cache.resource("namespaces")?, pods: cache.resource("pods")?, settings })
-    }
-
     /// Whether the configuration takes a request out.
     fn is_exempt(&self, attributes: &Attributes<'_>, spec: Option<&Value>) -> bool {
         let exempt = &self.settings.exempt;
@@ -90,18 +90,10 @@ impl PodSecurity {
         {
             return;
         }
-        let prefix = format!("{}{}/", self.pods.prefix(), attributes.name);
         let mut lines: Vec<(String, String, usize)> = Vec::new();
         let snapshot = self.pods.snapshot();
-        let from = Arc::<str>::from(prefix.as_str());
-        for cached in snapshot
-            .objects
-            .range(from..)
-            .map(|(_, cached)| cached)
-            .take_while(|cached| cached.key.starts_with(&prefix))
-            .take(MAX_PODS)
-        {
-            let pod = cached.object();
+        for pod in in_namespace(&self.pods, &snapshot, attributes.name).take(MAX_PODS) {
+            let pod = pod.object();
             let metadata = pod.get(&["metadata"]);
             let found = pod.get(&["spec"]).map(|spec| violations(metadata, spec, &standard)).unwrap_or_default();
             if found.is_empty() {
@@ -198,16 +190,7 @@ fn label_errors(namespace: &Object) -> Vec<FieldError> {
 
 #[async_trait]
 impl ValidatingAdmission for PodSecurity {
-    fn name(&self) -> &'static str {
-        "PodSecurity"
-    }
-
-    async fn validate(
-        &self,
-        attributes: &Attributes<'_>,
-        object: Option<&Object>,
-        warnings: &mut Warnings,
-    ) -> Result<(), ApiError> {
+    async fn validate(&self, attributes: &Attributes<'_>, object: Option<&Object>, warnings: &mut Warnings) -> Outcome {
         let Some(object) = object.filter(|_| matches!(attributes.operation, Operation::Create | Operation::Update))
         else {
             return Ok(());

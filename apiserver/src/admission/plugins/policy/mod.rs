@@ -9,8 +9,6 @@ mod params;
 mod store;
 mod validating;
 
-use std::sync::Arc;
-
 use api::expression::admission::{Scope, Wanted};
 use api::status::{Cause, Details};
 use api::{ApiError, Object, Resource};
@@ -20,22 +18,10 @@ use self::binding::Binding;
 use self::params::ParamKind;
 use crate::admission::expression::{Answers, Expression, MatchConditions, Subject, namespace_of, request};
 use crate::admission::matching::Criteria;
-use crate::admission::{Attributes, Namespaces, Operation};
-use crate::authz;
-use crate::conversion::Converters;
+use crate::admission::{Attributes, Environment, Namespaces, Operation};
 
-pub use mutating::MutatingPolicies;
-pub use params::Params;
-pub use validating::ValidatingPolicies;
-
-/// What both kinds of policies need of the server.
-#[derive(Clone)]
-pub struct Surroundings {
-    pub namespaces: Namespaces,
-    pub authz: Arc<authz::Chain>,
-    pub params: Params,
-    pub(crate) converters: Arc<Converters>,
-}
+pub(super) use mutating::PLUGIN as MUTATING;
+pub(super) use validating::PLUGIN as VALIDATING;
 
 /// What a policy does when it acts.
 trait Body: Sized + Send + Sync {
@@ -124,11 +110,11 @@ struct Scene {
 }
 
 impl Scene {
-    async fn new(attributes: &Attributes<'_>, row: &Resource, surroundings: &Surroundings) -> Result<Self, ApiError> {
+    async fn new(attributes: &Attributes<'_>, row: &Resource, environment: &Environment) -> Result<Self, ApiError> {
         Ok(Self {
             request: request(attributes, row),
-            old: attributes.show_old(&surroundings.converters, row).await?,
-            namespace: namespace_of(attributes, &surroundings.namespaces).await?,
+            old: attributes.show_old(&environment.converters, row).await?,
+            namespace: namespace_of(attributes, &environment.namespaces).await?,
             answers: Answers::new(attributes),
         })
     }
@@ -145,38 +131,35 @@ impl Scene {
     }
 }
 
-impl Surroundings {
-    /// The new object of a request as policies see it: a deletion has none.
-    async fn shown(
-        &self,
-        attributes: &Attributes<'_>,
-        row: &Resource,
-        object: Option<&Object>,
-    ) -> Result<Option<Object>, ApiError> {
-        match object.filter(|_| attributes.operation != Operation::Delete) {
-            Some(object) => attributes.show(&self.converters, row, object).await.map(Some),
-            None => Ok(None),
-        }
+/// The new object of a request as policies see it: a deletion has none.
+async fn shown(
+    environment: &Environment,
+    attributes: &Attributes<'_>,
+    row: &Resource,
+    object: Option<&Object>,
+) -> Result<Option<Object>, ApiError> {
+    match object.filter(|_| attributes.operation != Operation::Delete) {
+        Some(object) => attributes.show(&environment.converters, row, object).await.map(Some),
+        None => Ok(None),
     }
+}
 
-    /// The parameters with which a policy acts through a binding, `None` for one that acts without; empty when the binding
-    /// is not about the request. The inner error is why the policy cannot act.
-    async fn params_of<B>(
-        &self,
-        policy: &Policy<B>,
-        binding: &Binding,
-        attributes: &Attributes<'_>,
-        object: Option<&Object>,
-    ) -> Result<Result<Vec<Option<Object>>, String>, ApiError> {
-        if !binding_matches(binding, attributes, object, &self.namespaces).await? {
-            return Ok(Ok(Vec::new()));
-        }
-        Ok(match self.params.find(policy.param_kind.as_ref(), binding.params.as_ref(), attributes).await {
-            Err(_) if policy.fails_open => Ok(Vec::new()),
-            Err(why) => Err(format!("failed to configure binding: {why}")),
-            found => found,
-        })
+/// The parameters with which a policy acts through a binding, `None` for one that acts without; empty when the binding is
+/// not about the request. The inner error is why the policy cannot act.
+async fn params_of<B>(
+    environment: &Environment,
+    (policy, binding): (&Policy<B>, &Binding),
+    attributes: &Attributes<'_>,
+    object: Option<&Object>,
+) -> Result<Result<Vec<Option<Object>>, String>, ApiError> {
+    if !binding_matches(binding, attributes, object, &environment.namespaces).await? {
+        return Ok(Ok(Vec::new()));
     }
+    Ok(match params::find(environment, policy.param_kind.as_ref(), binding.params.as_ref(), attributes).await {
+        Err(_) if policy.fails_open => Ok(Vec::new()),
+        Err(why) => Err(format!("failed to configure binding: {why}")),
+        found => found,
+    })
 }
 
 /// Whether a binding lets its policy act on a request.

@@ -10,12 +10,16 @@ use cel::{Map, Value as Cel};
 use serde_json::Value;
 
 use super::store::{Bound, Policies};
-use super::{Attributes, Binding, Body, Expression, Policy, Scene, Surroundings, Turn, list, text};
+use super::{Attributes, Binding, Body, Expression, Policy, Scene, Turn, list, params_of, shown, text};
 use crate::admission::expression::Evaluation;
-use crate::admission::{MutatingAdmission, Warnings};
-use crate::watch_cache::WatchCache;
+use crate::admission::plugins::{Phases, Plugin};
+use crate::admission::{Environment, MutatingAdmission, Outcome, Warnings};
 
-const PLUGIN: &str = "MutatingAdmissionPolicy";
+const NAME: &str = "MutatingAdmissionPolicy";
+
+pub(in crate::admission::plugins) const PLUGIN: Plugin = Plugin::on(NAME, |server| {
+    Phases::mutating(MutatingPolicies { policies: Policies::new(&server.cache)?, environment: server.clone() })
+});
 
 /// What a policy changes.
 struct Mutations {
@@ -108,18 +112,12 @@ impl Failures {
     }
 }
 
-/// Changes objects as policies say.
-pub struct MutatingPolicies {
+struct MutatingPolicies {
     policies: Policies<Mutations>,
-    surroundings: Surroundings,
+    environment: Environment,
 }
 
 impl MutatingPolicies {
-    /// Reads policies from the cache.
-    pub fn new(cache: &WatchCache, surroundings: &Surroundings) -> Option<Self> {
-        Some(Self { policies: Policies::new(cache)?, surroundings: surroundings.clone() })
-    }
-
     /// The calls that a request is due, as it is before any of them.
     async fn calls<'a>(
         &self,
@@ -130,14 +128,14 @@ impl MutatingPolicies {
     ) -> Result<Vec<Call<'a>>, ApiError> {
         let mut calls = Vec::new();
         for (policy, bindings) in bound {
-            let namespaces = &self.surroundings.namespaces;
+            let namespaces = &self.environment.namespaces;
             let Some(row) = policy.wants(attributes, Some(object), namespaces).await? else { continue };
             if let Some(why) = policy.misfit(attributes) {
                 failures.add(policy, None, &why, CONFIGURATION);
                 continue;
             }
             for binding in bindings {
-                match self.surroundings.params_of(policy, binding, attributes, Some(object)).await? {
+                match params_of(&self.environment, (policy, binding), attributes, Some(object)).await? {
                     Ok(all) => calls.extend(all.into_iter().map(|params| Call { policy, binding, params, row })),
                     Err(why) => failures.add(policy, Some(binding), &why, CONFIGURATION),
                 }
@@ -155,24 +153,24 @@ impl MutatingPolicies {
         failures: &mut Failures,
     ) -> Result<(), ApiError> {
         let (id, rounds) = (call.id(), attributes.reinvocation);
-        if rounds.is_some_and(|rounds| !rounds.is_due(PLUGIN, &id)) {
+        if rounds.is_some_and(|rounds| !rounds.is_due(NAME, &id)) {
             return Ok(());
         }
-        let scene = Scene::new(attributes, call.row, &self.surroundings).await?;
-        let Some(before) = self.surroundings.shown(attributes, call.row, Some(object)).await? else { return Ok(()) };
+        let scene = Scene::new(attributes, call.row, &self.environment).await?;
+        let Some(before) = shown(&self.environment, attributes, call.row, Some(object)).await? else { return Ok(()) };
         let turn = Turn { policy: call.policy, params: call.params.as_ref(), row: call.row };
         let work = || change(&turn, &scene, &before);
-        let made = scene.answers.settle(&self.surroundings.authz, attributes.user, work).await;
+        let made = scene.answers.settle(&self.environment.authz, attributes.user, work).await;
         for why in &made.failures {
             failures.add(call.policy, Some(call.binding), why, EVALUATION);
         }
         let Some(after) = made.object else { return Ok(()) };
         let changed = after != before;
         if changed {
-            attributes.take(&self.surroundings.converters, call.row, object, after.into_value()).await?;
+            attributes.take(&self.environment.converters, call.row, object, after.into_value()).await?;
         }
         if let Some(rounds) = rounds {
-            rounds.called(PLUGIN, &id, changed, call.policy.body.again);
+            rounds.called(NAME, &id, changed, call.policy.body.again);
         }
         Ok(())
     }
@@ -255,28 +253,19 @@ fn operation(step: &Cel<'_>) -> Result<Value, cel::Error> {
 
 #[async_trait]
 impl MutatingAdmission for MutatingPolicies {
-    fn name(&self) -> &'static str {
-        PLUGIN
-    }
-
-    async fn admit(
-        &self,
-        attributes: &Attributes<'_>,
-        object: Option<&mut Object>,
-        _warnings: &mut Warnings,
-    ) -> Result<(), ApiError> {
+    async fn admit(&self, attributes: &Attributes<'_>, object: Option<&mut Object>, _: &mut Warnings) -> Outcome {
         let Some(bound) = self.policies.current().await? else { return Ok(()) };
         let Some(object) = object else { return Ok(()) };
         let rounds = attributes.reinvocation;
         if let Some(rounds) = rounds {
-            rounds.begin(PLUGIN, Some(object));
+            rounds.begin(NAME, Some(object));
         }
         let mut failures = Failures::default();
         for call in self.calls(&bound, attributes, object, &mut failures).await? {
             self.act(&call, attributes, object, &mut failures).await?;
         }
         if let Some(rounds) = rounds {
-            rounds.end(PLUGIN, Some(object));
+            rounds.end(NAME, Some(object));
         }
         failures.verdict(attributes)
     }

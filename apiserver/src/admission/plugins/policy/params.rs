@@ -7,8 +7,7 @@ use serde_json::Value;
 
 use super::binding::ParamRef;
 use super::text;
-use crate::admission::Attributes;
-use crate::conversion::Converters;
+use crate::admission::{Attributes, Environment};
 use crate::watch_cache::WatchCache;
 
 /// `paramKind`.
@@ -33,54 +32,40 @@ impl ParamKind {
     }
 }
 
-/// Where parameters are found.
-#[derive(Clone)]
-pub struct Params {
-    cache: Arc<WatchCache>,
-    converters: Arc<Converters>,
+/// The objects with which a policy acts on a request, each once; one of `None` when it acts without. The error is what the
+/// policy could not be configured by.
+pub(super) async fn find(
+    environment: &Environment,
+    kind: Option<&ParamKind>,
+    wanted: Option<&ParamRef>,
+    attributes: &Attributes<'_>,
+) -> Result<Vec<Option<Object>>, String> {
+    let (Some(kind), Some(wanted)) = (kind, wanted) else { return Ok(vec![None]) };
+    let row = kind.row(attributes)?;
+    let namespace = namespace(row, wanted, attributes)?;
+    let found = list(&environment.cache, row, wanted, namespace)?;
+    let stored = attributes.catalog.storage_row(row);
+    let found = environment.converters.convert(attributes.catalog, stored, row, found).await;
+    let found = found.map_err(|err| err.to_string())?;
+    match (found.is_empty(), wanted.may_be_missing) {
+        (true, false) => Err("no params found for policy binding with `Deny` parameterNotFoundAction".to_owned()),
+        _ => Ok(found.into_iter().map(Some).collect()),
+    }
 }
 
-impl Params {
-    /// Reads parameters from the cache.
-    pub(crate) fn new(cache: &Arc<WatchCache>, converters: &Arc<Converters>) -> Self {
-        Self { cache: cache.clone(), converters: converters.clone() }
-    }
-
-    /// The objects with which a policy acts on a request, each once; one of `None` when it acts without. The error is
-    /// what the policy could not be configured by.
-    pub(super) async fn find(
-        &self,
-        kind: Option<&ParamKind>,
-        wanted: Option<&ParamRef>,
-        attributes: &Attributes<'_>,
-    ) -> Result<Vec<Option<Object>>, String> {
-        let (Some(kind), Some(wanted)) = (kind, wanted) else { return Ok(vec![None]) };
-        let row = kind.row(attributes)?;
-        let namespace = namespace(row, wanted, attributes)?;
-        let found = self.list(row, wanted, namespace)?;
-        let stored = attributes.catalog.storage_row(row);
-        let found =
-            self.converters.convert(attributes.catalog, stored, row, found).await.map_err(|err| err.to_string())?;
-        match (found.is_empty(), wanted.may_be_missing) {
-            (true, false) => Err("no params found for policy binding with `Deny` parameterNotFoundAction".to_owned()),
-            _ => Ok(found.into_iter().map(Some).collect()),
+/// The objects that are meant, as they are stored.
+fn list(cache: &WatchCache, row: &Resource, wanted: &ParamRef, namespace: &str) -> Result<Vec<Object>, String> {
+    let Some(cache) = cache.resource(&row.storage_prefix) else { return Ok(Vec::new()) };
+    match &wanted.selector {
+        None => {
+            let found = cache.get(&cache.key(namespace, &wanted.name));
+            Ok(found.map(|cached| cached.object()).into_iter().collect())
         }
-    }
-
-    /// The objects that are meant, as they are stored.
-    fn list(&self, row: &Resource, wanted: &ParamRef, namespace: &str) -> Result<Vec<Object>, String> {
-        let Some(cache) = self.cache.resource(&row.storage_prefix) else { return Ok(Vec::new()) };
-        match &wanted.selector {
-            None => {
-                let found = cache.get(&cache.key(namespace, &wanted.name));
-                Ok(found.map(|cached| cached.object()).into_iter().collect())
-            }
-            Some(selector) => {
-                let selector = selector.as_ref().map_err(ToString::to_string)?;
-                let snapshot = cache.snapshot();
-                let all = snapshot.objects.values().filter(|cached| cached.namespace() == namespace);
-                Ok(all.map(|cached| cached.object()).filter(|object| selector.matches(object)).collect())
-            }
+        Some(selector) => {
+            let selector = selector.as_ref().map_err(ToString::to_string)?;
+            let snapshot = cache.snapshot();
+            let all = snapshot.objects.values().filter(|cached| cached.namespace() == namespace);
+            Ok(all.map(|cached| cached.object()).filter(|object| selector.matches(object)).collect())
         }
     }
 }

@@ -10,11 +10,15 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::store::Policies;
-use super::{Attributes, Binding, Body, Expression, Policy, Scene, Surroundings, Turn, denied, list, text};
+use super::{Attributes, Binding, Body, Expression, Policy, Scene, Turn, denied, list, params_of, shown, text};
 use crate::admission::expression::Evaluation;
-use crate::admission::{ValidatingAdmission, Warnings};
+use crate::admission::plugins::{Phases, Plugin};
+use crate::admission::{Environment, Outcome, ValidatingAdmission, Warnings};
 use crate::audit;
-use crate::watch_cache::WatchCache;
+
+pub(in crate::admission::plugins) const PLUGIN: Plugin = Plugin::on("ValidatingAdmissionPolicy", |server| {
+    Phases::validating(ValidatingPolicies { policies: Policies::new(&server.cache)?, environment: server.clone() })
+});
 
 /// The longest message that an expression may make.
 const MAX_MESSAGE: usize = 5 * 1024;
@@ -96,18 +100,12 @@ struct Failure<'a> {
     validation_actions: &'a [String],
 }
 
-/// Refuses what policies forbid.
-pub struct ValidatingPolicies {
+struct ValidatingPolicies {
     policies: Policies<Validations>,
-    surroundings: Surroundings,
+    environment: Environment,
 }
 
 impl ValidatingPolicies {
-    /// Reads policies from the cache.
-    pub fn new(cache: &WatchCache, surroundings: &Surroundings) -> Option<Self> {
-        Some(Self { policies: Policies::new(cache)?, surroundings: surroundings.clone() })
-    }
-
     /// What a policy says of a request through a binding.
     async fn bound(
         &self,
@@ -118,7 +116,7 @@ impl ValidatingPolicies {
         object: Option<&Object>,
     ) -> Result<Findings, ApiError> {
         let mut findings = Findings::default();
-        let all = match self.surroundings.params_of(policy, binding, attributes, object).await? {
+        let all = match params_of(&self.environment, (policy, binding), attributes, object).await? {
             Ok(all) => all,
             Err(why) => {
                 findings.failures.push(Objection::new(0, why));
@@ -128,12 +126,12 @@ impl ValidatingPolicies {
         if all.is_empty() {
             return Ok(findings);
         }
-        let scene = Scene::new(attributes, row, &self.surroundings).await?;
-        let object = self.surroundings.shown(attributes, row, object).await?;
+        let scene = Scene::new(attributes, row, &self.environment).await?;
+        let object = shown(&self.environment, attributes, row, object).await?;
         for params in &all {
             let turn = Turn { policy, params: params.as_ref(), row };
             let work = || find(&turn, &scene, object.as_ref());
-            let found = scene.answers.settle(&self.surroundings.authz, attributes.user, work).await;
+            let found = scene.answers.settle(&self.environment.authz, attributes.user, work).await;
             findings.objections.extend(found.objections);
             findings.annotations.extend(found.annotations);
             findings.failures.extend(found.failures);
@@ -234,20 +232,11 @@ fn message(validation: &Validation, evaluation: &mut Evaluation<'_>) -> String {
 
 #[async_trait]
 impl ValidatingAdmission for ValidatingPolicies {
-    fn name(&self) -> &'static str {
-        "ValidatingAdmissionPolicy"
-    }
-
-    async fn validate(
-        &self,
-        attributes: &Attributes<'_>,
-        object: Option<&Object>,
-        warnings: &mut Warnings,
-    ) -> Result<(), ApiError> {
+    async fn validate(&self, attributes: &Attributes<'_>, object: Option<&Object>, warnings: &mut Warnings) -> Outcome {
         let Some(bound) = self.policies.current().await? else { return Ok(()) };
         let mut refused = None;
         for (policy, bindings) in bound.iter() {
-            let Some(row) = policy.wants(attributes, object, &self.surroundings.namespaces).await? else { continue };
+            let Some(row) = policy.wants(attributes, object, &self.environment.namespaces).await? else { continue };
             if let Some(why) = policy.misfit(attributes) {
                 if !policy.fails_open {
                     let head = format!("ValidatingAdmissionPolicy '{}'", policy.name);

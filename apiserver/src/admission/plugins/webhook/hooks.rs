@@ -9,17 +9,16 @@ use api::{ApiError, Object, Resource};
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::Means;
 use super::review::{self, ReviewVersion};
 use super::{Failure, text};
 use crate::admission::expression::MatchConditions;
 use crate::admission::matching::Criteria;
-use crate::admission::{Attributes, Warnings};
+use crate::admission::{Attributes, Environment, Warnings};
 use crate::audit;
 use crate::authz::follow::{Change, Follower};
 use crate::conversion::Converters;
+use crate::watch_cache::{Behind, ResourceCache};
 use crate::outbound::webhooks::{Webhook, Webhooks};
-use crate::watch_cache::{Behind, ResourceCache, WatchCache};
 
 /// How long a webhook may take that does not say.
 const TIMEOUT: u64 = 10;
@@ -68,20 +67,20 @@ impl Hook {
         &self,
         attributes: &Attributes<'a>,
         object: Option<&Object>,
-        means: &Means,
+        environment: &Environment,
     ) -> Result<Option<&'a Resource>, ApiError> {
         let criteria = self.criteria.as_ref().map_err(ApiError::internal)?;
-        let Some(row) = criteria.matches(attributes, object, &means.namespaces).await? else { return Ok(None) };
+        let Some(row) = criteria.matches(attributes, object, &environment.namespaces).await? else { return Ok(None) };
         if self.conditions.is_empty() {
             return Ok(Some(row));
         }
         let shown = match object {
-            Some(object) => Some(attributes.show(&means.converters, row, object).await?),
+            Some(object) => Some(attributes.show(&environment.converters, row, object).await?),
             None => None,
         };
-        let old = attributes.show_old(&means.converters, row).await?;
+        let old = attributes.show_old(&environment.converters, row).await?;
         let objects = (shown.as_ref(), old.as_ref());
-        match self.conditions.hold_for(attributes, row, objects, &means.authz, &means.namespaces).await {
+        match self.conditions.hold_for(attributes, row, objects, &environment.authz, &environment.namespaces).await {
             Ok(hold) => Ok(hold.then_some(row)),
             Err(_) if self.fails_open => Ok(None),
             Err(why) => Err(ApiError::forbidden(attributes.requested.qualified(), attributes.name, &why)),
@@ -139,10 +138,10 @@ struct State {
 }
 
 impl Hooks {
-    pub(super) fn new(cache: &WatchCache, plural: &str, webhooks: &Webhooks) -> Option<Self> {
-        let source = cache.resource(plural)?;
+    pub(super) fn new(environment: &Environment, plural: &str) -> Option<Self> {
+        let source = environment.cache.resource(plural)?;
         let state = State { follower: Follower::new(source.clone()), configurations: BTreeMap::new(), current: None };
-        Some(Self { webhooks: webhooks.clone(), configurations: source, state: RwLock::new(state) })
+        Some(Self { webhooks: environment.webhooks.clone(), configurations: source, state: RwLock::new(state) })
     }
 
     /// The webhooks that there are by what this server has acknowledged, if any.

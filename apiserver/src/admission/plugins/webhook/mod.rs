@@ -9,19 +9,14 @@ mod mutating;
 mod review;
 mod validating;
 
-use std::sync::Arc;
-
 use api::ApiError;
 use serde_json::Value;
 
 use self::audit_annotations::Place;
 use self::hooks::Hook;
-use crate::admission::Namespaces;
-use crate::authz;
-use crate::conversion::Converters;
 
-pub use mutating::MutatingWebhooks;
-pub use validating::ValidatingWebhooks;
+pub(super) use mutating::PLUGIN as MUTATING;
+pub(super) use validating::PLUGIN as VALIDATING;
 
 /// Why a webhook let nothing through.
 #[derive(Debug)]
@@ -49,14 +44,6 @@ fn judge(hook: &Hook, failure: Failure, plugin: &str, place: Place) -> Result<()
         }
         Failure::Calling(why) => Err(ApiError::internal(format!("failed calling webhook {:?}: {why}", hook.name))),
     }
-}
-
-/// What webhooks need of the server.
-#[derive(Clone)]
-pub struct Means {
-    pub namespaces: Namespaces,
-    pub authz: Arc<authz::Chain>,
-    pub(crate) converters: Arc<Converters>,
 }
 
 /// Text at a path of an answer.

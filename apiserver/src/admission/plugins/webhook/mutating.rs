@@ -5,25 +5,23 @@ use async_trait::async_trait;
 
 use super::audit_annotations::Place;
 use super::hooks::{Hook, Hooks};
-use super::{Failure, Means, judge};
-use crate::admission::{Attributes, MutatingAdmission, Reinvocation, Warnings};
-use crate::watch_cache::WatchCache;
-use crate::outbound::webhooks::Webhooks;
+use super::{Failure, judge};
+use crate::admission::plugins::{Phases, Plugin};
+use crate::admission::{Attributes, Environment, MutatingAdmission, Outcome, Reinvocation, Warnings};
 
-const MUTATING: &str = "MutatingAdmissionWebhook";
+const NAME: &str = "MutatingAdmissionWebhook";
 
-/// Calls the webhooks that change objects.
-pub struct MutatingWebhooks {
+pub(in crate::admission::plugins) const PLUGIN: Plugin = Plugin::on(NAME, |server| {
+    let hooks = Hooks::new(server, "mutatingwebhookconfigurations")?;
+    Phases::mutating(MutatingWebhooks { hooks, environment: server.clone() })
+});
+
+struct MutatingWebhooks {
     hooks: Hooks,
-    means: Means,
+    environment: Environment,
 }
 
 impl MutatingWebhooks {
-    /// Reads configurations from the cache.
-    pub fn new(cache: &WatchCache, means: &Means, webhooks: &Webhooks) -> Option<Self> {
-        Some(Self { hooks: Hooks::new(cache, "mutatingwebhookconfigurations", webhooks)?, means: means.clone() })
-    }
-
     /// Calls one webhook; tells whether it changed the object.
     async fn call(
         &self,
@@ -33,7 +31,7 @@ impl MutatingWebhooks {
         (object, place): (Option<&mut Object>, Place),
         warnings: &mut Warnings,
     ) -> Result<bool, Failure> {
-        let converters = &self.means.converters;
+        let converters = &self.environment.converters;
         let shown = match object.as_deref() {
             Some(object) => Some(attributes.show(converters, row, object).await?),
             None => None,
@@ -59,25 +57,21 @@ impl MutatingWebhooks {
 
 #[async_trait]
 impl MutatingAdmission for MutatingWebhooks {
-    fn name(&self) -> &'static str {
-        MUTATING
-    }
-
     async fn admit(
         &self,
         attributes: &Attributes<'_>,
         mut object: Option<&mut Object>,
         warnings: &mut Warnings,
-    ) -> Result<(), ApiError> {
+    ) -> Outcome {
         let Some(hooks) = self.hooks.current().await? else { return Ok(()) };
         let rounds = attributes.reinvocation;
         if let Some(rounds) = rounds {
-            rounds.begin(MUTATING, object.as_deref());
+            rounds.begin(NAME, object.as_deref());
         }
         let round = usize::from(rounds.is_some_and(Reinvocation::is_second));
         for (index, hook) in hooks.iter().enumerate() {
-            let Some(row) = hook.wants(attributes, object.as_deref(), &self.means).await? else { continue };
-            if rounds.is_some_and(|rounds| !rounds.is_due(MUTATING, &hook.id)) {
+            let Some(row) = hook.wants(attributes, object.as_deref(), &self.environment).await? else { continue };
+            if rounds.is_some_and(|rounds| !rounds.is_due(NAME, &hook.id)) {
                 continue;
             }
             let place = Place { round, index };
@@ -86,14 +80,14 @@ impl MutatingAdmission for MutatingWebhooks {
             match outcome {
                 Ok(changed) => {
                     if let Some(rounds) = rounds {
-                        rounds.called(MUTATING, &hook.id, changed, hook.reinvocable);
+                        rounds.called(NAME, &hook.id, changed, hook.reinvocable);
                     }
                 }
                 Err(failure) => judge(hook, failure, "mutation", place)?,
             }
         }
         if let Some(rounds) = rounds {
-            rounds.end(MUTATING, object.as_deref());
+            rounds.end(NAME, object.as_deref());
         }
         Ok(())
     }

@@ -8,23 +8,21 @@ use futures::future::join_all;
 
 use super::audit_annotations::Place;
 use super::hooks::{Hook, Hooks};
-use super::{Means, judge};
-use crate::admission::{Attributes, ValidatingAdmission, Warnings};
-use crate::watch_cache::WatchCache;
-use crate::outbound::webhooks::Webhooks;
+use super::judge;
+use crate::admission::plugins::{Phases, Plugin};
+use crate::admission::{Attributes, Environment, Outcome, ValidatingAdmission, Warnings};
 
-/// Calls the webhooks that refuse requests.
-pub struct ValidatingWebhooks {
+pub(in crate::admission::plugins) const PLUGIN: Plugin = Plugin::on("ValidatingAdmissionWebhook", |server| {
+    let hooks = Hooks::new(server, "validatingwebhookconfigurations")?;
+    Phases::validating(ValidatingWebhooks { hooks, environment: server.clone() })
+});
+
+struct ValidatingWebhooks {
     hooks: Hooks,
-    means: Means,
+    environment: Environment,
 }
 
 impl ValidatingWebhooks {
-    /// Reads configurations from the cache.
-    pub fn new(cache: &WatchCache, means: &Means, webhooks: &Webhooks) -> Option<Self> {
-        Some(Self { hooks: Hooks::new(cache, "validatingwebhookconfigurations", webhooks)?, means: means.clone() })
-    }
-
     async fn call(
         &self,
         (hook, place): (&Arc<Hook>, Place),
@@ -34,7 +32,7 @@ impl ValidatingWebhooks {
     ) -> (Result<(), ApiError>, Warnings) {
         let mut warnings = Warnings::new();
         let asked = async {
-            let converters = &self.means.converters;
+            let converters = &self.environment.converters;
             let shown = match object {
                 Some(object) => Some(attributes.show(converters, row, object).await?),
                 None => None,
@@ -48,20 +46,11 @@ impl ValidatingWebhooks {
 
 #[async_trait]
 impl ValidatingAdmission for ValidatingWebhooks {
-    fn name(&self) -> &'static str {
-        "ValidatingAdmissionWebhook"
-    }
-
-    async fn validate(
-        &self,
-        attributes: &Attributes<'_>,
-        object: Option<&Object>,
-        warnings: &mut Warnings,
-    ) -> Result<(), ApiError> {
+    async fn validate(&self, attributes: &Attributes<'_>, object: Option<&Object>, warnings: &mut Warnings) -> Outcome {
         let Some(hooks) = self.hooks.current().await? else { return Ok(()) };
         let mut calls = Vec::new();
         for (index, hook) in hooks.iter().enumerate() {
-            if let Some(row) = hook.wants(attributes, object, &self.means).await? {
+            if let Some(row) = hook.wants(attributes, object, &self.environment).await? {
                 calls.push(self.call((hook, Place { round: 0, index }), attributes, row, object));
             }
         }
