@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::checks::{Pod, Violation, is_true, named, plural, quoted, set, violation};
+use super::pod::{Pod, Violation, is_true, named, plural, quoted, set, unless_own_users, violation};
 
 const CAPABILITIES: [&str; 13] = [
     "AUDIT_WRITE",
@@ -169,7 +169,7 @@ pub(super) fn proc_mount(pod: &Pod<'_>) -> Option<Violation> {
 
 /// A pod with users of its own sees nothing of the host in `/proc`.
 pub(super) fn proc_mount_of_hosts_users(pod: &Pod<'_>) -> Option<Violation> {
-    super::restricted::unless_own_users(pod, proc_mount)
+    unless_own_users(pod, proc_mount)
 }
 
 pub(super) fn selinux(pod: &Pod<'_>) -> Option<Violation> {

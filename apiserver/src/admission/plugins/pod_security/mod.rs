@@ -3,6 +3,7 @@
 
 mod baseline;
 mod checks;
+mod pod;
 mod restricted;
 mod settings;
 
@@ -14,8 +15,9 @@ use api::{ApiError, Object};
 use async_trait::async_trait;
 use serde_json::Value;
 
-use self::checks::{Level, Violation, violations};
-use self::settings::Standard;
+use self::checks::violations;
+use self::pod::Violation;
+use self::settings::{Level, Standard};
 use super::pods::template_path;
 use super::{Phases, Plugin, in_namespace};
 use crate::admission::{Attributes, Operation, Outcome, ValidatingAdmission, Warnings};

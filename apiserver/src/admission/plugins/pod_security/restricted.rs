@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::baseline::{confines, forbidden_capabilities, names_of, volumes_with};
-use super::checks::{Pod, Violation, is_true, named, plural, quoted, set, violation};
+use super::pod::{Pod, Violation, is_true, named, plural, quoted, set, violation};
 
 const VOLUMES: [&str; 9] = [
     "configMap",
@@ -16,18 +16,6 @@ const VOLUMES: [&str; 9] = [
     "secret",
     "image",
 ];
-
-/// Checks of what there is only on Linux.
-pub(super) fn unless_windows(pod: &Pod<'_>, check: fn(&Pod<'_>) -> Option<Violation>) -> Option<Violation> {
-    let is_windows = pod.spec.pointer("/os/name").is_some_and(|name| name == "windows");
-    if is_windows { None } else { check(pod) }
-}
-
-/// Checks of users that are the host's, too, if the pod has none of its own.
-pub(super) fn unless_own_users(pod: &Pod<'_>, check: fn(&Pod<'_>) -> Option<Violation>) -> Option<Violation> {
-    let has_own = pod.spec.get("hostUsers") == Some(&Value::Bool(false));
-    if has_own { None } else { check(pod) }
-}
 
 pub(super) fn escalation(pod: &Pod<'_>) -> Option<Violation> {
     let bad = pod.bad(|context| context.get("allowPrivilegeEscalation") != Some(&Value::Bool(false)));

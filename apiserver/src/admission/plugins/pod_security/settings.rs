@@ -3,8 +3,27 @@
 use api::Object;
 use serde::Deserialize;
 
-use super::checks::Level;
 use super::{LABEL, minor_version};
+
+/// How much pods may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Level {
+    Privileged,
+    Baseline,
+    Restricted,
+}
+
+impl Level {
+    /// Reads a label.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        match text {
+            "privileged" => Some(Self::Privileged),
+            "baseline" => Some(Self::Baseline),
+            "restricted" => Some(Self::Restricted),
+            _ => None,
+        }
+    }
+}
 
 /// A level and its version, as a label says them.
 #[derive(Clone, Debug, PartialEq, Eq)]
