@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use daemon::{GivenFlags, Process};
 use store::Store;
 use store::embedded::EmbeddedStore;
-use store::etcd::{EtcdStore, Tls};
+use store::etcd::EtcdStore;
 
 use crate::ApiServer;
 use crate::Args;
@@ -39,7 +39,7 @@ impl daemon::upstream::Table for Flags {
 impl Command {
     /// Runs the process.
     pub fn run(self) -> ExitCode {
-        let delay = self.args.serving.shutdown_delay_duration;
+        let delay = self.args.config.shutdown_delay_duration;
         daemon::main_with_delay("apiserver", self.common, delay, |process| {
             self.upstream.warn();
             run(self.args, self.given, process)
@@ -65,44 +65,21 @@ async fn serve(args: Args, given: GivenFlags, store: Arc<dyn Store>, process: Pr
 }
 
 async fn open(args: &StoreArgs) -> anyhow::Result<Arc<dyn Store>> {
-    if !args.etcd_servers.is_empty() {
+    if !args.etcd.etcd_servers.is_empty() {
         anyhow::ensure!(
             args.etcd_prefix == "/registry",
             "--etcd-prefix {:?} is not supported: keys are below /registry",
             args.etcd_prefix
         );
-        let connected = EtcdStore::connect(args.etcd_options()?).await;
+        let connected = EtcdStore::connect(args.etcd.options()?).await;
         return Ok(Arc::new(
-            connected.with_context(|| format!("connect to etcd at {}", args.etcd_servers.join(", ")))?,
+            connected.with_context(|| format!("connect to etcd at {}", args.etcd.etcd_servers.join(", ")))?,
         ));
     }
     let options = store::embedded::Options::at(&args.data_dir);
     let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(options)).await?;
     let hint = || format!("open the store in {} (give a --data-dir that can be written)", args.data_dir.display());
     Ok(Arc::new(opened.with_context(hint)?))
-}
-
-impl StoreArgs {
-    /// How to reach etcd. Fails when a file cannot be read, or one of those that go together is missing.
-    pub fn etcd_options(&self) -> anyhow::Result<store::etcd::Options> {
-        Ok(store::etcd::Options { tls: tls(self)?, ..store::etcd::Options::new(self.etcd_servers.clone()) })
-    }
-}
-
-fn tls(args: &StoreArgs) -> anyhow::Result<Option<Tls>> {
-    let read = |path: &std::path::PathBuf| std::fs::read(path).with_context(|| format!("read {}", path.display()));
-    let identity = match (&args.etcd_certfile, &args.etcd_keyfile) {
-        (Some(certificate), Some(key)) => Some((read(certificate)?, read(key)?)),
-        (None, None) => None,
-        _ => anyhow::bail!("--etcd-certfile and --etcd-keyfile go together"),
-    };
-    match &args.etcd_cafile {
-        Some(ca) => Ok(Some(Tls { ca: read(ca)?, identity })),
-        None => {
-            anyhow::ensure!(identity.is_none(), "--etcd-certfile needs --etcd-cafile");
-            Ok(None)
-        }
-    }
 }
 
 #[cfg(test)]

@@ -106,7 +106,7 @@ pub mod watch_cache;
 
 pub use admission::{AdmissionConfig, ConfigMapKey, DefaultTolerationSeconds};
 pub use aggregator::Error as AggregatorError;
-pub use args::{Args, StoreArgs};
+pub use args::{Args, EtcdArgs, StoreArgs};
 pub use audit::{
     AuditConfig, AuditLogConfig, AuditWebhookConfig, Batch as AuditBatch, Delivery as AuditDelivery,
     Format as AuditFormat, Mode as AuditMode, Rotation as AuditRotation, Throttle as AuditThrottle,
@@ -115,7 +115,7 @@ pub use audit::{
 pub use authn::{AuthenticationConfig, OidcArgs, TokenWebhookConfig};
 pub use authz::{AuthorizationConfig, FailurePolicy, ReviewVersion, WebhookConfig};
 pub use command::Command;
-pub use config::{Config, FrontProxies};
+pub use config::{Config, EndpointReconciler, FrontProxies};
 pub use encryption::EncryptionConfig;
 pub use error::Error;
 pub use flow_control::Limits;

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
-use apiserver::service_addresses::Cidr;
+use apiserver::EtcdArgs;
+use apiserver::allocate::Cidr;
 use host::Resource;
 use kubelet::Allowlist;
 
@@ -58,39 +59,14 @@ pub struct Options {
     /// What is done about system calls that containers have little reason for: off, audit or enforce.
     #[arg(long, default_value_t)]
     pub syscall_policy: runtime::SyscallPolicy,
-    /// Endpoints of an etcd cluster, instead of the embedded store.
-    #[arg(long, value_delimiter = ',')]
-    pub etcd_servers: Vec<String>,
-    /// CA of the etcd endpoints.
-    #[arg(long, requires = "etcd_servers")]
-    pub etcd_cafile: Option<PathBuf>,
-    /// Client certificate for etcd.
-    #[arg(long, requires = "etcd_servers")]
-    pub etcd_certfile: Option<PathBuf>,
-    /// Key of the client certificate for etcd.
-    #[arg(long, requires = "etcd_servers")]
-    pub etcd_keyfile: Option<PathBuf>,
+    #[command(flatten)]
+    pub etcd: EtcdArgs,
     /// Leave pods running at shutdown.
     #[arg(long)]
     pub keep_pods: bool,
     /// Who gets a kubeconfig beside root.
     #[arg(skip)]
     pub invoker: Option<Invoker>,
-}
-
-impl Options {
-    /// How etcd is reached.
-    pub(crate) fn etcd(&self) -> anyhow::Result<store::etcd::Options> {
-        let args = apiserver::StoreArgs {
-            data_dir: PathBuf::new(),
-            etcd_servers: self.etcd_servers.clone(),
-            etcd_cafile: self.etcd_cafile.clone(),
-            etcd_certfile: self.etcd_certfile.clone(),
-            etcd_keyfile: self.etcd_keyfile.clone(),
-            etcd_prefix: "/registry".to_owned(),
-        };
-        args.etcd_options()
-    }
 }
 
 /// Options that were checked, and what follows from them.

@@ -30,7 +30,7 @@ use tracing::warn;
 use crate::drain::Left;
 use crate::keys::{FRONT_PROXY, Keys};
 use crate::link::Link;
-use crate::options::{Options, Plan};
+use crate::request::options::{Options, Plan};
 use crate::pki::Pair;
 use crate::{addons, control, drain, kubeconfig, routes};
 
@@ -165,8 +165,8 @@ async fn own_link(plan: &Plan) -> anyhow::Result<(Option<Link>, bool)> {
 }
 
 async fn open_store(plan: &Plan) -> anyhow::Result<Arc<dyn Store>> {
-    if !plan.options.etcd_servers.is_empty() {
-        return Ok(Arc::new(store::etcd::EtcdStore::connect(plan.options.etcd()?).await?));
+    if !plan.options.etcd.etcd_servers.is_empty() {
+        return Ok(Arc::new(store::etcd::EtcdStore::connect(plan.options.etcd.options()?).await?));
     }
     let path = plan.options.data_dir.join("store");
     let options = store::embedded::Options::at(&path);
@@ -193,7 +193,7 @@ fn server_config(plan: &Plan, keys: &Keys) -> apiserver::Config {
     apiserver::Config {
         secure_port: plan.options.secure_port,
         advertise_address: Some(plan.options.node_ip),
-        shares_store: !plan.options.etcd_servers.is_empty(),
+        shares_store: !plan.options.etcd.etcd_servers.is_empty(),
         identity: host::name(),
         is_whole_control_plane: true,
         tls_certificate: path("apiserver.crt"),
@@ -208,7 +208,7 @@ fn server_config(plan: &Plan, keys: &Keys) -> apiserver::Config {
         kubelet_certificate_authority: path("ca.crt"),
         proxy_client_certificate: path("front-proxy-client.crt"),
         proxy_client_key: path("front-proxy-client.key"),
-        front_proxies: Some(front_proxies(keys)),
+        front_proxies: front_proxies(keys),
         // The node's rules for Services may be made later than an aggregated server is there.
         aggregator_routing: true,
         ..apiserver::Config::default()
@@ -219,7 +219,7 @@ fn server_config(plan: &Plan, keys: &Keys) -> apiserver::Config {
 fn front_proxies(keys: &Keys) -> apiserver::FrontProxies {
     let name = |name| vec![HeaderName::from_static(name)];
     apiserver::FrontProxies {
-        ca: keys.pki.path("front-proxy-ca.crt"),
+        ca: Some(keys.pki.path("front-proxy-ca.crt")),
         allowed_names: vec![FRONT_PROXY.to_owned()],
         headers: Headers {
             username: name("x-remote-user"),

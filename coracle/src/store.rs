@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use apiserver::StoreArgs;
+use apiserver::EtcdArgs;
 use daemon::LogArgs;
 use store::backup::{self, Contents, State};
 use store::etcd::EtcdStore;
@@ -49,23 +49,12 @@ pub(crate) struct Restore {
 
 /// Which store.
 #[derive(clap::Args)]
-#[group(required = true, multiple = true)]
 pub(crate) struct Place {
     /// Directory of the embedded store: the API server's --data-dir, or the folder `store` in that of `coracle up`.
-    #[arg(long, conflicts_with = "etcd_servers")]
+    #[arg(long, conflicts_with = "etcd_servers", required_unless_present = "etcd_servers")]
     data_dir: Option<PathBuf>,
-    /// etcd endpoints, separated by commas.
-    #[arg(long, value_delimiter = ',')]
-    etcd_servers: Vec<String>,
-    /// CA of the etcd endpoints.
-    #[arg(long, requires = "etcd_servers")]
-    etcd_cafile: Option<PathBuf>,
-    /// Client certificate for etcd.
-    #[arg(long, requires = "etcd_servers")]
-    etcd_certfile: Option<PathBuf>,
-    /// Key of the client certificate for etcd.
-    #[arg(long, requires = "etcd_servers")]
-    etcd_keyfile: Option<PathBuf>,
+    #[command(flatten)]
+    etcd: EtcdArgs,
 }
 
 impl Store {
@@ -101,7 +90,7 @@ impl Backup {
                     contents
                 }
                 Some(directory) => backup::of_directory(directory, &self.to)?,
-                None => backup::of_etcd(&self.place.etcd().await?, &self.to).await?,
+                None => backup::of_etcd(&self.place.connect().await?, &self.to).await?,
             };
             println!("wrote {}", self.to.display());
             print_contents(&contents);
@@ -115,7 +104,7 @@ impl Restore {
         task(async move {
             let contents = match &self.place.data_dir {
                 Some(directory) => backup::to_directory(&self.from, directory, self.bump_revision)?,
-                None => backup::to_etcd(&self.from, &self.place.etcd().await?).await?,
+                None => backup::to_etcd(&self.from, &self.place.connect().await?).await?,
             };
             println!("restored {}", self.from.display());
             print_contents(&contents);
@@ -126,18 +115,10 @@ impl Restore {
 
 impl Place {
     /// Connects to etcd, and leaves its history alone.
-    async fn etcd(&self) -> anyhow::Result<EtcdStore> {
-        let args = StoreArgs {
-            data_dir: PathBuf::new(),
-            etcd_servers: self.etcd_servers.clone(),
-            etcd_cafile: self.etcd_cafile.clone(),
-            etcd_certfile: self.etcd_certfile.clone(),
-            etcd_keyfile: self.etcd_keyfile.clone(),
-            etcd_prefix: "/registry".to_owned(),
-        };
-        let options = store::etcd::Options { compact_every: None, ..args.etcd_options()? };
+    async fn connect(&self) -> anyhow::Result<EtcdStore> {
+        let options = store::etcd::Options { compact_every: None, ..self.etcd.options()? };
         let connected = EtcdStore::connect(options).await;
-        connected.with_context(|| format!("connect to etcd at {}", self.etcd_servers.join(", ")))
+        connected.with_context(|| format!("connect to etcd at {}", self.etcd.etcd_servers.join(", ")))
     }
 }
 

@@ -70,7 +70,21 @@ fn adapt(command: Command) -> Command {
     names.into_iter().fold(command, |command, name| command.mut_subcommand(name, adapt))
 }
 
+/// A flag that is told its name by `id` stands for its value as others do: in capitals.
+fn name_value(arg: Arg) -> Arg {
+    let is_id = |names: &[clap::builder::Str]| names.iter().all(|name| name == arg.get_id().as_str());
+    match arg.get_long().filter(|_| arg.get_value_names().is_some_and(is_id)) {
+        Some(long) => {
+            // As all texts of a command line it stays until the end.
+            let shown: &'static str = long.replace('-', "_").to_uppercase().leak();
+            arg.value_name(shown)
+        }
+        None => arg,
+    }
+}
+
 fn adapt_flag(arg: Arg) -> Arg {
+    let arg = name_value(arg);
     if arg.is_positional() || !is_boolean(&arg) {
         return arg;
     }
@@ -183,6 +197,18 @@ mod tests {
         controllers: String,
         #[arg(short = 'v', long = "v", default_value_t = 0)]
         verbosity: u8,
+        #[arg(id = "tls-cert-file", long)]
+        certificate: Option<std::path::PathBuf>,
+    }
+
+    #[derive(Debug, PartialEq, clap::Args)]
+    struct Group {
+        #[arg(id = "secure-port", long, default_value_t = 6443)]
+        port: u16,
+        #[arg(long, default_value_t = true)]
+        anonymous_auth: bool,
+        #[arg(long)]
+        client_ca_file: Option<std::path::PathBuf>,
     }
 
     fn read(arguments: &[&str]) -> Result<Line, String> {
@@ -228,6 +254,17 @@ mod tests {
         for bad in ["", "5", "1x", "h", "1h2", "-5s", "1e400s", "99999999999999999999h"] {
             assert!(duration(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_field_may_be_called_otherwise_than_its_flag() {
+        assert_eq!(read(&["--tls-cert-file=/x"]).unwrap().certificate, Some("/x".into()));
+        assert!(read(&["--tls-cert-file"]).unwrap_err().contains("--tls-cert-file <TLS_CERT_FILE>"));
+    }
+
+    #[test]
+    fn a_configuration_is_what_its_flags_say_when_none_is_given() {
+        assert_eq!(defaults::<Group>(), Group { port: 6443, anonymous_auth: true, client_ca_file: None });
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod config;
 mod courier;
 mod event;
 mod file;
+mod flags;
 mod follow;
 mod metrics;
 mod policy;
@@ -52,6 +53,7 @@ pub(crate) use self::event::{AUDIT_ID, AuditId};
 pub use self::config::{
     AuditConfig, AuditLogConfig, AuditWebhookConfig, Batch, Delivery, Format, Mode, Rotation, Throttle, Truncate,
 };
+pub(crate) use self::flags::AuditArgs;
 
 /// How long the last events may take when the server ends.
 const LAST_EVENTS: Duration = Duration::from_secs(10);

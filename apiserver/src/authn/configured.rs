@@ -24,19 +24,21 @@ const VERSIONS: [&str; 3] =
 const FILE: Shape = Shape::Fields(&[("jwt", Shape::List(&jwt::SHAPE)), ("anonymous", super::anonymous::SHAPE)]);
 
 /// Who is trusted to name users, beside certificates and this server's own tokens.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 pub struct AuthenticationConfig {
-    /// An AuthenticationConfiguration.
+    #[command(flatten)]
+    pub oidc: OidcArgs,
+    /// Issuers of tokens, and on which paths requests without credentials pass: an AuthenticationConfiguration.
+    #[arg(id = "authentication-config", long)]
     pub file: Option<PathBuf>,
     /// How often the file is looked at.
+    #[arg(skip = Duration::from_secs(60))]
     pub poll: Duration,
-    /// One issuer by flags, where there is no file.
-    pub oidc: OidcArgs,
 }
 
 impl Default for AuthenticationConfig {
     fn default() -> Self {
-        Self { file: None, poll: Duration::from_secs(60), oidc: OidcArgs::default() }
+        daemon::pflag::defaults()
     }
 }
 

@@ -4,6 +4,7 @@
 use api::ApiError;
 use api::strategy::User;
 use async_trait::async_trait;
+use clap::builder::{StringValueParser, TypedValueParser as _};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName};
 
@@ -12,12 +13,21 @@ use crate::http::PeerCertificate;
 use crate::request::headers as header;
 
 /// Which headers name a user. Of the first list that has one, the first counts; of groups and extras, all.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
 pub struct Headers {
+    /// Headers that name the user.
+    #[arg(id = "requestheader-username-headers", long, value_delimiter = ',')]
     pub username: Vec<HeaderName>,
+    /// Headers that name the user's UID.
+    #[arg(id = "requestheader-uid-headers", long, value_delimiter = ',')]
     pub uid: Vec<HeaderName>,
+    /// Headers that name the groups.
+    #[arg(id = "requestheader-group-headers", long, value_delimiter = ',')]
     pub group: Vec<HeaderName>,
-    /// In lower case.
+    /// Prefixes of headers with extra facts of the user.
+    // In lower case.
+    #[arg(id = "requestheader-extra-headers-prefix", long, value_delimiter = ',')]
+    #[arg(value_parser = StringValueParser::new().map(|text| text.to_lowercase()))]
     pub extra_prefix: Vec<String>,
 }
 

@@ -33,7 +33,8 @@ pub(crate) fn chain(
         Jwt::new(&configured.issuers, configured.source.clone(), audiences.clone(), connections, &process.metrics)?
             .map(Arc::new);
     let mut chain: Vec<Arc<dyn Authenticator>> = Vec::new();
-    if let Some(proxies) = &config.front_proxies {
+    let proxies = &config.front_proxies;
+    if proxies.ca.is_some() {
         chain.push(Arc::new(FrontProxy::new(proxies.allowed_names.clone(), proxies.headers.clone())));
     }
     chain.push(Arc::new(X509));

@@ -7,6 +7,7 @@ use std::time::Duration;
 use api::strategy::User;
 use async_trait::async_trait;
 use bytes::Bytes;
+use daemon::pflag::duration;
 use http::request::Parts;
 use serde::Deserialize;
 use serde_json::json;
@@ -24,17 +25,22 @@ const MOST_ANSWERS: usize = 4096;
 const MOST_TOKEN: usize = 64 << 10;
 
 /// How the webhook is found and for how long its answers count.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 pub struct TokenWebhookConfig {
-    /// A kubeconfig file.
+    /// Where the webhook is that knows bearer tokens: a kubeconfig file.
+    #[arg(id = "authentication-token-webhook-config-file", long)]
     pub file: Option<PathBuf>,
+    /// The version of the reviews that it is sent: v1 or v1beta1.
+    #[arg(id = "authentication-token-webhook-version", long, default_value = "v1beta1")]
     pub version: ReviewVersion,
+    /// For how long its answers are remembered.
+    #[arg(id = "authentication-token-webhook-cache-ttl", long, default_value = "2m0s", value_parser = duration)]
     pub keep: Duration,
 }
 
 impl Default for TokenWebhookConfig {
     fn default() -> Self {
-        Self { file: None, version: ReviewVersion::V1beta1, keep: Duration::from_secs(120) }
+        daemon::pflag::defaults()
     }
 }
 

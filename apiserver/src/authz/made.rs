@@ -18,19 +18,33 @@ use crate::outbound::webhooks::Webhooks;
 use crate::watch_cache::WatchCache;
 
 /// Authorisers that are told more than their mode.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, clap::Args)]
 pub struct AuthorizationConfig {
-    /// An AuthorizationConfiguration, which counts instead of the modes.
+    /// Authorisers in order, with their options: an AuthorizationConfiguration, instead of --authorization-mode.
+    #[arg(id = "authorization-config", long)]
     pub file: Option<PathBuf>,
     /// How often the file is looked at.
+    #[arg(skip = Duration::from_secs(60))]
     pub poll: Duration,
     /// The webhook of the mode `Webhook`.
+    #[command(flatten)]
     pub webhook: WebhookConfig,
 }
 
 impl Default for AuthorizationConfig {
     fn default() -> Self {
-        Self { file: None, poll: Duration::from_secs(60), webhook: WebhookConfig::default() }
+        daemon::pflag::defaults()
+    }
+}
+
+impl AuthorizationConfig {
+    /// Refuses a file beside flags that say the same, of which `modes` is one.
+    pub(crate) fn check(&self, modes: &[String]) -> Result<(), Error> {
+        if self.file.is_some() && (!modes.is_empty() || self.webhook != WebhookConfig::default()) {
+            let why = "can not be specified when --authorization-mode or --authorization-webhook-* flags are defined";
+            return Err(Error::Flag { flag: "authorization-config", why: why.to_owned() });
+        }
+        Ok(())
     }
 }
 

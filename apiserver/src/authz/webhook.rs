@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use daemon::pflag::duration;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -21,37 +22,37 @@ const MOST_ANSWERS: usize = 8192;
 const MOST_CONTROLLED: usize = 10_000;
 
 /// How a webhook is found, when it is asked, and what of its answers is kept. The default is that of the flags.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, clap::Args)]
 pub struct WebhookConfig {
     /// What it is called in the log.
+    #[arg(skip = "default".to_owned())]
     pub name: String,
-    /// A kubeconfig file.
+    /// Where the authoriser Webhook is: a kubeconfig file.
+    #[arg(id = "authorization-webhook-config-file", long)]
     pub file: Option<PathBuf>,
+    /// The version of the reviews that it is sent: v1 or v1beta1.
+    #[arg(id = "authorization-webhook-version", long, default_value = "v1beta1")]
     pub version: ReviewVersion,
-    /// For how long a "yes" counts.
+    /// For how long it is remembered what it has allowed.
+    #[arg(id = "authorization-webhook-cache-authorized-ttl", long, default_value = "5m0s", value_parser = duration)]
     pub authorized: Duration,
-    /// For how long anything else counts.
+    /// For how long it is remembered what it has not allowed.
+    #[arg(id = "authorization-webhook-cache-unauthorized-ttl", long, default_value = "30s", value_parser = duration)]
     pub unauthorized: Duration,
     /// How long one call may take.
+    #[arg(skip = Duration::from_secs(30))]
     pub timeout: Duration,
     /// What counts when it gives no answer.
+    #[arg(skip = FailurePolicy::NoOpinion)]
     pub failure: FailurePolicy,
     /// What must hold for it to be asked.
+    #[arg(skip)]
     pub conditions: Conditions,
 }
 
 impl Default for WebhookConfig {
     fn default() -> Self {
-        Self {
-            name: "default".to_owned(),
-            file: None,
-            version: ReviewVersion::V1beta1,
-            authorized: Duration::from_secs(300),
-            unauthorized: Duration::from_secs(30),
-            timeout: Duration::from_secs(30),
-            failure: FailurePolicy::NoOpinion,
-            conditions: Conditions::default(),
-        }
+        daemon::pflag::defaults()
     }
 }
 

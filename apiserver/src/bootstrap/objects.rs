@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::trust;
-use crate::config::Config;
+use crate::config::{Config, EndpointReconciler};
 use crate::error::Error;
 
 /// The ConfigMap that upstream's token cleaner reads.
@@ -80,7 +80,10 @@ fn kubernetes_service(config: &Config) -> Option<Value> {
 pub(super) fn published(config: &Config) -> Option<IpAddr> {
     let address = config.advertise_address.unwrap_or(config.bind_address);
     let is_of_use = !address.is_loopback() && !address.is_unspecified();
-    (is_of_use && config.publish_endpoints && !config.service_cluster_ip_ranges.is_empty()).then_some(address)
+    (is_of_use
+        && config.endpoint_reconciler_type != EndpointReconciler::None
+        && !config.service_cluster_ip_ranges.is_empty())
+    .then_some(address)
 }
 
 /// The endpoints of the Service `kubernetes`: servers at these addresses, all on the port of this one.

@@ -45,10 +45,11 @@ pub(super) fn object(config: &Config) -> Result<Option<Value>, Error> {
     if let Some(path) = &config.client_ca {
         add(CLIENT_CA, path)?;
     }
-    if let Some(proxies) = &config.front_proxies {
-        add(PROXY_CA, &proxies.ca)?;
+    let proxies = &config.front_proxies;
+    if let Some(path) = &proxies.ca {
+        add(PROXY_CA, path)?;
     }
-    if let Some(proxies) = config.front_proxies.as_ref().filter(|_| data.contains_key(PROXY_CA)) {
+    if data.contains_key(PROXY_CA) {
         let names = |headers: &[http::HeaderName]| headers.iter().map(|name| canonical(name.as_str())).collect();
         let headers = &proxies.headers;
         let prefixes = headers.extra_prefix.iter().map(|prefix| canonical(prefix)).collect();
@@ -167,11 +168,11 @@ mod tests {
         };
         Config {
             client_ca: Some(write("ca.crt", client)),
-            front_proxies: proxy.map(|proxy| FrontProxies {
-                ca: write("proxy.crt", proxy),
+            front_proxies: FrontProxies {
+                ca: proxy.map(|proxy| write("proxy.crt", proxy)),
                 allowed_names: vec!["front-proxy-client".to_owned()],
                 headers,
-            }),
+            },
             ..Config::default()
         }
     }

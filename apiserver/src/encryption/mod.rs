@@ -40,19 +40,33 @@ use crate::error::Error as ServerError;
 pub(crate) const ENCRYPTED: &[u8] = b"k8s:enc:";
 
 /// How objects are kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 pub struct EncryptionConfig {
-    /// The file; without it values are stored as they are.
+    /// With which keys objects are encrypted in the store: an EncryptionConfiguration.
+    #[arg(id = "encryption-provider-config", long)]
     pub file: Option<PathBuf>,
-    /// Whether changes of the file count at once.
+    /// Whether changes of that file count without a restart.
+    #[arg(id = "encryption-provider-config-automatic-reload", long)]
     pub reload: bool,
     /// How often it is looked at.
+    #[arg(skip = Duration::from_secs(60))]
     pub poll: Duration,
 }
 
 impl Default for EncryptionConfig {
     fn default() -> Self {
-        Self { file: None, reload: false, poll: Duration::from_secs(60) }
+        daemon::pflag::defaults()
+    }
+}
+
+impl EncryptionConfig {
+    /// Refuses to follow a file that there is not.
+    pub(crate) fn check(&self) -> Result<(), ServerError> {
+        if self.reload && self.file.is_none() {
+            let why = "must be set with --encryption-provider-config".to_owned();
+            return Err(ServerError::Flag { flag: "encryption-provider-config-automatic-reload", why });
+        }
+        Ok(())
     }
 }
 

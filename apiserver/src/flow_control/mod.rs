@@ -57,20 +57,22 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 const RETRY_AFTER: u32 = 1;
 
 /// How much the server takes on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 pub struct Limits {
-    /// Requests that read; 0 for no limit.
+    /// Reads at a time; with writes the number of requests at a time. 0 for no limit.
+    #[arg(long, default_value_t = 400)]
     pub max_requests_inflight: usize,
-    /// Requests that write; 0 for no limit.
+    /// Writes at a time; with reads the number of requests at a time. 0 for no limit.
+    #[arg(long, default_value_t = 200)]
     pub max_mutating_requests_inflight: usize,
-    /// Whether priority levels share the sum of both; else what is beyond either is turned away.
+    /// Whether requests beyond the limit wait in order; else they are turned away.
+    #[arg(id = "enable-priority-and-fairness", long, default_value_t = true)]
     pub fair: bool,
 }
 
 impl Default for Limits {
-    /// Upstream's defaults.
     fn default() -> Self {
-        Self { max_requests_inflight: 400, max_mutating_requests_inflight: 200, fair: true }
+        daemon::pflag::defaults()
     }
 }
 

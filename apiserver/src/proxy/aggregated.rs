@@ -85,7 +85,8 @@ fn headers(call: &Call<'_>, path: &str) -> Result<HeaderMap, ApiError> {
     for name in [AUTHORIZATION, EXPECT, CONTENT_LENGTH] {
         headers.remove(name);
     }
-    let known = call.core.config.front_proxies.as_ref().map(|proxies| &proxies.headers);
+    let proxies = &call.core.config.front_proxies;
+    let known = proxies.ca.as_ref().map(|_| &proxies.headers);
     speak_for(&mut headers, call.user, known)
         .map_err(|_| ApiError::internal("the user has a name that no header can have"))?;
     if let Some(peer) = call.extension::<PeerAddress>() {

@@ -26,10 +26,10 @@ impl ApiServer {
             named: &config.named_certificates,
             options: &config.tls,
             client_ca: config.client_ca.as_deref(),
-            front_proxy_ca: config.front_proxies.as_ref().map(|proxies| proxies.ca.as_path()),
+            front_proxy_ca: config.front_proxies.ca.as_deref(),
         };
         let (mut tls, authorities) = handshake.read().map_err(Error::part("TLS"))?;
-        if !config.http2 {
+        if config.disable_http2_serving {
             tls.alpn_protocols.retain(|protocol| protocol != b"h2");
         }
         let plain = Edge::new(tls);

@@ -120,7 +120,7 @@ async fn a_server_that_is_this_one_is_not_asked_for_ever() {
             ..Headers::default()
         };
         let ca = config.proxy_client_certificate.clone().unwrap().with_file_name(FRONT_PROXY_CA);
-        config.front_proxies = Some(FrontProxies { ca, allowed_names: Vec::new(), headers });
+        config.front_proxies = FrontProxies { ca: Some(ca), allowed_names: Vec::new(), headers };
     })
     .await;
     let mut spec = stage.spec();

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::audit::{
+use super::config::{
     AuditConfig, AuditLogConfig, AuditWebhookConfig, Batch, Delivery, Format, Mode, Rotation, Throttle, Truncate,
 };
 use crate::error::Error;
@@ -122,7 +122,7 @@ pub struct AuditWebhookArgs {
 impl AuditArgs {
     /// The configuration that the flags say. As upstream's, those of a file or webhook that there is not are not looked
     /// at.
-    pub(super) fn into_config(self) -> Result<AuditConfig, Error> {
+    pub(crate) fn into_config(self) -> Result<AuditConfig, Error> {
         Ok(AuditConfig {
             policy: self.audit_policy_file,
             log: self.log.into_config()?,
