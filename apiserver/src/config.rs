@@ -30,7 +30,6 @@ use crate::encryption::EncryptionConfig;
 use crate::flow_control::Limits;
 use crate::http::NamedCertificate;
 use crate::runtime_config::Served;
-use crate::service_addresses::Cidr;
 
 /// Everything that can be set. Made in `main`, moved into [`crate::ApiServer::new`].
 #[derive(Clone, Debug, clap::Args)]

@@ -105,7 +105,6 @@ pub mod testing;
 pub mod watch_cache;
 
 pub use admission::{AdmissionConfig, ConfigMapKey, DefaultTolerationSeconds};
-pub use aggregator::Error as AggregatorError;
 pub use args::{Args, EtcdArgs, StoreArgs};
 pub use audit::{
     AuditConfig, AuditLogConfig, AuditWebhookConfig, Batch as AuditBatch, Delivery as AuditDelivery,

@@ -32,10 +32,10 @@ pub(crate) const LIMITS: Limits = Limits {
 #[derive(Clone, Debug, clap::Args)]
 pub struct Endpoint {
     /// Address of the health and metrics endpoint.
-    #[arg(id = "healthz-bind-address", long = "healthz-bind-address", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    #[arg(id = "healthz-bind-address", long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     pub address: IpAddr,
     /// Port of the health and metrics endpoint; 0 turns it off.
-    #[arg(id = "healthz-port", long = "healthz-port", default_value_t = 0)]
+    #[arg(id = "healthz-port", long, default_value_t = 0)]
     pub port: u16,
 }
 

@@ -38,6 +38,8 @@ impl FromArgMatches for GivenFlags {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
 
     #[derive(Debug, clap::Args)]
@@ -56,6 +58,20 @@ mod tests {
         unset: Option<String>,
         #[command(flatten)]
         more: More,
+    }
+
+    #[test]
+    fn flags_are_listed_by_the_names_that_they_have_on_the_command_line() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            _common: crate::Common,
+            #[command(flatten)]
+            _tls: crate::TlsOptions,
+        }
+        for arg in Line::command().get_arguments() {
+            assert_eq!(Some(arg.get_id().as_str().replace('_', "-").as_str()), arg.get_long());
+        }
     }
 
     #[test]

@@ -21,13 +21,13 @@ pub enum LogFormat {
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct LogArgs {
     /// How log lines look.
-    #[arg(long = "logging-format", value_enum, default_value_t, global = true)]
+    #[arg(id = "logging-format", long, value_name = "FORMAT", value_enum, default_value_t, global = true)]
     pub format: LogFormat,
     /// Log verbosity as in Kubernetes (0 to 10): up to 1 shows info, 2 to 4 debug, more shows traces.
-    #[arg(short = 'v', long = "v", value_name = "LEVEL", default_value_t = 0, global = true)]
+    #[arg(id = "v", short, long, value_name = "LEVEL", default_value_t = 0, global = true)]
     pub verbosity: u8,
     /// Finer log filter, such as `info,apiserver=debug`; wins over -v.
-    #[arg(long = "log-filter", env = "CORACLE_LOG", global = true)]
+    #[arg(id = "log-filter", long, value_name = "FILTER", env = "CORACLE_LOG", global = true)]
     pub filter: Option<String>,
 }
 

@@ -60,10 +60,10 @@ impl FromStr for CipherSuite {
 #[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
 pub struct TlsOptions {
     /// Lowest version of TLS: VersionTLS12 or VersionTLS13; versions before 1.2 are never spoken.
-    #[arg(long = "tls-min-version", default_value = "VersionTLS12")]
+    #[arg(id = "tls-min-version", long, value_name = "MIN_VERSION", default_value = "VersionTLS12")]
     pub min_version: MinVersion,
     /// Cipher suites of TLS 1.2, by their IANA names; all good ones when none is given. Those of TLS 1.3 are fixed.
-    #[arg(long = "tls-cipher-suites", value_delimiter = ',')]
+    #[arg(id = "tls-cipher-suites", long, value_name = "CIPHER_SUITES", value_delimiter = ',')]
     pub cipher_suites: Vec<CipherSuite>,
 }
 

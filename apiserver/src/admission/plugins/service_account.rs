@@ -11,7 +11,7 @@ use store::Store;
 use super::pods::{MIRROR, containers_mut};
 use super::{Phases, Plugin};
 use crate::admission::{Attributes, ConfigMapKey, MutatingAdmission, Outcome, Warnings};
-use crate::registry::generated_name;
+use crate::stamps::generated_name;
 use crate::watch_cache::{Cached, Interest, ResourceCache, read};
 
 /// How long a pod waits for the default account of a new namespace.
