@@ -18,7 +18,6 @@ pub mod names;
 pub mod object;
 pub mod openapi;
 pub mod patch;
-pub mod quantity;
 pub mod quota;
 pub mod resource;
 pub mod rules;
@@ -30,6 +29,8 @@ pub mod strategy;
 pub mod table;
 pub mod validate;
 pub mod volumes;
+
+use facts::quantity;
 
 pub use field::{FieldError, Path};
 pub use object::Object;

@@ -2,14 +2,12 @@
 
 mod fields;
 mod labels;
-mod nodes;
 mod parse;
 #[cfg(test)]
 mod tests;
 
 pub use fields::{FieldRequirement, FieldSelector};
 pub use labels::{LabelSelector, Operator, Requirement};
-pub use nodes::{chooses_node, holds};
 
 /// Why a selector is refused: the text of a 400 answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -11,12 +11,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use facts::nodes::selector::{chooses_node, holds};
 use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod, TopologySelectorTerm};
 use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
 use crate::quantity::Quantity;
-use crate::selector::{chooses_node, holds};
 
 /// On a claim: it was bound once, so that a missing volume is a loss. The value does not matter.
 pub const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";

@@ -22,7 +22,6 @@ use daemon::TlsOptions;
 use daemon::pflag::duration;
 
 use crate::admission::{AdmissionConfig, DefaultTolerationSeconds};
-use crate::service_addresses::Cidr;
 use crate::audit::AuditConfig;
 use crate::authn::{AuthenticationConfig, Headers, TokenWebhookConfig};
 use crate::authz::AuthorizationConfig;
@@ -30,6 +29,7 @@ use crate::encryption::EncryptionConfig;
 use crate::flow_control::Limits;
 use crate::http::NamedCertificate;
 use crate::runtime_config::Served;
+use facts::cidr::Cidr;
 
 /// Everything that can be set. Made in `main`, moved into [`crate::ApiServer::new`].
 #[derive(Clone, Debug, clap::Args)]

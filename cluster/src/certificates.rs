@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
-use apiserver::service_addresses::Cidr;
+use facts::cidr::Cidr;
 use http::Uri;
 
 use crate::keys::{Keys, Subjects};

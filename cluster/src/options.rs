@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
 use apiserver::EtcdArgs;
-use apiserver::allocate::Cidr;
+use facts::cidr::Cidr;
 use host::Resource;
 use kubelet::Allowlist;
 

@@ -13,7 +13,7 @@ use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use crate::Error;
 use crate::context::{Context, Controller, Outcome};
 use crate::descriptor::{Descriptor, Start};
-use crate::pods;
+use facts::pods;
 
 /// The controller; what others may run here, such as an ingress controller, has a while to take an object up.
 pub(crate) const DESCRIPTOR: Descriptor = Descriptor {

@@ -12,8 +12,9 @@ use serde_json::json;
 
 use crate::context::{Context, Controller, Failure, Outcome};
 use crate::descriptor::Descriptor;
+use crate::meta;
 use crate::node::{BY_NODE, add_nodes};
-use crate::{meta, pods};
+use facts::pods;
 
 pub(crate) const DESCRIPTOR: Descriptor = Descriptor {
     name: "pod-garbage-collector-controller",

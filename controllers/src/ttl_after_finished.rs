@@ -8,7 +8,7 @@ use kube::api::{DeleteParams, Preconditions};
 
 use crate::context::{Context, Controller, Outcome};
 use crate::descriptor::Descriptor;
-use crate::pods;
+use facts::pods;
 
 pub(crate) const DESCRIPTOR: Descriptor = Descriptor {
     name: "ttl-after-finished-controller",

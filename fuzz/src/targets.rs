@@ -8,12 +8,12 @@ use api::apply::{Writer, apply, track_update};
 use api::catalog::Catalog;
 use api::codec::{self, FieldValidation, Media, Target, json, protobuf, yaml};
 use api::jsonpath::JsonPath;
-use api::quantity::Quantity;
 use api::resource::split_api_version;
 use api::selector::{FieldSelector, LabelSelector};
 use api::strategy::{User, WriteContext};
 use api::{Object, Path, Resource, patch, table, validate};
 use cel::{Bindings, Env, Limits};
+use facts::quantity::Quantity;
 use jiff::Timestamp;
 use serde_json::Value;
 

@@ -12,8 +12,8 @@ use super::namespaces::Namespaces;
 use super::plugins::DefaultTolerationSeconds;
 use crate::authz::{self, Rbac};
 use crate::conversion::Converters;
-use crate::watch_cache::WatchCache;
 use crate::outbound::webhooks::Webhooks;
+use crate::watch_cache::WatchCache;
 
 /// Replaces the object at a key if it is still at a revision; `false` when somebody else was faster. Given by the
 /// registry, which alone writes to the store.

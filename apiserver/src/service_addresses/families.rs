@@ -2,9 +2,8 @@
 
 use api::field::{FieldError, Path};
 use api::{Object, kinds};
+use facts::cidr::Cidr;
 use serde_json::{Value, json};
-
-use super::Cidr;
 
 const POLICY: &str = "ipFamilyPolicy";
 const SINGLE: &str = "SingleStack";

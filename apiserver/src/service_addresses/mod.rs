@@ -4,7 +4,6 @@
 //! `/registry/ranges/servicenodeports/`), by a write that needs the key to be absent. So several servers never hand out
 //! the same value, and a restart forgets nothing; what a crash leaves behind is collected at the next start.
 
-mod cidr;
 mod families;
 mod repair;
 mod service;
@@ -18,6 +17,7 @@ use api::status::Qualified;
 use api::strategy::{User, WriteContext};
 use api::{ApiError, Object, Resource};
 use bytes::Bytes;
+use facts::cidr::Cidr;
 use jiff::Timestamp;
 use rand::RngExt as _;
 use serde_json::json;
@@ -26,7 +26,6 @@ use store::{Expected, Store};
 use crate::stamps::timestamp;
 use crate::watch_cache::{ResourceCache, WatchCache, stored_bytes};
 
-pub use cidr::{Cidr, NotACidr};
 pub use repair::Leftovers;
 
 /// What holds an address.

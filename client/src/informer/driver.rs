@@ -52,7 +52,11 @@ pub(super) async fn run(api: Api<Raw>, config: watcher::Config, mut sink: Box<dy
             Ok(event) => {
                 let begins = matches!(event, watcher::Event::Init);
                 sink.take(event).map(|()| begins).map_err(|err| {
-                    warn!(kind = sink.kind(), error = &err as &dyn Error, "an object that cannot be read, listing again");
+                    warn!(
+                        kind = sink.kind(),
+                        error = &err as &dyn Error,
+                        "an object that cannot be read, listing again"
+                    );
                     events = watcher(api.clone(), config.clone()).boxed();
                 })
             }

@@ -19,7 +19,8 @@ use self::authority::Authority;
 use self::policy::Wanted;
 use crate::context::{Context, Controller, Failure, Outcome};
 use crate::descriptor::Descriptor;
-use crate::{Error, meta, pods};
+use crate::{Error, meta};
+use facts::pods;
 
 /// Approves requests of nodes for themselves.
 pub(crate) const APPROVER: Descriptor = Descriptor {

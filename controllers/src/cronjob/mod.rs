@@ -15,8 +15,9 @@ use kube::{Api, Resource as _};
 use self::plan::News;
 use crate::context::{Context, Controller, Failure, Outcome};
 use crate::descriptor::Descriptor;
+use crate::meta;
 use crate::owners::{self, BY_CONTROLLER};
-use crate::{meta, pods};
+use facts::pods;
 
 pub(crate) const DESCRIPTOR: Descriptor = Descriptor {
     name: "cronjob-controller",

@@ -5,9 +5,8 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use facts::pods;
 use jiff::{SignedDuration, Timestamp};
-
-use crate::pods;
 
 const FIRST: SignedDuration = SignedDuration::from_secs(1);
 const LAST: SignedDuration = SignedDuration::from_mins(15);

@@ -21,7 +21,8 @@ use crate::context::{Context, Controller, Failure, Outcome};
 use crate::descriptor::Descriptor;
 use crate::history::{History, REVISION, Recorded};
 use crate::podcontrol::{self, PodControl};
-use crate::{claim, meta, owners, pods, selectors};
+use crate::{claim, meta, owners, selectors};
+use facts::pods;
 
 pub(crate) const DESCRIPTOR: Descriptor = Descriptor {
     name: "daemonset-controller",

@@ -46,7 +46,8 @@ fn is_selected(spec: &PodSpec, node: &Node) -> bool {
     let by_labels = spec.node_selector.iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
     let name = meta::name(&node.metadata);
     by_labels
-        && required(spec).is_none_or(|terms| terms.iter().any(|term| api::selector::chooses_node(term, name, labels)))
+        && required(spec)
+            .is_none_or(|terms| terms.iter().any(|term| facts::nodes::selector::chooses_node(term, name, labels)))
 }
 
 fn required(spec: &PodSpec) -> Option<&[NodeSelectorTerm]> {

@@ -11,8 +11,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::node::{self, Fit};
 use crate::history::REVISION;
-use crate::int_or_percent::portion;
-use crate::pods;
+use facts::int_or_percent::portion;
+use facts::pods;
 
 /// Upstream's `BurstReplicas`: no sync creates or deletes more pods than this.
 const BURST: usize = 250;

@@ -17,7 +17,8 @@ use self::plan::{Observed, Plan, Write};
 use crate::context::{Context, Controller, Failure, Outcome};
 use crate::descriptor::Descriptor;
 use crate::owners::{self, BY_CONTROLLER};
-use crate::{claim, meta, pods, selectors};
+use crate::{claim, meta, selectors};
+use facts::pods;
 
 pub(crate) const DESCRIPTOR: Descriptor = Descriptor {
     name: "deployment-controller",

@@ -7,7 +7,8 @@ use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition, DeploymentStat
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::sets::{self, Limits};
-use crate::{meta, pods};
+use crate::meta;
+use facts::pods;
 
 pub(super) const PROGRESSING: &str = "Progressing";
 const AVAILABLE: &str = "Available";

@@ -15,8 +15,8 @@ use kube::core::GroupVersionKind;
 use kube::discovery::{Scope, pinned_kind};
 
 use crate::context::{Context, Failure};
-use crate::int_or_percent::portion;
 use crate::meta;
+use facts::int_or_percent::portion;
 
 /// What a budget should have.
 #[derive(Clone, Debug, PartialEq)]

@@ -21,7 +21,8 @@ use self::expected::{Expected, Owners};
 use self::stale::StaleTargets;
 use crate::context::{Context, Controller, Failure, Outcome};
 use crate::descriptor::Descriptor;
-use crate::{meta, pods, selectors};
+use crate::{meta, selectors};
+use facts::pods;
 
 pub(crate) const DESCRIPTOR: Descriptor = Descriptor {
     name: "disruption-controller",

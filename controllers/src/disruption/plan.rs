@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::after;
 use super::expected::Expected;
-use crate::pods;
+use facts::pods;
 
 /// Upstream's `DeletionTimeout`: an evicted pod that is not deleted by then will not be.
 const DELETION_TIMEOUT: SignedDuration = SignedDuration::from_secs(2 * 60);

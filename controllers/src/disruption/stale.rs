@@ -11,7 +11,7 @@ use kube::api::PostParams;
 
 use super::after;
 use crate::context::{Context, Controller, Outcome};
-use crate::pods;
+use facts::pods;
 
 const CONDITION: &str = "DisruptionTarget";
 /// Upstream's `stalePodDisruptionTimeout`.

@@ -7,7 +7,8 @@ use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod, Service, Servi
 use k8s_openapi::api::discovery::v1::EndpointPort;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::{meta, pods};
+use crate::meta;
+use facts::pods;
 
 /// A pod behind a Service.
 #[derive(Clone, Debug, PartialEq)]

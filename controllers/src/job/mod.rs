@@ -27,7 +27,8 @@ use self::orphans::Orphans;
 use crate::context::{Context, Controller, Failure, Outcome};
 use crate::descriptor::Descriptor;
 use crate::podcontrol::PodControl;
-use crate::{claim, meta, owners, pods, selectors};
+use crate::{claim, meta, owners, selectors};
+use facts::pods;
 
 pub(crate) const DESCRIPTOR: Descriptor = Descriptor {
     name: "job-controller",

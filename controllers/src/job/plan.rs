@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use facts::pods;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::{Job, JobStatus};
 use k8s_openapi::api::core::v1::Pod;
@@ -14,7 +15,6 @@ use super::pod::{self, Failures};
 use super::policy::{self, Action};
 use super::tally::{Tally, backoff_end, number};
 use super::{completions, is_indexed, is_suspended, replaces_only_failed};
-use crate::pods;
 use crate::replicaset::rank;
 
 /// Upstream's `MaxPodCreateDeletePerSync`.

@@ -5,7 +5,8 @@ use k8s_openapi::api::batch::v1::{Job, PodFailurePolicyOnExitCodesRequirement, P
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
 use super::indexes::Indexes;
-use crate::{meta, pods};
+use crate::meta;
+use facts::pods;
 
 /// What follows from a pod's failure.
 #[derive(Clone, Debug, PartialEq, Eq)]

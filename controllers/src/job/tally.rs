@@ -11,7 +11,8 @@ use super::indexes::Indexes;
 use super::pod::{self, Failures};
 use super::policy::{self, Action};
 use super::{completions, is_indexed, replaces_only_failed};
-use crate::{meta, pods};
+use crate::meta;
+use facts::pods;
 
 /// Upstream's `DefaultJobPodFailureBackOff` and `MaxJobPodFailureBackOff`, in seconds.
 const BACKOFF: (i64, i64) = (10, 600);

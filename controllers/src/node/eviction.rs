@@ -15,8 +15,8 @@ use serde_json::json;
 use super::{BY_NODE, add_nodes};
 use crate::context::{Context, Controller, Failure, Outcome};
 use crate::descriptor::Descriptor;
-use crate::pods;
 use crate::{meta, podcontrol};
+use facts::pods;
 
 pub(crate) const DESCRIPTOR: Descriptor = Descriptor {
     name: "taint-eviction-controller",

@@ -17,7 +17,8 @@ use tokio::time::Instant;
 use super::{BY_NODE, add_nodes};
 use crate::context::{Context, Controller, Failure, Outcome};
 use crate::descriptor::Descriptor;
-use crate::{meta, pods};
+use crate::meta;
+use facts::pods;
 
 pub(crate) const DESCRIPTOR: Descriptor = Descriptor {
     name: "node-lifecycle-controller",

@@ -25,7 +25,8 @@ use self::plain::PlainObjects;
 use self::usage::Usage;
 use crate::context::{Context, Controller, Failure, Outcome};
 use crate::descriptor::Descriptor;
-use crate::{meta, pods};
+use crate::meta;
+use facts::pods;
 
 pub(crate) const DESCRIPTOR: Descriptor = Descriptor {
     name: "resourcequota-controller",

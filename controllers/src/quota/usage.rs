@@ -1,8 +1,8 @@
 //! What is used of the names that one quota limits.
 
 use api::Object;
-use api::quantity::{Format, Quantity};
 use api::quota::{Amounts, Evaluator, Measure, add_all};
+use facts::quantity::{Format, Quantity};
 use jiff::Timestamp;
 
 /// The sum over all objects in a quota's scope.

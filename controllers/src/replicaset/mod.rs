@@ -21,7 +21,8 @@ use crate::context::{Context, Controller, Failure, Outcome};
 use crate::descriptor::Descriptor;
 use crate::owners::{self, BY_CONTROLLER};
 use crate::podcontrol::PodControl;
-use crate::{claim, meta, pods, selectors};
+use crate::{claim, meta, selectors};
+use facts::pods;
 
 /// The controller of ReplicaSets.
 pub(crate) const SETS: Descriptor = Descriptor {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
-use crate::{meta, pods};
+use crate::meta;
+use facts::pods;
 
 const COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 

@@ -10,13 +10,13 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use client::ObjectKey;
+use facts::labels::Labels;
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use self::changes::Changes;
 use self::nominations::Nominations;
-use crate::framework::labels::Labels;
 use crate::framework::{NodeInfo, OwnerKey, PodInfo, Snapshot};
 
 /// The live state; a [`Snapshot`] is brought up to date from it at the start of each cycle.

@@ -2,10 +2,10 @@
 
 use std::sync::LazyLock;
 
+use facts::labels::matches;
 use k8s_openapi::api::core::v1::{PodAffinityTerm, PodSpec, WeightedPodAffinityTerm};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use crate::framework::labels::matches;
 use crate::framework::{PodInfo, Snapshot};
 
 static NONE: LazyLock<Affinity> = LazyLock::new(Affinity::default);

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
 use client::ObjectKey;
+use facts::labels::Labels;
 use k8s_openapi::api::core::v1::{ContainerImage, Node, Pod, PodSpec, Taint};
 
 use crate::framework::Affinity;
-use crate::framework::labels::Labels;
 use crate::framework::resources::{Resources, parse_requests};
 
 static NO_LABELS: LazyLock<Labels> = LazyLock::new(Labels::new);

@@ -6,7 +6,6 @@ mod affinity;
 mod event;
 mod filters;
 mod info;
-pub mod labels;
 mod resources;
 mod snapshot;
 mod state;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use api::quantity::Quantity as Amount;
+use facts::quantity::Quantity as Amount;
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 

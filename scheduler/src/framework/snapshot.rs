@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, LazyLock};
 
 use client::ObjectKey;
+use facts::labels::Labels;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use crate::framework::labels::Labels;
 use crate::framework::{NodeInfo, PodInfo};
 
 static NO_LABELS: LazyLock<Labels> = LazyLock::new(Labels::new);

@@ -1,6 +1,6 @@
 //! Matching nodes against the terms of a spec.
 
-use api::selector::chooses_node;
+use facts::nodes::selector::chooses_node;
 use k8s_openapi::api::core::v1::NodeSelectorTerm;
 
 use crate::framework::NodeInfo;

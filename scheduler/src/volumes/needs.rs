@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use api::quantity::Quantity;
 use api::volumes::{Candidates, NO_PROVISIONER, SELECTED_NODE, allows, annotation, is_reachable, requested, selects};
+use facts::quantity::Quantity;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::{CSIStorageCapacity, StorageClass};
 

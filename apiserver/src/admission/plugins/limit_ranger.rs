@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use api::quantity::Quantity;
 use api::{ApiError, Object};
 use async_trait::async_trait;
+use facts::quantity::Quantity;
 use serde_json::{Map, Value, json};
 
 use super::pods::containers_mut;

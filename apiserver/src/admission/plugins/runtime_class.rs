@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use api::Object;
-use api::quantity::Quantity;
 use async_trait::async_trait;
+use facts::quantity::Quantity;
 use serde_json::Value;
 
 use super::{Phases, Plugin};

@@ -19,8 +19,9 @@ use k8s_openapi::api::apps::v1::{RollingUpdateStatefulSetStrategy, StatefulSet, 
 use k8s_openapi::api::core::v1::Pod;
 
 use super::identity;
-use crate::int_or_percent::portion;
-use crate::{meta, pods};
+use crate::meta;
+use facts::int_or_percent::portion;
+use facts::pods;
 
 /// What the controller knows of a StatefulSet.
 pub(super) struct Seen<'a> {

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use facts::labels::{is_empty, matches};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
-use crate::framework::labels::{is_empty, matches};
 use crate::framework::{PodInfo, Snapshot};
 
 /// All budgets, by namespace.

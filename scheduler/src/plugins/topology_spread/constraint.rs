@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use client::ObjectKey;
+use facts::labels::{Labels, is_empty, matches};
 use k8s_openapi::api::core::v1::TopologySpreadConstraint;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use crate::framework::labels::{Labels, is_empty, matches};
 use crate::framework::{NodeInfo, OwnerKey, PodInfo, Snapshot};
 use crate::plugins::selectors::matches_term;
 use crate::plugins::taint_toleration::tolerates;

@@ -17,8 +17,8 @@ use crate::admission::{Attributes, Environment, Warnings};
 use crate::audit;
 use crate::authz::follow::{Change, Follower};
 use crate::conversion::Converters;
-use crate::watch_cache::{Behind, ResourceCache};
 use crate::outbound::webhooks::{Webhook, Webhooks};
+use crate::watch_cache::{Behind, ResourceCache};
 
 /// How long a webhook may take that does not say.
 const TIMEOUT: u64 = 10;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use api::selector::holds;
+use crate::nodes::selector::holds;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 /// Labels of an object.

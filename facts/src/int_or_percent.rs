@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 /// A number that is not negative, or a percentage of `total`; what is neither is 0.
-pub(crate) fn portion(value: &IntOrString, total: i32, round_up: bool) -> i32 {
+pub fn portion(value: &IntOrString, total: i32, round_up: bool) -> i32 {
     let percent = match value {
         IntOrString::Int(number) => return (*number).max(0),
         IntOrString::String(text) => text

@@ -1,0 +1,3 @@
+//! What components ask of a node.
+
+pub mod selector;
