@@ -30,8 +30,8 @@ use tracing::warn;
 use crate::drain::Left;
 use crate::keys::{FRONT_PROXY, Keys};
 use crate::link::Link;
-use crate::pki::Pair;
 use crate::options::{Options, Plan};
+use crate::pki::Pair;
 use crate::{addons, control, drain, kubeconfig, routes};
 
 /// Pods the node takes: as many as its /24 has addresses, with room for those that are on their way out.

@@ -13,8 +13,8 @@ use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use kube::core::ApiResource;
-use kube::{Api, Resource};
+use kube::Api;
+use kube_core::{ApiResource, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;

@@ -1,4 +1,5 @@
-//! The house rules that a compiler does not check: which crate may use which, and that every test file is compiled.
+//! The house rules that a compiler does not check: which crate may use which, that files can be read from the ground up,
+//! that what is declared is used, and that every test file is compiled.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -6,7 +7,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use cargo_metadata::{DependencyKind, MetadataCommand};
+use cargo_metadata::{DependencyKind, MetadataCommand, Package};
+
+mod circles;
+mod words;
 
 /// Which of our crates a crate may use (development dependencies exempt). ARCHITECTURE.md says why.
 const MAY_USE: &[(&str, &[&str])] = &[
@@ -122,7 +126,7 @@ fn unsafe_code_is_in_one_place() {
     for file in sources() {
         let text = fs::read_to_string(&file).unwrap();
         let path = file.strip_prefix(root()).unwrap().to_owned();
-        let allowed = path.starts_with("runtime/src/sys") || path.ends_with("architecture.rs");
+        let allowed = path.starts_with("runtime/src/sys") || path.starts_with("coracle/tests/architecture");
         let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
         let uses = code
             .filter(|line| line.contains("unsafe {") || line.contains("unsafe fn") || line.contains("unsafe impl"))
@@ -211,20 +215,79 @@ fn siblings(directory: &Path) -> Vec<PathBuf> {
 }
 
 fn sources() -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for package in workspace().packages {
-        collect(package.manifest_path.parent().unwrap().as_std_path(), &mut files);
-    }
-    files
+    workspace().packages.iter().flat_map(|package| words::sources(&home(package))).collect()
 }
 
-fn collect(directory: &Path, files: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() && !path.ends_with("target") {
-            collect(&path, files);
-        } else if path.extension().is_some_and(|kind| kind == "rs") {
-            files.push(path);
+/// The folder of a crate.
+fn home(package: &Package) -> PathBuf {
+    package.manifest_path.parent().unwrap().as_std_path().to_owned()
+}
+
+#[test]
+fn no_file_needs_itself_by_way_of_others() {
+    let mut found = Vec::new();
+    for package in workspace().packages {
+        for circle in circles::circles(&home(&package).join("src")) {
+            found.push(format!("{}: {}", package.name, circle.join(", ")));
         }
     }
+    assert!(found.is_empty(), "files in circles:\n{}", found.join("\n"));
+}
+
+/// Dependencies that are named in files which a crate includes from elsewhere.
+const NAMED_ELSEWHERE: &[(&str, &str)] = &[("runtime", "proptest")];
+
+#[test]
+fn every_dependency_is_used() {
+    let mut unused = Vec::new();
+    for package in workspace().packages {
+        let folders = |names: &[&str]| names.iter().map(|name| home(&package).join(name)).collect::<Vec<_>>();
+        let product = words::words(&folders(&["src", "fuzz_targets"]));
+        let tests = words::words(&folders(&["src", "tests", "benches", "examples"]));
+        for dependency in &package.dependencies {
+            let name = dependency.rename.clone().unwrap_or_else(|| dependency.name.clone()).replace('-', "_");
+            let used = match dependency.kind {
+                DependencyKind::Normal => product.contains(&name),
+                DependencyKind::Build => true,
+                _ => tests.contains(&name),
+            };
+            if !used && !NAMED_ELSEWHERE.contains(&(short(&package.name), dependency.name.as_str())) {
+                unused.push(format!("{} declares {} and never names it", package.name, dependency.name));
+            }
+        }
+    }
+    assert!(unused.is_empty(), "{}", unused.join("\n"));
+}
+
+/// Where a task may be started that no supervisor, set or guard owns, or where a thread may sleep, and why.
+const ON_THEIR_OWN: &[(&str, &str)] = &[
+    ("cluster/src/link.rs", "the connection's task is aborted when the question is answered"),
+    ("cluster/src/testing.rs", "the cluster's tasks are awaited when it stops"),
+    ("daemon/src/process.rs", "the delay between the signal and the drain ends with the process"),
+    ("daemon/src/signals.rs", "signals are heard as long as the process lives"),
+    ("host/src/claim.rs", "waits for the file lock of another process, on a thread of its own, for a bounded time"),
+    ("runtime/src/cgroup/mod.rs", "the kernel empties a cgroup a moment after its last process; on a blocking thread"),
+    ("runtime/src/network/link.rs", "the connection's task is aborted with its owner"),
+    ("store/src/embedded/disk/files.rs", "a test delays a disk; nothing else asks for it"),
+];
+
+#[test]
+fn tasks_have_owners_and_threads_do_not_sleep() {
+    let mut found = Vec::new();
+    for package in workspace().packages {
+        if ["e2e", "bench", "faults"].contains(&short(&package.name)) {
+            continue;
+        }
+        for file in words::sources(&home(&package).join("src")) {
+            let path = file.strip_prefix(root()).unwrap().display().to_string();
+            let is_test = path.ends_with("tests.rs") || path.contains("/tests/") || path.contains("testing");
+            let product = words::product(&file);
+            if !is_test && ON_THEIR_OWN.iter().all(|(file, _)| *file != path) {
+                let product = product.replace("AbortOnDropHandle::new(tokio::spawn(", "");
+                let bad = ["tokio::spawn(", "thread::sleep("].iter().filter(|call| product.contains(*call));
+                found.extend(bad.map(|call| format!("{path}: {call}..)")));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
 }
