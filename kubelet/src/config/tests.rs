@@ -142,8 +142,8 @@ imageMinimumGCAge: 0s
 logging:
   flushFrequency: 0
   options:
-json: {infoBufferSize: '0'}
-text: {infoBufferSize: '0'}
+    json: {infoBufferSize: '0'}
+    text: {infoBufferSize: '0'}
   verbosity: 0
 memorySwap: {}
 nodeStatusReportFrequency: 0s

@@ -20,7 +20,6 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::files::blocking;
 use crate::handlers::hooks;
-use crate::pod::Role;
 use crate::pods::observed;
 use crate::references::References;
 use crate::sandbox::pod_dns;
@@ -33,8 +32,6 @@ pub(crate) struct Launch {
     pub(crate) context: Arc<Context>,
     /// The pod.
     pub(crate) pod: Arc<Pod>,
-    /// The container's part in it.
-    pub(crate) role: Role,
     /// The container's spec.
     pub(crate) container: Container,
     /// Where it will run.

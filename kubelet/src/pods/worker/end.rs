@@ -180,7 +180,6 @@ fn left_of(grace: Duration, since: Instant) -> Duration {
     grace.saturating_sub(since.elapsed()).max(LEAST.min(grace))
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn failed(err: impl std::error::Error) -> Failure {
     Failure::by("FailedKillPod", &err)
 }

@@ -122,7 +122,7 @@ impl Worker {
 
     /// Starts a container once its volumes and back-offs allow.
     fn start(&mut self, name: &str) {
-        let Some((role, container)) = pod::container(&self.pod, name) else { return };
+        let Some((_, container)) = pod::container(&self.pod, name) else { return };
         let Some(sandbox) = self.seen.live_sandbox().cloned() else { return };
         let Stage::Syncing(syncing) = &self.stage else { return };
         let Some(places) = self.mounted.as_ref().map(|mounted| Arc::clone(&mounted.places)) else { return };
@@ -138,7 +138,6 @@ impl Worker {
         let launch = Launch {
             context: Arc::clone(&self.context),
             pod: Arc::clone(&self.pod),
-            role,
             container,
             sandbox,
             attempt: self.next_attempt(name),
