@@ -3,6 +3,7 @@
 //! To add a flag: a field of [`settings::Settings`], which is the flag, its help and the field of the file at once; what it
 //! means, in one of the functions here; and its lines in `upstream_flags.txt` and `config_fields.txt` go.
 pub(crate) mod command;
+mod forms;
 mod settings;
 pub(crate) mod tuning;
 
@@ -19,7 +20,8 @@ use runtime::Runtime;
 use crate::node::{Registration, machine};
 use crate::sandbox::sysctls::Allowlist;
 use crate::server;
-use settings::{Pair, Settings};
+use forms::Pair;
+use settings::Settings;
 use tuning::{Threshold, Tuning};
 
 pub use settings::Args;

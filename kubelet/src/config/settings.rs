@@ -9,15 +9,14 @@ use anyhow::Context as _;
 use clap::{ArgMatches, Command, FromArgMatches};
 use daemon::{CipherSuite, ConfigFile, LogArgs, LogFormat, MinVersion};
 use k8s_openapi::api::core::v1::Taint;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
+
+use super::forms::{Pair, given, pair, pairs, parsed, suites, taint, threshold, time};
 
 const VERSION: &str = "kubelet.config.k8s.io/v1beta1";
 const KIND: &str = "KubeletConfiguration";
 /// The fields that mean nothing to this kubelet, or that ask for what it does not have.
 const OTHERS: &str = include_str!("config_fields.txt");
-
-/// A name and a value.
-pub(super) type Pair = (String, String);
 
 /// The settings that this kubelet obeys; fields of the file that it does not know are refused. What only the file has is
 /// skipped as a flag, and what is this node's alone is no field of the file.
@@ -359,59 +358,4 @@ fn drop_ins(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "conf") && path.is_file());
     paths.sort();
     Ok(paths)
-}
-
-/// Empty texts and zeros are as nothing, as Go's are.
-fn given<'de, T: serde::de::DeserializeOwned, D: Deserializer<'de>>(input: D) -> Result<Option<T>, D::Error> {
-    let value = serde_json::Value::deserialize(input)?;
-    if value.is_null() || value == "" || value == 0 {
-        return Ok(None);
-    }
-    serde_json::from_value(value).map(Some).map_err(serde::de::Error::custom)
-}
-
-fn parsed<'de, T: std::str::FromStr<Err = String>, D: Deserializer<'de>>(input: D) -> Result<Option<T>, D::Error> {
-    let text: Option<String> = given(input)?;
-    text.map(|text| text.parse().map_err(|why| serde::de::Error::custom(format!("{text:?} {why}")))).transpose()
-}
-
-/// A length of time; none at all is the default.
-fn time<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Duration>, D::Error> {
-    let text: Option<String> = given(input)?;
-    let time = text.map(|text| daemon::pflag::duration(&text)).transpose().map_err(serde::de::Error::custom)?;
-    Ok(time.filter(|time| !time.is_zero()))
-}
-
-fn pairs<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<Pair>, D::Error> {
-    BTreeMap::deserialize(input).map(BTreeMap::into_iter).map(Iterator::collect)
-}
-
-fn suites<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<CipherSuite>, D::Error> {
-    let wrong = |name: &str, why| serde::de::Error::custom(format!("tlsCipherSuites: {name:?} {why}"));
-    let names = Vec::<String>::deserialize(input)?;
-    names.iter().map(|name| name.parse().map_err(|why: String| wrong(name, why))).collect()
-}
-
-fn pair(text: &str) -> Result<Pair, String> {
-    split(text, '=')
-}
-
-fn threshold(text: &str) -> Result<Pair, String> {
-    split(text, '<')
-}
-
-fn split(text: &str, sign: char) -> Result<Pair, String> {
-    let (key, value) = text.split_once(sign).ok_or_else(|| format!("not of the form key{sign}value"))?;
-    Ok((key.to_owned(), value.to_owned()))
-}
-
-fn taint(text: &str) -> Result<Taint, String> {
-    let wrong = || "not of the form key=value:effect".to_owned();
-    let (rest, effect) = text.rsplit_once(':').ok_or_else(wrong)?;
-    if !matches!(effect, "NoSchedule" | "PreferNoSchedule" | "NoExecute") {
-        return Err(wrong());
-    }
-    let (key, value) = rest.split_once('=').unwrap_or((rest, ""));
-    let value = (!value.is_empty()).then(|| value.to_owned());
-    Ok(Taint { key: key.to_owned(), value, effect: effect.to_owned(), time_added: None })
 }
