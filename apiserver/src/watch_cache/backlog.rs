@@ -169,9 +169,10 @@ impl Backlog {
         }
     }
 
-    /// Whether no event waits.
+    /// Whether the reader has had everything: no event waits, and none was let go.
     pub(super) fn is_idle(&self) -> bool {
-        self.state().events.is_empty()
+        let state = self.state();
+        state.is_open && state.events.is_empty()
     }
 }
 
@@ -229,6 +230,7 @@ mod tests {
         assert!(weak.upgrade().is_none(), "what waited is let go");
         assert!(matches!(backlog.try_next(), Err(Closed)));
         assert!(matches!(backlog.next_initial(), Err(Closed)));
+        assert!(!backlog.is_idle(), "a bookmark must not say that nothing was missed");
         count
     }
 
@@ -262,5 +264,6 @@ mod tests {
         assert!(!backlog.push(&event, Instant::now()));
         assert!(matches!(backlog.try_next(), Ok(Some(_))));
         assert!(matches!(backlog.try_next(), Err(Closed)));
+        assert!(!backlog.is_idle(), "what came after its end is not known");
     }
 }

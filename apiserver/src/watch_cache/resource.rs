@@ -73,7 +73,7 @@ impl Subscription {
         self.backlog.next_initial()
     }
 
-    /// Whether no event is waiting.
+    /// Whether everything that has happened was read: no event waits, and none was let go.
     pub fn is_idle(&self) -> bool {
         self.backlog.is_idle()
     }
