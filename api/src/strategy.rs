@@ -1,8 +1,8 @@
 //! What differs from kind to kind, beside the schema: hooks with defaults, called by the API server's one registry.
 //!
-//! Order on create: `default` -> mutating admission -> `prepare_create` -> schema -> `validate_create` ->
-//! validating admission -> `canonicalize` -> commit. On update and patch the `_update` hooks take their places, with the
-//! object that is being replaced.
+//! Order on create: decoded by the schema -> `default` -> managedFields -> mutating admission -> `prepare_create` ->
+//! addresses of Services -> `validate_create` -> validating admission -> `canonicalize` -> commit. On update and patch the
+//! `_update` hooks take their places, with the object that is being replaced.
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
