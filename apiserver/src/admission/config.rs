@@ -1,4 +1,4 @@
-//! The flags of admission.
+//! The flags of admission (upstream's `kubeapiserver/options/admission.go`).
 
 use std::path::PathBuf;
 use std::str::FromStr;

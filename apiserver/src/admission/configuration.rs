@@ -1,4 +1,5 @@
-//! `--admission-control-config-file`: an `AdmissionConfiguration` with the settings of plugins.
+//! `--admission-control-config-file`: an `AdmissionConfiguration` with the settings of plugins (upstream's
+//! `apiserver/pkg/admission/config.go`).
 
 use std::path::Path;
 

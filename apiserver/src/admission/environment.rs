@@ -1,4 +1,4 @@
-//! What the plugins of a server have to work with.
+//! What the plugins of a server have to work with (upstream's `PluginInitializer`).
 
 use std::sync::Arc;
 

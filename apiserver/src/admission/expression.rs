@@ -1,4 +1,5 @@
-//! Expressions about requests: what they see, and the conditions of webhooks and policies.
+//! Expressions about requests: what they see, and the conditions of webhooks and policies (upstream's
+//! `admission/plugin/cel` and `plugin/webhook/matchconditions`).
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +12,7 @@ use api::{Object, Resource};
 use cel::{Bindings, Decl, Error, Limits, Map, Program, Value as Cel};
 use serde_json::{Value, json};
 
-use super::{Attributes, Namespaces, kind_of};
+use super::{Attributes, Namespaces, kind_of, list, text};
 use crate::authn::user_value;
 use crate::authz;
 use crate::watch_cache::Behind;
@@ -264,10 +265,11 @@ pub struct MatchConditions(Vec<(String, Expression)>);
 impl MatchConditions {
     /// Reads the field `matchConditions` of a webhook or of a policy's spec.
     pub fn read(tree: &Value, scope: &Scope) -> Self {
-        let all = tree.get("matchConditions").and_then(Value::as_array).into_iter().flatten();
-        let text = |tree: &Value, name: &str| tree.get(name).and_then(Value::as_str).unwrap_or("").to_owned();
-        let one = |tree: &Value| (text(tree, "name"), Expression::new(scope, &text(tree, "expression"), Wanted::Bool));
-        Self(all.map(one).collect())
+        let one = |tree: &Value| {
+            let expression = Expression::new(scope, text(tree, "expression"), Wanted::Bool);
+            (text(tree, "name").to_owned(), expression)
+        };
+        Self(list(tree, "matchConditions").map(one).collect())
     }
 
     /// Whether there are none.

@@ -1,11 +1,12 @@
-//! Which requests a webhook or an admission policy is about: rules over resources, and selectors over labels.
+//! Which requests a webhook or an admission policy is about: rules over resources, and selectors over labels (upstream's
+//! `plugin/webhook/predicates` and `plugin/policy/matching`).
 
 use api::selector::LabelSelector;
 use api::status::Qualified;
 use api::{ApiError, Object, Resource};
 use serde_json::Value;
 
-use super::{Attributes, Namespaces, Operation};
+use super::{Attributes, Namespaces, Operation, list};
 
 /// What is exempt from webhooks and policies, so that nobody locks themselves out of repairing them.
 const EXEMPT: [&str; 6] = [
@@ -155,15 +156,13 @@ fn equivalents<'a>(attributes: &Attributes<'a>) -> impl Iterator<Item = &'a Reso
 }
 
 fn rules(tree: &Value, field: &str) -> Vec<Rule> {
-    tree.get(field).and_then(Value::as_array).into_iter().flatten().map(Rule::read).collect()
+    list(tree, field).map(Rule::read).collect()
 }
 
 impl Rule {
     fn read(tree: &Value) -> Self {
-        let texts = |field: &str| -> Vec<String> {
-            let list = tree.get(field).and_then(Value::as_array).into_iter().flatten();
-            list.filter_map(Value::as_str).map(str::to_owned).collect()
-        };
+        let texts =
+            |field: &str| -> Vec<String> { list(tree, field).filter_map(Value::as_str).map(str::to_owned).collect() };
         Self {
             operations: texts("operations"),
             groups: texts("apiGroups"),

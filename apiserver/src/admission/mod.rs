@@ -20,6 +20,7 @@ use api::catalog::Catalog;
 use api::strategy::User;
 use api::{ApiError, Object, Resource};
 use async_trait::async_trait;
+use serde_json::Value;
 
 pub(crate) use configuration::Configuration;
 pub(crate) use environment::{Environment, Swap};
@@ -175,6 +176,16 @@ impl Chain {
         }
         Ok(())
     }
+}
+
+/// Text in a field of a tree; empty if there is none.
+fn text<'a>(tree: &'a Value, name: &str) -> &'a str {
+    tree.get(name).and_then(Value::as_str).unwrap_or("")
+}
+
+/// The entries of a list in a field of a tree.
+fn list<'a>(tree: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
+    tree.get(name).and_then(Value::as_array).into_iter().flatten()
 }
 
 /// What admission goes by, by where it lies in the store. While something of it cannot be read, nothing is admitted.

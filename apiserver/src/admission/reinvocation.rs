@@ -1,5 +1,5 @@
 //! The second round of mutating admission: when a webhook or policy has changed an object, the plugins see it once more,
-//! and those webhooks and policies that asked for it.
+//! and those webhooks and policies that asked for it (upstream's `admission/reinvocation.go`).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};

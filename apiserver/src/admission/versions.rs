@@ -1,5 +1,6 @@
 //! How webhooks and policies see the objects of a request: in the version that their rules name, and as what the client
-//! sent where the registry works on something larger (a scale is a part of its workload).
+//! sent where the registry works on something larger (a scale is a part of its workload). Upstream's
+//! `plugin/webhook/generic/conversion.go`.
 
 use api::codec::{self, FieldValidation, Target};
 use api::resource::GroupVersionKind;

@@ -1,4 +1,4 @@
-//! PodSecurity: a namespace's labels say how much its pods may do, or else the plugin's settings. `enforce` refuses,
+//! PodSecurity (upstream's `k8s.io/pod-security-admission`): a namespace's labels say how much its pods may do, or else the plugin's settings. `enforce` refuses,
 //! `warn` tells the client, `audit` the audit log.
 
 mod baseline;

@@ -1,4 +1,5 @@
-//! ValidatingAdmissionPolicy and MutatingAdmissionPolicy: expressions that refuse requests or change them.
+//! ValidatingAdmissionPolicy and MutatingAdmissionPolicy (upstream's `plugin/policy`): expressions that refuse requests or
+//! change them.
 //!
 //! A policy acts through its bindings, each of which may narrow what it is about and hand it parameters; with several
 //! parameter objects it acts once with each.
@@ -18,7 +19,7 @@ use self::binding::Binding;
 use self::params::ParamKind;
 use crate::admission::expression::{Answers, Expression, MatchConditions, Subject, namespace_of, request};
 use crate::admission::matching::Criteria;
-use crate::admission::{Attributes, Environment, Namespaces, Operation};
+use crate::admission::{Attributes, Environment, Namespaces, Operation, list, text};
 
 pub(super) use mutating::PLUGIN as MUTATING;
 pub(super) use validating::PLUGIN as VALIDATING;
@@ -192,12 +193,4 @@ fn denied(attributes: &Attributes<'_>, message: &str, reason: &str) -> ApiError 
     let details = status.details.get_or_insert_with(Details::default);
     details.causes.push(Cause { message: message.to_owned(), ..Cause::default() });
     error
-}
-
-fn text<'a>(tree: &'a Value, name: &str) -> &'a str {
-    tree.get(name).and_then(Value::as_str).unwrap_or("")
-}
-
-fn list<'a>(tree: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
-    tree.get(name).and_then(Value::as_array).into_iter().flatten()
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::review::{self, ReviewVersion};
-use super::{Failure, text};
+use super::{Failure, list, text};
 use crate::admission::expression::MatchConditions;
 use crate::admission::matching::Criteria;
 use crate::admission::{Attributes, Environment, Warnings};
@@ -44,7 +44,7 @@ pub(super) struct Hook {
 impl Hook {
     fn read(configuration: &str, tree: &Value, nth: usize, webhooks: &Webhooks) -> Self {
         let name = text(tree, "name").to_owned();
-        let versions = tree.get("admissionReviewVersions").and_then(Value::as_array).into_iter().flatten();
+        let versions = list(tree, "admissionReviewVersions");
         let seconds = tree.get("timeoutSeconds").and_then(Value::as_u64).unwrap_or(TIMEOUT);
         let client = webhooks.webhook(tree.get("clientConfig").unwrap_or(&Value::Null));
         Self {

@@ -1,4 +1,5 @@
-//! MutatingAdmissionWebhook and ValidatingAdmissionWebhook: servers of other people that change requests or refuse them.
+//! MutatingAdmissionWebhook and ValidatingAdmissionWebhook (upstream's `plugin/webhook`): servers of other people that
+//! change requests or refuse them.
 //!
 //! Mutating webhooks are called one after the other, by name of their configuration and in its order; validating ones
 //! at the same time. Without configurations that ask for the request nothing is done and nothing is copied.
@@ -10,10 +11,10 @@ mod review;
 mod validating;
 
 use api::ApiError;
-use serde_json::Value;
 
 use self::audit_annotations::Place;
 use self::hooks::Hook;
+use crate::admission::{list, text};
 
 pub(super) use mutating::PLUGIN as MUTATING;
 pub(super) use validating::PLUGIN as VALIDATING;
@@ -44,9 +45,4 @@ fn judge(hook: &Hook, failure: Failure, plugin: &str, place: Place) -> Result<()
         }
         Failure::Calling(why) => Err(ApiError::internal(format!("failed calling webhook {:?}: {why}", hook.name))),
     }
-}
-
-/// Text at a path of an answer.
-fn text<'a>(tree: &'a Value, name: &str) -> &'a str {
-    tree.get(name).and_then(Value::as_str).unwrap_or("")
 }
