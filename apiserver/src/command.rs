@@ -90,4 +90,14 @@ mod tests {
     fn every_flag_of_upstream_is_known() {
         daemon::upstream::check::<Flags, Command>();
     }
+
+    #[test]
+    fn files_for_etcd_are_refused_where_there_is_no_etcd() {
+        let read = |flags: &[&str]| {
+            let line = ["apiserver"].iter().chain(flags).map(Into::into);
+            daemon::pflag::try_parse_from::<Command>(line).map(|_| ()).map_err(|err| err.to_string())
+        };
+        assert!(read(&["--etcd-cafile=/x"]).unwrap_err().contains("--etcd-servers"));
+        assert_eq!(read(&["--etcd-cafile=/x", "--etcd-servers=https://e:2379"]), Ok(()));
+    }
 }

@@ -49,9 +49,10 @@ pub(crate) struct Restore {
 
 /// Which store.
 #[derive(clap::Args)]
+#[group(required = true, multiple = true, arg = "etcd_servers")]
 pub(crate) struct Place {
     /// Directory of the embedded store: the API server's --data-dir, or the folder `store` in that of `coracle up`.
-    #[arg(long, conflicts_with = "etcd_servers", required_unless_present = "etcd_servers")]
+    #[arg(long, conflicts_with = "etcd_servers")]
     data_dir: Option<PathBuf>,
     #[command(flatten)]
     etcd: EtcdArgs,
