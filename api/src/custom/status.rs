@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::{text, texts};
-use crate::kinds::rules;
+use crate::kinds::rules::naming as rules;
 use crate::object::Object;
 
 /// Keeps a definition until its objects are gone.

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Scale, Version, values};
 use crate::field::{FieldError, Kind, NO_PATH, Path};
-use crate::kinds::rules;
+use crate::kinds::rules::naming as rules;
 use crate::object::Object;
 use crate::strategy::{MetadataRechecks, Strategy, WriteContext, content_changed};
 use crate::validate;

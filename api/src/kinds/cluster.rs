@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::tree::{Fields, default_pointer, default_zero, each, is_unset, is_zero, object_at, text};
+use super::pods::defaults;
+use super::rules::{naming, tree};
+use crate::kinds::rules::tree::{Fields, default_pointer, default_zero, each, is_unset, is_zero, object_at, text};
 use crate::object::Object;
 use crate::strategy::{WriteContext, content_changed};
 
@@ -15,7 +17,7 @@ pub(crate) fn storage_class(object: &mut Object) {
 
 /// Defaults of a `CSIDriver`.
 pub(crate) fn csi_driver(object: &mut Object) {
-    let spec = super::tree::object(object.root_mut(), "spec");
+    let spec = tree::object(object.root_mut(), "spec");
     default_pointer(spec, "attachRequired", true);
     default_pointer(spec, "podInfoOnMount", false);
     default_pointer(spec, "storageCapacity", false);
@@ -36,10 +38,9 @@ pub(crate) fn prepare_csi_driver_update(_ctx: &WriteContext<'_>, new: &mut Objec
 
 /// Defaults of a `VolumeAttachment`.
 pub(crate) fn volume_attachment(object: &mut Object) {
-    let spec = super::tree::object(object.root_mut(), "spec");
-    if let Some(inline) = super::tree::object(spec, "source").get_mut("inlineVolumeSpec").and_then(Value::as_object_mut)
-    {
-        super::pod_defaults::volume_drivers(inline);
+    let spec = tree::object(object.root_mut(), "spec");
+    if let Some(inline) = tree::object(spec, "source").get_mut("inlineVolumeSpec").and_then(Value::as_object_mut) {
+        defaults::volume_drivers(inline);
     }
 }
 
@@ -57,15 +58,15 @@ pub(crate) fn priority_class(object: &mut Object) {
 
 /// Defaults of a `FlowSchema`.
 pub(crate) fn flow_schema(object: &mut Object) {
-    let spec = super::tree::object(object.root_mut(), "spec");
+    let spec = tree::object(object.root_mut(), "spec");
     default_zero(spec, "matchingPrecedence", 1000);
-    super::tree::object(spec, "priorityLevelConfiguration");
-    super::tree::object(object.root_mut(), "status");
+    tree::object(spec, "priorityLevelConfiguration");
+    tree::object(object.root_mut(), "status");
 }
 
 /// Defaults of a `PriorityLevelConfiguration`.
 pub(crate) fn priority_level(object: &mut Object) {
-    let spec = super::tree::object(object.root_mut(), "spec");
+    let spec = tree::object(object.root_mut(), "spec");
     if let Some(exempt) = object_at(spec, "exempt") {
         default_pointer(exempt, "nominalConcurrencyShares", 0);
         default_pointer(exempt, "lendablePercent", 0);
@@ -73,25 +74,25 @@ pub(crate) fn priority_level(object: &mut Object) {
     if let Some(limited) = object_at(spec, "limited") {
         default_pointer(limited, "nominalConcurrencyShares", 30);
         default_pointer(limited, "lendablePercent", 0);
-        let response = super::tree::object(limited, "limitResponse");
+        let response = tree::object(limited, "limitResponse");
         if let Some(queuing) = object_at(response, "queuing") {
             default_zero(queuing, "handSize", 8);
             default_zero(queuing, "queues", 64);
             default_zero(queuing, "queueLengthLimit", 50);
         }
     }
-    super::tree::object(object.root_mut(), "status");
+    tree::object(object.root_mut(), "status");
 }
 
 /// Defaults of a `CertificateSigningRequest`.
 pub(crate) fn signing_request(object: &mut Object) {
-    super::tree::object(object.root_mut(), "spec");
-    super::tree::object(object.root_mut(), "status");
+    tree::object(object.root_mut(), "spec");
+    tree::object(object.root_mut(), "status");
 }
 
 /// A request carries who made it; nobody can say otherwise.
 pub(crate) fn prepare_signing_request(ctx: &WriteContext<'_>, new: &mut Object) {
-    let spec = super::tree::object(new.root_mut(), "spec");
+    let spec = tree::object(new.root_mut(), "spec");
     for key in ["username", "uid", "groups", "extra"] {
         spec.remove(key);
     }
@@ -119,7 +120,7 @@ pub(crate) fn prepare_signing_request_update(_ctx: &WriteContext<'_>, new: &mut 
 
 /// Conditions are dated by the server where the client does not date them; an approval leaves the certificate alone.
 pub(crate) fn prepare_signing_request_status(ctx: &WriteContext<'_>, new: &mut Object, old: &Object) {
-    let now = super::rules::time(ctx.now);
+    let now = naming::time(ctx.now);
     if ctx.subresource == "approval" {
         match old.get(&["status", "certificate"]).cloned() {
             Some(certificate) => new.set(&["status", "certificate"], certificate),
@@ -127,7 +128,7 @@ pub(crate) fn prepare_signing_request_status(ctx: &WriteContext<'_>, new: &mut O
         }
     }
     let before = old.get(&["status", "conditions"]).and_then(Value::as_array).cloned().unwrap_or_default();
-    let status = super::tree::object(new.root_mut(), "status");
+    let status = tree::object(new.root_mut(), "status");
     if ctx.subresource == "status" {
         for kind in ["Approved", "Denied"] {
             keep_conditions(status, &before, kind);
@@ -176,19 +177,19 @@ pub(crate) fn prepare_lease(ctx: &WriteContext<'_>, new: &mut Object) {
 
 /// Defaults of a `ResourceClaim`.
 pub(crate) fn resource_claim(object: &mut Object) {
-    default_devices(super::tree::object(object.root_mut(), "spec"));
-    super::tree::object(object.root_mut(), "status");
+    default_devices(tree::object(object.root_mut(), "spec"));
+    tree::object(object.root_mut(), "status");
 }
 
 /// Defaults of a `ResourceClaimTemplate`.
 pub(crate) fn resource_claim_template(object: &mut Object) {
-    let outer = super::tree::object(object.root_mut(), "spec");
-    super::tree::object(outer, "metadata");
-    default_devices(super::tree::object(outer, "spec"));
+    let outer = tree::object(object.root_mut(), "spec");
+    tree::object(outer, "metadata");
+    default_devices(tree::object(outer, "spec"));
 }
 
 fn default_devices(spec: &mut Fields) {
-    let devices = super::tree::object(spec, "devices");
+    let devices = tree::object(spec, "devices");
     each(devices, "requests", |request| {
         if let Some(exactly) = object_at(request, "exactly") {
             default_device_request(exactly);
@@ -207,8 +208,8 @@ fn default_device_request(request: &mut Fields) {
 
 /// Defaults of a `ResourceSlice`.
 pub(crate) fn resource_slice(object: &mut Object) {
-    let spec = super::tree::object(object.root_mut(), "spec");
-    let pool = super::tree::object(spec, "pool");
+    let spec = tree::object(object.root_mut(), "spec");
+    let pool = tree::object(spec, "pool");
     default_pointer(pool, "name", "");
     default_pointer(pool, "generation", 0);
     default_pointer(pool, "resourceSliceCount", 0);
@@ -217,7 +218,7 @@ pub(crate) fn resource_slice(object: &mut Object) {
 
 /// Defaults of kinds whose spec is shown even when empty.
 pub(crate) fn with_spec(object: &mut Object) {
-    super::tree::object(object.root_mut(), "spec");
+    tree::object(object.root_mut(), "spec");
 }
 
 /// Defaults of a `RuntimeClass`, whose handler is always shown.

@@ -2,15 +2,16 @@
 
 use serde_json::{Value, json};
 
-use super::tree::{Fields, default_pointer, default_zero, each, object, object_at, text};
+use super::rules::{naming, tree};
 use crate::custom::status;
+use crate::kinds::rules::tree::{Fields, default_pointer, default_zero, each, object, object_at, text};
 use crate::object::Object;
 use crate::strategy::WriteContext;
 
 /// Defaults of a `CustomResourceDefinition`: names that follow from the kind.
 pub(crate) fn definition(object: &mut Object) {
-    let spec = super::tree::object(object.root_mut(), "spec");
-    let names = super::tree::object(spec, "names");
+    let spec = tree::object(object.root_mut(), "spec");
+    let names = tree::object(spec, "names");
     let kind = text(names, "kind").to_owned();
     if !kind.is_empty() {
         default_zero(names, "singular", kind.to_lowercase());
@@ -18,7 +19,7 @@ pub(crate) fn definition(object: &mut Object) {
     }
     default_conversion(spec);
     let stored = storage_version(object);
-    let status = super::tree::object(object.root_mut(), "status");
+    let status = tree::object(object.root_mut(), "status");
     if status.get("storedVersions").and_then(Value::as_array).is_none_or(Vec::is_empty) && !stored.is_empty() {
         status.insert("storedVersions".to_owned(), stored.into());
     }
@@ -79,14 +80,14 @@ pub(crate) fn webhooks(object: &mut Object) {
     each(object.root_mut(), "webhooks", |webhook| {
         default_pointer(webhook, "failurePolicy", "Fail");
         default_pointer(webhook, "matchPolicy", "Equivalent");
-        super::tree::object(webhook, "namespaceSelector");
-        super::tree::object(webhook, "objectSelector");
+        tree::object(webhook, "namespaceSelector");
+        tree::object(webhook, "objectSelector");
         default_pointer(webhook, "timeoutSeconds", 10);
         if mutating {
             default_pointer(webhook, "reinvocationPolicy", "Never");
         }
         default_rules(webhook, "rules");
-        if let Some(service) = object_at(super::tree::object(webhook, "clientConfig"), "service") {
+        if let Some(service) = object_at(tree::object(webhook, "clientConfig"), "service") {
             default_pointer(service, "port", 443);
         }
     });
@@ -107,19 +108,19 @@ fn default_match_resources(resources: &mut Fields) {
 /// Defaults of an admission policy.
 pub(crate) fn admission_policy(object: &mut Object) {
     let mutating = object.kind() == "MutatingAdmissionPolicy";
-    let spec = super::tree::object(object.root_mut(), "spec");
+    let spec = tree::object(object.root_mut(), "spec");
     default_pointer(spec, "failurePolicy", "Fail");
     if let Some(constraints) = object_at(spec, "matchConstraints") {
         default_match_resources(constraints);
     }
     if !mutating {
-        super::tree::object(object.root_mut(), "status");
+        tree::object(object.root_mut(), "status");
     }
 }
 
 /// Defaults of the binding of an admission policy.
 pub(crate) fn admission_policy_binding(object: &mut Object) {
-    let spec = super::tree::object(object.root_mut(), "spec");
+    let spec = tree::object(object.root_mut(), "spec");
     if let Some(resources) = object_at(spec, "matchResources") {
         default_match_resources(resources);
     }
@@ -127,11 +128,11 @@ pub(crate) fn admission_policy_binding(object: &mut Object) {
 
 /// Defaults of an `APIService`.
 pub(crate) fn api_service(object: &mut Object) {
-    let spec = super::tree::object(object.root_mut(), "spec");
+    let spec = tree::object(object.root_mut(), "spec");
     if let Some(service) = object_at(spec, "service") {
         default_pointer(service, "port", 443);
     }
-    super::tree::object(object.root_mut(), "status");
+    tree::object(object.root_mut(), "status");
 }
 
 /// An APIService that this server serves itself is available at once.
@@ -139,7 +140,7 @@ pub(crate) fn prepare_api_service(ctx: &WriteContext<'_>, new: &mut Object) {
     let is_local = new.get(&["spec", "service"]).is_none_or(Value::is_null);
     let status = if is_local {
         json!({"conditions": [{
-            "type": "Available", "status": "True", "lastTransitionTime": super::rules::time(ctx.now),
+            "type": "Available", "status": "True", "lastTransitionTime": naming::time(ctx.now),
             "reason": "Local", "message": "Local APIServices are always available",
         }]})
     } else {

@@ -3,90 +3,42 @@
 //! [`strategy`] is the table: one row per kind. Versions of a kind share a row, which works on the storage version.
 //! The functions named `*_hooks` are parts of that table, and long for that reason only.
 
-mod addresses;
-mod affinity;
-mod autoscaling_rules;
-mod batch;
-mod batch_rules;
-mod certificate_rules;
-mod claim_status;
-mod cluster;
-mod cluster_rules;
-mod containers;
-mod core;
-mod core_rules;
-mod definition_rules;
-mod device_capacity;
-mod device_rules;
-mod dump;
-mod environment;
-mod event_rules;
-mod extension_rules;
-mod extensions;
-mod flow_rules;
-mod gated;
-mod hooks;
-mod job_policies;
-mod job_status;
-mod lease_rules;
-mod limit_rules;
-mod meta;
-mod mounts;
-mod networking;
-mod networking_rules;
-mod node_rules;
-mod pem;
-mod pod;
-mod pod_annotations;
-mod pod_defaults;
-mod pod_gated;
-mod pod_spec;
-mod pod_status_rules;
-mod pod_subresources;
-mod pod_update;
-mod pod_warnings;
-mod policy_rules;
-mod probes;
-mod projections;
-mod ratchet;
-mod rbac_rules;
-mod resource_rules;
-pub(crate) mod resources;
+pub(crate) mod admissionregistration;
+pub(crate) mod apiextensions;
+pub(crate) mod apiregistration;
+pub(crate) mod apiserverinternal;
+pub(crate) mod autoscaling;
+pub(crate) mod batch;
+pub(crate) mod certificates;
+pub(crate) mod cluster;
+pub(crate) mod coordination;
+pub(crate) mod core;
+pub(crate) mod extensions;
+pub(crate) mod flowcontrol;
+pub(crate) mod kind;
+pub(crate) mod networking;
+pub(crate) mod pods;
+pub(crate) mod rbac;
+pub(crate) mod resource;
 pub(crate) mod rules;
-mod schema_rules;
-mod security;
-mod service;
-mod service_rules;
-mod signing_rules;
-mod slice_rules;
-mod storage;
-mod storage_classes;
-mod stored_versions;
+pub(crate) mod scheduling;
+pub(crate) mod storage;
 #[cfg(test)]
 mod tests;
-mod tree;
-mod url;
-mod volume_claims;
-mod volume_paths;
-mod volume_sources;
-mod volume_warnings;
-mod volumes;
-mod warnings;
-mod webhook_rules;
-mod windows;
-mod workload_rules;
-mod workload_status;
-mod workloads;
+pub(crate) mod volume_claims;
+pub(crate) mod warnings;
+pub(crate) mod workload_status;
+pub(crate) mod workloads;
 
 use std::sync::Arc;
-
-pub use flow_rules::mandatory_spec;
 
 use crate::field::FieldError;
 use crate::object::Object;
 use crate::strategy::{MetadataRechecks, Strategy};
-use hooks::Hooks;
-use tree::{Errors, Node};
+use kind::Hooks;
+use rules::tree::{Errors, Node};
+
+pub use flowcontrol::flow_schema::mandatory_spec;
 
 /// The strategy of a built-in kind; a kind without special rules gets the plain one.
 pub fn strategy(group: &str, kind: &str) -> Arc<dyn Strategy> {
@@ -98,7 +50,7 @@ pub fn strategy(group: &str, kind: &str) -> Arc<dyn Strategy> {
 /// before addresses are handed out, and so before the other rules are looked at.
 pub fn service_addresses(service: &Object) -> Vec<FieldError> {
     let mut errors = Errors::default();
-    service_rules::addresses(&Node::root(service.root()), &mut errors);
+    core::service::validate::addresses(&Node::root(service.root()), &mut errors);
     errors.0
 }
 
@@ -168,99 +120,101 @@ fn hooks(group: &str, kind: &str) -> Hooks {
 fn core_hooks(kind: &str) -> Hooks {
     match kind {
         "Pod" => Hooks {
-            default: pod_defaults::pod,
-            gated: gated::POD,
-            validate: pod_spec::pod,
-            validate_new: pod_spec::new_pod,
-            validate_subresource: pod_subresources::change,
+            default: pods::defaults::pod,
+            gated: rules::gates::POD,
+            validate: pods::spec::pod,
+            validate_new: pods::spec::new_pod,
+            validate_subresource: core::pod::subresources::change,
             warn: warnings::pod,
             warn_prepared: warnings::app_armor,
             warn_status: warnings::pod_status,
-            validate_change: pod_update::pod_change,
-            validate_status: pod_status_rules::pod,
-            status: Some(pod::default_status),
-            prepare_create: pod::prepare_create,
-            prepare_status: pod::prepare_status,
-            grace_period: pod::grace_period,
+            validate_change: core::pod::update::pod_change,
+            validate_status: core::pod::status::pod,
+            status: Some(core::pod::default_status),
+            prepare_create: core::pod::prepare_create,
+            prepare_status: core::pod::prepare_status,
+            grace_period: core::pod::grace_period,
             delete_returns_object: true,
             ..Hooks::PLAIN
         },
         "Service" => Hooks {
-            default: service::service,
-            status: Some(service::status),
-            prepare_create: service::prepare_create,
-            prepare_update: service::prepare_update,
-            validate: service_rules::service,
+            default: core::service::service,
+            status: Some(core::service::status),
+            prepare_create: core::service::prepare_create,
+            prepare_update: core::service::prepare_update,
+            validate: core::service::validate::service,
             warn: warnings::service,
             warn_status: warnings::balancer_status,
-            validate_change: service_rules::service_change,
-            validate_status: service_rules::service_status,
-            name: rules::label_name,
+            validate_change: core::service::validate::service_change,
+            validate_status: core::service::validate::service_status,
+            name: rules::naming::label_name,
             create_on_update: true,
             delete_returns_object: true,
             ..Hooks::PLAIN
         },
         "Namespace" => Hooks {
             default: core::namespace,
-            validate: core_rules::namespace,
-            validate_subresource: core_rules::namespace_finalizers,
-            validate_status: core_rules::namespace_status,
+            validate: core::secret::namespace,
+            validate_subresource: core::secret::namespace_finalizers,
+            validate_status: core::secret::namespace_status,
             prepare_create: core::prepare_namespace,
             prepare_update: core::prepare_namespace_update,
             begin_deletion: core::begin_namespace_deletion,
             holds_deletion: core::namespace_holds_deletion,
-            name: rules::label_name,
+            name: rules::naming::label_name,
             delete_returns_object: true,
             ..Hooks::PLAIN
         },
         "Node" => Hooks {
             default: core::node,
             status: Some(core::node_status),
-            validate: node_rules::node,
-            warn: node_rules::warn,
-            validate_change: node_rules::change,
-            validate_status: node_rules::change,
+            validate: core::node::node,
+            warn: core::node::warn,
+            validate_change: core::node::change,
+            validate_status: core::node::change,
             keeps_status_on_create: true,
             ..Hooks::PLAIN
         },
-        "ConfigMap" => {
-            Hooks { validate: core_rules::config_map, validate_change: core_rules::config_map_change, ..Hooks::PLAIN }
-        }
+        "ConfigMap" => Hooks {
+            validate: core::secret::config_map,
+            validate_change: core::secret::config_map_change,
+            ..Hooks::PLAIN
+        },
         "Secret" => Hooks {
             default: core::secret,
-            validate: core_rules::secret,
+            validate: core::secret::secret,
             warn: warnings::secret,
-            validate_change: core_rules::secret_change,
+            validate_change: core::secret::secret_change,
             ..Hooks::PLAIN
         },
         "ServiceAccount" => Hooks { warn: warnings::service_account, delete_returns_object: true, ..Hooks::PLAIN },
         "Endpoints" => Hooks {
             default: core::endpoints,
-            validate: core_rules::endpoints,
+            validate: core::secret::endpoints,
             warn: warnings::endpoints,
             create_on_update: true,
             ..Hooks::PLAIN
         },
-        "Event" => Hooks { default: core::event, validate: event_rules::event, create_on_update: true, ..Hooks::PLAIN },
+        "Event" => Hooks { default: core::event, validate: core::event::event, create_on_update: true, ..Hooks::PLAIN },
         "LimitRange" => Hooks {
             default: core::limit_range,
-            validate: limit_rules::limit_range,
+            validate: core::limit_range::limit_range,
             create_on_update: true,
             ..Hooks::PLAIN
         },
         "PodTemplate" => Hooks {
             default: core::pod_template,
-            gated: gated::POD_TEMPLATE,
-            validate: workload_rules::pod_template,
+            gated: rules::gates::POD_TEMPLATE,
+            validate: pods::workload::pod_template,
             warn: warnings::pod_template,
             delete_returns_object: true,
             ..Hooks::PLAIN
         },
         "PersistentVolume" => Hooks {
             default: volume_claims::volume,
-            validate: storage::volume,
-            warn: volume_warnings::volume,
-            validate_change: storage::volume_change,
+            validate: core::persistent_volume_claim::volume,
+            warn: pods::volumes::warn::volume,
+            validate_change: core::persistent_volume_claim::volume_change,
             prepare_create: volume_claims::prepare_volume,
             prepare_status: volume_claims::prepare_volume_status,
             delete_returns_object: true,
@@ -268,10 +222,10 @@ fn core_hooks(kind: &str) -> Hooks {
         },
         "PersistentVolumeClaim" => Hooks {
             default: volume_claims::claim,
-            validate: storage::claim,
-            warn: volume_warnings::claim,
-            validate_change: storage::claim_change,
-            validate_status: storage::claim_status,
+            validate: core::persistent_volume_claim::claim,
+            warn: pods::volumes::warn::claim,
+            validate_change: core::persistent_volume_claim::claim_change,
+            validate_status: core::persistent_volume_claim::claim_status,
             prepare_create: volume_claims::prepare_claim,
             prepare_update: volume_claims::prepare_claim_update,
             delete_returns_object: true,
@@ -279,8 +233,8 @@ fn core_hooks(kind: &str) -> Hooks {
         },
         "ReplicationController" => Hooks {
             default: workloads::replication_controller,
-            gated: gated::WORKLOAD,
-            validate: workload_rules::replication_controller,
+            gated: rules::gates::WORKLOAD,
+            validate: pods::workload::replication_controller,
             validate_status: workload_status::replica_set,
             warn: warnings::workload,
             status: Some(workloads::replica_status),
@@ -290,9 +244,9 @@ fn core_hooks(kind: &str) -> Hooks {
         "ResourceQuota" => Hooks {
             default: cluster::with_spec,
             status: Some(|_| {}),
-            validate: limit_rules::resource_quota,
-            validate_change: limit_rules::resource_quota_change,
-            validate_status: limit_rules::resource_quota_status,
+            validate: core::limit_range::resource_quota,
+            validate_change: core::limit_range::resource_quota_change,
+            validate_status: core::limit_range::resource_quota_status,
             delete_returns_object: true,
             ..Hooks::PLAIN
         },
@@ -305,33 +259,33 @@ fn workload_hooks(kind: &str) -> Hooks {
         "Deployment" => Hooks {
             default: workloads::deployment,
             status: Some(|_| {}),
-            gated: gated::WORKLOAD,
-            validate: workload_rules::deployment,
+            gated: rules::gates::WORKLOAD,
+            validate: pods::workload::deployment,
             validate_status: workload_status::deployment,
             is_new_generation: workloads::deployment_is_new_generation,
             warn: warnings::workload,
-            validate_change: workload_rules::selector_change,
+            validate_change: pods::workload::selector_change,
             ..Hooks::PLAIN
         },
         "ReplicaSet" => Hooks {
             default: workloads::replica_set,
             status: Some(workloads::replica_status),
-            gated: gated::WORKLOAD,
-            validate: workload_rules::replica_set,
+            gated: rules::gates::WORKLOAD,
+            validate: pods::workload::replica_set,
             validate_status: workload_status::replica_set,
             warn: warnings::workload,
-            validate_change: workload_rules::selector_change,
+            validate_change: pods::workload::selector_change,
             ..Hooks::PLAIN
         },
         "StatefulSet" => Hooks {
             default: workloads::stateful_set,
-            name: rules::label_name,
+            name: rules::naming::label_name,
             status: Some(workloads::stateful_set_status),
-            gated: gated::STATEFUL_SET,
-            validate: workload_rules::stateful_set,
+            gated: rules::gates::STATEFUL_SET,
+            validate: pods::workload::stateful_set,
             validate_status: workload_status::stateful_set,
             warn: warnings::stateful_set,
-            validate_change: workload_rules::stateful_set_change,
+            validate_change: pods::workload::stateful_set_change,
             ..Hooks::PLAIN
         },
         "DaemonSet" => Hooks {
@@ -340,52 +294,52 @@ fn workload_hooks(kind: &str) -> Hooks {
             fields_as_annotations: &[workloads::TEMPLATE_GENERATION],
             prepare_create: workloads::prepare_daemon_set,
             prepare_update: workloads::prepare_daemon_set_update,
-            gated: gated::WORKLOAD,
-            validate: workload_rules::daemon_set,
+            gated: rules::gates::WORKLOAD,
+            validate: pods::workload::daemon_set,
             validate_status: workload_status::daemon_set,
             warn: warnings::daemon_set,
-            validate_change: workload_rules::selector_change,
+            validate_change: pods::workload::selector_change,
             ..Hooks::PLAIN
         },
         "ControllerRevision" => Hooks {
             default: workloads::controller_revision,
-            validate: workload_rules::controller_revision,
-            validate_change: workload_rules::controller_revision_change,
+            validate: pods::workload::controller_revision,
+            validate_change: pods::workload::controller_revision_change,
             ..Hooks::PLAIN
         },
         "Job" => Hooks {
-            default: batch::job,
+            default: batch::job::job,
             status: Some(|_| {}),
-            prepare_create: batch::prepare_job,
-            gated: gated::WORKLOAD,
-            validate: batch_rules::job,
-            validate_status: job_status::job,
+            prepare_create: batch::job::prepare_job,
+            gated: rules::gates::WORKLOAD,
+            validate: batch::job::validate::job,
+            validate_status: batch::job::status::job,
             orphans: true,
-            silent_deletion_warning: Some(batch::ORPHANS),
+            silent_deletion_warning: Some(batch::job::ORPHANS),
             warn: warnings::job,
-            validate_change: batch_rules::job_change,
+            validate_change: batch::job::validate::job_change,
             ..Hooks::PLAIN
         },
         "CronJob" => Hooks {
-            default: batch::cron_job,
+            default: batch::job::cron_job,
             status: Some(|_| {}),
-            gated: gated::CRON_JOB,
-            validate: batch_rules::cron_job,
-            validate_new: batch_rules::new_cron_job,
+            gated: rules::gates::CRON_JOB,
+            validate: batch::job::validate::cron_job,
+            validate_new: batch::job::validate::new_cron_job,
             warn: warnings::cron_job,
             ..Hooks::PLAIN
         },
         "HorizontalPodAutoscaler" => Hooks {
             default: networking::autoscaler,
             status: Some(networking::autoscaler_status),
-            validate: autoscaling_rules::autoscaler,
+            validate: autoscaling::horizontal_pod_autoscaler::autoscaler,
             validate_status: workload_status::autoscaler,
             ..Hooks::PLAIN
         },
         "PodDisruptionBudget" => Hooks {
             default: cluster::with_spec,
             status: Some(networking::disruption_budget_status),
-            validate: autoscaling_rules::disruption_budget,
+            validate: autoscaling::horizontal_pod_autoscaler::disruption_budget,
             validate_status: workload_status::disruption_budget,
             unconditional_update: false,
             ..Hooks::PLAIN
@@ -398,47 +352,47 @@ fn storage_hooks(kind: &str) -> Hooks {
     match kind {
         "StorageClass" => Hooks {
             default: cluster::storage_class,
-            validate: storage_classes::class,
-            validate_change: storage_classes::class_change,
+            validate: storage::volume_attachment::class,
+            validate_change: storage::volume_attachment::class_change,
             delete_returns_object: true,
             ..Hooks::PLAIN
         },
         "CSIDriver" => Hooks {
             default: cluster::csi_driver,
             prepare_update: cluster::prepare_csi_driver_update,
-            validate: storage_classes::driver,
-            validate_change: storage_classes::driver_change,
+            validate: storage::volume_attachment::driver,
+            validate_change: storage::volume_attachment::driver_change,
             unconditional_update: false,
             delete_returns_object: true,
             ..Hooks::PLAIN
         },
         "CSINode" => Hooks {
-            validate: storage_classes::csi_node,
-            validate_change: storage_classes::csi_node_change,
+            validate: storage::volume_attachment::csi_node,
+            validate_change: storage::volume_attachment::csi_node_change,
             unconditional_update: false,
             delete_returns_object: true,
             ..Hooks::PLAIN
         },
         "CSIStorageCapacity" => Hooks {
-            validate: storage_classes::storage_capacity,
-            validate_change: storage_classes::storage_capacity_change,
+            validate: storage::volume_attachment::storage_capacity,
+            validate_change: storage::volume_attachment::storage_capacity_change,
             unconditional_update: false,
             ..Hooks::PLAIN
         },
         "VolumeAttachment" => Hooks {
             default: cluster::volume_attachment,
             status: Some(cluster::volume_attachment_status),
-            validate: storage_classes::attachment,
-            validate_new: storage_classes::new_attachment,
-            validate_change: storage_classes::attachment_change,
-            validate_status: storage_classes::attachment_status_change,
+            validate: storage::volume_attachment::attachment,
+            validate_new: storage::volume_attachment::new_attachment,
+            validate_change: storage::volume_attachment::attachment_change,
+            validate_status: storage::volume_attachment::attachment_status_change,
             unconditional_update: false,
             delete_returns_object: true,
             ..Hooks::PLAIN
         },
         "VolumeAttributesClass" => Hooks {
-            validate: storage_classes::attributes_class,
-            validate_change: storage_classes::attributes_class_change,
+            validate: storage::volume_attachment::attributes_class,
+            validate_change: storage::volume_attachment::attributes_class_change,
             delete_returns_object: true,
             ..Hooks::PLAIN
         },
@@ -450,23 +404,23 @@ fn networking_hooks(kind: &str) -> Hooks {
     match kind {
         "Ingress" => Hooks {
             default: cluster::with_spec,
-            status: Some(service::ingress_status),
+            status: Some(core::service::ingress_status),
             warn: warnings::ingress,
             warn_status: warnings::balancer_status,
-            validate: networking_rules::ingress,
-            validate_new: networking_rules::new_ingress,
-            validate_status: networking_rules::ingress_status,
+            validate: networking::ingress::ingress,
+            validate_new: networking::ingress::new_ingress,
+            validate_status: networking::ingress::ingress_status,
             ..Hooks::PLAIN
         },
         "IngressClass" => Hooks {
             default: networking::ingress_class,
-            validate: networking_rules::ingress_class,
-            validate_change: networking_rules::ingress_class_change,
+            validate: networking::ingress::ingress_class,
+            validate_change: networking::ingress::ingress_class_change,
             ..Hooks::PLAIN
         },
         "NetworkPolicy" => Hooks {
             default: networking::network_policy,
-            validate: networking_rules::network_policy,
+            validate: networking::ingress::network_policy,
             warn: warnings::network_policy,
             ..Hooks::PLAIN
         },
@@ -475,23 +429,23 @@ fn networking_hooks(kind: &str) -> Hooks {
             prepare_create: networking::prepare_endpoint_slice,
             prepare_update: networking::prepare_endpoint_slice_update,
             warn: warnings::endpoint_slice,
-            validate: networking_rules::endpoint_slice,
-            validate_change: networking_rules::endpoint_slice_change,
+            validate: networking::ingress::endpoint_slice,
+            validate_change: networking::ingress::endpoint_slice_change,
             is_new_generation: networking::slice_is_new_generation,
             ..Hooks::PLAIN
         },
         "ServiceCIDR" => Hooks {
             default: cluster::with_spec,
             status: Some(|_| {}),
-            validate: networking_rules::service_cidr,
-            validate_change: networking_rules::service_cidr_change,
+            validate: networking::ingress::service_cidr,
+            validate_change: networking::ingress::service_cidr_change,
             ..Hooks::PLAIN
         },
         "IPAddress" => Hooks {
             default: cluster::with_spec,
-            validate: networking_rules::ip_address,
-            validate_change: networking_rules::ip_address_change,
-            name: rules::ip_name,
+            validate: networking::ingress::ip_address,
+            validate_change: networking::ingress::ip_address_change,
+            name: rules::naming::ip_name,
             ..Hooks::PLAIN
         },
         _ => Hooks::PLAIN,
@@ -503,13 +457,13 @@ fn extension_hooks(kind: &str) -> Hooks {
         "CustomResourceDefinition" => Hooks {
             validation_may_take_long: true,
             default: extensions::definition,
-            validate: definition_rules::definition,
-            warn: definition_rules::warnings,
-            validate_new: definition_rules::new_definition,
+            validate: apiextensions::definition::validate::definition,
+            warn: apiextensions::definition::validate::warnings,
+            validate_new: apiextensions::definition::validate::new_definition,
             prepare_create: extensions::prepare_definition,
             prepare_update: extensions::prepare_definition_update,
-            validate_change: definition_rules::definition_change,
-            validate_status: definition_rules::definition_status,
+            validate_change: apiextensions::definition::validate::definition_change,
+            validate_status: apiextensions::definition::validate::definition_status,
             begin_deletion: extensions::begin_definition_deletion,
             holds_deletion: |definition| !definition.is_being_deleted(),
             unconditional_update: false,
@@ -518,18 +472,18 @@ fn extension_hooks(kind: &str) -> Hooks {
         },
         "APIService" => Hooks {
             default: extensions::api_service,
-            validate: extension_rules::api_service,
+            validate: apiregistration::api_service::api_service,
             prepare_create: extensions::prepare_api_service,
-            validate_status: extension_rules::api_service_status,
-            name: rules::path_segment_name,
+            validate_status: apiregistration::api_service::api_service_status,
+            name: rules::naming::path_segment_name,
             unconditional_update: false,
             ..Hooks::PLAIN
         },
         "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration" => Hooks {
             validation_may_take_long: true,
             default: extensions::webhooks,
-            validate_new: webhook_rules::webhooks,
-            validate_change: webhook_rules::changed_webhooks,
+            validate_new: admissionregistration::webhooks::webhooks,
+            validate_change: admissionregistration::webhooks::changed_webhooks,
             unconditional_update: false,
             ..Hooks::PLAIN
         },
@@ -537,29 +491,29 @@ fn extension_hooks(kind: &str) -> Hooks {
             validation_may_take_long: true,
             status: Some(|_| {}),
             default: extensions::admission_policy,
-            validate_new: policy_rules::validating_policy,
-            validate_change: policy_rules::changed_validating_policy,
-            validate_status: policy_rules::policy_status,
+            validate_new: admissionregistration::policies::validating_policy,
+            validate_change: admissionregistration::policies::changed_validating_policy,
+            validate_status: admissionregistration::policies::policy_status,
             unconditional_update: false,
             ..Hooks::PLAIN
         },
         "MutatingAdmissionPolicy" => Hooks {
             validation_may_take_long: true,
             default: extensions::admission_policy,
-            validate_new: policy_rules::mutating_policy,
-            validate_change: policy_rules::changed_mutating_policy,
+            validate_new: admissionregistration::policies::mutating_policy,
+            validate_change: admissionregistration::policies::changed_mutating_policy,
             unconditional_update: false,
             ..Hooks::PLAIN
         },
         "ValidatingAdmissionPolicyBinding" => Hooks {
             default: extensions::admission_policy_binding,
-            validate: policy_rules::validating_policy_binding,
+            validate: admissionregistration::policies::validating_policy_binding,
             unconditional_update: false,
             ..Hooks::PLAIN
         },
         "MutatingAdmissionPolicyBinding" => Hooks {
             default: extensions::admission_policy_binding,
-            validate: policy_rules::mutating_policy_binding,
+            validate: admissionregistration::policies::mutating_policy_binding,
             unconditional_update: false,
             ..Hooks::PLAIN
         },
@@ -571,52 +525,52 @@ fn cluster_hooks(kind: &str) -> Hooks {
     match kind {
         "Event" => Hooks {
             default: core::event,
-            validate: event_rules::reported,
-            validate_new: event_rules::new_reported,
-            validate_change: event_rules::reported_change,
+            validate: core::event::reported,
+            validate_new: core::event::new_reported,
+            validate_change: core::event::reported_change,
             create_on_update: true,
             ..Hooks::PLAIN
         },
-        "Role" => rbac_hooks(networking::role, rbac_rules::role),
-        "ClusterRole" => rbac_hooks(networking::role, rbac_rules::cluster_role),
+        "Role" => rbac_hooks(networking::role, rbac::bindings::role),
+        "ClusterRole" => rbac_hooks(networking::role, rbac::bindings::cluster_role),
         "RoleBinding" => Hooks {
-            validate_change: rbac_rules::role_binding_change,
-            ..rbac_hooks(networking::role_binding, rbac_rules::role_binding)
+            validate_change: rbac::bindings::role_binding_change,
+            ..rbac_hooks(networking::role_binding, rbac::bindings::role_binding)
         },
         "ClusterRoleBinding" => Hooks {
-            validate_change: rbac_rules::role_binding_change,
-            ..rbac_hooks(networking::role_binding, rbac_rules::cluster_role_binding)
+            validate_change: rbac::bindings::role_binding_change,
+            ..rbac_hooks(networking::role_binding, rbac::bindings::cluster_role_binding)
         },
         "Lease" => Hooks {
             default: cluster::with_spec,
             prepare_create: cluster::prepare_lease,
             prepare_update: cluster::prepare_lease_update,
-            validate: lease_rules::lease,
+            validate: coordination::lease::lease,
             create_on_update: true,
             unconditional_update: false,
             ..Hooks::PLAIN
         },
         "LeaseCandidate" => Hooks {
             default: cluster::with_spec,
-            validate: lease_rules::candidate,
-            validate_change: lease_rules::candidate_change,
-            name: lease_rules::candidate_name,
+            validate: coordination::lease::candidate,
+            validate_change: coordination::lease::candidate_change,
+            name: coordination::lease::candidate_name,
             create_on_update: true,
             unconditional_update: false,
             ..Hooks::PLAIN
         },
         "RuntimeClass" => Hooks {
             default: cluster::runtime_class,
-            validate: cluster_rules::runtime_class,
-            validate_change: cluster_rules::runtime_class_change,
+            validate: scheduling::priority_class::runtime_class,
+            validate_change: scheduling::priority_class::runtime_class_change,
             create_on_update: true,
             unconditional_update: false,
             ..Hooks::PLAIN
         },
         "PriorityClass" => Hooks {
             default: cluster::priority_class,
-            validate: cluster_rules::priority_class,
-            validate_change: cluster_rules::priority_class_change,
+            validate: scheduling::priority_class::priority_class,
+            validate_change: scheduling::priority_class::priority_class_change,
             update_skips_rules: true,
             is_new_generation: |_, _| false,
             ..Hooks::PLAIN
@@ -624,48 +578,48 @@ fn cluster_hooks(kind: &str) -> Hooks {
         "FlowSchema" => Hooks {
             default: cluster::flow_schema,
             status: Some(|_| {}),
-            validate: flow_rules::schema,
-            validate_status: flow_rules::status,
+            validate: flowcontrol::flow_schema::schema,
+            validate_status: flowcontrol::flow_schema::status,
             ..Hooks::PLAIN
         },
         "PriorityLevelConfiguration" => Hooks {
             default: cluster::priority_level,
             status: Some(|_| {}),
-            validate: flow_rules::level,
-            validate_status: flow_rules::status,
+            validate: flowcontrol::flow_schema::level,
+            validate_status: flowcontrol::flow_schema::status,
             ..Hooks::PLAIN
         },
         "CertificateSigningRequest" => Hooks {
             default: cluster::signing_request,
             status: Some(|_| {}),
-            validate: signing_rules::signing_request,
+            validate: certificates::signing_request::signing_request,
             prepare_create: cluster::prepare_signing_request,
             prepare_update: cluster::prepare_signing_request_update,
             prepare_status: cluster::prepare_signing_request_status,
-            validate_subresource: certificate_rules::change,
+            validate_subresource: certificates::cluster_trust_bundle::change,
             tracks_spec: false,
-            name: rules::any_name,
+            name: rules::naming::any_name,
             ..Hooks::PLAIN
         },
         "ClusterTrustBundle" => Hooks {
             default: cluster::with_spec,
-            validate: certificate_rules::cluster_trust_bundle,
-            validate_new: certificate_rules::new_cluster_trust_bundle,
-            validate_change: certificate_rules::cluster_trust_bundle_change,
-            name: rules::any_name,
+            validate: certificates::cluster_trust_bundle::cluster_trust_bundle,
+            validate_new: certificates::cluster_trust_bundle::new_cluster_trust_bundle,
+            validate_change: certificates::cluster_trust_bundle::cluster_trust_bundle_change,
+            name: rules::naming::any_name,
             unconditional_update: false,
             ..Hooks::PLAIN
         },
         "StorageVersion" => Hooks {
-            validate_status: stored_versions::version_status,
-            name: stored_versions::version_name,
+            validate_status: apiserverinternal::storage_version::version_status,
+            name: apiserverinternal::storage_version::version_name,
             unconditional_update: false,
             ..Hooks::PLAIN
         },
         "StorageVersionMigration" => Hooks {
-            validate: stored_versions::migration,
-            validate_change: stored_versions::migration_change,
-            validate_status: stored_versions::migration_status,
+            validate: apiserverinternal::storage_version::migration,
+            validate_change: apiserverinternal::storage_version::migration_change,
+            validate_status: apiserverinternal::storage_version::migration_status,
             unconditional_update: false,
             ..Hooks::PLAIN
         },
@@ -681,39 +635,39 @@ fn device_hooks(kind: &str) -> Hooks {
     let row = Hooks { default: cluster::with_spec, delete_returns_object: true, ..Hooks::PLAIN };
     match kind {
         "DeviceClass" => {
-            Hooks { validate_new: device_rules::class, validate_change: device_rules::class_change, ..row }
+            Hooks { validate_new: resource::shared::class, validate_change: resource::shared::class_change, ..row }
         }
         "DeviceTaintRule" => Hooks {
-            validate_new: device_rules::taint_rule,
-            validate_change: device_rules::taint_rule_change,
-            validate_status: device_rules::taint_rule_status,
+            validate_new: resource::shared::taint_rule,
+            validate_change: resource::shared::taint_rule_change,
+            validate_status: resource::shared::taint_rule_status,
             ..row
         },
         "ResourceClaim" => Hooks {
             default: cluster::resource_claim,
             status: Some(|_| {}),
-            validate_new: device_rules::claim,
-            validate_change: device_rules::claim_change,
-            prepare_status: claim_status::prepare,
-            validate_status: claim_status::change,
+            validate_new: resource::shared::claim,
+            validate_change: resource::shared::claim_change,
+            prepare_status: resource::claim_status::prepare,
+            validate_status: resource::claim_status::change,
             ..row
         },
         "ResourceClaimTemplate" => Hooks {
             default: cluster::resource_claim_template,
-            validate_new: device_rules::claim_template,
-            validate_change: device_rules::claim_template_change,
+            validate_new: resource::shared::claim_template,
+            validate_change: resource::shared::claim_template_change,
             ..row
         },
         "ResourceSlice" => Hooks {
             default: cluster::resource_slice,
-            validate_new: slice_rules::slice,
-            validate_change: slice_rules::slice_change,
+            validate_new: resource::slice::slice,
+            validate_change: resource::slice::slice_change,
             ..row
         },
         _ => row,
     }
 }
 
-fn rbac_hooks(default: hooks::Default, validate: hooks::Validate) -> Hooks {
-    Hooks { default, validate, name: rules::path_segment_name, create_on_update: true, ..Hooks::PLAIN }
+fn rbac_hooks(default: kind::Default, validate: kind::Validate) -> Hooks {
+    Hooks { default, validate, name: rules::naming::path_segment_name, create_on_update: true, ..Hooks::PLAIN }
 }

@@ -2,10 +2,10 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use super::strategy;
+use super::*;
 use crate::Object;
 use crate::catalog::Catalog;
-use crate::strategy::{DefaultDeletion, Strategy};
+use crate::strategy::DefaultDeletion;
 
 /// The kinds of the catalog for which `test` holds.
 fn kinds_where(test: impl Fn(&dyn Strategy) -> bool) -> BTreeSet<String> {

@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::tree::{Fields, default_pointer, default_zero, object, object_at, text};
+use super::pods::defaults;
+use super::rules::{naming, tree};
+use crate::kinds::rules::tree::{Fields, default_pointer, default_zero, object, object_at, text};
 use crate::object::Object;
 use crate::strategy::WriteContext;
 
@@ -31,14 +33,14 @@ pub(crate) fn default_spec(spec: &mut Fields) {
 
 /// Defaults of a `PersistentVolume`.
 pub(crate) fn volume(object: &mut Object) {
-    let spec = super::tree::object(object.root_mut(), "spec");
+    let spec = tree::object(object.root_mut(), "spec");
     default_zero(spec, "persistentVolumeReclaimPolicy", "Retain");
     default_pointer(spec, "volumeMode", "Filesystem");
     if let Some(path) = object_at(spec, "hostPath") {
         default_pointer(path, "type", "");
     }
-    super::pod_defaults::volume_drivers(spec);
-    default_zero(super::tree::object(object.root_mut(), "status"), "phase", "Pending");
+    defaults::volume_drivers(spec);
+    default_zero(tree::object(object.root_mut(), "status"), "phase", "Pending");
 }
 
 /// A new claim is unbound; its two data source fields say the same.
@@ -98,7 +100,7 @@ fn mirror_data_source(new: &mut Object) {
 
 /// A new volume is not yet available.
 pub(crate) fn prepare_volume(ctx: &WriteContext<'_>, new: &mut Object) {
-    let now = super::rules::time(ctx.now);
+    let now = naming::time(ctx.now);
     new.set(&["status"], json!({"phase": "Pending", "lastPhaseTransitionTime": now}));
 }
 
@@ -111,7 +113,7 @@ pub(crate) fn prepare_volume_status(ctx: &WriteContext<'_>, new: &mut Object, ol
             new.set(&time, old_time);
         }
     } else if !dated || new.get(&time) == old.get(&time) {
-        new.set(&time, super::rules::time(ctx.now));
+        new.set(&time, naming::time(ctx.now));
     }
 }
 

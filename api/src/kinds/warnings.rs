@@ -2,8 +2,10 @@
 
 use serde_json::Value;
 
-use super::tree::Node;
-use super::{addresses, pod_annotations, pod_warnings, rules, volume_warnings, workloads};
+use super::pods::{annotations, volumes, warn};
+use super::rules::{addresses, naming};
+use super::workloads;
+use crate::kinds::rules::tree::Node;
 
 /// A new `Pod`. Changes of pods are by machines, which read no texts.
 pub(crate) fn pod(new: &Node<'_, '_>, old: Option<&Node<'_, '_>>, texts: &mut Vec<String>) {
@@ -12,7 +14,7 @@ pub(crate) fn pod(new: &Node<'_, '_>, old: Option<&Node<'_, '_>>, texts: &mut Ve
     }
     let metadata = new.field("metadata");
     pod_name(&metadata, "the Pod's hostname", texts);
-    pod_warnings::all(new, false, texts);
+    warn::all(new, false, texts);
 }
 
 /// The addresses of a pod's status.
@@ -36,9 +38,9 @@ pub(crate) fn app_armor(pod: &Node<'_, '_>, texts: &mut Vec<String>) {
     let (annotations, context) = (metadata.field("annotations"), spec.field("securityContext"));
     for list in ["initContainers", "containers"] {
         for container in spec.field(list).items() {
-            let name = format!("{}{}", pod_annotations::APP_ARMOR, container.field("name").text());
+            let name = format!("{}{}", annotations::APP_ARMOR, container.field("name").text());
             let Some((name, annotation)) = annotations.entries().find(|(known, _)| *known == name) else { continue };
-            let profile = pod_annotations::app_armor_profile(annotation.text());
+            let profile = annotations::app_armor_profile(annotation.text());
             let own = container.field("securityContext");
             let own = own.field("appArmorProfile");
             let became = profile.is_some() && own.value() == profile.as_ref();
@@ -61,7 +63,7 @@ pub(crate) fn workload(new: &Node<'_, '_>, old: Option<&Node<'_, '_>>, texts: &m
         pod_name(&new.field("metadata"), PODS_AND_HOSTS, texts);
     }
     if is_news(new, old) {
-        pod_warnings::all(&new.field("spec").field("template"), true, texts);
+        warn::all(&new.field("spec").field("template"), true, texts);
     }
 }
 
@@ -76,7 +78,7 @@ pub(crate) fn daemon_set(new: &Node<'_, '_>, old: Option<&Node<'_, '_>>, texts: 
         if old.is_none() {
             pod_name(&new.field("metadata"), PODS_AND_HOSTS, texts);
         }
-        pod_warnings::all(&new.field("spec").field("template"), true, texts);
+        warn::all(&new.field("spec").field("template"), true, texts);
     }
 }
 
@@ -84,12 +86,12 @@ pub(crate) fn daemon_set(new: &Node<'_, '_>, old: Option<&Node<'_, '_>>, texts: 
 pub(crate) fn stateful_set(new: &Node<'_, '_>, old: Option<&Node<'_, '_>>, texts: &mut Vec<String>) {
     let spec = new.field("spec");
     if is_news(new, old) {
-        pod_warnings::all(&spec.field("template"), true, texts);
+        warn::all(&spec.field("template"), true, texts);
     }
     for claim in spec.field("volumeClaimTemplates").items() {
         // Upstream's paths leave the claim's spec out of new sets, and write it large in changed ones.
         let place = if old.is_none() { claim.path() } else { claim.path().child("Spec") };
-        volume_warnings::claim_spec(&Node::at(&place, claim.field("spec").value()), texts);
+        volumes::warn::claim_spec(&Node::at(&place, claim.field("spec").value()), texts);
     }
     let history = spec.field("revisionHistoryLimit");
     if history.number() < 0 {
@@ -103,7 +105,7 @@ pub(crate) fn stateful_set(new: &Node<'_, '_>, old: Option<&Node<'_, '_>>, texts
 /// A `PodTemplate`.
 pub(crate) fn pod_template(new: &Node<'_, '_>, old: Option<&Node<'_, '_>>, texts: &mut Vec<String>) {
     if is_news(new, old) {
-        pod_warnings::all(&new.field("template"), true, texts);
+        warn::all(&new.field("template"), true, texts);
     }
 }
 
@@ -142,7 +144,7 @@ fn job_spec(spec: &Node<'_, '_>, texts: &mut Vec<String>) {
             spec.path()
         ));
     }
-    pod_warnings::all(&spec.field("template"), true, texts);
+    warn::all(&spec.field("template"), true, texts);
 }
 
 const PODS_AND_HOSTS: &str = "Pod names and hostnames";
@@ -150,7 +152,7 @@ const PODS_AND_HOSTS: &str = "Pod names and hostnames";
 /// Names that become names of pods, and so of hosts.
 fn pod_name(metadata: &Node<'_, '_>, used_in: &str, texts: &mut Vec<String>) {
     let name = metadata.field("name").text();
-    let wrong = rules::label(name);
+    let wrong = naming::label(name);
     if !wrong.is_empty() {
         texts.push(format!(
             "metadata.name: this is used in {used_in}, which can result in surprising behavior; \
@@ -364,7 +366,7 @@ mod tests {
     use base64::Engine as _;
     use serde_json::json;
 
-    use super::super::hooks::Warn;
+    use super::super::kind::Warn;
     use super::*;
 
     fn check(warn: Warn, new: &Value, old: Option<&Value>, want: &[&str]) {

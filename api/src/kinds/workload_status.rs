@@ -1,6 +1,6 @@
 //! Rules for the statuses that workload controllers write: counts are not negative, and parts not more than the whole.
 
-use super::tree::{Errors, Node};
+use crate::kinds::rules::tree::{Errors, Node};
 
 const WHOLE: &str = "cannot be greater than status.replicas";
 

@@ -2,8 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::pod_defaults;
-use super::tree::{Fields, default_pointer, default_zero, each, is_zero, object, object_at};
+use super::pods::defaults;
+use super::rules::tree;
+use super::volume_claims;
+use crate::kinds::rules::tree::{Fields, default_pointer, default_zero, each, is_zero, object, object_at};
 use crate::object::Object;
 use crate::strategy::{WriteContext, content_changed};
 
@@ -12,14 +14,14 @@ pub(crate) const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.gene
 
 /// Defaults of a `Deployment`.
 pub(crate) fn deployment(object: &mut Object) {
-    let spec = super::tree::object(object.root_mut(), "spec");
+    let spec = tree::object(object.root_mut(), "spec");
     default_pointer(spec, "replicas", 1);
     default_pointer(spec, "selector", Value::Null);
-    pod_defaults::template(spec, "template");
-    let strategy = super::tree::object(spec, "strategy");
+    defaults::template(spec, "template");
+    let strategy = tree::object(spec, "strategy");
     default_zero(strategy, "type", "RollingUpdate");
     if strategy["type"] == "RollingUpdate" {
-        let rolling = super::tree::object(strategy, "rollingUpdate");
+        let rolling = tree::object(strategy, "rollingUpdate");
         default_pointer(rolling, "maxUnavailable", "25%");
         default_pointer(rolling, "maxSurge", "25%");
     }
@@ -29,56 +31,56 @@ pub(crate) fn deployment(object: &mut Object) {
 
 /// Defaults of a `ReplicaSet`.
 pub(crate) fn replica_set(object: &mut Object) {
-    let spec = super::tree::object(object.root_mut(), "spec");
+    let spec = tree::object(object.root_mut(), "spec");
     default_pointer(spec, "replicas", 1);
     default_pointer(spec, "selector", Value::Null);
-    pod_defaults::template(spec, "template");
+    defaults::template(spec, "template");
 }
 
 /// Defaults of a `StatefulSet`.
 pub(crate) fn stateful_set(object: &mut Object) {
-    let spec = super::tree::object(object.root_mut(), "spec");
+    let spec = tree::object(object.root_mut(), "spec");
     default_pointer(spec, "replicas", 1);
     default_pointer(spec, "selector", Value::Null);
     default_pointer(spec, "serviceName", "");
-    pod_defaults::template(spec, "template");
+    defaults::template(spec, "template");
     default_zero(spec, "podManagementPolicy", "OrderedReady");
-    let strategy = super::tree::object(spec, "updateStrategy");
+    let strategy = tree::object(spec, "updateStrategy");
     if is_zero(strategy, "type") {
         strategy.insert("type".to_owned(), "RollingUpdate".into());
-        super::tree::object(strategy, "rollingUpdate");
+        tree::object(strategy, "rollingUpdate");
     }
     if strategy["type"] == "RollingUpdate"
         && let Some(rolling) = object_at(strategy, "rollingUpdate")
     {
         default_pointer(rolling, "partition", 0);
     }
-    let retention = super::tree::object(spec, "persistentVolumeClaimRetentionPolicy");
+    let retention = tree::object(spec, "persistentVolumeClaimRetentionPolicy");
     default_zero(retention, "whenDeleted", "Retain");
     default_zero(retention, "whenScaled", "Retain");
     default_pointer(spec, "revisionHistoryLimit", 10);
     each(spec, "volumeClaimTemplates", |claim| {
         default_zero(claim, "apiVersion", "v1");
         default_zero(claim, "kind", "PersistentVolumeClaim");
-        super::volume_claims::default_claim(claim);
+        volume_claims::default_claim(claim);
     });
 }
 
 /// Defaults of a `DaemonSet`.
 pub(crate) fn daemon_set(object: &mut Object) {
-    let spec = super::tree::object(object.root_mut(), "spec");
+    let spec = tree::object(object.root_mut(), "spec");
     default_pointer(spec, "selector", Value::Null);
-    pod_defaults::template(spec, "template");
-    let strategy = super::tree::object(spec, "updateStrategy");
+    defaults::template(spec, "template");
+    let strategy = tree::object(spec, "updateStrategy");
     default_zero(strategy, "type", "RollingUpdate");
     if strategy["type"] == "RollingUpdate" {
-        let rolling = super::tree::object(strategy, "rollingUpdate");
+        let rolling = tree::object(strategy, "rollingUpdate");
         default_pointer(rolling, "maxUnavailable", 1);
         default_pointer(rolling, "maxSurge", 0);
     }
     default_pointer(spec, "revisionHistoryLimit", 10);
     // Whoever writes a set owns this, too: it is there before owners are counted.
-    let annotations = super::tree::object(object.metadata_mut(), "annotations");
+    let annotations = tree::object(object.metadata_mut(), "annotations");
     default_pointer(annotations, TEMPLATE_GENERATION, "0");
 }
 
@@ -93,11 +95,11 @@ pub(crate) fn replication_controller(object: &mut Object) {
     let labels = object.get(&["spec", "template", "metadata", "labels"]).filter(|l| l.is_object()).cloned();
     if let Some(labels) = labels.filter(|labels| labels != &json!({})) {
         default_zero(object.metadata_mut(), "labels", labels.clone());
-        default_zero(super::tree::object(object.root_mut(), "spec"), "selector", labels);
+        default_zero(tree::object(object.root_mut(), "spec"), "selector", labels);
     }
-    let spec = super::tree::object(object.root_mut(), "spec");
+    let spec = tree::object(object.root_mut(), "spec");
     default_pointer(spec, "replicas", 1);
-    pod_defaults::optional_template(spec, "template");
+    defaults::optional_template(spec, "template");
 }
 
 /// Defaults of a `ControllerRevision`, whose revision is always shown.

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{Amounts, End, Measure, Scopes, add_all, amounts, one, raise_all, selects};
 use crate::Object;
-use crate::kinds::resources;
+use crate::kinds::pods::resources;
 
 const COUNT: &str = "count/pods";
 const PODS: &str = "pods";

@@ -1,0 +1,300 @@
+//! Rules for webhooks: how they are reached, what they are asked about, and which answers they understand.
+//!
+//! What an older server has let in may stay: an update is only held to what its old state kept to.
+
+use std::collections::HashSet;
+
+use crate::expression::admission::{Scope, Wanted};
+use crate::kinds::rules::tree::{Errors, Node};
+use crate::kinds::rules::{labels, naming, url};
+
+const HARMLESS: [&str; 2] = ["None", "NoneOnDryRun"];
+const EFFECTS: [&str; 4] = ["None", "NoneOnDryRun", "Some", "Unknown"];
+const REVIEWS: [&str; 2] = ["v1", "v1beta1"];
+/// How many conditions a webhook or policy may have.
+const CONDITIONS: usize = 64;
+
+/// What a configuration is held to.
+struct Demands {
+    conditions: bool,
+    harmless: bool,
+    known_review: bool,
+    unique_names: bool,
+}
+
+impl Demands {
+    const ALL: Self = Self { conditions: true, harmless: true, known_review: true, unique_names: true };
+
+    fn of_update(new: &Node<'_, '_>, old: &Node<'_, '_>) -> Self {
+        let (new, hooks) = (new.field("webhooks"), old.field("webhooks"));
+        let same_conditions = |(new, old): (Node<'_, '_>, Node<'_, '_>)| {
+            new.field("matchConditions").is_same(&old.field("matchConditions"))
+        };
+        let unchanged = new.list().len() == hooks.list().len() && new.items().zip(hooks.items()).all(same_conditions);
+        let mut names = HashSet::new();
+        Self {
+            conditions: !unchanged,
+            harmless: hooks.items().all(|hook| HARMLESS.contains(&hook.field("sideEffects").text())),
+            known_review: hooks.items().all(|hook| {
+                let versions = hook.field("admissionReviewVersions");
+                versions.is_empty() || is_understood(&versions)
+            }),
+            unique_names: hooks.items().all(|hook| names.insert(hook.field("name").text())),
+        }
+    }
+}
+
+/// A new webhook configuration.
+pub(crate) fn webhooks(object: &Node<'_, '_>, errors: &mut Errors) {
+    configuration(object, &Demands::ALL, errors);
+}
+
+/// A changed webhook configuration.
+pub(crate) fn changed_webhooks(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+    configuration(new, &Demands::of_update(new, old), errors);
+}
+
+fn configuration(object: &Node<'_, '_>, demands: &Demands, errors: &mut Errors) {
+    let hooks = object.field("webhooks");
+    let mut names = HashSet::new();
+    for hook in hooks.items() {
+        webhook(&hook, demands, errors);
+        let name = hook.field("name");
+        if demands.unique_names && !name.text().is_empty() && !names.insert(name.text()) {
+            errors.duplicate(&name);
+        }
+    }
+}
+
+fn webhook(hook: &Node<'_, '_>, demands: &Demands, errors: &mut Errors) {
+    qualified_domain(&hook.field("name"), errors);
+    for rule in hook.field("rules").items() {
+        rule_with_operations(&rule, errors);
+    }
+    errors.none_or_one_of(&hook.field("failurePolicy"), &["Fail", "Ignore"]);
+    errors.none_or_one_of(&hook.field("matchPolicy"), &["Equivalent", "Exact"]);
+    let (effects, allowed) = (hook.field("sideEffects"), if demands.harmless { &HARMLESS[..] } else { &EFFECTS[..] });
+    if effects.is_unset() {
+        errors.required(&effects, &format!("must specify one of {}", allowed.join(", ")));
+    } else {
+        errors.one_of(&effects, allowed);
+    }
+    let timeout = hook.field("timeoutSeconds");
+    if timeout.integer().is_some_and(|seconds| !(1..=30).contains(&seconds)) {
+        errors.invalid(&timeout, "the timeout value must be between 1 and 30 seconds");
+    }
+    labels::selector(&hook.field("namespaceSelector"), errors);
+    labels::selector(&hook.field("objectSelector"), errors);
+    errors.none_or_one_of(&hook.field("reinvocationPolicy"), &["IfNeeded", "Never"]);
+    client_config(&hook.field("clientConfig"), errors);
+    if demands.conditions {
+        match_conditions(&hook.field("matchConditions"), &Scope::default(), errors);
+    }
+    review_versions(&hook.field("admissionReviewVersions"), demands, errors);
+}
+
+fn qualified_domain(at: &Node<'_, '_>, errors: &mut Errors) {
+    if !errors.require_text(at) {
+        return;
+    }
+    let wrong = naming::subdomain(at.text());
+    if !wrong.is_empty() {
+        errors.invalid(at, &wrong.join(","));
+    } else if at.text().split('.').count() < 3 {
+        errors.invalid(at, "should be a domain with at least three segments separated by dots");
+    }
+}
+
+fn is_understood(versions: &Node<'_, '_>) -> bool {
+    versions.texts().any(|version| REVIEWS.contains(&version))
+}
+
+fn review_versions(at: &Node<'_, '_>, demands: &Demands, errors: &mut Errors) {
+    if at.is_empty() {
+        errors.required(at, "must specify one of v1, v1beta1");
+        return;
+    }
+    let mut seen = HashSet::new();
+    for version in at.items() {
+        if !seen.insert(version.text()) {
+            errors.invalid(&version, "duplicate version");
+            continue;
+        }
+        errors.invalid_all(&version, naming::dns1035_label(version.text()));
+    }
+    if demands.known_review && !is_understood(at) {
+        errors.invalid(at, "must include at least one of v1, v1beta1");
+    }
+}
+
+/// How to reach a webhook.
+pub(crate) fn client_config(at: &Node<'_, '_>, errors: &mut Errors) {
+    let (url, service) = (at.field("url"), at.field("service"));
+    match (url.is_set(), service.is_set()) {
+        (true, true) | (false, false) => errors.required(at, "exactly one of url or service is required"),
+        (true, false) => webhook_url(&url, errors),
+        (false, true) => service_reference(&service, errors),
+    }
+}
+
+fn webhook_url(at: &Node<'_, '_>, errors: &mut Errors) {
+    const FORM: &str = "; desired format: https://host[/path]";
+    let url = match url::Url::parse(at.text()) {
+        Ok(url) => url,
+        Err(why) => {
+            errors.required(at, &format!("url must be a valid URL: parse {:?}: {why}{FORM}", at.text()));
+            return;
+        }
+    };
+    if url.scheme != "https" {
+        errors.invalid_value(at, url.scheme, &format!("'https' is the only allowed URL scheme{FORM}"));
+    }
+    if url.host.is_empty() {
+        errors.invalid_value(at, "", &format!("host must be provided{FORM}"));
+    }
+    if let Some(user) = url.user {
+        errors.invalid_value(at, user, "user information is not permitted in the URL");
+    }
+    if !url.fragment.is_empty() {
+        errors.invalid_value(at, url.fragment, "fragments are not permitted in the URL");
+    }
+    if !url.query.is_empty() {
+        errors.invalid_value(at, url.query, "query parameters are not permitted in the URL");
+    }
+}
+
+fn service_reference(at: &Node<'_, '_>, errors: &mut Errors) {
+    // The reference takes one for the other here.
+    for (key, shown, why) in
+        [("namespace", "name", "service name is required"), ("name", "namespace", "service namespace is required")]
+    {
+        if at.field(key).text().is_empty() {
+            errors.required(&at.field(shown), why);
+        }
+    }
+    let port = at.field("port");
+    if port.is_set() && !(1..=65535).contains(&port.number()) {
+        errors.invalid(&port, "port is not valid: must be between 1 and 65535, inclusive");
+    }
+    service_path(&at.field("path"), errors);
+}
+
+fn service_path(at: &Node<'_, '_>, errors: &mut Errors) {
+    let path = at.text();
+    if matches!(path, "" | "/") {
+        return;
+    }
+    if path == "//" {
+        errors.invalid(at, "segment[0] may not be empty");
+        return;
+    }
+    if !path.starts_with('/') {
+        errors.invalid(at, "must start with a '/'");
+    }
+    let mut rest = path.chars();
+    rest.next();
+    let rest = rest.as_str();
+    for (index, step) in rest.strip_suffix('/').unwrap_or(rest).split('/').enumerate() {
+        if step.is_empty() {
+            errors.invalid(at, &format!("segment[{index}] may not be empty"));
+        } else {
+            errors.invalid_all(at, naming::subdomain(step).into_iter().map(|why| format!("segment[{index}]: {why}")));
+        }
+    }
+}
+
+/// `matchConditions`.
+pub(crate) fn match_conditions(at: &Node<'_, '_>, scope: &Scope, errors: &mut Errors) {
+    if at.list().len() > CONDITIONS {
+        errors.too_many(at, at.list().len(), CONDITIONS);
+    }
+    let mut names = HashSet::new();
+    for condition in at.items() {
+        let (name, expression) = (condition.field("name"), condition.field("expression"));
+        if expression.text().trim().is_empty() {
+            errors.required(&expression, "");
+        } else {
+            compiles_trimmed(&expression, scope, Wanted::Bool, errors);
+        }
+        if errors.require_text(&name) {
+            errors.invalid_all(&name, naming::qualified_name(name.text()));
+            if !names.insert(name.text()) {
+                errors.duplicate(&name);
+            }
+        }
+    }
+}
+
+/// An expression that must compile to what is wanted, without the blanks around it.
+pub(crate) fn compiles_trimmed(at: &Node<'_, '_>, scope: &Scope, wanted: Wanted, errors: &mut Errors) {
+    if let Err(why) = scope.compile(at.text().trim(), wanted) {
+        errors.invalid_value(at, at.text().trim(), &why);
+    }
+}
+
+/// A `RuleWithOperations`.
+pub(crate) fn rule_with_operations(rule: &Node<'_, '_>, errors: &mut Errors) {
+    let operations = rule.field("operations");
+    if operations.is_empty() {
+        errors.required(&operations, "");
+    }
+    if operations.list().len() > 1 && operations.texts().any(|one| one == "*") {
+        errors.invalid(&operations, "if '*' is present, must not specify other operations");
+    }
+    for operation in operations.items() {
+        errors.one_of(&operation, &["*", "CONNECT", "CREATE", "DELETE", "UPDATE"]);
+    }
+    for (key, what) in [("apiGroups", "API groups"), ("apiVersions", "API versions")] {
+        let list = rule.field(key);
+        if list.is_empty() {
+            errors.required(&list, "");
+        }
+        if list.list().len() > 1 && list.texts().any(|one| one == "*") {
+            errors.invalid(&list, &format!("if '*' is present, must not specify other {what}"));
+        }
+        for version in list.items().filter(|version| key == "apiVersions" && version.text().is_empty()) {
+            errors.required(&version, "");
+        }
+    }
+    rule_resources(&rule.field("resources"), errors);
+    errors.none_or_one_of(&rule.field("scope"), &["*", "Cluster", "Namespaced"]);
+}
+
+/// Resources that a rule names; one that a wildcard before it has named is one too many.
+fn rule_resources(at: &Node<'_, '_>, errors: &mut Errors) {
+    if at.is_empty() {
+        errors.required(at, "");
+    }
+    let (mut whole, mut everywhere) = (HashSet::new(), HashSet::new());
+    let mut last_is_plain = false;
+    for resource in at.items() {
+        if resource.text().is_empty() {
+            errors.required(&resource, "");
+            continue;
+        }
+        let Some((name, sub)) = resource.text().split_once('/') else {
+            last_is_plain = resource.text() != "*";
+            continue;
+        };
+        for (found, wildcard) in
+            [(whole.contains(name), format!("{name}/*")), (everywhere.contains(sub), format!("*/{sub}"))]
+        {
+            if found {
+                let why = format!("if '{wildcard}' is present, must not specify {name}/{sub}");
+                errors.invalid(&resource, &why);
+            }
+        }
+        if sub == "*" {
+            whole.insert(name);
+        }
+        if name == "*" {
+            everywhere.insert(sub);
+        }
+    }
+    if at.list().len() > 1 && at.texts().any(|one| one == "*/*") {
+        errors.invalid(at, "if '*/*' is present, must not specify other resources");
+    }
+    if last_is_plain && at.texts().any(|one| one == "*") {
+        errors.invalid(at, "if '*' is present, must not specify other resources without subresources");
+    }
+}

@@ -1,0 +1,4 @@
+//! CustomResourceDefinitions (upstream: `apiextensions-apiserver/pkg/apis/apiextensions`).
+
+pub(crate) mod schema;
+pub(crate) mod validate;

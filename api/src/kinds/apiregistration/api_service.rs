@@ -1,0 +1,59 @@
+//! Rules for APIServices.
+
+use crate::kinds::rules::naming;
+use crate::kinds::rules::tree::{Errors, Node};
+
+/// An `APIService`, whose name follows from version and group.
+pub(crate) fn api_service(object: &Node<'_, '_>, errors: &mut Errors) {
+    let (metadata, spec) = (object.field("metadata"), object.field("spec"));
+    let (group, version) = (spec.field("group"), spec.field("version"));
+    let required = format!("{}.{}", version.text(), group.text());
+    // That there must be a name is said elsewhere.
+    let name = metadata.field("name");
+    if !name.text().is_empty() && name.text() != required {
+        errors.invalid(&name, &format!("must be `spec.version+\".\"+spec.group`: {required:?}"));
+    }
+    if !group.text().is_empty() {
+        errors.invalid_all(&group, naming::subdomain(group.text()));
+    } else if version.text() != "v1" {
+        errors.required(&group, "only v1 may have an empty group and it better be legacy kube");
+    }
+    errors.invalid_all(&version, naming::dns1035_label(version.text()));
+    for (key, most) in [("groupPriorityMinimum", 20_000), ("versionPriority", 1000)] {
+        let priority = spec.field(key);
+        if priority.number() <= 0 || priority.number() > most {
+            errors.invalid_value(&priority, priority.number(), &format!("must be positive and less than {most}"));
+        }
+    }
+    let service = spec.field("service");
+    if service.is_unset() {
+        if !spec.field("caBundle").text().is_empty() {
+            let bytes = spec.field("caBundle").text().trim_end_matches('=').len() * 3 / 4;
+            let why = "local APIServices may not have a caBundle";
+            errors.invalid_value(&spec.field("caBundle"), format!("{bytes} bytes"), why);
+        }
+        if spec.field("insecureSkipTLSVerify").is_true() {
+            errors
+                .invalid(&spec.field("insecureSkipTLSVerify"), "local APIServices may not have insecureSkipTLSVerify");
+        }
+        return;
+    }
+    for key in ["namespace", "name"] {
+        errors.require_text(&service.field(key));
+    }
+    let port = service.field("port");
+    if port.is_set() && !(1..=65535).contains(&port.number()) {
+        errors.invalid(&port, "port is not valid: must be between 1 and 65535, inclusive");
+    }
+    if spec.field("insecureSkipTLSVerify").is_true() && !spec.field("caBundle").text().is_empty() {
+        errors.invalid(&spec.field("insecureSkipTLSVerify"), "may not be true if caBundle is present");
+    }
+}
+
+/// The status of an `APIService`.
+pub(crate) fn api_service_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
+    let status = new.field("status");
+    for condition in status.field("conditions").items() {
+        errors.one_of(&condition.field("status"), &["True", "False", "Unknown"]);
+    }
+}

@@ -1,0 +1,232 @@
+//! Rules for what tells in which versions objects are stored, and for rewriting them in another.
+
+use std::collections::HashMap;
+
+use crate::kinds::resource::shared;
+use crate::kinds::rules::tree::{Errors, IMMUTABLE, Node};
+use crate::kinds::rules::{labels, naming, shown};
+use crate::names;
+
+/// The name of a `StorageVersion`: a group and a resource.
+pub(crate) fn version_name(name: &str, _prefix: bool) -> Vec<String> {
+    let Some((group, resource)) = name.rsplit_once('.') else {
+        return vec!["name must be in the form of <group>.<resource>".to_owned()];
+    };
+    let group = naming::subdomain(group).into_iter().map(|why| format!("the group segment {why}"));
+    let resource = names::dns1035_label(resource).into_iter().map(|why| format!("the resource segment {why}"));
+    group.chain(resource).collect()
+}
+
+/// What servers say of the versions they store.
+pub(crate) fn version_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
+    let status = new.field("status");
+    let servers = status.field("storageVersions");
+    shared::distinct(
+        &servers,
+        usize::MAX,
+        |server| server.field("apiServerID").text().to_owned(),
+        errors,
+        server_version,
+    );
+    common_version(&status, errors);
+    version_conditions(&status, errors);
+}
+
+fn server_version(server: &Node<'_, '_>, errors: &mut Errors) {
+    let (id, encoding, decodable) =
+        (server.field("apiServerID"), server.field("encodingVersion"), server.field("decodableVersions"));
+    for why in naming::subdomain(id.text()) {
+        errors.invalid_value(&id, id.text(), &why);
+    }
+    api_version(&encoding, errors);
+    for version in decodable.items() {
+        api_version(&version, errors);
+    }
+    if !decodable.texts().any(|version| version == encoding.text()) {
+        errors.invalid(&decodable, &format!("decodableVersions must include encodingVersion {}", encoding.text()));
+    }
+    for version in server.field("servedVersions").items() {
+        api_version(&version, errors);
+        if !decodable.texts().any(|known| known == version.text()) {
+            let known = decodable.texts().collect::<Vec<_>>().join(" ");
+            let why = format!(
+                "individual served version : {} must be included in decodableVersions : [{known}]",
+                version.text()
+            );
+            errors.invalid(&version, &why);
+        }
+    }
+}
+
+fn api_version(at: &Node<'_, '_>, errors: &mut Errors) {
+    const EMPTY: &str = "must be non-empty";
+    let (group, version) =
+        at.text().split_once('/').map_or((None, at.text()), |(group, version)| (Some(group), version));
+    let part = |what: &str, text: &str, rule: fn(&str) -> Vec<String>| {
+        let wrong = if text.is_empty() { vec![EMPTY.to_owned()] } else { rule(text) };
+        wrong.into_iter().map(|why| format!("{what} part: {why}")).collect::<Vec<_>>()
+    };
+    let mut wrong = group.map(|group| part("group", group, naming::subdomain)).unwrap_or_default();
+    wrong.extend(part("version", version, names::dns1035_label));
+    if !wrong.is_empty() {
+        errors.invalid_value(at, at.text(), &wrong.join(","));
+    }
+}
+
+/// The version that all servers write, if it is one.
+fn common_version(status: &Node<'_, '_>, errors: &mut Errors) {
+    let (told, servers) = (status.field("commonEncodingVersion"), status.field("storageVersions"));
+    let versions: Vec<&str> = servers.list().iter().map(|one| one["encodingVersion"].as_str().unwrap_or("")).collect();
+    let actual = versions.first().filter(|first| versions.iter().all(|version| version == *first));
+    match actual {
+        None if told.is_set() => errors.invalid(
+            &told,
+            "should be nil if servers do not agree on the same encoding version, or if there is no server reporting the supported versions yet",
+        ),
+        Some(actual) if told.is_unset() => errors.invalid(&told, &format!("the common encoding version is {actual}")),
+        Some(actual) if told.text() != *actual => {
+            errors.invalid(&told, &format!("the actual common encoding version is {actual}"));
+        }
+        _ => {}
+    }
+}
+
+/// Upstream's paths lack the name of the list.
+fn version_conditions(status: &Node<'_, '_>, errors: &mut Errors) {
+    let mut seen = HashMap::new();
+    let path = status.path();
+    let conditions = Node::at(&path, status.field("conditions").value());
+    for (index, condition) in conditions.items().enumerate() {
+        let (kind, state) = (condition.field("type"), condition.field("status"));
+        if let Some(first) = seen.insert(kind.text(), index) {
+            let why = format!("the type of the condition is not unique, it also appears in conditions[{first}]");
+            errors.invalid(&kind, &why);
+        }
+        for at in [&kind, &state] {
+            for why in naming::qualified_name(at.text()) {
+                errors.invalid_value(at, at.text(), &why);
+            }
+        }
+        for field in ["reason", "message"] {
+            if condition.field(field).text().is_empty() {
+                errors.required(&condition.field(field), &format!("{field} cannot be empty"));
+            }
+        }
+    }
+}
+
+/// A `StorageVersionMigration`.
+pub(crate) fn migration(migration: &Node<'_, '_>, errors: &mut Errors) {
+    let spec = migration.field("spec");
+    let what = spec.field("resource");
+    let (group, resource) = (what.field("group"), what.field("resource"));
+    if resource.text().is_empty() {
+        errors.required(&resource, "resource is required to be set");
+    } else {
+        joined(&resource, names::dns1035_label(resource.text()), errors);
+    }
+    if !group.text().is_empty() {
+        joined(&group, naming::subdomain(group.text()), errors);
+    }
+}
+
+fn joined(at: &Node<'_, '_>, wrong: Vec<String>, errors: &mut Errors) {
+    if !wrong.is_empty() {
+        errors.invalid(at, &wrong.join(","));
+    }
+}
+
+/// What is migrated stays.
+pub(crate) fn migration_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+    let (new, old) = (new.field("spec"), old.field("spec"));
+    if !new.is_same(&old) {
+        errors.invalid_shown(&new, &shown::migration_spec(&new), IMMUTABLE);
+    }
+}
+
+/// How a migration goes: it ends once, well or not.
+pub(crate) fn migration_status(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+    let (status, before) = (new.field("status"), old.field("status"));
+    let (version, conditions) = (status.field("resourceVersion"), status.field("conditions"));
+    let is_number = version.text().bytes().all(|byte| byte.is_ascii_digit()) && !version.text().starts_with('0');
+    if version.text().is_empty() {
+        errors.invalid_value(&version, "", "resource version is not well formed: cannot be empty");
+    } else if !is_number {
+        errors.invalid(&version, &format!("resource version is not well formed: {}", version.text()));
+    }
+    labels::conditions(&conditions, errors);
+    let had = before.field("resourceVersion");
+    if !had.text().is_empty() && had.text() != version.text() {
+        errors.invalid_value(&version, version.text(), IMMUTABLE);
+    }
+    let is =
+        |list: &Node<'_, '_>, kind: &str| list.list().iter().any(|one| one["type"] == kind && one["status"] == "True");
+    let then = before.field("conditions");
+    let (succeeded, failed, running) =
+        (is(&conditions, "Succeeded"), is(&conditions, "Failed"), is(&conditions, "Running"));
+    let rules = [
+        (succeeded && failed, "Both success and failed conditions cannot be true at the same time"),
+        (succeeded && running, "Running condition cannot be true when success condition is true"),
+        (failed && running, "Running condition cannot be true when failed condition is true"),
+        (is(&then, "Succeeded") && !succeeded, "Success condition cannot be set to false once it is true"),
+        (is(&then, "Failed") && !failed, "Failed condition cannot be set to false once it is true"),
+    ];
+    for (_, why) in rules.into_iter().filter(|(broken, _)| *broken) {
+        errors.invalid(&conditions, why);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    type Change = fn(&Node<'_, '_>, &Node<'_, '_>, &mut Errors);
+
+    fn check(rule: Change, new: Value, old: Value, want: &[&str]) {
+        let mut errors = Errors::default();
+        let root = |tree: &Value| tree.as_object().expect("an object").clone();
+        rule(&Node::root(&root(&new)), &Node::root(&root(&old)), &mut errors);
+        assert_eq!(errors.0.iter().map(ToString::to_string).collect::<Vec<_>>(), want);
+    }
+
+    #[test]
+    fn servers_that_agree_have_a_common_version() {
+        let server = |id: &str, version: &str| json!({"apiServerID": id, "encodingVersion": version, "decodableVersions": [version]});
+        let status = |common: Value, servers: Value| json!({"status": {"commonEncodingVersion": common, "storageVersions": servers}});
+        check(version_status, status("v1".into(), json!([server("a", "v1"), server("b", "v1")])), json!({}), &[]);
+        check(
+            version_status,
+            status(Value::Null, json!([server("a", "v1")])),
+            json!({}),
+            &["status.commonEncodingVersion: Invalid value: null: the common encoding version is v1"],
+        );
+        check(
+            version_status,
+            status("v1".into(), json!([server("a", "v1"), server("a", "v1")])),
+            json!({}),
+            &["status.storageVersions[1]: Duplicate value: \"a\""],
+        );
+    }
+
+    #[test]
+    fn a_migration_ends_once() {
+        let condition = |kind: &str, status: &str| json!({"type": kind, "status": status, "reason": "R", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+        let status = |version: &str, conditions: Value| json!({"status": {"resourceVersion": version, "conditions": conditions}});
+        check(migration_status, status("7", json!([condition("Running", "True")])), json!({}), &[]);
+        let done = status("7", json!([condition("Succeeded", "True")]));
+        let mut errors = Errors::default();
+        let again = status("8", json!([condition("Succeeded", "False")]));
+        let root = |tree: &Value| tree.as_object().expect("an object").clone();
+        migration_status(&Node::root(&root(&again)), &Node::root(&root(&done)), &mut errors);
+        let texts: Vec<String> = errors.0.iter().map(ToString::to_string).collect();
+        assert_eq!(texts[0], "status.resourceVersion: Invalid value: \"8\": field is immutable");
+        assert!(texts[1].ends_with("Success condition cannot be set to false once it is true"), "{texts:?}");
+    }
+
+    #[test]
+    fn the_name_of_a_version_is_a_group_and_a_resource() {
+        assert!(version_name("apps.deployments", false).is_empty());
+        assert_eq!(version_name("deployments", false), ["name must be in the form of <group>.<resource>"]);
+    }
+}

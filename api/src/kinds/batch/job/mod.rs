@@ -1,0 +1,93 @@
+//! Jobs and CronJobs: defaults and preparation.
+
+pub(crate) mod policies;
+pub(crate) mod status;
+pub(crate) mod validate;
+
+use serde_json::{Value, json};
+
+use crate::kinds::pods::defaults;
+use crate::kinds::rules::tree;
+use crate::kinds::rules::tree::{Fields, default_pointer, default_zero, is_unset, object, object_at};
+use crate::object::Object;
+use crate::strategy::WriteContext;
+
+/// Labels that tie pods to their job; the ones without a prefix are kept for clients of long ago.
+pub(crate) const CONTROLLER_UID: &str = "batch.kubernetes.io/controller-uid";
+pub(crate) const JOB_NAME: &str = "batch.kubernetes.io/job-name";
+pub(crate) const LEGACY_CONTROLLER_UID: &str = "controller-uid";
+pub(crate) const LEGACY_JOB_NAME: &str = "job-name";
+
+/// What a client should know who deletes a job without saying what becomes of its pods.
+pub(crate) const ORPHANS: &str = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background \
+                                  to remove them or set propagationPolicy=Orphan to suppress this warning";
+
+/// What `backoffLimit` is when failures are counted per index.
+const UNLIMITED: i64 = i32::MAX as i64;
+
+/// Defaults of a `Job`.
+pub(crate) fn job(object: &mut Object) {
+    let labels = object.get(&["spec", "template", "metadata", "labels"]).filter(|l| l.is_object()).cloned();
+    if let Some(labels) = labels.filter(|labels| labels != &json!({})) {
+        default_zero(object.metadata_mut(), "labels", labels);
+    }
+    let spec = tree::object(object.root_mut(), "spec");
+    if is_unset(spec, "completions") && is_unset(spec, "parallelism") {
+        spec.insert("completions".to_owned(), 1.into());
+    }
+    default_pointer(spec, "parallelism", 1);
+    default_pointer(spec, "backoffLimit", if is_unset(spec, "backoffLimitPerIndex") { 6 } else { UNLIMITED });
+    default_pointer(spec, "completionMode", "NonIndexed");
+    default_pointer(spec, "suspend", false);
+    default_pointer(spec, "manualSelector", false);
+    let replacement = if is_unset(spec, "podFailurePolicy") { "TerminatingOrFailed" } else { "Failed" };
+    default_pointer(spec, "podReplacementPolicy", replacement);
+    default_job_template(spec);
+}
+
+/// Defaults of a `CronJob`. The job it makes gets its own defaults when it is made.
+pub(crate) fn cron_job(object: &mut Object) {
+    let spec = tree::object(object.root_mut(), "spec");
+    default_zero(spec, "concurrencyPolicy", "Allow");
+    default_pointer(spec, "suspend", false);
+    default_pointer(spec, "successfulJobsHistoryLimit", 3);
+    default_pointer(spec, "failedJobsHistoryLimit", 1);
+    let template = tree::object(spec, "jobTemplate");
+    tree::object(template, "metadata");
+    default_job_template(tree::object(template, "spec"));
+}
+
+fn default_job_template(spec: &mut Fields) {
+    defaults::template(spec, "template");
+    if let Some(policy) = object_at(spec, "podFailurePolicy") {
+        tree::each(policy, "rules", |rule| {
+            tree::each(rule, "onPodConditions", |pattern| default_zero(pattern, "status", "True"));
+        });
+    }
+}
+
+/// Gives a new job a selector and labels made of its uid, unless its author selects by hand.
+pub(crate) fn prepare_job(_ctx: &WriteContext<'_>, new: &mut Object) {
+    let (uid, name) = (new.uid().to_owned(), new.name().to_owned());
+    let spec = object(new.root_mut(), "spec");
+    if spec.get("manualSelector").and_then(Value::as_bool) == Some(true) {
+        return;
+    }
+    let metadata = object(object(spec, "template"), "metadata");
+    let labels = object(metadata, "labels");
+    for (key, value) in
+        [(LEGACY_CONTROLLER_UID, &uid), (LEGACY_JOB_NAME, &name), (CONTROLLER_UID, &uid), (JOB_NAME, &name)]
+    {
+        default_pointer(labels, key, value.as_str());
+    }
+    let selector = object(spec, "selector");
+    let match_labels = object(selector, "matchLabels");
+    if !match_labels.contains_key(LEGACY_CONTROLLER_UID) {
+        default_pointer(match_labels, CONTROLLER_UID, uid.as_str());
+    }
+    // A job's own labels follow its template's where it has none; defaulting ran before the template had any.
+    let labels = new.get(&["spec", "template", "metadata", "labels"]).cloned();
+    if let Some(labels) = labels {
+        default_zero(new.metadata_mut(), "labels", labels);
+    }
+}

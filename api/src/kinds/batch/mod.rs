@@ -1,0 +1,3 @@
+//! Kinds of the group `batch`: what runs pods to their end (upstream: `pkg/apis/batch`, `pkg/registry/batch`).
+
+pub(crate) mod job;

@@ -1,0 +1,3 @@
+//! Kinds of the group `coordination.k8s.io`: who leads (upstream: `pkg/apis/coordination`, `pkg/registry/coordination`).
+
+pub(crate) mod lease;

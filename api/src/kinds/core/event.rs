@@ -1,0 +1,195 @@
+//! Rules for Events, in the core group and in their own, which is stricter. Both are about the same stored object, whose
+//! names are those of the core group.
+
+use crate::kinds::rules::tree::{Errors, IMMUTABLE, Node};
+use crate::kinds::rules::{naming, structs};
+
+/// The most characters of who reports, what was done and why.
+const SHORT: usize = 128;
+/// The most characters of the message.
+const LONG: usize = 1024;
+
+/// An `Event` of the core group.
+pub(crate) fn event(event: &Node<'_, '_>, errors: &mut Errors) {
+    common(event, "reportingComponent", errors);
+}
+
+/// An `Event` of `events.k8s.io`.
+pub(crate) fn reported(event: &Node<'_, '_>, errors: &mut Errors) {
+    common(event, "reportingController", errors);
+}
+
+/// What holds in both groups. Events that say when they were seen also say who saw what.
+fn common(event: &Node<'_, '_>, controller: &str, errors: &mut Errors) {
+    const ELSEWHERE: &str = "does not match event.namespace";
+    let (metadata, about) = (event.field("metadata"), event.field("involvedObject"));
+    let namespace = metadata.field("namespace").text();
+    let about_namespace = about.field("namespace");
+    if event.field("eventTime").is_set() {
+        if about_namespace.text().is_empty() && !matches!(namespace, "default" | "kube-system") {
+            errors.invalid_value(&about_namespace, "", ELSEWHERE);
+        }
+        who_saw_what(event, controller, errors);
+    } else if about_namespace.text().is_empty() {
+        if !matches!(namespace, "" | "default") {
+            errors.invalid_value(&about_namespace, "", ELSEWHERE);
+        }
+    } else if about_namespace.text() != namespace {
+        errors.invalid(&about_namespace, ELSEWHERE);
+    }
+    for why in naming::subdomain(namespace) {
+        errors.invalid_value(&event.field("namespace"), namespace, &why);
+    }
+}
+
+fn who_saw_what(event: &Node<'_, '_>, controller: &str, errors: &mut Errors) {
+    let who = event.field("reportingComponent").text();
+    let shown = event.field(controller);
+    if who.is_empty() {
+        errors.required(&shown, "");
+    }
+    for why in naming::qualified_name(who) {
+        errors.invalid_value(&shown, who, &why);
+    }
+    for key in ["reportingInstance", "action", "reason"] {
+        let field = event.field(key);
+        errors.require_text(&field);
+        at_most(&field, SHORT, errors);
+    }
+    at_most(&event.field("message"), LONG, errors);
+}
+
+fn at_most(at: &Node<'_, '_>, most: usize, errors: &mut Errors) {
+    if at.text().len() > most {
+        errors.invalid_value(at, "", &format!("can have at most {most} characters"));
+    }
+}
+
+/// A new `Event` of `events.k8s.io` uses none of the fields that it has for the sake of the core group.
+pub(crate) fn new_reported(event: &Node<'_, '_>, errors: &mut Errors) {
+    const UNSET: &str = "needs to be unset";
+    series(event, errors);
+    if event.field("eventTime").is_unset() {
+        errors.required(&event.field("eventTime"), "");
+    }
+    let kind = event.field("type");
+    if !matches!(kind.text(), "Normal" | "Warning") {
+        errors.invalid_value(&kind, "", &format!("has invalid value: {}", kind.text()));
+    }
+    for key in ["firstTimestamp", "lastTimestamp"] {
+        if event.field(key).is_set() {
+            errors.invalid_value(&event.field(key), "", UNSET);
+        }
+    }
+    if event.field("count").number() != 0 {
+        errors.invalid_value(&event.field("count"), "", UNSET);
+    }
+    let source = event.field("source");
+    if !source.field("component").text().is_empty() || !source.field("host").text().is_empty() {
+        errors.invalid_value(&source, "", UNSET);
+    }
+}
+
+fn series(event: &Node<'_, '_>, errors: &mut Errors) {
+    let series = event.field("series");
+    if series.is_unset() {
+        return;
+    }
+    if series.field("count").number() < 2 {
+        errors.invalid_value(&series.field("count"), "", "should be at least 2");
+    }
+    if series.field("lastObservedTime").is_unset() {
+        errors.required(&series.field("lastObservedTime"), "");
+    }
+}
+
+/// Only the series of an `Event` of `events.k8s.io` goes on.
+pub(crate) fn reported_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+    if new.field("series").value() != old.field("series").value() {
+        series(new, errors);
+    }
+    // Upstream looks at the reason twice.
+    for key in [
+        "involvedObject",
+        "reason",
+        "message",
+        "source",
+        "firstTimestamp",
+        "lastTimestamp",
+        "count",
+        "reason",
+        "type",
+        "eventTime",
+        "action",
+        "related",
+        "reportingInstance",
+    ] {
+        kept(key, &new.field(key), &old.field(key), errors);
+    }
+    let (now, then) = (new.field("reportingComponent"), old.field("reportingComponent"));
+    if now.value() != then.value() {
+        errors.invalid_value(&new.field("reportingController"), now.shown(), IMMUTABLE);
+    }
+}
+
+/// A field that never changes, shown as Go shows its type.
+fn kept(key: &str, now: &Node<'_, '_>, then: &Node<'_, '_>, errors: &mut Errors) {
+    if now.is_same(then) {
+        return;
+    }
+    match key {
+        "involvedObject" => errors.invalid_shown(now, &structs::object_reference(now), IMMUTABLE),
+        "related" if now.is_set() => errors.invalid_shown(now, &structs::object_reference(now), IMMUTABLE),
+        "source" => errors.invalid_shown(now, &structs::event_source(now), IMMUTABLE),
+        "count" => errors.invalid_value(now, now.number(), IMMUTABLE),
+        "firstTimestamp" | "lastTimestamp" | "eventTime" | "related" => errors.invalid(now, IMMUTABLE),
+        _ => errors.invalid_value(now, now.text(), IMMUTABLE),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn check(rule: fn(&Node<'_, '_>, &mut Errors), event: &Value, want: &[&str]) {
+        let mut errors = Errors::default();
+        rule(&Node::root(event.as_object().expect("an object")), &mut errors);
+        assert_eq!(errors.0.iter().map(ToString::to_string).collect::<Vec<_>>(), want);
+    }
+
+    #[test]
+    fn the_group_decides_what_the_reporter_is_called() {
+        let mut event = json!({
+            "metadata": {"namespace": "n"}, "involvedObject": {"namespace": "n"}, "eventTime": "2020-01-01T00:00:00.000000Z",
+            "reportingInstance": "i", "action": "a", "reason": "r", "reportingComponent": "c",
+        });
+        check(event_rule, &event, &[]);
+        event["reportingComponent"] = json!("a b");
+        let mut errors = Errors::default();
+        reported(&Node::root(event.as_object().expect("an object")), &mut errors);
+        assert_eq!(errors.0[0].path.to_string(), "reportingController");
+        let mut errors = Errors::default();
+        super::event(&Node::root(event.as_object().expect("an object")), &mut errors);
+        assert_eq!(errors.0[0].path.to_string(), "reportingComponent");
+    }
+
+    fn event_rule(at: &Node<'_, '_>, errors: &mut Errors) {
+        super::event(at, errors);
+    }
+
+    #[test]
+    fn a_new_event_has_no_field_of_the_old_api() {
+        let event =
+            json!({"eventTime": null, "count": 1, "source": {"host": "h"}, "series": {"count": 1}, "type": "Odd"});
+        let want = [
+            "series.count: Invalid value: \"\": should be at least 2",
+            "series.lastObservedTime: Required value",
+            "eventTime: Required value",
+            "type: Invalid value: \"\": has invalid value: Odd",
+            "count: Invalid value: \"\": needs to be unset",
+            "source: Invalid value: \"\": needs to be unset",
+        ];
+        check(new_reported, &event, &want);
+    }
+}

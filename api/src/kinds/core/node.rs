@@ -1,0 +1,203 @@
+//! Rules for Nodes.
+
+use std::collections::HashSet;
+
+use crate::kinds::pods::affinity::EFFECTS;
+use crate::kinds::pods::resources;
+use crate::kinds::rules::shown::Shown;
+use crate::kinds::rules::tree::{Errors, Node};
+use crate::kinds::rules::{addresses, labels, naming, shown, structs};
+
+/// A `Node`.
+pub(crate) fn node(node: &Node<'_, '_>, errors: &mut Errors) {
+    let spec = node.field("spec");
+    taints(&spec.field("taints"), errors);
+    quantities(node, errors);
+    let cidrs = spec.field("podCIDRs");
+    for cidr in cidrs.items() {
+        errors.invalid_all(&cidr, addresses::cidr(cidr.text()));
+    }
+    if cidrs.list().len() > 1 {
+        several_ranges(&cidrs, errors);
+    }
+}
+
+/// One range of each family.
+fn several_ranges(cidrs: &Node<'_, '_>, errors: &mut Errors) {
+    let first = |text: &str| addresses::parse_cidr(text).map(|(address, _)| address);
+    let dual = addresses::is_dual(cidrs.texts(), first);
+    if let (None, Some(wrong)) = (dual, cidrs.texts().find(|text| addresses::parse_cidr(text).is_none())) {
+        let why = format!("invalid PodCIDRs. failed to check with dual stack with error:invalid CIDR address: {wrong}");
+        errors.push(crate::FieldError::internal(&cidrs.path(), &why));
+    }
+    if dual != Some(true) || cidrs.list().len() > 2 {
+        errors.invalid(cidrs, "may specify no more than one CIDR for each IP family");
+    }
+    let mut seen = HashSet::new();
+    for cidr in cidrs.items().filter(|cidr| !seen.insert(cidr.text())) {
+        errors.duplicate(&cidr);
+    }
+}
+
+fn quantities(node: &Node<'_, '_>, errors: &mut Errors) {
+    let status = node.field("status");
+    for list in ["capacity", "allocatable"] {
+        let list = status.field(list);
+        // Upstream writes the names as fields.
+        for (name, _) in list.entries() {
+            resources::value(name, &list.field(name), errors);
+        }
+    }
+}
+
+/// Upstream says `metadata.taints` though they are in the spec.
+fn taints(taints: &Node<'_, '_>, errors: &mut Errors) {
+    let path = crate::Path::new("metadata").child("taints");
+    let taints = Node::at(&path, taints.value());
+    let mut seen = HashSet::new();
+    for taint in taints.items() {
+        let (key, value, effect) = (taint.field("key"), taint.field("value"), taint.field("effect"));
+        labels::label_name(&key, errors);
+        let wrong = naming::label_value(value.text());
+        if !wrong.is_empty() {
+            errors.invalid(&value, &wrong.join(";"));
+        }
+        if errors.require_text(&effect) {
+            errors.one_of(&effect, &EFFECTS);
+        }
+        if !seen.insert((key.text(), effect.text())) {
+            errors.duplicate_shown(&taint, &shown::taint(&taint), "taints must be unique by key and effect pair");
+        }
+    }
+}
+
+/// What may not change in a `Node`, and what its status is held to.
+pub(crate) fn change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+    quantities(new, errors);
+    let status = new.field("status");
+    let mut seen = HashSet::new();
+    for address in status.field("addresses").items() {
+        let (kind, text) = (address.field("type").text(), address.field("address").text());
+        if !seen.insert((kind, text)) {
+            let shown = Shown::fields([("Type", kind.into()), ("Address", text.into())]);
+            errors.duplicate_shown(&address, &shown, "");
+        }
+    }
+    let (spec, before) = (new.field("spec"), old.field("spec"));
+    once(&spec.field("podCIDRs"), &before.field("podCIDRs"), errors);
+    let (provider, had) = (spec.field("providerID"), before.field("providerID"));
+    if !had.text().is_empty() && provider.text() != had.text() {
+        errors.forbidden(&provider, "node updates may not change providerID except from \"\" to valid");
+    }
+    wanted_config(&spec.field("configSource"), errors);
+    let found = status.field("config");
+    for key in ["assigned", "active", "lastKnownGood"] {
+        found_config(&found.field(key), errors);
+    }
+    taints(&spec.field("taints"), errors);
+    if spec.field("externalID").text() != before.field("externalID").text() {
+        errors.forbidden(&spec.field("externalID"), "may not be updated");
+    }
+}
+
+/// The ranges of a node are given once. Upstream reports each that differs.
+fn once(now: &Node<'_, '_>, had: &Node<'_, '_>, errors: &mut Errors) {
+    if had.is_empty() {
+        return;
+    }
+    let same_length = now.list().len() == had.list().len();
+    let differing = now.list().iter().zip(had.list()).filter(|(now, had)| now != had).count();
+    for _ in 0..(if same_length { differing } else { 1 }) {
+        errors.forbidden(now, "node updates may not change podCIDR except from \"\" to valid");
+    }
+}
+
+/// Where kubelets of former times found their configuration: as it should be, without what only a server knows.
+fn wanted_config(at: &Node<'_, '_>, errors: &mut Errors) {
+    let map = at.field("configMap");
+    for key in ["uid", "resourceVersion"] {
+        if !map.field(key).text().is_empty() {
+            errors.forbidden(&map.field(key), &format!("{key} must not be set in spec"));
+        }
+    }
+    config_source(at, errors);
+}
+
+/// Where such a kubelet found it: as it was then.
+fn found_config(at: &Node<'_, '_>, errors: &mut Errors) {
+    let map = at.field("configMap");
+    for key in ["uid", "resourceVersion"] {
+        if map.is_set() && map.field(key).text().is_empty() {
+            errors.required(&map.field(key), &format!("{key} must be set in status"));
+        }
+    }
+    config_source(at, errors);
+}
+
+fn config_source(at: &Node<'_, '_>, errors: &mut Errors) {
+    if at.is_unset() {
+        return;
+    }
+    let map = at.field("configMap");
+    if map.is_unset() {
+        let why = "exactly one reference subfield must be non-nil";
+        errors.invalid_shown(at, &structs::node_config_source(at), why);
+        return;
+    }
+    let rule: [(&str, fn(&str) -> Vec<String>); 3] =
+        [("namespace", naming::label), ("name", naming::subdomain), ("kubeletConfigKey", naming::config_map_key)];
+    for (key, rule) in rule {
+        let field = map.field(key);
+        if field.text().is_empty() {
+            errors.required(&field, &format!("{key} must be set"));
+        } else {
+            errors.invalid_all(&field, rule(field.text()));
+        }
+    }
+}
+
+/// Texts on fields of a node that do nothing any more.
+pub(crate) fn warn(node: &Node<'_, '_>, _old: Option<&Node<'_, '_>>, texts: &mut Vec<String>) {
+    const GONE: [(&str, &str); 2] = [
+        ("configSource", "the feature is removed"),
+        ("externalID", "this field is deprecated, and is unused by Kubernetes"),
+    ];
+    let spec = node.field("spec");
+    for (key, text) in GONE {
+        let field = spec.field(key);
+        if field.is_set() && !(key == "externalID" && field.text().is_empty()) {
+            texts.push(format!("{}: {text}", field.path()));
+        }
+    }
+    for cidr in spec.field("podCIDRs").items() {
+        texts.extend(addresses::cidr_warnings(&cidr.path(), cidr.text()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn check(new: &Value, old: &Value, want: &[&str]) {
+        let mut errors = Errors::default();
+        let (new, old) = (new.as_object().expect("an object"), old.as_object().expect("an object"));
+        change(&Node::root(new), &Node::root(old), &mut errors);
+        assert_eq!(errors.0.iter().map(ToString::to_string).collect::<Vec<_>>(), want);
+    }
+
+    #[test]
+    fn what_names_a_node_is_given_once() {
+        check(
+            &json!({"spec": {"podCIDRs": ["10.0.1.0/24"], "providerID": "b", "taints": [
+                {"key": "k", "effect": "NoSchedule"}, {"key": "k", "value": "v", "effect": "NoSchedule"}]}}),
+            &json!({"spec": {"podCIDRs": ["10.0.0.0/24"], "providerID": "a"}}),
+            &[
+                "spec.podCIDRs: Forbidden: node updates may not change podCIDR except from \"\" to valid",
+                "spec.providerID: Forbidden: node updates may not change providerID except from \"\" to valid",
+                "metadata.taints[1]: Duplicate value: {\"Key\":\"k\",\"Value\":\"v\",\"Effect\":\"NoSchedule\",\"TimeAdded\":null}: \
+               taints must be unique by key and effect pair",
+            ],
+        );
+    }
+}

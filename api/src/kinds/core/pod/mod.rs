@@ -1,0 +1,206 @@
+//! Pods: what the server decides at creation, on status writes and on deletion.
+
+pub(crate) mod gated;
+pub(crate) mod status;
+pub(crate) mod subresources;
+pub(crate) mod update;
+
+use serde_json::{Value, json};
+
+use crate::kinds::pods::{annotations, resources};
+use crate::kinds::rules::naming;
+use crate::kinds::rules::tree::{Fields, default_pointer, default_zero, each, object, object_at, text};
+use crate::object::Object;
+use crate::strategy::WriteContext;
+
+/// A new pod is pending; its quality of service class never changes afterwards.
+pub(crate) fn prepare_create(ctx: &WriteContext<'_>, new: &mut Object) {
+    let labels = new.labels().cloned().unwrap_or_default();
+    let annotations = new.get(&["metadata", "annotations"]).and_then(Value::as_object).cloned().unwrap_or_default();
+    let spec = object(new.root_mut(), "spec");
+    merge_match_label_keys(spec, &labels);
+    at_least_one_second(spec);
+    fields_for_annotations(spec, &annotations);
+    let mut status = json!({"phase": "Pending", "qosClass": resources::qos_class(spec)});
+    if spec.get("schedulingGates").and_then(Value::as_array).is_some_and(|gates| !gates.is_empty()) {
+        status["conditions"] = json!([{
+            "type": "PodScheduled", "status": "False", "reason": "SchedulingGated", "lastProbeTime": null,
+            "lastTransitionTime": naming::time(ctx.now), "message": "Scheduling is blocked due to non-empty scheduling gates",
+        }]);
+    }
+    new.set(&["status"], status);
+}
+
+/// A negative grace period is one second.
+fn at_least_one_second(spec: &mut Fields) {
+    const SECONDS: &str = "terminationGracePeriodSeconds";
+    if spec.get(SECONDS).and_then(Value::as_i64).is_some_and(|seconds| seconds < 0) {
+        spec.insert(SECONDS.to_owned(), 1.into());
+    }
+}
+
+/// What AppArmor does to a container was once an annotation; nodes look at the field only.
+fn fields_for_annotations(spec: &mut Fields, annotations: &Fields) {
+    if spec.get("os").and_then(|os| os["name"].as_str()) == Some("windows") {
+        return;
+    }
+    let of_pod = spec.get("securityContext").and_then(|context| context.get("appArmorProfile")).cloned();
+    for list in ["initContainers", "containers"] {
+        each(spec, list, |container| {
+            let key = format!("{}{}", annotations::APP_ARMOR, text(container, "name"));
+            let annotation = annotations.get(&key).and_then(Value::as_str);
+            let profile = annotation.and_then(annotations::app_armor_profile);
+            let own = container.get("securityContext").and_then(|context| context.get("appArmorProfile"));
+            if let Some(profile) = profile.filter(|profile| own.is_none() && of_pod.as_ref() != Some(profile)) {
+                object(container, "securityContext").insert("appArmorProfile".to_owned(), profile);
+            }
+        });
+    }
+}
+
+/// A status write cannot take away the quality of service class.
+pub(crate) fn prepare_status(_ctx: &WriteContext<'_>, new: &mut Object, old: &Object) {
+    let path = ["status", "qosClass"];
+    if new.text(&path).is_empty()
+        && let Some(class) = old.get(&path).cloned()
+    {
+        new.set(&path, class);
+    }
+    keep_observed_generations(new, old);
+    if let Some(owners) = old.get(&["metadata", "ownerReferences"]).cloned() {
+        new.set_metadata("ownerReferences", owners);
+    } else {
+        new.metadata_mut().remove("ownerReferences");
+    }
+}
+
+/// What generation a status and its conditions have seen is not forgotten by who does not know of it. Conditions of one
+/// type are told apart by their order.
+fn keep_observed_generations(new: &mut Object, old: &Object) {
+    const SEEN: &str = "observedGeneration";
+    let seen = |fields: &Value| fields.get(SEEN).cloned().filter(|seen| seen.as_i64() != Some(0));
+    let Some(before) = old.get(&["status"]) else { return };
+    let Some(status) = new.get_mut(&["status"]).and_then(Value::as_object_mut) else { return };
+    if let Some(before) = seen(before) {
+        default_zero(status, SEEN, before);
+    }
+    let mut had: Vec<&Value> = before.get("conditions").and_then(Value::as_array).into_iter().flatten().collect();
+    each(status, "conditions", |condition| {
+        let Some(at) = had.iter().position(|old| old.get("type") == condition.get("type")) else { return };
+        if let Some(before) = seen(had.remove(at)) {
+            default_zero(condition, SEEN, before);
+        }
+    });
+}
+
+/// The single address of a status is the first of the list; what Go always shows is there.
+pub(crate) fn default_status(status: &mut Fields) {
+    let first = status.get("podIPs").and_then(|list| list.pointer("/0/ip")).cloned();
+    if let Some(first) = first {
+        status.insert("podIP".to_owned(), first);
+    } else if !text(status, "podIP").is_empty() {
+        let list = json!([{"ip": text(status, "podIP")}]);
+        status.insert("podIPs".to_owned(), list);
+    }
+    for list in ["initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"] {
+        each(status, list, |container| {
+            for state in ["state", "lastState"] {
+                if let Some(ended) = object_at(object(container, state), "terminated") {
+                    default_pointer(ended, "exitCode", 0);
+                    default_pointer(ended, "startedAt", Value::Null);
+                    default_pointer(ended, "finishedAt", Value::Null);
+                }
+                if let Some(running) = object_at(object(container, state), "running") {
+                    default_pointer(running, "startedAt", Value::Null);
+                }
+            }
+            default_pointer(container, "ready", false);
+            default_pointer(container, "restartCount", 0);
+            default_pointer(container, "image", "");
+            default_pointer(container, "imageID", "");
+        });
+    }
+    each(status, "conditions", |condition| {
+        default_pointer(condition, "lastProbeTime", Value::Null);
+        default_pointer(condition, "lastTransitionTime", Value::Null);
+    });
+}
+
+/// The seconds a pod gets to end: those asked for, else its own. One that runs nowhere, or is over, ends at once.
+pub(crate) fn grace_period(pod: &Object, asked: Option<i64>) -> Option<i64> {
+    if pod.text(&["spec", "nodeName"]).is_empty() || matches!(pod.text(&["status", "phase"]), "Failed" | "Succeeded") {
+        return Some(0);
+    }
+    let seconds = asked.or_else(|| pod.integer(&["spec", "terminationGracePeriodSeconds"])).unwrap_or(0);
+    Some(if seconds < 0 { 1 } else { seconds })
+}
+
+/// `matchLabelKeys` and `mismatchLabelKeys` become part of the selectors, with the values of the pod's own labels.
+fn merge_match_label_keys(spec: &mut Fields, labels: &Fields) {
+    if let Some(affinity) = object_at(spec, "affinity") {
+        for kind in ["podAffinity", "podAntiAffinity"] {
+            let Some(terms) = object_at(affinity, kind) else { continue };
+            each(terms, "requiredDuringSchedulingIgnoredDuringExecution", |term| merge_term(term, labels));
+            each(terms, "preferredDuringSchedulingIgnoredDuringExecution", |weighted| {
+                if let Some(term) = object_at(weighted, "podAffinityTerm") {
+                    merge_term(term, labels);
+                }
+            });
+        }
+    }
+    each(spec, "topologySpreadConstraints", |constraint| merge_term(constraint, labels));
+}
+
+fn merge_term(term: &mut Fields, labels: &Fields) {
+    if !term.get("labelSelector").is_some_and(Value::is_object) {
+        return;
+    }
+    for (list, operator) in [("matchLabelKeys", "In"), ("mismatchLabelKeys", "NotIn")] {
+        let keys = term.get(list).and_then(Value::as_array).cloned().unwrap_or_default();
+        for key in keys.iter().filter_map(Value::as_str) {
+            let Some(value) = labels.get(key) else { continue };
+            let requirement = json!({"key": key, "operator": operator, "values": [value]});
+            let expressions = object(term, "labelSelector").entry("matchExpressions").or_insert_with(|| json!([]));
+            match expressions {
+                Value::Array(list) => list.push(requirement),
+                other => *other = json!([requirement]),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(node: &str, phase: &str) -> Object {
+        let tree = json!({"spec": {"nodeName": node, "terminationGracePeriodSeconds": 30}, "status": {"phase": phase}});
+        Object::from_value(tree).expect("an object")
+    }
+
+    #[test]
+    fn an_annotation_becomes_the_field() {
+        let annotations = json!({
+            "container.apparmor.security.beta.kubernetes.io/a": "runtime/default",
+            "container.apparmor.security.beta.kubernetes.io/b": "localhost/p",
+            "container.apparmor.security.beta.kubernetes.io/c": "localhost/",
+        });
+        let mut spec = json!({"containers": [{"name": "a"}, {"name": "b"}, {"name": "c"}],
+            "securityContext": {"appArmorProfile": {"type": "RuntimeDefault"}}});
+        let fields = spec.as_object_mut().expect("an object");
+        fields_for_annotations(fields, annotations.as_object().expect("an object"));
+        let want = json!([{"name": "a"}, {"name": "b", "securityContext": {
+            "appArmorProfile": {"type": "Localhost", "localhostProfile": "p"}}}, {"name": "c"}]);
+        assert_eq!(spec["containers"], want);
+    }
+
+    #[test]
+    fn only_a_pod_that_may_run_ends_gracefully() {
+        assert_eq!(grace_period(&pod("n", "Running"), None), Some(30));
+        assert_eq!(grace_period(&pod("n", "Running"), Some(5)), Some(5));
+        assert_eq!(grace_period(&pod("n", "Running"), Some(-7)), Some(1));
+        assert_eq!(grace_period(&pod("n", "Running"), Some(0)), Some(0));
+        assert_eq!(grace_period(&pod("", "Pending"), None), Some(0));
+        assert_eq!(grace_period(&pod("n", "Succeeded"), None), Some(0));
+    }
+}

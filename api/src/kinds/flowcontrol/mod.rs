@@ -1,0 +1,3 @@
+//! Kinds of the group `flowcontrol.apiserver.k8s.io`: priority and fairness of requests (upstream: `pkg/apis/flowcontrol`, `pkg/registry/flowcontrol`).
+
+pub(crate) mod flow_schema;
