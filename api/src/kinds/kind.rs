@@ -1,9 +1,9 @@
 //! A built-in kind as one row: the few hooks in which it differs from a plain kind.
 
-use super::rules::{naming, ratchet, tree};
+use super::rules::{fill, naming, ratchet};
 use crate::field::FieldError;
-use crate::kinds::rules::gates::Gated;
-use crate::kinds::rules::tree::{Errors, Fields, Node};
+use crate::kinds::pods::gates::Gated;
+use crate::kinds::rules::tree::{Errors, Fields, Node, Validate, ValidateChange, Warn};
 use crate::object::Object;
 use crate::strategy::{DefaultDeletion, MetadataRechecks, Strategy, WriteContext, content_changed};
 
@@ -13,12 +13,6 @@ pub(crate) type Default = fn(&mut Object);
 pub(crate) type PrepareCreate = fn(&WriteContext<'_>, &mut Object);
 /// Prepares a replacement.
 pub(crate) type PrepareUpdate = fn(&WriteContext<'_>, &mut Object, &Object);
-/// Rules for one object.
-pub(crate) type Validate = fn(&Node<'_, '_>, &mut Errors);
-/// Rules for a change: new, old.
-pub(crate) type ValidateChange = fn(&Node<'_, '_>, &Node<'_, '_>, &mut Errors);
-/// Texts for the client.
-pub(crate) type Warn = fn(&Node<'_, '_>, Option<&Node<'_, '_>>, &mut Vec<String>);
 
 /// What a kind does; [`Hooks::PLAIN`] does nothing special.
 #[derive(Clone, Copy)]
@@ -114,7 +108,7 @@ impl Hooks {
 
     fn fill_status(&self, object: &mut Object) {
         if let Some(fill) = self.status {
-            fill(tree::object(object.root_mut(), "status"));
+            fill(fill::object(object.root_mut(), "status"));
         }
     }
 }
@@ -220,7 +214,7 @@ impl Strategy for Hooks {
     }
 
     fn metadata_alone(&self, metadata: &mut Fields) {
-        let Some(annotations) = tree::object_at(metadata, "annotations") else { return };
+        let Some(annotations) = fill::object_at(metadata, "annotations") else { return };
         for name in self.fields_as_annotations {
             annotations.remove(*name);
         }

@@ -7,28 +7,27 @@ pub(crate) mod admissionregistration;
 pub(crate) mod apiextensions;
 pub(crate) mod apiregistration;
 pub(crate) mod apiserverinternal;
+pub(crate) mod apps;
 pub(crate) mod autoscaling;
 pub(crate) mod batch;
 pub(crate) mod certificates;
-pub(crate) mod cluster;
 pub(crate) mod coordination;
 pub(crate) mod core;
-pub(crate) mod extensions;
+pub(crate) mod discovery;
 pub(crate) mod flowcontrol;
 pub(crate) mod kind;
 pub(crate) mod networking;
+pub(crate) mod node;
 pub(crate) mod pods;
+pub(crate) mod policy;
 pub(crate) mod rbac;
 pub(crate) mod resource;
 pub(crate) mod rules;
 pub(crate) mod scheduling;
 pub(crate) mod storage;
+pub(crate) mod storagemigration;
 #[cfg(test)]
 mod tests;
-pub(crate) mod volume_claims;
-pub(crate) mod warnings;
-pub(crate) mod workload_status;
-pub(crate) mod workloads;
 
 use std::sync::Arc;
 
@@ -38,7 +37,7 @@ use crate::strategy::{MetadataRechecks, Strategy};
 use kind::Hooks;
 use rules::tree::{Errors, Node};
 
-pub use flowcontrol::flow_schema::mandatory_spec;
+pub use flowcontrol::mandatory::mandatory_spec;
 
 /// The strategy of a built-in kind; a kind without special rules gets the plain one.
 pub fn strategy(group: &str, kind: &str) -> Arc<dyn Strategy> {
@@ -120,17 +119,17 @@ fn hooks(group: &str, kind: &str) -> Hooks {
 fn core_hooks(kind: &str) -> Hooks {
     match kind {
         "Pod" => Hooks {
-            default: pods::defaults::pod,
-            gated: rules::gates::POD,
-            validate: pods::spec::pod,
-            validate_new: pods::spec::new_pod,
+            default: core::pod::default,
+            gated: pods::gates::POD,
+            validate: core::pod::validate,
+            validate_new: core::pod::validate_new,
             validate_subresource: core::pod::subresources::change,
-            warn: warnings::pod,
-            warn_prepared: warnings::app_armor,
-            warn_status: warnings::pod_status,
-            validate_change: core::pod::update::pod_change,
-            validate_status: core::pod::status::pod,
-            status: Some(core::pod::default_status),
+            warn: core::pod::warn::pod,
+            warn_prepared: core::pod::warn::app_armor,
+            warn_status: core::pod::warn::status,
+            validate_change: core::pod::update::change,
+            validate_status: core::pod::status::validate,
+            status: Some(core::pod::fill_status),
             prepare_create: core::pod::prepare_create,
             prepare_status: core::pod::prepare_status,
             grace_period: core::pod::grace_period,
@@ -138,115 +137,120 @@ fn core_hooks(kind: &str) -> Hooks {
             ..Hooks::PLAIN
         },
         "Service" => Hooks {
-            default: core::service::service,
-            status: Some(core::service::status),
+            default: core::service::default,
+            status: Some(core::service::fill_status),
             prepare_create: core::service::prepare_create,
             prepare_update: core::service::prepare_update,
             validate: core::service::validate::service,
-            warn: warnings::service,
-            warn_status: warnings::balancer_status,
-            validate_change: core::service::validate::service_change,
-            validate_status: core::service::validate::service_status,
+            warn: core::service::warn::service,
+            warn_status: rules::load_balancer::warn,
+            validate_change: core::service::validate::change,
+            validate_status: core::service::validate::status,
             name: rules::naming::label_name,
             create_on_update: true,
             delete_returns_object: true,
             ..Hooks::PLAIN
         },
         "Namespace" => Hooks {
-            default: core::namespace,
-            validate: core::secret::namespace,
-            validate_subresource: core::secret::namespace_finalizers,
-            validate_status: core::secret::namespace_status,
-            prepare_create: core::prepare_namespace,
-            prepare_update: core::prepare_namespace_update,
-            begin_deletion: core::begin_namespace_deletion,
-            holds_deletion: core::namespace_holds_deletion,
+            default: core::namespace::default,
+            validate: core::namespace::validate,
+            validate_subresource: core::namespace::validate_subresource,
+            validate_status: core::namespace::validate_status,
+            prepare_create: core::namespace::prepare_create,
+            prepare_update: core::namespace::prepare_update,
+            begin_deletion: core::namespace::begin_deletion,
+            holds_deletion: core::namespace::holds_deletion,
             name: rules::naming::label_name,
             delete_returns_object: true,
             ..Hooks::PLAIN
         },
         "Node" => Hooks {
-            default: core::node,
-            status: Some(core::node_status),
-            validate: core::node::node,
+            default: core::node::default,
+            status: Some(core::node::fill_status),
+            validate: core::node::validate,
             warn: core::node::warn,
-            validate_change: core::node::change,
-            validate_status: core::node::change,
+            validate_change: core::node::validate_change,
+            validate_status: core::node::validate_change,
             keeps_status_on_create: true,
             ..Hooks::PLAIN
         },
         "ConfigMap" => Hooks {
-            validate: core::secret::config_map,
-            validate_change: core::secret::config_map_change,
+            validate: core::config_map::validate,
+            validate_change: core::config_map::validate_change,
             ..Hooks::PLAIN
         },
         "Secret" => Hooks {
-            default: core::secret,
-            validate: core::secret::secret,
-            warn: warnings::secret,
-            validate_change: core::secret::secret_change,
+            default: core::secret::default,
+            validate: core::secret::validate,
+            warn: core::secret::warn,
+            validate_change: core::secret::validate_change,
             ..Hooks::PLAIN
         },
-        "ServiceAccount" => Hooks { warn: warnings::service_account, delete_returns_object: true, ..Hooks::PLAIN },
+        "ServiceAccount" => Hooks { warn: core::service_account::warn, delete_returns_object: true, ..Hooks::PLAIN },
         "Endpoints" => Hooks {
-            default: core::endpoints,
-            validate: core::secret::endpoints,
-            warn: warnings::endpoints,
+            default: core::endpoints::default,
+            validate: core::endpoints::validate,
+            warn: core::endpoints::warn,
             create_on_update: true,
             ..Hooks::PLAIN
         },
-        "Event" => Hooks { default: core::event, validate: core::event::event, create_on_update: true, ..Hooks::PLAIN },
+        "Event" => Hooks {
+            default: core::event::default,
+            validate: core::event::validate,
+            create_on_update: true,
+            ..Hooks::PLAIN
+        },
         "LimitRange" => Hooks {
-            default: core::limit_range,
-            validate: core::limit_range::limit_range,
+            default: core::limit_range::default,
+            validate: core::limit_range::validate,
             create_on_update: true,
             ..Hooks::PLAIN
         },
         "PodTemplate" => Hooks {
-            default: core::pod_template,
-            gated: rules::gates::POD_TEMPLATE,
-            validate: pods::workload::pod_template,
-            warn: warnings::pod_template,
+            default: core::pod_template::default,
+            gated: pods::gates::POD_TEMPLATE,
+            validate: core::pod_template::validate,
+            warn: core::pod_template::warn,
             delete_returns_object: true,
             ..Hooks::PLAIN
         },
         "PersistentVolume" => Hooks {
-            default: volume_claims::volume,
-            validate: core::persistent_volume_claim::volume,
-            warn: pods::volumes::warn::volume,
-            validate_change: core::persistent_volume_claim::volume_change,
-            prepare_create: volume_claims::prepare_volume,
-            prepare_status: volume_claims::prepare_volume_status,
+            default: core::persistent_volume::default,
+            validate: core::persistent_volume::validate,
+            warn: core::persistent_volume::warn,
+            validate_change: core::persistent_volume::validate_change,
+            prepare_create: core::persistent_volume::prepare_create,
+            prepare_status: core::persistent_volume::prepare_status,
             delete_returns_object: true,
             ..Hooks::PLAIN
         },
         "PersistentVolumeClaim" => Hooks {
-            default: volume_claims::claim,
-            validate: core::persistent_volume_claim::claim,
-            warn: pods::volumes::warn::claim,
-            validate_change: core::persistent_volume_claim::claim_change,
-            validate_status: core::persistent_volume_claim::claim_status,
-            prepare_create: volume_claims::prepare_claim,
-            prepare_update: volume_claims::prepare_claim_update,
+            default: core::persistent_volume_claim::default,
+            validate: core::persistent_volume_claim::validate,
+            warn: core::persistent_volume_claim::warn,
+            validate_change: core::persistent_volume_claim::validate_change,
+            validate_status: core::persistent_volume_claim::validate_status,
+            prepare_create: core::persistent_volume_claim::prepare_create,
+            prepare_update: core::persistent_volume_claim::prepare_update,
             delete_returns_object: true,
             ..Hooks::PLAIN
         },
         "ReplicationController" => Hooks {
-            default: workloads::replication_controller,
-            gated: rules::gates::WORKLOAD,
-            validate: pods::workload::replication_controller,
-            validate_status: workload_status::replica_set,
-            warn: warnings::workload,
-            status: Some(workloads::replica_status),
+            default: core::replication_controller::default,
+            gated: pods::gates::WORKLOAD,
+            validate: core::replication_controller::validate,
+            validate_status: pods::workload::validate_status,
+            warn: pods::workload::warn,
+            status: Some(pods::workload::fill_status),
             orphans: true,
             ..Hooks::PLAIN
         },
         "ResourceQuota" => Hooks {
-            default: cluster::with_spec,
+            default: rules::fill::with_spec,
             status: Some(|_| {}),
-            validate: core::limit_range::resource_quota,
-            validate_change: core::limit_range::resource_quota_change,
-            validate_status: core::limit_range::resource_quota_status,
+            validate: core::resource_quota::validate,
+            validate_change: core::resource_quota::validate_change,
+            validate_status: core::resource_quota::validate_status,
             delete_returns_object: true,
             ..Hooks::PLAIN
         },
@@ -257,90 +261,90 @@ fn core_hooks(kind: &str) -> Hooks {
 fn workload_hooks(kind: &str) -> Hooks {
     match kind {
         "Deployment" => Hooks {
-            default: workloads::deployment,
+            default: apps::deployment::default,
             status: Some(|_| {}),
-            gated: rules::gates::WORKLOAD,
-            validate: pods::workload::deployment,
-            validate_status: workload_status::deployment,
-            is_new_generation: workloads::deployment_is_new_generation,
-            warn: warnings::workload,
+            gated: pods::gates::WORKLOAD,
+            validate: apps::deployment::validate,
+            validate_status: apps::deployment::validate_status,
+            is_new_generation: apps::deployment::is_new_generation,
+            warn: pods::workload::warn,
             validate_change: pods::workload::selector_change,
             ..Hooks::PLAIN
         },
         "ReplicaSet" => Hooks {
-            default: workloads::replica_set,
-            status: Some(workloads::replica_status),
-            gated: rules::gates::WORKLOAD,
-            validate: pods::workload::replica_set,
-            validate_status: workload_status::replica_set,
-            warn: warnings::workload,
+            default: apps::replica_set::default,
+            status: Some(pods::workload::fill_status),
+            gated: pods::gates::WORKLOAD,
+            validate: apps::replica_set::validate,
+            validate_status: pods::workload::validate_status,
+            warn: pods::workload::warn,
             validate_change: pods::workload::selector_change,
             ..Hooks::PLAIN
         },
         "StatefulSet" => Hooks {
-            default: workloads::stateful_set,
+            default: apps::stateful_set::default,
             name: rules::naming::label_name,
-            status: Some(workloads::stateful_set_status),
-            gated: rules::gates::STATEFUL_SET,
-            validate: pods::workload::stateful_set,
-            validate_status: workload_status::stateful_set,
-            warn: warnings::stateful_set,
-            validate_change: pods::workload::stateful_set_change,
+            status: Some(apps::stateful_set::fill_status),
+            gated: pods::gates::STATEFUL_SET,
+            validate: apps::stateful_set::validate,
+            validate_status: apps::stateful_set::validate_status,
+            warn: apps::stateful_set::warn,
+            validate_change: apps::stateful_set::validate_change,
             ..Hooks::PLAIN
         },
         "DaemonSet" => Hooks {
-            default: workloads::daemon_set,
-            status: Some(workloads::daemon_set_status),
-            fields_as_annotations: &[workloads::TEMPLATE_GENERATION],
-            prepare_create: workloads::prepare_daemon_set,
-            prepare_update: workloads::prepare_daemon_set_update,
-            gated: rules::gates::WORKLOAD,
-            validate: pods::workload::daemon_set,
-            validate_status: workload_status::daemon_set,
-            warn: warnings::daemon_set,
+            default: apps::daemon_set::default,
+            status: Some(apps::daemon_set::fill_status),
+            fields_as_annotations: &[apps::daemon_set::TEMPLATE_GENERATION],
+            prepare_create: apps::daemon_set::prepare_create,
+            prepare_update: apps::daemon_set::prepare_update,
+            gated: pods::gates::WORKLOAD,
+            validate: apps::daemon_set::validate,
+            validate_status: apps::daemon_set::validate_status,
+            warn: apps::daemon_set::warn,
             validate_change: pods::workload::selector_change,
             ..Hooks::PLAIN
         },
         "ControllerRevision" => Hooks {
-            default: workloads::controller_revision,
-            validate: pods::workload::controller_revision,
-            validate_change: pods::workload::controller_revision_change,
+            default: apps::controller_revision::default,
+            validate: apps::controller_revision::validate,
+            validate_change: apps::controller_revision::validate_change,
             ..Hooks::PLAIN
         },
         "Job" => Hooks {
-            default: batch::job::job,
+            default: batch::job::default,
             status: Some(|_| {}),
-            prepare_create: batch::job::prepare_job,
-            gated: rules::gates::WORKLOAD,
+            prepare_create: batch::job::prepare_create,
+            gated: pods::gates::WORKLOAD,
             validate: batch::job::validate::job,
             validate_status: batch::job::status::job,
             orphans: true,
             silent_deletion_warning: Some(batch::job::ORPHANS),
-            warn: warnings::job,
-            validate_change: batch::job::validate::job_change,
+            warn: batch::job::warn,
+            validate_change: batch::job::validate::change,
             ..Hooks::PLAIN
         },
         "CronJob" => Hooks {
-            default: batch::job::cron_job,
+            default: batch::cron_job::default,
             status: Some(|_| {}),
-            gated: rules::gates::CRON_JOB,
-            validate: batch::job::validate::cron_job,
-            validate_new: batch::job::validate::new_cron_job,
-            warn: warnings::cron_job,
+            gated: pods::gates::CRON_JOB,
+            validate: batch::cron_job::validate,
+            validate_new: batch::cron_job::validate_new,
+            warn: batch::cron_job::warn,
             ..Hooks::PLAIN
         },
         "HorizontalPodAutoscaler" => Hooks {
-            default: networking::autoscaler,
-            status: Some(networking::autoscaler_status),
-            validate: autoscaling::horizontal_pod_autoscaler::autoscaler,
-            validate_status: workload_status::autoscaler,
+            default: autoscaling::horizontal_pod_autoscaler::default,
+            status: Some(autoscaling::horizontal_pod_autoscaler::fill_status),
+            validate: autoscaling::horizontal_pod_autoscaler::validate,
+            validate_status: autoscaling::horizontal_pod_autoscaler::validate_status,
             ..Hooks::PLAIN
         },
         "PodDisruptionBudget" => Hooks {
-            default: cluster::with_spec,
-            status: Some(networking::disruption_budget_status),
-            validate: autoscaling::horizontal_pod_autoscaler::disruption_budget,
-            validate_status: workload_status::disruption_budget,
+            default: rules::fill::with_spec,
+            status: Some(policy::pod_disruption_budget::fill_status),
+            validate: policy::pod_disruption_budget::validate,
+            validate_status: policy::pod_disruption_budget::validate_status,
             unconditional_update: false,
             ..Hooks::PLAIN
         },
@@ -351,48 +355,48 @@ fn workload_hooks(kind: &str) -> Hooks {
 fn storage_hooks(kind: &str) -> Hooks {
     match kind {
         "StorageClass" => Hooks {
-            default: cluster::storage_class,
-            validate: storage::volume_attachment::class,
-            validate_change: storage::volume_attachment::class_change,
+            default: storage::storage_class::default,
+            validate: storage::storage_class::validate,
+            validate_change: storage::storage_class::validate_change,
             delete_returns_object: true,
             ..Hooks::PLAIN
         },
         "CSIDriver" => Hooks {
-            default: cluster::csi_driver,
-            prepare_update: cluster::prepare_csi_driver_update,
-            validate: storage::volume_attachment::driver,
-            validate_change: storage::volume_attachment::driver_change,
+            default: storage::csi_driver::default,
+            prepare_update: storage::csi_driver::prepare_update,
+            validate: storage::csi_driver::validate,
+            validate_change: storage::csi_driver::validate_change,
             unconditional_update: false,
             delete_returns_object: true,
             ..Hooks::PLAIN
         },
         "CSINode" => Hooks {
-            validate: storage::volume_attachment::csi_node,
-            validate_change: storage::volume_attachment::csi_node_change,
+            validate: storage::csi_node::validate,
+            validate_change: storage::csi_node::validate_change,
             unconditional_update: false,
             delete_returns_object: true,
             ..Hooks::PLAIN
         },
         "CSIStorageCapacity" => Hooks {
-            validate: storage::volume_attachment::storage_capacity,
-            validate_change: storage::volume_attachment::storage_capacity_change,
+            validate: storage::csi_storage_capacity::validate,
+            validate_change: storage::csi_storage_capacity::validate_change,
             unconditional_update: false,
             ..Hooks::PLAIN
         },
         "VolumeAttachment" => Hooks {
-            default: cluster::volume_attachment,
-            status: Some(cluster::volume_attachment_status),
-            validate: storage::volume_attachment::attachment,
-            validate_new: storage::volume_attachment::new_attachment,
-            validate_change: storage::volume_attachment::attachment_change,
-            validate_status: storage::volume_attachment::attachment_status_change,
+            default: storage::volume_attachment::default,
+            status: Some(storage::volume_attachment::fill_status),
+            validate: storage::volume_attachment::validate,
+            validate_new: storage::volume_attachment::validate_new,
+            validate_change: storage::volume_attachment::validate_change,
+            validate_status: storage::volume_attachment::validate_status,
             unconditional_update: false,
             delete_returns_object: true,
             ..Hooks::PLAIN
         },
         "VolumeAttributesClass" => Hooks {
-            validate: storage::volume_attachment::attributes_class,
-            validate_change: storage::volume_attachment::attributes_class_change,
+            validate: storage::volume_attributes_class::validate,
+            validate_change: storage::volume_attributes_class::validate_change,
             delete_returns_object: true,
             ..Hooks::PLAIN
         },
@@ -403,48 +407,48 @@ fn storage_hooks(kind: &str) -> Hooks {
 fn networking_hooks(kind: &str) -> Hooks {
     match kind {
         "Ingress" => Hooks {
-            default: cluster::with_spec,
-            status: Some(core::service::ingress_status),
-            warn: warnings::ingress,
-            warn_status: warnings::balancer_status,
-            validate: networking::ingress::ingress,
-            validate_new: networking::ingress::new_ingress,
-            validate_status: networking::ingress::ingress_status,
+            default: rules::fill::with_spec,
+            status: Some(networking::ingress::fill_status),
+            warn: networking::ingress::warn,
+            warn_status: rules::load_balancer::warn,
+            validate: networking::ingress::validate,
+            validate_new: networking::ingress::validate_new,
+            validate_status: networking::ingress::validate_status,
             ..Hooks::PLAIN
         },
         "IngressClass" => Hooks {
-            default: networking::ingress_class,
-            validate: networking::ingress::ingress_class,
-            validate_change: networking::ingress::ingress_class_change,
+            default: networking::ingress_class::default,
+            validate: networking::ingress_class::validate,
+            validate_change: networking::ingress_class::validate_change,
             ..Hooks::PLAIN
         },
         "NetworkPolicy" => Hooks {
-            default: networking::network_policy,
-            validate: networking::ingress::network_policy,
-            warn: warnings::network_policy,
+            default: networking::network_policy::default,
+            validate: networking::network_policy::validate,
+            warn: networking::network_policy::warn,
             ..Hooks::PLAIN
         },
         "EndpointSlice" => Hooks {
-            default: networking::endpoint_slice,
-            prepare_create: networking::prepare_endpoint_slice,
-            prepare_update: networking::prepare_endpoint_slice_update,
-            warn: warnings::endpoint_slice,
-            validate: networking::ingress::endpoint_slice,
-            validate_change: networking::ingress::endpoint_slice_change,
-            is_new_generation: networking::slice_is_new_generation,
+            default: discovery::endpoint_slice::default,
+            prepare_create: discovery::endpoint_slice::prepare_create,
+            prepare_update: discovery::endpoint_slice::prepare_update,
+            warn: discovery::endpoint_slice::warn,
+            validate: discovery::endpoint_slice::validate,
+            validate_change: discovery::endpoint_slice::validate_change,
+            is_new_generation: discovery::endpoint_slice::is_new_generation,
             ..Hooks::PLAIN
         },
         "ServiceCIDR" => Hooks {
-            default: cluster::with_spec,
+            default: rules::fill::with_spec,
             status: Some(|_| {}),
-            validate: networking::ingress::service_cidr,
-            validate_change: networking::ingress::service_cidr_change,
+            validate: networking::service_cidr::validate,
+            validate_change: networking::service_cidr::validate_change,
             ..Hooks::PLAIN
         },
         "IPAddress" => Hooks {
-            default: cluster::with_spec,
-            validate: networking::ingress::ip_address,
-            validate_change: networking::ingress::ip_address_change,
+            default: rules::fill::with_spec,
+            validate: networking::ip_address::validate,
+            validate_change: networking::ip_address::validate_change,
             name: rules::naming::ip_name,
             ..Hooks::PLAIN
         },
@@ -456,32 +460,32 @@ fn extension_hooks(kind: &str) -> Hooks {
     match kind {
         "CustomResourceDefinition" => Hooks {
             validation_may_take_long: true,
-            default: extensions::definition,
+            default: apiextensions::definition::default,
             validate: apiextensions::definition::validate::definition,
             warn: apiextensions::definition::validate::warnings,
             validate_new: apiextensions::definition::validate::new_definition,
-            prepare_create: extensions::prepare_definition,
-            prepare_update: extensions::prepare_definition_update,
+            prepare_create: apiextensions::definition::prepare_create,
+            prepare_update: apiextensions::definition::prepare_update,
             validate_change: apiextensions::definition::validate::definition_change,
             validate_status: apiextensions::definition::validate::definition_status,
-            begin_deletion: extensions::begin_definition_deletion,
+            begin_deletion: apiextensions::definition::begin_deletion,
             holds_deletion: |definition| !definition.is_being_deleted(),
             unconditional_update: false,
             delete_returns_object: true,
             ..Hooks::PLAIN
         },
         "APIService" => Hooks {
-            default: extensions::api_service,
-            validate: apiregistration::api_service::api_service,
-            prepare_create: extensions::prepare_api_service,
-            validate_status: apiregistration::api_service::api_service_status,
+            default: apiregistration::api_service::default,
+            validate: apiregistration::api_service::validate,
+            prepare_create: apiregistration::api_service::prepare_create,
+            validate_status: apiregistration::api_service::validate_status,
             name: rules::naming::path_segment_name,
             unconditional_update: false,
             ..Hooks::PLAIN
         },
         "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration" => Hooks {
             validation_may_take_long: true,
-            default: extensions::webhooks,
+            default: admissionregistration::webhooks::default,
             validate_new: admissionregistration::webhooks::webhooks,
             validate_change: admissionregistration::webhooks::changed_webhooks,
             unconditional_update: false,
@@ -490,7 +494,7 @@ fn extension_hooks(kind: &str) -> Hooks {
         "ValidatingAdmissionPolicy" => Hooks {
             validation_may_take_long: true,
             status: Some(|_| {}),
-            default: extensions::admission_policy,
+            default: admissionregistration::policies::default,
             validate_new: admissionregistration::policies::validating_policy,
             validate_change: admissionregistration::policies::changed_validating_policy,
             validate_status: admissionregistration::policies::policy_status,
@@ -499,21 +503,21 @@ fn extension_hooks(kind: &str) -> Hooks {
         },
         "MutatingAdmissionPolicy" => Hooks {
             validation_may_take_long: true,
-            default: extensions::admission_policy,
+            default: admissionregistration::policies::default,
             validate_new: admissionregistration::policies::mutating_policy,
             validate_change: admissionregistration::policies::changed_mutating_policy,
             unconditional_update: false,
             ..Hooks::PLAIN
         },
         "ValidatingAdmissionPolicyBinding" => Hooks {
-            default: extensions::admission_policy_binding,
-            validate: admissionregistration::policies::validating_policy_binding,
+            default: admissionregistration::bindings::default,
+            validate: admissionregistration::bindings::validating_policy_binding,
             unconditional_update: false,
             ..Hooks::PLAIN
         },
         "MutatingAdmissionPolicyBinding" => Hooks {
-            default: extensions::admission_policy_binding,
-            validate: admissionregistration::policies::mutating_policy_binding,
+            default: admissionregistration::bindings::default,
+            validate: admissionregistration::bindings::mutating_policy_binding,
             unconditional_update: false,
             ..Hooks::PLAIN
         },
@@ -524,102 +528,102 @@ fn extension_hooks(kind: &str) -> Hooks {
 fn cluster_hooks(kind: &str) -> Hooks {
     match kind {
         "Event" => Hooks {
-            default: core::event,
+            default: core::event::default,
             validate: core::event::reported,
             validate_new: core::event::new_reported,
             validate_change: core::event::reported_change,
             create_on_update: true,
             ..Hooks::PLAIN
         },
-        "Role" => rbac_hooks(networking::role, rbac::bindings::role),
-        "ClusterRole" => rbac_hooks(networking::role, rbac::bindings::cluster_role),
+        "Role" => rbac_hooks(rbac::roles::default, rbac::roles::role),
+        "ClusterRole" => rbac_hooks(rbac::roles::default, rbac::roles::cluster_role),
         "RoleBinding" => Hooks {
-            validate_change: rbac::bindings::role_binding_change,
-            ..rbac_hooks(networking::role_binding, rbac::bindings::role_binding)
+            validate_change: rbac::bindings::validate_change,
+            ..rbac_hooks(rbac::bindings::default, rbac::bindings::role_binding)
         },
         "ClusterRoleBinding" => Hooks {
-            validate_change: rbac::bindings::role_binding_change,
-            ..rbac_hooks(networking::role_binding, rbac::bindings::cluster_role_binding)
+            validate_change: rbac::bindings::validate_change,
+            ..rbac_hooks(rbac::bindings::default, rbac::bindings::cluster_role_binding)
         },
         "Lease" => Hooks {
-            default: cluster::with_spec,
-            prepare_create: cluster::prepare_lease,
-            prepare_update: cluster::prepare_lease_update,
-            validate: coordination::lease::lease,
+            default: rules::fill::with_spec,
+            prepare_create: coordination::lease::prepare_create,
+            prepare_update: coordination::lease::prepare_update,
+            validate: coordination::lease::validate,
             create_on_update: true,
             unconditional_update: false,
             ..Hooks::PLAIN
         },
         "LeaseCandidate" => Hooks {
-            default: cluster::with_spec,
-            validate: coordination::lease::candidate,
-            validate_change: coordination::lease::candidate_change,
-            name: coordination::lease::candidate_name,
+            default: rules::fill::with_spec,
+            validate: coordination::lease_candidate::validate,
+            validate_change: coordination::lease_candidate::validate_change,
+            name: coordination::lease_candidate::validate_name,
             create_on_update: true,
             unconditional_update: false,
             ..Hooks::PLAIN
         },
         "RuntimeClass" => Hooks {
-            default: cluster::runtime_class,
-            validate: scheduling::priority_class::runtime_class,
-            validate_change: scheduling::priority_class::runtime_class_change,
+            default: node::runtime_class::default,
+            validate: node::runtime_class::validate,
+            validate_change: node::runtime_class::validate_change,
             create_on_update: true,
             unconditional_update: false,
             ..Hooks::PLAIN
         },
         "PriorityClass" => Hooks {
-            default: cluster::priority_class,
-            validate: scheduling::priority_class::priority_class,
-            validate_change: scheduling::priority_class::priority_class_change,
+            default: scheduling::priority_class::default,
+            validate: scheduling::priority_class::validate,
+            validate_change: scheduling::priority_class::validate_change,
             update_skips_rules: true,
             is_new_generation: |_, _| false,
             ..Hooks::PLAIN
         },
         "FlowSchema" => Hooks {
-            default: cluster::flow_schema,
+            default: flowcontrol::flow_schema::default,
             status: Some(|_| {}),
-            validate: flowcontrol::flow_schema::schema,
-            validate_status: flowcontrol::flow_schema::status,
+            validate: flowcontrol::flow_schema::validate,
+            validate_status: flowcontrol::flow_schema::validate_status,
             ..Hooks::PLAIN
         },
         "PriorityLevelConfiguration" => Hooks {
-            default: cluster::priority_level,
+            default: flowcontrol::priority_level::default,
             status: Some(|_| {}),
-            validate: flowcontrol::flow_schema::level,
-            validate_status: flowcontrol::flow_schema::status,
+            validate: flowcontrol::priority_level::validate,
+            validate_status: flowcontrol::flow_schema::validate_status,
             ..Hooks::PLAIN
         },
         "CertificateSigningRequest" => Hooks {
-            default: cluster::signing_request,
+            default: certificates::signing_request::default,
             status: Some(|_| {}),
-            validate: certificates::signing_request::signing_request,
-            prepare_create: cluster::prepare_signing_request,
-            prepare_update: cluster::prepare_signing_request_update,
-            prepare_status: cluster::prepare_signing_request_status,
-            validate_subresource: certificates::cluster_trust_bundle::change,
+            validate: certificates::signing_request::validate,
+            prepare_create: certificates::signing_request::prepare_create,
+            prepare_update: certificates::signing_request::prepare_update,
+            prepare_status: certificates::signing_request::prepare_status,
+            validate_subresource: certificates::signing_request::validate_subresource,
             tracks_spec: false,
             name: rules::naming::any_name,
             ..Hooks::PLAIN
         },
         "ClusterTrustBundle" => Hooks {
-            default: cluster::with_spec,
-            validate: certificates::cluster_trust_bundle::cluster_trust_bundle,
-            validate_new: certificates::cluster_trust_bundle::new_cluster_trust_bundle,
-            validate_change: certificates::cluster_trust_bundle::cluster_trust_bundle_change,
+            default: rules::fill::with_spec,
+            validate: certificates::cluster_trust_bundle::validate,
+            validate_new: certificates::cluster_trust_bundle::validate_new,
+            validate_change: certificates::cluster_trust_bundle::validate_change,
             name: rules::naming::any_name,
             unconditional_update: false,
             ..Hooks::PLAIN
         },
         "StorageVersion" => Hooks {
-            validate_status: apiserverinternal::storage_version::version_status,
-            name: apiserverinternal::storage_version::version_name,
+            validate_status: apiserverinternal::storage_version::validate_status,
+            name: apiserverinternal::storage_version::validate_name,
             unconditional_update: false,
             ..Hooks::PLAIN
         },
         "StorageVersionMigration" => Hooks {
-            validate: apiserverinternal::storage_version::migration,
-            validate_change: apiserverinternal::storage_version::migration_change,
-            validate_status: apiserverinternal::storage_version::migration_status,
+            validate: storagemigration::storage_version_migration::validate,
+            validate_change: storagemigration::storage_version_migration::validate_change,
+            validate_status: storagemigration::storage_version_migration::validate_status,
             unconditional_update: false,
             ..Hooks::PLAIN
         },
@@ -632,42 +636,44 @@ fn cluster_hooks(kind: &str) -> Hooks {
 }
 
 fn device_hooks(kind: &str) -> Hooks {
-    let row = Hooks { default: cluster::with_spec, delete_returns_object: true, ..Hooks::PLAIN };
+    let row = Hooks { default: rules::fill::with_spec, delete_returns_object: true, ..Hooks::PLAIN };
     match kind {
-        "DeviceClass" => {
-            Hooks { validate_new: resource::shared::class, validate_change: resource::shared::class_change, ..row }
-        }
+        "DeviceClass" => Hooks {
+            validate_new: resource::device_class::validate_new,
+            validate_change: resource::device_class::validate_change,
+            ..row
+        },
         "DeviceTaintRule" => Hooks {
-            validate_new: resource::shared::taint_rule,
-            validate_change: resource::shared::taint_rule_change,
-            validate_status: resource::shared::taint_rule_status,
+            validate_new: resource::taint_rule::validate_new,
+            validate_change: resource::taint_rule::validate_change,
+            validate_status: resource::taint_rule::validate_status,
             ..row
         },
         "ResourceClaim" => Hooks {
-            default: cluster::resource_claim,
+            default: resource::claim::default,
             status: Some(|_| {}),
-            validate_new: resource::shared::claim,
-            validate_change: resource::shared::claim_change,
+            validate_new: resource::claim::validate_new,
+            validate_change: resource::claim::validate_change,
             prepare_status: resource::claim_status::prepare,
             validate_status: resource::claim_status::change,
             ..row
         },
         "ResourceClaimTemplate" => Hooks {
-            default: cluster::resource_claim_template,
-            validate_new: resource::shared::claim_template,
-            validate_change: resource::shared::claim_template_change,
+            default: resource::claim_template::default,
+            validate_new: resource::claim_template::validate_new,
+            validate_change: resource::claim_template::validate_change,
             ..row
         },
         "ResourceSlice" => Hooks {
-            default: cluster::resource_slice,
-            validate_new: resource::slice::slice,
-            validate_change: resource::slice::slice_change,
+            default: resource::slice::default,
+            validate_new: resource::slice::validate_new,
+            validate_change: resource::slice::validate_change,
             ..row
         },
         _ => row,
     }
 }
 
-fn rbac_hooks(default: kind::Default, validate: kind::Validate) -> Hooks {
+fn rbac_hooks(default: kind::Default, validate: rules::tree::Validate) -> Hooks {
     Hooks { default, validate, name: rules::naming::path_segment_name, create_on_update: true, ..Hooks::PLAIN }
 }

@@ -1,16 +1,19 @@
-//! Rules for admission policies and their bindings. Expressions must compile to what is wanted of them.
+//! Admission policies: matching, validations, mutations (upstream:
+//! `pkg/registry/admissionregistration/*admissionpolicy`).
 
 use std::collections::HashSet;
 
 use cel::{Type, is_identifier};
 
-use super::webhooks::{compiles_trimmed, match_conditions, rule_with_operations};
+use super::webhooks::{self, compiles_trimmed, match_conditions, rule_with_operations};
 use crate::expression::admission::{Scope, Wanted};
 use crate::field::FieldError;
 use crate::jsonpath::JsonPath;
+use crate::kinds::rules::fill::{self, default_pointer, object, object_at};
 use crate::kinds::rules::shown::Shown;
-use crate::kinds::rules::tree::{Errors, Node};
-use crate::kinds::rules::{labels, naming};
+use crate::kinds::rules::tree::{Errors, Fields, Node};
+use crate::kinds::rules::{conditions, labels, naming};
+use crate::object::Object;
 
 /// How many annotations a policy may make.
 const ANNOTATIONS: usize = 20;
@@ -168,7 +171,7 @@ fn policy_variable(at: &Node<'_, '_>, scope: &mut Scope, errors: &mut Errors) {
     }
 }
 
-fn match_resources(at: &Node<'_, '_>, errors: &mut Errors) {
+pub(crate) fn match_resources(at: &Node<'_, '_>, errors: &mut Errors) {
     errors.none_or_one_of(&at.field("matchPolicy"), &["Equivalent", "Exact"]);
     labels::selector(&at.field("namespaceSelector"), errors);
     labels::selector(&at.field("objectSelector"), errors);
@@ -187,7 +190,7 @@ fn match_resources(at: &Node<'_, '_>, errors: &mut Errors) {
 }
 
 /// Rules of what changes objects: there must be objects.
-fn changeable(at: &Node<'_, '_>, errors: &mut Errors) {
+pub(crate) fn changeable(at: &Node<'_, '_>, errors: &mut Errors) {
     let rules = at.field("resourceRules");
     let path = rules.field("operations").path();
     for rule in rules.items() {
@@ -239,7 +242,7 @@ pub(crate) fn policy_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mu
             errors.invalid_value(&field, text, &format!("invalid JSONPath: {why}"));
         }
     }
-    labels::conditions(&status.field("conditions"), errors);
+    conditions::conditions(&status.field("conditions"), errors);
 }
 
 /// A new `MutatingAdmissionPolicy`.
@@ -297,68 +300,24 @@ fn policy_mutation(at: &Node<'_, '_>, scope: &Scope, errors: &mut Errors) {
     }
 }
 
-/// A `ValidatingAdmissionPolicyBinding`.
-pub(crate) fn validating_policy_binding(object: &Node<'_, '_>, errors: &mut Errors) {
-    let spec = object.field("spec");
-    policy_binding(&spec, errors);
-    let actions = spec.field("validationActions");
-    let mut seen = HashSet::new();
-    for action in actions.items() {
-        errors.one_of(&action, &["Audit", "Deny", "Warn"]);
-        if !seen.insert(action.text()) {
-            errors.duplicate(&action);
-        }
-    }
-    if seen.contains("Deny") && seen.contains("Warn") {
-        errors.invalid(&actions, "must not contain both Deny and Warn (repeating the same validation failure information in the API response and headers serves no purpose)");
-    }
-    if actions.is_empty() {
-        errors.required(&actions, "at least one validation action is required");
-    }
+pub(crate) fn default_match_resources(resources: &mut Fields) {
+    default_pointer(resources, "matchPolicy", "Equivalent");
+    object(resources, "namespaceSelector");
+    object(resources, "objectSelector");
+    webhooks::default_rules(resources, "resourceRules");
+    webhooks::default_rules(resources, "excludeResourceRules");
 }
 
-/// A `MutatingAdmissionPolicyBinding`.
-pub(crate) fn mutating_policy_binding(object: &Node<'_, '_>, errors: &mut Errors) {
-    let spec = object.field("spec");
-    policy_binding(&spec, errors);
-    changeable(&spec.field("matchResources"), errors);
-}
-
-fn policy_binding(spec: &Node<'_, '_>, errors: &mut Errors) {
-    let name = spec.field("policyName");
-    if errors.require_text(&name) {
-        errors.invalid_all(&name, naming::subdomain(name.text()));
+/// Defaults of an admission policy.
+pub(crate) fn default(object: &mut Object) {
+    let mutating = object.kind() == "MutatingAdmissionPolicy";
+    let spec = fill::object(object.root_mut(), "spec");
+    default_pointer(spec, "failurePolicy", "Fail");
+    if let Some(constraints) = object_at(spec, "matchConstraints") {
+        default_match_resources(constraints);
     }
-    let parameters = spec.field("paramRef");
-    if parameters.is_set() {
-        param_ref(&parameters, errors);
-    }
-    let resources = spec.field("matchResources");
-    if resources.is_set() {
-        match_resources(&resources, errors);
-    }
-}
-
-fn param_ref(at: &Node<'_, '_>, errors: &mut Errors) {
-    const EITHER: &str = "name and selector are mutually exclusive";
-    let (name, selector) = (at.field("name"), at.field("selector"));
-    let both = !name.text().is_empty() && selector.is_set();
-    errors.invalid_all(&name, naming::path_segment_name(name.text(), false));
-    if both {
-        errors.forbidden(&name, EITHER);
-    }
-    labels::selector(&selector, errors);
-    if both {
-        errors.forbidden(&selector, EITHER);
-    }
-    if name.text().is_empty() && selector.is_unset() {
-        errors.required(at, "one of name or selector must be specified");
-    }
-    let missing = at.field("parameterNotFoundAction");
-    if missing.text().is_empty() {
-        errors.required(&missing, "");
-    } else {
-        errors.one_of(&missing, &["Deny", "Allow"]);
+    if !mutating {
+        fill::object(object.root_mut(), "status");
     }
 }
 
@@ -460,20 +419,5 @@ mod tests {
         assert_eq!(mutation("ApplyConfiguration", both), [deleted, one]);
         let blank = mutation("JSONPatch", json!({"jsonPatch": {"expression": " "}}));
         assert_eq!(blank, [deleted, "spec.mutations[0].jsonPatch.expression: Required value"]);
-    }
-
-    #[test]
-    fn a_binding_has_one_kind_of_parameters() {
-        let reference = json!({"name": "a/b", "selector": {}, "parameterNotFoundAction": "Other"});
-        let spec = json!({"policyName": "p", "paramRef": reference, "validationActions": ["Deny"]});
-        let want = [
-            "spec.paramRef.name: Invalid value: \"a/b\": may not contain '/'",
-            "spec.paramRef.name: Forbidden: name and selector are mutually exclusive",
-            "spec.paramRef.selector: Forbidden: name and selector are mutually exclusive",
-            "spec.paramRef.parameterNotFoundAction: Unsupported value: \"Other\": supported values: \"Deny\", \"Allow\"",
-        ];
-        assert_eq!(found(validating_policy_binding, &json!({ "spec": spec })), want);
-        let spec = json!({"policyName": "p", "matchResources": constraints(&["DELETE"])});
-        assert_eq!(found(mutating_policy_binding, &json!({ "spec": spec })).len(), 1);
     }
 }

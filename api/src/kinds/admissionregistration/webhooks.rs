@@ -1,12 +1,12 @@
-//! Rules for webhooks: how they are reached, what they are asked about, and which answers they understand.
-//!
-//! What an older server has let in may stay: an update is only held to what its old state kept to.
+//! Webhook configurations (upstream: `pkg/registry/admissionregistration/*webhookconfiguration`).
 
 use std::collections::HashSet;
 
 use crate::expression::admission::{Scope, Wanted};
-use crate::kinds::rules::tree::{Errors, Node};
-use crate::kinds::rules::{labels, naming, url};
+use crate::kinds::rules::fill::{self, default_pointer, each, object_at};
+use crate::kinds::rules::tree::{Errors, Fields, Node};
+use crate::kinds::rules::{client_config, labels, naming};
+use crate::object::Object;
 
 const HARMLESS: [&str; 2] = ["None", "NoneOnDryRun"];
 const EFFECTS: [&str; 4] = ["None", "NoneOnDryRun", "Some", "Unknown"];
@@ -86,7 +86,7 @@ fn webhook(hook: &Node<'_, '_>, demands: &Demands, errors: &mut Errors) {
     labels::selector(&hook.field("namespaceSelector"), errors);
     labels::selector(&hook.field("objectSelector"), errors);
     errors.none_or_one_of(&hook.field("reinvocationPolicy"), &["IfNeeded", "Never"]);
-    client_config(&hook.field("clientConfig"), errors);
+    client_config::client_config(&hook.field("clientConfig"), errors);
     if demands.conditions {
         match_conditions(&hook.field("matchConditions"), &Scope::default(), errors);
     }
@@ -124,82 +124,6 @@ fn review_versions(at: &Node<'_, '_>, demands: &Demands, errors: &mut Errors) {
     }
     if demands.known_review && !is_understood(at) {
         errors.invalid(at, "must include at least one of v1, v1beta1");
-    }
-}
-
-/// How to reach a webhook.
-pub(crate) fn client_config(at: &Node<'_, '_>, errors: &mut Errors) {
-    let (url, service) = (at.field("url"), at.field("service"));
-    match (url.is_set(), service.is_set()) {
-        (true, true) | (false, false) => errors.required(at, "exactly one of url or service is required"),
-        (true, false) => webhook_url(&url, errors),
-        (false, true) => service_reference(&service, errors),
-    }
-}
-
-fn webhook_url(at: &Node<'_, '_>, errors: &mut Errors) {
-    const FORM: &str = "; desired format: https://host[/path]";
-    let url = match url::Url::parse(at.text()) {
-        Ok(url) => url,
-        Err(why) => {
-            errors.required(at, &format!("url must be a valid URL: parse {:?}: {why}{FORM}", at.text()));
-            return;
-        }
-    };
-    if url.scheme != "https" {
-        errors.invalid_value(at, url.scheme, &format!("'https' is the only allowed URL scheme{FORM}"));
-    }
-    if url.host.is_empty() {
-        errors.invalid_value(at, "", &format!("host must be provided{FORM}"));
-    }
-    if let Some(user) = url.user {
-        errors.invalid_value(at, user, "user information is not permitted in the URL");
-    }
-    if !url.fragment.is_empty() {
-        errors.invalid_value(at, url.fragment, "fragments are not permitted in the URL");
-    }
-    if !url.query.is_empty() {
-        errors.invalid_value(at, url.query, "query parameters are not permitted in the URL");
-    }
-}
-
-fn service_reference(at: &Node<'_, '_>, errors: &mut Errors) {
-    // The reference takes one for the other here.
-    for (key, shown, why) in
-        [("namespace", "name", "service name is required"), ("name", "namespace", "service namespace is required")]
-    {
-        if at.field(key).text().is_empty() {
-            errors.required(&at.field(shown), why);
-        }
-    }
-    let port = at.field("port");
-    if port.is_set() && !(1..=65535).contains(&port.number()) {
-        errors.invalid(&port, "port is not valid: must be between 1 and 65535, inclusive");
-    }
-    service_path(&at.field("path"), errors);
-}
-
-fn service_path(at: &Node<'_, '_>, errors: &mut Errors) {
-    let path = at.text();
-    if matches!(path, "" | "/") {
-        return;
-    }
-    if path == "//" {
-        errors.invalid(at, "segment[0] may not be empty");
-        return;
-    }
-    if !path.starts_with('/') {
-        errors.invalid(at, "must start with a '/'");
-    }
-    let mut rest = path.chars();
-    rest.next();
-    let rest = rest.as_str();
-    for (index, step) in rest.strip_suffix('/').unwrap_or(rest).split('/').enumerate() {
-        if step.is_empty() {
-            errors.invalid(at, &format!("segment[{index}] may not be empty"));
-        } else {
-            errors.invalid_all(at, naming::subdomain(step).into_iter().map(|why| format!("segment[{index}]: {why}")));
-        }
     }
 }
 
@@ -297,4 +221,27 @@ fn rule_resources(at: &Node<'_, '_>, errors: &mut Errors) {
     if last_is_plain && at.texts().any(|one| one == "*") {
         errors.invalid(at, "if '*' is present, must not specify other resources without subresources");
     }
+}
+
+/// Defaults of a webhook configuration.
+pub(crate) fn default(object: &mut Object) {
+    let mutating = object.kind() == "MutatingWebhookConfiguration";
+    each(object.root_mut(), "webhooks", |webhook| {
+        default_pointer(webhook, "failurePolicy", "Fail");
+        default_pointer(webhook, "matchPolicy", "Equivalent");
+        fill::object(webhook, "namespaceSelector");
+        fill::object(webhook, "objectSelector");
+        default_pointer(webhook, "timeoutSeconds", 10);
+        if mutating {
+            default_pointer(webhook, "reinvocationPolicy", "Never");
+        }
+        default_rules(webhook, "rules");
+        if let Some(service) = object_at(fill::object(webhook, "clientConfig"), "service") {
+            default_pointer(service, "port", 443);
+        }
+    });
+}
+
+pub(crate) fn default_rules(holder: &mut Fields, key: &str) {
+    each(holder, key, |rule| default_pointer(rule, "scope", "*"));
 }

@@ -1,10 +1,38 @@
-//! Rules for APIServices.
+//! APIServices (upstream: `kube-aggregator/pkg/registry/apiservice`).
 
+use serde_json::{Value, json};
+
+use crate::kinds::rules::fill::{self, default_pointer, object_at};
 use crate::kinds::rules::naming;
 use crate::kinds::rules::tree::{Errors, Node};
+use crate::object::Object;
+use crate::strategy::WriteContext;
+
+/// Defaults of an `APIService`.
+pub(crate) fn default(object: &mut Object) {
+    let spec = fill::object(object.root_mut(), "spec");
+    if let Some(service) = object_at(spec, "service") {
+        default_pointer(service, "port", 443);
+    }
+    fill::object(object.root_mut(), "status");
+}
+
+/// An APIService that this server serves itself is available at once.
+pub(crate) fn prepare_create(ctx: &WriteContext<'_>, new: &mut Object) {
+    let is_local = new.get(&["spec", "service"]).is_none_or(Value::is_null);
+    let status = if is_local {
+        json!({"conditions": [{
+            "type": "Available", "status": "True", "lastTransitionTime": naming::time(ctx.now),
+            "reason": "Local", "message": "Local APIServices are always available",
+        }]})
+    } else {
+        json!({})
+    };
+    new.set(&["status"], status);
+}
 
 /// An `APIService`, whose name follows from version and group.
-pub(crate) fn api_service(object: &Node<'_, '_>, errors: &mut Errors) {
+pub(crate) fn validate(object: &Node<'_, '_>, errors: &mut Errors) {
     let (metadata, spec) = (object.field("metadata"), object.field("spec"));
     let (group, version) = (spec.field("group"), spec.field("version"));
     let required = format!("{}.{}", version.text(), group.text());
@@ -51,7 +79,7 @@ pub(crate) fn api_service(object: &Node<'_, '_>, errors: &mut Errors) {
 }
 
 /// The status of an `APIService`.
-pub(crate) fn api_service_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
+pub(crate) fn validate_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
     let status = new.field("status");
     for condition in status.field("conditions").items() {
         errors.one_of(&condition.field("status"), &["True", "False", "Unknown"]);

@@ -1,14 +1,13 @@
-//! Rules for what tells in which versions objects are stored, and for rewriting them in another.
+//! StorageVersions (upstream: `pkg/registry/apiserverinternal/storageversion`).
 
 use std::collections::HashMap;
 
-use crate::kinds::resource::shared;
-use crate::kinds::rules::tree::{Errors, IMMUTABLE, Node};
-use crate::kinds::rules::{labels, naming, shown};
+use crate::kinds::rules::tree::{Errors, Node};
+use crate::kinds::rules::{lists, naming};
 use crate::names;
 
 /// The name of a `StorageVersion`: a group and a resource.
-pub(crate) fn version_name(name: &str, _prefix: bool) -> Vec<String> {
+pub(crate) fn validate_name(name: &str, _prefix: bool) -> Vec<String> {
     let Some((group, resource)) = name.rsplit_once('.') else {
         return vec!["name must be in the form of <group>.<resource>".to_owned()];
     };
@@ -18,10 +17,10 @@ pub(crate) fn version_name(name: &str, _prefix: bool) -> Vec<String> {
 }
 
 /// What servers say of the versions they store.
-pub(crate) fn version_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
+pub(crate) fn validate_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
     let status = new.field("status");
     let servers = status.field("storageVersions");
-    shared::distinct(
+    lists::distinct(
         &servers,
         usize::MAX,
         |server| server.field("apiServerID").text().to_owned(),
@@ -115,67 +114,6 @@ fn version_conditions(status: &Node<'_, '_>, errors: &mut Errors) {
     }
 }
 
-/// A `StorageVersionMigration`.
-pub(crate) fn migration(migration: &Node<'_, '_>, errors: &mut Errors) {
-    let spec = migration.field("spec");
-    let what = spec.field("resource");
-    let (group, resource) = (what.field("group"), what.field("resource"));
-    if resource.text().is_empty() {
-        errors.required(&resource, "resource is required to be set");
-    } else {
-        joined(&resource, names::dns1035_label(resource.text()), errors);
-    }
-    if !group.text().is_empty() {
-        joined(&group, naming::subdomain(group.text()), errors);
-    }
-}
-
-fn joined(at: &Node<'_, '_>, wrong: Vec<String>, errors: &mut Errors) {
-    if !wrong.is_empty() {
-        errors.invalid(at, &wrong.join(","));
-    }
-}
-
-/// What is migrated stays.
-pub(crate) fn migration_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
-    let (new, old) = (new.field("spec"), old.field("spec"));
-    if !new.is_same(&old) {
-        errors.invalid_shown(&new, &shown::migration_spec(&new), IMMUTABLE);
-    }
-}
-
-/// How a migration goes: it ends once, well or not.
-pub(crate) fn migration_status(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
-    let (status, before) = (new.field("status"), old.field("status"));
-    let (version, conditions) = (status.field("resourceVersion"), status.field("conditions"));
-    let is_number = version.text().bytes().all(|byte| byte.is_ascii_digit()) && !version.text().starts_with('0');
-    if version.text().is_empty() {
-        errors.invalid_value(&version, "", "resource version is not well formed: cannot be empty");
-    } else if !is_number {
-        errors.invalid(&version, &format!("resource version is not well formed: {}", version.text()));
-    }
-    labels::conditions(&conditions, errors);
-    let had = before.field("resourceVersion");
-    if !had.text().is_empty() && had.text() != version.text() {
-        errors.invalid_value(&version, version.text(), IMMUTABLE);
-    }
-    let is =
-        |list: &Node<'_, '_>, kind: &str| list.list().iter().any(|one| one["type"] == kind && one["status"] == "True");
-    let then = before.field("conditions");
-    let (succeeded, failed, running) =
-        (is(&conditions, "Succeeded"), is(&conditions, "Failed"), is(&conditions, "Running"));
-    let rules = [
-        (succeeded && failed, "Both success and failed conditions cannot be true at the same time"),
-        (succeeded && running, "Running condition cannot be true when success condition is true"),
-        (failed && running, "Running condition cannot be true when failed condition is true"),
-        (is(&then, "Succeeded") && !succeeded, "Success condition cannot be set to false once it is true"),
-        (is(&then, "Failed") && !failed, "Failed condition cannot be set to false once it is true"),
-    ];
-    for (_, why) in rules.into_iter().filter(|(broken, _)| *broken) {
-        errors.invalid(&conditions, why);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,15 +132,15 @@ mod tests {
     fn servers_that_agree_have_a_common_version() {
         let server = |id: &str, version: &str| json!({"apiServerID": id, "encodingVersion": version, "decodableVersions": [version]});
         let status = |common: Value, servers: Value| json!({"status": {"commonEncodingVersion": common, "storageVersions": servers}});
-        check(version_status, status("v1".into(), json!([server("a", "v1"), server("b", "v1")])), json!({}), &[]);
+        check(validate_status, status("v1".into(), json!([server("a", "v1"), server("b", "v1")])), json!({}), &[]);
         check(
-            version_status,
+            validate_status,
             status(Value::Null, json!([server("a", "v1")])),
             json!({}),
             &["status.commonEncodingVersion: Invalid value: null: the common encoding version is v1"],
         );
         check(
-            version_status,
+            validate_status,
             status("v1".into(), json!([server("a", "v1"), server("a", "v1")])),
             json!({}),
             &["status.storageVersions[1]: Duplicate value: \"a\""],
@@ -210,23 +148,8 @@ mod tests {
     }
 
     #[test]
-    fn a_migration_ends_once() {
-        let condition = |kind: &str, status: &str| json!({"type": kind, "status": status, "reason": "R", "lastTransitionTime": "2026-01-01T00:00:00Z"});
-        let status = |version: &str, conditions: Value| json!({"status": {"resourceVersion": version, "conditions": conditions}});
-        check(migration_status, status("7", json!([condition("Running", "True")])), json!({}), &[]);
-        let done = status("7", json!([condition("Succeeded", "True")]));
-        let mut errors = Errors::default();
-        let again = status("8", json!([condition("Succeeded", "False")]));
-        let root = |tree: &Value| tree.as_object().expect("an object").clone();
-        migration_status(&Node::root(&root(&again)), &Node::root(&root(&done)), &mut errors);
-        let texts: Vec<String> = errors.0.iter().map(ToString::to_string).collect();
-        assert_eq!(texts[0], "status.resourceVersion: Invalid value: \"8\": field is immutable");
-        assert!(texts[1].ends_with("Success condition cannot be set to false once it is true"), "{texts:?}");
-    }
-
-    #[test]
     fn the_name_of_a_version_is_a_group_and_a_resource() {
-        assert!(version_name("apps.deployments", false).is_empty());
-        assert_eq!(version_name("deployments", false), ["name must be in the form of <group>.<resource>"]);
+        assert!(validate_name("apps.deployments", false).is_empty());
+        assert_eq!(validate_name("deployments", false), ["name must be in the form of <group>.<resource>"]);
     }
 }

@@ -1,12 +1,46 @@
-//! Rules for HorizontalPodAutoscalers and PodDisruptionBudgets.
+//! HorizontalPodAutoscalers, as of `autoscaling/v2` (upstream: `pkg/registry/autoscaling/horizontalpodautoscaler`).
 
-use crate::kinds::pods::resources;
-use crate::kinds::rules::shown::Shown;
-use crate::kinds::rules::tree::{Errors, Node};
-use crate::kinds::rules::{labels, naming, tree};
+use serde_json::{Value, json};
+
+use crate::kinds::pods::workload;
+use crate::kinds::rules::fill::{self, default_pointer, is_unset, is_zero, object_at};
+use crate::kinds::rules::tree::{self, Errors, Node};
+use crate::kinds::rules::{naming, quantities};
+use crate::object::Object;
+
+/// Defaults of a `HorizontalPodAutoscaler` (autoscaling/v2).
+pub(crate) fn default(object: &mut Object) {
+    let spec = fill::object(object.root_mut(), "spec");
+    default_pointer(spec, "minReplicas", 1);
+    if is_zero(spec, "metrics") {
+        let metric = json!([{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}}]);
+        spec.insert("metrics".to_owned(), metric);
+    }
+    let Some(behavior) = object_at(spec, "behavior") else { return };
+    // Whoever says something of one direction gets the whole of the other.
+    let up = fill::object(behavior, "scaleUp");
+    default_pointer(up, "stabilizationWindowSeconds", 0);
+    default_pointer(up, "selectPolicy", "Max");
+    if is_unset(up, "policies") {
+        up.insert("policies".to_owned(), json!([
+            {"type": "Pods", "value": 4, "periodSeconds": 15}, {"type": "Percent", "value": 100, "periodSeconds": 15},
+        ]));
+    }
+    let down = fill::object(behavior, "scaleDown");
+    default_pointer(down, "selectPolicy", "Max");
+    if is_unset(down, "policies") {
+        down.insert("policies".to_owned(), json!([{"type": "Percent", "value": 100, "periodSeconds": 15}]));
+    }
+}
+
+/// The parts of an autoscaler's status that are always shown.
+pub(crate) fn fill_status(status: &mut tree::Fields) {
+    default_pointer(status, "desiredReplicas", 0);
+    default_pointer(status, "currentMetrics", Value::Null);
+}
 
 /// A `HorizontalPodAutoscaler`.
-pub(crate) fn autoscaler(object: &Node<'_, '_>, errors: &mut Errors) {
+pub(crate) fn validate(object: &Node<'_, '_>, errors: &mut Errors) {
     let spec = object.field("spec");
     let (least, most, metrics) = (spec.field("minReplicas"), spec.field("maxReplicas"), spec.field("metrics"));
     let scales_to_zero = metrics.list().iter().any(|m| matches!(m["type"].as_str(), Some("Object" | "External")));
@@ -111,7 +145,7 @@ fn one_source(kind: &str, source: &Node<'_, '_>, errors: &mut Errors) {
         }
         "pods" => {
             metric_name(&source.field("metric"), errors);
-            if resources::parse(&average).is_none_or(|quantity| quantity.signum() != 1) {
+            if quantities::parse(&average).is_none_or(|quantity| quantity.signum() != 1) {
                 errors.required(&average, "must specify a positive target averageValue");
             }
         }
@@ -154,7 +188,7 @@ fn metric_target(at: &Node<'_, '_>, errors: &mut Errors) {
     }
     for key in ["value", "averageValue"] {
         let quantity = at.field(key);
-        if resources::parse(&quantity).is_some_and(|q| q.signum() != 1) {
+        if quantities::parse(&quantity).is_some_and(|q| q.signum() != 1) {
             errors.invalid(&quantity, "must be positive");
         }
     }
@@ -180,7 +214,7 @@ fn scaling_rules(at: &Node<'_, '_>, errors: &mut Errors) {
     }
     errors.none_or_one_of(&at.field("selectPolicy"), &["Disabled", "Max", "Min"]);
     let tolerance = at.field("tolerance");
-    if resources::parse(&tolerance).is_some_and(|q| q.signum() < 0) {
+    if quantities::parse(&tolerance).is_some_and(|q| q.signum() < 0) {
         errors.invalid(&tolerance, tree::NOT_NEGATIVE);
     }
     let policies = at.field("policies");
@@ -202,31 +236,14 @@ fn scaling_rules(at: &Node<'_, '_>, errors: &mut Errors) {
     }
 }
 
-/// A `PodDisruptionBudget`.
-pub(crate) fn disruption_budget(object: &Node<'_, '_>, errors: &mut Errors) {
-    let spec = object.field("spec");
-    let (least, most) = (spec.field("minAvailable"), spec.field("maxUnavailable"));
-    if least.is_set() && most.is_set() {
-        let shown = Shown::fields([
-            ("MinAvailable", least.shown()),
-            ("Selector", spec.field("selector").shown()),
-            ("MaxUnavailable", most.shown()),
-            ("UnhealthyPodEvictionPolicy", spec.field("unhealthyPodEvictionPolicy").shown()),
-        ]);
-        errors.invalid_shown(&spec, &shown, "minAvailable and maxUnavailable cannot be both set");
-    }
-    for amount in [&least, &most] {
-        labels::count_or_percent(amount, errors);
-        labels::not_more_than_all(amount, errors);
-    }
-    labels::selector(&spec.field("selector"), errors);
-    errors.none_or_one_of(&spec.field("unhealthyPodEvictionPolicy"), &["AlwaysAllow", "IfHealthyBudget"]);
+/// The status of a `HorizontalPodAutoscaler`.
+pub(crate) fn validate_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
+    workload::counts(&new.field("status"), &["currentReplicas", "desiredReplicas"], errors);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn a_target_names_the_group_and_version_of_its_kind() {

@@ -1,8 +1,45 @@
-//! Rules for Events, in the core group and in their own, which is stricter. Both are about the same stored object, whose
-//! names are those of the core group.
+//! Events, of the core group and of `events.k8s.io` (upstream: `pkg/registry/core/event`).
 
+use serde_json::Value;
+
+use crate::kinds::rules::fill::{self, default_pointer, object_at};
+use crate::kinds::rules::naming;
+use crate::kinds::rules::shown::Shape::Text;
+use crate::kinds::rules::shown::{Shown, Table};
 use crate::kinds::rules::tree::{Errors, IMMUTABLE, Node};
-use crate::kinds::rules::{naming, structs};
+use crate::object::Object;
+
+/// Defaults of an `Event` of the core group.
+pub(crate) fn default(object: &mut Object) {
+    let root = object.root_mut();
+    fill::object(root, "involvedObject");
+    fill::object(root, "source");
+    for time in ["firstTimestamp", "lastTimestamp", "eventTime"] {
+        default_pointer(root, time, Value::Null);
+    }
+    default_pointer(root, "reportingComponent", "");
+    default_pointer(root, "reportingInstance", "");
+    object_at(root, "series");
+}
+
+/// An object that another one is about.
+pub(crate) fn shown_reference(at: &Node<'_, '_>) -> Shown {
+    const REFERENCE: Table = &[
+        ("Kind", "kind", Text),
+        ("Namespace", "namespace", Text),
+        ("Name", "name", Text),
+        ("UID", "uid", Text),
+        ("APIVersion", "apiVersion", Text),
+        ("ResourceVersion", "resourceVersion", Text),
+        ("FieldPath", "fieldPath", Text),
+    ];
+    Shown::of(at.value(), REFERENCE)
+}
+
+/// Where an event was seen.
+pub(crate) fn shown_source(at: &Node<'_, '_>) -> Shown {
+    Shown::of(at.value(), &[("Component", "component", Text), ("Host", "host", Text)])
+}
 
 /// The most characters of who reports, what was done and why.
 const SHORT: usize = 128;
@@ -10,7 +47,7 @@ const SHORT: usize = 128;
 const LONG: usize = 1024;
 
 /// An `Event` of the core group.
-pub(crate) fn event(event: &Node<'_, '_>, errors: &mut Errors) {
+pub(crate) fn validate(event: &Node<'_, '_>, errors: &mut Errors) {
     common(event, "reportingComponent", errors);
 }
 
@@ -138,9 +175,9 @@ fn kept(key: &str, now: &Node<'_, '_>, then: &Node<'_, '_>, errors: &mut Errors)
         return;
     }
     match key {
-        "involvedObject" => errors.invalid_shown(now, &structs::object_reference(now), IMMUTABLE),
-        "related" if now.is_set() => errors.invalid_shown(now, &structs::object_reference(now), IMMUTABLE),
-        "source" => errors.invalid_shown(now, &structs::event_source(now), IMMUTABLE),
+        "involvedObject" => errors.invalid_shown(now, &shown_reference(now), IMMUTABLE),
+        "related" if now.is_set() => errors.invalid_shown(now, &shown_reference(now), IMMUTABLE),
+        "source" => errors.invalid_shown(now, &shown_source(now), IMMUTABLE),
         "count" => errors.invalid_value(now, now.number(), IMMUTABLE),
         "firstTimestamp" | "lastTimestamp" | "eventTime" | "related" => errors.invalid(now, IMMUTABLE),
         _ => errors.invalid_value(now, now.text(), IMMUTABLE),
@@ -150,7 +187,7 @@ fn kept(key: &str, now: &Node<'_, '_>, then: &Node<'_, '_>, errors: &mut Errors)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     fn check(rule: fn(&Node<'_, '_>, &mut Errors), event: &Value, want: &[&str]) {
         let mut errors = Errors::default();
@@ -170,12 +207,12 @@ mod tests {
         reported(&Node::root(event.as_object().expect("an object")), &mut errors);
         assert_eq!(errors.0[0].path.to_string(), "reportingController");
         let mut errors = Errors::default();
-        super::event(&Node::root(event.as_object().expect("an object")), &mut errors);
+        super::validate(&Node::root(event.as_object().expect("an object")), &mut errors);
         assert_eq!(errors.0[0].path.to_string(), "reportingComponent");
     }
 
     fn event_rule(at: &Node<'_, '_>, errors: &mut Errors) {
-        super::event(at, errors);
+        super::validate(at, errors);
     }
 
     #[test]

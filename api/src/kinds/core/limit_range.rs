@@ -1,14 +1,43 @@
-//! Rules for LimitRanges and ResourceQuotas.
+//! LimitRanges (upstream: `pkg/registry/core/limitrange`).
 
 use std::collections::{BTreeSet, HashSet};
 
+use serde_json::Value;
+
 use crate::kinds::pods::{requirements, resources};
-use crate::kinds::rules::tree::{Errors, IMMUTABLE, Node};
-use crate::kinds::rules::{naming, structs};
+use crate::kinds::rules::fill::{self, each, object, text};
+use crate::kinds::rules::tree::{Errors, Fields, Node};
+use crate::kinds::rules::{naming, quantities};
+use crate::object::Object;
 use crate::quantity::Quantity;
 
+/// Defaults of a `LimitRange`: what a container gets when it asks for nothing follows from the limits.
+pub(crate) fn default(object: &mut Object) {
+    let spec = fill::object(object.root_mut(), "spec");
+    each(spec, "limits", |item| {
+        if text(item, "type") != "Container" {
+            return;
+        }
+        fill_limits(item, "default", &["max"]);
+        fill_limits(item, "defaultRequest", &["default", "min"]);
+    });
+}
+
+/// Copies quantities that `target` lacks from `sources`, first source first.
+fn fill_limits(item: &mut Fields, target: &str, sources: &[&str]) {
+    for source in sources {
+        let Some(from) = item.get(*source).and_then(Value::as_object).filter(|f| !f.is_empty()).cloned() else {
+            continue;
+        };
+        let into = object(item, target);
+        for (name, quantity) in from {
+            into.entry(name).or_insert(quantity);
+        }
+    }
+}
+
 /// A `LimitRange`.
-pub(crate) fn limit_range(range: &Node<'_, '_>, errors: &mut Errors) {
+pub(crate) fn validate(range: &Node<'_, '_>, errors: &mut Errors) {
     let mut types = HashSet::new();
     let spec = range.field("spec");
     for limit in spec.field("limits").items() {
@@ -74,7 +103,7 @@ struct Bounds<'a, 'p, 'v> {
 
 impl Bounds<'_, '_, '_> {
     fn quantity(&self, list: &str) -> Option<Quantity> {
-        if self.lists.contains(&list) { resources::parse(&self.limit.field(list).field(self.name)) } else { None }
+        if self.lists.contains(&list) { quantities::parse(&self.limit.field(list).field(self.name)) } else { None }
     }
 
     fn invalid(&self, list: &str, shown: Quantity, why: &str, errors: &mut Errors) {
@@ -131,138 +160,10 @@ impl Bounds<'_, '_, '_> {
     }
 }
 
-const SCOPES: [&str; 7] = [
-    "BestEffort",
-    "CrossNamespacePodAffinity",
-    "NotBestEffort",
-    "NotTerminating",
-    "PriorityClass",
-    "Terminating",
-    "VolumeAttributesClass",
-];
-
-/// Scopes of which a quota has one at most.
-const EITHER: [(&str, &str); 2] = [("BestEffort", "NotBestEffort"), ("Terminating", "NotTerminating")];
-const ELSEWHERE: &str = "unsupported scope applied to resource";
-
-/// A `ResourceQuota`.
-pub(crate) fn resource_quota(quota: &Node<'_, '_>, errors: &mut Errors) {
-    let spec = quota.field("spec");
-    let hard = spec.field("hard");
-    quota_resources(&hard, errors);
-    let scopes = spec.field("scopes");
-    let mut seen = HashSet::new();
-    for scope in scopes.texts() {
-        if !SCOPES.contains(&scope) {
-            errors.invalid(&scopes, "unsupported scope");
-        }
-        for _ in hard.entries().filter(|(name, _)| is_for_quotas(name) && !counts(scope, name)) {
-            errors.invalid(&scopes, ELSEWHERE);
-        }
-        seen.insert(scope);
-    }
-    conflicts(&seen, &scopes, errors);
-    let selector = spec.field("scopeSelector");
-    if selector.is_set() {
-        scope_selector(&selector, &hard, &scopes, errors);
-    }
-}
-
-fn conflicts(seen: &HashSet<&str>, scopes: &Node<'_, '_>, errors: &mut Errors) {
-    for (one, other) in EITHER {
-        if seen.contains(one) && seen.contains(other) {
-            errors.invalid(scopes, "conflicting scopes");
-        }
-    }
-}
-
-/// Upstream names the list for what is wrong in an element.
-fn scope_selector(selector: &Node<'_, '_>, hard: &Node<'_, '_>, scopes: &Node<'_, '_>, errors: &mut Errors) {
-    const EXISTS: &str = "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, \
-                          ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort \
-                          or ResourceQuotaScopeCrossNamespacePodAffinity";
-    let list = selector.field("matchExpressions");
-    let (name_at, operator_at, values_at) = (list.field("scopeName"), list.field("operator"), list.field("values"));
-    let mut seen = HashSet::new();
-    for requirement in list.items() {
-        let (scope, operator) = (requirement.field("scopeName").text(), requirement.field("operator").text());
-        let values = requirement.field("values");
-        if !SCOPES.contains(&scope) {
-            errors.invalid_value(&name_at, scope, "unsupported scope");
-        }
-        for _ in hard.entries().filter(|(name, _)| is_for_quotas(name) && !counts(scope, name)) {
-            errors.invalid_shown(&list, &structs::scope_selector(selector), ELSEWHERE);
-        }
-        let bare = EITHER.iter().any(|(one, other)| [*one, *other].contains(&scope));
-        if (bare || scope == "CrossNamespacePodAffinity") && operator != "Exists" {
-            errors.invalid_value(&operator_at, operator, EXISTS);
-        }
-        match operator {
-            "In" | "NotIn" if values.is_empty() => {
-                let why = "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector";
-                errors.required(&values_at, why);
-            }
-            "Exists" | "DoesNotExist" if !values.is_empty() => {
-                let why = "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector";
-                errors.invalid_value(&values_at, values.shown(), why);
-            }
-            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
-            _ => errors.invalid_value(&operator_at, operator, "not a valid selector operator"),
-        }
-        seen.insert(scope);
-    }
-    conflicts(&seen, scopes, errors);
-}
-
-/// Resources without a domain that quotas limit.
-fn is_for_quotas(name: &str) -> bool {
-    resources::is_standard(name) && name != "storage"
-}
-
-/// Whether a quota of this scope can count a resource.
-fn counts(scope: &str, name: &str) -> bool {
-    let computes =
-        matches!(name, "cpu" | "memory" | "limits.cpu" | "limits.memory" | "requests.cpu" | "requests.memory");
-    match scope {
-        "Terminating" | "NotTerminating" | "NotBestEffort" | "PriorityClass" | "CrossNamespacePodAffinity" => {
-            name == "pods" || computes
-        }
-        "BestEffort" => name == "pods",
-        "VolumeAttributesClass" => matches!(name, "persistentvolumeclaims" | "requests.storage"),
-        _ => true,
-    }
-}
-
-/// The `status` of a `ResourceQuota`.
-pub(crate) fn resource_quota_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
-    let status = new.field("status");
-    quota_resources(&status.field("hard"), errors);
-    quota_resources(&status.field("used"), errors);
-}
-
-fn quota_resources(list: &Node<'_, '_>, errors: &mut Errors) {
-    for (name, at) in list.entries() {
-        requirements::name(name, &at, errors);
-        if !name.contains('/') && !is_for_quotas(name) {
-            errors.invalid_value(&at, name, "must be a standard resource for quota");
-        }
-        resources::value(name, &at, errors);
-    }
-}
-
-/// The scopes of a quota never change.
-pub(crate) fn resource_quota_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
-    let (new, old) = (new.field("spec"), old.field("spec"));
-    let scopes = |at: &Node<'_, '_>| -> BTreeSet<String> { at.field("scopes").texts().map(str::to_owned).collect() };
-    if scopes(&new) != scopes(&old) {
-        errors.invalid(&new.field("scopes"), IMMUTABLE);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     fn check(rule: fn(&Node<'_, '_>, &mut Errors), spec: &Value, want: &[&str]) {
         let object = json!({"spec": spec});
@@ -274,33 +175,17 @@ mod tests {
     #[test]
     fn limits_are_in_order() {
         check(
-            limit_range,
+            validate,
             &json!({"limits": [{"type": "Container", "max": {"cpu": "2"}, "default": {"cpu": "1"}, "defaultRequest": {"cpu": "1500m"}}]}),
             &[
                 "spec.limits[0].defaultRequest[cpu]: Invalid value: \"1500m\": default request value 1500m is greater than default limit value 1",
             ],
         );
         check(
-            limit_range,
+            validate,
             &json!({"limits": [{"type": "Pod", "min": {"cpu": "1"}, "max": {"cpu": "2"}, "maxLimitRequestRatio": {"cpu": "3"}}]}),
             &[
                 "spec.limits[0].maxLimitRequestRatio[cpu]: Invalid value: \"3\": ratio 3 is greater than max/min = 2.000000",
-            ],
-        );
-    }
-
-    #[test]
-    fn scopes_fit_what_is_counted() {
-        check(
-            resource_quota,
-            &json!({"hard": {"pods": "1", "services": "1"}, "scopes": ["BestEffort"]}),
-            &["spec.scopes: Invalid value: [\"BestEffort\"]: unsupported scope applied to resource"],
-        );
-        check(
-            resource_quota,
-            &json!({"scopeSelector": {"matchExpressions": [{"scopeName": "PriorityClass", "operator": "In"}]}}),
-            &[
-                "spec.scopeSelector.matchExpressions.values: Required value: must be at least one value when `operator` is 'In' or 'NotIn' for scope selector",
             ],
         );
     }

@@ -1,15 +1,84 @@
-//! Rules for Nodes.
+//! Nodes (upstream: `pkg/registry/core/node`).
 
 use std::collections::HashSet;
 
+use serde_json::{Value, json};
+
 use crate::kinds::pods::affinity::EFFECTS;
 use crate::kinds::pods::resources;
-use crate::kinds::rules::shown::Shown;
-use crate::kinds::rules::tree::{Errors, Node};
-use crate::kinds::rules::{addresses, labels, naming, shown, structs};
+use crate::kinds::rules::fill::{self, default_pointer, each, is_zero, object, text};
+use crate::kinds::rules::shown::Shape::{Any, Pointer, Text};
+use crate::kinds::rules::shown::{self, Shown, Table};
+use crate::kinds::rules::tree::{Errors, Fields, Node};
+use crate::kinds::rules::{addresses, labels, naming};
+use crate::object::Object;
+
+/// Defaults of a `Node`; `podCIDR` is the first of `podCIDRs`.
+pub(crate) fn default(object: &mut Object) {
+    let spec = fill::object(object.root_mut(), "spec");
+    let first = spec.get("podCIDRs").and_then(Value::as_array).and_then(|list| list.first()).cloned();
+    match (text(spec, "podCIDR").to_owned(), first) {
+        (_, Some(first)) => {
+            spec.insert("podCIDR".to_owned(), first);
+        }
+        (single, None) if !single.is_empty() => {
+            spec.insert("podCIDRs".to_owned(), json!([single]));
+        }
+        _ => {}
+    }
+}
+
+/// The parts of a node's status that are always shown.
+pub(crate) fn fill_status(status: &mut Fields) {
+    let endpoint = object(object(status, "daemonEndpoints"), "kubeletEndpoint");
+    default_pointer(endpoint, "Port", 0);
+    let info = object(status, "nodeInfo");
+    for key in [
+        "machineID",
+        "systemUUID",
+        "bootID",
+        "kernelVersion",
+        "osImage",
+        "containerRuntimeVersion",
+        "kubeletVersion",
+        "kubeProxyVersion",
+        "operatingSystem",
+        "architecture",
+    ] {
+        default_pointer(info, key, "");
+    }
+    each(status, "conditions", |condition| {
+        default_pointer(condition, "lastHeartbeatTime", Value::Null);
+        default_pointer(condition, "lastTransitionTime", Value::Null);
+    });
+    if is_zero(status, "allocatable")
+        && let Some(capacity) = status.get("capacity").filter(|c| c.is_object()).cloned()
+    {
+        status.insert("allocatable".to_owned(), capacity);
+    }
+}
+
+/// A taint of a node.
+pub(crate) fn shown_taint(at: &Node<'_, '_>) -> Shown {
+    const TAINT: Table =
+        &[("Key", "key", Text), ("Value", "value", Text), ("Effect", "effect", Text), ("TimeAdded", "timeAdded", Any)];
+    Shown::of(at.value(), TAINT)
+}
+
+/// Where a kubelet of former times found its configuration.
+pub(crate) fn shown_config_source(at: &Node<'_, '_>) -> Shown {
+    const CONFIG_MAP: Table = &[
+        ("Namespace", "namespace", Text),
+        ("Name", "name", Text),
+        ("UID", "uid", Text),
+        ("ResourceVersion", "resourceVersion", Text),
+        ("KubeletConfigKey", "kubeletConfigKey", Text),
+    ];
+    shown::or_null(at, &[("ConfigMap", "configMap", Pointer(CONFIG_MAP))])
+}
 
 /// A `Node`.
-pub(crate) fn node(node: &Node<'_, '_>, errors: &mut Errors) {
+pub(crate) fn validate(node: &Node<'_, '_>, errors: &mut Errors) {
     let spec = node.field("spec");
     taints(&spec.field("taints"), errors);
     quantities(node, errors);
@@ -66,13 +135,13 @@ fn taints(taints: &Node<'_, '_>, errors: &mut Errors) {
             errors.one_of(&effect, &EFFECTS);
         }
         if !seen.insert((key.text(), effect.text())) {
-            errors.duplicate_shown(&taint, &shown::taint(&taint), "taints must be unique by key and effect pair");
+            errors.duplicate_shown(&taint, &shown_taint(&taint), "taints must be unique by key and effect pair");
         }
     }
 }
 
 /// What may not change in a `Node`, and what its status is held to.
-pub(crate) fn change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     quantities(new, errors);
     let status = new.field("status");
     let mut seen = HashSet::new();
@@ -141,7 +210,7 @@ fn config_source(at: &Node<'_, '_>, errors: &mut Errors) {
     let map = at.field("configMap");
     if map.is_unset() {
         let why = "exactly one reference subfield must be non-nil";
-        errors.invalid_shown(at, &structs::node_config_source(at), why);
+        errors.invalid_shown(at, &shown_config_source(at), why);
         return;
     }
     let rule: [(&str, fn(&str) -> Vec<String>); 3] =
@@ -177,12 +246,11 @@ pub(crate) fn warn(node: &Node<'_, '_>, _old: Option<&Node<'_, '_>>, texts: &mut
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
 
     fn check(new: &Value, old: &Value, want: &[&str]) {
         let mut errors = Errors::default();
         let (new, old) = (new.as_object().expect("an object"), old.as_object().expect("an object"));
-        change(&Node::root(new), &Node::root(old), &mut errors);
+        validate_change(&Node::root(new), &Node::root(old), &mut errors);
         assert_eq!(errors.0.iter().map(ToString::to_string).collect::<Vec<_>>(), want);
     }
 

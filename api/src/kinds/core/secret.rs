@@ -1,80 +1,38 @@
-//! Rules for core kinds without a file of their own.
+//! Secrets (upstream: `pkg/registry/core/secret`).
 
-use std::net::IpAddr;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
 
-use serde_json::{Map, Value};
-
+use super::config_map::{self, MAX_DATA};
+use crate::kinds::rules::fill::{self, default_zero};
+use crate::kinds::rules::naming;
 use crate::kinds::rules::tree::{Errors, Node};
-use crate::kinds::rules::{addresses, labels, naming};
+use crate::object::Object;
 
-/// The most that a ConfigMap or Secret may hold.
-const MAX_DATA: usize = 1024 * 1024;
-const WHEN_IMMUTABLE: &str = "field is immutable when `immutable` is set";
-
-/// A `ConfigMap`.
-pub(crate) fn config_map(map: &Node<'_, '_>, errors: &mut Errors) {
-    let (data, binary) = (map.field("data"), map.field("binaryData"));
-    let mut size = 0;
-    for (key, value) in data.entries() {
-        for why in naming::config_map_key(key) {
-            errors.invalid_value(&value, key, &why);
-        }
-        if binary.map().is_some_and(|map| map.contains_key(key)) {
-            errors.invalid_value(&value, key, "duplicate of key present in binaryData");
-        }
-        size += value.text().len();
-    }
-    for (key, value) in binary.entries() {
-        for why in naming::config_map_key(key) {
-            errors.invalid_value(&value, key, &why);
-        }
-        size += decoded_length(value.text());
-    }
-    too_much_data(size, errors);
-}
-
-/// Upstream names no field here, which prints as an empty index.
-fn too_much_data(size: usize, errors: &mut Errors) {
-    if size > MAX_DATA {
-        errors.push(crate::FieldError::too_long(&crate::Path::default().key(""), MAX_DATA));
-    }
-}
-
-fn decoded_length(base64: &str) -> usize {
-    let padding = base64.bytes().rev().take_while(|b| *b == b'=').count();
-    (base64.len() / 4 * 3).saturating_sub(padding)
-}
-
-/// What may not change in a `ConfigMap`.
-pub(crate) fn config_map_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
-    frozen(new, old, &["data", "binaryData"], errors);
-}
-
-fn frozen(new: &Node<'_, '_>, old: &Node<'_, '_>, keys: &[&str], errors: &mut Errors) {
-    if !old.field("immutable").is_true() {
+/// Defaults of a `Secret`; `stringData` is a way to write `data` and is never kept.
+pub(crate) fn default(object: &mut Object) {
+    default_zero(object.root_mut(), "type", "Opaque");
+    let Some(Value::Object(texts)) = object.remove(&["stringData"]) else { return };
+    if texts.is_empty() {
         return;
     }
-    if !new.field("immutable").is_true() {
-        errors.forbidden(&new.field("immutable"), WHEN_IMMUTABLE);
-    }
-    let empty = Map::new();
-    for key in keys {
-        let (new, old) = (new.field(key), old.field(key));
-        if new.map().unwrap_or(&empty) != old.map().unwrap_or(&empty) {
-            errors.forbidden(&new, WHEN_IMMUTABLE);
-        }
+    let data = fill::object(object.root_mut(), "data");
+    for (key, value) in texts {
+        let encoded = STANDARD.encode(value.as_str().unwrap_or(""));
+        data.insert(key, encoded.into());
     }
 }
 
 /// A `Secret`.
-pub(crate) fn secret(secret: &Node<'_, '_>, errors: &mut Errors) {
+pub(crate) fn validate(secret: &Node<'_, '_>, errors: &mut Errors) {
     let data = secret.field("data");
     let mut size = 0;
     for (key, value) in data.entries() {
         for why in naming::config_map_key(key) {
             errors.invalid_value(&value, key, &why);
         }
-        size += decoded_length(value.text());
+        size += config_map::decoded_length(value.text());
     }
     if size > MAX_DATA {
         errors.too_long(&data, MAX_DATA);
@@ -137,128 +95,116 @@ fn not_an_object(text: &[u8]) -> Option<String> {
 }
 
 /// What may not change in a `Secret`.
-pub(crate) fn secret_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     errors.immutable(&new.field("type"), &old.field("type"));
-    frozen(new, old, &["data"], errors);
+    config_map::frozen(new, old, &["data"], errors);
 }
 
-/// `Endpoints`.
-pub(crate) fn endpoints(endpoints: &Node<'_, '_>, errors: &mut Errors) {
-    let subsets = endpoints.field("subsets");
-    for subset in subsets.items() {
-        let (ready, waiting) = (subset.field("addresses"), subset.field("notReadyAddresses"));
-        if ready.is_empty() && waiting.is_empty() {
-            errors.required(&subset, "must specify `addresses` or `notReadyAddresses`");
-        }
-        for address in ready.items().chain(waiting.items()) {
-            endpoint_address(&address, errors);
-        }
-        let ports = subset.field("ports");
-        let several = ports.list().len() > 1;
-        for port in ports.items() {
-            endpoint_port(&port, several, errors);
-        }
-    }
-}
-
-fn endpoint_address(address: &Node<'_, '_>, errors: &mut Errors) {
-    let ip = address.field("ip");
-    for why in addresses::ip(ip.text()) {
-        errors.invalid_value(&ip, ip.text(), &why);
-    }
-    for key in ["hostname", "nodeName"] {
-        let name = address.field(key);
-        if name.is_set() && !(key == "hostname" && name.text().is_empty()) {
-            let wrong = if key == "hostname" { naming::label(name.text()) } else { naming::subdomain(name.text()) };
-            errors.invalid_all(&name, wrong);
-        }
-    }
-    ordinary_address(&ip, errors);
-}
-
-/// Addresses that traffic can be sent to: neither unspecified, nor this machine, nor this link.
-pub(crate) fn ordinary_address(at: &Node<'_, '_>, errors: &mut Errors) {
-    let Some(address) = addresses::generous(at.text()) else {
-        errors.invalid_value(at, at.text(), "must be a valid IP address");
+/// A `Secret` that is not the pair it says it is.
+pub(crate) fn warn(new: &Node<'_, '_>, old: Option<&Node<'_, '_>>, texts: &mut Vec<String>) {
+    if new.field("type").text() != "kubernetes.io/tls"
+        || old.is_some_and(|old| old.field("data").value() == new.field("data").value())
+    {
         return;
-    };
-    if address.is_unspecified() {
-        errors.invalid(at, &format!("may not be unspecified ({})", at.text()));
     }
-    if address.is_loopback() {
-        errors.invalid(at, "may not be in the loopback range (127.0.0.0/8, ::1/128)");
-    }
-    let (unicast, multicast) = match address {
-        IpAddr::V4(v4) => (v4.is_link_local(), v4.octets()[0] == 224 && v4.octets()[1] == 0 && v4.octets()[2] == 0),
-        IpAddr::V6(v6) => (v6.segments()[0] & 0xffc0 == 0xfe80, v6.segments()[0] & 0xff0f == 0xff02),
-    };
-    if unicast {
-        errors.invalid(at, "may not be in the link-local range (169.254.0.0/16, fe80::/10)");
-    }
-    if multicast {
-        errors.invalid(at, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)");
+    let data = new.field("data");
+    texts.extend(certificate_wrong(&pem_types(data.field("tls.crt").text())));
+    if texts.is_empty() {
+        texts.extend(key_wrong(&pem_types(data.field("tls.key").text())));
     }
 }
 
-fn endpoint_port(port: &Node<'_, '_>, needs_name: bool, errors: &mut Errors) {
-    let (name, protocol) = (port.field("name"), port.field("protocol"));
-    if name.text().is_empty() {
-        if needs_name {
-            errors.required(&name, "");
+/// The types of the PEM blocks in a value of a `Secret`.
+fn pem_types(encoded: &str) -> Vec<String> {
+    use base64::Engine as _;
+    let standard = base64::engine::general_purpose::STANDARD;
+    let bytes = standard.decode(encoded).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let mut types = Vec::new();
+    let mut rest: &str = &text;
+    while let Some((_, after)) = rest.split_once("-----BEGIN ") {
+        rest = after;
+        let Some((kind, body)) = after.split_once("-----") else { break };
+        let Some((body, after)) = body.split_once(&format!("-----END {kind}-----")) else { continue };
+        let plain: String = body.chars().filter(|c| !c.is_whitespace()).collect();
+        if standard.decode(plain).is_ok() {
+            types.push(kind.to_owned());
+            rest = after;
         }
-    } else {
-        errors.invalid_all(&name, naming::label(name.text()));
     }
-    labels::port_number(&port.field("port"), errors);
-    if errors.require_text(&protocol) {
-        errors.one_of(&protocol, &["SCTP", "TCP", "UDP"]);
-    }
-    let application = port.field("appProtocol");
-    if application.is_set() {
-        errors.invalid_all(&application, naming::qualified_name(application.text()));
+    types
+}
+
+fn certificate_wrong(types: &[String]) -> Option<String> {
+    match types {
+        _ if types.iter().any(|kind| kind == "CERTIFICATE") => None,
+        [] => Some("tls: failed to find any PEM data in certificate input".to_owned()),
+        [one] if one.ends_with("PRIVATE KEY") => Some(
+            "tls: failed to find certificate PEM data in certificate input, but did find a private key; PEM inputs may \
+             have been switched"
+                .to_owned(),
+        ),
+        _ => Some(format!(
+            "tls: failed to find \"CERTIFICATE\" PEM block in certificate input after skipping PEM blocks of the \
+             following types: [{}]",
+            types.join(" ")
+        )),
     }
 }
 
-/// A `Namespace`. Upstream names the list for what is wrong in an element.
-pub(crate) fn namespace(namespace: &Node<'_, '_>, errors: &mut Errors) {
-    let spec = namespace.field("spec");
-    let list = spec.field("finalizers");
-    list.texts().for_each(|finalizer| finalizer_name(&list, finalizer, errors));
-}
-
-/// The finalizers of a `Namespace`, by the subresource that changes them.
-pub(crate) fn namespace_finalizers(name: &str, new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) -> bool {
-    if name != "finalize" {
-        return false;
-    }
-    let spec = new.field("spec");
-    for finalizer in spec.field("finalizers").items() {
-        finalizer_name(&finalizer, finalizer.text(), errors);
-    }
-    true
-}
-
-/// Finalizers are Kubernetes' own, or have a domain.
-fn finalizer_name(at: &Node<'_, '_>, name: &str, errors: &mut Errors) {
-    const ALIEN: &str = "name is neither a standard finalizer name nor is it fully qualified";
-    for why in naming::qualified_name(name) {
-        errors.invalid_value(at, name, &why);
-    }
-    if !name.contains('/') && !matches!(name, "kubernetes" | "orphan" | "foregroundDeletion") {
-        errors.invalid_value(at, name, ALIEN);
-    }
-}
-
-/// The phase of a `Namespace` follows from its deletion. Upstream spells the path with a capital letter.
-pub(crate) fn namespace_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
-    let (metadata, status) = (new.field("metadata"), new.field("status"));
-    let phase = status.field("phase").text();
-    let shown = status.field("Phase");
-    if metadata.field("deletionTimestamp").is_unset() {
-        if phase != "Active" {
-            errors.invalid_value(&shown, phase, "may only be 'Active' if `deletionTimestamp` is empty");
+fn key_wrong(types: &[String]) -> Option<String> {
+    match types {
+        _ if types.iter().any(|kind| kind == "PRIVATE KEY" || kind.ends_with(" PRIVATE KEY")) => None,
+        [] => Some("tls: failed to find any PEM data in key input".to_owned()),
+        [one] if one == "CERTIFICATE" => {
+            Some("tls: found a certificate rather than a key in the PEM for the private key".to_owned())
         }
-    } else if phase != "Terminating" {
-        errors.invalid_value(&shown, phase, "may only be 'Terminating' if `deletionTimestamp` is not empty");
+        _ => Some(format!(
+            "tls: failed to find PEM block with type ending in \"PRIVATE KEY\" in key input after skipping PEM blocks of \
+             the following types: [{}]",
+            types.join(" ")
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::kinds::rules::tree::Warn;
+
+    fn check(warn: Warn, new: &Value, old: Option<&Value>, want: &[&str]) {
+        let mut texts = Vec::new();
+        let old = old.map(|old| Node::root(old.as_object().expect("an object")));
+        warn(&Node::root(new.as_object().expect("an object")), old.as_ref(), &mut texts);
+        assert_eq!(texts, want);
+    }
+
+    #[test]
+    fn secrets_without_certificate_or_key_are_told() {
+        let pem = |kind: &str| {
+            let text = format!("-----BEGIN {kind}-----\nAAAA\n-----END {kind}-----\n");
+            base64::engine::general_purpose::STANDARD.encode(text)
+        };
+        let secret_of = |certificate: &str, key: &str| json!({"type": "kubernetes.io/tls", "data": {"tls.crt": certificate, "tls.key": key}});
+        let (certificate, key) = (pem("CERTIFICATE"), pem("RSA PRIVATE KEY"));
+        for (secret, want) in [
+            (secret_of(&certificate, &key), vec![]),
+            (secret_of("", ""), vec!["tls: failed to find any PEM data in certificate input"]),
+            (secret_of(&certificate, ""), vec!["tls: failed to find any PEM data in key input"]),
+            (
+                secret_of(&key, &certificate),
+                vec![
+                    "tls: failed to find certificate PEM data in certificate input, but did find a private key; PEM inputs may have been switched",
+                ],
+            ),
+            (
+                secret_of(&certificate, &certificate),
+                vec!["tls: found a certificate rather than a key in the PEM for the private key"],
+            ),
+        ] {
+            check(super::warn, &secret, None, &want);
+        }
     }
 }

@@ -1,56 +1,90 @@
-//! Rules for flow control: which requests are a flow, and how much a priority level may do at once.
+//! FlowSchemas: which requests are a flow (upstream: `pkg/registry/flowcontrol/flowschema`).
 
 use std::collections::HashSet;
 
-use serde_json::{Value, json};
-
+use super::mandatory;
+use crate::kinds::rules::fill::{self, default_zero};
+use crate::kinds::rules::naming;
+use crate::kinds::rules::shown::Shape::{Any, Flag, List, Number, Pointer, Struct, Text};
+use crate::kinds::rules::shown::{Shown, Table};
 use crate::kinds::rules::tree::{Errors, Node};
-use crate::kinds::rules::{naming, shown};
+use crate::object::Object;
+
+/// Defaults of a `FlowSchema`.
+pub(crate) fn default(object: &mut Object) {
+    let spec = fill::object(object.root_mut(), "spec");
+    default_zero(spec, "matchingPrecedence", 1000);
+    fill::object(spec, "priorityLevelConfiguration");
+    fill::object(object.root_mut(), "status");
+}
+
+const NAMED: Table = &[("Name", "name", Text)];
+
+const FLOW_SPEC: Table = &[
+    ("PriorityLevelConfiguration", "priorityLevelConfiguration", Struct(NAMED)),
+    ("MatchingPrecedence", "matchingPrecedence", Number),
+    ("DistinguisherMethod", "distinguisherMethod", Pointer(DISTINGUISHER)),
+    (
+        "Rules",
+        "rules",
+        List(&[
+            (
+                "Subjects",
+                "subjects",
+                List(&[
+                    ("Kind", "kind", Text),
+                    ("User", "user", Pointer(NAMED)),
+                    ("Group", "group", Pointer(NAMED)),
+                    (
+                        "ServiceAccount",
+                        "serviceAccount",
+                        Pointer(&[("Namespace", "namespace", Text), ("Name", "name", Text)]),
+                    ),
+                ]),
+            ),
+            (
+                "ResourceRules",
+                "resourceRules",
+                List(&[
+                    ("Verbs", "verbs", Any),
+                    ("APIGroups", "apiGroups", Any),
+                    ("Resources", "resources", Any),
+                    ("ClusterScope", "clusterScope", Flag),
+                    ("Namespaces", "namespaces", Any),
+                ]),
+            ),
+            (
+                "NonResourceRules",
+                "nonResourceRules",
+                List(&[("Verbs", "verbs", Any), ("NonResourceURLs", "nonResourceURLs", Any)]),
+            ),
+        ]),
+    ),
+];
+
+const DISTINGUISHER: Table = &[("Type", "type", Text)];
+
+/// The spec of a `FlowSchema`.
+pub(crate) fn shown_spec(spec: &Node<'_, '_>) -> Shown {
+    Shown::of(spec.value(), FLOW_SPEC)
+}
+
+/// How a `FlowSchema` tells its flows apart.
+pub(crate) fn shown_distinguisher(method: &Node<'_, '_>) -> Shown {
+    Shown::of(method.value(), DISTINGUISHER)
+}
 
 const VERBS: [&str; 9] = ["create", "delete", "deletecollection", "get", "list", "patch", "proxy", "update", "watch"];
 
-/// The spec that the object of this kind and name always has, if it is one of those that the server cannot do without.
-pub fn mandatory_spec(kind: &str, name: &str) -> Option<Value> {
-    let resources = json!([{
-        "verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "clusterScope": true, "namespaces": ["*"],
-    }]);
-    let paths = json!([{"verbs": ["*"], "nonResourceURLs": ["*"]}]);
-    let group = |name: &str| json!({"kind": "Group", "group": {"name": name}});
-    Some(match (kind, name) {
-        ("FlowSchema", "exempt") => json!({
-            "priorityLevelConfiguration": {"name": "exempt"}, "matchingPrecedence": 1,
-            "rules": [{
-                "subjects": [group("system:masters")], "resourceRules": resources, "nonResourceRules": paths,
-            }],
-        }),
-        ("FlowSchema", "catch-all") => json!({
-            "priorityLevelConfiguration": {"name": "catch-all"}, "matchingPrecedence": 10_000,
-            "distinguisherMethod": {"type": "ByUser"},
-            "rules": [{
-                "subjects": [group("system:unauthenticated"), group("system:authenticated")],
-                "resourceRules": resources, "nonResourceRules": paths,
-            }],
-        }),
-        ("PriorityLevelConfiguration", "exempt") => {
-            json!({"type": "Exempt", "exempt": {"nominalConcurrencyShares": 0, "lendablePercent": 0}})
-        }
-        ("PriorityLevelConfiguration", "catch-all") => json!({
-            "type": "Limited",
-            "limited": {"nominalConcurrencyShares": 5, "limitResponse": {"type": "Reject"}, "lendablePercent": 0},
-        }),
-        _ => return None,
-    })
-}
-
 /// A `FlowSchema`.
-pub(crate) fn schema(schema: &Node<'_, '_>, errors: &mut Errors) {
+pub(crate) fn validate(schema: &Node<'_, '_>, errors: &mut Errors) {
     let name = schema.field("metadata").field("name").text();
     let spec = schema.field("spec");
     precedence(&spec.field("matchingPrecedence"), name, errors);
     let method = spec.field("distinguisherMethod");
     if method.is_set() && !matches!(method.field("type").text(), "ByNamespace" | "ByUser") {
         let at = method.field("type");
-        errors.not_supported_shown(&at, &shown::distinguisher(&method), &["ByNamespace", "ByUser"]);
+        errors.not_supported_shown(&at, &shown_distinguisher(&method), &["ByNamespace", "ByUser"]);
     }
     let level = spec.field("priorityLevelConfiguration");
     let level = level.field("name");
@@ -62,9 +96,9 @@ pub(crate) fn schema(schema: &Node<'_, '_>, errors: &mut Errors) {
     for rule in spec.field("rules").items() {
         flow_rule(&rule, errors);
     }
-    let fixed = mandatory_spec("FlowSchema", name);
+    let fixed = mandatory::mandatory_spec("FlowSchema", name);
     if fixed.is_some_and(|fixed| !spec.is_same(&Node::at(&spec.path(), Some(&fixed)))) {
-        errors.invalid_shown(&spec, &shown::flow_spec(&spec), &format!("spec of '{name}' must equal the fixed value"));
+        errors.invalid_shown(&spec, &shown_spec(&spec), &format!("spec of '{name}' must equal the fixed value"));
     }
 }
 
@@ -210,123 +244,8 @@ fn not_a_path(path: &str) -> Option<&'static str> {
     }
 }
 
-/// A `PriorityLevelConfiguration`.
-pub(crate) fn level(level: &Node<'_, '_>, errors: &mut Errors) {
-    const FORBIDDEN: &str = "flowcontrol.k8s.io/preserve-zero-concurrency-shares";
-    let metadata = level.field("metadata");
-    let annotations = metadata.field("annotations");
-    if annotations.field(FORBIDDEN).is_set() {
-        errors.forbidden(&annotations, &format!("annotation '{FORBIDDEN}' is forbidden"));
-    }
-    let name = metadata.field("name").text();
-    let spec = level.field("spec");
-    let (kind, limited, exempt) = (spec.field("type"), spec.field("limited"), spec.field("exempt"));
-    if (name == "exempt") != (kind.text() == "Exempt") {
-        errors.invalid_value(&kind, kind.text(), "must be 'Exempt' if and only if `name` is 'exempt'");
-    }
-    match kind.text() {
-        "Exempt" => {
-            if limited.is_set() {
-                errors.forbidden(&limited, "must be nil if the type is not Limited");
-            }
-            shares(&exempt, errors);
-            lendable(&exempt, errors);
-        }
-        "Limited" => {
-            if exempt.is_set() {
-                errors.forbidden(&exempt, "must be nil if the type is Limited");
-            }
-            if limited.is_unset() {
-                errors.required(&limited, "must not be empty when type is Limited");
-            } else {
-                limits(&limited, errors);
-            }
-        }
-        _ => errors.one_of(&kind, &["Exempt", "Limited"]),
-    }
-    fixed_level(&spec, name, errors);
-}
-
-/// Of the level for what is never held up, only the shares that others count on may change.
-fn fixed_level(spec: &Node<'_, '_>, name: &str, errors: &mut Errors) {
-    let Some(mut fixed) = mandatory_spec("PriorityLevelConfiguration", name) else { return };
-    let mut except = "";
-    if name == "exempt" {
-        fixed["exempt"] = spec.field("exempt").shown();
-        except = " except the 'spec.exempt' field";
-    }
-    if !spec.is_same(&Node::at(&spec.path(), Some(&fixed))) {
-        let why = format!("spec of '{name}'{except} must equal the fixed value");
-        errors.invalid_shown(spec, &shown::level_spec(spec), &why);
-    }
-}
-
-fn shares(at: &Node<'_, '_>, errors: &mut Errors) {
-    let nominal = at.field("nominalConcurrencyShares");
-    if nominal.number() < 0 {
-        errors.invalid(&nominal, "must be a non-negative integer");
-    }
-}
-
-fn lendable(at: &Node<'_, '_>, errors: &mut Errors) {
-    let lendable = at.field("lendablePercent");
-    if !(0..=100).contains(&lendable.number()) {
-        errors.invalid(&lendable, "must be between 0 and 100, inclusive");
-    }
-}
-
-fn limits(limited: &Node<'_, '_>, errors: &mut Errors) {
-    shares(limited, errors);
-    let response = limited.field("limitResponse");
-    let (kind, queuing) = (response.field("type"), response.field("queuing"));
-    match (kind.text(), queuing.is_set()) {
-        ("Reject", true) => {
-            errors.forbidden(&queuing, "must be nil if limited.limitResponse.type is not Limited");
-        }
-        ("Queue", false) => {
-            errors.required(&queuing, "must not be empty if limited.limitResponse.type is Limited");
-        }
-        ("Queue", true) => queues(&queuing, errors),
-        ("Reject", false) => {}
-        _ => errors.one_of(&kind, &["Queue", "Reject"]),
-    }
-    lendable(limited, errors);
-    let borrowing = limited.field("borrowingLimitPercent");
-    if borrowing.number() < 0 {
-        errors.invalid(&borrowing, "if specified, must be a non-negative integer");
-    }
-}
-
-/// Requests are dealt to the queues of a hand, which a hash of this many bits decides.
-const HASH_BITS: i64 = 60;
-
-fn queues(at: &Node<'_, '_>, errors: &mut Errors) {
-    const MOST: i64 = 10_000_000;
-    let (length, queues, hand) = (at.field("queueLengthLimit"), at.field("queues"), at.field("handSize"));
-    if length.number() <= 0 {
-        errors.invalid_value(&length, length.number(), "must be positive");
-    }
-    if queues.number() <= 0 {
-        errors.invalid_value(&queues, queues.number(), "must be positive");
-    } else if queues.number() > MOST {
-        errors.invalid(&queues, &format!("must not be greater than {MOST}"));
-    }
-    let bits = (queues.number() as f64).log2() * hand.number() as f64;
-    if hand.number() <= 0 {
-        errors.invalid_value(&hand, hand.number(), "must be positive");
-    } else if hand.number() > queues.number() {
-        errors.invalid(&hand, &format!("should not be greater than queues ({})", queues.number()));
-    } else if bits.ceil() as i64 > HASH_BITS {
-        let (deck, hand_size) = (queues.number(), hand.number());
-        let why = format!(
-            "required entropy bits of deckSize {deck} and handSize {hand_size} should not be greater than {HASH_BITS}"
-        );
-        errors.invalid(&hand, &why);
-    }
-}
-
 /// The status of either kind: each condition once.
-pub(crate) fn status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
+pub(crate) fn validate_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
     let status = new.field("status");
     let mut seen = HashSet::new();
     for condition in status.field("conditions").items() {
@@ -343,56 +262,13 @@ pub(crate) fn status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Error
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::{Value, json};
 
     fn check(rule: fn(&Node<'_, '_>, &mut Errors), name: &str, spec: Value, want: &[&str]) {
         let object = json!({"metadata": {"name": name}, "spec": spec});
         let mut errors = Errors::default();
         rule(&Node::root(object.as_object().expect("an object")), &mut errors);
         assert_eq!(errors.0.iter().map(ToString::to_string).collect::<Vec<_>>(), want);
-    }
-
-    #[test]
-    fn what_the_server_cannot_do_without_keeps_its_spec() {
-        for name in ["exempt", "catch-all"] {
-            check(schema, name, mandatory_spec("FlowSchema", name).unwrap(), &[]);
-            check(level, name, mandatory_spec("PriorityLevelConfiguration", name).unwrap(), &[]);
-        }
-        let mut spec = mandatory_spec("PriorityLevelConfiguration", "exempt").unwrap();
-        spec["exempt"]["lendablePercent"] = 10.into();
-        check(level, "exempt", spec, &[]);
-        let mut spec = mandatory_spec("PriorityLevelConfiguration", "catch-all").unwrap();
-        spec["limited"]["lendablePercent"] = 10.into();
-        check(
-            level,
-            "catch-all",
-            spec,
-            &[
-                "spec: Invalid value: {\"Type\":\"Limited\",\"Limited\":{\"NominalConcurrencyShares\":5,\"LimitResponse\":{\"Type\":\"Reject\",\"Queuing\":null},\"LendablePercent\":10,\"BorrowingLimitPercent\":null},\"Exempt\":null}: spec of 'catch-all' must equal the fixed value",
-            ],
-        );
-    }
-
-    #[test]
-    fn only_one_level_is_exempt() {
-        let want = ["spec.type: Invalid value: \"Exempt\": must be 'Exempt' if and only if `name` is 'exempt'"];
-        check(level, "other", json!({"type": "Exempt"}), &want);
-    }
-
-    #[test]
-    fn a_hand_fits_its_deck() {
-        let spec = |queues: i64, hand: i64| {
-            let queuing = json!({"queues": queues, "handSize": hand, "queueLengthLimit": 1});
-            json!({"type": "Limited", "limited": {"limitResponse": {"type": "Queue", "queuing": queuing}}})
-        };
-        check(level, "x", spec(64, 8), &[]);
-        check(level, "x", spec(10_000_000, 2), &[]);
-        let at = "spec.limited.limitResponse.queuing";
-        let bits = format!(
-            "{at}.handSize: Invalid value: 8: required entropy bits of deckSize 512 and handSize 8 should not be greater than 60"
-        );
-        check(level, "x", spec(512, 8), &[&bits]);
-        let large = format!("{at}.handSize: Invalid value: 8: should not be greater than queues (7)");
-        check(level, "x", spec(7, 8), &[&large]);
     }
 
     #[test]
@@ -406,7 +282,7 @@ mod tests {
         let verbs = VERBS.map(|verb| format!("{verb:?}")).join(", ");
         let label = naming::label("A").remove(0);
         check(
-            schema,
+            validate,
             "x",
             spec,
             &[

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::kinds::rules::tree::{Errors, Node};
-use crate::kinds::rules::{labels, naming};
+use crate::kinds::rules::{labels, naming, node_selector};
 
 /// What taints do to pods.
 pub(crate) const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
@@ -15,12 +15,12 @@ pub(crate) fn affinity(at: &Node<'_, '_>, errors: &mut Errors) {
     let node = at.field("nodeAffinity");
     let required = node.field("requiredDuringSchedulingIgnoredDuringExecution");
     if required.is_set() {
-        labels::node_selector(&required, errors);
+        node_selector::node_selector(&required, errors);
     }
     for preferred in node.field("preferredDuringSchedulingIgnoredDuringExecution").items() {
         weight(&preferred, errors);
         // Such a term can do its work with a value that no label can have.
-        labels::node_selector_term(&preferred.field("preference"), false, errors);
+        node_selector::node_selector_term(&preferred.field("preference"), false, errors);
     }
     for kind in ["podAffinity", "podAntiAffinity"] {
         let pods = at.field(kind);

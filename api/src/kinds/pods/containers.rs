@@ -2,23 +2,11 @@
 
 use std::collections::HashSet;
 
+use super::context::Context;
 use super::volumes::mounts;
-use super::{environment, probes, requirements, security, volumes};
+use super::{environment, probes, requirements, security};
 use crate::kinds::rules::tree::{Errors, Node};
-use crate::kinds::rules::{labels, naming};
-
-/// What containers of a pod refer to, and what their pod is like.
-pub(crate) struct Context<'a> {
-    pub(crate) volumes: &'a volumes::Names<'a>,
-    pub(crate) claims: &'a HashSet<&'a str>,
-    pub(crate) restart_policy: &'a str,
-    /// The seconds that the pod's containers get to end.
-    pub(crate) grace: Option<i64>,
-    /// Whether the pod shares the users of its node.
-    pub(crate) host_users: bool,
-    /// Pods themselves are held to more than pod templates.
-    pub(crate) is_pod: bool,
-}
+use crate::kinds::rules::{naming, numbers};
 
 /// `containers`, `initContainers` and `ephemeralContainers`: every container, and that their names differ.
 pub(crate) fn all(spec: &Node<'_, '_>, context: &Context<'_>, errors: &mut Errors) {
@@ -211,11 +199,11 @@ fn ports(at: &Node<'_, '_>, errors: &mut Errors) {
         if number.number() == 0 {
             errors.required(&number, "");
         } else {
-            labels::port_number(&number, errors);
+            numbers::port_number(&number, errors);
         }
         let host = port.field("hostPort");
         if host.number() != 0 {
-            labels::port_number(&host, errors);
+            numbers::port_number(&host, errors);
         }
         let protocol = port.field("protocol");
         if errors.require_text(&protocol) {

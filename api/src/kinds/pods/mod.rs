@@ -4,12 +4,16 @@
 pub(crate) mod affinity;
 pub(crate) mod annotations;
 pub(crate) mod containers;
+pub(crate) mod context;
 pub(crate) mod defaults;
 pub(crate) mod environment;
+pub(crate) mod fields;
+pub(crate) mod gates;
 pub(crate) mod probes;
 pub(crate) mod requirements;
 pub(crate) mod resources;
 pub(crate) mod security;
+pub(crate) mod shown;
 pub(crate) mod spec;
 pub(crate) mod volumes;
 pub(crate) mod warn;

@@ -1,7 +1,7 @@
 //! Rules for probes and lifecycle handlers.
 
 use crate::kinds::rules::tree::{Errors, Node};
-use crate::kinds::rules::{labels, naming};
+use crate::kinds::rules::{naming, numbers};
 
 /// A liveness or startup probe: one success is enough for these, by definition.
 pub(crate) fn liveness(at: &Node<'_, '_>, errors: &mut Errors) {
@@ -93,7 +93,7 @@ fn exec(at: &Node<'_, '_>, errors: &mut Errors) {
 
 fn http_get(at: &Node<'_, '_>, errors: &mut Errors) {
     errors.require_text(&at.field("path"));
-    labels::port_number_or_name(&at.field("port"), errors);
+    numbers::port_number_or_name(&at.field("port"), errors);
     errors.one_of(&at.field("scheme"), &["HTTP", "HTTPS"]);
     // Upstream names the list.
     let headers = at.field("httpHeaders");
@@ -106,9 +106,9 @@ fn http_get(at: &Node<'_, '_>, errors: &mut Errors) {
 }
 
 fn tcp_socket(at: &Node<'_, '_>, errors: &mut Errors) {
-    labels::port_number_or_name(&at.field("port"), errors);
+    numbers::port_number_or_name(&at.field("port"), errors);
 }
 
 fn grpc(at: &Node<'_, '_>, errors: &mut Errors) {
-    labels::port_number(&at.field("port"), errors);
+    numbers::port_number(&at.field("port"), errors);
 }

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use super::resources;
-use super::resources::{parse, value};
+use super::resources::{self, value};
 use crate::FieldError;
 use crate::field::Kind;
 use crate::kinds::rules::naming;
+use crate::kinds::rules::quantities::parse;
 use crate::kinds::rules::tree::{Errors, Fields, Node};
 use crate::quantity::Quantity;
 

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::kinds::rules::naming;
-use crate::kinds::rules::tree::{Errors, Fields, NOT_NEGATIVE, Node, object, object_at};
+use crate::kinds::rules::fill::{object, object_at};
+use crate::kinds::rules::tree::{Errors, Fields, NOT_NEGATIVE, Node};
+use crate::kinds::rules::{naming, quantities};
 use crate::quantity::Quantity;
 
 /// Whether a pod may set this resource for all its containers together.
@@ -151,21 +152,12 @@ fn tally(into: &mut BTreeMap<&'static str, Quantity>, map: Option<&Value>) -> us
 
 /// A quantity of a resource: never negative, and whole for things that are counted.
 pub(crate) fn value(name: &str, quantity: &Node<'_, '_>, errors: &mut Errors) {
-    let Some(parsed) = parse(quantity) else { return };
+    let Some(parsed) = quantities::parse(quantity) else { return };
     if parsed < Quantity::zero() {
         errors.invalid(quantity, NOT_NEGATIVE);
     }
     if is_integer(name) && !is_whole(&parsed) {
         errors.invalid(quantity, "must be an integer");
-    }
-}
-
-/// The quantity of a node of a tree.
-pub(crate) fn parse(at: &Node<'_, '_>) -> Option<Quantity> {
-    match at.value()? {
-        Value::String(text) => text.parse().ok(),
-        Value::Number(number) => number.to_string().parse().ok(),
-        _ => None,
     }
 }
 

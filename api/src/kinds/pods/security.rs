@@ -1,8 +1,7 @@
 //! Rules for security contexts.
 
-use super::windows;
+use super::{shown, windows};
 use crate::kinds::pods::volumes::paths::descending_path;
-use crate::kinds::rules::shown;
 use crate::kinds::rules::shown::Shown;
 use crate::kinds::rules::tree::{Errors, Node};
 

@@ -2,42 +2,11 @@
 
 use std::collections::HashSet;
 
-use super::containers::Context;
-use super::volumes::Owner;
-use super::{affinity, annotations, containers, requirements, security, volumes, windows};
+use super::context::Context;
+use super::volumes::{self, Owner};
+use super::{affinity, annotations, containers, requirements, security, shown, windows};
 use crate::kinds::rules::tree::{Errors, Node};
-use crate::kinds::rules::{addresses, labels, naming, shown};
-
-/// A new or changed `Pod`.
-pub(crate) fn pod(pod: &Node<'_, '_>, errors: &mut Errors) {
-    let (metadata, at) = (pod.field("metadata"), pod.field("spec"));
-    annotations::rules(&metadata.field("annotations"), &at, errors);
-    spec(&at, Owner { pod: metadata.field("name").text(), is_pod: true }, None, errors);
-    if at.field("serviceAccountName").text().is_empty() {
-        for volume in at.field("volumes").items() {
-            for source in volume.field("projected").field("sources").items() {
-                let token = source.field("serviceAccountToken");
-                if token.is_set() {
-                    errors.forbidden(&token, "must not be specified when serviceAccountName is not set");
-                }
-            }
-        }
-    }
-}
-
-/// Rules that hold for new pods only.
-pub(crate) fn new_pod(pod: &Node<'_, '_>, errors: &mut Errors) {
-    let (metadata, spec) = (pod.field("metadata"), pod.field("spec"));
-    let ephemeral = spec.field("ephemeralContainers");
-    if !ephemeral.is_empty() {
-        errors.forbidden(&ephemeral, "cannot be set on create");
-    }
-    let gates = spec.field("schedulingGates");
-    if !spec.field("nodeName").text().is_empty() && !gates.is_empty() {
-        errors.forbidden(&spec.field("nodeName"), "cannot be set until all schedulingGates have been cleared");
-    }
-    annotations::match_fields(&metadata.field("annotations"), &spec, errors);
-}
+use crate::kinds::rules::{addresses, labels, naming};
 
 /// A `PodTemplateSpec`.
 pub(crate) fn template(at: &Node<'_, '_>, errors: &mut Errors) {
@@ -67,7 +36,12 @@ fn template_of<'v>(at: &Node<'_, 'v>, claims: Option<&Node<'_, 'v>>, errors: &mu
     }
 }
 
-fn spec<'v>(spec: &Node<'_, 'v>, owner: Owner<'_>, claim_templates: Option<&Node<'_, 'v>>, errors: &mut Errors) {
+pub(crate) fn spec<'v>(
+    spec: &Node<'_, 'v>,
+    owner: Owner<'_>,
+    claim_templates: Option<&Node<'_, 'v>>,
+    errors: &mut Errors,
+) {
     let names = volumes::all(&spec.field("volumes"), owner, claim_templates, errors);
     let claims = resource_claims(&spec.field("resourceClaims"), errors);
     let context = Context {

@@ -2,16 +2,16 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use super::annotations;
 use super::volumes::warn;
-use super::{annotations, resources};
 use crate::kinds::rules::tree::Node;
-use crate::kinds::rules::{addresses, naming};
+use crate::kinds::rules::{addresses, doubts, naming};
 
 /// The metadata and spec of a pod or template; `at` is the template, or the pod itself.
 pub(crate) fn all(at: &Node<'_, '_>, is_template: bool, texts: &mut Vec<String>) {
     let (metadata, spec) = (at.field("metadata"), at.field("spec"));
     let annotations = metadata.field("annotations");
-    node_labels(&spec, texts);
+    doubts::node_labels(&spec, texts);
     deprecated_annotations(&annotations, texts);
     warn::of_pod(&spec.field("volumes"), texts);
     names(&spec, texts);
@@ -33,78 +33,14 @@ pub(crate) fn all(at: &Node<'_, '_>, is_template: bool, texts: &mut Vec<String>)
     unselective(&spec.field("affinity"), texts);
 }
 
-/// What a label of nodes is called now, or what replaces it.
-fn replacement(label: &str) -> Option<&'static str> {
-    Some(match label {
-        "beta.kubernetes.io/arch" => "deprecated since v1.14; use \"kubernetes.io/arch\" instead",
-        "beta.kubernetes.io/os" => "deprecated since v1.14; use \"kubernetes.io/os\" instead",
-        "failure-domain.beta.kubernetes.io/region" => {
-            "deprecated since v1.17; use \"topology.kubernetes.io/region\" instead"
-        }
-        "failure-domain.beta.kubernetes.io/zone" => {
-            "deprecated since v1.17; use \"topology.kubernetes.io/zone\" instead"
-        }
-        "beta.kubernetes.io/instance-type" => {
-            "deprecated since v1.17; use \"node.kubernetes.io/instance-type\" instead"
-        }
-        "app.kubernetes.io/created-by" => "deprecated since v1.9",
-        "scheduler.alpha.kubernetes.io/preferAvoidPods" => "deprecated since v1.22; use Taints and Tolerations instead",
-        "node-role.kubernetes.io/master" => "use \"node-role.kubernetes.io/control-plane\" instead",
-        _ => return None,
-    })
-}
-
-fn node_labels(spec: &Node<'_, '_>, texts: &mut Vec<String>) {
-    for (label, at) in spec.field("nodeSelector").entries() {
-        texts.extend(replacement(label).map(|text| format!("{}: {text}", at.path())));
-    }
-    let affinity = spec.field("affinity");
-    let nodes = affinity.field("nodeAffinity");
-    let required = nodes.field("requiredDuringSchedulingIgnoredDuringExecution");
-    node_selector_terms(&required.field("nodeSelectorTerms"), texts);
-    for preferred in nodes.field("preferredDuringSchedulingIgnoredDuringExecution").items() {
-        node_selector_term(&preferred.field("preference"), true, texts);
-    }
-    for constraint in spec.field("topologySpreadConstraints").items() {
-        let (key, selector) = (constraint.field("topologyKey"), constraint.field("labelSelector"));
-        texts.extend(replacement(key.text()).map(|text| format!("{}: {} is {text}", key.path(), key.text())));
-        no_selector(&selector, texts);
-    }
-}
-
-/// The terms of a node selector.
-pub(crate) fn node_selector_terms(at: &Node<'_, '_>, texts: &mut Vec<String>) {
-    for term in at.items() {
-        node_selector_term(&term, false, texts);
-    }
-}
-
-/// One term; `values_too` where values that no label can have are let through.
-fn node_selector_term(at: &Node<'_, '_>, values_too: bool, texts: &mut Vec<String>) {
-    for expression in at.field("matchExpressions").items() {
-        let key = expression.field("key");
-        texts.extend(replacement(key.text()).map(|text| format!("{}: {} is {text}", key.path(), key.text())));
-        for value in expression.field("values").items().filter(|_| values_too) {
-            let wrong = naming::label_value(value.text());
-            texts.extend(wrong.iter().map(|why| format!("{}: {} is invalid, {why}", value.path(), value.text())));
-        }
-    }
-}
-
-fn no_selector(at: &Node<'_, '_>, texts: &mut Vec<String>) {
-    if at.is_unset() {
-        texts.push(format!("{}: a null labelSelector results in matching no pod", at.path()));
-    }
-}
-
 fn unselective(affinity: &Node<'_, '_>, texts: &mut Vec<String>) {
     for kind in ["podAffinity", "podAntiAffinity"] {
         let terms = affinity.field(kind);
         for term in terms.field("requiredDuringSchedulingIgnoredDuringExecution").items() {
-            no_selector(&term.field("labelSelector"), texts);
+            doubts::no_selector(&term.field("labelSelector"), texts);
         }
         for weighted in terms.field("preferredDuringSchedulingIgnoredDuringExecution").items() {
-            no_selector(&weighted.field("podAffinityTerm").field("labelSelector"), texts);
+            doubts::no_selector(&weighted.field("podAffinityTerm").field("labelSelector"), texts);
         }
     }
 }
@@ -154,14 +90,7 @@ fn names(spec: &Node<'_, '_>, texts: &mut Vec<String>) {
 /// Bytes are whole.
 fn fractions(at: &Node<'_, '_>, texts: &mut Vec<String>) {
     for (name, quantity) in at.entries().filter(|(name, _)| matches!(*name, "memory" | "ephemeral-storage")) {
-        fraction(&at.key(name), &quantity, texts);
-    }
-}
-
-/// One number of bytes, shown at `at`.
-pub(crate) fn fraction(at: &Node<'_, '_>, quantity: &Node<'_, '_>, texts: &mut Vec<String>) {
-    if let Some(quantity) = resources::parse(quantity).filter(|quantity| quantity.milli_value() % 1000 != 0) {
-        texts.push(format!("{}: fractional byte value \"{quantity}\" is invalid, must be an integer", at.path()));
+        doubts::fraction(&at.key(name), &quantity, texts);
     }
 }
 
@@ -257,6 +186,27 @@ fn likeness(one: &Port<'_>, other: &Port<'_>) -> Option<&'static str> {
         Some("dangerously ambiguous")
     } else {
         None
+    }
+}
+
+/// Whether a client should hear of what is in the spec: when it is new, or has changed.
+pub(crate) fn is_news(new: &Node<'_, '_>, old: Option<&Node<'_, '_>>) -> bool {
+    let generation = |object: &Node<'_, '_>| object.field("metadata").field("generation").number();
+    old.is_none_or(|old| generation(new) != generation(old))
+}
+
+pub(crate) const PODS_AND_HOSTS: &str = "Pod names and hostnames";
+
+/// Names that become names of pods, and so of hosts.
+pub(crate) fn pod_name(metadata: &Node<'_, '_>, used_in: &str, texts: &mut Vec<String>) {
+    let name = metadata.field("name").text();
+    let wrong = naming::label(name);
+    if !wrong.is_empty() {
+        texts.push(format!(
+            "metadata.name: this is used in {used_in}, which can result in surprising behavior; \
+             a DNS label is recommended: [{}]",
+            wrong.join(" ")
+        ));
     }
 }
 

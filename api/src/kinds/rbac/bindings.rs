@@ -1,62 +1,12 @@
-//! Rules for roles and their bindings.
+//! RoleBindings and ClusterRoleBindings (upstream: `pkg/registry/rbac/{role,clusterrole}binding`).
 
 use serde_json::Value;
 
+use crate::kinds::rules::fill::{self, default_zero, each, text};
+use crate::kinds::rules::naming;
 use crate::kinds::rules::shown::Shown;
 use crate::kinds::rules::tree::{Errors, Node};
-use crate::kinds::rules::{labels, naming};
-
-/// A `Role`.
-pub(crate) fn role(role: &Node<'_, '_>, errors: &mut Errors) {
-    for rule in role.field("rules").items() {
-        policy_rule(&rule, true, errors);
-    }
-}
-
-/// A `ClusterRole`.
-pub(crate) fn cluster_role(role: &Node<'_, '_>, errors: &mut Errors) {
-    for rule in role.field("rules").items() {
-        policy_rule(&rule, false, errors);
-    }
-    let aggregation = role.field("aggregationRule");
-    if aggregation.is_set() {
-        let selectors = aggregation.field("clusterRoleSelectors");
-        if selectors.is_empty() {
-            errors.required(&selectors, "at least one clusterRoleSelector required if aggregationRule is non-nil");
-        }
-        for selector in selectors.items() {
-            let before = errors.0.len();
-            labels::selector(&selector, errors);
-            if errors.0.len() > before {
-                // Upstream shows what it made of the selector: nothing.
-                errors.invalid_value(&selector, Value::Null, "invalid label selector.");
-            }
-        }
-    }
-}
-
-fn policy_rule(rule: &Node<'_, '_>, namespaced: bool, errors: &mut Errors) {
-    let verbs = rule.field("verbs");
-    if verbs.is_empty() {
-        errors.required(&verbs, "verbs must contain at least one value");
-    }
-    let (urls, groups, kinds) = (rule.field("nonResourceURLs"), rule.field("apiGroups"), rule.field("resources"));
-    if !urls.is_empty() {
-        if namespaced {
-            errors.invalid(&urls, "namespaced rules cannot apply to non-resource URLs");
-        }
-        if !groups.is_empty() || !kinds.is_empty() || !rule.field("resourceNames").is_empty() {
-            errors.invalid(&urls, "rules cannot apply to both regular resources and non-resource URLs");
-        }
-        return;
-    }
-    if groups.is_empty() {
-        errors.required(&groups, "resource rules must supply at least one api group");
-    }
-    if kinds.is_empty() {
-        errors.required(&kinds, "resource rules must supply at least one resource");
-    }
-}
+use crate::object::Object;
 
 /// A `RoleBinding`.
 pub(crate) fn role_binding(binding: &Node<'_, '_>, errors: &mut Errors) {
@@ -104,8 +54,21 @@ fn subject_rules(subject: &Node<'_, '_>, namespaced: bool, errors: &mut Errors) 
     }
 }
 
+/// Defaults of a `RoleBinding` or `ClusterRoleBinding`.
+pub(crate) fn default(object: &mut Object) {
+    const RBAC: &str = "rbac.authorization.k8s.io";
+    let root = object.root_mut();
+    default_zero(fill::object(root, "roleRef"), "apiGroup", RBAC);
+    each(root, "subjects", |subject| {
+        let group = if matches!(text(subject, "kind"), "User" | "Group") { RBAC } else { "" };
+        if !group.is_empty() {
+            default_zero(subject, "apiGroup", group);
+        }
+    });
+}
+
 /// The role of a binding never changes.
-pub(crate) fn role_binding_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     let (new, old) = (new.field("roleRef"), old.field("roleRef"));
     if new.value() != old.value() {
         let text = |key: &str| Value::from(new.field(key).text());

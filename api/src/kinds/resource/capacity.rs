@@ -1,8 +1,8 @@
 //! Rules for the capacity of devices: how much of it can be asked for, and counters that devices share.
 
-use super::shared::distinct;
-use crate::kinds::pods::resources::parse;
+use crate::kinds::rules::lists::distinct;
 use crate::kinds::rules::naming;
+use crate::kinds::rules::quantities::parse;
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::quantity::Quantity;
 

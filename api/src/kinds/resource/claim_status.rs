@@ -1,15 +1,17 @@
-//! What schedulers and drivers write into the status of a `ResourceClaim`: who uses it, what was allocated, how it does.
+//! What schedulers and drivers write into the status of a `ResourceClaim`: who uses it, what was allocated, how it
+//! does.
 
 use std::collections::HashSet;
 
 use serde_json::Value;
 
-use super::shared;
-use super::shared::{RequestNames, binding_conditions, bounded, configuration, distinct, pool_name, raw, toleration};
+use super::shared::{self, RequestNames, binding_conditions, configuration, pool_name, raw, toleration};
 use crate::field::{FieldError, Kind};
-use crate::kinds::rules::tree::{Errors, Fields, IMMUTABLE, Node, object};
-use crate::kinds::rules::{addresses, labels, naming};
-use crate::kinds::storage::volume_attachment::csi_driver_name;
+use crate::kinds::rules::fill::object;
+use crate::kinds::rules::lists::{bounded, distinct};
+use crate::kinds::rules::naming::{self, csi_driver_name};
+use crate::kinds::rules::tree::{Errors, Fields, IMMUTABLE, Node};
+use crate::kinds::rules::{addresses, conditions, node_selector};
 use crate::object::Object;
 use crate::strategy::WriteContext;
 
@@ -94,7 +96,7 @@ fn new_allocation(at: &Node<'_, '_>, names: &RequestNames<'_>, errors: &mut Erro
     });
     let selector = at.field("nodeSelector");
     if selector.is_set() {
-        labels::node_selector(&selector, errors);
+        node_selector::node_selector(&selector, errors);
     }
 }
 
@@ -135,7 +137,7 @@ fn devices(status: &Node<'_, '_>, errors: &mut Errors) {
         if conditions.list().len() > MOST_CONDITIONS {
             errors.too_many(&conditions, conditions.list().len(), MOST_CONDITIONS);
         }
-        labels::conditions(&conditions, errors);
+        conditions::conditions(&conditions, errors);
         if device.field("data").is_set() {
             raw(&device.field("data"), true, errors);
         }

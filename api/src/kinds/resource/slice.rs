@@ -3,11 +3,24 @@
 use serde_json::Value;
 
 use super::capacity;
-use super::shared::{MOST_TAINTS, binding_conditions, bounded, distinct, label, name_of, pool_name, qualified, taint};
+use super::shared::{MOST_TAINTS, binding_conditions, label, pool_name, qualified, taint};
+use crate::kinds::rules::fill::{self, default_pointer};
+use crate::kinds::rules::lists::{bounded, distinct, name_of};
+use crate::kinds::rules::naming::{self, csi_driver_name};
+use crate::kinds::rules::node_selector;
 use crate::kinds::rules::shown::Shown;
 use crate::kinds::rules::tree::{Errors, Node};
-use crate::kinds::rules::{labels, naming, structs};
-use crate::kinds::storage::volume_attachment::csi_driver_name;
+use crate::object::Object;
+
+/// Defaults of a `ResourceSlice`.
+pub(crate) fn default(object: &mut Object) {
+    let spec = fill::object(object.root_mut(), "spec");
+    let pool = fill::object(spec, "pool");
+    default_pointer(pool, "name", "");
+    default_pointer(pool, "generation", 0);
+    default_pointer(pool, "resourceSliceCount", 0);
+    default_pointer(spec, "driver", "");
+}
 
 /// The most devices of a slice.
 const MOST_DEVICES: usize = 128;
@@ -15,13 +28,13 @@ const MOST_DEVICES: usize = 128;
 const MOST_SPECIAL_DEVICES: usize = 64;
 
 /// A new `ResourceSlice`.
-pub(crate) fn slice(slice: &Node<'_, '_>, errors: &mut Errors) {
+pub(crate) fn validate_new(slice: &Node<'_, '_>, errors: &mut Errors) {
     let spec = slice.field("spec");
     slice_spec(&spec, None, errors);
 }
 
 /// A changed `ResourceSlice`: it stays with its driver, pool and node.
-pub(crate) fn slice_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     slice_spec(&new.field("spec"), Some(&old.field("spec")), errors);
 }
 
@@ -75,10 +88,10 @@ fn where_slice_is(spec: &Node<'_, '_>, errors: &mut Errors) {
     }
     if selector.is_set() {
         given.push("`nodeSelector`");
-        labels::node_selector(&selector, errors);
+        node_selector::node_selector(&selector, errors);
         let terms = selector.field("nodeSelectorTerms");
         if terms.list().len() != 1 {
-            let shown = structs::node_selector_terms(&selector.field("nodeSelectorTerms"));
+            let shown = node_selector::shown_terms(&selector.field("nodeSelectorTerms"));
             errors.invalid_shown(&terms, &shown, "must have exactly one node selector term");
         }
     }
@@ -156,7 +169,7 @@ fn where_device_is(at: &Node<'_, '_>, has_place: bool, errors: &mut Errors) {
     }
     if selector.is_set() {
         given.push("`nodeSelector`");
-        labels::node_selector(&selector, errors);
+        node_selector::node_selector(&selector, errors);
     }
     if all.is_true() {
         given.push("`allNodes`");
@@ -213,7 +226,7 @@ mod tests {
     fn check(spec: Value, want: &[&str]) {
         let slice = json!({"spec": spec});
         let mut errors = Errors::default();
-        super::slice(&Node::root(slice.as_object().expect("an object")), &mut errors);
+        super::validate_new(&Node::root(slice.as_object().expect("an object")), &mut errors);
         assert_eq!(errors.0.iter().map(ToString::to_string).collect::<Vec<_>>(), want);
     }
 

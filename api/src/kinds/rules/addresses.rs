@@ -5,6 +5,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::tree::{Errors, Node};
+
 const ADDRESS: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
 const RANGE: &str = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
 
@@ -157,6 +159,30 @@ fn network(address: IpAddr, length: u8) -> IpAddr {
             let mask = u128::MAX.checked_shl(128 - u32::from(length.min(128))).unwrap_or(0);
             IpAddr::V6((u128::from(v6) & mask).into())
         }
+    }
+}
+
+/// Addresses that traffic can be sent to: neither unspecified, nor this machine, nor this link.
+pub(crate) fn ordinary_address(at: &Node<'_, '_>, errors: &mut Errors) {
+    let Some(address) = generous(at.text()) else {
+        errors.invalid_value(at, at.text(), "must be a valid IP address");
+        return;
+    };
+    if address.is_unspecified() {
+        errors.invalid(at, &format!("may not be unspecified ({})", at.text()));
+    }
+    if address.is_loopback() {
+        errors.invalid(at, "may not be in the loopback range (127.0.0.0/8, ::1/128)");
+    }
+    let (unicast, multicast) = match address {
+        IpAddr::V4(v4) => (v4.is_link_local(), v4.octets()[0] == 224 && v4.octets()[1] == 0 && v4.octets()[2] == 0),
+        IpAddr::V6(v6) => (v6.segments()[0] & 0xffc0 == 0xfe80, v6.segments()[0] & 0xff0f == 0xff02),
+    };
+    if unicast {
+        errors.invalid(at, "may not be in the link-local range (169.254.0.0/16, fe80::/10)");
+    }
+    if multicast {
+        errors.invalid(at, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)");
     }
 }
 

@@ -2,12 +2,19 @@
 //! kinds of several groups share (upstream: `pkg/apis/core/validation`, `apimachinery/pkg/api/validation`).
 
 pub(crate) mod addresses;
-pub(crate) mod gates;
+pub(crate) mod client_config;
+pub(crate) mod conditions;
+pub(crate) mod doubts;
+pub(crate) mod fill;
 pub(crate) mod labels;
+pub(crate) mod lists;
+pub(crate) mod load_balancer;
 pub(crate) mod naming;
+pub(crate) mod node_selector;
+pub(crate) mod numbers;
 pub(crate) mod pem;
+pub(crate) mod quantities;
 pub(crate) mod ratchet;
 pub(crate) mod shown;
-pub(crate) mod structs;
 pub(crate) mod tree;
 pub(crate) mod url;

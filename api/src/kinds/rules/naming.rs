@@ -1,14 +1,47 @@
-//! Rules that many kinds share: names, numbers in texts, times.
+//! Rules for names of objects, and what else is a name (upstream: `apimachinery/pkg/api/validation/generic.go`).
 
 use jiff::Timestamp;
 
 use super::addresses;
+use super::tree::{Errors, Node};
 
 pub(crate) use crate::names::{
     config_map_key, dns1035_label, dns1123_label as label, dns1123_subdomain as subdomain,
     environment_variable_name as environment_name, http_header_name, label_value, percent, port_name, qualified_name,
     wildcard_dns1123_subdomain,
 };
+
+/// The name of a signer: a domain and a path.
+pub(crate) fn signer_name(at: &Node<'_, '_>, errors: &mut Errors) {
+    const LONGEST_DOMAIN: usize = 253;
+    const LONGEST: usize = LONGEST_DOMAIN + 1 + 63 + 1 + 253;
+    if !errors.require_text(at) {
+        return;
+    }
+    let Some((domain, path)) = at.text().split_once('/').filter(|(_, path)| !path.contains('/')) else {
+        errors.invalid(at, "must be a fully qualified domain and path of the form 'example.com/signer-name'");
+        return;
+    };
+    if domain.len() > LONGEST_DOMAIN {
+        errors.too_long(at, LONGEST_DOMAIN);
+    }
+    first_wrong_label(domain, label, at, errors);
+    if !domain.contains('.') {
+        errors.invalid_value(at, domain, "should be a domain with at least two segments separated by dots");
+    }
+    first_wrong_label(path, subdomain, at, errors);
+    if at.text().len() > LONGEST {
+        errors.too_long(at, LONGEST);
+    }
+}
+
+/// Of a part of a signer's name, only the first label that is wrong is told of.
+fn first_wrong_label(part: &str, rule: fn(&str) -> Vec<String>, at: &Node<'_, '_>, errors: &mut Errors) {
+    let wrong = part.split('.').map(|label| (label, rule(label))).find(|(_, wrong)| !wrong.is_empty());
+    for (label, why) in wrong.into_iter().flat_map(|(label, wrong)| wrong.into_iter().map(move |why| (label, why))) {
+        errors.invalid_value(at, part, &format!("validating label {label:?}: {why}"));
+    }
+}
 
 /// An object name that is a DNS subdomain.
 pub(crate) fn subdomain_name(name: &str, prefix: bool) -> Vec<String> {
@@ -87,9 +120,56 @@ pub(crate) fn time(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
+/// The name of a CSI driver.
+pub(crate) fn csi_driver_name(at: &Node<'_, '_>, errors: &mut Errors) {
+    if !errors.require_text(at) {
+        return;
+    }
+    if at.text().len() > 63 {
+        errors.too_long(at, 63);
+    }
+    for why in subdomain(&at.text().to_lowercase()) {
+        errors.invalid(at, &why);
+    }
+}
+
+/// A domain and a path, as `acme.io/foo`.
+pub(crate) fn domain_prefixed(at: &Node<'_, '_>, errors: &mut Errors) {
+    match at.text().split_once('/') {
+        Some((domain, path)) if !domain.is_empty() && !path.is_empty() => {
+            errors.invalid_all(at, subdomain(domain));
+        }
+        _ => errors.invalid(at, "must be a domain-prefixed path (such as \"acme.io/foo\")"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_signer_is_a_domain_and_a_path() {
+        let wrong = |name: &str| {
+            let object = json!({"signerName": name});
+            let mut errors = Errors::default();
+            signer_name(&Node::root(object.as_object().expect("an object")).field("signerName"), &mut errors);
+            errors.0.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert!(wrong("example.com/a.b").is_empty());
+        let form = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
+        assert_eq!(wrong("a/b/c"), [format!("signerName: Invalid value: \"a/b/c\": {form}")]);
+        let label = label("A_").remove(0);
+        let dots = "should be a domain with at least two segments separated by dots";
+        assert_eq!(
+            wrong("A_/x"),
+            [
+                format!("signerName: Invalid value: \"A_\": validating label \"A_\": {label}"),
+                format!("signerName: Invalid value: \"A_\": {dots}"),
+            ]
+        );
+        assert_eq!(wrong("example.com/").len(), 1);
+    }
 
     #[test]
     fn a_generated_name_may_end_in_a_dash() {

@@ -1,4 +1,5 @@
-//! What stands between `-----BEGIN` and `-----END`, as leniently as Go reads it: anything may stand around the blocks, and
+//! What stands between `-----BEGIN` and `-----END`, as leniently as Go reads it: anything may stand around the
+//! blocks, and
 //! what is no proper block is passed over.
 
 use base64::Engine as _;

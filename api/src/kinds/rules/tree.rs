@@ -1,13 +1,25 @@
-//! Walking and filling object trees: a cursor that knows its path, the list of errors it reports to, and small
-//! functions that fill in defaults.
-//!
-//! Go decides "is it set" by type: a pointer is unset when absent, a plain value when it is zero. Both readings are
-//! offered here ([`default_pointer`], [`default_zero`]), and every caller says which one upstream's field has.
+//! A place in an object, and the errors that rules gather about it (upstream: `field.Path`, `field.ErrorList`).
 
 use serde_json::{Map, Value};
 
 use super::shown::Shown;
 use crate::field::{FieldError, Kind, Path};
+
+/// Puts an old value, or its absence, back.
+pub(crate) fn restore(fields: &mut Value, key: &str, value: Option<&Value>) {
+    let Some(fields) = fields.as_object_mut() else { return };
+    match value {
+        Some(value) => drop(fields.insert(key.to_owned(), value.clone())),
+        None => drop(fields.remove(key)),
+    }
+}
+
+/// Rules for one object.
+pub(crate) type Validate = fn(&Node<'_, '_>, &mut Errors);
+/// Rules for a change: new, old.
+pub(crate) type ValidateChange = fn(&Node<'_, '_>, &Node<'_, '_>, &mut Errors);
+/// Texts for the client.
+pub(crate) type Warn = fn(&Node<'_, '_>, Option<&Node<'_, '_>>, &mut Vec<String>);
 
 /// The fields of one JSON object.
 pub(crate) type Fields = Map<String, Value>;
@@ -291,50 +303,6 @@ pub(crate) const NOT_NEGATIVE: &str = "must be greater than or equal to 0";
 /// The rule for what cannot change.
 pub(crate) const IMMUTABLE: &str = "field is immutable";
 
-/// The object at `key`, made when absent.
-pub(crate) fn object<'m>(fields: &'m mut Fields, key: &str) -> &'m mut Fields {
-    if !fields.get(key).is_some_and(Value::is_object) {
-        fields.insert(key.to_owned(), Value::Object(Map::new()));
-    }
-    match fields.get_mut(key) {
-        Some(Value::Object(inner)) => inner,
-        _ => unreachable!("an object was inserted just above"),
-    }
-}
-
-/// The object at `key`, if there is one.
-pub(crate) fn object_at<'m>(fields: &'m mut Fields, key: &str) -> Option<&'m mut Fields> {
-    fields.get_mut(key)?.as_object_mut()
-}
-
-/// Calls `visit` for every object in the list at `key`.
-pub(crate) fn each(fields: &mut Fields, key: &str, mut visit: impl FnMut(&mut Fields)) {
-    let list = fields.get_mut(key).and_then(Value::as_array_mut);
-    list.into_iter().flatten().filter_map(Value::as_object_mut).for_each(&mut visit);
-}
-
-/// The text at `key`, `""` when absent.
-pub(crate) fn text<'m>(fields: &'m Fields, key: &str) -> &'m str {
-    fields.get(key).and_then(Value::as_str).unwrap_or("")
-}
-
-/// Whether `key` is absent or null: how Go sees an unset pointer.
-pub(crate) fn is_unset(fields: &Fields, key: &str) -> bool {
-    fields.get(key).is_none_or(Value::is_null)
-}
-
-/// Whether `key` is absent or has Go's zero value.
-pub(crate) fn is_zero(fields: &Fields, key: &str) -> bool {
-    match fields.get(key) {
-        None | Some(Value::Null) => true,
-        Some(Value::String(text)) => text.is_empty(),
-        Some(Value::Number(number)) => number.as_i64() == Some(0),
-        Some(Value::Bool(flag)) => !flag,
-        Some(Value::Array(list)) => list.is_empty(),
-        Some(Value::Object(inner)) => inner.is_empty(),
-    }
-}
-
 /// Whether two values mean the same: absent, `null` and empty lists and maps are one.
 pub(crate) fn is_same(one: Option<&Value>, other: Option<&Value>) -> bool {
     match (one, other) {
@@ -359,18 +327,10 @@ fn is_nothing(value: Option<&Value>) -> bool {
     }
 }
 
-/// Sets a pointer field that is not given.
-pub(crate) fn default_pointer(fields: &mut Fields, key: &str, value: impl Into<Value>) {
-    if is_unset(fields, key) {
-        fields.insert(key.to_owned(), value.into());
-    }
-}
-
-/// Sets a value field that is not given or zero.
-pub(crate) fn default_zero(fields: &mut Fields, key: &str, value: impl Into<Value>) {
-    if is_zero(fields, key) {
-        fields.insert(key.to_owned(), value.into());
-    }
+/// Whether two objects differ in a field that is not in `ignored`.
+pub(crate) fn differs_beside(new: &Node<'_, '_>, old: &Node<'_, '_>, ignored: &[&str]) -> bool {
+    let keys = new.map().into_iter().chain(old.map()).flatten().map(|(key, _)| key.as_str());
+    keys.filter(|key| !ignored.contains(key)).any(|key| !new.field(key).is_same(&old.field(key)))
 }
 
 #[cfg(test)]
@@ -397,15 +357,5 @@ mod tests {
         assert!(same(json!({"a": [{"b": null}], "c": {}}), json!({"a": [{}]})));
         assert!(!same(json!({"a": 0}), json!({})));
         assert!(!same(json!({"a": [1]}), json!({"a": []})));
-    }
-
-    #[test]
-    fn a_zero_is_given_for_a_pointer_and_unset_for_a_value() {
-        let mut value = json!({"n": 0});
-        let fields = value.as_object_mut().expect("an object");
-        default_pointer(fields, "n", 7);
-        assert_eq!(fields["n"], 0);
-        default_zero(fields, "n", 7);
-        assert_eq!(fields["n"], 7);
     }
 }

@@ -1,16 +1,21 @@
-//! Rules for cluster-wide kinds: priorities, runtime classes, versions of what is stored.
+//! PriorityClasses (upstream: `pkg/registry/scheduling/priorityclass`).
 
-use std::collections::HashSet;
-
-use crate::kinds::pods::{affinity, requirements};
+use crate::kinds::rules::fill::default_pointer;
 use crate::kinds::rules::tree::{Errors, IMMUTABLE, Node};
-use crate::kinds::rules::{labels, naming, shown};
+use crate::object::Object;
+
+/// Defaults of a `PriorityClass`.
+pub(crate) fn default(object: &mut Object) {
+    let root = object.root_mut();
+    default_pointer(root, "preemptionPolicy", "PreemptLowerPriority");
+    default_pointer(root, "value", 0);
+}
 
 /// The highest priority that users may give.
 const MAX_USER_PRIORITY: i64 = 1_000_000_000;
 
 /// A `PriorityClass`; only the two of the system may be higher than users' ones.
-pub(crate) fn priority_class(class: &Node<'_, '_>, errors: &mut Errors) {
+pub(crate) fn validate(class: &Node<'_, '_>, errors: &mut Errors) {
     let metadata = class.field("metadata");
     let (name, value) = (metadata.field("name"), class.field("value"));
     let system = match name.text() {
@@ -40,7 +45,7 @@ pub(crate) fn priority_class(class: &Node<'_, '_>, errors: &mut Errors) {
 }
 
 /// What may not change in a `PriorityClass`.
-pub(crate) fn priority_class_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     for (key, why) in [("value", "may not be changed in an update."), ("preemptionPolicy", "")] {
         let (new, old) = (new.field(key), old.field(key));
         if new.value() == old.value() {
@@ -52,31 +57,4 @@ pub(crate) fn priority_class_change(new: &Node<'_, '_>, old: &Node<'_, '_>, erro
             errors.forbidden(&new, why);
         }
     }
-}
-
-/// A `RuntimeClass`.
-pub(crate) fn runtime_class(class: &Node<'_, '_>, errors: &mut Errors) {
-    let handler = class.field("handler");
-    if errors.require_text(&handler) {
-        errors.invalid_all(&handler, naming::label(handler.text()));
-    }
-    let overhead = class.field("overhead");
-    if overhead.is_set() {
-        requirements::overhead_of(&overhead, &overhead.field("podFixed"), errors);
-    }
-    let scheduling = class.field("scheduling");
-    labels::labels(&scheduling.field("nodeSelector"), errors);
-    let tolerations = scheduling.field("tolerations");
-    affinity::tolerations(&tolerations, errors);
-    let mut seen = HashSet::new();
-    for toleration in tolerations.items() {
-        if !seen.insert(["key", "operator", "value", "effect"].map(|part| toleration.field(part).text())) {
-            errors.duplicate_shown(&toleration, &shown::toleration(&toleration), "");
-        }
-    }
-}
-
-/// The handler of a `RuntimeClass` never changes.
-pub(crate) fn runtime_class_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
-    errors.immutable(&new.field("handler"), &old.field("handler"));
 }

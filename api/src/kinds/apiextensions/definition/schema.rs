@@ -1,13 +1,14 @@
-//! Rules for the schemas of CustomResourceDefinitions: that they are structural, that their keywords make sense together,
+//! Rules for the schemas of CustomResourceDefinitions: that they are structural, that their keywords make sense
+//! together,
 //! and that their defaults are what they describe.
 
 use serde_json::{Value, json};
 
+use crate::custom;
 use crate::field::{FieldError, Path};
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::schema::{Presence, SchemaRef};
-use crate::validate::Pattern;
-use crate::{custom, validate};
+use crate::validate::{self, Pattern};
 
 const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
 const COMBINATORS: [&str; 3] = ["allOf", "anyOf", "oneOf"];

@@ -1,4 +1,5 @@
-//! Rules for CustomResourceDefinitions: names, versions and what versions say. Schemas have a file of their own.
+//! Rules for CustomResourceDefinitions: names, versions and what versions say (upstream:
+//! `apiextensions/validation`). Schemas have a file of their own.
 
 #[cfg(test)]
 mod tests;
@@ -8,14 +9,12 @@ use std::collections::HashSet;
 use serde_json::Value;
 
 use super::schema;
-use crate::custom::status;
-use crate::custom::status::Approval;
+use crate::custom::status::{self, Approval};
 use crate::field::{FieldError, Path};
 use crate::jsonpath::JsonPath;
-use crate::kinds::admissionregistration::webhooks;
-use crate::kinds::rules::naming;
 use crate::kinds::rules::shown::Shown;
 use crate::kinds::rules::tree::{Errors, Node};
+use crate::kinds::rules::{client_config, naming};
 use crate::rules::check_rules;
 
 const APPROVAL: &str = "protected groups must have approval annotation \"api-approved.kubernetes.io\", see \
@@ -457,7 +456,7 @@ fn conversion(at: &Node<'_, '_>, errors: &mut Errors) {
         if client.is_unset() {
             errors.required(&client, "required when strategy is set to Webhook");
         } else {
-            webhooks::client_config(&client, errors);
+            client_config::client_config(&client, errors);
         }
         review_versions(&reviews, errors);
         return;

@@ -1,4 +1,4 @@
-//! Jobs and CronJobs: defaults and preparation.
+//! Jobs: defaults, preparation and warnings (upstream: `pkg/registry/batch/job`).
 
 pub(crate) mod policies;
 pub(crate) mod status;
@@ -7,8 +7,9 @@ pub(crate) mod validate;
 use serde_json::{Value, json};
 
 use crate::kinds::pods::defaults;
-use crate::kinds::rules::tree;
-use crate::kinds::rules::tree::{Fields, default_pointer, default_zero, is_unset, object, object_at};
+use crate::kinds::pods::warn::{self, PODS_AND_HOSTS};
+use crate::kinds::rules::fill::{self, default_pointer, default_zero, is_unset, object, object_at};
+use crate::kinds::rules::tree::{Fields, Node};
 use crate::object::Object;
 use crate::strategy::WriteContext;
 
@@ -26,12 +27,12 @@ pub(crate) const ORPHANS: &str = "child pods are preserved by default when jobs 
 const UNLIMITED: i64 = i32::MAX as i64;
 
 /// Defaults of a `Job`.
-pub(crate) fn job(object: &mut Object) {
+pub(crate) fn default(object: &mut Object) {
     let labels = object.get(&["spec", "template", "metadata", "labels"]).filter(|l| l.is_object()).cloned();
     if let Some(labels) = labels.filter(|labels| labels != &json!({})) {
         default_zero(object.metadata_mut(), "labels", labels);
     }
-    let spec = tree::object(object.root_mut(), "spec");
+    let spec = fill::object(object.root_mut(), "spec");
     if is_unset(spec, "completions") && is_unset(spec, "parallelism") {
         spec.insert("completions".to_owned(), 1.into());
     }
@@ -45,29 +46,17 @@ pub(crate) fn job(object: &mut Object) {
     default_job_template(spec);
 }
 
-/// Defaults of a `CronJob`. The job it makes gets its own defaults when it is made.
-pub(crate) fn cron_job(object: &mut Object) {
-    let spec = tree::object(object.root_mut(), "spec");
-    default_zero(spec, "concurrencyPolicy", "Allow");
-    default_pointer(spec, "suspend", false);
-    default_pointer(spec, "successfulJobsHistoryLimit", 3);
-    default_pointer(spec, "failedJobsHistoryLimit", 1);
-    let template = tree::object(spec, "jobTemplate");
-    tree::object(template, "metadata");
-    default_job_template(tree::object(template, "spec"));
-}
-
-fn default_job_template(spec: &mut Fields) {
+pub(crate) fn default_job_template(spec: &mut Fields) {
     defaults::template(spec, "template");
     if let Some(policy) = object_at(spec, "podFailurePolicy") {
-        tree::each(policy, "rules", |rule| {
-            tree::each(rule, "onPodConditions", |pattern| default_zero(pattern, "status", "True"));
+        fill::each(policy, "rules", |rule| {
+            fill::each(rule, "onPodConditions", |pattern| default_zero(pattern, "status", "True"));
         });
     }
 }
 
 /// Gives a new job a selector and labels made of its uid, unless its author selects by hand.
-pub(crate) fn prepare_job(_ctx: &WriteContext<'_>, new: &mut Object) {
+pub(crate) fn prepare_create(_ctx: &WriteContext<'_>, new: &mut Object) {
     let (uid, name) = (new.uid().to_owned(), new.name().to_owned());
     let spec = object(new.root_mut(), "spec");
     if spec.get("manualSelector").and_then(Value::as_bool) == Some(true) {
@@ -90,4 +79,26 @@ pub(crate) fn prepare_job(_ctx: &WriteContext<'_>, new: &mut Object) {
     if let Some(labels) = labels {
         default_zero(new.metadata_mut(), "labels", labels);
     }
+}
+
+/// A `Job`.
+pub(crate) fn warn(new: &Node<'_, '_>, old: Option<&Node<'_, '_>>, texts: &mut Vec<String>) {
+    if old.is_none() {
+        warn::pod_name(&new.field("metadata"), PODS_AND_HOSTS, texts);
+    }
+    if warn::is_news(new, old) {
+        warn_spec(&new.field("spec"), texts);
+    }
+}
+
+pub(crate) fn warn_spec(spec: &Node<'_, '_>, texts: &mut Vec<String>) {
+    let many = spec.field("completions").number() > 100_000 && spec.field("parallelism").number() > 10_000;
+    if spec.field("completionMode").text() == "Indexed" && many {
+        texts.push(format!(
+            "{}: In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, \
+             Kubernetes might not be able to track completedIndexes when a big number of indexes fail",
+            spec.path()
+        ));
+    }
+    warn::all(&spec.field("template"), true, texts);
 }

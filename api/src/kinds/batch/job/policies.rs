@@ -4,6 +4,8 @@ use std::collections::HashSet;
 
 use super::status::parse_indexes;
 use crate::kinds::rules::labels;
+use crate::kinds::rules::shown::Shape::{Any, List, Pointer, Text};
+use crate::kinds::rules::shown::{self, Shown, Table};
 use crate::kinds::rules::tree::{Errors, Node};
 
 /// The most rules of a policy, and patterns of a rule.
@@ -143,6 +145,24 @@ fn success_rule(rule: &Node<'_, '_>, completions: i64, errors: &mut Errors) {
             errors.invalid(&count, &format!("must be less than or equal to {most} ({what})"));
         }
     }
+}
+
+/// What a job makes of pods that fail; `null` for nothing.
+pub(crate) fn shown_failure_policy(at: &Node<'_, '_>) -> Shown {
+    const EXIT_CODES: Table =
+        &[("ContainerName", "containerName", Any), ("Operator", "operator", Text), ("Values", "values", Any)];
+    const RULE: Table = &[
+        ("Action", "action", Text),
+        ("OnExitCodes", "onExitCodes", Pointer(EXIT_CODES)),
+        ("OnPodConditions", "onPodConditions", List(&[("Type", "type", Text), ("Status", "status", Text)])),
+    ];
+    shown::or_null(at, &[("Rules", "rules", List(RULE))])
+}
+
+/// When a job is done; `null` for when all of it is.
+pub(crate) fn shown_success_policy(at: &Node<'_, '_>) -> Shown {
+    const RULE: Table = &[("SucceededIndexes", "succeededIndexes", Any), ("SucceededCount", "succeededCount", Any)];
+    shown::or_null(at, &[("Rules", "rules", List(RULE))])
 }
 
 #[cfg(test)]

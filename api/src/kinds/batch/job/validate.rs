@@ -1,17 +1,12 @@
-//! Rules for Jobs and CronJobs.
+//! Rules for Jobs (upstream: `ValidateJob`, `ValidateJobUpdate`).
 
 use serde_json::Value;
 
 use super::policies;
-use crate::cron::Schedule;
 use crate::kinds::batch::job;
-use crate::kinds::networking::ingress;
-use crate::kinds::pods::spec;
+use crate::kinds::pods::{self, spec};
 use crate::kinds::rules::tree::{Errors, Fields, IMMUTABLE, Node, is_same};
-use crate::kinds::rules::{labels, naming, shown, structs};
-
-/// A name of a job made by a CronJob has eleven more characters.
-const CRON_JOB_NAME: usize = 52;
+use crate::kinds::rules::{labels, naming, shown};
 
 /// A `Job`.
 pub(crate) fn job(object: &Node<'_, '_>, errors: &mut Errors) {
@@ -79,7 +74,7 @@ fn generated_selector(object: &Node<'_, '_>, selector: &Node<'_, '_>, errors: &m
     }
 }
 
-fn job_spec(spec: &Node<'_, '_>, errors: &mut Errors) {
+pub(crate) fn job_spec(spec: &Node<'_, '_>, errors: &mut Errors) {
     for key in [
         "parallelism",
         "completions",
@@ -122,7 +117,7 @@ fn managed_by(at: &Node<'_, '_>, errors: &mut Errors) {
     if at.is_unset() {
         return;
     }
-    ingress::domain_prefixed(at, errors);
+    naming::domain_prefixed(at, errors);
     if at.text().len() > LONGEST {
         errors.too_long(at, LONGEST);
     }
@@ -137,7 +132,7 @@ fn completion_mode(spec: &Node<'_, '_>, errors: &mut Errors) {
     errors.none_or_one_of(&mode, &["NonIndexed", "Indexed"]);
     let success = spec.field("successPolicy");
     if mode.text() != "Indexed" && success.is_set() {
-        errors.invalid_shown(&success, &structs::success_policy(&success), REQUIRES_INDEXES);
+        errors.invalid_shown(&success, &policies::shown_success_policy(&success), REQUIRES_INDEXES);
     }
     if matches!(mode.text(), "" | "NonIndexed") {
         for key in ["backoffLimitPerIndex", "maxFailedIndexes"] {
@@ -188,7 +183,7 @@ fn failed_indexes(spec: &Node<'_, '_>, completions: Option<i64>, errors: &mut Er
 }
 
 /// What may not change in a `Job`.
-pub(crate) fn job_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+pub(crate) fn change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     let (spec, before) = (new.field("spec"), old.field("spec"));
     // Upstream's rules for a change hold those for a spec once more.
     job_with_selector(&spec, errors);
@@ -197,7 +192,7 @@ pub(crate) fn job_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Er
         errors.immutable(&spec.field(key), &before.field(key));
     }
     let shown: [(&str, fn(&Node<'_, '_>) -> shown::Shown); 2] =
-        [("podFailurePolicy", structs::pod_failure_policy), ("successPolicy", structs::success_policy)];
+        [("podFailurePolicy", policies::shown_failure_policy), ("successPolicy", policies::shown_success_policy)];
     for (key, shown) in shown {
         let policy = spec.field(key);
         if !policy.is_same(&before.field(key)) {
@@ -206,7 +201,7 @@ pub(crate) fn job_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Er
     }
     if template_differs(&spec.field("template"), &before.field("template"), old) {
         let template = spec.field("template");
-        errors.invalid_shown(&template, &shown::pod_template(&template), IMMUTABLE);
+        errors.invalid_shown(&template, &pods::shown::pod_template(&template), IMMUTABLE);
     }
 }
 
@@ -263,86 +258,6 @@ fn without_directives(template: &mut Value) {
     }
 }
 
-/// A new `CronJob` leaves room for what it appends to its name.
-pub(crate) fn new_cron_job(object: &Node<'_, '_>, errors: &mut Errors) {
-    let metadata = object.field("metadata");
-    let name = metadata.field("name");
-    if name.text().len() > CRON_JOB_NAME {
-        errors.invalid(&name, "must be no more than 52 characters");
-    }
-}
-
-/// A `CronJob`.
-pub(crate) fn cron_job(object: &Node<'_, '_>, errors: &mut Errors) {
-    let spec = object.field("spec");
-    schedule(&spec, errors);
-    time_zone(&spec.field("timeZone"), errors);
-    for key in ["startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"] {
-        errors.non_negative(&spec.field(key));
-    }
-    let concurrency = spec.field("concurrencyPolicy");
-    if errors.require_text(&concurrency) {
-        errors.one_of(&concurrency, &["Allow", "Forbid", "Replace"]);
-    }
-    let template = spec.field("jobTemplate");
-    let job = template.field("spec");
-    if job.field("selector").is_set() {
-        errors.invalid(&job.field("selector"), "`selector` will be auto-generated");
-    }
-    if job.field("manualSelector").is_true() {
-        errors.not_supported(&job.field("manualSelector"), &["nil", "false"]);
-    }
-    job_spec(&job, errors);
-}
-
-fn schedule(spec: &Node<'_, '_>, errors: &mut Errors) {
-    let schedule = spec.field("schedule");
-    if !errors.require_text(&schedule) {
-        return;
-    }
-    let text = schedule.text();
-    let zoned = text.strip_prefix("CRON_TZ=").or_else(|| text.strip_prefix("TZ="));
-    let plain = zoned.map_or(text, |rest| rest.split_once(' ').map_or("", |(_, plain)| plain.trim_start()));
-    if let Err(why) = Schedule::parse(plain) {
-        errors.invalid(&schedule, &why);
-    }
-    if text.contains("TZ") {
-        errors.invalid(&schedule, "cannot use TZ or CRON_TZ in schedule, use timeZone field instead");
-    }
-}
-
-/// The time zone of a schedule, by its name in the database of time zones.
-fn time_zone(at: &Node<'_, '_>, errors: &mut Errors) {
-    let name = at.text();
-    if at.is_unset() {
-        return;
-    }
-    if name.is_empty() {
-        errors.invalid(at, "timeZone must be nil or non-empty string");
-        return;
-    }
-    let unknown = format!("unknown time zone {name}");
-    if !name.split('/').all(is_part_of_zone) {
-        errors.invalid(at, &unknown);
-        return;
-    }
-    if name.eq_ignore_ascii_case("local") {
-        errors.invalid(at, "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones");
-    }
-    // Go's names are those of files, in which capital letters matter.
-    let known = jiff::tz::TimeZone::get(name).is_ok_and(|zone| zone.iana_name().is_none_or(|known| known == name));
-    if !known && name != "Local" {
-        errors.invalid(at, &unknown);
-    }
-}
-
-fn is_part_of_zone(part: &str) -> bool {
-    !matches!(part, "." | "..")
-        && !part.starts_with('-')
-        && (1..=14).contains(&part.len())
-        && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._+-".contains(&b))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -365,39 +280,6 @@ mod tests {
         let root = Node::root(generated.as_object().expect("an object"));
         generated_selector(&root, &root.field("spec").field("selector"), &mut errors);
         assert_eq!(errors.0.len(), 4, "the labels of the template");
-    }
-
-    #[test]
-    fn schedules_say_no_time_zone() {
-        let cases: [(&str, &[&str]); 3] = [
-            ("0 * * * *", &[]),
-            (
-                "TZ=UTC 0 * * * *",
-                &[
-                    "schedule: Invalid value: \"TZ=UTC 0 * * * *\": cannot use TZ or CRON_TZ in schedule, use timeZone field instead",
-                ],
-            ),
-            ("", &["schedule: Required value"]),
-        ];
-        for (text, want) in cases {
-            check(schedule, &json!({"schedule": text}), want);
-        }
-    }
-
-    #[test]
-    fn time_zones_are_those_of_the_database() {
-        let local = "z: Invalid value: \"Local\": timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
-        let cases: [(&str, &[&str]); 6] = [
-            ("Europe/Berlin", &[]),
-            ("Etc/UTC", &[]),
-            ("europe/berlin", &["z: Invalid value: \"europe/berlin\": unknown time zone europe/berlin"]),
-            ("Europe//Berlin", &["z: Invalid value: \"Europe//Berlin\": unknown time zone Europe//Berlin"]),
-            ("Local", &[local]),
-            ("", &["z: Invalid value: \"\": timeZone must be nil or non-empty string"]),
-        ];
-        for (name, want) in cases {
-            check(|at, errors| time_zone(&at.field("z"), errors), &json!({"z": name}), want);
-        }
     }
 
     #[test]

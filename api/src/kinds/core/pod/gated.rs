@@ -2,9 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::update::restore;
-use crate::kinds::rules::structs;
-use crate::kinds::rules::tree::{Errors, Node};
+use crate::kinds::rules::node_selector;
+use crate::kinds::rules::tree::{Errors, Node, restore};
 
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
 
@@ -30,7 +29,7 @@ fn terms(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     if new.list().len() != old.list().len() {
         errors.invalid_shown(
             new,
-            &structs::node_selector_terms(new),
+            &node_selector::shown_terms(new),
             "no additions/deletions to non-empty NodeSelectorTerms list are allowed",
         );
         return;
@@ -39,7 +38,7 @@ fn terms(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
         if !only_adds(&now, &then) {
             errors.invalid_shown(
                 &now,
-                &structs::node_selector_term(&now),
+                &node_selector::shown_term(&now),
                 "only additions are allowed (no mutations or deletions)",
             );
         }

@@ -1,17 +1,70 @@
-//! Pods: what the server decides at creation, on status writes and on deletion.
+//! Pods: what the server decides at creation, on status writes and on deletion (upstream: `pkg/registry/core/pod`).
 
 pub(crate) mod gated;
 pub(crate) mod status;
 pub(crate) mod subresources;
 pub(crate) mod update;
+pub(crate) mod warn;
 
 use serde_json::{Value, json};
 
-use crate::kinds::pods::{annotations, resources};
+use crate::kinds::pods::volumes::Owner;
+use crate::kinds::pods::{annotations, defaults, resources, spec};
+use crate::kinds::rules::fill::{self, default_pointer, default_zero, each, object, object_at, text};
 use crate::kinds::rules::naming;
-use crate::kinds::rules::tree::{Fields, default_pointer, default_zero, each, object, object_at, text};
+use crate::kinds::rules::tree::{Errors, Fields, Node};
 use crate::object::Object;
 use crate::strategy::WriteContext;
+
+/// Defaults of a `Pod`.
+pub(crate) fn default(object: &mut Object) {
+    let spec = fill::object(object.root_mut(), "spec");
+    defaults::pod_spec(spec);
+    default_pointer(spec, "enableServiceLinks", true);
+    for list in ["containers", "initContainers"] {
+        each(spec, list, defaults::requests_from_limits);
+    }
+    resources::default_pod_level(spec);
+    if spec.get("hostNetwork").and_then(Value::as_bool) == Some(true) {
+        for list in ["containers", "initContainers"] {
+            each(spec, list, |container| each(container, "ports", defaults::host_port));
+        }
+    }
+    fill::object(object.root_mut(), "status");
+}
+
+/// The single address of a status is the first of the list; what Go always shows is there.
+pub(crate) fn fill_status(status: &mut Fields) {
+    let first = status.get("podIPs").and_then(|list| list.pointer("/0/ip")).cloned();
+    if let Some(first) = first {
+        status.insert("podIP".to_owned(), first);
+    } else if !text(status, "podIP").is_empty() {
+        let list = json!([{"ip": text(status, "podIP")}]);
+        status.insert("podIPs".to_owned(), list);
+    }
+    for list in ["initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"] {
+        each(status, list, |container| {
+            for state in ["state", "lastState"] {
+                if let Some(ended) = object_at(object(container, state), "terminated") {
+                    default_pointer(ended, "exitCode", 0);
+                    default_pointer(ended, "startedAt", Value::Null);
+                    default_pointer(ended, "finishedAt", Value::Null);
+                }
+                if let Some(running) = object_at(object(container, state), "running") {
+                    default_pointer(running, "startedAt", Value::Null);
+                }
+            }
+            default_pointer(container, "ready", false);
+            default_pointer(container, "restartCount", 0);
+            default_pointer(container, "image", "");
+            default_pointer(container, "imageID", "");
+        });
+    }
+    each(status, "conditions", |condition| {
+        default_pointer(condition, "lastProbeTime", Value::Null);
+        default_pointer(condition, "lastTransitionTime", Value::Null);
+    });
+}
 
 /// A new pod is pending; its quality of service class never changes afterwards.
 pub(crate) fn prepare_create(ctx: &WriteContext<'_>, new: &mut Object) {
@@ -93,39 +146,6 @@ fn keep_observed_generations(new: &mut Object, old: &Object) {
     });
 }
 
-/// The single address of a status is the first of the list; what Go always shows is there.
-pub(crate) fn default_status(status: &mut Fields) {
-    let first = status.get("podIPs").and_then(|list| list.pointer("/0/ip")).cloned();
-    if let Some(first) = first {
-        status.insert("podIP".to_owned(), first);
-    } else if !text(status, "podIP").is_empty() {
-        let list = json!([{"ip": text(status, "podIP")}]);
-        status.insert("podIPs".to_owned(), list);
-    }
-    for list in ["initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"] {
-        each(status, list, |container| {
-            for state in ["state", "lastState"] {
-                if let Some(ended) = object_at(object(container, state), "terminated") {
-                    default_pointer(ended, "exitCode", 0);
-                    default_pointer(ended, "startedAt", Value::Null);
-                    default_pointer(ended, "finishedAt", Value::Null);
-                }
-                if let Some(running) = object_at(object(container, state), "running") {
-                    default_pointer(running, "startedAt", Value::Null);
-                }
-            }
-            default_pointer(container, "ready", false);
-            default_pointer(container, "restartCount", 0);
-            default_pointer(container, "image", "");
-            default_pointer(container, "imageID", "");
-        });
-    }
-    each(status, "conditions", |condition| {
-        default_pointer(condition, "lastProbeTime", Value::Null);
-        default_pointer(condition, "lastTransitionTime", Value::Null);
-    });
-}
-
 /// The seconds a pod gets to end: those asked for, else its own. One that runs nowhere, or is over, ends at once.
 pub(crate) fn grace_period(pod: &Object, asked: Option<i64>) -> Option<i64> {
     if pod.text(&["spec", "nodeName"]).is_empty() || matches!(pod.text(&["status", "phase"]), "Failed" | "Succeeded") {
@@ -169,6 +189,37 @@ fn merge_term(term: &mut Fields, labels: &Fields) {
     }
 }
 
+/// A new or changed `Pod`.
+pub(crate) fn validate(pod: &Node<'_, '_>, errors: &mut Errors) {
+    let (metadata, at) = (pod.field("metadata"), pod.field("spec"));
+    annotations::rules(&metadata.field("annotations"), &at, errors);
+    spec::spec(&at, Owner { pod: metadata.field("name").text(), is_pod: true }, None, errors);
+    if at.field("serviceAccountName").text().is_empty() {
+        for volume in at.field("volumes").items() {
+            for source in volume.field("projected").field("sources").items() {
+                let token = source.field("serviceAccountToken");
+                if token.is_set() {
+                    errors.forbidden(&token, "must not be specified when serviceAccountName is not set");
+                }
+            }
+        }
+    }
+}
+
+/// Rules that hold for new pods only.
+pub(crate) fn validate_new(pod: &Node<'_, '_>, errors: &mut Errors) {
+    let (metadata, spec) = (pod.field("metadata"), pod.field("spec"));
+    let ephemeral = spec.field("ephemeralContainers");
+    if !ephemeral.is_empty() {
+        errors.forbidden(&ephemeral, "cannot be set on create");
+    }
+    let gates = spec.field("schedulingGates");
+    if !spec.field("nodeName").text().is_empty() && !gates.is_empty() {
+        errors.forbidden(&spec.field("nodeName"), "cannot be set until all schedulingGates have been cleared");
+    }
+    annotations::match_fields(&metadata.field("annotations"), &spec, errors);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -202,5 +253,20 @@ mod tests {
         assert_eq!(grace_period(&pod("n", "Running"), Some(0)), Some(0));
         assert_eq!(grace_period(&pod("", "Pending"), None), Some(0));
         assert_eq!(grace_period(&pod("n", "Succeeded"), None), Some(0));
+    }
+
+    #[test]
+    fn defaulting_a_pod_twice_changes_nothing() {
+        let pod_json = json!({"spec": {"hostNetwork": true, "serviceAccount": "a", "containers": [{"name": "c",
+            "ports": [{"containerPort": 1}], "resources": {"limits": {"cpu": "1"}}}], "volumes": [{"name": "v"}]}});
+        let mut once = Object::from_value(pod_json).expect("an object");
+        default(&mut once);
+        let mut twice = once.clone();
+        default(&mut twice);
+        assert_eq!(once, twice);
+        assert_eq!(once.text(&["spec", "serviceAccountName"]), "a");
+        let first = &once.root()["spec"]["containers"][0];
+        assert_eq!(first["ports"][0]["hostPort"], 1);
+        assert_eq!(first["resources"]["requests"]["cpu"], "1");
     }
 }

@@ -8,7 +8,7 @@ use crate::kinds::rules::tree::{Errors, IMMUTABLE, Node};
 use crate::kinds::rules::{addresses, naming, shown};
 
 /// What kubelets and others may write into a pod's status.
-pub(crate) fn pod(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+pub(crate) fn validate(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     let (metadata, before) = (new.field("metadata"), old.field("metadata"));
     let (spec, status, had) = (new.field("spec"), new.field("status"), old.field("status"));
     let annotations = metadata.field("annotations");
@@ -230,7 +230,7 @@ mod tests {
         let pod = |status: &Value| json!({"spec": {"restartPolicy": "Never"}, "status": status});
         let (new, old) = (pod(new), pod(old));
         let mut errors = Errors::default();
-        super::pod(
+        super::validate(
             &Node::root(new.as_object().expect("an object")),
             &Node::root(old.as_object().expect("an object")),
             &mut errors,

@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use super::update::restore;
-use crate::kinds::pods::{annotations, resources, spec};
+use crate::kinds::core::pod;
+use crate::kinds::pods::{self, annotations, resources};
 use crate::kinds::rules::shown;
-use crate::kinds::rules::tree::{Errors, Fields, Node, is_same};
+use crate::kinds::rules::tree::{Errors, Fields, Node, is_same, restore};
 
 /// A change through a subresource; answers whether it is one of these.
 pub(crate) fn change(name: &str, new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) -> bool {
@@ -27,7 +27,7 @@ fn refuse(errors: &mut Errors, why: &str) {
 
 /// Ephemeral containers can be added, and stay as they are.
 fn ephemeral_containers(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
-    spec::pod(new, errors);
+    pod::validate(new, errors);
     if annotations::is_mirror(old) {
         return refuse(errors, "static pods do not support ephemeral containers");
     }
@@ -38,8 +38,10 @@ fn ephemeral_containers(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Err
         match now.items().find(|container| container.field("name").text() == name) {
             None => errors.forbidden(&now, &format!("existing ephemeral containers {name:?} may not be removed\n")),
             Some(container) if !container.is_same(&had) => {
-                let text =
-                    shown::difference(&shown::ephemeral_container(&had), &shown::ephemeral_container(&container));
+                let text = shown::difference(
+                    &pods::shown::ephemeral_container(&had),
+                    &pods::shown::ephemeral_container(&container),
+                );
                 let why = format!("existing ephemeral containers {name:?} may not be changed\n{text}");
                 errors.forbidden(&now, &why);
             }
@@ -50,7 +52,7 @@ fn ephemeral_containers(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Err
 
 /// A pod and its containers may get more or less of CPU and memory, and nothing else may change.
 fn resize(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
-    spec::pod(new, errors);
+    pod::validate(new, errors);
     let (spec, before, status) = (new.field("spec"), old.field("spec"), old.field("status"));
     if annotations::is_mirror(old) {
         return refuse(errors, "static pods cannot be resized");

@@ -3,9 +3,9 @@
 use serde_json::Value;
 
 use super::gated;
-use crate::kinds::pods::{affinity, annotations};
+use crate::kinds::pods::{self, affinity, annotations};
 use crate::kinds::rules::shown;
-use crate::kinds::rules::tree::{Errors, Node, is_same};
+use crate::kinds::rules::tree::{self, Errors, Node, is_same};
 
 const MAY_CHANGE: &str = "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,\
                           `spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` \
@@ -13,7 +13,7 @@ const MAY_CHANGE: &str = "`spec.containers[*].image`,`spec.initContainers[*].ima
 const SAME_NUMBER: &str = "pod updates may not add or remove containers";
 
 /// Rules for an update of a `Pod`.
-pub(crate) fn pod_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+pub(crate) fn change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     let (spec, before) = (new.field("spec"), old.field("spec"));
     annotations(new, old, errors);
     for list in ["containers", "initContainers"] {
@@ -35,7 +35,7 @@ pub(crate) fn pod_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Er
     }
     let compared = with_what_may_change(now, then);
     if !is_same(Some(&compared), Some(then)) {
-        let text = shown::difference(&shown::pod_spec(then), &shown::pod_spec(&compared));
+        let text = shown::difference(&pods::shown::pod_spec(then), &pods::shown::pod_spec(&compared));
         errors.forbidden(&spec, &format!("pod updates may not change fields other than {MAY_CHANGE}\n{text}"));
     }
 }
@@ -113,27 +113,18 @@ fn with_what_may_change(new: &Value, old: &Value) -> Value {
             old.get(list).and_then(Value::as_array).into_iter().flatten().map(|container| container.get("image"));
         let containers = spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten();
         for (container, image) in containers.zip(images) {
-            restore(container, "image", image);
+            tree::restore(container, "image", image);
         }
     }
     for key in ["activeDeadlineSeconds", "tolerations", "schedulingGates"] {
-        restore(&mut spec, key, old.get(key));
+        tree::restore(&mut spec, key, old.get(key));
     }
     let negative = old["terminationGracePeriodSeconds"].as_i64().is_some_and(|seconds| seconds < 0);
     if negative && spec["terminationGracePeriodSeconds"] == 1 {
-        restore(&mut spec, "terminationGracePeriodSeconds", old.get("terminationGracePeriodSeconds"));
+        tree::restore(&mut spec, "terminationGracePeriodSeconds", old.get("terminationGracePeriodSeconds"));
     }
     if old["schedulingGates"].as_array().is_some_and(|gates| !gates.is_empty()) {
         gated::restore_directives(&mut spec, old);
     }
     spec
-}
-
-/// Puts an old value, or its absence, back.
-pub(crate) fn restore(fields: &mut Value, key: &str, value: Option<&Value>) {
-    let Some(fields) = fields.as_object_mut() else { return };
-    match value {
-        Some(value) => drop(fields.insert(key.to_owned(), value.clone())),
-        None => drop(fields.remove(key)),
-    }
 }

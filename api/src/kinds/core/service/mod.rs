@@ -1,11 +1,12 @@
-//! Services: defaults, and the pure decisions of cluster IP and node port allocation.
+//! Services: defaults and what follows from the type (upstream: `pkg/registry/core/service`).
 
 pub(crate) mod validate;
+pub(crate) mod warn;
 
 use serde_json::{Value, json};
 
-use crate::kinds::rules::tree;
-use crate::kinds::rules::tree::{Fields, default_pointer, default_zero, each, is_zero, object, text};
+use crate::kinds::rules::fill::{self, default_pointer, default_zero, each, is_zero, object, text};
+use crate::kinds::rules::tree::Fields;
 use crate::object::Object;
 use crate::strategy::WriteContext;
 
@@ -13,13 +14,13 @@ use crate::strategy::WriteContext;
 const AFFINITY_SECONDS: i64 = 10_800;
 
 /// Defaults of a `Service`.
-pub(crate) fn service(object: &mut Object) {
-    let spec = tree::object(object.root_mut(), "spec");
+pub(crate) fn default(object: &mut Object) {
+    let spec = fill::object(object.root_mut(), "spec");
     default_zero(spec, "sessionAffinity", "None");
     match text(spec, "sessionAffinity") {
         "ClientIP" => {
-            let config = tree::object(spec, "sessionAffinityConfig");
-            default_pointer(tree::object(config, "clientIP"), "timeoutSeconds", AFFINITY_SECONDS);
+            let config = fill::object(spec, "sessionAffinityConfig");
+            default_pointer(fill::object(config, "clientIP"), "timeoutSeconds", AFFINITY_SECONDS);
         }
         "None" => {
             spec.remove("sessionAffinityConfig");
@@ -29,6 +30,37 @@ pub(crate) fn service(object: &mut Object) {
     default_zero(spec, "type", "ClusterIP");
     each(spec, "ports", default_port);
     default_policies(spec);
+}
+
+/// The parts of a Service's status that are always shown.
+pub(crate) fn fill_status(status: &mut Fields) {
+    let balancer = object(status, "loadBalancer");
+    each(balancer, "ingress", |point| {
+        if !is_zero(point, "ip") {
+            default_pointer(point, "ipMode", "VIP");
+        }
+    });
+}
+
+fn default_port(port: &mut Fields) {
+    default_zero(port, "protocol", "TCP");
+    if is_zero(port, "targetPort") {
+        let number = port.get("port").cloned().unwrap_or_else(|| json!(0));
+        port.insert("targetPort".to_owned(), number);
+    }
+}
+
+fn default_policies(spec: &mut Fields) {
+    let kind = text(spec, "type").to_owned();
+    if matches!(kind.as_str(), "NodePort" | "LoadBalancer") || (kind == "ClusterIP" && !is_zero(spec, "externalIPs")) {
+        default_zero(spec, "externalTrafficPolicy", "Cluster");
+    }
+    if matches!(kind.as_str(), "ClusterIP" | "NodePort" | "LoadBalancer") {
+        default_pointer(spec, "internalTrafficPolicy", "Cluster");
+    }
+    if kind == "LoadBalancer" {
+        default_pointer(spec, "allocateLoadBalancerNodePorts", true);
+    }
 }
 
 /// `clusterIP` and the first of `clusterIPs` are one value.
@@ -188,40 +220,4 @@ fn same_node_ports(spec: &Fields, before: &Fields) -> bool {
     };
     let had = ports(before);
     ports(spec).iter().all(|port| had.contains(port))
-}
-
-/// The part of an Ingress's status that is always shown.
-pub(crate) fn ingress_status(status: &mut Fields) {
-    object(status, "loadBalancer");
-}
-
-/// The parts of a Service's status that are always shown.
-pub(crate) fn status(status: &mut Fields) {
-    let balancer = object(status, "loadBalancer");
-    each(balancer, "ingress", |point| {
-        if !is_zero(point, "ip") {
-            default_pointer(point, "ipMode", "VIP");
-        }
-    });
-}
-
-fn default_port(port: &mut Fields) {
-    default_zero(port, "protocol", "TCP");
-    if is_zero(port, "targetPort") {
-        let number = port.get("port").cloned().unwrap_or_else(|| json!(0));
-        port.insert("targetPort".to_owned(), number);
-    }
-}
-
-fn default_policies(spec: &mut Fields) {
-    let kind = text(spec, "type").to_owned();
-    if matches!(kind.as_str(), "NodePort" | "LoadBalancer") || (kind == "ClusterIP" && !is_zero(spec, "externalIPs")) {
-        default_zero(spec, "externalTrafficPolicy", "Cluster");
-    }
-    if matches!(kind.as_str(), "ClusterIP" | "NodePort" | "LoadBalancer") {
-        default_pointer(spec, "internalTrafficPolicy", "Cluster");
-    }
-    if kind == "LoadBalancer" {
-        default_pointer(spec, "allocateLoadBalancerNodePorts", true);
-    }
 }

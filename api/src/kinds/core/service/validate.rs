@@ -4,10 +4,10 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
-use crate::kinds::core::secret::ordinary_address;
+use crate::kinds::rules::addresses::{self, ordinary_address};
 use crate::kinds::rules::shown::Shown;
-use crate::kinds::rules::tree::{Errors, Node};
-use crate::kinds::rules::{addresses, labels, naming, tree};
+use crate::kinds::rules::tree::{self, Errors, Node};
+use crate::kinds::rules::{labels, load_balancer, naming, numbers};
 
 const TYPES: [&str; 4] = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
 const FAMILIES: [&str; 2] = ["IPv4", "IPv6"];
@@ -112,11 +112,11 @@ fn one_port<'v>(port: &Node<'_, 'v>, several: bool, names: &mut HashSet<&'v str>
             errors.duplicate(&name);
         }
     }
-    labels::port_number(&port.field("port"), errors);
+    numbers::port_number(&port.field("port"), errors);
     if errors.require_text(&protocol) {
         errors.one_of(&protocol, &PROTOCOLS);
     }
-    labels::port_number_or_name(&target, errors);
+    numbers::port_number_or_name(&target, errors);
     let application = port.field("appProtocol");
     if application.is_set() {
         errors.invalid_all(&application, naming::qualified_name(application.text()));
@@ -272,7 +272,7 @@ fn traffic_policies(spec: &Node<'_, '_>, kind: &str, errors: &mut Errors) {
         if health.number() == 0 {
             errors.required(&health, "");
         } else {
-            labels::port_number(&health, errors);
+            numbers::port_number(&health, errors);
         }
     } else if health.number() != 0 {
         errors.invalid(&health, "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'");
@@ -321,7 +321,7 @@ fn load_balancer_class(spec: &Node<'_, '_>, errors: &mut Errors) {
 const ONCE: &str = "may not change once set";
 
 /// What may not change in a `Service`.
-pub(crate) fn service_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+pub(crate) fn change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     let (new, old) = (new.field("spec"), old.field("spec"));
     let is = |spec: &Node<'_, '_>, kind: &str| spec.field("type").text() == kind;
     if !is(&new, "ExternalName") && !is(&old, "ExternalName") {
@@ -384,7 +384,7 @@ fn kept(
 }
 
 /// The `status` of a `Service`: where its load balancer is.
-pub(crate) fn service_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
+pub(crate) fn status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
     let (spec, status) = (new.field("spec"), new.field("status"));
     let balancer = status.field("loadBalancer");
     let ingress = balancer.field("ingress");
@@ -405,17 +405,7 @@ pub(crate) fn service_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &m
         } else if mode.is_set() {
             errors.forbidden(&mode, "may not be specified when `ip` is not set");
         }
-        balancer_host(&one.field("hostname"), errors);
-    }
-}
-
-/// The name of a load balancer's host.
-pub(crate) fn balancer_host(name: &Node<'_, '_>, errors: &mut Errors) {
-    if !name.text().is_empty() {
-        errors.invalid_all(name, naming::subdomain(name.text()));
-        if name.text().parse::<std::net::IpAddr>().is_ok() {
-            errors.invalid(name, "must be a DNS name, not an IP address");
-        }
+        load_balancer::host(&one.field("hostname"), errors);
     }
 }
 
@@ -428,7 +418,7 @@ mod tests {
         let (new, old) = (json!({"spec": new}), json!({"spec": old}));
         let (new, old) = (new.as_object().expect("an object"), old.as_object().expect("an object"));
         let mut errors = Errors::default();
-        service_change(&Node::root(new), &Node::root(old), &mut errors);
+        change(&Node::root(new), &Node::root(old), &mut errors);
         assert_eq!(errors.0.iter().map(ToString::to_string).collect::<Vec<_>>(), want);
     }
 

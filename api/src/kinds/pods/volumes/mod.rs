@@ -1,7 +1,11 @@
 //! Rules for the volumes of a pod.
 
+pub(crate) mod claim_spec;
+pub(crate) mod defaults;
+pub(crate) mod drivers;
 pub(crate) mod mounts;
 pub(crate) mod paths;
+pub(crate) mod persistent;
 pub(crate) mod projections;
 pub(crate) mod sources;
 pub(crate) mod warn;
@@ -9,10 +13,8 @@ pub(crate) mod warn;
 use std::collections::{HashMap, HashSet};
 
 use super::environment;
-use crate::kinds::core::persistent_volume_claim;
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::kinds::rules::{labels, naming};
-use crate::kinds::storage::volume_attachment;
 use paths::{local_path, mode};
 
 /// Volumes of one pod, or of the pods of a template.
@@ -202,7 +204,7 @@ fn one_source(volume: &Node<'_, '_>, key: &str, source: &Node<'_, '_>, owner: Ow
 }
 
 fn inline_csi(source: &Node<'_, '_>, errors: &mut Errors) {
-    volume_attachment::csi_driver_name(&source.field("driver"), errors);
+    naming::csi_driver_name(&source.field("driver"), errors);
     let secret = source.field("nodePublishSecretRef");
     let name = secret.field("name");
     if secret.is_set() && errors.require_text(&name) {
@@ -220,7 +222,7 @@ fn ephemeral(volume: &Node<'_, '_>, source: &Node<'_, '_>, owner: Owner<'_>, err
         errors.required(&template, "");
     } else {
         claim_metadata(&template.field("metadata"), errors);
-        persistent_volume_claim::claim_spec(&template.field("spec"), errors);
+        claim_spec::validate(&template.field("spec"), errors);
     }
     let name = volume.field("name");
     if !owner.pod.is_empty() && !name.text().is_empty() {

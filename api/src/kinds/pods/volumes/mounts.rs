@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::paths::{descending_path, has_back_steps};
-use crate::kinds::pods::containers::Context;
+use crate::kinds::pods::context::Context;
 use crate::kinds::rules::tree::{Errors, Node};
 
 /// The texts at `key` of the elements of a list.

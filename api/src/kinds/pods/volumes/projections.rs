@@ -4,7 +4,6 @@ use std::collections::HashSet;
 
 use super::paths::{local_path, mode};
 use super::{downward_file, key_to_path};
-use crate::kinds::certificates::signing_request;
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::kinds::rules::{labels, naming};
 
@@ -94,7 +93,7 @@ fn trust_bundle<'v>(part: &Node<'_, 'v>, paths: &mut Paths<'_, 'v>, errors: &mut
             if signer.text().is_empty() {
                 errors.required(&signer, "must be a valid signer name");
             }
-            signing_request::signer_name(&signer, errors);
+            naming::signer_name(&signer, errors);
             labels::selector(&selector, errors);
         }
         (false, false) => errors.required(part, "either name or signerName must be specified"),
@@ -117,7 +116,7 @@ fn certificate<'v>(part: &Node<'_, 'v>, paths: &mut Paths<'_, 'v>, errors: &mut 
     const KEYS: [&str; 6] = ["RSA3072", "RSA4096", "ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519"];
     /// An hour, and 91 days.
     const SECONDS: (i64, i64) = (3600, 7_862_400);
-    signing_request::signer_name(&part.field("signerName"), errors);
+    naming::signer_name(&part.field("signerName"), errors);
     errors.one_of(&part.field("keyType"), &KEYS);
     let seconds = part.field("maxExpirationSeconds");
     if seconds.integer().is_some_and(|seconds| seconds < SECONDS.0) {

@@ -4,12 +4,11 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::kinds::pods::warn;
-use crate::kinds::pods::warn::fraction;
+use super::claim_spec;
 use crate::kinds::rules::tree::Node;
 
 /// Drivers that are no more: their field, the name by which texts call it where that differs, and since when.
-const GONE: [(&str, &str, &str); 9] = [
+pub(crate) const GONE: [(&str, &str, &str); 9] = [
     ("photonPersistentDisk", "photonPersistentDisk", "deprecated in v1.11, non-functional in v1.16+"),
     ("gitRepo", "gitRepo", "deprecated in v1.11, and disabled by default in v1.33+"),
     ("scaleIO", "scaleIO", "deprecated in v1.16, non-functional in v1.22+"),
@@ -20,7 +19,6 @@ const GONE: [(&str, &str, &str); 9] = [
     ("cephfs", "cephfs", "deprecated in v1.28, non-functional in v1.31+"),
     ("rbd", "rbd", "deprecated in v1.28, non-functional in v1.31+"),
 ];
-const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
 
 /// The volumes of a pod.
 pub(crate) fn of_pod(volumes: &Node<'_, '_>, texts: &mut Vec<String>) {
@@ -32,58 +30,10 @@ pub(crate) fn of_pod(volumes: &Node<'_, '_>, texts: &mut Vec<String>) {
         }
         let ephemeral = volume.field("ephemeral");
         let template = ephemeral.field("volumeClaimTemplate");
-        claim_spec(&template.field("spec"), texts);
+        claim_spec::warn(&template.field("spec"), texts);
     }
     for volume in volumes.items() {
         overlaps(&volume, texts);
-    }
-}
-
-/// A `PersistentVolume`.
-pub(crate) fn volume(new: &Node<'_, '_>, _old: Option<&Node<'_, '_>>, texts: &mut Vec<String>) {
-    class_annotation(new, texts);
-    let spec = new.field("spec");
-    let reclaim = spec.field("persistentVolumeReclaimPolicy");
-    if reclaim.text() == "Recycle" {
-        texts.push(format!(
-            "{}: The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning.",
-            reclaim.path()
-        ));
-    }
-    let affinity = spec.field("nodeAffinity");
-    warn::node_selector_terms(&affinity.field("required").field("nodeSelectorTerms"), texts);
-    for (field, shown, text) in GONE {
-        // Upstream passes these two over.
-        if !matches!(field, "flocker" | "quobyte") && spec.field(field).is_set() {
-            texts.push(format!("{}: {text}", spec.field(shown).path()));
-        }
-    }
-}
-
-/// A `PersistentVolumeClaim`.
-pub(crate) fn claim(new: &Node<'_, '_>, _old: Option<&Node<'_, '_>>, texts: &mut Vec<String>) {
-    class_annotation(new, texts);
-    claim_spec(&new.field("spec"), texts);
-}
-
-/// The storage class of a claim or volume was once an annotation.
-fn class_annotation(new: &Node<'_, '_>, texts: &mut Vec<String>) {
-    let metadata = new.field("metadata");
-    let annotations = metadata.field("annotations");
-    if annotations.map().is_some_and(|map| map.contains_key(CLASS_ANNOTATION)) {
-        texts.push(format!(
-            "metadata.annotations[{CLASS_ANNOTATION}]: deprecated since v1.8; use \"storageClassName\" attribute instead"
-        ));
-    }
-}
-
-/// The size of a claim is whole bytes.
-pub(crate) fn claim_spec(spec: &Node<'_, '_>, texts: &mut Vec<String>) {
-    let resources = spec.field("resources");
-    for list in ["requests", "limits"] {
-        let list = resources.field(list);
-        let storage = list.key("storage");
-        fraction(&storage, &storage, texts);
     }
 }
 
@@ -203,17 +153,6 @@ mod tests {
                 "volume \"v\" (Projected ConfigMap \"c\"): overlapping paths: \"token\" with \"token\"",
                 "volume \"v\" (Projected) has no sources provided",
             ],
-        );
-    }
-
-    #[test]
-    fn sizes_are_whole() {
-        let claim = json!({"metadata": {}, "spec": {"resources": {"requests": {"storage": "1500m"}}}});
-        let mut texts = Vec::new();
-        super::claim(&Node::root(claim.as_object().expect("an object")), None, &mut texts);
-        assert_eq!(
-            texts,
-            ["spec.resources.requests[storage]: fractional byte value \"1500m\" is invalid, must be an integer"]
         );
     }
 }

@@ -1,9 +1,10 @@
-//! Fields behind feature gates that are off, as upstream's defaults have it: they are dropped, unless the object had them
-//! before.
+//! Fields behind feature gates that are off, as upstream's defaults have it: they are dropped, unless the object
+//! had them
+//! before (upstream: `DropDisabledTemplateFields`).
 
 use serde_json::Value;
 
-use super::tree::Fields;
+use crate::kinds::rules::tree::Fields;
 use crate::object::Object;
 
 /// The places of one gate's fields. `*` stands for every element of a list.

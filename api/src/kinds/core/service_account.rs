@@ -1,0 +1,42 @@
+//! ServiceAccounts (upstream: `pkg/registry/core/serviceaccount`).
+
+use crate::kinds::rules::tree::Node;
+
+/// A `ServiceAccount`.
+pub(crate) fn warn(new: &Node<'_, '_>, _old: Option<&Node<'_, '_>>, texts: &mut Vec<String>) {
+    const ENFORCE: &str = "kubernetes.io/enforce-mountable-secrets";
+    let metadata = new.field("metadata");
+    if metadata.field("annotations").map().is_some_and(|map| map.contains_key(ENFORCE)) {
+        texts.push(format!(
+            "metadata.annotations[{ENFORCE}]: deprecated in v1.32+; prefer separate namespaces to isolate access to \
+             mounted secrets"
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::kinds::rules::tree::Warn;
+
+    fn check(warn: Warn, new: &Value, old: Option<&Value>, want: &[&str]) {
+        let mut texts = Vec::new();
+        let old = old.map(|old| Node::root(old.as_object().expect("an object")));
+        warn(&Node::root(new.as_object().expect("an object")), old.as_ref(), &mut texts);
+        assert_eq!(texts, want);
+    }
+
+    #[test]
+    fn secrets_that_must_be_mountable_are_told() {
+        check(
+            warn,
+            &json!({"metadata": {"annotations": {"kubernetes.io/enforce-mountable-secrets": "true"}}}),
+            None,
+            &[
+                "metadata.annotations[kubernetes.io/enforce-mountable-secrets]: deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets",
+            ],
+        );
+    }
+}

@@ -1,0 +1,51 @@
+//! IPAddresses (upstream: `pkg/registry/networking/ipaddress`; KEP-1880).
+
+use crate::kinds::rules::naming;
+use crate::kinds::rules::shown::Shape::Text;
+use crate::kinds::rules::shown::{self, Shown};
+use crate::kinds::rules::tree::{Errors, IMMUTABLE, Node};
+
+/// An `IPAddress`, whose name is the address.
+pub(crate) fn validate(object: &Node<'_, '_>, errors: &mut Errors) {
+    let spec = object.field("spec");
+    let parent = spec.field("parentRef");
+    if parent.is_unset() {
+        errors.required(&parent, "");
+        return;
+    }
+    let group = parent.field("group");
+    if !group.text().is_empty() {
+        errors.invalid_all(&group, naming::subdomain(group.text()));
+    }
+    for key in ["resource", "name", "namespace"] {
+        let field = parent.field(key);
+        if key == "namespace" && field.text().is_empty() {
+            continue;
+        }
+        if errors.require_text(&field) {
+            errors.invalid_all(&field, naming::path_segment_name(field.text(), false));
+        }
+    }
+}
+
+/// The parent of an address never changes.
+pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+    let (spec, before) = (new.field("spec"), old.field("spec"));
+    let parent = spec.field("parentRef");
+    if !parent.is_same(&before.field("parentRef")) {
+        errors.invalid_shown(&parent, &shown_parent(&parent), IMMUTABLE);
+    }
+}
+
+/// What an address was given to.
+pub(crate) fn shown_parent(at: &Node<'_, '_>) -> Shown {
+    shown::or_null(
+        at,
+        &[
+            ("Group", "group", Text),
+            ("Resource", "resource", Text),
+            ("Namespace", "namespace", Text),
+            ("Name", "name", Text),
+        ],
+    )
+}

@@ -1,0 +1,44 @@
+//! PodDisruptionBudgets (upstream: `pkg/registry/policy/poddisruptionbudget`).
+
+use crate::kinds::pods::workload;
+use crate::kinds::rules::fill::default_pointer;
+use crate::kinds::rules::shown::Shown;
+use crate::kinds::rules::tree::{self, Errors, Node};
+use crate::kinds::rules::{labels, numbers};
+
+/// The parts of a disruption budget's status that are always shown.
+pub(crate) fn fill_status(status: &mut tree::Fields) {
+    for count in ["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"] {
+        default_pointer(status, count, 0);
+    }
+}
+
+/// A `PodDisruptionBudget`.
+pub(crate) fn validate(object: &Node<'_, '_>, errors: &mut Errors) {
+    let spec = object.field("spec");
+    let (least, most) = (spec.field("minAvailable"), spec.field("maxUnavailable"));
+    if least.is_set() && most.is_set() {
+        let shown = Shown::fields([
+            ("MinAvailable", least.shown()),
+            ("Selector", spec.field("selector").shown()),
+            ("MaxUnavailable", most.shown()),
+            ("UnhealthyPodEvictionPolicy", spec.field("unhealthyPodEvictionPolicy").shown()),
+        ]);
+        errors.invalid_shown(&spec, &shown, "minAvailable and maxUnavailable cannot be both set");
+    }
+    for amount in [&least, &most] {
+        numbers::count_or_percent(amount, errors);
+        numbers::not_more_than_all(amount, errors);
+    }
+    labels::selector(&spec.field("selector"), errors);
+    errors.none_or_one_of(&spec.field("unhealthyPodEvictionPolicy"), &["AlwaysAllow", "IfHealthyBudget"]);
+}
+
+/// The status of a `PodDisruptionBudget`.
+pub(crate) fn validate_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
+    workload::counts(
+        &new.field("status"),
+        &["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"],
+        errors,
+    );
+}

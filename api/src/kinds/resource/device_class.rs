@@ -1,0 +1,32 @@
+//! DeviceClasses (upstream: `pkg/registry/resource/deviceclass`).
+
+use super::shared::{self, MOST};
+use crate::kinds::pods::resources;
+use crate::kinds::rules::lists;
+use crate::kinds::rules::tree::{Errors, Node};
+
+/// A new `DeviceClass`.
+pub(crate) fn validate_new(class: &Node<'_, '_>, errors: &mut Errors) {
+    let spec = class.field("spec");
+    class_spec(&spec, None, errors);
+}
+
+/// A changed `DeviceClass`: expressions and parameters that stay as they are stay allowed.
+pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+    class_spec(&new.field("spec"), Some(&old.field("spec")), errors);
+}
+
+fn class_spec(spec: &Node<'_, '_>, old: Option<&Node<'_, '_>>, errors: &mut Errors) {
+    let is_new = |list: &str| old.is_none_or(|old| !spec.field(list).is_same(&old.field(list)));
+    if is_new("selectors") {
+        lists::bounded(&spec.field("selectors"), MOST, errors, shared::selector);
+    }
+    let new_config = is_new("config");
+    lists::bounded(&spec.field("config"), MOST, errors, |config, errors| {
+        shared::configuration(config, new_config, errors)
+    });
+    let extended = spec.field("extendedResourceName");
+    if extended.is_set() && !resources::is_extended(extended.text()) {
+        errors.invalid(&extended, "must be a valid extended resource name");
+    }
+}

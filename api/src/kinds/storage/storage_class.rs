@@ -1,0 +1,113 @@
+//! StorageClasses (upstream: `pkg/registry/storage/storageclass`).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::kinds::rules::fill::default_pointer;
+use crate::kinds::rules::tree::{Errors, Node};
+use crate::kinds::rules::{labels, naming};
+use crate::object::Object;
+
+/// Defaults of a `StorageClass`.
+pub(crate) fn default(object: &mut Object) {
+    let root = object.root_mut();
+    default_pointer(root, "reclaimPolicy", "Delete");
+    default_pointer(root, "volumeBindingMode", "Immediate");
+}
+
+/// A `StorageClass`.
+pub(crate) fn validate(class: &Node<'_, '_>, errors: &mut Errors) {
+    let provisioner = class.field("provisioner");
+    if errors.require_text(&provisioner) {
+        errors.invalid_all(&provisioner, naming::qualified_name(&provisioner.text().to_lowercase()));
+    }
+    parameters(&class.field("parameters"), errors);
+    errors.none_or_one_of(&class.field("reclaimPolicy"), &["Delete", "Retain"]);
+    let binding = class.field("volumeBindingMode");
+    if binding.is_unset() {
+        errors.required(&binding, "");
+    } else {
+        errors.one_of(&binding, &["Immediate", "WaitForFirstConsumer"]);
+    }
+    topologies(&class.field("allowedTopologies"), errors);
+}
+
+/// Where volumes of a class may be: each place once, by keys named once, with values named once.
+fn topologies(at: &Node<'_, '_>, errors: &mut Errors) {
+    // Upstream begins with as many empty places as there are terms, and compares with them, too.
+    let mut places = vec![BTreeMap::new(); at.list().len()];
+    for term in at.items() {
+        let mut place = BTreeMap::new();
+        let expressions = term.field("matchLabelExpressions");
+        for requirement in expressions.items() {
+            let (key, values) = (requirement.field("key"), requirement.field("values"));
+            let mut set = BTreeSet::new();
+            if values.is_empty() {
+                errors.required(&values, "");
+            }
+            for value in values.items() {
+                if !set.insert(value.text()) {
+                    errors.duplicate(&value);
+                }
+            }
+            labels::label_name(&key, errors);
+            if place.insert(key.text(), set).is_some() {
+                errors.duplicate(&key);
+            }
+        }
+        for _ in places.iter().filter(|known| **known == place) {
+            errors.duplicate_value(&expressions, "");
+        }
+        places.push(place);
+    }
+}
+
+pub(crate) fn parameters(at: &Node<'_, '_>, errors: &mut Errors) {
+    if at.map().is_some_and(|map| map.len() > 512) {
+        errors.too_long(at, 512);
+        return;
+    }
+    let mut size = 0;
+    for (key, value) in at.entries() {
+        if key.is_empty() {
+            errors.invalid_value(at, key, "field can not be empty.");
+        }
+        size += key.len() + value.text().len();
+    }
+    if size > 256 * 1024 {
+        errors.too_long(at, 256 * 1024);
+    }
+}
+
+/// What may not change in a `StorageClass`.
+pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+    for key in ["parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"] {
+        errors.immutable(&new.field(key), &old.field(key));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn check(rule: fn(&Node<'_, '_>, &mut Errors), object: Value, want: &[&str]) {
+        let mut errors = Errors::default();
+        rule(&Node::root(object.as_object().expect("an object")), &mut errors);
+        assert_eq!(errors.0.iter().map(ToString::to_string).collect::<Vec<_>>(), want);
+    }
+
+    #[test]
+    fn each_place_is_named_once() {
+        let zone = json!({"matchLabelExpressions": [{"key": "zone", "values": ["a"]}]});
+        let class =
+            |terms: Value| json!({"provisioner": "p", "volumeBindingMode": "Immediate", "allowedTopologies": terms});
+        check(super::validate, class(json!([zone])), &[]);
+        let twice = ["allowedTopologies[1].matchLabelExpressions: Duplicate value: \"\""];
+        check(super::validate, class(json!([zone, zone])), &twice);
+        check(
+            super::validate,
+            class(json!([{}])),
+            &["allowedTopologies[0].matchLabelExpressions: Duplicate value: \"\""],
+        );
+    }
+}

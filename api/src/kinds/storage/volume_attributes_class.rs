@@ -1,0 +1,25 @@
+//! VolumeAttributesClasses (upstream: `pkg/registry/storage/volumeattributesclass`; KEP-3751).
+
+use super::storage_class;
+use crate::kinds::rules::naming;
+use crate::kinds::rules::tree::{Errors, Node};
+
+/// A `VolumeAttributesClass`.
+pub(crate) fn validate(class: &Node<'_, '_>, errors: &mut Errors) {
+    let driver = class.field("driverName");
+    if errors.require_text(&driver) {
+        errors.invalid_all(&driver, naming::qualified_name(&driver.text().to_lowercase()));
+    }
+    let given = class.field("parameters");
+    storage_class::parameters(&given, errors);
+    if given.is_empty() {
+        errors.required(&given, "must contain at least one key/value pair");
+    }
+}
+
+/// What may not change in a `VolumeAttributesClass`.
+pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+    for key in ["driverName", "parameters"] {
+        errors.immutable(&new.field(key), &old.field(key));
+    }
+}
