@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::text::{ago, plain, text};
+use super::cell::{ago, plain, text};
 use super::{Column, known_columns};
 use crate::jsonpath::JsonPath;
 use crate::object::Object;
@@ -12,7 +12,7 @@ use crate::resource::Text;
 const AGE: &str = ".metadata.creationTimestamp";
 
 /// The columns of a CRD as its author wrote them, after the name. None at all means the age.
-pub(super) fn columns(written: &Value) -> Vec<Column> {
+pub(crate) fn columns(written: &Value) -> Vec<Column> {
     let standard = known_columns("apps/deployments").unwrap_or_default();
     let description = |name: &str| {
         let column = standard.iter().find(|column| column.name == name);
@@ -53,7 +53,7 @@ pub(super) fn columns(written: &Value) -> Vec<Column> {
 }
 
 /// The cells of a custom object. What is not there, or is of another type than its column, is null.
-pub(super) fn cells(written: &Value, object: &Object, now: Timestamp) -> Vec<Value> {
+pub(crate) fn cells(written: &Value, object: &Object, now: Timestamp) -> Vec<Value> {
     let name = std::iter::once(Value::from(object.name()));
     let own = written.as_array().map(Vec::as_slice).unwrap_or_default();
     if own.is_empty() {

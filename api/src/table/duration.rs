@@ -30,12 +30,12 @@ fn two(major: i64, major_unit: &str, minor: i64, minor_unit: &str) -> String {
 }
 
 /// The time since `then`.
-pub(super) fn since(then: Timestamp, now: Timestamp) -> String {
+pub(crate) fn since(then: Timestamp, now: Timestamp) -> String {
     human_duration(whole_seconds(then, now))
 }
 
 /// Seconds between two times, towards zero.
-pub(super) fn whole_seconds(then: Timestamp, now: Timestamp) -> i64 {
+pub(crate) fn whole_seconds(then: Timestamp, now: Timestamp) -> i64 {
     i64::try_from((now.as_nanosecond() - then.as_nanosecond()) / 1_000_000_000).unwrap_or(0)
 }
 

@@ -3,16 +3,14 @@
 //! Built-in kinds have printers of their own (columns in `columns.txt`, cells in the modules here), CRDs have
 //! `additionalPrinterColumns`, everything else shows its name and age.
 
-mod cluster;
-mod core;
-mod custom;
-mod duration;
-mod events;
-mod networking;
-mod pods;
-mod storage;
-mod text;
-mod workloads;
+pub(crate) mod cell;
+pub(crate) mod cluster;
+pub(crate) mod core;
+pub(crate) mod custom;
+pub(crate) mod duration;
+pub(crate) mod networking;
+pub(crate) mod storage;
+pub(crate) mod workloads;
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -20,10 +18,11 @@ use std::sync::LazyLock;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-pub use duration::human_duration;
-
+use crate::kinds::core::event;
 use crate::object::Object;
 use crate::resource::{Columns, Resource, Text};
+
+pub use duration::human_duration;
 
 /// A column of a table (`metav1.TableColumnDefinition`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +48,7 @@ impl Column {
 }
 
 /// Makes the cells of one kind of object.
-type Printer = fn(&Object, Timestamp) -> Vec<Value>;
+pub(crate) type Printer = fn(&Object, Timestamp) -> Vec<Value>;
 
 /// Columns by `group/plural`, `scale`, and `default`.
 static COLUMNS: LazyLock<BTreeMap<&'static str, Vec<Column>>> =
@@ -93,7 +92,7 @@ fn key_of(resource: &Resource) -> String {
     format!("{}/{}", resource.group, resource.plural)
 }
 
-fn known_columns(key: &str) -> Option<Vec<Column>> {
+pub(crate) fn known_columns(key: &str) -> Option<Vec<Column>> {
     COLUMNS.get(key).cloned()
 }
 
@@ -139,7 +138,7 @@ pub fn scale_cells(scale: &Object, now: Timestamp) -> Vec<Value> {
         scale.name().into(),
         number(&["spec", "replicas"]).into(),
         number(&["status", "replicas"]).into(),
-        text::age(scale, now).into(),
+        cell::age(scale, now).into(),
     ]
 }
 
@@ -154,7 +153,7 @@ fn printer(resource: &Resource) -> Option<Printer> {
         "apps" | "batch" | "autoscaling" | "policy" => workloads::printer(plural),
         "networking.k8s.io" | "discovery.k8s.io" => networking::printer(plural),
         "storage.k8s.io" | "resource.k8s.io" => storage::printer(plural),
-        "events.k8s.io" => Some(events::print),
+        "events.k8s.io" => Some(event::cells),
         _ => cluster::printer(group, plural),
     }
 }

@@ -2,11 +2,15 @@
 
 use std::collections::HashSet;
 
+use jiff::Timestamp;
+use serde_json::Value;
+
 use super::policies;
 use crate::kinds::rules::fill::{self, object_at};
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::kinds::rules::{labels, naming};
 use crate::object::Object;
+use crate::table::cell::{UNSET, age, or, selector_or_none, text};
 
 /// A `ValidatingAdmissionPolicyBinding`.
 pub(crate) fn validating_policy_binding(object: &Node<'_, '_>, errors: &mut Errors) {
@@ -81,10 +85,27 @@ pub(crate) fn default(object: &mut Object) {
     }
 }
 
+pub(crate) fn cells(binding: &Object, now: Timestamp) -> Vec<Value> {
+    let reference = binding.get(&["spec", "paramRef"]).filter(|reference| !reference.is_null());
+    let reference = reference.map_or_else(
+        || UNSET.to_owned(),
+        |reference| match text(reference, "name") {
+            "" => selector_or_none(reference.get("selector")),
+            name => format!("{}/{name}", or(text(reference, "namespace"), "*")),
+        },
+    );
+    vec![
+        binding.name().into(),
+        binding.text(&["spec", "policyName"]).into(),
+        reference.into(),
+        age(binding, now).into(),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     fn found(rules: fn(&Node<'_, '_>, &mut Errors), object: &Value) -> Vec<String> {
         let mut errors = Errors::default();

@@ -4,6 +4,8 @@
 use std::collections::HashSet;
 
 use cel::{Type, is_identifier};
+use jiff::Timestamp;
+use serde_json::Value;
 
 use super::webhooks::{self, compiles_trimmed, match_conditions, rule_with_operations};
 use crate::expression::admission::{Scope, Wanted};
@@ -14,6 +16,7 @@ use crate::kinds::rules::shown::Shown;
 use crate::kinds::rules::tree::{Errors, Fields, Node};
 use crate::kinds::rules::{conditions, labels, naming};
 use crate::object::Object;
+use crate::table::cell::{UNSET, age, list, text};
 
 /// How many annotations a policy may make.
 const ANNOTATIONS: usize = 20;
@@ -321,10 +324,27 @@ pub(crate) fn default(object: &mut Object) {
     }
 }
 
+pub(crate) fn mutating_cells(policy: &Object, now: Timestamp) -> Vec<Value> {
+    let mutations = list(policy, &["spec", "mutations"]).len();
+    vec![policy.name().into(), mutations.into(), parameter_kind(policy).into(), age(policy, now).into()]
+}
+
+pub(crate) fn validating_cells(policy: &Object, now: Timestamp) -> Vec<Value> {
+    let validations = list(policy, &["spec", "validations"]).len();
+    vec![policy.name().into(), validations.into(), parameter_kind(policy).into(), age(policy, now).into()]
+}
+
+fn parameter_kind(policy: &Object) -> String {
+    match policy.get(&["spec", "paramKind"]).filter(|kind| !kind.is_null()) {
+        Some(kind) => format!("{}/{}", text(kind, "apiVersion"), text(kind, "kind")),
+        None => UNSET.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     fn found(rules: fn(&Node<'_, '_>, &mut Errors), object: &Value) -> Vec<String> {
         let mut errors = Errors::default();

@@ -2,11 +2,15 @@
 
 use std::collections::HashSet;
 
+use jiff::Timestamp;
+use serde_json::Value;
+
 use crate::expression::admission::{Scope, Wanted};
 use crate::kinds::rules::fill::{self, default_pointer, each, object_at};
 use crate::kinds::rules::tree::{Errors, Fields, Node};
 use crate::kinds::rules::{client_config, labels, naming};
 use crate::object::Object;
+use crate::table::cell::{age, list};
 
 const HARMLESS: [&str; 2] = ["None", "NoneOnDryRun"];
 const EFFECTS: [&str; 4] = ["None", "NoneOnDryRun", "Some", "Unknown"];
@@ -244,4 +248,8 @@ pub(crate) fn default(object: &mut Object) {
 
 pub(crate) fn default_rules(holder: &mut Fields, key: &str) {
     each(holder, key, |rule| default_pointer(rule, "scope", "*"));
+}
+
+pub(crate) fn cells(configuration: &Object, now: Timestamp) -> Vec<Value> {
+    vec![configuration.name().into(), list(configuration, &["webhooks"]).len().into(), age(configuration, now).into()]
 }

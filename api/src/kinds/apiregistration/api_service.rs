@@ -1,5 +1,6 @@
 //! APIServices (upstream: `kube-aggregator/pkg/registry/apiservice`).
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::kinds::rules::fill::{self, default_pointer, object_at};
@@ -7,6 +8,7 @@ use crate::kinds::rules::naming;
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::object::Object;
 use crate::strategy::WriteContext;
+use crate::table::cell::{age, list, text};
 
 /// Defaults of an `APIService`.
 pub(crate) fn default(object: &mut Object) {
@@ -84,4 +86,19 @@ pub(crate) fn validate_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &
     for condition in status.field("conditions").items() {
         errors.one_of(&condition.field("status"), &["True", "False", "Unknown"]);
     }
+}
+
+pub(crate) fn cells(service: &Object, now: Timestamp) -> Vec<Value> {
+    let target = match service.get(&["spec", "service"]).filter(|target| !target.is_null()) {
+        Some(target) => format!("{}/{}", text(target, "namespace"), text(target, "name")),
+        None => "Local".to_owned(),
+    };
+    let available =
+        list(service, &["status", "conditions"]).iter().find(|condition| text(condition, "type") == "Available");
+    let available = match available {
+        Some(condition) if text(condition, "status") == "True" => "True".to_owned(),
+        Some(condition) => format!("{} ({})", text(condition, "status"), text(condition, "reason")),
+        None => "Unknown".to_owned(),
+    };
+    vec![service.name().into(), target.into(), available.into(), age(service, now).into()]
 }

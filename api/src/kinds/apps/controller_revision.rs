@@ -1,8 +1,12 @@
 //! ControllerRevisions: snapshots of templates (upstream: `apps.ControllerRevision`).
 
+use jiff::Timestamp;
+use serde_json::Value;
+
 use crate::kinds::rules::fill::default_pointer;
 use crate::kinds::rules::tree::{Errors, IMMUTABLE, NOT_NEGATIVE, Node};
 use crate::object::Object;
+use crate::table::cell::{NONE, age, list, number, text};
 
 /// Defaults of a `ControllerRevision`, whose revision is always shown.
 pub(crate) fn default(object: &mut Object) {
@@ -26,4 +30,22 @@ pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &m
     if new.value() != old.value() {
         errors.invalid(&new, IMMUTABLE);
     }
+}
+
+pub(crate) fn cells(revision: &Object, now: Timestamp) -> Vec<Value> {
+    let owners = list(revision, &["metadata", "ownerReferences"]);
+    let controller = owners.iter().find(|owner| owner.get("controller") == Some(&Value::Bool(true)));
+    let controller = controller.map_or_else(
+        || NONE.to_owned(),
+        |owner| {
+            let group = text(owner, "apiVersion").split_once('/').map_or("", |(group, _)| group);
+            let kind = if group.is_empty() {
+                text(owner, "kind").to_owned()
+            } else {
+                format!("{}.{group}", text(owner, "kind"))
+            };
+            format!("{}/{}", kind.to_lowercase(), text(owner, "name"))
+        },
+    );
+    vec![revision.name().into(), controller.into(), number(revision, &["revision"]).into(), age(revision, now).into()]
 }

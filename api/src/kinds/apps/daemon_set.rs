@@ -1,15 +1,18 @@
 //! DaemonSets (upstream: `pkg/registry/apps/daemonset`).
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::kinds::pods::warn::{self, PODS_AND_HOSTS};
-use crate::kinds::pods::{defaults, spec, workload};
+use crate::kinds::pods::workload::{self, POD_SPEC};
+use crate::kinds::pods::{defaults, spec};
 use crate::kinds::rules::fill::{self, default_pointer, default_zero, object};
 use crate::kinds::rules::shown::Shown;
 use crate::kinds::rules::tree::{Errors, Fields, Node};
 use crate::kinds::rules::{labels, numbers};
 use crate::object::Object;
 use crate::strategy::WriteContext;
+use crate::table::cell::{self, age, containers, number, selector_or_none};
 
 /// Counts generations of a DaemonSet's template, for clients of long ago.
 pub(crate) const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
@@ -143,4 +146,22 @@ pub(crate) fn warn(new: &Node<'_, '_>, old: Option<&Node<'_, '_>>, texts: &mut V
         }
         warn::all(&new.field("spec").field("template"), true, texts);
     }
+}
+
+pub(crate) fn cells(set: &Object, now: Timestamp) -> Vec<Value> {
+    let [names, images] = containers(set, &POD_SPEC);
+    let status = |field: &str| Value::from(number(set, &["status", field]));
+    vec![
+        set.name().into(),
+        status("desiredNumberScheduled"),
+        status("currentNumberScheduled"),
+        status("numberReady"),
+        status("updatedNumberScheduled"),
+        status("numberAvailable"),
+        cell::labels(set.get(&["spec", "template", "spec", "nodeSelector"])).into(),
+        age(set, now).into(),
+        names,
+        images,
+        selector_or_none(set.get(&["spec", "selector"])).into(),
+    ]
 }

@@ -1,14 +1,16 @@
 //! Deployments (upstream: `pkg/registry/apps/deployment`).
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::kinds::pods::defaults;
-use crate::kinds::pods::workload::{self, REPLICAS};
+use crate::kinds::pods::workload::{self, POD_SPEC, REPLICAS};
 use crate::kinds::rules::fill::{self, default_pointer, default_zero};
 use crate::kinds::rules::shown::Shown;
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::object::Object;
 use crate::strategy::content_changed;
+use crate::table::cell::{age, containers, number, selector};
 
 /// Defaults of a `Deployment`.
 pub(crate) fn default(object: &mut Object) {
@@ -97,4 +99,18 @@ pub(crate) fn validate_status(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &m
     if now.number() < then.field("collisionCount").number() {
         errors.invalid_value(&now, now.number(), "cannot be decremented");
     }
+}
+
+pub(crate) fn cells(deployment: &Object, now: Timestamp) -> Vec<Value> {
+    let [names, images] = containers(deployment, &POD_SPEC);
+    vec![
+        deployment.name().into(),
+        workload::ready_of_desired(deployment).into(),
+        number(deployment, &["status", "updatedReplicas"]).into(),
+        number(deployment, &["status", "availableReplicas"]).into(),
+        age(deployment, now).into(),
+        names,
+        images,
+        selector(deployment.get(&["spec", "selector"])).into(),
+    ]
 }

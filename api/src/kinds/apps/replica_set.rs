@@ -1,12 +1,14 @@
 //! ReplicaSets (upstream: `pkg/registry/apps/replicaset`).
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::kinds::pods::defaults;
-use crate::kinds::pods::workload::{self, REPLICAS};
+use crate::kinds::pods::workload::{self, POD_SPEC, REPLICAS};
 use crate::kinds::rules::fill::{self, default_pointer};
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::object::Object;
+use crate::table::cell::{age, containers, number, selector_or_none};
 
 /// Defaults of a `ReplicaSet`.
 pub(crate) fn default(object: &mut Object) {
@@ -21,4 +23,18 @@ pub(crate) fn validate(object: &Node<'_, '_>, errors: &mut Errors) {
     let spec = object.field("spec");
     workload::non_negative(&spec, &["replicas", "minReadySeconds"], errors);
     workload::selector_and_template(&spec, &REPLICAS, errors);
+}
+
+pub(crate) fn cells(set: &Object, now: Timestamp) -> Vec<Value> {
+    let [names, images] = containers(set, &POD_SPEC);
+    vec![
+        set.name().into(),
+        number(set, &["spec", "replicas"]).into(),
+        number(set, &["status", "replicas"]).into(),
+        number(set, &["status", "readyReplicas"]).into(),
+        age(set, now).into(),
+        names,
+        images,
+        selector_or_none(set.get(&["spec", "selector"])).into(),
+    ]
 }

@@ -1,15 +1,17 @@
 //! StatefulSets (upstream: `pkg/registry/apps/statefulset`).
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::kinds::pods::volumes::claim_spec;
-use crate::kinds::pods::workload::{self, STATEFUL_SET};
+use crate::kinds::pods::workload::{self, POD_SPEC, STATEFUL_SET};
 use crate::kinds::pods::{defaults, warn};
 use crate::kinds::rules::fill::{self, default_pointer, default_zero, each, is_zero, object_at};
 use crate::kinds::rules::shown::Shown;
 use crate::kinds::rules::tree::{Errors, Fields, NOT_NEGATIVE, Node, differs_beside};
 use crate::kinds::rules::{naming, numbers};
 use crate::object::Object;
+use crate::table::cell::{age, containers};
 
 /// Defaults of a `StatefulSet`.
 pub(crate) fn default(object: &mut Object) {
@@ -171,6 +173,11 @@ pub(crate) fn warn(new: &Node<'_, '_>, old: Option<&Node<'_, '_>>, texts: &mut V
             history.path()
         ));
     }
+}
+
+pub(crate) fn cells(set: &Object, now: Timestamp) -> Vec<Value> {
+    let [names, images] = containers(set, &POD_SPEC);
+    vec![set.name().into(), workload::ready_of_desired(set).into(), age(set, now).into(), names, images]
 }
 
 #[cfg(test)]

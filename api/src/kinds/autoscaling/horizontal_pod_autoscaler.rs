@@ -1,12 +1,15 @@
 //! HorizontalPodAutoscalers, as of `autoscaling/v2` (upstream: `pkg/registry/autoscaling/horizontalpodautoscaler`).
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::catalog::convert::autoscaling::v1_to_v2;
 use crate::kinds::pods::workload;
 use crate::kinds::rules::fill::{self, default_pointer, is_unset, is_zero, object_at};
 use crate::kinds::rules::tree::{self, Errors, Node};
 use crate::kinds::rules::{naming, quantities};
 use crate::object::Object;
+use crate::table::cell::{NONE, UNSET, age, list, number, or, plain, text};
 
 /// Defaults of a `HorizontalPodAutoscaler` (autoscaling/v2).
 pub(crate) fn default(object: &mut Object) {
@@ -241,6 +244,73 @@ pub(crate) fn validate_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &
     workload::counts(&new.field("status"), &["currentReplicas", "desiredReplicas"], errors);
 }
 
+pub(crate) fn cells(autoscaler: &Object, now: Timestamp) -> Vec<Value> {
+    let target = |field: &str| autoscaler.text(&["spec", "scaleTargetRef", field]);
+    vec![
+        autoscaler.name().into(),
+        format!("{}/{}", target("kind"), target("name")).into(),
+        metrics(autoscaler).into(),
+        or(&plain(autoscaler.get(&["spec", "minReplicas"])), UNSET).into(),
+        number(autoscaler, &["spec", "maxReplicas"]).into(),
+        number(autoscaler, &["status", "currentReplicas"]).into(),
+        age(autoscaler, now).into(),
+    ]
+}
+
+/// Current and wanted values of the metrics, of two at most. Those that `autoscaling/v1` keeps in annotations count, too.
+fn metrics(autoscaler: &Object) -> String {
+    if autoscaler.api_version() == "autoscaling/v1" {
+        let mut latest = autoscaler.clone();
+        v1_to_v2(&mut latest);
+        return metrics_of_v2(&latest);
+    }
+    metrics_of_v2(autoscaler)
+}
+
+fn metrics_of_v2(autoscaler: &Object) -> String {
+    let current = list(autoscaler, &["status", "currentMetrics"]);
+    let specs = list(autoscaler, &["spec", "metrics"]).iter().enumerate();
+    let shown: Vec<String> = specs.map(|(at, spec)| metric(spec, current.get(at).unwrap_or(&Value::Null))).collect();
+    match shown.get(..2) {
+        Some(first) if shown.len() > 2 => format!("{} + {} more...", first.join(", "), shown.len() - 2),
+        _ => or(&shown.join(", "), NONE).to_owned(),
+    }
+}
+
+fn metric(spec: &Value, status: &Value) -> String {
+    let (field, named) = match text(spec, "type") {
+        "External" => ("external", false),
+        "Pods" => ("pods", false),
+        "Object" => ("object", false),
+        "Resource" => ("resource", true),
+        "ContainerResource" => ("containerResource", true),
+        _ => return "<unknown type>".to_owned(),
+    };
+    let target = |name: &str| spec.pointer(&format!("/{field}/target/{name}")).filter(|value| !value.is_null());
+    let current = |name: &str| {
+        let value = status.pointer(&format!("/{field}/current/{name}")).filter(|value| !value.is_null());
+        value.map_or_else(|| "<unknown>".to_owned(), |value| plain(Some(value)))
+    };
+    let name = if named {
+        format!("{}: ", spec.pointer(&format!("/{field}/name")).and_then(Value::as_str).unwrap_or(""))
+    } else {
+        String::new()
+    };
+    match target("averageValue") {
+        Some(wanted) if named || field == "pods" => {
+            format!("{name}{}/{}", current("averageValue"), plain(Some(wanted)))
+        }
+        Some(wanted) => format!("{}/{} (avg)", current("averageValue"), plain(Some(wanted))),
+        None if named => {
+            let percent = |text: String| if text.starts_with('<') { text } else { format!("{text}%") };
+            let wanted = target("averageUtilization")
+                .map_or_else(|| "<auto>".to_owned(), |wanted| format!("{}%", plain(Some(wanted))));
+            format!("{name}{}/{wanted}", percent(current("averageUtilization")))
+        }
+        None => format!("{}/{}", current("value"), plain(target("value"))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -260,5 +330,25 @@ mod tests {
             scale_target(&Node::root(target.as_object().expect("an object")), &mut errors);
             assert_eq!(errors.0.iter().map(ToString::to_string).collect::<Vec<_>>(), want, "{kind} {version}");
         }
+    }
+
+    #[test]
+    fn an_autoscaler_shows_the_same_metrics_in_every_version() {
+        const METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
+        let check = |others: Value, want: &str| {
+            let annotations = json!({METRICS: others.to_string()});
+            let old = json!({"apiVersion": "autoscaling/v1", "metadata": {"annotations": annotations},
+                "spec": {"targetCPUUtilizationPercentage": 50}});
+            let old = Object::from_value(old).expect("an object");
+            let mut new = old.clone();
+            v1_to_v2(&mut new);
+            new.set(&["apiVersion"], "autoscaling/v2");
+            assert_eq!((metrics(&old), metrics(&new)), (want.to_owned(), want.to_owned()));
+        };
+        let memory = json!({"type": "Resource", "resource": {"name": "memory", "targetAverageUtilization": 70}});
+        let pods = json!({"type": "Pods", "pods": {"metricName": "packets", "targetAverageValue": "20"}});
+        check(json!([]), "cpu: <unknown>/50%");
+        check(json!([memory]), "memory: <unknown>/70%, cpu: <unknown>/50%");
+        check(json!([memory, pods]), "memory: <unknown>/70%, <unknown>/20 + 1 more...");
     }
 }

@@ -1,11 +1,15 @@
 //! CronJobs (upstream: `pkg/registry/batch/cronjob`).
 
+use jiff::Timestamp;
+use serde_json::Value;
+
 use super::job::{self, validate};
 use crate::cron::Schedule;
 use crate::kinds::pods::warn::{self, PODS_AND_HOSTS};
 use crate::kinds::rules::fill::{self, default_pointer, default_zero};
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::object::Object;
+use crate::table::cell::{NONE, UNSET, age, ago, containers, list, or, selector_or_none, title};
 
 /// Defaults of a `CronJob`. The job it makes gets its own defaults when it is made.
 pub(crate) fn default(object: &mut Object) {
@@ -118,10 +122,27 @@ pub(crate) fn warn(new: &Node<'_, '_>, old: Option<&Node<'_, '_>>, texts: &mut V
     }
 }
 
+pub(crate) fn cells(job: &Object, now: Timestamp) -> Vec<Value> {
+    let [names, images] = containers(job, &["spec", "jobTemplate", "spec", "template", "spec"]);
+    let suspend = job.get(&["spec", "suspend"]).and_then(Value::as_bool).map_or(UNSET, title);
+    vec![
+        job.name().into(),
+        job.text(&["spec", "schedule"]).into(),
+        or(job.text(&["spec", "timeZone"]), NONE).into(),
+        suspend.into(),
+        list(job, &["status", "active"]).len().into(),
+        ago(job.get(&["status", "lastScheduleTime"]), now).unwrap_or_else(|| NONE.to_owned()).into(),
+        age(job, now).into(),
+        names,
+        images,
+        selector_or_none(job.get(&["spec", "jobTemplate", "spec", "selector"])).into(),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     fn check(rule: fn(&Node<'_, '_>, &mut Errors), object: &Value, want: &[&str]) {
         let mut errors = Errors::default();

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use x509_parser::prelude::{FromDer as _, X509Certificate, X509CertificationRequest};
 
@@ -13,6 +14,8 @@ use crate::kinds::rules::tree::{Errors, Fields, Node};
 use crate::kinds::rules::{naming, pem};
 use crate::object::Object;
 use crate::strategy::WriteContext;
+use crate::table::cell::{NONE, age, list, or, text};
+use crate::table::duration::human_duration;
 
 /// Defaults of a `CertificateSigningRequest`.
 pub(crate) fn default(object: &mut Object) {
@@ -287,6 +290,36 @@ fn not_certificates(encoded: &str) -> Option<String> {
         }
     }
     blocks.is_empty().then(|| "must contain at least one CERTIFICATE PEM block".to_owned())
+}
+
+pub(crate) fn cells(request: &Object, now: Timestamp) -> Vec<Value> {
+    let duration = request.integer(&["spec", "expirationSeconds"]).map_or_else(|| NONE.to_owned(), human_duration);
+    vec![
+        request.name().into(),
+        age(request, now).into(),
+        or(request.text(&["spec", "signerName"]), NONE).into(),
+        request.text(&["spec", "username"]).into(),
+        duration.into(),
+        signing_status(request).into(),
+    ]
+}
+
+fn signing_status(request: &Object) -> String {
+    let has =
+        |type_: &str| list(request, &["status", "conditions"]).iter().any(|condition| text(condition, "type") == type_);
+    let mut status = match () {
+        () if has("Denied") => "Denied",
+        () if has("Approved") => "Approved",
+        () => "Pending",
+    }
+    .to_owned();
+    if has("Failed") {
+        status.push_str(",Failed");
+    }
+    if !request.text(&["status", "certificate"]).is_empty() {
+        status.push_str(",Issued");
+    }
+    status
 }
 
 #[cfg(test)]

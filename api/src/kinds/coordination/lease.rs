@@ -1,11 +1,13 @@
 //! Leases (upstream: `pkg/registry/coordination/lease`).
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::kinds::rules::naming;
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::object::Object;
 use crate::strategy::WriteContext;
+use crate::table::cell::age;
 
 /// As [`prepare_update`], of a new lease.
 pub(crate) fn prepare_create(ctx: &WriteContext<'_>, new: &mut Object) {
@@ -53,6 +55,10 @@ pub(crate) fn strategy(at: &Node<'_, '_>, errors: &mut Errors) {
     } else if name != OLDEST {
         errors.push(crate::FieldError::not_supported(&path.path(), name, &[OLDEST]));
     }
+}
+
+pub(crate) fn cells(lease: &Object, now: Timestamp) -> Vec<Value> {
+    vec![lease.name().into(), lease.text(&["spec", "holderIdentity"]).into(), age(lease, now).into()]
 }
 
 #[cfg(test)]

@@ -1,9 +1,12 @@
 //! ConfigMaps, and what their data has in common with that of Secrets (upstream: `pkg/registry/core/configmap`).
 
-use serde_json::Map;
+use jiff::Timestamp;
+use serde_json::{Map, Value};
 
 use crate::kinds::rules::naming;
 use crate::kinds::rules::tree::{Errors, Node};
+use crate::object::Object;
+use crate::table::cell::{self, age};
 
 /// The most that a ConfigMap or Secret may hold.
 pub(crate) const MAX_DATA: usize = 1024 * 1024;
@@ -62,4 +65,12 @@ pub(crate) fn frozen(new: &Node<'_, '_>, old: &Node<'_, '_>, keys: &[&str], erro
             errors.forbidden(&new, WHEN_IMMUTABLE);
         }
     }
+}
+
+pub(crate) fn cells(map: &Object, now: Timestamp) -> Vec<Value> {
+    vec![
+        map.name().into(),
+        (cell::entries(map, "data") + cell::entries(map, "binaryData")).into(),
+        age(map, now).into(),
+    ]
 }

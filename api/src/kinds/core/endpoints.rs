@@ -1,9 +1,13 @@
 //! Endpoints (upstream: `pkg/registry/core/endpoint`).
 
+use jiff::Timestamp;
+use serde_json::Value;
+
 use crate::kinds::rules::fill::{default_zero, each};
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::kinds::rules::{addresses, labels, naming, numbers};
 use crate::object::Object;
+use crate::table::cell::{NONE, age, list, list_in, text, with_more};
 
 /// Defaults of `Endpoints`.
 pub(crate) fn default(object: &mut Object) {
@@ -76,4 +80,26 @@ pub(crate) fn warn(new: &Node<'_, '_>, _old: Option<&Node<'_, '_>>, texts: &mut 
             }
         }
     }
+}
+
+pub(crate) fn cells(endpoints: &Object, now: Timestamp) -> Vec<Value> {
+    let mut all = Vec::new();
+    let subsets = list(endpoints, &["subsets"]);
+    for subset in subsets {
+        let addresses = list_in(subset, "addresses").iter().map(|address| text(address, "ip"));
+        let ports = list_in(subset, "ports");
+        if ports.is_empty() {
+            all.extend(addresses.clone().map(str::to_owned));
+        }
+        for port in ports {
+            let port = port.get("port").and_then(Value::as_i64).unwrap_or(0);
+            all.extend(
+                addresses
+                    .clone()
+                    .map(|ip| if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") }),
+            );
+        }
+    }
+    let shown = if subsets.is_empty() { NONE.to_owned() } else { with_more(&all, 3, ",") };
+    vec![endpoints.name().into(), shown.into(), age(endpoints, now).into()]
 }

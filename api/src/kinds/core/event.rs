@@ -1,5 +1,6 @@
 //! Events, of the core group and of `events.k8s.io` (upstream: `pkg/registry/core/event`).
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::kinds::rules::fill::{self, default_pointer, object_at};
@@ -8,6 +9,7 @@ use crate::kinds::rules::shown::Shape::Text;
 use crate::kinds::rules::shown::{Shown, Table};
 use crate::kinds::rules::tree::{Errors, IMMUTABLE, Node};
 use crate::object::Object;
+use crate::table::cell::{UNKNOWN, ago, or, text};
 
 /// Defaults of an `Event` of the core group.
 pub(crate) fn default(object: &mut Object) {
@@ -181,6 +183,51 @@ fn kept(key: &str, now: &Node<'_, '_>, then: &Node<'_, '_>, errors: &mut Errors)
         "count" => errors.invalid_value(now, now.number(), IMMUTABLE),
         "firstTimestamp" | "lastTimestamp" | "eventTime" | "related" => errors.invalid(now, IMMUTABLE),
         _ => errors.invalid_value(now, now.text(), IMMUTABLE),
+    }
+}
+
+pub(crate) fn cells(event: &Object, now: Timestamp) -> Vec<Value> {
+    // The newer group has other names for the same fields.
+    let either = |core: &str, newer: &str| event.get(&[core]).or_else(|| event.get(&[newer]));
+    let happened = ago(event.get(&["eventTime"]), now).unwrap_or_else(|| UNKNOWN.to_owned());
+    let first = ago(either("firstTimestamp", "deprecatedFirstTimestamp"), now).unwrap_or(happened);
+    let mut last = ago(either("lastTimestamp", "deprecatedLastTimestamp"), now).unwrap_or_else(|| first.clone());
+    let mut count = either("count", "deprecatedCount").and_then(Value::as_i64).unwrap_or(0).max(1);
+    if let Some(series) = event.get(&["series"]).filter(|series| !series.is_null()) {
+        last = ago(series.get("lastObservedTime"), now).unwrap_or_else(|| UNKNOWN.to_owned());
+        count = series.get("count").and_then(Value::as_i64).unwrap_or(0);
+    }
+    let about = either("involvedObject", "regarding").unwrap_or(&Value::Null);
+    let source = either("source", "deprecatedSource").unwrap_or(&Value::Null);
+    let message = either("message", "note").and_then(Value::as_str).unwrap_or("");
+    vec![
+        last.into(),
+        event.text(&["type"]).into(),
+        event.text(&["reason"]).into(),
+        target(about).into(),
+        text(about, "fieldPath").into(),
+        reporter(event, source).into(),
+        message.trim().into(),
+        first.into(),
+        count.into(),
+        event.name().into(),
+    ]
+}
+
+fn target(about: &Value) -> String {
+    let kind = text(about, "kind").to_lowercase();
+    match text(about, "name") {
+        "" => kind,
+        name => format!("{kind}/{name}"),
+    }
+}
+
+fn reporter(event: &Object, source: &Value) -> String {
+    let controller = or(event.text(&["reportingComponent"]), event.text(&["reportingController"]));
+    let component = or(text(source, "component"), controller);
+    match or(text(source, "host"), event.text(&["reportingInstance"])) {
+        "" => component.to_owned(),
+        instance => format!("{component}, {instance}"),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Kinds of the core group, and events of `events.k8s.io`, which are stored here (upstream: `pkg/apis/core`,
 //! `pkg/registry/core`).
 
+pub(crate) mod component_status;
 pub(crate) mod config_map;
 pub(crate) mod endpoints;
 pub(crate) mod event;

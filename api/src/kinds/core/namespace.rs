@@ -1,5 +1,6 @@
 //! Namespaces (upstream: `pkg/registry/core/namespace`).
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::kinds::rules::fill::{self, default_zero, object};
@@ -7,6 +8,7 @@ use crate::kinds::rules::naming;
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::object::Object;
 use crate::strategy::WriteContext;
+use crate::table::cell::age;
 
 /// Defaults of a `Namespace`: its name is also a label, so that selectors can name it.
 pub(crate) fn default(object: &mut Object) {
@@ -97,4 +99,8 @@ fn finalizer_name(at: &Node<'_, '_>, name: &str, errors: &mut Errors) {
     if !name.contains('/') && !matches!(name, "kubernetes" | "orphan" | "foregroundDeletion") {
         errors.invalid_value(at, name, ALIEN);
     }
+}
+
+pub(crate) fn cells(namespace: &Object, now: Timestamp) -> Vec<Value> {
+    vec![namespace.name().into(), namespace.text(&["status", "phase"]).into(), age(namespace, now).into()]
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::kinds::pods::affinity::EFFECTS;
@@ -12,6 +13,7 @@ use crate::kinds::rules::shown::{self, Shown, Table};
 use crate::kinds::rules::tree::{Errors, Fields, Node};
 use crate::kinds::rules::{addresses, labels, naming};
 use crate::object::Object;
+use crate::table::cell::{self, NONE, UNKNOWN, age, list, or};
 
 /// Defaults of a `Node`; `podCIDR` is the first of `podCIDRs`.
 pub(crate) fn default(object: &mut Object) {
@@ -241,6 +243,55 @@ pub(crate) fn warn(node: &Node<'_, '_>, _old: Option<&Node<'_, '_>>, texts: &mut
     for cidr in spec.field("podCIDRs").items() {
         texts.extend(addresses::cidr_warnings(&cidr.path(), cidr.text()));
     }
+}
+
+pub(crate) fn cells(node: &Object, now: Timestamp) -> Vec<Value> {
+    let ready = list(node, &["status", "conditions"]).iter().find(|condition| cell::text(condition, "type") == "Ready");
+    let mut status = match ready {
+        Some(condition) if cell::text(condition, "status") == "True" => "Ready".to_owned(),
+        Some(_) => "NotReady".to_owned(),
+        None => "Unknown".to_owned(),
+    };
+    if node.get(&["spec", "unschedulable"]) == Some(&Value::Bool(true)) {
+        status.push_str(",SchedulingDisabled");
+    }
+    let address = |type_: &str| {
+        let found = list(node, &["status", "addresses"]).iter().find(|address| cell::text(address, "type") == type_);
+        or(found.map_or("", |address| cell::text(address, "address")), NONE)
+    };
+    let info = |field: &str| or(node.text(&["status", "nodeInfo", field]), UNKNOWN);
+    let kernel = match (info("kernelVersion"), node.text(&["status", "nodeInfo", "architecture"])) {
+        (UNKNOWN, _) => UNKNOWN.to_owned(),
+        (kernel, "") => kernel.to_owned(),
+        (kernel, architecture) => format!("{kernel} ({architecture})"),
+    };
+    vec![
+        node.name().into(),
+        status.into(),
+        or(&roles(node).join(","), NONE).into(),
+        age(node, now).into(),
+        node.text(&["status", "nodeInfo", "kubeletVersion"]).into(),
+        address("InternalIP").into(),
+        address("ExternalIP").into(),
+        info("osImage").into(),
+        kernel.into(),
+        info("containerRuntimeVersion").into(),
+    ]
+}
+
+fn roles(node: &Object) -> Vec<&str> {
+    let mut roles: Vec<&str> = Vec::new();
+    for (key, value) in node.labels().into_iter().flatten() {
+        let role = match key.strip_prefix("node-role.kubernetes.io/") {
+            Some(role) => role,
+            None if key == "kubernetes.io/role" => value.as_str().unwrap_or(""),
+            None => "",
+        };
+        roles.extend((!role.is_empty()).then_some(role));
+    }
+    roles.sort_unstable();
+    roles.dedup();
+    roles
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! PersistentVolumes (upstream: `pkg/registry/core/persistentvolume`).
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::kinds::pods::shown;
@@ -13,6 +14,7 @@ use crate::kinds::rules::tree::{self, Errors, IMMUTABLE, Node};
 use crate::kinds::rules::{self, doubts, naming, node_selector};
 use crate::object::Object;
 use crate::strategy::WriteContext;
+use crate::table::cell::{UNSET, age, list, or, plain, text};
 
 /// Defaults of a `PersistentVolume`.
 pub(crate) fn default(object: &mut Object) {
@@ -170,4 +172,42 @@ pub(crate) fn warn(new: &Node<'_, '_>, _old: Option<&Node<'_, '_>>, texts: &mut 
             texts.push(format!("{}: {text}", spec.field(shown).path()));
         }
     }
+}
+
+/// Access modes in short, in a fixed order.
+pub(crate) fn short_modes(modes: &[Value]) -> String {
+    let known =
+        [("ReadWriteOnce", "RWO"), ("ReadOnlyMany", "ROX"), ("ReadWriteMany", "RWX"), ("ReadWriteOncePod", "RWOP")];
+    let given = known.into_iter().filter(|(mode, _)| modes.iter().any(|given| given == mode));
+    given.map(|(_, short)| short).collect::<Vec<_>>().join(",")
+}
+
+pub(crate) fn class_of(object: &Object) -> &str {
+    object
+        .annotation("volume.beta.kubernetes.io/storage-class")
+        .unwrap_or_else(|| object.text(&["spec", "storageClassName"]))
+}
+
+pub(crate) fn phase(object: &Object) -> &str {
+    if object.is_being_deleted() { "Terminating" } else { object.text(&["status", "phase"]) }
+}
+
+pub(crate) fn cells(volume: &Object, now: Timestamp) -> Vec<Value> {
+    let claim = match volume.get(&["spec", "claimRef"]).filter(|claim| !claim.is_null()) {
+        Some(claim) => format!("{}/{}", text(claim, "namespace"), text(claim, "name")),
+        None => String::new(),
+    };
+    vec![
+        volume.name().into(),
+        or(&plain(volume.get(&["spec", "capacity", "storage"])), "0").into(),
+        short_modes(list(volume, &["spec", "accessModes"])).into(),
+        volume.text(&["spec", "persistentVolumeReclaimPolicy"]).into(),
+        phase(volume).into(),
+        claim.into(),
+        class_of(volume).into(),
+        or(volume.text(&["spec", "volumeAttributesClassName"]), UNSET).into(),
+        volume.text(&["status", "reason"]).into(),
+        age(volume, now).into(),
+        or(volume.text(&["spec", "volumeMode"]), UNSET).into(),
+    ]
 }

@@ -1,7 +1,9 @@
 //! PersistentVolumeClaims (upstream: `pkg/registry/core/persistentvolumeclaim`).
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::persistent_volume;
 use crate::kinds::pods::volumes::claim_spec;
 use crate::kinds::pods::{self, resources};
 use crate::kinds::rules::fill::{object, text};
@@ -10,6 +12,7 @@ use crate::kinds::rules::{naming, quantities, shown};
 use crate::object::Object;
 use crate::quantity::Quantity;
 use crate::strategy::WriteContext;
+use crate::table::cell::{UNSET, age, list, or, plain};
 
 /// Defaults of a `PersistentVolumeClaim`.
 pub(crate) fn default(object: &mut Object) {
@@ -215,6 +218,28 @@ fn resource_of_claim(name: &str, at: &Node<'_, '_>, errors: &mut Errors) -> bool
 pub(crate) fn warn(new: &Node<'_, '_>, _old: Option<&Node<'_, '_>>, texts: &mut Vec<String>) {
     claim_spec::warn_class_annotation(new, texts);
     claim_spec::warn(&new.field("spec"), texts);
+}
+
+pub(crate) fn cells(claim: &Object, now: Timestamp) -> Vec<Value> {
+    let bound = claim.text(&["spec", "volumeName"]);
+    let (capacity, modes) = match bound {
+        "" => (String::new(), String::new()),
+        _ => (
+            or(&plain(claim.get(&["status", "capacity", "storage"])), "0").to_owned(),
+            persistent_volume::short_modes(list(claim, &["status", "accessModes"])),
+        ),
+    };
+    vec![
+        claim.name().into(),
+        persistent_volume::phase(claim).into(),
+        bound.into(),
+        capacity.into(),
+        modes.into(),
+        persistent_volume::class_of(claim).into(),
+        or(claim.text(&["spec", "volumeAttributesClassName"]), UNSET).into(),
+        age(claim, now).into(),
+        or(claim.text(&["spec", "volumeMode"]), UNSET).into(),
+    ]
 }
 
 #[cfg(test)]

@@ -1,8 +1,12 @@
 //! PodTemplates (upstream: `pkg/registry/core/podtemplate`).
 
+use jiff::Timestamp;
+use serde_json::Value;
+
 use crate::kinds::pods::{defaults, spec, warn};
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::object::Object;
+use crate::table::cell::{containers, labels};
 
 /// Defaults of a `PodTemplate`.
 pub(crate) fn default(object: &mut Object) {
@@ -19,4 +23,9 @@ pub(crate) fn warn(new: &Node<'_, '_>, old: Option<&Node<'_, '_>>, texts: &mut V
     if warn::is_news(new, old) {
         warn::all(&new.field("template"), true, texts);
     }
+}
+
+pub(crate) fn cells(template: &Object, _now: Timestamp) -> Vec<Value> {
+    let [names, images] = containers(template, &["template", "spec"]);
+    vec![template.name().into(), names, images, labels(template.get(&["template", "metadata", "labels"])).into()]
 }

@@ -1,12 +1,14 @@
 //! ReplicationControllers (upstream: `pkg/registry/core/replicationcontroller`).
 
-use serde_json::json;
+use jiff::Timestamp;
+use serde_json::{Value, json};
 
 use crate::kinds::pods::workload::{self, DOES_NOT_MATCH};
 use crate::kinds::pods::{defaults, spec};
 use crate::kinds::rules::fill::{self, default_pointer, default_zero};
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::object::Object;
+use crate::table::cell::{age, containers, labels, number};
 
 /// Defaults of a `ReplicationController`, whose labels and selector follow its template's labels.
 pub(crate) fn default(object: &mut Object) {
@@ -40,4 +42,18 @@ pub(crate) fn validate(object: &Node<'_, '_>, errors: &mut Errors) {
     }
     spec::template(&template, errors);
     workload::always_restarts(&template.field("spec"), "ReplicationController", errors);
+}
+
+pub(crate) fn cells(controller: &Object, now: Timestamp) -> Vec<Value> {
+    let [names, images] = containers(controller, &["spec", "template", "spec"]);
+    vec![
+        controller.name().into(),
+        number(controller, &["spec", "replicas"]).into(),
+        number(controller, &["status", "replicas"]).into(),
+        number(controller, &["status", "readyReplicas"]).into(),
+        age(controller, now).into(),
+        names,
+        images,
+        labels(controller.get(&["spec", "selector"])).into(),
+    ]
 }

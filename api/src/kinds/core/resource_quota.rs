@@ -2,10 +2,15 @@
 
 use std::collections::{BTreeSet, HashSet};
 
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
 use crate::kinds::pods::{requirements, resources};
 use crate::kinds::rules::shown::Shape::{Any, List, Text};
 use crate::kinds::rules::shown::{self, Shown, Table};
 use crate::kinds::rules::tree::{Errors, IMMUTABLE, Node};
+use crate::object::Object;
+use crate::table::cell::{age, or, plain};
 
 const SCOPES: [&str; 7] = [
     "BestEffort",
@@ -141,10 +146,23 @@ fn quota_resources(list: &Node<'_, '_>, errors: &mut Errors) {
     }
 }
 
+pub(crate) fn cells(quota: &Object, now: Timestamp) -> Vec<Value> {
+    let hard = quota.get(&["status", "hard"]).and_then(Value::as_object);
+    let mut names: Vec<&String> = hard.into_iter().flat_map(Map::keys).collect();
+    names.sort();
+    let (mut requests, mut limits) = (Vec::new(), Vec::new());
+    for name in names {
+        let used = plain(quota.get(&["status", "used", name]));
+        let entry = format!("{name}: {}/{}", or(&used, "0"), plain(quota.get(&["status", "hard", name])));
+        if name.starts_with("limits") { limits.push(entry) } else { requests.push(entry) }
+    }
+    vec![quota.name().into(), requests.join(", ").into(), limits.join(", ").into(), age(quota, now).into()]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     fn check(rule: fn(&Node<'_, '_>, &mut Errors), spec: &Value, want: &[&str]) {
         let object = json!({"spec": spec});

@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::config_map::{self, MAX_DATA};
@@ -9,6 +10,7 @@ use crate::kinds::rules::fill::{self, default_zero};
 use crate::kinds::rules::naming;
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::object::Object;
+use crate::table::cell::{self, age};
 
 /// Defaults of a `Secret`; `stringData` is a way to write `data` and is never kept.
 pub(crate) fn default(object: &mut Object) {
@@ -165,6 +167,15 @@ fn key_wrong(types: &[String]) -> Option<String> {
             types.join(" ")
         )),
     }
+}
+
+pub(crate) fn cells(secret: &Object, now: Timestamp) -> Vec<Value> {
+    vec![
+        secret.name().into(),
+        secret.text(&["type"]).into(),
+        cell::entries(secret, "data").into(),
+        age(secret, now).into(),
+    ]
 }
 
 #[cfg(test)]

@@ -1,6 +1,11 @@
 //! ServiceAccounts (upstream: `pkg/registry/core/serviceaccount`).
 
+use jiff::Timestamp;
+use serde_json::Value;
+
 use crate::kinds::rules::tree::Node;
+use crate::object::Object;
+use crate::table::cell::age;
 
 /// A `ServiceAccount`.
 pub(crate) fn warn(new: &Node<'_, '_>, _old: Option<&Node<'_, '_>>, texts: &mut Vec<String>) {
@@ -14,9 +19,13 @@ pub(crate) fn warn(new: &Node<'_, '_>, _old: Option<&Node<'_, '_>>, texts: &mut 
     }
 }
 
+pub(crate) fn cells(account: &Object, now: Timestamp) -> Vec<Value> {
+    vec![account.name().into(), age(account, now).into()]
+}
+
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
     use crate::kinds::rules::tree::Warn;

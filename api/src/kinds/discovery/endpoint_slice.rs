@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::kinds::rules::addresses::{self, ordinary_address};
@@ -10,6 +11,7 @@ use crate::kinds::rules::tree::{Errors, Node};
 use crate::kinds::rules::{labels, naming};
 use crate::object::Object;
 use crate::strategy::{WriteContext, content_changed};
+use crate::table::cell::{UNSET, age, list, list_in, or, plain, with_more};
 
 /// Defaults of an `EndpointSlice`.
 pub(crate) fn default(object: &mut Object) {
@@ -186,6 +188,28 @@ pub(crate) fn warn(new: &Node<'_, '_>, _old: Option<&Node<'_, '_>>, texts: &mut 
             texts.extend(addresses::ip_warning(&address.path(), address.text()));
         }
     }
+}
+
+pub(crate) fn cells(slice: &Object, now: Timestamp) -> Vec<Value> {
+    let port = |port: &Value| match (
+        port.get("port").filter(|number| !number.is_null()),
+        port.get("name").and_then(Value::as_str),
+    ) {
+        (Some(number), _) => plain(Some(number)),
+        (None, Some(name)) => name.to_owned(),
+        (None, None) => "*".to_owned(),
+    };
+    let ports: Vec<String> = list(slice, &["ports"]).iter().map(port).collect();
+    let endpoints = list(slice, &["endpoints"]).iter();
+    let addresses = endpoints.flat_map(|endpoint| list_in(endpoint, "addresses")).filter_map(Value::as_str);
+    let addresses: Vec<String> = addresses.map(str::to_owned).collect();
+    vec![
+        slice.name().into(),
+        slice.text(&["addressType"]).into(),
+        or(&with_more(&ports, 3, ","), UNSET).into(),
+        or(&with_more(&addresses, 3, ","), UNSET).into(),
+        age(slice, now).into(),
+    ]
 }
 
 #[cfg(test)]

@@ -2,6 +2,9 @@
 
 use std::collections::HashSet;
 
+use jiff::Timestamp;
+use serde_json::Value;
+
 use super::mandatory;
 use crate::kinds::rules::fill::{self, default_zero};
 use crate::kinds::rules::naming;
@@ -9,6 +12,7 @@ use crate::kinds::rules::shown::Shape::{Any, Flag, List, Number, Pointer, Struct
 use crate::kinds::rules::shown::{Shown, Table};
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::object::Object;
+use crate::table::cell::{NONE, age, list, number, or, text};
 
 /// Defaults of a `FlowSchema`.
 pub(crate) fn default(object: &mut Object) {
@@ -259,10 +263,23 @@ pub(crate) fn validate_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &
     }
 }
 
+pub(crate) fn cells(schema: &Object, now: Timestamp) -> Vec<Value> {
+    let dangling =
+        list(schema, &["status", "conditions"]).iter().find(|condition| text(condition, "type") == "Dangling");
+    vec![
+        schema.name().into(),
+        schema.text(&["spec", "priorityLevelConfiguration", "name"]).into(),
+        number(schema, &["spec", "matchingPrecedence"]).into(),
+        or(schema.text(&["spec", "distinguisherMethod", "type"]), NONE).into(),
+        age(schema, now).into(),
+        or(dangling.map_or("", |condition| text(condition, "status")), "?").into(),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     fn check(rule: fn(&Node<'_, '_>, &mut Errors), name: &str, spec: Value, want: &[&str]) {
         let object = json!({"metadata": {"name": name}, "spec": spec});

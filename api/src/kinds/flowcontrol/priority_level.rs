@@ -1,12 +1,16 @@
 //! PriorityLevelConfigurations: how much may be done at once (upstream:
 //! `pkg/registry/flowcontrol/prioritylevelconfiguration`).
 
+use jiff::Timestamp;
+use serde_json::Value;
+
 use super::mandatory;
 use crate::kinds::rules::fill::{self, default_pointer, default_zero, object_at};
 use crate::kinds::rules::shown::Shape::{Any, Number, Pointer, Struct, Text};
 use crate::kinds::rules::shown::{Shown, Table};
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::object::Object;
+use crate::table::cell::{NONE, age};
 
 /// Defaults of a `PriorityLevelConfiguration`.
 pub(crate) fn default(object: &mut Object) {
@@ -185,10 +189,25 @@ fn queues(at: &Node<'_, '_>, errors: &mut Errors) {
     }
 }
 
+pub(crate) fn cells(level: &Object, now: Timestamp) -> Vec<Value> {
+    let either =
+        |path: &[&str]| level.get(path).filter(|value| !value.is_null()).cloned().unwrap_or_else(|| NONE.into());
+    let queuing = |field: &str| either(&["spec", "limited", "limitResponse", "queuing", field]);
+    vec![
+        level.name().into(),
+        level.text(&["spec", "type"]).into(),
+        either(&["spec", "limited", "nominalConcurrencyShares"]),
+        queuing("queues"),
+        queuing("handSize"),
+        queuing("queueLengthLimit"),
+        age(level, now).into(),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     fn check(rule: fn(&Node<'_, '_>, &mut Errors), name: &str, spec: Value, want: &[&str]) {
         let object = json!({"metadata": {"name": name}, "spec": spec});
@@ -218,5 +237,18 @@ mod tests {
         check(validate, "x", spec(512, 8), &[&bits]);
         let large = format!("{at}.handSize: Invalid value: 8: should not be greater than queues (7)");
         check(validate, "x", spec(7, 8), &[&large]);
+    }
+
+    #[test]
+    fn only_limited_levels_show_shares() {
+        let shown = |spec: Value| {
+            let level = json!({"metadata": {"name": "l"}, "spec": spec});
+            cells(&Object::from_value(level).expect("an object"), Timestamp::UNIX_EPOCH)[1..6].to_vec()
+        };
+        let exempt = json!({"type": "Exempt", "exempt": {"nominalConcurrencyShares": 0, "lendablePercent": 0}});
+        assert_eq!(shown(exempt), ["Exempt", NONE, NONE, NONE, NONE].map(Value::from));
+        let limited = json!({"type": "Limited", "limited": {"nominalConcurrencyShares": 5,
+            "limitResponse": {"type": "Queue", "queuing": {"queues": 64, "handSize": 6, "queueLengthLimit": 50}}}});
+        assert_eq!(shown(limited), [json!("Limited"), json!(5), json!(64), json!(6), json!(50)]);
     }
 }

@@ -2,11 +2,14 @@
 
 use std::net::IpAddr;
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::kinds::rules::fill::object;
 use crate::kinds::rules::tree::{Errors, Fields, Node};
 use crate::kinds::rules::{addresses, load_balancer, naming, numbers};
+use crate::object::Object;
+use crate::table::cell::{NONE, age, list, or, text, with_more};
 
 /// The part of an Ingress's status that is always shown.
 pub(crate) fn fill_status(status: &mut Fields) {
@@ -171,6 +174,21 @@ pub(crate) fn warn(new: &Node<'_, '_>, old: Option<&Node<'_, '_>>, texts: &mut V
     if old.is_none() && annotated && new.field("spec").field("ingressClassName").is_unset() {
         texts.push(format!("annotation {CLASS:?} is deprecated, please use 'spec.ingressClassName' instead"));
     }
+}
+
+pub(crate) fn cells(ingress: &Object, now: Timestamp) -> Vec<Value> {
+    let rules = list(ingress, &["spec", "rules"]);
+    let hosts: Vec<String> =
+        rules.iter().map(|rule| text(rule, "host").to_owned()).filter(|host| !host.is_empty()).collect();
+    let ports = if list(ingress, &["spec", "tls"]).is_empty() { "80" } else { "80, 443" };
+    vec![
+        ingress.name().into(),
+        or(ingress.text(&["spec", "ingressClassName"]), NONE).into(),
+        or(&with_more(&hosts, 3, ","), "*").into(),
+        load_balancer::addresses(ingress).join(",").into(),
+        ports.into(),
+        age(ingress, now).into(),
+    ]
 }
 
 #[cfg(test)]

@@ -1,10 +1,14 @@
 //! IngressClasses (upstream: `pkg/registry/networking/ingressclass`).
 
+use jiff::Timestamp;
+use serde_json::Value;
+
 use super::ingress;
 use crate::kinds::rules::fill::{self, default_pointer, object_at};
 use crate::kinds::rules::naming;
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::object::Object;
+use crate::table::cell::{NONE, age, text};
 
 /// Defaults of an `IngressClass`.
 pub(crate) fn default(object: &mut Object) {
@@ -49,4 +53,17 @@ fn class_parameters(at: &Node<'_, '_>, errors: &mut Errors) {
 /// What may not change in an `IngressClass`.
 pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     errors.immutable(&new.field("spec").field("controller"), &old.field("spec").field("controller"));
+}
+
+pub(crate) fn cells(class: &Object, now: Timestamp) -> Vec<Value> {
+    let parameters = class.get(&["spec", "parameters"]).filter(|parameters| !parameters.is_null());
+    let parameters = parameters.map_or_else(
+        || NONE.to_owned(),
+        |parameters| {
+            let group = text(parameters, "apiGroup");
+            let dot = if group.is_empty() { "" } else { "." };
+            format!("{}{dot}{group}/{}", text(parameters, "kind"), text(parameters, "name"))
+        },
+    );
+    vec![class.name().into(), class.text(&["spec", "controller"]).into(), parameters.into(), age(class, now).into()]
 }

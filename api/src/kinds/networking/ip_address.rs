@@ -1,9 +1,14 @@
 //! IPAddresses (upstream: `pkg/registry/networking/ipaddress`; KEP-1880).
 
+use jiff::Timestamp;
+use serde_json::Value;
+
 use crate::kinds::rules::naming;
 use crate::kinds::rules::shown::Shape::Text;
 use crate::kinds::rules::shown::{self, Shown};
 use crate::kinds::rules::tree::{Errors, IMMUTABLE, Node};
+use crate::object::Object;
+use crate::table::cell::{NONE, age, text};
 
 /// An `IPAddress`, whose name is the address.
 pub(crate) fn validate(object: &Node<'_, '_>, errors: &mut Errors) {
@@ -48,4 +53,18 @@ pub(crate) fn shown_parent(at: &Node<'_, '_>) -> Shown {
             ("Name", "name", Text),
         ],
     )
+}
+
+pub(crate) fn cells(address: &Object, now: Timestamp) -> Vec<Value> {
+    let parent = address.get(&["spec", "parentRef"]).filter(|parent| !parent.is_null());
+    let parent = parent.map_or_else(
+        || NONE.to_owned(),
+        |parent| {
+            let group = text(parent, "group");
+            let dot = if group.is_empty() { "" } else { "." };
+            let path = [text(parent, "namespace"), text(parent, "name")].into_iter().filter(|part| !part.is_empty());
+            format!("{}{dot}{group}/{}", text(parent, "resource"), path.collect::<Vec<_>>().join("/"))
+        },
+    );
+    vec![address.name().into(), parent.into(), age(address, now).into()]
 }

@@ -1,11 +1,13 @@
 //! NetworkPolicies (upstream: `pkg/registry/networking/networkpolicy`).
 
-use serde_json::json;
+use jiff::Timestamp;
+use serde_json::{Value, json};
 
 use crate::kinds::rules::fill::{self, default_pointer, each, is_zero};
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::kinds::rules::{addresses, labels, numbers};
 use crate::object::Object;
+use crate::table::cell::{age, selector_or_none};
 
 /// Defaults of a `NetworkPolicy`: a policy without types governs ingress, and egress when it has egress rules.
 pub(crate) fn default(object: &mut Object) {
@@ -117,4 +119,8 @@ pub(crate) fn warn(new: &Node<'_, '_>, _old: Option<&Node<'_, '_>>, texts: &mut 
             }
         }
     }
+}
+
+pub(crate) fn cells(policy: &Object, now: Timestamp) -> Vec<Value> {
+    vec![policy.name().into(), selector_or_none(policy.get(&["spec", "podSelector"])).into(), age(policy, now).into()]
 }

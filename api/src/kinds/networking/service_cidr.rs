@@ -1,7 +1,12 @@
 //! ServiceCIDRs (upstream: `pkg/registry/networking/servicecidr`; KEP-1880).
 
+use jiff::Timestamp;
+use serde_json::Value;
+
 use crate::kinds::rules::addresses;
 use crate::kinds::rules::tree::{Errors, IMMUTABLE, Node};
+use crate::object::Object;
+use crate::table::cell::{age, join, list};
 
 /// A `ServiceCIDR`.
 pub(crate) fn validate(object: &Node<'_, '_>, errors: &mut Errors) {
@@ -31,4 +36,8 @@ pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &m
     if old.list().iter().ne(new.list().iter().take(old.list().len())) {
         errors.invalid(&new, IMMUTABLE);
     }
+}
+
+pub(crate) fn cells(cidr: &Object, now: Timestamp) -> Vec<Value> {
+    vec![cidr.name().into(), join(list(cidr, &["spec", "cidrs"]), ",").into(), age(cidr, now).into()]
 }

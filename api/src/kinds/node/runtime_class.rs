@@ -2,11 +2,15 @@
 
 use std::collections::HashSet;
 
+use jiff::Timestamp;
+use serde_json::Value;
+
 use crate::kinds::pods::{affinity, requirements, shown};
 use crate::kinds::rules::fill::is_unset;
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::kinds::rules::{labels, naming};
 use crate::object::Object;
+use crate::table::cell::age;
 
 /// Defaults of a `RuntimeClass`, whose handler is always shown.
 pub(crate) fn default(object: &mut Object) {
@@ -40,4 +44,8 @@ pub(crate) fn validate(class: &Node<'_, '_>, errors: &mut Errors) {
 /// The handler of a `RuntimeClass` never changes.
 pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     errors.immutable(&new.field("handler"), &old.field("handler"));
+}
+
+pub(crate) fn cells(class: &Object, now: Timestamp) -> Vec<Value> {
+    vec![class.name().into(), class.text(&["handler"]).into(), age(class, now).into()]
 }

@@ -10,6 +10,8 @@ use crate::kinds::rules::fill::default_pointer;
 use crate::kinds::rules::shown::Shown;
 use crate::kinds::rules::tree::{Errors, Fields, Node};
 use crate::kinds::rules::{labels, naming, numbers};
+use crate::object::Object;
+use crate::table::cell::number;
 
 /// What a status says before any controller has written it.
 pub(crate) fn fill_status(status: &mut Fields) {
@@ -176,6 +178,12 @@ pub(crate) fn warn(new: &Node<'_, '_>, old: Option<&Node<'_, '_>>, texts: &mut V
     if warn::is_news(new, old) {
         warn::all(&new.field("spec").field("template"), true, texts);
     }
+}
+
+pub(crate) const POD_SPEC: [&str; 3] = ["spec", "template", "spec"];
+
+pub(crate) fn ready_of_desired(object: &Object) -> String {
+    format!("{}/{}", number(object, &["status", "readyReplicas"]), number(object, &["spec", "replicas"]))
 }
 
 #[cfg(test)]

@@ -1,10 +1,15 @@
 //! PodDisruptionBudgets (upstream: `pkg/registry/policy/poddisruptionbudget`).
 
+use jiff::Timestamp;
+use serde_json::Value;
+
 use crate::kinds::pods::workload;
 use crate::kinds::rules::fill::default_pointer;
 use crate::kinds::rules::shown::Shown;
 use crate::kinds::rules::tree::{self, Errors, Node};
 use crate::kinds::rules::{labels, numbers};
+use crate::object::Object;
+use crate::table::cell::{age, number, or, plain};
 
 /// The parts of a disruption budget's status that are always shown.
 pub(crate) fn fill_status(status: &mut tree::Fields) {
@@ -41,4 +46,15 @@ pub(crate) fn validate_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &
         &["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"],
         errors,
     );
+}
+
+pub(crate) fn cells(budget: &Object, now: Timestamp) -> Vec<Value> {
+    let limit = |field: &str| Value::from(or(&plain(budget.get(&["spec", field])), "N/A"));
+    vec![
+        budget.name().into(),
+        limit("minAvailable"),
+        limit("maxUnavailable"),
+        number(budget, &["status", "disruptionsAllowed"]).into(),
+        age(budget, now).into(),
+    ]
 }

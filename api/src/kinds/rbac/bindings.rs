@@ -1,5 +1,6 @@
 //! RoleBindings and ClusterRoleBindings (upstream: `pkg/registry/rbac/{role,clusterrole}binding`).
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::kinds::rules::fill::{self, default_zero, each, text};
@@ -7,6 +8,7 @@ use crate::kinds::rules::naming;
 use crate::kinds::rules::shown::Shown;
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::object::Object;
+use crate::table::cell::{self, age, list};
 
 /// A `RoleBinding`.
 pub(crate) fn role_binding(binding: &Node<'_, '_>, errors: &mut Errors) {
@@ -75,4 +77,24 @@ pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &m
         let shown = Shown::fields([("APIGroup", text("apiGroup")), ("Kind", text("kind")), ("Name", text("name"))]);
         errors.invalid_shown(&new, &shown, "cannot change roleRef");
     }
+}
+
+pub(crate) fn cells(binding: &Object, now: Timestamp) -> Vec<Value> {
+    let role = |field: &str| binding.text(&["roleRef", field]);
+    let subjects = |kind: &str| {
+        let found = list(binding, &["subjects"]).iter().filter(|subject| cell::text(subject, "kind") == kind);
+        let names = found.map(|subject| match cell::text(subject, "namespace") {
+            namespace if kind == "ServiceAccount" => format!("{namespace}/{}", cell::text(subject, "name")),
+            _ => cell::text(subject, "name").to_owned(),
+        });
+        Value::from(names.collect::<Vec<_>>().join(", "))
+    };
+    vec![
+        binding.name().into(),
+        format!("{}/{}", role("kind"), role("name")).into(),
+        age(binding, now).into(),
+        subjects("User"),
+        subjects("Group"),
+        subjects("ServiceAccount"),
+    ]
 }

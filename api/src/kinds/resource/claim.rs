@@ -1,6 +1,7 @@
 //! ResourceClaims: what is asked for; `claim_status` has what is given (upstream:
 //! `pkg/registry/resource/resourceclaim`).
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::shared::{self, MOST, MOST_CHOICES, MOST_TAINTS, RequestNames};
@@ -9,6 +10,7 @@ use crate::kinds::rules::fill::{self, default_zero, each, object_at, text};
 use crate::kinds::rules::tree::{Errors, Fields, IMMUTABLE, Node};
 use crate::kinds::rules::{lists, naming};
 use crate::object::Object;
+use crate::table::cell::{age, list};
 
 /// Defaults of a `ResourceClaim`.
 pub(crate) fn default(object: &mut Object) {
@@ -101,4 +103,17 @@ fn exact_request(at: &Node<'_, '_>, errors: &mut Errors) {
         _ => errors.one_of(&mode, &["All", "ExactCount"]),
     }
     lists::bounded(&at.field("tolerations"), MOST_TAINTS, errors, shared::toleration);
+}
+
+pub(crate) fn cells(claim: &Object, now: Timestamp) -> Vec<Value> {
+    let allocated = claim.get(&["status", "allocation"]).is_some_and(|allocation| !allocation.is_null());
+    let reserved = !list(claim, &["status", "reservedFor"]).is_empty();
+    let states = [
+        ("deleted", claim.is_being_deleted()),
+        ("allocated", allocated),
+        ("reserved", allocated && reserved),
+        ("pending", !allocated && !claim.is_being_deleted()),
+    ];
+    let states: Vec<&str> = states.into_iter().filter(|(_, holds)| *holds).map(|(state, _)| state).collect();
+    vec![claim.name().into(), states.join(",").into(), age(claim, now).into()]
 }

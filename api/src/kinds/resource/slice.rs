@@ -1,5 +1,6 @@
 //! Rules for what drivers publish of their devices: where they are, what they are like, what they share.
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::capacity;
@@ -11,6 +12,7 @@ use crate::kinds::rules::node_selector;
 use crate::kinds::rules::shown::Shown;
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::object::Object;
+use crate::table::cell::{UNSET, age, or};
 
 /// Defaults of a `ResourceSlice`.
 pub(crate) fn default(object: &mut Object) {
@@ -216,6 +218,16 @@ fn attribute(at: &Node<'_, '_>, errors: &mut Errors) {
         1 => {}
         _ => errors.invalid_shown(at, &Shown::fields(TYPES.map(|(name, field)| (name, at.field(field).shown()))), ONE),
     }
+}
+
+pub(crate) fn cells(slice: &Object, now: Timestamp) -> Vec<Value> {
+    vec![
+        slice.name().into(),
+        or(slice.text(&["spec", "nodeName"]), UNSET).into(),
+        slice.text(&["spec", "driver"]).into(),
+        slice.text(&["spec", "pool", "name"]).into(),
+        age(slice, now).into(),
+    ]
 }
 
 #[cfg(test)]

@@ -1,8 +1,12 @@
 //! PriorityClasses (upstream: `pkg/registry/scheduling/priorityclass`).
 
+use jiff::Timestamp;
+use serde_json::Value;
+
 use crate::kinds::rules::fill::default_pointer;
 use crate::kinds::rules::tree::{Errors, IMMUTABLE, Node};
 use crate::object::Object;
+use crate::table::cell::{age, number};
 
 /// Defaults of a `PriorityClass`.
 pub(crate) fn default(object: &mut Object) {
@@ -57,4 +61,14 @@ pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &m
             errors.forbidden(&new, why);
         }
     }
+}
+
+pub(crate) fn cells(class: &Object, now: Timestamp) -> Vec<Value> {
+    vec![
+        class.name().into(),
+        number(class, &["value"]).into(),
+        class.get(&["globalDefault"]).and_then(Value::as_bool).unwrap_or(false).into(),
+        age(class, now).into(),
+        class.text(&["preemptionPolicy"]).into(),
+    ]
 }

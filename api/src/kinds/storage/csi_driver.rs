@@ -2,12 +2,14 @@
 
 use std::collections::HashSet;
 
-use serde_json::json;
+use jiff::Timestamp;
+use serde_json::{Value, json};
 
 use crate::kinds::rules::fill::{self, default_pointer, is_zero};
 use crate::kinds::rules::tree::{Errors, IMMUTABLE, Node};
 use crate::object::Object;
 use crate::strategy::{WriteContext, content_changed};
+use crate::table::cell::{self, UNSET, age, joined_or_none, list, or, text};
 
 /// Defaults of a `CSIDriver`.
 pub(crate) fn default(object: &mut Object) {
@@ -81,10 +83,24 @@ pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &m
     errors.immutable(&new.field("volumeLifecycleModes"), &old.field("volumeLifecycleModes"));
 }
 
+pub(crate) fn cells(driver: &Object, now: Timestamp) -> Vec<Value> {
+    let requests = list(driver, &["spec", "tokenRequests"]).iter().map(|request| text(request, "audience"));
+    let requests = requests.collect::<Vec<_>>().join(",");
+    vec![
+        driver.name().into(),
+        cell::flag(driver, &["spec", "attachRequired"], true),
+        cell::flag(driver, &["spec", "podInfoOnMount"], false),
+        cell::flag(driver, &["spec", "storageCapacity"], false),
+        or(&requests, UNSET).into(),
+        cell::flag(driver, &["spec", "requiresRepublish"], false),
+        joined_or_none(list(driver, &["spec", "volumeLifecycleModes"])).into(),
+        age(driver, now).into(),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::Value;
 
     fn check(rule: fn(&Node<'_, '_>, &mut Errors), object: Value, want: &[&str]) {
         let mut errors = Errors::default();

@@ -2,11 +2,14 @@
 
 use std::collections::HashSet;
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::kinds::rules::naming;
 use crate::kinds::rules::shown::Shown;
 use crate::kinds::rules::tree::{Errors, IMMUTABLE, Node};
+use crate::object::Object;
+use crate::table::cell::{age, list};
 
 /// The most characters of the name that a driver has for a node.
 const LONGEST_NODE_ID: usize = 256;
@@ -67,6 +70,10 @@ pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &m
             }
         }
     }
+}
+
+pub(crate) fn cells(node: &Object, now: Timestamp) -> Vec<Value> {
+    vec![node.name().into(), list(node, &["spec", "drivers"]).len().into(), age(node, now).into()]
 }
 
 #[cfg(test)]

@@ -2,10 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
+use serde_json::Value;
+
 use crate::kinds::rules::fill::default_pointer;
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::kinds::rules::{labels, naming};
 use crate::object::Object;
+use crate::table::cell::{self, age, or};
 
 /// Defaults of a `StorageClass`.
 pub(crate) fn default(object: &mut Object) {
@@ -85,10 +89,29 @@ pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &m
     }
 }
 
+/// The name, marked when the class is the default one.
+pub(crate) fn marked_name(class: &Object, annotations: &[&str]) -> Value {
+    let default = annotations.iter().any(|key| class.annotation(key) == Some("true"));
+    if default { format!("{} (default)", class.name()).into() } else { class.name().into() }
+}
+
+pub(crate) fn cells(class: &Object, now: Timestamp) -> Vec<Value> {
+    let annotations =
+        ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"];
+    vec![
+        marked_name(class, &annotations),
+        class.text(&["provisioner"]).into(),
+        or(class.text(&["reclaimPolicy"]), "Delete").into(),
+        or(class.text(&["volumeBindingMode"]), "Immediate").into(),
+        cell::flag(class, &["allowVolumeExpansion"], false),
+        age(class, now).into(),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     fn check(rule: fn(&Node<'_, '_>, &mut Errors), object: Value, want: &[&str]) {
         let mut errors = Errors::default();

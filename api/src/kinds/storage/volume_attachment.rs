@@ -1,5 +1,6 @@
 //! VolumeAttachments (upstream: `pkg/registry/storage/volumeattachment`).
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::kinds::pods::volumes::claim_spec::access_modes;
@@ -10,6 +11,7 @@ use crate::kinds::rules::naming;
 use crate::kinds::rules::shown::Shown;
 use crate::kinds::rules::tree::{Errors, Fields, IMMUTABLE, Node};
 use crate::object::Object;
+use crate::table::cell::{self, age};
 
 /// Defaults of a `VolumeAttachment`.
 pub(crate) fn default(object: &mut Object) {
@@ -129,6 +131,17 @@ pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &m
 /// The status of a `VolumeAttachment`.
 pub(crate) fn validate_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
     validate(new, errors);
+}
+
+pub(crate) fn cells(attachment: &Object, now: Timestamp) -> Vec<Value> {
+    vec![
+        attachment.name().into(),
+        attachment.text(&["spec", "attacher"]).into(),
+        attachment.text(&["spec", "source", "persistentVolumeName"]).into(),
+        attachment.text(&["spec", "nodeName"]).into(),
+        cell::flag(attachment, &["status", "attached"], false),
+        age(attachment, now).into(),
+    ]
 }
 
 #[cfg(test)]

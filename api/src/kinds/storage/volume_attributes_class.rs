@@ -1,8 +1,13 @@
 //! VolumeAttributesClasses (upstream: `pkg/registry/storage/volumeattributesclass`; KEP-3751).
 
+use jiff::Timestamp;
+use serde_json::Value;
+
 use super::storage_class;
 use crate::kinds::rules::naming;
 use crate::kinds::rules::tree::{Errors, Node};
+use crate::object::Object;
+use crate::table::cell::age;
 
 /// A `VolumeAttributesClass`.
 pub(crate) fn validate(class: &Node<'_, '_>, errors: &mut Errors) {
@@ -22,4 +27,9 @@ pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &m
     for key in ["driverName", "parameters"] {
         errors.immutable(&new.field(key), &old.field(key));
     }
+}
+
+pub(crate) fn cells(class: &Object, now: Timestamp) -> Vec<Value> {
+    let name = storage_class::marked_name(class, &["storageclass.kubernetes.io/is-default-class"]);
+    vec![name, class.text(&["driverName"]).into(), age(class, now).into()]
 }

@@ -4,14 +4,18 @@ pub(crate) mod policies;
 pub(crate) mod status;
 pub(crate) mod validate;
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::kinds::pods::defaults;
 use crate::kinds::pods::warn::{self, PODS_AND_HOSTS};
+use crate::kinds::pods::workload::POD_SPEC;
 use crate::kinds::rules::fill::{self, default_pointer, default_zero, is_unset, object, object_at};
 use crate::kinds::rules::tree::{Fields, Node};
 use crate::object::Object;
 use crate::strategy::WriteContext;
+use crate::table::cell::{age, containers, list, number, selector_or_none, text};
+use crate::table::duration::{human_duration, whole_seconds};
 
 /// Labels that tie pods to their job; the ones without a prefix are kept for clients of long ago.
 pub(crate) const CONTROLLER_UID: &str = "batch.kubernetes.io/controller-uid";
@@ -101,4 +105,44 @@ pub(crate) fn warn_spec(spec: &Node<'_, '_>, texts: &mut Vec<String>) {
         ));
     }
     warn::all(&spec.field("template"), true, texts);
+}
+
+pub(crate) fn cells(job: &Object, now: Timestamp) -> Vec<Value> {
+    let succeeded = number(job, &["status", "succeeded"]);
+    let completions = match (job.integer(&["spec", "completions"]), number(job, &["spec", "parallelism"])) {
+        (Some(completions), _) => format!("{succeeded}/{completions}"),
+        (None, parallelism) if parallelism > 1 => format!("{succeeded}/1 of {parallelism}"),
+        (None, _) => format!("{succeeded}/1"),
+    };
+    let time = |field: &str| job.text(&["status", field]).parse::<Timestamp>().ok();
+    let duration =
+        time("startTime").map(|start| human_duration(whole_seconds(start, time("completionTime").unwrap_or(now))));
+    let [names, images] = containers(job, &POD_SPEC);
+    vec![
+        job.name().into(),
+        job_status(job).into(),
+        completions.into(),
+        duration.unwrap_or_default().into(),
+        age(job, now).into(),
+        names,
+        images,
+        selector_or_none(job.get(&["spec", "selector"])).into(),
+    ]
+}
+
+fn job_status(job: &Object) -> &'static str {
+    let holds = |type_: &str| {
+        list(job, &["status", "conditions"])
+            .iter()
+            .any(|condition| text(condition, "type") == type_ && text(condition, "status") == "True")
+    };
+    match () {
+        () if holds("Complete") => "Complete",
+        () if holds("Failed") => "Failed",
+        () if job.is_being_deleted() => "Terminating",
+        () if holds("Suspended") => "Suspended",
+        () if holds("FailureTarget") => "FailureTarget",
+        () if holds("SuccessCriteriaMet") => "SuccessCriteriaMet",
+        () => "Running",
+    }
 }

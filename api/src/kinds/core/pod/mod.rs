@@ -1,5 +1,6 @@
 //! Pods: what the server decides at creation, on status writes and on deletion (upstream: `pkg/registry/core/pod`).
 
+pub(crate) mod cells;
 pub(crate) mod gated;
 pub(crate) mod status;
 pub(crate) mod subresources;

@@ -1,5 +1,6 @@
 //! Services: defaults and what follows from the type (upstream: `pkg/registry/core/service`).
 
+pub(crate) mod cells;
 pub(crate) mod validate;
 pub(crate) mod warn;
 

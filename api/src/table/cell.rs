@@ -7,42 +7,42 @@ use super::duration::since;
 use crate::object::Object;
 
 /// Shown for what is not there.
-pub(super) const NONE: &str = "<none>";
-pub(super) const UNSET: &str = "<unset>";
-pub(super) const UNKNOWN: &str = "<unknown>";
+pub(crate) const NONE: &str = "<none>";
+pub(crate) const UNSET: &str = "<unset>";
+pub(crate) const UNKNOWN: &str = "<unknown>";
 
 /// The text of a value's field, `""` when absent.
-pub(super) fn text<'v>(value: &'v Value, field: &str) -> &'v str {
+pub(crate) fn text<'v>(value: &'v Value, field: &str) -> &'v str {
     value.get(field).and_then(Value::as_str).unwrap_or("")
 }
 
 /// The text, or a stand-in for nothing.
-pub(super) fn or<'t>(text: &'t str, otherwise: &'t str) -> &'t str {
+pub(crate) fn or<'t>(text: &'t str, otherwise: &'t str) -> &'t str {
     if text.is_empty() { otherwise } else { text }
 }
 
 /// The list at `path`, empty when absent.
-pub(super) fn list<'o>(object: &'o Object, path: &[&str]) -> &'o [Value] {
+pub(crate) fn list<'o>(object: &'o Object, path: &[&str]) -> &'o [Value] {
     object.get(path).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
 /// The list in a value's field.
-pub(super) fn list_in<'v>(value: &'v Value, field: &str) -> &'v [Value] {
+pub(crate) fn list_in<'v>(value: &'v Value, field: &str) -> &'v [Value] {
     value.get(field).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
 /// The number at `path`, 0 when absent.
-pub(super) fn number(object: &Object, path: &[&str]) -> i64 {
+pub(crate) fn number(object: &Object, path: &[&str]) -> i64 {
     object.integer(path).unwrap_or(0)
 }
 
 /// Texts of a list, joined.
-pub(super) fn join(list: &[Value], separator: &str) -> String {
+pub(crate) fn join(list: &[Value], separator: &str) -> String {
     list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(separator)
 }
 
 /// The value as text: strings bare, everything else as JSON, `""` for nothing.
-pub(super) fn plain(value: Option<&Value>) -> String {
+pub(crate) fn plain(value: Option<&Value>) -> String {
     match value {
         None | Some(Value::Null) => String::new(),
         Some(Value::String(text)) => text.clone(),
@@ -51,18 +51,18 @@ pub(super) fn plain(value: Option<&Value>) -> String {
 }
 
 /// How long ago the time is that a value tells.
-pub(super) fn ago(time: Option<&Value>, now: Timestamp) -> Option<String> {
+pub(crate) fn ago(time: Option<&Value>, now: Timestamp) -> Option<String> {
     let then: Timestamp = time?.as_str()?.parse().ok()?;
     Some(since(then, now))
 }
 
 /// The age of an object.
-pub(super) fn age(object: &Object, now: Timestamp) -> String {
+pub(crate) fn age(object: &Object, now: Timestamp) -> String {
     ago(object.get(&["metadata", "creationTimestamp"]), now).unwrap_or_else(|| UNKNOWN.to_owned())
 }
 
 /// Labels as a selector: `a=b,c=d`.
-pub(super) fn labels(map: Option<&Value>) -> String {
+pub(crate) fn labels(map: Option<&Value>) -> String {
     let map = map.and_then(Value::as_object);
     let pairs: Vec<String> =
         sorted(map).into_iter().map(|(key, value)| format!("{key}={}", plain(Some(value)))).collect();
@@ -76,7 +76,7 @@ fn sorted(map: Option<&Map<String, Value>>) -> Vec<(&String, &Value)> {
 }
 
 /// A `LabelSelector` as text: `a=b,c in (d,e),!f`; `""` when it selects everything.
-pub(super) fn selector(selector: Option<&Value>) -> String {
+pub(crate) fn selector(selector: Option<&Value>) -> String {
     let Some(selector) = selector else { return String::new() };
     let equal = sorted(selector.get("matchLabels").and_then(Value::as_object));
     let mut terms: Vec<(String, String)> =
@@ -100,12 +100,12 @@ pub(super) fn selector(selector: Option<&Value>) -> String {
 }
 
 /// A selector, `<none>` when it selects everything.
-pub(super) fn selector_or_none(value: Option<&Value>) -> String {
+pub(crate) fn selector_or_none(value: Option<&Value>) -> String {
     or(&selector(value), NONE).to_owned()
 }
 
 /// Names and images of the containers of a pod spec, as two cells.
-pub(super) fn containers(object: &Object, pod_spec: &[&str]) -> [Value; 2] {
+pub(crate) fn containers(object: &Object, pod_spec: &[&str]) -> [Value; 2] {
     let path: Vec<&str> = pod_spec.iter().copied().chain(["containers"]).collect();
     let containers = list(object, &path);
     let all = |field: &str| containers.iter().map(|container| text(container, field)).collect::<Vec<_>>().join(",");
@@ -113,7 +113,7 @@ pub(super) fn containers(object: &Object, pod_spec: &[&str]) -> [Value; 2] {
 }
 
 /// At most `max` items, and how many more there are.
-pub(super) fn with_more(items: &[String], max: usize, separator: &str) -> String {
+pub(crate) fn with_more(items: &[String], max: usize, separator: &str) -> String {
     match items.get(..max) {
         Some(first) if items.len() > max => format!("{} + {} more...", first.join(separator), items.len() - max),
         _ => items.join(separator),
@@ -121,8 +121,25 @@ pub(super) fn with_more(items: &[String], max: usize, separator: &str) -> String
 }
 
 /// `True`, `False`.
-pub(super) fn title(flag: bool) -> &'static str {
+pub(crate) fn title(flag: bool) -> &'static str {
     if flag { "True" } else { "False" }
+}
+
+pub(crate) fn entries(object: &Object, field: &str) -> usize {
+    object.get(&[field]).and_then(Value::as_object).map_or(0, Map::len)
+}
+
+/// A list of texts as one cell.
+pub(crate) fn joined_or_none(values: &[Value]) -> String {
+    or(&join(values, ","), NONE).to_owned()
+}
+
+pub(crate) fn flag(object: &Object, path: &[&str], otherwise: bool) -> Value {
+    object.get(path).and_then(Value::as_bool).unwrap_or(otherwise).into()
+}
+
+pub(crate) fn name_and_age(object: &Object, now: Timestamp) -> Vec<Value> {
+    vec![object.name().into(), age(object, now).into()]
 }
 
 #[cfg(test)]

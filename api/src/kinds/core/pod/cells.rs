@@ -1,13 +1,13 @@
-//! Pods: the one kind whose status column is a story.
+//! How pods are printed: the one kind whose status column is a story (upstream: `printPod`).
 
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::duration::since;
-use super::text::{NONE, age, list, or, text};
 use crate::object::Object;
+use crate::table::cell::{NONE, age, list, or, text};
+use crate::table::duration::since;
 
-pub(super) fn print(pod: &Object, now: Timestamp) -> Vec<Value> {
+pub(crate) fn cells(pod: &Object, now: Timestamp) -> Vec<Value> {
     let summary = Summary::of(pod);
     let restarts = match summary.last_restart {
         Some(last) if summary.restarts != 0 => format!("{} ({} ago)", summary.restarts, since(last, now)),
@@ -185,7 +185,7 @@ mod tests {
     /// Ready, status and restarts of a pod at 1970-01-01T00:10:00Z.
     fn check(spec: Value, status: Value, want: [&str; 3]) {
         let pod = Object::from_value(json!({"metadata": {"name": "p"}, "spec": spec, "status": status})).unwrap();
-        let cells = print(&pod, Timestamp::from_second(600).unwrap());
+        let cells = cells(&pod, Timestamp::from_second(600).unwrap());
         assert_eq!(cells[1..4], want.map(Value::from), "{status}");
     }
 
@@ -233,8 +233,8 @@ mod tests {
             json!({"metadata": {"deletionTimestamp": "1970-01-01T00:00:00Z"}, "status": {"phase": "Running"}}),
         )
         .unwrap();
-        assert_eq!(print(&pod, Timestamp::UNIX_EPOCH)[2], "Terminating");
+        assert_eq!(cells(&pod, Timestamp::UNIX_EPOCH)[2], "Terminating");
         pod.set(&["status", "phase"], "Succeeded");
-        assert_eq!(print(&pod, Timestamp::UNIX_EPOCH)[2], "Succeeded");
+        assert_eq!(cells(&pod, Timestamp::UNIX_EPOCH)[2], "Succeeded");
     }
 }
