@@ -4,7 +4,11 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use jiff::Timestamp;
+use serde_json::Value;
+
 use crate::custom::Custom;
+use crate::object::Object;
 use crate::schema::{SchemaId, SchemaRef, Schemas};
 use crate::status::Qualified;
 use crate::strategy::Strategy;
@@ -135,16 +139,19 @@ pub struct SelectableField {
     pub absent: Text,
 }
 
+/// Makes the cells of one kind of object, given the time.
+pub type Printer = fn(&Object, Timestamp) -> Vec<Value>;
+
 /// Where the table columns of a resource come from.
 #[derive(Clone, Debug, Default)]
 pub enum Columns {
     /// Name and age (`Created At`).
     #[default]
     Default,
-    /// A printer of [`crate::table`], found by kind.
-    BuiltIn,
+    /// Those of `columns.txt`, with cells by a function of the kind.
+    BuiltIn(Printer),
     /// `additionalPrinterColumns` of a CRD, as written.
-    Custom(Arc<serde_json::Value>),
+    Custom(Arc<Value>),
 }
 
 impl Resource {

@@ -48,6 +48,9 @@ pub struct MetadataRechecks {
     pub change: usize,
 }
 
+/// The fields of the metadata that clients decide.
+pub const STATUS_METADATA: [&str; 4] = ["labels", "annotations", "finalizers", "ownerReferences"];
+
 /// Whether anything beside kind, metadata and status differs.
 pub fn content_changed(new: &Object, old: &Object) -> bool {
     fn content(object: &Object) -> impl Iterator<Item = (&String, &Value)> {
@@ -120,10 +123,10 @@ pub trait Strategy: Send + Sync {
     /// will add random characters (`generateName`).
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String>;
 
-    /// Whether a write to `/status` may change labels, annotations, finalizers and owners too, as upstream's older kinds
-    /// allow; else the metadata stays as it was.
-    fn status_changes_metadata(&self) -> bool {
-        true
+    /// The fields of the metadata that a write to `/status` may change beside who owns what: all that clients decide, as
+    /// upstream's older kinds allow, or fewer.
+    fn status_metadata(&self) -> &'static [&'static str] {
+        &STATUS_METADATA
     }
 
     /// Whether it is recorded who owns fields of the spec: not where nobody can change it.
@@ -168,6 +171,16 @@ pub trait Strategy: Send + Sync {
 
     /// Whether DELETE answers with the deleted object instead of a `Status`.
     fn delete_returns_object(&self) -> bool {
+        false
+    }
+
+    /// Whether upstream deletes it in a way of its own, with other words for preconditions that fail.
+    fn has_own_delete(&self) -> bool {
+        false
+    }
+
+    /// Whether objects are forgotten after a while (events): they own nothing, and nothing waits for them.
+    fn expires(&self) -> bool {
         false
     }
 

@@ -116,8 +116,8 @@ impl Strategy for CustomStrategy {
         rules::subdomain_name(name, prefix)
     }
 
-    fn status_changes_metadata(&self) -> bool {
-        false
+    fn status_metadata(&self) -> &'static [&'static str] {
+        &[]
     }
 
     /// Without `/status`, the status is a field like any other.

@@ -1,16 +1,20 @@
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde_json::json;
 
-use super::*;
 use crate::Object;
 use crate::catalog::Catalog;
-use crate::strategy::DefaultDeletion;
+use crate::strategy::{DefaultDeletion, Strategy};
 
 /// The kinds of the catalog for which `test` holds.
 fn kinds_where(test: impl Fn(&dyn Strategy) -> bool) -> BTreeSet<String> {
     let catalog = Catalog::builtin();
     catalog.iter().filter(|row| test(&*row.strategy)).map(|row| row.kind.to_string()).collect()
+}
+
+fn strategy(group: &str, kind: &str) -> Arc<dyn Strategy> {
+    Catalog::builtin().kind(group, "v1", kind).expect("served").strategy.clone()
 }
 
 fn set(kinds: &[&str]) -> BTreeSet<String> {

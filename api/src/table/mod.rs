@@ -1,16 +1,11 @@
 //! Tables: what `kubectl get` prints, one row per object.
 //!
-//! Built-in kinds have printers of their own (columns in `columns.txt`, cells in the modules here), CRDs have
+//! Built-in kinds make cells of their own ([`crate::kinds`]) for the columns in `columns.txt`, CRDs have
 //! `additionalPrinterColumns`, everything else shows its name and age.
 
 pub(crate) mod cell;
-pub(crate) mod cluster;
-pub(crate) mod core;
 pub(crate) mod custom;
 pub(crate) mod duration;
-pub(crate) mod networking;
-pub(crate) mod storage;
-pub(crate) mod workloads;
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -18,7 +13,6 @@ use std::sync::LazyLock;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::kinds::core::event;
 use crate::object::Object;
 use crate::resource::{Columns, Resource, Text};
 
@@ -46,9 +40,6 @@ impl Column {
         })
     }
 }
-
-/// Makes the cells of one kind of object.
-pub(crate) type Printer = fn(&Object, Timestamp) -> Vec<Value>;
 
 /// Columns by `group/plural`, `scale`, and `default`.
 static COLUMNS: LazyLock<BTreeMap<&'static str, Vec<Column>>> =
@@ -107,10 +98,7 @@ pub fn columns(resource: &Resource) -> Vec<Column> {
     match &resource.columns {
         Columns::Custom(columns) => custom::columns(columns),
         Columns::Default => default_columns(),
-        Columns::BuiltIn => match printer(resource) {
-            Some(_) => known_columns(&key_of(resource)).unwrap_or_else(default_columns),
-            None => default_columns(),
-        },
+        Columns::BuiltIn(_) => known_columns(&key_of(resource)).unwrap_or_else(default_columns),
     }
 }
 
@@ -119,10 +107,7 @@ pub fn cells(resource: &Resource, object: &Object, now: Timestamp) -> Vec<Value>
     match &resource.columns {
         Columns::Custom(columns) => custom::cells(columns, object, now),
         Columns::Default => default_cells(object),
-        Columns::BuiltIn => match printer(resource) {
-            Some(print) => print(object, now),
-            None => default_cells(object),
-        },
+        Columns::BuiltIn(print) => print(object, now),
     }
 }
 
@@ -144,18 +129,6 @@ pub fn scale_cells(scale: &Object, now: Timestamp) -> Vec<Value> {
 
 fn default_cells(object: &Object) -> Vec<Value> {
     vec![object.name().into(), object.get(&["metadata", "creationTimestamp"]).cloned().unwrap_or(Value::Null)]
-}
-
-fn printer(resource: &Resource) -> Option<Printer> {
-    let (group, plural) = (resource.group.as_ref(), resource.plural.as_ref());
-    match group {
-        "" => core::printer(plural),
-        "apps" | "batch" | "autoscaling" | "policy" => workloads::printer(plural),
-        "networking.k8s.io" | "discovery.k8s.io" => networking::printer(plural),
-        "storage.k8s.io" | "resource.k8s.io" => storage::printer(plural),
-        "events.k8s.io" => Some(event::cells),
-        _ => cluster::printer(group, plural),
-    }
 }
 
 /// The object with nothing but its metadata (`PartialObjectMetadata`).
@@ -186,7 +159,7 @@ mod tests {
             let named = COLUMNS
                 .get(key_of(resource).as_str())
                 .is_some_and(|columns| columns.len() != 2 || columns[1].name != "Created At");
-            assert_eq!(named, printer(resource).is_some(), "{resource:?}");
+            assert_eq!(named, matches!(resource.columns, Columns::BuiltIn(_)), "{resource:?}");
         }
     }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock};
 use api::catalog::Catalog;
 use api::codec::{self, FieldValidation, Target};
 use api::strategy::{Strategy, User, WriteContext};
-use api::{Object, Resource, kinds};
+use api::{Object, Resource};
 use serde_json::{Value, json};
 
 /// The time of every request, here and in the place of recorded times.
@@ -213,7 +213,7 @@ pub(crate) fn replay(step: &Step) -> Outcome {
     match &step.change {
         Change::Create(body) => {
             let mut new = decode(body);
-            let strategy = kinds::strategy(group(&new), new.kind());
+            let strategy = strategy(&new);
             strategy.default(&mut new);
             if let Outcome::Stored(stored) = &step.expected {
                 complete(&mut new, stored);
@@ -241,12 +241,12 @@ pub(crate) fn replay(step: &Step) -> Outcome {
         Change::Replace { body, old, subresource } => {
             let asked = asked_strategy(body);
             let (mut new, old) = (decode(body), decode(old));
-            let strategy = kinds::strategy(group(&new), new.kind());
+            let strategy = strategy(&new);
             strategy.default(&mut new);
             let errors = if subresource == "status" {
                 let written = new.remove(&["status"]);
                 let mut kept = old.clone();
-                if strategy.status_changes_metadata() {
+                if strategy.status_metadata().contains(&"labels") {
                     let metadata = new.get(&["metadata"]).cloned();
                     kept.set(&["metadata"], metadata.unwrap_or_else(|| json!({})));
                 }
@@ -281,14 +281,18 @@ fn finish(errors: Vec<api::FieldError>, new: Object, asked: &Value) -> Outcome {
     Outcome::Refused(errors.iter().map(|e| format!("{}: {} ({})", e.path, e.message, e.kind.reason())).collect())
 }
 
-fn group(object: &Object) -> &str {
-    object.api_version().split_once('/').map_or("", |(group, _)| group)
+/// The strategy of an object's kind, which is the same in all versions.
+fn strategy(object: &Object) -> Arc<dyn Strategy> {
+    let group = object.api_version().split_once('/').map_or("", |(group, _)| group);
+    let catalog = catalog();
+    let row = catalog.iter().find(|row| row.group == group && row.kind == object.kind()).expect("a built-in kind");
+    row.strategy.clone()
 }
 
 /// The strategy of the version that was asked for: it validates.
 fn asked_strategy(body: &Value) -> Arc<dyn Strategy> {
     let asked = Object::from_value(body.clone()).expect("an object");
-    kinds::strategy(group(&asked), asked.kind())
+    strategy(&asked)
 }
 
 /// Reads a body as the server does, into the storage version; what cannot be read is taken as it is.

@@ -176,8 +176,7 @@ fn check_preconditions(target: &Target<'_>, options: &DeleteOptions, current: &C
     let what = working_row.qualified_kind();
     let conflict = |why: String| Err(ApiError::conflict(Qualified { ..what }, target.name, &why));
     let found = current.object.uid();
-    // These two have deletes of their own upstream, with other words.
-    let own_words = matches!(working_row.plural.as_ref(), "namespaces" | "customresourcedefinitions");
+    let own_words = working_row.strategy.has_own_delete();
     let failed = |field: &str, asked: &str, found: &str| {
         let why = format!("Precondition failed: {field} in precondition: {asked}, {field} in object meta: {found}");
         Err(ApiError::conflict(working_row.qualified(), target.name, &why))
@@ -265,8 +264,7 @@ fn bump_generation(object: &mut Object) {
 
 /// Dependents are orphaned or deleted first by a finalizer that the garbage collector removes.
 fn set_dependents_finalizer(target: &Target<'_>, options: &DeleteOptions, object: &mut Object) {
-    // Events own nothing, and nothing waits for them.
-    if target.working_row().storage_prefix == "events" {
+    if target.working_row().strategy.expires() {
         return;
     }
     let present = object.finalizers();

@@ -297,7 +297,7 @@ impl Registry {
         if !revived && !self.sealed.as_ref().is_some_and(|sealed| sealed.seals(&key)) {
             target.cache.will_write(&value, &stored);
         }
-        let ttl = (working_row.storage_prefix == "events").then_some(self.event_ttl);
+        let ttl = working_row.strategy.expires().then_some(self.event_ttl);
         let revision = match self.store.put(&key, value.clone(), expected, ttl).await {
             Ok(revision) => revision,
             Err(err) => return Ok(Err(err)),

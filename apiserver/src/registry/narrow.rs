@@ -1,6 +1,7 @@
 //! What a write to a subresource changes: its own part of the object, and nothing else (upstream's strategies of status,
 //! and `GetResetFields`).
 
+use api::strategy::STATUS_METADATA;
 use api::{Object, Resource};
 use serde_json::{Map, Value};
 
@@ -13,23 +14,12 @@ pub(super) fn narrows_first(subresource: &str) -> bool {
 /// Takes back what a write to a subresource does not change: everything but its own part.
 pub(super) fn narrow(row: &Resource, subresource: &str, new: &mut Object, old: &Object) {
     match subresource {
-        "status" | "approval" => restore_all_but(new, old, &["status"], kept_metadata(row, subresource)),
+        "status" => restore_all_but(new, old, &["status"], row.strategy.status_metadata()),
+        "approval" => restore_all_but(new, old, &["status"], &STATUS_METADATA),
         "finalize" => restore_all_but(new, old, &["spec", "finalizers"], &[]),
         "ephemeralcontainers" => restore_all_but(new, old, &["spec", "ephemeralContainers"], &[]),
         "resize" => restore_resources(new, old),
         _ => {}
-    }
-}
-
-/// The fields of the metadata that a status write may change beside who owns what; it differs from kind to kind.
-fn kept_metadata(row: &Resource, subresource: &str) -> &'static [&'static str] {
-    const ANNOTATIONS: &[&str] = &["annotations", "finalizers", "ownerReferences"];
-    const LABELS: &[&str] = &["labels", "annotations", "finalizers", "ownerReferences"];
-    match row.plural.as_ref() {
-        "deployments" => ANNOTATIONS,
-        _ if subresource == "approval" => LABELS,
-        _ if row.is_custom() || !row.strategy.status_changes_metadata() => &[],
-        _ => LABELS,
     }
 }
 

@@ -6,11 +6,35 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::policies;
+use crate::kinds::kind::Kind;
 use crate::kinds::rules::fill::{self, object_at};
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::kinds::rules::{labels, naming};
 use crate::object::Object;
 use crate::table::cell::{UNSET, age, or, selector_or_none, text};
+
+pub(crate) const MUTATING: Kind = Kind {
+    categories: &["api-extensions"],
+    has_generation: true,
+    hash_version: Some("v1beta1"),
+    cells: Some(cells),
+    default,
+    validate: mutating_policy_binding,
+    rechecks: (1, 0),
+    unconditional_update: false,
+    ..Kind::cluster("mutatingadmissionpolicybindings", "MutatingAdmissionPolicyBinding")
+};
+
+pub(crate) const VALIDATING: Kind = Kind {
+    categories: &["api-extensions"],
+    has_generation: true,
+    cells: Some(cells),
+    default,
+    validate: validating_policy_binding,
+    rechecks: (1, 0),
+    unconditional_update: false,
+    ..Kind::cluster("validatingadmissionpolicybindings", "ValidatingAdmissionPolicyBinding")
+};
 
 /// A `ValidatingAdmissionPolicyBinding`.
 pub(crate) fn validating_policy_binding(object: &Node<'_, '_>, errors: &mut Errors) {

@@ -11,12 +11,44 @@ use super::webhooks::{self, compiles_trimmed, match_conditions, rule_with_operat
 use crate::expression::admission::{Scope, Wanted};
 use crate::field::FieldError;
 use crate::jsonpath::JsonPath;
+use crate::kinds::kind::{Kind, Sub};
 use crate::kinds::rules::fill::{self, default_pointer, object, object_at};
 use crate::kinds::rules::shown::Shown;
 use crate::kinds::rules::tree::{Errors, Fields, Node};
 use crate::kinds::rules::{conditions, labels, naming};
 use crate::object::Object;
 use crate::table::cell::{UNSET, age, list, text};
+
+pub(crate) const MUTATING: Kind = Kind {
+    categories: &["api-extensions"],
+    has_generation: true,
+    hash_version: Some("v1beta1"),
+    cells: Some(mutating_cells),
+    default,
+    validate_new: mutating_policy,
+    validate_change: changed_mutating_policy,
+    validation_may_take_long: true,
+    rechecks: (1, 0),
+    unconditional_update: false,
+    ..Kind::cluster("mutatingadmissionpolicies", "MutatingAdmissionPolicy")
+};
+
+pub(crate) const VALIDATING: Kind = Kind {
+    categories: &["api-extensions"],
+    subresources: &[Sub::STATUS],
+    has_generation: true,
+    cells: Some(validating_cells),
+    default,
+    fill_status: Some(|_| {}),
+    validate_new: validating_policy,
+    validate_change: changed_validating_policy,
+    validate_status: policy_status,
+    validation_may_take_long: true,
+    status_metadata: &[],
+    rechecks: (1, 0),
+    unconditional_update: false,
+    ..Kind::cluster("validatingadmissionpolicies", "ValidatingAdmissionPolicy")
+};
 
 /// How many annotations a policy may make.
 const ANNOTATIONS: usize = 20;

@@ -6,11 +6,38 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::expression::admission::{Scope, Wanted};
+use crate::kinds::kind::Kind;
 use crate::kinds::rules::fill::{self, default_pointer, each, object_at};
 use crate::kinds::rules::tree::{Errors, Fields, Node};
 use crate::kinds::rules::{client_config, labels, naming};
 use crate::object::Object;
 use crate::table::cell::{age, list};
+
+pub(crate) const MUTATING: Kind = Kind {
+    categories: &["api-extensions"],
+    has_generation: true,
+    cells: Some(cells),
+    default,
+    validate_new: webhooks,
+    validate_change: changed_webhooks,
+    validation_may_take_long: true,
+    rechecks: (1, 0),
+    unconditional_update: false,
+    ..Kind::cluster("mutatingwebhookconfigurations", "MutatingWebhookConfiguration")
+};
+
+pub(crate) const VALIDATING: Kind = Kind {
+    categories: &["api-extensions"],
+    has_generation: true,
+    cells: Some(cells),
+    default,
+    validate_new: webhooks,
+    validate_change: changed_webhooks,
+    validation_may_take_long: true,
+    rechecks: (1, 0),
+    unconditional_update: false,
+    ..Kind::cluster("validatingwebhookconfigurations", "ValidatingWebhookConfiguration")
+};
 
 const HARMLESS: [&str; 2] = ["None", "NoneOnDryRun"];
 const EFFECTS: [&str; 4] = ["None", "NoneOnDryRun", "Some", "Unknown"];

@@ -1,3 +1,7 @@
 //! The kind of the group `apiextensions.k8s.io` (upstream: `staging/src/k8s.io/apiextensions-apiserver`).
 
-pub(crate) mod definition;
+mod definition;
+
+use super::kind::Group;
+
+pub(crate) const GROUP: Group = Group { name: "apiextensions.k8s.io", versions: &[("v1", &[definition::KIND])] };

@@ -3,12 +3,29 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::kinds::kind::{Kind, Sub};
 use crate::kinds::rules::fill::{self, default_pointer, object_at};
 use crate::kinds::rules::naming;
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::object::Object;
 use crate::strategy::WriteContext;
 use crate::table::cell::{age, list, text};
+
+pub(crate) const KIND: Kind = Kind {
+    categories: &["api-extensions"],
+    subresources: &[Sub::STATUS],
+    prefix: Some("apiregistration.k8s.io/apiservices"),
+    cells: Some(cells),
+    default,
+    prepare_create,
+    validate,
+    validate_status,
+    validate_name: naming::path_segment_name,
+    status_metadata: &[],
+    rechecks: (1, 1),
+    unconditional_update: false,
+    ..Kind::cluster("apiservices", "APIService")
+};
 
 /// Defaults of an `APIService`.
 pub(crate) fn default(object: &mut Object) {

@@ -2,9 +2,19 @@
 
 use std::collections::HashMap;
 
+use crate::kinds::kind::{Kind, Sub};
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::kinds::rules::{lists, naming};
 use crate::names;
+
+pub(crate) const KIND: Kind = Kind {
+    subresources: &[Sub::STATUS],
+    validate_status,
+    validate_name,
+    status_metadata: &[],
+    unconditional_update: false,
+    ..Kind::cluster("storageversions", "StorageVersion")
+};
 
 /// The name of a `StorageVersion`: a group and a resource.
 pub(crate) fn validate_name(name: &str, _prefix: bool) -> Vec<String> {

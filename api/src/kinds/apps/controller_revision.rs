@@ -3,10 +3,20 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::kinds::kind::Kind;
 use crate::kinds::rules::fill::default_pointer;
 use crate::kinds::rules::tree::{Errors, IMMUTABLE, NOT_NEGATIVE, Node};
 use crate::object::Object;
 use crate::table::cell::{NONE, age, list, number, text};
+
+pub(crate) const KIND: Kind = Kind {
+    cells: Some(cells),
+    default,
+    validate,
+    validate_change,
+    rechecks: (1, 1),
+    ..Kind::namespaced("controllerrevisions", "ControllerRevision")
+};
 
 /// Defaults of a `ControllerRevision`, whose revision is always shown.
 pub(crate) fn default(object: &mut Object) {

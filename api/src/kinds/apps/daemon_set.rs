@@ -3,9 +3,10 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::kinds::kind::{Kind, Sub};
 use crate::kinds::pods::warn::{self, PODS_AND_HOSTS};
 use crate::kinds::pods::workload::{self, POD_SPEC};
-use crate::kinds::pods::{defaults, spec};
+use crate::kinds::pods::{defaults, gates, spec};
 use crate::kinds::rules::fill::{self, default_pointer, default_zero, object};
 use crate::kinds::rules::shown::Shown;
 use crate::kinds::rules::tree::{Errors, Fields, Node};
@@ -13,6 +14,25 @@ use crate::kinds::rules::{labels, numbers};
 use crate::object::Object;
 use crate::strategy::WriteContext;
 use crate::table::cell::{self, age, containers, number, selector_or_none};
+
+pub(crate) const KIND: Kind = Kind {
+    short_names: &["ds"],
+    categories: &["all"],
+    subresources: &[Sub::STATUS],
+    has_generation: true,
+    cells: Some(cells),
+    default,
+    fill_status: Some(fill_status),
+    gated: gates::WORKLOAD,
+    prepare_create,
+    prepare_update,
+    validate,
+    validate_change: workload::selector_change,
+    validate_status,
+    warn,
+    fields_as_annotations: &[TEMPLATE_GENERATION],
+    ..Kind::namespaced("daemonsets", "DaemonSet")
+};
 
 /// Counts generations of a DaemonSet's template, for clients of long ago.
 pub(crate) const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";

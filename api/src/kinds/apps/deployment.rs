@@ -3,14 +3,33 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::kinds::pods::defaults;
+use crate::kinds::kind::{Kind, Sub};
 use crate::kinds::pods::workload::{self, POD_SPEC, REPLICAS};
+use crate::kinds::pods::{defaults, gates};
 use crate::kinds::rules::fill::{self, default_pointer, default_zero};
 use crate::kinds::rules::shown::Shown;
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::object::Object;
 use crate::strategy::content_changed;
 use crate::table::cell::{age, containers, number, selector};
+
+pub(crate) const KIND: Kind = Kind {
+    short_names: &["deploy"],
+    categories: &["all"],
+    subresources: &[Sub::SCALE, Sub::STATUS],
+    has_generation: true,
+    cells: Some(cells),
+    default,
+    fill_status: Some(|_| {}),
+    gated: gates::WORKLOAD,
+    validate,
+    validate_change: workload::selector_change,
+    validate_status,
+    warn: workload::warn,
+    status_metadata: &["annotations", "finalizers", "ownerReferences"],
+    is_new_generation,
+    ..Kind::namespaced("deployments", "Deployment")
+};
 
 /// Defaults of a `Deployment`.
 pub(crate) fn default(object: &mut Object) {

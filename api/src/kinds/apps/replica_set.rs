@@ -3,12 +3,29 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::kinds::pods::defaults;
+use crate::kinds::kind::{Kind, Sub};
 use crate::kinds::pods::workload::{self, POD_SPEC, REPLICAS};
+use crate::kinds::pods::{defaults, gates};
 use crate::kinds::rules::fill::{self, default_pointer};
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::object::Object;
 use crate::table::cell::{age, containers, number, selector_or_none};
+
+pub(crate) const KIND: Kind = Kind {
+    short_names: &["rs"],
+    categories: &["all"],
+    subresources: &[Sub::SCALE, Sub::STATUS],
+    has_generation: true,
+    cells: Some(cells),
+    default,
+    fill_status: Some(workload::fill_status),
+    gated: gates::WORKLOAD,
+    validate,
+    validate_change: workload::selector_change,
+    validate_status: workload::validate_status,
+    warn: workload::warn,
+    ..Kind::namespaced("replicasets", "ReplicaSet")
+};
 
 /// Defaults of a `ReplicaSet`.
 pub(crate) fn default(object: &mut Object) {

@@ -3,15 +3,33 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::kinds::kind::{Kind, Sub};
 use crate::kinds::pods::volumes::claim_spec;
 use crate::kinds::pods::workload::{self, POD_SPEC, STATEFUL_SET};
-use crate::kinds::pods::{defaults, warn};
+use crate::kinds::pods::{defaults, gates, warn};
 use crate::kinds::rules::fill::{self, default_pointer, default_zero, each, is_zero, object_at};
 use crate::kinds::rules::shown::Shown;
 use crate::kinds::rules::tree::{Errors, Fields, NOT_NEGATIVE, Node, differs_beside};
 use crate::kinds::rules::{naming, numbers};
 use crate::object::Object;
 use crate::table::cell::{age, containers};
+
+pub(crate) const KIND: Kind = Kind {
+    short_names: &["sts"],
+    categories: &["all"],
+    subresources: &[Sub::SCALE, Sub::STATUS],
+    has_generation: true,
+    cells: Some(cells),
+    default,
+    fill_status: Some(fill_status),
+    gated: gates::STATEFUL_SET,
+    validate,
+    validate_change,
+    validate_status,
+    validate_name: naming::label_name,
+    warn,
+    ..Kind::namespaced("statefulsets", "StatefulSet")
+};
 
 /// Defaults of a `StatefulSet`.
 pub(crate) fn default(object: &mut Object) {

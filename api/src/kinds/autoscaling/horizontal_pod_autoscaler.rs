@@ -4,12 +4,25 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::catalog::convert::autoscaling::v1_to_v2;
+use crate::kinds::kind::{Kind, Sub};
 use crate::kinds::pods::workload;
 use crate::kinds::rules::fill::{self, default_pointer, is_unset, is_zero, object_at};
 use crate::kinds::rules::tree::{self, Errors, Node};
 use crate::kinds::rules::{naming, quantities};
 use crate::object::Object;
 use crate::table::cell::{NONE, UNSET, age, list, number, or, plain, text};
+
+pub(crate) const KIND: Kind = Kind {
+    short_names: &["hpa"],
+    categories: &["all"],
+    subresources: &[Sub::STATUS],
+    cells: Some(cells),
+    default,
+    fill_status: Some(fill_status),
+    validate,
+    validate_status,
+    ..Kind::namespaced("horizontalpodautoscalers", "HorizontalPodAutoscaler")
+};
 
 /// Defaults of a `HorizontalPodAutoscaler` (autoscaling/v2).
 pub(crate) fn default(object: &mut Object) {

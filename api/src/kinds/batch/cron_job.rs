@@ -5,11 +5,28 @@ use serde_json::Value;
 
 use super::job::{self, validate};
 use crate::cron::Schedule;
+use crate::kinds::kind::{Kind, Sub};
+use crate::kinds::pods::gates;
 use crate::kinds::pods::warn::{self, PODS_AND_HOSTS};
 use crate::kinds::rules::fill::{self, default_pointer, default_zero};
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::object::Object;
 use crate::table::cell::{NONE, UNSET, age, ago, containers, list, or, selector_or_none, title};
+
+pub(crate) const KIND: Kind = Kind {
+    short_names: &["cj"],
+    categories: &["all"],
+    subresources: &[Sub::STATUS],
+    has_generation: true,
+    cells: Some(cells),
+    default,
+    fill_status: Some(|_| {}),
+    gated: gates::CRON_JOB,
+    validate,
+    validate_new,
+    warn,
+    ..Kind::namespaced("cronjobs", "CronJob")
+};
 
 /// Defaults of a `CronJob`. The job it makes gets its own defaults when it is made.
 pub(crate) fn default(object: &mut Object) {

@@ -2,8 +2,20 @@
 
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+use crate::kinds::kind::{Kind, field};
 use crate::kinds::rules::tree::{Errors, Node};
-use crate::kinds::rules::{naming, pem};
+use crate::kinds::rules::{fill, naming, pem};
+
+pub(crate) const KIND: Kind = Kind {
+    fields: &[field("spec.signerName")],
+    default: fill::with_spec,
+    validate,
+    validate_new,
+    validate_change,
+    validate_name: naming::any_name,
+    unconditional_update: false,
+    ..Kind::cluster("clustertrustbundles", "ClusterTrustBundle")
+};
 
 /// The certificates that others may trust: authorities, each once.
 pub(crate) fn trust_bundle(at: &Node<'_, '_>, errors: &mut Errors) {

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use x509_parser::prelude::{FromDer as _, X509Certificate, X509CertificationRequest};
 
+use crate::kinds::kind::{Kind, Sub, field};
 use crate::kinds::rules::fill::{self, default_pointer, each};
 use crate::kinds::rules::tree::{Errors, Fields, Node};
 use crate::kinds::rules::{naming, pem};
@@ -16,6 +17,25 @@ use crate::object::Object;
 use crate::strategy::WriteContext;
 use crate::table::cell::{NONE, age, list, or, text};
 use crate::table::duration::human_duration;
+
+pub(crate) const KIND: Kind = Kind {
+    short_names: &["csr"],
+    subresources: &[Sub::own("approval", Sub::CHANGE), Sub::STATUS],
+    fields: &[field("spec.signerName")],
+    cells: Some(cells),
+    default,
+    fill_status: Some(|_| {}),
+    prepare_create,
+    prepare_update,
+    prepare_status,
+    validate,
+    validate_subresource,
+    validate_name: naming::any_name,
+    status_metadata: &[],
+    tracks_spec: false,
+    rechecks: (1, 1),
+    ..Kind::cluster("certificatesigningrequests", "CertificateSigningRequest")
+};
 
 /// Defaults of a `CertificateSigningRequest`.
 pub(crate) fn default(object: &mut Object) {

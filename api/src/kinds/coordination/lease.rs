@@ -3,11 +3,23 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::kinds::rules::naming;
+use crate::kinds::kind::Kind;
 use crate::kinds::rules::tree::{Errors, Node};
+use crate::kinds::rules::{fill, naming};
 use crate::object::Object;
 use crate::strategy::WriteContext;
 use crate::table::cell::age;
+
+pub(crate) const KIND: Kind = Kind {
+    cells: Some(cells),
+    default: fill::with_spec,
+    prepare_create,
+    prepare_update,
+    validate,
+    create_on_update: true,
+    unconditional_update: false,
+    ..Kind::namespaced("leases", "Lease")
+};
 
 /// As [`prepare_update`], of a new lease.
 pub(crate) fn prepare_create(ctx: &WriteContext<'_>, new: &mut Object) {

@@ -5,8 +5,19 @@ use std::cmp::Ordering;
 use cel::SemanticVersion;
 
 use super::lease::{self, OLDEST};
-use crate::kinds::rules::naming;
+use crate::kinds::kind::Kind;
 use crate::kinds::rules::tree::{Errors, Node};
+use crate::kinds::rules::{fill, naming};
+
+pub(crate) const KIND: Kind = Kind {
+    default: fill::with_spec,
+    validate,
+    validate_change,
+    validate_name,
+    create_on_update: true,
+    unconditional_update: false,
+    ..Kind::namespaced("leasecandidates", "LeaseCandidate")
+};
 
 /// The name of a `LeaseCandidate`, which may be more than a domain.
 pub(crate) fn validate_name(name: &str, _prefix: bool) -> Vec<String> {

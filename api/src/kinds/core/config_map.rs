@@ -3,10 +3,20 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+use crate::kinds::kind::Kind;
 use crate::kinds::rules::naming;
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::object::Object;
 use crate::table::cell::{self, age};
+
+pub(crate) const KIND: Kind = Kind {
+    short_names: &["cm"],
+    cells: Some(cells),
+    validate,
+    validate_change,
+    rechecks: (1, 1),
+    ..Kind::namespaced("configmaps", "ConfigMap")
+};
 
 /// The most that a ConfigMap or Secret may hold.
 pub(crate) const MAX_DATA: usize = 1024 * 1024;

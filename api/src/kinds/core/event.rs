@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::kinds::kind::{Kind, field};
 use crate::kinds::rules::fill::{self, default_pointer, object_at};
 use crate::kinds::rules::naming;
 use crate::kinds::rules::shown::Shape::Text;
@@ -10,6 +11,55 @@ use crate::kinds::rules::shown::{Shown, Table};
 use crate::kinds::rules::tree::{Errors, IMMUTABLE, Node};
 use crate::object::Object;
 use crate::table::cell::{UNKNOWN, ago, or, text};
+
+pub(crate) const KIND: Kind = Kind {
+    short_names: &["ev"],
+    fields: &[
+        field("involvedObject.kind"),
+        field("involvedObject.namespace"),
+        field("involvedObject.name"),
+        field("involvedObject.uid"),
+        field("involvedObject.apiVersion"),
+        field("involvedObject.resourceVersion"),
+        field("involvedObject.fieldPath"),
+        field("reason"),
+        field("reportingComponent"),
+        field("source").at("source.component.|.reportingComponent"),
+        field("type"),
+    ],
+    cells: Some(cells),
+    default,
+    validate,
+    rechecks: (0, 0),
+    create_on_update: true,
+    expires: true,
+    ..Kind::namespaced("events", "Event")
+};
+
+pub(crate) const REPORTED: Kind = Kind {
+    short_names: &["ev"],
+    storage_group: Some(""),
+    fields: &[
+        field("regarding.kind").at("involvedObject.kind"),
+        field("regarding.namespace").at("involvedObject.namespace"),
+        field("regarding.name").at("involvedObject.name"),
+        field("regarding.uid").at("involvedObject.uid"),
+        field("regarding.apiVersion").at("involvedObject.apiVersion"),
+        field("regarding.resourceVersion").at("involvedObject.resourceVersion"),
+        field("regarding.fieldPath").at("involvedObject.fieldPath"),
+        field("reason"),
+        field("reportingController").at("reportingComponent"),
+        field("type"),
+    ],
+    cells: Some(cells),
+    default,
+    validate: reported,
+    validate_new: new_reported,
+    validate_change: reported_change,
+    create_on_update: true,
+    expires: true,
+    ..Kind::namespaced("events", "Event")
+};
 
 /// Defaults of an `Event` of the core group.
 pub(crate) fn default(object: &mut Object) {

@@ -4,12 +4,22 @@ use std::collections::{BTreeSet, HashSet};
 
 use serde_json::Value;
 
+use crate::kinds::kind::Kind;
 use crate::kinds::pods::{requirements, resources};
 use crate::kinds::rules::fill::{self, each, object, text};
 use crate::kinds::rules::tree::{Errors, Fields, Node};
 use crate::kinds::rules::{naming, quantities};
 use crate::object::Object;
 use crate::quantity::Quantity;
+
+pub(crate) const KIND: Kind = Kind {
+    short_names: &["limits"],
+    default,
+    validate,
+    rechecks: (1, 0),
+    create_on_update: true,
+    ..Kind::namespaced("limitranges", "LimitRange")
+};
 
 /// Defaults of a `LimitRange`: what a container gets when it asks for nothing follows from the limits.
 pub(crate) fn default(object: &mut Object) {

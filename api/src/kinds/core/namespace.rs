@@ -3,12 +3,35 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::kinds::kind::{Kind, Sub, field};
 use crate::kinds::rules::fill::{self, default_zero, object};
 use crate::kinds::rules::naming;
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::object::Object;
+use crate::resource::Verb;
 use crate::strategy::WriteContext;
 use crate::table::cell::age;
+
+pub(crate) const KIND: Kind = Kind {
+    verbs: &[Verb::Create, Verb::Delete, Verb::Get, Verb::List, Verb::Patch, Verb::Update, Verb::Watch],
+    short_names: &["ns"],
+    subresources: &[Sub::own("finalize", &["update"]), Sub::STATUS],
+    fields: &[field("status.phase")],
+    cells: Some(cells),
+    default,
+    prepare_create,
+    prepare_update,
+    validate,
+    validate_status,
+    validate_subresource,
+    validate_name: naming::label_name,
+    rechecks: (1, 1),
+    delete_returns_object: true,
+    own_delete: true,
+    begin_deletion,
+    holds_deletion,
+    ..Kind::cluster("namespaces", "Namespace")
+};
 
 /// Defaults of a `Namespace`: its name is also a label, so that selectors can name it.
 pub(crate) fn default(object: &mut Object) {

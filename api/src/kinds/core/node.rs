@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::kinds::kind::{Kind, Sub, field};
 use crate::kinds::pods::affinity::EFFECTS;
 use crate::kinds::pods::resources;
 use crate::kinds::rules::fill::{self, default_pointer, each, is_zero, object, text};
@@ -14,6 +15,23 @@ use crate::kinds::rules::tree::{Errors, Fields, Node};
 use crate::kinds::rules::{addresses, labels, naming};
 use crate::object::Object;
 use crate::table::cell::{self, NONE, UNKNOWN, age, list, or};
+
+pub(crate) const KIND: Kind = Kind {
+    short_names: &["no"],
+    subresources: &[Sub::proxy("NodeProxyOptions"), Sub::STATUS],
+    prefix: Some("minions"),
+    fields: &[field("spec.unschedulable").or("false")],
+    cells: Some(cells),
+    default,
+    fill_status: Some(fill_status),
+    validate,
+    validate_change,
+    validate_status: validate_change,
+    warn,
+    rechecks: (1, 1),
+    keeps_status_on_create: true,
+    ..Kind::cluster("nodes", "Node")
+};
 
 /// Defaults of a `Node`; `podCIDR` is the first of `podCIDRs`.
 pub(crate) fn default(object: &mut Object) {

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::kinds::kind::{Kind, Sub};
 use crate::kinds::pods::shown;
 use crate::kinds::pods::volumes::persistent::{self, VOLUME_SOURCES};
 use crate::kinds::pods::volumes::warn::GONE;
@@ -15,6 +16,21 @@ use crate::kinds::rules::{self, doubts, naming, node_selector};
 use crate::object::Object;
 use crate::strategy::WriteContext;
 use crate::table::cell::{UNSET, age, list, or, plain, text};
+
+pub(crate) const KIND: Kind = Kind {
+    short_names: &["pv"],
+    subresources: &[Sub::STATUS],
+    cells: Some(cells),
+    default,
+    prepare_create,
+    prepare_status,
+    validate,
+    validate_change,
+    warn,
+    rechecks: (2, 0),
+    delete_returns_object: true,
+    ..Kind::cluster("persistentvolumes", "PersistentVolume")
+};
 
 /// Defaults of a `PersistentVolume`.
 pub(crate) fn default(object: &mut Object) {

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::persistent_volume;
+use crate::kinds::kind::{Kind, Sub};
 use crate::kinds::pods::volumes::claim_spec;
 use crate::kinds::pods::{self, resources};
 use crate::kinds::rules::fill::{object, text};
@@ -13,6 +14,22 @@ use crate::object::Object;
 use crate::quantity::Quantity;
 use crate::strategy::WriteContext;
 use crate::table::cell::{UNSET, age, list, or, plain};
+
+pub(crate) const KIND: Kind = Kind {
+    short_names: &["pvc"],
+    subresources: &[Sub::STATUS],
+    cells: Some(cells),
+    default,
+    prepare_create,
+    prepare_update,
+    validate,
+    validate_change,
+    validate_status,
+    warn,
+    rechecks: (1, 1),
+    delete_returns_object: true,
+    ..Kind::namespaced("persistentvolumeclaims", "PersistentVolumeClaim")
+};
 
 /// Defaults of a `PersistentVolumeClaim`.
 pub(crate) fn default(object: &mut Object) {

@@ -3,10 +3,22 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::kinds::pods::{defaults, spec, warn};
+use crate::kinds::kind::Kind;
+use crate::kinds::pods::{defaults, gates, spec, warn};
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::object::Object;
 use crate::table::cell::{containers, labels};
+
+pub(crate) const KIND: Kind = Kind {
+    has_generation: true,
+    cells: Some(cells),
+    default,
+    gated: gates::POD_TEMPLATE,
+    validate,
+    warn,
+    delete_returns_object: true,
+    ..Kind::namespaced("podtemplates", "PodTemplate")
+};
 
 /// Defaults of a `PodTemplate`.
 pub(crate) fn default(object: &mut Object) {

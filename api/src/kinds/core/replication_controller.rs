@@ -3,12 +3,31 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::kinds::kind::{Kind, Sub, field};
 use crate::kinds::pods::workload::{self, DOES_NOT_MATCH};
-use crate::kinds::pods::{defaults, spec};
+use crate::kinds::pods::{defaults, gates, spec};
 use crate::kinds::rules::fill::{self, default_pointer, default_zero};
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::object::Object;
 use crate::table::cell::{age, containers, labels, number};
+
+pub(crate) const KIND: Kind = Kind {
+    short_names: &["rc"],
+    categories: &["all"],
+    subresources: &[Sub::SCALE, Sub::STATUS],
+    has_generation: true,
+    prefix: Some("controllers"),
+    fields: &[field("status.replicas").or("0")],
+    cells: Some(cells),
+    default,
+    fill_status: Some(workload::fill_status),
+    gated: gates::WORKLOAD,
+    validate,
+    validate_status: workload::validate_status,
+    warn: workload::warn,
+    orphans: true,
+    ..Kind::namespaced("replicationcontrollers", "ReplicationController")
+};
 
 /// Defaults of a `ReplicationController`, whose labels and selector follow its template's labels.
 pub(crate) fn default(object: &mut Object) {

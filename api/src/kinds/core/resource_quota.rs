@@ -5,12 +5,27 @@ use std::collections::{BTreeSet, HashSet};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+use crate::kinds::kind::{Kind, Sub};
 use crate::kinds::pods::{requirements, resources};
+use crate::kinds::rules::fill;
 use crate::kinds::rules::shown::Shape::{Any, List, Text};
 use crate::kinds::rules::shown::{self, Shown, Table};
 use crate::kinds::rules::tree::{Errors, IMMUTABLE, Node};
 use crate::object::Object;
 use crate::table::cell::{age, or, plain};
+
+pub(crate) const KIND: Kind = Kind {
+    short_names: &["quota"],
+    subresources: &[Sub::STATUS],
+    cells: Some(cells),
+    default: fill::with_spec,
+    fill_status: Some(|_| {}),
+    validate,
+    validate_change,
+    validate_status,
+    delete_returns_object: true,
+    ..Kind::namespaced("resourcequotas", "ResourceQuota")
+};
 
 const SCOPES: [&str; 7] = [
     "BestEffort",

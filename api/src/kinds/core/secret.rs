@@ -6,11 +6,23 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::config_map::{self, MAX_DATA};
+use crate::kinds::kind::{Kind, field};
 use crate::kinds::rules::fill::{self, default_zero};
 use crate::kinds::rules::naming;
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::object::Object;
 use crate::table::cell::{self, age};
+
+pub(crate) const KIND: Kind = Kind {
+    fields: &[field("type")],
+    cells: Some(cells),
+    default,
+    validate,
+    validate_change,
+    warn,
+    rechecks: (1, 1),
+    ..Kind::namespaced("secrets", "Secret")
+};
 
 /// Defaults of a `Secret`; `stringData` is a way to write `data` and is never kept.
 pub(crate) fn default(object: &mut Object) {

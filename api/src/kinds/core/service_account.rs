@@ -3,9 +3,20 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::kinds::kind::{Kind, Sub};
 use crate::kinds::rules::tree::Node;
 use crate::object::Object;
 use crate::table::cell::age;
+
+pub(crate) const KIND: Kind = Kind {
+    short_names: &["sa"],
+    subresources: &[Sub::of("token", ("authentication.k8s.io", "v1", "TokenRequest"), Sub::CREATE)],
+    cells: Some(cells),
+    warn,
+    rechecks: (1, 1),
+    delete_returns_object: true,
+    ..Kind::namespaced("serviceaccounts", "ServiceAccount")
+};
 
 /// A `ServiceAccount`.
 pub(crate) fn warn(new: &Node<'_, '_>, _old: Option<&Node<'_, '_>>, texts: &mut Vec<String>) {

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::kinds::kind::Kind;
 use crate::kinds::rules::addresses::{self, ordinary_address};
 use crate::kinds::rules::fill::{self, default_pointer, each};
 use crate::kinds::rules::tree::{Errors, Node};
@@ -12,6 +13,20 @@ use crate::kinds::rules::{labels, naming};
 use crate::object::Object;
 use crate::strategy::{WriteContext, content_changed};
 use crate::table::cell::{UNSET, age, list, list_in, or, plain, with_more};
+
+pub(crate) const KIND: Kind = Kind {
+    has_generation: true,
+    cells: Some(cells),
+    default,
+    prepare_create,
+    prepare_update,
+    validate,
+    validate_change,
+    warn,
+    rechecks: (1, 0),
+    is_new_generation,
+    ..Kind::namespaced("endpointslices", "EndpointSlice")
+};
 
 /// Defaults of an `EndpointSlice`.
 pub(crate) fn default(object: &mut Object) {

@@ -1,4 +1,8 @@
 //! Kinds of the group `discovery.k8s.io`: where Services lead (upstream: `pkg/apis/discovery`,
 //! `pkg/registry/discovery`).
 
-pub(crate) mod endpoint_slice;
+mod endpoint_slice;
+
+use super::kind::Group;
+
+pub(crate) const GROUP: Group = Group { name: "discovery.k8s.io", versions: &[("v1", &[endpoint_slice::KIND])] };

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::mandatory;
+use crate::kinds::kind::{Kind, Sub};
 use crate::kinds::rules::fill::{self, default_zero};
 use crate::kinds::rules::naming;
 use crate::kinds::rules::shown::Shape::{Any, Flag, List, Number, Pointer, Struct, Text};
@@ -13,6 +14,18 @@ use crate::kinds::rules::shown::{Shown, Table};
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::object::Object;
 use crate::table::cell::{NONE, age, list, number, or, text};
+
+pub(crate) const KIND: Kind = Kind {
+    subresources: &[Sub::STATUS],
+    has_generation: true,
+    cells: Some(cells),
+    default,
+    fill_status: Some(|_| {}),
+    validate,
+    validate_status,
+    status_metadata: &[],
+    ..Kind::cluster("flowschemas", "FlowSchema")
+};
 
 /// Defaults of a `FlowSchema`.
 pub(crate) fn default(object: &mut Object) {

@@ -1,6 +1,11 @@
 //! Kinds of the group `flowcontrol.apiserver.k8s.io`: priority and fairness of requests (upstream:
 //! `pkg/apis/flowcontrol`, `pkg/registry/flowcontrol`).
 
-pub(crate) mod flow_schema;
+mod flow_schema;
 pub(crate) mod mandatory;
-pub(crate) mod priority_level;
+mod priority_level;
+
+use super::kind::Group;
+
+pub(crate) const GROUP: Group =
+    Group { name: "flowcontrol.apiserver.k8s.io", versions: &[("v1", &[flow_schema::KIND, priority_level::KIND])] };

@@ -4,13 +4,26 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::mandatory;
+use super::{flow_schema, mandatory};
+use crate::kinds::kind::{Kind, Sub};
 use crate::kinds::rules::fill::{self, default_pointer, default_zero, object_at};
 use crate::kinds::rules::shown::Shape::{Any, Number, Pointer, Struct, Text};
 use crate::kinds::rules::shown::{Shown, Table};
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::object::Object;
 use crate::table::cell::{NONE, age};
+
+pub(crate) const KIND: Kind = Kind {
+    subresources: &[Sub::STATUS],
+    has_generation: true,
+    cells: Some(cells),
+    default,
+    fill_status: Some(|_| {}),
+    validate,
+    validate_status: flow_schema::validate_status,
+    status_metadata: &[],
+    ..Kind::cluster("prioritylevelconfigurations", "PriorityLevelConfiguration")
+};
 
 /// Defaults of a `PriorityLevelConfiguration`.
 pub(crate) fn default(object: &mut Object) {

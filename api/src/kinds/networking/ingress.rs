@@ -5,11 +5,29 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::kinds::rules::fill::object;
+use crate::kinds::kind::{Kind, Sub};
+use crate::kinds::rules::fill::{self, object};
 use crate::kinds::rules::tree::{Errors, Fields, Node};
 use crate::kinds::rules::{addresses, load_balancer, naming, numbers};
 use crate::object::Object;
 use crate::table::cell::{NONE, age, list, or, text, with_more};
+
+pub(crate) const KIND: Kind = Kind {
+    short_names: &["ing"],
+    subresources: &[Sub::STATUS],
+    has_generation: true,
+    prefix: Some("ingress"),
+    cells: Some(cells),
+    default: fill::with_spec,
+    fill_status: Some(fill_status),
+    validate,
+    validate_new,
+    validate_status,
+    warn,
+    warn_status: load_balancer::warn,
+    rechecks: (1, 1),
+    ..Kind::namespaced("ingresses", "Ingress")
+};
 
 /// The part of an Ingress's status that is always shown.
 pub(crate) fn fill_status(status: &mut Fields) {

@@ -4,11 +4,22 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::ingress;
+use crate::kinds::kind::Kind;
 use crate::kinds::rules::fill::{self, default_pointer, object_at};
 use crate::kinds::rules::naming;
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::object::Object;
 use crate::table::cell::{NONE, age, text};
+
+pub(crate) const KIND: Kind = Kind {
+    has_generation: true,
+    cells: Some(cells),
+    default,
+    validate,
+    validate_change,
+    rechecks: (1, 1),
+    ..Kind::cluster("ingressclasses", "IngressClass")
+};
 
 /// Defaults of an `IngressClass`.
 pub(crate) fn default(object: &mut Object) {

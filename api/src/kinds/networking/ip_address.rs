@@ -3,12 +3,24 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::kinds::rules::naming;
+use crate::kinds::kind::Kind;
 use crate::kinds::rules::shown::Shape::Text;
 use crate::kinds::rules::shown::{self, Shown};
 use crate::kinds::rules::tree::{Errors, IMMUTABLE, Node};
+use crate::kinds::rules::{fill, naming};
 use crate::object::Object;
 use crate::table::cell::{NONE, age, text};
+
+pub(crate) const KIND: Kind = Kind {
+    short_names: &["ip"],
+    cells: Some(cells),
+    default: fill::with_spec,
+    validate,
+    validate_change,
+    validate_name: naming::ip_name,
+    rechecks: (1, 1),
+    ..Kind::cluster("ipaddresses", "IPAddress")
+};
 
 /// An `IPAddress`, whose name is the address.
 pub(crate) fn validate(object: &Node<'_, '_>, errors: &mut Errors) {

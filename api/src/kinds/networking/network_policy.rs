@@ -3,11 +3,22 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::kinds::kind::Kind;
 use crate::kinds::rules::fill::{self, default_pointer, each, is_zero};
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::kinds::rules::{addresses, labels, numbers};
 use crate::object::Object;
 use crate::table::cell::{age, selector_or_none};
+
+pub(crate) const KIND: Kind = Kind {
+    short_names: &["netpol"],
+    has_generation: true,
+    cells: Some(cells),
+    default,
+    validate,
+    warn,
+    ..Kind::namespaced("networkpolicies", "NetworkPolicy")
+};
 
 /// Defaults of a `NetworkPolicy`: a policy without types governs ingress, and egress when it has egress rules.
 pub(crate) fn default(object: &mut Object) {

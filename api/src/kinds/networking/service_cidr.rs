@@ -3,10 +3,22 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::kinds::rules::addresses;
+use crate::kinds::kind::{Kind, Sub};
 use crate::kinds::rules::tree::{Errors, IMMUTABLE, Node};
+use crate::kinds::rules::{addresses, fill};
 use crate::object::Object;
 use crate::table::cell::{age, join, list};
+
+pub(crate) const KIND: Kind = Kind {
+    subresources: &[Sub::STATUS],
+    cells: Some(cells),
+    default: fill::with_spec,
+    fill_status: Some(|_| {}),
+    validate,
+    validate_change,
+    status_metadata: &[],
+    ..Kind::cluster("servicecidrs", "ServiceCIDR")
+};
 
 /// A `ServiceCIDR`.
 pub(crate) fn validate(object: &Node<'_, '_>, errors: &mut Errors) {

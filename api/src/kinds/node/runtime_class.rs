@@ -5,12 +5,24 @@ use std::collections::HashSet;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::kinds::kind::Kind;
 use crate::kinds::pods::{affinity, requirements, shown};
 use crate::kinds::rules::fill::is_unset;
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::kinds::rules::{labels, naming};
 use crate::object::Object;
 use crate::table::cell::age;
+
+pub(crate) const KIND: Kind = Kind {
+    cells: Some(cells),
+    default,
+    validate,
+    validate_change,
+    rechecks: (1, 1),
+    create_on_update: true,
+    unconditional_update: false,
+    ..Kind::cluster("runtimeclasses", "RuntimeClass")
+};
 
 /// Defaults of a `RuntimeClass`, whose handler is always shown.
 pub(crate) fn default(object: &mut Object) {

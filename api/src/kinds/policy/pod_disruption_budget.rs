@@ -3,13 +3,28 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::kinds::kind::{Kind, Sub};
 use crate::kinds::pods::workload;
-use crate::kinds::rules::fill::default_pointer;
+use crate::kinds::rules::fill::{self, default_pointer};
 use crate::kinds::rules::shown::Shown;
 use crate::kinds::rules::tree::{self, Errors, Node};
 use crate::kinds::rules::{labels, numbers};
 use crate::object::Object;
 use crate::table::cell::{age, number, or, plain};
+
+pub(crate) const KIND: Kind = Kind {
+    short_names: &["pdb"],
+    subresources: &[Sub::STATUS],
+    has_generation: true,
+    cells: Some(cells),
+    default: fill::with_spec,
+    fill_status: Some(fill_status),
+    validate,
+    validate_status,
+    rechecks: (0, 0),
+    unconditional_update: false,
+    ..Kind::namespaced("poddisruptionbudgets", "PodDisruptionBudget")
+};
 
 /// The parts of a disruption budget's status that are always shown.
 pub(crate) fn fill_status(status: &mut tree::Fields) {

@@ -3,12 +3,35 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::kinds::kind::Kind;
 use crate::kinds::rules::fill::{self, default_zero, each, text};
 use crate::kinds::rules::naming;
 use crate::kinds::rules::shown::Shown;
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::object::Object;
 use crate::table::cell::{self, age, list};
+
+pub(crate) const CLUSTER_ROLE_BINDING: Kind = Kind {
+    cells: Some(cells),
+    default,
+    validate: cluster_role_binding,
+    validate_change,
+    validate_name: naming::path_segment_name,
+    rechecks: (1, 1),
+    create_on_update: true,
+    ..Kind::cluster("clusterrolebindings", "ClusterRoleBinding")
+};
+
+pub(crate) const ROLE_BINDING: Kind = Kind {
+    cells: Some(cells),
+    default,
+    validate: role_binding,
+    validate_change,
+    validate_name: naming::path_segment_name,
+    rechecks: (1, 1),
+    create_on_update: true,
+    ..Kind::namespaced("rolebindings", "RoleBinding")
+};
 
 /// A `RoleBinding`.
 pub(crate) fn role_binding(binding: &Node<'_, '_>, errors: &mut Errors) {

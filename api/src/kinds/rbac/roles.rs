@@ -2,10 +2,29 @@
 
 use serde_json::Value;
 
+use crate::kinds::kind::Kind;
 use crate::kinds::rules::fill::default_pointer;
-use crate::kinds::rules::labels;
 use crate::kinds::rules::tree::{Errors, Node};
+use crate::kinds::rules::{labels, naming};
 use crate::object::Object;
+
+pub(crate) const CLUSTER_ROLE: Kind = Kind {
+    default,
+    validate: cluster_role,
+    validate_name: naming::path_segment_name,
+    rechecks: (1, 1),
+    create_on_update: true,
+    ..Kind::cluster("clusterroles", "ClusterRole")
+};
+
+pub(crate) const ROLE: Kind = Kind {
+    default,
+    validate: role,
+    validate_name: naming::path_segment_name,
+    rechecks: (1, 1),
+    create_on_update: true,
+    ..Kind::namespaced("roles", "Role")
+};
 
 /// A `Role`.
 pub(crate) fn role(role: &Node<'_, '_>, errors: &mut Errors) {

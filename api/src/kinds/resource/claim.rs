@@ -5,12 +5,28 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::shared::{self, MOST, MOST_CHOICES, MOST_TAINTS, RequestNames};
-use super::shown;
+use super::{claim_status, shown};
+use crate::kinds::kind::{Kind, Sub};
 use crate::kinds::rules::fill::{self, default_zero, each, object_at, text};
 use crate::kinds::rules::tree::{Errors, Fields, IMMUTABLE, Node};
 use crate::kinds::rules::{lists, naming};
 use crate::object::Object;
 use crate::table::cell::{age, list};
+
+pub(crate) const KIND: Kind = Kind {
+    subresources: &[Sub::STATUS],
+    cells: Some(cells),
+    default,
+    fill_status: Some(|_| {}),
+    prepare_status: claim_status::prepare,
+    validate_new,
+    validate_change,
+    validate_status: claim_status::change,
+    status_metadata: &[],
+    rechecks: (1, 1),
+    delete_returns_object: true,
+    ..Kind::namespaced("resourceclaims", "ResourceClaim")
+};
 
 /// Defaults of a `ResourceClaim`.
 pub(crate) fn default(object: &mut Object) {

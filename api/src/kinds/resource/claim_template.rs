@@ -1,9 +1,20 @@
 //! ResourceClaimTemplates (upstream: `pkg/registry/resource/resourceclaimtemplate`).
 
 use super::{claim, shown};
+use crate::kinds::kind::Kind;
 use crate::kinds::rules::tree::{Errors, IMMUTABLE, Node};
 use crate::kinds::rules::{fill, labels};
 use crate::object::Object;
+
+pub(crate) const KIND: Kind = Kind {
+    cells: Some(crate::table::cell::name_and_age),
+    default,
+    validate_new,
+    validate_change,
+    rechecks: (1, 1),
+    delete_returns_object: true,
+    ..Kind::namespaced("resourceclaimtemplates", "ResourceClaimTemplate")
+};
 
 /// Defaults of a `ResourceClaimTemplate`.
 pub(crate) fn default(object: &mut Object) {

@@ -1,9 +1,21 @@
 //! DeviceClasses (upstream: `pkg/registry/resource/deviceclass`).
 
 use super::shared::{self, MOST};
+use crate::kinds::kind::Kind;
 use crate::kinds::pods::resources;
-use crate::kinds::rules::lists;
 use crate::kinds::rules::tree::{Errors, Node};
+use crate::kinds::rules::{fill, lists};
+
+pub(crate) const KIND: Kind = Kind {
+    has_generation: true,
+    cells: Some(crate::table::cell::name_and_age),
+    default: fill::with_spec,
+    validate_new,
+    validate_change,
+    rechecks: (1, 1),
+    delete_returns_object: true,
+    ..Kind::cluster("deviceclasses", "DeviceClass")
+};
 
 /// A new `DeviceClass`.
 pub(crate) fn validate_new(class: &Node<'_, '_>, errors: &mut Errors) {

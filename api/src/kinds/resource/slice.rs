@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::capacity;
 use super::shared::{MOST_TAINTS, binding_conditions, label, pool_name, qualified, taint};
+use crate::kinds::kind::{Kind, field};
 use crate::kinds::rules::fill::{self, default_pointer};
 use crate::kinds::rules::lists::{bounded, distinct, name_of};
 use crate::kinds::rules::naming::{self, csi_driver_name};
@@ -13,6 +14,17 @@ use crate::kinds::rules::shown::Shown;
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::object::Object;
 use crate::table::cell::{UNSET, age, or};
+
+pub(crate) const KIND: Kind = Kind {
+    has_generation: true,
+    fields: &[field("spec.nodeName"), field("spec.driver")],
+    cells: Some(cells),
+    default,
+    validate_new,
+    validate_change,
+    delete_returns_object: true,
+    ..Kind::cluster("resourceslices", "ResourceSlice")
+};
 
 /// Defaults of a `ResourceSlice`.
 pub(crate) fn default(object: &mut Object) {

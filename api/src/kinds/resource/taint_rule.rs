@@ -1,9 +1,21 @@
 //! DeviceTaintRules (upstream: `pkg/registry/resource/devicetaintrule`).
 
 use super::shared;
-use crate::kinds::rules::conditions;
+use crate::kinds::kind::{Kind, Sub};
 use crate::kinds::rules::naming::{self, csi_driver_name};
 use crate::kinds::rules::tree::{Errors, Node};
+use crate::kinds::rules::{conditions, fill};
+
+pub(crate) const KIND: Kind = Kind {
+    subresources: &[Sub::STATUS],
+    has_generation: true,
+    default: fill::with_spec,
+    validate_new,
+    validate_change,
+    validate_status,
+    delete_returns_object: true,
+    ..Kind::cluster("devicetaintrules", "DeviceTaintRule")
+};
 
 /// A new `DeviceTaintRule`.
 pub(crate) fn validate_new(rule: &Node<'_, '_>, errors: &mut Errors) {

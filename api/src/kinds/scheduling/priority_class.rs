@@ -3,10 +3,23 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::kinds::kind::Kind;
 use crate::kinds::rules::fill::default_pointer;
 use crate::kinds::rules::tree::{Errors, IMMUTABLE, Node};
 use crate::object::Object;
 use crate::table::cell::{age, number};
+
+pub(crate) const KIND: Kind = Kind {
+    short_names: &["pc"],
+    has_generation: true,
+    cells: Some(cells),
+    default,
+    validate,
+    validate_change,
+    update_skips_rules: true,
+    is_new_generation: |_, _| false,
+    ..Kind::cluster("priorityclasses", "PriorityClass")
+};
 
 /// Defaults of a `PriorityClass`.
 pub(crate) fn default(object: &mut Object) {

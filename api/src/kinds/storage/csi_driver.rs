@@ -5,11 +5,23 @@ use std::collections::HashSet;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::kinds::kind::Kind;
 use crate::kinds::rules::fill::{self, default_pointer, is_zero};
 use crate::kinds::rules::tree::{Errors, IMMUTABLE, Node};
 use crate::object::Object;
 use crate::strategy::{WriteContext, content_changed};
 use crate::table::cell::{self, UNSET, age, joined_or_none, list, or, text};
+
+pub(crate) const KIND: Kind = Kind {
+    cells: Some(cells),
+    default,
+    prepare_update,
+    validate,
+    validate_change,
+    unconditional_update: false,
+    delete_returns_object: true,
+    ..Kind::cluster("csidrivers", "CSIDriver")
+};
 
 /// Defaults of a `CSIDriver`.
 pub(crate) fn default(object: &mut Object) {

@@ -5,11 +5,22 @@ use std::collections::HashSet;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::kinds::kind::Kind;
 use crate::kinds::rules::naming;
 use crate::kinds::rules::shown::Shown;
 use crate::kinds::rules::tree::{Errors, IMMUTABLE, Node};
 use crate::object::Object;
 use crate::table::cell::{age, list};
+
+pub(crate) const KIND: Kind = Kind {
+    cells: Some(cells),
+    validate,
+    validate_change,
+    rechecks: (2, 0),
+    unconditional_update: false,
+    delete_returns_object: true,
+    ..Kind::cluster("csinodes", "CSINode")
+};
 
 /// The most characters of the name that a driver has for a node.
 const LONGEST_NODE_ID: usize = 256;

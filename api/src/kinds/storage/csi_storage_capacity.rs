@@ -1,8 +1,17 @@
 //! CSIStorageCapacities (upstream: `pkg/registry/storage/csistoragecapacity`).
 
+use crate::kinds::kind::Kind;
 use crate::kinds::rules::tree::{self, Errors, Node};
 use crate::kinds::rules::{labels, naming, quantities};
 use crate::quantity::Quantity;
+
+pub(crate) const KIND: Kind = Kind {
+    validate,
+    validate_change,
+    rechecks: (1, 1),
+    unconditional_update: false,
+    ..Kind::namespaced("csistoragecapacities", "CSIStorageCapacity")
+};
 
 /// A `CSIStorageCapacity`.
 pub(crate) fn validate(capacity: &Node<'_, '_>, errors: &mut Errors) {

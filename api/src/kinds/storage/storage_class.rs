@@ -5,11 +5,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::kinds::kind::Kind;
 use crate::kinds::rules::fill::default_pointer;
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::kinds::rules::{labels, naming};
 use crate::object::Object;
 use crate::table::cell::{self, age, or};
+
+pub(crate) const KIND: Kind = Kind {
+    short_names: &["sc"],
+    cells: Some(cells),
+    default,
+    validate,
+    validate_change,
+    rechecks: (1, 1),
+    delete_returns_object: true,
+    ..Kind::cluster("storageclasses", "StorageClass")
+};
 
 /// Defaults of a `StorageClass`.
 pub(crate) fn default(object: &mut Object) {

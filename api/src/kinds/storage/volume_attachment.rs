@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::kinds::kind::{Kind, Sub};
 use crate::kinds::pods::volumes::claim_spec::access_modes;
 use crate::kinds::pods::volumes::drivers;
 use crate::kinds::pods::volumes::persistent::volume_source;
@@ -12,6 +13,22 @@ use crate::kinds::rules::shown::Shown;
 use crate::kinds::rules::tree::{Errors, Fields, IMMUTABLE, Node};
 use crate::object::Object;
 use crate::table::cell::{self, age};
+
+pub(crate) const KIND: Kind = Kind {
+    subresources: &[Sub::STATUS],
+    cells: Some(cells),
+    default,
+    fill_status: Some(fill_status),
+    validate,
+    validate_new,
+    validate_change,
+    validate_status,
+    status_metadata: &[],
+    rechecks: (1, 0),
+    unconditional_update: false,
+    delete_returns_object: true,
+    ..Kind::cluster("volumeattachments", "VolumeAttachment")
+};
 
 /// Defaults of a `VolumeAttachment`.
 pub(crate) fn default(object: &mut Object) {

@@ -4,10 +4,21 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::storage_class;
+use crate::kinds::kind::Kind;
 use crate::kinds::rules::naming;
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::object::Object;
 use crate::table::cell::age;
+
+pub(crate) const KIND: Kind = Kind {
+    short_names: &["vac"],
+    cells: Some(cells),
+    validate,
+    validate_change,
+    rechecks: (1, 1),
+    delete_returns_object: true,
+    ..Kind::cluster("volumeattributesclasses", "VolumeAttributesClass")
+};
 
 /// A `VolumeAttributesClass`.
 pub(crate) fn validate(class: &Node<'_, '_>, errors: &mut Errors) {

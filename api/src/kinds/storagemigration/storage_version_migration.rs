@@ -1,10 +1,20 @@
 //! StorageVersionMigrations (upstream: `pkg/registry/storagemigration`; KEP-4192).
 
+use crate::kinds::kind::{Kind, Sub};
 use crate::kinds::rules::shown::Shape::{Struct, Text};
 use crate::kinds::rules::shown::{Shown, Table};
 use crate::kinds::rules::tree::{Errors, IMMUTABLE, Node};
 use crate::kinds::rules::{conditions, naming};
 use crate::names;
+
+pub(crate) const KIND: Kind = Kind {
+    subresources: &[Sub::STATUS],
+    validate,
+    validate_change,
+    validate_status,
+    unconditional_update: false,
+    ..Kind::cluster("storageversionmigrations", "StorageVersionMigration")
+};
 
 /// A `StorageVersionMigration`.
 pub(crate) fn validate(migration: &Node<'_, '_>, errors: &mut Errors) {

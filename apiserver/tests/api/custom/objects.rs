@@ -178,3 +178,20 @@ async fn rules_of_the_author_hold_for_new_objects_and_changes() {
     let refused = expect(client.patch(super::WIDGETS_DEFINITION, MERGE, &patch).await, 422);
     assert!(refused["message"].as_str().unwrap().contains("undefined field 'none'"), "{refused}");
 }
+
+#[tokio::test]
+async fn a_custom_kind_with_the_name_of_a_built_in_one_is_custom() {
+    let mut versions = json!([version("v1", &fields(&json!({"size": {"type": "integer"}})))]);
+    versions[0]["subresources"] = json!({"status": {}});
+    let mut deployments = definition(&versions);
+    deployments["metadata"]["name"] = "deployments.example.com".into();
+    deployments["spec"]["names"] = json!({"plural": "deployments", "kind": "Deployment"});
+    let (_server, client) = start(&deployments).await;
+    let all = "/apis/example.com/v1/namespaces/default/deployments";
+    let one = json!({"apiVersion": "example.com/v1", "kind": "Deployment", "metadata": {"name": "one"}});
+    let mut one = expect(client.post(all, &one).await, 201);
+    one["metadata"]["annotations"] = json!({"a": "b"});
+    one["status"] = json!({"done": true});
+    let written = expect(client.put(&format!("{all}/one/status"), &one).await, 200);
+    assert_eq!((&written["status"]["done"], &written["metadata"]["annotations"]), (&json!(true), &Value::Null));
+}

@@ -1,15 +1,41 @@
 //! CustomResourceDefinitions (upstream: `apiextensions-apiserver/pkg/registry/customresourcedefinition`).
 
-pub(crate) mod schema;
-pub(crate) mod validate;
+mod schema;
+mod validate;
 
 use serde_json::{Value, json};
 
 use crate::custom::status;
+use crate::kinds::kind::{Kind, Sub};
 use crate::kinds::rules::fill::{self, default_pointer, default_zero, object, object_at, text};
 use crate::kinds::rules::tree::Fields;
 use crate::object::Object;
 use crate::strategy::WriteContext;
+
+pub(crate) const KIND: Kind = Kind {
+    short_names: &["crd", "crds"],
+    categories: &["api-extensions"],
+    subresources: &[Sub::STATUS],
+    has_generation: true,
+    prefix: Some("apiextensions.k8s.io/customresourcedefinitions"),
+    hash_version: Some("v1beta1"),
+    default,
+    prepare_create,
+    prepare_update,
+    validate: validate::definition,
+    validate_new: validate::new_definition,
+    validate_change: validate::definition_change,
+    validate_status: validate::definition_status,
+    validation_may_take_long: true,
+    warn: validate::warnings,
+    status_metadata: &[],
+    unconditional_update: false,
+    delete_returns_object: true,
+    own_delete: true,
+    begin_deletion,
+    holds_deletion: |definition| !definition.is_being_deleted(),
+    ..Kind::cluster("customresourcedefinitions", "CustomResourceDefinition")
+};
 
 /// Defaults of a `CustomResourceDefinition`: names that follow from the kind.
 pub(crate) fn default(object: &mut Object) {

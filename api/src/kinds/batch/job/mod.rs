@@ -1,21 +1,42 @@
 //! Jobs: defaults, preparation and warnings (upstream: `pkg/registry/batch/job`).
 
-pub(crate) mod policies;
-pub(crate) mod status;
+mod policies;
+mod status;
 pub(crate) mod validate;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::kinds::pods::defaults;
+use crate::kinds::kind::{Kind, Sub, field};
 use crate::kinds::pods::warn::{self, PODS_AND_HOSTS};
 use crate::kinds::pods::workload::POD_SPEC;
+use crate::kinds::pods::{defaults, gates};
 use crate::kinds::rules::fill::{self, default_pointer, default_zero, is_unset, object, object_at};
 use crate::kinds::rules::tree::{Fields, Node};
 use crate::object::Object;
 use crate::strategy::WriteContext;
 use crate::table::cell::{age, containers, list, number, selector_or_none, text};
 use crate::table::duration::{human_duration, whole_seconds};
+
+pub(crate) const KIND: Kind = Kind {
+    categories: &["all"],
+    subresources: &[Sub::STATUS],
+    has_generation: true,
+    fields: &[field("status.successful").at("status.succeeded").or("0")],
+    cells: Some(cells),
+    default,
+    fill_status: Some(|_| {}),
+    gated: gates::WORKLOAD,
+    prepare_create,
+    validate: validate::job,
+    validate_change: validate::change,
+    validate_status: status::job,
+    warn,
+    rechecks: (1, 1),
+    orphans: true,
+    silent_deletion_warning: Some(ORPHANS),
+    ..Kind::namespaced("jobs", "Job")
+};
 
 /// Labels that tie pods to their job; the ones without a prefix are kept for clients of long ago.
 pub(crate) const CONTROLLER_UID: &str = "batch.kubernetes.io/controller-uid";

@@ -1,21 +1,68 @@
 //! Pods: what the server decides at creation, on status writes and on deletion (upstream: `pkg/registry/core/pod`).
 
-pub(crate) mod cells;
-pub(crate) mod gated;
-pub(crate) mod status;
-pub(crate) mod subresources;
-pub(crate) mod update;
-pub(crate) mod warn;
+mod cells;
+mod gated;
+mod status;
+mod subresources;
+mod update;
+mod warn;
 
 use serde_json::{Value, json};
 
+use crate::kinds::kind::{Kind, Sub, field};
 use crate::kinds::pods::volumes::Owner;
-use crate::kinds::pods::{annotations, defaults, resources, spec};
+use crate::kinds::pods::{annotations, defaults, gates, resources, spec};
 use crate::kinds::rules::fill::{self, default_pointer, default_zero, each, object, object_at, text};
 use crate::kinds::rules::naming;
 use crate::kinds::rules::tree::{Errors, Fields, Node};
 use crate::object::Object;
 use crate::strategy::WriteContext;
+
+pub(crate) const KIND: Kind = Kind {
+    short_names: &["po"],
+    categories: &["all"],
+    subresources: &[
+        Sub::of("attach", ("", "v1", "PodAttachOptions"), Sub::CONNECT),
+        Sub::of("binding", ("", "v1", "Binding"), Sub::CREATE),
+        Sub::own("ephemeralcontainers", Sub::CHANGE),
+        Sub::of("eviction", ("policy", "v1", "Eviction"), Sub::CREATE),
+        Sub::of("exec", ("", "v1", "PodExecOptions"), Sub::CONNECT),
+        Sub::own("log", &["get"]),
+        Sub::of("portforward", ("", "v1", "PodPortForwardOptions"), Sub::CONNECT),
+        Sub::proxy("PodProxyOptions"),
+        Sub::own("resize", Sub::CHANGE),
+        Sub::STATUS,
+    ],
+    has_generation: true,
+    fields: &[
+        field("spec.nodeName"),
+        field("spec.restartPolicy"),
+        field("spec.schedulerName"),
+        field("spec.serviceAccountName"),
+        field("spec.hostNetwork").or("false"),
+        field("status.phase"),
+        field("status.podIP"),
+        field("status.nominatedNodeName"),
+    ],
+    cells: Some(cells::cells),
+    default,
+    fill_status: Some(fill_status),
+    gated: gates::POD,
+    prepare_create,
+    prepare_status,
+    validate,
+    validate_new,
+    validate_change: update::change,
+    validate_status: status::validate,
+    validate_subresource: subresources::change,
+    warn: warn::pod,
+    warn_prepared: warn::app_armor,
+    warn_status: warn::status,
+    rechecks: (1, 1),
+    delete_returns_object: true,
+    grace_period,
+    ..Kind::namespaced("pods", "Pod")
+};
 
 /// Defaults of a `Pod`.
 pub(crate) fn default(object: &mut Object) {

@@ -1,15 +1,39 @@
 //! Services: defaults and what follows from the type (upstream: `pkg/registry/core/service`).
 
-pub(crate) mod cells;
+mod cells;
 pub(crate) mod validate;
-pub(crate) mod warn;
+mod warn;
 
 use serde_json::{Value, json};
 
+use crate::kinds::kind::{Kind, Sub, field};
 use crate::kinds::rules::fill::{self, default_pointer, default_zero, each, is_zero, object, text};
 use crate::kinds::rules::tree::Fields;
+use crate::kinds::rules::{load_balancer, naming};
 use crate::object::Object;
 use crate::strategy::WriteContext;
+
+pub(crate) const KIND: Kind = Kind {
+    short_names: &["svc"],
+    categories: &["all"],
+    subresources: &[Sub::proxy("ServiceProxyOptions"), Sub::STATUS],
+    prefix: Some("services/specs"),
+    fields: &[field("spec.clusterIP"), field("spec.type")],
+    cells: Some(cells::service),
+    default,
+    fill_status: Some(fill_status),
+    prepare_create,
+    prepare_update,
+    validate: validate::service,
+    validate_change: validate::change,
+    validate_status: validate::status,
+    validate_name: naming::label_name,
+    warn: warn::service,
+    warn_status: load_balancer::warn,
+    create_on_update: true,
+    delete_returns_object: true,
+    ..Kind::namespaced("services", "Service")
+};
 
 /// Seconds that `ClientIP` affinity lasts.
 const AFFINITY_SECONDS: i64 = 10_800;
