@@ -37,7 +37,7 @@ pub(crate) const VALIDATING: Kind = Kind {
 };
 
 /// A `ValidatingAdmissionPolicyBinding`.
-pub(crate) fn validating_policy_binding(object: &Node<'_, '_>, errors: &mut Errors) {
+fn validating_policy_binding(object: &Node<'_, '_>, errors: &mut Errors) {
     let spec = object.field("spec");
     policy_binding(&spec, errors);
     let actions = spec.field("validationActions");
@@ -57,7 +57,7 @@ pub(crate) fn validating_policy_binding(object: &Node<'_, '_>, errors: &mut Erro
 }
 
 /// A `MutatingAdmissionPolicyBinding`.
-pub(crate) fn mutating_policy_binding(object: &Node<'_, '_>, errors: &mut Errors) {
+fn mutating_policy_binding(object: &Node<'_, '_>, errors: &mut Errors) {
     let spec = object.field("spec");
     policy_binding(&spec, errors);
     policies::changeable(&spec.field("matchResources"), errors);
@@ -102,14 +102,14 @@ fn param_ref(at: &Node<'_, '_>, errors: &mut Errors) {
 }
 
 /// Defaults of the binding of an admission policy.
-pub(crate) fn default(object: &mut Object) {
+fn default(object: &mut Object) {
     let spec = fill::object(object.root_mut(), "spec");
     if let Some(resources) = object_at(spec, "matchResources") {
         policies::default_match_resources(resources);
     }
 }
 
-pub(crate) fn cells(binding: &Object, now: Timestamp) -> Vec<Value> {
+fn cells(binding: &Object, now: Timestamp) -> Vec<Value> {
     let reference = binding.get(&["spec", "paramRef"]).filter(|reference| !reference.is_null());
     let reference = reference.map_or_else(
         || UNSET.to_owned(),

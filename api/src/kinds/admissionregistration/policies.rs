@@ -59,12 +59,12 @@ const CHANGEABLE: [&str; 4] = ["*", "CONNECT", "CREATE", "UPDATE"];
 const REASONS: [&str; 3] = ["Forbidden", "Invalid", "RequestEntityTooLarge"];
 
 /// A new `ValidatingAdmissionPolicy`.
-pub(crate) fn validating_policy(object: &Node<'_, '_>, errors: &mut Errors) {
+fn validating_policy(object: &Node<'_, '_>, errors: &mut Errors) {
     validating(object, None, errors);
 }
 
 /// A changed `ValidatingAdmissionPolicy`.
-pub(crate) fn changed_validating_policy(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+fn changed_validating_policy(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     validating(new, Some(old), errors);
 }
 
@@ -264,7 +264,7 @@ fn compiles(at: &Node<'_, '_>, scope: &Scope, wanted: Wanted, errors: &mut Error
 }
 
 /// The status of a `ValidatingAdmissionPolicy`.
-pub(crate) fn policy_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
+fn policy_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
     let status = new.field("status");
     let checking = status.field("typeChecking");
     for warning in checking.field("expressionWarnings").items() {
@@ -281,12 +281,12 @@ pub(crate) fn policy_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mu
 }
 
 /// A new `MutatingAdmissionPolicy`.
-pub(crate) fn mutating_policy(object: &Node<'_, '_>, errors: &mut Errors) {
+fn mutating_policy(object: &Node<'_, '_>, errors: &mut Errors) {
     mutating(object, None, errors);
 }
 
 /// A changed `MutatingAdmissionPolicy`.
-pub(crate) fn changed_mutating_policy(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+fn changed_mutating_policy(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     mutating(new, Some(old), errors);
 }
 
@@ -344,7 +344,7 @@ pub(crate) fn default_match_resources(resources: &mut Fields) {
 }
 
 /// Defaults of an admission policy.
-pub(crate) fn default(object: &mut Object) {
+fn default(object: &mut Object) {
     let mutating = object.kind() == "MutatingAdmissionPolicy";
     let spec = fill::object(object.root_mut(), "spec");
     default_pointer(spec, "failurePolicy", "Fail");
@@ -356,12 +356,12 @@ pub(crate) fn default(object: &mut Object) {
     }
 }
 
-pub(crate) fn mutating_cells(policy: &Object, now: Timestamp) -> Vec<Value> {
+fn mutating_cells(policy: &Object, now: Timestamp) -> Vec<Value> {
     let mutations = list(policy, &["spec", "mutations"]).len();
     vec![policy.name().into(), mutations.into(), parameter_kind(policy).into(), age(policy, now).into()]
 }
 
-pub(crate) fn validating_cells(policy: &Object, now: Timestamp) -> Vec<Value> {
+fn validating_cells(policy: &Object, now: Timestamp) -> Vec<Value> {
     let validations = list(policy, &["spec", "validations"]).len();
     vec![policy.name().into(), validations.into(), parameter_kind(policy).into(), age(policy, now).into()]
 }

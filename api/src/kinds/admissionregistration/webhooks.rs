@@ -76,12 +76,12 @@ impl Demands {
 }
 
 /// A new webhook configuration.
-pub(crate) fn webhooks(object: &Node<'_, '_>, errors: &mut Errors) {
+fn webhooks(object: &Node<'_, '_>, errors: &mut Errors) {
     configuration(object, &Demands::ALL, errors);
 }
 
 /// A changed webhook configuration.
-pub(crate) fn changed_webhooks(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+fn changed_webhooks(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     configuration(new, &Demands::of_update(new, old), errors);
 }
 
@@ -255,7 +255,7 @@ fn rule_resources(at: &Node<'_, '_>, errors: &mut Errors) {
 }
 
 /// Defaults of a webhook configuration.
-pub(crate) fn default(object: &mut Object) {
+fn default(object: &mut Object) {
     let mutating = object.kind() == "MutatingWebhookConfiguration";
     each(object.root_mut(), "webhooks", |webhook| {
         default_pointer(webhook, "failurePolicy", "Fail");
@@ -277,6 +277,6 @@ pub(crate) fn default_rules(holder: &mut Fields, key: &str) {
     each(holder, key, |rule| default_pointer(rule, "scope", "*"));
 }
 
-pub(crate) fn cells(configuration: &Object, now: Timestamp) -> Vec<Value> {
+fn cells(configuration: &Object, now: Timestamp) -> Vec<Value> {
     vec![configuration.name().into(), list(configuration, &["webhooks"]).len().into(), age(configuration, now).into()]
 }

@@ -27,8 +27,7 @@ pub(crate) const KIND: Kind = Kind {
     ..Kind::cluster("apiservices", "APIService")
 };
 
-/// Defaults of an `APIService`.
-pub(crate) fn default(object: &mut Object) {
+fn default(object: &mut Object) {
     let spec = fill::object(object.root_mut(), "spec");
     if let Some(service) = object_at(spec, "service") {
         default_pointer(service, "port", 443);
@@ -37,7 +36,7 @@ pub(crate) fn default(object: &mut Object) {
 }
 
 /// An APIService that this server serves itself is available at once.
-pub(crate) fn prepare_create(ctx: &WriteContext<'_>, new: &mut Object) {
+fn prepare_create(ctx: &WriteContext<'_>, new: &mut Object) {
     let is_local = new.get(&["spec", "service"]).is_none_or(Value::is_null);
     let status = if is_local {
         json!({"conditions": [{
@@ -51,7 +50,7 @@ pub(crate) fn prepare_create(ctx: &WriteContext<'_>, new: &mut Object) {
 }
 
 /// An `APIService`, whose name follows from version and group.
-pub(crate) fn validate(object: &Node<'_, '_>, errors: &mut Errors) {
+fn validate(object: &Node<'_, '_>, errors: &mut Errors) {
     let (metadata, spec) = (object.field("metadata"), object.field("spec"));
     let (group, version) = (spec.field("group"), spec.field("version"));
     let required = format!("{}.{}", version.text(), group.text());
@@ -97,15 +96,14 @@ pub(crate) fn validate(object: &Node<'_, '_>, errors: &mut Errors) {
     }
 }
 
-/// The status of an `APIService`.
-pub(crate) fn validate_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
     let status = new.field("status");
     for condition in status.field("conditions").items() {
         errors.one_of(&condition.field("status"), &["True", "False", "Unknown"]);
     }
 }
 
-pub(crate) fn cells(service: &Object, now: Timestamp) -> Vec<Value> {
+fn cells(service: &Object, now: Timestamp) -> Vec<Value> {
     let target = match service.get(&["spec", "service"]).filter(|target| !target.is_null()) {
         Some(target) => format!("{}/{}", text(target, "namespace"), text(target, "name")),
         None => "Local".to_owned(),

@@ -17,7 +17,7 @@ pub(crate) const KIND: Kind = Kind {
 };
 
 /// The name of a `StorageVersion`: a group and a resource.
-pub(crate) fn validate_name(name: &str, _prefix: bool) -> Vec<String> {
+fn validate_name(name: &str, _prefix: bool) -> Vec<String> {
     let Some((group, resource)) = name.rsplit_once('.') else {
         return vec!["name must be in the form of <group>.<resource>".to_owned()];
     };
@@ -27,7 +27,7 @@ pub(crate) fn validate_name(name: &str, _prefix: bool) -> Vec<String> {
 }
 
 /// What servers say of the versions they store.
-pub(crate) fn validate_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
     let status = new.field("status");
     let servers = status.field("storageVersions");
     lists::distinct(

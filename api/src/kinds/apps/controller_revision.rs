@@ -19,12 +19,11 @@ pub(crate) const KIND: Kind = Kind {
 };
 
 /// Defaults of a `ControllerRevision`, whose revision is always shown.
-pub(crate) fn default(object: &mut Object) {
+fn default(object: &mut Object) {
     default_pointer(object.root_mut(), "revision", 0);
 }
 
-/// A `ControllerRevision`.
-pub(crate) fn validate(object: &Node<'_, '_>, errors: &mut Errors) {
+fn validate(object: &Node<'_, '_>, errors: &mut Errors) {
     let (revision, data) = (object.field("revision"), object.field("data"));
     if revision.number() < 0 {
         errors.invalid(&revision, NOT_NEGATIVE);
@@ -35,14 +34,14 @@ pub(crate) fn validate(object: &Node<'_, '_>, errors: &mut Errors) {
 }
 
 /// The data of a revision never changes.
-pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     let (new, old) = (new.field("data"), old.field("data"));
     if new.value() != old.value() {
         errors.invalid(&new, IMMUTABLE);
     }
 }
 
-pub(crate) fn cells(revision: &Object, now: Timestamp) -> Vec<Value> {
+fn cells(revision: &Object, now: Timestamp) -> Vec<Value> {
     let owners = list(revision, &["metadata", "ownerReferences"]);
     let controller = owners.iter().find(|owner| owner.get("controller") == Some(&Value::Bool(true)));
     let controller = controller.map_or_else(

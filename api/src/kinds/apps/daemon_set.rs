@@ -35,10 +35,9 @@ pub(crate) const KIND: Kind = Kind {
 };
 
 /// Counts generations of a DaemonSet's template, for clients of long ago.
-pub(crate) const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
 
-/// Defaults of a `DaemonSet`.
-pub(crate) fn default(object: &mut Object) {
+fn default(object: &mut Object) {
     let spec = fill::object(object.root_mut(), "spec");
     default_pointer(spec, "selector", Value::Null);
     defaults::template(spec, "template");
@@ -56,19 +55,19 @@ pub(crate) fn default(object: &mut Object) {
 }
 
 /// As [`workload::fill_status`], for DaemonSets.
-pub(crate) fn fill_status(status: &mut Fields) {
+fn fill_status(status: &mut Fields) {
     for count in ["currentNumberScheduled", "numberMisscheduled", "desiredNumberScheduled", "numberReady"] {
         default_pointer(status, count, 0);
     }
 }
 
 /// A new DaemonSet starts with the first generation of its template.
-pub(crate) fn prepare_create(_ctx: &WriteContext<'_>, new: &mut Object) {
+fn prepare_create(_ctx: &WriteContext<'_>, new: &mut Object) {
     set_template_generation(new, 1);
 }
 
 /// Counts the template's generation, which the client cannot set.
-pub(crate) fn prepare_update(_ctx: &WriteContext<'_>, new: &mut Object, old: &Object) {
+fn prepare_update(_ctx: &WriteContext<'_>, new: &mut Object, old: &Object) {
     let counted = old.annotation(TEMPLATE_GENERATION).and_then(|text| text.parse::<i64>().ok()).unwrap_or(0);
     let changed = new.get(&["spec", "template"]) != old.get(&["spec", "template"]);
     set_template_generation(new, if changed { counted + 1 } else { counted });
@@ -78,8 +77,7 @@ fn set_template_generation(new: &mut Object, generation: i64) {
     object(new.metadata_mut(), "annotations").insert(TEMPLATE_GENERATION.to_owned(), generation.to_string().into());
 }
 
-/// A `DaemonSet`.
-pub(crate) fn validate(object: &Node<'_, '_>, errors: &mut Errors) {
+fn validate(object: &Node<'_, '_>, errors: &mut Errors) {
     let spec = object.field("spec");
     workload::non_negative(&spec, &["minReadySeconds", "revisionHistoryLimit"], errors);
     let (selector, template) = (spec.field("selector"), spec.field("template"));
@@ -134,8 +132,7 @@ fn daemon_rolling_update(rolling: &Node<'_, '_>, errors: &mut Errors) {
     }
 }
 
-/// The status of a `DaemonSet`.
-pub(crate) fn validate_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
     workload::counts(
         &new.field("status"),
         &[
@@ -154,7 +151,7 @@ pub(crate) fn validate_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &
 }
 
 /// A `DaemonSet`, which counts the changes of its template.
-pub(crate) fn warn(new: &Node<'_, '_>, old: Option<&Node<'_, '_>>, texts: &mut Vec<String>) {
+fn warn(new: &Node<'_, '_>, old: Option<&Node<'_, '_>>, texts: &mut Vec<String>) {
     let counted = |set: &Node<'_, '_>| -> Option<String> {
         let metadata = set.field("metadata");
         let annotations = metadata.field("annotations");
@@ -168,7 +165,7 @@ pub(crate) fn warn(new: &Node<'_, '_>, old: Option<&Node<'_, '_>>, texts: &mut V
     }
 }
 
-pub(crate) fn cells(set: &Object, now: Timestamp) -> Vec<Value> {
+fn cells(set: &Object, now: Timestamp) -> Vec<Value> {
     let [names, images] = containers(set, &POD_SPEC);
     let status = |field: &str| Value::from(number(set, &["status", field]));
     vec![

@@ -31,8 +31,7 @@ pub(crate) const KIND: Kind = Kind {
     ..Kind::namespaced("deployments", "Deployment")
 };
 
-/// Defaults of a `Deployment`.
-pub(crate) fn default(object: &mut Object) {
+fn default(object: &mut Object) {
     let spec = fill::object(object.root_mut(), "spec");
     default_pointer(spec, "replicas", 1);
     default_pointer(spec, "selector", Value::Null);
@@ -49,13 +48,12 @@ pub(crate) fn default(object: &mut Object) {
 }
 
 /// Annotations of a `Deployment` travel to its ReplicaSets, so that a change of them is one for its controller.
-pub(crate) fn is_new_generation(new: &Object, old: &Object) -> bool {
+fn is_new_generation(new: &Object, old: &Object) -> bool {
     let annotations = ["metadata", "annotations"];
     content_changed(new, old) || new.get(&annotations) != old.get(&annotations)
 }
 
-/// A `Deployment`.
-pub(crate) fn validate(object: &Node<'_, '_>, errors: &mut Errors) {
+fn validate(object: &Node<'_, '_>, errors: &mut Errors) {
     let spec = object.field("spec");
     workload::non_negative(
         &spec,
@@ -95,8 +93,7 @@ fn deployment_strategy(strategy: &Node<'_, '_>, errors: &mut Errors) {
     }
 }
 
-/// The status of a `Deployment`.
-pub(crate) fn validate_status(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_status(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     let status = new.field("status");
     workload::counts(
         &status,
@@ -120,7 +117,7 @@ pub(crate) fn validate_status(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &m
     }
 }
 
-pub(crate) fn cells(deployment: &Object, now: Timestamp) -> Vec<Value> {
+fn cells(deployment: &Object, now: Timestamp) -> Vec<Value> {
     let [names, images] = containers(deployment, &POD_SPEC);
     vec![
         deployment.name().into(),

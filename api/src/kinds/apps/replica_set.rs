@@ -27,22 +27,20 @@ pub(crate) const KIND: Kind = Kind {
     ..Kind::namespaced("replicasets", "ReplicaSet")
 };
 
-/// Defaults of a `ReplicaSet`.
-pub(crate) fn default(object: &mut Object) {
+fn default(object: &mut Object) {
     let spec = fill::object(object.root_mut(), "spec");
     default_pointer(spec, "replicas", 1);
     default_pointer(spec, "selector", Value::Null);
     defaults::template(spec, "template");
 }
 
-/// A `ReplicaSet`.
-pub(crate) fn validate(object: &Node<'_, '_>, errors: &mut Errors) {
+fn validate(object: &Node<'_, '_>, errors: &mut Errors) {
     let spec = object.field("spec");
     workload::non_negative(&spec, &["replicas", "minReadySeconds"], errors);
     workload::selector_and_template(&spec, &REPLICAS, errors);
 }
 
-pub(crate) fn cells(set: &Object, now: Timestamp) -> Vec<Value> {
+fn cells(set: &Object, now: Timestamp) -> Vec<Value> {
     let [names, images] = containers(set, &POD_SPEC);
     vec![
         set.name().into(),

@@ -31,8 +31,7 @@ pub(crate) const KIND: Kind = Kind {
     ..Kind::namespaced("statefulsets", "StatefulSet")
 };
 
-/// Defaults of a `StatefulSet`.
-pub(crate) fn default(object: &mut Object) {
+fn default(object: &mut Object) {
     let spec = fill::object(object.root_mut(), "spec");
     default_pointer(spec, "replicas", 1);
     default_pointer(spec, "selector", Value::Null);
@@ -61,13 +60,12 @@ pub(crate) fn default(object: &mut Object) {
 }
 
 /// As [`workload::fill_status`], for StatefulSets.
-pub(crate) fn fill_status(status: &mut Fields) {
+fn fill_status(status: &mut Fields) {
     default_pointer(status, "replicas", 0);
     default_pointer(status, "availableReplicas", 0);
 }
 
-/// A `StatefulSet`.
-pub(crate) fn validate(object: &Node<'_, '_>, errors: &mut Errors) {
+fn validate(object: &Node<'_, '_>, errors: &mut Errors) {
     let spec = object.field("spec");
     let policy = spec.field("podManagementPolicy");
     match policy.text() {
@@ -130,7 +128,7 @@ fn stateful_strategy(strategy: &Node<'_, '_>, errors: &mut Errors) {
 }
 
 /// What may not change in a `StatefulSet`.
-pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     const MAY_CHANGE: [&str; 7] = [
         "replicas",
         "ordinals",
@@ -150,8 +148,7 @@ pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &m
     }
 }
 
-/// The status of a `StatefulSet`.
-pub(crate) fn validate_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
     let status = new.field("status");
     workload::counts(
         &status,
@@ -174,7 +171,7 @@ pub(crate) fn validate_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &
 }
 
 /// A `StatefulSet`, whose name is held to be that of a host anyway.
-pub(crate) fn warn(new: &Node<'_, '_>, old: Option<&Node<'_, '_>>, texts: &mut Vec<String>) {
+fn warn(new: &Node<'_, '_>, old: Option<&Node<'_, '_>>, texts: &mut Vec<String>) {
     let spec = new.field("spec");
     if warn::is_news(new, old) {
         warn::all(&spec.field("template"), true, texts);
@@ -193,7 +190,7 @@ pub(crate) fn warn(new: &Node<'_, '_>, old: Option<&Node<'_, '_>>, texts: &mut V
     }
 }
 
-pub(crate) fn cells(set: &Object, now: Timestamp) -> Vec<Value> {
+fn cells(set: &Object, now: Timestamp) -> Vec<Value> {
     let [names, images] = containers(set, &POD_SPEC);
     vec![set.name().into(), workload::ready_of_desired(set).into(), age(set, now).into(), names, images]
 }

@@ -25,7 +25,7 @@ pub(crate) const KIND: Kind = Kind {
 };
 
 /// Defaults of a `HorizontalPodAutoscaler` (autoscaling/v2).
-pub(crate) fn default(object: &mut Object) {
+fn default(object: &mut Object) {
     let spec = fill::object(object.root_mut(), "spec");
     default_pointer(spec, "minReplicas", 1);
     if is_zero(spec, "metrics") {
@@ -50,13 +50,12 @@ pub(crate) fn default(object: &mut Object) {
 }
 
 /// The parts of an autoscaler's status that are always shown.
-pub(crate) fn fill_status(status: &mut tree::Fields) {
+fn fill_status(status: &mut tree::Fields) {
     default_pointer(status, "desiredReplicas", 0);
     default_pointer(status, "currentMetrics", Value::Null);
 }
 
-/// A `HorizontalPodAutoscaler`.
-pub(crate) fn validate(object: &Node<'_, '_>, errors: &mut Errors) {
+fn validate(object: &Node<'_, '_>, errors: &mut Errors) {
     let spec = object.field("spec");
     let (least, most, metrics) = (spec.field("minReplicas"), spec.field("maxReplicas"), spec.field("metrics"));
     let scales_to_zero = metrics.list().iter().any(|m| matches!(m["type"].as_str(), Some("Object" | "External")));
@@ -252,12 +251,11 @@ fn scaling_rules(at: &Node<'_, '_>, errors: &mut Errors) {
     }
 }
 
-/// The status of a `HorizontalPodAutoscaler`.
-pub(crate) fn validate_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
     workload::counts(&new.field("status"), &["currentReplicas", "desiredReplicas"], errors);
 }
 
-pub(crate) fn cells(autoscaler: &Object, now: Timestamp) -> Vec<Value> {
+fn cells(autoscaler: &Object, now: Timestamp) -> Vec<Value> {
     let target = |field: &str| autoscaler.text(&["spec", "scaleTargetRef", field]);
     vec![
         autoscaler.name().into(),

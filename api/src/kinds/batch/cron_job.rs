@@ -29,7 +29,7 @@ pub(crate) const KIND: Kind = Kind {
 };
 
 /// Defaults of a `CronJob`. The job it makes gets its own defaults when it is made.
-pub(crate) fn default(object: &mut Object) {
+fn default(object: &mut Object) {
     let spec = fill::object(object.root_mut(), "spec");
     default_zero(spec, "concurrencyPolicy", "Allow");
     default_pointer(spec, "suspend", false);
@@ -40,8 +40,7 @@ pub(crate) fn default(object: &mut Object) {
     job::default_job_template(fill::object(template, "spec"));
 }
 
-/// A `CronJob`.
-pub(crate) fn validate(object: &Node<'_, '_>, errors: &mut Errors) {
+fn validate(object: &Node<'_, '_>, errors: &mut Errors) {
     let spec = object.field("spec");
     schedule(&spec, errors);
     time_zone(&spec.field("timeZone"), errors);
@@ -115,7 +114,7 @@ fn is_part_of_zone(part: &str) -> bool {
 const CRON_JOB_NAME: usize = 52;
 
 /// A new `CronJob` leaves room for what it appends to its name.
-pub(crate) fn validate_new(object: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_new(object: &Node<'_, '_>, errors: &mut Errors) {
     let metadata = object.field("metadata");
     let name = metadata.field("name");
     if name.text().len() > CRON_JOB_NAME {
@@ -123,8 +122,7 @@ pub(crate) fn validate_new(object: &Node<'_, '_>, errors: &mut Errors) {
     }
 }
 
-/// A `CronJob`.
-pub(crate) fn warn(new: &Node<'_, '_>, old: Option<&Node<'_, '_>>, texts: &mut Vec<String>) {
+fn warn(new: &Node<'_, '_>, old: Option<&Node<'_, '_>>, texts: &mut Vec<String>) {
     const ZONE: &str = "cannot use TZ or CRON_TZ in spec.spec.schedule, use timeZone instead, see \
                         https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details";
     if old.is_none() {
@@ -139,7 +137,7 @@ pub(crate) fn warn(new: &Node<'_, '_>, old: Option<&Node<'_, '_>>, texts: &mut V
     }
 }
 
-pub(crate) fn cells(job: &Object, now: Timestamp) -> Vec<Value> {
+fn cells(job: &Object, now: Timestamp) -> Vec<Value> {
     let [names, images] = containers(job, &["spec", "jobTemplate", "spec", "template", "spec"]);
     let suspend = job.get(&["spec", "suspend"]).and_then(Value::as_bool).map_or(UNSET, title);
     vec![

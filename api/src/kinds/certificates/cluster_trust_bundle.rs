@@ -18,7 +18,7 @@ pub(crate) const KIND: Kind = Kind {
 };
 
 /// The certificates that others may trust: authorities, each once.
-pub(crate) fn trust_bundle(at: &Node<'_, '_>, errors: &mut Errors) {
+fn trust_bundle(at: &Node<'_, '_>, errors: &mut Errors) {
     const MOST_BYTES: usize = 1 << 20;
     if at.text().len() > MOST_BYTES {
         errors.too_long(at, MOST_BYTES);
@@ -65,7 +65,7 @@ fn not_an_anchor(index: usize, block: &pem::Block) -> Option<String> {
 }
 
 /// A `ClusterTrustBundle`, whose name tells whose it is.
-pub(crate) fn validate(bundle: &Node<'_, '_>, errors: &mut Errors) {
+fn validate(bundle: &Node<'_, '_>, errors: &mut Errors) {
     let (metadata, spec) = (bundle.field("metadata"), bundle.field("spec"));
     let signer = spec.field("signerName");
     for (field, prefix) in [("generateName", true), ("name", false)] {
@@ -80,12 +80,12 @@ pub(crate) fn validate(bundle: &Node<'_, '_>, errors: &mut Errors) {
 }
 
 /// A new bundle is looked into.
-pub(crate) fn validate_new(bundle: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_new(bundle: &Node<'_, '_>, errors: &mut Errors) {
     trust_bundle(&bundle.field("spec").field("trustBundle"), errors);
 }
 
 /// A changed bundle is looked into, and stays with its signer.
-pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     let (spec, before) = (new.field("spec"), old.field("spec"));
     if spec.field("trustBundle").text() != before.field("trustBundle").text() {
         trust_bundle(&spec.field("trustBundle"), errors);

@@ -37,14 +37,13 @@ pub(crate) const KIND: Kind = Kind {
     ..Kind::cluster("certificatesigningrequests", "CertificateSigningRequest")
 };
 
-/// Defaults of a `CertificateSigningRequest`.
-pub(crate) fn default(object: &mut Object) {
+fn default(object: &mut Object) {
     fill::object(object.root_mut(), "spec");
     fill::object(object.root_mut(), "status");
 }
 
 /// A request carries who made it; nobody can say otherwise.
-pub(crate) fn prepare_create(ctx: &WriteContext<'_>, new: &mut Object) {
+fn prepare_create(ctx: &WriteContext<'_>, new: &mut Object) {
     let spec = fill::object(new.root_mut(), "spec");
     for key in ["username", "uid", "groups", "extra"] {
         spec.remove(key);
@@ -65,14 +64,14 @@ pub(crate) fn prepare_create(ctx: &WriteContext<'_>, new: &mut Object) {
 }
 
 /// The spec of a signing request never changes.
-pub(crate) fn prepare_update(_ctx: &WriteContext<'_>, new: &mut Object, old: &Object) {
+fn prepare_update(_ctx: &WriteContext<'_>, new: &mut Object, old: &Object) {
     if let Some(spec) = old.get(&["spec"]).cloned() {
         new.set(&["spec"], spec);
     }
 }
 
 /// Conditions are dated by the server where the client does not date them; an approval leaves the certificate alone.
-pub(crate) fn prepare_status(ctx: &WriteContext<'_>, new: &mut Object, old: &Object) {
+fn prepare_status(ctx: &WriteContext<'_>, new: &mut Object, old: &Object) {
     let now = naming::time(ctx.now);
     if ctx.subresource == "approval" {
         match old.get(&["status", "certificate"]).cloned() {
@@ -139,8 +138,7 @@ const USAGES: [&str; 23] = [
     "timestamping",
 ];
 
-/// A `CertificateSigningRequest`.
-pub(crate) fn validate(request: &Node<'_, '_>, errors: &mut Errors) {
+fn validate(request: &Node<'_, '_>, errors: &mut Errors) {
     let spec = request.field("spec");
     let body = spec.field("request");
     if let Err(why) = read_request(body.text()) {
@@ -197,12 +195,7 @@ fn read_request(encoded: &str) -> Result<(), String> {
 const DECISIONS: [&str; 3] = ["Approved", "Denied", "Failed"];
 
 /// Rules for a write to `/status` or `/approval`.
-pub(crate) fn validate_subresource(
-    subresource: &str,
-    new: &Node<'_, '_>,
-    old: &Node<'_, '_>,
-    errors: &mut Errors,
-) -> bool {
+fn validate_subresource(subresource: &str, new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) -> bool {
     let approves = match subresource {
         "status" => false,
         "approval" => true,
@@ -312,7 +305,7 @@ fn not_certificates(encoded: &str) -> Option<String> {
     blocks.is_empty().then(|| "must contain at least one CERTIFICATE PEM block".to_owned())
 }
 
-pub(crate) fn cells(request: &Object, now: Timestamp) -> Vec<Value> {
+fn cells(request: &Object, now: Timestamp) -> Vec<Value> {
     let duration = request.integer(&["spec", "expirationSeconds"]).map_or_else(|| NONE.to_owned(), human_duration);
     vec![
         request.name().into(),

@@ -22,13 +22,13 @@ pub(crate) const KIND: Kind = Kind {
 };
 
 /// As [`prepare_update`], of a new lease.
-pub(crate) fn prepare_create(ctx: &WriteContext<'_>, new: &mut Object) {
+fn prepare_create(ctx: &WriteContext<'_>, new: &mut Object) {
     prepare_update(ctx, new, &Object::default());
 }
 
 /// Strategy and wish of a holder do not count where elections are not coordinated by the server, as here; those that are
 /// there stay.
-pub(crate) fn prepare_update(_ctx: &WriteContext<'_>, new: &mut Object, old: &Object) {
+fn prepare_update(_ctx: &WriteContext<'_>, new: &mut Object, old: &Object) {
     for field in ["strategy", "preferredHolder"] {
         if old.get(&["spec", field]).is_none_or(Value::is_null) {
             new.remove(&["spec", field]);
@@ -39,8 +39,7 @@ pub(crate) fn prepare_update(_ctx: &WriteContext<'_>, new: &mut Object, old: &Ob
 /// The one strategy that Kubernetes itself defines.
 pub(crate) const OLDEST: &str = "OldestEmulationVersion";
 
-/// A `Lease`.
-pub(crate) fn validate(lease: &Node<'_, '_>, errors: &mut Errors) {
+fn validate(lease: &Node<'_, '_>, errors: &mut Errors) {
     let spec = lease.field("spec");
     let duration = spec.field("leaseDurationSeconds");
     if duration.integer().is_some_and(|seconds| seconds <= 0) {
@@ -69,7 +68,7 @@ pub(crate) fn strategy(at: &Node<'_, '_>, errors: &mut Errors) {
     }
 }
 
-pub(crate) fn cells(lease: &Object, now: Timestamp) -> Vec<Value> {
+fn cells(lease: &Object, now: Timestamp) -> Vec<Value> {
     vec![lease.name().into(), lease.text(&["spec", "holderIdentity"]).into(), age(lease, now).into()]
 }
 

@@ -20,12 +20,11 @@ pub(crate) const KIND: Kind = Kind {
 };
 
 /// The name of a `LeaseCandidate`, which may be more than a domain.
-pub(crate) fn validate_name(name: &str, _prefix: bool) -> Vec<String> {
+fn validate_name(name: &str, _prefix: bool) -> Vec<String> {
     naming::config_map_key(name)
 }
 
-/// A `LeaseCandidate`.
-pub(crate) fn validate(candidate: &Node<'_, '_>, errors: &mut Errors) {
+fn validate(candidate: &Node<'_, '_>, errors: &mut Errors) {
     let spec = candidate.field("spec");
     errors.require_text(&spec.field("leaseName"));
     let mut version = |field: &str| {
@@ -60,7 +59,7 @@ pub(crate) fn validate(candidate: &Node<'_, '_>, errors: &mut Errors) {
 }
 
 /// A candidate stays one for the same lease.
-pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     errors.immutable(&new.field("spec").field("leaseName"), &old.field("spec").field("leaseName"));
 }
 

@@ -16,7 +16,7 @@ pub(crate) const KIND: Kind = Kind {
     ..Kind::cluster("componentstatuses", "ComponentStatus")
 };
 
-pub(crate) fn cells(component: &Object, _now: Timestamp) -> Vec<Value> {
+fn cells(component: &Object, _now: Timestamp) -> Vec<Value> {
     let (mut status, mut message, mut error) = (UNKNOWN, "", "");
     for condition in list(component, &["conditions"]) {
         status = match text(condition, "status") {

@@ -22,8 +22,7 @@ pub(crate) const KIND: Kind = Kind {
 pub(crate) const MAX_DATA: usize = 1024 * 1024;
 const WHEN_IMMUTABLE: &str = "field is immutable when `immutable` is set";
 
-/// A `ConfigMap`.
-pub(crate) fn validate(map: &Node<'_, '_>, errors: &mut Errors) {
+fn validate(map: &Node<'_, '_>, errors: &mut Errors) {
     let (data, binary) = (map.field("data"), map.field("binaryData"));
     let mut size = 0;
     for (key, value) in data.entries() {
@@ -57,7 +56,7 @@ pub(crate) fn decoded_length(base64: &str) -> usize {
 }
 
 /// What may not change in a `ConfigMap`.
-pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     frozen(new, old, &["data", "binaryData"], errors);
 }
 
@@ -77,7 +76,7 @@ pub(crate) fn frozen(new: &Node<'_, '_>, old: &Node<'_, '_>, keys: &[&str], erro
     }
 }
 
-pub(crate) fn cells(map: &Object, now: Timestamp) -> Vec<Value> {
+fn cells(map: &Object, now: Timestamp) -> Vec<Value> {
     vec![
         map.name().into(),
         (cell::entries(map, "data") + cell::entries(map, "binaryData")).into(),

@@ -23,13 +23,12 @@ pub(crate) const KIND: Kind = Kind {
     ..Kind::namespaced("endpoints", "Endpoints")
 };
 
-/// Defaults of `Endpoints`.
-pub(crate) fn default(object: &mut Object) {
+fn default(object: &mut Object) {
     each(object.root_mut(), "subsets", |subset| each(subset, "ports", |port| default_zero(port, "protocol", "TCP")));
 }
 
 /// `Endpoints`.
-pub(crate) fn validate(endpoints: &Node<'_, '_>, errors: &mut Errors) {
+fn validate(endpoints: &Node<'_, '_>, errors: &mut Errors) {
     let subsets = endpoints.field("subsets");
     for subset in subsets.items() {
         let (ready, waiting) = (subset.field("addresses"), subset.field("notReadyAddresses"));
@@ -82,7 +81,7 @@ fn endpoint_port(port: &Node<'_, '_>, needs_name: bool, errors: &mut Errors) {
 }
 
 /// `Endpoints`.
-pub(crate) fn warn(new: &Node<'_, '_>, _old: Option<&Node<'_, '_>>, texts: &mut Vec<String>) {
+fn warn(new: &Node<'_, '_>, _old: Option<&Node<'_, '_>>, texts: &mut Vec<String>) {
     if labels::manager(new, "endpoints.kubernetes.io/managed-by") == "endpoint-controller" {
         return;
     }
@@ -96,7 +95,7 @@ pub(crate) fn warn(new: &Node<'_, '_>, _old: Option<&Node<'_, '_>>, texts: &mut 
     }
 }
 
-pub(crate) fn cells(endpoints: &Object, now: Timestamp) -> Vec<Value> {
+fn cells(endpoints: &Object, now: Timestamp) -> Vec<Value> {
     let mut all = Vec::new();
     let subsets = list(endpoints, &["subsets"]);
     for subset in subsets {

@@ -62,7 +62,7 @@ pub(crate) const REPORTED: Kind = Kind {
 };
 
 /// Defaults of an `Event` of the core group.
-pub(crate) fn default(object: &mut Object) {
+fn default(object: &mut Object) {
     let root = object.root_mut();
     fill::object(root, "involvedObject");
     fill::object(root, "source");
@@ -75,7 +75,7 @@ pub(crate) fn default(object: &mut Object) {
 }
 
 /// An object that another one is about.
-pub(crate) fn shown_reference(at: &Node<'_, '_>) -> Shown {
+fn shown_reference(at: &Node<'_, '_>) -> Shown {
     const REFERENCE: Table = &[
         ("Kind", "kind", Text),
         ("Namespace", "namespace", Text),
@@ -89,7 +89,7 @@ pub(crate) fn shown_reference(at: &Node<'_, '_>) -> Shown {
 }
 
 /// Where an event was seen.
-pub(crate) fn shown_source(at: &Node<'_, '_>) -> Shown {
+fn shown_source(at: &Node<'_, '_>) -> Shown {
     Shown::of(at.value(), &[("Component", "component", Text), ("Host", "host", Text)])
 }
 
@@ -99,12 +99,12 @@ const SHORT: usize = 128;
 const LONG: usize = 1024;
 
 /// An `Event` of the core group.
-pub(crate) fn validate(event: &Node<'_, '_>, errors: &mut Errors) {
+fn validate(event: &Node<'_, '_>, errors: &mut Errors) {
     common(event, "reportingComponent", errors);
 }
 
 /// An `Event` of `events.k8s.io`.
-pub(crate) fn reported(event: &Node<'_, '_>, errors: &mut Errors) {
+fn reported(event: &Node<'_, '_>, errors: &mut Errors) {
     common(event, "reportingController", errors);
 }
 
@@ -155,7 +155,7 @@ fn at_most(at: &Node<'_, '_>, most: usize, errors: &mut Errors) {
 }
 
 /// A new `Event` of `events.k8s.io` uses none of the fields that it has for the sake of the core group.
-pub(crate) fn new_reported(event: &Node<'_, '_>, errors: &mut Errors) {
+fn new_reported(event: &Node<'_, '_>, errors: &mut Errors) {
     const UNSET: &str = "needs to be unset";
     series(event, errors);
     if event.field("eventTime").is_unset() {
@@ -193,7 +193,7 @@ fn series(event: &Node<'_, '_>, errors: &mut Errors) {
 }
 
 /// Only the series of an `Event` of `events.k8s.io` goes on.
-pub(crate) fn reported_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+fn reported_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     if new.field("series").value() != old.field("series").value() {
         series(new, errors);
     }
@@ -236,7 +236,7 @@ fn kept(key: &str, now: &Node<'_, '_>, then: &Node<'_, '_>, errors: &mut Errors)
     }
 }
 
-pub(crate) fn cells(event: &Object, now: Timestamp) -> Vec<Value> {
+fn cells(event: &Object, now: Timestamp) -> Vec<Value> {
     // The newer group has other names for the same fields.
     let either = |core: &str, newer: &str| event.get(&[core]).or_else(|| event.get(&[newer]));
     let happened = ago(event.get(&["eventTime"]), now).unwrap_or_else(|| UNKNOWN.to_owned());

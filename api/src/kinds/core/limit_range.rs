@@ -22,7 +22,7 @@ pub(crate) const KIND: Kind = Kind {
 };
 
 /// Defaults of a `LimitRange`: what a container gets when it asks for nothing follows from the limits.
-pub(crate) fn default(object: &mut Object) {
+fn default(object: &mut Object) {
     let spec = fill::object(object.root_mut(), "spec");
     each(spec, "limits", |item| {
         if text(item, "type") != "Container" {
@@ -46,8 +46,7 @@ fn fill_limits(item: &mut Fields, target: &str, sources: &[&str]) {
     }
 }
 
-/// A `LimitRange`.
-pub(crate) fn validate(range: &Node<'_, '_>, errors: &mut Errors) {
+fn validate(range: &Node<'_, '_>, errors: &mut Errors) {
     let mut types = HashSet::new();
     let spec = range.field("spec");
     for limit in spec.field("limits").items() {

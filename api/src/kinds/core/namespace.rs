@@ -34,7 +34,7 @@ pub(crate) const KIND: Kind = Kind {
 };
 
 /// Defaults of a `Namespace`: its name is also a label, so that selectors can name it.
-pub(crate) fn default(object: &mut Object) {
+fn default(object: &mut Object) {
     let name = object.name().to_owned();
     if !name.is_empty() {
         fill::object(object.metadata_mut(), "labels").insert("kubernetes.io/metadata.name".to_owned(), name.into());
@@ -44,7 +44,7 @@ pub(crate) fn default(object: &mut Object) {
 }
 
 /// A new namespace is held by the namespace controller until its contents are gone.
-pub(crate) fn prepare_create(_ctx: &WriteContext<'_>, new: &mut Object) {
+fn prepare_create(_ctx: &WriteContext<'_>, new: &mut Object) {
     new.set(&["status"], json!({"phase": "Active"}));
     let spec = object(new.root_mut(), "spec");
     let finalizers = spec.entry("finalizers").or_insert_with(|| json!([]));
@@ -58,7 +58,7 @@ pub(crate) fn prepare_create(_ctx: &WriteContext<'_>, new: &mut Object) {
 }
 
 /// Only `/finalize` changes the finalizers of a namespace's spec.
-pub(crate) fn prepare_update(ctx: &WriteContext<'_>, new: &mut Object, old: &Object) {
+fn prepare_update(ctx: &WriteContext<'_>, new: &mut Object, old: &Object) {
     if ctx.subresource == "finalize" {
         return;
     }
@@ -71,24 +71,24 @@ pub(crate) fn prepare_update(ctx: &WriteContext<'_>, new: &mut Object, old: &Obj
 }
 
 /// A namespace that is being deleted says so.
-pub(crate) fn begin_deletion(_ctx: &WriteContext<'_>, namespace: &mut Object) {
+fn begin_deletion(_ctx: &WriteContext<'_>, namespace: &mut Object) {
     namespace.set(&["status", "phase"], "Terminating");
 }
 
 /// A namespace stays until the finalizers of its spec are gone.
-pub(crate) fn holds_deletion(namespace: &Object) -> bool {
+fn holds_deletion(namespace: &Object) -> bool {
     namespace.get(&["spec", "finalizers"]).and_then(Value::as_array).is_some_and(|list| !list.is_empty())
 }
 
 /// A `Namespace`. Upstream names the list for what is wrong in an element.
-pub(crate) fn validate(namespace: &Node<'_, '_>, errors: &mut Errors) {
+fn validate(namespace: &Node<'_, '_>, errors: &mut Errors) {
     let spec = namespace.field("spec");
     let list = spec.field("finalizers");
     list.texts().for_each(|finalizer| finalizer_name(&list, finalizer, errors));
 }
 
 /// The phase of a `Namespace` follows from its deletion. Upstream spells the path with a capital letter.
-pub(crate) fn validate_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
     let (metadata, status) = (new.field("metadata"), new.field("status"));
     let phase = status.field("phase").text();
     let shown = status.field("Phase");
@@ -102,7 +102,7 @@ pub(crate) fn validate_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &
 }
 
 /// The finalizers of a `Namespace`, by the subresource that changes them.
-pub(crate) fn validate_subresource(name: &str, new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) -> bool {
+fn validate_subresource(name: &str, new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) -> bool {
     if name != "finalize" {
         return false;
     }
@@ -124,6 +124,6 @@ fn finalizer_name(at: &Node<'_, '_>, name: &str, errors: &mut Errors) {
     }
 }
 
-pub(crate) fn cells(namespace: &Object, now: Timestamp) -> Vec<Value> {
+fn cells(namespace: &Object, now: Timestamp) -> Vec<Value> {
     vec![namespace.name().into(), namespace.text(&["status", "phase"]).into(), age(namespace, now).into()]
 }

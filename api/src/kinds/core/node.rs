@@ -10,7 +10,7 @@ use crate::kinds::pods::affinity::EFFECTS;
 use crate::kinds::pods::resources;
 use crate::kinds::rules::fill::{self, default_pointer, each, is_zero, object, text};
 use crate::kinds::rules::shown::Shape::{Any, Pointer, Text};
-use crate::kinds::rules::shown::{self, Shown, Table};
+use crate::kinds::rules::shown::{Shown, Table};
 use crate::kinds::rules::tree::{Errors, Fields, Node};
 use crate::kinds::rules::{addresses, labels, naming};
 use crate::object::Object;
@@ -34,7 +34,7 @@ pub(crate) const KIND: Kind = Kind {
 };
 
 /// Defaults of a `Node`; `podCIDR` is the first of `podCIDRs`.
-pub(crate) fn default(object: &mut Object) {
+fn default(object: &mut Object) {
     let spec = fill::object(object.root_mut(), "spec");
     let first = spec.get("podCIDRs").and_then(Value::as_array).and_then(|list| list.first()).cloned();
     match (text(spec, "podCIDR").to_owned(), first) {
@@ -49,7 +49,7 @@ pub(crate) fn default(object: &mut Object) {
 }
 
 /// The parts of a node's status that are always shown.
-pub(crate) fn fill_status(status: &mut Fields) {
+fn fill_status(status: &mut Fields) {
     let endpoint = object(object(status, "daemonEndpoints"), "kubeletEndpoint");
     default_pointer(endpoint, "Port", 0);
     let info = object(status, "nodeInfo");
@@ -79,14 +79,14 @@ pub(crate) fn fill_status(status: &mut Fields) {
 }
 
 /// A taint of a node.
-pub(crate) fn shown_taint(at: &Node<'_, '_>) -> Shown {
+fn shown_taint(at: &Node<'_, '_>) -> Shown {
     const TAINT: Table =
         &[("Key", "key", Text), ("Value", "value", Text), ("Effect", "effect", Text), ("TimeAdded", "timeAdded", Any)];
     Shown::of(at.value(), TAINT)
 }
 
 /// Where a kubelet of former times found its configuration.
-pub(crate) fn shown_config_source(at: &Node<'_, '_>) -> Shown {
+fn shown_config_source(at: &Node<'_, '_>) -> Shown {
     const CONFIG_MAP: Table = &[
         ("Namespace", "namespace", Text),
         ("Name", "name", Text),
@@ -94,11 +94,10 @@ pub(crate) fn shown_config_source(at: &Node<'_, '_>) -> Shown {
         ("ResourceVersion", "resourceVersion", Text),
         ("KubeletConfigKey", "kubeletConfigKey", Text),
     ];
-    shown::or_null(at, &[("ConfigMap", "configMap", Pointer(CONFIG_MAP))])
+    Shown::or_null(at.value(), &[("ConfigMap", "configMap", Pointer(CONFIG_MAP))])
 }
 
-/// A `Node`.
-pub(crate) fn validate(node: &Node<'_, '_>, errors: &mut Errors) {
+fn validate(node: &Node<'_, '_>, errors: &mut Errors) {
     let spec = node.field("spec");
     taints(&spec.field("taints"), errors);
     quantities(node, errors);
@@ -161,7 +160,7 @@ fn taints(taints: &Node<'_, '_>, errors: &mut Errors) {
 }
 
 /// What may not change in a `Node`, and what its status is held to.
-pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     quantities(new, errors);
     let status = new.field("status");
     let mut seen = HashSet::new();
@@ -246,7 +245,7 @@ fn config_source(at: &Node<'_, '_>, errors: &mut Errors) {
 }
 
 /// Texts on fields of a node that do nothing any more.
-pub(crate) fn warn(node: &Node<'_, '_>, _old: Option<&Node<'_, '_>>, texts: &mut Vec<String>) {
+fn warn(node: &Node<'_, '_>, _old: Option<&Node<'_, '_>>, texts: &mut Vec<String>) {
     const GONE: [(&str, &str); 2] = [
         ("configSource", "the feature is removed"),
         ("externalID", "this field is deprecated, and is unused by Kubernetes"),
@@ -263,7 +262,7 @@ pub(crate) fn warn(node: &Node<'_, '_>, _old: Option<&Node<'_, '_>>, texts: &mut
     }
 }
 
-pub(crate) fn cells(node: &Object, now: Timestamp) -> Vec<Value> {
+fn cells(node: &Object, now: Timestamp) -> Vec<Value> {
     let ready = list(node, &["status", "conditions"]).iter().find(|condition| cell::text(condition, "type") == "Ready");
     let mut status = match ready {
         Some(condition) if cell::text(condition, "status") == "True" => "Ready".to_owned(),

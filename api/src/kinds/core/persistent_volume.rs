@@ -32,8 +32,7 @@ pub(crate) const KIND: Kind = Kind {
     ..Kind::cluster("persistentvolumes", "PersistentVolume")
 };
 
-/// Defaults of a `PersistentVolume`.
-pub(crate) fn default(object: &mut Object) {
+fn default(object: &mut Object) {
     let spec = fill::object(object.root_mut(), "spec");
     default_zero(spec, "persistentVolumeReclaimPolicy", "Retain");
     default_pointer(spec, "volumeMode", "Filesystem");
@@ -45,13 +44,13 @@ pub(crate) fn default(object: &mut Object) {
 }
 
 /// A new volume is not yet available.
-pub(crate) fn prepare_create(ctx: &WriteContext<'_>, new: &mut Object) {
+fn prepare_create(ctx: &WriteContext<'_>, new: &mut Object) {
     let now = naming::time(ctx.now);
     new.set(&["status"], json!({"phase": "Pending", "lastPhaseTransitionTime": now}));
 }
 
 /// A volume's phase change is dated by the server unless the controller dates it.
-pub(crate) fn prepare_status(ctx: &WriteContext<'_>, new: &mut Object, old: &Object) {
+fn prepare_status(ctx: &WriteContext<'_>, new: &mut Object, old: &Object) {
     let (phase, time) = (["status", "phase"], ["status", "lastPhaseTransitionTime"]);
     let dated = new.get(&time).filter(|t| !t.is_null()).is_some();
     if new.text(&phase) == old.text(&phase) {
@@ -63,8 +62,7 @@ pub(crate) fn prepare_status(ctx: &WriteContext<'_>, new: &mut Object, old: &Obj
     }
 }
 
-/// A `PersistentVolume`.
-pub(crate) fn validate(volume: &Node<'_, '_>, errors: &mut Errors) {
+fn validate(volume: &Node<'_, '_>, errors: &mut Errors) {
     let (metadata, spec) = (volume.field("metadata"), volume.field("spec"));
     let modes = spec.field("accessModes");
     if modes.is_empty() {
@@ -121,7 +119,7 @@ fn capacity(at: &Node<'_, '_>, errors: &mut Errors) {
 }
 
 /// What may not change in a volume.
-pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     // Upstream's rules for a change hold those for a volume once more.
     validate(new, errors);
     let (new_spec, old_spec) = (new.field("spec"), old.field("spec"));
@@ -160,7 +158,7 @@ pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &m
 }
 
 /// Where a PersistentVolume can be used; `null` for anywhere.
-pub(crate) fn shown_affinity(at: &Node<'_, '_>) -> Shown {
+fn shown_affinity(at: &Node<'_, '_>) -> Shown {
     const AFFINITY: Table = &[(
         "Required",
         "required",
@@ -169,8 +167,7 @@ pub(crate) fn shown_affinity(at: &Node<'_, '_>) -> Shown {
     if at.is_unset() { Shown::Leaf(Value::Null) } else { Shown::of(at.value(), AFFINITY) }
 }
 
-/// A `PersistentVolume`.
-pub(crate) fn warn(new: &Node<'_, '_>, _old: Option<&Node<'_, '_>>, texts: &mut Vec<String>) {
+fn warn(new: &Node<'_, '_>, _old: Option<&Node<'_, '_>>, texts: &mut Vec<String>) {
     claim_spec::warn_class_annotation(new, texts);
     let spec = new.field("spec");
     let reclaim = spec.field("persistentVolumeReclaimPolicy");
@@ -208,7 +205,7 @@ pub(crate) fn phase(object: &Object) -> &str {
     if object.is_being_deleted() { "Terminating" } else { object.text(&["status", "phase"]) }
 }
 
-pub(crate) fn cells(volume: &Object, now: Timestamp) -> Vec<Value> {
+fn cells(volume: &Object, now: Timestamp) -> Vec<Value> {
     let claim = match volume.get(&["spec", "claimRef"]).filter(|claim| !claim.is_null()) {
         Some(claim) => format!("{}/{}", text(claim, "namespace"), text(claim, "name")),
         None => String::new(),

@@ -31,20 +31,19 @@ pub(crate) const KIND: Kind = Kind {
     ..Kind::namespaced("persistentvolumeclaims", "PersistentVolumeClaim")
 };
 
-/// Defaults of a `PersistentVolumeClaim`.
-pub(crate) fn default(object: &mut Object) {
+fn default(object: &mut Object) {
     claim_spec::default_claim(object.root_mut());
 }
 
 /// A new claim is unbound; its two data source fields say the same.
-pub(crate) fn prepare_create(_ctx: &WriteContext<'_>, new: &mut Object) {
+fn prepare_create(_ctx: &WriteContext<'_>, new: &mut Object) {
     new.set(&["status"], json!({"phase": "Pending"}));
     drop_data_sources(new, None);
     mirror_data_source(new);
 }
 
 /// As [`prepare_create`], on update.
-pub(crate) fn prepare_update(_ctx: &WriteContext<'_>, new: &mut Object, old: &Object) {
+fn prepare_update(_ctx: &WriteContext<'_>, new: &mut Object, old: &Object) {
     drop_data_sources(new, Some(old));
     if old.get(&["spec", "dataSource"]).is_none() && old.get(&["spec", "dataSourceRef"]).is_none() {
         return;
@@ -94,13 +93,12 @@ fn mirror_data_source(new: &mut Object) {
 const CLAIM_IMMUTABLE: &str =
     "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
 
-/// A `PersistentVolumeClaim`.
-pub(crate) fn validate(claim: &Node<'_, '_>, errors: &mut Errors) {
+fn validate(claim: &Node<'_, '_>, errors: &mut Errors) {
     claim_spec::validate(&claim.field("spec"), errors);
 }
 
 /// What may not change in a claim.
-pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     let (spec, before) = (new.field("spec"), old.field("spec"));
     storage_class_annotation(new, old, errors);
     let bound = new.field("status").field("phase").text() == "Bound";
@@ -189,7 +187,7 @@ fn attributes_class_kept(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Er
 }
 
 /// The `status` of a claim.
-pub(crate) fn validate_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
     const RESIZES: [&str; 5] = [
         "ControllerResizeInProgress",
         "ControllerResizeInfeasible",
@@ -231,13 +229,12 @@ fn resource_of_claim(name: &str, at: &Node<'_, '_>, errors: &mut Errors) -> bool
     fine
 }
 
-/// A `PersistentVolumeClaim`.
-pub(crate) fn warn(new: &Node<'_, '_>, _old: Option<&Node<'_, '_>>, texts: &mut Vec<String>) {
+fn warn(new: &Node<'_, '_>, _old: Option<&Node<'_, '_>>, texts: &mut Vec<String>) {
     claim_spec::warn_class_annotation(new, texts);
     claim_spec::warn(&new.field("spec"), texts);
 }
 
-pub(crate) fn cells(claim: &Object, now: Timestamp) -> Vec<Value> {
+fn cells(claim: &Object, now: Timestamp) -> Vec<Value> {
     let bound = claim.text(&["spec", "volumeName"]);
     let (capacity, modes) = match bound {
         "" => (String::new(), String::new()),

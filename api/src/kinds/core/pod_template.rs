@@ -20,24 +20,21 @@ pub(crate) const KIND: Kind = Kind {
     ..Kind::namespaced("podtemplates", "PodTemplate")
 };
 
-/// Defaults of a `PodTemplate`.
-pub(crate) fn default(object: &mut Object) {
+fn default(object: &mut Object) {
     defaults::template(object.root_mut(), "template");
 }
 
-/// A `PodTemplate`.
-pub(crate) fn validate(object: &Node<'_, '_>, errors: &mut Errors) {
+fn validate(object: &Node<'_, '_>, errors: &mut Errors) {
     spec::template(&object.field("template"), errors);
 }
 
-/// A `PodTemplate`.
-pub(crate) fn warn(new: &Node<'_, '_>, old: Option<&Node<'_, '_>>, texts: &mut Vec<String>) {
+fn warn(new: &Node<'_, '_>, old: Option<&Node<'_, '_>>, texts: &mut Vec<String>) {
     if warn::is_news(new, old) {
         warn::all(&new.field("template"), true, texts);
     }
 }
 
-pub(crate) fn cells(template: &Object, _now: Timestamp) -> Vec<Value> {
+fn cells(template: &Object, _now: Timestamp) -> Vec<Value> {
     let [names, images] = containers(template, &["template", "spec"]);
     vec![template.name().into(), names, images, labels(template.get(&["template", "metadata", "labels"])).into()]
 }

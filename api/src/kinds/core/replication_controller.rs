@@ -30,7 +30,7 @@ pub(crate) const KIND: Kind = Kind {
 };
 
 /// Defaults of a `ReplicationController`, whose labels and selector follow its template's labels.
-pub(crate) fn default(object: &mut Object) {
+fn default(object: &mut Object) {
     let labels = object.get(&["spec", "template", "metadata", "labels"]).filter(|l| l.is_object()).cloned();
     if let Some(labels) = labels.filter(|labels| labels != &json!({})) {
         default_zero(object.metadata_mut(), "labels", labels.clone());
@@ -41,8 +41,7 @@ pub(crate) fn default(object: &mut Object) {
     defaults::optional_template(spec, "template");
 }
 
-/// A `ReplicationController`.
-pub(crate) fn validate(object: &Node<'_, '_>, errors: &mut Errors) {
+fn validate(object: &Node<'_, '_>, errors: &mut Errors) {
     let spec = object.field("spec");
     workload::non_negative(&spec, &["replicas", "minReadySeconds"], errors);
     let (selector, template) = (spec.field("selector"), spec.field("template"));
@@ -63,7 +62,7 @@ pub(crate) fn validate(object: &Node<'_, '_>, errors: &mut Errors) {
     workload::always_restarts(&template.field("spec"), "ReplicationController", errors);
 }
 
-pub(crate) fn cells(controller: &Object, now: Timestamp) -> Vec<Value> {
+fn cells(controller: &Object, now: Timestamp) -> Vec<Value> {
     let [names, images] = containers(controller, &["spec", "template", "spec"]);
     vec![
         controller.name().into(),

@@ -9,7 +9,7 @@ use crate::kinds::kind::{Kind, Sub};
 use crate::kinds::pods::{requirements, resources};
 use crate::kinds::rules::fill;
 use crate::kinds::rules::shown::Shape::{Any, List, Text};
-use crate::kinds::rules::shown::{self, Shown, Table};
+use crate::kinds::rules::shown::{Shown, Table};
 use crate::kinds::rules::tree::{Errors, IMMUTABLE, Node};
 use crate::object::Object;
 use crate::table::cell::{age, or, plain};
@@ -41,8 +41,7 @@ const SCOPES: [&str; 7] = [
 const EITHER: [(&str, &str); 2] = [("BestEffort", "NotBestEffort"), ("Terminating", "NotTerminating")];
 const ELSEWHERE: &str = "unsupported scope applied to resource";
 
-/// A `ResourceQuota`.
-pub(crate) fn validate(quota: &Node<'_, '_>, errors: &mut Errors) {
+fn validate(quota: &Node<'_, '_>, errors: &mut Errors) {
     let spec = quota.field("spec");
     let hard = spec.field("hard");
     quota_resources(&hard, errors);
@@ -130,7 +129,7 @@ fn counts(scope: &str, name: &str) -> bool {
 }
 
 /// The scopes of a quota never change.
-pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     let (new, old) = (new.field("spec"), old.field("spec"));
     let scopes = |at: &Node<'_, '_>| -> BTreeSet<String> { at.field("scopes").texts().map(str::to_owned).collect() };
     if scopes(&new) != scopes(&old) {
@@ -139,13 +138,12 @@ pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &m
 }
 
 /// What a quota is for.
-pub(crate) fn shown_scope_selector(at: &Node<'_, '_>) -> Shown {
+fn shown_scope_selector(at: &Node<'_, '_>) -> Shown {
     const SCOPE: Table = &[("ScopeName", "scopeName", Text), ("Operator", "operator", Text), ("Values", "values", Any)];
-    shown::or_null(at, &[("MatchExpressions", "matchExpressions", List(SCOPE))])
+    Shown::or_null(at.value(), &[("MatchExpressions", "matchExpressions", List(SCOPE))])
 }
 
-/// The `status` of a `ResourceQuota`.
-pub(crate) fn validate_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
     let status = new.field("status");
     quota_resources(&status.field("hard"), errors);
     quota_resources(&status.field("used"), errors);
@@ -161,7 +159,7 @@ fn quota_resources(list: &Node<'_, '_>, errors: &mut Errors) {
     }
 }
 
-pub(crate) fn cells(quota: &Object, now: Timestamp) -> Vec<Value> {
+fn cells(quota: &Object, now: Timestamp) -> Vec<Value> {
     let hard = quota.get(&["status", "hard"]).and_then(Value::as_object);
     let mut names: Vec<&String> = hard.into_iter().flat_map(Map::keys).collect();
     names.sort();

@@ -25,7 +25,7 @@ pub(crate) const KIND: Kind = Kind {
 };
 
 /// Defaults of a `Secret`; `stringData` is a way to write `data` and is never kept.
-pub(crate) fn default(object: &mut Object) {
+fn default(object: &mut Object) {
     default_zero(object.root_mut(), "type", "Opaque");
     let Some(Value::Object(texts)) = object.remove(&["stringData"]) else { return };
     if texts.is_empty() {
@@ -38,8 +38,7 @@ pub(crate) fn default(object: &mut Object) {
     }
 }
 
-/// A `Secret`.
-pub(crate) fn validate(secret: &Node<'_, '_>, errors: &mut Errors) {
+fn validate(secret: &Node<'_, '_>, errors: &mut Errors) {
     let data = secret.field("data");
     let mut size = 0;
     for (key, value) in data.entries() {
@@ -109,13 +108,13 @@ fn not_an_object(text: &[u8]) -> Option<String> {
 }
 
 /// What may not change in a `Secret`.
-pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     errors.immutable(&new.field("type"), &old.field("type"));
     config_map::frozen(new, old, &["data"], errors);
 }
 
 /// A `Secret` that is not the pair it says it is.
-pub(crate) fn warn(new: &Node<'_, '_>, old: Option<&Node<'_, '_>>, texts: &mut Vec<String>) {
+fn warn(new: &Node<'_, '_>, old: Option<&Node<'_, '_>>, texts: &mut Vec<String>) {
     if new.field("type").text() != "kubernetes.io/tls"
         || old.is_some_and(|old| old.field("data").value() == new.field("data").value())
     {
@@ -181,7 +180,7 @@ fn key_wrong(types: &[String]) -> Option<String> {
     }
 }
 
-pub(crate) fn cells(secret: &Object, now: Timestamp) -> Vec<Value> {
+fn cells(secret: &Object, now: Timestamp) -> Vec<Value> {
     vec![
         secret.name().into(),
         secret.text(&["type"]).into(),

@@ -18,8 +18,7 @@ pub(crate) const KIND: Kind = Kind {
     ..Kind::namespaced("serviceaccounts", "ServiceAccount")
 };
 
-/// A `ServiceAccount`.
-pub(crate) fn warn(new: &Node<'_, '_>, _old: Option<&Node<'_, '_>>, texts: &mut Vec<String>) {
+fn warn(new: &Node<'_, '_>, _old: Option<&Node<'_, '_>>, texts: &mut Vec<String>) {
     const ENFORCE: &str = "kubernetes.io/enforce-mountable-secrets";
     let metadata = new.field("metadata");
     if metadata.field("annotations").map().is_some_and(|map| map.contains_key(ENFORCE)) {
@@ -30,7 +29,7 @@ pub(crate) fn warn(new: &Node<'_, '_>, _old: Option<&Node<'_, '_>>, texts: &mut 
     }
 }
 
-pub(crate) fn cells(account: &Object, now: Timestamp) -> Vec<Value> {
+fn cells(account: &Object, now: Timestamp) -> Vec<Value> {
     vec![account.name().into(), age(account, now).into()]
 }
 

@@ -28,8 +28,7 @@ pub(crate) const KIND: Kind = Kind {
     ..Kind::namespaced("endpointslices", "EndpointSlice")
 };
 
-/// Defaults of an `EndpointSlice`.
-pub(crate) fn default(object: &mut Object) {
+fn default(object: &mut Object) {
     let root = object.root_mut();
     default_pointer(root, "addressType", "");
     default_pointer(root, "endpoints", Value::Null);
@@ -44,24 +43,23 @@ pub(crate) fn default(object: &mut Object) {
 }
 
 /// New slices have no `deprecatedTopology`, which the API before v1 had.
-pub(crate) fn prepare_create(_ctx: &WriteContext<'_>, new: &mut Object) {
+fn prepare_create(_ctx: &WriteContext<'_>, new: &mut Object) {
     each(new.root_mut(), "endpoints", |endpoint| drop(endpoint.remove("deprecatedTopology")));
 }
 
 /// Slices of former times keep their topology while their endpoints stay as they are.
-pub(crate) fn prepare_update(ctx: &WriteContext<'_>, new: &mut Object, old: &Object) {
+fn prepare_update(ctx: &WriteContext<'_>, new: &mut Object, old: &Object) {
     if new.get(&["endpoints"]) != old.get(&["endpoints"]) {
         prepare_create(ctx, new);
     }
 }
 
 /// The labels of an `EndpointSlice` say whose it is, so that a change of them counts, too.
-pub(crate) fn is_new_generation(new: &Object, old: &Object) -> bool {
+fn is_new_generation(new: &Object, old: &Object) -> bool {
     content_changed(new, old) || new.labels() != old.labels()
 }
 
-/// An `EndpointSlice`.
-pub(crate) fn validate(slice: &Node<'_, '_>, errors: &mut Errors) {
+fn validate(slice: &Node<'_, '_>, errors: &mut Errors) {
     let kind = slice.field("addressType");
     if errors.require_text(&kind) {
         errors.one_of(&kind, &["FQDN", "IPv4", "IPv6"]);
@@ -184,12 +182,12 @@ fn slice_ports(ports: &Node<'_, '_>, errors: &mut Errors) {
 }
 
 /// What may not change in an `EndpointSlice`.
-pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     errors.immutable(&new.field("addressType"), &old.field("addressType"));
 }
 
 /// An `EndpointSlice`. Our own controllers spell addresses well.
-pub(crate) fn warn(new: &Node<'_, '_>, _old: Option<&Node<'_, '_>>, texts: &mut Vec<String>) {
+fn warn(new: &Node<'_, '_>, _old: Option<&Node<'_, '_>>, texts: &mut Vec<String>) {
     const OURS: [&str; 2] = ["endpointslice-controller.k8s.io", "endpointslicemirroring-controller.k8s.io"];
     let kind = new.field("addressType").text();
     if kind == "FQDN" {
@@ -205,7 +203,7 @@ pub(crate) fn warn(new: &Node<'_, '_>, _old: Option<&Node<'_, '_>>, texts: &mut 
     }
 }
 
-pub(crate) fn cells(slice: &Object, now: Timestamp) -> Vec<Value> {
+fn cells(slice: &Object, now: Timestamp) -> Vec<Value> {
     let port = |port: &Value| match (
         port.get("port").filter(|number| !number.is_null()),
         port.get("name").and_then(Value::as_str),

@@ -27,8 +27,7 @@ pub(crate) const KIND: Kind = Kind {
     ..Kind::cluster("flowschemas", "FlowSchema")
 };
 
-/// Defaults of a `FlowSchema`.
-pub(crate) fn default(object: &mut Object) {
+fn default(object: &mut Object) {
     let spec = fill::object(object.root_mut(), "spec");
     default_zero(spec, "matchingPrecedence", 1000);
     fill::object(spec, "priorityLevelConfiguration");
@@ -82,12 +81,12 @@ const FLOW_SPEC: Table = &[
 const DISTINGUISHER: Table = &[("Type", "type", Text)];
 
 /// The spec of a `FlowSchema`.
-pub(crate) fn shown_spec(spec: &Node<'_, '_>) -> Shown {
+fn shown_spec(spec: &Node<'_, '_>) -> Shown {
     Shown::of(spec.value(), FLOW_SPEC)
 }
 
 /// How a `FlowSchema` tells its flows apart.
-pub(crate) fn shown_distinguisher(method: &Node<'_, '_>) -> Shown {
+fn shown_distinguisher(method: &Node<'_, '_>) -> Shown {
     Shown::of(method.value(), DISTINGUISHER)
 }
 
@@ -276,7 +275,7 @@ pub(crate) fn validate_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &
     }
 }
 
-pub(crate) fn cells(schema: &Object, now: Timestamp) -> Vec<Value> {
+fn cells(schema: &Object, now: Timestamp) -> Vec<Value> {
     let dangling =
         list(schema, &["status", "conditions"]).iter().find(|condition| text(condition, "type") == "Dangling");
     vec![

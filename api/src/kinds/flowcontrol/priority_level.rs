@@ -25,8 +25,7 @@ pub(crate) const KIND: Kind = Kind {
     ..Kind::cluster("prioritylevelconfigurations", "PriorityLevelConfiguration")
 };
 
-/// Defaults of a `PriorityLevelConfiguration`.
-pub(crate) fn default(object: &mut Object) {
+fn default(object: &mut Object) {
     let spec = fill::object(object.root_mut(), "spec");
     if let Some(exempt) = object_at(spec, "exempt") {
         default_pointer(exempt, "nominalConcurrencyShares", 0);
@@ -83,7 +82,7 @@ const LEVEL_SPEC: Table = &[
 ];
 
 /// The spec of a `PriorityLevelConfiguration`.
-pub(crate) fn shown_spec(spec: &Node<'_, '_>) -> Shown {
+fn shown_spec(spec: &Node<'_, '_>) -> Shown {
     Shown::of(spec.value(), LEVEL_SPEC)
 }
 
@@ -202,7 +201,7 @@ fn queues(at: &Node<'_, '_>, errors: &mut Errors) {
     }
 }
 
-pub(crate) fn cells(level: &Object, now: Timestamp) -> Vec<Value> {
+fn cells(level: &Object, now: Timestamp) -> Vec<Value> {
     let either =
         |path: &[&str]| level.get(path).filter(|value| !value.is_null()).cloned().unwrap_or_else(|| NONE.into());
     let queuing = |field: &str| either(&["spec", "limited", "limitResponse", "queuing", field]);

@@ -30,12 +30,11 @@ pub(crate) const KIND: Kind = Kind {
 };
 
 /// The part of an Ingress's status that is always shown.
-pub(crate) fn fill_status(status: &mut Fields) {
+fn fill_status(status: &mut Fields) {
     object(status, "loadBalancer");
 }
 
-/// An `Ingress`.
-pub(crate) fn validate(ingress: &Node<'_, '_>, errors: &mut Errors) {
+fn validate(ingress: &Node<'_, '_>, errors: &mut Errors) {
     let spec = ingress.field("spec");
     let (rules_list, backend) = (spec.field("rules"), spec.field("defaultBackend"));
     if rules_list.is_empty() && backend.is_unset() {
@@ -63,7 +62,7 @@ pub(crate) fn validate(ingress: &Node<'_, '_>, errors: &mut Errors) {
 }
 
 /// A new `Ingress` names its class in one way.
-pub(crate) fn validate_new(ingress: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_new(ingress: &Node<'_, '_>, errors: &mut Errors) {
     const CLASS: &str = "kubernetes.io/ingress.class";
     let (metadata, spec) = (ingress.field("metadata"), ingress.field("spec"));
     let annotations = metadata.field("annotations");
@@ -78,7 +77,7 @@ pub(crate) fn validate_new(ingress: &Node<'_, '_>, errors: &mut Errors) {
 }
 
 /// The `status` of an `Ingress`: where its load balancer is.
-pub(crate) fn validate_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
     let status = new.field("status");
     let balancer = status.field("loadBalancer");
     for one in balancer.field("ingress").items() {
@@ -185,7 +184,7 @@ fn service_backend(at: &Node<'_, '_>, service: &Node<'_, '_>, errors: &mut Error
 }
 
 /// A new `Ingress` that names its class as of old.
-pub(crate) fn warn(new: &Node<'_, '_>, old: Option<&Node<'_, '_>>, texts: &mut Vec<String>) {
+fn warn(new: &Node<'_, '_>, old: Option<&Node<'_, '_>>, texts: &mut Vec<String>) {
     const CLASS: &str = "kubernetes.io/ingress.class";
     let metadata = new.field("metadata");
     let annotated = metadata.field("annotations").map().is_some_and(|map| map.contains_key(CLASS));
@@ -194,7 +193,7 @@ pub(crate) fn warn(new: &Node<'_, '_>, old: Option<&Node<'_, '_>>, texts: &mut V
     }
 }
 
-pub(crate) fn cells(ingress: &Object, now: Timestamp) -> Vec<Value> {
+fn cells(ingress: &Object, now: Timestamp) -> Vec<Value> {
     let rules = list(ingress, &["spec", "rules"]);
     let hosts: Vec<String> =
         rules.iter().map(|rule| text(rule, "host").to_owned()).filter(|host| !host.is_empty()).collect();

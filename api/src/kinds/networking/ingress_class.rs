@@ -21,16 +21,14 @@ pub(crate) const KIND: Kind = Kind {
     ..Kind::cluster("ingressclasses", "IngressClass")
 };
 
-/// Defaults of an `IngressClass`.
-pub(crate) fn default(object: &mut Object) {
+fn default(object: &mut Object) {
     let spec = fill::object(object.root_mut(), "spec");
     if let Some(parameters) = object_at(spec, "parameters") {
         default_pointer(parameters, "scope", "Cluster");
     }
 }
 
-/// An `IngressClass`.
-pub(crate) fn validate(class: &Node<'_, '_>, errors: &mut Errors) {
+fn validate(class: &Node<'_, '_>, errors: &mut Errors) {
     let spec = class.field("spec");
     let controller = spec.field("controller");
     if controller.text().len() > 250 {
@@ -62,11 +60,11 @@ fn class_parameters(at: &Node<'_, '_>, errors: &mut Errors) {
 }
 
 /// What may not change in an `IngressClass`.
-pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     errors.immutable(&new.field("spec").field("controller"), &old.field("spec").field("controller"));
 }
 
-pub(crate) fn cells(class: &Object, now: Timestamp) -> Vec<Value> {
+fn cells(class: &Object, now: Timestamp) -> Vec<Value> {
     let parameters = class.get(&["spec", "parameters"]).filter(|parameters| !parameters.is_null());
     let parameters = parameters.map_or_else(
         || NONE.to_owned(),

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::kinds::kind::Kind;
 use crate::kinds::rules::shown::Shape::Text;
-use crate::kinds::rules::shown::{self, Shown};
+use crate::kinds::rules::shown::Shown;
 use crate::kinds::rules::tree::{Errors, IMMUTABLE, Node};
 use crate::kinds::rules::{fill, naming};
 use crate::object::Object;
@@ -23,7 +23,7 @@ pub(crate) const KIND: Kind = Kind {
 };
 
 /// An `IPAddress`, whose name is the address.
-pub(crate) fn validate(object: &Node<'_, '_>, errors: &mut Errors) {
+fn validate(object: &Node<'_, '_>, errors: &mut Errors) {
     let spec = object.field("spec");
     let parent = spec.field("parentRef");
     if parent.is_unset() {
@@ -46,7 +46,7 @@ pub(crate) fn validate(object: &Node<'_, '_>, errors: &mut Errors) {
 }
 
 /// The parent of an address never changes.
-pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     let (spec, before) = (new.field("spec"), old.field("spec"));
     let parent = spec.field("parentRef");
     if !parent.is_same(&before.field("parentRef")) {
@@ -55,9 +55,9 @@ pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &m
 }
 
 /// What an address was given to.
-pub(crate) fn shown_parent(at: &Node<'_, '_>) -> Shown {
-    shown::or_null(
-        at,
+fn shown_parent(at: &Node<'_, '_>) -> Shown {
+    Shown::or_null(
+        at.value(),
         &[
             ("Group", "group", Text),
             ("Resource", "resource", Text),
@@ -67,7 +67,7 @@ pub(crate) fn shown_parent(at: &Node<'_, '_>) -> Shown {
     )
 }
 
-pub(crate) fn cells(address: &Object, now: Timestamp) -> Vec<Value> {
+fn cells(address: &Object, now: Timestamp) -> Vec<Value> {
     let parent = address.get(&["spec", "parentRef"]).filter(|parent| !parent.is_null());
     let parent = parent.map_or_else(
         || NONE.to_owned(),

@@ -21,7 +21,7 @@ pub(crate) const KIND: Kind = Kind {
 };
 
 /// Defaults of a `NetworkPolicy`: a policy without types governs ingress, and egress when it has egress rules.
-pub(crate) fn default(object: &mut Object) {
+fn default(object: &mut Object) {
     let spec = fill::object(object.root_mut(), "spec");
     fill::object(spec, "podSelector");
     for rules in ["ingress", "egress"] {
@@ -35,8 +35,7 @@ pub(crate) fn default(object: &mut Object) {
 
 const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
 
-/// A `NetworkPolicy`.
-pub(crate) fn validate(policy: &Node<'_, '_>, errors: &mut Errors) {
+fn validate(policy: &Node<'_, '_>, errors: &mut Errors) {
     let spec = policy.field("spec");
     labels::selector(&spec.field("podSelector"), errors);
     for (direction, peers) in [("ingress", "from"), ("egress", "to")] {
@@ -115,8 +114,7 @@ fn ip_block(at: &Node<'_, '_>, errors: &mut Errors) {
     }
 }
 
-/// A `NetworkPolicy`.
-pub(crate) fn warn(new: &Node<'_, '_>, _old: Option<&Node<'_, '_>>, texts: &mut Vec<String>) {
+fn warn(new: &Node<'_, '_>, _old: Option<&Node<'_, '_>>, texts: &mut Vec<String>) {
     let spec = new.field("spec");
     for (direction, peers) in [("ingress", "from"), ("egress", "to")] {
         for rule in spec.field(direction).items() {
@@ -132,6 +130,6 @@ pub(crate) fn warn(new: &Node<'_, '_>, _old: Option<&Node<'_, '_>>, texts: &mut 
     }
 }
 
-pub(crate) fn cells(policy: &Object, now: Timestamp) -> Vec<Value> {
+fn cells(policy: &Object, now: Timestamp) -> Vec<Value> {
     vec![policy.name().into(), selector_or_none(policy.get(&["spec", "podSelector"])).into(), age(policy, now).into()]
 }

@@ -20,8 +20,7 @@ pub(crate) const KIND: Kind = Kind {
     ..Kind::cluster("servicecidrs", "ServiceCIDR")
 };
 
-/// A `ServiceCIDR`.
-pub(crate) fn validate(object: &Node<'_, '_>, errors: &mut Errors) {
+fn validate(object: &Node<'_, '_>, errors: &mut Errors) {
     let spec = object.field("spec");
     let cidrs = spec.field("cidrs");
     match cidrs.list().len() {
@@ -42,7 +41,7 @@ pub(crate) fn validate(object: &Node<'_, '_>, errors: &mut Errors) {
 }
 
 /// What may not change in a `ServiceCIDR`.
-pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     let (new_spec, old_spec) = (new.field("spec"), old.field("spec"));
     let (new, old) = (new_spec.field("cidrs"), old_spec.field("cidrs"));
     if old.list().iter().ne(new.list().iter().take(old.list().len())) {
@@ -50,6 +49,6 @@ pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &m
     }
 }
 
-pub(crate) fn cells(cidr: &Object, now: Timestamp) -> Vec<Value> {
+fn cells(cidr: &Object, now: Timestamp) -> Vec<Value> {
     vec![cidr.name().into(), join(list(cidr, &["spec", "cidrs"]), ",").into(), age(cidr, now).into()]
 }

@@ -25,14 +25,13 @@ pub(crate) const KIND: Kind = Kind {
 };
 
 /// Defaults of a `RuntimeClass`, whose handler is always shown.
-pub(crate) fn default(object: &mut Object) {
+fn default(object: &mut Object) {
     if is_unset(object.root(), "handler") {
         object.root_mut().insert("handler".to_owned(), "".into());
     }
 }
 
-/// A `RuntimeClass`.
-pub(crate) fn validate(class: &Node<'_, '_>, errors: &mut Errors) {
+fn validate(class: &Node<'_, '_>, errors: &mut Errors) {
     let handler = class.field("handler");
     if errors.require_text(&handler) {
         errors.invalid_all(&handler, naming::label(handler.text()));
@@ -54,10 +53,10 @@ pub(crate) fn validate(class: &Node<'_, '_>, errors: &mut Errors) {
 }
 
 /// The handler of a `RuntimeClass` never changes.
-pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     errors.immutable(&new.field("handler"), &old.field("handler"));
 }
 
-pub(crate) fn cells(class: &Object, now: Timestamp) -> Vec<Value> {
+fn cells(class: &Object, now: Timestamp) -> Vec<Value> {
     vec![class.name().into(), class.text(&["handler"]).into(), age(class, now).into()]
 }

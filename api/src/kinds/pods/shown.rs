@@ -333,7 +333,7 @@ pub(crate) fn pod_resource_claim(at: &Node<'_, '_>) -> Shown {
 
 /// A pod template, whose metadata Go shows inline.
 pub(crate) fn pod_template(template: &Node<'_, '_>) -> Shown {
-    shown::with_metadata(template, Shown::of(template.field("spec").value(), POD_SPEC))
+    shown::with_metadata(template.field("metadata").map(), Shown::of(template.field("spec").value(), POD_SPEC))
 }
 
 #[cfg(test)]

@@ -27,14 +27,13 @@ pub(crate) const KIND: Kind = Kind {
 };
 
 /// The parts of a disruption budget's status that are always shown.
-pub(crate) fn fill_status(status: &mut tree::Fields) {
+fn fill_status(status: &mut tree::Fields) {
     for count in ["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"] {
         default_pointer(status, count, 0);
     }
 }
 
-/// A `PodDisruptionBudget`.
-pub(crate) fn validate(object: &Node<'_, '_>, errors: &mut Errors) {
+fn validate(object: &Node<'_, '_>, errors: &mut Errors) {
     let spec = object.field("spec");
     let (least, most) = (spec.field("minAvailable"), spec.field("maxUnavailable"));
     if least.is_set() && most.is_set() {
@@ -54,8 +53,7 @@ pub(crate) fn validate(object: &Node<'_, '_>, errors: &mut Errors) {
     errors.none_or_one_of(&spec.field("unhealthyPodEvictionPolicy"), &["AlwaysAllow", "IfHealthyBudget"]);
 }
 
-/// The status of a `PodDisruptionBudget`.
-pub(crate) fn validate_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
     workload::counts(
         &new.field("status"),
         &["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"],
@@ -63,7 +61,7 @@ pub(crate) fn validate_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &
     );
 }
 
-pub(crate) fn cells(budget: &Object, now: Timestamp) -> Vec<Value> {
+fn cells(budget: &Object, now: Timestamp) -> Vec<Value> {
     let limit = |field: &str| Value::from(or(&plain(budget.get(&["spec", field])), "N/A"));
     vec![
         budget.name().into(),

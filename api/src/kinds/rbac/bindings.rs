@@ -34,12 +34,12 @@ pub(crate) const ROLE_BINDING: Kind = Kind {
 };
 
 /// A `RoleBinding`.
-pub(crate) fn role_binding(binding: &Node<'_, '_>, errors: &mut Errors) {
+fn role_binding(binding: &Node<'_, '_>, errors: &mut Errors) {
     bind(binding, &["Role", "ClusterRole"], errors);
 }
 
 /// A `ClusterRoleBinding`.
-pub(crate) fn cluster_role_binding(binding: &Node<'_, '_>, errors: &mut Errors) {
+fn cluster_role_binding(binding: &Node<'_, '_>, errors: &mut Errors) {
     bind(binding, &["ClusterRole"], errors);
 }
 
@@ -80,7 +80,7 @@ fn subject_rules(subject: &Node<'_, '_>, namespaced: bool, errors: &mut Errors) 
 }
 
 /// Defaults of a `RoleBinding` or `ClusterRoleBinding`.
-pub(crate) fn default(object: &mut Object) {
+fn default(object: &mut Object) {
     const RBAC: &str = "rbac.authorization.k8s.io";
     let root = object.root_mut();
     default_zero(fill::object(root, "roleRef"), "apiGroup", RBAC);
@@ -93,7 +93,7 @@ pub(crate) fn default(object: &mut Object) {
 }
 
 /// The role of a binding never changes.
-pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     let (new, old) = (new.field("roleRef"), old.field("roleRef"));
     if new.value() != old.value() {
         let text = |key: &str| Value::from(new.field(key).text());
@@ -102,7 +102,7 @@ pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &m
     }
 }
 
-pub(crate) fn cells(binding: &Object, now: Timestamp) -> Vec<Value> {
+fn cells(binding: &Object, now: Timestamp) -> Vec<Value> {
     let role = |field: &str| binding.text(&["roleRef", field]);
     let subjects = |kind: &str| {
         let found = list(binding, &["subjects"]).iter().filter(|subject| cell::text(subject, "kind") == kind);

@@ -27,14 +27,14 @@ pub(crate) const ROLE: Kind = Kind {
 };
 
 /// A `Role`.
-pub(crate) fn role(role: &Node<'_, '_>, errors: &mut Errors) {
+fn role(role: &Node<'_, '_>, errors: &mut Errors) {
     for rule in role.field("rules").items() {
         policy_rule(&rule, true, errors);
     }
 }
 
 /// A `ClusterRole`.
-pub(crate) fn cluster_role(role: &Node<'_, '_>, errors: &mut Errors) {
+fn cluster_role(role: &Node<'_, '_>, errors: &mut Errors) {
     for rule in role.field("rules").items() {
         policy_rule(&rule, false, errors);
     }
@@ -79,6 +79,6 @@ fn policy_rule(rule: &Node<'_, '_>, namespaced: bool, errors: &mut Errors) {
 }
 
 /// `rules` of roles are shown even when there are none.
-pub(crate) fn default(object: &mut Object) {
+fn default(object: &mut Object) {
     default_pointer(object.root_mut(), "rules", Value::Null);
 }

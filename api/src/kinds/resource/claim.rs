@@ -28,8 +28,7 @@ pub(crate) const KIND: Kind = Kind {
     ..Kind::namespaced("resourceclaims", "ResourceClaim")
 };
 
-/// Defaults of a `ResourceClaim`.
-pub(crate) fn default(object: &mut Object) {
+fn default(object: &mut Object) {
     default_devices(fill::object(object.root_mut(), "spec"));
     fill::object(object.root_mut(), "status");
 }
@@ -53,13 +52,13 @@ fn default_device_request(request: &mut Fields) {
 }
 
 /// A new `ResourceClaim`.
-pub(crate) fn validate_new(claim: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_new(claim: &Node<'_, '_>, errors: &mut Errors) {
     let spec = claim.field("spec");
     devices(&spec.field("devices"), errors);
 }
 
 /// The spec of a `ResourceClaim` never changes.
-pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     let (new, old) = (new.field("spec"), old.field("spec"));
     if !new.is_same(&old) {
         errors.invalid_shown(&new, &shown::claim_spec(&new), IMMUTABLE);
@@ -121,7 +120,7 @@ fn exact_request(at: &Node<'_, '_>, errors: &mut Errors) {
     lists::bounded(&at.field("tolerations"), MOST_TAINTS, errors, shared::toleration);
 }
 
-pub(crate) fn cells(claim: &Object, now: Timestamp) -> Vec<Value> {
+fn cells(claim: &Object, now: Timestamp) -> Vec<Value> {
     let allocated = claim.get(&["status", "allocation"]).is_some_and(|allocation| !allocation.is_null());
     let reserved = !list(claim, &["status", "reservedFor"]).is_empty();
     let states = [

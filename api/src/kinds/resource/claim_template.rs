@@ -16,15 +16,14 @@ pub(crate) const KIND: Kind = Kind {
     ..Kind::namespaced("resourceclaimtemplates", "ResourceClaimTemplate")
 };
 
-/// Defaults of a `ResourceClaimTemplate`.
-pub(crate) fn default(object: &mut Object) {
+fn default(object: &mut Object) {
     let outer = fill::object(object.root_mut(), "spec");
     fill::object(outer, "metadata");
     claim::default_devices(fill::object(outer, "spec"));
 }
 
 /// A new `ResourceClaimTemplate`.
-pub(crate) fn validate_new(template: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_new(template: &Node<'_, '_>, errors: &mut Errors) {
     let outer = template.field("spec");
     let metadata = outer.field("metadata");
     labels::annotations(&metadata.field("annotations"), errors);
@@ -34,7 +33,7 @@ pub(crate) fn validate_new(template: &Node<'_, '_>, errors: &mut Errors) {
 }
 
 /// The spec of a `ResourceClaimTemplate` never changes.
-pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     let (new, old) = (new.field("spec"), old.field("spec"));
     if !new.is_same(&old) {
         errors.invalid_shown(&new, &shown::claim_template_spec(&new), IMMUTABLE);

@@ -18,13 +18,13 @@ pub(crate) const KIND: Kind = Kind {
 };
 
 /// A new `DeviceClass`.
-pub(crate) fn validate_new(class: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_new(class: &Node<'_, '_>, errors: &mut Errors) {
     let spec = class.field("spec");
     class_spec(&spec, None, errors);
 }
 
 /// A changed `DeviceClass`: expressions and parameters that stay as they are stay allowed.
-pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     class_spec(&new.field("spec"), Some(&old.field("spec")), errors);
 }
 

@@ -34,7 +34,7 @@ const RESOURCE_CLAIM_SPEC: Table = &[(
 
 /// A claim template's spec, whose metadata Go shows inline.
 pub(crate) fn claim_template_spec(spec: &Node<'_, '_>) -> Shown {
-    shown::with_metadata(spec, Shown::of(spec.field("spec").value(), RESOURCE_CLAIM_SPEC))
+    shown::with_metadata(spec.field("metadata").map(), Shown::of(spec.field("spec").value(), RESOURCE_CLAIM_SPEC))
 }
 
 /// A resource claim's spec.

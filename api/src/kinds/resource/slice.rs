@@ -26,8 +26,7 @@ pub(crate) const KIND: Kind = Kind {
     ..Kind::cluster("resourceslices", "ResourceSlice")
 };
 
-/// Defaults of a `ResourceSlice`.
-pub(crate) fn default(object: &mut Object) {
+fn default(object: &mut Object) {
     let spec = fill::object(object.root_mut(), "spec");
     let pool = fill::object(spec, "pool");
     default_pointer(pool, "name", "");
@@ -42,13 +41,13 @@ const MOST_DEVICES: usize = 128;
 const MOST_SPECIAL_DEVICES: usize = 64;
 
 /// A new `ResourceSlice`.
-pub(crate) fn validate_new(slice: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_new(slice: &Node<'_, '_>, errors: &mut Errors) {
     let spec = slice.field("spec");
     slice_spec(&spec, None, errors);
 }
 
 /// A changed `ResourceSlice`: it stays with its driver, pool and node.
-pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     slice_spec(&new.field("spec"), Some(&old.field("spec")), errors);
 }
 
@@ -232,7 +231,7 @@ fn attribute(at: &Node<'_, '_>, errors: &mut Errors) {
     }
 }
 
-pub(crate) fn cells(slice: &Object, now: Timestamp) -> Vec<Value> {
+fn cells(slice: &Object, now: Timestamp) -> Vec<Value> {
     vec![
         slice.name().into(),
         or(slice.text(&["spec", "nodeName"]), UNSET).into(),

@@ -18,14 +18,14 @@ pub(crate) const KIND: Kind = Kind {
 };
 
 /// A new `DeviceTaintRule`.
-pub(crate) fn validate_new(rule: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_new(rule: &Node<'_, '_>, errors: &mut Errors) {
     let spec = rule.field("spec");
     taint_selector(&spec.field("deviceSelector"), errors);
     shared::taint(&spec.field("taint"), errors);
 }
 
 /// A changed `DeviceTaintRule`: an effect that nobody knows any more may stay.
-pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     let spec = new.field("spec");
     taint_selector(&spec.field("deviceSelector"), errors);
     let taint = spec.field("taint");
@@ -48,8 +48,7 @@ fn taint_selector(at: &Node<'_, '_>, errors: &mut Errors) {
     }
 }
 
-/// The status of a `DeviceTaintRule`.
-pub(crate) fn validate_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
     const MOST_CONDITIONS: usize = 8;
     let status = new.field("status");
     let conditions = status.field("conditions");

@@ -4,9 +4,8 @@
 
 use std::fmt::Write as _;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::tree::Node;
 use crate::field;
 use Shape::{Any, Embedded, Flag, Inline, List, Number, Pointer, Struct, Text};
 
@@ -35,9 +34,9 @@ pub(crate) enum Shape {
 
 pub(crate) type Table = &'static [(&'static str, &'static str, Shape)];
 
-pub(crate) fn with_metadata(template: &Node<'_, '_>, spec: Shown) -> Shown {
-    let metadata = template.field("metadata");
-    let known = metadata.map().map(field::metadata_in_go_order).unwrap_or_default().into_iter();
+/// A struct in which Go shows the metadata inline, before its spec.
+pub(crate) fn with_metadata(metadata: Option<&Map<String, Value>>, spec: Shown) -> Shown {
+    let known = metadata.map(field::metadata_in_go_order).unwrap_or_default().into_iter();
     let mut fields: Vec<_> = known.map(|(key, value)| (key.clone(), Shown::Leaf(value.clone()))).collect();
     fields.push(("Spec".to_owned(), spec));
     Shown::Struct(fields)
@@ -61,6 +60,7 @@ impl Shown {
         Self::Struct(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
     }
 
+    /// A struct by its table.
     pub(crate) fn of(value: Option<&Value>, table: Table) -> Self {
         let mut fields = Vec::with_capacity(table.len());
         for (name, key, shape) in table {
@@ -70,6 +70,14 @@ impl Shown {
             }
         }
         Self::Struct(fields)
+    }
+
+    /// As [`Self::of`]; `null` for nothing.
+    pub(crate) fn or_null(value: Option<&Value>, table: Table) -> Self {
+        match value.filter(|value| !value.is_null()) {
+            Some(value) => Self::of(Some(value), table),
+            None => Self::Leaf(Value::Null),
+        }
     }
 
     fn field(parent: Option<&Value>, key: &str, shape: Shape) -> Self {
@@ -230,8 +238,4 @@ fn align<'a>(a: &'a [String], b: &'a [String], edits: &mut Vec<(char, &'a str)>)
             j += 1;
         }
     }
-}
-
-pub(crate) fn or_null(at: &Node<'_, '_>, table: Table) -> Shown {
-    if at.is_unset() { Shown::Leaf(Value::Null) } else { Shown::of(at.value(), table) }
 }

@@ -21,8 +21,7 @@ pub(crate) const KIND: Kind = Kind {
     ..Kind::cluster("priorityclasses", "PriorityClass")
 };
 
-/// Defaults of a `PriorityClass`.
-pub(crate) fn default(object: &mut Object) {
+fn default(object: &mut Object) {
     let root = object.root_mut();
     default_pointer(root, "preemptionPolicy", "PreemptLowerPriority");
     default_pointer(root, "value", 0);
@@ -32,7 +31,7 @@ pub(crate) fn default(object: &mut Object) {
 const MAX_USER_PRIORITY: i64 = 1_000_000_000;
 
 /// A `PriorityClass`; only the two of the system may be higher than users' ones.
-pub(crate) fn validate(class: &Node<'_, '_>, errors: &mut Errors) {
+fn validate(class: &Node<'_, '_>, errors: &mut Errors) {
     let metadata = class.field("metadata");
     let (name, value) = (metadata.field("name"), class.field("value"));
     let system = match name.text() {
@@ -62,7 +61,7 @@ pub(crate) fn validate(class: &Node<'_, '_>, errors: &mut Errors) {
 }
 
 /// What may not change in a `PriorityClass`.
-pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     for (key, why) in [("value", "may not be changed in an update."), ("preemptionPolicy", "")] {
         let (new, old) = (new.field(key), old.field(key));
         if new.value() == old.value() {
@@ -76,7 +75,7 @@ pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &m
     }
 }
 
-pub(crate) fn cells(class: &Object, now: Timestamp) -> Vec<Value> {
+fn cells(class: &Object, now: Timestamp) -> Vec<Value> {
     vec![
         class.name().into(),
         number(class, &["value"]).into(),

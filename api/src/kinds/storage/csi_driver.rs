@@ -23,8 +23,7 @@ pub(crate) const KIND: Kind = Kind {
     ..Kind::cluster("csidrivers", "CSIDriver")
 };
 
-/// Defaults of a `CSIDriver`.
-pub(crate) fn default(object: &mut Object) {
+fn default(object: &mut Object) {
     let spec = fill::object(object.root_mut(), "spec");
     default_pointer(spec, "attachRequired", true);
     default_pointer(spec, "podInfoOnMount", false);
@@ -38,14 +37,13 @@ pub(crate) fn default(object: &mut Object) {
 }
 
 /// Only changes of a `CSIDriver` are counted, not its creation.
-pub(crate) fn prepare_update(_ctx: &WriteContext<'_>, new: &mut Object, old: &Object) {
+fn prepare_update(_ctx: &WriteContext<'_>, new: &mut Object, old: &Object) {
     if content_changed(new, old) {
         new.set_metadata("generation", old.generation() + 1);
     }
 }
 
-/// A `CSIDriver`.
-pub(crate) fn validate(driver: &Node<'_, '_>, errors: &mut Errors) {
+fn validate(driver: &Node<'_, '_>, errors: &mut Errors) {
     let spec = driver.field("spec");
     errors.none_or_one_of(&spec.field("fsGroupPolicy"), &["File", "None", "ReadWriteOnceWithFSType"]);
     let requests = spec.field("tokenRequests");
@@ -85,7 +83,7 @@ fn token_requests(at: &Node<'_, '_>, errors: &mut Errors) {
 }
 
 /// What may not change in a `CSIDriver`.
-pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     let (new, old) = (new.field("spec"), old.field("spec"));
     // Upstream's path has another name than the field.
     let attach = new.field("attachedRequired");
@@ -95,7 +93,7 @@ pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &m
     errors.immutable(&new.field("volumeLifecycleModes"), &old.field("volumeLifecycleModes"));
 }
 
-pub(crate) fn cells(driver: &Object, now: Timestamp) -> Vec<Value> {
+fn cells(driver: &Object, now: Timestamp) -> Vec<Value> {
     let requests = list(driver, &["spec", "tokenRequests"]).iter().map(|request| text(request, "audience"));
     let requests = requests.collect::<Vec<_>>().join(",");
     vec![

@@ -25,8 +25,7 @@ pub(crate) const KIND: Kind = Kind {
 /// The most characters of the name that a driver has for a node.
 const LONGEST_NODE_ID: usize = 256;
 
-/// A `CSINode`.
-pub(crate) fn validate(node: &Node<'_, '_>, errors: &mut Errors) {
+fn validate(node: &Node<'_, '_>, errors: &mut Errors) {
     let mut names = HashSet::new();
     let spec = node.field("spec");
     for driver in spec.field("drivers").items() {
@@ -62,7 +61,7 @@ fn topology_keys(driver: &Node<'_, '_>, errors: &mut Errors) {
 
 /// What a `CSINode` says of a driver stays, but for how many volumes it has room for. Upstream's rules for a change hold
 /// those for a node once more.
-pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     const STAYS: [&str; 3] = ["name", "nodeID", "topologyKeys"];
     validate(new, errors);
     let (spec, before) = (new.field("spec"), old.field("spec"));
@@ -83,7 +82,7 @@ pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &m
     }
 }
 
-pub(crate) fn cells(node: &Object, now: Timestamp) -> Vec<Value> {
+fn cells(node: &Object, now: Timestamp) -> Vec<Value> {
     vec![node.name().into(), list(node, &["spec", "drivers"]).len().into(), age(node, now).into()]
 }
 

@@ -13,8 +13,7 @@ pub(crate) const KIND: Kind = Kind {
     ..Kind::namespaced("csistoragecapacities", "CSIStorageCapacity")
 };
 
-/// A `CSIStorageCapacity`.
-pub(crate) fn validate(capacity: &Node<'_, '_>, errors: &mut Errors) {
+fn validate(capacity: &Node<'_, '_>, errors: &mut Errors) {
     labels::selector(&capacity.field("nodeTopology"), errors);
     let class = capacity.field("storageClassName");
     for why in naming::subdomain(class.text()) {
@@ -27,7 +26,7 @@ pub(crate) fn validate(capacity: &Node<'_, '_>, errors: &mut Errors) {
 }
 
 /// What may not change in a `CSIStorageCapacity`.
-pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     for key in ["nodeTopology", "storageClassName"] {
         errors.immutable(&new.field(key), &old.field(key));
     }

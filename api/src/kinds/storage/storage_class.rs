@@ -23,15 +23,13 @@ pub(crate) const KIND: Kind = Kind {
     ..Kind::cluster("storageclasses", "StorageClass")
 };
 
-/// Defaults of a `StorageClass`.
-pub(crate) fn default(object: &mut Object) {
+fn default(object: &mut Object) {
     let root = object.root_mut();
     default_pointer(root, "reclaimPolicy", "Delete");
     default_pointer(root, "volumeBindingMode", "Immediate");
 }
 
-/// A `StorageClass`.
-pub(crate) fn validate(class: &Node<'_, '_>, errors: &mut Errors) {
+fn validate(class: &Node<'_, '_>, errors: &mut Errors) {
     let provisioner = class.field("provisioner");
     if errors.require_text(&provisioner) {
         errors.invalid_all(&provisioner, naming::qualified_name(&provisioner.text().to_lowercase()));
@@ -95,7 +93,7 @@ pub(crate) fn parameters(at: &Node<'_, '_>, errors: &mut Errors) {
 }
 
 /// What may not change in a `StorageClass`.
-pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     for key in ["parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"] {
         errors.immutable(&new.field(key), &old.field(key));
     }
@@ -107,7 +105,7 @@ pub(crate) fn marked_name(class: &Object, annotations: &[&str]) -> Value {
     if default { format!("{} (default)", class.name()).into() } else { class.name().into() }
 }
 
-pub(crate) fn cells(class: &Object, now: Timestamp) -> Vec<Value> {
+fn cells(class: &Object, now: Timestamp) -> Vec<Value> {
     let annotations =
         ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"];
     vec![

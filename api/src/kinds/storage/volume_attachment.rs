@@ -30,8 +30,7 @@ pub(crate) const KIND: Kind = Kind {
     ..Kind::cluster("volumeattachments", "VolumeAttachment")
 };
 
-/// Defaults of a `VolumeAttachment`.
-pub(crate) fn default(object: &mut Object) {
+fn default(object: &mut Object) {
     let spec = fill::object(object.root_mut(), "spec");
     if let Some(inline) = fill::object(spec, "source").get_mut("inlineVolumeSpec").and_then(Value::as_object_mut) {
         drivers::volume_drivers(inline);
@@ -39,12 +38,11 @@ pub(crate) fn default(object: &mut Object) {
 }
 
 /// The parts of an attachment's status that are always shown.
-pub(crate) fn fill_status(status: &mut Fields) {
+fn fill_status(status: &mut Fields) {
     default_pointer(status, "attached", false);
 }
 
-/// A `VolumeAttachment`.
-pub(crate) fn validate(attachment: &Node<'_, '_>, errors: &mut Errors) {
+fn validate(attachment: &Node<'_, '_>, errors: &mut Errors) {
     const ONE: &str = "must specify exactly one of inlineVolumeSpec and persistentVolumeName";
     let spec = attachment.field("spec");
     errors.require_text(&spec.field("attacher"));
@@ -66,7 +64,7 @@ pub(crate) fn validate(attachment: &Node<'_, '_>, errors: &mut Errors) {
 }
 
 /// A new `VolumeAttachment` also names its driver and volume properly.
-pub(crate) fn validate_new(attachment: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_new(attachment: &Node<'_, '_>, errors: &mut Errors) {
     let spec = attachment.field("spec");
     let attacher = spec.field("attacher");
     if !attacher.text().is_empty() {
@@ -108,7 +106,7 @@ fn inline_volume(spec: &Node<'_, '_>, errors: &mut Errors) {
 }
 
 /// What drivers tell of an attachment is not long.
-pub(crate) fn attachment_status(status: &Node<'_, '_>, errors: &mut Errors) {
+fn attachment_status(status: &Node<'_, '_>, errors: &mut Errors) {
     const METADATA: usize = 256 * 1024;
     const MESSAGE: usize = 1024;
     let metadata = status.field("attachmentMetadata");
@@ -130,7 +128,7 @@ pub(crate) fn attachment_status(status: &Node<'_, '_>, errors: &mut Errors) {
 }
 
 /// The spec of an attachment never changes.
-pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     let (new, old) = (new.field("spec"), old.field("spec"));
     if !new.is_same(&old) {
         let source = new.field("source");
@@ -145,12 +143,11 @@ pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &m
     }
 }
 
-/// The status of a `VolumeAttachment`.
-pub(crate) fn validate_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
     validate(new, errors);
 }
 
-pub(crate) fn cells(attachment: &Object, now: Timestamp) -> Vec<Value> {
+fn cells(attachment: &Object, now: Timestamp) -> Vec<Value> {
     vec![
         attachment.name().into(),
         attachment.text(&["spec", "attacher"]).into(),

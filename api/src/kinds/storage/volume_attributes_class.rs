@@ -20,8 +20,7 @@ pub(crate) const KIND: Kind = Kind {
     ..Kind::cluster("volumeattributesclasses", "VolumeAttributesClass")
 };
 
-/// A `VolumeAttributesClass`.
-pub(crate) fn validate(class: &Node<'_, '_>, errors: &mut Errors) {
+fn validate(class: &Node<'_, '_>, errors: &mut Errors) {
     let driver = class.field("driverName");
     if errors.require_text(&driver) {
         errors.invalid_all(&driver, naming::qualified_name(&driver.text().to_lowercase()));
@@ -34,13 +33,13 @@ pub(crate) fn validate(class: &Node<'_, '_>, errors: &mut Errors) {
 }
 
 /// What may not change in a `VolumeAttributesClass`.
-pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     for key in ["driverName", "parameters"] {
         errors.immutable(&new.field(key), &old.field(key));
     }
 }
 
-pub(crate) fn cells(class: &Object, now: Timestamp) -> Vec<Value> {
+fn cells(class: &Object, now: Timestamp) -> Vec<Value> {
     let name = storage_class::marked_name(class, &["storageclass.kubernetes.io/is-default-class"]);
     vec![name, class.text(&["driverName"]).into(), age(class, now).into()]
 }

@@ -16,8 +16,7 @@ pub(crate) const KIND: Kind = Kind {
     ..Kind::cluster("storageversionmigrations", "StorageVersionMigration")
 };
 
-/// A `StorageVersionMigration`.
-pub(crate) fn validate(migration: &Node<'_, '_>, errors: &mut Errors) {
+fn validate(migration: &Node<'_, '_>, errors: &mut Errors) {
     let spec = migration.field("spec");
     let what = spec.field("resource");
     let (group, resource) = (what.field("group"), what.field("resource"));
@@ -38,7 +37,7 @@ fn joined(at: &Node<'_, '_>, wrong: Vec<String>, errors: &mut Errors) {
 }
 
 /// What is migrated stays.
-pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     let (new, old) = (new.field("spec"), old.field("spec"));
     if !new.is_same(&old) {
         errors.invalid_shown(&new, &shown_spec(&new), IMMUTABLE);
@@ -46,7 +45,7 @@ pub(crate) fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &m
 }
 
 /// How a migration goes: it ends once, well or not.
-pub(crate) fn validate_status(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_status(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     let (status, before) = (new.field("status"), old.field("status"));
     let (version, conditions) = (status.field("resourceVersion"), status.field("conditions"));
     let is_number = version.text().bytes().all(|byte| byte.is_ascii_digit()) && !version.text().starts_with('0');
@@ -78,7 +77,7 @@ pub(crate) fn validate_status(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &m
 }
 
 /// The spec of a `StorageVersionMigration`.
-pub(crate) fn shown_spec(spec: &Node<'_, '_>) -> Shown {
+fn shown_spec(spec: &Node<'_, '_>) -> Shown {
     const RESOURCE: Table = &[("Group", "group", Text), ("Resource", "resource", Text)];
     Shown::of(spec.value(), &[("Resource", "resource", Struct(RESOURCE))])
 }

@@ -38,7 +38,7 @@ pub(crate) const KIND: Kind = Kind {
 };
 
 /// Defaults of a `CustomResourceDefinition`: names that follow from the kind.
-pub(crate) fn default(object: &mut Object) {
+fn default(object: &mut Object) {
     let spec = fill::object(object.root_mut(), "spec");
     let names = fill::object(spec, "names");
     let kind = text(names, "kind").to_owned();
@@ -66,7 +66,7 @@ fn default_conversion(spec: &mut Fields) {
 }
 
 /// A new definition has stored nothing yet but its storage version.
-pub(crate) fn prepare_create(_ctx: &WriteContext<'_>, new: &mut Object) {
+fn prepare_create(_ctx: &WriteContext<'_>, new: &mut Object) {
     let stored = storage_version(new);
     new.set(
         &["status"],
@@ -81,7 +81,7 @@ fn storage_version(definition: &Object) -> Vec<Value> {
 }
 
 /// A version that becomes the storage version counts as stored from then on.
-pub(crate) fn prepare_update(_ctx: &WriteContext<'_>, new: &mut Object, _old: &Object) {
+fn prepare_update(_ctx: &WriteContext<'_>, new: &mut Object, _old: &Object) {
     let Some(storage) = storage_version(new).pop() else { return };
     let status = object(new.root_mut(), "status");
     let stored = status.entry("storedVersions").or_insert_with(|| json!([]));
@@ -93,7 +93,7 @@ pub(crate) fn prepare_update(_ctx: &WriteContext<'_>, new: &mut Object, _old: &O
 }
 
 /// A definition goes when its objects are gone.
-pub(crate) fn begin_deletion(ctx: &WriteContext<'_>, definition: &mut Object) {
+fn begin_deletion(ctx: &WriteContext<'_>, definition: &mut Object) {
     let mut finalizers: Vec<Value> = definition.finalizers().into_iter().map(Value::from).collect();
     if finalizers.iter().any(|finalizer| finalizer == status::CLEANUP_FINALIZER) {
         return;

@@ -45,14 +45,13 @@ pub(crate) const LEGACY_CONTROLLER_UID: &str = "controller-uid";
 pub(crate) const LEGACY_JOB_NAME: &str = "job-name";
 
 /// What a client should know who deletes a job without saying what becomes of its pods.
-pub(crate) const ORPHANS: &str = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background \
+const ORPHANS: &str = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background \
                                   to remove them or set propagationPolicy=Orphan to suppress this warning";
 
 /// What `backoffLimit` is when failures are counted per index.
 const UNLIMITED: i64 = i32::MAX as i64;
 
-/// Defaults of a `Job`.
-pub(crate) fn default(object: &mut Object) {
+fn default(object: &mut Object) {
     let labels = object.get(&["spec", "template", "metadata", "labels"]).filter(|l| l.is_object()).cloned();
     if let Some(labels) = labels.filter(|labels| labels != &json!({})) {
         default_zero(object.metadata_mut(), "labels", labels);
@@ -81,7 +80,7 @@ pub(crate) fn default_job_template(spec: &mut Fields) {
 }
 
 /// Gives a new job a selector and labels made of its uid, unless its author selects by hand.
-pub(crate) fn prepare_create(_ctx: &WriteContext<'_>, new: &mut Object) {
+fn prepare_create(_ctx: &WriteContext<'_>, new: &mut Object) {
     let (uid, name) = (new.uid().to_owned(), new.name().to_owned());
     let spec = object(new.root_mut(), "spec");
     if spec.get("manualSelector").and_then(Value::as_bool) == Some(true) {
@@ -106,8 +105,7 @@ pub(crate) fn prepare_create(_ctx: &WriteContext<'_>, new: &mut Object) {
     }
 }
 
-/// A `Job`.
-pub(crate) fn warn(new: &Node<'_, '_>, old: Option<&Node<'_, '_>>, texts: &mut Vec<String>) {
+fn warn(new: &Node<'_, '_>, old: Option<&Node<'_, '_>>, texts: &mut Vec<String>) {
     if old.is_none() {
         warn::pod_name(&new.field("metadata"), PODS_AND_HOSTS, texts);
     }
@@ -128,7 +126,7 @@ pub(crate) fn warn_spec(spec: &Node<'_, '_>, texts: &mut Vec<String>) {
     warn::all(&spec.field("template"), true, texts);
 }
 
-pub(crate) fn cells(job: &Object, now: Timestamp) -> Vec<Value> {
+fn cells(job: &Object, now: Timestamp) -> Vec<Value> {
     let succeeded = number(job, &["status", "succeeded"]);
     let completions = match (job.integer(&["spec", "completions"]), number(job, &["spec", "parallelism"])) {
         (Some(completions), _) => format!("{succeeded}/{completions}"),

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::status::parse_indexes;
 use crate::kinds::rules::labels;
 use crate::kinds::rules::shown::Shape::{Any, List, Pointer, Text};
-use crate::kinds::rules::shown::{self, Shown, Table};
+use crate::kinds::rules::shown::{Shown, Table};
 use crate::kinds::rules::tree::{Errors, Node};
 
 /// The most rules of a policy, and patterns of a rule.
@@ -156,13 +156,13 @@ pub(crate) fn shown_failure_policy(at: &Node<'_, '_>) -> Shown {
         ("OnExitCodes", "onExitCodes", Pointer(EXIT_CODES)),
         ("OnPodConditions", "onPodConditions", List(&[("Type", "type", Text), ("Status", "status", Text)])),
     ];
-    shown::or_null(at, &[("Rules", "rules", List(RULE))])
+    Shown::or_null(at.value(), &[("Rules", "rules", List(RULE))])
 }
 
 /// When a job is done; `null` for when all of it is.
 pub(crate) fn shown_success_policy(at: &Node<'_, '_>) -> Shown {
     const RULE: Table = &[("SucceededIndexes", "succeededIndexes", Any), ("SucceededCount", "succeededCount", Any)];
-    shown::or_null(at, &[("Rules", "rules", List(RULE))])
+    Shown::or_null(at.value(), &[("Rules", "rules", List(RULE))])
 }
 
 #[cfg(test)]

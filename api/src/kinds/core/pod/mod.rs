@@ -64,8 +64,7 @@ pub(crate) const KIND: Kind = Kind {
     ..Kind::namespaced("pods", "Pod")
 };
 
-/// Defaults of a `Pod`.
-pub(crate) fn default(object: &mut Object) {
+fn default(object: &mut Object) {
     let spec = fill::object(object.root_mut(), "spec");
     defaults::pod_spec(spec);
     default_pointer(spec, "enableServiceLinks", true);
@@ -82,7 +81,7 @@ pub(crate) fn default(object: &mut Object) {
 }
 
 /// The single address of a status is the first of the list; what Go always shows is there.
-pub(crate) fn fill_status(status: &mut Fields) {
+fn fill_status(status: &mut Fields) {
     let first = status.get("podIPs").and_then(|list| list.pointer("/0/ip")).cloned();
     if let Some(first) = first {
         status.insert("podIP".to_owned(), first);
@@ -115,7 +114,7 @@ pub(crate) fn fill_status(status: &mut Fields) {
 }
 
 /// A new pod is pending; its quality of service class never changes afterwards.
-pub(crate) fn prepare_create(ctx: &WriteContext<'_>, new: &mut Object) {
+fn prepare_create(ctx: &WriteContext<'_>, new: &mut Object) {
     let labels = new.labels().cloned().unwrap_or_default();
     let annotations = new.get(&["metadata", "annotations"]).and_then(Value::as_object).cloned().unwrap_or_default();
     let spec = object(new.root_mut(), "spec");
@@ -160,7 +159,7 @@ fn fields_for_annotations(spec: &mut Fields, annotations: &Fields) {
 }
 
 /// A status write cannot take away the quality of service class.
-pub(crate) fn prepare_status(_ctx: &WriteContext<'_>, new: &mut Object, old: &Object) {
+fn prepare_status(_ctx: &WriteContext<'_>, new: &mut Object, old: &Object) {
     let path = ["status", "qosClass"];
     if new.text(&path).is_empty()
         && let Some(class) = old.get(&path).cloned()
@@ -195,7 +194,7 @@ fn keep_observed_generations(new: &mut Object, old: &Object) {
 }
 
 /// The seconds a pod gets to end: those asked for, else its own. One that runs nowhere, or is over, ends at once.
-pub(crate) fn grace_period(pod: &Object, asked: Option<i64>) -> Option<i64> {
+fn grace_period(pod: &Object, asked: Option<i64>) -> Option<i64> {
     if pod.text(&["spec", "nodeName"]).is_empty() || matches!(pod.text(&["status", "phase"]), "Failed" | "Succeeded") {
         return Some(0);
     }
@@ -255,7 +254,7 @@ pub(crate) fn validate(pod: &Node<'_, '_>, errors: &mut Errors) {
 }
 
 /// Rules that hold for new pods only.
-pub(crate) fn validate_new(pod: &Node<'_, '_>, errors: &mut Errors) {
+fn validate_new(pod: &Node<'_, '_>, errors: &mut Errors) {
     let (metadata, spec) = (pod.field("metadata"), pod.field("spec"));
     let ephemeral = spec.field("ephemeralContainers");
     if !ephemeral.is_empty() {

@@ -38,8 +38,7 @@ pub(crate) const KIND: Kind = Kind {
 /// Seconds that `ClientIP` affinity lasts.
 const AFFINITY_SECONDS: i64 = 10_800;
 
-/// Defaults of a `Service`.
-pub(crate) fn default(object: &mut Object) {
+fn default(object: &mut Object) {
     let spec = fill::object(object.root_mut(), "spec");
     default_zero(spec, "sessionAffinity", "None");
     match text(spec, "sessionAffinity") {
@@ -58,7 +57,7 @@ pub(crate) fn default(object: &mut Object) {
 }
 
 /// The parts of a Service's status that are always shown.
-pub(crate) fn fill_status(status: &mut Fields) {
+fn fill_status(status: &mut Fields) {
     let balancer = object(status, "loadBalancer");
     each(balancer, "ingress", |point| {
         if !is_zero(point, "ip") {
@@ -89,7 +88,7 @@ fn default_policies(spec: &mut Fields) {
 }
 
 /// `clusterIP` and the first of `clusterIPs` are one value.
-pub(crate) fn prepare_create(_ctx: &WriteContext<'_>, new: &mut Object) {
+fn prepare_create(_ctx: &WriteContext<'_>, new: &mut Object) {
     let spec = object(new.root_mut(), "spec");
     let first = first_cluster_ip(spec);
     match (text(spec, "clusterIP").to_owned(), first) {
@@ -104,7 +103,7 @@ pub(crate) fn prepare_create(_ctx: &WriteContext<'_>, new: &mut Object) {
 }
 
 /// Keeps what was allocated where the new object does not say otherwise, and drops what its new type does not have.
-pub(crate) fn prepare_update(_ctx: &WriteContext<'_>, new: &mut Object, old: &Object) {
+fn prepare_update(_ctx: &WriteContext<'_>, new: &mut Object, old: &Object) {
     let Some(before) = old.get(&["spec"]).and_then(Value::as_object).cloned() else { return };
     let spec = object(new.root_mut(), "spec");
     normalize_cluster_ips(spec, &before);
