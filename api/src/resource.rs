@@ -4,14 +4,13 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::custom::Custom;
-use crate::object::Object;
 use crate::schema::{SchemaId, SchemaRef, Schemas};
 use crate::status::Qualified;
 use crate::strategy::Strategy;
+use crate::table::cell::Cell;
 
 /// Text that is static for built-in kinds and owned for CRDs.
 pub type Text = Cow<'static, str>;
@@ -139,17 +138,14 @@ pub struct SelectableField {
     pub absent: Text,
 }
 
-/// Makes the cells of one kind of object, given the time.
-pub type Printer = fn(&Object, Timestamp) -> Vec<Value>;
-
 /// Where the table columns of a resource come from.
 #[derive(Clone, Debug, Default)]
 pub enum Columns {
     /// Name and age (`Created At`).
     #[default]
     Default,
-    /// Those of `columns.txt`, with cells by a function of the kind.
-    BuiltIn(Printer),
+    /// Those of `columns.txt`, with these cells.
+    BuiltIn(&'static [Cell]),
     /// `additionalPrinterColumns` of a CRD, as written.
     Custom(Arc<Value>),
 }

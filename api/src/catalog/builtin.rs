@@ -40,7 +40,7 @@ fn resource(group: &'static str, version: &'static str, kind: &Kind) -> Resource
         selectable_fields: kind.fields.iter().map(Field::selectable).collect(),
         has_generation: kind.has_generation,
         strategy: Arc::new(*kind),
-        columns: kind.cells.map_or(Columns::Default, Columns::BuiltIn),
+        columns: if kind.cells.is_empty() { Columns::Default } else { Columns::BuiltIn(kind.cells) },
         deprecation: kind.deprecation.map(Text::Borrowed),
         custom: None,
     }

@@ -6,6 +6,65 @@ use serde_json::{Map, Value};
 use super::duration::since;
 use crate::object::Object;
 
+/// Where a value lies in an object.
+pub(crate) type Path = &'static [&'static str];
+
+/// A cell of a row, or several that are made together.
+#[derive(Clone, Copy, Debug)]
+pub enum Cell {
+    Name,
+    Age,
+    /// The text there; nothing when absent.
+    Text(Path),
+    /// The text there, or another one.
+    TextOr(Path, &'static str),
+    /// The text or number there as text, or another text.
+    Plain(Path, &'static str),
+    /// The number there, 0 when absent.
+    Number(Path),
+    /// The flag there, or what counts when it is absent.
+    Flag(Path, bool),
+    /// How many elements the list or map there has.
+    Count(Path),
+    /// The texts of the list there, or another text.
+    Joined(Path, &'static str),
+    /// Labels as a selector.
+    Labels(Path),
+    /// A `LabelSelector` as text.
+    Selector(Path),
+    /// As [`Cell::Selector`], `<none>` when it selects everything.
+    SelectorOrNone(Path),
+    /// Names and images of the containers of the pod spec there: two cells.
+    Containers(Path),
+    /// One that is worked out.
+    By(fn(&Object) -> Value),
+    /// Several that hang together, given the time.
+    Row(fn(&Object, Timestamp) -> Vec<Value>),
+}
+
+impl Cell {
+    /// Adds it to the row of an object.
+    pub(crate) fn print(self, object: &Object, now: Timestamp, row: &mut Vec<Value>) {
+        row.push(match self {
+            Self::Name => object.name().into(),
+            Self::Age => age(object, now).into(),
+            Self::Text(path) => object.text(path).into(),
+            Self::TextOr(path, otherwise) => or(object.text(path), otherwise).into(),
+            Self::Plain(path, otherwise) => or(&plain(object.get(path)), otherwise).into(),
+            Self::Number(path) => number(object, path).into(),
+            Self::Flag(path, otherwise) => object.get(path).and_then(Value::as_bool).unwrap_or(otherwise).into(),
+            Self::Count(path) => count(object, path).into(),
+            Self::Joined(path, otherwise) => or(&join(list(object, path), ","), otherwise).into(),
+            Self::Labels(path) => labels(object.get(path)).into(),
+            Self::Selector(path) => selector(object.get(path)).into(),
+            Self::SelectorOrNone(path) => selector_or_none(object.get(path)).into(),
+            Self::Containers(path) => return row.extend(containers(object, path)),
+            Self::By(make) => make(object),
+            Self::Row(make) => return row.extend(make(object, now)),
+        });
+    }
+}
+
 /// Shown for what is not there.
 pub(crate) const NONE: &str = "<none>";
 pub(crate) const UNSET: &str = "<unset>";
@@ -34,6 +93,15 @@ pub(crate) fn list_in<'v>(value: &'v Value, field: &str) -> &'v [Value] {
 /// The number at `path`, 0 when absent.
 pub(crate) fn number(object: &Object, path: &[&str]) -> i64 {
     object.integer(path).unwrap_or(0)
+}
+
+/// How many elements the list or map at `path` has.
+pub(crate) fn count(object: &Object, path: &[&str]) -> usize {
+    match object.get(path) {
+        Some(Value::Array(list)) => list.len(),
+        Some(Value::Object(map)) => map.len(),
+        _ => 0,
+    }
 }
 
 /// Texts of a list, joined.
@@ -123,23 +191,6 @@ pub(crate) fn with_more(items: &[String], max: usize, separator: &str) -> String
 /// `True`, `False`.
 pub(crate) fn title(flag: bool) -> &'static str {
     if flag { "True" } else { "False" }
-}
-
-pub(crate) fn entries(object: &Object, field: &str) -> usize {
-    object.get(&[field]).and_then(Value::as_object).map_or(0, Map::len)
-}
-
-/// A list of texts as one cell.
-pub(crate) fn joined_or_none(values: &[Value]) -> String {
-    or(&join(values, ","), NONE).to_owned()
-}
-
-pub(crate) fn flag(object: &Object, path: &[&str], otherwise: bool) -> Value {
-    object.get(path).and_then(Value::as_bool).unwrap_or(otherwise).into()
-}
-
-pub(crate) fn name_and_age(object: &Object, now: Timestamp) -> Vec<Value> {
-    vec![object.name().into(), age(object, now).into()]
 }
 
 #[cfg(test)]

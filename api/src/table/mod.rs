@@ -107,7 +107,11 @@ pub fn cells(resource: &Resource, object: &Object, now: Timestamp) -> Vec<Value>
     match &resource.columns {
         Columns::Custom(columns) => custom::cells(columns, object, now),
         Columns::Default => default_cells(object),
-        Columns::BuiltIn(print) => print(object, now),
+        Columns::BuiltIn(cells) => {
+            let mut row = Vec::new();
+            cells.iter().for_each(|cell| cell.print(object, now, &mut row));
+            row
+        }
     }
 }
 

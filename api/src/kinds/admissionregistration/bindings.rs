@@ -11,13 +11,14 @@ use crate::kinds::rules::fill::{self, object_at};
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::kinds::rules::{labels, naming};
 use crate::object::Object;
+use crate::table::cell::Cell::Row;
 use crate::table::cell::{UNSET, age, or, selector_or_none, text};
 
 pub(crate) const MUTATING: Kind = Kind {
     categories: &["api-extensions"],
     has_generation: true,
     hash_version: Some("v1beta1"),
-    cells: Some(cells),
+    cells: &[Row(cells)],
     default,
     validate: mutating_policy_binding,
     rechecks: (1, 0),
@@ -28,7 +29,7 @@ pub(crate) const MUTATING: Kind = Kind {
 pub(crate) const VALIDATING: Kind = Kind {
     categories: &["api-extensions"],
     has_generation: true,
-    cells: Some(cells),
+    cells: &[Row(cells)],
     default,
     validate: validating_policy_binding,
     rechecks: (1, 0),

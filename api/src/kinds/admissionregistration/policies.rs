@@ -4,7 +4,6 @@
 use std::collections::HashSet;
 
 use cel::{Type, is_identifier};
-use jiff::Timestamp;
 use serde_json::Value;
 
 use super::webhooks::{self, compiles_trimmed, match_conditions, rule_with_operations};
@@ -17,13 +16,14 @@ use crate::kinds::rules::shown::Shown;
 use crate::kinds::rules::tree::{Errors, Fields, Node};
 use crate::kinds::rules::{conditions, labels, naming};
 use crate::object::Object;
-use crate::table::cell::{UNSET, age, list, text};
+use crate::table::cell::Cell::{Age, By, Count, Name};
+use crate::table::cell::{UNSET, text};
 
 pub(crate) const MUTATING: Kind = Kind {
     categories: &["api-extensions"],
     has_generation: true,
     hash_version: Some("v1beta1"),
-    cells: Some(mutating_cells),
+    cells: &[Name, Count(&["spec", "mutations"]), By(parameter_kind), Age],
     default,
     validate_new: mutating_policy,
     validate_change: changed_mutating_policy,
@@ -37,7 +37,7 @@ pub(crate) const VALIDATING: Kind = Kind {
     categories: &["api-extensions"],
     subresources: &[Sub::STATUS],
     has_generation: true,
-    cells: Some(validating_cells),
+    cells: &[Name, Count(&["spec", "validations"]), By(parameter_kind), Age],
     default,
     fill_status: Some(|_| {}),
     validate_new: validating_policy,
@@ -356,20 +356,10 @@ fn default(object: &mut Object) {
     }
 }
 
-fn mutating_cells(policy: &Object, now: Timestamp) -> Vec<Value> {
-    let mutations = list(policy, &["spec", "mutations"]).len();
-    vec![policy.name().into(), mutations.into(), parameter_kind(policy).into(), age(policy, now).into()]
-}
-
-fn validating_cells(policy: &Object, now: Timestamp) -> Vec<Value> {
-    let validations = list(policy, &["spec", "validations"]).len();
-    vec![policy.name().into(), validations.into(), parameter_kind(policy).into(), age(policy, now).into()]
-}
-
-fn parameter_kind(policy: &Object) -> String {
+fn parameter_kind(policy: &Object) -> Value {
     match policy.get(&["spec", "paramKind"]).filter(|kind| !kind.is_null()) {
-        Some(kind) => format!("{}/{}", text(kind, "apiVersion"), text(kind, "kind")),
-        None => UNSET.to_owned(),
+        Some(kind) => format!("{}/{}", text(kind, "apiVersion"), text(kind, "kind")).into(),
+        None => UNSET.into(),
     }
 }
 

@@ -2,21 +2,18 @@
 
 use std::collections::HashSet;
 
-use jiff::Timestamp;
-use serde_json::Value;
-
 use crate::expression::admission::{Scope, Wanted};
 use crate::kinds::kind::Kind;
 use crate::kinds::rules::fill::{self, default_pointer, each, object_at};
 use crate::kinds::rules::tree::{Errors, Fields, Node};
 use crate::kinds::rules::{client_config, labels, naming};
 use crate::object::Object;
-use crate::table::cell::{age, list};
+use crate::table::cell::Cell::{Age, Count, Name};
 
 pub(crate) const MUTATING: Kind = Kind {
     categories: &["api-extensions"],
     has_generation: true,
-    cells: Some(cells),
+    cells: &[Name, Count(&["webhooks"]), Age],
     default,
     validate_new: webhooks,
     validate_change: changed_webhooks,
@@ -29,7 +26,7 @@ pub(crate) const MUTATING: Kind = Kind {
 pub(crate) const VALIDATING: Kind = Kind {
     categories: &["api-extensions"],
     has_generation: true,
-    cells: Some(cells),
+    cells: &[Name, Count(&["webhooks"]), Age],
     default,
     validate_new: webhooks,
     validate_change: changed_webhooks,
@@ -275,8 +272,4 @@ fn default(object: &mut Object) {
 
 pub(crate) fn default_rules(holder: &mut Fields, key: &str) {
     each(holder, key, |rule| default_pointer(rule, "scope", "*"));
-}
-
-fn cells(configuration: &Object, now: Timestamp) -> Vec<Value> {
-    vec![configuration.name().into(), list(configuration, &["webhooks"]).len().into(), age(configuration, now).into()]
 }

@@ -9,13 +9,14 @@ use crate::kinds::rules::naming;
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::object::Object;
 use crate::strategy::WriteContext;
+use crate::table::cell::Cell::Row;
 use crate::table::cell::{age, list, text};
 
 pub(crate) const KIND: Kind = Kind {
     categories: &["api-extensions"],
     subresources: &[Sub::STATUS],
     prefix: Some("apiregistration.k8s.io/apiservices"),
-    cells: Some(cells),
+    cells: &[Row(cells)],
     default,
     prepare_create,
     validate,

@@ -1,16 +1,16 @@
 //! ControllerRevisions: snapshots of templates (upstream: `apps.ControllerRevision`).
 
-use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::kinds::kind::Kind;
 use crate::kinds::rules::fill::default_pointer;
 use crate::kinds::rules::tree::{Errors, IMMUTABLE, NOT_NEGATIVE, Node};
 use crate::object::Object;
-use crate::table::cell::{NONE, age, list, number, text};
+use crate::table::cell::Cell::{Age, By, Name, Number};
+use crate::table::cell::{NONE, list, text};
 
 pub(crate) const KIND: Kind = Kind {
-    cells: Some(cells),
+    cells: &[Name, By(controller), Number(&["revision"]), Age],
     default,
     validate,
     validate_change,
@@ -41,20 +41,13 @@ fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) 
     }
 }
 
-fn cells(revision: &Object, now: Timestamp) -> Vec<Value> {
+/// The object that the revision belongs to.
+fn controller(revision: &Object) -> Value {
     let owners = list(revision, &["metadata", "ownerReferences"]);
-    let controller = owners.iter().find(|owner| owner.get("controller") == Some(&Value::Bool(true)));
-    let controller = controller.map_or_else(
-        || NONE.to_owned(),
-        |owner| {
-            let group = text(owner, "apiVersion").split_once('/').map_or("", |(group, _)| group);
-            let kind = if group.is_empty() {
-                text(owner, "kind").to_owned()
-            } else {
-                format!("{}.{group}", text(owner, "kind"))
-            };
-            format!("{}/{}", kind.to_lowercase(), text(owner, "name"))
-        },
-    );
-    vec![revision.name().into(), controller.into(), number(revision, &["revision"]).into(), age(revision, now).into()]
+    let Some(owner) = owners.iter().find(|owner| owner.get("controller") == Some(&Value::Bool(true))) else {
+        return NONE.into();
+    };
+    let kind = text(owner, "kind").to_lowercase();
+    let (dot, group) = text(owner, "apiVersion").split_once('/').map_or(("", ""), |(group, _)| (".", group));
+    format!("{kind}{dot}{}/{}", group.to_lowercase(), text(owner, "name")).into()
 }

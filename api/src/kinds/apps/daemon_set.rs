@@ -1,26 +1,35 @@
 //! DaemonSets (upstream: `pkg/registry/apps/daemonset`).
 
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::kinds::kind::{Kind, Sub};
 use crate::kinds::pods::warn::{self, PODS_AND_HOSTS};
-use crate::kinds::pods::workload::{self, POD_SPEC};
-use crate::kinds::pods::{defaults, gates, spec};
+use crate::kinds::pods::{defaults, gates, spec, workload};
 use crate::kinds::rules::fill::{self, default_pointer, default_zero, object};
 use crate::kinds::rules::shown::Shown;
 use crate::kinds::rules::tree::{Errors, Fields, Node};
 use crate::kinds::rules::{labels, numbers};
 use crate::object::Object;
 use crate::strategy::WriteContext;
-use crate::table::cell::{self, age, containers, number, selector_or_none};
+use crate::table::cell::Cell::{Age, Containers, Labels, Name, Number, SelectorOrNone};
 
 pub(crate) const KIND: Kind = Kind {
     short_names: &["ds"],
     categories: &["all"],
     subresources: &[Sub::STATUS],
     has_generation: true,
-    cells: Some(cells),
+    cells: &[
+        Name,
+        Number(&["status", "desiredNumberScheduled"]),
+        Number(&["status", "currentNumberScheduled"]),
+        Number(&["status", "numberReady"]),
+        Number(&["status", "updatedNumberScheduled"]),
+        Number(&["status", "numberAvailable"]),
+        Labels(&["spec", "template", "spec", "nodeSelector"]),
+        Age,
+        Containers(&["spec", "template", "spec"]),
+        SelectorOrNone(&["spec", "selector"]),
+    ],
     default,
     fill_status: Some(fill_status),
     gated: gates::WORKLOAD,
@@ -163,22 +172,4 @@ fn warn(new: &Node<'_, '_>, old: Option<&Node<'_, '_>>, texts: &mut Vec<String>)
         }
         warn::all(&new.field("spec").field("template"), true, texts);
     }
-}
-
-fn cells(set: &Object, now: Timestamp) -> Vec<Value> {
-    let [names, images] = containers(set, &POD_SPEC);
-    let status = |field: &str| Value::from(number(set, &["status", field]));
-    vec![
-        set.name().into(),
-        status("desiredNumberScheduled"),
-        status("currentNumberScheduled"),
-        status("numberReady"),
-        status("updatedNumberScheduled"),
-        status("numberAvailable"),
-        cell::labels(set.get(&["spec", "template", "spec", "nodeSelector"])).into(),
-        age(set, now).into(),
-        names,
-        images,
-        selector_or_none(set.get(&["spec", "selector"])).into(),
-    ]
 }

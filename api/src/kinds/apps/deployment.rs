@@ -1,24 +1,31 @@
 //! Deployments (upstream: `pkg/registry/apps/deployment`).
 
-use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::kinds::kind::{Kind, Sub};
-use crate::kinds::pods::workload::{self, POD_SPEC, REPLICAS};
+use crate::kinds::pods::workload::{self, REPLICAS};
 use crate::kinds::pods::{defaults, gates};
 use crate::kinds::rules::fill::{self, default_pointer, default_zero};
 use crate::kinds::rules::shown::Shown;
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::object::Object;
 use crate::strategy::content_changed;
-use crate::table::cell::{age, containers, number, selector};
+use crate::table::cell::Cell::{Age, By, Containers, Name, Number, Selector};
 
 pub(crate) const KIND: Kind = Kind {
     short_names: &["deploy"],
     categories: &["all"],
     subresources: &[Sub::SCALE, Sub::STATUS],
     has_generation: true,
-    cells: Some(cells),
+    cells: &[
+        Name,
+        By(workload::ready_of_desired),
+        Number(&["status", "updatedReplicas"]),
+        Number(&["status", "availableReplicas"]),
+        Age,
+        Containers(&["spec", "template", "spec"]),
+        Selector(&["spec", "selector"]),
+    ],
     default,
     fill_status: Some(|_| {}),
     gated: gates::WORKLOAD,
@@ -115,18 +122,4 @@ fn validate_status(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) 
     if now.number() < then.field("collisionCount").number() {
         errors.invalid_value(&now, now.number(), "cannot be decremented");
     }
-}
-
-fn cells(deployment: &Object, now: Timestamp) -> Vec<Value> {
-    let [names, images] = containers(deployment, &POD_SPEC);
-    vec![
-        deployment.name().into(),
-        workload::ready_of_desired(deployment).into(),
-        number(deployment, &["status", "updatedReplicas"]).into(),
-        number(deployment, &["status", "availableReplicas"]).into(),
-        age(deployment, now).into(),
-        names,
-        images,
-        selector(deployment.get(&["spec", "selector"])).into(),
-    ]
 }

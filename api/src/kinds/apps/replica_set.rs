@@ -1,22 +1,29 @@
 //! ReplicaSets (upstream: `pkg/registry/apps/replicaset`).
 
-use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::kinds::kind::{Kind, Sub};
-use crate::kinds::pods::workload::{self, POD_SPEC, REPLICAS};
+use crate::kinds::pods::workload::{self, REPLICAS};
 use crate::kinds::pods::{defaults, gates};
 use crate::kinds::rules::fill::{self, default_pointer};
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::object::Object;
-use crate::table::cell::{age, containers, number, selector_or_none};
+use crate::table::cell::Cell::{Age, Containers, Name, Number, SelectorOrNone};
 
 pub(crate) const KIND: Kind = Kind {
     short_names: &["rs"],
     categories: &["all"],
     subresources: &[Sub::SCALE, Sub::STATUS],
     has_generation: true,
-    cells: Some(cells),
+    cells: &[
+        Name,
+        Number(&["spec", "replicas"]),
+        Number(&["status", "replicas"]),
+        Number(&["status", "readyReplicas"]),
+        Age,
+        Containers(&["spec", "template", "spec"]),
+        SelectorOrNone(&["spec", "selector"]),
+    ],
     default,
     fill_status: Some(workload::fill_status),
     gated: gates::WORKLOAD,
@@ -38,18 +45,4 @@ fn validate(object: &Node<'_, '_>, errors: &mut Errors) {
     let spec = object.field("spec");
     workload::non_negative(&spec, &["replicas", "minReadySeconds"], errors);
     workload::selector_and_template(&spec, &REPLICAS, errors);
-}
-
-fn cells(set: &Object, now: Timestamp) -> Vec<Value> {
-    let [names, images] = containers(set, &POD_SPEC);
-    vec![
-        set.name().into(),
-        number(set, &["spec", "replicas"]).into(),
-        number(set, &["status", "replicas"]).into(),
-        number(set, &["status", "readyReplicas"]).into(),
-        age(set, now).into(),
-        names,
-        images,
-        selector_or_none(set.get(&["spec", "selector"])).into(),
-    ]
 }

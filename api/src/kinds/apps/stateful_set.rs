@@ -1,25 +1,24 @@
 //! StatefulSets (upstream: `pkg/registry/apps/statefulset`).
 
-use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::kinds::kind::{Kind, Sub};
 use crate::kinds::pods::volumes::claim_spec;
-use crate::kinds::pods::workload::{self, POD_SPEC, STATEFUL_SET};
+use crate::kinds::pods::workload::{self, STATEFUL_SET};
 use crate::kinds::pods::{defaults, gates, warn};
 use crate::kinds::rules::fill::{self, default_pointer, default_zero, each, is_zero, object_at};
 use crate::kinds::rules::shown::Shown;
 use crate::kinds::rules::tree::{Errors, Fields, NOT_NEGATIVE, Node, differs_beside};
 use crate::kinds::rules::{naming, numbers};
 use crate::object::Object;
-use crate::table::cell::{age, containers};
+use crate::table::cell::Cell::{Age, By, Containers, Name};
 
 pub(crate) const KIND: Kind = Kind {
     short_names: &["sts"],
     categories: &["all"],
     subresources: &[Sub::SCALE, Sub::STATUS],
     has_generation: true,
-    cells: Some(cells),
+    cells: &[Name, By(workload::ready_of_desired), Age, Containers(&["spec", "template", "spec"])],
     default,
     fill_status: Some(fill_status),
     gated: gates::STATEFUL_SET,
@@ -188,11 +187,6 @@ fn warn(new: &Node<'_, '_>, old: Option<&Node<'_, '_>>, texts: &mut Vec<String>)
             history.path()
         ));
     }
-}
-
-fn cells(set: &Object, now: Timestamp) -> Vec<Value> {
-    let [names, images] = containers(set, &POD_SPEC);
-    vec![set.name().into(), workload::ready_of_desired(set).into(), age(set, now).into(), names, images]
 }
 
 #[cfg(test)]

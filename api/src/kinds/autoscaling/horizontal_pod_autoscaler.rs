@@ -1,6 +1,5 @@
 //! HorizontalPodAutoscalers, as of `autoscaling/v2` (upstream: `pkg/registry/autoscaling/horizontalpodautoscaler`).
 
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::catalog::convert::autoscaling::v1_to_v2;
@@ -10,13 +9,22 @@ use crate::kinds::rules::fill::{self, default_pointer, is_unset, is_zero, object
 use crate::kinds::rules::tree::{self, Errors, Node};
 use crate::kinds::rules::{naming, quantities};
 use crate::object::Object;
-use crate::table::cell::{NONE, UNSET, age, list, number, or, plain, text};
+use crate::table::cell::Cell::{Age, By, Name, Number, Plain};
+use crate::table::cell::{NONE, UNSET, list, or, plain, text};
 
 pub(crate) const KIND: Kind = Kind {
     short_names: &["hpa"],
     categories: &["all"],
     subresources: &[Sub::STATUS],
-    cells: Some(cells),
+    cells: &[
+        Name,
+        By(target),
+        By(metrics),
+        Plain(&["spec", "minReplicas"], UNSET),
+        Number(&["spec", "maxReplicas"]),
+        Number(&["status", "currentReplicas"]),
+        Age,
+    ],
     default,
     fill_status: Some(fill_status),
     validate,
@@ -255,27 +263,19 @@ fn validate_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors)
     workload::counts(&new.field("status"), &["currentReplicas", "desiredReplicas"], errors);
 }
 
-fn cells(autoscaler: &Object, now: Timestamp) -> Vec<Value> {
+fn target(autoscaler: &Object) -> Value {
     let target = |field: &str| autoscaler.text(&["spec", "scaleTargetRef", field]);
-    vec![
-        autoscaler.name().into(),
-        format!("{}/{}", target("kind"), target("name")).into(),
-        metrics(autoscaler).into(),
-        or(&plain(autoscaler.get(&["spec", "minReplicas"])), UNSET).into(),
-        number(autoscaler, &["spec", "maxReplicas"]).into(),
-        number(autoscaler, &["status", "currentReplicas"]).into(),
-        age(autoscaler, now).into(),
-    ]
+    format!("{}/{}", target("kind"), target("name")).into()
 }
 
 /// Current and wanted values of the metrics, of two at most. Those that `autoscaling/v1` keeps in annotations count, too.
-fn metrics(autoscaler: &Object) -> String {
+fn metrics(autoscaler: &Object) -> Value {
     if autoscaler.api_version() == "autoscaling/v1" {
         let mut latest = autoscaler.clone();
         v1_to_v2(&mut latest);
-        return metrics_of_v2(&latest);
+        return metrics_of_v2(&latest).into();
     }
-    metrics_of_v2(autoscaler)
+    metrics_of_v2(autoscaler).into()
 }
 
 fn metrics_of_v2(autoscaler: &Object) -> String {
@@ -354,7 +354,7 @@ mod tests {
             let mut new = old.clone();
             v1_to_v2(&mut new);
             new.set(&["apiVersion"], "autoscaling/v2");
-            assert_eq!((metrics(&old), metrics(&new)), (want.to_owned(), want.to_owned()));
+            assert_eq!((metrics(&old), metrics(&new)), (want.into(), want.into()));
         };
         let memory = json!({"type": "Resource", "resource": {"name": "memory", "targetAverageUtilization": 70}});
         let pods = json!({"type": "Pods", "pods": {"metricName": "packets", "targetAverageValue": "20"}});

@@ -11,6 +11,7 @@ use crate::kinds::pods::warn::{self, PODS_AND_HOSTS};
 use crate::kinds::rules::fill::{self, default_pointer, default_zero};
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::object::Object;
+use crate::table::cell::Cell::Row;
 use crate::table::cell::{NONE, UNSET, age, ago, containers, list, or, selector_or_none, title};
 
 pub(crate) const KIND: Kind = Kind {
@@ -18,7 +19,7 @@ pub(crate) const KIND: Kind = Kind {
     categories: &["all"],
     subresources: &[Sub::STATUS],
     has_generation: true,
-    cells: Some(cells),
+    cells: &[Row(cells)],
     default,
     fill_status: Some(|_| {}),
     gated: gates::CRON_JOB,

@@ -5,7 +5,6 @@ use std::collections::HashSet;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use jiff::Timestamp;
 use serde_json::{Value, json};
 use x509_parser::prelude::{FromDer as _, X509Certificate, X509CertificationRequest};
 
@@ -15,14 +14,22 @@ use crate::kinds::rules::tree::{Errors, Fields, Node};
 use crate::kinds::rules::{naming, pem};
 use crate::object::Object;
 use crate::strategy::WriteContext;
-use crate::table::cell::{NONE, age, list, or, text};
+use crate::table::cell::Cell::{Age, By, Name, Text, TextOr};
+use crate::table::cell::{NONE, list, text};
 use crate::table::duration::human_duration;
 
 pub(crate) const KIND: Kind = Kind {
     short_names: &["csr"],
     subresources: &[Sub::own("approval", Sub::CHANGE), Sub::STATUS],
     fields: &[field("spec.signerName")],
-    cells: Some(cells),
+    cells: &[
+        Name,
+        Age,
+        TextOr(&["spec", "signerName"], NONE),
+        Text(&["spec", "username"]),
+        By(duration),
+        By(signing_status),
+    ],
     default,
     fill_status: Some(|_| {}),
     prepare_create,
@@ -305,19 +312,11 @@ fn not_certificates(encoded: &str) -> Option<String> {
     blocks.is_empty().then(|| "must contain at least one CERTIFICATE PEM block".to_owned())
 }
 
-fn cells(request: &Object, now: Timestamp) -> Vec<Value> {
-    let duration = request.integer(&["spec", "expirationSeconds"]).map_or_else(|| NONE.to_owned(), human_duration);
-    vec![
-        request.name().into(),
-        age(request, now).into(),
-        or(request.text(&["spec", "signerName"]), NONE).into(),
-        request.text(&["spec", "username"]).into(),
-        duration.into(),
-        signing_status(request).into(),
-    ]
+fn duration(request: &Object) -> Value {
+    request.integer(&["spec", "expirationSeconds"]).map_or_else(|| NONE.to_owned(), human_duration).into()
 }
 
-fn signing_status(request: &Object) -> String {
+fn signing_status(request: &Object) -> Value {
     let has =
         |type_: &str| list(request, &["status", "conditions"]).iter().any(|condition| text(condition, "type") == type_);
     let mut status = match () {
@@ -332,7 +331,7 @@ fn signing_status(request: &Object) -> String {
     if !request.text(&["status", "certificate"]).is_empty() {
         status.push_str(",Issued");
     }
-    status
+    status.into()
 }
 
 #[cfg(test)]

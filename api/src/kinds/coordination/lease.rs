@@ -1,6 +1,5 @@
 //! Leases (upstream: `pkg/registry/coordination/lease`).
 
-use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::kinds::kind::Kind;
@@ -8,10 +7,10 @@ use crate::kinds::rules::tree::{Errors, Node};
 use crate::kinds::rules::{fill, naming};
 use crate::object::Object;
 use crate::strategy::WriteContext;
-use crate::table::cell::age;
+use crate::table::cell::Cell::{Age, Name, Text};
 
 pub(crate) const KIND: Kind = Kind {
-    cells: Some(cells),
+    cells: &[Name, Text(&["spec", "holderIdentity"]), Age],
     default: fill::with_spec,
     prepare_create,
     prepare_update,
@@ -66,10 +65,6 @@ pub(crate) fn strategy(at: &Node<'_, '_>, errors: &mut Errors) {
     } else if name != OLDEST {
         errors.push(crate::FieldError::not_supported(&path.path(), name, &[OLDEST]));
     }
-}
-
-fn cells(lease: &Object, now: Timestamp) -> Vec<Value> {
-    vec![lease.name().into(), lease.text(&["spec", "holderIdentity"]).into(), age(lease, now).into()]
 }
 
 #[cfg(test)]

@@ -6,13 +6,14 @@ use serde_json::Value;
 use crate::kinds::kind::Kind;
 use crate::object::Object;
 use crate::resource::Verb;
+use crate::table::cell::Cell::Row;
 use crate::table::cell::{UNKNOWN, list, text};
 
 pub(crate) const KIND: Kind = Kind {
     verbs: &[Verb::Get, Verb::List],
     short_names: &["cs"],
     deprecation: Some("v1 ComponentStatus is deprecated in v1.19+"),
-    cells: Some(cells),
+    cells: &[Row(cells)],
     ..Kind::cluster("componentstatuses", "ComponentStatus")
 };
 

@@ -1,17 +1,17 @@
 //! ConfigMaps, and what their data has in common with that of Secrets (upstream: `pkg/registry/core/configmap`).
 
-use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use crate::kinds::kind::Kind;
 use crate::kinds::rules::naming;
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::object::Object;
-use crate::table::cell::{self, age};
+use crate::table::cell;
+use crate::table::cell::Cell::{Age, By, Name};
 
 pub(crate) const KIND: Kind = Kind {
     short_names: &["cm"],
-    cells: Some(cells),
+    cells: &[Name, By(size), Age],
     validate,
     validate_change,
     rechecks: (1, 1),
@@ -76,10 +76,6 @@ pub(crate) fn frozen(new: &Node<'_, '_>, old: &Node<'_, '_>, keys: &[&str], erro
     }
 }
 
-fn cells(map: &Object, now: Timestamp) -> Vec<Value> {
-    vec![
-        map.name().into(),
-        (cell::entries(map, "data") + cell::entries(map, "binaryData")).into(),
-        age(map, now).into(),
-    ]
+fn size(map: &Object) -> Value {
+    (cell::count(map, &["data"]) + cell::count(map, &["binaryData"])).into()
 }

@@ -8,13 +8,14 @@ use crate::kinds::rules::fill::{default_zero, each};
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::kinds::rules::{addresses, labels, naming, numbers};
 use crate::object::Object;
+use crate::table::cell::Cell::Row;
 use crate::table::cell::{NONE, age, list, list_in, text, with_more};
 
 pub(crate) const KIND: Kind = Kind {
     short_names: &["ep"],
     prefix: Some("services/endpoints"),
     deprecation: Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
-    cells: Some(cells),
+    cells: &[Row(cells)],
     default,
     validate,
     warn,

@@ -10,6 +10,7 @@ use crate::kinds::rules::shown::Shape::Text;
 use crate::kinds::rules::shown::{Shown, Table};
 use crate::kinds::rules::tree::{Errors, IMMUTABLE, Node};
 use crate::object::Object;
+use crate::table::cell::Cell::Row;
 use crate::table::cell::{UNKNOWN, ago, or, text};
 
 pub(crate) const KIND: Kind = Kind {
@@ -27,7 +28,7 @@ pub(crate) const KIND: Kind = Kind {
         field("source").at("source.component.|.reportingComponent"),
         field("type"),
     ],
-    cells: Some(cells),
+    cells: &[Row(cells)],
     default,
     validate,
     rechecks: (0, 0),
@@ -51,7 +52,7 @@ pub(crate) const REPORTED: Kind = Kind {
         field("reportingController").at("reportingComponent"),
         field("type"),
     ],
-    cells: Some(cells),
+    cells: &[Row(cells)],
     default,
     validate: reported,
     validate_new: new_reported,

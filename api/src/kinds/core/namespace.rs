@@ -1,6 +1,5 @@
 //! Namespaces (upstream: `pkg/registry/core/namespace`).
 
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::kinds::kind::{Kind, Sub, field};
@@ -10,14 +9,14 @@ use crate::kinds::rules::tree::{Errors, Node};
 use crate::object::Object;
 use crate::resource::Verb;
 use crate::strategy::WriteContext;
-use crate::table::cell::age;
+use crate::table::cell::Cell::{Age, Name, Text};
 
 pub(crate) const KIND: Kind = Kind {
     verbs: &[Verb::Create, Verb::Delete, Verb::Get, Verb::List, Verb::Patch, Verb::Update, Verb::Watch],
     short_names: &["ns"],
     subresources: &[Sub::own("finalize", &["update"]), Sub::STATUS],
     fields: &[field("status.phase")],
-    cells: Some(cells),
+    cells: &[Name, Text(&["status", "phase"]), Age],
     default,
     prepare_create,
     prepare_update,
@@ -122,8 +121,4 @@ fn finalizer_name(at: &Node<'_, '_>, name: &str, errors: &mut Errors) {
     if !name.contains('/') && !matches!(name, "kubernetes" | "orphan" | "foregroundDeletion") {
         errors.invalid_value(at, name, ALIEN);
     }
-}
-
-fn cells(namespace: &Object, now: Timestamp) -> Vec<Value> {
-    vec![namespace.name().into(), namespace.text(&["status", "phase"]).into(), age(namespace, now).into()]
 }

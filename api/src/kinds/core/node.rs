@@ -14,6 +14,7 @@ use crate::kinds::rules::shown::{Shown, Table};
 use crate::kinds::rules::tree::{Errors, Fields, Node};
 use crate::kinds::rules::{addresses, labels, naming};
 use crate::object::Object;
+use crate::table::cell::Cell::Row;
 use crate::table::cell::{self, NONE, UNKNOWN, age, list, or};
 
 pub(crate) const KIND: Kind = Kind {
@@ -21,7 +22,7 @@ pub(crate) const KIND: Kind = Kind {
     subresources: &[Sub::proxy("NodeProxyOptions"), Sub::STATUS],
     prefix: Some("minions"),
     fields: &[field("spec.unschedulable").or("false")],
-    cells: Some(cells),
+    cells: &[Row(cells)],
     default,
     fill_status: Some(fill_status),
     validate,

@@ -15,12 +15,13 @@ use crate::kinds::rules::tree::{self, Errors, IMMUTABLE, Node};
 use crate::kinds::rules::{self, doubts, naming, node_selector};
 use crate::object::Object;
 use crate::strategy::WriteContext;
+use crate::table::cell::Cell::Row;
 use crate::table::cell::{UNSET, age, list, or, plain, text};
 
 pub(crate) const KIND: Kind = Kind {
     short_names: &["pv"],
     subresources: &[Sub::STATUS],
-    cells: Some(cells),
+    cells: &[Row(cells)],
     default,
     prepare_create,
     prepare_status,

@@ -13,12 +13,13 @@ use crate::kinds::rules::{naming, quantities, shown};
 use crate::object::Object;
 use crate::quantity::Quantity;
 use crate::strategy::WriteContext;
+use crate::table::cell::Cell::Row;
 use crate::table::cell::{UNSET, age, list, or, plain};
 
 pub(crate) const KIND: Kind = Kind {
     short_names: &["pvc"],
     subresources: &[Sub::STATUS],
-    cells: Some(cells),
+    cells: &[Row(cells)],
     default,
     prepare_create,
     prepare_update,

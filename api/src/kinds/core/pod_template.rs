@@ -1,17 +1,14 @@
 //! PodTemplates (upstream: `pkg/registry/core/podtemplate`).
 
-use jiff::Timestamp;
-use serde_json::Value;
-
 use crate::kinds::kind::Kind;
 use crate::kinds::pods::{defaults, gates, spec, warn};
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::object::Object;
-use crate::table::cell::{containers, labels};
+use crate::table::cell::Cell::{Containers, Labels, Name};
 
 pub(crate) const KIND: Kind = Kind {
     has_generation: true,
-    cells: Some(cells),
+    cells: &[Name, Containers(&["template", "spec"]), Labels(&["template", "metadata", "labels"])],
     default,
     gated: gates::POD_TEMPLATE,
     validate,
@@ -32,9 +29,4 @@ fn warn(new: &Node<'_, '_>, old: Option<&Node<'_, '_>>, texts: &mut Vec<String>)
     if warn::is_news(new, old) {
         warn::all(&new.field("template"), true, texts);
     }
-}
-
-fn cells(template: &Object, _now: Timestamp) -> Vec<Value> {
-    let [names, images] = containers(template, &["template", "spec"]);
-    vec![template.name().into(), names, images, labels(template.get(&["template", "metadata", "labels"])).into()]
 }

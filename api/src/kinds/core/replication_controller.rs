@@ -1,7 +1,6 @@
 //! ReplicationControllers (upstream: `pkg/registry/core/replicationcontroller`).
 
-use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::kinds::kind::{Kind, Sub, field};
 use crate::kinds::pods::workload::{self, DOES_NOT_MATCH};
@@ -9,7 +8,7 @@ use crate::kinds::pods::{defaults, gates, spec};
 use crate::kinds::rules::fill::{self, default_pointer, default_zero};
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::object::Object;
-use crate::table::cell::{age, containers, labels, number};
+use crate::table::cell::Cell::{Age, Containers, Labels, Name, Number};
 
 pub(crate) const KIND: Kind = Kind {
     short_names: &["rc"],
@@ -18,7 +17,15 @@ pub(crate) const KIND: Kind = Kind {
     has_generation: true,
     prefix: Some("controllers"),
     fields: &[field("status.replicas").or("0")],
-    cells: Some(cells),
+    cells: &[
+        Name,
+        Number(&["spec", "replicas"]),
+        Number(&["status", "replicas"]),
+        Number(&["status", "readyReplicas"]),
+        Age,
+        Containers(&["spec", "template", "spec"]),
+        Labels(&["spec", "selector"]),
+    ],
     default,
     fill_status: Some(workload::fill_status),
     gated: gates::WORKLOAD,
@@ -60,18 +67,4 @@ fn validate(object: &Node<'_, '_>, errors: &mut Errors) {
     }
     spec::template(&template, errors);
     workload::always_restarts(&template.field("spec"), "ReplicationController", errors);
-}
-
-fn cells(controller: &Object, now: Timestamp) -> Vec<Value> {
-    let [names, images] = containers(controller, &["spec", "template", "spec"]);
-    vec![
-        controller.name().into(),
-        number(controller, &["spec", "replicas"]).into(),
-        number(controller, &["status", "replicas"]).into(),
-        number(controller, &["status", "readyReplicas"]).into(),
-        age(controller, now).into(),
-        names,
-        images,
-        labels(controller.get(&["spec", "selector"])).into(),
-    ]
 }

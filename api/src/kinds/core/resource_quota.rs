@@ -12,12 +12,13 @@ use crate::kinds::rules::shown::Shape::{Any, List, Text};
 use crate::kinds::rules::shown::{Shown, Table};
 use crate::kinds::rules::tree::{Errors, IMMUTABLE, Node};
 use crate::object::Object;
+use crate::table::cell::Cell::Row;
 use crate::table::cell::{age, or, plain};
 
 pub(crate) const KIND: Kind = Kind {
     short_names: &["quota"],
     subresources: &[Sub::STATUS],
-    cells: Some(cells),
+    cells: &[Row(cells)],
     default: fill::with_spec,
     fill_status: Some(|_| {}),
     validate,

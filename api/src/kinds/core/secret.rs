@@ -2,7 +2,6 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use jiff::Timestamp;
 use serde_json::Value;
 
 use super::config_map::{self, MAX_DATA};
@@ -11,11 +10,11 @@ use crate::kinds::rules::fill::{self, default_zero};
 use crate::kinds::rules::naming;
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::object::Object;
-use crate::table::cell::{self, age};
+use crate::table::cell::Cell::{Age, Count, Name, Text};
 
 pub(crate) const KIND: Kind = Kind {
     fields: &[field("type")],
-    cells: Some(cells),
+    cells: &[Name, Text(&["type"]), Count(&["data"]), Age],
     default,
     validate,
     validate_change,
@@ -178,15 +177,6 @@ fn key_wrong(types: &[String]) -> Option<String> {
             types.join(" ")
         )),
     }
-}
-
-fn cells(secret: &Object, now: Timestamp) -> Vec<Value> {
-    vec![
-        secret.name().into(),
-        secret.text(&["type"]).into(),
-        cell::entries(secret, "data").into(),
-        age(secret, now).into(),
-    ]
 }
 
 #[cfg(test)]

@@ -1,17 +1,13 @@
 //! ServiceAccounts (upstream: `pkg/registry/core/serviceaccount`).
 
-use jiff::Timestamp;
-use serde_json::Value;
-
 use crate::kinds::kind::{Kind, Sub};
 use crate::kinds::rules::tree::Node;
-use crate::object::Object;
-use crate::table::cell::age;
+use crate::table::cell::Cell::{Age, Name};
 
 pub(crate) const KIND: Kind = Kind {
     short_names: &["sa"],
     subresources: &[Sub::of("token", ("authentication.k8s.io", "v1", "TokenRequest"), Sub::CREATE)],
-    cells: Some(cells),
+    cells: &[Name, Age],
     warn,
     rechecks: (1, 1),
     delete_returns_object: true,
@@ -29,13 +25,9 @@ fn warn(new: &Node<'_, '_>, _old: Option<&Node<'_, '_>>, texts: &mut Vec<String>
     }
 }
 
-fn cells(account: &Object, now: Timestamp) -> Vec<Value> {
-    vec![account.name().into(), age(account, now).into()]
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::kinds::rules::tree::Warn;

@@ -12,11 +12,12 @@ use crate::kinds::rules::tree::{Errors, Node};
 use crate::kinds::rules::{labels, naming};
 use crate::object::Object;
 use crate::strategy::{WriteContext, content_changed};
+use crate::table::cell::Cell::Row;
 use crate::table::cell::{UNSET, age, list, list_in, or, plain, with_more};
 
 pub(crate) const KIND: Kind = Kind {
     has_generation: true,
-    cells: Some(cells),
+    cells: &[Row(cells)],
     default,
     prepare_create,
     prepare_update,

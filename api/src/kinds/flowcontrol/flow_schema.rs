@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 
-use jiff::Timestamp;
 use serde_json::Value;
 
 use super::mandatory;
@@ -13,12 +12,19 @@ use crate::kinds::rules::shown::Shape::{Any, Flag, List, Number, Pointer, Struct
 use crate::kinds::rules::shown::{Shown, Table};
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::object::Object;
-use crate::table::cell::{NONE, age, list, number, or, text};
+use crate::table::cell::{Cell, NONE, list, or, text};
 
 pub(crate) const KIND: Kind = Kind {
     subresources: &[Sub::STATUS],
     has_generation: true,
-    cells: Some(cells),
+    cells: &[
+        Cell::Name,
+        Cell::Text(&["spec", "priorityLevelConfiguration", "name"]),
+        Cell::Number(&["spec", "matchingPrecedence"]),
+        Cell::TextOr(&["spec", "distinguisherMethod", "type"], NONE),
+        Cell::Age,
+        Cell::By(dangling),
+    ],
     default,
     fill_status: Some(|_| {}),
     validate,
@@ -275,17 +281,11 @@ pub(crate) fn validate_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &
     }
 }
 
-fn cells(schema: &Object, now: Timestamp) -> Vec<Value> {
-    let dangling =
-        list(schema, &["status", "conditions"]).iter().find(|condition| text(condition, "type") == "Dangling");
-    vec![
-        schema.name().into(),
-        schema.text(&["spec", "priorityLevelConfiguration", "name"]).into(),
-        number(schema, &["spec", "matchingPrecedence"]).into(),
-        or(schema.text(&["spec", "distinguisherMethod", "type"]), NONE).into(),
-        age(schema, now).into(),
-        or(dangling.map_or("", |condition| text(condition, "status")), "?").into(),
-    ]
+/// Whether the priority level is missing.
+fn dangling(schema: &Object) -> Value {
+    let conditions = list(schema, &["status", "conditions"]).iter();
+    let dangling = conditions.filter(|condition| text(condition, "type") == "Dangling").map(|it| text(it, "status"));
+    or(dangling.take(1).last().unwrap_or(""), "?").into()
 }
 
 #[cfg(test)]

@@ -11,12 +11,13 @@ use crate::kinds::rules::shown::Shape::{Any, Number, Pointer, Struct, Text};
 use crate::kinds::rules::shown::{Shown, Table};
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::object::Object;
+use crate::table::cell::Cell::Row;
 use crate::table::cell::{NONE, age};
 
 pub(crate) const KIND: Kind = Kind {
     subresources: &[Sub::STATUS],
     has_generation: true,
-    cells: Some(cells),
+    cells: &[Row(cells)],
     default,
     fill_status: Some(|_| {}),
     validate,

@@ -7,8 +7,9 @@ use super::rules::naming;
 use crate::kinds::pods::gates::Gated;
 use crate::kinds::rules::tree::{Errors, Fields, Node, Validate, ValidateChange, Warn};
 use crate::object::Object;
-use crate::resource::{GroupVersionKind, Printer, SelectableField, Subresource, Text, Verb};
+use crate::resource::{GroupVersionKind, SelectableField, Subresource, Text, Verb};
 use crate::strategy::{STATUS_METADATA, WriteContext, content_changed};
+use crate::table::cell::Cell;
 
 /// The kinds of one API group.
 pub(crate) struct Group {
@@ -43,8 +44,8 @@ pub(crate) struct Kind {
     pub(crate) hash_version: Option<&'static str>,
     pub(crate) fields: &'static [Field],
     pub(crate) deprecation: Option<&'static str>,
-    /// Makes the cells of a row, for the columns in `table/columns.txt`.
-    pub(crate) cells: Option<Printer>,
+    /// What a row shows in the columns of `table/columns.txt`; name and age if nothing.
+    pub(crate) cells: &'static [Cell],
 
     /// Fills in defaults.
     pub(crate) default: fn(&mut Object),
@@ -120,7 +121,7 @@ impl Kind {
             hash_version: None,
             fields: &[],
             deprecation: None,
-            cells: None,
+            cells: &[],
             default: |_| {},
             fill_status: None,
             gated: &[],

@@ -10,6 +10,7 @@ use crate::kinds::rules::fill::{self, object};
 use crate::kinds::rules::tree::{Errors, Fields, Node};
 use crate::kinds::rules::{addresses, load_balancer, naming, numbers};
 use crate::object::Object;
+use crate::table::cell::Cell::Row;
 use crate::table::cell::{NONE, age, list, or, text, with_more};
 
 pub(crate) const KIND: Kind = Kind {
@@ -17,7 +18,7 @@ pub(crate) const KIND: Kind = Kind {
     subresources: &[Sub::STATUS],
     has_generation: true,
     prefix: Some("ingress"),
-    cells: Some(cells),
+    cells: &[Row(cells)],
     default: fill::with_spec,
     fill_status: Some(fill_status),
     validate,

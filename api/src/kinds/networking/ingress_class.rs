@@ -9,11 +9,12 @@ use crate::kinds::rules::fill::{self, default_pointer, object_at};
 use crate::kinds::rules::naming;
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::object::Object;
+use crate::table::cell::Cell::Row;
 use crate::table::cell::{NONE, age, text};
 
 pub(crate) const KIND: Kind = Kind {
     has_generation: true,
-    cells: Some(cells),
+    cells: &[Row(cells)],
     default,
     validate,
     validate_change,

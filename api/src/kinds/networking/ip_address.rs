@@ -9,11 +9,12 @@ use crate::kinds::rules::shown::Shown;
 use crate::kinds::rules::tree::{Errors, IMMUTABLE, Node};
 use crate::kinds::rules::{fill, naming};
 use crate::object::Object;
+use crate::table::cell::Cell::Row;
 use crate::table::cell::{NONE, age, text};
 
 pub(crate) const KIND: Kind = Kind {
     short_names: &["ip"],
-    cells: Some(cells),
+    cells: &[Row(cells)],
     default: fill::with_spec,
     validate,
     validate_change,

@@ -1,19 +1,18 @@
 //! NetworkPolicies (upstream: `pkg/registry/networking/networkpolicy`).
 
-use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::kinds::kind::Kind;
 use crate::kinds::rules::fill::{self, default_pointer, each, is_zero};
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::kinds::rules::{addresses, labels, numbers};
 use crate::object::Object;
-use crate::table::cell::{age, selector_or_none};
+use crate::table::cell::Cell::{Age, Name, SelectorOrNone};
 
 pub(crate) const KIND: Kind = Kind {
     short_names: &["netpol"],
     has_generation: true,
-    cells: Some(cells),
+    cells: &[Name, SelectorOrNone(&["spec", "podSelector"]), Age],
     default,
     validate,
     warn,
@@ -128,8 +127,4 @@ fn warn(new: &Node<'_, '_>, _old: Option<&Node<'_, '_>>, texts: &mut Vec<String>
             }
         }
     }
-}
-
-fn cells(policy: &Object, now: Timestamp) -> Vec<Value> {
-    vec![policy.name().into(), selector_or_none(policy.get(&["spec", "podSelector"])).into(), age(policy, now).into()]
 }

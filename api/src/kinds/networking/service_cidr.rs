@@ -1,17 +1,13 @@
 //! ServiceCIDRs (upstream: `pkg/registry/networking/servicecidr`; KEP-1880).
 
-use jiff::Timestamp;
-use serde_json::Value;
-
 use crate::kinds::kind::{Kind, Sub};
 use crate::kinds::rules::tree::{Errors, IMMUTABLE, Node};
 use crate::kinds::rules::{addresses, fill};
-use crate::object::Object;
-use crate::table::cell::{age, join, list};
+use crate::table::cell::Cell::{Age, Joined, Name};
 
 pub(crate) const KIND: Kind = Kind {
     subresources: &[Sub::STATUS],
-    cells: Some(cells),
+    cells: &[Name, Joined(&["spec", "cidrs"], ""), Age],
     default: fill::with_spec,
     fill_status: Some(|_| {}),
     validate,
@@ -47,8 +43,4 @@ fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) 
     if old.list().iter().ne(new.list().iter().take(old.list().len())) {
         errors.invalid(&new, IMMUTABLE);
     }
-}
-
-fn cells(cidr: &Object, now: Timestamp) -> Vec<Value> {
-    vec![cidr.name().into(), join(list(cidr, &["spec", "cidrs"]), ",").into(), age(cidr, now).into()]
 }

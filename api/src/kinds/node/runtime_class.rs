@@ -2,19 +2,16 @@
 
 use std::collections::HashSet;
 
-use jiff::Timestamp;
-use serde_json::Value;
-
 use crate::kinds::kind::Kind;
 use crate::kinds::pods::{affinity, requirements, shown};
 use crate::kinds::rules::fill::is_unset;
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::kinds::rules::{labels, naming};
 use crate::object::Object;
-use crate::table::cell::age;
+use crate::table::cell::Cell::{Age, Name, Text};
 
 pub(crate) const KIND: Kind = Kind {
-    cells: Some(cells),
+    cells: &[Name, Text(&["handler"]), Age],
     default,
     validate,
     validate_change,
@@ -55,8 +52,4 @@ fn validate(class: &Node<'_, '_>, errors: &mut Errors) {
 /// The handler of a `RuntimeClass` never changes.
 fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) {
     errors.immutable(&new.field("handler"), &old.field("handler"));
-}
-
-fn cells(class: &Object, now: Timestamp) -> Vec<Value> {
-    vec![class.name().into(), class.text(&["handler"]).into(), age(class, now).into()]
 }

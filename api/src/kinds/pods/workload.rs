@@ -180,10 +180,8 @@ pub(crate) fn warn(new: &Node<'_, '_>, old: Option<&Node<'_, '_>>, texts: &mut V
     }
 }
 
-pub(crate) const POD_SPEC: [&str; 3] = ["spec", "template", "spec"];
-
-pub(crate) fn ready_of_desired(object: &Object) -> String {
-    format!("{}/{}", number(object, &["status", "readyReplicas"]), number(object, &["spec", "replicas"]))
+pub(crate) fn ready_of_desired(object: &Object) -> Value {
+    format!("{}/{}", number(object, &["status", "readyReplicas"]), number(object, &["spec", "replicas"])).into()
 }
 
 #[cfg(test)]

@@ -1,22 +1,24 @@
 //! PodDisruptionBudgets (upstream: `pkg/registry/policy/poddisruptionbudget`).
 
-use jiff::Timestamp;
-use serde_json::Value;
-
 use crate::kinds::kind::{Kind, Sub};
 use crate::kinds::pods::workload;
 use crate::kinds::rules::fill::{self, default_pointer};
 use crate::kinds::rules::shown::Shown;
 use crate::kinds::rules::tree::{self, Errors, Node};
 use crate::kinds::rules::{labels, numbers};
-use crate::object::Object;
-use crate::table::cell::{age, number, or, plain};
+use crate::table::cell::Cell::{Age, Name, Number, Plain};
 
 pub(crate) const KIND: Kind = Kind {
     short_names: &["pdb"],
     subresources: &[Sub::STATUS],
     has_generation: true,
-    cells: Some(cells),
+    cells: &[
+        Name,
+        Plain(&["spec", "minAvailable"], "N/A"),
+        Plain(&["spec", "maxUnavailable"], "N/A"),
+        Number(&["status", "disruptionsAllowed"]),
+        Age,
+    ],
     default: fill::with_spec,
     fill_status: Some(fill_status),
     validate,
@@ -59,15 +61,4 @@ fn validate_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors)
         &["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"],
         errors,
     );
-}
-
-fn cells(budget: &Object, now: Timestamp) -> Vec<Value> {
-    let limit = |field: &str| Value::from(or(&plain(budget.get(&["spec", field])), "N/A"));
-    vec![
-        budget.name().into(),
-        limit("minAvailable"),
-        limit("maxUnavailable"),
-        number(budget, &["status", "disruptionsAllowed"]).into(),
-        age(budget, now).into(),
-    ]
 }

@@ -9,10 +9,11 @@ use crate::kinds::rules::naming;
 use crate::kinds::rules::shown::Shown;
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::object::Object;
+use crate::table::cell::Cell::Row;
 use crate::table::cell::{self, age, list};
 
 pub(crate) const CLUSTER_ROLE_BINDING: Kind = Kind {
-    cells: Some(cells),
+    cells: &[Row(cells)],
     default,
     validate: cluster_role_binding,
     validate_change,
@@ -23,7 +24,7 @@ pub(crate) const CLUSTER_ROLE_BINDING: Kind = Kind {
 };
 
 pub(crate) const ROLE_BINDING: Kind = Kind {
-    cells: Some(cells),
+    cells: &[Row(cells)],
     default,
     validate: role_binding,
     validate_change,

@@ -11,11 +11,12 @@ use crate::kinds::rules::fill::{self, default_zero, each, object_at, text};
 use crate::kinds::rules::tree::{Errors, Fields, IMMUTABLE, Node};
 use crate::kinds::rules::{lists, naming};
 use crate::object::Object;
+use crate::table::cell::Cell::Row;
 use crate::table::cell::{age, list};
 
 pub(crate) const KIND: Kind = Kind {
     subresources: &[Sub::STATUS],
-    cells: Some(cells),
+    cells: &[Row(cells)],
     default,
     fill_status: Some(|_| {}),
     prepare_status: claim_status::prepare,

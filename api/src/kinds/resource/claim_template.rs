@@ -5,9 +5,10 @@ use crate::kinds::kind::Kind;
 use crate::kinds::rules::tree::{Errors, IMMUTABLE, Node};
 use crate::kinds::rules::{fill, labels};
 use crate::object::Object;
+use crate::table::cell::Cell::{Age, Name};
 
 pub(crate) const KIND: Kind = Kind {
-    cells: Some(crate::table::cell::name_and_age),
+    cells: &[Name, Age],
     default,
     validate_new,
     validate_change,

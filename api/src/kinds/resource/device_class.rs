@@ -5,10 +5,11 @@ use crate::kinds::kind::Kind;
 use crate::kinds::pods::resources;
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::kinds::rules::{fill, lists};
+use crate::table::cell::Cell::{Age, Name};
 
 pub(crate) const KIND: Kind = Kind {
     has_generation: true,
-    cells: Some(crate::table::cell::name_and_age),
+    cells: &[Name, Age],
     default: fill::with_spec,
     validate_new,
     validate_change,

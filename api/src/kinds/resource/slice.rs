@@ -1,6 +1,5 @@
 //! Rules for what drivers publish of their devices: where they are, what they are like, what they share.
 
-use jiff::Timestamp;
 use serde_json::Value;
 
 use super::capacity;
@@ -13,12 +12,19 @@ use crate::kinds::rules::node_selector;
 use crate::kinds::rules::shown::Shown;
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::object::Object;
-use crate::table::cell::{UNSET, age, or};
+use crate::table::cell::Cell::{Age, Name, Text, TextOr};
+use crate::table::cell::UNSET;
 
 pub(crate) const KIND: Kind = Kind {
     has_generation: true,
     fields: &[field("spec.nodeName"), field("spec.driver")],
-    cells: Some(cells),
+    cells: &[
+        Name,
+        TextOr(&["spec", "nodeName"], UNSET),
+        Text(&["spec", "driver"]),
+        Text(&["spec", "pool", "name"]),
+        Age,
+    ],
     default,
     validate_new,
     validate_change,
@@ -229,16 +235,6 @@ fn attribute(at: &Node<'_, '_>, errors: &mut Errors) {
         1 => {}
         _ => errors.invalid_shown(at, &Shown::fields(TYPES.map(|(name, field)| (name, at.field(field).shown()))), ONE),
     }
-}
-
-fn cells(slice: &Object, now: Timestamp) -> Vec<Value> {
-    vec![
-        slice.name().into(),
-        or(slice.text(&["spec", "nodeName"]), UNSET).into(),
-        slice.text(&["spec", "driver"]).into(),
-        slice.text(&["spec", "pool", "name"]).into(),
-        age(slice, now).into(),
-    ]
 }
 
 #[cfg(test)]

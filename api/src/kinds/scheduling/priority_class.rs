@@ -1,18 +1,15 @@
 //! PriorityClasses (upstream: `pkg/registry/scheduling/priorityclass`).
 
-use jiff::Timestamp;
-use serde_json::Value;
-
 use crate::kinds::kind::Kind;
 use crate::kinds::rules::fill::default_pointer;
 use crate::kinds::rules::tree::{Errors, IMMUTABLE, Node};
 use crate::object::Object;
-use crate::table::cell::{age, number};
+use crate::table::cell::Cell::{Age, Flag, Name, Number, Text};
 
 pub(crate) const KIND: Kind = Kind {
     short_names: &["pc"],
     has_generation: true,
-    cells: Some(cells),
+    cells: &[Name, Number(&["value"]), Flag(&["globalDefault"], false), Age, Text(&["preemptionPolicy"])],
     default,
     validate,
     validate_change,
@@ -73,14 +70,4 @@ fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) 
             errors.forbidden(&new, why);
         }
     }
-}
-
-fn cells(class: &Object, now: Timestamp) -> Vec<Value> {
-    vec![
-        class.name().into(),
-        number(class, &["value"]).into(),
-        class.get(&["globalDefault"]).and_then(Value::as_bool).unwrap_or(false).into(),
-        age(class, now).into(),
-        class.text(&["preemptionPolicy"]).into(),
-    ]
 }

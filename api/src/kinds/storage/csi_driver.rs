@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::kinds::kind::Kind;
@@ -10,10 +9,20 @@ use crate::kinds::rules::fill::{self, default_pointer, is_zero};
 use crate::kinds::rules::tree::{Errors, IMMUTABLE, Node};
 use crate::object::Object;
 use crate::strategy::{WriteContext, content_changed};
-use crate::table::cell::{self, UNSET, age, joined_or_none, list, or, text};
+use crate::table::cell::Cell::{Age, By, Flag, Joined, Name};
+use crate::table::cell::{NONE, UNSET, list, or, text};
 
 pub(crate) const KIND: Kind = Kind {
-    cells: Some(cells),
+    cells: &[
+        Name,
+        Flag(&["spec", "attachRequired"], true),
+        Flag(&["spec", "podInfoOnMount"], false),
+        Flag(&["spec", "storageCapacity"], false),
+        By(audiences),
+        Flag(&["spec", "requiresRepublish"], false),
+        Joined(&["spec", "volumeLifecycleModes"], NONE),
+        Age,
+    ],
     default,
     prepare_update,
     validate,
@@ -93,19 +102,9 @@ fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) 
     errors.immutable(&new.field("volumeLifecycleModes"), &old.field("volumeLifecycleModes"));
 }
 
-fn cells(driver: &Object, now: Timestamp) -> Vec<Value> {
+fn audiences(driver: &Object) -> Value {
     let requests = list(driver, &["spec", "tokenRequests"]).iter().map(|request| text(request, "audience"));
-    let requests = requests.collect::<Vec<_>>().join(",");
-    vec![
-        driver.name().into(),
-        cell::flag(driver, &["spec", "attachRequired"], true),
-        cell::flag(driver, &["spec", "podInfoOnMount"], false),
-        cell::flag(driver, &["spec", "storageCapacity"], false),
-        or(&requests, UNSET).into(),
-        cell::flag(driver, &["spec", "requiresRepublish"], false),
-        joined_or_none(list(driver, &["spec", "volumeLifecycleModes"])).into(),
-        age(driver, now).into(),
-    ]
+    or(&requests.collect::<Vec<_>>().join(","), UNSET).into()
 }
 
 #[cfg(test)]

@@ -2,18 +2,16 @@
 
 use std::collections::HashSet;
 
-use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::kinds::kind::Kind;
 use crate::kinds::rules::naming;
 use crate::kinds::rules::shown::Shown;
 use crate::kinds::rules::tree::{Errors, IMMUTABLE, Node};
-use crate::object::Object;
-use crate::table::cell::{age, list};
+use crate::table::cell::Cell::{Age, Count, Name};
 
 pub(crate) const KIND: Kind = Kind {
-    cells: Some(cells),
+    cells: &[Name, Count(&["spec", "drivers"]), Age],
     validate,
     validate_change,
     rechecks: (2, 0),
@@ -80,10 +78,6 @@ fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) 
             }
         }
     }
-}
-
-fn cells(node: &Object, now: Timestamp) -> Vec<Value> {
-    vec![node.name().into(), list(node, &["spec", "drivers"]).len().into(), age(node, now).into()]
 }
 
 #[cfg(test)]

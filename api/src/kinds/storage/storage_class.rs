@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::kinds::kind::Kind;
@@ -10,11 +9,18 @@ use crate::kinds::rules::fill::default_pointer;
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::kinds::rules::{labels, naming};
 use crate::object::Object;
-use crate::table::cell::{self, age, or};
+use crate::table::cell::Cell::{Age, By, Flag, Text, TextOr};
 
 pub(crate) const KIND: Kind = Kind {
     short_names: &["sc"],
-    cells: Some(cells),
+    cells: &[
+        By(marked_name),
+        Text(&["provisioner"]),
+        TextOr(&["reclaimPolicy"], "Delete"),
+        TextOr(&["volumeBindingMode"], "Immediate"),
+        Flag(&["allowVolumeExpansion"], false),
+        Age,
+    ],
     default,
     validate,
     validate_change,
@@ -100,22 +106,16 @@ fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) 
 }
 
 /// The name, marked when the class is the default one.
-pub(crate) fn marked_name(class: &Object, annotations: &[&str]) -> Value {
+pub(crate) fn default_marked(class: &Object, annotations: &[&str]) -> Value {
     let default = annotations.iter().any(|key| class.annotation(key) == Some("true"));
     if default { format!("{} (default)", class.name()).into() } else { class.name().into() }
 }
 
-fn cells(class: &Object, now: Timestamp) -> Vec<Value> {
-    let annotations =
-        ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"];
-    vec![
-        marked_name(class, &annotations),
-        class.text(&["provisioner"]).into(),
-        or(class.text(&["reclaimPolicy"]), "Delete").into(),
-        or(class.text(&["volumeBindingMode"]), "Immediate").into(),
-        cell::flag(class, &["allowVolumeExpansion"], false),
-        age(class, now).into(),
-    ]
+fn marked_name(class: &Object) -> Value {
+    default_marked(
+        class,
+        &["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"],
+    )
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! VolumeAttachments (upstream: `pkg/registry/storage/volumeattachment`).
 
-use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::kinds::kind::{Kind, Sub};
@@ -12,11 +11,18 @@ use crate::kinds::rules::naming;
 use crate::kinds::rules::shown::Shown;
 use crate::kinds::rules::tree::{Errors, Fields, IMMUTABLE, Node};
 use crate::object::Object;
-use crate::table::cell::{self, age};
+use crate::table::cell::Cell::{Age, Flag, Name, Text};
 
 pub(crate) const KIND: Kind = Kind {
     subresources: &[Sub::STATUS],
-    cells: Some(cells),
+    cells: &[
+        Name,
+        Text(&["spec", "attacher"]),
+        Text(&["spec", "source", "persistentVolumeName"]),
+        Text(&["spec", "nodeName"]),
+        Flag(&["status", "attached"], false),
+        Age,
+    ],
     default,
     fill_status: Some(fill_status),
     validate,
@@ -145,17 +151,6 @@ fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) 
 
 fn validate_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors) {
     validate(new, errors);
-}
-
-fn cells(attachment: &Object, now: Timestamp) -> Vec<Value> {
-    vec![
-        attachment.name().into(),
-        attachment.text(&["spec", "attacher"]).into(),
-        attachment.text(&["spec", "source", "persistentVolumeName"]).into(),
-        attachment.text(&["spec", "nodeName"]).into(),
-        cell::flag(attachment, &["status", "attached"], false),
-        age(attachment, now).into(),
-    ]
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! VolumeAttributesClasses (upstream: `pkg/registry/storage/volumeattributesclass`; KEP-3751).
 
-use jiff::Timestamp;
 use serde_json::Value;
 
 use super::storage_class;
@@ -8,11 +7,11 @@ use crate::kinds::kind::Kind;
 use crate::kinds::rules::naming;
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::object::Object;
-use crate::table::cell::age;
+use crate::table::cell::Cell::{Age, By, Text};
 
 pub(crate) const KIND: Kind = Kind {
     short_names: &["vac"],
-    cells: Some(cells),
+    cells: &[By(marked_name), Text(&["driverName"]), Age],
     validate,
     validate_change,
     rechecks: (1, 1),
@@ -39,7 +38,6 @@ fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) 
     }
 }
 
-fn cells(class: &Object, now: Timestamp) -> Vec<Value> {
-    let name = storage_class::marked_name(class, &["storageclass.kubernetes.io/is-default-class"]);
-    vec![name, class.text(&["driverName"]).into(), age(class, now).into()]
+fn marked_name(class: &Object) -> Value {
+    storage_class::default_marked(class, &["storageclass.kubernetes.io/is-default-class"])
 }

@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 
 use crate::kinds::kind::{Kind, Sub, field};
 use crate::kinds::pods::warn::{self, PODS_AND_HOSTS};
-use crate::kinds::pods::workload::POD_SPEC;
 use crate::kinds::pods::{defaults, gates};
 use crate::kinds::rules::fill::{self, default_pointer, default_zero, is_unset, object, object_at};
 use crate::kinds::rules::tree::{Fields, Node};
 use crate::object::Object;
 use crate::strategy::WriteContext;
+use crate::table::cell::Cell::Row;
 use crate::table::cell::{age, containers, list, number, selector_or_none, text};
 use crate::table::duration::{human_duration, whole_seconds};
 
@@ -23,7 +23,7 @@ pub(crate) const KIND: Kind = Kind {
     subresources: &[Sub::STATUS],
     has_generation: true,
     fields: &[field("status.successful").at("status.succeeded").or("0")],
-    cells: Some(cells),
+    cells: &[Row(cells)],
     default,
     fill_status: Some(|_| {}),
     gated: gates::WORKLOAD,
@@ -136,7 +136,7 @@ fn cells(job: &Object, now: Timestamp) -> Vec<Value> {
     let time = |field: &str| job.text(&["status", field]).parse::<Timestamp>().ok();
     let duration =
         time("startTime").map(|start| human_duration(whole_seconds(start, time("completionTime").unwrap_or(now))));
-    let [names, images] = containers(job, &POD_SPEC);
+    let [names, images] = containers(job, &["spec", "template", "spec"]);
     vec![
         job.name().into(),
         job_status(job).into(),

@@ -17,6 +17,7 @@ use crate::kinds::rules::naming;
 use crate::kinds::rules::tree::{Errors, Fields, Node};
 use crate::object::Object;
 use crate::strategy::WriteContext;
+use crate::table::cell::Cell::Row;
 
 pub(crate) const KIND: Kind = Kind {
     short_names: &["po"],
@@ -44,7 +45,7 @@ pub(crate) const KIND: Kind = Kind {
         field("status.podIP"),
         field("status.nominatedNodeName"),
     ],
-    cells: Some(cells::cells),
+    cells: &[Row(cells::cells)],
     default,
     fill_status: Some(fill_status),
     gated: gates::POD,

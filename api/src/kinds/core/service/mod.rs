@@ -12,6 +12,7 @@ use crate::kinds::rules::tree::Fields;
 use crate::kinds::rules::{load_balancer, naming};
 use crate::object::Object;
 use crate::strategy::WriteContext;
+use crate::table::cell::Cell::Row;
 
 pub(crate) const KIND: Kind = Kind {
     short_names: &["svc"],
@@ -19,7 +20,7 @@ pub(crate) const KIND: Kind = Kind {
     subresources: &[Sub::proxy("ServiceProxyOptions"), Sub::STATUS],
     prefix: Some("services/specs"),
     fields: &[field("spec.clusterIP"), field("spec.type")],
-    cells: Some(cells::service),
+    cells: &[Row(cells::service)],
     default,
     fill_status: Some(fill_status),
     prepare_create,
