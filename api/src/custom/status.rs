@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::{text, texts};
-use crate::kinds::rules::naming as rules;
+use crate::kinds::rules::naming;
 use crate::object::Object;
 
 /// Keeps a definition until its objects are gone.
@@ -222,7 +222,7 @@ fn set_condition(definition: &mut Object, kind: &str, outcome: Outcome, now: Tim
     let status = if outcome.holds { "True" } else { "False" };
     let old = condition(definition, kind).filter(|old| text(old, "status") == status);
     let since = old.map(|old| text(old, "lastTransitionTime")).filter(|since| !since.is_empty());
-    let since = since.map_or_else(|| rules::time(now), str::to_owned);
+    let since = since.map_or_else(|| naming::time(now), str::to_owned);
     let new = json!({
         "type": kind, "status": status, "lastTransitionTime": since, "reason": outcome.reason, "message": outcome.message,
     });

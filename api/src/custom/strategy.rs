@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Scale, Version, values};
 use crate::field::{FieldError, Kind, NO_PATH, Path};
-use crate::kinds::rules::naming as rules;
+use crate::kinds::rules::naming;
 use crate::object::Object;
 use crate::strategy::{MetadataRechecks, Strategy, WriteContext, content_changed};
 use crate::validate;
@@ -113,7 +113,7 @@ impl Strategy for CustomStrategy {
     }
 
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
-        rules::subdomain_name(name, prefix)
+        naming::subdomain_name(name, prefix)
     }
 
     fn status_metadata(&self) -> &'static [&'static str] {
