@@ -11,10 +11,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use facts::nodes::selector::{chooses_node, holds};
+use facts::labels::{self, selects};
+use facts::nodes::selector::chooses;
+use facts::owners::is_controlled_by;
 use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod, TopologySelectorTerm};
 use k8s_openapi::api::storage::v1::StorageClass;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::quantity::Quantity;
 
@@ -221,25 +223,13 @@ fn is_free(volume: &PersistentVolume) -> bool {
 
 fn is_selected(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> bool {
     let selector = claim.spec.as_ref().and_then(|spec| spec.selector.as_ref());
-    let none = BTreeMap::new();
-    selector.is_none_or(|selector| selects(selector, volume.metadata.labels.as_ref().unwrap_or(&none)))
-}
-
-/// Whether a selector selects these labels; an empty one selects all.
-pub fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
-    let mut equal = selector.match_labels.iter().flatten();
-    let mut rules = selector.match_expressions.iter().flatten();
-    equal.all(|(key, value)| labels.get(key) == Some(value))
-        && rules.all(|rule| {
-            let value = labels.get(&rule.key).map(String::as_str);
-            holds(value, &rule.operator, rule.values.as_deref().unwrap_or_default())
-        })
+    selector.is_none_or(|selector| selects(selector, labels::of(&volume.metadata)))
 }
 
 /// Whether a node can use the volume, by the volume's node affinity.
 pub fn is_reachable(volume: &PersistentVolume, node: &str, labels: &BTreeMap<String, String>) -> bool {
     let required = volume.spec.as_ref().and_then(|spec| spec.node_affinity.as_ref()?.required.as_ref());
-    required.is_none_or(|required| required.node_selector_terms.iter().any(|term| chooses_node(term, node, labels)))
+    required.is_none_or(|required| chooses(required, node, labels))
 }
 
 /// Whether a class makes volumes for nodes with these labels (`allowedTopologies`).
@@ -314,9 +304,9 @@ pub struct Foreign {
 
 /// Whether the claim was made for exactly this pod.
 pub fn check_made_for(claim: &PersistentVolumeClaim, pod: &Pod) -> Result<(), Foreign> {
-    let mut owners = claim.metadata.owner_references.iter().flatten();
-    let is_owner = owners.any(|owner| owner.controller == Some(true) && Some(&owner.uid) == pod.metadata.uid.as_ref());
-    if is_owner && claim.metadata.namespace == pod.metadata.namespace {
+    if is_controlled_by(&claim.metadata, pod.metadata.uid.as_deref())
+        && claim.metadata.namespace == pod.metadata.namespace
+    {
         return Ok(());
     }
     Err(Foreign {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use client::{Informer, ObjectKey, Watchable, WorkQueue, write};
+use facts::owners::controller_of;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
@@ -92,8 +93,7 @@ impl History {
             Ok(created) => Ok(Recorded::As(Arc::new(created))),
             Err(err) if write::is_already_exists(&err) => {
                 let existing = api.get(meta::name(&revision.metadata)).await?;
-                let is_ours =
-                    meta::controller_of(&existing.metadata).map(|known| &known.uid) == owner.meta().uid.as_ref();
+                let is_ours = controller_of(&existing.metadata).map(|known| &known.uid) == owner.meta().uid.as_ref();
                 // The cache does not show yet what an attempt before made.
                 let is_same = is(&existing, &data) && is_ours;
                 Ok(if is_same { Recorded::As(Arc::new(existing)) } else { Recorded::Collision })

@@ -1,13 +1,9 @@
 //! What controllers ask of the metadata of objects: who they are, and who owns whom (upstream: `metav1.GetControllerOf`).
 
 use client::ObjectKey;
+use facts::owners::controller_of;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Resource;
-
-/// The owner that controls the object.
-pub(crate) fn controller_of(meta: &ObjectMeta) -> Option<&OwnerReference> {
-    meta.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))
-}
 
 /// The key of the controller of `meta`, if it is of this kind.
 pub(crate) fn controller_key<K: Resource<DynamicType = ()>>(meta: &ObjectMeta) -> Option<ObjectKey> {

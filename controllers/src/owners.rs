@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use client::{Event, Expectations, Informer, ObjectKey, Watchable, WorkQueue};
+use facts::owners::controller_of;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Resource;
 use kube::core::Selector;
@@ -18,9 +19,9 @@ pub(crate) const ORPHANS: &str = "orphans of namespace";
 /// Adds the indexes by controller and of orphans.
 pub(crate) fn add_ownership<K: Watchable>(informer: &Informer<K>) {
     informer.add_index(BY_CONTROLLER, |object| {
-        meta::controller_of(object.meta()).map(|owner| owner.uid.clone()).into_iter().collect()
+        controller_of(object.meta()).map(|owner| owner.uid.clone()).into_iter().collect()
     });
-    informer.add_index(ORPHANS, |object| match meta::controller_of(object.meta()) {
+    informer.add_index(ORPHANS, |object| match controller_of(object.meta()) {
         Some(_) => Vec::new(),
         None => vec![object.meta().namespace.clone().unwrap_or_default()],
     });
@@ -59,7 +60,7 @@ pub(crate) fn watch_pods<K: Watchable>(
         }
         match (owner, event) {
             (Some(owner), _) => queue.add(owner),
-            (None, Event::Applied { new, .. }) if meta::controller_of(meta).is_none() => {
+            (None, Event::Applied { new, .. }) if controller_of(meta).is_none() => {
                 add_matching(&owners, new, &queue, selector);
             }
             (None, _) => {}

@@ -1,7 +1,6 @@
 //! Label selectors as controllers use them (upstream: `metav1.LabelSelectorAsSelector`).
 
-use std::collections::BTreeMap;
-
+use facts::labels;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use kube::core::{Selector, SelectorExt};
 
@@ -13,6 +12,5 @@ pub(crate) fn selector(from: &LabelSelector) -> Option<Selector> {
 
 /// Whether the labels of `meta` match.
 pub(crate) fn matches(selector: &Selector, meta: &ObjectMeta) -> bool {
-    static NONE: BTreeMap<String, String> = BTreeMap::new();
-    selector.matches(meta.labels.as_ref().unwrap_or(&NONE))
+    selector.matches(labels::of(meta))
 }

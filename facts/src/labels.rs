@@ -1,22 +1,47 @@
-//! Labels and what selects them.
+//! Labels and what selects them (upstream: k8s.io/apimachinery/pkg/labels, and `metav1.LabelSelectorAsSelector`).
 
 use std::collections::BTreeMap;
 
-use crate::nodes::selector::holds;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
 /// Labels of an object.
 pub type Labels = BTreeMap<String, String>;
 
+/// The labels of an object.
+pub fn of(meta: &ObjectMeta) -> &Labels {
+    static NONE: Labels = Labels::new();
+    meta.labels.as_ref().unwrap_or(&NONE)
+}
+
 /// Whether labels match a label selector. No selector matches nothing, an empty one everything.
 pub fn matches(selector: Option<&LabelSelector>, labels: &Labels) -> bool {
-    let Some(selector) = selector else { return false };
-    let equal = selector.match_labels.iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
-    equal
-        && selector.match_expressions.iter().flatten().all(|rule| {
-            let values = rule.values.as_deref().unwrap_or_default();
-            holds(labels.get(&rule.key).map(String::as_str), &rule.operator, values)
+    selector.is_some_and(|selector| selects(selector, labels))
+}
+
+/// Whether a selector selects these labels; an empty one selects all.
+pub fn selects(selector: &LabelSelector, labels: &Labels) -> bool {
+    let mut equal = selector.match_labels.iter().flatten();
+    let mut rules = selector.match_expressions.iter().flatten();
+    equal.all(|(key, value)| labels.get(key) == Some(value))
+        && rules.all(|rule| {
+            let value = labels.get(&rule.key).map(String::as_str);
+            holds(value, &rule.operator, rule.values.as_deref().unwrap_or_default())
         })
+}
+
+/// Whether a requirement holds for a value; `Gt` and `Lt` compare whole numbers.
+pub fn holds(value: Option<&str>, operator: &str, values: &[String]) -> bool {
+    let listed = |value: &str| values.iter().any(|one| one == value);
+    let numbers = || value?.parse::<i64>().ok().zip(values.first()?.parse::<i64>().ok());
+    match operator {
+        "In" => value.is_some_and(listed),
+        "NotIn" => !value.is_some_and(listed),
+        "Exists" => value.is_some(),
+        "DoesNotExist" => value.is_none(),
+        "Gt" => numbers().is_some_and(|(value, bound)| value > bound),
+        "Lt" => numbers().is_some_and(|(value, bound)| value < bound),
+        _ => false,
+    }
 }
 
 /// Whether a selector asks for nothing, and so matches everything.

@@ -12,5 +12,6 @@ pub mod cidr;
 pub mod int_or_percent;
 pub mod labels;
 pub mod nodes;
+pub mod owners;
 pub mod pods;
 pub mod quantity;

@@ -1,15 +1,12 @@
 //! Which nodes a DaemonSet's pods belong on, and what they are given to stay there (upstream:
 //! `NodeShouldRunDaemonPod`).
 
-use std::collections::BTreeMap;
-
+use facts::nodes::{self, selector, taints::tolerates};
 use k8s_openapi::api::core::v1::{
-    Affinity, Node, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec, Taint,
-    Toleration,
+    Affinity, Node, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec, Toleration,
 };
 
 use crate::meta;
-use crate::node::eviction::tolerates;
 
 const NAME: &str = "metadata.name";
 
@@ -28,31 +25,15 @@ pub(super) enum Fit {
 pub(super) fn fit(spec: &PodSpec, node: &Node) -> Fit {
     let name = meta::name(&node.metadata);
     let is_named = spec.node_name.as_deref().is_none_or(|wanted| wanted.is_empty() || wanted == name);
-    if !is_named || !is_selected(spec, node) {
+    if !is_named || !selector::allows(spec, node) {
         return Fit::No;
     }
-    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
-    let tolerated = |taint: &Taint| spec.tolerations.iter().flatten().any(|toleration| tolerates(toleration, taint));
-    let mut untolerated = taints.iter().filter(|taint| !tolerated(taint));
+    let tolerations = spec.tolerations.as_deref().unwrap_or_default();
+    let mut untolerated = nodes::taints(node).iter().filter(|taint| !tolerates(tolerations, taint));
     if untolerated.clone().any(|taint| taint.effect == "NoExecute") {
         return Fit::No;
     }
     if untolerated.any(|taint| taint.effect == "NoSchedule") { Fit::Stay } else { Fit::Run }
-}
-
-fn is_selected(spec: &PodSpec, node: &Node) -> bool {
-    static NONE: BTreeMap<String, String> = BTreeMap::new();
-    let labels = node.metadata.labels.as_ref().unwrap_or(&NONE);
-    let by_labels = spec.node_selector.iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
-    let name = meta::name(&node.metadata);
-    by_labels
-        && required(spec)
-            .is_none_or(|terms| terms.iter().any(|term| facts::nodes::selector::chooses_node(term, name, labels)))
-}
-
-fn required(spec: &PodSpec) -> Option<&[NodeSelectorTerm]> {
-    let affinity = spec.affinity.as_ref()?.node_affinity.as_ref()?;
-    Some(&affinity.required_during_scheduling_ignored_during_execution.as_ref()?.node_selector_terms)
 }
 
 /// Has a pod scheduled on this node and on no other. Whether it fits was decided before.
@@ -74,7 +55,8 @@ pub(super) fn of(pod: &Pod) -> Option<&str> {
     if let Some(node) = spec.node_name.as_deref().filter(|node| !node.is_empty()) {
         return Some(node);
     }
-    let fields = required(spec)?.iter().flat_map(|term| term.match_fields.iter().flatten());
+    let fields =
+        selector::required(spec)?.node_selector_terms.iter().flat_map(|term| term.match_fields.iter().flatten());
     let mut names = fields.filter(|field| field.key == NAME && field.operator == "In");
     names.find_map(|field| match field.values.as_deref() {
         Some([node]) => Some(node.as_str()),

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use client::{Event, Informer, ObjectKey, Recorder, WorkQueue, clock, events, write};
+use facts::owners::controller_of;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, PostParams, Preconditions};
@@ -125,8 +126,7 @@ impl Deployments {
     ) -> Result<(), Failure> {
         let name = meta::name(&set.metadata);
         let live = self.set_api(deployment).get(name).await?;
-        let is_ours =
-            meta::controller_of(&live.metadata).is_some_and(|owner| owner.uid == meta::uid(&deployment.metadata));
+        let is_ours = controller_of(&live.metadata).is_some_and(|owner| owner.uid == meta::uid(&deployment.metadata));
         let template = set.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default();
         if is_ours && sets::is_same_template(&live, &template) {
             return Ok(());
@@ -214,7 +214,7 @@ fn watch_sets(sets: &Informer<ReplicaSet>, deployments: &Informer<Deployment>, q
         }
         match meta::controller_key::<Deployment>(meta) {
             Some(owner) => queue.add(owner),
-            None if meta::controller_of(meta).is_none() => {
+            None if controller_of(meta).is_none() => {
                 for deployment in deployments.list_in(meta::namespace(meta)) {
                     let selector = deployment.spec.as_ref().and_then(|spec| selectors::selector(&spec.selector));
                     if selector.is_some_and(|selector| selectors::matches(&selector, meta)) {

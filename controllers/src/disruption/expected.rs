@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use client::{Event, Informer, ObjectKey, Watchable, WorkQueue, write};
+use facts::owners::controller_of;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{Pod, ReplicationController};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -87,7 +88,7 @@ impl Owners {
         let (mut found, mut asked) = (BTreeMap::new(), BTreeSet::new());
         let mut has_unmanaged = false;
         for pod in pods {
-            let Some(owner) = meta::controller_of(&pod.metadata) else {
+            let Some(owner) = controller_of(&pod.metadata) else {
                 has_unmanaged = true;
                 continue;
             };
@@ -112,7 +113,7 @@ impl Owners {
                 let set = get(&self.replica_sets, &key, &owner.uid);
                 let Some(set) = set else { return Ok(None) };
                 let deployment = meta::controller_key::<Deployment>(&set.metadata);
-                Ok(match (deployment, meta::controller_of(&set.metadata)) {
+                Ok(match (deployment, controller_of(&set.metadata)) {
                     (Some(key), Some(owner)) => get(&self.deployments, &key, &owner.uid).map(|found| {
                         (owner.uid.clone(), found.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1))
                     }),

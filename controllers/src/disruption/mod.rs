@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use client::{Event, Informer, ObjectKey, Recorder, WorkQueue, clock, events, write};
+use facts::owners::controller_of;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus};
 use kube::Api;
@@ -170,7 +171,7 @@ fn watch_pods(
 
 /// What of a pod a budget's status depends on.
 fn facts(pod: &Pod) -> impl PartialEq {
-    let owner = meta::controller_of(&pod.metadata).map(|owner| owner.uid.clone());
+    let owner = controller_of(&pod.metadata).map(|owner| owner.uid.clone());
     (pod.metadata.labels.clone(), owner, pods::is_ready(pod), pods::is_terminating(pod))
 }
 

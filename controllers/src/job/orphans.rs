@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use client::{Event, Informer, ObjectKey, WorkQueue};
+use facts::owners::controller_of;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 
@@ -54,6 +55,6 @@ impl Controller for Orphans {
 /// The Job that counts this pod.
 fn counter(jobs: &Informer<Job>, pod: &Pod) -> Option<Arc<Job>> {
     let key = meta::controller_key::<Job>(&pod.metadata)?;
-    let owner = meta::controller_of(&pod.metadata)?;
+    let owner = controller_of(&pod.metadata)?;
     jobs.get(&key).filter(|job| job.metadata.uid.as_deref() == Some(owner.uid.as_str()))
 }

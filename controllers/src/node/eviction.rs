@@ -6,6 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use client::{Event, Informer, ObjectKey, Recorder, WorkQueue, clock, events, write};
+use facts::nodes::{self, taints::covers};
+use facts::pods;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Node, Pod, Taint, Toleration};
 use kube::Api;
@@ -16,7 +18,6 @@ use super::{BY_NODE, add_nodes};
 use crate::context::{Context, Controller, Failure, Outcome};
 use crate::descriptor::Descriptor;
 use crate::{meta, podcontrol};
-use facts::pods;
 
 pub(crate) const DESCRIPTOR: Descriptor = Descriptor {
     name: "taint-eviction-controller",
@@ -118,15 +119,14 @@ impl Controller for TaintEviction {
 }
 
 fn evicting(node: &Node) -> Vec<Taint> {
-    let taints = node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default();
-    taints.into_iter().filter(|taint| taint.effect == "NoExecute").collect()
+    nodes::taints(node).iter().filter(|taint| taint.effect == "NoExecute").cloned().collect()
 }
 
 /// When a pod with these tolerations has to go; `None` for never. The shortest time over all taints counts, from when
 /// the taint was added.
 fn eviction_time(tolerations: &[Toleration], taints: &[(Taint, Timestamp)]) -> Option<Timestamp> {
     let of_taint = |(taint, since): &(Taint, Timestamp)| {
-        let mut tolerating = tolerations.iter().filter(|toleration| tolerates(toleration, taint)).peekable();
+        let mut tolerating = tolerations.iter().filter(|toleration| covers(toleration, taint)).peekable();
         if tolerating.peek().is_none() {
             return Some(*since);
         }
@@ -134,24 +134,6 @@ fn eviction_time(tolerations: &[Toleration], taints: &[(Taint, Timestamp)]) -> O
         since.checked_add(SignedDuration::from_secs(seconds.max(0))).ok()
     };
     taints.iter().filter_map(of_taint).min()
-}
-
-/// Whether a toleration covers a taint.
-pub(crate) fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    let is =
-        |given: &Option<String>, wanted: &str| given.as_deref().is_none_or(|given| given.is_empty() || given == wanted);
-    if !is(&toleration.effect, &taint.effect) || !is(&toleration.key, &taint.key) {
-        return false;
-    }
-    match toleration.operator.as_deref() {
-        Some("Exists") => true,
-        None | Some("" | "Equal") => {
-            let value = |value: &Option<String>| value.clone().unwrap_or_default();
-            toleration.key.as_deref().is_some_and(|key| !key.is_empty())
-                && value(&toleration.value) == value(&taint.value)
-        }
-        Some(_) => false,
-    }
 }
 
 #[cfg(test)]

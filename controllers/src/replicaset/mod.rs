@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use client::{Expectations, Informer, ObjectKey, Recorder, WorkQueue, clock, events};
+use facts::owners::controller_of;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{Pod, ReplicationController};
 use kube::api::PostParams;
@@ -73,7 +74,7 @@ impl<K: Keeper> ReplicaSets<K> {
 
     /// All active pods of the sets that share this set's owner (of this set alone, when it has none).
     fn related(&self, set: &K) -> Vec<Arc<Pod>> {
-        let siblings = match meta::controller_of(set.meta()) {
+        let siblings = match controller_of(set.meta()) {
             Some(owner) => self.sets.by_index(BY_CONTROLLER, &owner.uid),
             None => Vec::new(),
         };

@@ -12,7 +12,6 @@ pub(crate) mod node_unschedulable;
 pub(crate) mod preemption;
 pub(crate) mod priority_sort;
 pub(crate) mod scheduling_gates;
-mod selectors;
 mod taint_toleration;
 mod topology_spread;
 mod volume_binding;

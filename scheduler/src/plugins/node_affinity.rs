@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use facts::nodes::selector;
 use k8s_openapi::api::core::v1::{NodeAffinity as Spec, NodeSelectorTerm, PreferredSchedulingTerm};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::scale;
-use super::selectors::matches_term;
 use crate::framework::{
     ClusterEvent, CycleState, Filter, NodeInfo, Plugin, PodInfo, PreFilter, PreFilterResult, PreScore, Rejection,
     Score, Snapshot,
@@ -52,7 +52,7 @@ impl NodeAffinity {
     fn allows(&self, node: &NodeInfo) -> bool {
         let required =
             self.added.as_ref().and_then(|added| added.required_during_scheduling_ignored_during_execution.as_ref());
-        required.is_none_or(|required| required.node_selector_terms.iter().any(|term| matches_term(term, node)))
+        required.is_none_or(|required| selector::chooses(required, &node.name, node.labels()))
     }
 
     /// The preferences of the profile and of the pod.
@@ -81,8 +81,7 @@ fn spec(pod: &PodInfo) -> Option<&Spec> {
 }
 
 fn required(pod: &PodInfo) -> Option<&[NodeSelectorTerm]> {
-    let terms = &spec(pod)?.required_during_scheduling_ignored_during_execution.as_ref()?.node_selector_terms;
-    Some(terms)
+    Some(&selector::required(pod.spec()?)?.node_selector_terms)
 }
 
 /// The nodes that a term names through `metadata.name`, if it does.
@@ -121,10 +120,8 @@ impl Filter for NodeAffinity {
         if !self.allows(node) {
             return Err(Rejection::unresolvable(NOT_ADDED));
         }
-        let mut selector = pod.spec().and_then(|spec| spec.node_selector.as_ref()).into_iter().flatten();
-        let selected = selector.all(|(key, value)| node.labels().get(key) == Some(value));
-        let wanted = required(pod).is_none_or(|terms| terms.iter().any(|term| matches_term(term, node)));
-        if selected && wanted { Ok(()) } else { Err(Rejection::unresolvable(NO_MATCH)) }
+        let is_wanted = pod.spec().is_none_or(|spec| selector::allows(spec, &node.node));
+        if is_wanted { Ok(()) } else { Err(Rejection::unresolvable(NO_MATCH)) }
     }
 }
 
@@ -142,7 +139,7 @@ impl PreScore for NodeAffinity {
 
 impl Score for NodeAffinity {
     fn score(&self, _state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> i64 {
-        let chosen = self.preferred(pod).filter(|term| matches_term(&term.preference, node));
+        let chosen = self.preferred(pod).filter(|term| selector::fits(&term.preference, &node.name, node.labels()));
         chosen.map(|term| i64::from(term.weight)).sum()
     }
 

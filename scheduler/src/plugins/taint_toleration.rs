@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Taint, Toleration};
+use facts::nodes::{self, taints};
+use k8s_openapi::api::core::v1::Taint;
 
 use super::scale;
 use crate::framework::{ClusterEvent, CycleState, Filter, NodeInfo, Plugin, PodInfo, Rejection, Score};
@@ -21,8 +22,7 @@ impl Plugin for TaintToleration {
     fn may_help(&self, pod: &PodInfo, event: &ClusterEvent) -> bool {
         match event {
             ClusterEvent::NodeAdded(node) | ClusterEvent::NodeUpdated { new: node, .. } => {
-                let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
-                untolerated(pod, taints).is_none()
+                untolerated(pod, nodes::taints(node)).is_none()
             }
             ClusterEvent::PodUpdated { .. } => true,
             _ => false,
@@ -53,57 +53,13 @@ impl Score for TaintToleration {
     }
 }
 
-fn untolerated<'a>(pod: &PodInfo, taints: &'a [Taint]) -> Option<&'a Taint> {
+/// The first taint that keeps the pod away.
+pub(super) fn untolerated<'a>(pod: &PodInfo, taints: &'a [Taint]) -> Option<&'a Taint> {
     let hard = taints.iter().filter(|taint| taint.effect == "NoSchedule" || taint.effect == "NoExecute");
     hard.into_iter().find(|taint| !tolerates(pod, taint))
 }
 
 /// Whether the pod tolerates the taint.
 pub(super) fn tolerates(pod: &PodInfo, taint: &Taint) -> bool {
-    let tolerations = pod.spec().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();
-    tolerations.iter().any(|toleration| covers(toleration, taint))
-}
-
-/// `Gt` and `Lt` compare numbers (KEP-5471).
-fn covers(toleration: &Toleration, taint: &Taint) -> bool {
-    let same = |own: Option<&str>, other: &str| own.is_none_or(|own| own.is_empty() || own == other);
-    if !same(toleration.effect.as_deref(), &taint.effect) || !same(toleration.key.as_deref(), &taint.key) {
-        return false;
-    }
-    let own = toleration.value.as_deref().unwrap_or("");
-    let theirs = taint.value.as_deref().unwrap_or("");
-    let numbers = || own.parse::<i64>().ok().zip(theirs.parse::<i64>().ok());
-    match toleration.operator.as_deref().unwrap_or("") {
-        "Exists" => true,
-        "" | "Equal" => own == theirs,
-        "Gt" => numbers().is_some_and(|(own, theirs)| theirs > own),
-        "Lt" => numbers().is_some_and(|(own, theirs)| theirs < own),
-        _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::{Value, json};
-
-    fn check(toleration: Value, taint: Value, want: bool) {
-        let toleration: Toleration = serde_json::from_value(toleration).unwrap();
-        let taint: Taint = serde_json::from_value(taint).unwrap();
-        assert_eq!(covers(&toleration, &taint), want);
-    }
-
-    #[test]
-    fn tolerations_cover_taints_as_the_api_says() {
-        let taint = || json!({"key": "a", "value": "b", "effect": "NoSchedule"});
-        check(json!({"operator": "Exists"}), taint(), true);
-        check(json!({"key": "a", "operator": "Exists", "effect": "NoExecute"}), taint(), false);
-        check(json!({"key": "a", "value": "b"}), taint(), true);
-        check(json!({"key": "a", "value": "c"}), taint(), false);
-        check(
-            json!({"key": "a", "operator": "Gt", "value": "5"}),
-            json!({"key": "a", "value": "7", "effect": "NoSchedule"}),
-            true,
-        );
-    }
+    taints::tolerates(pod.spec().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default(), taint)
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use api::volumes::{Candidates, NO_PROVISIONER, SELECTED_NODE, allows, annotation, is_reachable, requested, selects};
+use api::volumes::{Candidates, NO_PROVISIONER, SELECTED_NODE, allows, annotation, is_reachable, requested};
+use facts::labels::matches;
 use facts::quantity::Quantity;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::{CSIStorageCapacity, StorageClass};
@@ -113,5 +114,5 @@ impl Open {
 fn has_room(room: &CSIStorageCapacity, size: Quantity, labels: &Labels) -> bool {
     let limit = room.maximum_volume_size.as_ref().or(room.capacity.as_ref());
     limit.and_then(|limit| limit.0.parse::<Quantity>().ok()).is_some_and(|limit| limit >= size)
-        && room.node_topology.as_ref().is_some_and(|nodes| selects(nodes, labels))
+        && matches(room.node_topology.as_ref(), labels)
 }

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use client::ObjectKey;
 use facts::labels::{Labels, is_empty, matches};
+use facts::nodes::selector;
+use facts::owners::controller_of;
 use k8s_openapi::api::core::v1::TopologySpreadConstraint;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use crate::framework::{NodeInfo, OwnerKey, PodInfo, Snapshot};
-use crate::plugins::selectors::matches_term;
-use crate::plugins::taint_toleration::tolerates;
+use crate::plugins::taint_toleration::untolerated;
 
 #[derive(Clone, Debug)]
 pub(super) struct Constraint {
@@ -40,9 +41,8 @@ impl Constraint {
 
     /// Whether a node counts: the policies on affinity and taints.
     pub(super) fn counts(&self, pod: &PodInfo, node: &NodeInfo) -> bool {
-        let hard = |effect: &str| effect == "NoSchedule" || effect == "NoExecute";
-        (!self.honors_affinity || wants(pod, node))
-            && (!self.honors_taints || node.taints().iter().all(|taint| !hard(&taint.effect) || tolerates(pod, taint)))
+        (!self.honors_affinity || pod.spec().is_none_or(|spec| selector::allows(spec, &node.node)))
+            && (!self.honors_taints || untolerated(pod, node.taints()).is_none())
     }
 
     pub(super) fn matches(&self, labels: &Labels) -> bool {
@@ -64,15 +64,6 @@ impl Constraint {
 /// Whether a node has the labels of all constraints.
 pub(super) fn has_all_labels(constraints: &[Constraint], node: &NodeInfo) -> bool {
     constraints.iter().all(|constraint| node.labels().contains_key(&constraint.key))
-}
-
-fn wants(pod: &PodInfo, node: &NodeInfo) -> bool {
-    let Some(spec) = pod.spec() else { return true };
-    let required = spec.affinity.as_ref().and_then(|affinity| {
-        affinity.node_affinity.as_ref()?.required_during_scheduling_ignored_during_execution.as_ref()
-    });
-    spec.node_selector.iter().flatten().all(|(key, value)| node.labels().get(key) == Some(value))
-        && required.is_none_or(|required| required.node_selector_terms.iter().any(|term| matches_term(term, node)))
 }
 
 /// Makes constraints speak of the pods that belong together with this one; none are left when it belongs to no group.
@@ -104,8 +95,7 @@ fn group(pod: &PodInfo, snapshot: &Snapshot) -> LabelSelector {
 }
 
 fn owner(pod: &PodInfo) -> Option<OwnerKey> {
-    let owners = pod.pod.metadata.owner_references.as_ref()?;
-    let owner = owners.iter().find(|owner| owner.controller == Some(true))?;
+    let owner = controller_of(&pod.pod.metadata)?;
     let key = ObjectKey::new(pod.namespace(), owner.name.as_str());
     Some((owner.api_version.clone(), owner.kind.clone(), key))
 }
