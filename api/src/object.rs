@@ -72,6 +72,16 @@ impl Object {
         self.get(path).and_then(Value::as_i64)
     }
 
+    /// The condition of this type in the status.
+    pub fn condition(&self, kind: &str) -> Option<&Value> {
+        facts::conditions::find(self.get(&["status"]), kind)
+    }
+
+    /// Whether there is a condition of this type, and it holds.
+    pub fn has_condition(&self, kind: &str) -> bool {
+        facts::conditions::is_true(self.get(&["status"]), kind)
+    }
+
     /// The value at `path`, to change.
     pub fn get_mut(&mut self, path: &[&str]) -> Option<&mut Value> {
         let (first, rest) = path.split_first()?;

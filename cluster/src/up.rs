@@ -16,6 +16,7 @@ use apiserver::ApiServer;
 use apiserver::authn::Headers;
 use bytes::Bytes;
 use daemon::{Process, ReadyWatch, Supervisor};
+use facts::nodes;
 use host::{Claim, ClaimError};
 use http::HeaderName;
 use k8s_openapi::api::core::v1::Node;
@@ -317,7 +318,9 @@ impl Cluster<'_> {
         };
         let node = async {
             let api: Api<Node> = Api::all(admin.clone());
-            let wait = kube::runtime::wait::await_condition(api, &self.plan.node_name, is_ready);
+            let wait = kube::runtime::wait::await_condition(api, &self.plan.node_name, |node: Option<&Node>| {
+                node.is_some_and(nodes::is_ready)
+            });
             if tokio::time::timeout(NODE_PATIENCE, wait).await.is_err() {
                 say(format!("node {} is not Ready yet: kubectl describe node {0}", self.plan.node_name));
             } else {
@@ -454,11 +457,4 @@ impl Cluster<'_> {
         config.table = self.plan.table();
         config
     }
-}
-
-fn is_ready(node: Option<&Node>) -> bool {
-    let conditions = node.and_then(|node| node.status.as_ref()?.conditions.as_ref());
-    conditions.is_some_and(|conditions| {
-        conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
-    })
 }

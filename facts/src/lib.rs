@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cidr;
+pub mod conditions;
 pub mod int_or_percent;
 pub mod labels;
 pub mod nodes;

@@ -1,6 +1,7 @@
 //! Telling people why a pod has no node: its `PodScheduled` condition, its nomination and an event (upstream:
 //! `handleSchedulingFailure`).
 
+use facts::pods;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use kube::Api;
 use kube::api::{Patch, PatchParams};
@@ -81,13 +82,8 @@ fn changes(pod: &PodInfo, failed: &Failed) -> Map<String, Value> {
     status
 }
 
-fn condition(pod: &PodInfo) -> Option<&PodCondition> {
-    let conditions = pod.pod.status.as_ref()?.conditions.as_ref()?;
-    conditions.iter().find(|condition| condition.type_ == "PodScheduled")
-}
-
 fn says_already(pod: &PodInfo, failed: &Failed) -> bool {
-    condition(pod).is_some_and(|condition| {
+    pods::condition(&pod.pod, "PodScheduled").is_some_and(|condition| {
         condition.status == "False"
             && condition.reason.as_deref() == Some(failed.reason)
             && condition.message.as_deref() == Some(&failed.message)
@@ -96,7 +92,7 @@ fn says_already(pod: &PodInfo, failed: &Failed) -> bool {
 
 /// When the condition became false: now, unless it is false already.
 fn transition(pod: &PodInfo) -> k8s_openapi::apimachinery::pkg::apis::meta::v1::Time {
-    let before = condition(pod)
+    let before = pods::condition(&pod.pod, "PodScheduled")
         .filter(|condition| condition.status == "False")
         .and_then(|condition| condition.last_transition_time.clone());
     before.unwrap_or_else(client::clock::time)

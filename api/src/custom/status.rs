@@ -52,12 +52,7 @@ impl Outcome {
 
 /// Whether clients can use the resource.
 pub fn is_established(definition: &Object) -> bool {
-    condition(definition, "Established").is_some_and(|condition| text(condition, "status") == "True")
-}
-
-fn condition<'a>(definition: &'a Object, kind: &str) -> Option<&'a Value> {
-    let conditions = definition.get(&["status", "conditions"])?.as_array()?;
-    conditions.iter().find(|condition| text(condition, "type") == kind)
+    definition.has_condition("Established")
 }
 
 /// Brings the status of a definition up to date: names, `NamesAccepted`, `Established` and the approval.
@@ -220,7 +215,7 @@ pub enum Terminating {
 
 fn set_condition(definition: &mut Object, kind: &str, outcome: Outcome, now: Timestamp) {
     let status = if outcome.holds { "True" } else { "False" };
-    let old = condition(definition, kind).filter(|old| text(old, "status") == status);
+    let old = definition.condition(kind).filter(|old| text(old, "status") == status);
     let since = old.map(|old| text(old, "lastTransitionTime")).filter(|since| !since.is_empty());
     let since = since.map_or_else(|| naming::time(now), str::to_owned);
     let new = json!({
@@ -235,7 +230,7 @@ fn set_condition(definition: &mut Object, kind: &str, outcome: Outcome, now: Tim
 }
 
 fn drop_condition(definition: &mut Object, kind: &str) {
-    if condition(definition, kind).is_some() {
+    if definition.condition(kind).is_some() {
         let mut conditions = conditions(definition);
         conditions.retain(|condition| text(condition, "type") != kind);
         definition.set(&["status", "conditions"], conditions);
@@ -284,15 +279,15 @@ mod tests {
         let first = refreshed("ones", &names, &[]);
         let second = refreshed("twos", &json!({"singular": "two", "kind": "One", "listKind": "TwoList"}), &[&first]);
         assert!(!is_established(&second));
-        let accepted = condition(&second, "NamesAccepted").unwrap();
+        let accepted = second.condition("NamesAccepted").unwrap();
         assert_eq!(
             (text(accepted, "reason"), text(accepted, "message")),
             ("KindConflict", "\"One\" is already in use")
         );
         let short = json!({"singular": "three", "kind": "Three", "listKind": "ThreeList", "shortNames": ["o"]});
         let third = refreshed("threes", &short, &[&first, &second]);
-        assert_eq!(text(condition(&third, "NamesAccepted").unwrap(), "reason"), "ShortNamesConflict");
-        assert_eq!(text(condition(&third, "Established").unwrap(), "reason"), "NotAccepted");
+        assert_eq!(text(third.condition("NamesAccepted").unwrap(), "reason"), "ShortNamesConflict");
+        assert_eq!(text(third.condition("Established").unwrap(), "reason"), "NotAccepted");
     }
 
     #[test]
@@ -302,7 +297,7 @@ mod tests {
             object.set(&["spec", "group"], "x.k8s.io");
             object.set(&["metadata", "annotations", APPROVAL_ANNOTATION], annotation);
             refresh(&mut object, &UsedNames::default(), Timestamp::UNIX_EPOCH);
-            let found = condition(&object, "KubernetesAPIApprovalPolicyConformant").unwrap();
+            let found = object.condition("KubernetesAPIApprovalPolicyConformant").unwrap();
             (text(found, "status").to_owned(), text(found, "reason").to_owned())
         };
         assert_eq!(outcome("https://github.com/x"), ("True".to_owned(), "ApprovedAnnotation".to_owned()));

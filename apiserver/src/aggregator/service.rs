@@ -90,7 +90,6 @@ impl Trust {
 
 /// Whether the condition `Available` is there with this status, and with this reason if one is given.
 pub(super) fn is_available(object: &Object, reason: Option<&str>) -> bool {
-    let conditions = object.get(&["status", "conditions"]).and_then(Value::as_array).into_iter().flatten();
-    let is_it = |condition: &&Value| condition["type"] == "Available";
-    conditions.filter(is_it).any(|one| one["status"] == "True" && reason.is_none_or(|reason| one["reason"] == reason))
+    let found = object.condition("Available").filter(|found| found["status"] == "True");
+    found.is_some_and(|found| reason.is_none_or(|reason| found["reason"] == reason))
 }

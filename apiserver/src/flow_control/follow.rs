@@ -171,8 +171,7 @@ fn condition(schema: &Object, level: &str, is_there: bool) -> Option<Value> {
     } else {
         ("True", "NotFound", format!("{about} but there is no such object"))
     };
-    let conditions = schema.get(&["status", "conditions"]).and_then(Value::as_array);
-    let now = conditions.into_iter().flatten().find(|condition| condition["type"] == DANGLING);
+    let now = schema.condition(DANGLING);
     let is_so = now.is_some_and(|now| now["status"] == status && now["reason"] == reason && now["message"] == *message);
     (!is_so).then(|| {
         let since = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();

@@ -153,7 +153,7 @@ fn mark(pod: &mut Object, now: &str) {
 }
 
 fn has_mark(pod: &Object, now: &str) -> bool {
-    condition(pod, "DisruptionTarget").is_some_and(|mark| mark["lastTransitionTime"] == now)
+    pod.condition("DisruptionTarget").is_some_and(|mark| mark["lastTransitionTime"] == now)
 }
 
 /// Asks the budgets. Pods that do not run, or go already, disrupt nothing.
@@ -175,7 +175,7 @@ async fn consent(routed: &Routed<'_>, pod: &Object, dry_run: bool) -> Result<Con
             )),
         };
     };
-    if !is_ready(pod) && lets_unhealthy_go(budget) {
+    if !pod.has_condition("Ready") && lets_unhealthy_go(budget) {
         return Ok(Consent::WhileUnready(budget.name().to_owned()));
     }
     let target = Target::stored(&budgets, pod.namespace(), budget.name(), routed.call.user);
@@ -205,15 +205,6 @@ fn matching(budgets: &Arc<ResourceCache>, pod: &Object) -> Result<Vec<Object>, A
     Ok(matching)
 }
 
-fn condition<'a>(object: &'a Object, kind: &str) -> Option<&'a Value> {
-    let conditions = object.get(&["status", "conditions"]).and_then(Value::as_array);
-    conditions.into_iter().flatten().find(|condition| condition["type"] == kind)
-}
-
-fn is_ready(pod: &Object) -> bool {
-    condition(pod, "Ready").is_some_and(|ready| ready["status"] == "True")
-}
-
 fn number(budget: &Object, field: &str) -> i64 {
     budget.integer(&["status", field]).unwrap_or(0)
 }
@@ -225,7 +216,7 @@ fn still_processed(budget: &str) -> ApiError {
 /// Why a budget that allows no disruption allows none.
 fn no_more(budget: &Object) -> String {
     let name = budget.name();
-    let denied = condition(budget, CONDITION).filter(|condition| condition["status"] == "False");
+    let denied = budget.condition(CONDITION).filter(|condition| condition["status"] == "False");
     let text = |field: &str| denied.and_then(|condition| condition[field].as_str()).unwrap_or_default();
     let (reason, message) = (text("reason"), text("message"));
     let (needed, healthy) = (number(budget, "desiredHealthy"), number(budget, "currentHealthy"));

@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use client::{Event, Informer, ObjectKey, Recorder, Selection, WorkQueue, clock, events, write};
+use facts::nodes;
+use facts::pods;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod, Taint};
@@ -18,7 +20,6 @@ use super::{BY_NODE, add_nodes};
 use crate::context::{Context, Controller, Failure, Outcome};
 use crate::descriptor::Descriptor;
 use crate::meta;
-use facts::pods;
 
 pub(crate) const DESCRIPTOR: Descriptor = Descriptor {
     name: "node-lifecycle-controller",
@@ -189,12 +190,7 @@ fn changes_readiness(event: &Event<Node>) -> bool {
 
 /// The status of the `Ready` condition.
 pub(crate) fn ready(node: &Node) -> Option<&str> {
-    condition(node, "Ready")
-}
-
-fn condition<'a>(node: &'a Node, kind: &str) -> Option<&'a str> {
-    let conditions = node.status.as_ref()?.conditions.as_ref()?;
-    conditions.iter().find(|known| known.type_ == kind).map(|known| known.status.as_str())
+    nodes::condition(node, "Ready").map(|ready| ready.status.as_str())
 }
 
 /// The conditions of a node that nobody has heard of for too long.
@@ -227,7 +223,7 @@ fn taints(node: &Node, any_ready: bool, now: Timestamp) -> Vec<Taint> {
     let known = node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default();
     let mut wanted: Vec<(&str, &str)> = CONDITION_TAINTS
         .iter()
-        .filter(|(kind, status, _)| condition(node, kind) == Some(status))
+        .filter(|(kind, status, _)| nodes::condition(node, kind).is_some_and(|known| known.status == *status))
         .map(|(_, _, key)| (*key, "NoSchedule"))
         .collect();
     if node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true) {

@@ -110,7 +110,7 @@ fn cells(service: &Object, now: Timestamp) -> Vec<Value> {
         None => "Local".to_owned(),
     };
     let available =
-        list(service, &["status", "conditions"]).iter().find(|condition| text(condition, "type") == "Available");
+        service.condition("Available");
     let available = match available {
         Some(condition) if text(condition, "status") == "True" => "True".to_owned(),
         Some(condition) => format!("{} ({})", text(condition, "status"), text(condition, "reason")),

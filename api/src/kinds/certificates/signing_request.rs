@@ -318,7 +318,7 @@ fn duration(request: &Object) -> Value {
 
 fn signing_status(request: &Object) -> Value {
     let has =
-        |type_: &str| list(request, &["status", "conditions"]).iter().any(|condition| text(condition, "type") == type_);
+        |type_: &str| request.condition(type_).is_some();
     let mut status = match () {
         () if has("Denied") => "Denied",
         () if has("Approved") => "Approved",

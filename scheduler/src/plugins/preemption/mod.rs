@@ -12,6 +12,7 @@ mod victims;
 
 use std::cmp::{Ordering, Reverse};
 
+use facts::pods;
 use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
 
@@ -115,8 +116,7 @@ fn ineligible(cycle: &Failed<'_>, pod: &PodInfo) -> Option<&'static str> {
 
 /// Whether a pod is terminating because a scheduler evicted it.
 fn is_leaving(pod: &PodInfo) -> bool {
-    let conditions = pod.pod.status.as_ref().and_then(|status| status.conditions.as_ref());
-    let evicted = conditions.into_iter().flatten().find(|condition| condition.type_ == DISRUPTION_TARGET);
+    let evicted = pods::condition(&pod.pod, DISRUPTION_TARGET);
     pod.is_terminating()
         && evicted.is_some_and(|found| found.status == "True" && found.reason.as_deref() == Some(BY_SCHEDULER))
 }

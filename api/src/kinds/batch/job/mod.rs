@@ -150,11 +150,7 @@ fn cells(job: &Object, now: Timestamp) -> Vec<Value> {
 }
 
 fn job_status(job: &Object) -> &'static str {
-    let holds = |type_: &str| {
-        list(job, &["status", "conditions"])
-            .iter()
-            .any(|condition| text(condition, "type") == type_ && text(condition, "status") == "True")
-    };
+    let holds = |kind: &str| job.has_condition(kind);
     match () {
         () if holds("Complete") => "Complete",
         () if holds("Failed") => "Failed",

@@ -59,7 +59,7 @@ impl Summary {
         summary.reason = first_reason(pod);
         let (mut all, mut of_sidecars) = (Restarts::default(), Restarts::default());
         let initializing = summary.init_containers(pod, &sidecars, &mut all, &mut of_sidecars);
-        if !initializing || has_condition(pod, "Initialized") {
+        if !initializing || pod.has_condition("Initialized") {
             all = of_sidecars;
             summary.containers(pod, &mut all);
         }
@@ -123,7 +123,7 @@ impl Summary {
             }
         }
         if self.reason == "Completed" && running {
-            self.reason = if has_condition(pod, "Ready") { "Running" } else { "NotReady" }.to_owned();
+            self.reason = if pod.has_condition("Ready") { "Running" } else { "NotReady" }.to_owned();
         }
     }
 }
@@ -138,17 +138,10 @@ fn sidecars(pod: &Object) -> Vec<&str> {
 
 /// The reason before any container is asked.
 fn first_reason(pod: &Object) -> String {
-    let gated = list(pod, &["status", "conditions"])
-        .iter()
-        .any(|condition| text(condition, "type") == "PodScheduled" && text(condition, "reason") == "SchedulingGated");
+    let scheduled = pod.condition("PodScheduled");
+    let gated = scheduled.is_some_and(|scheduled| text(scheduled, "reason") == "SchedulingGated");
     let phase = or(pod.text(&["status", "reason"]), pod.text(&["status", "phase"]));
     if gated { "SchedulingGated" } else { phase }.to_owned()
-}
-
-fn has_condition(pod: &Object, type_: &str) -> bool {
-    list(pod, &["status", "conditions"])
-        .iter()
-        .any(|condition| text(condition, "type") == type_ && text(condition, "status") == "True")
 }
 
 fn is_ready(status: &Value) -> bool {
@@ -173,7 +166,7 @@ fn readiness_gates(pod: &Object) -> String {
     if gates.is_empty() {
         return NONE.to_owned();
     }
-    let open = gates.iter().filter(|gate| has_condition(pod, text(gate, "conditionType"))).count();
+    let open = gates.iter().filter(|gate| pod.has_condition(text(gate, "conditionType"))).count();
     format!("{open}/{}", gates.len())
 }
 
