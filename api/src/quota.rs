@@ -233,8 +233,7 @@ fn selects(operator: &str, values: &[&str], classes: &[&str]) -> bool {
 
 /// The amounts that a map of quantities says; what is no quantity is left out.
 pub fn amounts(map: Option<&Value>) -> Amounts {
-    let entries = map.and_then(Value::as_object).into_iter().flatten();
-    entries.filter_map(|(name, amount)| Some((name.clone(), Quantity::of_value(amount)?))).collect()
+    facts::amounts::read(map).into_iter().map(|(name, amount)| (name.to_owned(), amount)).collect()
 }
 
 /// Adds amounts to others.
@@ -251,15 +250,6 @@ pub fn growth(after: &Amounts, before: &Amounts) -> Amounts {
         (name.clone(), left.max(Quantity::zero()))
     });
     left.collect()
-}
-
-fn raise_all(total: &mut Amounts, others: &Amounts) {
-    for (name, amount) in others {
-        match total.get_mut(name) {
-            Some(known) => *known = (*known).max(*amount),
-            None => drop(total.insert(name.clone(), *amount)),
-        }
-    }
 }
 
 fn object_count(group: &str, plural: &str) -> String {

@@ -8,6 +8,7 @@
 //! rules, texts of refusals) belongs to `api::kinds`.
 #![forbid(unsafe_code)]
 
+pub mod amounts;
 pub mod cidr;
 pub mod conditions;
 pub mod int_or_percent;

@@ -1,18 +1,21 @@
 //! The node's own word on pods that name it: what does not fit is refused, whoever bound it.
-use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Container, Node, NodeSelectorRequirement, NodeSelectorTerm, Pod, Taint, Toleration};
+use facts::amounts::{self, Amounts, List};
+use facts::nodes::{self, selector, taints::tolerates};
+use facts::pods::demand::Demand;
+use facts::pods::ports::host_ports;
+use k8s_openapi::api::core::v1::{Container, Node, Pod};
 
+use crate::pod;
 use crate::pods::status::Verdict;
-use crate::{pod, resources};
 
 /// Refuses a pod that the node cannot or may not run beside `others`.
 pub(crate) fn check(pod: &Pod, others: &[Pod], node: &Node, max_pods: usize) -> Result<(), Verdict> {
     check_os(pod, node)?;
     check_features(pod)?;
     fit(pod, others, node, max_pods)?;
-    host_ports(pod, others)?;
-    if !matches_node(pod, node) {
+    check_ports(pod, others)?;
+    if !selector::allows(pod::spec(pod), node) {
         return Err(refuse(
             "NodeAffinity",
             "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector",
@@ -59,13 +62,25 @@ fn fit(pod: &Pod, others: &[Pod], node: &Node, max_pods: usize) -> Result<(), Ve
     if let Some(shortage) = pods.shortage() {
         return Err(refuse("OutOfpods", shortage));
     }
-    let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
-    for resource in allocatable.into_iter().flat_map(BTreeMap::keys).filter(|resource| *resource != "pods") {
-        if let Some(shortage) = room(pod, others, node, resource).shortage() {
+    let (needs, allocatable) = (Needs::of(pod, others), allocatable(node));
+    for resource in allocatable.keys().filter(|resource| **resource != "pods") {
+        if let Some(shortage) = needs.room(&allocatable, resource).shortage() {
             return Err(refuse(&format!("OutOf{resource}"), shortage));
         }
     }
     Ok(())
+}
+
+/// What the node has for pods.
+pub(crate) fn allocatable(node: &Node) -> Amounts<'_> {
+    let list = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
+    list.map(|list| List::Typed(list).amounts()).unwrap_or_default()
+}
+
+/// What a pod asks for beside others.
+pub(crate) struct Needs<'a> {
+    wanted: Amounts<'a>,
+    used: Amounts<'a>,
 }
 
 /// How much of a resource a pod wants beside others. CPU is counted in thousandths, everything else in units.
@@ -76,16 +91,18 @@ pub(crate) struct Room<'a> {
     pub(crate) capacity: i128,
 }
 
-pub(crate) fn room<'a>(pod: &Pod, others: &[Pod], node: &Node, resource: &'a str) -> Room<'a> {
-    let unit = if resource == "cpu" { 1 } else { 1000 };
-    let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
-    let capacity = allocatable.and_then(|list| list.get(resource)).and_then(resources::milli).unwrap_or(0);
-    let used: i128 = others.iter().map(|other| resources::pod_request(other, resource)).sum();
-    Room {
-        resource,
-        wanted: resources::pod_request(pod, resource) / unit,
-        used: used / unit,
-        capacity: capacity / unit,
+impl<'a> Needs<'a> {
+    pub(crate) fn of(pod: &'a Pod, others: &'a [Pod]) -> Self {
+        let mut used = Amounts::new();
+        others.iter().for_each(|other| amounts::add(&mut used, &Demand::of(other).requests()));
+        Self { wanted: Demand::of(pod).requests(), used }
+    }
+
+    pub(crate) fn room<'r>(&self, allocatable: &Amounts<'_>, resource: &'r str) -> Room<'r> {
+        let exponent = if resource == "cpu" { -3 } else { 0 };
+        let [wanted, used, capacity] = [&self.wanted, &self.used, allocatable]
+            .map(|amounts| amounts.get(resource).map_or(0, |amount| amount.scaled(exponent).into()));
+        Room { resource, wanted, used, capacity }
     }
 }
 
@@ -105,13 +122,10 @@ fn count(number: usize) -> i128 {
     i128::try_from(number).unwrap_or(i128::MAX)
 }
 
-fn host_ports(pod: &Pod, others: &[Pod]) -> Result<(), Verdict> {
-    let mine = ports(pod);
-    let clash = others.iter().flat_map(ports).any(|(protocol, ip, port)| {
-        let wildcard = |ip: &str| matches!(ip, "" | "0.0.0.0" | "::");
-        mine.iter().any(|(p, i, n)| *p == protocol && *n == port && (*i == ip || wildcard(i) || wildcard(&ip)))
-    });
-    if clash {
+fn check_ports(pod: &Pod, others: &[Pod]) -> Result<(), Verdict> {
+    let mine = host_ports(pod::spec(pod));
+    let mut taken = others.iter().flat_map(|other| host_ports(pod::spec(other)));
+    if taken.any(|port| mine.iter().any(|own| own.conflicts(&port))) {
         return Err(refuse(
             "NodePorts",
             "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports",
@@ -120,82 +134,13 @@ fn host_ports(pod: &Pod, others: &[Pod]) -> Result<(), Verdict> {
     Ok(())
 }
 
-fn ports(pod: &Pod) -> Vec<(String, String, i32)> {
-    let containers = pod::containers(pod);
-    let ports = containers.iter().flat_map(|(_, container)| container.ports.iter().flatten());
-    ports
-        .filter_map(|port| {
-            let number = port.host_port.filter(|number| *number > 0)?;
-            let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".to_owned());
-            Some((protocol, port.host_ip.clone().unwrap_or_default(), number))
-        })
-        .collect()
-}
-
-fn matches_node(pod: &Pod, node: &Node) -> bool {
-    let empty = BTreeMap::new();
-    let labels = node.metadata.labels.as_ref().unwrap_or(&empty);
-    let spec = pod::spec(pod);
-    if spec.node_selector.iter().flatten().any(|(key, value)| labels.get(key) != Some(value)) {
-        return false;
-    }
-    let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
-    let required = affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
-    required.is_none_or(|required| required.node_selector_terms.iter().any(|term| term_matches(term, labels, node)))
-}
-
-fn term_matches(term: &NodeSelectorTerm, labels: &BTreeMap<String, String>, node: &Node) -> bool {
-    let name = node.metadata.name.clone().unwrap_or_default();
-    let fields = BTreeMap::from([("metadata.name".to_owned(), name)]);
-    let all = |list: &Option<Vec<NodeSelectorRequirement>>, values: &BTreeMap<String, String>| {
-        list.iter().flatten().all(|requirement| requirement_holds(requirement, values))
-    };
-    let says_something = term.match_expressions.is_some() || term.match_fields.is_some();
-    says_something && all(&term.match_expressions, labels) && all(&term.match_fields, &fields)
-}
-
-fn requirement_holds(requirement: &NodeSelectorRequirement, values: &BTreeMap<String, String>) -> bool {
-    let value = values.get(&requirement.key);
-    let wanted = requirement.values.as_deref().unwrap_or_default();
-    let compare = |holds: fn(i64, i64) -> bool| {
-        let number = value.and_then(|value| value.parse().ok());
-        let limit = wanted.first().and_then(|limit| limit.parse().ok());
-        number.zip(limit).is_some_and(|(number, limit)| holds(number, limit))
-    };
-    match requirement.operator.as_str() {
-        "In" => value.is_some_and(|value| wanted.contains(value)),
-        "NotIn" => value.is_none_or(|value| !wanted.contains(value)),
-        "Exists" => value.is_some(),
-        "DoesNotExist" => value.is_none(),
-        "Gt" => compare(|number, limit| number > limit),
-        "Lt" => compare(|number, limit| number < limit),
-        _ => false,
-    }
-}
-
 fn untolerated(pod: &Pod, node: &Node) -> Result<(), Verdict> {
-    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
     let tolerations = pod::spec(pod).tolerations.as_deref().unwrap_or_default();
-    let mut hard = taints.iter().filter(|taint| taint.effect == "NoExecute");
-    if hard.all(|taint| tolerations.iter().any(|toleration| tolerates(toleration, taint))) {
+    let mut hard = nodes::taints(node).iter().filter(|taint| taint.effect == "NoExecute");
+    if hard.all(|taint| tolerates(tolerations, taint)) {
         return Ok(());
     }
     Err(refuse("TaintToleration", "Predicate TaintToleration failed: node(s) had taints that the pod didn't tolerate"))
-}
-
-fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    let (key, effect) = (text(&toleration.key), text(&toleration.effect));
-    if !effect.is_empty() && effect != taint.effect {
-        return false;
-    }
-    if !key.is_empty() && key != taint.key {
-        return false;
-    }
-    match toleration.operator.as_deref().unwrap_or("Equal") {
-        "Exists" => true,
-        _ => !key.is_empty() && text(&toleration.value) == text(&taint.value),
-    }
 }
 
 #[cfg(test)]
@@ -234,6 +179,12 @@ mod tests {
         check(cpu("500m"), None);
         check(cpu("501m"), Some("OutOfcpu"));
         check(json!({"containers": [], "nodeSelector": {"zone": "b"}}), Some("NodeAffinity"));
+        let terms = json!({"nodeSelectorTerms": [{"matchExpressions": []}]});
+        let affinity = json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}});
+        check(json!({"containers": [], "affinity": affinity}), Some("NodeAffinity"));
+        check(json!({"containers": [], "resources": {"requests": {"cpu": "501m"}}}), Some("OutOfcpu"));
+        let port = json!({"name": "i", "ports": [{"containerPort": 2, "hostPort": 80}]});
+        check(json!({"containers": [], "initContainers": [port]}), None);
         check(json!({"containers": [], "tolerations": []}), Some("TaintToleration"));
         check(
             json!({"containers": [{"name": "c", "ports": [{"containerPort": 2, "hostPort": 80}]}]}),

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use client::{Informer, ObjectKey, Recorder};
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use runtime::{Image, Runtime};
 use tokio::sync::{Semaphore, watch};
 
@@ -82,14 +83,16 @@ impl Context {
     pub(crate) fn surroundings(&self, pod_ips: Vec<IpAddr>) -> Surroundings {
         let node = self.node();
         let allocatable = node.as_ref().and_then(|node| node.status.as_ref()?.allocatable.as_ref());
-        let milli = |resource: &str| allocatable.and_then(|list| list.get(resource)).and_then(resources::milli);
+        let amount = |resource: &str, read: fn(&Quantity) -> Option<i128>| {
+            allocatable.and_then(|list| list.get(resource)).and_then(read).unwrap_or(0)
+        };
         Surroundings {
             node_name: self.node_name.clone(),
             node_ips: self.node_ips.clone(),
             pod_ips,
-            milli_cpu: milli("cpu").unwrap_or(0),
-            memory: milli("memory").unwrap_or(0) / 1000,
-            storage: milli("ephemeral-storage").unwrap_or(0) / 1000,
+            milli_cpu: amount("cpu", resources::milli),
+            memory: amount("memory", resources::value),
+            storage: amount("ephemeral-storage", resources::value),
         }
     }
 

@@ -2,6 +2,7 @@
 //! pkg/kubelet/types).
 use std::time::Duration;
 
+pub(crate) use facts::pods::{is_sidecar, is_terminal, is_terminating as is_deleting};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod, PodSpec, PodStatus, Probe};
 
@@ -74,16 +75,6 @@ pub(crate) fn is_mirror(pod: &Pod) -> bool {
     annotation(pod, CONFIG_MIRROR).is_some()
 }
 
-/// Whether the pod's phase is one that it never leaves.
-pub(crate) fn is_terminal(pod: &Pod) -> bool {
-    matches!(status(pod).phase.as_deref(), Some("Succeeded" | "Failed"))
-}
-
-/// Whether someone asked for the pod to be deleted.
-pub(crate) fn is_deleting(pod: &Pod) -> bool {
-    pod.metadata.deletion_timestamp.is_some()
-}
-
 /// Whether the pod uses the node's network.
 pub(crate) fn is_host_network(pod: &Pod) -> bool {
     spec(pod).host_network.unwrap_or(false)
@@ -97,11 +88,6 @@ pub(crate) fn restart_policy(pod: &Pod) -> &str {
 /// The init containers, sidecars among them.
 pub(crate) fn init_containers(pod: &Pod) -> &[Container] {
     spec(pod).init_containers.as_deref().unwrap_or_default()
-}
-
-/// Whether an init container keeps running beside the app containers.
-pub(crate) fn is_sidecar(container: &Container) -> bool {
-    container.restart_policy.as_deref() == Some("Always")
 }
 
 /// Every container of the pod with its role: init, app, then ephemeral ones.

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use facts::amounts::{Amounts as List, read};
+use facts::pods::demand::Demand;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use super::{Amounts, End, Measure, Scopes, add_all, amounts, one, raise_all, selects};
+use super::{Amounts, End, Measure, Scopes, one, selects};
 use crate::Object;
 use crate::kinds::pods::resources;
 
@@ -29,12 +31,18 @@ pub(super) fn counts(name: &str) -> bool {
 }
 
 pub(super) fn measure(pod: &Object) -> Measure {
+    let demand = demand(pod);
     Measure {
         stored: Amounts::from([(COUNT.to_owned(), one())]),
-        living: by_quota_name(&requests(pod), &limits(pod)),
+        living: by_quota_name(&demand.reserved(), &demand.reserved_limits()),
         end: end(pod),
         scopes: Scopes::Pod(Facts::of(pod)),
     }
+}
+
+fn demand(pod: &Object) -> Demand<'_> {
+    let spec = pod.get(&["spec"]).and_then(Value::as_object);
+    spec.map(|spec| Demand::of_tree(spec, pod.get(&["status"]))).unwrap_or_default()
 }
 
 fn end(pod: &Object) -> End {
@@ -48,17 +56,17 @@ fn end(pod: &Object) -> End {
 }
 
 /// Requests and limits by the names that quotas use, and the pod itself.
-fn by_quota_name(requests: &Amounts, limits: &Amounts) -> Amounts {
+fn by_quota_name(requests: &List<'_>, limits: &List<'_>) -> Amounts {
     let mut usage = Amounts::from([(PODS.to_owned(), one())]);
     for (name, amount) in requests {
-        if COMPUTE.contains(&name.as_str()) || name.starts_with(HUGE_PAGES) {
-            usage.insert(name.clone(), *amount);
+        if COMPUTE.contains(name) || name.starts_with(HUGE_PAGES) {
+            usage.insert((*name).to_owned(), *amount);
             usage.insert(format!("{REQUESTS}{name}"), *amount);
         } else if resources::is_extended(name) {
             usage.insert(format!("{REQUESTS}{name}"), *amount);
         }
     }
-    for (name, amount) in limits.iter().filter(|(name, _)| COMPUTE.contains(&name.as_str())) {
+    for (name, amount) in limits.iter().filter(|(name, _)| COMPUTE.contains(name)) {
         usage.insert(format!("{LIMITS}{name}"), *amount);
     }
     usage
@@ -73,103 +81,14 @@ fn text<'a>(tree: &'a Value, field: &str) -> &'a str {
     tree.get(field).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// The statuses of a pod's containers by name.
-fn statuses(pod: &Object) -> BTreeMap<&str, &Value> {
-    let of = |list: &str| pod.get(&["status", list]).and_then(Value::as_array).into_iter().flatten();
-    of("initContainerStatuses").chain(of("containerStatuses")).map(|status| (text(status, "name"), status)).collect()
-}
-
-/// The node has refused a change of the pod's resources: what the spec says will not come.
-fn is_resize_infeasible(pod: &Object) -> bool {
-    let conditions = pod.get(&["status", "conditions"]).and_then(Value::as_array);
-    let pending = conditions.into_iter().flatten().find(|condition| text(condition, "type") == "PodResizePending");
-    pending.is_some_and(|condition| text(condition, "reason") == "Infeasible")
-}
-
-/// The most that the pod asks for, was allocated or has.
-fn requests(pod: &Object) -> Amounts {
-    let (statuses, infeasible) = (statuses(pod), is_resize_infeasible(pod));
-    let status = |container: &Value| statuses.get(text(container, "name")).copied();
-    let asked = |container: &Value| container.pointer("/resources/requests").cloned();
-    let allocated = |container: &Value| {
-        let known = status(container).and_then(|status| status.get("allocatedResources").cloned());
-        known.or_else(|| asked(container).filter(|_| !infeasible))
-    };
-    let actual = |container: &Value| {
-        let known = status(container).and_then(|status| status.pointer("/resources/requests").cloned());
-        known.or_else(|| allocated(container))
-    };
-    let mut total = total(pod, allocated);
-    raise_all(&mut total, &self::total(pod, actual));
-    if !infeasible {
-        raise_all(&mut total, &self::total(pod, asked));
-    }
-    apply_pod_level(pod, "requests", &mut total);
-    add_all(&mut total, &amounts(pod.get(&["spec", "overhead"])));
-    total
-}
-
-/// The most that the pod may use by its spec or its containers' state; a runtime's overhead counts where a limit is.
-fn limits(pod: &Object) -> Amounts {
-    let (statuses, infeasible) = (statuses(pod), is_resize_infeasible(pod));
-    let asked = |container: &Value| container.pointer("/resources/limits").cloned();
-    let actual = |container: &Value| {
-        let status = statuses.get(text(container, "name"));
-        let known = status.and_then(|status| status.pointer("/resources/limits").cloned());
-        known.or_else(|| asked(container).filter(|_| !infeasible))
-    };
-    let mut total = total(pod, actual);
-    if !infeasible {
-        raise_all(&mut total, &self::total(pod, asked));
-    }
-    apply_pod_level(pod, "limits", &mut total);
-    for (name, amount) in amounts(pod.get(&["spec", "overhead"])) {
-        if let Some(limit) = total.get_mut(&name).filter(|limit| !limit.is_zero()) {
-            *limit += amount;
-        }
-    }
-    total
-}
-
-/// What a pod says for itself as a whole holds instead of the sum of its containers.
-fn apply_pod_level(pod: &Object, list: &str, total: &mut Amounts) {
-    let said = amounts(pod.get(&["spec", "resources", list]));
-    total.extend(said.into_iter().filter(|(name, _)| resources::is_pod_level(name)));
-}
-
-/// The sum over the containers that run together, or the most that is needed while one of the init containers runs.
-fn total(pod: &Object, of: impl Fn(&Value) -> Option<Value>) -> Amounts {
-    let mut total = Amounts::new();
-    for container in containers(pod, "containers") {
-        add_all(&mut total, &amounts(of(container).as_ref()));
-    }
-    let (mut started, mut peak) = (Amounts::new(), Amounts::new());
-    for container in containers(pod, "initContainers") {
-        let own = amounts(of(container).as_ref());
-        let mut needed = started.clone();
-        add_all(&mut needed, &own);
-        raise_all(&mut peak, &needed);
-        if text(container, "restartPolicy") == "Always" {
-            add_all(&mut started, &own);
-            add_all(&mut total, &own);
-        }
-    }
-    raise_all(&mut total, &peak);
-    total
-}
-
 pub(super) fn unsaid(pod: &Object, hard: &Amounts) -> Option<String> {
     let required: Vec<&str> = MUST_BE_SAID.into_iter().filter(|name| hard.contains_key(*name)).collect();
-    let says_all = ["requests", "limits"].iter().any(|list| {
-        let said = pod.get(&["spec", "resources", list]).and_then(Value::as_object);
-        said.is_some_and(|said| said.keys().any(|name| resources::is_pod_level(name)))
-    });
-    if required.is_empty() || says_all {
+    if required.is_empty() || demand(pod).is_sized() {
         return None;
     }
     let mut missing: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for container in containers(pod, "containers").chain(containers(pod, "initContainers")) {
-        let of = |list: &str| amounts(container.pointer(&format!("/resources/{list}")));
+        let of = |list: &str| read(container.get("resources").and_then(|resources| resources.get(list)));
         let said = by_quota_name(&of("requests"), &of("limits"));
         for name in required.iter().filter(|name| !said.contains_key(**name)) {
             missing.entry(name).or_default().insert(text(container, "name"));
@@ -242,6 +161,7 @@ mod tests {
 
     use super::*;
     use crate::quantity::Quantity;
+    use crate::quota::amounts;
 
     fn object(tree: Value) -> Object {
         Object::from_value(tree).unwrap()

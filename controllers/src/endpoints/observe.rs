@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod, Service, ServicePort};
+use facts::pods;
+use k8s_openapi::api::core::v1::{ObjectReference, Pod, Service, ServicePort};
 use k8s_openapi::api::discovery::v1::EndpointPort;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::meta;
-use facts::pods;
 
 /// A pod behind a Service.
 #[derive(Clone, Debug, PartialEq)]
@@ -120,8 +120,7 @@ fn resolve(port: &ServicePort, pod: &Pod) -> Option<EndpointPort> {
 
 fn named(name: &str, protocol: &str, pod: &Pod) -> Option<i32> {
     let spec = pod.spec.as_ref()?;
-    let is_sidecar = |container: &&Container| container.restart_policy.as_deref() == Some("Always");
-    let sidecars = spec.init_containers.iter().flatten().filter(is_sidecar);
+    let sidecars = spec.init_containers.iter().flatten().filter(|container| pods::is_sidecar(container));
     let ports = spec.containers.iter().chain(sidecars).flat_map(|container| container.ports.iter().flatten());
     let mut matching = ports
         .filter(|port| port.name.as_deref() == Some(name) && port.protocol.as_deref().unwrap_or("TCP") == protocol);

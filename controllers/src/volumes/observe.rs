@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use api::volumes;
 use client::{Event, ObjectKey};
+use facts::pods;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::StorageClass;
 
@@ -155,9 +156,7 @@ fn wanted(claim: &PersistentVolumeClaim) -> Option<String> {
 
 /// The claims that a pod waits for: it has no node and has not ended.
 fn waits_for(pod: &Pod) -> Vec<ObjectKey> {
-    let has_node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).is_some_and(|node| !node.is_empty());
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    if has_node || matches!(phase, Some("Succeeded" | "Failed")) {
+    if !pods::node(pod).is_empty() || pods::is_terminal(pod) {
         return Vec::new();
     }
     let namespace = meta::namespace(&pod.metadata);

@@ -25,7 +25,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("apiserver", &["api", "cel", "facts", "store", "daemon", "host"]),
     ("controllers", &["api", "facts", "client", "daemon"]),
     ("scheduler", &["api", "facts", "client", "daemon"]),
-    ("kubelet", &["api", "client", "daemon", "runtime"]),
+    ("kubelet", &["api", "facts", "client", "daemon", "runtime"]),
     ("proxy", &["api", "client", "daemon", "host"]),
     ("dns", &["api", "client", "daemon"]),
     ("provisioner", &["api", "client", "daemon", "runtime"]),

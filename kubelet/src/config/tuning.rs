@@ -78,8 +78,8 @@ impl FromStr for Threshold {
 /// A quantity of bytes, such as `10Mi`.
 pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     let quantity = k8s_openapi::apimachinery::pkg::api::resource::Quantity(text.to_owned());
-    let milli = crate::resources::milli(&quantity).and_then(|milli| u64::try_from(milli).ok());
-    milli.map(|milli| milli / 1000).ok_or_else(|| format!("{text:?} is not a quantity such as 10Mi"))
+    let bytes = crate::resources::value(&quantity).and_then(|bytes| u64::try_from(bytes).ok());
+    bytes.ok_or_else(|| format!("{text:?} is not a quantity such as 10Mi"))
 }
 
 #[cfg(test)]

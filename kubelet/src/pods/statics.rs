@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Container, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Api;
 use kube::api::{DeleteParams, PostParams, Preconditions};
@@ -177,6 +177,7 @@ fn parse(path: &Path, node_name: &str) -> Result<Pod, String> {
         return Err("spec.containers is required".to_owned());
     }
     spec.node_name = Some(node_name.to_owned());
+    spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()).for_each(default_requests);
     // As upstream: nothing but its manifest ends a static pod.
     let everything = k8s_openapi::api::core::v1::Toleration {
         operator: Some("Exists".to_owned()),
@@ -187,9 +188,29 @@ fn parse(path: &Path, node_name: &str) -> Result<Pod, String> {
     Ok(pod)
 }
 
+/// As the API server (upstream: `SetDefaults_Pod`): who is limited and does not say what it requests, requests that.
+fn default_requests(container: &mut Container) {
+    let Some(resources) = &mut container.resources else { return };
+    for (resource, limit) in resources.limits.iter().flatten() {
+        let requests = resources.requests.get_or_insert_default();
+        requests.entry(resource.clone()).or_insert_with(|| limit.clone());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_limited_is_requested() {
+        let mut container: Container = serde_json::from_value(serde_json::json!(
+            {"name": "c", "resources": {"requests": {"cpu": "1"}, "limits": {"cpu": "2", "memory": "1Mi"}}}
+        ))
+        .unwrap();
+        default_requests(&mut container);
+        let requests = container.resources.unwrap().requests.unwrap();
+        assert_eq!((&*requests["cpu"].0, &*requests["memory"].0), ("1", "1Mi"));
+    }
 
     #[test]
     fn a_manifest_becomes_a_pod_of_this_node() {

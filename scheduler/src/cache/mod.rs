@@ -132,10 +132,12 @@ impl Cache {
         self.nominations.on(node).iter().filter(|pod| pod.priority < priority).cloned().collect()
     }
 
-    /// Places a pod on the node it was bound to; confirms it if it was assumed there.
-    pub fn set_pod(&mut self, pod: Arc<PodInfo>, node: &str) {
-        self.remove_pod(&pod.uid);
+    /// Places a pod on the node it was bound to; confirms it if it was assumed there. Answers what was known of it on a
+    /// node.
+    pub fn set_pod(&mut self, pod: Arc<PodInfo>, node: &str) -> Option<Arc<PodInfo>> {
+        let before = self.remove_pod(&pod.uid);
         self.place(pod, node, false);
+        before
     }
 
     /// Places a pod on a node before it is bound.
@@ -151,19 +153,21 @@ impl Cache {
         }
     }
 
-    /// Removes a pod.
-    pub fn remove_pod(&mut self, uid: &str) {
-        let Some(place) = self.places.remove(uid) else { return };
+    /// Removes a pod; answers what was known of it, if its node is known.
+    pub fn remove_pod(&mut self, uid: &str) -> Option<Arc<PodInfo>> {
+        let place = self.places.remove(uid)?;
         if let Some(info) = self.nodes.get_mut(place.node.as_str()) {
             let info = Arc::make_mut(info);
-            info.remove(uid);
             self.changed.insert(Arc::clone(&info.name));
-        } else if let Some(pods) = self.homeless.get_mut(&place.node) {
+            return info.remove(uid);
+        }
+        if let Some(pods) = self.homeless.get_mut(&place.node) {
             pods.retain(|pod| pod.uid != uid);
             if pods.is_empty() {
                 self.homeless.remove(&place.node);
             }
         }
+        None
     }
 
     fn place(&mut self, pod: Arc<PodInfo>, node: &str, assumed: bool) {

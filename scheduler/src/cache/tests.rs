@@ -40,7 +40,7 @@ fn a_confirmed_pod_is_not_forgotten_and_counts_once() {
     let (mut cache, mut snapshot) = (Cache::default(), Snapshot::default());
     cache.set_node(&node("a", "z"));
     cache.assume(pod("1"), "a");
-    cache.set_pod(pod("1"), "a");
+    assert!(cache.set_pod(pod("1"), "a").is_some_and(|before| before.uid == "1"));
     cache.forget("1");
     assert_eq!(used(&mut cache, &mut snapshot, "a"), 1000);
 }

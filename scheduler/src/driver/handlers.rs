@@ -150,15 +150,16 @@ impl Shared {
     fn assigned(&self, old: Option<&Arc<Pod>>, new: &Arc<Pod>, node: &str) {
         let uid = new.metadata.uid.as_deref().unwrap_or("");
         self.queue.remove(uid);
-        {
+        let pod = Arc::new(PodInfo::new(Arc::clone(new)));
+        let before = {
             let mut cache = self.cache();
             cache.end_nomination(uid);
-            cache.set_pod(Arc::new(PodInfo::new(Arc::clone(new))), node);
-        }
+            cache.set_pod(Arc::clone(&pod), node)
+        };
         match old.filter(|old| node_of(old).is_some()) {
             None => self.queue.happened(&ClusterEvent::AssignedPodAdded(Arc::clone(new))),
-            // Status changes all the time and frees nothing.
-            Some(old) if is_same(old, new) => {}
+            // Status changes all the time, and frees something only at the end of a resize.
+            Some(old) if is_same(old, new) && before.is_none_or(|before| before.requests == pod.requests) => {}
             Some(old) => {
                 self.queue.happened(&ClusterEvent::AssignedPodUpdated { old: Arc::clone(old), new: Arc::clone(new) });
             }

@@ -1,34 +1,16 @@
 //! Pods and nodes with everything precomputed that a cycle asks for again and again (upstream: `PodInfo`, `NodeInfo`).
 
 use std::collections::HashMap;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use client::ObjectKey;
-use facts::labels::Labels;
+use facts::labels::{self, Labels};
+use facts::nodes;
+use facts::pods::ports::{HostPort, host_ports};
 use k8s_openapi::api::core::v1::{ContainerImage, Node, Pod, PodSpec, Taint};
 
 use crate::framework::Affinity;
 use crate::framework::resources::{Resources, parse_requests};
-
-static NO_LABELS: LazyLock<Labels> = LazyLock::new(Labels::new);
-
-/// A port of the node that a pod takes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostPort {
-    pub protocol: String,
-    pub ip: String,
-    pub port: i32,
-}
-
-impl HostPort {
-    /// Whether both cannot be on one node: the same port, and the same address or one for all addresses.
-    pub fn conflicts(&self, other: &Self) -> bool {
-        let any = |ip: &str| ip == "0.0.0.0";
-        self.port == other.port
-            && self.protocol == other.protocol
-            && (self.ip == other.ip || any(&self.ip) || any(&other.ip))
-    }
-}
 
 /// A pod.
 #[derive(Clone, Debug)]
@@ -49,7 +31,7 @@ impl PodInfo {
     /// Precomputes.
     pub fn new(pod: Arc<Pod>) -> Self {
         let spec = pod.spec.as_ref();
-        let (requests, assumed) = spec.map(parse_requests).unwrap_or_default();
+        let (requests, assumed) = parse_requests(&pod);
         Self {
             key: ObjectKey::of(&*pod),
             uid: pod.metadata.uid.clone().unwrap_or_default(),
@@ -64,7 +46,7 @@ impl PodInfo {
 
     /// Its labels.
     pub fn labels(&self) -> &Labels {
-        self.pod.metadata.labels.as_ref().unwrap_or(&NO_LABELS)
+        labels::of(&self.pod.metadata)
     }
 
     /// Its namespace.
@@ -97,21 +79,6 @@ impl PodInfo {
 pub(crate) fn nominated_node(pod: &Pod) -> Option<&str> {
     let name = pod.status.as_ref()?.nominated_node_name.as_deref()?;
     (!name.is_empty()).then_some(name)
-}
-
-fn host_ports(spec: &PodSpec) -> Vec<HostPort> {
-    let sidecars =
-        spec.init_containers.iter().flatten().filter(|container| container.restart_policy.as_deref() == Some("Always"));
-    let ports = spec.containers.iter().chain(sidecars).flat_map(|container| container.ports.iter().flatten());
-    let taken = ports.filter_map(|port| {
-        let number = port.host_port.filter(|number| *number > 0)?;
-        Some(HostPort {
-            protocol: port.protocol.clone().unwrap_or_else(|| "TCP".to_owned()),
-            ip: port.host_ip.clone().filter(|ip| !ip.is_empty()).unwrap_or_else(|| "0.0.0.0".to_owned()),
-            port: number,
-        })
-    });
-    taken.collect()
 }
 
 /// A node and the pods on it, those assumed included.
@@ -179,8 +146,8 @@ impl NodeInfo {
     }
 
     /// Removes a pod by uid.
-    pub fn remove(&mut self, uid: &str) {
-        let Some(at) = self.pods.iter().position(|pod| pod.uid == uid) else { return };
+    pub fn remove(&mut self, uid: &str) -> Option<Arc<PodInfo>> {
+        let at = self.pods.iter().position(|pod| pod.uid == uid)?;
         let pod = self.pods.swap_remove(at);
         for pods in [&mut self.with_affinity, &mut self.with_anti_affinity] {
             if let Some(at) = pods.iter().position(|pod| pod.uid == uid) {
@@ -194,16 +161,17 @@ impl NodeInfo {
                 self.ports.swap_remove(at);
             }
         }
+        Some(pod)
     }
 
     /// Its labels.
     pub fn labels(&self) -> &Labels {
-        self.node.metadata.labels.as_ref().unwrap_or(&NO_LABELS)
+        labels::of(&self.node.metadata)
     }
 
     /// Its taints.
     pub fn taints(&self) -> &[Taint] {
-        self.node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default()
+        nodes::taints(&self.node)
     }
 }
 

@@ -14,8 +14,8 @@ pub use affinity::{Affinity, AffinityTerm};
 pub use event::{ClusterEvent, StorageEvent};
 pub use filters::{Filters, Refusal};
 pub(crate) use info::nominated_node;
-pub use info::{HostPort, NodeInfo, PodInfo};
-pub use resources::{Resources, parse_requests};
+pub use info::{NodeInfo, PodInfo};
+pub use resources::Resources;
 pub use snapshot::{OwnerKey, Snapshot};
 pub use state::CycleState;
 

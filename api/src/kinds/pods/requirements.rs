@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeSet, HashSet};
 
+use facts::pods::demand::{Demand, is_pod_level};
+
 use super::resources::{self, value};
 use crate::FieldError;
 use crate::field::Kind;
@@ -31,13 +33,13 @@ pub(crate) fn of_pod(spec: &Node<'_, '_>, errors: &mut Errors) {
     }
     let (limits, requests) = (at.field("limits"), at.field("requests"));
     quantities(&at, &limits, &requests, pod_name, errors);
-    let sums = resources::container_requests(spec.map().unwrap_or(&Fields::new()));
-    for (name, sum) in sums {
-        let given = requests.map().and_then(|map| map.get(&name)).and_then(|q| q.as_str()?.parse::<Quantity>().ok());
+    let sums = spec.map().map(|spec| Demand::of_tree(spec, None).requests_of_containers());
+    for (name, sum) in sums.into_iter().flatten() {
+        let given = requests.map().and_then(|map| map.get(name)).and_then(|q| q.as_str()?.parse::<Quantity>().ok());
         let given = given.unwrap_or_else(Quantity::zero);
         if sum > given {
             let why = format!("must be greater than or equal to aggregate container requests of {sum}");
-            errors.push(FieldError::invalid(&requests.path().key(&name), given.to_string(), &why));
+            errors.push(FieldError::invalid(&requests.path().key(name), given.to_string(), &why));
         }
     }
     for (index, container) in spec.field("containers").items().enumerate() {
@@ -118,7 +120,7 @@ pub(crate) fn container_name(name: &str, at: &Node<'_, '_>, errors: &mut Errors)
 }
 
 fn pod_name(name: &str, at: &Node<'_, '_>, errors: &mut Errors) {
-    if self::name(name, at, errors) && !resources::is_pod_level(name) {
+    if self::name(name, at, errors) && !is_pod_level(name) {
         errors.push(FieldError::not_supported(&at.path(), name, &["cpu", "hugepages-", "memory"]));
     }
 }

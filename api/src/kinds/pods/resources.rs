@@ -1,18 +1,12 @@
 //! Resources of pods: requests that follow from other requests, and the quality of service class.
 
-use std::collections::BTreeMap;
-
+use facts::pods::demand::{Demand, is_pod_level};
 use serde_json::Value;
 
 use crate::kinds::rules::fill::{object, object_at};
 use crate::kinds::rules::tree::{Errors, Fields, NOT_NEGATIVE, Node};
 use crate::kinds::rules::{naming, quantities};
 use crate::quantity::Quantity;
-
-/// Whether a pod may set this resource for all its containers together.
-pub(crate) fn is_pod_level(name: &str) -> bool {
-    matches!(name, "cpu" | "memory") || name.starts_with("hugepages-")
-}
 
 /// Fills in `spec.resources.requests`, where a pod sets resources for all its containers together: from what its
 /// containers request in sum, then from its own limits.
@@ -23,12 +17,17 @@ pub(crate) fn default_pod_level(spec: &mut Fields) {
     }) {
         return;
     }
-    let sums = container_requests(spec);
+    let sums: Vec<_> = Demand::of_tree(spec, None)
+        .requests_of_containers()
+        .into_iter()
+        .filter(|(name, _)| is_pod_level(name))
+        .map(|(name, sum)| (name.to_owned(), sum.to_string()))
+        .collect();
     let Some(resources) = object_at(spec, "resources") else { return };
     let limits = resources.get("limits").and_then(Value::as_object).cloned().unwrap_or_default();
     let requests = object(resources, "requests");
-    for (name, sum) in sums.into_iter().filter(|(name, _)| is_pod_level(name)) {
-        requests.entry(name).or_insert_with(|| sum.to_string().into());
+    for (name, sum) in sums {
+        requests.entry(name).or_insert_with(|| sum.into());
     }
     for (name, limit) in limits.into_iter().filter(|(name, _)| is_pod_level(name)) {
         requests.entry(name).or_insert(limit);
@@ -38,116 +37,9 @@ pub(crate) fn default_pod_level(spec: &mut Fields) {
     }
 }
 
-/// What the containers of a pod request together: the sum of those that run together, or the largest moment of the
-/// start-up, whichever is more.
-pub(crate) fn container_requests(spec: &Fields) -> BTreeMap<String, Quantity> {
-    let mut together = BTreeMap::new();
-    for container in list(spec, "containers") {
-        add(&mut together, &requests(container));
-    }
-    let mut sidecars = BTreeMap::new();
-    let mut start_up = BTreeMap::new();
-    for container in list(spec, "initContainers") {
-        let mut moment = requests(container);
-        if container.get("restartPolicy").and_then(Value::as_str) == Some("Always") {
-            add(&mut together, &moment);
-            add(&mut sidecars, &moment);
-            moment = sidecars.clone();
-        } else {
-            add(&mut moment, &sidecars);
-        }
-        raise(&mut start_up, moment);
-    }
-    raise(&mut together, start_up);
-    together
-}
-
-fn list<'a>(spec: &'a Fields, key: &str) -> impl Iterator<Item = &'a Value> {
-    spec.get(key).and_then(Value::as_array).into_iter().flatten()
-}
-
-fn requests(container: &Value) -> BTreeMap<String, Quantity> {
-    let map = container.pointer("/resources/requests").and_then(Value::as_object);
-    map.into_iter().flatten().filter_map(|(name, value)| Some((name.clone(), value.as_str()?.parse().ok()?))).collect()
-}
-
-fn add(into: &mut BTreeMap<String, Quantity>, more: &BTreeMap<String, Quantity>) {
-    for (name, quantity) in more {
-        let sum = into.get(name).map_or(*quantity, |old| *old + *quantity);
-        into.insert(name.clone(), sum);
-    }
-}
-
-fn raise(into: &mut BTreeMap<String, Quantity>, other: BTreeMap<String, Quantity>) {
-    for (name, quantity) in other {
-        let entry = into.entry(name).or_insert(quantity);
-        if *entry < quantity {
-            *entry = quantity;
-        }
-    }
-}
-
-/// The quality of service class of a pod: `Guaranteed` when every container (or the pod itself) limits CPU and memory
-/// to just what it requests, `BestEffort` when nothing is requested or limited.
+/// The quality of service class that a pod's spec gives it.
 pub(crate) fn qos_class(spec: &Fields) -> &'static str {
-    let mut seen = Seen::default();
-    let own = spec.get("resources").filter(|r| has_quantities(r));
-    match own {
-        Some(resources) => seen.observe(resources),
-        None => {
-            for key in ["containers", "initContainers"] {
-                list(spec, key).for_each(|container| seen.observe(container.get("resources").unwrap_or(&Value::Null)));
-            }
-        }
-    }
-    seen.class()
-}
-
-fn has_quantities(resources: &Value) -> bool {
-    ["limits", "requests"]
-        .iter()
-        .any(|kind| resources.get(kind).and_then(Value::as_object).is_some_and(|m| !m.is_empty()))
-}
-
-/// Totals of compute resources over all containers.
-#[derive(Default)]
-struct Seen {
-    requests: BTreeMap<&'static str, Quantity>,
-    limits: BTreeMap<&'static str, Quantity>,
-    not_guaranteed: bool,
-}
-
-impl Seen {
-    fn observe(&mut self, resources: &Value) {
-        tally(&mut self.requests, resources.get("requests"));
-        let limited = tally(&mut self.limits, resources.get("limits"));
-        self.not_guaranteed |= limited < 2;
-    }
-
-    fn class(&self) -> &'static str {
-        if self.requests.is_empty() && self.limits.is_empty() {
-            return "BestEffort";
-        }
-        let equal = self.requests.iter().all(|(name, request)| self.limits.get(name) == Some(request));
-        if !self.not_guaranteed && equal && self.requests.len() == self.limits.len() {
-            "Guaranteed"
-        } else {
-            "Burstable"
-        }
-    }
-}
-
-/// Adds the CPU and memory of `map`; answers how many of the two are more than zero.
-fn tally(into: &mut BTreeMap<&'static str, Quantity>, map: Option<&Value>) -> usize {
-    let mut found = 0;
-    for name in ["cpu", "memory"] {
-        let quantity = map.and_then(|m| m.get(name)).and_then(Value::as_str).and_then(|q| q.parse::<Quantity>().ok());
-        let Some(quantity) = quantity.filter(|q| *q > Quantity::zero()) else { continue };
-        found += 1;
-        let sum = into.get(name).map_or(quantity, |old| *old + quantity);
-        into.insert(name, sum);
-    }
-    found
+    Demand::of_tree(spec, None).qos_class().name()
 }
 
 /// A quantity of a resource: never negative, and whole for things that are counted.

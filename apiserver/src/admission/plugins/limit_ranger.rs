@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use api::{ApiError, Object};
 use async_trait::async_trait;
+use facts::amounts::{Amounts, read};
+use facts::pods::demand::Demand;
 use facts::quantity::Quantity;
 use serde_json::{Map, Value, json};
 
@@ -93,56 +95,32 @@ fn fill(container: &mut Value, field: &str, defaults: Option<&Map<String, Value>
 }
 
 /// What somebody asks for and is limited to.
-#[derive(Default)]
-struct Amounts {
-    requests: Map<String, Value>,
-    limits: Map<String, Value>,
+struct Said<'a> {
+    requests: Amounts<'a>,
+    limits: Amounts<'a>,
 }
 
-impl Amounts {
-    fn of(holder: &Value) -> Self {
-        let map = |field: &str| {
-            holder.pointer(&format!("/resources/{field}")).and_then(Value::as_object).cloned().unwrap_or_default()
-        };
-        Self { requests: map("requests"), limits: map("limits") }
+impl<'a> Said<'a> {
+    fn of(holder: &'a Value) -> Self {
+        let list = |name: &str| read(holder.get("resources").and_then(|resources| resources.get(name)));
+        Self { requests: list("requests"), limits: list("limits") }
     }
 
-    /// Adds what another container needs at the same time.
-    fn add(&mut self, other: &Self) {
-        for (sum, more) in [(&mut self.requests, &other.requests), (&mut self.limits, &other.limits)] {
-            for (resource, amount) in more {
-                let total = [sum.get(resource), Some(amount)]
-                    .into_iter()
-                    .flatten()
-                    .filter_map(Quantity::of_value)
-                    .reduce(|a, b| a + b);
-                if let Some(total) = total {
-                    sum.insert(resource.clone(), total.to_string().into());
-                }
-            }
-        }
-    }
-
-    /// Raises to what another container needs at another time.
-    fn raise(&mut self, other: &Self) {
-        for (sum, more) in [(&mut self.requests, &other.requests), (&mut self.limits, &other.limits)] {
-            for (resource, amount) in more {
-                let known = sum.get(resource).and_then(Quantity::of_value);
-                if known.is_none_or(|known| Quantity::of_value(amount).is_some_and(|amount| amount > known)) {
-                    sum.insert(resource.clone(), amount.clone());
-                }
-            }
-        }
+    /// The pod's own, and what its containers need together.
+    fn of_pod(spec: &'a Map<String, Value>) -> Self {
+        let demand = Demand::of_tree(spec, None).without_overhead();
+        Self { requests: demand.requests(), limits: demand.limits() }
     }
 }
 
 /// What is out of bounds.
-fn exceeded(limit: &Value, kind: &str, amounts: &Amounts) -> Vec<String> {
+fn exceeded(limit: &Value, kind: &str, said: &Said<'_>) -> Vec<String> {
     let mut errors = Vec::new();
-    let get = |map: &Map<String, Value>, resource: &str| map.get(resource).and_then(Quantity::of_value);
+    let request = |resource: &str| said.requests.get(resource).copied();
+    let limited = |resource: &str| said.limits.get(resource).copied();
     for (resource, bound) in map_of(limit, "min").into_iter().flatten() {
         let Some(least) = Quantity::of_value(bound) else { continue };
-        match (get(&amounts.requests, resource), get(&amounts.limits, resource)) {
+        match (request(resource), limited(resource)) {
             (None, _) => {
                 errors.push(format!("minimum {resource} usage per {kind} is {least}.  No request is specified"))
             }
@@ -157,7 +135,7 @@ fn exceeded(limit: &Value, kind: &str, amounts: &Amounts) -> Vec<String> {
     }
     for (resource, bound) in map_of(limit, "max").into_iter().flatten() {
         let Some(most) = Quantity::of_value(bound) else { continue };
-        match (get(&amounts.limits, resource), get(&amounts.requests, resource)) {
+        match (limited(resource), request(resource)) {
             (None, Some(request)) if kind == "PersistentVolumeClaim" && request <= most => {}
             (None, Some(request)) if kind == "PersistentVolumeClaim" => {
                 errors.push(format!("maximum {resource} usage per {kind} is {most}, but request is {request}"));
@@ -174,7 +152,7 @@ fn exceeded(limit: &Value, kind: &str, amounts: &Amounts) -> Vec<String> {
     }
     for (resource, bound) in map_of(limit, "maxLimitRequestRatio").into_iter().flatten() {
         let Some(most) = Quantity::of_value(bound) else { continue };
-        match (get(&amounts.requests, resource), get(&amounts.limits, resource)) {
+        match (request(resource), limited(resource)) {
             (Some(request), Some(given)) if !request.is_zero() => {
                 let ratio = given.to_f64() / request.to_f64();
                 if ratio > most.to_f64() {
@@ -182,7 +160,7 @@ fn exceeded(limit: &Value, kind: &str, amounts: &Amounts) -> Vec<String> {
                 }
             }
             (None, _) | (Some(_), None) => {
-                let what = if get(&amounts.requests, resource).is_none() { "request" } else { "limit" };
+                let what = if request(resource).is_none() { "request" } else { "limit" };
                 errors.push(format!("{resource} max limit to request ratio per {kind} is {most}, but no {what} is specified or {what} is 0"));
             }
             _ => errors.push(format!("{resource} max limit to request ratio per {kind} is {most}, but no request is specified or request is 0")),
@@ -192,20 +170,14 @@ fn exceeded(limit: &Value, kind: &str, amounts: &Amounts) -> Vec<String> {
 }
 
 fn pod_errors(limits: &[Value], pod: &Object) -> Vec<String> {
-    let containers = |list: &str| pod.get(&["spec", list]).and_then(Value::as_array).cloned().unwrap_or_default();
-    let (main, init) = (containers("containers"), containers("initContainers"));
+    let Some(spec) = pod.get(&["spec"]).and_then(Value::as_object) else { return Vec::new() };
+    let list = |name: &str| spec.get(name).and_then(Value::as_array).into_iter().flatten();
+    let containers: Vec<_> = list("containers").chain(list("initContainers")).map(Said::of).collect();
     let mut errors = Vec::new();
     for limit in limits {
         match limit.get("type").and_then(Value::as_str) {
-            Some("Container") => errors.extend(
-                main.iter().chain(&init).flat_map(|container| exceeded(limit, "Container", &Amounts::of(container))),
-            ),
-            Some("Pod") => {
-                let mut total = Amounts::default();
-                main.iter().for_each(|container| total.add(&Amounts::of(container)));
-                init.iter().for_each(|container| total.raise(&Amounts::of(container)));
-                errors.extend(exceeded(limit, "Pod", &total));
-            }
+            Some("Container") => errors.extend(containers.iter().flat_map(|said| exceeded(limit, "Container", said))),
+            Some("Pod") => errors.extend(exceeded(limit, "Pod", &Said::of_pod(spec))),
             _ => {}
         }
     }
@@ -221,9 +193,9 @@ impl ValidatingAdmission for LimitRanger {
         let errors = if attributes.resource.plural == "pods" {
             pod_errors(&limits, object)
         } else {
-            let amounts = object.get(&["spec"]).map(Amounts::of).unwrap_or_default();
+            let said = Said::of(object.get(&["spec"]).unwrap_or(&Value::Null));
             of_type(&limits, "PersistentVolumeClaim")
-                .flat_map(|limit| exceeded(limit, "PersistentVolumeClaim", &amounts))
+                .flat_map(|limit| exceeded(limit, "PersistentVolumeClaim", &said))
                 .collect()
         };
         let why = match errors.as_slice() {
@@ -232,5 +204,40 @@ impl ValidatingAdmission for LimitRanger {
             many => format!("[{}]", many.join(", ")),
         };
         Err(ApiError::forbidden(attributes.resource.qualified(), object.name(), &why))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a limit of two cores for pods says.
+    fn check(spec: Value, expected: &[&str]) {
+        let limit = json!({"type": "Pod", "max": {"cpu": "2"}});
+        let pod = Object::from_value(json!({"spec": spec})).unwrap();
+        assert_eq!(pod_errors(&[limit], &pod), expected, "{pod:?}");
+    }
+
+    fn container(cpu: &str) -> Value {
+        json!({"name": "c", "resources": {"limits": {"cpu": cpu}, "requests": {"cpu": cpu}}})
+    }
+
+    #[test]
+    fn sidecars_count_beside_the_containers() {
+        let mut sidecar = container("1500m");
+        check(json!({"containers": [container("1")], "initContainers": [sidecar.clone()]}), &[]);
+        sidecar["restartPolicy"] = "Always".into();
+        let why = "maximum cpu usage per Pod is 2, but limit is 2500m";
+        check(json!({"containers": [container("1")], "initContainers": [sidecar]}), &[why]);
+    }
+
+    #[test]
+    fn what_a_pod_says_for_itself_counts_and_its_overhead_does_not() {
+        let sized = |cpu: &str| {
+            let own = json!({"limits": {"cpu": cpu}, "requests": {"cpu": cpu}});
+            json!({"containers": [{"name": "c"}], "resources": own, "overhead": {"cpu": "1"}})
+        };
+        check(sized("2"), &[]);
+        check(sized("3"), &["maximum cpu usage per Pod is 2, but limit is 3"]);
     }
 }

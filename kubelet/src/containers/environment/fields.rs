@@ -99,7 +99,10 @@ pub(crate) fn resource(
         "requests" => resources::requests(&container),
         _ => return Err(unsupported()),
     };
-    let set = list.get(resource).and_then(resources::milli);
+    let set = list.get(resource).and_then(|quantity| match resource {
+        "cpu" => resources::milli(quantity),
+        _ => resources::value(quantity).map(|units| units * 1000),
+    });
     let node_wide = |value: i128| if kind == "limits" { value } else { 0 };
     let milli = match resource {
         "cpu" => set.filter(|value| *value > 0).unwrap_or(node_wide(around.milli_cpu)),

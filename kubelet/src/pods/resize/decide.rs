@@ -2,11 +2,13 @@
 //! pkg/kubelet/allocation).
 use std::cmp::Ordering;
 
+use facts::pods::demand::Demand;
+use facts::pods::{self, QosClass};
 use k8s_openapi::api::core::v1::{Node, Pod};
 
 use super::{Pending, Reason, Sizes};
-use crate::resources::{self, QosClass};
-use crate::{admission, pod};
+use crate::admission::{Needs, allocatable};
+use crate::{pod, resources};
 
 /// What can be resized.
 const RESOURCES: [&str; 2] = ["cpu", "memory"];
@@ -17,8 +19,9 @@ pub(crate) fn decide(pod: &Pod, others: &[Pod], node: &Node) -> Result<(), Pendi
     if pod::is_static(pod) {
         return refuse(Reason::Infeasible, "In-place resize of static-pods is not supported".to_owned());
     }
+    let (needs, allocatable) = (Needs::of(pod, others), allocatable(node));
     for resource in RESOURCES {
-        let room = admission::room(pod, others, node, resource);
+        let room = needs.room(&allocatable, resource);
         if room.wanted > room.capacity {
             let (wanted, capacity) = (room.wanted, room.capacity);
             let message =
@@ -26,7 +29,7 @@ pub(crate) fn decide(pod: &Pod, others: &[Pod], node: &Node) -> Result<(), Pendi
             return refuse(Reason::Infeasible, message);
         }
     }
-    match RESOURCES.into_iter().find_map(|resource| admission::room(pod, others, node, resource).shortage()) {
+    match RESOURCES.into_iter().find_map(|resource| needs.room(&allocatable, resource).shortage()) {
         Some(message) => refuse(Reason::Deferred, message),
         None => Ok(()),
     }
@@ -44,13 +47,13 @@ pub(crate) fn order(left: (&Pod, &Sizes), right: (&Pod, &Sizes)) -> Ordering {
 /// Whether the spec requests more than is allocated.
 fn grows(pod: &Pod, allocated: &Sizes) -> bool {
     let before = allocated.apply(&std::sync::Arc::new(pod.clone()));
-    RESOURCES.iter().any(|resource| resources::pod_request(pod, resource) > resources::pod_request(&before, resource))
+    let (wanted, had) = (Demand::of(pod).requests(), Demand::of(&before).requests());
+    RESOURCES.iter().any(|resource| wanted.get(resource).copied() > had.get(resource).copied())
 }
 
 /// When the pod's resize began to wait; one that does not wait yet comes last.
 fn waiting_since(pod: &Pod) -> (bool, Option<jiff::Timestamp>) {
-    let conditions = pod::status(pod).conditions.iter().flatten();
-    let pending = conditions.into_iter().find(|condition| condition.type_ == "PodResizePending");
+    let pending = pods::condition(pod, "PodResizePending");
     let since = pending.and_then(|condition| condition.last_transition_time.as_ref()).map(|time| time.0);
     (since.is_none(), since)
 }

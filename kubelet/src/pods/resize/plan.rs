@@ -142,8 +142,8 @@ fn differs(old: &ResourceRequirements, new: &ResourceRequirements, resource: &st
     of(&old.requests) != of(&new.requests) || of(&old.limits) != of(&new.limits)
 }
 
-/// The limit of memory in thousandths of a byte; more than any where there is none.
+/// The limit of memory in bytes; more than any where there is none.
 fn memory(sizes: &ResourceRequirements) -> i128 {
-    let limit = sizes.limits.as_ref().and_then(|limits| limits.get("memory")).and_then(resources::milli);
+    let limit = sizes.limits.as_ref().and_then(|limits| limits.get("memory")).and_then(resources::value);
     limit.unwrap_or(i128::MAX)
 }

@@ -78,7 +78,7 @@ fn resize(facts: &Facts<'_>) -> impl Iterator<Item = PodCondition> {
 
 fn condition(facts: &Facts<'_>, kind: &str, truth: Truth) -> PodCondition {
     let status = if truth.holds { "True" } else { "False" };
-    let old = pod::status(facts.pod).conditions.iter().flatten().find(|old| old.type_ == kind);
+    let old = facts::pods::condition(facts.pod, kind);
     let unchanged = old.filter(|old| old.status == status);
     PodCondition {
         type_: kind.to_owned(),
