@@ -11,6 +11,7 @@
 pub mod amounts;
 pub mod cidr;
 pub mod conditions;
+pub mod endpoints;
 pub mod int_or_percent;
 pub mod labels;
 pub mod nodes;

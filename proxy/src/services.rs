@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use facts::endpoints;
 use k8s_openapi::api::core::v1::{Service, ServicePort as PortSpec, ServiceSpec};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 
@@ -168,11 +169,11 @@ struct Candidate<'a> {
 
 impl Candidate<'_> {
     fn is_ready(&self) -> bool {
-        self.endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true)
+        endpoints::is_ready(self.endpoint)
     }
 
     fn is_serving(&self) -> bool {
-        self.endpoint.conditions.as_ref().and_then(|conditions| conditions.serving).unwrap_or(true)
+        endpoints::is_serving(self.endpoint)
     }
 
     /// Terminating but still answering: the last resort.

@@ -26,8 +26,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("controllers", &["api", "facts", "client", "daemon"]),
     ("scheduler", &["api", "facts", "client", "daemon"]),
     ("kubelet", &["api", "facts", "client", "daemon", "runtime"]),
-    ("proxy", &["api", "client", "daemon", "host"]),
-    ("dns", &["api", "client", "daemon"]),
+    ("proxy", &["api", "facts", "client", "daemon", "host"]),
+    ("dns", &["api", "facts", "client", "daemon"]),
     ("provisioner", &["api", "client", "daemon", "runtime"]),
     (
         "cluster",
