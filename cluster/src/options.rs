@@ -219,9 +219,7 @@ pub(crate) fn check_node_name(name: &str) -> anyhow::Result<()> {
 /// Reads a range of addresses with room for a few of them.
 pub(crate) fn cidr(text: &str) -> anyhow::Result<(IpAddr, u8)> {
     let (address, length) =
-        text.split_once('/').with_context(|| format!("{text:?} must be address/length, such as 10.96.0.0/16"))?;
-    let address: IpAddr = address.parse().with_context(|| format!("{text:?}"))?;
-    let length: u8 = length.parse().with_context(|| format!("{text:?}"))?;
+        facts::cidr::parse(text).with_context(|| format!("{text:?} must be address/length, such as 10.96.0.0/16"))?;
     let longest = if address.is_ipv4() { 28 } else { 124 };
     ensure!(length <= longest, "{text:?}: length must be at most {longest}");
     Ok((address, length))

@@ -1,8 +1,25 @@
-//! Ranges of addresses.
+//! Ranges of addresses (upstream: Go's `net.IPNet`, and k8s.io/utils/net).
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
+
+/// Splits `10.9.8.7/24` into its address, which may be any of the range, and the length of the prefix.
+pub fn parse(text: &str) -> Option<(IpAddr, u8)> {
+    let (address, bits) = text.split_once('/')?;
+    let address: IpAddr = address.parse().ok()?;
+    Some((address, length(bits, address)?))
+}
+
+/// The length of a prefix of addresses like `address`.
+pub fn length(digits: &str, address: IpAddr) -> Option<u8> {
+    let bits = Some(digits).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?.parse().ok()?;
+    (bits <= width(address)).then_some(bits)
+}
+
+fn width(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
 
 /// An address range such as `10.96.0.0/16`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,10 +36,25 @@ pub struct NotACidr(String);
 impl Cidr {
     /// The range of `base` with a prefix of `bits`; bits below the prefix are dropped.
     pub fn new(base: IpAddr, bits: u8) -> Self {
-        let width = if base.is_ipv4() { 32 } else { 128 };
-        let bits = bits.min(width);
-        let mask = if bits == 0 { 0 } else { u128::MAX << (width - bits) };
+        let bits = bits.min(width(base));
+        let mask = u128::MAX.checked_shl((width(base) - bits).into()).unwrap_or(0);
         Self { base: from_number(number(base) & mask, base.is_ipv4()), bits }
+    }
+
+    /// Its first address.
+    pub fn base(&self) -> IpAddr {
+        self.base
+    }
+
+    /// The length of its prefix.
+    pub fn bits(&self) -> u8 {
+        self.bits
+    }
+
+    /// The `n`th of the ranges with a prefix of `bits` that it is cut into.
+    pub fn part(&self, n: u32, bits: u8) -> Self {
+        let offset = u128::from(n).checked_shl(width(self.base).saturating_sub(bits).into()).unwrap_or(0);
+        Self::new(from_number(number(self.base).wrapping_add(offset), self.is_ipv4()), bits)
     }
 
     /// Whether it holds IPv4 addresses.
@@ -37,8 +69,7 @@ impl Cidr {
 
     /// How many addresses it holds, as far as Services are concerned.
     pub fn size(&self) -> u64 {
-        let width = if self.is_ipv4() { 32 } else { 128 };
-        1_u64 << (width - self.bits).min(62)
+        1_u64 << (width(self.base) - self.bits).min(62)
     }
 
     /// Its `n`th address.
@@ -48,9 +79,7 @@ impl Cidr {
 
     /// Whether an address lies in it.
     pub fn contains(&self, address: IpAddr) -> bool {
-        address.is_ipv4() == self.is_ipv4()
-            && number(address) >= number(self.base)
-            && number(address) - number(self.base) < u128::from(self.size())
+        Self::new(address, self.bits) == *self
     }
 
     /// Whether a Service may have an address: neither the network's own nor the broadcast address.
@@ -78,13 +107,10 @@ fn from_number(number: u128, v4: bool) -> IpAddr {
 impl FromStr for Cidr {
     type Err = NotACidr;
 
+    /// Reads a range of a cluster: all addresses together are none.
     fn from_str(text: &str) -> Result<Self, NotACidr> {
-        let bad = || NotACidr(text.to_owned());
-        let (base, bits) = text.trim().split_once('/').ok_or_else(bad)?;
-        let base: IpAddr = base.parse().map_err(|_| bad())?;
-        let bits: u8 = bits.parse().map_err(|_| bad())?;
-        let width = if base.is_ipv4() { 32 } else { 128 };
-        if bits == 0 || bits > width { Err(bad()) } else { Ok(Self::new(base, bits)) }
+        let (base, bits) = parse(text.trim()).filter(|(_, bits)| *bits > 0).ok_or_else(|| NotACidr(text.to_owned()))?;
+        Ok(Self::new(base, bits))
     }
 }
 
@@ -107,6 +133,26 @@ mod tests {
         for outside in ["10.96.0.0", "10.96.255.255", "10.97.0.1", "fd00::1"] {
             assert!(!range.offers(outside.parse().unwrap()), "{outside}");
         }
-        assert!("10.0.0.0".parse::<Cidr>().is_err() && "x/8".parse::<Cidr>().is_err());
+    }
+
+    #[test]
+    fn what_is_no_range_is_refused() {
+        for bad in ["10.0.0.0", "x/8", "10.0.0.0/33", "10.0.0.0/+8", "10.0.0.0/", "fd00::/129", "10.0.0.0/0"] {
+            assert!(bad.parse::<Cidr>().is_err(), "{bad}");
+        }
+        assert_eq!(
+            parse("10.0.0.1/0").map(|(address, bits)| Cidr::new(address, bits).to_string()).as_deref(),
+            Some("0.0.0.0/0")
+        );
+    }
+
+    #[test]
+    fn ranges_are_cut_into_parts() {
+        let part = |range: &str, n, bits| range.parse::<Cidr>().unwrap().part(n, bits).to_string();
+        assert_eq!(part("10.244.0.0/16", 0, 24), "10.244.0.0/24");
+        assert_eq!(part("10.244.0.0/16", 255, 24), "10.244.255.0/24");
+        assert_eq!(part("fd00::/56", 1, 64), "fd00:0:0:1::/64");
+        let range: Cidr = "fd00::/56".parse().unwrap();
+        assert!(range.contains("fd00:0:0:ff::1".parse().unwrap()) && !range.contains("10.0.0.1".parse().unwrap()));
     }
 }

@@ -1,6 +1,5 @@
 //! Configuration of the proxy, with kube-proxy's flag names.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -59,7 +58,8 @@ impl Args {
     /// Checks the flags.
     pub fn into_config(self) -> anyhow::Result<Config> {
         for cidr in &self.cluster_cidr {
-            check_cidr(cidr).with_context(|| format!("--cluster-cidr {cidr:?}"))?;
+            facts::cidr::parse(cidr)
+                .with_context(|| format!("--cluster-cidr {cidr:?}: must be address/length, such as 10.244.0.0/16"))?;
         }
         let node_name = match self.hostname_override {
             Some(name) => name,
@@ -76,13 +76,4 @@ impl Args {
         );
         Ok(Config { table: self.table, ..Config::new(node_name, self.cluster_cidr) })
     }
-}
-
-fn check_cidr(cidr: &str) -> anyhow::Result<()> {
-    let (address, length) = cidr.split_once('/').context("must be address/length, such as 10.244.0.0/16")?;
-    let address: IpAddr = address.parse()?;
-    let length: u8 = length.parse()?;
-    let most = if address.is_ipv4() { 32 } else { 128 };
-    anyhow::ensure!(length <= most, "length must be at most {most}");
-    Ok(())
 }

@@ -1,10 +1,11 @@
 //! Gives every node its range of pod addresses (upstream: `pkg/controller/nodeipam`).
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
 use client::{Event, Informer, ObjectKey, Recorder, WorkQueue, events, write};
+use facts::cidr::{self, Cidr};
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
@@ -27,20 +28,16 @@ pub(crate) const DESCRIPTOR: Descriptor = Descriptor {
 /// A cluster range, cut into node ranges of equal size.
 #[derive(Clone, Debug, PartialEq)]
 struct Range {
-    first: u128,
-    is_v6: bool,
-    prefix: u8,
+    cluster: Cidr,
     node_prefix: u8,
 }
 
 impl Range {
     fn parse(text: &str, ranges: &Ranges) -> Result<Self, String> {
-        let (address, prefix) = text.split_once('/').ok_or("it is not an address and a prefix length")?;
-        let address: IpAddr = address.parse().map_err(|_| "the address is malformed")?;
-        let prefix: u8 = prefix.parse().map_err(|_| "the prefix length is malformed")?;
-        let (bits, first, node_prefix) = match address {
-            IpAddr::V4(v4) => (32, u128::from(v4.to_bits()), ranges.node_cidr_mask_size),
-            IpAddr::V6(v6) => (128, v6.to_bits(), ranges.node_cidr_mask_size_ipv6),
+        let (address, prefix) = cidr::parse(text).ok_or("it is not an address and a prefix length")?;
+        let (bits, node_prefix) = match address {
+            IpAddr::V4(_) => (32, ranges.node_cidr_mask_size),
+            IpAddr::V6(_) => (128, ranges.node_cidr_mask_size_ipv6),
         };
         if prefix > node_prefix || node_prefix > bits {
             return Err(format!("a node range of /{node_prefix} does not fit in it"));
@@ -49,31 +46,14 @@ impl Range {
         if node_prefix - prefix > 16 {
             return Err(format!("it holds more than 65536 node ranges of /{node_prefix}"));
         }
-        let host_bits = u32::from(bits - prefix);
-        let first = first.checked_shr(host_bits).map_or(0, |network| network.checked_shl(host_bits).unwrap_or(0));
-        Ok(Self { first, is_v6: bits == 128, prefix, node_prefix })
-    }
-
-    fn bits(&self) -> u8 {
-        if self.is_v6 { 128 } else { 32 }
-    }
-
-    /// The node range with this number.
-    fn nth(&self, number: u32) -> String {
-        let address = self.first + (u128::from(number) << (self.bits() - self.node_prefix).min(127));
-        let address = if self.is_v6 {
-            IpAddr::V6(Ipv6Addr::from_bits(address))
-        } else {
-            // The range was parsed from an IPv4 address: 32 bits hold it.
-            IpAddr::V4(Ipv4Addr::from_bits(address as u32))
-        };
-        format!("{address}/{}", self.node_prefix)
+        Ok(Self { cluster: Cidr::new(address, prefix), node_prefix })
     }
 
     /// The lowest range that is not used.
     fn free(&self, used: &BTreeSet<String>) -> Option<String> {
-        let count = 1u32 << (self.node_prefix - self.prefix);
-        (0..count).map(|number| self.nth(number)).find(|range| !used.contains(range))
+        let count = 1u32 << (self.node_prefix - self.cluster.bits());
+        let mut parts = (0..count).map(|number| self.cluster.part(number, self.node_prefix).to_string());
+        parts.find(|range| !used.contains(range))
     }
 }
 

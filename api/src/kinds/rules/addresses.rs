@@ -5,6 +5,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use facts::cidr::Cidr;
+
 use super::tree::{Errors, Node};
 
 const ADDRESS: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
@@ -38,7 +40,7 @@ pub(crate) fn cidr(text: &str) -> Vec<String> {
         "must not have leading 0s in IP or prefix length"
     } else if is_mapped(address) {
         "must not have an IPv4-mapped IPv6 address"
-    } else if network(address, length) != address {
+    } else if Cidr::new(address, length).base() != address {
         "must not have bits set beyond the prefix length"
     } else {
         return Vec::new();
@@ -74,7 +76,7 @@ pub(crate) fn ip_warning(at: &crate::Path, text: &str) -> Option<String> {
 /// As [`ip_warning`], for a range.
 pub(crate) fn cidr_warnings(at: &crate::Path, text: &str) -> Vec<String> {
     let Some((address, length)) = parse_cidr(text) else { return Vec::new() };
-    let (first, most) = (network(address, length), if address.is_ipv4() { 32 } else { 128 });
+    let (first, most) = (Cidr::new(address, length).base(), if address.is_ipv4() { 32 } else { 128 });
     let mut texts = Vec::new();
     if first != address {
         texts.push(format!(
@@ -100,14 +102,12 @@ pub(crate) fn cidr_warnings(at: &crate::Path, text: &str) -> Vec<String> {
 pub(crate) fn parse_cidr(text: &str) -> Option<(IpAddr, u8)> {
     let (address, digits) = text.split_once('/')?;
     let address = generous(address)?;
-    let length: u8 = Some(digits).filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()))?.parse().ok()?;
-    let most = if address.is_ipv4() { 32 } else { 128 };
-    (length <= most).then_some((address, length))
+    Some((address, facts::cidr::length(digits, address)?))
 }
 
 /// Whether an address lies in the range of this address and length.
 pub(crate) fn contains(range: IpAddr, length: u8, address: IpAddr) -> bool {
-    range.is_ipv4() == address.is_ipv4() && network(address, length) == network(range, length)
+    Cidr::new(range, length).contains(address)
 }
 
 /// Whether two ranges, or addresses, are of the two families.
@@ -145,20 +145,6 @@ fn unmapped(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(address, IpAddr::V4),
         IpAddr::V4(_) => address,
-    }
-}
-
-/// The first address of a range.
-fn network(address: IpAddr, length: u8) -> IpAddr {
-    match address {
-        IpAddr::V4(v4) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(length.min(32))).unwrap_or(0);
-            IpAddr::V4((u32::from(v4) & mask).into())
-        }
-        IpAddr::V6(v6) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(length.min(128))).unwrap_or(0);
-            IpAddr::V6((u128::from(v6) & mask).into())
-        }
     }
 }
 
