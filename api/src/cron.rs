@@ -127,7 +127,8 @@ fn descriptor(text: &str, name: &str) -> Result<Schedule, String> {
             };
             let invalid = || format!("failed to parse duration {text}: time: invalid duration {pause:?}");
             // As upstream: whole seconds, and at least one.
-            return duration(pause).map(|pause| Schedule::Every(whole_seconds(pause))).ok_or_else(invalid);
+            let pause = cel::parse_go_duration(pause).map(SignedDuration::from_nanos);
+            return pause.map(|pause| Schedule::Every(whole_seconds(pause))).ok_or_else(invalid);
         }
     };
     Schedule::parse(fields)
@@ -135,25 +136,6 @@ fn descriptor(text: &str, name: &str) -> Result<Schedule, String> {
 
 fn whole_seconds(pause: SignedDuration) -> SignedDuration {
     SignedDuration::from_secs(pause.as_secs().max(1))
-}
-
-/// Reads a Go duration such as `1h30m`.
-fn duration(text: &str) -> Option<SignedDuration> {
-    let (sign, mut rest) = match text.strip_prefix('-') {
-        Some(rest) => (-1.0, rest),
-        None => (1.0, text.strip_prefix('+').unwrap_or(text)),
-    };
-    let mut seconds = 0.0;
-    loop {
-        let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let units = [("ns", 1e-9), ("us", 1e-6), ("µs", 1e-6), ("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
-        let (unit, factor) = units.into_iter().find(|(unit, _)| rest[number..].starts_with(unit))?;
-        seconds += rest[..number].parse::<f64>().ok()? * factor;
-        rest = &rest[number + unit.len()..];
-        if rest.is_empty() {
-            return SignedDuration::try_from_secs_f64(sign * seconds).ok();
-        }
-    }
 }
 
 /// The values of one range, such as `1-5`, `*/15` or `mon`, as bits.

@@ -2,12 +2,13 @@
 
 pub mod admission;
 pub mod authorizer;
+mod formats;
 mod quantity;
 pub mod type_check;
 
 use std::sync::{Arc, LazyLock};
 
-use cel::{Decl, Env, Field, Kind, Object, Program, Type};
+use cel::{Decl, Env, EnvBuilder, Field, Kind, Object, Program, Type};
 
 /// What one expression may cost when it is worked out.
 pub const COST_PER_EXPRESSION: u64 = 1_000_000;
@@ -17,7 +18,10 @@ pub const COST_TOGETHER: u64 = 10_000_000;
 
 /// The environment of all expressions; extend it by variables.
 pub fn environment() -> &'static Env {
-    static ENV: LazyLock<Env> = LazyLock::new(|| Env::kubernetes().extend().library(quantity::library()).build());
+    static ENV: LazyLock<Env> = LazyLock::new(|| {
+        let libraries = [quantity::library(), cel::formats(&formats::NAMES)];
+        libraries.into_iter().fold(Env::kubernetes().extend(), EnvBuilder::library).build()
+    });
     &ENV
 }
 

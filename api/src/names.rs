@@ -157,6 +157,18 @@ pub fn http_header_name(value: &str) -> Vec<String> {
     errors
 }
 
+/// What is checked of a name. A prefix such as `generateName` may end in a dash, since characters follow (upstream's
+/// `maskTrailingDash`, which spares the character before the dash, too).
+pub fn unfinished(name: &str, prefix: bool) -> String {
+    match name.strip_suffix('-') {
+        Some(head) if prefix && !head.is_empty() => {
+            let cut = head.char_indices().next_back().map_or(0, |(at, _)| at);
+            format!("{}a", &head[..cut])
+        }
+        _ => name.to_owned(),
+    }
+}
+
 /// Whether `value` is a DNS label, regardless of its length.
 pub fn is_label(value: &str) -> bool {
     let ends = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());

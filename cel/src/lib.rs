@@ -42,10 +42,11 @@ pub use error::Error;
 pub use escape::{escape, unescape};
 pub use eval::{Bindings, Limits};
 pub use function::Library;
-pub use library::SemanticVersion;
+pub use library::{Format, SemanticVersion, formats};
 pub use parser::is_identifier;
 pub use pattern::compile as compile_pattern;
 pub use source::{Issue, Issues};
+pub use time::parse_go_duration;
 pub use types::{StructProvider, Type};
 pub use value::{List, Map, Opaque, Text, Value};
 

@@ -57,8 +57,8 @@ pub(crate) fn show_duration(nanos: i64) -> String {
     format!("{sign}{whole}.{}s", fraction.trim_end_matches('0'))
 }
 
-/// As Go reads durations: `1h15m`, `-1.5s`, `0`.
-pub(crate) fn parse_go_duration(text: &str) -> Option<i64> {
+/// The nanoseconds of a duration as Go reads it: `1h15m`, `-1.5s`, `0`.
+pub fn parse_go_duration(text: &str) -> Option<i64> {
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),

@@ -12,7 +12,7 @@ use api::resource::split_api_version;
 use api::selector::{FieldSelector, LabelSelector};
 use api::strategy::{User, WriteContext};
 use api::{Object, Path, Resource, patch, table, validate};
-use cel::{Bindings, Env, Limits};
+use cel::{Bindings, Limits};
 use facts::quantity::Quantity;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -284,7 +284,7 @@ fn expressions(data: &[u8]) {
     const COST: u64 = 100_000;
     let (text, input) = two(data);
     let Ok(text) = std::str::from_utf8(text) else { return };
-    let env = Env::kubernetes().extend().variable("self", cel::Type::Dyn).build();
+    let env = api::expression::environment().extend().variable("self", cel::Type::Dyn).build();
     let Ok(program) = env.compile(text) else { return };
     program.cost_estimate();
     let input = value(input).unwrap_or_default();

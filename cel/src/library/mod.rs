@@ -14,6 +14,7 @@ mod url;
 
 use crate::function::Library;
 
+pub use format::{Format, formats};
 pub use semver::SemanticVersion;
 
 pub(crate) use standard::standard;
@@ -28,7 +29,6 @@ pub(crate) fn kubernetes() -> Vec<Library> {
         regex::library(),
         url::library(),
         net::library(),
-        format::library(),
         semver::library(),
         sets::library(),
     ]

@@ -9,9 +9,22 @@ use serde_json::json;
 
 use super::*;
 
+/// The language with formats of a host, which are one here: no capital letters and no underscores.
+fn with_formats() -> EnvBuilder {
+    let format = |name| Format {
+        name,
+        pattern_size: 30,
+        check: |text| {
+            let wrong = text.contains(|letter: char| letter.is_uppercase() || " _".contains(letter));
+            if wrong { vec!["wrong".to_owned()] } else { Vec::new() }
+        },
+    };
+    Env::kubernetes().extend().library(formats(&["dns1123Label", "dns1123Subdomain", "labelValue"].map(format)))
+}
+
 /// What most tests work with.
 fn env() -> Env {
-    let env = Env::kubernetes().extend().bind_macro();
+    let env = with_formats().bind_macro();
     env.variable("self", Type::Dyn).variable("x", Type::Int).variable("s", Type::String).build()
 }
 

@@ -2,11 +2,11 @@
 
 use serde_json::{Value as Json, json};
 
-use crate::{Bindings, Env, Limits, Type, Value};
+use crate::{Bindings, Limits, Type, Value};
 
 /// Whether a rule holds for an object that replaces `old`.
 fn holds(rule: &str, object: &Json, old: &Json) -> Result<bool, String> {
-    let env = Env::kubernetes().extend().variable("self", Type::Dyn).variable("oldSelf", Type::Dyn).build();
+    let env = super::with_formats().variable("self", Type::Dyn).variable("oldSelf", Type::Dyn).build();
     let program = env.compile(rule).map_err(|issues| issues.to_string())?;
     let bindings = Bindings::new().with("self", Value::json(object)).with("oldSelf", Value::json(old));
     match program.evaluate(&bindings, &Limits::cost(1_000_000)).0 {

@@ -8,7 +8,7 @@ use super::tree::{Errors, Node};
 pub(crate) use crate::names::{
     config_map_key, dns1035_label, dns1123_label as label, dns1123_subdomain as subdomain,
     environment_variable_name as environment_name, http_header_name, label_value, percent, port_name, qualified_name,
-    wildcard_dns1123_subdomain,
+    unfinished, wildcard_dns1123_subdomain,
 };
 
 /// The name of a signer: a domain and a path.
@@ -70,17 +70,6 @@ pub(crate) fn ip_name(name: &str, _prefix: bool) -> Vec<String> {
 /// Any name at all.
 pub(crate) fn any_name(_name: &str, _prefix: bool) -> Vec<String> {
     Vec::new()
-}
-
-/// A `generateName` may end in a dash, since characters follow.
-fn unfinished(name: &str, prefix: bool) -> String {
-    match name.strip_suffix('-') {
-        Some(head) if prefix && !head.is_empty() => {
-            let cut = head.char_indices().next_back().map_or(0, |(at, _)| at);
-            format!("{}a", &head[..cut])
-        }
-        _ => name.to_owned(),
-    }
 }
 
 /// Whether a text is a percentage.
