@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use facts::cidr::Cidr;
+
 /// A range of addresses.
 pub(crate) type Range = (IpAddr, u8);
 
@@ -15,17 +17,7 @@ pub(crate) struct Route {
 /// Whether two ranges have an address in common.
 pub(crate) fn overlap(one: Range, other: Range) -> bool {
     let length = one.1.min(other.1);
-    match (one.0, other.0) {
-        (IpAddr::V4(one), IpAddr::V4(other)) => {
-            let differ = one.to_bits() ^ other.to_bits();
-            differ.checked_shr(32 - u32::from(length.min(32))).unwrap_or(0) == 0
-        }
-        (IpAddr::V6(one), IpAddr::V6(other)) => {
-            let differ = one.to_bits() ^ other.to_bits();
-            differ.checked_shr(128 - u32::from(length.min(128))).unwrap_or(0) == 0
-        }
-        _ => false,
-    }
+    Cidr::new(one.0, length) == Cidr::new(other.0, length)
 }
 
 /// The routes that the kernel has now, but for default routes and those of loopback.

@@ -116,3 +116,23 @@ fn is_scheme(scheme: &str) -> bool {
     scheme.starts_with(|c: char| c.is_ascii_alphabetic())
         && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_of_addresses_are_read_as_everywhere() {
+        for (text, is_fine) in [
+            ("10.0.0.1/8", true),
+            ("fd00::/64", true),
+            ("10.0.0.0/08", true),
+            ("10.0.0.0/+8", false),
+            ("10.0.0.0/33", false),
+            ("10.0.0.0/", false),
+            ("010.0.0.0/8", false),
+        ] {
+            assert_eq!(fits(text, "cidr"), is_fine, "{text}");
+        }
+    }
+}

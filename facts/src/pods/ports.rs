@@ -7,8 +7,11 @@ const ANY: &str = "0.0.0.0";
 /// A port of the node that a pod takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostPort {
+    /// `TCP`, `UDP` or `SCTP`.
     pub protocol: String,
+    /// The node's address, `0.0.0.0` for all.
     pub ip: String,
+    /// From 1 to 65535.
     pub port: i32,
 }
 
