@@ -20,6 +20,7 @@ use std::time::Duration;
 use clap::builder::TypedValueParser;
 use daemon::TlsOptions;
 use daemon::pflag::duration;
+use facts::cidr::Cidr;
 
 use crate::admission::{AdmissionConfig, DefaultTolerationSeconds};
 use crate::audit::AuditConfig;
@@ -29,7 +30,6 @@ use crate::encryption::EncryptionConfig;
 use crate::flow_control::Limits;
 use crate::http::NamedCertificate;
 use crate::runtime_config::Served;
-use facts::cidr::Cidr;
 
 /// Everything that can be set. Made in `main`, moved into [`crate::ApiServer::new`].
 #[derive(Clone, Debug, clap::Args)]

@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use client::{Event, Informer, ObjectKey, Recorder, Watchable, WorkQueue, clock, events};
+use facts::pods;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{LoadBalancerStatus, Service};
@@ -13,7 +14,6 @@ use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use crate::Error;
 use crate::context::{Context, Controller, Outcome};
 use crate::descriptor::{Descriptor, Start};
-use facts::pods;
 
 /// The controller; what others may run here, such as an ingress controller, has a while to take an object up.
 pub(crate) const DESCRIPTOR: Descriptor = Descriptor {

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use client::{Event, Informer, ObjectKey, WorkQueue, clock, write};
+use facts::pods;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Api;
@@ -14,7 +15,6 @@ use crate::context::{Context, Controller, Failure, Outcome};
 use crate::descriptor::Descriptor;
 use crate::meta;
 use crate::node::{BY_NODE, add_nodes};
-use facts::pods;
 
 pub(crate) const DESCRIPTOR: Descriptor = Descriptor {
     name: "pod-garbage-collector-controller",

@@ -1,6 +1,7 @@
 //! Deletes finished Jobs when their `ttlSecondsAfterFinished` is over (upstream: `pkg/controller/ttlafterfinished`).
 
 use client::{Event, Informer, ObjectKey, WorkQueue, clock, write};
+use facts::pods;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
 use kube::Api;
@@ -8,7 +9,6 @@ use kube::api::{DeleteParams, Preconditions};
 
 use crate::context::{Context, Controller, Outcome};
 use crate::descriptor::Descriptor;
-use facts::pods;
 
 pub(crate) const DESCRIPTOR: Descriptor = Descriptor {
     name: "ttl-after-finished-controller",

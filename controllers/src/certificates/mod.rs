@@ -7,6 +7,7 @@ mod policy;
 use std::time::Duration;
 
 use client::{Event, Informer, ObjectKey, WorkQueue, clock, write};
+use facts::pods;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
@@ -20,7 +21,6 @@ use self::policy::Wanted;
 use crate::context::{Context, Controller, Failure, Outcome};
 use crate::descriptor::Descriptor;
 use crate::{Error, meta};
-use facts::pods;
 
 /// Approves requests of nodes for themselves.
 pub(crate) const APPROVER: Descriptor = Descriptor {

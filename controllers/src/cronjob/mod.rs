@@ -5,6 +5,7 @@ mod plan;
 use std::sync::Arc;
 
 use client::{Event, Informer, ObjectKey, Recorder, WorkQueue, clock, events, write};
+use facts::pods;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use k8s_openapi::api::batch::v1::{CronJob, CronJobStatus, Job};
@@ -17,7 +18,6 @@ use crate::context::{Context, Controller, Failure, Outcome};
 use crate::descriptor::Descriptor;
 use crate::meta;
 use crate::owners::{self, BY_CONTROLLER};
-use facts::pods;
 
 pub(crate) const DESCRIPTOR: Descriptor = Descriptor {
     name: "cronjob-controller",

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use client::{Event, Expectations, Informer, ObjectKey, Recorder, WorkQueue, clock, events, write};
+use facts::pods;
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, DaemonSetStatus};
 use k8s_openapi::api::core::v1::{Node, Pod, PodTemplateSpec};
 use kube::Api;
@@ -22,7 +23,6 @@ use crate::descriptor::Descriptor;
 use crate::history::{History, REVISION, Recorded};
 use crate::podcontrol::{self, PodControl};
 use crate::{claim, meta, owners, selectors};
-use facts::pods;
 
 pub(crate) const DESCRIPTOR: Descriptor = Descriptor {
     name: "daemonset-controller",

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use facts::int_or_percent::portion;
+use facts::pods;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{DaemonSet, DaemonSetStatus};
 use k8s_openapi::api::core::v1::Pod;
@@ -11,8 +13,6 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::node::{self, Fit};
 use crate::history::REVISION;
-use facts::int_or_percent::portion;
-use facts::pods;
 
 /// Upstream's `BurstReplicas`: no sync creates or deletes more pods than this.
 const BURST: usize = 250;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use client::{Event, Informer, ObjectKey, Recorder, WorkQueue, clock, events, write};
 use facts::owners::controller_of;
+use facts::pods;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, PostParams, Preconditions};
@@ -19,7 +20,6 @@ use crate::context::{Context, Controller, Failure, Outcome};
 use crate::descriptor::Descriptor;
 use crate::owners::{self, BY_CONTROLLER};
 use crate::{claim, meta, selectors};
-use facts::pods;
 
 pub(crate) const DESCRIPTOR: Descriptor = Descriptor {
     name: "deployment-controller",

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use facts::pods;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition, DeploymentStatus, ReplicaSet};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::sets::{self, Limits};
 use crate::meta;
-use facts::pods;
 
 pub(super) const PROGRESSING: &str = "Progressing";
 const AVAILABLE: &str = "Available";

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use client::{Event, Informer, ObjectKey, Watchable, WorkQueue, write};
+use facts::int_or_percent::portion;
 use facts::owners::controller_of;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{Pod, ReplicationController};
@@ -17,7 +18,6 @@ use kube::discovery::{Scope, pinned_kind};
 
 use crate::context::{Context, Failure};
 use crate::meta;
-use facts::int_or_percent::portion;
 
 /// What a budget should have.
 #[derive(Clone, Debug, PartialEq)]

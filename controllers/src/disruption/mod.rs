@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use client::{Event, Informer, ObjectKey, Recorder, WorkQueue, clock, events, write};
 use facts::owners::controller_of;
+use facts::pods;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus};
 use kube::Api;
@@ -23,7 +24,6 @@ use self::stale::StaleTargets;
 use crate::context::{Context, Controller, Failure, Outcome};
 use crate::descriptor::Descriptor;
 use crate::{meta, selectors};
-use facts::pods;
 
 pub(crate) const DESCRIPTOR: Descriptor = Descriptor {
     name: "disruption-controller",

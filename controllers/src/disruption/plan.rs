@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use facts::pods;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus};
@@ -11,7 +12,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::after;
 use super::expected::Expected;
-use facts::pods;
 
 /// Upstream's `DeletionTimeout`: an evicted pod that is not deleted by then will not be.
 const DELETION_TIMEOUT: SignedDuration = SignedDuration::from_secs(2 * 60);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use client::{Event, Informer, ObjectKey, WorkQueue, clock, write};
+use facts::pods;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -11,7 +12,6 @@ use kube::api::PostParams;
 
 use super::after;
 use crate::context::{Context, Controller, Outcome};
-use facts::pods;
 
 const CONDITION: &str = "DisruptionTarget";
 /// Upstream's `stalePodDisruptionTimeout`.

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use facts::pods;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Container, EnvVar, EnvVarSource, ObjectFieldSelector, Pod};
 
 use super::{completions, is_indexed};
 use crate::{meta, podcontrol};
-use facts::pods;
 
 /// The finalizer that keeps a pod until it has been counted.
 pub(super) const TRACKING: &str = "batch.kubernetes.io/job-tracking";

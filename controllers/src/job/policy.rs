@@ -1,12 +1,12 @@
 //! What a Job's policies say of a failed pod, and of the indexes that succeeded (upstream: `matchPodFailurePolicy`,
 //! `matchSuccessPolicy`).
 
+use facts::pods;
 use k8s_openapi::api::batch::v1::{Job, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyRule};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
 use super::indexes::Indexes;
 use crate::meta;
-use facts::pods;
 
 /// What follows from a pod's failure.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use facts::pods;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::{Job, JobStatus, UncountedTerminatedPods};
 use k8s_openapi::api::core::v1::Pod;
@@ -12,7 +13,6 @@ use super::pod::{self, Failures};
 use super::policy::{self, Action};
 use super::{completions, is_indexed, replaces_only_failed};
 use crate::meta;
-use facts::pods;
 
 /// Upstream's `DefaultJobPodFailureBackOff` and `MaxJobPodFailureBackOff`, in seconds.
 const BACKOFF: (i64, i64) = (10, 600);

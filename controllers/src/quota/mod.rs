@@ -13,6 +13,7 @@ use std::time::Duration;
 use api::Object;
 use api::quota::{Amounts, Evaluator, Measure, amounts, growth};
 use client::{Event, Informer, ObjectKey, Watchable, WorkQueue, clock, write};
+use facts::pods;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, ResourceQuotaStatus, Service};
 use k8s_openapi::api::resource::v1::ResourceClaim;
@@ -26,7 +27,6 @@ use self::usage::Usage;
 use crate::context::{Context, Controller, Failure, Outcome};
 use crate::descriptor::Descriptor;
 use crate::meta;
-use facts::pods;
 
 pub(crate) const DESCRIPTOR: Descriptor = Descriptor {
     name: "resourcequota-controller",

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use client::{Expectations, Informer, ObjectKey, Recorder, WorkQueue, clock, events};
 use facts::owners::controller_of;
+use facts::pods;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{Pod, ReplicationController};
 use kube::api::PostParams;
@@ -23,7 +24,6 @@ use crate::descriptor::Descriptor;
 use crate::owners::{self, BY_CONTROLLER};
 use crate::podcontrol::PodControl;
 use crate::{claim, meta, selectors};
-use facts::pods;
 
 /// The controller of ReplicaSets.
 pub(crate) const SETS: Descriptor = Descriptor {

@@ -3,11 +3,11 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
+use facts::pods;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::meta;
-use facts::pods;
 
 const COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
