@@ -10,7 +10,7 @@ use crate::kinds::rules::tree::{Errors, Node};
 use crate::object::Object;
 use crate::strategy::WriteContext;
 use crate::table::cell::Cell::Row;
-use crate::table::cell::{age, list, text};
+use crate::table::cell::{age, text};
 
 pub(crate) const KIND: Kind = Kind {
     categories: &["api-extensions"],
@@ -109,8 +109,7 @@ fn cells(service: &Object, now: Timestamp) -> Vec<Value> {
         Some(target) => format!("{}/{}", text(target, "namespace"), text(target, "name")),
         None => "Local".to_owned(),
     };
-    let available =
-        service.condition("Available");
+    let available = service.condition("Available");
     let available = match available {
         Some(condition) if text(condition, "status") == "True" => "True".to_owned(),
         Some(condition) => format!("{} ({})", text(condition, "status"), text(condition, "reason")),

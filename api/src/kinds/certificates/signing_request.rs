@@ -15,7 +15,7 @@ use crate::kinds::rules::{naming, pem};
 use crate::object::Object;
 use crate::strategy::WriteContext;
 use crate::table::cell::Cell::{Age, By, Name, Text, TextOr};
-use crate::table::cell::{NONE, list, text};
+use crate::table::cell::NONE;
 use crate::table::duration::human_duration;
 
 pub(crate) const KIND: Kind = Kind {
@@ -317,8 +317,7 @@ fn duration(request: &Object) -> Value {
 }
 
 fn signing_status(request: &Object) -> Value {
-    let has =
-        |type_: &str| request.condition(type_).is_some();
+    let has = |type_: &str| request.condition(type_).is_some();
     let mut status = match () {
         () if has("Denied") => "Denied",
         () if has("Approved") => "Approved",

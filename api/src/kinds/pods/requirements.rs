@@ -9,7 +9,7 @@ use crate::FieldError;
 use crate::field::Kind;
 use crate::kinds::rules::naming;
 use crate::kinds::rules::quantities::parse;
-use crate::kinds::rules::tree::{Errors, Fields, Node};
+use crate::kinds::rules::tree::{Errors, Node};
 use crate::quantity::Quantity;
 
 type NameRule = fn(&str, &Node<'_, '_>, &mut Errors);

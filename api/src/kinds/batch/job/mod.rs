@@ -15,7 +15,7 @@ use crate::kinds::rules::tree::{Fields, Node};
 use crate::object::Object;
 use crate::strategy::WriteContext;
 use crate::table::cell::Cell::Row;
-use crate::table::cell::{age, containers, list, number, selector_or_none, text};
+use crate::table::cell::{age, containers, number, selector_or_none};
 use crate::table::duration::{human_duration, whole_seconds};
 
 pub(crate) const KIND: Kind = Kind {
