@@ -1,21 +1,18 @@
 //! The built-in kinds: what each of them does differently, beside its schema.
 //!
 //! A folder a group, a file or folder a kind, one [`Kind`](kind::Kind) in it. What kinds of several groups share
-//! stands in
-//! `rules`, what all kinds with pods in them share in `pods`; a group names no other group.
+//! stands in `rules`, what all kinds with pods in them share in `pods`; a group names no other group.
 //!
 //! To add a kind (`scheduling/workload.rs` is the smallest, `storage/storage_class.rs` one with everything usual):
 //!
 //! 1. Make `<group>/<kind>.rs` with `pub(super) const KIND: Kind = Kind { .., ..Kind::namespaced("plural", "Kind") }`.
-//! 2. Set what differs: `default`, `validate`, `validate_change`, `warn`, `cells`, ...: each is a function in that
-//! file.
+//! 2. Set what differs: `default`, `validate`, `validate_change`, `warn`, `cells`, ...: each is a function in that file.
 //!    What is said nowhere is as upstream has it for most kinds; [`Kind`](kind::Kind) tells what each field means.
 //! 3. Name it in its group's `GROUP`, in the place of its plural; a version that is stored as another one with
 //!    `KIND.stored_in("v1")`. A new group is named in [`GROUPS`], by its priority in discovery.
-//! 4. Data: its schema comes with `data/generate.py`; columns stand in `table/columns.txt`, differences between
-//! versions
-//!    in `catalog/convert`, the roles that may use it in the API server's `bootstrap/policy.txt`, and a line in
-//! `KINDS.md`.
+//! 4. Data: its schema comes with `data/generate.py`; columns stand in `table/columns.txt`, differences between versions
+//!    in `catalog/convert`, the roles that may use it in the API server's `authz/bootstrap_policy.txt`, and a line in
+//!    `KINDS.md`.
 
 mod admissionregistration;
 mod apiextensions;
