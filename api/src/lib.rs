@@ -27,6 +27,7 @@ pub mod selector;
 pub mod status;
 pub mod strategy;
 pub mod table;
+mod text;
 pub mod validate;
 pub mod volumes;
 

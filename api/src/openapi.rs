@@ -16,6 +16,7 @@ mod paths;
 #[cfg(test)]
 mod tests;
 pub mod v2;
+mod v2_schema;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

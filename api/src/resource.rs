@@ -1,6 +1,5 @@
 //! A resource: one row of the catalog. Built-in kinds and CRDs are values of the same type.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -12,8 +11,7 @@ use crate::status::Qualified;
 use crate::strategy::Strategy;
 use crate::table::cell::Cell;
 
-/// Text that is static for built-in kinds and owned for CRDs.
-pub type Text = Cow<'static, str>;
+pub use crate::text::{Text, split_api_version};
 
 /// Everything the server knows of one resource in one version.
 #[derive(Clone)]
@@ -220,15 +218,6 @@ impl Resource {
 /// `v1`, `apps/v1`.
 pub fn join_group_version(group: &str, version: &str) -> String {
     if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
-}
-
-/// Group and version of an `apiVersion`; `None` when it has more than one slash.
-pub fn split_api_version(api_version: &str) -> Option<(&str, &str)> {
-    match api_version.split_once('/') {
-        None => Some(("", api_version)),
-        Some((_, version)) if version.contains('/') => None,
-        parts => parts,
-    }
 }
 
 impl fmt::Debug for Resource {

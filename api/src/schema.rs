@@ -5,13 +5,15 @@
 //! read from `data/schemas.txt` once, on first use ([`builtin`]).
 
 pub mod builtin;
+mod pattern;
 
 use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::resource::Text;
-use crate::validate::Pattern;
+use crate::text::Text;
+
+pub use pattern::Pattern;
 
 /// The position of a [`Schema`] in its [`Schemas`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -5,14 +5,13 @@
 
 mod formats;
 mod keywords;
-mod pattern;
 #[cfg(test)]
 mod tests;
 
 use serde_json::{Map, Value, json};
 
+pub use crate::schema::Pattern;
 pub(crate) use formats::is_known as is_known_format;
-pub use pattern::Pattern;
 
 use crate::field::{FieldError, NO_PATH, Path};
 use crate::schema::{ListType, Presence, SchemaRef, Type};

@@ -58,6 +58,10 @@ impl Error {
         Self::Field { path: String::new(), why: why.into() }
     }
 
+    fn expected(what: &str) -> Self {
+        Self::new(format!("must be {what}"))
+    }
+
     /// The same error, seen from one level above.
     fn within(self, name: &str) -> Self {
         match self {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::resource::Text;
+use crate::schema::Pattern;
 use crate::schema::builtin::builtin;
 use crate::schema::{ListType, Presence, Schema, SchemaId, SchemaRef, Schemas, Type};
-use crate::validate::Pattern;
+use crate::text::Text;
 
 const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 

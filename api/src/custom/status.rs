@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::{text, texts};
+use super::definition::{text, texts};
 use crate::kinds::rules::naming;
 use crate::object::Object;
 

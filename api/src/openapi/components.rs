@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::custom::{self, Language};
 use super::descriptions::description;
-use super::{definition_of, enums, reference, v2};
+use super::{definition_of, enums, reference, v2_schema};
 use crate::resource::Resource;
 use crate::schema::builtin::{Definition, builtin};
 use crate::schema::{ListType, Presence, Scalar, Schema, SchemaRef, Type};
@@ -30,7 +30,7 @@ pub(super) fn of(
         }
         let schema = match (builtin().definition(&name), own.get(&name)) {
             (Some(known), _) => match (definition(&name, known, everywhere), language) {
-                (schema, Language::V2) => v2::schema(schema),
+                (schema, Language::V2) => v2_schema::schema(schema),
                 (schema, Language::V3) => schema,
             },
             (None, Some(row)) => custom::schema(row, language),

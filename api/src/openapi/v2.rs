@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha512};
 
 use super::custom::{self, Language};
+use super::v2_schema::{object, schema};
 use super::{Places, bearer, components, definition_of, general, paths};
 use crate::resource::Resource;
 
@@ -125,13 +126,6 @@ pub fn hash(places: &Places) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02X}")).collect()
 }
 
-fn object(value: Value) -> Map<String, Value> {
-    match value {
-        Value::Object(map) => map,
-        _ => Map::new(),
-    }
-}
-
 fn path_item(item: Value) -> Value {
     let mut out = Map::new();
     for (name, value) in object(item) {
@@ -207,39 +201,5 @@ fn parameter(parameter: Value) -> Value {
     let mut out = object(parameter);
     let inner = object(out.remove("schema").unwrap_or_default());
     out.extend(inner);
-    Value::Object(out)
-}
-
-/// The schema of a built-in definition in the older language.
-pub(super) fn schema(schema: Value) -> Value {
-    let mut out = object(schema);
-    for unknown in ["default", "anyOf", "not"] {
-        out.remove(unknown);
-    }
-    if let Some(alternatives) = out.remove("oneOf") {
-        let is_text = |one: &Value| one["type"] == "string";
-        if alternatives.as_array().is_some_and(|list| list.iter().any(is_text)) {
-            out.insert("type".into(), "string".into());
-        }
-    }
-    if let Some(Value::Array(all)) = out.remove("allOf") {
-        // Definitions refer in this way when they have a description beside the reference.
-        if let [one] = all.as_slice()
-            && let Some(target) = one.get("$ref")
-        {
-            out.insert("$ref".into(), target.clone());
-        }
-    }
-    if let Some(Value::String(target)) = out.get_mut("$ref") {
-        *target = target.replace("#/components/schemas/", "#/definitions/");
-    }
-    for name in ["items", "additionalProperties"] {
-        if let Some(inner) = out.get_mut(name).filter(|inner| inner.is_object()) {
-            *inner = self::schema(inner.take());
-        }
-    }
-    if let Some(Value::Object(fields)) = out.get_mut("properties") {
-        fields.values_mut().for_each(|field| *field = self::schema(field.take()));
-    }
     Value::Object(out)
 }

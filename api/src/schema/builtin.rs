@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use serde_json::Value;
 
 use super::{ListType, Presence, Scalar, Schema, SchemaId, SchemaRef, Schemas, Type};
-use crate::resource::Text;
+use crate::text::Text;
 
 const TEXT: &str = include_str!("../../data/schemas.txt");
 

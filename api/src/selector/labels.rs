@@ -68,11 +68,6 @@ impl LabelSelector {
         Self { requirements: Vec::new(), nothing: true }
     }
 
-    /// Parses the text form.
-    pub fn parse(text: &str) -> Result<Self, Error> {
-        super::parse::labels(text)
-    }
-
     /// A selector that asks for exactly these values: the `selector` of Services and ReplicationControllers.
     pub fn of_map(labels: &Map<String, Value>) -> Self {
         let equals = |(key, value): (&String, &Value)| Requirement {

@@ -32,28 +32,33 @@ const SPECIAL: [(&str, Token); 9] = [
     ("<", Token::Less),
 ];
 
-/// Parses a whole selector.
-pub(super) fn labels(text: &str) -> Result<LabelSelector, Error> {
-    let mut parser = Parser { tokens: tokens(text), at: 0 };
-    let mut requirements = Vec::new();
-    loop {
-        match parser.peek_value() {
-            (Token::Identifier | Token::Not, _) => {
-                let requirement = parser.requirement();
-                requirements.push(requirement.map_err(|error| Error(format!("unable to parse requirement: {error}")))?);
-            }
-            (Token::End, _) => return Ok(LabelSelector::of(requirements)),
-            (_, found) => return Err(Error(format!("found '{found}', expected: !, identifier, or 'end of string'"))),
-        }
-        match parser.next_value() {
-            (Token::End, _) => return Ok(LabelSelector::of(requirements)),
-            (Token::Comma, _) => {
-                let (token, found) = parser.peek_value();
-                if !matches!(token, Token::Identifier | Token::Not) {
-                    return Err(Error(format!("found '{found}', expected: identifier after ','")));
+impl LabelSelector {
+    /// Parses the text form.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let mut parser = Parser { tokens: tokens(text), at: 0 };
+        let mut requirements = Vec::new();
+        loop {
+            match parser.peek_value() {
+                (Token::Identifier | Token::Not, _) => {
+                    let requirement = parser.requirement();
+                    requirements
+                        .push(requirement.map_err(|error| Error(format!("unable to parse requirement: {error}")))?);
+                }
+                (Token::End, _) => return Ok(Self::of(requirements)),
+                (_, found) => {
+                    return Err(Error(format!("found '{found}', expected: !, identifier, or 'end of string'")));
                 }
             }
-            (_, found) => return Err(Error(format!("found '{found}', expected: ',' or 'end of string'"))),
+            match parser.next_value() {
+                (Token::End, _) => return Ok(Self::of(requirements)),
+                (Token::Comma, _) => {
+                    let (token, found) = parser.peek_value();
+                    if !matches!(token, Token::Identifier | Token::Not) {
+                        return Err(Error(format!("found '{found}', expected: identifier after ','")));
+                    }
+                }
+                (_, found) => return Err(Error(format!("found '{found}', expected: ',' or 'end of string'"))),
+            }
         }
     }
 }

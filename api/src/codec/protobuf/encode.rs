@@ -16,7 +16,7 @@ pub(super) fn message(out: &mut Writer, value: &Value, message: &Message, depth:
     match (message.form, value) {
         (Form::Object, Value::Object(map)) => fields(out, value, map, message, depth),
         (Form::Object, Value::Null) => Ok(()),
-        (Form::Object, _) => Err(expected("an object")),
+        (Form::Object, _) => Err(Error::expected("an object")),
         (Form::SchemaOrBool | Form::SchemaOrList, _) => either(out, value, message, depth),
         (form, _) => forms::write(out, form, value),
     }
@@ -70,22 +70,22 @@ fn write_field(out: &mut Writer, field: &Field, value: &Value, depth: usize) -> 
                 })
             })
         }
-        (Shape::List, _) => Err(expected("a list")),
-        (Shape::Map, _) => Err(expected("an object")),
+        (Shape::List, _) => Err(Error::expected("a list")),
+        (Shape::Map, _) => Err(Error::expected("an object")),
     }
 }
 
 fn single(out: &mut Writer, number: u32, kind: Kind, value: &Value, depth: usize) -> Result<(), Error> {
     match kind {
-        Kind::String => out.bytes(number, value.as_str().ok_or_else(|| expected("a string"))?.as_bytes()),
+        Kind::String => out.bytes(number, value.as_str().ok_or_else(|| Error::expected("a string"))?.as_bytes()),
         Kind::Bytes => out.bytes(number, &from_base64(value)?),
-        Kind::Bool => out.integer(number, value.as_bool().ok_or_else(|| expected("a boolean"))?.into()),
+        Kind::Bool => out.integer(number, value.as_bool().ok_or_else(|| Error::expected("a boolean"))?.into()),
         Kind::Int32 => {
             let integer = integer(value)?;
-            out.integer(number, i32::try_from(integer).map_err(|_| expected("an integer of 32 bits"))?.into());
+            out.integer(number, i32::try_from(integer).map_err(|_| Error::expected("an integer of 32 bits"))?.into());
         }
         Kind::Int64 => out.integer(number, integer(value)?),
-        Kind::Double => out.double(number, value.as_f64().ok_or_else(|| expected("a number"))?),
+        Kind::Double => out.double(number, value.as_f64().ok_or_else(|| Error::expected("a number"))?),
         Kind::Message(id) => {
             return out.nested(number, |out| message(out, value, Table::get().at(id), depth + 1));
         }
@@ -109,11 +109,11 @@ fn either(out: &mut Writer, value: &Value, message: &Message, depth: usize) -> R
 }
 
 fn integer(value: &Value) -> Result<i64, Error> {
-    value.as_i64().ok_or_else(|| expected("an integer of 64 bits"))
+    value.as_i64().ok_or_else(|| Error::expected("an integer of 64 bits"))
 }
 
 fn from_base64(value: &Value) -> Result<Vec<u8>, Error> {
-    let text = value.as_str().ok_or_else(|| expected("a string"))?;
+    let text = value.as_str().ok_or_else(|| Error::expected("a string"))?;
     let whole: String;
     let text = if text.contains(['\r', '\n']) {
         whole = text.replace(['\r', '\n'], "");
@@ -121,9 +121,5 @@ fn from_base64(value: &Value) -> Result<Vec<u8>, Error> {
     } else {
         text
     };
-    STANDARD.decode(text).map_err(|_| expected("base64"))
-}
-
-pub(super) fn expected(what: &str) -> Error {
-    Error::new(format!("must be {what}"))
+    STANDARD.decode(text).map_err(|_| Error::expected("base64"))
 }

@@ -3,7 +3,6 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::encode::expected;
 use super::table::{Form, Kind, Message, Shape};
 use super::wire::{Reader, Wire, Writer};
 use super::{Error, MAGIC, MAX_DEPTH};
@@ -41,21 +40,21 @@ pub(super) fn write(out: &mut Writer, form: Form, value: &Value) -> Result<(), E
         Form::Quantity => match value {
             Value::String(text) => out.bytes(1, text.as_bytes()),
             Value::Number(number) => out.bytes(1, number.to_string().as_bytes()),
-            _ => return Err(expected("a quantity")),
+            _ => return Err(Error::expected("a quantity")),
         },
         Form::IntOrString => {
-            let integer = value.as_i64().map(i32::try_from).transpose().map_err(|_| expected("of 32 bits"))?;
+            let integer = value.as_i64().map(i32::try_from).transpose().map_err(|_| Error::expected("of 32 bits"))?;
             let (text, is_text) = (value.as_str().unwrap_or(""), value.is_string());
             if !is_text && integer.is_none() {
-                return Err(expected("an integer or a string"));
+                return Err(Error::expected("an integer or a string"));
             }
             out.integer(1, is_text.into());
             out.integer(2, integer.unwrap_or(0).into());
             out.bytes(3, text.as_bytes());
         }
         Form::List => {
-            for element in value.as_array().ok_or_else(|| expected("a list"))? {
-                out.bytes(1, element.as_str().ok_or_else(|| expected("a string"))?.as_bytes());
+            for element in value.as_array().ok_or_else(|| Error::expected("a list"))? {
+                out.bytes(1, element.as_str().ok_or_else(|| Error::expected("a string"))?.as_bytes());
             }
         }
         Form::Json | Form::Embedded => out.bytes(1, value.to_string().as_bytes()),
@@ -115,7 +114,7 @@ fn read_quantity(bytes: &[u8]) -> Result<Value, Error> {
     if text.is_empty() {
         return Ok("0".into());
     }
-    let quantity: Quantity = text.parse().map_err(|_| expected("a quantity"))?;
+    let quantity: Quantity = text.parse().map_err(|_| Error::expected("a quantity"))?;
     Ok(quantity.to_string().into())
 }
 
@@ -163,10 +162,10 @@ fn write_time(out: &mut Writer, value: &Value, normal: fn(&str) -> Result<String
     if value.is_null() {
         return Ok(());
     }
-    let text = value.as_str().ok_or_else(|| expected("a time"))?;
-    let at: Timestamp = normal(text).map_err(Error::new)?.parse().map_err(|_| expected("a time"))?;
+    let text = value.as_str().ok_or_else(|| Error::expected("a time"))?;
+    let at: Timestamp = normal(text).map_err(Error::new)?.parse().map_err(|_| Error::expected("a time"))?;
     let nanos = at.as_nanosecond();
-    let part = |value: i128| i64::try_from(value).map_err(|_| expected("a time"));
+    let part = |value: i128| i64::try_from(value).map_err(|_| Error::expected("a time"));
     out.integer(1, part(nanos.div_euclid(NANOS))?);
     out.integer(2, part(nanos.rem_euclid(NANOS))?);
     Ok(())
