@@ -234,6 +234,14 @@ fn no_file_needs_itself_by_way_of_others() {
     assert!(found.is_empty(), "files in circles:\n{}", found.join("\n"));
 }
 
+#[test]
+fn the_module_of_a_folder_is_in_the_folder() {
+    let beside =
+        |file: &PathBuf| file.with_extension("").is_dir() && file.components().any(|part| part.as_os_str() == "src");
+    let found: Vec<_> = sources().into_iter().filter(beside).collect();
+    assert!(found.is_empty(), "beside their folders: {found:?}");
+}
+
 /// Dependencies that are named in files which a crate includes from elsewhere.
 const NAMED_ELSEWHERE: &[(&str, &str)] = &[("runtime", "proptest"), ("store", "serde_json")];
 
