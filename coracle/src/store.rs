@@ -49,7 +49,7 @@ pub(crate) struct Restore {
 
 /// Which store.
 #[derive(clap::Args)]
-#[group(required = true, multiple = true, arg = "etcd_servers")]
+#[group(required = true, multiple = true, args = ["data_dir", "etcd_servers"])]
 pub(crate) struct Place {
     /// Directory of the embedded store: the API server's --data-dir, or the folder `store` in that of `coracle up`.
     #[arg(long, conflicts_with = "etcd_servers")]

@@ -288,7 +288,7 @@ fn tasks_have_owners_and_threads_do_not_sleep() {
         }
         for file in words::sources(&home(&package).join("src")) {
             let path = file.strip_prefix(root()).unwrap().display().to_string();
-            let is_test = path.ends_with("tests.rs") || path.contains("/tests/") || path.contains("testing");
+            let is_test = path.ends_with("tests.rs") || path.contains("/tests/") || path.contains("fuzzing");
             let product = words::product(&file);
             if !is_test && ON_THEIR_OWN.iter().all(|(file, _)| *file != path) {
                 let product = product.replace("AbortOnDropHandle::new(tokio::spawn(", "");
