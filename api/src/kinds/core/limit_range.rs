@@ -172,25 +172,19 @@ impl Bounds<'_, '_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kinds::rules::checks::check_spec;
     use serde_json::json;
-
-    fn check(rule: fn(&Node<'_, '_>, &mut Errors), spec: &Value, want: &[&str]) {
-        let object = json!({"spec": spec});
-        let mut errors = Errors::default();
-        rule(&Node::root(object.as_object().expect("an object")), &mut errors);
-        assert_eq!(errors.0.iter().map(ToString::to_string).collect::<Vec<_>>(), want);
-    }
 
     #[test]
     fn limits_are_in_order() {
-        check(
+        check_spec(
             validate,
             &json!({"limits": [{"type": "Container", "max": {"cpu": "2"}, "default": {"cpu": "1"}, "defaultRequest": {"cpu": "1500m"}}]}),
             &[
                 "spec.limits[0].defaultRequest[cpu]: Invalid value: \"1500m\": default request value 1500m is greater than default limit value 1",
             ],
         );
-        check(
+        check_spec(
             validate,
             &json!({"limits": [{"type": "Pod", "min": {"cpu": "1"}, "max": {"cpu": "2"}, "maxLimitRequestRatio": {"cpu": "3"}}]}),
             &[

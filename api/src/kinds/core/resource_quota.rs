@@ -176,23 +176,17 @@ fn cells(quota: &Object, now: Timestamp) -> Vec<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kinds::rules::checks::check_spec;
     use serde_json::json;
-
-    fn check(rule: fn(&Node<'_, '_>, &mut Errors), spec: &Value, want: &[&str]) {
-        let object = json!({"spec": spec});
-        let mut errors = Errors::default();
-        rule(&Node::root(object.as_object().expect("an object")), &mut errors);
-        assert_eq!(errors.0.iter().map(ToString::to_string).collect::<Vec<_>>(), want);
-    }
 
     #[test]
     fn scopes_fit_what_is_counted() {
-        check(
+        check_spec(
             validate,
             &json!({"hard": {"pods": "1", "services": "1"}, "scopes": ["BestEffort"]}),
             &["spec.scopes: Invalid value: [\"BestEffort\"]: unsupported scope applied to resource"],
         );
-        check(
+        check_spec(
             validate,
             &json!({"scopeSelector": {"matchExpressions": [{"scopeName": "PriorityClass", "operator": "In"}]}}),
             &[

@@ -184,14 +184,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::kinds::rules::tree::Warn;
-
-    fn check(warn: Warn, new: &Value, old: Option<&Value>, want: &[&str]) {
-        let mut texts = Vec::new();
-        let old = old.map(|old| Node::root(old.as_object().expect("an object")));
-        warn(&Node::root(new.as_object().expect("an object")), old.as_ref(), &mut texts);
-        assert_eq!(texts, want);
-    }
+    use crate::kinds::rules::checks::check_warnings;
 
     #[test]
     fn secrets_without_certificate_or_key_are_told() {
@@ -216,7 +209,7 @@ mod tests {
                 vec!["tls: found a certificate rather than a key in the PEM for the private key"],
             ),
         ] {
-            check(super::warn, &secret, None, &want);
+            check_warnings(super::warn, &secret, None, &want);
         }
     }
 }

@@ -27,21 +27,14 @@ fn warn(new: &Node<'_, '_>, _old: Option<&Node<'_, '_>>, texts: &mut Vec<String>
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
-    use crate::kinds::rules::tree::Warn;
-
-    fn check(warn: Warn, new: &Value, old: Option<&Value>, want: &[&str]) {
-        let mut texts = Vec::new();
-        let old = old.map(|old| Node::root(old.as_object().expect("an object")));
-        warn(&Node::root(new.as_object().expect("an object")), old.as_ref(), &mut texts);
-        assert_eq!(texts, want);
-    }
+    use crate::kinds::rules::checks::check_warnings;
 
     #[test]
     fn secrets_that_must_be_mountable_are_told() {
-        check(
+        check_warnings(
             warn,
             &json!({"metadata": {"annotations": {"kubernetes.io/enforce-mountable-secrets": "true"}}}),
             None,

@@ -231,17 +231,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::kinds::rules::tree::Warn;
-
-    fn check(warn: Warn, new: &Value, old: Option<&Value>, want: &[&str]) {
-        let mut texts = Vec::new();
-        let old = old.map(|old| Node::root(old.as_object().expect("an object")));
-        warn(&Node::root(new.as_object().expect("an object")), old.as_ref(), &mut texts);
-        assert_eq!(texts, want);
-    }
+    use crate::kinds::rules::checks::check_warnings;
 
     #[test]
     fn domains_as_endpoints_are_told() {
-        check(warn, &json!({"addressType": "FQDN"}), None, &["spec.addressType: FQDN endpoints are deprecated"]);
+        check_warnings(
+            warn,
+            &json!({"addressType": "FQDN"}),
+            None,
+            &["spec.addressType: FQDN endpoints are deprecated"],
+        );
     }
 }

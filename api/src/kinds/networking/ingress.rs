@@ -214,18 +214,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::kinds::rules::tree::Warn;
-
-    fn check(warn: Warn, new: &Value, old: Option<&Value>, want: &[&str]) {
-        let mut texts = Vec::new();
-        let old = old.map(|old| Node::root(old.as_object().expect("an object")));
-        warn(&Node::root(new.as_object().expect("an object")), old.as_ref(), &mut texts);
-        assert_eq!(texts, want);
-    }
+    use crate::kinds::rules::checks::check_warnings;
 
     #[test]
     fn an_old_way_to_name_a_class_is_told() {
-        check(
+        check_warnings(
             warn,
             &json!({"metadata": {"annotations": {"kubernetes.io/ingress.class": "c"}}, "spec": {}}),
             None,

@@ -187,14 +187,7 @@ pub(crate) fn ready_of_desired(object: &Object) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kinds::rules::tree::Warn;
-
-    fn check(warn: Warn, new: &Value, old: Option<&Value>, want: &[&str]) {
-        let mut texts = Vec::new();
-        let old = old.map(|old| Node::root(old.as_object().expect("an object")));
-        warn(&Node::root(new.as_object().expect("an object")), old.as_ref(), &mut texts);
-        assert_eq!(texts, want);
-    }
+    use crate::kinds::rules::checks::check_warnings;
 
     #[test]
     fn only_what_is_new_is_told_of_templates() {
@@ -203,8 +196,8 @@ mod tests {
             json!({"metadata": {"name": "w", "generation": generation},
                 "spec": {"template": {"spec": {"volumes": [{"name": "v", "gitRepo": {}}]}}}})
         };
-        check(warn, &workload_of(1), None, &[text]);
-        check(warn, &workload_of(2), Some(&workload_of(1)), &[text]);
-        check(warn, &workload_of(1), Some(&workload_of(1)), &[]);
+        check_warnings(warn, &workload_of(1), None, &[text]);
+        check_warnings(warn, &workload_of(2), Some(&workload_of(1)), &[text]);
+        check_warnings(warn, &workload_of(1), Some(&workload_of(1)), &[]);
     }
 }

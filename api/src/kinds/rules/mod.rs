@@ -2,6 +2,8 @@
 //! kinds of several groups share (upstream: `pkg/apis/core/validation`, `apimachinery/pkg/api/validation`).
 
 pub(crate) mod addresses;
+#[cfg(test)]
+pub(crate) mod checks;
 pub(crate) mod client_config;
 pub(crate) mod conditions;
 pub(crate) mod doubts;

@@ -53,19 +53,12 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::kinds::rules::tree::Warn;
-
-    fn check(warn: Warn, new: &Value, old: Option<&Value>, want: &[&str]) {
-        let mut texts = Vec::new();
-        let old = old.map(|old| Node::root(old.as_object().expect("an object")));
-        warn(&Node::root(new.as_object().expect("an object")), old.as_ref(), &mut texts);
-        assert_eq!(texts, want);
-    }
+    use crate::kinds::rules::checks::check_warnings;
 
     #[test]
     fn names_of_pods_are_names_of_hosts() {
         let pod = json!({"metadata": {"name": "a.b"}});
-        check(
+        check_warnings(
             super::pod,
             &pod,
             None,
@@ -73,7 +66,7 @@ mod tests {
                 "metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is recommended: [must not contain dots]",
             ],
         );
-        check(super::pod, &pod, Some(&pod), &[]);
+        check_warnings(super::pod, &pod, Some(&pod), &[]);
     }
 
     #[test]

@@ -53,18 +53,11 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::kinds::rules::tree::Warn;
-
-    fn check(warn: Warn, new: &Value, old: Option<&Value>, want: &[&str]) {
-        let mut texts = Vec::new();
-        let old = old.map(|old| Node::root(old.as_object().expect("an object")));
-        warn(&Node::root(new.as_object().expect("an object")), old.as_ref(), &mut texts);
-        assert_eq!(texts, want);
-    }
+    use crate::kinds::rules::checks::check_warnings;
 
     #[test]
     fn fields_of_services_that_do_nothing_are_told() {
-        let check = |spec: Value, want: &[&str]| check(service, &json!({"spec": spec}), None, want);
+        let check = |spec: Value, want: &[&str]| check_warnings(service, &json!({"spec": spec}), None, want);
         check(
             json!({"type": "ClusterIP", "clusterIP": "None", "sessionAffinity": "ClientIP", "externalIPs": ["192.0.2.1"]}),
             &[
