@@ -111,6 +111,8 @@ fn a_deployment_scales_rolls_back_and_leaves_nothing_behind() {
         cluster.image("busybox:1")
     );
 
+    // A rollout has ended while pods of the other revision are still leaving.
+    cluster.wait_for(&["pods", "-l", "app=web"], "{.items[*].metadata.deletionTimestamp}", "");
     let pod = cluster.value(&["pods", "-l", "app=web"], "{.items[0].metadata.name}");
     cluster.kubectl(&["delete", "pod", &pod]).ok();
     cluster.wait_for(&["deployment", "web"], "{.status.availableReplicas}", "4");
