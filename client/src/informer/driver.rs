@@ -48,29 +48,31 @@ pub(super) async fn run(api: Api<Raw>, config: watcher::Config, mut sink: Box<dy
     let mut events = watcher(api.clone(), config.clone()).boxed();
     let mut pause = FIRST_PAUSE;
     while let Some(event) = events.next().await {
-        let taken = match event {
-            Ok(event) => {
-                let begins = matches!(event, watcher::Event::Init);
-                sink.take(event).map(|()| begins).map_err(|err| {
-                    warn!(
-                        kind = sink.kind(),
-                        error = &err as &dyn Error,
-                        "an object that cannot be read, listing again"
-                    );
-                    events = watcher(api.clone(), config.clone()).boxed();
-                })
+        let event = match event {
+            Ok(event) => event,
+            Err(err) => {
+                report(&sink.kind(), &err);
+                wait(&mut pause).await;
+                continue;
             }
-            Err(err) => Err(report(&sink.kind(), &err)),
         };
-        match taken {
-            Ok(true) => {}
-            Ok(false) => pause = FIRST_PAUSE,
-            Err(()) => {
-                tokio::time::sleep(pause.mul_f64(1.0 + rand::random::<f64>() * 0.2)).await;
-                pause = (pause * 2).min(LAST_PAUSE);
+        // A list that has only begun may still fail, again and again.
+        let is_whole = !matches!(event, watcher::Event::Init | watcher::Event::InitApply(_));
+        match sink.take(event) {
+            Ok(()) if is_whole => pause = FIRST_PAUSE,
+            Ok(()) => {}
+            Err(err) => {
+                warn!(kind = sink.kind(), error = &err as &dyn Error, "an object cannot be read, listing again");
+                events = watcher(api.clone(), config.clone()).boxed();
+                wait(&mut pause).await;
             }
         }
     }
+}
+
+async fn wait(pause: &mut Duration) {
+    tokio::time::sleep(pause.mul_f64(1.0 + rand::random::<f64>() * 0.2)).await;
+    *pause = (*pause * 2).min(LAST_PAUSE);
 }
 
 /// An expired watch or a closed connection is routine; everything else deserves a line.
