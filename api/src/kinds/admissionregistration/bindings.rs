@@ -130,13 +130,8 @@ fn cells(binding: &Object, now: Timestamp) -> Vec<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kinds::rules::checks::found;
     use serde_json::json;
-
-    fn found(rules: fn(&Node<'_, '_>, &mut Errors), object: &Value) -> Vec<String> {
-        let mut errors = Errors::default();
-        rules(&Node::root(object.as_object().unwrap()), &mut errors);
-        errors.0.iter().map(ToString::to_string).collect()
-    }
 
     fn constraints(operations: &[&str]) -> Value {
         json!({"resourceRules": [

@@ -127,29 +127,26 @@ fn version_conditions(status: &Node<'_, '_>, errors: &mut Errors) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kinds::rules::checks::check_change;
     use serde_json::{Value, json};
-
-    type Change = fn(&Node<'_, '_>, &Node<'_, '_>, &mut Errors);
-
-    fn check(rule: Change, new: Value, old: Value, want: &[&str]) {
-        let mut errors = Errors::default();
-        let root = |tree: &Value| tree.as_object().expect("an object").clone();
-        rule(&Node::root(&root(&new)), &Node::root(&root(&old)), &mut errors);
-        assert_eq!(errors.0.iter().map(ToString::to_string).collect::<Vec<_>>(), want);
-    }
 
     #[test]
     fn servers_that_agree_have_a_common_version() {
         let server = |id: &str, version: &str| json!({"apiServerID": id, "encodingVersion": version, "decodableVersions": [version]});
         let status = |common: Value, servers: Value| json!({"status": {"commonEncodingVersion": common, "storageVersions": servers}});
-        check(validate_status, status("v1".into(), json!([server("a", "v1"), server("b", "v1")])), json!({}), &[]);
-        check(
+        check_change(
+            validate_status,
+            status("v1".into(), json!([server("a", "v1"), server("b", "v1")])),
+            json!({}),
+            &[],
+        );
+        check_change(
             validate_status,
             status(Value::Null, json!([server("a", "v1")])),
             json!({}),
             &["status.commonEncodingVersion: Invalid value: null: the common encoding version is v1"],
         );
-        check(
+        check_change(
             validate_status,
             status("v1".into(), json!([server("a", "v1"), server("a", "v1")])),
             json!({}),

@@ -158,13 +158,8 @@ fn cells(job: &Object, now: Timestamp) -> Vec<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kinds::rules::checks::check_rule;
     use serde_json::json;
-
-    fn check(rule: fn(&Node<'_, '_>, &mut Errors), object: &Value, want: &[&str]) {
-        let mut errors = Errors::default();
-        rule(&Node::root(object.as_object().expect("an object")), &mut errors);
-        assert_eq!(errors.0.iter().map(ToString::to_string).collect::<Vec<_>>(), want);
-    }
 
     #[test]
     fn schedules_say_no_time_zone() {
@@ -179,7 +174,7 @@ mod tests {
             ("", &["schedule: Required value"]),
         ];
         for (text, want) in cases {
-            check(schedule, &json!({"schedule": text}), want);
+            check_rule(schedule, &json!({"schedule": text}), want);
         }
     }
 
@@ -195,7 +190,7 @@ mod tests {
             ("", &["z: Invalid value: \"\": timeZone must be nil or non-empty string"]),
         ];
         for (name, want) in cases {
-            check(|at, errors| time_zone(&at.field("z"), errors), &json!({"z": name}), want);
+            check_rule(|at, errors| time_zone(&at.field("z"), errors), &json!({"z": name}), want);
         }
     }
 }

@@ -70,19 +70,13 @@ pub(crate) fn strategy(at: &Node<'_, '_>, errors: &mut Errors) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kinds::rules::checks::check_spec;
     use serde_json::json;
-
-    fn check(rule: fn(&Node<'_, '_>, &mut Errors), spec: Value, want: &[&str]) {
-        let object = json!({"spec": spec});
-        let mut errors = Errors::default();
-        rule(&Node::root(object.as_object().expect("an object")), &mut errors);
-        assert_eq!(errors.0.iter().map(ToString::to_string).collect::<Vec<_>>(), want);
-    }
 
     #[test]
     fn a_strategy_is_a_known_or_a_qualified_name() {
-        check(validate, json!({"strategy": "example.com/mine", "preferredHolder": "a"}), &[]);
-        check(
+        check_spec(validate, json!({"strategy": "example.com/mine", "preferredHolder": "a"}), &[]);
+        check_spec(
             validate,
             json!({"strategy": "Newest", "leaseDurationSeconds": 0}),
             &[
@@ -91,6 +85,6 @@ mod tests {
             ],
         );
         let want = ["spec.preferredHolder: Forbidden: may only be specified if `strategy` is defined"];
-        check(validate, json!({"preferredHolder": "a"}), &want);
+        check_spec(validate, json!({"preferredHolder": "a"}), &want);
     }
 }

@@ -66,23 +66,17 @@ fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
-
-    fn check(rule: fn(&Node<'_, '_>, &mut Errors), spec: Value, want: &[&str]) {
-        let object = json!({"spec": spec});
-        let mut errors = Errors::default();
-        rule(&Node::root(object.as_object().expect("an object")), &mut errors);
-        assert_eq!(errors.0.iter().map(ToString::to_string).collect::<Vec<_>>(), want);
-    }
+    use crate::kinds::rules::checks::check_spec;
+    use serde_json::json;
 
     #[test]
     fn a_candidate_is_not_older_than_what_it_emulates() {
         let spec = |binary: &str, emulated: &str| json!({"leaseName": "l", "strategy": OLDEST, "binaryVersion": binary, "emulationVersion": emulated});
-        check(validate, spec("1.36.0", "1.35.0"), &[]);
+        check_spec(validate, spec("1.36.0", "1.35.0"), &[]);
         let want =
             ["spec.binaryVersion: Invalid value: \"1.34.0\": must be greater than or equal to `emulationVersion`"];
-        check(validate, spec("1.34.0", "1.35.0"), &want);
-        check(
+        check_spec(validate, spec("1.34.0", "1.35.0"), &want);
+        check_spec(
             validate,
             spec("v1", "1.35.0"),
             &[

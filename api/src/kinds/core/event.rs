@@ -285,13 +285,8 @@ fn reporter(event: &Object, source: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kinds::rules::checks::check_rule;
     use serde_json::json;
-
-    fn check(rule: fn(&Node<'_, '_>, &mut Errors), event: &Value, want: &[&str]) {
-        let mut errors = Errors::default();
-        rule(&Node::root(event.as_object().expect("an object")), &mut errors);
-        assert_eq!(errors.0.iter().map(ToString::to_string).collect::<Vec<_>>(), want);
-    }
 
     #[test]
     fn the_group_decides_what_the_reporter_is_called() {
@@ -299,7 +294,7 @@ mod tests {
             "metadata": {"namespace": "n"}, "involvedObject": {"namespace": "n"}, "eventTime": "2020-01-01T00:00:00.000000Z",
             "reportingInstance": "i", "action": "a", "reason": "r", "reportingComponent": "c",
         });
-        check(event_rule, &event, &[]);
+        check_rule(event_rule, &event, &[]);
         event["reportingComponent"] = json!("a b");
         let mut errors = Errors::default();
         reported(&Node::root(event.as_object().expect("an object")), &mut errors);
@@ -325,6 +320,6 @@ mod tests {
             "count: Invalid value: \"\": needs to be unset",
             "source: Invalid value: \"\": needs to be unset",
         ];
-        check(new_reported, &event, &want);
+        check_rule(new_reported, &event, &want);
     }
 }

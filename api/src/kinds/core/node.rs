@@ -264,7 +264,7 @@ fn warn(node: &Node<'_, '_>, _old: Option<&Node<'_, '_>>, texts: &mut Vec<String
 }
 
 fn cells(node: &Object, now: Timestamp) -> Vec<Value> {
-    let ready = list(node, &["status", "conditions"]).iter().find(|condition| cell::text(condition, "type") == "Ready");
+    let ready = node.condition("Ready");
     let mut status = match ready {
         Some(condition) if cell::text(condition, "status") == "True" => "Ready".to_owned(),
         Some(_) => "NotReady".to_owned(),

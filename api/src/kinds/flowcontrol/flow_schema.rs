@@ -12,7 +12,7 @@ use crate::kinds::rules::shown::Shape::{Any, Flag, List, Number, Pointer, Struct
 use crate::kinds::rules::shown::{Shown, Table};
 use crate::kinds::rules::tree::{Errors, Node};
 use crate::object::Object;
-use crate::table::cell::{Cell, NONE, list, or, text};
+use crate::table::cell::{Cell, NONE, or, text};
 
 pub(crate) const KIND: Kind = Kind {
     subresources: &[Sub::STATUS],
@@ -283,22 +283,14 @@ pub(crate) fn validate_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &
 
 /// Whether the priority level is missing.
 fn dangling(schema: &Object) -> Value {
-    let conditions = list(schema, &["status", "conditions"]).iter();
-    let dangling = conditions.filter(|condition| text(condition, "type") == "Dangling").map(|it| text(it, "status"));
-    or(dangling.take(1).last().unwrap_or(""), "?").into()
+    or(schema.condition("Dangling").map_or("", |dangling| text(dangling, "status")), "?").into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kinds::rules::checks::check_named_spec;
     use serde_json::json;
-
-    fn check(rule: fn(&Node<'_, '_>, &mut Errors), name: &str, spec: Value, want: &[&str]) {
-        let object = json!({"metadata": {"name": name}, "spec": spec});
-        let mut errors = Errors::default();
-        rule(&Node::root(object.as_object().expect("an object")), &mut errors);
-        assert_eq!(errors.0.iter().map(ToString::to_string).collect::<Vec<_>>(), want);
-    }
 
     #[test]
     fn a_rule_says_all_or_some() {
@@ -310,7 +302,7 @@ mod tests {
         let spec = json!({"matchingPrecedence": 1, "priorityLevelConfiguration": {"name": "l"}, "rules": [rule], "distinguisherMethod": {}});
         let verbs = VERBS.map(|verb| format!("{verb:?}")).join(", ");
         let label = naming::label("A").remove(0);
-        check(
+        check_named_spec(
             validate,
             "x",
             spec,

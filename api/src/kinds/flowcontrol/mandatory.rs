@@ -39,27 +39,25 @@ pub fn mandatory_spec(kind: &str, name: &str) -> Option<Value> {
 mod tests {
     use super::super::{flow_schema, priority_level};
     use super::*;
-    use crate::kinds::rules::tree::{Errors, Node};
-
-    fn check(rule: fn(&Node<'_, '_>, &mut Errors), name: &str, spec: Value, want: &[&str]) {
-        let object = json!({"metadata": {"name": name}, "spec": spec});
-        let mut errors = Errors::default();
-        rule(&Node::root(object.as_object().expect("an object")), &mut errors);
-        assert_eq!(errors.0.iter().map(ToString::to_string).collect::<Vec<_>>(), want);
-    }
+    use crate::kinds::rules::checks::check_named_spec;
 
     #[test]
     fn what_the_server_cannot_do_without_keeps_its_spec() {
         for name in ["exempt", "catch-all"] {
-            check(flow_schema::validate, name, mandatory_spec("FlowSchema", name).unwrap(), &[]);
-            check(priority_level::validate, name, mandatory_spec("PriorityLevelConfiguration", name).unwrap(), &[]);
+            check_named_spec(flow_schema::validate, name, mandatory_spec("FlowSchema", name).unwrap(), &[]);
+            check_named_spec(
+                priority_level::validate,
+                name,
+                mandatory_spec("PriorityLevelConfiguration", name).unwrap(),
+                &[],
+            );
         }
         let mut spec = mandatory_spec("PriorityLevelConfiguration", "exempt").unwrap();
         spec["exempt"]["lendablePercent"] = 10.into();
-        check(priority_level::validate, "exempt", spec, &[]);
+        check_named_spec(priority_level::validate, "exempt", spec, &[]);
         let mut spec = mandatory_spec("PriorityLevelConfiguration", "catch-all").unwrap();
         spec["limited"]["lendablePercent"] = 10.into();
-        check(
+        check_named_spec(
             priority_level::validate,
             "catch-all",
             spec,

@@ -220,19 +220,13 @@ fn cells(level: &Object, now: Timestamp) -> Vec<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kinds::rules::checks::check_named_spec;
     use serde_json::json;
-
-    fn check(rule: fn(&Node<'_, '_>, &mut Errors), name: &str, spec: Value, want: &[&str]) {
-        let object = json!({"metadata": {"name": name}, "spec": spec});
-        let mut errors = Errors::default();
-        rule(&Node::root(object.as_object().expect("an object")), &mut errors);
-        assert_eq!(errors.0.iter().map(ToString::to_string).collect::<Vec<_>>(), want);
-    }
 
     #[test]
     fn only_one_level_is_exempt() {
         let want = ["spec.type: Invalid value: \"Exempt\": must be 'Exempt' if and only if `name` is 'exempt'"];
-        check(validate, "other", json!({"type": "Exempt"}), &want);
+        check_named_spec(validate, "other", json!({"type": "Exempt"}), &want);
     }
 
     #[test]
@@ -241,15 +235,15 @@ mod tests {
             let queuing = json!({"queues": queues, "handSize": hand, "queueLengthLimit": 1});
             json!({"type": "Limited", "limited": {"limitResponse": {"type": "Queue", "queuing": queuing}}})
         };
-        check(validate, "x", spec(64, 8), &[]);
-        check(validate, "x", spec(10_000_000, 2), &[]);
+        check_named_spec(validate, "x", spec(64, 8), &[]);
+        check_named_spec(validate, "x", spec(10_000_000, 2), &[]);
         let at = "spec.limited.limitResponse.queuing";
         let bits = format!(
             "{at}.handSize: Invalid value: 8: required entropy bits of deckSize 512 and handSize 8 should not be greater than 60"
         );
-        check(validate, "x", spec(512, 8), &[&bits]);
+        check_named_spec(validate, "x", spec(512, 8), &[&bits]);
         let large = format!("{at}.handSize: Invalid value: 8: should not be greater than queues (7)");
-        check(validate, "x", spec(7, 8), &[&large]);
+        check_named_spec(validate, "x", spec(7, 8), &[&large]);
     }
 
     #[test]

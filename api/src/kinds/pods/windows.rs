@@ -182,13 +182,8 @@ fn forbid(at: &Node<'_, '_>, keys: &[&str], why: &str, errors: &mut Errors) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
-
-    fn check(rule: fn(&Node<'_, '_>, &mut Errors), spec: &Value, want: &[&str]) {
-        let mut errors = Errors::default();
-        rule(&Node::root(spec.as_object().expect("an object")), &mut errors);
-        assert_eq!(errors.0.iter().map(ToString::to_string).collect::<Vec<_>>(), want);
-    }
+    use crate::kinds::rules::checks::check_rule;
+    use serde_json::json;
 
     #[test]
     fn an_operating_system_rules_the_other_ones_fields_out() {
@@ -201,21 +196,25 @@ mod tests {
             "hostPID: Forbidden: cannot be set for a windows pod",
             "containers[0].securityContext.privileged: Forbidden: cannot be set for a windows pod",
         ];
-        check(operating_system, &spec, &want);
+        check_rule(operating_system, &spec, &want);
         let spec = json!({"os": {"name": "linux"}, "securityContext": {"windowsOptions": {}}});
-        check(
+        check_rule(
             operating_system,
             &spec,
             &["securityContext.windowsOptions: Forbidden: windows options cannot be set for a linux pod"],
         );
         let spec = json!({"os": {"name": "plan9"}});
-        check(operating_system, &spec, &["os: Unsupported value: \"plan9\": supported values: \"linux\", \"windows\""]);
+        check_rule(
+            operating_system,
+            &spec,
+            &["os: Unsupported value: \"plan9\": supported values: \"linux\", \"windows\""],
+        );
     }
 
     #[test]
     fn one_process_of_the_node_makes_the_pod_such() {
         let process = json!({"securityContext": {"windowsOptions": {"hostProcess": true}}});
-        check(host_process, &json!({"hostNetwork": true, "containers": [process]}), &[]);
+        check_rule(host_process, &json!({"hostNetwork": true, "containers": [process]}), &[]);
         let spec = json!({"containers": [process, {}]});
         let mut errors = Errors::default();
         host_process(&Node::root(spec.as_object().expect("an object")), &mut errors);

@@ -110,17 +110,16 @@ fn audiences(driver: &Object) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn check(rule: fn(&Node<'_, '_>, &mut Errors), object: Value, want: &[&str]) {
-        let mut errors = Errors::default();
-        rule(&Node::root(object.as_object().expect("an object")), &mut errors);
-        assert_eq!(errors.0.iter().map(ToString::to_string).collect::<Vec<_>>(), want);
-    }
+    use crate::kinds::rules::checks::check_rule;
 
     #[test]
     fn tokens_in_secrets_need_tokens() {
         let driver = json!({"spec": {"serviceAccountTokenInSecrets": true}});
         let why = "serviceAccountTokenInSecrets is set but no tokenRequests are specified";
-        check(super::validate, driver, &[&format!("spec.serviceAccountTokenInSecrets: Invalid value: true: {why}")]);
+        check_rule(
+            super::validate,
+            driver,
+            &[&format!("spec.serviceAccountTokenInSecrets: Invalid value: true: {why}")],
+        );
     }
 }

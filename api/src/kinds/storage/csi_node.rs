@@ -83,19 +83,14 @@ fn validate_change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kinds::rules::checks::check_rule;
     use serde_json::json;
-
-    fn check(rule: fn(&Node<'_, '_>, &mut Errors), object: Value, want: &[&str]) {
-        let mut errors = Errors::default();
-        rule(&Node::root(object.as_object().expect("an object")), &mut errors);
-        assert_eq!(errors.0.iter().map(ToString::to_string).collect::<Vec<_>>(), want);
-    }
 
     #[test]
     fn the_keys_of_a_driver_are_told_of_as_the_driver() {
         let node = json!({"spec": {"drivers": [{"name": "d", "nodeID": "n", "topologyKeys": ["a", "a", ""]}]}});
         let empty = naming::qualified_name("");
-        check(
+        check_rule(
             validate,
             node,
             &[

@@ -121,23 +121,18 @@ fn marked_name(class: &Object) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kinds::rules::checks::check_rule;
     use serde_json::json;
-
-    fn check(rule: fn(&Node<'_, '_>, &mut Errors), object: Value, want: &[&str]) {
-        let mut errors = Errors::default();
-        rule(&Node::root(object.as_object().expect("an object")), &mut errors);
-        assert_eq!(errors.0.iter().map(ToString::to_string).collect::<Vec<_>>(), want);
-    }
 
     #[test]
     fn each_place_is_named_once() {
         let zone = json!({"matchLabelExpressions": [{"key": "zone", "values": ["a"]}]});
         let class =
             |terms: Value| json!({"provisioner": "p", "volumeBindingMode": "Immediate", "allowedTopologies": terms});
-        check(super::validate, class(json!([zone])), &[]);
+        check_rule(super::validate, class(json!([zone])), &[]);
         let twice = ["allowedTopologies[1].matchLabelExpressions: Duplicate value: \"\""];
-        check(super::validate, class(json!([zone, zone])), &twice);
-        check(
+        check_rule(super::validate, class(json!([zone, zone])), &twice);
+        check_rule(
             super::validate,
             class(json!([{}])),
             &["allowedTopologies[0].matchLabelExpressions: Duplicate value: \"\""],

@@ -156,19 +156,14 @@ fn validate_status(new: &Node<'_, '_>, _old: &Node<'_, '_>, errors: &mut Errors)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kinds::rules::checks::check_rule;
     use serde_json::json;
-
-    fn check(rule: fn(&Node<'_, '_>, &mut Errors), object: Value, want: &[&str]) {
-        let mut errors = Errors::default();
-        rule(&Node::root(object.as_object().expect("an object")), &mut errors);
-        assert_eq!(errors.0.iter().map(ToString::to_string).collect::<Vec<_>>(), want);
-    }
 
     #[test]
     fn an_attachment_is_of_one_volume() {
         let spec =
             json!({"attacher": "a", "nodeName": "n", "source": {"persistentVolumeName": "p", "inlineVolumeSpec": {}}});
         let want = ["spec.source: Forbidden: must specify exactly one of inlineVolumeSpec and persistentVolumeName"];
-        check(validate, json!({"spec": spec}), &want);
+        check_rule(validate, json!({"spec": spec}), &want);
     }
 }

@@ -85,22 +85,14 @@ fn shown_spec(spec: &Node<'_, '_>) -> Shown {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kinds::rules::checks::check_change;
     use serde_json::{Value, json};
-
-    type Change = fn(&Node<'_, '_>, &Node<'_, '_>, &mut Errors);
-
-    fn check(rule: Change, new: Value, old: Value, want: &[&str]) {
-        let mut errors = Errors::default();
-        let root = |tree: &Value| tree.as_object().expect("an object").clone();
-        rule(&Node::root(&root(&new)), &Node::root(&root(&old)), &mut errors);
-        assert_eq!(errors.0.iter().map(ToString::to_string).collect::<Vec<_>>(), want);
-    }
 
     #[test]
     fn a_migration_ends_once() {
         let condition = |kind: &str, status: &str| json!({"type": kind, "status": status, "reason": "R", "lastTransitionTime": "2026-01-01T00:00:00Z"});
         let status = |version: &str, conditions: Value| json!({"status": {"resourceVersion": version, "conditions": conditions}});
-        check(validate_status, status("7", json!([condition("Running", "True")])), json!({}), &[]);
+        check_change(validate_status, status("7", json!([condition("Running", "True")])), json!({}), &[]);
         let done = status("7", json!([condition("Succeeded", "True")]));
         let mut errors = Errors::default();
         let again = status("8", json!([condition("Succeeded", "False")]));

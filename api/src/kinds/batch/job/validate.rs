@@ -261,19 +261,14 @@ fn without_directives(template: &mut Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kinds::rules::checks::check_rule;
     use serde_json::json;
-
-    fn check(rule: fn(&Node<'_, '_>, &mut Errors), object: &Value, want: &[&str]) {
-        let mut errors = Errors::default();
-        rule(&Node::root(object.as_object().expect("an object")), &mut errors);
-        assert_eq!(errors.0.iter().map(ToString::to_string).collect::<Vec<_>>(), want);
-    }
 
     #[test]
     fn a_job_without_a_selector_is_only_told_that_it_needs_one() {
         let spec = json!({"template": {"metadata": {"labels": {"a": "b"}}}});
         let job = json!({"metadata": {"name": "j", "uid": "u"}, "spec": spec});
-        check(|job, errors| generated_selector(job, &job.field("spec").field("selector"), errors), &job, &[]);
+        check_rule(|job, errors| generated_selector(job, &job.field("spec").field("selector"), errors), &job, &[]);
         let mut generated = job;
         generated["spec"]["selector"] = json!({"matchLabels": {"batch.kubernetes.io/controller-uid": "u"}});
         let mut errors = Errors::default();
@@ -284,7 +279,7 @@ mod tests {
 
     #[test]
     fn what_counts_by_index_needs_indexes() {
-        check(
+        check_rule(
             completion_mode,
             &json!({"completionMode": "NonIndexed", "backoffLimitPerIndex": 1,
                     "successPolicy": {"rules": [{"succeededCount": 1}]}}),
@@ -293,7 +288,7 @@ mod tests {
                 "backoffLimitPerIndex: Invalid value: 1: requires indexed completion mode",
             ],
         );
-        check(
+        check_rule(
             completion_mode,
             &json!({"completionMode": "Indexed", "completions": 3, "maxFailedIndexes": 4}),
             &["maxFailedIndexes: Invalid value: 4: must be less than or equal to completions"],
