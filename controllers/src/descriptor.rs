@@ -4,7 +4,7 @@
 //! 1. write a file, or a folder once it has a `plan`: a struct with its caches, `impl Controller` (read from caches, decide
 //!    in a pure function, then write) and `pub(crate) const DESCRIPTOR`; `aggregation.rs` is the smallest;
 //! 2. add the `mod` line to `lib.rs` and the descriptor to `all::ALL`, and take its names out of `all::ELSEWHERE`;
-//! 3. allow what it reads and writes (`apiserver/src/bootstrap/policy.txt`).
+//! 3. allow what it reads and writes (`apiserver/src/authz/bootstrap_policy.txt`).
 //!
 //! A flag of its own is a field of [`Config`], with the default in its `#[arg]`; `upstream_flags.txt` loses the flag then.
 

@@ -242,6 +242,31 @@ fn the_module_of_a_folder_is_in_the_folder() {
     assert!(found.is_empty(), "beside their folders: {found:?}");
 }
 
+/// What documents and comments call a place of the repository, such as `api/src/kinds`, is one.
+#[test]
+fn the_places_that_texts_name_exist() {
+    let documents = fs::read_dir(root()).unwrap().chain(fs::read_dir(root().join("apiserver/tests")).unwrap());
+    let documents = documents.map(|entry| entry.unwrap().path());
+    let documents = documents.filter(|path| path.extension().is_some_and(|kind| kind == "md"));
+    let mut found = Vec::new();
+    for file in sources().into_iter().chain(documents).filter(|file| !file.ends_with("CHANGELOG.md")) {
+        let is_document = file.extension().is_some_and(|kind| kind == "md");
+        let text = fs::read_to_string(&file).unwrap();
+        let lines = text.lines().filter(|line| is_document || line.trim_start().starts_with("//"));
+        for place in lines.flat_map(|line| line.split('`').skip(1).step_by(2)) {
+            let place = place.split(':').next().unwrap();
+            let is_ours = place.split('/').nth(1).is_some_and(|folder| ["src", "tests"].contains(&folder));
+            let is_place = is_ours
+                && !place.contains([' ', '<', '*', '{'])
+                && root().join(place.split('/').next().unwrap()).is_dir();
+            if is_place && !root().join(place).exists() {
+                found.push(format!("{}: {place}", file.strip_prefix(root()).unwrap().display()));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
 /// Dependencies that are named in files which a crate includes from elsewhere.
 const NAMED_ELSEWHERE: &[(&str, &str)] = &[("runtime", "proptest"), ("store", "serde_json")];
 
