@@ -52,7 +52,7 @@ fn cluster(nodes: &[Arc<Node>], pods_on_each: usize) -> Arc<Mutex<Cache>> {
     for node in nodes {
         cache.set_node(node);
         let name = node.metadata.name.as_deref().unwrap_or_default();
-        (0..pods_on_each).for_each(|number| cache.set_pod(pod(&format!("{name}-{number}")), name));
+        (0..pods_on_each).for_each(|number| drop(cache.set_pod(pod(&format!("{name}-{number}")), name)));
     }
     Arc::new(Mutex::new(cache))
 }

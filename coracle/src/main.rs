@@ -22,6 +22,7 @@ struct Cli {
 }
 
 #[derive(Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one in a process")]
 enum Command {
     /// Bring up a whole cluster on this machine, and keep it until Ctrl-C.
     Up(up::Up),

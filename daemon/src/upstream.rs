@@ -102,9 +102,9 @@ impl<T: Table> FromArgMatches for Upstream<T> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
         let mut ignored = Vec::new();
         for flag in flags::<T>() {
-            let Some(values) = matches.get_many::<String>(flag.name) else { continue };
+            let Some(mut values) = matches.get_many::<String>(flag.name) else { continue };
             // Of a scalar the last value counts, and what a list asks for is not there either way.
-            let asked = values.last().filter(|value| flag.asks(value));
+            let asked = values.next_back().filter(|value| flag.asks(value));
             match (flag.refused, asked) {
                 (Some(why), Some(value)) => {
                     let text = format!("--{}={value} is not supported: {why}\n", flag.name);

@@ -95,7 +95,7 @@ fn search(data: &Path, texts: &[&str]) -> (Vec<PathBuf>, usize) {
         }
         let Ok(bytes) = fs::read(&path) else { continue };
         let holds = |text: &&str| bytes.windows(text.len()).any(|part| part == text.as_bytes());
-        if !metadata.is_file() || !texts.iter().any(|text| holds(text)) {
+        if !metadata.is_file() || !texts.iter().any(holds) {
             continue;
         }
         let disk = metadata.dev() == device;

@@ -192,7 +192,7 @@ impl Place {
     /// again, as far as it is still there.
     fn up(&mut self, top: &OwnedFd, folder: &OwnedFd) -> io::Result<OwnedFd> {
         self.levels.pop();
-        let Some(above) = self.levels.last() else { return Ok(top.try_clone()?) };
+        let Some(above) = self.levels.last() else { return top.try_clone() };
         match open(folder, c"..") {
             Ok(parent) if identity_of(&parent)? == above.identity => Ok(parent),
             _ => self.again(top),

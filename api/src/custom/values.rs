@@ -96,7 +96,7 @@ pub(super) fn drop_nulls(value: &mut Value, schema: SchemaRef<'_>) -> bool {
         Value::Object(map) => drop_null_fields(map, schema),
         Value::Array(list) => {
             let Some(items) = schema.items() else { return false };
-            list.iter_mut().fold(false, |changed, inner| drop_nulls(inner, items) || changed)
+            list.iter_mut().fold(false, |changed, inner| changed | drop_nulls(inner, items))
         }
         _ => false,
     }
@@ -146,8 +146,8 @@ pub(super) fn whole_numbers(value: &mut Value) -> bool {
             *number = whole.into();
             true
         }
-        Value::Array(list) => list.iter_mut().fold(false, |changed, inner| whole_numbers(inner) || changed),
-        Value::Object(map) => map.values_mut().fold(false, |changed, inner| whole_numbers(inner) || changed),
+        Value::Array(list) => list.iter_mut().fold(false, |changed, inner| changed | whole_numbers(inner)),
+        Value::Object(map) => map.values_mut().fold(false, |changed, inner| changed | whole_numbers(inner)),
         _ => false,
     }
 }

@@ -72,7 +72,7 @@ pub(super) fn name_of(kind: &str) -> Value {
 
 /// Moves what all operations of a path have to the path itself, where `shared` already stands. Both are sorted by name and kind.
 pub(super) fn hoist(item: &mut Map<String, Value>, mut shared: Vec<Value>) {
-    let lists: Vec<&Vec<Value>> = item.values().map(|operation| list(operation)).collect();
+    let lists: Vec<&Vec<Value>> = item.values().map(list).collect();
     let common: Vec<Value> = match lists.split_first() {
         Some((first, rest)) => first.iter().filter(|one| rest.iter().all(|list| list.contains(one))).cloned().collect(),
         None => Vec::new(),

@@ -97,7 +97,7 @@ impl Courier {
     /// Writes events if this is for a file; `false` if some are lost.
     pub(super) fn write(&self, events: &[Bytes]) -> bool {
         let Target::Log(file, _) = &self.target else { return true };
-        events.iter().fold(true, |written, event| self.settled("log", 1, file.write(event)) && written)
+        events.iter().fold(true, |written, event| written & self.settled("log", 1, file.write(event)))
     }
 
     fn settled<E: std::error::Error + 'static>(

@@ -129,7 +129,8 @@ impl Policy {
         }
         let tree = tree.into_value();
         let levels = tree["rules"].as_array().into_iter().flatten().enumerate();
-        for (at, rule) in levels.filter(|(_, rule)| rule.get("level").is_none_or(|level| level == "")) {
+        let mut missing = levels.filter(|(_, rule)| rule.get("level").is_none_or(|level| level == ""));
+        if let Some((at, rule)) = missing.next() {
             return Err(format!("rules[{at}].level: Required value ({rule})"));
         }
         let policy: Self = serde_json::from_value(tree).map_err(|err| err.to_string())?;
@@ -162,7 +163,8 @@ impl Policy {
 
 impl Rule {
     fn check(&self) -> Result<(), String> {
-        if !self.non_resource_urls.is_empty() && !(self.resources.is_empty() && self.namespaces.is_empty()) {
+        let is_of_resources = !self.resources.is_empty() || !self.namespaces.is_empty();
+        if is_of_resources && !self.non_resource_urls.is_empty() {
             return Err(
                 ".nonResourceURLs: rules cannot apply to both regular resources and non-resource URLs".to_owned()
             );

@@ -304,7 +304,7 @@ impl Registry {
         };
         target.cache.acknowledge(revision);
         stored.set_metadata("resourceVersion", revision.to_string());
-        let object = self.from_stored(target, stored).await?;
+        let object = self.as_spoken(target, stored).await?;
         let as_stored = Stored::of(value).filter(|_| !revived && working_row.is_storage_version());
         let bytes = as_stored.map(|stored| stored.served(revision));
         let bytes = bytes.unwrap_or_else(|| crate::response::object_bytes(&object));
@@ -316,7 +316,7 @@ impl Registry {
         codec::canonicalize(&mut object, target.working_row().schema());
         let mut stored = self.to_stored(target, object).await?;
         revive(target.stored_row(), &mut stored);
-        Ok(Written::pretended(self.from_stored(target, stored).await?))
+        Ok(Written::pretended(self.as_spoken(target, stored).await?))
     }
 
     /// An object in the version of [`Target::working_row`] as one in the version that is stored.
@@ -328,7 +328,7 @@ impl Registry {
     }
 
     /// An object as it is read from the store in the version of [`Target::working_row`].
-    async fn from_stored(&self, target: &Target<'_>, object: Object) -> Result<Object, ApiError> {
+    async fn as_spoken(&self, target: &Target<'_>, object: Object) -> Result<Object, ApiError> {
         if target.working_row().is_storage_version() {
             return Ok(object);
         }

@@ -162,8 +162,10 @@ fn keep(seen: &Seen<'_>, node: &str, pods: &[Arc<Pod>], plan: &mut Plan) {
     }
 }
 
+type OrNone<'a> = Option<&'a Arc<Pod>>;
+
 /// The pod of the current template and the pod of another on a node; `None` if there are more.
-fn pair<'a>(seen: &Seen<'_>, pods: &'a [Arc<Pod>]) -> Option<(Option<&'a Arc<Pod>>, Option<&'a Arc<Pod>>)> {
+fn pair<'a>(seen: &Seen<'_>, pods: &'a [Arc<Pod>]) -> Option<(OrNone<'a>, OrNone<'a>)> {
     let (mut new, mut old) = (None, None);
     for pod in pods.iter().filter(|pod| !pods::is_terminating(pod)) {
         let place = if seen.is_updated(pod) { &mut new } else { &mut old };

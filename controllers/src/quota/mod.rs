@@ -162,9 +162,8 @@ fn watch<K: Watchable + Serialize>(
         let measure = |known: &Arc<K>| evaluator.measure(&object(&**known));
         let (old, new, now) = (measure(old), new.map(measure), clock::now());
         for quota in concerned {
-            match recount(evaluator, &object(&*quota), &old, new.as_ref(), now) {
-                Some(delay) => queue.add_after(ObjectKey::of(&*quota), delay),
-                None => {}
+            if let Some(delay) = recount(evaluator, &object(&*quota), &old, new.as_ref(), now) {
+                queue.add_after(ObjectKey::of(&*quota), delay);
             }
         }
     });

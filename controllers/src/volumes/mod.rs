@@ -15,8 +15,8 @@
 mod claims;
 pub(crate) mod ephemeral;
 mod observe;
+mod phase;
 mod plan;
-mod volumes;
 mod write;
 
 use client::{Informer, ObjectKey, WorkQueue};
@@ -25,7 +25,7 @@ use k8s_openapi::api::storage::v1::StorageClass;
 
 use self::claims::Claims;
 use self::observe::Caches;
-use self::volumes::Volumes;
+use self::phase::Volumes;
 use self::write::Writer;
 use crate::descriptor::Descriptor;
 

@@ -140,7 +140,7 @@ impl Making<'_> {
             5 | 6 => self.merge_patch(),
             7 => self.json_patch(),
             8 => self.strategic_patch(),
-            9 | 10 | 11 => self.apply(),
+            9..=11 => self.apply(),
             12 => self.status(),
             _ => self.delete(),
         }

@@ -45,7 +45,7 @@ impl Plan {
         let mut random = Random::new(self.seed);
         let offset = random.below(subjects.len());
         (0..self.conversations)
-            .map(|at| subjects[(offset + at) % subjects.len()].conversation(random.next(), self.steps))
+            .map(|at| subjects[(offset + at) % subjects.len()].conversation(random.number(), self.steps))
             .collect()
     }
 }

@@ -183,7 +183,7 @@ async fn serve(socket: WebSocket, session: Result<Session, runtime::Error>, desc
     let body =
         if protocol.status { status.to_string() } else { status["message"].as_str().unwrap_or_default().to_owned() };
     // The client may be gone by now: then there is nobody to tell.
-    if !(body.is_empty() && !protocol.status) {
+    if !body.is_empty() || protocol.status {
         let _ = sink.send(protocol.encode(ERROR, body.as_bytes())).await;
     }
     crate::server::websocket::close(&mut sink, &mut stream).await;

@@ -9,11 +9,13 @@ use crate::Revision;
 /// A key that expires in this second, if its value is then still from this revision.
 pub(super) type Deadline = (u64, Arc<str>, Revision);
 
+type Keys = Arc<Vec<(Arc<str>, Revision)>>;
+
 /// Deadlines in whole seconds, so that keys that expire at about the same time cost one wake-up and one commit. A clone
 /// shares them.
 #[derive(Clone, Default)]
 pub(super) struct Expiry {
-    by_second: BTreeMap<u64, Arc<Vec<(Arc<str>, Revision)>>>,
+    by_second: BTreeMap<u64, Keys>,
 }
 
 impl Expiry {

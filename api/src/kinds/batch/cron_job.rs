@@ -174,7 +174,7 @@ mod tests {
             ("", &["schedule: Required value"]),
         ];
         for (text, want) in cases {
-            check_rule(schedule, &json!({"schedule": text}), want);
+            check_rule(schedule, json!({"schedule": text}), want);
         }
     }
 
@@ -190,7 +190,7 @@ mod tests {
             ("", &["z: Invalid value: \"\": timeZone must be nil or non-empty string"]),
         ];
         for (name, want) in cases {
-            check_rule(|at, errors| time_zone(&at.field("z"), errors), &json!({"z": name}), want);
+            check_rule(|at, errors| time_zone(&at.field("z"), errors), json!({"z": name}), want);
         }
     }
 }

@@ -233,7 +233,8 @@ fn config_source(at: &Node<'_, '_>, errors: &mut Errors) {
         errors.invalid_shown(at, &shown_config_source(at), why);
         return;
     }
-    let rule: [(&str, fn(&str) -> Vec<String>); 3] =
+    type Rule = fn(&str) -> Vec<String>;
+    let rule: [(&str, Rule); 3] =
         [("namespace", naming::label), ("name", naming::subdomain), ("kubeletConfigKey", naming::config_map_key)];
     for (key, rule) in rule {
         let field = map.field(key);

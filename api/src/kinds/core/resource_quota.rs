@@ -183,12 +183,12 @@ mod tests {
     fn scopes_fit_what_is_counted() {
         check_spec(
             validate,
-            &json!({"hard": {"pods": "1", "services": "1"}, "scopes": ["BestEffort"]}),
+            json!({"hard": {"pods": "1", "services": "1"}, "scopes": ["BestEffort"]}),
             &["spec.scopes: Invalid value: [\"BestEffort\"]: unsupported scope applied to resource"],
         );
         check_spec(
             validate,
-            &json!({"scopeSelector": {"matchExpressions": [{"scopeName": "PriorityClass", "operator": "In"}]}}),
+            json!({"scopeSelector": {"matchExpressions": [{"scopeName": "PriorityClass", "operator": "In"}]}}),
             &[
                 "spec.scopeSelector.matchExpressions.values: Required value: must be at least one value when `operator` is 'In' or 'NotIn' for scope selector",
             ],

@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn one_process_of_the_node_makes_the_pod_such() {
         let process = json!({"securityContext": {"windowsOptions": {"hostProcess": true}}});
-        check_rule(host_process, &json!({"hostNetwork": true, "containers": [process]}), &[]);
+        check_rule(host_process, json!({"hostNetwork": true, "containers": [process]}), &[]);
         let spec = json!({"containers": [process, {}]});
         let mut errors = Errors::default();
         host_process(&Node::root(spec.as_object().expect("an object")), &mut errors);

@@ -69,6 +69,7 @@ pub(crate) struct Report {
 }
 
 /// How a task of the worker ended.
+#[expect(clippy::large_enum_variant, reason = "each is moved once, to its worker")]
 enum Done {
     Sandbox(Result<SandboxStatus, Failure>),
     Volumes(Result<Synced, volumes::Error>),

@@ -191,7 +191,8 @@ pub(crate) fn change(new: &Node<'_, '_>, old: &Node<'_, '_>, errors: &mut Errors
     for key in ["selector", "completionMode", "backoffLimitPerIndex", "managedBy"] {
         errors.immutable(&spec.field(key), &before.field(key));
     }
-    let shown: [(&str, fn(&Node<'_, '_>) -> shown::Shown); 2] =
+    type Show = fn(&Node<'_, '_>) -> shown::Shown;
+    let shown: [(&str, Show); 2] =
         [("podFailurePolicy", policies::shown_failure_policy), ("successPolicy", policies::shown_success_policy)];
     for (key, shown) in shown {
         let policy = spec.field(key);
@@ -281,7 +282,7 @@ mod tests {
     fn what_counts_by_index_needs_indexes() {
         check_rule(
             completion_mode,
-            &json!({"completionMode": "NonIndexed", "backoffLimitPerIndex": 1,
+            json!({"completionMode": "NonIndexed", "backoffLimitPerIndex": 1,
                     "successPolicy": {"rules": [{"succeededCount": 1}]}}),
             &[
                 "successPolicy: Invalid value: {\"Rules\":[{\"SucceededIndexes\":null,\"SucceededCount\":1}]}: requires indexed completion mode",
@@ -290,7 +291,7 @@ mod tests {
         );
         check_rule(
             completion_mode,
-            &json!({"completionMode": "Indexed", "completions": 3, "maxFailedIndexes": 4}),
+            json!({"completionMode": "Indexed", "completions": 3, "maxFailedIndexes": 4}),
             &["maxFailedIndexes: Invalid value: 4: must be less than or equal to completions"],
         );
     }
