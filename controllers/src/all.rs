@@ -3,8 +3,8 @@
 use crate::descriptor::Descriptor;
 use crate::{
     Error, admission_policy_status, aggregation, certificates, cronjob, daemonset, deployment, disruption, endpoints,
-    garbage, in_use_protection, job, namespace, node, notices, per_namespace, podgc, quota, replicaset, statefulset,
-    ttl_after_finished, volumes,
+    garbage, in_use_protection, job, namespace, node, notices, per_namespace, podgc, quota, replicaset, service_cidr,
+    statefulset, ttl_after_finished, volumes,
 };
 
 /// All that there are. They start in this order.
@@ -42,6 +42,7 @@ const ALL: &[Descriptor] = &[
     notices::DESCRIPTOR,
     volumes::BINDER,
     volumes::ephemeral::DESCRIPTOR,
+    service_cidr::DESCRIPTOR,
 ];
 
 /// Controllers of upstream that are not here: each with the older name that tools still use, if it has one.
@@ -58,7 +59,6 @@ const ELSEWHERE: &[&[&str]] = &[
     &["podcertificaterequest-cleaner-controller"],
     &["resourceclaim-controller", "resource-claim-controller"],
     &["selinux-warning-controller"],
-    &["service-cidr-controller"],
     &["service-lb-controller", "service"],
     &["serviceaccount-token-controller", "serviceaccount-token"],
     &["storage-version-migrator-controller"],

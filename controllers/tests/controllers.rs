@@ -18,7 +18,7 @@ use k8s_openapi::api::core::v1::{
     ConfigMap, Endpoints, Event, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::networking::v1::{NetworkPolicy, ServiceCIDR};
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use k8s_openapi::api::storage::v1::VolumeAttributesClass;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -563,6 +563,38 @@ async fn a_class_of_volume_attributes_stays_while_a_claim_has_it() {
     assert!(classes.get("gold").await.unwrap().metadata.deletion_timestamp.is_some());
     cluster.api::<PersistentVolumeClaim>().delete("data", &DeleteParams::default()).await.unwrap();
     eventually("the class is gone", async || classes.get_opt("gold").await.unwrap().is_none()).await;
+}
+
+#[tokio::test]
+async fn a_range_of_services_stays_until_the_last_has_gone() {
+    let controllers = vec!["service-cidr-controller".to_owned()];
+    let cluster = Cluster::with(Config { controllers, ..Config::default() }).await;
+    let cidrs: Api<ServiceCIDR> = Api::all(cluster.client.clone());
+    for (name, range) in [("used", "10.7.0.0/24"), ("unused", "10.8.0.0/24")] {
+        let cidr = json!({ "metadata": { "name": name }, "spec": { "cidrs": [range] } });
+        cidrs.create(&PostParams::default(), &from_value(cidr).unwrap()).await.unwrap();
+    }
+    let ready = async |name: &str| {
+        let status = cidrs.get(name).await.unwrap().status.unwrap_or_default();
+        status.conditions.unwrap_or_default().first().map(|ready| (ready.status.clone(), ready.reason.clone()))
+    };
+    for name in ["used", "unused", "kubernetes"] {
+        let is_ready = async || ready(name).await == Some(("True".to_owned(), String::new()));
+        eventually("the range is ready", is_ready).await;
+        let finalizers = cidrs.get(name).await.unwrap().metadata.finalizers.unwrap();
+        assert_eq!(finalizers, ["networking.k8s.io/service-cidr-finalizer"]);
+    }
+    let spec = json!({ "ports": [{ "port": 80 }], "clusterIP": "10.7.0.9" });
+    let _user: Service = cluster.create(json!({ "metadata": { "name": "user" }, "spec": spec })).await;
+    for name in ["used", "unused"] {
+        cidrs.delete(name, &DeleteParams::default()).await.unwrap();
+    }
+    let waits = async || ready("used").await == Some(("False".to_owned(), "Terminating".to_owned()));
+    eventually("the range says why it stays", waits).await;
+    cluster.api::<Service>().delete("user", &DeleteParams::default()).await.unwrap();
+    for name in ["used", "unused"] {
+        eventually("the range has gone", async || cidrs.get_opt(name).await.unwrap().is_none()).await;
+    }
 }
 
 #[tokio::test]

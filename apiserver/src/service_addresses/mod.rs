@@ -5,6 +5,7 @@
 //! the same value, and a restart forgets nothing; what a crash leaves behind is collected at the next start.
 
 mod families;
+mod ranges;
 mod repair;
 mod service;
 
@@ -24,7 +25,7 @@ use serde_json::json;
 use store::{Expected, Store};
 
 use crate::stamps::timestamp;
-use crate::watch_cache::{ResourceCache, WatchCache, stored_bytes};
+use crate::watch_cache::{ResourceCache, WatchCache, freshen, stored_bytes};
 
 pub use repair::Leftovers;
 
@@ -36,6 +37,7 @@ const RANDOM_PICKS: usize = 32;
 
 /// Hands out cluster IPs and node ports.
 pub struct Allocator {
+    /// What was configured: these families there are, the primary one first.
     ranges: Vec<Cidr>,
     ports: RangeInclusive<u16>,
     store: Arc<dyn Store>,
@@ -43,6 +45,8 @@ pub struct Allocator {
     services: Option<Arc<Resource>>,
     /// The objects that hold addresses; `None` if they are not served.
     addresses: Option<Arc<Resource>>,
+    /// The objects that say where addresses are taken from; `None` if they are not served.
+    cidrs: Option<Arc<Resource>>,
 }
 
 /// One thing that a Service holds.
@@ -91,7 +95,8 @@ impl Allocator {
     ) -> Self {
         let stored = |group, plural| catalog.versions(group, plural).next().map(|row| catalog.storage_row(row).clone());
         let (services, addresses) = (stored("", "services"), stored(IP_ADDRESS.group, "ipaddresses"));
-        Self { ranges, ports, store, cache, services, addresses }
+        let cidrs = stored(IP_ADDRESS.group, "servicecidrs");
+        Self { ranges, ports, store, cache, services, addresses, cidrs }
     }
 
     /// The address of the `kubernetes` Service.
@@ -150,34 +155,60 @@ impl Allocator {
         self.cache.resource(&row.storage_prefix).ok_or_else(|| ApiError::internal(format!("{row:?} is not cached")))
     }
 
-    /// Takes one address of a family: the given one, or any.
-    async fn take_address(&self, service: &Object, range: &Cidr, wanted: Option<IpAddr>) -> Result<IpAddr, TakeError> {
+    /// Takes one address of a family: the given one, or any. Before it says that there is none, it makes sure that it knows
+    /// all ranges.
+    async fn take_address(&self, service: &Object, family: &str, wanted: Option<IpAddr>) -> Result<IpAddr, TakeError> {
+        let ranges = self.ranges_of(family)?;
+        let refusal = match self.take_from(service, &ranges, wanted).await {
+            Err(TakeError::Refused(refusal @ (Refusal::OutOfRange(_) | Refusal::Exhausted))) => refusal,
+            outcome => return outcome,
+        };
+        freshen(&self.store, &self.cache).await?;
+        match self.ranges_of(family)? {
+            now if now == ranges => Err(refusal.into()),
+            now => self.take_from(service, &now, wanted).await,
+        }
+    }
+
+    async fn take_from(&self, service: &Object, ranges: &[Cidr], wanted: Option<IpAddr>) -> Result<IpAddr, TakeError> {
         if let Some(address) = wanted {
-            if !range.offers(address) {
-                let why =
-                    format!("the provided IP ({address}) is not in the valid range. The range of valid IPs is {range}");
+            if !ranges.iter().any(|range| range.offers(address)) {
+                let ranges = ranges.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                let why = format!(
+                    "the provided IP ({address}) is not in the valid range. The range of valid IPs is {ranges}"
+                );
                 return Err(Refusal::OutOfRange(why).into());
             }
             self.check_address(address, service)?;
             let took = self.take(&Held::Address(address), service).await?;
             return if took { Ok(address) } else { Err(Refusal::Taken.into()) };
         }
+        for range in ranges {
+            if let Some(address) = self.take_any(service, range).await? {
+                return Ok(address);
+            }
+        }
+        Err(Refusal::Exhausted.into())
+    }
+
+    /// Takes any address of a range; `None` when all are taken.
+    async fn take_any(&self, service: &Object, range: &Cidr) -> Result<Option<IpAddr>, TakeError> {
         // The first addresses are left for those who ask for one, as upstream does.
         let reserved = (range.size() / 16).clamp(16, 256).min(range.size() / 2);
         self.check_address(range.nth(reserved), service)?;
         for _ in 0..RANDOM_PICKS {
             let address = range.nth(rand::rng().random_range(reserved..range.size()));
             if range.offers(address) && self.take(&Held::Address(address), service).await? {
-                return Ok(address);
+                return Ok(Some(address));
             }
         }
         let order = (reserved..range.size()).chain(1..reserved);
         for address in order.map(|n| range.nth(n)).filter(|address| range.offers(*address)) {
             if !self.is_taken(&Held::Address(address)).await? && self.take(&Held::Address(address), service).await? {
-                return Ok(address);
+                return Ok(Some(address));
             }
         }
-        Err(Refusal::Exhausted.into())
+        Ok(None)
     }
 
     async fn take_port(&self, service: &Object, wanted: Option<u16>) -> Result<u16, TakeError> {
@@ -235,6 +266,13 @@ impl Allocator {
 enum TakeError {
     Refused(Refusal),
     Store(store::Error),
+    Api(ApiError),
+}
+
+impl From<ApiError> for TakeError {
+    fn from(err: ApiError) -> Self {
+        Self::Api(err)
+    }
 }
 
 impl From<Refusal> for TakeError {

@@ -6,7 +6,7 @@ use api::field::{FieldError, Path};
 use api::{ApiError, Object, Resource};
 use serde_json::{Value, json};
 
-use super::{Allocator, Cidr, Held, Refusal, Reservation, TakeError, families};
+use super::{Allocator, Held, Refusal, Reservation, TakeError, families};
 
 /// Everything that a stored Service holds.
 pub(super) fn held(object: &Object) -> Vec<Held> {
@@ -115,14 +115,14 @@ impl Allocation<'_> {
             if given.get(at).is_some_and(|_| at < kept) {
                 continue;
             }
-            let Some(range) = self.allocator.ranges.iter().find(|range| range.family() == family).copied() else {
+            if !self.allocator.ranges.iter().any(|range| range.family() == family) {
                 continue;
-            };
+            }
             let wanted: Option<IpAddr> = given.get(at).and_then(|text| text.parse().ok());
             // An address that is to be found is shown as an empty text.
             let shown = chosen.iter().map(String::as_str).chain((at == chosen.len()).then_some(""));
             let shown = json!(shown.collect::<Vec<_>>());
-            let address = self.address(object, &range, wanted).await;
+            let address = self.address(object, family, wanted).await;
             let address = address.map_err(|err| address_failure(err, &shown, wanted))?.to_string();
             match chosen.get_mut(at) {
                 Some(slot) => *slot = address,
@@ -136,15 +136,16 @@ impl Allocation<'_> {
         Ok(())
     }
 
-    async fn address(&mut self, object: &Object, range: &Cidr, wanted: Option<IpAddr>) -> Result<IpAddr, TakeError> {
+    async fn address(&mut self, object: &Object, family: &str, wanted: Option<IpAddr>) -> Result<IpAddr, TakeError> {
         if let Some(address) = wanted.filter(|address| self.before.contains(&Held::Address(*address))) {
             return Ok(address);
         }
-        // A dry run is not worth a search: any address of the range will do, as upstream has it.
+        // A dry run is not worth a search: any address of a range will do, as upstream has it.
         if self.dry_run && wanted.is_none() {
-            return Ok(range.nth(0));
+            let range = self.allocator.ranges_of(family)?.into_iter().next();
+            return range.map(|range| range.nth(0)).ok_or_else(|| Refusal::Exhausted.into());
         }
-        let address = self.allocator.take_address(object, range, wanted).await?;
+        let address = self.allocator.take_address(object, family, wanted).await?;
         self.took(Held::Address(address)).await;
         Ok(address)
     }
@@ -252,6 +253,7 @@ fn failure(err: TakeError, field: impl Fn(&str) -> FieldError) -> Failure {
             Failure::Internal(ApiError::internal("failed to allocate a nodePort: range is full"))
         }
         TakeError::Store(err) => Failure::Internal(ApiError::internal(err)),
+        TakeError::Api(err) => Failure::Internal(err),
     }
 }
 
@@ -271,5 +273,6 @@ fn address_failure(err: TakeError, shown: &Value, wanted: Option<IpAddr>) -> Fai
             Failure::Internal(ApiError::internal("failed to allocate a serviceIP: range is full"))
         }
         TakeError::Store(err) => Failure::Internal(ApiError::internal(err)),
+        TakeError::Api(err) => Failure::Internal(err),
     }
 }

@@ -66,3 +66,44 @@ async fn a_headless_service_gets_no_address() {
     let created = expect(client.post(SERVICES, &service("h", &json!({"clusterIP": "None"}))).await, 201);
     assert_eq!(created["spec"]["clusterIPs"], json!(["None"]));
 }
+
+#[tokio::test]
+async fn more_ranges_give_more_addresses_until_they_go() {
+    const CIDRS: &str = "/apis/networking.k8s.io/v1/servicecidrs";
+    let config = Config { service_cluster_ip_ranges: vec!["10.7.0.0/30".parse().unwrap()], ..Config::default() };
+    let server = TestServer::with(config, Arc::new(EmbeddedStore::in_memory())).await;
+    let client = Client::admin(&server);
+    let cidr = |name: &str, range: &str| {
+        json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
+            "metadata": {"name": name, "finalizers": ["example.com/kept"]}, "spec": {"cidrs": [range]},
+        })
+    };
+    // 10.7.0.1 is the `kubernetes` Service; 2 is left.
+    expect(client.post(SERVICES, &service("last", &json!({}))).await, 201);
+    expect(client.post(SERVICES, &service("more", &json!({}))).await, 500);
+    expect(client.post(CIDRS, &cidr("more", "10.8.0.0/28")).await, 201);
+    let created = expect(client.post(SERVICES, &service("more", &json!({}))).await, 201);
+    assert!(created["spec"]["clusterIP"].as_str().unwrap().starts_with("10.8.0."), "{created}");
+    // The first half of a range is for those who ask.
+    let wanted = service("wanted", &json!({"clusterIP": "10.8.0.3"}));
+    expect(client.post(SERVICES, &wanted).await, 201);
+    let outside = service("outside", &json!({"clusterIP": "10.9.0.9"}));
+    let refused = expect(client.post(SERVICES, &outside).await, 422);
+    assert!(refused["message"].as_str().unwrap().ends_with("valid IPs is 10.7.0.0/30, 10.8.0.0/28"), "{refused}");
+
+    expect(client.delete(&format!("{CIDRS}/more")).await, 200);
+    let late = service("late", &json!({"clusterIP": "10.8.0.10"}));
+    let mut refusals = 0;
+    // Other servers, and this one's cache, learn of it a moment later.
+    for n in 0..200 {
+        let answer = client.post(SERVICES, &service(&format!("late-{n}"), &json!({}))).await;
+        refusals += u32::from(answer.0 == 500);
+        if refusals > 0 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert!(refusals > 0, "a range that goes gives addresses");
+    expect(client.post(SERVICES, &late).await, 422);
+}
