@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use apiserver::testing::TestServer;
-use daemon::{Process, Supervisor};
+use daemon::{Process, Supervisor, TokenKey};
 use runtime::fake::FakeRuntime;
 use store::embedded::EmbeddedStore;
 use tempfile::TempDir;
@@ -25,7 +25,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::kubeconfig;
-use crate::pki::{Identity, Pki};
+use crate::pki::{Identity, Pki, PkiError};
 
 /// Name of the one node.
 pub const NODE: &str = "test-node";
@@ -57,7 +57,7 @@ impl TestCluster {
             move |shutdown| Process { shutdown, ..process }
         };
         let client = || kube::Client::new(server.service(), "default");
-        let (config, access, make) = (controllers_config(&pki), client(), start(&process));
+        let (config, access, make) = (controllers_config(&pki)?, client(), start(&process));
         tasks.add("controller-manager", move |shutdown| controllers::run(config, access, make(shutdown)));
         let (access, make) = (client(), start(&process));
         tasks.add("scheduler", move |shutdown| scheduler::run(scheduler::Config::default(), access, make(shutdown)));
@@ -122,7 +122,9 @@ fn server_config(pki: &Pki) -> anyhow::Result<apiserver::Config> {
         &["localhost"],
         &[Ipv4Addr::LOCALHOST.into()],
     )?;
+    pki.service_account_key()?;
     Ok(apiserver::Config {
+        service_account_signing_key: Some(pki.path("sa.key")),
         tls_certificate: Some(pki.path("apiserver.crt")),
         tls_private_key: Some(pki.path("apiserver.key")),
         client_ca: Some(pki.path("ca.crt")),
@@ -130,12 +132,14 @@ fn server_config(pki: &Pki) -> anyhow::Result<apiserver::Config> {
     })
 }
 
-fn controllers_config(pki: &Pki) -> controllers::Config {
-    controllers::Config {
+fn controllers_config(pki: &Pki) -> Result<controllers::Config, PkiError> {
+    let token_key = TokenKey::from_pem(&pki.service_account_key()?).map(Arc::new);
+    Ok(controllers::Config {
+        token_key,
         ranges: controllers::Ranges::out_of("10.244.0.0/16"),
         root_ca: Some(pki.ca().certificate.clone()),
         ..controllers::Config::default()
-    }
+    })
 }
 
 fn kubelet_config(directory: &TempDir, runtime: Arc<FakeRuntime>) -> kubelet::Config {

@@ -349,7 +349,7 @@ impl Cluster<'_> {
             move |shutdown| Process { shutdown, ..process }
         };
         let (config, client, make) =
-            (self.controllers_config(), self.client(&self.keys.controller_manager)?, start("controller-manager"));
+            (self.controllers_config()?, self.client(&self.keys.controller_manager)?, start("controller-manager"));
         tasks.add("controller-manager", move |shutdown| controllers::run(config, client, make(shutdown)));
         let (client, make) = (self.client(&self.keys.scheduler)?, start("scheduler"));
         tasks.add("scheduler", move |shutdown| scheduler::run(scheduler::Config::default(), client, make(shutdown)));
@@ -396,14 +396,17 @@ impl Cluster<'_> {
         })
     }
 
-    fn controllers_config(&self) -> controllers::Config {
+    fn controllers_config(&self) -> anyhow::Result<controllers::Config> {
         let ca = self.keys.pki.ca();
-        controllers::Config {
+        let token_key = daemon::TokenKey::from_pem(&self.keys.pki.service_account_key()?);
+        let token_key = token_key.context("sa.key holds no usable private key")?;
+        Ok(controllers::Config {
             ranges: controllers::Ranges::out_of(&self.plan.options.cluster_cidr),
             root_ca: Some(ca.certificate.clone()),
             signing: Some(controllers::Signing { certificate: ca.certificate.clone(), key: ca.key.clone() }),
+            token_key: Some(Arc::new(token_key)),
             ..controllers::Config::default()
-        }
+        })
     }
 
     fn kubelet_config(&self, runtime: Arc<dyn Runtime>) -> anyhow::Result<kubelet::Config> {

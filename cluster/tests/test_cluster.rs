@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use cluster::TestCluster;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewStatus};
+use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, ServiceAccount};
 use kube::Api;
-use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::wait::{await_condition, conditions};
 use serde_json::json;
 
@@ -53,5 +54,59 @@ async fn other_users_have_only_the_rights_that_roles_give_them() {
     let pods: Api<Pod> = Api::default_namespaced(cluster.client_as("somebody", &[]));
     let refused = pods.list(&ListParams::default()).await.unwrap_err();
     assert!(refused.to_string().contains("cannot list resource \"pods\""), "{refused}");
+    cluster.stop().await.unwrap();
+}
+
+async fn review(cluster: &TestCluster, token: &str) -> TokenReviewStatus {
+    let review: TokenReview = serde_json::from_value(json!({"metadata": {}, "spec": {"token": token}})).unwrap();
+    let answer = Api::all(cluster.client()).create(&PostParams::default(), &review).await.unwrap();
+    answer.status.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_in_a_secret_is_good_until_one_of_both_goes() {
+    let cluster = TestCluster::start().await.unwrap();
+    let accounts: Api<ServiceAccount> = Api::default_namespaced(cluster.client());
+    let secrets: Api<Secret> = Api::default_namespaced(cluster.client());
+    let account = serde_json::from_value(json!({"metadata": {"name": "robot"}})).unwrap();
+    accounts.create(&PostParams::default(), &account).await.unwrap();
+    let kind = "kubernetes.io/service-account-token";
+    for (name, account) in [("token", "robot"), ("orphan", "nobody")] {
+        let metadata = json!({"name": name, "annotations": {"kubernetes.io/service-account.name": account}});
+        let secret = serde_json::from_value(json!({"metadata": metadata, "type": kind})).unwrap();
+        secrets.create(&PostParams::default(), &secret).await.unwrap();
+    }
+    let has_token =
+        |secret: Option<&Secret>| secret.is_some_and(|it| it.data.iter().any(|it| it.contains_key("token")));
+    let filled = await_condition(secrets.clone(), "token", has_token);
+    let secret = tokio::time::timeout(PATIENCE, filled).await.expect("filled in time").unwrap().unwrap();
+    let data = secret.data.unwrap();
+    assert_eq!(data["namespace"].0, b"default");
+    assert!(data["ca.crt"].0.starts_with(b"-----BEGIN CERTIFICATE-----"));
+    let token = String::from_utf8(data["token"].0.clone()).unwrap();
+
+    let good = review(&cluster, &token).await;
+    let user = good.user.unwrap();
+    assert_eq!(user.username.as_deref(), Some("system:serviceaccount:default:robot"));
+    assert!(user.groups.unwrap().contains(&"system:serviceaccounts:default".to_owned()));
+    let label = |value: serde_json::Value| {
+        let labels = json!({"kubernetes.io/legacy-token-invalid-since": value});
+        Patch::Merge(json!({"metadata": {"labels": labels}}))
+    };
+    secrets.patch("token", &PatchParams::default(), &label("2026-01-01".into())).await.unwrap();
+    let marked = review(&cluster, &token).await;
+    assert!(marked.error.unwrap().contains("has been marked invalid"));
+    secrets.patch("token", &PatchParams::default(), &label(serde_json::Value::Null)).await.unwrap();
+    let emptied = Patch::Merge(json!({"data": {"token": "eA=="}}));
+    secrets.patch("token", &PatchParams::default(), &emptied).await.unwrap();
+    let changed = review(&cluster, &token).await;
+    assert!(changed.error.unwrap().contains("does not match server's copy"));
+
+    for name in ["orphan", "token"] {
+        let gone = await_condition(secrets.clone(), name, |secret: Option<&Secret>| secret.is_none());
+        tokio::time::timeout(PATIENCE, gone).await.expect("gone in time").unwrap();
+        let _ = accounts.delete("robot", &DeleteParams::default()).await;
+    }
+    assert_ne!(review(&cluster, &token).await.authenticated, Some(true));
     cluster.stop().await.unwrap();
 }

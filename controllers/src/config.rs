@@ -2,11 +2,12 @@
 //! [`Mirroring`] and [`Tuning`], with their defaults; [`Args`] adds what has to be read or made first.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use client::LeaderElection;
-use daemon::LeaderElectionArgs;
+use daemon::{LeaderElectionArgs, TokenKey};
 
 /// What the controllers are to do; made in `main` or by the process that embeds them.
 #[derive(Clone, Debug)]
@@ -21,6 +22,8 @@ pub struct Config {
     pub root_ca: Option<String>,
     /// The CA that signs certificate requests.
     pub signing: Option<Signing>,
+    /// The key that signs the tokens of Secrets; without it such Secrets stay empty.
+    pub token_key: Option<Arc<TokenKey>>,
     /// How much is done at once, and how long is waited.
     pub tuning: Tuning,
     /// How long nobody must have taken up an object of a kind that is only stored before an event says so.
@@ -36,6 +39,7 @@ impl Default for Config {
             ranges: daemon::pflag::defaults(),
             root_ca: None,
             signing: None,
+            token_key: None,
             tuning: daemon::pflag::defaults(),
             notice_patience: Duration::from_secs(30),
         }
@@ -151,6 +155,9 @@ pub struct Tuning {
     /// How often quotas are counted though nothing was given back.
     #[arg(long, default_value = "5m", value_parser = daemon::pflag::duration)]
     pub resource_quota_sync_period: Duration,
+    /// Workers of the controller of ServiceAccount tokens in Secrets.
+    #[arg(long, default_value_t = 5)]
+    pub concurrent_serviceaccount_token_syncs: usize,
     /// Workers of every other controller.
     #[arg(skip = 5_usize)]
     pub concurrent_syncs: usize,
@@ -169,7 +176,7 @@ pub struct Args {
     /// PEM file of the certificates that pods trust the API server by.
     #[arg(long)]
     pub root_ca_file: Option<PathBuf>,
-    /// Accepted for compatibility and checked to exist: tokens are signed by the API server on request.
+    /// PEM file of the private key that signs the tokens of Secrets for ServiceAccounts.
     #[arg(long)]
     pub service_account_private_key_file: Option<PathBuf>,
     /// PEM file of the CA that signs certificate requests.
@@ -186,9 +193,7 @@ impl Args {
     /// Makes the election, and reads the files that flags name. Fails when one cannot be read, or the election's times do not
     /// go together.
     pub fn into_config(self) -> anyhow::Result<Config> {
-        if let Some(path) = &self.service_account_private_key_file {
-            read(path)?;
-        }
+        let token_key = self.service_account_private_key_file.as_ref().map(token_key).transpose()?;
         let signing = match (&self.cluster_signing_cert_file, &self.cluster_signing_key_file) {
             (Some(certificate), Some(key)) => Some(Signing { certificate: read(certificate)?, key: read(key)? }),
             _ => None,
@@ -202,10 +207,16 @@ impl Args {
             ranges: self.ranges,
             root_ca: self.root_ca_file.as_ref().map(read).transpose()?,
             signing,
+            token_key,
             tuning: self.tuning,
             ..Config::default()
         })
     }
+}
+
+fn token_key(path: &PathBuf) -> anyhow::Result<Arc<TokenKey>> {
+    let key = TokenKey::from_pem(&read(path)?);
+    key.map(Arc::new).with_context(|| format!("{} holds no usable private key", path.display()))
 }
 
 fn read(path: &PathBuf) -> anyhow::Result<String> {

@@ -38,6 +38,7 @@ mod quota;
 mod replicaset;
 mod run;
 mod selectors;
+mod service_account_token;
 mod service_cidr;
 mod statefulset;
 mod ttl_after_finished;

@@ -2,7 +2,33 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The claims of a token.
+/// The issuer that tokens in Secrets name.
+pub(super) const LEGACY_ISSUER: &str = "kubernetes/serviceaccount";
+
+/// The claims of a token that lies in a Secret, and is good as long as it lies there (upstream: `legacyPrivateClaims`).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct LegacyClaims {
+    pub(super) sub: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/namespace")]
+    pub(super) namespace: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/secret.name")]
+    pub(super) secret: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/service-account.name")]
+    pub(super) account: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/service-account.uid")]
+    pub(super) account_uid: String,
+}
+
+/// What a token with a good signature says.
+#[derive(Clone, Debug)]
+pub(crate) enum Signed {
+    /// One that was asked for, and ends.
+    Bound(Claims),
+    /// One of a Secret.
+    Legacy(LegacyClaims),
+}
+
+/// The claims of a token that was asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claims {
     #[serde(default)]

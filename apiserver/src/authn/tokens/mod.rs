@@ -3,6 +3,7 @@
 
 mod claims;
 mod keys;
+mod legacy;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,8 +13,8 @@ use api::strategy::User;
 use async_trait::async_trait;
 use http::request::Parts;
 use jiff::Timestamp;
-use jsonwebtoken::{Header, Validation};
-use serde_json::{Value, json};
+use jsonwebtoken::Validation;
+use serde_json::{Value, from_value, json};
 use sha2::{Digest as _, Sha256};
 
 use self::keys::Keys;
@@ -22,6 +23,7 @@ use crate::config::Config;
 use crate::watch_cache::{ResourceCache, WatchCache};
 
 pub use claims::{Audiences, Claims, Private, Reference};
+use claims::{LEGACY_ISSUER, Signed};
 use keys::Error as KeyError;
 pub(crate) use keys::public_key_of;
 
@@ -41,7 +43,7 @@ pub struct Tokens {
     pods: Arc<ResourceCache>,
     nodes: Arc<ResourceCache>,
     secrets: Arc<ResourceCache>,
-    good: Mutex<HashMap<[u8; 32], Arc<Claims>>>,
+    good: Mutex<HashMap<[u8; 32], Arc<Signed>>>,
 }
 
 /// The groups of a namespace's ServiceAccounts.
@@ -77,12 +79,8 @@ impl Tokens {
     }
 
     /// Signs a token.
-    pub fn sign(&self, claims: &Claims) -> Result<String, jsonwebtoken::errors::Error> {
-        let signer = &self.keys.signer;
-        let mut header = Header::new(signer.algorithm);
-        header.typ = None;
-        header.kid = Some(signer.id.clone());
-        jsonwebtoken::encode(&header, claims, &signer.key)
+    pub fn sign(&self, claims: &Claims) -> Result<String, daemon::SignError> {
+        self.keys.signer.sign(claims)
     }
 
     /// The keys that tokens can be checked with, as a JWKS document.
@@ -104,7 +102,15 @@ impl Tokens {
 
     /// Whose token this is, and for which of the wanted audiences. `None` if it is not a token of this issuer at all.
     pub async fn verify(&self, token: &str, wanted: &[String]) -> Result<Option<Reviewed>, Rejected> {
-        let Some(claims) = self.signed(token)? else { return Ok(None) };
+        let Some(signed) = self.signed(token)? else { return Ok(None) };
+        match &*signed {
+            Signed::Bound(claims) => self.verify_bound(claims, wanted).await,
+            Signed::Legacy(claims) => self.verify_legacy(token, claims, wanted).await,
+        }
+        .map(Some)
+    }
+
+    async fn verify_bound(&self, claims: &Claims, wanted: &[String]) -> Result<Reviewed, Rejected> {
         let now = Timestamp::now().as_second();
         if claims.exp <= now {
             return Err(reject("service account token has expired"));
@@ -112,22 +118,13 @@ impl Tokens {
         if claims.nbf > now + 1 {
             return Err(reject("service account token is not valid yet"));
         }
-        let audiences: Vec<String> =
-            claims.aud.as_slice().iter().filter(|audience| wanted.contains(audience)).cloned().collect();
-        if audiences.is_empty() {
-            let list = |audiences: &[String]| {
-                audiences.iter().map(|audience| format!("{audience:?}")).collect::<Vec<_>>().join(" ")
-            };
-            let (its, theirs) = (list(claims.aud.as_slice()), list(wanted));
-            let why = format!("token audiences [{its}] is invalid for the target audiences [{theirs}]");
-            return Err(reject(&why));
-        }
+        let audiences = common(claims.aud.as_slice(), wanted)?;
         self.check_alive(&claims.private, now).await?;
-        Ok(Some(Reviewed { user: user_of(&claims), audiences }))
+        Ok(Reviewed { user: user_of(claims), audiences })
     }
 
     /// The claims of a token with a good signature and issuer.
-    pub(crate) fn signed(&self, token: &str) -> Result<Option<Arc<Claims>>, Rejected> {
+    pub(crate) fn signed(&self, token: &str) -> Result<Option<Arc<Signed>>, Rejected> {
         // Tokens of other kinds (static ones) have no such shape.
         if token.split('.').count() != 3 {
             return Ok(None);
@@ -144,32 +141,34 @@ impl Tokens {
             validation.validate_exp = false;
             validation.validate_aud = false;
             validation.required_spec_claims.clear();
-            let Ok(read) = jsonwebtoken::decode::<Claims>(token, &verifier.key, &validation) else { continue };
-            if !self.issuers.contains(&read.claims.iss) {
-                return Ok(None);
-            }
-            let claims = Arc::new(read.claims);
-            self.remember(digest, &claims);
-            return Ok(Some(claims));
+            let Ok(read) = jsonwebtoken::decode::<Value>(token, &verifier.key, &validation) else { continue };
+            let signed = match read.claims["iss"].as_str() {
+                Some(LEGACY_ISSUER) => from_value(read.claims).map(Signed::Legacy),
+                Some(issuer) if self.issuers.iter().any(|known| known == issuer) => {
+                    from_value(read.claims).map(Signed::Bound)
+                }
+                _ => return Ok(None),
+            };
+            let Ok(signed) = signed.map(Arc::new) else { continue };
+            self.remember(digest, &signed);
+            return Ok(Some(signed));
         }
         Err(reject("invalid bearer token"))
     }
 
-    fn remember(&self, digest: [u8; 32], claims: &Arc<Claims>) {
+    fn remember(&self, digest: [u8; 32], signed: &Arc<Signed>) {
         let mut good = self.good.lock().unwrap_or_else(PoisonError::into_inner);
         if good.len() >= REMEMBERED {
             let now = Timestamp::now().as_second();
-            good.retain(|_, known| known.exp > now);
+            good.retain(|_, known| matches!(&**known, Signed::Bound(claims) if claims.exp > now));
             if good.len() >= REMEMBERED {
                 good.clear();
             }
         }
-        good.insert(digest, claims.clone());
+        good.insert(digest, signed.clone());
     }
 
-    /// Refuses tokens that have outlived their account or what they are bound to.
-    async fn check_alive(&self, private: &Private, now: i64) -> Result<(), Rejected> {
-        let (namespace, account) = (private.namespace.as_str(), &private.serviceaccount);
+    async fn check_account(&self, namespace: &str, account: &Reference, now: i64) -> Result<(), Rejected> {
         let found = object_in(&self.accounts, namespace, &account.name).await?;
         let missing = || reject(&format!("serviceaccounts {:?} not found", account.name));
         let found = found.ok_or_else(missing)?;
@@ -180,6 +179,13 @@ impl Tokens {
             let (is, was) = (found.uid(), &account.uid);
             return Err(reject(&format!("service account UID ({is}) does not match claim ({was})")));
         }
+        Ok(())
+    }
+
+    /// Refuses tokens that have outlived their account or what they are bound to.
+    async fn check_alive(&self, private: &Private, now: i64) -> Result<(), Rejected> {
+        let namespace = private.namespace.as_str();
+        self.check_account(namespace, &private.serviceaccount, now).await?;
         let bound = [
             (&private.secret, &self.secrets, namespace, "secret"),
             (&private.pod, &self.pods, namespace, "pod"),
@@ -200,6 +206,19 @@ impl Tokens {
         }
         Ok(())
     }
+}
+
+/// The audiences of a token that are among the wanted.
+fn common(its: &[String], wanted: &[String]) -> Result<Vec<String>, Rejected> {
+    let common: Vec<String> = its.iter().filter(|audience| wanted.contains(audience)).cloned().collect();
+    if common.is_empty() {
+        let list = |audiences: &[String]| {
+            audiences.iter().map(|audience| format!("{audience:?}")).collect::<Vec<_>>().join(" ")
+        };
+        let (its, theirs) = (list(its), list(wanted));
+        return Err(reject(&format!("token audiences [{its}] is invalid for the target audiences [{theirs}]")));
+    }
+    Ok(common)
 }
 
 /// An object as this server has acknowledged it last.
