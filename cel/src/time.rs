@@ -88,8 +88,11 @@ fn scale(number: &str, factor: f64) -> Option<i128> {
         return None;
     }
     let whole: i128 = if whole.is_empty() { 0 } else { whole.parse::<u64>().ok()?.into() };
-    let rest: f64 = if fraction.is_empty() { 0.0 } else { format!("0.{fraction}").parse().ok()? };
-    whole.checked_mul(factor as i128)?.checked_add((rest * factor) as i128)
+    // As Go counts: digits first, so that a nanosecond is not lost. More of them than this are less than one.
+    let digits = &fraction[..fraction.len().min(18)];
+    let rest: f64 = if digits.is_empty() { 0.0 } else { digits.parse::<u64>().ok()? as f64 };
+    let part = rest * (factor / 10f64.powi(digits.len() as i32));
+    whole.checked_mul(factor as i128)?.checked_add(part as i128)
 }
 
 /// As schemas of format `duration` allow: Go's form, or a number with a word (`3 days`).

@@ -22,7 +22,7 @@ fn page() -> BTreeMap<(String, String), String> {
 
 #[test]
 fn the_page_has_every_kind_of_the_catalog_and_no_other() {
-    let catalog = Catalog::everything();
+    let catalog = Catalog::everything().with_resource_metrics();
     let known: std::collections::BTreeSet<(String, String)> =
         catalog.iter().map(|row| (row.group.to_string(), row.plural.to_string())).collect();
     let said = page();

@@ -2,14 +2,23 @@
 
 use std::sync::Arc;
 
-use crate::kinds::GROUPS;
-use crate::kinds::kind::{Field, Kind, Sub};
+use crate::kinds::kind::{Field, Group, Kind, Sub};
+use crate::kinds::{GROUPS, OPTIONAL};
 use crate::resource::{Columns, Resource, Text};
 use crate::schema::builtin::builtin;
 
 /// The kinds of [`GROUPS`] as resources.
 pub(super) fn rows() -> impl Iterator<Item = Arc<Resource>> {
-    GROUPS.iter().flat_map(|group| {
+    rows_of(GROUPS)
+}
+
+/// The kinds of [`OPTIONAL`] as resources.
+pub(super) fn optional() -> impl Iterator<Item = Arc<Resource>> {
+    rows_of(OPTIONAL)
+}
+
+fn rows_of(groups: &'static [Group]) -> impl Iterator<Item = Arc<Resource>> {
+    groups.iter().flat_map(|group| {
         let versions = group.versions.iter();
         versions.flat_map(|(version, kinds)| kinds.iter().map(|kind| Arc::new(resource(group.name, version, kind))))
     })
@@ -23,7 +32,7 @@ fn resource(group: &'static str, version: &'static str, kind: &Kind) -> Resource
         group: group.into(),
         version: version.into(),
         plural: kind.plural.into(),
-        singular: kind.kind.to_lowercase().into(),
+        singular: kind.singular.map_or_else(|| kind.kind.to_lowercase().into(), Text::Borrowed),
         kind: kind.kind.into(),
         list_kind: format!("{}List", kind.kind).into(),
         short_names: borrowed(kind.short_names),

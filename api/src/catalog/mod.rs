@@ -39,6 +39,12 @@ impl Catalog {
         EVERYTHING.get_or_init(|| Self::of(builtin::rows().collect())).clone()
     }
 
+    /// This table with the resource metrics (`metrics.k8s.io`), which only a server has that can ask kubelets.
+    #[must_use]
+    pub fn with_resource_metrics(&self) -> Self {
+        self.with(builtin::optional())
+    }
+
     /// The rows of the groups and versions that `serves` picks (`--runtime-config`).
     #[must_use]
     pub fn only(&self, serves: impl Fn(&str, &str) -> bool) -> Self {

@@ -49,6 +49,21 @@ fn rows_can_be_added_and_taken_away() {
 }
 
 #[test]
+fn resource_metrics_are_there_only_where_they_are_asked_for() {
+    let has = |catalog: &Catalog| catalog.groups().iter().any(|group| group.name == "metrics.k8s.io");
+    assert!(!has(&Catalog::everything()));
+    let catalog = Catalog::builtin().with_resource_metrics();
+    assert!(has(&catalog));
+    let pods = catalog.resource("metrics.k8s.io", "v1beta1", "pods").expect("served");
+    assert_eq!((pods.kind.as_ref(), pods.singular.as_ref(), pods.namespaced), ("PodMetrics", "pod", true));
+    assert!(!pods.is_stored() && pods.verbs == [Verb::Get, Verb::List]);
+    assert_eq!(
+        crate::table::columns(pods).len(),
+        crate::table::cells(pods, &Object::default(), jiff::Timestamp::UNIX_EPOCH).len()
+    );
+}
+
+#[test]
 fn reviews_are_not_stored() {
     let review = Catalog::builtin().resource("authentication.k8s.io", "v1", "tokenreviews").cloned().expect("served");
     assert!(!review.is_stored());

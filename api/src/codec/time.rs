@@ -25,6 +25,30 @@ pub fn print_micros(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
 }
 
+/// A duration of so many nanoseconds as Go prints it (`time.Duration.String`): `1m0.5s`.
+pub fn print_duration(nanos: i64) -> String {
+    let sign = if nanos < 0 { "-" } else { "" };
+    let all = nanos.unsigned_abs();
+    let decimals = |whole: u64, part: u64, width: usize| {
+        let text = format!("{whole}.{part:0width$}");
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    };
+    match all {
+        0 => return "0s".to_owned(),
+        1..1_000 => return format!("{sign}{all}ns"),
+        1_000..1_000_000 => return format!("{sign}{}\u{b5}s", decimals(all / 1_000, all % 1_000, 3)),
+        1_000_000..1_000_000_000 => return format!("{sign}{}ms", decimals(all / 1_000_000, all % 1_000_000, 6)),
+        _ => {}
+    }
+    let (seconds, part) = (all / 1_000_000_000, all % 1_000_000_000);
+    let text = decimals(seconds % 60, part, 9);
+    match (seconds / 3600, seconds / 60 % 60) {
+        (0, 0) => format!("{sign}{text}s"),
+        (0, minutes) => format!("{sign}{minutes}m{text}s"),
+        (hours, minutes) => format!("{sign}{hours}h{minutes}m{text}s"),
+    }
+}
+
 fn parse(text: &str, layout: &'static str) -> Result<Timestamp, String> {
     let mut rest = text;
     let cannot = |rest: &str, element: &str| {
@@ -102,6 +126,26 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn durations_print_as_in_go() {
+        let check = |nanos: i64, expected: &str| assert_eq!(print_duration(nanos), expected);
+        check(0, "0s");
+        check(1, "1ns");
+        check(1_500, "1.5\u{b5}s");
+        check(2_000_001, "2.000001ms");
+        check(15_000_000_000, "15s");
+        check(60_500_000_000, "1m0.5s");
+        check(3_600_000_000_001, "1h0m0.000000001s");
+        check(i64::MIN, "-2562047h47m16.854775808s");
+    }
+
+    proptest! {
+        #[test]
+        fn a_printed_duration_reads_as_the_same(nanos in any::<i64>()) {
+            prop_assert_eq!(cel::parse_go_duration(&print_duration(nanos)), Some(nanos));
+        }
+    }
 
     #[test]
     fn times_print_in_utc() {

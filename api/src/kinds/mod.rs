@@ -29,6 +29,7 @@ mod core;
 mod discovery;
 mod flowcontrol;
 pub(crate) mod kind;
+mod metrics;
 mod networking;
 mod node;
 pub(crate) mod pods;
@@ -75,6 +76,10 @@ pub(crate) static GROUPS: &[Group] = &[
     apiserverinternal::GROUP,
     storagemigration::GROUP,
 ];
+
+/// The groups that no API server of upstream has, and ours only where [`crate::catalog::Catalog::with_resource_metrics`]
+/// is called: somebody else's server may serve them.
+pub(crate) static OPTIONAL: &[Group] = &[metrics::GROUP];
 
 /// What is wrong with the addresses of a Service, and with the families that it says they are of. This has to be known
 /// before addresses are handed out, and so before the other rules are looked at.

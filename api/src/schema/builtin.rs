@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::{ListType, Presence, Scalar, Schema, SchemaId, SchemaRef, Schemas, Type};
 use crate::text::Text;
 
-const TEXT: &str = include_str!("../../data/schemas.txt");
+const TEXT: &str = concat!(include_str!("../../data/schemas.txt"), include_str!("../../data/metrics-schemas.txt"));
 
 /// All built-in definitions.
 pub struct Builtin {

@@ -18,6 +18,7 @@ pub(super) fn read(form: Form, bytes: &[u8], depth: usize) -> Result<Value, Erro
     match form {
         Form::Time => read_time(bytes, false),
         Form::MicroTime => read_time(bytes, true),
+        Form::Duration => read_duration(bytes),
         Form::Quantity => read_quantity(bytes),
         Form::IntOrString => read_int_or_string(bytes),
         Form::List => read_list(bytes),
@@ -37,6 +38,10 @@ pub(super) fn write(out: &mut Writer, form: Form, value: &Value) -> Result<(), E
     match form {
         Form::Time => return write_time(out, value, time::seconds),
         Form::MicroTime => return write_time(out, value, time::micros),
+        Form::Duration => {
+            let nanos = value.as_str().and_then(cel::parse_go_duration);
+            out.integer(1, nanos.ok_or_else(|| Error::expected("a duration"))?);
+        }
         Form::Quantity => match value {
             Value::String(text) => out.bytes(1, text.as_bytes()),
             Value::Number(number) => out.bytes(1, number.to_string().as_bytes()),
@@ -116,6 +121,18 @@ fn read_quantity(bytes: &[u8]) -> Result<Value, Error> {
     }
     let quantity: Quantity = text.parse().map_err(|_| Error::expected("a quantity"))?;
     Ok(quantity.to_string().into())
+}
+
+fn read_duration(bytes: &[u8]) -> Result<Value, Error> {
+    let mut reader = Reader::new(bytes);
+    let mut nanos = 0;
+    while let Some((number, wire)) = reader.tag()? {
+        match (number, wire) {
+            (1, Wire::Varint) => nanos = reader.varint()?.cast_signed(),
+            _ => reader.skip(number, wire)?,
+        }
+    }
+    Ok(time::print_duration(nanos).into())
 }
 
 fn read_int_or_string(bytes: &[u8]) -> Result<Value, Error> {

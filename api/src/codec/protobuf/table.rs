@@ -2,7 +2,8 @@
 
 use std::sync::OnceLock;
 
-const TEXT: &str = include_str!("../../../data/protobuf.txt");
+const TEXT: &str =
+    concat!(include_str!("../../../data/protobuf.txt"), include_str!("../../../data/metrics-protobuf.txt"));
 
 /// All messages, by name.
 pub(super) struct Table {
@@ -27,6 +28,8 @@ pub(super) enum Form {
     Object,
     Time,
     MicroTime,
+    /// Nanoseconds; in JSON as Go prints a duration.
+    Duration,
     Quantity,
     IntOrString,
     /// A value of any kind, as JSON text.
@@ -93,7 +96,8 @@ impl Table {
 
     fn read(text: &'static str) -> Self {
         let heads = text.lines().filter(|line| !line.starts_with(' '));
-        let names: Vec<&'static str> = heads.map(|line| line.split(' ').next().unwrap_or(line)).collect();
+        let mut names: Vec<&'static str> = heads.map(|line| line.split(' ').next().unwrap_or(line)).collect();
+        names.sort_unstable();
         let mut messages = Vec::with_capacity(names.len());
         let mut lines = text.lines().peekable();
         while let Some(head) = lines.next() {
@@ -104,6 +108,7 @@ impl Table {
             }
             messages.push(Message::new(name, Form::from_name(form), fields));
         }
+        messages.sort_by_key(|message| message.name);
         Self { messages: messages.into() }
     }
 }
@@ -181,6 +186,7 @@ impl Form {
         match name {
             "time" => Self::Time,
             "microtime" => Self::MicroTime,
+            "duration" => Self::Duration,
             "quantity" => Self::Quantity,
             "int-or-string" => Self::IntOrString,
             "json" => Self::Json,

@@ -57,6 +57,18 @@ fn decoded(vector: &Vector) -> Result<Value, Error> {
     Ok(Value::Object(map))
 }
 
+#[test]
+fn resource_metrics_come_back_as_they_were() {
+    let usage = json!({"cpu": "12345678n", "memory": "20Mi"});
+    let metrics = json!({
+        "kind": "PodMetrics", "apiVersion": "metrics.k8s.io/v1beta1", "metadata": {"name": "p", "namespace": "n"},
+        "timestamp": "2026-01-02T03:04:05Z", "window": "15.000000001s", "containers": [{"name": "c", "usage": usage}],
+    });
+    assert_eq!(super::decode(&super::encode(&metrics).unwrap()).unwrap(), metrics);
+    let list = json!({"kind": "PodMetricsList", "apiVersion": "metrics.k8s.io/v1beta1", "metadata": {}, "items": [{"window": "x"}]});
+    assert!(super::encode(&list).is_err());
+}
+
 fn encoded(vector: &Vector) -> Result<Vec<u8>, Error> {
     let text = |name: &str| vector.json.get(name).and_then(Value::as_str).unwrap_or("");
     encode_as(&vector.json, message_for(vector), text("apiVersion"), text("kind"))

@@ -25,6 +25,8 @@ pub(crate) struct Group {
 pub(crate) struct Kind {
     /// `pods`.
     pub(crate) plural: &'static str,
+    /// `pod`, if not the kind in lower case.
+    pub(crate) singular: Option<&'static str>,
     /// `Pod`.
     pub(crate) kind: &'static str,
     pub(crate) namespaced: bool,
@@ -108,6 +110,7 @@ impl Kind {
     pub(crate) const fn namespaced(plural: &'static str, kind: &'static str) -> Self {
         Self {
             plural,
+            singular: None,
             kind,
             namespaced: true,
             verbs: &Verb::STORED,
