@@ -22,6 +22,7 @@ use crate::metrics::slis::Slis;
 use crate::outbound::kubelets::Kubelets;
 use crate::registry::Registry;
 use crate::request::intake::Intake;
+use crate::usage::Usage;
 
 /// How far the start has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,7 +45,9 @@ pub(crate) struct Core {
     pub(crate) rbac: Arc<authz::Rbac>,
     /// The issuer of ServiceAccount tokens.
     pub(crate) tokens: Option<Arc<Tokens>>,
-    pub(crate) kubelets: Kubelets,
+    pub(crate) kubelets: Arc<Kubelets>,
+    /// What nodes and pods use.
+    pub(crate) usage: Arc<Usage>,
     /// Which versions other servers serve.
     pub(crate) aggregator: Arc<Aggregator>,
     pub(crate) at_rest: Option<Arc<AtRest>>,

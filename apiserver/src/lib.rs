@@ -43,7 +43,7 @@
 //! registry -> service_addresses              who writes to the store; nobody else does
 //! admission -> audit    impersonate          checks
 //! authz -> authn        conversion
-//! outbound                                   connections that this server makes
+//! usage -> outbound                          what nodes and pods use    connections that this server makes
 //! watch_cache -> encryption
 //! response, metrics -> request    http       and single files: error, store_error, stamps, strict, ...
 //! ```
@@ -102,6 +102,7 @@ mod store_error;
 mod strict;
 mod subresources;
 pub mod testing;
+mod usage;
 pub mod watch_cache;
 
 pub use admission::{AdmissionConfig, ConfigMapKey, DefaultTolerationSeconds};

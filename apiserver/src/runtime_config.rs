@@ -6,6 +6,9 @@ use api::catalog::{Catalog, is_stable};
 
 use crate::error::Error;
 
+/// What upstream's API server does not have.
+const METRICS: &str = "metrics.k8s.io";
+
 /// One word of `--runtime-config`: `api/all`, `api/ga`, `api/beta`, `api/alpha` or a group and version, on or off.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Served {
@@ -27,22 +30,29 @@ impl FromStr for Served {
 
 /// The catalog of the versions that are served: the stable ones, changed by what is asked for. Of several words the
 /// one about a version is stronger than that about a level, and that stronger than the one about all.
-pub(crate) fn catalog(words: &[Served]) -> Result<Catalog, Error> {
-    if words.is_empty() {
+///
+/// Resource metrics are served, beta as they are, where this server can ask kubelets.
+pub(crate) fn catalog(words: &[Served], asks_kubelets: bool) -> Result<Catalog, Error> {
+    if words.is_empty() && !asks_kubelets {
         return Ok(Catalog::builtin());
     }
-    let everything = Catalog::everything();
+    let everything = Catalog::everything().with_resource_metrics();
     for word in words {
         check(word, &everything).map_err(|why| Error::Flag { flag: "runtime-config", why })?;
     }
-    Ok(everything.only(|group, version| is_served(words, group, version)))
+    let is_default = |group: &str, version: &str| match group {
+        METRICS => asks_kubelets,
+        _ => is_stable(version),
+    };
+    Ok(everything.only(|group, version| is_served(words, group, version, is_default(group, version))))
 }
 
-fn is_served(words: &[Served], group: &str, version: &str) -> bool {
+fn is_served(words: &[Served], group: &str, version: &str, default: bool) -> bool {
     let said = |what: &str| words.iter().rev().find(|word| word.what == what).map(|word| word.on);
     let named = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
-    let default = is_stable(version);
-    said(&named).or_else(|| said(level(version))).or_else(|| said("api/all")).unwrap_or(default)
+    // What this server cannot answer for is not turned on by a word that means all.
+    let level = said(level(version)).or_else(|| said("api/all")).filter(|on| group != METRICS || !on || default);
+    said(&named).or(level).unwrap_or(default)
 }
 
 fn level(version: &str) -> &'static str {
@@ -78,7 +88,19 @@ mod tests {
 
     fn of(words: &[&str]) -> Result<Catalog, String> {
         let words: Vec<Served> = words.iter().map(|word| word.parse()).collect::<Result<_, _>>()?;
-        catalog(&words).map_err(|err| err.to_string())
+        catalog(&words, false).map_err(|err| err.to_string())
+    }
+
+    #[test]
+    fn resource_metrics_are_served_where_kubelets_can_be_asked() {
+        let serves_metrics = |words: &[&str], asks_kubelets: bool| {
+            let words: Vec<Served> = words.iter().map(|word| word.parse().unwrap()).collect();
+            serves(&catalog(&words, asks_kubelets).unwrap(), METRICS, "v1beta1")
+        };
+        assert!(serves_metrics(&[], true) && !serves_metrics(&[], false));
+        assert!(!serves_metrics(&["metrics.k8s.io/v1beta1=false"], true));
+        assert!(serves_metrics(&["metrics.k8s.io/v1beta1=true"], false));
+        assert!(!serves_metrics(&["api/beta=true"], false) && !serves_metrics(&["api/beta=false"], true));
     }
 
     fn serves(catalog: &Catalog, group: &str, version: &str) -> bool {

@@ -48,3 +48,12 @@ pub(super) fn built_in(group: &str, version: &str) -> Option<Priority> {
     let (_, version) = versions.iter().find(|(name, _)| *name == version)?;
     Some(Priority { group: *priority, version: *version })
 }
+
+/// The priority of a version that no APIService is about.
+pub(super) fn otherwise(group: &str, version: &str) -> Priority {
+    match group {
+        // That of the metrics-server's APIService: somebody else may serve it.
+        "metrics.k8s.io" => Priority { group: 100, version: 100 },
+        _ => built_in(group, version).unwrap_or(CUSTOM),
+    }
+}

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::backend::Backend;
 use super::found::Shown;
-use super::priorities::{CUSTOM, FIRST, Priority, REGISTRATION, built_in};
+use super::priorities::{FIRST, Priority, REGISTRATION, otherwise};
 
 /// All APIServices at one moment.
 #[derive(Debug, Default)]
@@ -96,7 +96,7 @@ pub(crate) fn groups<'a>(catalog: &'a Catalog, table: &'a Table) -> Vec<Group<'a
     }
     let priority = |group: &str, version: &str| match group {
         REGISTRATION => FIRST,
-        _ => table.priority(group, version).or_else(|| built_in(group, version)).unwrap_or(CUSTOM),
+        _ => table.priority(group, version).unwrap_or_else(|| otherwise(group, version)),
     };
     for group in &mut groups {
         let name = group.name;
@@ -113,6 +113,7 @@ pub(crate) fn groups<'a>(catalog: &'a Catalog, table: &'a Table) -> Vec<Group<'a
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::aggregator::priorities::built_in;
 
     #[test]
     fn every_built_in_version_has_its_place_and_the_order_is_that_of_the_catalog() {

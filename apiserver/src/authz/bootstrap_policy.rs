@@ -38,6 +38,21 @@ pub(crate) fn objects() -> Result<Vec<Object>, Malformed> {
     parse(TABLE)
 }
 
+/// Who may see what pods and nodes use, where that is served: the role that comes with the metrics-server.
+pub(crate) fn metrics_reader() -> Option<Object> {
+    let fed = ["admin", "edit", "view"].iter().map(|role| (format!("{AGGREGATE}{role}"), "true".into()));
+    let labels: Map<String, Value> =
+        fed.chain([("kubernetes.io/bootstrapping".into(), "rbac-defaults".into())]).collect();
+    Object::from_value(json!({
+        "apiVersion": VERSION, "kind": "ClusterRole",
+        "metadata": {
+            "name": "system:aggregated-metrics-reader", "labels": labels,
+            "annotations": {"rbac.authorization.kubernetes.io/autoupdate": "true"},
+        },
+        "rules": [{"apiGroups": ["metrics.k8s.io"], "resources": ["pods", "nodes"], "verbs": ["get", "list", "watch"]}],
+    }))
+}
+
 fn parse(table: &str) -> Result<Vec<Object>, Malformed> {
     let mut roles: Vec<Role> = Vec::new();
     let mut bindings = Vec::new();

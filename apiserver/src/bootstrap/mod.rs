@@ -49,8 +49,10 @@ pub(crate) async fn ensure(core: &Core) -> Result<Vec<Object>, Error> {
     }
     let policy = bootstrap_policy::objects().map_err(|err| Error::Bootstrap(err.to_string()))?;
     let flows = flows::objects().into_iter().filter_map(Object::from_value);
-    let services = aggregator::objects(&core.registry.catalog());
-    let all = objects::all(&core.config)?.into_iter().chain(policy).chain(flows).chain(services);
+    let catalog = core.registry.catalog();
+    let services = aggregator::objects(&catalog);
+    let readers = catalog.group_version("metrics.k8s.io", "v1beta1").next().and(bootstrap_policy::metrics_reader());
+    let all = objects::all(&core.config)?.into_iter().chain(policy).chain(readers).chain(flows).chain(services);
     // What lies in a namespace needs it, and Services their range.
     let (mut all, within): (Vec<Object>, Vec<Object>) = all.partition(|object| object.namespace().is_empty());
     ensure_all(core, &all).await?;

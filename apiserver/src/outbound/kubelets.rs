@@ -5,11 +5,13 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use api::Object;
 use axum::body::Body;
 use hyper::client::conn::http1::SendRequest;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -50,6 +52,25 @@ pub(crate) enum Tls {
     Kubelet,
     /// A pod: nobody vouches for its certificate.
     Unverified,
+}
+
+impl Backend {
+    /// The kubelet of a node, at the first address of the first of these types that the node has; or why there is none.
+    pub(crate) fn of_node(node: &Object, types: &[String]) -> Result<Self, String> {
+        let addresses = node.get(&["status", "addresses"]).and_then(Value::as_array).cloned().unwrap_or_default();
+        let host = types.iter().find_map(|kind| {
+            let address = addresses.iter().find(|address| address["type"] == kind.as_str())?;
+            address["address"].as_str()
+        });
+        let missing = || {
+            let types = types.join(" ");
+            format!("no preferred addresses found; known addresses: {addresses:?}, wanted: [{types}]")
+        };
+        let host = host.ok_or_else(missing)?.to_owned();
+        let port = node.integer(&["status", "daemonEndpoints", "kubeletEndpoint", "Port"]);
+        let port = port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0).unwrap_or(10250);
+        Ok(Self { host, port, tls: Tls::Kubelet, reach: Reach::Anywhere })
+    }
 }
 
 impl fmt::Display for Backend {

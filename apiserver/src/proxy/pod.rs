@@ -15,8 +15,7 @@ use super::{Outgoing, forward};
 use crate::call::Call;
 use crate::call::websocket::{self, Form};
 use crate::core::Core;
-use crate::outbound::dial::Reach;
-use crate::outbound::kubelets::{Backend, Tls};
+use crate::outbound::kubelets::Backend;
 use crate::registry::Target;
 use crate::request::headers::asks_for_websocket;
 use crate::response::{self, Answer};
@@ -149,24 +148,7 @@ pub(super) async fn kubelet(core: &Core, asked: &str, node: &str) -> Result<Back
     core.registry.freshen().await?;
     let missing = || ApiError::not_found(Qualified { group: "", resource: asked }, node);
     let object = nodes.get(&nodes.key("", node)).ok_or_else(missing)?.object();
-    let addresses = object.get(&["status", "addresses"]).and_then(Value::as_array).cloned().unwrap_or_default();
-    let host = core.config.kubelet_address_types.iter().find_map(|kind| {
-        let address = addresses.iter().find(|address| address["type"] == kind.as_str())?;
-        address["address"].as_str()
-    });
-    let kinds = core.config.kubelet_address_types.join(" ");
-    let host = host.ok_or_else(|| {
-        ApiError::internal(format!("no preferred addresses found; known addresses: {addresses:?}, wanted: [{kinds}]"))
-    })?;
-    let port = object
-        .integer(&["status", "daemonEndpoints", "kubeletEndpoint", "Port"])
-        .and_then(|port| u16::try_from(port).ok());
-    Ok(Backend {
-        host: host.to_owned(),
-        port: port.filter(|port| *port > 0).unwrap_or(10250),
-        tls: Tls::Kubelet,
-        reach: Reach::Anywhere,
-    })
+    Backend::of_node(&object, &core.config.kubelet_address_types).map_err(ApiError::internal)
 }
 
 /// The container that is asked for, or the only or default one.

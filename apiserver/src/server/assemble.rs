@@ -27,12 +27,13 @@ use crate::outbound::webhooks::Webhooks;
 use crate::registry::{Registry, swapper};
 use crate::request::intake::Intake;
 use crate::service_addresses::Allocator;
+use crate::usage::Usage;
 use crate::watch_cache::{Feed, WatchCache, is_cached};
 use crate::{admission, authn, authz, runtime_config};
 
 /// All parts, and what feeds the watch cache.
 pub(super) fn assemble(config: Config, store: Arc<dyn Store>, process: &Process) -> Result<(Core, Feed), Error> {
-    let catalog = runtime_config::catalog(&config.runtime_config)?;
+    let catalog = runtime_config::catalog(&config.runtime_config, config.kubelet_certificate_authority.is_some())?;
     let rows = catalog.iter().filter(|row| is_cached(row)).map(|row| catalog.storage_row(row).clone());
     let store: Arc<dyn Store> = Arc::new(Measured::new(store, &catalog, &process.metrics));
     let at_rest = AtRest::load(&config.encryption, &catalog, &process.metrics)?.map(Arc::new);
@@ -82,7 +83,8 @@ pub(super) fn assemble(config: Config, store: Arc<dyn Store>, process: &Process)
     });
     let aggregator = Aggregator::new(&config, registry.cache(), connections.clone(), process)
         .map_err(Error::part("connect to aggregated API servers"))?;
-    let kubelets = kubelets(&config)?;
+    let kubelets = Arc::new(kubelets(&config)?);
+    let usage = Usage::new(kubelets.clone(), connections.clone(), tasks.clone(), process.shutdown.clone());
     let (authn, jwt) = authn::chain(&config, registry.cache(), tokens.clone(), &webhooks, &connections, process)?;
     let core = Core {
         authn,
@@ -92,6 +94,7 @@ pub(super) fn assemble(config: Config, store: Arc<dyn Store>, process: &Process)
         rbac,
         tokens,
         kubelets,
+        usage: Arc::new(usage),
         aggregator: Arc::new(aggregator),
         at_rest,
         audit: Audit::new(&config.audit, &webhooks, &process.metrics)?.map(Arc::new),

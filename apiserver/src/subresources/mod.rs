@@ -6,6 +6,7 @@ mod eviction;
 mod reviews;
 mod scale;
 mod token;
+mod usage;
 
 use std::sync::Arc;
 
@@ -68,6 +69,9 @@ fn known<'a>(call: &Call<'_>, row: &'a Resource) -> Result<&'a Subresource, ApiE
 pub(crate) async fn virtual_resource(call: &Call<'_>, row: &Arc<Resource>, body: Bytes) -> Result<Answer, ApiError> {
     if row.plural == "componentstatuses" {
         return components::answer(call, row).await;
+    }
+    if row.group == "metrics.k8s.io" {
+        return usage::answer(call, row).await;
     }
     if call.info.is_item {
         return Err(ApiError::unknown_resource());

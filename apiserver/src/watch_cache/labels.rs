@@ -49,6 +49,11 @@ impl Labels {
         Some(&self.pairs[at].1)
     }
 
+    /// All of them, by key.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.pairs.iter().map(|(key, value)| (&**key, &**value))
+    }
+
     /// Whether a key is as asked for.
     pub fn any(&self, is_wanted: impl Fn(&str) -> bool) -> bool {
         self.pairs.iter().any(|(key, _)| is_wanted(key))

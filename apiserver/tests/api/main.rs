@@ -45,6 +45,7 @@ mod settled;
 #[path = "../../../fuzz/src/slow_clients.rs"]
 mod slow_clients;
 mod store_health;
+mod usage;
 mod watch;
 mod webhook_conditions;
 mod webhook_custom;

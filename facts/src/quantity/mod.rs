@@ -64,6 +64,11 @@ impl Quantity {
         Self { mantissa: value as i128, exponent: -3, format }
     }
 
+    /// A number of billionths.
+    pub const fn from_nano(value: i64, format: Format) -> Self {
+        Self { mantissa: value as i128, exponent: NANO, format }
+    }
+
     /// The quantity that a JSON string or number says.
     pub fn of_value(value: &serde_json::Value) -> Option<Self> {
         value.as_str().map_or_else(|| value.to_string().parse(), str::parse).ok()
