@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::config::tuning::Tuning;
 use crate::containers::environment::fields::Surroundings;
+use crate::handlers::probes::counts::Counts;
 use crate::references::Objects;
 use crate::sandbox::pod_dns::ClusterDns;
 use crate::sandbox::sysctls::Allowlist;
@@ -61,6 +62,8 @@ pub(crate) struct Context {
     pub(crate) known_images: RwLock<Vec<Image>>,
     /// System calls of containers that were watched.
     pub(crate) watched: watched_calls::Counts,
+    /// Attempts of probes.
+    pub(crate) probed: Counts,
 }
 
 impl Context {

@@ -152,6 +152,7 @@ fn context(config: &Config, client: kube::Client, informers: &Informers, network
         network,
         known_images: std::sync::RwLock::default(),
         watched: watched_calls::Counts::default(),
+        probed: Default::default(),
         client,
     }
 }

@@ -87,6 +87,58 @@ impl Client {
     }
 }
 
+/// What pods use, in all the forms in which it is asked for.
+async fn tells_what_is_used(node: &TestNode, admin: &Client) {
+    let sent = runtime::Flow { bytes: 77, ..runtime::Flow::default() };
+    let network = Some(runtime::Traffic { sent, ..runtime::Traffic::default() });
+    let stats = |network| runtime::Stats {
+        cgroup: "kubepods/x".into(),
+        cpu_nanos: 1_500_000_000,
+        memory_working_set: 4096,
+        memory_usage: 8192,
+        network,
+        ..runtime::Stats::default()
+    };
+    node.runtime.set_stats("c", stats(None));
+    node.runtime.set_stats("web", stats(network));
+    let resource = admin.get("/metrics/resource").await;
+    assert!(resource.to_lowercase().contains("content-type: text/plain; version=0.0.4"), "{resource}");
+    for line in [
+        "container_cpu_usage_seconds_total{container=\"c\",namespace=\"default\",pod=\"web\"} 1.5 1",
+        "container_memory_working_set_bytes{container=\"c\",namespace=\"default\",pod=\"web\"} 4096 1",
+        "container_start_time_seconds{container=\"c\",namespace=\"default\",pod=\"web\"} 1",
+        "pod_cpu_usage_seconds_total{namespace=\"default\",pod=\"web\"} 1.5 1",
+        "pod_memory_working_set_bytes{namespace=\"default\",pod=\"web\"} 4096 1",
+        "node_cpu_usage_seconds_total ",
+        "node_memory_working_set_bytes ",
+        "resource_scrape_error 0\n",
+    ] {
+        assert!(resource.contains(&format!("\n{line}")), "{line}\n{resource}");
+    }
+    let cadvisor = admin.get("/metrics/cadvisor").await;
+    for line in [
+        "container_cpu_usage_seconds_total{container=\"c\",id=\"/kubepods/x\",image=\"busybox:1\",name=\"",
+        "container_memory_usage_bytes{container=\"\",id=\"/kubepods/x\",image=\"\",name=\"\",namespace=\"default\",pod=\"web\"} 8192 1",
+        "container_network_transmit_bytes_total{container=\"\",id=\"/kubepods/x\",image=\"\",interface=\"eth0\",name=\"\",namespace=\"default\",pod=\"web\"} 77 1",
+        "container_spec_memory_limit_bytes{container=\"c\",",
+        "container_memory_working_set_bytes{container=\"\",id=\"/\",",
+        "machine_cpu_cores{boot_id=\"",
+        "machine_memory_bytes{boot_id=\"",
+    ] {
+        assert!(cadvisor.contains(&format!("\n{line}")), "{line}\n{cadvisor}");
+    }
+    assert!(!cadvisor.contains("container_cpu_cfs_periods_total"), "nothing has a limit of CPU");
+    let summary = admin.get("/stats/summary").await;
+    for part in
+        ["\"nodeName\":\"node-1\"", "\"usageCoreNanoSeconds\":1500000000", "\"txBytes\":77", "\"ephemeral-storage\":{"]
+    {
+        assert!(summary.contains(part), "{part} {summary}");
+    }
+    let short = admin.get("/stats/summary?only_cpu_and_memory=true").await;
+    assert!(short.contains("\"workingSetBytes\":4096") && !short.contains("txBytes"), "{short}");
+    assert!(admin.get("/metrics/probes").await.contains("# TYPE prober_probe_total counter"));
+}
+
 #[tokio::test]
 async fn the_server_shows_logs_and_runs_commands_for_those_who_may() {
     let authority = Authority::new();
@@ -119,7 +171,7 @@ async fn the_server_shows_logs_and_runs_commands_for_those_who_may() {
     assert!(logs.contains("two") && !logs.contains("one"), "{logs}");
     assert!(admin.get("/containerLogs/default/web/x").await.starts_with("HTTP/1.1 400"));
     assert!(admin.get("/containerLogs/default/none/c").await.starts_with("HTTP/1.1 404"));
-    assert!(admin.get("/stats/summary").await.contains("\"nodeName\":\"node-1\""));
+    tells_what_is_used(&node, &admin).await;
     assert!(admin.get("/exec/default/web/c?command=id&output=1").await.starts_with("HTTP/1.1 400"));
 
     let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\

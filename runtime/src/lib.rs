@@ -35,10 +35,10 @@ use futures::stream::BoxStream;
 pub use error::Error;
 pub use types::{
     CallCount, ContainerConfig, ContainerId, ContainerState, ContainerStatus, Device, DnsConfig, Event, ExecOutput,
-    ExecRequest, Exit, Features, FileKind, IdMap, Image, ImageAuth, LogLimits, Mount, NamespaceOptions, PortMapping,
-    Propagation, PullProgress, Reader, Resources, SYSCALL_POLICY, SandboxConfig, SandboxId, SandboxStatus, Seccomp,
-    Security, Session, Stats, SyscallPolicy, SyscallVerdict, TerminalSize, UnknownPolicy, Unlinked, UnusualCall,
-    WatchedCalls, Writer,
+    ExecRequest, Exit, Features, FileKind, Flow, IdMap, Image, ImageAuth, LogLimits, Mount, NamespaceOptions,
+    PortMapping, Propagation, PullProgress, Reader, Resources, SYSCALL_POLICY, SandboxConfig, SandboxId, SandboxStatus,
+    Seccomp, Security, Session, Stats, SyscallPolicy, SyscallVerdict, TerminalSize, Throttling, Traffic, UnknownPolicy,
+    Unlinked, UnusualCall, WatchedCalls, Writer,
 };
 
 /// A container runtime. All calls are idempotent in the way of CRI: stopping what is stopped and removing what is gone succeed.
@@ -92,7 +92,12 @@ pub trait Runtime: Send + Sync + 'static {
     ) -> Result<(), Error>;
     /// Makes the shim write to a new file at the container's log path (after rotation).
     async fn reopen_log(&self, id: &str) -> Result<(), Error>;
+    /// What a running container uses of the node but for its disk.
     async fn container_stats(&self, id: &str) -> Result<Stats, Error>;
+    /// What a pod uses with all its containers.
+    async fn sandbox_stats(&self, id: &str) -> Result<Stats, Error>;
+    /// What the writable layer of a running container takes on disk; all of its files are looked at for that.
+    async fn layer_usage(&self, id: &str) -> Result<u64, Error>;
     /// The files on disk that have no name any more and are held by its processes. None where nothing can hold one.
     async fn unlinked_files(&self, _id: &str) -> Result<Vec<Unlinked>, Error> {
         Ok(Vec::new())

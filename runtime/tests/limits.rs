@@ -138,7 +138,7 @@ async fn a_container_with_folders_too_deep_for_a_path_is_measured_and_removed() 
         while !node.output(&id).await.contains("ready") {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let bytes = node.runtime.container_stats(&id).await.unwrap().rootfs_bytes;
+        let bytes = node.runtime.layer_usage(&id).await.unwrap();
         node.runtime.remove_sandbox(&sandbox).await.unwrap();
         let left = node.config.root.join("sandboxes").join(&sandbox);
         Attack::new("runtime: 2,000 folders in one another in a container's writable layer")

@@ -33,8 +33,74 @@ pub(crate) fn available_memory() -> u64 {
     meminfo("MemAvailable").unwrap_or(u64::MAX)
 }
 
+/// Memory of the machine as it is used now, in bytes (upstream: the root container of cadvisor).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Memory {
+    pub(crate) usage: u64,
+    /// Without page cache that can be dropped.
+    pub(crate) working_set: u64,
+    pub(crate) rss: u64,
+    /// What is used of the swap, and its size; none on a machine without.
+    pub(crate) swap: Option<(u64, u64)>,
+}
+
+/// What is used of memory now.
+pub(crate) fn memory_in_use() -> Memory {
+    memory_of(&fs::read_to_string("/proc/meminfo").unwrap_or_default())
+}
+
+fn memory_of(table: &str) -> Memory {
+    let bytes = |key: &str| in_table(table, key);
+    let of = |key: &str| bytes(key).unwrap_or(0);
+    let usage = of("MemTotal").saturating_sub(of("MemFree"));
+    let swap = bytes("SwapTotal").filter(|total| *total > 0);
+    Memory {
+        usage,
+        working_set: usage.saturating_sub(of("Inactive(file)")),
+        rss: of("AnonPages"),
+        swap: swap.map(|total| (total.saturating_sub(of("SwapFree")), total)),
+    }
+}
+
+/// How long the machine's cores have worked since it was started, all together, in nanoseconds.
+pub(crate) fn cpu_time() -> Option<u64> {
+    cpu_time_of(&fs::read_to_string("/proc/stat").ok()?)
+}
+
+fn cpu_time_of(table: &str) -> Option<u64> {
+    // user, nice, system, idle, iowait, irq, softirq, steal; what guests used is in the first two (proc_stat(5)).
+    let numbers = table.lines().next()?.strip_prefix("cpu ")?.split_whitespace().map(str::parse);
+    let numbers: Vec<u64> = numbers.collect::<Result<_, _>>().ok()?;
+    let ticks =
+        [0, 1, 2, 5, 6].iter().filter_map(|at| numbers.get(*at)).fold(0_u64, |sum, ticks| sum.saturating_add(*ticks));
+    let per_second = rustix::param::clock_ticks_per_second().max(1);
+    u64::try_from(u128::from(ticks) * 1_000_000_000 / u128::from(per_second)).ok()
+}
+
+/// When the machine was started, in seconds since the epoch.
+pub(crate) fn boot_time() -> Option<i64> {
+    let table = fs::read_to_string("/proc/stat").ok()?;
+    table.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
+}
+
+/// The interface of the default route, and what went through it.
+pub(crate) fn traffic() -> Option<(String, runtime::Traffic)> {
+    let routes = fs::read_to_string("/proc/net/route").ok()?;
+    let mut routes = routes.lines().map(|line| line.split_whitespace());
+    let name = routes.find_map(|mut route| {
+        let name = route.next()?;
+        (route.next()? == "00000000").then(|| name.to_owned())
+    })?;
+    let traffic = runtime::Traffic::of_interface(&fs::read_to_string("/proc/net/dev").ok()?, &name)?;
+    Some((name, traffic))
+}
+
 fn meminfo(key: &str) -> Option<u64> {
-    let table = fs::read_to_string("/proc/meminfo").ok()?;
+    in_table(&fs::read_to_string("/proc/meminfo").ok()?, key)
+}
+
+/// Bytes of a line of `/proc/meminfo`.
+fn in_table(table: &str, key: &str) -> Option<u64> {
     let line = table.lines().find(|line| line.split(':').next() == Some(key))?;
     line.split_whitespace().nth(1)?.parse::<u64>().ok()?.checked_mul(1024)
 }
@@ -44,6 +110,13 @@ pub(crate) fn disk(path: &Path) -> Option<(u64, u64)> {
     let existing = path.ancestors().find(|path| path.exists())?;
     let space = rustix::fs::statvfs(existing).ok()?;
     Some((space.f_blocks.saturating_mul(space.f_frsize), space.f_bavail.saturating_mul(space.f_frsize)))
+}
+
+/// How many files the file system that holds `path` has room for, and for how many more.
+pub(crate) fn inodes(path: &Path) -> Option<(u64, u64)> {
+    let existing = path.ancestors().find(|path| path.exists())?;
+    let space = rustix::fs::statvfs(existing).ok()?;
+    Some((space.f_files, space.f_ffree))
 }
 
 /// Whether less than `percent` of a disk is free. Upstream's percentages were made for small disks: from 20 GiB on, a
@@ -126,6 +199,23 @@ fn line(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_that_can_be_dropped_is_not_in_the_working_set() {
+        let table = "MemTotal: 1000 kB\nMemFree: 300 kB\nInactive(file): 200 kB\nAnonPages: 50 kB\nSwapTotal: 0 kB\n";
+        let expected = Memory { usage: 700 << 10, working_set: 500 << 10, rss: 50 << 10, swap: None };
+        assert_eq!(memory_of(table), expected);
+        assert_eq!(memory_of("SwapTotal: 4 kB\nSwapFree: 1 kB\n").swap, Some((3 << 10, 4 << 10)));
+        assert_eq!(memory_of(""), Memory::default());
+    }
+
+    #[test]
+    fn idle_cores_do_not_work() {
+        let second = rustix::param::clock_ticks_per_second();
+        let table = format!("cpu  {second} 0 {second} 9999 99 0 {second} 77 5 0\ncpu0 1\n");
+        assert_eq!(cpu_time_of(&table), Some(3_000_000_000));
+        assert_eq!((cpu_time_of(""), cpu_time_of("cpu x")), (None, None));
+    }
 
     #[test]
     fn a_large_disk_is_short_only_when_little_is_left() {

@@ -173,6 +173,8 @@ fn router(shared: Shared) -> Router {
         .route("/stats/summary", get(stats::summary))
         .route("/metrics", get(stats::metrics))
         .route("/metrics/resource", get(stats::resource_metrics))
+        .route("/metrics/cadvisor", get(stats::cadvisor_metrics))
+        .route("/metrics/probes", get(stats::probe_metrics))
         .layer(guard)
         .with_state(shared)
 }

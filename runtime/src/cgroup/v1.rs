@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{DeviceRule, read_number, value_of, write};
 use crate::disk::io_error;
-use crate::{Error, Resources, Stats};
+use crate::{Error, Resources, Stats, Throttling};
 
 /// The controllers that containers join.
 const CONTROLLERS: [&str; 9] = ["cpu", "cpuacct", "cpuset", "memory", "devices", "pids", "freezer", "blkio", "hugetlb"];
@@ -100,18 +100,33 @@ impl Mounts {
     }
 
     pub(super) fn stats(&self, path: &str) -> Result<Stats, Error> {
-        let mut stats = Stats::default();
+        let mut stats = Stats { cgroup: path.to_owned(), ..Stats::default() };
         if let Some(directory) = self.directory("cpuacct", path) {
             stats.cpu_nanos = read_number(&directory, "cpuacct.usage")?;
+            let split = |file: &str| read_number(&directory, file).unwrap_or(0);
+            stats.cpu_user_nanos = split("cpuacct.usage_user");
+            stats.cpu_system_nanos = split("cpuacct.usage_sys");
+        }
+        if let Some(directory) = self.directory("cpu", path) {
+            let text = std::fs::read_to_string(directory.join("cpu.stat")).unwrap_or_default();
+            let count = |name: &str| value_of(&text, name).unwrap_or(0);
+            let (periods, throttled, waited) = (count("nr_periods"), count("nr_throttled"), count("throttled_time"));
+            stats.throttling = Throttling { periods, throttled, waited };
         }
         if let Some(directory) = self.directory("memory", path) {
             stats.memory_usage = read_number(&directory, "memory.usage_in_bytes")?;
             let file = directory.join("memory.stat");
             let text = std::fs::read_to_string(&file).map_err(io_error("read", &file))?;
-            stats.memory_rss = value_of(&text, "total_rss").unwrap_or(0);
-            let droppable = value_of(&text, "total_inactive_file").unwrap_or(0);
+            let count = |name: &str| value_of(&text, name);
+            stats.memory_rss = count("total_rss").unwrap_or(0);
+            stats.memory_cache = count("total_cache").unwrap_or(0);
+            stats.page_faults = count("total_pgfault").unwrap_or(0);
+            stats.major_page_faults = count("total_pgmajfault").unwrap_or(0);
+            stats.swap = count("total_swap");
+            let droppable = count("total_inactive_file").unwrap_or(0);
             stats.memory_working_set = stats.memory_usage.saturating_sub(droppable);
         }
+        stats.processes = self.directory("pids", path).and_then(|found| read_number(&found, "pids.current").ok());
         Ok(stats)
     }
 }
@@ -151,6 +166,33 @@ mod tests {
         let expected = [Path::new("/sys/fs/cgroup/cpu,cpuacct/a"), Path::new("/sys/fs/cgroup/memory/a")];
         assert_eq!(mounts.directories("a"), expected);
         assert_eq!(mounts.names(), ["cpu,cpuacct", "memory"]);
+    }
+
+    #[test]
+    fn what_is_used_is_read_of_every_controller() {
+        let root = tempfile::tempdir().unwrap();
+        let file = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        file("cpu/a/cpuacct.usage", "5000\n");
+        file("cpu/a/cpuacct.usage_user", "3000\n");
+        file("cpu/a/cpuacct.usage_sys", "2000\n");
+        file("cpu/a/cpu.stat", "nr_periods 9\nnr_throttled 2\nthrottled_time 77\n");
+        file("memory/a/memory.usage_in_bytes", "10000\n");
+        file(
+            "memory/a/memory.stat",
+            "rss 1\ninactive_file 1\ntotal_rss 4000\ntotal_cache 6000\ntotal_inactive_file 2500\n",
+        );
+        file("pids/a/pids.current", "3\n");
+        let at = |controller: &str, place: &str| (controller.to_owned(), root.path().join(place));
+        let all = [at("cpu", "cpu"), at("cpuacct", "cpu"), at("memory", "memory"), at("pids", "pids")];
+        let stats = Mounts(all.into_iter().collect()).stats("a").unwrap();
+        assert_eq!((stats.cpu_nanos, stats.cpu_user_nanos, stats.cpu_system_nanos), (5000, 3000, 2000));
+        assert_eq!(stats.throttling, Throttling { periods: 9, throttled: 2, waited: 77 });
+        assert_eq!((stats.memory_working_set, stats.memory_rss, stats.memory_cache), (7500, 4000, 6000));
+        assert_eq!((stats.swap, stats.processes, stats.cgroup.as_str()), (None, Some(3), "a"));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{read_number, value_of, write};
 use crate::disk::io_error;
-use crate::{Error, Resources, Stats};
+use crate::{Error, Resources, Stats, Throttling};
 
 /// The controllers that are switched on for pods.
 const CONTROLLERS: [&str; 4] = ["cpu", "cpuset", "memory", "pids"];
@@ -70,13 +70,28 @@ impl Mount {
         };
         let (cpu, memory) = (read("cpu.stat")?, read("memory.stat")?);
         let memory_usage = read_number(&directory, "memory.current")?;
-        let droppable = value_of(&memory, "inactive_file").unwrap_or(0);
+        let nanos = |name: &str| value_of(&cpu, name).unwrap_or(0).saturating_mul(1000);
+        let pages = |name: &str| value_of(&memory, name).unwrap_or(0);
+        let periods = |name: &str| value_of(&cpu, name).unwrap_or(0);
         Ok(Stats {
-            cpu_nanos: value_of(&cpu, "usage_usec").unwrap_or(0).saturating_mul(1000),
+            cgroup: path.to_owned(),
+            cpu_nanos: nanos("usage_usec"),
+            cpu_user_nanos: nanos("user_usec"),
+            cpu_system_nanos: nanos("system_usec"),
+            throttling: Throttling {
+                periods: periods("nr_periods"),
+                throttled: periods("nr_throttled"),
+                waited: nanos("throttled_usec"),
+            },
             memory_usage,
-            memory_rss: value_of(&memory, "anon").unwrap_or(0),
-            memory_working_set: memory_usage.saturating_sub(droppable),
-            ..Stats::default()
+            memory_rss: pages("anon"),
+            memory_cache: pages("file"),
+            memory_working_set: memory_usage.saturating_sub(pages("inactive_file")),
+            page_faults: pages("pgfault"),
+            major_page_faults: pages("pgmajfault"),
+            swap: read_number(&directory, "memory.swap.current").ok(),
+            processes: read_number(&directory, "pids.current").ok(),
+            network: None,
         })
     }
 }
@@ -109,6 +124,21 @@ mod tests {
     #[test]
     fn shares_become_weights_at_both_ends_of_the_scale() {
         assert_eq!([weight(2), weight(1024), weight(262_144)], [1, 39, 10_000]);
+    }
+
+    #[test]
+    fn what_is_used_leaves_out_what_can_be_dropped() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+        file("cpu.stat", "usage_usec 5\nuser_usec 3\nsystem_usec 2\nnr_periods 9\nnr_throttled 2\nthrottled_usec 7\n");
+        file("memory.stat", "anon 4000\nfile 6000\ninactive_file 2500\npgfault 8\npgmajfault 1\n");
+        file("memory.current", "10000\n");
+        file("memory.swap.current", "512\n");
+        let stats = Mount(directory.path().to_owned()).stats("").unwrap();
+        assert_eq!((stats.cpu_nanos, stats.cpu_user_nanos, stats.cpu_system_nanos), (5000, 3000, 2000));
+        assert_eq!(stats.throttling, Throttling { periods: 9, throttled: 2, waited: 7000 });
+        assert_eq!((stats.memory_working_set, stats.memory_rss, stats.memory_cache), (7500, 4000, 6000));
+        assert_eq!((stats.page_faults, stats.major_page_faults, stats.swap, stats.processes), (8, 1, Some(512), None));
     }
 
     #[test]

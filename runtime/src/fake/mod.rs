@@ -125,7 +125,7 @@ impl FakeRuntime {
         self.state().ports.insert(port, to);
     }
 
-    /// Sets what `container_stats` answers for containers of this name.
+    /// Sets what `container_stats` answers for containers of this name, and `sandbox_stats` for such pods.
     pub fn set_stats(&self, container: &str, stats: crate::Stats) {
         self.state().stats.insert(container.to_owned(), stats);
     }

@@ -179,6 +179,17 @@ impl Runtime for FakeRuntime {
         Ok(state.stats.get(&name).cloned().unwrap_or_default())
     }
 
+    async fn sandbox_stats(&self, id: &str) -> Result<Stats, Error> {
+        let state = self.state();
+        let sandbox = state.sandboxes.get(id).cloned();
+        let sandbox = sandbox.ok_or_else(|| Error::NotFound { what: "sandbox", id: id.to_owned() })?;
+        Ok(state.stats.get(&sandbox.config.name).cloned().unwrap_or_default())
+    }
+
+    async fn layer_usage(&self, id: &str) -> Result<u64, Error> {
+        self.state().running(id).map(|_| 0)
+    }
+
     async fn exec(&self, container: &str, request: &ExecRequest) -> Result<Session, Error> {
         self.exec_session(container, request)
     }

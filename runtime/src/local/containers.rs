@@ -285,14 +285,26 @@ impl Shared {
 
     pub(super) fn container_stats(&self, id: &str) -> Result<Stats, Error> {
         let container = self.container(id)?;
-        let ContainerState::Running { pid, .. } = container.status.state else {
+        let ContainerState::Running { .. } = container.status.state else {
             return Err(wrong_state(&container.status));
         };
-        let mut stats = self.cgroups.stats(&container.cgroup)?;
-        let upper = self.container_directory(&container.status.sandbox, id).join("upper");
-        stats.rootfs_bytes = disk::usage(&upper)?;
-        (stats.network_rx_bytes, stats.network_tx_bytes) = crate::network::traffic(pid).unwrap_or_default();
-        Ok(stats)
+        self.cgroups.stats(&container.cgroup)
+    }
+
+    /// Of a pod on the host's network no traffic is known: it is all the host's.
+    pub(super) fn sandbox_stats(&self, id: &str) -> Result<Stats, Error> {
+        let sandbox = self.sandbox(id)?;
+        let has_network = sandbox.status.ready && !sandbox.status.config.namespaces.host_network;
+        let network = Some(sandbox.shim_pid).filter(|pid| has_network && *pid != 0).and_then(crate::network::traffic);
+        Ok(Stats { network, ..self.cgroups.stats(&sandbox.cgroup)? })
+    }
+
+    pub(super) fn layer_usage(&self, id: &str) -> Result<u64, Error> {
+        let container = self.container(id)?;
+        let ContainerState::Running { .. } = container.status.state else {
+            return Err(wrong_state(&container.status));
+        };
+        disk::usage(&self.container_directory(&container.status.sandbox, id).join("upper"))
     }
 }
 

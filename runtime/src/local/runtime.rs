@@ -135,6 +135,16 @@ impl Runtime for LocalRuntime {
         blocking(move || shared.container_stats(&id)).await
     }
 
+    async fn sandbox_stats(&self, id: &str) -> Result<Stats, Error> {
+        let (shared, id) = (self.shared.clone(), id.to_owned());
+        blocking(move || shared.sandbox_stats(&id)).await
+    }
+
+    async fn layer_usage(&self, id: &str) -> Result<u64, Error> {
+        let (shared, id) = (self.shared.clone(), id.to_owned());
+        blocking(move || shared.layer_usage(&id)).await
+    }
+
     async fn unlinked_files(&self, id: &str) -> Result<Vec<Unlinked>, Error> {
         let (shared, id) = (self.shared.clone(), id.to_owned());
         blocking(move || shared.unlinked_files(&id)).await

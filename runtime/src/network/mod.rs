@@ -19,7 +19,7 @@ use host::{Claim, Resource};
 use serde::{Deserialize, Serialize};
 
 use crate::disk::io_error;
-use crate::{Error, PortMapping};
+use crate::{Error, PortMapping, Traffic};
 use addresses::Leases;
 pub(crate) use addresses::Subnet;
 
@@ -237,10 +237,8 @@ fn write_setting(name: &str, value: &str) -> Result<(), Error> {
     std::fs::write(&path, value).map_err(io_error("write", &path))
 }
 
-/// Bytes received and sent on `eth0` in the network namespace of a process.
-pub(crate) fn traffic(pid: u32) -> Option<(u64, u64)> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/net/dev")).ok()?;
-    let line = text.lines().find_map(|line| line.trim_start().strip_prefix("eth0:"))?;
-    let mut fields = line.split_whitespace();
-    Some((fields.next()?.parse().ok()?, fields.nth(7)?.parse().ok()?))
+/// What went through `eth0` in the network namespace of a process.
+pub(crate) fn traffic(pid: u32) -> Option<Traffic> {
+    let table = std::fs::read_to_string(format!("/proc/{pid}/net/dev")).ok()?;
+    Traffic::of_interface(&table, "eth0")
 }

@@ -221,18 +221,66 @@ pub struct Exit {
     pub message: String,
 }
 
-/// What a container uses.
+/// What a container uses, or a pod with all its containers.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Stats {
+    /// Its cgroup, from the root of each controller on: `kubepods/besteffort/pod<uid>/<container>`.
+    pub cgroup: String,
+    /// All of the time on all cores, in nanoseconds.
     pub cpu_nanos: u64,
+    pub cpu_user_nanos: u64,
+    pub cpu_system_nanos: u64,
+    /// Periods in which it had a limit of CPU, those in which it met that, and for how long it then waited.
+    pub throttling: Throttling,
     /// Bytes in use, page cache that can be dropped left out.
     pub memory_working_set: u64,
     pub memory_rss: u64,
     pub memory_usage: u64,
-    /// Bytes in the writable layer.
-    pub rootfs_bytes: u64,
-    pub network_rx_bytes: u64,
-    pub network_tx_bytes: u64,
+    pub memory_cache: u64,
+    pub page_faults: u64,
+    pub major_page_faults: u64,
+    /// Bytes on swap; `None` where the node does not count them.
+    pub swap: Option<u64>,
+    /// Processes and threads; `None` where the node does not count them.
+    pub processes: Option<u64>,
+    /// What went through the interface of a pod; `None` on the host's network, and of a container.
+    pub network: Option<Traffic>,
+}
+
+/// How often a limit of CPU was met (CFS bandwidth control).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Throttling {
+    pub periods: u64,
+    pub throttled: u64,
+    /// Nanoseconds.
+    pub waited: u64,
+}
+
+/// What went through a network interface since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    pub received: Flow,
+    pub sent: Flow,
+}
+
+/// What went one way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flow {
+    pub bytes: u64,
+    pub packets: u64,
+    pub errors: u64,
+    pub dropped: u64,
+}
+
+impl Traffic {
+    /// Reads the line of an interface in `/proc/PID/net/dev`.
+    pub fn of_interface(table: &str, interface: &str) -> Option<Self> {
+        let numbers = |line: &str| line.split_whitespace().map(str::parse).collect::<Result<Vec<u64>, _>>().ok();
+        let line = table.lines().find_map(|line| line.trim_start().strip_prefix(interface)?.strip_prefix(':'))?;
+        let numbers = numbers(line).filter(|numbers| numbers.len() >= 16)?;
+        let flow = |from: &[u64]| Flow { bytes: from[0], packets: from[1], errors: from[2], dropped: from[3] };
+        Some(Self { received: flow(&numbers[..8]), sent: flow(&numbers[8..]) })
+    }
 }
 
 /// A file without a name that a container still has open or mapped.

@@ -8,8 +8,8 @@ mod stream;
 mod syscalls;
 
 pub use container::{
-    ContainerConfig, ContainerId, ContainerState, ContainerStatus, Device, Exit, FileKind, LogLimits, Mount,
-    Propagation, Resources, Seccomp, Security, Stats, Unlinked,
+    ContainerConfig, ContainerId, ContainerState, ContainerStatus, Device, Exit, FileKind, Flow, LogLimits, Mount,
+    Propagation, Resources, Seccomp, Security, Stats, Throttling, Traffic, Unlinked,
 };
 pub use event::Event;
 pub use image::{Image, ImageAuth, PullProgress};

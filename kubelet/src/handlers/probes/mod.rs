@@ -10,9 +10,11 @@ use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::context::Context;
+use crate::pod;
 use crate::pods::actions::Health;
 
 mod attempt;
+pub(crate) mod counts;
 
 /// What a probe is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,6 +54,14 @@ pub(crate) struct Probes {
     wake: Arc<Notify>,
     running: BTreeMap<(String, Kind), AbortHandle>,
     tasks: JoinSet<()>,
+    /// The pod whose attempts are counted.
+    counted: Option<String>,
+}
+
+impl Drop for Probes {
+    fn drop(&mut self) {
+        self.counted.iter().for_each(|uid| self.context.probed.forget(uid));
+    }
 }
 
 /// A container whose probes should run.
@@ -67,7 +77,8 @@ pub(crate) struct Target<'a> {
 impl Probes {
     /// No probes yet; `wake` is notified when a verdict changes.
     pub(crate) fn new(context: Arc<Context>, wake: Arc<Notify>) -> Self {
-        Self { context, verdicts: Verdicts::default(), wake, running: BTreeMap::new(), tasks: JoinSet::new() }
+        let (running, tasks) = (BTreeMap::new(), JoinSet::new());
+        Self { context, verdicts: Verdicts::default(), wake, running, tasks, counted: None }
     }
 
     /// What is known, by container id.
@@ -145,6 +156,8 @@ impl Probes {
             verdicts: Arc::clone(&self.verdicts),
             wake: Arc::clone(&self.wake),
         };
+        self.context.probed.begin(pod::uid(pod));
+        self.counted = Some(pod::uid(pod).to_owned());
         let task = self.tasks.spawn(worker.run());
         self.running.insert(key, task);
     }
@@ -176,6 +189,7 @@ impl Worker {
             ticks.tick().await;
             let outcome = self.attempt().await;
             let passed = outcome.is_ok();
+            self.context.probed.add(pod::uid(&self.pod), &self.container.name, self.kind.title(), passed);
             streak = if streak.0 == passed { (passed, streak.1 + 1) } else { (passed, 1) };
             match outcome {
                 Ok(None) => {}

@@ -61,8 +61,7 @@ impl Meter {
             usage.volumes.insert(name.to_owned(), self.tree(path).await);
         }
         for container in known.report.seen.running() {
-            let layer =
-                context.runtime.container_stats(&container.id).await.map_or(0, |stats| i128::from(stats.rootfs_bytes));
+            let layer = context.runtime.layer_usage(&container.id).await.map_or(0, i128::from);
             let logs = match container.log_path.parent() {
                 Some(logs) => self.tree(logs.to_owned()).await,
                 None => 0,
