@@ -88,6 +88,7 @@ fn only_ready_pods_are_reached(cluster: &Cluster) {
             .contains("lazy")
             .then_some(())
     });
+    cluster.kubectl(&["delete", "pod", "lazy", "--now"]).ok();
 }
 
 #[test]
@@ -244,8 +245,38 @@ fn kubectl_does_its_work() {
     edit.env("KUBE_EDITOR", "sed -i s/hello/ahoy/").run().ok();
     assert!(cluster.value(&["configmap", "web"], "{.data.index\\.html}").starts_with("ahoy"));
 
+    what_is_used_is_shown(&cluster);
     nodes_are_cordoned_tainted_and_drained(&cluster);
     watches_print_changes(&cluster);
+}
+
+/// A pod that burns what it may of a core, as `kubectl top` shows it from the first question on.
+fn what_is_used_is_shown(cluster: &Cluster) {
+    let image = cluster.image("busybox:1");
+    cluster.apply(&format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: burner, labels: {{job: burn}}}}\nspec:\n  containers:\n  \
+         - {{name: burn, image: '{image}', command: [sh, -c, 'while :; do :; done'], resources: {{limits: {{cpu: 300m}}}}}}\n  \
+         - {{name: rest, image: '{image}', command: [sleep, '3600']}}\n"
+    ));
+    cluster.kubectl(&["wait", "--for=condition=Ready", "pod/burner", "--timeout=60s"]).ok();
+    let top = |arguments: &[&str]| cluster.kubectl(&[&["top"], arguments].concat()).ok().to_owned();
+    let millis = |line: &str, column: usize| -> Option<u64> {
+        line.split_whitespace().nth(column)?.strip_suffix('m')?.parse().ok()
+    };
+    eventually("the burner uses what it may", PATIENCE, || {
+        let pods = cluster.kubectl(&["top", "pod", "burner", "--containers", "--no-headers"]);
+        let burns = pods.stdout.lines().find(|line| line.contains("burn "))?;
+        millis(burns, 2).filter(|millis| (200..=330).contains(millis))
+    });
+    assert!(top(&["pods", "--containers"]).contains("rest"));
+    let sum = top(&["pods", "-l", "job=burn", "--sum", "--no-headers"]);
+    assert!(sum.lines().next().and_then(|line| millis(line, 1)).is_some_and(|millis| millis >= 200), "{sum}");
+    assert!(!sum.contains("web-"), "{sum}");
+    let node = top(&["nodes", "--no-headers"]);
+    assert!(node.starts_with("e2e") && millis(&node, 1).is_some_and(|millis| millis >= 200), "{node}");
+    let raw = cluster.kubectl(&["get", "--raw", "/api/v1/nodes/e2e/proxy/metrics/cadvisor"]);
+    assert!(raw.ok().contains("container_cpu_cfs_throttled_periods_total{container=\"burn\""), "{}", raw.stdout);
+    cluster.kubectl(&["delete", "pod", "burner", "--now"]).ok();
 }
 
 fn nodes_are_cordoned_tainted_and_drained(cluster: &Cluster) {
