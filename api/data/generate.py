@@ -26,6 +26,9 @@ VALUE_INTEGERS = """
 """.split()
 POINTER_INTEGERS = ["HorizontalPodAutoscalerStatus.observedGeneration"]
 
+# Optional lists of which an empty one is told from an absent one, since only the latter has a default.
+KEPT_LISTS = ["HPAScalingRules.policies"]
+
 # Optional booleans that are plain values.
 VALUE_BOOLEANS = """
     authenticated chapAuthDiscovery chapAuthSession clusterScope denied deprecated exclusiveMaximum exclusiveMinimum
@@ -178,6 +181,7 @@ def presence(definition, field, schema, required):
         "boolean": lambda: not listed(VALUE_BOOLEANS, definition, field),
         "string": lambda: listed(POINTER_STRINGS, definition, field),
         "number": lambda: True,
+        "array": lambda: listed(KEPT_LISTS, definition, field),
     }.get(kind, lambda: bool(target))()
     return "keep" if pointer else None
 

@@ -136,6 +136,12 @@ async fn an_autoscaler_has_the_default_behaviour_where_it_says_nothing() {
     let up = json!({"stabilizationWindowSeconds": 0, "selectPolicy": "Max", "policies": [
         {"type": "Pods", "value": 4, "periodSeconds": 15}, {"type": "Percent", "value": 100, "periodSeconds": 15}]});
     assert_eq!(made["spec"]["behavior"]["scaleUp"], up);
+    for direction in ["scaleUp", "scaleDown"] {
+        let none = json!({direction: {"policies": []}});
+        let refused = expect(client.post(path, &scaler("b", none)).await, 422);
+        let words = format!("spec.behavior.{direction}.policies: Required value: must specify at least one Policy");
+        assert!(message(&refused).contains(&words), "{refused}");
+    }
 }
 
 #[tokio::test]
