@@ -2,8 +2,8 @@
 
 use crate::descriptor::Descriptor;
 use crate::{
-    Error, admission_policy_status, aggregation, certificates, cronjob, daemonset, deployment, disruption, endpoints,
-    garbage, in_use_protection, job, namespace, node, notices, per_namespace, podgc, quota, replicaset,
+    Error, admission_policy_status, aggregation, autoscaler, certificates, cronjob, daemonset, deployment, disruption,
+    endpoints, garbage, in_use_protection, job, namespace, node, notices, per_namespace, podgc, quota, replicaset,
     service_account_token, service_cidr, statefulset, ttl_after_finished, volumes,
 };
 
@@ -44,6 +44,7 @@ const ALL: &[Descriptor] = &[
     volumes::ephemeral::DESCRIPTOR,
     service_cidr::DESCRIPTOR,
     service_account_token::DESCRIPTOR,
+    autoscaler::DESCRIPTOR,
 ];
 
 /// Controllers of upstream that are not here: each with the older name that tools still use, if it has one.
@@ -51,7 +52,6 @@ const ELSEWHERE: &[&[&str]] = &[
     &["bootstrap-signer-controller", "bootstrapsigner"],
     &["cloud-node-lifecycle-controller", "cloud-node-lifecycle"],
     &["device-taint-eviction-controller"],
-    &["horizontal-pod-autoscaler-controller", "horizontalpodautoscaling"],
     &["kube-apiserver-serving-clustertrustbundle-publisher-controller"],
     &["legacy-serviceaccount-token-cleaner-controller", "legacy-service-account-token-cleaner"],
     &["node-route-controller", "route"],

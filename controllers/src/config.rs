@@ -1,5 +1,5 @@
 //! What the controllers are to do (upstream: `KubeControllerManagerConfiguration`). Flags are fields of [`Ranges`],
-//! [`Mirroring`] and [`Tuning`], with their defaults; [`Args`] adds what has to be read or made first.
+//! [`Mirroring`], [`Autoscaling`] and [`Tuning`], with their defaults; [`Args`] adds what has to be read or made first.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -90,6 +90,40 @@ fn per_subset(text: &str) -> Result<usize, String> {
     count.ok_or_else(|| "must be between 1 and 1000".to_owned())
 }
 
+/// How targets of HorizontalPodAutoscalers are scaled.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Autoscaling {
+    /// Workers of the horizontal pod autoscaler controller.
+    #[arg(long = "concurrent-horizontal-pod-autoscaler-syncs", default_value_t = 5)]
+    pub autoscaler_workers: usize,
+    /// How often each autoscaler is looked at.
+    #[arg(long = "horizontal-pod-autoscaler-sync-period", default_value = "15s", value_parser = period)]
+    pub sync_period: Duration,
+    /// How long a recommendation stops targets from shrinking below it, where the autoscaler does not say.
+    #[arg(long = "horizontal-pod-autoscaler-downscale-stabilization", default_value = "5m", value_parser = daemon::pflag::duration)]
+    pub downscale_stabilization: Duration,
+    /// How far, in parts of its target, a metric may be off before something is done, where the autoscaler does not say.
+    #[arg(long = "horizontal-pod-autoscaler-tolerance", default_value_t = 0.1, value_parser = tolerance)]
+    pub tolerance: f64,
+    /// How long after its start the use of processors by a pod may be left out.
+    #[arg(long = "horizontal-pod-autoscaler-cpu-initialization-period", default_value = "5m", value_parser = daemon::pflag::duration)]
+    pub cpu_initialization_period: Duration,
+    /// How long after its start a change of a pod's readiness counts as its first.
+    #[arg(long = "horizontal-pod-autoscaler-initial-readiness-delay", default_value = "30s", value_parser = daemon::pflag::duration)]
+    pub initial_readiness_delay: Duration,
+}
+
+/// Not without end, and not all the time.
+fn period(text: &str) -> Result<Duration, String> {
+    let period = daemon::pflag::duration(text)?;
+    if period.is_zero() { Err("must be greater than zero".to_owned()) } else { Ok(period) }
+}
+
+fn tolerance(text: &str) -> Result<f64, String> {
+    let parts = text.parse().ok().filter(|parts: &f64| parts.is_finite() && *parts >= 0.0);
+    parts.ok_or_else(|| "must be a number that is not negative".to_owned())
+}
+
 /// A certificate authority.
 #[derive(Clone)]
 pub struct Signing {
@@ -143,6 +177,8 @@ pub struct Tuning {
     pub concurrent_endpoint_syncs: usize,
     #[command(flatten)]
     pub mirroring: Mirroring,
+    #[command(flatten)]
+    pub autoscaling: Autoscaling,
     /// Workers of the namespace controller.
     #[arg(long, default_value_t = 10)]
     pub concurrent_namespace_syncs: usize,
@@ -221,4 +257,23 @@ fn token_key(path: &PathBuf) -> anyhow::Result<Arc<TokenKey>> {
 
 fn read(path: &PathBuf) -> anyhow::Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn autoscalers_are_looked_at_as_upstream_does_and_not_all_the_time() {
+        let Tuning { autoscaling: usual, .. } = daemon::pflag::defaults();
+        assert_eq!((usual.sync_period, usual.autoscaler_workers), (Duration::from_secs(15), 5));
+        assert_eq!(usual.downscale_stabilization, Duration::from_secs(300));
+        assert_eq!(usual.tolerance.to_string(), "0.1");
+        assert!(period("0s").is_err() && period("-1s").is_err() && period("100ms").is_ok());
+        for (text, is_number) in
+            [("0", true), ("0.25", true), ("-0.1", false), ("NaN", false), ("inf", false), ("x", false)]
+        {
+            assert_eq!(tolerance(text).is_ok(), is_number, "{text}");
+        }
+    }
 }

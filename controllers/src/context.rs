@@ -54,6 +54,7 @@ pub(crate) struct Context {
     pub(crate) client: kube::Client,
     pub(crate) informers: Informers,
     pub(crate) recorder: Recorder,
+    pub(crate) metrics: daemon::Metrics,
 }
 
 /// A level-triggered controller: brings what one key names nearer to its desired state.

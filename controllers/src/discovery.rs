@@ -70,21 +70,26 @@ fn kinds_of(group: &ApiGroup) -> Vec<Kind> {
 
 /// Notifies whenever other kinds may be served.
 pub(crate) fn notify_on_change(context: &Context, changed: &Arc<Notify>) {
-    notify_of(&context.informers.of::<CustomResourceDefinition>(), changed, |crd| {
+    let changed = Arc::clone(changed);
+    on_change(context, move || changed.notify_one());
+}
+
+/// Calls `changed` whenever other kinds may be served. It must be quick.
+pub(crate) fn on_change(context: &Context, changed: impl Fn() + Clone + Send + Sync + 'static) {
+    call_on(&context.informers.of::<CustomResourceDefinition>(), changed.clone(), |crd| {
         let names = crd.status.as_ref().and_then(|status| status.conditions.clone());
         format!("{:?} {names:?}", crd.metadata.generation)
     });
-    notify_of(&context.informers.of::<APIService>(), changed, |service| format!("{:?}", service.status));
+    call_on(&context.informers.of::<APIService>(), changed, |service| format!("{:?}", service.status));
 }
 
-fn notify_of<K: Watchable>(informer: &Informer<K>, changed: &Arc<Notify>, view: fn(&K) -> String) {
-    let changed = Arc::clone(changed);
+fn call_on<K: Watchable>(informer: &Informer<K>, changed: impl Fn() + Send + Sync + 'static, view: fn(&K) -> String) {
     informer.on_event(move |event| {
         if let Event::Applied { old: Some(old), new } = event
             && view(old) == view(new)
         {
             return;
         }
-        changed.notify_one();
+        changed();
     });
 }

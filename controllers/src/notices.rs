@@ -7,7 +7,6 @@ use std::time::Duration;
 use client::{Event, Informer, ObjectKey, Recorder, Watchable, WorkQueue, clock, events};
 use facts::pods;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{LoadBalancerStatus, Service};
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 
@@ -22,8 +21,7 @@ pub(crate) const DESCRIPTOR: Descriptor = Descriptor {
     start: |start| {
         follow::<Ingress>(start)?;
         follow::<Service>(start)?;
-        follow::<NetworkPolicy>(start)?;
-        follow::<HorizontalPodAutoscaler>(start)
+        follow::<NetworkPolicy>(start)
     },
 };
 
@@ -81,12 +79,6 @@ impl StoredOnly for NetworkPolicy {
     fn notice(&self) -> Option<String> {
         let words = "network policies are stored and not enforced: pods reach each other whatever this one says";
         Some(words.to_owned())
-    }
-}
-
-impl StoredOnly for HorizontalPodAutoscaler {
-    fn notice(&self) -> Option<String> {
-        Some("horizontal pod autoscalers are stored, and nothing scales by them".to_owned())
     }
 }
 

@@ -29,7 +29,8 @@ pub async fn run(config: Config, client: kube::Client, process: Process) -> Resu
 async fn lead(config: Config, client: kube::Client, process: Process, stop: CancellationToken) -> Result<(), Error> {
     let informers = Informers::new(client.clone());
     let recorder = Recorder::new(client.clone(), "controller-manager");
-    let context = Context { client, informers: informers.clone(), recorder: recorder.clone() };
+    let metrics = process.metrics.clone();
+    let context = Context { client, informers: informers.clone(), recorder: recorder.clone(), metrics };
     let mut tasks = Supervisor::new(stop);
     let mut start = Start { config: &config, context: &context, tasks: &mut tasks };
     for controller in choose(&config.controllers)?.controllers {

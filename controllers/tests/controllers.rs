@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "controllers/autoscaling.rs"]
+mod autoscaling;
 #[path = "controllers/volumes.rs"]
 mod volumes;
 
@@ -48,6 +50,11 @@ impl Cluster {
     async fn with(config: Config) -> Self {
         let server = TestServer::start().await;
         let client = Client::new(server.service(), "default");
+        Self::over(server, client, config)
+    }
+
+    /// With controllers that reach the server by this client.
+    fn over(server: TestServer, client: Client, config: Config) -> Self {
         let process = daemon::Process::new(CancellationToken::new());
         let running = controllers::run(config, client.clone(), process);
         let task = tokio::spawn(async move { running.await.expect("controllers run until they are stopped") });
