@@ -18,3 +18,4 @@ pub mod nodes;
 pub mod owners;
 pub mod pods;
 pub mod quantity;
+pub mod ranges;

@@ -1,5 +1,6 @@
 //! Configuration of the proxy, with kube-proxy's flag names.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -15,18 +16,21 @@ pub struct Config {
     pub cluster_cidrs: Vec<String>,
     /// Name of the nftables table.
     pub table: String,
+    /// Where ports for health checks of Services open.
+    pub health_check_address: IpAddr,
     pub(crate) families: Vec<Family>,
 }
 
 impl Config {
     /// A configuration for both families that this host has.
     pub fn new(node_name: String, cluster_cidrs: Vec<String>) -> Self {
-        let mut families = vec![Family::V4];
-        // Without IPv6 in the kernel nft refuses its tables.
-        if std::path::Path::new("/proc/net/if_inet6").exists() {
-            families.push(Family::V6);
-        }
-        Self { node_name, cluster_cidrs, table: "coracle-proxy".to_owned(), families }
+        let families = Family::of_this_host();
+        // With IPv6, its unspecified address stands for both families.
+        let everywhere = match families.contains(&Family::V6) {
+            true => Ipv6Addr::UNSPECIFIED.into(),
+            false => Ipv4Addr::UNSPECIFIED.into(),
+        };
+        Self { node_name, cluster_cidrs, table: "coracle-proxy".to_owned(), health_check_address: everywhere, families }
     }
 
     pub(crate) fn cluster_cidr(&self, family: Family) -> Option<&str> {

@@ -11,6 +11,7 @@
 mod command;
 mod config;
 mod flows;
+mod health;
 mod rules;
 mod ruleset;
 mod services;
@@ -34,8 +35,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::flows::Flows;
+use crate::health::HealthPorts;
 use crate::ruleset::{Family, Ruleset};
-use crate::services::Place;
+use crate::services::{Place, ServicePort};
 
 /// Waits after a refused transaction, doubled each time up to the second value.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
@@ -67,6 +69,7 @@ pub async fn run(config: Config, client: kube::Client, process: daemon::Process)
     let proxy = Proxy {
         tables: config.families.iter().map(|family| Table::new(*family)).collect(),
         metrics: Metrics::new(&process.metrics),
+        health: HealthPorts::at(config.health_check_address),
         sources,
         watch,
         config,
@@ -204,6 +207,7 @@ struct Proxy {
     tables: Vec<Table>,
     watch: TableWatch,
     metrics: Metrics,
+    health: HealthPorts,
 }
 
 /// Why the proxy goes on.
@@ -285,11 +289,20 @@ impl Proxy {
         let started = Instant::now();
         let place = self.sources.place(&self.config);
         let (services, slices) = (self.sources.services.list(), self.sources.slices.list());
-        for table in &mut self.tables {
+        let families = self.tables.iter().map(|table| table.family);
+        let all: Vec<_> = families.map(|family| services::service_ports(family, &place, &services, &slices)).collect();
+        let result = self.apply(&all, transactions).await;
+        self.health.tell(health::wanted(all.iter().flatten(), result.is_ok())).await;
+        self.metrics.syncs.observe(started.elapsed().as_secs_f64());
+        result
+    }
+
+    async fn apply(&mut self, all: &[Vec<ServicePort>], transactions: &mut usize) -> Result<(), NftError> {
+        let started = Instant::now();
+        for (table, ports) in self.tables.iter_mut().zip(all) {
             let family = table.family;
-            let ports = services::service_ports(family, &place, &services, &slices);
-            let flows = Flows::of(&ports);
-            let wanted = rules::ruleset(family, self.config.cluster_cidr(family), &ports);
+            let flows = Flows::of(ports);
+            let wanted = rules::ruleset(family, self.config.cluster_cidr(family), ports);
             let text = match &table.applied {
                 Some(applied) => ruleset::difference(&self.config.table, family, applied, &wanted),
                 None => {
@@ -309,7 +322,6 @@ impl Proxy {
             // Once the rules are there: what is sent from now on finds its way by them.
             table.forget_stale(flows).await;
         }
-        self.metrics.syncs.observe(started.elapsed().as_secs_f64());
         Ok(())
     }
 }

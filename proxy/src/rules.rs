@@ -157,14 +157,12 @@ impl PortRules<'_> {
         let port = self.port;
         let (ip, _) = self.family.words();
         let mut rules = Vec::new();
-        if !port.source_ranges.is_empty() && !port.external_ips.is_empty() {
-            let addresses: Vec<String> = port.external_ips.iter().map(ToString::to_string).collect();
-            let ranges: Vec<&str> = port.source_ranges.iter().map(|range| range.trim()).collect();
-            rules.push(format!(
-                "{ip} daddr {{ {} }} {ip} saddr != {{ {} }} drop",
-                addresses.join(", "),
-                ranges.join(", ")
-            ));
+        if let Some(ranges) = port.source_ranges.as_ref().filter(|_| !port.balancer_ips.is_empty()) {
+            let addresses: Vec<String> = port.balancer_ips.iter().map(ToString::to_string).collect();
+            let ranges: Vec<String> = ranges.iter().map(ToString::to_string).collect();
+            let others =
+                if ranges.is_empty() { String::new() } else { format!("{ip} saddr != {{ {} }} ", ranges.join(", ")) };
+            rules.push(format!("{ip} daddr {{ {} }} {others}drop", addresses.join(", ")));
         }
         let cluster = self.name("cluster");
         if port.external_local {
@@ -196,7 +194,11 @@ mod tests {
             cluster_ips: vec!["10.96.0.9".parse().unwrap()],
             external_ips: vec!["192.0.2.1".parse().unwrap()],
             node_port: Some(30080),
-            source_ranges: vec!["192.0.2.0/24".into()],
+            health_port: None,
+            balancer_ips: vec!["192.0.2.1".parse().unwrap()],
+            source_ranges: Some(facts::ranges::of_blocks(
+                [("192.0.2.0/24", &[][..]), ("192.0.2.0/28", &[])].into_iter(),
+            )),
             affinity: None,
             internal_local: false,
             external_local: false,
@@ -212,6 +214,7 @@ mod tests {
             let mut port = ServicePort { id: format!("default/{name}/tcp/http"), node_port: Some(node_port), ..port() };
             port.cluster_ips = vec![format!("10.96.1.{}", node_port - 30000).parse().unwrap()];
             port.external_ips = Vec::new();
+            port.balancer_ips = Vec::new();
             change(&mut port);
             port
         };
@@ -223,6 +226,11 @@ mod tests {
             named("external", 30004, &|port| port.external_local = true),
             named(&"x".repeat(63), 30005, &|port| port.local_endpoints = Vec::new()),
             named("udp", 30006, &|port| port.protocol = "udp"),
+            named("shut", 30007, &|port| {
+                port.external_ips = vec!["192.0.2.2".parse().unwrap(), "192.0.2.3".parse().unwrap()];
+                port.balancer_ips = vec!["192.0.2.2".parse().unwrap()];
+                port.source_ranges = Some(Vec::new());
+            }),
         ]
     }
 

@@ -6,22 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// An address family: each has a table of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Family {
-    V4,
-    V6,
-}
-
-impl Family {
-    /// nft's word for the family, for addresses' type, and for the header of a packet.
-    pub(crate) fn words(self) -> (&'static str, &'static str) {
-        match self {
-            Self::V4 => ("ip", "ipv4_addr"),
-            Self::V6 => ("ip6", "ipv6_addr"),
-        }
-    }
-}
+pub(crate) use host::nft::Family;
 
 /// The changing part of a table. What never changes (hooks, maps) is [`base`]'s.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

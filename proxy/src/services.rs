@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use facts::endpoints;
+use facts::ranges::{self, Range};
 use k8s_openapi::api::core::v1::{Service, ServicePort as PortSpec, ServiceSpec};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 
@@ -35,9 +36,13 @@ pub(crate) struct ServicePort {
     pub(crate) cluster_ips: Vec<IpAddr>,
     /// External and load balancer addresses.
     pub(crate) external_ips: Vec<IpAddr>,
+    /// Those of them that are a load balancer's.
+    pub(crate) balancer_ips: Vec<IpAddr>,
     pub(crate) node_port: Option<u16>,
-    /// `loadBalancerSourceRanges`, for load balancer addresses; empty allows all.
-    pub(crate) source_ranges: Vec<String>,
+    /// Where load balancers ask whether this node has endpoints.
+    pub(crate) health_port: Option<u16>,
+    /// Who may use load balancer addresses; `None` is everybody. Ranges of the family, in order and apart.
+    pub(crate) source_ranges: Option<Vec<Range>>,
     /// Seconds for which a client stays with an endpoint.
     pub(crate) affinity: Option<u32>,
     pub(crate) internal_local: bool,
@@ -114,7 +119,7 @@ fn service_port(
         .flatten()
         .filter(|point| point.ip_mode.as_deref() != Some("Proxy"))
         .filter_map(|point| point.ip.as_ref());
-    let external_ips = addresses(family, spec.external_ips.iter().flatten().chain(balancer_ips));
+    let external_ips = addresses(family, spec.external_ips.iter().flatten().chain(balancer_ips.clone()));
     let usable = Usable::find(family, place, slices, port_name, protocol);
     Some(ServicePort {
         id: format!("{namespace}/{name}/{protocol}/{port_name}"),
@@ -122,8 +127,10 @@ fn service_port(
         port: u16::try_from(port.port).ok()?,
         cluster_ips,
         external_ips,
+        balancer_ips: addresses(family, balancer_ips),
+        health_port: health_port(spec),
         node_port: port.node_port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0),
-        source_ranges: spec.load_balancer_source_ranges.clone().unwrap_or_default(),
+        source_ranges: source_ranges(family, spec),
         affinity: affinity(spec),
         internal_local: spec.internal_traffic_policy.as_deref() == Some("Local"),
         external_local: spec.external_traffic_policy.as_deref() == Some("Local"),
@@ -131,6 +138,21 @@ fn service_port(
         local_endpoints: usable.local,
         serving: usable.serving,
     })
+}
+
+/// Of Services whose traffic from load balancers stays on the node that it comes to.
+fn health_port(spec: &ServiceSpec) -> Option<u16> {
+    let stays =
+        spec.type_.as_deref() == Some("LoadBalancer") && spec.external_traffic_policy.as_deref() == Some("Local");
+    spec.health_check_node_port.and_then(|port| u16::try_from(port).ok()).filter(|port| stays && *port != 0)
+}
+
+/// Where ranges are said, but none of this family, nobody of it may. nft refuses what is of another family or overlaps, and
+/// with it the rules of all Services.
+fn source_ranges(family: Family, spec: &ServiceSpec) -> Option<Vec<Range>> {
+    let said = spec.load_balancer_source_ranges.as_ref().filter(|said| !said.is_empty())?;
+    let ranges = ranges::of_blocks(said.iter().map(|text| (text.trim(), &[][..])));
+    Some(ranges.into_iter().filter(|range| family.has(range.first)).collect())
 }
 
 fn affinity(spec: &ServiceSpec) -> Option<u32> {
@@ -319,6 +341,50 @@ mod tests {
             {"addresses": ["10.0.0.2"], "conditions": {"ready": true}},
         ]);
         check(plain(), incomplete, &["10.0.0.1:8080", "10.0.0.2:8080"], &[]);
+    }
+
+    #[test]
+    fn ranges_of_sources_are_for_addresses_of_load_balancers_and_of_the_family() {
+        let check = |ranges: Value, want: Option<&[&str]>| {
+            let mut service = Service::clone(&service(json!({
+                "type": "LoadBalancer", "clusterIP": "10.96.0.9", "ports": [{"name": "http", "port": 80}],
+                "externalIPs": ["192.0.2.9"], "loadBalancerSourceRanges": ranges,
+            })));
+            service.status =
+                serde_json::from_value(json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}})).unwrap();
+            let ports = service_ports(Family::V4, &Place::default(), &[Arc::new(service)], &[]);
+            assert_eq!(ports[0].balancer_ips, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
+            assert_eq!(ports[0].external_ips.len(), 2);
+            let texts =
+                ports[0].source_ranges.as_ref().map(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>());
+            assert_eq!(texts, want.map(|want| want.iter().map(|&text| text.to_owned()).collect()));
+        };
+        check(json!(null), None);
+        check(json!([" 10.1.0.0/16", "10.0.0.0/8", "fd00::/8"]), Some(&["10.0.0.0-10.255.255.255"]));
+        check(json!(["fd00::/8"]), Some(&[]));
+    }
+
+    #[test]
+    fn services_whose_traffic_stays_here_tell_of_their_endpoints() {
+        let check = |change: Value, want: Option<u16>| {
+            let mut spec = json!({
+                "type": "LoadBalancer", "clusterIP": "10.96.0.9", "ports": [{"name": "http", "port": 80}],
+                "externalTrafficPolicy": "Local", "healthCheckNodePort": 32000,
+            });
+            spec.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+            let place = Place { node: "n1".into(), zone: String::new() };
+            let here = slice(json!([{"addresses": ["10.0.0.1"], "nodeName": "n1"}, {"addresses": ["10.0.0.2"]}]));
+            let ports = service_ports(Family::V4, &place, &[service(spec)], &[here]);
+            let told = crate::health::wanted(ports.iter(), true);
+            assert_eq!(told.keys().next().copied(), want);
+            assert!(
+                format!("{told:?}").contains("10.0.0.1") == want.is_some() && !format!("{told:?}").contains("10.0.0.2")
+            );
+        };
+        check(json!({}), Some(32000));
+        check(json!({"externalTrafficPolicy": "Cluster"}), None);
+        check(json!({"type": "NodePort"}), None);
+        check(json!({"healthCheckNodePort": null}), None);
     }
 
     #[test]
