@@ -1,5 +1,5 @@
 //! What a cluster has beside the API server's own bootstrap objects: the DNS Service, the class of local volumes, and the
-//! rights of those who serve them.
+//! rights of those who serve them or enforce NetworkPolicies.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -24,10 +24,16 @@ const LOCAL_STORAGE: &str = include_str!("../../manifests/local-storage.yaml");
 /// The user that the provisioner of local volumes is.
 pub(crate) const PROVISIONER_USER: &str = "system:coracle:provisioner";
 
+/// The rights of those who enforce NetworkPolicies.
+const NETWORK_POLICY: &str = include_str!("../../manifests/network-policy.yaml");
+/// The user that they are.
+pub(crate) const NETWORK_POLICY_USER: &str = "system:coracle:network-policy";
+
 /// Applies the objects; an object that somebody else changed in other fields keeps those. A storage class that is there
 /// stays as it is: whether it is the default is the users' to say.
 pub(crate) async fn ensure(client: &kube::Client, dns_service: IpAddr, dns_server: IpAddr) -> kube::Result<()> {
-    for object in dns(dns_service, dns_server).into_iter().chain(documents(LOCAL_STORAGE)) {
+    let own = [LOCAL_STORAGE, NETWORK_POLICY].into_iter().flat_map(documents);
+    for object in dns(dns_service, dns_server).into_iter().chain(own) {
         match object["kind"].as_str() {
             Some("StorageClass") => create(client, &object).await?,
             _ => apply(client, &object).await?,
@@ -114,5 +120,10 @@ mod tests {
         let objects = documents(LOCAL_STORAGE);
         assert_eq!(objects[0]["provisioner"], provisioner::NAME);
         assert_eq!(objects[2]["subjects"][0]["name"], PROVISIONER_USER);
+    }
+
+    #[test]
+    fn the_rights_to_enforce_policies_are_their_users() {
+        assert_eq!(documents(NETWORK_POLICY)[1]["subjects"][0]["name"], NETWORK_POLICY_USER);
     }
 }

@@ -53,6 +53,7 @@ impl Certificates {
             ("scheduler", &keys.scheduler),
             ("kubelet", &keys.kubelet),
             ("proxy", &keys.proxy),
+            ("network-policy", &keys.network_policy),
             ("dns", &keys.dns),
         ];
         let mut written = Vec::new();
@@ -103,7 +104,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let written = certificates(directory.path(), "https://10.1.0.1:6443").make().unwrap();
         let names: Vec<_> = written.iter().map(|path| path.file_stem().unwrap().to_str().unwrap()).collect();
-        assert_eq!(names, ["admin", "controller-manager", "scheduler", "kubelet", "proxy", "dns"]);
+        assert_eq!(names, ["admin", "controller-manager", "scheduler", "kubelet", "proxy", "network-policy", "dns"]);
         for path in written {
             let text = std::fs::read_to_string(&path).unwrap();
             assert!(text.contains("server: https://10.1.0.1:6443"), "{text}");

@@ -30,6 +30,7 @@ pub(crate) struct Keys {
     pub(crate) scheduler: Pair,
     pub(crate) kubelet: Pair,
     pub(crate) proxy: Pair,
+    pub(crate) network_policy: Pair,
     pub(crate) dns: Pair,
     pub(crate) provisioner: Pair,
 }
@@ -53,6 +54,7 @@ impl Keys {
             scheduler: client("scheduler", "system:kube-scheduler", "")?,
             kubelet: client("kubelet", &node, "system:nodes")?,
             proxy: client("proxy", "system:kube-proxy", "")?,
+            network_policy: client("network-policy", addons::NETWORK_POLICY_USER, "")?,
             dns: client("dns", addons::DNS_USER, "")?,
             provisioner: client("provisioner", addons::PROVISIONER_USER, "")?,
             pki,

@@ -46,6 +46,9 @@ pub struct Options {
     /// Name of the network bridge; another cluster on this machine needs another one.
     #[arg(long, default_value = "coracle0")]
     pub bridge: String,
+    /// Enforce NetworkPolicies; false where something else does.
+    #[arg(long, default_value_t = true)]
+    pub network_policy: bool,
     /// Number of processes that a pod may have; -1 for as many as the node has.
     #[arg(long, default_value_t = 4096, allow_negative_numbers = true)]
     pub pod_max_pids: i64,
@@ -139,6 +142,7 @@ impl Plan {
         let range = |(address, length): (IpAddr, u8)| Resource::Range(address, length);
         vec![
             ("--bridge", Resource::Interface(self.options.bridge.clone())),
+            ("--bridge", Resource::Table(self.policy_table())),
             ("--bridge", Resource::Interface(self.link_name())),
             ("--bridge", Resource::Table(self.table())),
             ("--bridge", Resource::Table(self.pods_table())),
@@ -180,6 +184,11 @@ impl Plan {
     pub(crate) fn link_name(&self) -> String {
         let name = format!("{}-node", self.options.bridge);
         name.chars().take(15).collect()
+    }
+
+    /// The name of the nftables table of NetworkPolicies.
+    pub(crate) fn policy_table(&self) -> String {
+        format!("{}-policy", self.options.bridge)
     }
 
     /// The name of the proxy's nftables table.

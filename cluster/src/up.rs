@@ -1,7 +1,7 @@
 //! A whole cluster in one process.
 //!
 //! ```text
-//! claims -> keys -> node address -> store -> API server -> { controllers, scheduler, kubelet, proxy, DNS } -> node Ready
+//! claims -> keys -> node address -> store -> API server -> { controllers, scheduler, kubelet, proxy, ... } -> node Ready
 //! ```
 //! Down goes the other way: components, then pods, then the API server and its store.
 
@@ -255,6 +255,10 @@ impl Cluster<'_> {
         let admin = self.client(&self.keys.admin)?;
         // Before the components: the DNS server's rights are among them.
         addons::ensure(&admin, self.plan.dns_service, self.plan.options.node_ip).await.context("DNS Service")?;
+        if !self.plan.options.network_policy {
+            // Rules of an earlier run would shut out the pods of this one.
+            policy::cleanup(&self.plan.policy_table()).await?;
+        }
         let ready = self.add_components(&mut tasks, &process, Arc::<LocalRuntime>::clone(&runtime))?;
         let components = async {
             let result = tasks.run().await;
@@ -296,6 +300,7 @@ impl Cluster<'_> {
         let stopped = drain::stop_pods(runtime, drain::GRACE, say).await.context("stop pods")?;
         drain::unmount_volumes(&self.plan.options.data_dir.join("kubelet")).await?;
         say(format!("{} stopped; the next `coracle up` starts them again", drain::pods(stopped)));
+        policy::cleanup(&self.plan.policy_table()).await?;
         Ok(proxy::cleanup(&self.plan.table()).await?)
     }
 
@@ -358,6 +363,11 @@ impl Cluster<'_> {
         tasks.add("kubelet", move |shutdown| kubelet::run(config, client, make(shutdown)));
         let (config, client, make) = (self.proxy_config(), self.client(&self.keys.proxy)?, start("proxy"));
         tasks.add("proxy", move |shutdown| proxy::run(config, client, make(shutdown)));
+        if self.plan.options.network_policy {
+            let (config, client, make) =
+                (self.policy_config(), self.client(&self.keys.network_policy)?, start("network-policy"));
+            tasks.add("network-policy", move |shutdown| policy::run(config, client, make(shutdown)));
+        }
         let (data_dir, control) = (self.plan.options.data_dir.clone(), Arc::clone(&runtime));
         tasks.add("control socket", move |shutdown| control::serve(data_dir, control, shutdown));
         let listen = vec![SocketAddr::new(self.plan.options.node_ip, 53)];
@@ -403,6 +413,7 @@ impl Cluster<'_> {
         Ok(controllers::Config {
             ranges: controllers::Ranges::out_of(&self.plan.options.cluster_cidr),
             root_ca: Some(ca.certificate.clone()),
+            enforced: controllers::Enforced { network_policy: self.plan.options.network_policy },
             signing: Some(controllers::Signing { certificate: ca.certificate.clone(), key: ca.key.clone() }),
             token_key: Some(Arc::new(token_key)),
             ..controllers::Config::default()
@@ -455,9 +466,19 @@ impl Cluster<'_> {
         }
     }
 
+    fn policy_config(&self) -> policy::Config {
+        policy::Config {
+            node_name: self.plan.node_name.clone(),
+            bridge: self.plan.options.bridge.clone(),
+            table: self.plan.policy_table(),
+        }
+    }
+
     fn proxy_config(&self) -> proxy::Config {
         let mut config = proxy::Config::new(self.plan.node_name.clone(), vec![self.plan.options.cluster_cidr.clone()]);
         config.table = self.plan.table();
+        // Nothing listens beyond this machine.
+        config.health_check_address = self.plan.options.node_ip;
         config
     }
 }

@@ -26,6 +26,8 @@ pub struct Config {
     pub token_key: Option<Arc<TokenKey>>,
     /// How much is done at once, and how long is waited.
     pub tuning: Tuning,
+    /// What the nodes do, which controllers cannot see.
+    pub enforced: Enforced,
     /// How long nobody must have taken up an object of a kind that is only stored before an event says so.
     pub notice_patience: Duration,
 }
@@ -41,9 +43,18 @@ impl Default for Config {
             signing: None,
             token_key: None,
             tuning: daemon::pflag::defaults(),
+            enforced: daemon::pflag::defaults(),
             notice_patience: Duration::from_secs(30),
         }
     }
+}
+
+/// What the nodes do, which controllers cannot see.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Enforced {
+    /// The nodes enforce NetworkPolicies, by network-policy or by something else: no event says that they are not enforced.
+    #[arg(long, default_value_t = false)]
+    pub network_policy: bool,
 }
 
 /// The pod ranges of nodes.
@@ -222,6 +233,8 @@ pub struct Args {
     #[arg(long, requires = "cluster_signing_cert_file")]
     pub cluster_signing_key_file: Option<PathBuf>,
     #[command(flatten)]
+    pub enforced: Enforced,
+    #[command(flatten)]
     pub tuning: Tuning,
 }
 
@@ -244,6 +257,7 @@ impl Args {
             root_ca: self.root_ca_file.as_ref().map(read).transpose()?,
             signing,
             token_key,
+            enforced: self.enforced,
             tuning: self.tuning,
             ..Config::default()
         })

@@ -46,7 +46,7 @@ mod ttl_after_finished;
 mod volumes;
 
 pub use command::Command;
-pub use config::{Args, Autoscaling, Config, Mirroring, Ranges, Signing, Tuning};
+pub use config::{Args, Autoscaling, Config, Enforced, Mirroring, Ranges, Signing, Tuning};
 pub use run::run;
 
 /// Why the controllers could not start or had to stop.

@@ -36,6 +36,8 @@ enum Command {
     Kubelet(Box<kubelet::Command>),
     /// Run the Service proxy.
     Proxy(proxy::Command),
+    /// Enforce NetworkPolicies for the pods of this node.
+    NetworkPolicy(policy::Command),
     /// Run the cluster's name server.
     Dns(dns::Command),
     /// Make keys, certificates and kubeconfigs for a cluster of separate processes.
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
         Command::Scheduler(command) => command.run(),
         Command::Kubelet(command) => command.run(),
         Command::Proxy(command) => command.run(),
+        Command::NetworkPolicy(command) => command.run(),
         Command::Dns(command) => command.run(),
         Command::Certificates(command) => command.run(),
         Command::Kubeconfig(command) => command.run(),

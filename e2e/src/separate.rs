@@ -9,7 +9,9 @@ use tempfile::TempDir;
 
 use crate::command::{Output, Run as _, eventually};
 use crate::image::{Registry, free_port};
-use crate::separate_network::{BRIDGE, CLUSTER_CIDR, DNS_SERVICE, NODE_IP, Network, PROXY_TABLE, SERVICE_RANGE};
+use crate::separate_network::{
+    BRIDGE, CLUSTER_CIDR, DNS_SERVICE, NODE_IP, Network, POLICY_TABLE, PROXY_TABLE, SERVICE_RANGE,
+};
 use crate::separate_process::Member;
 use crate::{binary, can_run, on_path, workspace};
 
@@ -19,7 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const NODE: &str = "e2e-separate";
 
 /// The members of a cluster, in the order in which they are started.
-pub const MEMBERS: [&str; 7] = ["etcd", "apiserver", "controller-manager", "scheduler", "kubelet", "proxy", "dns"];
+pub const MEMBERS: [&str; 8] =
+    ["etcd", "apiserver", "controller-manager", "scheduler", "kubelet", "proxy", "network-policy", "dns"];
 
 /// Whether these suites can run here. Panics instead of answering "no" when `E2E_REQUIRED=1`.
 pub fn can_run_separate() -> bool {
@@ -183,6 +186,7 @@ impl SeparateCluster {
     }
 
     fn apply_addons(&self) {
+        self.apply(&manifest("network-policy.yaml"));
         let addons = manifest("dns.yaml");
         self.apply(
             &addons
@@ -205,6 +209,11 @@ impl SeparateCluster {
                 format!("--hostname-override={NODE}"),
                 format!("--cluster-cidr={CLUSTER_CIDR}"),
                 format!("--table={PROXY_TABLE}"),
+            ],
+            "network-policy" => vec![
+                format!("--hostname-override={NODE}"),
+                format!("--bridge={BRIDGE}"),
+                format!("--table={POLICY_TABLE}"),
             ],
             "dns" => vec![format!("--listen={NODE_IP}:53")],
             _ => Vec::new(),

@@ -10,6 +10,7 @@ pub(crate) const SERVICE_RANGE: &str = "10.196.0.0/16";
 pub(crate) const DNS_SERVICE: &str = "10.196.0.10";
 pub(crate) const BRIDGE: &str = "coracle-e2e1";
 pub(crate) const PROXY_TABLE: &str = "coracle-e2e1-services";
+pub(crate) const POLICY_TABLE: &str = "coracle-e2e1-policy";
 /// The interface that carries the node's address.
 const LINK: &str = "coracle-e2e1-n";
 
@@ -43,7 +44,7 @@ fn clean() {
         ip(&["link", "delete", link]);
     }
     for family in ["ip", "ip6"] {
-        for table in [PROXY_TABLE.to_owned(), format!("{BRIDGE}-pods")] {
+        for table in [PROXY_TABLE.to_owned(), POLICY_TABLE.to_owned(), format!("{BRIDGE}-pods")] {
             Command::new("nft").args(["delete", "table", family, &table]).run();
         }
     }

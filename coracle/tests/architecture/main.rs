@@ -27,6 +27,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("scheduler", &["api", "facts", "client", "daemon"]),
     ("kubelet", &["api", "facts", "client", "daemon", "runtime"]),
     ("proxy", &["api", "facts", "client", "daemon", "host"]),
+    ("policy", &["facts", "client", "daemon", "host"]),
     ("dns", &["api", "facts", "client", "daemon"]),
     ("provisioner", &["api", "client", "daemon", "runtime"]),
     (
@@ -44,6 +45,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "scheduler",
             "kubelet",
             "proxy",
+            "policy",
             "dns",
             "provisioner",
         ],
@@ -63,6 +65,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "scheduler",
             "kubelet",
             "proxy",
+            "policy",
             "dns",
             "provisioner",
         ],
