@@ -1,8 +1,8 @@
 //! The node's own address: an interface of its own, so that pods reach the API server and DNS while nothing listens beyond
 //! this machine.
 //!
-//! Its route to the Services' range gives this machine's own connections to a ClusterIP a way out of the socket layer;
-//! the proxy's rules then send them where they belong.
+//! Its routes to the Services' range and to load balancers give this machine's own connections to them a way out of the
+//! socket layer; the proxy's rules then send them where they belong.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -40,8 +40,8 @@ pub(crate) struct Link {
     /// At most 15 characters.
     pub name: String,
     pub address: IpAddr,
-    /// The Services' range.
-    pub services: (IpAddr, u8),
+    /// The Services' range, and those of load balancers.
+    pub routes: Vec<(IpAddr, u8)>,
 }
 
 impl Link {
@@ -135,7 +135,13 @@ impl Link {
         let length = if self.address.is_ipv4() { 32 } else { 128 };
         let address = handle.address().add(index, self.address, length).replace().execute().await;
         address.map_err(|source| self.failed("address", source))?;
-        let (range, length) = self.services;
+        for (range, length) in &self.routes {
+            self.route(handle, index, (*range, *length)).await?;
+        }
+        Ok((made, index))
+    }
+
+    async fn route(&self, handle: &Handle, index: u32, (range, length): (IpAddr, u8)) -> Result<(), LinkError> {
         let route = match (range, self.address) {
             (IpAddr::V4(range), IpAddr::V4(own)) => RouteMessageBuilder::<std::net::Ipv4Addr>::new()
                 .destination_prefix(range, length)
@@ -152,8 +158,7 @@ impl Link {
                 .build(),
         };
         let routed = handle.route().add(route).replace().execute().await;
-        routed.map_err(|source| self.failed("route through", source))?;
-        Ok((made, index))
+        routed.map_err(|source| self.failed("route through", source))
     }
 
     async fn find(&self, handle: &Handle) -> Option<LinkMessage> {

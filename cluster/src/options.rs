@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
 use apiserver::EtcdArgs;
+use controllers::AddressRange;
 use facts::cidr::Cidr;
 use host::Resource;
 use kubelet::Allowlist;
@@ -40,6 +41,9 @@ pub struct Options {
     /// Range of Service addresses; the first is the API server's, the tenth DNS's.
     #[arg(long, default_value = "10.96.0.0/16")]
     pub service_cluster_ip_range: String,
+    /// Addresses that Services of type LoadBalancer get, as ranges such as 192.0.2.0/28 or 192.0.2.10-192.0.2.20.
+    #[arg(long, value_delimiter = ',')]
+    pub load_balancer_pool: Vec<AddressRange>,
     /// Domain of cluster names.
     #[arg(long, default_value = "cluster.local")]
     pub cluster_domain: String,
@@ -112,6 +116,7 @@ impl Plan {
         let allowed_sysctls = allowed_sysctls.context("--allowed-unsafe-sysctls")?;
         let ranges = [("--cluster-cidr", pods), ("--service-cluster-ip-range", (services, length))];
         check_ranges(options.node_ip, ranges)?;
+        check_pool(&options.load_balancer_pool, options.node_ip, ranges)?;
         let range = Cidr::new(services, length);
         Ok(Self {
             services_prefix: (services, length),
@@ -140,7 +145,8 @@ impl Plan {
     /// All that this cluster has of the machine, with the option that chooses it. No other cluster may have any of it.
     pub(crate) fn resources(&self) -> Vec<(&'static str, Resource)> {
         let range = |(address, length): (IpAddr, u8)| Resource::Range(address, length);
-        vec![
+        let pool = self.pool_blocks().into_iter().map(|block| ("--load-balancer-pool", range(block)));
+        let names = vec![
             ("--bridge", Resource::Interface(self.options.bridge.clone())),
             ("--bridge", Resource::Table(self.policy_table())),
             ("--bridge", Resource::Interface(self.link_name())),
@@ -149,7 +155,18 @@ impl Plan {
             ("--node-ip", Resource::address(self.options.node_ip)),
             ("--cluster-cidr", range(self.pods_prefix)),
             ("--service-cluster-ip-range", range(self.services_prefix)),
-        ]
+        ];
+        names.into_iter().chain(pool).collect()
+    }
+
+    /// The blocks that the pool of load balancers is made of.
+    fn pool_blocks(&self) -> Vec<Range> {
+        self.options.load_balancer_pool.iter().flat_map(AddressRange::blocks).collect()
+    }
+
+    /// What the node's own interface leads to, apart from its address.
+    pub(crate) fn routes(&self) -> Vec<Range> {
+        std::iter::once(self.services_prefix).chain(self.pool_blocks()).collect()
     }
 
     /// What those routes of this machine lead to that lie in the cluster's ranges cannot be reached any more, or pods cannot.
@@ -218,6 +235,20 @@ fn check_ranges(node: IpAddr, ranges: [(&str, Range); 2]) -> anyhow::Result<()> 
     Ok(())
 }
 
+/// Refuses a pool that has addresses of pods, of Services or of the node.
+fn check_pool(pool: &[AddressRange], node: IpAddr, ranges: [(&str, Range); 2]) -> anyhow::Result<()> {
+    for block in pool.iter().flat_map(AddressRange::blocks) {
+        for (option, range) in ranges {
+            ensure!(!overlap(block, range), "--load-balancer-pool and {option} overlap");
+        }
+        ensure!(
+            !overlap(block, (node, 128)),
+            "--node-ip {node} lies in --load-balancer-pool: choose one outside of it"
+        );
+    }
+    Ok(())
+}
+
 /// Refuses what no Node can be named.
 pub(crate) fn check_node_name(name: &str) -> anyhow::Result<()> {
     let wrong = api::names::dns1123_subdomain(name);
@@ -267,6 +298,14 @@ mod tests {
     }
 
     #[test]
+    fn the_pool_of_load_balancers_is_claimed_and_led_to() {
+        let plan = plan(&["--load-balancer-pool", "192.0.2.1-192.0.2.2,198.51.100.8/31"]).unwrap();
+        let blocks: Vec<String> = plan.routes().iter().map(|(address, bits)| format!("{address}/{bits}")).collect();
+        assert_eq!(blocks, ["10.96.0.0/16", "192.0.2.1/32", "192.0.2.2/32", "198.51.100.8/31"]);
+        assert_eq!(plan.resources().iter().filter(|(option, _)| *option == "--load-balancer-pool").count(), 3);
+    }
+
+    #[test]
     fn the_nodes_interface_is_never_the_bridge() {
         for bridge in ["b", "coracle0", "of-14-letters4"] {
             let plan = plan(&["--bridge", bridge]).unwrap();
@@ -298,6 +337,9 @@ mod tests {
             (["--cluster-cidr", "10.96.128.0/17"], "--cluster-cidr and --service-cluster-ip-range overlap"),
             (["--cluster-cidr", "10.245.0.0/16"], "--node-ip 10.245.0.1 lies in --cluster-cidr"),
             (["--node-ip", "10.96.0.1"], "lies in --service-cluster-ip-range"),
+            (["--load-balancer-pool", "192.0.2.9"], "--load-balancer-pool"),
+            (["--load-balancer-pool", "10.96.3.0/28"], "--load-balancer-pool and --service-cluster-ip-range overlap"),
+            (["--load-balancer-pool", "192.0.2.0/28,10.245.0.0-10.245.0.5"], "lies in --load-balancer-pool"),
             (["--node-name", "Not_a_name"], "--node-name"),
             (["--bridge", "a-very-long-bridge-name"], "--bridge"),
             (["--bridge", "of-15-letters15"], "--bridge"),

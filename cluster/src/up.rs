@@ -156,7 +156,7 @@ fn check_host() -> anyhow::Result<()> {
 /// The interface with the node's address, unless the address is one that the machine has anyway; and whether it is new.
 async fn own_link(plan: &Plan) -> anyhow::Result<(Option<Link>, bool)> {
     let address = plan.options.node_ip;
-    let link = Link { name: plan.link_name(), address, services: plan.services_prefix };
+    let link = Link { name: plan.link_name(), address, routes: plan.routes() };
     let ours = std::path::Path::new("/sys/class/net").join(&link.name).exists();
     if !ours && std::net::UdpSocket::bind((address, 0)).is_ok() {
         return Ok((None, false));
@@ -413,6 +413,7 @@ impl Cluster<'_> {
         Ok(controllers::Config {
             ranges: controllers::Ranges::out_of(&self.plan.options.cluster_cidr),
             root_ca: Some(ca.certificate.clone()),
+            load_balancer_pool: self.plan.options.load_balancer_pool.clone(),
             enforced: controllers::Enforced { network_policy: self.plan.options.network_policy },
             signing: Some(controllers::Signing { certificate: ca.certificate.clone(), key: ca.key.clone() }),
             token_key: Some(Arc::new(token_key)),

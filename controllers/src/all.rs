@@ -3,8 +3,8 @@
 use crate::descriptor::Descriptor;
 use crate::{
     Error, admission_policy_status, aggregation, autoscaler, certificates, cronjob, daemonset, deployment, disruption,
-    endpoints, garbage, in_use_protection, job, namespace, node, notices, per_namespace, podgc, quota, replicaset,
-    service_account_token, service_cidr, statefulset, ttl_after_finished, volumes,
+    endpoints, garbage, in_use_protection, job, load_balancer, namespace, node, notices, per_namespace, podgc, quota,
+    replicaset, service_account_token, service_cidr, statefulset, ttl_after_finished, volumes,
 };
 
 /// All that there are. They start in this order.
@@ -45,6 +45,7 @@ const ALL: &[Descriptor] = &[
     service_cidr::DESCRIPTOR,
     service_account_token::DESCRIPTOR,
     autoscaler::DESCRIPTOR,
+    load_balancer::DESCRIPTOR,
 ];
 
 /// Controllers of upstream that are not here: each with the older name that tools still use, if it has one.
@@ -60,7 +61,6 @@ const ELSEWHERE: &[&[&str]] = &[
     &["podcertificaterequest-cleaner-controller"],
     &["resourceclaim-controller", "resource-claim-controller"],
     &["selinux-warning-controller"],
-    &["service-lb-controller", "service"],
     &["storage-version-migrator-controller"],
     &["storageversion-garbage-collector-controller", "storage-version-gc"],
     &["token-cleaner-controller", "tokencleaner"],

@@ -9,6 +9,8 @@ use anyhow::Context as _;
 use client::LeaderElection;
 use daemon::{LeaderElectionArgs, TokenKey};
 
+use crate::load_balancer::pool::AddressRange;
+
 /// What the controllers are to do; made in `main` or by the process that embeds them.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -26,6 +28,8 @@ pub struct Config {
     pub token_key: Option<Arc<TokenKey>>,
     /// How much is done at once, and how long is waited.
     pub tuning: Tuning,
+    /// Addresses that Services of type LoadBalancer get; without any they get none.
+    pub load_balancer_pool: Vec<AddressRange>,
     /// What the nodes do, which controllers cannot see.
     pub enforced: Enforced,
     /// How long nobody must have taken up an object of a kind that is only stored before an event says so.
@@ -43,6 +47,7 @@ impl Default for Config {
             signing: None,
             token_key: None,
             tuning: daemon::pflag::defaults(),
+            load_balancer_pool: Vec::new(),
             enforced: daemon::pflag::defaults(),
             notice_patience: Duration::from_secs(30),
         }
@@ -232,6 +237,9 @@ pub struct Args {
     /// PEM file of that CA's private key.
     #[arg(long, requires = "cluster_signing_cert_file")]
     pub cluster_signing_key_file: Option<PathBuf>,
+    /// Addresses that Services of type LoadBalancer get, as ranges such as 192.0.2.0/28 or 192.0.2.10-192.0.2.20.
+    #[arg(long, value_delimiter = ',')]
+    pub load_balancer_pool: Vec<AddressRange>,
     #[command(flatten)]
     pub enforced: Enforced,
     #[command(flatten)]
@@ -257,6 +265,7 @@ impl Args {
             root_ca: self.root_ca_file.as_ref().map(read).transpose()?,
             signing,
             token_key,
+            load_balancer_pool: self.load_balancer_pool,
             enforced: self.enforced,
             tuning: self.tuning,
             ..Config::default()

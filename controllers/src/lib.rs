@@ -27,6 +27,7 @@ mod hash;
 mod history;
 mod in_use_protection;
 mod job;
+mod load_balancer;
 mod meta;
 mod namespace;
 mod node;
@@ -47,6 +48,7 @@ mod volumes;
 
 pub use command::Command;
 pub use config::{Args, Autoscaling, Config, Enforced, Mirroring, Ranges, Signing, Tuning};
+pub use load_balancer::pool::{AddressRange, NotARange};
 pub use run::run;
 
 /// Why the controllers could not start or had to stop.

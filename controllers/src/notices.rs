@@ -20,7 +20,10 @@ pub(crate) const DESCRIPTOR: Descriptor = Descriptor {
     aliases: &[],
     start: |start| {
         follow::<Ingress>(start)?;
-        follow::<Service>(start)?;
+        // With a pool, the controller of load balancers tells of those that get no address.
+        if start.config.load_balancer_pool.is_empty() {
+            follow::<Service>(start)?;
+        }
         if !start.config.enforced.network_policy {
             follow::<NetworkPolicy>(start)?;
         }

@@ -4,6 +4,8 @@
 
 #[path = "controllers/autoscaling.rs"]
 mod autoscaling;
+#[path = "controllers/load_balancers.rs"]
+mod load_balancers;
 #[path = "controllers/volumes.rs"]
 mod volumes;
 

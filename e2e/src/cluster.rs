@@ -20,6 +20,7 @@ const NETWORK: &[&str] = &[
     "--node-ip=10.205.0.1",
     "--cluster-cidr=10.204.0.0/16",
     "--service-cluster-ip-range=10.206.0.0/16",
+    "--load-balancer-pool=10.207.0.1-10.207.0.9",
     "--bridge=coracle-e2e0",
     "--node-name=e2e",
 ];

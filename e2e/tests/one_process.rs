@@ -19,7 +19,9 @@ fn the_samples_run_and_their_service_answers_by_name() {
         return;
     }
     let cluster = Cluster::up();
-    for part in ["apiserver", "controller-manager", "scheduler", "kubelet", "proxy", "dns", "node e2e"] {
+    for part in
+        ["apiserver", "controller-manager", "scheduler", "kubelet", "proxy", "network-policy", "dns", "node e2e"]
+    {
         assert!(
             cluster.printed().lines().any(|line| line.starts_with(part) && line.ends_with(" ms")),
             "{part}: {}",
@@ -41,6 +43,8 @@ fn the_samples_run_and_their_service_answers_by_name() {
 
     only_ready_pods_are_reached(&cluster);
     node_ports_answer_on_loopback(&cluster);
+    load_balancers_answer(&cluster);
+    policies_hold(&cluster);
     let nodes = cluster.kubectl(&["get", "nodes", "--no-headers"]);
     assert_eq!(nodes.ok().split_whitespace().nth(2), Some("control-plane"), "{}", nodes.stdout);
 }
@@ -49,16 +53,56 @@ fn the_samples_run_and_their_service_answers_by_name() {
 fn node_ports_answer_on_loopback(cluster: &Cluster) {
     cluster.kubectl(&["patch", "service", "web", "-p", r#"{"spec": {"type": "NodePort"}}"#]).ok();
     let port = cluster.value(&["service", "web"], "{.spec.ports[0].nodePort}");
+    eventually("the node port answers on 127.0.0.1", PATIENCE, || serves(&format!("127.0.0.1:{port}")).then_some(()));
+}
+
+/// Whether this process, which is on the node, gets the page at an address.
+fn serves(at: &str) -> bool {
     let page = || -> std::io::Result<String> {
-        let mut stream = TcpStream::connect_timeout(&format!("127.0.0.1:{port}").parse().unwrap(), PATIENCE)?;
+        let mut stream = TcpStream::connect_timeout(&at.parse().unwrap(), Duration::from_secs(5))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
         stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
         let mut text = String::new();
         stream.read_to_string(&mut text).map(|_| text)
     };
-    eventually("the node port answers on 127.0.0.1", PATIENCE, || {
-        page().is_ok_and(|text| text.contains("hello from the coracle")).then_some(())
-    });
+    page().is_ok_and(|text| text.contains("hello from the coracle"))
+}
+
+/// Whether the client of the samples gets the page at a URL.
+fn client_gets(cluster: &Cluster, url: &str) -> bool {
+    let page = cluster.kubectl(&["exec", "client", "--", "timeout", "3", "wget", "-q", "-O", "-", url]);
+    page.stdout.contains("hello from the coracle")
+}
+
+/// An address of the pool of [`Cluster`], for pods and for the node itself.
+fn load_balancers_answer(cluster: &Cluster) {
+    cluster.kubectl(&["patch", "service", "web", "-p", r#"{"spec": {"type": "LoadBalancer"}}"#]).ok();
+    cluster.wait_for(&["service", "web"], "{.status.loadBalancer.ingress[0].ip}", "10.207.0.1");
+    eventually("it answers the node", PATIENCE, || serves("10.207.0.1:80").then_some(()));
+    eventually("it answers pods", PATIENCE, || client_gets(cluster, "http://10.207.0.1/").then_some(()));
+}
+
+/// With the kubelet's probes going on all the time.
+fn policies_hold(cluster: &Cluster) {
+    let policy = |rules: &str| {
+        format!(
+            "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: web}}\n\
+             spec: {{podSelector: {{matchLabels: {{app: web}}}}, ingress: {rules}}}\n"
+        )
+    };
+    let available = cluster.value(&["deployment", "web"], "{.status.availableReplicas}");
+    cluster.apply(&policy("[]"));
+    eventually("nobody reaches the pods", PATIENCE, || (!client_gets(cluster, "http://web/")).then_some(()));
+    assert!(!client_gets(cluster, "http://10.207.0.1/"), "by no way");
+    assert!(serves("10.207.0.1:80"), "their own node reaches them");
+    cluster.apply(&policy("[{from: [{podSelector: {matchLabels: {may: 'yes'}}}], ports: [{port: http}]}]"));
+    cluster.kubectl(&["label", "pod", "client", "may=yes"]).ok();
+    eventually("who may reaches the pods", PATIENCE, || client_gets(cluster, "http://web/").then_some(()));
+    cluster.kubectl(&["label", "pod", "client", "may-"]).ok();
+    eventually("who may no longer does not", PATIENCE, || (!client_gets(cluster, "http://web/")).then_some(()));
+    assert_eq!(cluster.value(&["deployment", "web"], "{.status.availableReplicas}"), available, "probes pass");
+    cluster.kubectl(&["delete", "networkpolicy", "web"]).ok();
+    eventually("without policies all reach them", PATIENCE, || client_gets(cluster, "http://web/").then_some(()));
 }
 
 /// Takes the page that the readiness probe reads away from one pod: the Service must leave it alone.
