@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use scheduler::Config;
 use scheduler::bench::{Cache, Decision, Scheduler};
 use scheduler::framework::{PodInfo, Profile};
-use serde_json::json;
+use serde_json::{Value, json};
 
 daemon::allocator!();
 
@@ -22,18 +22,47 @@ const PODS: usize = 1000;
 fn node(number: usize) -> Arc<Node> {
     let resources = json!({"cpu": "32", "memory": "256Gi", "ephemeral-storage": "100Gi", "pods": "110"});
     let node = json!({
-        "metadata": {"name": format!("node-{number:05}"), "labels": {"topology.kubernetes.io/zone": format!("zone-{}", number % 3)}},
+        "metadata": {"name": format!("node-{number:05}"), "labels": {"topology.kubernetes.io/zone": format!("zone-{}", number % 3), "kubernetes.io/hostname": format!("node-{number:05}")}},
         "status": {"capacity": resources, "allocatable": resources},
     });
     Arc::new(serde_json::from_value(node).expect("a node"))
 }
 
-fn pod(name: &str) -> Arc<PodInfo> {
-    let pod = json!({
-        "metadata": {"name": format!("pod-{name}"), "namespace": "default", "uid": format!("uid-{name}"), "labels": {"app": "bench"}},
-        "spec": {"containers": [{"name": "main", "image": "bench", "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}}}]},
-    });
-    let pod: Pod = serde_json::from_value(pod).expect("a pod");
+/// What pods ask for besides room.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Plain,
+    /// To be where few of their kind are: on other nodes.
+    Affinity,
+    /// To be spread over zones, and if possible over nodes.
+    Spread,
+}
+
+impl Kind {
+    fn spec(self) -> Value {
+        let selector = json!({"matchLabels": {"app": "bench"}});
+        match self {
+            Self::Plain => json!({}),
+            Self::Affinity => {
+                let term = json!({"labelSelector": selector, "topologyKey": "kubernetes.io/hostname"});
+                let preferred = json!([{"weight": 100, "podAffinityTerm": term}]);
+                json!({"affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": preferred}}})
+            }
+            Self::Spread => {
+                let constraint = |key: &str, action: &str| json!({"maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": action, "labelSelector": selector});
+                let zone = constraint("topology.kubernetes.io/zone", "DoNotSchedule");
+                json!({"topologySpreadConstraints": [zone, constraint("kubernetes.io/hostname", "ScheduleAnyway")]})
+            }
+        }
+    }
+}
+
+fn pod(name: &str, kind: Kind) -> Arc<PodInfo> {
+    let mut spec = kind.spec();
+    spec["containers"] =
+        json!([{"name": "main", "image": "bench", "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}}}]);
+    let metadata = json!({"name": format!("pod-{name}"), "namespace": "default", "uid": format!("uid-{name}"), "labels": {"app": "bench"}});
+    let pod: Pod = serde_json::from_value(json!({"metadata": metadata, "spec": spec})).expect("a pod");
     Arc::new(PodInfo::new(Arc::new(pod)))
 }
 
@@ -52,7 +81,7 @@ fn cluster(nodes: &[Arc<Node>], pods_on_each: usize) -> Arc<Mutex<Cache>> {
     for node in nodes {
         cache.set_node(node);
         let name = node.metadata.name.as_deref().unwrap_or_default();
-        (0..pods_on_each).for_each(|number| drop(cache.set_pod(pod(&format!("{name}-{number}")), name)));
+        (0..pods_on_each).for_each(|number| drop(cache.set_pod(pod(&format!("{name}-{number}"), Kind::Plain), name)));
     }
     Arc::new(Mutex::new(cache))
 }
@@ -71,16 +100,18 @@ fn schedule(cache: &Arc<Mutex<Cache>>, profile: &Profile, pods: &[Arc<PodInfo>])
 fn decisions(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let profile = profile(&runtime);
-    let pods: Vec<_> = (0..PODS).map(|number| pod(&number.to_string())).collect();
     let mut group = criterion.benchmark_group("decide and assume");
     group.sample_size(10).throughput(Throughput::Elements(PODS as u64));
-    for (nodes, pods_on_each) in [(1000, 0), (5000, 0), (5000, 10)] {
-        let objects: Vec<_> = (0..nodes).map(node).collect();
-        let empty = || cluster(&objects, pods_on_each);
-        let name = BenchmarkId::new(format!("nodes with {pods_on_each} pods each"), nodes);
-        group.bench_function(name, |bencher| {
-            bencher.iter_batched(empty, |cache| schedule(&cache, &profile, &pods), BatchSize::PerIteration);
-        });
+    for kind in [Kind::Plain, Kind::Affinity, Kind::Spread] {
+        let pods: Vec<_> = (0..PODS).map(|number| pod(&number.to_string(), kind)).collect();
+        for (nodes, pods_on_each) in [(1000, 0), (5000, 0), (5000, 10)] {
+            let objects: Vec<_> = (0..nodes).map(node).collect();
+            let empty = || cluster(&objects, pods_on_each);
+            let name = BenchmarkId::new(format!("{kind:?}, nodes with {pods_on_each} pods each"), nodes);
+            group.bench_function(name, |bencher| {
+                bencher.iter_batched(empty, |cache| schedule(&cache, &profile, &pods), BatchSize::PerIteration);
+            });
+        }
     }
 }
 
