@@ -15,7 +15,8 @@ mod entry;
 mod tests;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet, VecDeque};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -59,6 +60,8 @@ struct State {
     /// How many pods are active, backing off, unschedulable, gated and in flight.
     counts: [usize; 5],
     in_flight: HashMap<String, u64>,
+    /// How many of these were taken at which event.
+    taken_at: BTreeMap<u64, usize>,
     /// Recent events and the number of the first of them.
     events: VecDeque<ClusterEvent>,
     first_event: u64,
@@ -83,6 +86,7 @@ impl Queue {
             unschedulable: HashSet::new(),
             counts: [0; 5],
             in_flight: HashMap::new(),
+            taken_at: BTreeMap::new(),
             events: VecDeque::new(),
             first_event: 0,
             tickets: 0,
@@ -157,10 +161,10 @@ impl Queue {
     pub(crate) fn happened_to(&self, event: &ClusterEvent, uid: &str) {
         let mut state = self.lock();
         state.remember(event);
-        let asleep: Vec<String> = state.unschedulable.iter().filter(|other| *other != uid).cloned().collect();
-        for uid in asleep {
-            state.wake(&uid, event, &self.profiles);
-        }
+        let others = state.unschedulable.iter().filter(|other| *other != uid);
+        let helped = others.filter(|other| state.is_helped(other, event, &self.profiles));
+        let helped: Vec<String> = helped.cloned().collect();
+        helped.iter().for_each(|uid| state.move_on(uid));
         drop(state);
         self.changed.notify_one();
     }
@@ -277,22 +281,30 @@ impl State {
         }
     }
 
-    /// Moves an unschedulable pod on if one of its rejecters thinks that the event may help. A pod without a rejecter
-    /// takes any event for help.
+    /// Moves an unschedulable pod on if the event may help it.
     fn wake(&mut self, uid: &str, event: &ClusterEvent, profiles: &HashMap<String, Profile>) {
-        let Some(waiting) = self.pods.get(uid) else { return };
-        let Where::Unschedulable { plugins, since } = &waiting.place else { return };
-        let scheduler = waiting.pod.spec().and_then(|spec| spec.scheduler_name.as_deref()).unwrap_or("");
-        let Some(profile) = profiles.get(scheduler) else { return };
-        let helps = plugins.is_empty()
-            || profile
-                .rejecters
-                .iter()
-                .any(|plugin| plugins.contains(plugin.name()) && plugin.may_help(&waiting.pod, event));
-        if !helps {
-            return;
+        if self.is_helped(uid, event, profiles) {
+            self.move_on(uid);
         }
-        if since.elapsed() >= backoff(self.backoff, waiting.attempts) { self.activate(uid) } else { self.back_off(uid) }
+    }
+
+    /// Whether one of the rejecters of an unschedulable pod thinks that the event may help. A pod without a rejecter takes
+    /// any event for help.
+    fn is_helped(&self, uid: &str, event: &ClusterEvent, profiles: &HashMap<String, Profile>) -> bool {
+        let Some(waiting) = self.pods.get(uid) else { return false };
+        let Where::Unschedulable { plugins, .. } = &waiting.place else { return false };
+        let scheduler = waiting.pod.spec().and_then(|spec| spec.scheduler_name.as_deref()).unwrap_or("");
+        let Some(profile) = profiles.get(scheduler) else { return false };
+        let mut rejecters = profile.rejecters.iter().filter(|plugin| plugins.contains(plugin.name()));
+        plugins.is_empty() || rejecters.any(|plugin| plugin.may_help(&waiting.pod, event))
+    }
+
+    /// Lets an unschedulable pod be tried again, when its backoff is over.
+    fn move_on(&mut self, uid: &str) {
+        let Some(Waiting { place: Where::Unschedulable { since, .. }, attempts, .. }) = self.pods.get(uid) else {
+            return;
+        };
+        if since.elapsed() >= backoff(self.backoff, *attempts) { self.activate(uid) } else { self.back_off(uid) }
     }
 
     fn take(&mut self) -> Option<Attempt> {
@@ -302,7 +314,9 @@ impl State {
             if waiting.ticket != next.ticket || !matches!(waiting.place, Where::Active) {
                 continue;
             }
+            self.landed(&next.pod.uid);
             self.in_flight.insert(next.pod.uid.clone(), since);
+            *self.taken_at.entry(since).or_default() += 1;
             let waiting = self.move_to(&next.pod.uid, Where::InFlight)?;
             waiting.attempts += 1;
             return Some(Attempt {
@@ -356,11 +370,15 @@ impl State {
 
     /// A pod is not in flight any more: drops events that nobody in flight has missed.
     fn landed(&mut self, uid: &str) {
-        if self.in_flight.remove(uid).is_none() {
-            return;
+        let Some(since) = self.in_flight.remove(uid) else { return };
+        if let Entry::Occupied(mut count) = self.taken_at.entry(since) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
         }
         let end = self.first_event + self.events.len() as u64;
-        let oldest = self.in_flight.values().copied().min().unwrap_or(end);
+        let oldest = self.taken_at.keys().next().copied().unwrap_or(end);
         while self.first_event < oldest && self.events.pop_front().is_some() {
             self.first_event += 1;
         }
