@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use client::{Event, Informer, Informers, ObjectKey};
 use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod, ReplicationController, Service};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Namespace, Node, Pod, ReplicationController, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use tracing::debug;
@@ -37,6 +37,7 @@ impl Watched {
             stateful_sets: informers.of(),
         };
         watched.keep_selectors_only();
+        watched.pods.set_transform(strip);
         watched
     }
 
@@ -214,6 +215,40 @@ impl Shared {
         let name = pod.spec.as_ref().and_then(|spec| spec.scheduler_name.as_deref());
         name.is_some_and(|name| self.profiles.contains_key(name))
     }
+}
+
+/// Drops what no decision looks at of a pod: there are many, and it is more than half of them.
+fn strip(pod: &mut Pod) {
+    pod.metadata.annotations = None;
+    if let Some(spec) = &mut pod.spec {
+        spec.init_containers.iter_mut().flatten().chain(&mut spec.containers).for_each(strip_container);
+        spec.ephemeral_containers = None;
+    }
+    if let Some(status) = &mut pod.status {
+        status.ephemeral_container_statuses = None;
+        let containers = status.init_container_statuses.iter_mut().chain(&mut status.container_statuses);
+        containers.flatten().for_each(strip_status);
+    }
+}
+
+fn strip_container(container: &mut Container) {
+    *container = Container {
+        name: std::mem::take(&mut container.name),
+        image: container.image.take(),
+        ports: container.ports.take(),
+        resources: container.resources.take(),
+        restart_policy: container.restart_policy.take(),
+        ..Container::default()
+    };
+}
+
+fn strip_status(status: &mut ContainerStatus) {
+    *status = ContainerStatus {
+        name: std::mem::take(&mut status.name),
+        allocated_resources: status.allocated_resources.take(),
+        resources: status.resources.take(),
+        ..ContainerStatus::default()
+    };
 }
 
 /// The object, unless it is gone.
