@@ -18,13 +18,15 @@ impl<K: Ord, V> Changes<K, V> {
         self.0.insert(key, value);
     }
 
-    /// Brings the snapshot's map up to date. Costs what has changed.
-    pub(super) fn apply(&mut self, map: &mut BTreeMap<K, V>) {
+    /// Brings the snapshot's map up to date. Costs what has changed. Says whether anything has.
+    pub(super) fn apply(&mut self, map: &mut BTreeMap<K, V>) -> bool {
+        let has_changed = !self.0.is_empty();
         while let Some((key, value)) = self.0.pop_first() {
             match value {
                 Some(value) => map.insert(key, value),
                 None => map.remove(&key),
             };
         }
+        has_changed
     }
 }

@@ -184,7 +184,7 @@ impl Cache {
     /// Brings the one snapshot that follows this cache up to date. Costs what has changed, or a pass over the nodes when some
     /// came or went.
     pub fn update(&mut self, snapshot: &mut Snapshot) {
-        self.namespaces.apply(&mut snapshot.namespaces);
+        snapshot.namespaces_changed += u64::from(self.namespaces.apply(&mut snapshot.namespaces));
         self.budgets.apply(&mut snapshot.budgets);
         self.services.apply(&mut snapshot.services);
         self.owners.apply(&mut snapshot.owners);

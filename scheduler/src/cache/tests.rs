@@ -1,7 +1,10 @@
 //! What the cache keeps, and what its snapshots see.
 
-use super::*;
+use rand::rngs::SmallRng;
+use rand::{RngExt as _, SeedableRng as _};
 use serde_json::json;
+
+use super::*;
 
 fn node(name: &str, zone: &str) -> Arc<Node> {
     let labels = json!({"topology.kubernetes.io/zone": zone});
@@ -148,4 +151,58 @@ fn nodes_with_affine_pods_are_found_without_a_search() {
     cache.remove_pod("l");
     cache.update(&mut snapshot);
     assert!(found(&snapshot).is_empty());
+}
+
+fn affine(uid: &str) -> Arc<PodInfo> {
+    let term = json!({"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"a": "b"}}});
+    let affinity = json!({"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}});
+    let pod = json!({"metadata": {"name": uid, "namespace": "d", "uid": uid}, "spec": {"containers": [], "affinity": affinity}});
+    Arc::new(PodInfo::new(Arc::new(serde_json::from_value(pod).unwrap())))
+}
+
+fn change(cache: &mut Cache, random: &mut SmallRng) {
+    let (name, uid) = (format!("n{}", random.random_range(0..8)), random.random_range(0..30).to_string());
+    let pod = if random.random_range(0..3) == 0 { affine(&uid) } else { pod(&uid) };
+    match random.random_range(0..9) {
+        0 => cache.set_node(&node(&name, ["x", "y"][random.random_range(0..2)])),
+        1 => cache.remove_node(&name),
+        2 => drop(cache.remove_pod(&uid)),
+        3 => cache.forget(&uid),
+        4 | 5 => cache.assume(pod, &name),
+        _ => drop(cache.set_pod(pod, &name)),
+    }
+}
+
+/// Everything about the nodes of a snapshot, in their order.
+fn seen(snapshot: &Snapshot) -> Vec<String> {
+    let uids = |pods: &[Arc<PodInfo>]| pods.iter().map(|pod| pod.uid.clone()).collect::<BTreeSet<_>>();
+    let of_one = |(at, node): (usize, &Arc<NodeInfo>)| {
+        let indexes = (
+            snapshot.position(&node.name),
+            snapshot.with_affinity.contains(&at),
+            snapshot.with_anti_affinity.contains(&at),
+        );
+        let pods = (uids(&node.pods), uids(&node.with_affinity), uids(&node.with_anti_affinity));
+        format!("{} {indexes:?} {pods:?} {:?} {:?}", node.name, node.requested, node.node.metadata.labels)
+    };
+    snapshot.nodes.iter().enumerate().map(of_one).collect()
+}
+
+#[test]
+fn a_snapshot_that_follows_the_cache_is_like_one_made_anew() {
+    let mut random = SmallRng::seed_from_u64(1);
+    let (mut cache, mut snapshot) = (Cache::default(), Snapshot::default());
+    for _ in 0..3000 {
+        (0..random.random_range(1..4)).for_each(|_| change(&mut cache, &mut random));
+        let before = snapshot.history.now();
+        let old = snapshot.nodes.clone();
+        cache.update(&mut snapshot);
+        let mut anew = Snapshot::default();
+        anew.set_nodes(cache.alternate_zones());
+        assert_eq!(seen(&snapshot), seen(&anew));
+        let changed: Option<BTreeSet<usize>> = snapshot.history.since(&before).map(Iterator::collect);
+        let Some(changed) = changed else { continue };
+        let is_untold = |at: &usize| !changed.contains(at) && !Arc::ptr_eq(&old[*at], &snapshot.nodes[*at]);
+        assert_eq!((0..old.len()).find(is_untold), None, "every change is told of");
+    }
 }

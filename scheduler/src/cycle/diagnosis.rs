@@ -50,12 +50,12 @@ impl fmt::Display for Diagnosis {
 
 impl Diagnosis {
     /// Notes that a plugin refused the node at this position of the snapshot.
-    pub(super) fn refuse(&mut self, at: usize, refusal: Refusal) {
+    pub(super) fn refuse(&mut self, at: usize, refusal: &Refusal) {
         self.plugins.insert(refusal.plugin);
         if !refusal.no.unresolvable {
             self.resolvable.push(at);
         }
-        self.count(refusal.no.reasons);
+        self.count(&refusal.no.reasons);
     }
 
     /// Notes that a plugin refused the pod before nodes were looked at.
@@ -68,9 +68,12 @@ impl Diagnosis {
     }
 
     /// Counts the reasons of one more node.
-    pub(crate) fn count(&mut self, reasons: Vec<Cow<'static, str>>) {
+    pub(crate) fn count(&mut self, reasons: &[Cow<'static, str>]) {
         for reason in reasons {
-            *self.reasons.entry(reason).or_default() += 1;
+            match self.reasons.get_mut(reason) {
+                Some(count) => *count += 1,
+                None => drop(self.reasons.insert(reason.clone(), 1)),
+            }
         }
     }
 
@@ -92,9 +95,9 @@ mod tests {
     fn a_diagnosis_reads_as_upstream() {
         let mut diagnosis = Diagnosis { nodes: 3, ..Diagnosis::default() };
         assert_eq!(Diagnosis::default().to_string(), "no nodes available to schedule pods");
-        diagnosis.refuse(0, refusal("a", Rejection::unschedulable("Insufficient cpu")));
-        diagnosis.refuse(1, refusal("b", Rejection::unresolvable("node(s) were unschedulable")));
-        diagnosis.refuse(2, refusal("b", Rejection::unresolvable("node(s) were unschedulable")));
+        diagnosis.refuse(0, &refusal("a", Rejection::unschedulable("Insufficient cpu")));
+        diagnosis.refuse(1, &refusal("b", Rejection::unresolvable("node(s) were unschedulable")));
+        diagnosis.refuse(2, &refusal("b", Rejection::unresolvable("node(s) were unschedulable")));
         let text = "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) were unschedulable.";
         assert_eq!(diagnosis.to_string(), text);
         assert_eq!(diagnosis.resolvable, [0]);

@@ -2,6 +2,8 @@
 //! In memory only.
 
 mod diagnosis;
+mod memory;
+mod search;
 #[cfg(test)]
 mod tests;
 
@@ -12,8 +14,12 @@ use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 pub use self::diagnosis::Diagnosis;
+use self::memory::Memory;
+use self::search::{Allowed, Search};
 use crate::cache::Cache;
-use crate::framework::{CycleState, Failed, Filters, NodeInfo, PodInfo, PostFiltered, Profile, Rejection, Snapshot};
+use crate::framework::{
+    CycleState, Failed, Filters, NodeInfo, PodInfo, PostFiltered, Profile, Rejection, Score, Snapshot,
+};
 
 /// Below this many feasible nodes the search does not stop early.
 const MIN_FEASIBLE: usize = 100;
@@ -31,6 +37,7 @@ pub enum Decision {
 pub struct Scheduler {
     cache: Arc<Mutex<Cache>>,
     snapshot: Snapshot,
+    memory: Memory,
     /// Where the next search begins, so that all nodes get their turn.
     start: usize,
     random: SmallRng,
@@ -39,11 +46,12 @@ pub struct Scheduler {
 impl Scheduler {
     /// A scheduler over `cache`. `seed` decides between equally good nodes.
     pub fn new(cache: Arc<Mutex<Cache>>, seed: u64) -> Self {
-        Self { cache, snapshot: Snapshot::default(), start: 0, random: SmallRng::seed_from_u64(seed) }
+        let (snapshot, memory) = (Snapshot::default(), Memory::default());
+        Self { cache, snapshot, memory, start: 0, random: SmallRng::seed_from_u64(seed) }
     }
 
     /// Finds a node for the pod.
-    pub fn decide(&mut self, profile: &Profile, pod: &PodInfo) -> Decision {
+    pub fn decide(&mut self, profile: &Profile, pod: &Arc<PodInfo>) -> Decision {
         let nominated = {
             let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
             cache.update(&mut self.snapshot);
@@ -55,11 +63,7 @@ impl Scheduler {
             return Decision::Rejected(diagnosis);
         }
         let feasible = match self.pre_filter(profile, &mut state, pod) {
-            Ok(allowed) => {
-                let search = Search { filters: Filters::new(profile, &state), state: &state, pod };
-                let nominated = nominated.as_deref();
-                self.find(&search, profile, nominated, allowed.as_ref(), &mut diagnosis)
-            }
+            Ok(allowed) => self.find(profile, &state, pod, (nominated.as_deref(), allowed.as_ref()), &mut diagnosis),
             Err((plugin, no)) => {
                 diagnosis.refuse_all(plugin, &no);
                 Vec::new()
@@ -70,8 +74,11 @@ impl Scheduler {
                 diagnosis.after = self.post_filter(profile, &state, pod, nominated.as_deref(), &diagnosis);
                 Decision::Rejected(diagnosis)
             }
-            [only] => Decision::Chosen(only.name.to_string()),
-            _ => Decision::Chosen(self.best(profile, &mut state, pod, &feasible)),
+            [only] => Decision::Chosen(self.name_of(*only)),
+            _ => {
+                let totals = self.score(profile, &mut state, pod, &feasible);
+                Decision::Chosen(self.best(&feasible, &totals))
+            }
         }
     }
 
@@ -109,48 +116,28 @@ impl Scheduler {
         refused.map_or(Ok(allowed), Err)
     }
 
-    /// The nodes that fit: the one that the pod is nominated for alone, if it does.
+    /// The positions of the nodes that fit: that of the one which the pod is nominated for alone, if it does.
     fn find(
         &mut self,
-        search: &Search<'_>,
         profile: &Profile,
-        nominated: Option<&str>,
-        allowed: Option<&Allowed>,
+        state: &CycleState,
+        pod: &Arc<PodInfo>,
+        (nominated, allowed): (Option<&str>, Option<&Allowed>),
         diagnosis: &mut Diagnosis,
-    ) -> Vec<Arc<NodeInfo>> {
-        let first = nominated.and_then(|name| self.snapshot.node(name));
-        if let Some(node) = first.filter(|node| search.check(node, &self.snapshot).is_ok()) {
-            return vec![Arc::clone(node)];
+    ) -> Vec<usize> {
+        let snapshot = &self.snapshot;
+        let known = self.memory.of(profile, pod, snapshot);
+        let mut search = Search { filters: Filters::new(profile, state), state, pod, snapshot, known };
+        if let Some(at) = nominated.and_then(|name| snapshot.position(name)).filter(|at| search.check(*at).is_ok()) {
+            return vec![at];
         }
         match allowed {
-            Some(allowed) => self.find_among(search, allowed, diagnosis),
-            None => self.find_anywhere(search, profile.percentage_of_nodes_to_score, diagnosis),
+            Some(allowed) => search.among(allowed, diagnosis),
+            None => {
+                let enough = enough(snapshot.nodes.len(), profile.percentage_of_nodes_to_score);
+                search.anywhere(&mut self.start, enough, diagnosis)
+            }
         }
-    }
-
-    fn find_among(&self, search: &Search<'_>, allowed: &Allowed, diagnosis: &mut Diagnosis) -> Vec<Arc<NodeInfo>> {
-        let known: Vec<usize> = allowed.nodes.iter().filter_map(|name| self.snapshot.position(name)).collect();
-        let rest = self.snapshot.nodes.len() - known.len();
-        if rest > 0 {
-            let why = format!("node(s) didn't satisfy plugin(s) [{}]", allowed.plugins());
-            diagnosis.count_many(why, rest);
-            diagnosis.plugins.extend(&allowed.by);
-        }
-        known.into_iter().filter_map(|at| search.try_node(at, &self.snapshot, diagnosis)).collect()
-    }
-
-    fn find_anywhere(&mut self, search: &Search<'_>, percentage: u32, diagnosis: &mut Diagnosis) -> Vec<Arc<NodeInfo>> {
-        let count = self.snapshot.nodes.len();
-        let enough = enough(count, percentage);
-        let mut feasible = Vec::with_capacity(enough.min(count));
-        let mut looked = 0;
-        while looked < count && feasible.len() < enough {
-            let at = (self.start + looked) % count;
-            looked += 1;
-            feasible.extend(search.try_node(at, &self.snapshot, diagnosis));
-        }
-        self.start = (self.start + looked) % count;
-        feasible
     }
 
     fn post_filter(
@@ -181,72 +168,50 @@ impl Scheduler {
         last
     }
 
-    fn best(&mut self, profile: &Profile, state: &mut CycleState, pod: &PodInfo, nodes: &[Arc<NodeInfo>]) -> String {
+    /// The weighed sum of all scores for each of the nodes that fit.
+    fn score(&mut self, profile: &Profile, state: &mut CycleState, pod: &Arc<PodInfo>, feasible: &[usize]) -> Vec<i64> {
+        let snapshot = &self.snapshot;
+        let nodes: Vec<&NodeInfo> = feasible.iter().map(|at| &*snapshot.nodes[*at]).collect();
         let mut silent = BTreeSet::new();
         for plugin in &profile.pre_score {
-            if !plugin.pre_score(state, pod, nodes, &self.snapshot) {
+            if !plugin.pre_score(state, pod, &nodes, snapshot) {
                 silent.insert(plugin.name());
             }
         }
+        let speaks = |plugin: &dyn Score| !silent.contains(plugin.name());
+        let known = self.memory.of(profile, pod, snapshot);
+        let of_local = |at: usize, plugin: usize| {
+            let plugin = &*profile.score[plugin].0;
+            (plugin.is_local() && speaks(plugin)).then(|| plugin.score(state, pod, &snapshot.nodes[at]))
+        };
+        feasible.iter().for_each(|at| known.score(*at, |plugin| of_local(*at, plugin)));
         let mut totals = vec![0_i64; nodes.len()];
         let mut scores = vec![0_i64; nodes.len()];
-        for (plugin, weight) in profile.score.iter().filter(|(plugin, _)| !silent.contains(plugin.name())) {
-            for (score, node) in scores.iter_mut().zip(nodes) {
-                *score = plugin.score(state, pod, node);
+        for (number, (plugin, weight)) in profile.score.iter().enumerate().filter(|(_, (plugin, _))| speaks(&**plugin))
+        {
+            if plugin.is_local() {
+                let column = known.scores(number);
+                scores.iter_mut().zip(feasible).for_each(|(score, at)| *score = column[*at]);
+            } else {
+                scores.iter_mut().zip(&nodes).for_each(|(score, node)| *score = plugin.score(state, pod, node));
             }
-            plugin.normalize(state, nodes, &mut scores);
-            for (total, score) in totals.iter_mut().zip(&scores) {
-                *total += score * weight;
-            }
+            plugin.normalize(state, &nodes, &mut scores);
+            totals.iter_mut().zip(&scores).for_each(|(total, score)| *total += score * weight);
         }
+        totals
+    }
+
+    /// One of the nodes with the most points.
+    fn best(&mut self, feasible: &[usize], totals: &[i64]) -> String {
         let most = totals.iter().copied().max().unwrap_or(0);
-        let ties: Vec<&Arc<NodeInfo>> =
-            nodes.iter().zip(&totals).filter(|(_, total)| **total == most).map(|(node, _)| node).collect();
-        ties[self.random.random_range(0..ties.len())].name.to_string()
-    }
-}
-
-/// What PreFilter left of the nodes, and the plugins that did it.
-struct Allowed {
-    nodes: BTreeSet<String>,
-    by: BTreeSet<&'static str>,
-}
-
-impl Allowed {
-    fn plugins(&self) -> String {
-        self.by.iter().copied().collect::<Vec<_>>().join(" ")
+        let best = feasible.iter().zip(totals).filter(|(_, total)| **total == most);
+        let ties: Vec<usize> = best.map(|(at, _)| *at).collect();
+        let chosen = ties[self.random.random_range(0..ties.len())];
+        self.name_of(chosen)
     }
 
-    fn emptied(&self) -> String {
-        match self.by.len() {
-            1 => format!("node(s) didn't satisfy plugin {}", self.plugins()),
-            _ => format!("node(s) didn't satisfy plugin(s) [{}] simultaneously", self.plugins()),
-        }
-    }
-}
-
-/// A pod that is looking for a node.
-struct Search<'a> {
-    filters: Filters<'a>,
-    state: &'a CycleState,
-    pod: &'a PodInfo,
-}
-
-impl Search<'_> {
-    fn check(&self, node: &NodeInfo, snapshot: &Snapshot) -> Result<(), crate::framework::Refusal> {
-        self.filters.check(self.state, self.pod, node, snapshot)
-    }
-
-    /// The node at this position, if the pod fits.
-    fn try_node(&self, at: usize, snapshot: &Snapshot, diagnosis: &mut Diagnosis) -> Option<Arc<NodeInfo>> {
-        let node = snapshot.nodes.get(at)?;
-        match self.check(node, snapshot) {
-            Ok(()) => Some(Arc::clone(node)),
-            Err(refusal) => {
-                diagnosis.refuse(at, refusal);
-                None
-            }
-        }
+    fn name_of(&self, at: usize) -> String {
+        self.snapshot.nodes[at].name.to_string()
     }
 }
 

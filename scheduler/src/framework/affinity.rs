@@ -11,7 +11,7 @@ use crate::framework::{PodInfo, Snapshot};
 static NONE: LazyLock<Affinity> = LazyLock::new(Affinity::default);
 
 /// All terms of a pod's `podAffinity` and `podAntiAffinity`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Affinity {
     pub required: Vec<AffinityTerm>,
     pub required_anti: Vec<AffinityTerm>,
@@ -22,7 +22,7 @@ pub struct Affinity {
 }
 
 /// Pods of some namespaces with some labels, and the kind of domain that is to be shared with them, or not.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct AffinityTerm {
     pub topology_key: String,
     selector: Option<LabelSelector>,

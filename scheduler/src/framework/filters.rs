@@ -14,6 +14,8 @@ pub struct Refusal {
 /// Those plugins of a profile that have something to say about the pod.
 pub struct Filters<'a> {
     filters: Vec<&'a dyn Filter>,
+    /// So many of them, the first, are local: those before the first of the profile that is not.
+    local: usize,
     preparing: Vec<&'a dyn PreFilter>,
 }
 
@@ -21,8 +23,10 @@ impl<'a> Filters<'a> {
     /// The plugins that did not ask to be skipped.
     pub fn new(profile: &'a Profile, state: &CycleState) -> Self {
         let speaks = |name: &str| !state.skipped_filters.contains(name);
+        let all = || profile.filter.iter().map(|plugin| &**plugin);
         Self {
-            filters: profile.filter.iter().map(|plugin| &**plugin).filter(|plugin| speaks(plugin.name())).collect(),
+            filters: all().filter(|plugin| speaks(plugin.name())).collect(),
+            local: all().take_while(|plugin| plugin.is_local()).filter(|plugin| speaks(plugin.name())).count(),
             preparing: profile
                 .pre_filter
                 .iter()
@@ -48,16 +52,24 @@ impl<'a> Filters<'a> {
             for other in coming {
                 self.add_pod(&mut state, pod, other, &mut node, snapshot);
             }
-            self.ask(&state, pod, &node)?;
+            ask(&self.filters, &state, pod, &node)?;
         }
-        self.ask(state, pod, node)
+        ask(&self.filters, state, pod, node)
     }
 
-    fn ask(&self, state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> Result<(), Refusal> {
-        for plugin in &self.filters {
-            plugin.filter(state, pod, node).map_err(|no| Refusal { plugin: plugin.name(), no })?;
-        }
-        Ok(())
+    /// What the local filters say that come before all others.
+    pub(crate) fn ask_local(&self, state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> Result<(), Refusal> {
+        ask(&self.filters[..self.local], state, pod, node)
+    }
+
+    /// What the filters say that [`Self::ask_local`] leaves out.
+    pub(crate) fn ask_others(&self, state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> Result<(), Refusal> {
+        ask(&self.filters[self.local..], state, pod, node)
+    }
+
+    /// Whether [`Self::ask_others`] has nobody to ask.
+    pub(crate) fn are_all_local(&self) -> bool {
+        self.local == self.filters.len()
     }
 
     /// Puts `other` onto the node, in what the plugins prepared for `pod`, too.
@@ -89,4 +101,11 @@ impl<'a> Filters<'a> {
             plugin.remove_pod(state, pod, other, node, snapshot);
         }
     }
+}
+
+fn ask(filters: &[&dyn Filter], state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> Result<(), Refusal> {
+    for plugin in filters {
+        plugin.filter(state, pod, node).map_err(|no| Refusal { plugin: plugin.name(), no })?;
+    }
+    Ok(())
 }

@@ -7,7 +7,7 @@ use client::ObjectKey;
 use facts::labels::{self, Labels};
 use facts::nodes;
 use facts::pods::ports::{HostPort, host_ports};
-use k8s_openapi::api::core::v1::{ContainerImage, Node, Pod, PodSpec, Taint};
+use k8s_openapi::api::core::v1::{ContainerImage, Node, NodeAffinity, Pod, PodSpec, Taint};
 
 use crate::framework::Affinity;
 use crate::framework::resources::{Resources, parse_requests};
@@ -44,6 +44,29 @@ impl PodInfo {
         }
     }
 
+    /// Whether `other` asks the same of a node itself, whatever is around it: its room, ports, images, labels, taints and
+    /// name.
+    pub fn is_alike(&self, other: &Self) -> bool {
+        let is_same = match (self.spec(), other.spec()) {
+            (Some(one), Some(other)) => ask_the_same(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        is_same && self.requests == other.requests && self.assumed == other.assumed && self.ports == other.ports
+    }
+
+    /// Whether `other` wants and tolerates the same nodes.
+    pub(crate) fn wants_same_nodes(&self, other: &Pod) -> bool {
+        match (self.spec(), other.spec.as_ref()) {
+            (Some(one), Some(other)) => want_the_same(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        }
+    }
+
+    /// The images of its containers and image volumes.
+    pub fn images(&self) -> impl Iterator<Item = &str> {
+        self.spec().into_iter().flat_map(images_of)
+    }
+
     /// Its labels.
     pub fn labels(&self) -> &Labels {
         labels::of(&self.pod.metadata)
@@ -73,6 +96,26 @@ impl PodInfo {
     pub fn is_terminating(&self) -> bool {
         self.pod.metadata.deletion_timestamp.is_some()
     }
+}
+
+fn ask_the_same(one: &PodSpec, other: &PodSpec) -> bool {
+    one.node_name == other.node_name && want_the_same(one, other) && images_of(one).eq(images_of(other))
+}
+
+fn want_the_same(one: &PodSpec, other: &PodSpec) -> bool {
+    one.node_selector == other.node_selector
+        && one.tolerations == other.tolerations
+        && node_affinity(one) == node_affinity(other)
+}
+
+fn node_affinity(spec: &PodSpec) -> Option<&NodeAffinity> {
+    spec.affinity.as_ref()?.node_affinity.as_ref()
+}
+
+fn images_of(spec: &PodSpec) -> impl Iterator<Item = &str> {
+    let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+    let volumes = spec.volumes.iter().flatten().filter_map(|volume| volume.image.as_ref()?.reference.as_deref());
+    containers.filter_map(|container| container.image.as_deref()).chain(volumes)
 }
 
 /// The node that a pod is nominated for, as its status says.

@@ -5,19 +5,25 @@
 mod affinity;
 mod event;
 mod filters;
+mod history;
 mod info;
+mod recent;
 mod resources;
 mod snapshot;
 mod state;
+mod tally;
 
 pub use affinity::{Affinity, AffinityTerm};
 pub use event::{ClusterEvent, StorageEvent};
 pub use filters::{Filters, Refusal};
+pub(crate) use history::{History, Moment};
 pub(crate) use info::nominated_node;
 pub use info::{NodeInfo, PodInfo};
+pub(crate) use recent::Recent;
 pub use resources::Resources;
 pub use snapshot::{OwnerKey, Snapshot};
 pub use state::CycleState;
+pub(crate) use tally::{Kept, Sums, Tally};
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -134,6 +140,12 @@ pub trait PreFilter: Plugin {
 /// For each pod and node. Must use the node that it is handed.
 pub trait Filter: Plugin {
     fn filter(&self, state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> Result<(), Rejection>;
+
+    /// Whether the answer is the same for all pods that are alike ([`PodInfo::is_alike`]) as long as the node stays as it
+    /// is. Then it is asked once, and not again for each such pod.
+    fn is_local(&self) -> bool {
+        false
+    }
 }
 
 /// A cycle that found no node.
@@ -176,7 +188,7 @@ pub trait PostFilter: Plugin {
 /// Once for each pod, when several nodes fit.
 pub trait PreScore: Plugin {
     /// False when this plugin's Score has nothing to say about the pod. `nodes` are those that fit.
-    fn pre_score(&self, state: &mut CycleState, pod: &PodInfo, nodes: &[Arc<NodeInfo>], snapshot: &Snapshot) -> bool;
+    fn pre_score(&self, state: &mut CycleState, pod: &PodInfo, nodes: &[&NodeInfo], snapshot: &Snapshot) -> bool;
 }
 
 /// For each node that fits.
@@ -184,7 +196,13 @@ pub trait Score: Plugin {
     fn score(&self, state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> i64;
 
     /// Brings the scores of the nodes that fit into 0..=[`MAX_SCORE`].
-    fn normalize(&self, _state: &CycleState, _nodes: &[Arc<NodeInfo>], _scores: &mut [i64]) {}
+    fn normalize(&self, _state: &CycleState, _nodes: &[&NodeInfo], _scores: &mut [i64]) {}
+
+    /// Whether the score, before it is normalized, is the same for all pods that are alike ([`PodInfo::is_alike`]) as long
+    /// as the node stays as it is, and so is which images are on how many nodes. What PreScore answers must be, too.
+    fn is_local(&self) -> bool {
+        false
+    }
 }
 
 /// In memory, after a node was chosen.

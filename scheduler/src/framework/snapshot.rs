@@ -8,7 +8,7 @@ use facts::labels::Labels;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use crate::framework::{NodeInfo, PodInfo};
+use crate::framework::{History, Kept, NodeInfo, PodInfo};
 
 static NO_LABELS: LazyLock<Labels> = LazyLock::new(Labels::new);
 
@@ -21,13 +21,19 @@ pub struct Snapshot {
     /// All nodes, ordered so that zones alternate.
     pub(crate) nodes: Vec<Arc<NodeInfo>>,
     pub(crate) positions: HashMap<Arc<str>, usize>,
+    /// Which of them changed.
+    pub(crate) history: History,
     /// Positions of the nodes with pods that have an affinity to pods of any kind,
     pub(crate) with_affinity: BTreeSet<usize>,
     /// and of those with pods that must not share a domain with some others.
     pub(crate) with_anti_affinity: BTreeSet<usize>,
     /// How many nodes have an image, by each of its names.
     pub(crate) images: HashMap<String, usize>,
+    /// How often that has changed.
+    pub(crate) images_changed: u64,
     pub(crate) namespaces: BTreeMap<String, Arc<Labels>>,
+    /// How often these have changed.
+    pub(crate) namespaces_changed: u64,
     pub(crate) budgets: BTreeMap<ObjectKey, Arc<PodDisruptionBudget>>,
     /// The selectors of services,
     pub(crate) services: BTreeMap<ObjectKey, Arc<Labels>>,
@@ -35,6 +41,8 @@ pub struct Snapshot {
     pub(crate) owners: BTreeMap<OwnerKey, Arc<LabelSelector>>,
     /// Pods that wait for their nominated node, by node.
     pub(crate) nominated: BTreeMap<String, Vec<Arc<PodInfo>>>,
+    /// What plugins keep from one pod to the next.
+    pub(crate) kept: Kept,
 }
 
 impl Snapshot {
@@ -103,6 +111,7 @@ impl Snapshot {
         self.with_affinity = positions(&nodes, |node| !node.with_affinity.is_empty());
         self.with_anti_affinity = positions(&nodes, |node| !node.with_anti_affinity.is_empty());
         self.nodes = nodes;
+        self.history = History::default();
     }
 
     pub(crate) fn replace_node(&mut self, node: &Arc<NodeInfo>) {
@@ -110,9 +119,11 @@ impl Snapshot {
         keep(&mut self.with_affinity, at, !node.with_affinity.is_empty());
         keep(&mut self.with_anti_affinity, at, !node.with_anti_affinity.is_empty());
         self.nodes[at] = Arc::clone(node);
+        self.history.note(at);
     }
 
     pub(crate) fn count_image(&mut self, name: String, change: isize) {
+        self.images_changed += 1;
         let count = self.images.get(&name).copied().unwrap_or(0).saturating_add_signed(change);
         if count == 0 {
             self.images.remove(&name);

@@ -19,6 +19,11 @@ impl CycleState {
         self.values.insert(TypeId::of::<T>(), Arc::new(value));
     }
 
+    /// Keeps a value that others have, too.
+    pub fn share<T: Send + Sync + 'static>(&mut self, value: Arc<T>) {
+        self.values.insert(TypeId::of::<T>(), value);
+    }
+
     /// The value of this type.
     pub fn get<T: 'static>(&self) -> Option<&T> {
         self.values.get(&TypeId::of::<T>())?.downcast_ref()

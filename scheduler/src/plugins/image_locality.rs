@@ -1,7 +1,5 @@
 //! Prefers nodes that have the pod's images already, large and widespread ones above all.
 
-use std::sync::Arc;
-
 use crate::framework::{CycleState, MAX_SCORE, NodeInfo, Plugin, PodInfo, PreScore, Score, Snapshot};
 use crate::profile::PluginSpec;
 
@@ -27,13 +25,13 @@ impl Plugin for ImageLocality {
 
 impl PreScore for ImageLocality {
     #[expect(clippy::cast_precision_loss, reason = "a part of the nodes")]
-    fn pre_score(&self, state: &mut CycleState, pod: &PodInfo, _nodes: &[Arc<NodeInfo>], snapshot: &Snapshot) -> bool {
+    fn pre_score(&self, state: &mut CycleState, pod: &PodInfo, _nodes: &[&NodeInfo], snapshot: &Snapshot) -> bool {
         let all = snapshot.nodes().len().max(1) as f64;
         let spread = |name: String| {
             let part = snapshot.nodes_with_image(&name) as f64 / all;
             (name, part)
         };
-        let wanted: Vec<(String, f64)> = images(pod).map(|name| spread(normalized(name))).collect();
+        let wanted: Vec<(String, f64)> = pod.images().map(|name| spread(normalized(name))).collect();
         let any = wanted.iter().any(|(_, part)| *part > 0.0);
         state.put(Wanted(wanted));
         any
@@ -49,15 +47,10 @@ impl Score for ImageLocality {
         let most = RANGE.1.saturating_mul(i64::try_from(wanted.len().max(1)).unwrap_or(i64::MAX));
         MAX_SCORE * (sum.clamp(RANGE.0, most) - RANGE.0) / (most - RANGE.0)
     }
-}
 
-/// The images of containers and of image volumes.
-fn images(pod: &PodInfo) -> impl Iterator<Item = &str> {
-    pod.spec().into_iter().flat_map(|spec| {
-        let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
-        let volumes = spec.volumes.iter().flatten().filter_map(|volume| volume.image.as_ref()?.reference.as_deref());
-        containers.filter_map(|container| container.image.as_deref()).chain(volumes)
-    })
+    fn is_local(&self) -> bool {
+        true
+    }
 }
 
 /// With `:latest` when there is neither tag nor digest.
@@ -68,6 +61,8 @@ fn normalized(image: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::cache::Cache;
     use serde_json::json;
@@ -90,7 +85,7 @@ mod tests {
         let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": containers}});
         let pod = PodInfo::new(Arc::new(serde_json::from_value(pod).unwrap()));
         let mut state = CycleState::default();
-        if !ImageLocality.pre_score(&mut state, &pod, snapshot.nodes(), &snapshot) {
+        if !ImageLocality.pre_score(&mut state, &pod, &[], &snapshot) {
             return None;
         }
         let of = |number: usize| snapshot.node(&number.to_string()).unwrap();

@@ -1,7 +1,6 @@
 //! Where a pod's spec wants it: `nodeSelector` and node affinity.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use facts::nodes::selector;
 use k8s_openapi::api::core::v1::{NodeAffinity as Spec, NodeSelectorTerm, PreferredSchedulingTerm};
@@ -123,6 +122,10 @@ impl Filter for NodeAffinity {
         let is_wanted = pod.spec().is_none_or(|spec| selector::allows(spec, &node.node));
         if is_wanted { Ok(()) } else { Err(Rejection::unresolvable(NO_MATCH)) }
     }
+
+    fn is_local(&self) -> bool {
+        true
+    }
 }
 
 impl PreScore for NodeAffinity {
@@ -130,7 +133,7 @@ impl PreScore for NodeAffinity {
         &self,
         _state: &mut CycleState,
         pod: &PodInfo,
-        _nodes: &[Arc<NodeInfo>],
+        _nodes: &[&NodeInfo],
         _snapshot: &Snapshot,
     ) -> bool {
         self.preferred(pod).next().is_some()
@@ -143,13 +146,19 @@ impl Score for NodeAffinity {
         chosen.map(|term| i64::from(term.weight)).sum()
     }
 
-    fn normalize(&self, _state: &CycleState, _nodes: &[Arc<NodeInfo>], scores: &mut [i64]) {
+    fn normalize(&self, _state: &CycleState, _nodes: &[&NodeInfo], scores: &mut [i64]) {
         scale(scores, false);
+    }
+
+    fn is_local(&self) -> bool {
+        true
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use serde_json::{Value, json};
 

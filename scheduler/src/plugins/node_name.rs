@@ -26,4 +26,8 @@ impl Filter for NodeName {
             _ => Ok(()),
         }
     }
+
+    fn is_local(&self) -> bool {
+        true
+    }
 }

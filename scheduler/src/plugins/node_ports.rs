@@ -43,4 +43,8 @@ impl Filter for NodePorts {
             Ok(())
         }
     }
+
+    fn is_local(&self) -> bool {
+        true
+    }
 }

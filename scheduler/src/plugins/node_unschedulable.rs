@@ -32,6 +32,10 @@ impl Filter for NodeUnschedulable {
         let cordoned = node.node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false);
         if is_allowed(pod, cordoned) { Ok(()) } else { Err(Rejection::unresolvable("node(s) were unschedulable")) }
     }
+
+    fn is_local(&self) -> bool {
+        true
+    }
 }
 
 fn is_allowed(pod: &PodInfo, cordoned: bool) -> bool {

@@ -1,7 +1,5 @@
 //! Taints keep pods away from nodes unless they tolerate them.
 
-use std::sync::Arc;
-
 use facts::nodes::{self, taints};
 use k8s_openapi::api::core::v1::Taint;
 
@@ -40,6 +38,10 @@ impl Filter for TaintToleration {
             }
         }
     }
+
+    fn is_local(&self) -> bool {
+        true
+    }
 }
 
 impl Score for TaintToleration {
@@ -48,8 +50,12 @@ impl Score for TaintToleration {
         i64::try_from(soft.count()).unwrap_or(i64::MAX)
     }
 
-    fn normalize(&self, _state: &CycleState, _nodes: &[Arc<NodeInfo>], scores: &mut [i64]) {
+    fn normalize(&self, _state: &CycleState, _nodes: &[&NodeInfo], scores: &mut [i64]) {
         scale(scores, true);
+    }
+
+    fn is_local(&self) -> bool {
+        true
     }
 }
 

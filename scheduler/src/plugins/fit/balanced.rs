@@ -1,7 +1,5 @@
 //! Prefers nodes whose resources would be used evenly, so that none is left over without the others.
 
-use std::sync::Arc;
-
 use super::{Resource, arguments};
 use crate::framework::{CycleState, MAX_SCORE, NodeInfo, Plugin, PodInfo, PreScore, Score, Snapshot};
 use crate::profile::PluginSpec;
@@ -30,13 +28,7 @@ impl Plugin for BalancedAllocation {
 }
 
 impl PreScore for BalancedAllocation {
-    fn pre_score(
-        &self,
-        _state: &mut CycleState,
-        pod: &PodInfo,
-        _nodes: &[Arc<NodeInfo>],
-        _snapshot: &Snapshot,
-    ) -> bool {
+    fn pre_score(&self, _state: &mut CycleState, pod: &PodInfo, _nodes: &[&NodeInfo], _snapshot: &Snapshot) -> bool {
         // A pod that asks for nothing leaves every node as balanced as it is.
         self.resources.iter().any(|resource| resource.of(&pod.requests) > 0)
     }
@@ -59,6 +51,10 @@ impl Score for BalancedAllocation {
         };
         ((1.0 - deviation) * MAX_SCORE as f64) as i64
     }
+
+    fn is_local(&self) -> bool {
+        true
+    }
 }
 
 /// The standard deviation. That of two numbers is half their distance.
@@ -77,6 +73,8 @@ fn deviation(parts: &[f64]) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use serde_json::{Value, json};
 

@@ -87,11 +87,19 @@ impl Filter for Fit {
         }
         if short.is_empty() { Ok(()) } else { Err(Rejection { reasons: short, unresolvable: impossible }) }
     }
+
+    fn is_local(&self) -> bool {
+        true
+    }
 }
 
 impl Score for Fit {
     fn score(&self, _state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> i64 {
         self.strategy.score(&self.resources, pod, node)
+    }
+
+    fn is_local(&self) -> bool {
+        true
     }
 }
 

@@ -10,7 +10,19 @@ pub(super) struct Counts(HashMap<String, HashMap<String, i64>>);
 impl Counts {
     /// Adds to the domain that the node is in; not to any when it has no such label.
     pub(super) fn add(&mut self, key: &str, node: &NodeInfo, amount: i64) {
-        let Some(value) = node.labels().get(key) else { return };
+        if let Some(value) = node.labels().get(key) {
+            self.add_to(key, value, amount);
+        }
+    }
+
+    /// Adds `sign` times what `other` has, which is little.
+    pub(super) fn merge(&mut self, other: &Self, sign: i64) {
+        for (key, values) in &other.0 {
+            values.iter().for_each(|(value, amount)| self.add_to(key, value, sign * amount));
+        }
+    }
+
+    fn add_to(&mut self, key: &str, value: &str, amount: i64) {
         if amount == 0 {
             return;
         }
@@ -27,7 +39,7 @@ impl Counts {
             }
             Some(sum) => *sum = sum.saturating_add(amount),
             None => {
-                values.insert(value.clone(), amount);
+                values.insert(value.to_owned(), amount);
             }
         }
     }

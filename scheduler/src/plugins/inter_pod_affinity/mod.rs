@@ -4,6 +4,7 @@
 //! run ask of it.
 
 mod counts;
+mod kept;
 mod scoring;
 #[cfg(test)]
 mod tests;
@@ -86,23 +87,17 @@ impl PreFilter for InterPodAffinity {
         pod: &PodInfo,
         snapshot: &Snapshot,
     ) -> Result<PreFilterResult, Rejection> {
-        let mut found = Found::default();
-        for node in snapshot.nodes_with_anti_affinity() {
-            node.with_anti_affinity.iter().for_each(|other| found.count_unwanted(pod, other, node, snapshot, 1));
-        }
         let own = pod.affinity();
         let asks = !own.required.is_empty() || !own.required_anti.is_empty();
-        if !asks && found.unwanted.is_empty() {
+        if !asks && snapshot.with_anti_affinity.is_empty() {
             return Ok(PreFilterResult { nodes: None, skip: true });
         }
-        if asks {
-            for node in snapshot.nodes() {
-                node.pods.iter().for_each(|other| found.count_wanted(pod, other, node, snapshot, 1));
-            }
+        let found = kept::found(pod, snapshot, asks);
+        let skip = !asks && found.unwanted.is_empty();
+        if !skip {
+            state.share(found);
         }
-        found.wants_itself = matches_all(&own.required, pod, snapshot);
-        state.put(found);
-        Ok(PreFilterResult::default())
+        Ok(PreFilterResult { nodes: None, skip })
     }
 
     fn add_pod(&self, state: &mut CycleState, pod: &PodInfo, other: &PodInfo, node: &NodeInfo, snapshot: &Snapshot) {

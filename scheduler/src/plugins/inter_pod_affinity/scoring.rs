@@ -1,37 +1,41 @@
 //! Preferences: the terms of the pod about those that run, and their terms about the pod.
 
-use std::sync::Arc;
-
-use super::InterPodAffinity;
 use super::counts::Counts;
+use super::{InterPodAffinity, kept};
 use crate::framework::{AffinityTerm, CycleState, MAX_SCORE, NodeInfo, PodInfo, PreScore, Score, Snapshot};
 
 /// Sums of preferences by domain.
-struct Preferred(Counts);
+#[derive(Clone, Debug, Default)]
+pub(super) struct Preferred(pub(super) Counts);
 
 impl PreScore for InterPodAffinity {
-    fn pre_score(&self, state: &mut CycleState, pod: &PodInfo, _nodes: &[Arc<NodeInfo>], snapshot: &Snapshot) -> bool {
+    fn pre_score(&self, state: &mut CycleState, pod: &PodInfo, _nodes: &[&NodeInfo], snapshot: &Snapshot) -> bool {
         let prefers = !pod.affinity().preferred.is_empty() || !pod.affinity().preferred_anti.is_empty();
-        if !prefers && self.ignore_preferences_of_others {
+        if !prefers && (self.ignore_preferences_of_others || snapshot.with_affinity.is_empty()) {
             return false;
         }
-        let mut sums = Counts::default();
-        if prefers {
-            for node in snapshot.nodes() {
-                node.pods.iter().for_each(|other| self.weigh(&mut sums, pod, other, node, snapshot));
-            }
-        } else {
-            for node in snapshot.nodes_with_affinity() {
-                node.with_affinity.iter().for_each(|other| self.weigh(&mut sums, pod, other, node, snapshot));
-            }
-        }
-        let any = !sums.is_empty();
-        state.put(Preferred(sums));
+        let preferred = kept::preferred(self, pod, snapshot, prefers);
+        let any = !preferred.0.is_empty();
+        state.share(preferred);
         any
     }
 }
 
 impl InterPodAffinity {
+    /// What the pods of a node add; `None` for nothing. Of a pod without preferences, only those with terms matter.
+    pub(super) fn preferences(
+        &self,
+        pod: &PodInfo,
+        node: &NodeInfo,
+        snapshot: &Snapshot,
+        prefers: bool,
+    ) -> Option<Preferred> {
+        let mut sums = Counts::default();
+        let pods = if prefers { &node.pods } else { &node.with_affinity };
+        pods.iter().for_each(|other| self.weigh(&mut sums, pod, other, node, snapshot));
+        (!sums.is_empty()).then_some(Preferred(sums))
+    }
+
     fn weigh(&self, sums: &mut Counts, pod: &PodInfo, other: &PodInfo, node: &NodeInfo, snapshot: &Snapshot) {
         let mut add = |terms: &[(AffinityTerm, i64)], about: &PodInfo, sign: i64| {
             for (term, weight) in terms.iter().filter(|(term, _)| term.matches(about, snapshot)) {
@@ -54,7 +58,7 @@ impl Score for InterPodAffinity {
         state.get::<Preferred>().map_or(0, |Preferred(sums)| sums.sums(node).sum())
     }
 
-    fn normalize(&self, _state: &CycleState, _nodes: &[Arc<NodeInfo>], scores: &mut [i64]) {
+    fn normalize(&self, _state: &CycleState, _nodes: &[&NodeInfo], scores: &mut [i64]) {
         let least = scores.iter().copied().min().unwrap_or(0);
         let range = scores.iter().copied().max().unwrap_or(0) - least;
         for score in scores {

@@ -148,7 +148,7 @@ fn what_was_prepared_follows_pods_that_come_and_go() {
 fn scores(plugin: InterPodAffinity, pods: &[(&str, Arc<PodInfo>)], affinity: Value) -> Option<[i64; 3]> {
     let (snapshot, pod) = (cluster(pods), pod("new", "d", "new", affinity));
     let mut state = CycleState::default();
-    let nodes = ["a1", "b1", "none"].map(|name| Arc::clone(snapshot.node(name).unwrap()));
+    let nodes = ["a1", "b1", "none"].map(|name| &**snapshot.node(name).unwrap());
     if !plugin.pre_score(&mut state, &pod, &nodes, &snapshot) {
         return None;
     }

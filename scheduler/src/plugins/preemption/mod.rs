@@ -133,7 +133,7 @@ impl DefaultPreemption {
             let at = cycle.resolvable[(offset(cycle.random, count) + step) % count];
             let Some(node) = cycle.snapshot.nodes().get(at) else { continue };
             match victims::select(cycle, pod, node, &budgets) {
-                Err(no) => diagnosis.count(no.reasons),
+                Err(no) => diagnosis.count(&no.reasons),
                 Ok(victims) => {
                     let list = if victims.violations == 0 { &mut gentle } else { &mut harmful };
                     list.push(Candidate { node: &node.name, victims });

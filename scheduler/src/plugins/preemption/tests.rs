@@ -56,7 +56,7 @@ impl Cluster {
             post_filter: vec![Arc::new(self.preemption)],
             ..Profile::default()
         };
-        self.scheduler.lock().unwrap().decide(&profile, pod)
+        self.scheduler.lock().unwrap().decide(&profile, &Arc::new(pod.clone()))
     }
 
     fn after(&self, pod: &PodInfo) -> PostFiltered {

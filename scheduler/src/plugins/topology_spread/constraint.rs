@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use crate::framework::{NodeInfo, OwnerKey, PodInfo, Snapshot};
 use crate::plugins::taint_toleration::untolerated;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Constraint {
     pub(super) key: String,
     pub(super) max_skew: i64,

@@ -5,50 +5,33 @@ use std::sync::Arc;
 
 use super::PodTopologySpread;
 use super::constraint::{Constraint, has_all_labels};
+use super::kept::{Domains, Groups, Purpose, counted};
 use crate::framework::{CycleState, Filter, NodeInfo, PodInfo, PreFilter, PreFilterResult, Rejection, Snapshot};
 
-/// What PreFilter finds out for Filter, for each constraint.
+/// What PreFilter finds out for Filter. The counts are shared by all who try what would be if pods came or went.
 #[derive(Clone)]
-struct Spread(Vec<Domains>);
-
-/// How many pods each domain has. The counts are shared by all who try what would be if pods came or went.
-#[derive(Clone)]
-struct Domains {
-    constraint: Arc<Constraint>,
-    counts: Arc<HashMap<String, i64>>,
-    /// The two emptiest domains. Pods come and go in one domain only, the one of the node that is tried: the least of the
+struct Spread {
+    constraints: Arc<[Constraint]>,
+    counts: Arc<Groups>,
+    /// By constraint and domain. Pods come and go in one domain only, the one of the node that is tried: the least of the
     /// others stays known.
-    least: [Option<(String, i64)>; 2],
-    changes: HashMap<String, i64>,
+    changes: Vec<HashMap<String, i64>>,
 }
 
-impl Domains {
-    fn new(constraint: Constraint, counts: HashMap<String, i64>) -> Self {
-        let mut least: [Option<(&String, i64)>; 2] = [None, None];
-        for (value, count) in &counts {
-            if least[0].is_none_or(|(_, first)| *count < first) {
-                least = [Some((value, *count)), least[0]];
-            } else if least[1].is_none_or(|(_, second)| *count < second) {
-                least[1] = Some((value, *count));
-            }
-        }
-        let least = least.map(|entry| entry.map(|(value, count)| (value.clone(), count)));
-        Self { constraint: Arc::new(constraint), counts: Arc::new(counts), least, changes: HashMap::new() }
+impl Spread {
+    /// Each constraint with its domains and what has changed there.
+    fn each(&self) -> impl Iterator<Item = (&Constraint, &Domains, &HashMap<String, i64>)> {
+        let numbered = self.constraints.iter().zip(&self.changes).enumerate();
+        numbered.map(|(number, (constraint, changes))| (constraint, self.counts.of(number), changes))
     }
+}
 
-    fn count(&self, value: &str) -> Option<i64> {
-        let count = self.counts.get(value)?;
-        Some(count + self.changes.get(value).copied().unwrap_or(0))
+/// The number of pods in the emptiest domain: none as long as there are too few domains.
+fn fewest(constraint: &Constraint, domains: &Domains, value: &str, own: Option<i64>) -> i64 {
+    if domains.len() < constraint.min_domains {
+        return 0;
     }
-
-    /// The number of pods in the emptiest domain: none as long as there are too few domains.
-    fn fewest(&self, value: &str) -> i64 {
-        if self.counts.len() < self.constraint.min_domains {
-            return 0;
-        }
-        let others = self.least.iter().flatten().filter(|(other, _)| other != value).map(|(_, count)| *count);
-        others.chain(self.count(value)).min().unwrap_or(0)
-    }
+    domains.fewest_besides(value).into_iter().chain(own).min().unwrap_or(0)
 }
 
 impl PreFilter for PodTopologySpread {
@@ -58,20 +41,13 @@ impl PreFilter for PodTopologySpread {
         pod: &PodInfo,
         snapshot: &Snapshot,
     ) -> Result<PreFilterResult, Rejection> {
-        let constraints = self.constraints(pod, snapshot, "DoNotSchedule");
+        let constraints: Arc<[Constraint]> = self.constraints(pod, snapshot, "DoNotSchedule").into();
         if constraints.is_empty() {
             return Ok(PreFilterResult { nodes: None, skip: true });
         }
-        let mut counts = vec![HashMap::new(); constraints.len()];
-        for node in snapshot.nodes().iter().filter(|node| has_all_labels(&constraints, node)) {
-            for (constraint, counts) in constraints.iter().zip(&mut counts) {
-                if let Some(value) = node.labels().get(&constraint.key).filter(|_| constraint.counts(pod, node)) {
-                    *counts.entry(value.clone()).or_insert(0) += constraint.count(pod, node);
-                }
-            }
-        }
-        let domains = constraints.into_iter().zip(counts).map(|(constraint, counts)| Domains::new(constraint, counts));
-        state.put(Spread(domains.collect()));
+        let counts = counted(&constraints, pod, snapshot, Purpose::Filter);
+        let changes = vec![HashMap::new(); constraints.len()];
+        state.put(Spread { constraints, counts, changes });
         Ok(PreFilterResult::default())
     }
 
@@ -85,30 +61,31 @@ impl PreFilter for PodTopologySpread {
 }
 
 fn count(state: &mut CycleState, pod: &PodInfo, other: &PodInfo, node: &NodeInfo, change: i64) {
-    let Some(Spread(all)) = state.get_mut::<Spread>() else { return };
-    if !all.iter().all(|domains| node.labels().contains_key(&domains.constraint.key)) {
+    let Some(Spread { constraints, changes, .. }) = state.get_mut::<Spread>() else { return };
+    if !has_all_labels(constraints, node) {
         return;
     }
-    for domains in all.iter_mut().filter(|domains| domains.constraint.speaks_of(pod, other)) {
-        let Some(value) = node.labels().get(&domains.constraint.key) else { continue };
-        if domains.constraint.counts(pod, node) {
-            *domains.changes.entry(value.clone()).or_insert(0) += change;
+    let spoken_of = constraints.iter().zip(changes).filter(|(constraint, _)| constraint.speaks_of(pod, other));
+    for (constraint, changes) in spoken_of {
+        let Some(value) = node.labels().get(&constraint.key) else { continue };
+        if constraint.counts(pod, node) {
+            *changes.entry(value.clone()).or_insert(0) += change;
         }
     }
 }
 
 impl Filter for PodTopologySpread {
     fn filter(&self, state: &CycleState, pod: &PodInfo, node: &NodeInfo) -> Result<(), Rejection> {
-        let Some(Spread(all)) = state.get::<Spread>() else { return Ok(()) };
-        for domains in all {
-            let constraint = &domains.constraint;
+        let Some(spread) = state.get::<Spread>() else { return Ok(()) };
+        for (constraint, domains, changes) in spread.each() {
             let Some(value) = node.labels().get(&constraint.key) else {
                 return Err(Rejection::unresolvable(
                     "node(s) didn't match pod topology spread constraints (missing required label)",
                 ));
             };
-            let own = i64::from(constraint.matches(pod.labels()));
-            if domains.count(value).unwrap_or(0) + own - domains.fewest(value) > constraint.max_skew {
+            let itself = i64::from(constraint.matches(pod.labels()));
+            let there = domains.pods(value).map(|pods| pods + changes.get(value).copied().unwrap_or(0));
+            if there.unwrap_or(0) + itself - fewest(constraint, domains, value, there) > constraint.max_skew {
                 return Err(Rejection::unschedulable("node(s) didn't match pod topology spread constraints"));
             }
         }

@@ -3,6 +3,7 @@
 mod arguments;
 mod constraint;
 mod filter;
+mod kept;
 mod score;
 #[cfg(test)]
 mod tests;

@@ -100,7 +100,7 @@ fn what_was_prepared_follows_pods_that_come_and_go() {
 /// Scores of a1, a2, b1 and the node without a zone.
 fn scores(plugin: &PodTopologySpread, pod: &PodInfo, snapshot: &Snapshot) -> Option<[i64; 4]> {
     let mut state = CycleState::default();
-    let nodes: [Arc<NodeInfo>; 4] = ["a1", "a2", "b1", "none"].map(|name| Arc::clone(snapshot.node(name).unwrap()));
+    let nodes: [&NodeInfo; 4] = ["a1", "a2", "b1", "none"].map(|name| &**snapshot.node(name).unwrap());
     if !plugin.pre_score(&mut state, pod, &nodes, snapshot) {
         return None;
     }
