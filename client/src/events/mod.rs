@@ -4,6 +4,7 @@
 //! takes them. One task per process sends them; repeated ones raise a count instead of making new objects.
 
 mod correlate;
+mod pace;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -18,10 +19,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use self::correlate::{Correlator, Decision, Seen};
+use self::pace::Pace;
 use crate::{clock, write};
 
-/// client-go keeps 1000 events waiting before it drops new ones.
-const WAITING: usize = 1000;
+/// So many events wait before new ones are dropped (client-go: 1000, of which each may be on its way for itself).
+const WAITING: usize = 4000;
 /// A send that fails for want of a server is tried this often, this far apart (client-go: 12 times, 10 s).
 const ATTEMPTS: u32 = 12;
 const PAUSE: Duration = Duration::from_secs(10);
@@ -95,7 +97,7 @@ impl Recorder {
     pub async fn run(&self, shutdown: CancellationToken) {
         let inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut inbox) = inbox else { return shutdown.cancelled().await };
-        let mut correlator = Correlator::default();
+        let (mut correlator, mut pace) = (Correlator::default(), Pace::new());
         let drained = async {
             shutdown.cancelled().await;
             tokio::time::sleep(DRAIN).await;
@@ -110,14 +112,17 @@ impl Recorder {
             let Some(occurrence) = next else { return };
             tokio::select! {
                 biased;
-                () = self.send(&mut correlator, occurrence) => {}
+                () = self.send(&mut correlator, &mut pace, occurrence) => {}
                 () = &mut drained => return,
             }
         }
     }
 
-    async fn send(&self, correlator: &mut Correlator, occurrence: Occurrence) {
+    async fn send(&self, correlator: &mut Correlator, pace: &mut Pace, occurrence: Occurrence) {
         let decision = correlator.decide(&occurrence);
+        if decision != Decision::Drop {
+            pace.turn().await;
+        }
         for _ in 0..ATTEMPTS {
             let outcome = match &decision {
                 Decision::Drop => return,
