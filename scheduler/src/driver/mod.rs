@@ -30,6 +30,9 @@ use crate::volumes::Volumes;
 /// Bindings and reports that may be under way at once: enough to hide the API server's latency, few enough to stay cheap,
 /// besides those that wait for volumes.
 const IN_FLIGHT: usize = 256 + crate::volumes::MAX_WAITING;
+/// Decisions are pure computation: after so much of it, others on this thread get their turn. A turn costs more than one
+/// decision, and bindings that begin together are sent together.
+const TURN: Duration = Duration::from_micros(500);
 /// How long telling all victims of one pod to go may take.
 const EVICTING: Duration = Duration::from_secs(60);
 /// How long bindings under way may take to end at shutdown.
@@ -134,6 +137,7 @@ impl Shared {
         let mut scheduler = Scheduler::new(Arc::clone(&self.cache), rand::random());
         let mut bindings = JoinSet::new();
         let places = Arc::new(Semaphore::new(IN_FLIGHT));
+        let mut turn = Instant::now();
         loop {
             let attempt = tokio::select! {
                 biased;
@@ -150,8 +154,10 @@ impl Shared {
                     drop(place);
                 });
             }
-            // Decisions are pure computation: give others on this thread their turn.
-            tokio::task::yield_now().await;
+            if turn.elapsed() >= TURN {
+                tokio::task::yield_now().await;
+                turn = Instant::now();
+            }
         }
         self.queue.close();
         let drained = async { while bindings.join_next().await.is_some() {} };
