@@ -3,7 +3,12 @@
 //! To add a plugin:
 //! 1. write a file with a type, the traits of its extension points (see [`crate::framework`]) and `pub(crate) const PLUGIN`;
 //!    `node_name.rs` is the smallest, `node_affinity.rs` has arguments;
-//! 2. add the `mod` line, and the word in [`crate::plugins::ALL`] where its filter is to run.
+//! 2. add the `mod` line, and the word in [`crate::plugins::ALL`] where its filter is to run;
+//! 3. if what it says of a node depends on nothing but that node and what [`PodInfo::is_alike`] compares, say so
+//!    (`is_local`): then it is not asked for each pod. If it would go over all pods, keep a [`Tally`].
+//!
+//! [`PodInfo::is_alike`]: crate::framework::PodInfo::is_alike
+//! [`Tally`]: crate::framework::Tally
 
 use std::sync::Arc;
 
