@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::framework::{Moment, PodInfo, Profile, Recent, Refusal, Snapshot};
 
-/// So many kinds of pods are remembered. Each takes about 60 bytes a node.
+/// So many kinds of pods are remembered. Each takes about 70 bytes a node.
 const KINDS: usize = 8;
 
 /// All that is remembered.
