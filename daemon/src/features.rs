@@ -5,7 +5,11 @@ use std::str::FromStr;
 /// Every gate of the Kubernetes version that we follow, one a line, with `off` behind those that are off by default.
 const GATES: &str = include_str!("feature_gates.txt");
 
-/// A gate that was set to what it is anyway; there are no others.
+/// Gates that may be set either way. What they stand for is there, and is turned on by `--runtime-config`: it serves the
+/// groups of pods without which they mean nothing.
+const EITHER: [&str; 2] = ["GangScheduling", "GenericWorkload"];
+
+/// A gate that was set to what it is anyway, or that may be either way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FeatureGate(String);
 
@@ -20,7 +24,7 @@ pub enum FeatureGateError {
     Fixed { name: String, on: bool },
 }
 
-/// Checks that a gate can be set so: it can be when that is how it is by default.
+/// Checks that a gate can be set so: it can be when that is how it is by default, or when both are the same.
 pub fn check_feature(name: &str, on: bool) -> Result<(), FeatureGateError> {
     let known = GATES.lines().find_map(|line| {
         let (gate, default) = line.split_once(' ').map_or((line, true), |(gate, _off)| (gate, false));
@@ -28,7 +32,7 @@ pub fn check_feature(name: &str, on: bool) -> Result<(), FeatureGateError> {
     });
     match known {
         None => Err(FeatureGateError::Unknown(name.to_owned())),
-        Some(default) if default == on => Ok(()),
+        Some(default) if default == on || EITHER.contains(&name) => Ok(()),
         Some(_) => Err(FeatureGateError::Fixed { name: name.to_owned(), on }),
     }
 }
@@ -44,7 +48,7 @@ impl FromStr for FeatureGate {
     }
 }
 
-/// `--feature-gates`, which changes nothing: a gate that is set otherwise than by default is refused.
+/// `--feature-gates`, which changes nothing: a gate that is set to what is not there is refused.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct FeatureGates {
     /// Features to turn on and off, as Name=true,Name=false: only to what they are by default.
@@ -60,6 +64,7 @@ mod tests {
     fn a_gate_can_be_set_to_its_default_only() {
         assert!("WatchList=true".parse::<FeatureGate>().is_ok());
         assert!("AllAlpha=false".parse::<FeatureGate>().is_ok());
+        assert!("GangScheduling=true".parse::<FeatureGate>().is_ok());
         let refused = |text: &str| text.parse::<FeatureGate>().unwrap_err().to_string();
         assert_eq!(refused("WatchList=false"), "feature gate WatchList cannot be turned off");
         let why = "feature gate AllBeta cannot be turned on: what it stands for is not there";

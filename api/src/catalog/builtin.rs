@@ -24,6 +24,14 @@ fn rows_of(groups: &'static [Group]) -> impl Iterator<Item = Arc<Resource>> {
     })
 }
 
+/// The same row for a server that has `PodGroup`s; `None` when that makes no difference.
+pub(super) fn with_groups(row: &Resource) -> Option<Arc<Resource>> {
+    let group = GROUPS.iter().find(|group| row.group == group.name)?;
+    let (version, kinds) = group.versions.iter().find(|(version, _)| row.version == *version)?;
+    let kind = kinds.iter().find(|kind| row.plural == kind.plural && !kind.gated.is_empty())?;
+    Some(Arc::new(resource(group.name, version, &Kind { has_groups: true, ..*kind })))
+}
+
 fn resource(group: &'static str, version: &'static str, kind: &Kind) -> Resource {
     let schemas = builtin();
     let schema = schemas.kind(group, version, kind.kind).expect("every kind has a definition");

@@ -51,6 +51,12 @@ impl Catalog {
         Self::of(self.iter().filter(|row| serves(&row.group, &row.version)).cloned().collect())
     }
 
+    /// The same rows for a server that has `PodGroup`s, which pods may name.
+    #[must_use]
+    pub fn with_pod_groups(&self) -> Self {
+        Self::of(self.iter().map(|row| builtin::with_groups(row).unwrap_or_else(|| Arc::clone(row))).collect())
+    }
+
     /// A table of these rows, in this order.
     pub fn of(rows: Vec<Arc<Resource>>) -> Self {
         let mut table = Table::default();

@@ -55,6 +55,8 @@ pub(crate) struct Kind {
     pub(crate) fill_status: Option<fn(&mut Fields)>,
     /// Fields that are dropped before anything else is prepared.
     pub(crate) gated: &'static [Gated],
+    /// Whether pods may name their `PodGroup`, since there are some.
+    pub(crate) has_groups: bool,
     /// Prepares a new object.
     pub(crate) prepare_create: fn(&WriteContext<'_>, &mut Object),
     /// Prepares a replacement: new, old.
@@ -128,6 +130,7 @@ impl Kind {
             default: |_| {},
             fill_status: None,
             gated: &[],
+            has_groups: false,
             prepare_create: |_, _| {},
             prepare_update: |_, _, _| {},
             prepare_status: |_, _, _| {},

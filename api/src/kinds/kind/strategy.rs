@@ -29,13 +29,13 @@ impl Strategy for Kind {
     }
 
     fn prepare_create(&self, ctx: &WriteContext<'_>, new: &mut Object) {
-        self.gated.iter().for_each(|gated| gated.drop(new, None));
+        self.gated.iter().for_each(|gated| gated.drop(new, None, self.has_groups));
         (self.prepare_create)(ctx, new);
         self.fill_status(new);
     }
 
     fn prepare_update(&self, ctx: &WriteContext<'_>, new: &mut Object, old: &Object) {
-        self.gated.iter().for_each(|gated| gated.drop(new, Some(old)));
+        self.gated.iter().for_each(|gated| gated.drop(new, Some(old), self.has_groups));
         (self.prepare_update)(ctx, new, old);
     }
 

@@ -24,9 +24,9 @@ impl Gated {
         Self { part, gates: POD_SPEC }
     }
 
-    /// Drops what is behind a gate and was not there before.
-    pub(crate) fn drop(&self, new: &mut Object, old: Option<&Object>) {
-        for gate in self.gates {
+    /// Drops what is behind a gate and was not there before; groups of pods only where they are not served.
+    pub(crate) fn drop(&self, new: &mut Object, old: Option<&Object>, has_groups: bool) {
+        for gate in self.gates.iter().filter(|gate| !has_groups || **gate != GROUPS) {
             let used =
                 old.and_then(|old| old.get(self.part)).is_some_and(|old| gate.iter().any(|path| is_set(old, path)));
             if let (false, Some(part)) = (used, new.get_mut(self.part)) {
@@ -36,6 +36,9 @@ impl Gated {
     }
 }
 
+/// The gate of `PodGroup`s (`GenericWorkload`), which is open where the API server serves them.
+const GROUPS: Gate = &[&["schedulingGroup"]];
+
 /// Stop signals of containers, groups of pods that are scheduled together, and two sources of projected volumes.
 const POD_SPEC: &[Gate] = &[
     &[
@@ -43,7 +46,7 @@ const POD_SPEC: &[Gate] = &[
         &["initContainers", "*", "lifecycle", "stopSignal"],
         &["ephemeralContainers", "*", "lifecycle", "stopSignal"],
     ],
-    &[&["schedulingGroup"]],
+    GROUPS,
     &[&["volumes", "*", "projected", "sources", "*", "clusterTrustBundle"]],
     &[&["volumes", "*", "projected", "sources", "*", "podCertificate"]],
 ];
@@ -97,9 +100,13 @@ mod tests {
     use serde_json::json;
 
     fn check(new: &Value, old: Option<&Value>, want: &Value) {
+        check_where(false, new, old, want);
+    }
+
+    fn check_where(has_groups: bool, new: &Value, old: Option<&Value>, want: &Value) {
         let object = |spec: &Value| Object::from_value(json!({"spec": spec})).expect("an object");
         let mut new = object(new);
-        Gated::pod_spec(&["spec"]).drop(&mut new, old.map(object).as_ref());
+        Gated::pod_spec(&["spec"]).drop(&mut new, old.map(object).as_ref(), has_groups);
         assert_eq!(&new.root()["spec"], want);
     }
 
@@ -117,6 +124,9 @@ mod tests {
             None,
             &json!({"volumes": [{"projected": {"sources": [{}, {"secret": {}}]}}]}),
         );
-        check(&json!({"schedulingGroup": {}, "volumes": null}), None, &json!({"volumes": null}));
+        let group = json!({"schedulingGroup": {}, "volumes": null});
+        check(&group, None, &json!({"volumes": null}));
+        check_where(true, &group, None, &group);
+        check_where(true, &signal, None, &json!({"containers": [{}]}));
     }
 }
