@@ -71,7 +71,7 @@ fn profile(runtime: &tokio::runtime::Runtime) -> Profile {
     let address = "http://127.0.0.1:1".parse().expect("a URL");
     let _context = runtime.enter();
     let client = kube::Client::try_from(kube::Config::new(address)).expect("a client that never connects");
-    let profiles = Config::default().profiles(&client, &Arc::default()).expect("the default profiles");
+    let profiles = Config::default().profiles(&client, &scheduler::Handles::default()).expect("the default profiles");
     profiles.into_values().next().expect("one default profile")
 }
 

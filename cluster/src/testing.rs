@@ -44,9 +44,15 @@ pub struct TestCluster {
 impl TestCluster {
     /// Starts a cluster and waits until its components are ready.
     pub async fn start() -> anyhow::Result<Self> {
+        Self::with(Vec::new(), scheduler::Config::default()).await
+    }
+
+    /// The same with what `--runtime-config` of the API server says, and with this configuration of the scheduler.
+    pub async fn with(runtime_config: Vec<apiserver::Served>, scheduler: scheduler::Config) -> anyhow::Result<Self> {
         let directory = TempDir::new().context("make a directory for keys and volumes")?;
         let pki = Pki::open(&directory.path().join("pki"))?;
-        let server = TestServer::with(server_config(&pki)?, Arc::new(EmbeddedStore::in_memory())).await;
+        let config = apiserver::Config { runtime_config, ..server_config(&pki)? };
+        let server = TestServer::with(config, Arc::new(EmbeddedStore::in_memory())).await;
         let runtime = Arc::new(FakeRuntime::new());
         let process = Process::new(CancellationToken::new());
         let mut tasks = Supervisor::new(process.shutdown.clone());
@@ -60,7 +66,7 @@ impl TestCluster {
         let (config, access, make) = (controllers_config(&pki)?, client(), start(&process));
         tasks.add("controller-manager", move |shutdown| controllers::run(config, access, make(shutdown)));
         let (access, make) = (client(), start(&process));
-        tasks.add("scheduler", move |shutdown| scheduler::run(scheduler::Config::default(), access, make(shutdown)));
+        tasks.add("scheduler", move |shutdown| scheduler::run(scheduler, access, make(shutdown)));
         let (config, access, make) = (kubelet_config(&directory, Arc::clone(&runtime)), client(), start(&process));
         tasks.add("kubelet", move |shutdown| kubelet::run(config, access, make(shutdown)));
         let components = tokio::spawn(tasks.run());

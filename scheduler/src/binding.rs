@@ -1,37 +1,10 @@
 //! The binding cycle: from a decision to a bound pod, in a task of its own (upstream: `bindingCycle`).
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-
-use crate::framework::{Broken, Permit, PodInfo, Profile, Rejection};
-
-/// Pods that a Permit plugin holds.
-#[derive(Debug, Default)]
-pub(crate) struct WaitingPods {
-    pods: Mutex<HashMap<String, oneshot::Sender<Result<(), Rejection>>>>,
-}
-
-impl WaitingPods {
-    /// Ends the wait of a pod; false when it does not wait.
-    pub(crate) fn reject(&self, uid: &str, no: Rejection) -> bool {
-        let waiting = self.lock().remove(uid);
-        // The task may have timed out just now: then there is nobody to tell.
-        waiting.is_some_and(|waiting| waiting.send(Err(no)).is_ok())
-    }
-
-    fn hold(&self, uid: &str) -> oneshot::Receiver<Result<(), Rejection>> {
-        let (release, held) = oneshot::channel();
-        self.lock().insert(uid.to_owned(), release);
-        held
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, oneshot::Sender<Result<(), Rejection>>>> {
-        self.pods.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+use crate::framework::{Broken, Permit, PodInfo, Profile, Rejection, Snapshot};
+use crate::waiting::{Held, WaitingPods};
 
 /// How a binding cycle failed.
 #[derive(Debug)]
@@ -60,15 +33,16 @@ pub(crate) fn unreserve(profile: &Profile, pod: &PodInfo, node: &str) {
     }
 }
 
-/// Asks Permit plugins: how long the pod must be held, if at all.
+/// Asks Permit plugins: who holds the pod and how long, if anybody does. `snapshot` is the one that the node was chosen on.
 pub(crate) fn permit(
     profile: &Profile,
     pod: &PodInfo,
     node: &str,
+    snapshot: &Snapshot,
 ) -> Result<Option<(&'static str, Duration)>, Failure> {
     let mut hold: Option<(&'static str, Duration)> = None;
     for plugin in &profile.permit {
-        match plugin.permit(pod, node) {
+        match plugin.permit(pod, node, snapshot) {
             Permit::Allow => {}
             Permit::Wait(at_most) => {
                 if hold.is_none_or(|(_, before)| at_most < before) {
@@ -86,21 +60,11 @@ pub(crate) async fn bind(
     profile: &Profile,
     pod: &Arc<PodInfo>,
     node: &str,
-    hold: Option<(&'static str, Duration)>,
+    hold: Option<Held>,
     waiting: &WaitingPods,
 ) -> Result<(), Failure> {
-    if let Some((plugin, at_most)) = hold {
-        match tokio::time::timeout(at_most, waiting.hold(&pod.uid)).await {
-            Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(no))) => return Err(Failure::Rejected(plugin, no)),
-            Ok(Err(_)) | Err(_) => {
-                waiting.lock().remove(&pod.uid);
-                return Err(Failure::Rejected(
-                    plugin,
-                    Rejection::unschedulable(format!("not permitted within {at_most:?}")),
-                ));
-            }
-        }
+    if let Some(held) = hold {
+        held.released(waiting, &pod.uid).await.map_err(|(plugin, no)| Failure::Rejected(plugin, no))?;
     }
     for plugin in &profile.pre_bind {
         plugin.pre_bind(pod, node).await.map_err(Failure::Broken)?;

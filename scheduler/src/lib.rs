@@ -16,17 +16,22 @@ mod cache;
 mod command;
 mod cycle;
 mod driver;
+mod gangs;
 mod plugins;
 mod preempt;
 mod profile;
 mod queue;
 mod report;
 mod volumes;
+mod waiting;
 
 pub use command::Command;
 pub use config::{Args, Config};
 pub use driver::{Error, run};
+pub use gangs::Gangs;
+pub use profile::Handles;
 pub use volumes::Volumes;
+pub use waiting::WaitingPods;
 
 /// What the benchmarks drive without an API server.
 pub mod bench {

@@ -15,9 +15,9 @@ use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use serde_json::{Value, json};
 use tracing::{debug, info};
 
-use crate::binding::WaitingPods;
 use crate::framework::{PodInfo, Preemption, Rejection};
 use crate::plugins::{BY_SCHEDULER, DISRUPTION_TARGET};
+use crate::waiting::WaitingPods;
 
 /// Victims that are deleted at once, as upstream's parallelism.
 const AT_ONCE: usize = 16;

@@ -1,8 +1,12 @@
 //! Telling people why a pod has no node: its `PodScheduled` condition, its nomination and an event (upstream:
 //! `handleSchedulingFailure`).
 
+use std::sync::Arc;
+
 use facts::pods;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use k8s_openapi::api::scheduling::v1alpha2::PodGroup;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Map, Value, json};
@@ -31,6 +35,11 @@ pub(crate) struct Failed {
 }
 
 impl Failed {
+    /// A pod that has no place, for this reason.
+    pub(crate) fn unschedulable(message: String, nomination: Nomination) -> Self {
+        Self { reason: "Unschedulable", message, nomination }
+    }
+
     /// The message, no longer than events may say.
     pub(crate) fn note(&self) -> String {
         if self.message.len() <= NOTE_LIMIT {
@@ -38,6 +47,51 @@ impl Failed {
         }
         let end = self.message.floor_char_boundary(NOTE_LIMIT - " ...".len());
         format!("{} ...", &self.message[..end])
+    }
+}
+
+/// What became of a group of pods.
+#[derive(Clone, Debug)]
+pub(crate) struct GroupReport {
+    pub(crate) group: Arc<PodGroup>,
+    /// Why it has no places; `None` when enough of its pods have.
+    pub(crate) unschedulable: Option<&'static str>,
+}
+
+impl GroupReport {
+    /// Writes `PodGroupScheduled`, unless the group says so already. A group that was scheduled once stays so, whatever
+    /// becomes of pods that come later.
+    pub(crate) async fn write(&self, client: &kube::Client) {
+        let Some(condition) = self.condition() else { return };
+        let metadata = &self.group.metadata;
+        let patch = json!({"metadata": {"uid": metadata.uid}, "status": {"conditions": [condition]}});
+        let api: Api<PodGroup> = Api::namespaced(client.clone(), metadata.namespace.as_deref().unwrap_or_default());
+        let name = metadata.name.as_deref().unwrap_or_default();
+        if let Err(err) = api.patch_status(name, &PatchParams::default(), &Patch::Strategic(patch)).await {
+            debug!(group = name, error = &err as &dyn std::error::Error, "condition not written");
+        }
+    }
+
+    fn condition(&self) -> Option<Condition> {
+        let known = self.group.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+        let before = known.iter().find(|condition| condition.type_ == "PodGroupScheduled");
+        let (status, reason) =
+            if self.unschedulable.is_some() { ("False", "Unschedulable") } else { ("True", "Scheduled") };
+        let message = self.unschedulable.unwrap_or_default();
+        if before
+            .is_some_and(|before| before.status == "True" || (before.status == status && before.message == message))
+        {
+            return None;
+        }
+        let since = before.filter(|before| before.status == status).map(|before| before.last_transition_time.clone());
+        Some(Condition {
+            type_: "PodGroupScheduled".to_owned(),
+            status: status.to_owned(),
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            last_transition_time: since.unwrap_or_else(client::clock::time),
+            observed_generation: self.group.metadata.generation,
+        })
     }
 }
 
@@ -100,8 +154,6 @@ fn transition(pod: &PodInfo) -> k8s_openapi::apimachinery::pkg::apis::meta::v1::
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     fn pod(status: Value) -> PodInfo {
@@ -128,6 +180,23 @@ mod tests {
         check(nominated(), Nomination::Is("a".into()), json!("kept"));
         check(nominated(), Nomination::Is("b".into()), json!("b"));
         check(json!({}), Nomination::End, json!("kept"));
+    }
+
+    #[test]
+    fn a_group_is_told_what_is_new_and_stays_scheduled() {
+        let told = |status: &str, message: &str, unschedulable| {
+            let condition = json!({
+                "type": "PodGroupScheduled", "status": status, "reason": "x", "message": message,
+                "lastTransitionTime": "2026-01-01T00:00:00Z",
+            });
+            let group = json!({"metadata": {"name": "g"}, "spec": {"schedulingPolicy": {}}, "status": {"conditions": [condition]}});
+            let group = Arc::new(serde_json::from_value(group).unwrap());
+            GroupReport { group, unschedulable }.condition().map(|condition| condition.status)
+        };
+        assert_eq!(told("False", "full", Some("full")), None);
+        assert_eq!(told("False", "full", Some("waits")).as_deref(), Some("False"));
+        assert_eq!(told("False", "full", None).as_deref(), Some("True"));
+        assert_eq!(told("True", "", Some("full")), None);
     }
 
     #[test]

@@ -7,7 +7,6 @@ mod tests;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use client::LeaderElection;
@@ -18,8 +17,7 @@ use self::flags::default_election;
 use crate::framework::Profile;
 use crate::plugins::{ALL, MISSING};
 pub use crate::profile::{ConfigError, PluginConfig, PluginRef, PluginSet, Plugins, ProfileConfig};
-use crate::profile::{Slot, args_field, default_scheduler, field_of, invalid};
-use crate::volumes::Volumes;
+use crate::profile::{Handles, Slot, args_field, default_scheduler, field_of, invalid};
 
 /// What the scheduler works with.
 #[derive(Clone, Debug, Default)]
@@ -48,17 +46,13 @@ impl Config {
         Ok((config, kubeconfig))
     }
 
-    /// Builds the profiles, by scheduler name; all know the same `volumes`. Fails when one cannot work.
-    pub fn profiles(
-        &self,
-        client: &kube::Client,
-        volumes: &Arc<Volumes>,
-    ) -> Result<HashMap<String, Profile>, ConfigError> {
+    /// Builds the profiles, by scheduler name; all share `handles`. Fails when one cannot work.
+    pub fn profiles(&self, client: &kube::Client, handles: &Handles) -> Result<HashMap<String, Profile>, ConfigError> {
         let default = [ProfileConfig { scheduler_name: default_scheduler(), ..ProfileConfig::default() }];
         let configs = if self.profiles.is_empty() { default.as_slice() } else { &self.profiles };
         let mut profiles = HashMap::new();
         for config in configs {
-            let profile = self.profile(config, client, volumes)?;
+            let profile = self.profile(config, client, handles)?;
             if profiles.insert(config.scheduler_name.clone(), profile).is_some() {
                 return Err(invalid("profiles", format!("schedulerName {:?} is given twice", config.scheduler_name)));
             }
@@ -70,7 +64,7 @@ impl Config {
         &self,
         config: &ProfileConfig,
         client: &kube::Client,
-        volumes: &Arc<Volumes>,
+        handles: &Handles,
     ) -> Result<Profile, ConfigError> {
         check_names(&config.plugins)?;
         let percentage = config.percentage_of_nodes_to_score.unwrap_or(self.percentage_of_nodes_to_score);
@@ -84,7 +78,7 @@ impl Config {
             ..Profile::default()
         };
         for spec in ALL {
-            (spec.make)(Slot { spec, config, client, volumes, profile: &mut profile })?;
+            (spec.make)(Slot { spec, config, client, handles, profile: &mut profile })?;
         }
         for (point, is_missing, only) in [
             ("queueSort", profile.queue_sort.is_none(), "PrioritySort"),
@@ -126,9 +120,7 @@ fn check_arguments(configs: &[PluginConfig]) -> Result<(), ConfigError> {
         if configs[..at].iter().any(|other| other.name == *name) {
             return Err(invalid(&args_field(at), format!("{name:?} is configured twice")));
         }
-        if name == "GangScheduling" {
-            tracing::warn!("{} ({name}) means nothing here and is ignored", args_field(at));
-        } else if !is_here(name) {
+        if !is_here(name) {
             return Err(invalid(&args_field(at), format!("plugin {name:?} takes no arguments")));
         }
     }

@@ -14,7 +14,7 @@ fn profiles(fields: &str) -> Result<HashMap<String, Profile>, String> {
     let (config, _) = Config::from_file(&path).map_err(shown)?;
     daemon::install_crypto_provider();
     let client = kube::Client::try_from(kube::Config::new("http://127.0.0.1:1".parse().unwrap())).unwrap();
-    config.profiles(&client, &Arc::default()).map_err(shown)
+    config.profiles(&client, &Handles::default()).map_err(shown)
 }
 
 fn scores(profile: &Profile) -> HashMap<&'static str, i64> {
@@ -172,7 +172,7 @@ async fn plugins_run_in_the_order_of_the_list_and_filters_from_cheap_to_dear() {
     let spread = ["PodTopologySpread", "InterPodAffinity"];
     let prepared = [&["NodeAffinity", "NodePorts", "DynamicResources"], &spread[..], &volumes].concat();
     let cheap = ["NodeUnschedulable", "NodeName", "TaintToleration", "NodeAffinity", "NodePorts", "NodeResourcesFit"];
-    assert_eq!(names!(pre_enqueue), ["SchedulingGates"]);
+    assert_eq!(names!(pre_enqueue), ["SchedulingGates", "GangScheduling"]);
     assert_eq!(names!(pre_filter), prepared);
     assert_eq!(names!(filter), [&cheap, &spread[..], &volumes].concat());
     assert_eq!(names!(post_filter), ["DefaultPreemption"]);
@@ -182,9 +182,11 @@ async fn plugins_run_in_the_order_of_the_list_and_filters_from_cheap_to_dear() {
     let weights = [3, 2, 1, 2, 2, 1, 1];
     let scoring = [&["TaintToleration", "NodeAffinity", "NodeResourcesFit"], &spread[..], &balanced].concat();
     assert_eq!(scores, scoring.into_iter().zip(weights).collect::<Vec<_>>());
-    assert_eq!((names!(reserve), names!(pre_bind)), (vec!["VolumeBinding"], vec!["VolumeBinding"]));
+    assert_eq!((names!(reserve), names!(pre_bind)), (vec!["VolumeBinding", "GangScheduling"], vec!["VolumeBinding"]));
+    assert_eq!(names!(permit), ["GangScheduling"]);
     assert_eq!(names!(bind), ["DefaultBinder"]);
-    let rejecters = [&["SchedulingGates"], &cheap[..], &["DynamicResources"], &spread, &volumes].concat();
+    let rejecters =
+        [&["SchedulingGates"], &cheap[..], &["DynamicResources"], &spread, &volumes, &["GangScheduling"]].concat();
     assert_eq!(names!(rejecters), rejecters);
 }
 

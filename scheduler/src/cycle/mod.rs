@@ -50,6 +50,11 @@ impl Scheduler {
         Self { cache, snapshot, memory, start: 0, random: SmallRng::seed_from_u64(seed) }
     }
 
+    /// What the last decision was taken on.
+    pub(crate) fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
     /// Finds a node for the pod.
     pub fn decide(&mut self, profile: &Profile, pod: &Arc<PodInfo>) -> Decision {
         let nominated = {

@@ -1,5 +1,6 @@
 //! Drives the cycles: informers fill queue and cache, decisions are taken one by one, bindings run beside them.
 
+mod gang;
 mod handlers;
 mod metrics;
 
@@ -17,15 +18,17 @@ use tracing::{debug, info, warn};
 
 use self::handlers::Watched;
 use self::metrics::Metrics;
-use crate::binding::{self, Failure, WaitingPods};
+use crate::binding::{self, Failure};
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::cycle::{Decision, Diagnosis, Scheduler};
-use crate::framework::{ClusterEvent, PodInfo, PostFiltered, Preemption, Profile};
+use crate::framework::{ClusterEvent, PodInfo, PostFiltered, Preemption, Profile, Snapshot};
+use crate::gangs;
 use crate::preempt::Evictor;
+use crate::profile::Handles;
 use crate::queue::{Attempt, BACKOFF, Queue};
-use crate::report::{self, Failed, Nomination};
-use crate::volumes::Volumes;
+use crate::report::{self, Failed, GroupReport, Nomination};
+use crate::waiting::{Held, WaitingPods};
 
 /// Bindings and reports that may be under way at once: enough to hide the API server's latency, few enough to stay cheap,
 /// besides those that wait for volumes.
@@ -51,34 +54,32 @@ pub enum Error {
 
 /// Schedules pods until shutdown.
 pub async fn run(config: Config, client: kube::Client, process: daemon::Process) -> Result<(), Error> {
-    let volumes = Arc::default();
-    let profiles = Arc::new(config.profiles(&client, &volumes)?);
+    let handles = Handles::default();
+    let profiles = Arc::new(config.profiles(&client, &handles)?);
     let backoff = config.backoff.unwrap_or(BACKOFF);
     let Some(election) = config.leader_election else {
-        return schedule(profiles, volumes, backoff, client, &process, process.shutdown.clone()).await;
+        return schedule(profiles, handles, backoff, client, &process, process.shutdown.clone()).await;
     };
     // A candidate that waits is as ready as it can be.
     process.ready.set();
-    let work = |stop| schedule(profiles, volumes, backoff, client.clone(), &process, stop);
+    let work = |stop| schedule(profiles, handles, backoff, client.clone(), &process, stop);
     election.run(client.clone(), process.shutdown.clone(), work).await?.unwrap_or(Ok(()))
 }
 
 async fn schedule(
     profiles: Arc<HashMap<String, Profile>>,
-    volumes: Arc<Volumes>,
+    handles: Handles,
     backoff: (Duration, Duration),
     client: kube::Client,
     process: &daemon::Process,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
+    let Some(with_groups) = shutdown.run_until_cancelled(gangs::are_served(&client)).await else { return Ok(()) };
     let informers = Informers::new(client.clone());
     let recorder = Recorder::new(client.clone(), "default-scheduler");
-    let shared = Shared::new(profiles, client, recorder.clone(), Metrics::new(&process.metrics), backoff);
-    let watched = Watched::new(&informers);
-    // First: who hears of a node or a pod must find its volumes known.
-    let told = Arc::clone(&shared);
-    crate::volumes::listen(volumes, &informers, &watched.pods, move |event| told.queue.happened(event));
-    shared.listen(&watched);
+    let metrics = Metrics::new(&process.metrics);
+    let shared = Shared::new(profiles, client, recorder.clone(), metrics, backoff, Arc::clone(&handles.waiting));
+    let watched = shared.follow(&informers, handles, with_groups);
     let watches = CancellationToken::new();
     let driver = informers.run(watches.clone());
     let recording = recorder.run(watches.clone());
@@ -98,7 +99,7 @@ struct Shared {
     profiles: Arc<HashMap<String, Profile>>,
     cache: Arc<Mutex<Cache>>,
     queue: Queue,
-    waiting: WaitingPods,
+    waiting: Arc<WaitingPods>,
     client: kube::Client,
     recorder: Recorder,
     metrics: Metrics,
@@ -111,21 +112,31 @@ impl Shared {
         recorder: Recorder,
         metrics: Metrics,
         backoff: (Duration, Duration),
+        waiting: Arc<WaitingPods>,
     ) -> Arc<Self> {
         let sort = profiles
             .values()
             .find_map(|profile| profile.queue_sort.clone())
             .expect("the configuration gives every profile a queue sort");
         let queue = Queue::new(Arc::clone(&profiles), sort, backoff);
-        Arc::new(Self {
-            profiles,
-            cache: Arc::default(),
-            queue,
-            waiting: WaitingPods::default(),
-            client,
-            recorder,
-            metrics,
-        })
+        Arc::new(Self { profiles, cache: Arc::default(), queue, waiting, client, recorder, metrics })
+    }
+
+    /// Follows the cluster from now on. First come those who know more of a pod than that it is there: who hears of a pod
+    /// must find its volumes and its gang known.
+    fn follow(self: &Arc<Self>, informers: &Informers, handles: Handles, with_groups: bool) -> Watched {
+        let watched = Watched::new(informers);
+        let told = Arc::clone(self);
+        crate::volumes::listen(handles.volumes, informers, &watched.pods, move |event| told.queue.happened(event));
+        let told = Arc::clone(self);
+        gangs::listen(&handles.gangs, informers, &watched.pods, with_groups, move |group, uids| {
+            uids.iter().for_each(|uid| told.queue.ask_again(uid));
+            if let Some(key) = group {
+                told.queue.happened(&ClusterEvent::PodGroupChanged(key));
+            }
+        });
+        self.listen(&watched);
+        watched
     }
 
     fn cache(&self) -> std::sync::MutexGuard<'_, Cache> {
@@ -146,13 +157,20 @@ impl Shared {
                 attempt = self.queue.take() => attempt,
             };
             let Some(attempt) = attempt else { break };
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
+            let Ok(mut place) = Arc::clone(&places).acquire_owned().await else { break };
             self.metrics.depth(self.queue.depth());
-            if let Some(work) = self.decide(&mut scheduler, attempt) {
+            // A gang may be larger than what may be under way: it needs places when all is decided.
+            let mut works = self.decide(&mut scheduler, attempt).into_iter();
+            while let Some(work) = works.next() {
                 bindings.spawn(async move {
                     work.await;
                     drop(place);
                 });
+                if works.len() == 0 {
+                    break;
+                }
+                let Ok(next) = Arc::clone(&places).acquire_owned().await else { break };
+                place = next;
             }
             if turn.elapsed() >= TURN {
                 tokio::task::yield_now().await;
@@ -166,32 +184,49 @@ impl Shared {
         }
     }
 
-    /// One decision cycle. What remains to be done over the API is returned as a future.
+    /// What is decided, as futures of what remains to be done over the API.
     fn decide(
         self: &Arc<Self>,
         scheduler: &mut Scheduler,
         attempt: Attempt,
-    ) -> Option<impl Future<Output = ()> + Send + 'static> {
-        let name = attempt.pod.spec().and_then(|spec| spec.scheduler_name.as_deref()).unwrap_or("");
-        let profile = self.profiles.get(name)?;
+    ) -> Vec<impl Future<Output = ()> + Send + 'static> {
+        let name = scheduler_of(&attempt).to_owned();
+        let tasks = self.tasks(scheduler, attempt).into_iter();
+        tasks.map(|task| Arc::clone(self).act(name.clone(), task)).collect()
+    }
+
+    /// One decision cycle, or one for each pod of a gang.
+    fn tasks(&self, scheduler: &mut Scheduler, attempt: Attempt) -> Vec<Task> {
+        let Some(profile) = self.profiles.get(scheduler_of(&attempt)) else { return Vec::new() };
+        match profile.gang.as_ref().and_then(|gang| gang.mates(&attempt.pod)) {
+            Some(mates) => self.decide_gang(scheduler, profile, attempt, &mates),
+            None => {
+                let next = self.judge(scheduler, profile, &attempt);
+                vec![Task::Pod(attempt, next)]
+            }
+        }
+    }
+
+    async fn act(self: Arc<Self>, scheduler_name: String, task: Task) {
+        match task {
+            Task::Group(report) => report.write(&self.client).await,
+            Task::Pod(attempt, Next::Report(failed)) => self.report_failure(&attempt, &failed).await,
+            Task::Pod(attempt, Next::Bind(node, hold)) => self.bind(&scheduler_name, &attempt, &node, hold).await,
+            Task::Pod(attempt, Next::MakeRoom(room)) => self.make_room(&attempt, room).await,
+        }
+    }
+
+    fn judge(&self, scheduler: &mut Scheduler, profile: &Profile, attempt: &Attempt) -> Next {
         let started = Instant::now();
         let decision = scheduler.decide(profile, &attempt.pod);
         self.metrics.decision.observe(started.elapsed().as_secs_f64());
-        let (shared, scheduler_name) = (Arc::clone(self), name.to_owned());
-        let next = match decision {
-            Decision::Rejected(diagnosis) => self.rejected(&attempt, diagnosis),
-            Decision::Chosen(node) => self.chosen(profile, &attempt, node),
-        };
-        Some(async move {
-            match next {
-                Next::Report(failed) => shared.report_failure(&attempt, &failed).await,
-                Next::Bind(node, hold) => shared.bind(&scheduler_name, &attempt, &node, hold).await,
-                Next::MakeRoom(room) => shared.make_room(&attempt, room).await,
-            }
-        })
+        match decision {
+            Decision::Rejected(diagnosis) => self.rejected(attempt, diagnosis),
+            Decision::Chosen(node) => self.chosen(profile, attempt, node, scheduler.snapshot()),
+        }
     }
 
-    fn chosen(&self, profile: &Profile, attempt: &Attempt, node: String) -> Next {
+    fn chosen(&self, profile: &Profile, attempt: &Attempt, node: String, snapshot: &Snapshot) -> Next {
         let nominated = {
             let mut cache = self.cache();
             cache.assume(Arc::clone(&attempt.pod), &node);
@@ -202,12 +237,16 @@ impl Shared {
             self.queue.happened(&ClusterEvent::AssignedPodDeleted(Arc::clone(&attempt.pod.pod)));
         }
         let granted = binding::reserve(profile, &attempt.pod, &node).and_then(|()| {
-            binding::permit(profile, &attempt.pod, &node)
+            binding::permit(profile, &attempt.pod, &node, snapshot)
                 .inspect_err(|_| binding::unreserve(profile, &attempt.pod, &node))
         });
         match granted {
-            Ok(hold) => Next::Bind(node, hold),
-            Err(failure) => Next::Report(self.undo(attempt, failure)),
+            Ok(hold) => {
+                let hold = hold.map(|(plugin, at_most)| self.waiting.hold(&attempt.pod.uid, plugin, at_most));
+                Next::Bind(node, hold)
+            }
+            // Nobody has seen it there: nobody is woken by its leaving.
+            Err(failure) => Next::Report(self.take_back(attempt, failure)),
         }
     }
 
@@ -263,7 +302,7 @@ impl Shared {
         }
     }
 
-    async fn bind(&self, scheduler_name: &str, attempt: &Attempt, node: &str, hold: Option<(&'static str, Duration)>) {
+    async fn bind(&self, scheduler_name: &str, attempt: &Attempt, node: &str, hold: Option<Held>) {
         let Some(profile) = self.profiles.get(scheduler_name) else { return };
         match binding::bind(profile, &attempt.pod, node, hold, &self.waiting).await {
             Ok(()) => {
@@ -285,8 +324,16 @@ impl Shared {
         }
     }
 
-    /// Takes a pod off the node that it was given, queues it again and says why.
+    /// Takes a pod off the node that others saw it on.
     fn undo(&self, attempt: &Attempt, failure: Failure) -> Failed {
+        let failed = self.take_back(attempt, failure);
+        // Its place is free again for those who came after it.
+        self.queue.happened_to(&ClusterEvent::AssignedPodDeleted(Arc::clone(&attempt.pod.pod)), &attempt.pod.uid);
+        failed
+    }
+
+    /// Takes a pod off the node that it was given, queues it again and says why.
+    fn take_back(&self, attempt: &Attempt, failure: Failure) -> Failed {
         self.cache().forget(&attempt.pod.uid);
         let (reason, message) = match failure {
             Failure::Rejected(plugin, no) => {
@@ -299,8 +346,6 @@ impl Shared {
                 ("SchedulerError", broken.to_string())
             }
         };
-        // Its place is free again for those who came after it.
-        self.queue.happened_to(&ClusterEvent::AssignedPodDeleted(Arc::clone(&attempt.pod.pod)), &attempt.pod.uid);
         Failed { reason, message, nomination: Nomination::End }
     }
 
@@ -311,11 +356,21 @@ impl Shared {
     }
 }
 
+fn scheduler_of(attempt: &Attempt) -> &str {
+    attempt.pod.spec().and_then(|spec| spec.scheduler_name.as_deref()).unwrap_or_default()
+}
+
+/// What is to be done over the API.
+enum Task {
+    Pod(Attempt, Next),
+    Group(GroupReport),
+}
+
 /// What is to be done after a decision.
 enum Next {
     Report(Failed),
-    /// The node, and how long Permit holds the pod.
-    Bind(String, Option<(&'static str, Duration)>),
+    /// The node, and whether Permit holds the pod there.
+    Bind(String, Option<Held>),
     MakeRoom(Room),
 }
 

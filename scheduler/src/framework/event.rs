@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use client::ObjectKey;
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::StorageClass;
 
@@ -24,6 +25,8 @@ pub enum ClusterEvent {
     NamespaceChanged,
     /// Something about volumes.
     Storage(StorageEvent),
+    /// A group of pods came, or has another policy.
+    PodGroupChanged(ObjectKey),
     /// The waiting pod itself changed.
     PodUpdated {
         old: Arc<Pod>,

@@ -32,6 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use k8s_openapi::api::scheduling::v1alpha2::PodGroup;
 
 /// Scores run from 0 to this.
 pub const MAX_SCORE: i64 = 100;
@@ -214,7 +215,21 @@ pub trait Reserve: Plugin {
 
 /// The last word before binding; may hold the pod.
 pub trait PermitPlugin: Plugin {
-    fn permit(&self, pod: &PodInfo, node: &str) -> Permit;
+    /// `snapshot` is the one that the node was chosen on: the pod is not on it yet, all that were chosen before are.
+    fn permit(&self, pod: &PodInfo, node: &str, snapshot: &Snapshot) -> Permit;
+}
+
+/// Pods that get their places together or not at all, and so are tried one after the other, with nobody between them
+/// (upstream: the pod group scheduling cycle of KEP-4671).
+pub trait Gang: Plugin {
+    /// The others, by uid, that have no node yet; `None` for a pod that is tried alone.
+    fn mates(&self, pod: &PodInfo) -> Option<Vec<String>>;
+
+    /// Why those that have their places do not suffice, even if `more` of them had some; `None` when they do.
+    fn missing(&self, pod: &PodInfo, more: usize) -> Option<String>;
+
+    /// The `PodGroup` that is to be told what became of the pods, if there is one.
+    fn pod_group(&self, pod: &PodInfo) -> Option<Arc<PodGroup>>;
 }
 
 /// In the binding task.
@@ -250,6 +265,8 @@ pub struct Profile {
     pub score: Vec<(Arc<dyn Score>, i64)>,
     pub reserve: Vec<Arc<dyn Reserve>>,
     pub permit: Vec<Arc<dyn PermitPlugin>>,
+    /// Knows which pods are tried together.
+    pub gang: Option<Arc<dyn Gang>>,
     pub pre_bind: Vec<Arc<dyn PreBind>>,
     pub bind: Vec<Arc<dyn Bind>>,
     pub post_bind: Vec<Arc<dyn PostBind>>,

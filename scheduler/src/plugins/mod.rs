@@ -3,6 +3,7 @@
 mod binder;
 mod devices;
 pub(crate) mod fit;
+mod gang_scheduling;
 mod image_locality;
 pub(crate) mod inter_pod_affinity;
 mod node_affinity;
@@ -41,11 +42,12 @@ pub(crate) const ALL: &[PluginSpec] = &[
     volume_restrictions::PLUGIN,
     volume_binding::PLUGIN,
     volume_zone::PLUGIN,
+    gang_scheduling::PLUGIN,
     binder::PLUGIN,
 ];
 
 /// Plugins of upstream that are not there: turning them off says nothing new, and turning them on does nothing.
-pub(crate) const MISSING: &[&str] = &["GangScheduling", "NodeDeclaredFeatures", "NodeVolumeLimits"];
+pub(crate) const MISSING: &[&str] = &["NodeDeclaredFeatures", "NodeVolumeLimits"];
 
 /// Scales scores so that the highest becomes [`MAX_SCORE`]; `reverse` turns more into less.
 fn scale(scores: &mut [i64], reverse: bool) {

@@ -16,7 +16,7 @@ use crate::profile::PluginSpec;
 use crate::volumes::Volumes;
 
 pub(crate) const PLUGIN: PluginSpec = PluginSpec::new("VolumeRestrictions", |slot| {
-    let volumes = Arc::clone(slot.volumes);
+    let volumes = Arc::clone(&slot.handles.volumes);
     slot.plain(VolumeRestrictions { volumes }).prepared_filter().end()
 });
 

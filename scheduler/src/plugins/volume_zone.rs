@@ -11,7 +11,7 @@ use crate::profile::PluginSpec;
 use crate::volumes::{Topology, Volumes};
 
 pub(crate) const PLUGIN: PluginSpec = PluginSpec::new("VolumeZone", |slot| {
-    let volumes = Arc::clone(slot.volumes);
+    let volumes = Arc::clone(&slot.handles.volumes);
     slot.plain(VolumeZone { volumes }).prepared_filter().end()
 });
 

@@ -18,9 +18,12 @@ use super::arguments::decode;
 use super::error::{ConfigError, args_field, field_of, invalid};
 use super::model::{PluginConfig, PluginSet, Plugins, ProfileConfig};
 use crate::framework::{
-    Bind, Filter, Plugin, PostFilter, PreBind, PreEnqueue, PreFilter, PreScore, Profile, QueueSort, Reserve, Score,
+    Bind, Filter, Gang, PermitPlugin, Plugin, PostFilter, PreBind, PreEnqueue, PreFilter, PreScore, Profile, QueueSort,
+    Reserve, Score,
 };
+use crate::gangs::Gangs;
 use crate::volumes::Volumes;
+use crate::waiting::WaitingPods;
 
 /// One plugin.
 pub(crate) struct PluginSpec {
@@ -32,12 +35,21 @@ pub(crate) struct PluginSpec {
     pub(crate) make: fn(Slot<'_>) -> Result<(), ConfigError>,
 }
 
+/// What plugins of all profiles share (upstream: `fwk.Handle`).
+#[derive(Clone, Debug, Default)]
+pub struct Handles {
+    pub volumes: Arc<Volumes>,
+    pub gangs: Arc<Gangs>,
+    /// The pods that Permit plugins hold.
+    pub waiting: Arc<WaitingPods>,
+}
+
 /// A plugin's place in a profile.
 pub(crate) struct Slot<'a> {
     pub(crate) spec: &'a PluginSpec,
     pub(crate) config: &'a ProfileConfig,
     pub(crate) client: &'a kube::Client,
-    pub(crate) volumes: &'a Arc<Volumes>,
+    pub(crate) handles: &'a Handles,
     pub(crate) profile: &'a mut Profile,
 }
 
@@ -216,6 +228,21 @@ impl<P: Plugin> Placed<'_, P> {
             |profile, plugin| {
                 profile.reserve.push(Arc::clone(&plugin) as _);
                 profile.pre_bind.push(plugin);
+            },
+        )
+    }
+
+    /// Where a gang is held together: at all of these points, or none.
+    pub(crate) fn gang(self) -> Self
+    where
+        P: Gang + Reserve + PermitPlugin,
+    {
+        self.rejecting(
+            |plugins| &plugins.permit,
+            |profile, plugin| {
+                profile.gang = Some(Arc::clone(&plugin) as _);
+                profile.reserve.push(Arc::clone(&plugin) as _);
+                profile.permit.push(plugin);
             },
         )
     }

@@ -135,6 +135,30 @@ impl Queue {
         held
     }
 
+    /// Asks PreEnqueue again about a pod that it held back: what it waited for may have come.
+    pub(crate) fn ask_again(&self, uid: &str) {
+        let held = |state: &State| {
+            let waiting = state.pods.get(uid).filter(|waiting| matches!(waiting.place, Where::Gated));
+            waiting.map(|waiting| Arc::clone(&waiting.pod))
+        };
+        let Some(pod) = held(&self.lock()) else { return };
+        if self.gate(&pod).is_none() {
+            let mut state = self.lock();
+            if held(&state).is_some() {
+                state.activate(uid);
+            }
+            drop(state);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Takes these pods out of their turn, as far as they are here and not held back: they are tried together with another
+    /// one (upstream: `PopSpecificPod`).
+    pub(crate) fn take_these(&self, uids: &[String]) -> Vec<Attempt> {
+        let mut state = self.lock();
+        uids.iter().filter_map(|uid| state.take_one(uid)).collect()
+    }
+
     /// Takes over a change that cannot help a waiting pod: one of its status.
     pub(crate) fn refresh(&self, pod: Arc<PodInfo>) {
         if let Some(waiting) = self.lock().pods.get_mut(&pod.uid) {
@@ -309,24 +333,28 @@ impl State {
 
     fn take(&mut self) -> Option<Attempt> {
         while let Some(next) = self.active.pop() {
-            let since = self.first_event + self.events.len() as u64;
             let Some(waiting) = self.pods.get(&next.pod.uid) else { continue };
             if waiting.ticket != next.ticket || !matches!(waiting.place, Where::Active) {
                 continue;
             }
-            self.landed(&next.pod.uid);
-            self.in_flight.insert(next.pod.uid.clone(), since);
-            *self.taken_at.entry(since).or_default() += 1;
-            let waiting = self.move_to(&next.pod.uid, Where::InFlight)?;
-            waiting.attempts += 1;
-            return Some(Attempt {
-                pod: Arc::clone(&waiting.pod),
-                number: waiting.attempts,
-                queued_at: waiting.queued_at,
-                since,
-            });
+            return self.take_one(&next.pod.uid);
         }
         None
+    }
+
+    fn take_one(&mut self, uid: &str) -> Option<Attempt> {
+        let since = self.first_event + self.events.len() as u64;
+        if matches!(self.pods.get(uid)?.place, Where::Gated | Where::InFlight) {
+            return None;
+        }
+        self.unschedulable.remove(uid);
+        self.landed(uid);
+        self.in_flight.insert(uid.to_owned(), since);
+        *self.taken_at.entry(since).or_default() += 1;
+        let waiting = self.move_to(uid, Where::InFlight)?;
+        waiting.attempts += 1;
+        let (pod, number, queued_at) = (Arc::clone(&waiting.pod), waiting.attempts, waiting.queued_at);
+        Some(Attempt { pod, number, queued_at, since })
     }
 
     /// Ends backoffs that are over and sleeps that are too long.

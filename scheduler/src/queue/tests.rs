@@ -178,3 +178,30 @@ async fn a_change_of_status_is_known_and_wakes_nobody() {
     queue.happened(&node_added());
     assert_eq!(queue.take().await.unwrap().pod.nominated_node(), Some("n"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn mates_are_taken_out_of_their_turn_wherever_they_wait() {
+    let queue = queue();
+    for (uid, priority, gates) in [("low", 0, json!([])), ("asleep", 5, json!([])), ("first", 9, json!([]))] {
+        queue.add(pod(uid, priority, gates));
+    }
+    queue.add(pod("gated", 9, json!([{"name": "g"}])));
+    assert_eq!(next(&queue).await, "first");
+    let attempt = queue.take().await.unwrap();
+    queue.reject(&attempt, rejected_by("NodeName"));
+    let uids = ["gated", "asleep", "first", "low", "unknown"].map(str::to_owned);
+    let taken: Vec<(String, u32)> =
+        queue.take_these(&uids).into_iter().map(|attempt| (attempt.pod.uid.clone(), attempt.number)).collect();
+    assert_eq!(taken, [("asleep".to_owned(), 2), ("low".to_owned(), 1)]);
+    assert!(is_empty_for(&queue, Duration::from_secs(3600)).await, "nobody is taken twice");
+    assert_eq!(queue.depth(), [0, 0, 0, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_is_held_back_is_asked_about_again() {
+    let queue = queue();
+    queue.add(pod("gated", 0, json!([{"name": "g"}])));
+    queue.ask_again("gated");
+    queue.ask_again("unknown");
+    assert_eq!(queue.depth(), [0, 0, 0, 1]);
+}

@@ -54,7 +54,10 @@ impl Plugin for Fit {
                 room(old) != room(new)
             }
             ClusterEvent::PodUpdated { .. } => true,
-            ClusterEvent::AssignedPodAdded(_) | ClusterEvent::NamespaceChanged | ClusterEvent::Storage(_) => false,
+            ClusterEvent::AssignedPodAdded(_)
+            | ClusterEvent::NamespaceChanged
+            | ClusterEvent::Storage(_)
+            | ClusterEvent::PodGroupChanged(_) => false,
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::volumes::{Binding, Needs, Plan, Provision, Volumes};
 
 pub(crate) const PLUGIN: PluginSpec = PluginSpec::new("VolumeBinding", |slot| {
     let timeout = slot.read(bind_timeout)?;
-    let (volumes, client) = (Arc::clone(slot.volumes), slot.client.clone());
+    let (volumes, client) = (Arc::clone(&slot.handles.volumes), slot.client.clone());
     slot.place(VolumeBinding { volumes, client, timeout }).prepared_filter().reserve_and_pre_bind().end()
 });
 
