@@ -11,7 +11,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, 
 use k8s_openapi::api::core::v1::{Node, Pod};
 use scheduler::Config;
 use scheduler::bench::{Cache, Decision, Scheduler};
-use scheduler::framework::{PodInfo, Profile};
+use scheduler::framework::{PodInfo, Profile, Snapshot};
 use serde_json::{Value, json};
 
 daemon::allocator!();
@@ -131,9 +131,49 @@ fn decisions(criterion: &mut Criterion) {
     }
 }
 
+/// A node for each ten gangs, and two pods of each gang that may claim three more.
+fn gangs(count: usize) -> Snapshot {
+    let mut cache = Cache::default();
+    (0..count.div_ceil(10)).for_each(|number| cache.set_node(&node(number)));
+    for number in 0..2 * count {
+        let pod = claiming(&format!("gang-{}", number / 2), &number.to_string());
+        cache.set_pod(pod, &format!("node-{:05}", number / 2 / 10));
+    }
+    let mut snapshot = Snapshot::default();
+    cache.update(&mut snapshot);
+    snapshot
+}
+
+fn claiming(gang: &str, name: &str) -> Arc<PodInfo> {
+    let labels = json!({"scheduling.x-k8s.io/pod-group": gang, "scheduling.x-k8s.io/min-available": "1"});
+    let annotations = json!({
+        "coracle.dev/claim": json!({"cpu": "200m"}).to_string(),
+        "coracle.dev/group-claim": json!({"cpu": "500m", "memory": "1Gi"}).to_string(),
+    });
+    let metadata = json!({
+        "name": name, "namespace": "default", "uid": format!("uid-{name}"), "labels": labels, "annotations": annotations,
+    });
+    let requests = json!({"cpu": "100m", "memory": "128Mi"});
+    let containers = json!([{"name": "main", "image": "bench", "resources": {"requests": requests}}]);
+    let pod: Pod =
+        serde_json::from_value(json!({"metadata": metadata, "spec": {"containers": containers}})).expect("a pod");
+    Arc::new(PodInfo::new(Arc::new(pod)))
+}
+
+/// What it costs to ask whether everybody can still finish; the budget is a millisecond for a thousand gangs.
+fn bankers_check(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("banker's check");
+    for count in [100, 1000] {
+        let (snapshot, pod) = (gangs(count), claiming("one-more", "one-more"));
+        group.bench_function(BenchmarkId::new("gangs", count), |bencher| {
+            bencher.iter(|| assert_eq!(scheduler::bench::refusal(&snapshot, &pod, "node-00000"), None));
+        });
+    }
+}
+
 criterion_group! {
     name = scheduler_loop;
     config = Criterion::default().measurement_time(Duration::from_secs(4)).warm_up_time(Duration::from_secs(1));
-    targets = decisions
+    targets = decisions, bankers_check
 }
 criterion_main!(scheduler_loop);

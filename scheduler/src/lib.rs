@@ -11,6 +11,7 @@
 pub mod config;
 pub mod framework;
 
+mod banker;
 mod binding;
 mod cache;
 mod command;
@@ -35,6 +36,7 @@ pub use waiting::WaitingPods;
 
 /// What the benchmarks drive without an API server.
 pub mod bench {
+    pub use crate::banker::refusal;
     pub use crate::cache::Cache;
     pub use crate::cycle::{Decision, Diagnosis, Scheduler};
 }

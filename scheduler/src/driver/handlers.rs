@@ -10,7 +10,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use tracing::debug;
 
 use super::Shared;
-use crate::framework::{ClusterEvent, PodInfo, Rejection, nominated_node};
+use crate::framework::{CLAIM, ClusterEvent, GROUP_CLAIM, PodInfo, Rejection, nominated_node};
+use crate::gangs::LEAST;
+
+/// The annotations that plugins look at.
+const ANNOTATIONS: [&str; 4] = [CLAIM, GROUP_CLAIM, LEAST[0], LEAST[1]];
 
 /// All that is watched.
 pub(super) struct Watched {
@@ -261,7 +265,8 @@ fn still<K>(event: &Event<K>) -> Option<&Arc<K>> {
 
 /// Whether nothing changed that scheduling looks at.
 fn is_same(old: &Pod, new: &Pod) -> bool {
-    old.spec == new.spec && old.metadata.labels == new.metadata.labels
+    let said = |pod: &Pod| ANNOTATIONS.map(|key| pod.metadata.annotations.as_ref()?.get(key).cloned());
+    old.spec == new.spec && old.metadata.labels == new.metadata.labels && said(old) == said(new)
 }
 
 fn node_of(pod: &Pod) -> Option<&str> {

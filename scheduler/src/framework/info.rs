@@ -10,6 +10,7 @@ use facts::pods::ports::{HostPort, host_ports};
 use k8s_openapi::api::core::v1::{ContainerImage, Node, NodeAffinity, Pod, PodSpec, Taint};
 
 use crate::framework::Affinity;
+use crate::framework::claim::{Claim, WrongClaim};
 use crate::framework::resources::{Resources, parse_requests};
 
 /// A pod.
@@ -25,6 +26,7 @@ pub struct PodInfo {
     pub assumed: Resources,
     pub ports: Vec<HostPort>,
     affinity: Option<Box<Affinity>>,
+    claim: Option<Box<Result<Claim, WrongClaim>>>,
 }
 
 impl PodInfo {
@@ -36,6 +38,7 @@ impl PodInfo {
             key: ObjectKey::of(&*pod),
             uid: pod.metadata.uid.clone().unwrap_or_default(),
             priority: spec.and_then(|spec| spec.priority).unwrap_or(0),
+            claim: Claim::of(&pod, &requests).map(Box::new),
             requests,
             assumed,
             ports: spec.map(host_ports).unwrap_or_default(),
@@ -85,6 +88,16 @@ impl PodInfo {
     /// What it asks of the pods around it.
     pub fn affinity(&self) -> &Affinity {
         self.affinity.as_deref().unwrap_or(Affinity::none())
+    }
+
+    /// What it may come to ask for, if it says so in a way that can be.
+    pub fn claim(&self) -> Option<&Claim> {
+        self.claim.as_deref()?.as_ref().ok()
+    }
+
+    /// What is wrong with what it claims.
+    pub fn wrong_claim(&self) -> Option<&WrongClaim> {
+        self.claim.as_deref()?.as_ref().err()
     }
 
     /// The node that it is nominated for, as its status says.
@@ -139,6 +152,8 @@ pub struct NodeInfo {
     pub with_affinity: Vec<Arc<PodInfo>>,
     /// and those whose anti-affinity is required.
     pub with_anti_affinity: Vec<Arc<PodInfo>>,
+    /// Those that claim something.
+    pub with_claims: Vec<Arc<PodInfo>>,
     pub ports: Vec<HostPort>,
     /// Sizes of the images on the node in bytes, by each of their names.
     pub images: Arc<HashMap<String, i64>>,
@@ -156,6 +171,7 @@ impl NodeInfo {
             pods: Vec::new(),
             with_affinity: Vec::new(),
             with_anti_affinity: Vec::new(),
+            with_claims: Vec::new(),
             ports: Vec::new(),
             images: Arc::default(),
             node: Arc::clone(&node),
@@ -185,6 +201,9 @@ impl NodeInfo {
         if !pod.affinity().required_anti.is_empty() {
             self.with_anti_affinity.push(Arc::clone(&pod));
         }
+        if pod.claim.is_some() {
+            self.with_claims.push(Arc::clone(&pod));
+        }
         self.pods.push(pod);
     }
 
@@ -192,7 +211,7 @@ impl NodeInfo {
     pub fn remove(&mut self, uid: &str) -> Option<Arc<PodInfo>> {
         let at = self.pods.iter().position(|pod| pod.uid == uid)?;
         let pod = self.pods.swap_remove(at);
-        for pods in [&mut self.with_affinity, &mut self.with_anti_affinity] {
+        for pods in [&mut self.with_affinity, &mut self.with_anti_affinity, &mut self.with_claims] {
             if let Some(at) = pods.iter().position(|pod| pod.uid == uid) {
                 pods.swap_remove(at);
             }

@@ -3,6 +3,7 @@
 //! "No" is kept apart from "broken": a [`Rejection`] is an answer, a [`Broken`] an error of the scheduler.
 
 mod affinity;
+mod claim;
 mod event;
 mod filters;
 mod history;
@@ -14,6 +15,7 @@ mod state;
 mod tally;
 
 pub use affinity::{Affinity, AffinityTerm};
+pub use claim::{CLAIM, Claim, GROUP_CLAIM, Shown, WrongClaim};
 pub use event::{ClusterEvent, StorageEvent};
 pub use filters::{Filters, Refusal};
 pub(crate) use history::{History, Moment};

@@ -48,6 +48,32 @@ impl Resources {
         amounts
     }
 
+    /// All amounts, by the names of resources.
+    pub fn amounts(&self) -> impl Iterator<Item = (&str, i64)> {
+        let named = [("cpu", self.milli_cpu), ("memory", self.memory), ("ephemeral-storage", self.ephemeral_storage)];
+        named.into_iter().chain(self.others.iter().map(|(name, amount)| (name.as_str(), *amount)))
+    }
+
+    /// The amount of one resource.
+    pub fn amount(&self, name: &str) -> i64 {
+        match name {
+            "cpu" => self.milli_cpu,
+            "memory" => self.memory,
+            "ephemeral-storage" => self.ephemeral_storage,
+            _ => self.others.get(name).copied().unwrap_or(0),
+        }
+    }
+
+    /// Sets the amount of one resource.
+    pub fn set(&mut self, name: &str, amount: i64) {
+        match name {
+            "cpu" => self.milli_cpu = amount,
+            "memory" => self.memory = amount,
+            "ephemeral-storage" => self.ephemeral_storage = amount,
+            _ => drop(self.others.insert(name.to_owned(), amount)),
+        }
+    }
+
     /// Adds `other`.
     pub fn add(&mut self, other: &Self) {
         self.merge(other, i64::saturating_add);

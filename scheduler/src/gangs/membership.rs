@@ -10,7 +10,8 @@ use k8s_openapi::api::core::v1::Pod;
 const GROUP_LABELS: [&str; 3] =
     ["scheduling.x-k8s.io/pod-group", "pod-group.scheduling.sigs.k8s.io/name", "pod-group.scheduling.sigs.k8s.io"];
 /// The labels or annotations that say how many pods of such a group are the least that can work.
-const LEAST: [&str; 2] = ["scheduling.x-k8s.io/min-available", "pod-group.scheduling.sigs.k8s.io/min-available"];
+pub(crate) const LEAST: [&str; 2] =
+    ["scheduling.x-k8s.io/min-available", "pod-group.scheduling.sigs.k8s.io/min-available"];
 
 /// Names a gang: pods of one namespace and scheduler with the same group.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -25,7 +25,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::scheduling::v1alpha2::PodGroup;
 use tracing::debug;
 
-pub(crate) use self::membership::Membership;
+pub(crate) use self::membership::{LEAST, Membership};
 use self::state::State;
 
 /// How long an API server that does not answer is left alone.

@@ -1,5 +1,6 @@
 //! The plugins that come with the scheduler, under upstream's names.
 
+mod bankers_check;
 mod binder;
 mod devices;
 pub(crate) mod fit;
@@ -42,6 +43,8 @@ pub(crate) const ALL: &[PluginSpec] = &[
     volume_restrictions::PLUGIN,
     volume_binding::PLUGIN,
     volume_zone::PLUGIN,
+    // Before those who let others go: what it refuses must not have completed a gang.
+    bankers_check::PLUGIN,
     gang_scheduling::PLUGIN,
     binder::PLUGIN,
 ];

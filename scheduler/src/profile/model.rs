@@ -40,9 +40,9 @@ pub struct Plugins {
 }
 
 impl Plugins {
-    /// Whether a plugin is wanted at `point`, which is one of these sets.
-    pub(crate) fn wants(&self, name: &str, point: &PluginSet) -> bool {
-        point.decide(name, self.multi_point.decide(name, true))
+    /// Whether a plugin is wanted at `point`, which is one of these sets; `default` unless they say something of it.
+    pub(crate) fn wants(&self, name: &str, point: &PluginSet, default: bool) -> bool {
+        point.decide(name, self.multi_point.decide(name, default))
     }
 
     /// Every extension point, by the name of its field.

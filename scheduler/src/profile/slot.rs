@@ -31,6 +31,8 @@ pub(crate) struct PluginSpec {
     pub(crate) name: &'static str,
     /// What its scores count unless a profile says otherwise; 0 for a plugin that does not score.
     pub(crate) weight: i64,
+    /// Whether a profile has it only if it says so.
+    pub(crate) on_request: bool,
     /// Makes it, and puts it where the profile wants it. Fails when its arguments or that cannot work.
     pub(crate) make: fn(Slot<'_>) -> Result<(), ConfigError>,
 }
@@ -56,12 +58,19 @@ pub(crate) struct Slot<'a> {
 impl PluginSpec {
     /// A plugin that does not score.
     pub(crate) const fn new(name: &'static str, make: fn(Slot<'_>) -> Result<(), ConfigError>) -> Self {
-        Self { name, weight: 0, make }
+        Self { name, weight: 0, on_request: false, make }
     }
 
     /// With the weight that its scores have.
     pub(crate) const fn weighing(self, weight: i64) -> Self {
         Self { weight, ..self }
+    }
+}
+
+impl PluginSpec {
+    /// Off, unless a profile turns it on.
+    pub(crate) const fn on_request(self) -> Self {
+        Self { on_request: true, ..self }
     }
 }
 
@@ -135,7 +144,7 @@ pub(crate) struct Placed<'a, P> {
 impl<P: Plugin> Placed<'_, P> {
     fn is_wanted(&self, point: fn(&Plugins) -> &PluginSet) -> bool {
         let plugins = &self.slot.config.plugins;
-        plugins.wants(self.slot.spec.name, point(plugins))
+        plugins.wants(self.slot.spec.name, point(plugins), !self.slot.spec.on_request)
     }
 
     fn at(self, point: fn(&Plugins) -> &PluginSet, put: fn(&mut Profile, Arc<P>)) -> Self {
@@ -165,7 +174,7 @@ impl<P: Plugin> Placed<'_, P> {
 
     points! {
         rejecting pre_enqueue: PreEnqueue, rejecting pre_filter: PreFilter, rejecting filter: Filter,
-        at post_filter: PostFilter, at pre_score: PreScore, at bind: Bind
+        rejecting permit: PermitPlugin, at post_filter: PostFilter, at pre_score: PreScore, at bind: Bind
     }
 
     pub(crate) fn queue_sort(self) -> Self
