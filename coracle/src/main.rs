@@ -44,6 +44,10 @@ enum Command {
     Certificates(certificates::Make),
     /// Print the administrator's kubeconfig.
     Kubeconfig(kubeconfig::Print),
+    /// Say why a pod is where it is, or is nowhere.
+    Why(scheduler::explain::Why),
+    /// Say what would become of pods, without making them.
+    Simulate(scheduler::explain::Simulate),
     /// Stop the pods of this node, after its kubelet has ended.
     StopPods(stop_pods::Stop),
     /// Look at a store's files.
@@ -74,6 +78,8 @@ fn main() -> ExitCode {
         Command::Dns(command) => command.run(),
         Command::Certificates(command) => command.run(),
         Command::Kubeconfig(command) => command.run(),
+        Command::Why(command) => command.run(),
+        Command::Simulate(command) => command.run(),
         Command::StopPods(command) => command.run(),
         Command::Store(command) => command.run(),
         Command::Backup(command) => command.run(),

@@ -5,6 +5,7 @@
 mod api;
 mod budgets;
 mod daemons;
+mod explaining;
 mod gangs;
 mod garbage;
 mod healing;

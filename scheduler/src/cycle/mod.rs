@@ -2,6 +2,7 @@
 //! In memory only.
 
 mod diagnosis;
+mod explain;
 mod memory;
 mod search;
 #[cfg(test)]
@@ -14,6 +15,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 pub use self::diagnosis::Diagnosis;
+pub(crate) use self::explain::Explanation;
 use self::memory::Memory;
 use self::search::{Allowed, Search};
 use crate::cache::Cache;

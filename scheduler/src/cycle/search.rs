@@ -14,7 +14,7 @@ pub(super) struct Allowed {
 }
 
 impl Allowed {
-    fn plugins(&self) -> String {
+    pub(super) fn plugins(&self) -> String {
         self.by.iter().copied().collect::<Vec<_>>().join(" ")
     }
 

@@ -3,6 +3,7 @@
 mod gang;
 mod handlers;
 mod metrics;
+mod rehearsal;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,6 +19,7 @@ use tracing::{debug, info, warn};
 
 use self::handlers::Watched;
 use self::metrics::Metrics;
+pub(crate) use self::rehearsal::Rehearsal;
 use crate::binding::{self, Failure};
 use crate::cache::Cache;
 use crate::config::Config;

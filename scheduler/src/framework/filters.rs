@@ -72,6 +72,17 @@ impl<'a> Filters<'a> {
         self.local == self.filters.len()
     }
 
+    /// All that say no to the node, and not only the first as [`Filters::check`] does.
+    pub fn refusals(&self, state: &CycleState, pod: &PodInfo, node: &NodeInfo, snapshot: &Snapshot) -> Vec<Refusal> {
+        let ask = |plugin: &&dyn Filter| {
+            let no = plugin.filter(state, pod, node).err()?;
+            Some(Refusal { plugin: plugin.name(), no })
+        };
+        let all: Vec<Refusal> = self.filters.iter().filter_map(ask).collect();
+        // What is kept for nominated pods may be all that is missing.
+        if all.is_empty() { self.check(state, pod, node, snapshot).err().into_iter().collect() } else { all }
+    }
+
     /// Puts `other` onto the node, in what the plugins prepared for `pod`, too.
     pub fn add_pod(
         &self,

@@ -129,13 +129,7 @@ impl Filter for NodeAffinity {
 }
 
 impl PreScore for NodeAffinity {
-    fn pre_score(
-        &self,
-        _state: &mut CycleState,
-        pod: &PodInfo,
-        _nodes: &[&NodeInfo],
-        _snapshot: &Snapshot,
-    ) -> bool {
+    fn pre_score(&self, _state: &mut CycleState, pod: &PodInfo, _nodes: &[&NodeInfo], _snapshot: &Snapshot) -> bool {
         self.preferred(pod).next().is_some()
     }
 }

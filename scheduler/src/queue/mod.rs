@@ -137,17 +137,14 @@ impl Queue {
 
     /// Asks PreEnqueue again about a pod that it held back: what it waited for may have come.
     pub(crate) fn ask_again(&self, uid: &str) {
-        let held = |state: &State| {
-            let waiting = state.pods.get(uid).filter(|waiting| matches!(waiting.place, Where::Gated));
-            waiting.map(|waiting| Arc::clone(&waiting.pod))
+        let held = |state: &State| match state.pods.get(uid)? {
+            Waiting { pod, place: Where::Gated, .. } => Some(Arc::clone(pod)),
+            _ => None,
         };
         let Some(pod) = held(&self.lock()) else { return };
-        if self.gate(&pod).is_none() {
-            let mut state = self.lock();
-            if held(&state).is_some() {
-                state.activate(uid);
-            }
-            drop(state);
+        let mut state = if self.gate(&pod).is_none() { self.lock() } else { return };
+        if held(&state).is_some() {
+            state.activate(uid);
             self.changed.notify_one();
         }
     }
