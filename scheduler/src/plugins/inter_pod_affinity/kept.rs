@@ -4,8 +4,8 @@ use std::sync::{Arc, PoisonError};
 
 use facts::labels::Labels;
 
-use super::scoring::Preferred;
-use super::{Found, InterPodAffinity, matches_all};
+use super::counts::Counts;
+use super::{Found, matches_all};
 use crate::framework::{Affinity, NodeInfo, PodInfo, Recent, Snapshot, Sums, Tally};
 
 /// So many kinds of pods are remembered.
@@ -95,21 +95,24 @@ impl Found {
     }
 }
 
-/// What a pod that has preferences about others, or not, finds out for its scores.
+/// Sums of preferences by domain.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Preferred(pub(super) Counts);
+
+/// What a pod that has preferences about others, or not, finds out for its scores: `part` says what a node adds.
 pub(super) fn preferred(
-    plugin: &InterPodAffinity,
     pod: &PodInfo,
     snapshot: &Snapshot,
-    prefers: bool,
+    (hard_weight, prefers): (i64, bool),
+    part: impl Fn(&NodeInfo) -> Option<Preferred>,
 ) -> Arc<Preferred> {
     let tallies = snapshot.kept.get::<Tallies<Preferred>>();
     let mut tallies = tallies.lock().unwrap_or_else(PoisonError::into_inner);
-    let weight = plugin.hard_weight;
-    let new = || (Kind::of(pod, snapshot, weight), Tally::new(Preferred::default()));
-    let tally = tallies.0.get_or_insert(|kind| kind.is_of(pod, snapshot, weight), new);
+    let new = || (Kind::of(pod, snapshot, hard_weight), Tally::new(Preferred::default()));
+    let tally = tallies.0.get_or_insert(|kind| kind.is_of(pod, snapshot, hard_weight), new);
     let all = if prefers { 0..snapshot.nodes.len() } else { 0..0 };
     let others = snapshot.with_affinity.iter().copied().filter(|_| !prefers);
-    tally.update(snapshot, || all.chain(others), |node| plugin.preferences(pod, node, snapshot, prefers))
+    tally.update(snapshot, || all.chain(others), part)
 }
 
 impl Sums for Preferred {

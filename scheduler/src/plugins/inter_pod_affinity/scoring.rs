@@ -1,12 +1,9 @@
 //! Preferences: the terms of the pod about those that run, and their terms about the pod.
 
+use super::InterPodAffinity;
 use super::counts::Counts;
-use super::{InterPodAffinity, kept};
+use super::kept::{Preferred, preferred};
 use crate::framework::{AffinityTerm, CycleState, MAX_SCORE, NodeInfo, PodInfo, PreScore, Score, Snapshot};
-
-/// Sums of preferences by domain.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Preferred(pub(super) Counts);
 
 impl PreScore for InterPodAffinity {
     fn pre_score(&self, state: &mut CycleState, pod: &PodInfo, _nodes: &[&NodeInfo], snapshot: &Snapshot) -> bool {
@@ -14,7 +11,8 @@ impl PreScore for InterPodAffinity {
         if !prefers && (self.ignore_preferences_of_others || snapshot.with_affinity.is_empty()) {
             return false;
         }
-        let preferred = kept::preferred(self, pod, snapshot, prefers);
+        let part = |node: &NodeInfo| self.preferences(pod, node, snapshot, prefers);
+        let preferred = preferred(pod, snapshot, (self.hard_weight, prefers), part);
         let any = !preferred.0.is_empty();
         state.share(preferred);
         any
@@ -23,13 +21,7 @@ impl PreScore for InterPodAffinity {
 
 impl InterPodAffinity {
     /// What the pods of a node add; `None` for nothing. Of a pod without preferences, only those with terms matter.
-    pub(super) fn preferences(
-        &self,
-        pod: &PodInfo,
-        node: &NodeInfo,
-        snapshot: &Snapshot,
-        prefers: bool,
-    ) -> Option<Preferred> {
+    fn preferences(&self, pod: &PodInfo, node: &NodeInfo, snapshot: &Snapshot, prefers: bool) -> Option<Preferred> {
         let mut sums = Counts::default();
         let pods = if prefers { &node.pods } else { &node.with_affinity };
         pods.iter().for_each(|other| self.weigh(&mut sums, pod, other, node, snapshot));
