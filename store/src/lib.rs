@@ -125,9 +125,12 @@ pub enum Error {
     /// The reader of a watch is too slow; it must list again.
     #[error("watch fell behind")]
     TooSlow,
-    /// The store cannot be reached or is shutting down; a write may or may not have happened.
+    /// The store cannot be reached, cannot work or is shutting down. Nothing was written.
     #[error("store unavailable: {reason}")]
     Unavailable { reason: String },
+    /// The store did not say what came of a write: it may have happened, or may happen yet.
+    #[error("outcome of the write unknown: {reason}")]
+    Unknown { reason: String },
     /// The value or key is larger than the store takes.
     #[error("{key}: {size} bytes, at most {limit}")]
     TooLarge { key: String, size: usize, limit: usize },

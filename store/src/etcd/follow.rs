@@ -5,14 +5,18 @@
 //!             reconnects after the last revision seen            └─────▶ watch /registry/nodes/ ...
 //! ```
 //! etcd's revision grows only when a key changes; so once this watch has shown revision n, all up to n was delivered.
+//! And a watch that does not show, for a while, a revision that an answer to some request told of is stuck: its member
+//! hangs, or is cut off from the others. Then it is taken up with another member. While all is well, nothing is asked.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use etcd_client::{Client, WatchOptions, WatchResponse, WatchStream as EtcdWatch};
 use futures::{StreamExt as _, stream};
+use tokio::sync::watch;
 use tokio::time;
 use tracing::{debug, warn};
 
@@ -25,6 +29,12 @@ use crate::{Error, Revision, WatchEvent, WatchStream};
 /// How long to wait before connecting again, at first and at most.
 const PAUSE: Duration = Duration::from_millis(100);
 const PAUSE_AT_MOST: Duration = Duration::from_secs(3);
+/// A watch that does not show for so long what was committed is stuck; twice as long each time it was of no help to take
+/// it up anew, but not longer than the second.
+const STUCK: Duration = Duration::from_secs(3);
+const STUCK_AT_MOST: Duration = Duration::from_secs(24);
+/// How long etcd may take to show the next events of the past, of which there are some.
+const PAST: Duration = Duration::from_secs(6);
 
 /// Brings what happens in etcd to the feed.
 pub(super) struct Follower {
@@ -41,11 +51,11 @@ impl Follower {
     }
 
     async fn follow(&self) {
-        let mut pause = PAUSE;
+        let (mut pause, mut patience) = (PAUSE, STUCK);
         loop {
             let before = self.feed.history().newest();
             let (member, client) = self.members.current();
-            let Err(err) = self.follow_once(&client).await;
+            let Err(err) = self.follow_once(&client, patience).await;
             if let Error::Unavailable { .. } = err {
                 self.members.avoid(member);
             }
@@ -54,24 +64,34 @@ impl Follower {
             } else {
                 warn!(error = &err as &dyn std::error::Error, "lost the watch on etcd; connecting again");
             }
-            pause = if self.feed.history().newest() > before { PAUSE } else { (pause * 2).min(PAUSE_AT_MOST) };
+            (pause, patience) = match self.feed.history().newest() > before {
+                true => (PAUSE, STUCK),
+                false => ((pause * 2).min(PAUSE_AT_MOST), (patience * 2).min(STUCK_AT_MOST)),
+            };
             time::sleep(pause).await;
         }
     }
 
-    /// Publishes events until the watch fails.
-    async fn follow_once(&self, client: &Client) -> Result<std::convert::Infallible, Error> {
+    /// Publishes events until the watch fails, or lags behind for longer than `patience`.
+    async fn follow_once(&self, client: &Client, patience: Duration) -> Result<Infallible, Error> {
         let newest = newest_revision(&self.members).await?;
         let seen = self.feed.history().newest();
         if newest < seen {
             warn!(seen, newest, "etcd went back in time; all watches end");
+            self.members.saw_only(newest);
             self.feed.restart_at(newest);
         }
         let seen = self.feed.history().newest();
         let mut watch = watch_all(client, seen).await?;
+        let (mut told, mut moves) = (self.members.newest(), self.members.moves());
         loop {
             let seen = self.feed.history().newest();
-            match next_events(&mut watch, seen).await {
+            let next = tokio::select! {
+                next = next_events(&mut watch, seen) => next,
+                stuck = stuck(&mut told, seen, patience) => Err(stuck),
+                never = self.ask_after(&mut moves) => match never {},
+            };
+            match next {
                 Ok(events) => self.publish(&events),
                 Err(err) => {
                     if let Error::Compacted { .. } = err {
@@ -81,6 +101,16 @@ impl Follower {
                 }
             }
         }
+    }
+
+    /// Asks how far the cluster is whenever requests go to another member: the one before may hang, and with it this watch.
+    async fn ask_after(&self, moves: &mut watch::Receiver<usize>) -> Infallible {
+        while moves.changed().await.is_ok() {
+            if let Err(err) = newest_revision(&self.members).await {
+                debug!(error = &err as &dyn std::error::Error, "no member says how far the cluster is");
+            }
+        }
+        std::future::pending().await
     }
 
     fn publish(&self, events: &[Arc<WatchEvent>]) {
@@ -112,11 +142,25 @@ impl Follower {
     }
 }
 
+/// Ends when a revision beyond what was seen has been known for so long.
+async fn stuck(told: &mut watch::Receiver<Revision>, seen: Revision, patience: Duration) -> Error {
+    // Without a sender there is nobody left to tell of revisions.
+    let Ok(newest) = told.wait_for(|newest| *newest > seen).await.map(|newest| *newest) else {
+        return std::future::pending().await;
+    };
+    time::sleep(patience).await;
+    let reason = format!("the watch has not shown revision {newest} within {patience:?}");
+    Error::Unavailable { reason }
+}
+
 /// Opens a watch over all keys on what follows a revision.
 async fn watch_all(client: &Client, seen: Revision) -> Result<EtcdWatch, Error> {
     let options = WatchOptions::new().with_all_keys().with_prev_key().with_start_revision(number(seen + 1));
     let mut watch = client.watch_client().max_decoding_message_size(MESSAGE_BYTES);
-    watch.watch("", Some(options)).await.map_err(|err| store_error("watch", err))
+    match time::timeout(STUCK, watch.watch("", Some(options))).await {
+        Ok(opened) => opened.map_err(|err| store_error("watch", err)),
+        Err(_elapsed) => Err(Error::Unavailable { reason: format!("etcd opened no watch within {STUCK:?}") }),
+    }
 }
 
 /// Has etcd forget what is older than a revision.
@@ -216,7 +260,11 @@ impl Replay {
                 return Ok(());
             }
         }
-        let events = next_events(&mut self.etcd, self.seen).await?;
+        // There are events to come: the feed begins after them.
+        let next = time::timeout(PAST, next_events(&mut self.etcd, self.seen)).await;
+        let events = next.unwrap_or_else(|_elapsed| {
+            Err(Error::Unavailable { reason: format!("etcd showed nothing of the past within {PAST:?}") })
+        })?;
         self.seen = events.last().map_or(self.seen, |event| event.revision());
         self.events
             .extend(events.into_iter().filter(|event| event.key().is_some_and(|key| key.starts_with(&self.prefix))));

@@ -43,6 +43,8 @@ const MESSAGE_BYTES: usize = i32::MAX as usize;
 pub struct Options {
     /// URLs of the members, `http://` or `https://`.
     pub endpoints: Vec<String>,
+    /// The place of the endpoint to begin with; left to chance if `None`, so that processes spread over the members.
+    pub first: Option<usize>,
     /// Required for `https://`.
     pub tls: Option<Tls>,
     /// History older than about this is compacted; `None` leaves that to someone else.
@@ -55,7 +57,13 @@ impl Options {
     /// A cluster with these members, without TLS, compacted every five minutes as upstream does.
     pub fn new(endpoints: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let endpoints = endpoints.into_iter().map(Into::into).collect();
-        Self { endpoints, tls: None, compact_every: Some(Duration::from_secs(300)), limits: Limits::default() }
+        Self {
+            endpoints,
+            first: None,
+            tls: None,
+            compact_every: Some(Duration::from_secs(300)),
+            limits: Limits::default(),
+        }
     }
 }
 
@@ -89,7 +97,7 @@ pub struct EtcdStore {
 impl EtcdStore {
     /// Connects to a cluster and makes sure that it answers.
     pub async fn connect(options: Options) -> Result<Self, Error> {
-        let members = Arc::new(Members::new(&options.endpoints, &connect_options(&options)).await?);
+        let members = Arc::new(Members::new(&options.endpoints, options.first, &connect_options(&options)).await?);
         let named = |err| match err {
             Error::Unavailable { reason } => {
                 Error::Unavailable { reason: format!("etcd at {}: {reason}", options.endpoints.join(", ")) }
@@ -143,6 +151,7 @@ impl EtcdStore {
         };
         let _place = self.places.acquire().await.map_err(|_| closed())?;
         let response = self.members.write(operation, call).await?;
+        self.members.saw(revision_of(response.header()));
         if response.succeeded() {
             return Ok(revision_of(response.header()));
         }
@@ -299,8 +308,10 @@ impl Drop for EtcdStore {
 fn connect_options(options: &Options) -> ConnectOptions {
     let connect = ConnectOptions::new()
         .with_connect_timeout(Duration::from_secs(5))
+        .with_require_leader(true)
+        // etcd cuts who sends pings while nothing is under way.
         .with_keep_alive(Duration::from_secs(30), Duration::from_secs(10))
-        .with_keep_alive_while_idle(true);
+        .with_keep_alive_while_idle(false);
     match &options.tls {
         None => connect,
         Some(tls) => {
@@ -324,5 +335,7 @@ async fn get(members: &Members, key: &str, options: GetOptions) -> Result<GetRes
         let options = Some(options.clone());
         async move { client.kv_client().max_decoding_message_size(MESSAGE_BYTES).get(key, options).await }
     };
-    members.read("read", call).await
+    let response = members.read("read", call).await?;
+    members.saw(revision_of(response.header()));
+    Ok(response)
 }

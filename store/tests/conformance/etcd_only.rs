@@ -1,6 +1,6 @@
 //! What only a store in another process can do: go away, come back, and be shared.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use store::etcd::{EtcdStore, Options};
 use store::{Error, Expected, Store, WatchEvent};
@@ -9,16 +9,18 @@ use super::checks::{change, create};
 use super::etcd_server::{EtcdServer, connect};
 
 /// Writes until etcd takes it.
-async fn create_at_last(store: &EtcdStore, key: &str) -> u64 {
-    for _ in 0..100 {
+pub(crate) async fn create_at_last(store: &EtcdStore, key: &str) -> u64 {
+    let end = Instant::now() + Duration::from_secs(30);
+    loop {
         match store.put(key, "1".into(), Expected::Absent, None).await {
             Ok(revision) => return revision,
-            Err(Error::Unavailable { .. }) => tokio::time::sleep(Duration::from_millis(100)).await,
             Err(Error::Conflict { current, .. }) => return current.unwrap().mod_revision,
+            Err(Error::Unavailable { .. } | Error::Unknown { .. }) if Instant::now() < end => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
             Err(err) => panic!("{err}"),
         }
     }
-    panic!("etcd does not come back");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -27,9 +27,7 @@ impl EtcdServer {
 
     /// Starts etcd with these arguments and waits until it listens.
     pub(crate) async fn start_with(scheme: &str, arguments: &[String]) -> Option<Self> {
-        if Command::new("etcd").arg("--version").stdout(Stdio::null()).status().is_err() {
-            assert!(std::env::var_os("E2E_REQUIRED").is_none(), "etcd is not installed");
-            eprintln!("SKIP: etcd is not installed");
+        if !is_installed() {
             return None;
         }
         for _ in 0..5 {
@@ -114,7 +112,17 @@ impl Drop for EtcdServer {
     }
 }
 
-fn spawn(directory: &Path, arguments: &[String]) -> Child {
+/// Whether there is an etcd; if not, it is said loudly.
+pub(crate) fn is_installed() -> bool {
+    let is_there = Command::new("etcd").arg("--version").stdout(Stdio::null()).status().is_ok();
+    if !is_there {
+        assert!(std::env::var_os("E2E_REQUIRED").is_none(), "etcd is not installed");
+        eprintln!("SKIP: etcd is not installed");
+    }
+    is_there
+}
+
+pub(crate) fn spawn(directory: &Path, arguments: &[String]) -> Child {
     Command::new("etcd")
         .arg(format!("--data-dir={}", directory.join("data").display()))
         .args(["--logger=zap", "--log-outputs=/dev/null"])
@@ -125,6 +133,6 @@ fn spawn(directory: &Path, arguments: &[String]) -> Child {
         .unwrap()
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

@@ -3,8 +3,10 @@
 
 mod backups;
 mod checks;
+mod etcd_cluster;
 mod etcd_only;
 mod etcd_server;
+mod lost_members;
 mod model;
 mod tls;
 
