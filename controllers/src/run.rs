@@ -20,8 +20,9 @@ pub async fn run(config: Config, client: kube::Client, process: Process) -> Resu
         Some(election) => {
             // A process that stands by does its job: it is ready.
             process.ready.set();
-            let work = |stop| lead(config, client.clone(), process, stop);
-            election.run(client.clone(), shutdown, work).await?.unwrap_or(Ok(()))
+            let candidate = election.stand(client);
+            let client = candidate.client();
+            candidate.run(shutdown, |stop| lead(config, client, process, stop)).await?.unwrap_or(Ok(()))
         }
     }
 }

@@ -1,5 +1,5 @@
 //! What a process owns of the machine that it runs on: names that two clusters must not both use, nftables tables that
-//! come back when somebody removes them, file descriptors, and addresses that lead to it.
+//! come back when somebody removes them, file descriptors, addresses that lead to it, and signs that it lives.
 //!
 //! Invariant: nothing is changed under a name that this process has not claimed.
 #![forbid(unsafe_code)]
@@ -11,11 +11,13 @@ pub mod descriptors;
 mod folder;
 mod netlink;
 pub mod nft;
+pub mod presence;
 mod watch;
 
 pub use addresses::{is_elsewhere, name, of_default_route};
 pub use claim::{Claim, ClaimError, Holder, Resource};
 pub use folder::FolderLock;
+pub use presence::Presence;
 pub use watch::{LinkWatch, TableWatch};
 
 /// The alias (`ip link`) of interfaces that Coracle made: others are used where they are named, and never removed.

@@ -14,6 +14,8 @@ use rustls::pki_types::ServerName;
 use tower::retry::RetryLayer;
 use tower::{BoxError, ServiceBuilder, ServiceExt as _};
 
+use crate::leader::Gate;
+
 /// TCP and TLS together may take this long.
 const CONNECT: Duration = Duration::from_secs(10);
 
@@ -64,8 +66,7 @@ pub(super) fn client(config: kube::Config, patience: Patience) -> kube::Result<k
         .option_layer(config.default_retry.then(|| RetryLayer::new(RetryPolicy::server_retry())))
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
-        .map_err(BoxError::from)
-        .service(http);
+        .service(Gate(http));
     Ok(kube::Client::new(service, config.default_namespace))
 }
 

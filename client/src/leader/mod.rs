@@ -1,24 +1,37 @@
 //! Leader election on a `Lease`: of several processes with one name, one works and the others stand by.
 //!
 //! ```text
-//!  standing by --the lease is free or expired--> leading --renew fails for renew_deadline--> Lost
-//!                                                   |
-//!                                                   +--shutdown--> the work ends, the lease is released
+//!  standing by --the lease is free, expired, or its holder is dead--> leading --renew fails for renew_deadline--> Lost
+//!                                                                       |
+//!                                                                       +--shutdown--> the work ends, the lease is released
 //! ```
+//! The work writes through a client that refuses to when the lease may have ended ([`Refused`]). That a holder is dead others
+//! on its machine see at their next look ([`host::presence`]); of one that is elsewhere the lease has to end first.
 
+mod fence;
+
+use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::path::Path;
 use std::time::Duration;
 
 use daemon::LeaderElectionArgs;
+use futures::FutureExt as _;
+use host::{Presence, presence};
 use jiff::SignedDuration;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::api::PostParams;
+use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
+use self::fence::{Fence, Moment};
 use crate::{clock, write};
+
+pub(crate) use self::fence::Gate;
+pub use self::fence::Refused;
 
 /// Who competes for what, with upstream's defaults for the times.
 #[derive(Clone, Debug)]
@@ -88,58 +101,100 @@ impl LeaderElection {
         Err(InvalidTimes)
     }
 
+    /// Stands as a candidate, and shows so to the others on this machine.
+    pub fn stand(self, client: kube::Client) -> Candidate {
+        self.stand_in(client, Path::new(presence::DIRECTORY))
+    }
+
+    fn stand_in(self, client: kube::Client, signs: &Path) -> Candidate {
+        let presence = Presence::show(signs, &self.sign(&self.identity));
+        let presence = presence.inspect_err(|err| {
+            let (lease, error) = (&self.name, err as &dyn std::error::Error);
+            debug!(lease, error, "if this process is killed, others have to wait for its lease to end");
+        });
+        let api = Api::namespaced(client.clone(), &self.namespace);
+        let fence = Fence::default();
+        Candidate { election: self, api, client, seen: None, presence: presence.ok(), fence }
+    }
+
+    /// The name under which a competitor shows that it lives. Identities are anybody's text.
+    fn sign(&self, identity: &str) -> String {
+        format!("{}{}", self.signs(), short_hash(identity))
+    }
+
+    /// How the names of all competitors begin.
+    fn signs(&self) -> String {
+        format!("{}-", short_hash(&format!("{}/{}", self.namespace, self.name)))
+    }
+}
+
+fn short_hash(text: &str) -> String {
+    Sha256::digest(text).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A process that competes for a lease.
+pub struct Candidate {
+    election: LeaderElection,
+    api: Api<Lease>,
+    client: kube::Client,
+    /// What the lease said when it last changed, and when this process saw that: other clocks are not trusted.
+    seen: Option<(LeaseSpec, Instant)>,
+    /// `None` where it cannot be shown.
+    presence: Option<Presence>,
+    fence: Fence,
+}
+
+impl Candidate {
+    /// A client for the work: it refuses to write while this process does not lead. It is a task's to drive: call it where
+    /// tokio runs.
+    pub fn client(&self) -> kube::Client {
+        self.fence.around(self.client.clone())
+    }
+
     /// Waits to become the leader, then runs `work` with a token that is cancelled on shutdown or when the lease is lost,
-    /// and waits for it to end. `Ok(None)` when shutdown came before the lead.
+    /// and waits for it to end. `Ok(None)` when shutdown came before the lead. Work that panics gives the lease back, too.
     pub async fn run<T, Fut>(
-        self,
-        client: kube::Client,
+        mut self,
         shutdown: CancellationToken,
         work: impl FnOnce(CancellationToken) -> Fut,
     ) -> Result<Option<T>, Lost>
     where
         Fut: Future<Output = T>,
     {
-        let mut candidate = Candidate::new(self, client);
         tokio::select! {
             biased;
             () = shutdown.cancelled() => return Ok(None),
-            () = candidate.acquire() => {}
+            () = self.acquire() => {}
         }
-        let lease = candidate.election.clone();
+        let lease = self.election.clone();
         info!(lease = lease.name, identity = lease.identity, "leading");
         let stop = shutdown.child_token();
-        let mut working = std::pin::pin!(work(stop.clone()));
+        let mut working = std::pin::pin!(AssertUnwindSafe(work(stop.clone())).catch_unwind());
         tokio::select! {
             biased;
             result = &mut working => {
-                candidate.release().await;
-                return Ok(Some(result));
+                self.fence.close();
+                self.release().await;
+                return Ok(Some(result.unwrap_or_else(|panic| resume_unwind(panic))));
             }
-            () = candidate.renew_until_lost() => {}
+            () = self.renew_until_lost() => {}
         }
+        self.fence.close();
         stop.cancel();
-        working.await;
+        if let Err(panic) = working.await {
+            resume_unwind(panic);
+        }
         Err(Lost { namespace: lease.namespace, name: lease.name })
-    }
-}
-
-struct Candidate {
-    election: LeaderElection,
-    api: Api<Lease>,
-    /// What the lease said when it last changed, and when this process saw that: other clocks are not trusted.
-    seen: Option<(LeaseSpec, Instant)>,
-}
-
-impl Candidate {
-    fn new(election: LeaderElection, client: kube::Client) -> Self {
-        let api = Api::namespaced(client, &election.namespace);
-        Self { election, api, seen: None }
     }
 
     async fn acquire(&mut self) {
         loop {
+            let asked = Moment::now();
             match self.try_hold().await {
-                Ok(true) => return,
+                Ok(true) => {
+                    self.fence.open(asked, self.election.renew_deadline);
+                    return self.presence.iter().for_each(|presence| presence.bury(&self.election.signs()));
+                }
                 Ok(false) => {}
                 Err(err) => {
                     debug!(lease = self.election.name, error = &err as &dyn std::error::Error, "cannot acquire yet")
@@ -154,8 +209,13 @@ impl Candidate {
         while renewed.elapsed() < self.election.renew_deadline {
             sleep(self.election.retry_period).await;
             let left = self.election.renew_deadline.saturating_sub(renewed.elapsed());
+            // Others count from when it was written, which is later.
+            let (now, asked) = (Instant::now(), Moment::now());
             match tokio::time::timeout(left, self.try_hold()).await {
-                Ok(Ok(true)) => renewed = Instant::now(),
+                Ok(Ok(true)) => {
+                    self.fence.open(asked, self.election.renew_deadline);
+                    renewed = now;
+                }
                 Ok(Ok(false)) => return,
                 Ok(Err(err)) => {
                     debug!(lease = self.election.name, error = &err as &dyn std::error::Error, "cannot renew")
@@ -196,7 +256,16 @@ impl Candidate {
     fn may_take(&self, spec: &LeaseSpec) -> bool {
         let holder = spec.holder_identity.as_deref().unwrap_or_default();
         let expired = self.seen.as_ref().is_none_or(|(_, at)| at.elapsed() >= self.election.lease_duration);
-        holder.is_empty() || holder == self.election.identity || expired
+        holder.is_empty() || holder == self.election.identity || expired || self.has_died(holder)
+    }
+
+    /// A holder that was on this machine and is no more.
+    fn has_died(&self, holder: &str) -> bool {
+        let has_died = self.presence.as_ref().is_some_and(|presence| presence.has_died(&self.election.sign(holder)));
+        if has_died {
+            info!(lease = self.election.name, holder, "the holder of the lease has died");
+        }
+        has_died
     }
 
     fn first_lease(&self) -> Lease {

@@ -26,7 +26,12 @@ async fn lead(
         leading.notify_one();
         stop.cancelled().await;
     };
-    election(identity).run(fake.client(), shutdown.clone(), work).await
+    alone(identity, fake).run(shutdown.clone(), work).await
+}
+
+/// A candidate that knows nothing of others on its machine.
+fn alone(identity: &str, fake: &FakeApi) -> Candidate {
+    election(identity).stand_in(fake.client(), Path::new("/dev/null/nowhere"))
 }
 
 #[tokio::test(start_paused = true)]
@@ -107,4 +112,63 @@ fn an_election_is_made_of_flags_and_checked() {
     assert_eq!((election.name.as_str(), election.retry_period), ("mine", default().retry_period));
     assert!(election.check().is_err(), "the leader would go on after the lease ended");
     assert!(default().check().is_ok());
+}
+
+fn held_by(fake: &FakeApi, holder: &str) {
+    let spec = serde_json::json!({ "holderIdentity": holder, "leaseDurationSeconds": 15 });
+    let metadata = serde_json::json!({ "name": "scheduler", "namespace": "kube-system" });
+    fake.put(PATH, serde_json::json!({ "metadata": metadata, "spec": spec }));
+}
+
+/// How long it takes `candidate` to lead.
+async fn waits(candidate: Candidate) -> Duration {
+    let (shutdown, start) = (CancellationToken::new(), Instant::now());
+    let work = |_stop| async { start.elapsed() };
+    candidate.run(shutdown, work).await.unwrap().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_holder_that_died_on_this_machine_is_replaced_at_the_next_look() {
+    let (fake, signs) = (FakeApi::new(), tempfile::tempdir().unwrap());
+    let stand = |identity: &str| election(identity).stand_in(fake.client(), signs.path());
+    let lived = stand("lived");
+    let sign = signs.path().join(election("lived").sign("lived"));
+    held_by(&fake, "lived");
+    assert!(waits(stand("b")).await >= Duration::from_secs(15), "it lives: only its lease can end");
+    drop(lived);
+    // What a process that was killed leaves: its sign, and nobody who holds it.
+    std::fs::write(&sign, "").unwrap();
+    held_by(&fake, "lived");
+    assert!(waits(stand("c")).await < Duration::from_secs(3));
+    assert!(!sign.exists(), "the new leader clears up");
+    held_by(&fake, "elsewhere");
+    assert!(waits(stand("d")).await >= Duration::from_secs(15), "nothing is known of it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_that_panics_gives_the_lease_back() {
+    let fake = FakeApi::new();
+    let candidate = alone("a", &fake);
+    let running = tokio::spawn(candidate.run(CancellationToken::new(), |_stop| async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        panic!("work fails")
+    }));
+    let ended: Result<Result<Option<()>, Lost>, _> = running.await;
+    assert!(ended.unwrap_err().is_panic());
+    assert_eq!(holder(&fake), "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_leader_can_write() {
+    let fake = FakeApi::new();
+    let candidate = alone("a", &fake);
+    let maps: Api<k8s_openapi::api::core::v1::ConfigMap> = Api::default_namespaced(candidate.client());
+    let map = || k8s_openapi::api::core::v1::ConfigMap {
+        metadata: ObjectMeta { name: Some("m".into()), ..ObjectMeta::default() },
+        ..Default::default()
+    };
+    assert!(maps.create(&PostParams::default(), &map()).await.is_err());
+    let work = |_stop| async { maps.create(&PostParams::default(), &map()).await.map(drop) };
+    candidate.run(CancellationToken::new(), work).await.unwrap().unwrap().unwrap();
+    assert!(maps.replace("m", &PostParams::default(), &map()).await.is_err(), "it has given the lease back");
 }

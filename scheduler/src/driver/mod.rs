@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use client::events::about;
+use client::leader::Candidate;
 use client::{Informers, Recorder};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -56,16 +57,16 @@ pub enum Error {
 
 /// Schedules pods until shutdown.
 pub async fn run(config: Config, client: kube::Client, process: daemon::Process) -> Result<(), Error> {
+    let candidate = config.leader_election.clone().map(|election| election.stand(client.clone()));
+    let client = candidate.as_ref().map_or(client, Candidate::client);
     let handles = Handles::default();
     let profiles = Arc::new(config.profiles(&client, &handles)?);
     let backoff = config.backoff.unwrap_or(BACKOFF);
-    let Some(election) = config.leader_election else {
-        return schedule(profiles, handles, backoff, client, &process, process.shutdown.clone()).await;
-    };
+    let work = |stop| schedule(profiles, handles, backoff, client, &process, stop);
+    let Some(candidate) = candidate else { return work(process.shutdown.clone()).await };
     // A candidate that waits is as ready as it can be.
     process.ready.set();
-    let work = |stop| schedule(profiles, handles, backoff, client.clone(), &process, stop);
-    election.run(client.clone(), process.shutdown.clone(), work).await?.unwrap_or(Ok(()))
+    candidate.run(process.shutdown.clone(), work).await?.unwrap_or(Ok(()))
 }
 
 async fn schedule(
