@@ -35,6 +35,8 @@ const AT_ONCE: usize = 256;
 /// Another server that begins at the same time may be making the same object: for so long it may hold what that needs.
 const RACE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(100);
+/// How often what needs something that others hold is tried, each time for as long as that.
+const ATTEMPTS: usize = 3;
 
 static APISERVER: LazyLock<User> =
     LazyLock::new(|| User { name: "system:apiserver".into(), groups: vec![MASTERS.into()], ..User::default() });
@@ -42,10 +44,9 @@ static APISERVER: LazyLock<User> =
 /// Makes what is missing, and waits until authorisation sees it. Returns what is to be kept.
 pub(crate) async fn ensure(core: &Core) -> Result<Vec<Object>, Error> {
     let failed = |err: ApiError| Error::Bootstrap(err.to_string());
-    let left = core.registry.allocator().repair().await.map_err(failed)?;
-    let mut left = Some(left);
+    let mut left = core.registry.allocator().repair().await.map_err(failed)?;
     if !core.config.shares_store {
-        core.registry.allocator().collect(left.take().unwrap_or_default()).await.map_err(failed)?;
+        core.registry.allocator().collect(std::mem::take(&mut left)).await.map_err(failed)?;
     }
     let policy = bootstrap_policy::objects().map_err(|err| Error::Bootstrap(err.to_string()))?;
     let flows = flows::objects().into_iter().filter_map(Object::from_value);
@@ -56,14 +57,24 @@ pub(crate) async fn ensure(core: &Core) -> Result<Vec<Object>, Error> {
     // What lies in a namespace needs it, and Services their range.
     let (mut all, within): (Vec<Object>, Vec<Object>) = all.partition(|object| object.namespace().is_empty());
     ensure_all(core, &all).await?;
-    if let Err(err) = ensure_all(core, &within).await {
-        // A server that died while it made the Service has left its address behind.
-        let left = left.ok_or(err)?;
-        core.registry.allocator().collect(left).await.map_err(failed)?;
-        ensure_all(core, &within).await?;
+    for attempt in 1.. {
+        match ensure_all(core, &within).await {
+            Ok(()) => break,
+            Err(err) if !core.config.shares_store || attempt == ATTEMPTS => return Err(err),
+            Err(err) => tracing::warn!(error = &err as &dyn std::error::Error, "others are in the way; trying again"),
+        }
+        // A server that died while it made the Service, or did not hear what came of it, has left its address behind.
+        let before = std::mem::replace(&mut left, core.registry.allocator().repair().await.map_err(failed)?);
+        core.registry.allocator().collect(before).await.map_err(failed)?;
     }
     if core.config.shares_store {
-        peers::round(core).await.map_err(failed)?;
+        let deadline = Instant::now() + RACE;
+        while let Err(err) = peers::round(core).await {
+            if Instant::now() > deadline {
+                return Err(failed(err));
+            }
+            sleep(PAUSE).await;
+        }
     }
     core.registry.freshen().await.map_err(failed)?;
     all.extend(within);
