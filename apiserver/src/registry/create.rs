@@ -13,7 +13,7 @@ use crate::field_managers::{self, Versions};
 use crate::request::options::{Write, WriteOptions};
 use crate::service_addresses::Reservation;
 use crate::stamps::{generated_name, timestamp};
-use crate::store_error::unavailable;
+use crate::store_error::{may_be_written, unavailable};
 
 /// Attempts to find a free generated name.
 const NAME_ATTEMPTS: usize = 8;
@@ -172,6 +172,8 @@ impl Registry {
     ) -> Result<Written, ApiError> {
         match &written {
             Ok(_) => drop(reservation.commit()),
+            // If it turns out not to be needed, the allocator's repair gives it back.
+            Err(err) if may_be_written(err) => drop(reservation),
             Err(_) => self.allocator.release(reservation).await,
         }
         written

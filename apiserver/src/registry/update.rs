@@ -16,7 +16,7 @@ use crate::admission::{Attributes, Operation};
 use crate::blocking::blocking;
 use crate::field_managers::{self, Versions};
 use crate::request::options::{Write, WriteOptions};
-use crate::store_error::unavailable;
+use crate::store_error::{may_be_written, unavailable};
 
 /// How an update computes what it wants from what there is.
 #[async_trait]
@@ -212,6 +212,8 @@ impl Registry {
                 self.allocator.free(freed).await;
                 Ok(Some(written))
             }
+            // If it turns out not to be needed, the allocator's repair gives it back.
+            Err(err) if may_be_written(&err) => Err(err),
             other => {
                 self.allocator.release(reservation).await;
                 other.map(Outcome::written)

@@ -12,6 +12,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::{Allocator, Held, PORT_PREFIX, key_of, service};
+use crate::store_error::unavailable;
 use crate::watch_cache::{freshen, read_all};
 
 const MANAGED_BY: &str = "ipaddress.kubernetes.io/managed-by";
@@ -44,7 +45,6 @@ impl Allocator {
 
     /// Takes again what is missing, and tells what a crash left behind, or another server has just taken.
     pub async fn repair(&self) -> Result<Leftovers, ApiError> {
-        let unavailable = |err: store::Error| ApiError::internal(err);
         let services = self.resource(self.services.as_ref())?;
         let mut needed = HashMap::new();
         for cached in services.snapshot().objects.values() {
@@ -61,14 +61,14 @@ impl Allocator {
                 left.extend(cached.name().parse().map(|address| (Held::Address(address), cached.revision)));
             }
         }
-        let (_, ports) = read_all(&self.store, PORT_PREFIX, None).await.map_err(unavailable)?;
+        let (_, ports) = read_all(&self.store, PORT_PREFIX, None).await.map_err(|err| unavailable(&err))?;
         for entry in ports {
             if needed.remove(&*entry.key).is_none() {
                 left.extend(entry.key[PORT_PREFIX.len()..].parse().map(|port| (Held::Port(port), entry.mod_revision)));
             }
         }
         for (held, object) in needed.values() {
-            self.take(held, object).await.map_err(unavailable)?;
+            self.take(held, object).await.map_err(|err| unavailable(&err))?;
         }
         Ok(Leftovers(left))
     }

@@ -7,6 +7,7 @@ use api::{ApiError, Object, Resource};
 use serde_json::{Value, json};
 
 use super::{Allocator, Held, Refusal, Reservation, TakeError, families};
+use crate::store_error::unavailable;
 
 /// Everything that a stored Service holds.
 pub(super) fn held(object: &Object) -> Vec<Held> {
@@ -252,7 +253,7 @@ fn failure(err: TakeError, field: impl Fn(&str) -> FieldError) -> Failure {
         TakeError::Refused(Refusal::Exhausted) => {
             Failure::Internal(ApiError::internal("failed to allocate a nodePort: range is full"))
         }
-        TakeError::Store(err) => Failure::Internal(ApiError::internal(err)),
+        TakeError::Store(err) => Failure::Internal(unavailable(&err)),
         TakeError::Api(err) => Failure::Internal(err),
     }
 }
@@ -272,7 +273,7 @@ fn address_failure(err: TakeError, shown: &Value, wanted: Option<IpAddr>) -> Fai
         TakeError::Refused(Refusal::Exhausted) => {
             Failure::Internal(ApiError::internal("failed to allocate a serviceIP: range is full"))
         }
-        TakeError::Store(err) => Failure::Internal(ApiError::internal(err)),
+        TakeError::Store(err) => Failure::Internal(unavailable(&err)),
         TakeError::Api(err) => Failure::Internal(err),
     }
 }

@@ -18,6 +18,7 @@ mod deeds;
 mod differences;
 mod doors;
 mod encryption;
+mod etcd_members;
 mod flags;
 mod fuzzing;
 mod hook_server;
