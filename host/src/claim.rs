@@ -5,12 +5,12 @@
 //! /run/coracle/claims/<id>        one claim: a line of JSON; locked (flock) for as long as its process lives
 //! ```
 //! A file that nobody holds is from a process that died, and goes. Claims of one process never conflict: what it does
-//! with its own names is its own affair.
+//! with its own names is its own affair. Nor do claims in different network namespaces: names and addresses are theirs.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -64,6 +64,15 @@ impl std::fmt::Display for Resource {
             Self::Range(address, length) => write!(f, "range {address}/{length}"),
         }
     }
+}
+
+/// The network namespace of this thread.
+fn network() -> Option<u64> {
+    std::fs::metadata("/proc/thread-self/ns/net").ok().map(|namespace| namespace.ino())
+}
+
+fn is_one_network(one: Option<u64>, other: Option<u64>) -> bool {
+    one.zip(other).is_none_or(|(one, other)| one == other)
 }
 
 fn overlap((one, length): (IpAddr, u8), (other, others): (IpAddr, u8)) -> bool {
@@ -140,6 +149,9 @@ pub enum ClaimError {
 #[derive(Serialize, Deserialize)]
 struct Record {
     holder: Holder,
+    /// The network namespace, by its inode; `None` from who does not know.
+    #[serde(default)]
+    network: Option<u64>,
     resources: Vec<Resource>,
 }
 
@@ -154,7 +166,7 @@ pub struct Claim {
 impl Claim {
     /// Claims all of them, or none. Blocks for a moment.
     pub fn take(resources: Vec<Resource>) -> Result<Self, ClaimError> {
-        Self::take_in(Path::new(DIRECTORY), Record { holder: Holder::this().clone(), resources })
+        Self::take_in(Path::new(DIRECTORY), Record { holder: Holder::this().clone(), network: network(), resources })
     }
 
     fn take_in(directory: &Path, record: Record) -> Result<Self, ClaimError> {
@@ -163,6 +175,7 @@ impl Claim {
         for other in living(directory)? {
             let conflict = |wanted: &&Resource| other.resources.iter().any(|taken| taken.conflicts(wanted));
             if other.holder.identity != record.holder.identity
+                && is_one_network(other.network, record.network)
                 && let Some(resource) = record.resources.iter().find(conflict)
             {
                 return Err(ClaimError::Taken { resource: resource.clone(), holder: other.holder });
@@ -236,7 +249,16 @@ mod tests {
 
     fn take(directory: &Path, who: &str, resources: Vec<Resource>) -> Result<Claim, ClaimError> {
         let holder = Holder { identity: who.to_owned(), pid: 7, command: format!("coracle up --bridge {who}") };
-        Claim::take_in(directory, Record { holder, resources })
+        take_by(directory, holder, Some(1), resources)
+    }
+
+    fn take_by(
+        directory: &Path,
+        holder: Holder,
+        network: Option<u64>,
+        resources: Vec<Resource>,
+    ) -> Result<Claim, ClaimError> {
+        Claim::take_in(directory, Record { holder, network, resources })
     }
 
     fn bridge(name: &str) -> Resource {
@@ -264,10 +286,24 @@ mod tests {
     }
 
     #[test]
+    fn every_network_namespace_has_its_own_names() {
+        let directory = tempfile::tempdir().unwrap();
+        let holder = |who: &str| Holder { identity: who.to_owned(), pid: 7, command: String::new() };
+        let by = |who, network| take_by(directory.path(), holder(who), network, vec![bridge("br0")]);
+        let first = by("a", Some(1)).unwrap();
+        let other = by("b", Some(2)).unwrap();
+        assert!(by("c", Some(2)).is_err());
+        assert!(by("d", None).is_err(), "who does not say where is everywhere");
+        drop((first, other));
+        assert!(network().is_some());
+    }
+
+    #[test]
     fn a_claim_of_a_dead_process_is_swept() {
         let directory = tempfile::tempdir().unwrap();
         let record = serde_json::to_string(&Record {
             holder: Holder { identity: "dead".into(), pid: 1, command: String::new() },
+            network: None,
             resources: vec![bridge("br0")],
         });
         let left = directory.path().join("dead-0");
