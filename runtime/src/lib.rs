@@ -9,6 +9,7 @@ pub mod beneath;
 pub mod fake;
 pub mod local;
 pub mod meanwhile;
+pub mod namespace;
 pub mod shim;
 pub mod testsuite;
 pub mod tree;
