@@ -5,7 +5,7 @@ use std::io;
 
 use rustix::net::netlink;
 
-use crate::netlink::{Changes, attribute, u32_at};
+use crate::netlink::{Changes, Message, attribute, u32_at};
 
 /// `NFNLGRP_NFTABLES`.
 const TABLES: u32 = 1 << (7 - 1);
@@ -119,8 +119,16 @@ impl LinkWatch {
 
     /// Whether the interface with this index lost something since the last call, or may have.
     pub fn harmed(&self, index: u32) -> io::Result<bool> {
+        self.any_harmed(&[index])
+    }
+
+    /// Whether one of these interfaces lost something since the last call, or may have.
+    pub fn any_harmed(&self, indexes: &[u32]) -> io::Result<bool> {
         let mut harmed = false;
-        let lost = self.changes.read(|message| harmed |= harms(message.kind, message.body, index))?;
+        let each = |message: Message<'_>| {
+            harmed |= indexes.iter().any(|index| harms(message.kind, message.body, *index));
+        };
+        let lost = self.changes.read(each)?;
         Ok(harmed || lost)
     }
 }

@@ -1,0 +1,9 @@
+//! The `network` process; see the library.
+
+use std::process::ExitCode;
+
+daemon::allocator!();
+
+fn main() -> ExitCode {
+    daemon::parse::<network::Command>().run()
+}
