@@ -11,6 +11,7 @@ mod given;
 mod http;
 mod leader;
 pub mod listen;
+mod live;
 mod logs;
 mod metrics;
 pub mod pflag;
@@ -37,12 +38,14 @@ pub use features::{FeatureGateError, FeatureGates, check_feature};
 pub use given::GivenFlags;
 pub use http::serve_http;
 pub use leader::LeaderElectionArgs;
+pub use live::{LiveIdentity, LiveIdentityError};
 pub use logs::{LogArgs, LogFormat};
 pub use metrics::Metrics;
 pub use process::{Process, Ready, ReadyWatch};
 pub use secure::{Caller, Door, Gate, Refusal, Secure, SecureArgs, SecureError};
 pub use serve_tls::{
-    Identity, PeerCertificate, ServerTlsError, certificates_from, keep_self_signed, serve_tls, server_config,
+    Identity, PeerCertificate, ServerTlsError, certificates_from, keep_self_signed, live_server_config, serve_tls,
+    server_config,
 };
 pub use signals::{shutdown_on_signal, shutdown_with_last_words, term_requested};
 pub use subject::{Names, names_of};

@@ -12,14 +12,14 @@ use axum::Router;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SanType};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::server::{WantsServerCert, WebPkiClientVerifier};
+use rustls::{ConfigBuilder, RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::listen::Seated;
-use crate::{Names, TlsOptions, names_of, serve_http};
+use crate::{LiveIdentity, Names, TlsOptions, names_of, serve_http};
 
 /// A handshake that takes longer is given up.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -139,25 +139,45 @@ pub fn server_config(
     client_ca: Vec<CertificateDer<'static>>,
     options: &TlsOptions,
 ) -> Result<ServerConfig, ServerTlsError> {
-    let unfit = |what| move |source| ServerTlsError::Unfit { what, source };
+    let config = builder(client_ca, options)?.with_single_cert(identity.certificates, identity.key);
+    Ok(with_upgrades(config.map_err(unfit("the server's certificate and key"))?))
+}
+
+/// The same with a certificate that changes: while there is none, nobody can connect.
+pub fn live_server_config(
+    identity: Arc<LiveIdentity>,
+    client_ca: Vec<CertificateDer<'static>>,
+    options: &TlsOptions,
+) -> Result<ServerConfig, ServerTlsError> {
+    Ok(with_upgrades(builder(client_ca, options)?.with_cert_resolver(identity)))
+}
+
+fn unfit(what: &'static str) -> impl FnOnce(rustls::Error) -> ServerTlsError {
+    move |source| ServerTlsError::Unfit { what, source }
+}
+
+fn builder(
+    client_ca: Vec<CertificateDer<'static>>,
+    options: &TlsOptions,
+) -> Result<ConfigBuilder<ServerConfig, WantsServerCert>, ServerTlsError> {
     let builder = options.builder().map_err(unfit("TLS versions and cipher suites"))?;
-    let builder = if client_ca.is_empty() {
-        builder.with_no_client_auth()
-    } else {
-        let mut roots = RootCertStore::empty();
-        for certificate in client_ca {
-            roots.add(certificate).map_err(unfit("the authority of client certificates"))?;
-        }
-        let provider = Arc::clone(builder.crypto_provider());
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-        let verifier = verifier.allow_unauthenticated().build().map_err(ServerTlsError::Authority)?;
-        builder.with_client_cert_verifier(verifier)
-    };
-    let config = builder.with_single_cert(identity.certificates, identity.key);
-    let mut config = config.map_err(unfit("the server's certificate and key"))?;
-    // Upgrades (exec, attach, port-forward) need HTTP/1.1.
+    if client_ca.is_empty() {
+        return Ok(builder.with_no_client_auth());
+    }
+    let mut roots = RootCertStore::empty();
+    for certificate in client_ca {
+        roots.add(certificate).map_err(unfit("the authority of client certificates"))?;
+    }
+    let provider = Arc::clone(builder.crypto_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    let verifier = verifier.allow_unauthenticated().build().map_err(ServerTlsError::Authority)?;
+    Ok(builder.with_client_cert_verifier(verifier))
+}
+
+/// Upgrades (exec, attach, port-forward) need HTTP/1.1.
+fn with_upgrades(mut config: ServerConfig) -> ServerConfig {
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
+    config
 }
 
 /// The certificate that a client has shown, which TLS has verified; an extension of its requests.

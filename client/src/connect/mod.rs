@@ -7,8 +7,10 @@
 mod transport;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use http::{HeaderValue, header};
+use daemon::LiveIdentity;
+use http::{HeaderValue, Uri, header};
 use kube::config::{InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 
 use transport::Patience;
@@ -51,9 +53,44 @@ pub enum Error {
 /// `exec` and its like need an upgrade, which HTTP/2 has not.
 pub async fn connect(kubeconfig: Option<&Path>, user_agent: &str) -> Result<kube::Client, Error> {
     let mut config = config(kubeconfig).await?;
-    let agent = HeaderValue::from_str(user_agent).map_err(|_| Error::UserAgent(user_agent.to_owned()))?;
-    config.headers.push((header::USER_AGENT, agent));
-    transport::client(config, Patience::default()).map_err(|err| Error::Client(Box::new(err)))
+    config.headers.push((header::USER_AGENT, agent(user_agent)?));
+    transport::client(config, Patience::default(), None).map_err(|err| Error::Client(Box::new(err)))
+}
+
+/// An API server that no file tells of.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Such as `https://10.0.0.1:6443`.
+    pub url: Uri,
+    /// The authorities (DER) by which it is believed; `None` believes whoever answers.
+    pub authorities: Option<Vec<Vec<u8>>>,
+}
+
+impl Server {
+    /// A client that shows a token, or nothing.
+    pub fn connect(self, token: Option<&str>, user_agent: &str) -> Result<kube::Client, Error> {
+        let mut config = self.config(user_agent)?;
+        config.auth_info.token = token.map(|token| token.to_owned().into());
+        transport::client(config, Patience::default(), None).map_err(|err| Error::Client(Box::new(err)))
+    }
+
+    /// A client that shows a certificate, and another one as soon as that has changed.
+    pub fn connect_as(self, identity: Arc<LiveIdentity>, user_agent: &str) -> Result<kube::Client, Error> {
+        let config = self.config(user_agent)?;
+        transport::client(config, Patience::default(), Some(identity)).map_err(|err| Error::Client(Box::new(err)))
+    }
+
+    fn config(self, user_agent: &str) -> Result<kube::Config, Error> {
+        let mut config = kube::Config::new(self.url);
+        config.accept_invalid_certs = self.authorities.is_none();
+        config.root_cert = self.authorities;
+        config.headers.push((header::USER_AGENT, agent(user_agent)?));
+        Ok(config)
+    }
+}
+
+fn agent(user_agent: &str) -> Result<HeaderValue, Error> {
+    HeaderValue::from_str(user_agent).map_err(|_| Error::UserAgent(user_agent.to_owned()))
 }
 
 /// The certificates (DER) by which the client that [`connect`] builds from the same file trusts the API server; none when

@@ -120,7 +120,7 @@ impl Follower {
             proxy.address
         );
         std::fs::write(&path, file).unwrap();
-        let client = transport::client(from_file(&path).await.unwrap(), patience).unwrap();
+        let client = transport::client(from_file(&path).await.unwrap(), patience, None).unwrap();
         let informers = crate::Informers::new(client);
         let (seen, names) = mpsc::channel(1000);
         let maps = informers.with_fields::<ConfigMap>("metadata.namespace=default");
