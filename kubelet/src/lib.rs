@@ -5,6 +5,7 @@
 
 mod admission;
 mod backoff;
+pub mod certificates;
 mod config;
 mod containers;
 mod context;

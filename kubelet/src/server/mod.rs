@@ -8,7 +8,7 @@ use anyhow::ensure;
 use axum::Router;
 use axum::routing::{any, get};
 use daemon::listen::{self, Limits};
-use daemon::{Identity, TlsOptions};
+use daemon::{Identity, LiveIdentity, TlsOptions};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -95,6 +95,17 @@ impl Config {
         client_ca: Vec<CertificateDer<'static>>,
     ) -> anyhow::Result<Self> {
         Self::with(address, Identity::new(certificate, key), client_ca, &TlsOptions::default())
+    }
+
+    /// A server whose certificate changes while it runs; until there is one, nobody can connect.
+    pub fn live(
+        address: SocketAddr,
+        identity: Arc<LiveIdentity>,
+        client_ca: Vec<CertificateDer<'static>>,
+    ) -> anyhow::Result<Self> {
+        ensure!(!client_ca.is_empty(), "there is no authority of client certificates");
+        let tls = daemon::live_server_config(identity, client_ca, &TlsOptions::default())?;
+        Ok(Self { address, tls: Arc::new(tls) })
     }
 
     fn with(
