@@ -29,6 +29,7 @@ const ALL: &[Descriptor] = &[
     cronjob::DESCRIPTOR,
     ttl_after_finished::DESCRIPTOR,
     certificates::APPROVER,
+    certificates::SERVING_APPROVER,
     certificates::SIGNER,
     certificates::CLEANER,
     in_use_protection::CLAIMS,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use client::LeaderElection;
 use daemon::{LeaderElectionArgs, TokenKey};
+use facts::cidr::Cidr;
 
 use crate::load_balancer::pool::AddressRange;
 
@@ -26,6 +27,9 @@ pub struct Config {
     pub signing: Option<Signing>,
     /// The key that signs the tokens of Secrets; without it such Secrets stay empty.
     pub token_key: Option<Arc<TokenKey>>,
+    /// Ranges in which no node can be, where serving certificates of kubelets are approved without an administrator, which
+    /// upstream never does; `None` to leave it to one.
+    pub approve_serving: Option<Vec<Cidr>>,
     /// How much is done at once, and how long is waited.
     pub tuning: Tuning,
     /// Addresses that Services of type LoadBalancer get; without any they get none.
@@ -46,6 +50,7 @@ impl Default for Config {
             root_ca: None,
             signing: None,
             token_key: None,
+            approve_serving: None,
             tuning: daemon::pflag::defaults(),
             load_balancer_pool: Vec::new(),
             enforced: daemon::pflag::defaults(),

@@ -3,6 +3,7 @@
 
 mod authority;
 mod policy;
+mod serving;
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use kube::api::{DeleteParams, PostParams};
 
 use self::authority::Authority;
 use self::policy::Wanted;
+pub(crate) use self::serving::DESCRIPTOR as SERVING_APPROVER;
 use crate::context::{Context, Controller, Failure, Outcome};
 use crate::descriptor::Descriptor;
 use crate::{Error, meta};

@@ -1,5 +1,7 @@
 //! Which requests a signer accepts, as upstream's signers document it.
 
+use std::net::IpAddr;
+
 use k8s_openapi::api::certificates::v1::CertificateSigningRequestSpec;
 use x509_cert::der::DecodePem;
 use x509_cert::ext::pkix::name::GeneralName;
@@ -22,8 +24,8 @@ pub(super) struct Wanted {
     pub(super) request: CertReq,
     common_name: String,
     organizations: Vec<String>,
-    dns: usize,
-    ips: usize,
+    pub(super) dns: Vec<String>,
+    pub(super) ips: Vec<Option<IpAddr>>,
     others: usize,
 }
 
@@ -37,11 +39,11 @@ impl Wanted {
         };
         let (common_name, organizations) = (text("2.5.4.3").pop().unwrap_or_default(), text("2.5.4.10"));
         let names = authority::alternative_names(&request).map_err(|err| format!("unable to parse csr: {err}"))?;
-        let (mut dns, mut ips, mut others) = (0, 0, 0);
+        let (mut dns, mut ips, mut others) = (Vec::new(), Vec::new(), 0);
         for name in names.iter().flat_map(|names| &names.0) {
             match name {
-                GeneralName::DnsName(_) => dns += 1,
-                GeneralName::IpAddress(_) => ips += 1,
+                GeneralName::DnsName(name) => dns.push(name.to_string()),
+                GeneralName::IpAddress(bytes) => ips.push(address(bytes.as_bytes())),
                 _ => others += 1,
             }
         }
@@ -52,9 +54,20 @@ impl Wanted {
         self.organizations == [NODES] && self.common_name.strip_prefix(NODE_PREFIX).is_some_and(|name| !name.is_empty())
     }
 
-    fn names(&self) -> usize {
-        self.dns + self.ips + self.others
+    /// The node that its subject names.
+    pub(super) fn node(&self) -> &str {
+        self.common_name.strip_prefix(NODE_PREFIX).unwrap_or_default()
     }
+
+    fn names(&self) -> usize {
+        self.dns.len() + self.ips.len() + self.others
+    }
+}
+
+/// The address of a subject alternative name; `None` where the bytes are none.
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }
 
 /// Why the signer will not sign this, in words for the `Failed` condition.
@@ -80,7 +93,7 @@ pub(super) fn refusal(spec: &CertificateSigningRequestSpec, wanted: &Wanted) -> 
         KUBELET_SERVING if spec.username.as_deref() != Some(&wanted.common_name) => {
             Some("the requestor must be the node itself".to_owned())
         }
-        KUBELET_SERVING if wanted.dns + wanted.ips == 0 || wanted.others > 0 => {
+        KUBELET_SERVING if wanted.dns.len() + wanted.ips.len() == 0 || wanted.others > 0 => {
             Some("DNS or IP subject alternative names are required, no others are allowed".to_owned())
         }
         KUBELET_SERVING => only(&[signing[0], signing[1], "server auth"], "server auth"),

@@ -19,7 +19,13 @@ fn ca() -> Signing {
     Signing { certificate: params.self_signed(&key).unwrap().pem(), key: key.serialize_pem() }
 }
 
-fn spec(signer: &str, name: &str, group: &str, names: &[&str], usages: &[&str]) -> CertificateSigningRequestSpec {
+pub(super) fn spec(
+    signer: &str,
+    name: &str,
+    group: &str,
+    names: &[&str],
+    usages: &[&str],
+) -> CertificateSigningRequestSpec {
     let mut params = CertificateParams::new(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>()).unwrap();
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::OrganizationName, DnValue::Utf8String(group.to_owned()));
