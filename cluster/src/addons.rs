@@ -55,7 +55,8 @@ pub(crate) async fn name_role(client: kube::Client, node: &str) -> kube::Result<
     nodes.patch_metadata(node, &params, &Patch::Merge(role)).await.map(|_| ())
 }
 
-async fn apply(client: &kube::Client, object: &Value) -> kube::Result<()> {
+/// Applies an object; what somebody else changed in other fields stays.
+pub(crate) async fn apply(client: &kube::Client, object: &Value) -> kube::Result<()> {
     let (api, name) = place(client, object);
     api.patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(object)).await.map(|_| ())
 }
@@ -94,7 +95,8 @@ fn dns(dns_service: IpAddr, dns_server: IpAddr) -> Vec<Value> {
     documents(&manifest)
 }
 
-fn documents(manifest: &str) -> Vec<Value> {
+/// The objects of a manifest of ours.
+pub(crate) fn documents(manifest: &str) -> Vec<Value> {
     let documents = serde_yaml::Deserializer::from_str(manifest);
     documents.map(|document| Value::deserialize(document).expect("the manifest is YAML: a test reads it")).collect()
 }

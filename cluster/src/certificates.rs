@@ -8,7 +8,7 @@ use facts::cidr::Cidr;
 use http::Uri;
 
 use crate::keys::{Keys, Subjects};
-use crate::{kubeconfig, options};
+use crate::{kubeconfig, node, options};
 
 /// What the certificates are for.
 #[derive(Clone, Debug, clap::Args)]
@@ -37,7 +37,7 @@ impl Certificates {
     /// Makes what is missing or outdated, and returns the paths of the kubeconfigs, the administrator's first.
     pub fn make(&self) -> anyhow::Result<Vec<PathBuf>> {
         let host = self.server_host()?;
-        options::check_node_name(&self.node_name)?;
+        node::check_name(&self.node_name)?;
         let (services, length) = options::cidr(&self.service_cluster_ip_range).context("--service-cluster-ip-range")?;
         let subjects = Subjects {
             node_name: &self.node_name,

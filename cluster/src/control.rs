@@ -26,6 +26,8 @@ const BACK_OFF: Duration = Duration::from_millis(200);
 const TELL: Duration = Duration::from_millis(500);
 /// The longest line of an answer: a node has no more images than that.
 const LONGEST_ANSWER: u64 = 64 * 1024 * 1024;
+/// How long a process may take to end, with its pods.
+const END: Duration = Duration::from_secs(60);
 /// The users of an image that a refusal names.
 const NAMED: usize = 5;
 
@@ -42,6 +44,15 @@ pub enum ImageRequest {
         image: String,
         force: bool,
     },
+}
+
+/// What the process itself is asked.
+#[derive(Debug, Serialize, Deserialize)]
+enum Request {
+    /// Ends as on SIGTERM; the connection ends with the process.
+    End,
+    #[serde(untagged)]
+    Images(ImageRequest),
 }
 
 /// A line of an answer: all but [`Self::Progress`] are the last.
@@ -98,6 +109,18 @@ pub async fn images(
         }
         Err(err) => Err(err).with_context(|| format!("connect to {}", path.display())),
     }
+}
+
+/// Asks the process with this data directory to end, and waits until it has; at once when none runs.
+pub(crate) async fn end(data_dir: &Path) -> anyhow::Result<()> {
+    let Ok(stream) = UnixStream::connect(socket(data_dir)).await else { return Ok(()) };
+    let mut stream = BufReader::new(stream);
+    write_line(&mut stream, &Request::End).await?;
+    let mut rest = Vec::new();
+    let mut answer = stream.take(LONGEST);
+    let ended = answer.read_to_end(&mut rest);
+    tokio::time::timeout(END, ended).await.context("it has not ended in time")??;
+    Ok(())
 }
 
 async fn ask(stream: UnixStream, request: &ImageRequest, tell: impl Fn(PullProgress)) -> anyhow::Result<Vec<Image>> {
@@ -188,10 +211,11 @@ fn named(users: &[String]) -> String {
     if more == 0 { named } else { format!("{named} and {more} more") }
 }
 
-/// Serves the socket until shutdown.
+/// Serves the socket until shutdown; `end` is cancelled when somebody asks the process to end.
 pub(crate) async fn serve(
     data_dir: PathBuf,
     runtime: Arc<dyn Runtime>,
+    end: CancellationToken,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let path = socket(&data_dir);
@@ -216,9 +240,9 @@ pub(crate) async fn serve(
                         continue;
                     }
                 };
-                let runtime = Arc::clone(&runtime);
+                let (runtime, end) = (Arc::clone(&runtime), end.clone());
                 requests.spawn(async move {
-                    if let Err(err) = answer(stream, &*runtime).await {
+                    if let Err(err) = answer(stream, &*runtime, &end).await {
                         tracing::debug!(error = %format!("{err:#}"), "control request broken off");
                     }
                 });
@@ -228,12 +252,18 @@ pub(crate) async fn serve(
     std::fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))
 }
 
-async fn answer(stream: UnixStream, runtime: &dyn Runtime) -> anyhow::Result<()> {
+async fn answer(stream: UnixStream, runtime: &dyn Runtime, end: &CancellationToken) -> anyhow::Result<()> {
     let mut stream = BufReader::new(stream);
     let mut line = String::new();
     (&mut stream).take(LONGEST).read_line(&mut line).await?;
     let result = match serde_json::from_str(&line) {
-        Ok(request) => telling(runtime, request, &mut stream).await,
+        Ok(Request::End) => {
+            end.cancel();
+            // Until the process has ended, whatever it does before.
+            std::mem::forget(stream);
+            return Ok(());
+        }
+        Ok(Request::Images(request)) => telling(runtime, request, &mut stream).await,
         Err(err) => Err(anyhow::anyhow!("not a request: {err}")),
     };
     let reply = match result {
@@ -312,8 +342,11 @@ mod tests {
         let (here, there) = UnixStream::pair().unwrap();
         let told = std::sync::Mutex::new(Vec::new());
         let request = ImageRequest::Pull("web:1".into());
-        let (answered, images) =
-            tokio::join!(answer(there, &runtime), ask(here, &request, |progress| told.lock().unwrap().push(progress)),);
+        let end = CancellationToken::new();
+        let (answered, images) = tokio::join!(
+            answer(there, &runtime, &end),
+            ask(here, &request, |progress| told.lock().unwrap().push(progress)),
+        );
         answered.unwrap();
         assert_eq!(images.unwrap().len(), 1);
         let told = told.into_inner().unwrap();
@@ -326,7 +359,8 @@ mod tests {
         runtime.fail_pull("web:1", "manifest unknown");
         let (here, there) = UnixStream::pair().unwrap();
         let request = ImageRequest::Pull("web:1".into());
-        let (answered, images) = tokio::join!(answer(there, &runtime), ask(here, &request, |_| {}));
+        let end = CancellationToken::new();
+        let (answered, images) = tokio::join!(answer(there, &runtime, &end), ask(here, &request, |_| {}));
         answered.unwrap();
         assert_eq!(images.unwrap_err().to_string(), "failed to pull image \"web:1\": manifest unknown");
     }

@@ -12,8 +12,6 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::options::Options;
-
 /// How long containers get to end by themselves.
 pub(crate) const GRACE: Duration = Duration::from_secs(10);
 /// How often one hears of the progress.
@@ -137,11 +135,11 @@ pub struct Left {
 }
 
 impl Left {
-    /// Begins to look at the pods of a cluster.
-    pub(crate) fn watch(&self, options: &Options, runtime: Arc<LocalRuntime>) {
-        let (data, bridge) = (options.data_dir.display(), &options.bridge);
+    /// Begins to look at the pods of a node, which `coracle <command>` runs.
+    pub(crate) fn watch(&self, command: &str, data_dir: &Path, bridge: &str, runtime: Arc<LocalRuntime>) {
+        let data = data_dir.display();
         let ways = format!(
-            "  `coracle up --data-dir {data} --bridge {bridge}`, with the other options of this one, takes them up again\n  \
+            "  `coracle {command} --data-dir {data} --bridge {bridge}`, with the other options of this one, takes them up again\n  \
              `coracle stop-pods --runtime-root {data}/runtime --bridge {bridge}` stops them"
         );
         // A process runs one cluster.

@@ -46,7 +46,7 @@ pub(crate) fn write_for_users(plan: &Plan, keys: &Keys) -> anyhow::Result<PathBu
         return Ok(plan.kubeconfig.clone());
     }
     let Some(home) = invoker.home() else { return Ok(plan.kubeconfig.clone()) };
-    let written = invoker.write(&home, &format!("{}.kubeconfig", plan.options.bridge), &text(&config));
+    let written = invoker.write(&home, &format!("{}.kubeconfig", plan.options.node.bridge), &text(&config));
     Ok(written.unwrap_or_else(|err| {
         warn!(error = &err as &dyn std::error::Error, home = %home.display(), "no kubeconfig for the user of sudo");
         plan.kubeconfig.clone()

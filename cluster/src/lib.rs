@@ -5,13 +5,18 @@
 #![forbid(unsafe_code)]
 
 mod addons;
+mod authority;
 mod certificates;
 mod control;
 mod drain;
+mod fleet;
+mod invitation;
 mod invoker;
+mod join;
 mod keys;
 mod kubeconfig;
 mod link;
+mod node;
 mod options;
 mod routes;
 mod testing;
@@ -22,7 +27,10 @@ pub mod pki;
 pub use certificates::Certificates;
 pub use control::{ImageRequest, images};
 pub use drain::{Left, NodePods};
+pub use invitation::{Invitation, create_token};
 pub use invoker::Invoker;
+pub use join::{JoinOptions, LeaveOptions, join, leave};
+pub use node::NodeOptions;
 pub use options::Options;
 pub use testing::{NODE, TestCluster};
 pub use up::up;

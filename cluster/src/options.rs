@@ -12,29 +12,25 @@ use kubelet::Allowlist;
 
 use crate::invoker::Invoker;
 use crate::keys::Subjects;
+use crate::node::{ClusterNetwork, NodeOptions, NodePlan};
 use crate::routes::{Range, Route, overlap};
 
 /// Options of a cluster in one process.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// Where the cluster keeps everything: objects, keys, images, containers.
-    #[arg(long, default_value = "/var/lib/coracle")]
-    pub data_dir: PathBuf,
     /// Where to write the administrator's kubeconfig [default: <data-dir>/admin.kubeconfig].
     #[arg(long)]
     pub write_kubeconfig: Option<PathBuf>,
-    /// Loopback port of the API server.
+    /// Port of the API server, on loopback and on the node's address.
     #[arg(long, default_value_t = 6443)]
     pub secure_port: u16,
-    /// Port of the kubelet, on the node's address.
-    #[arg(long, default_value_t = 10250)]
-    pub kubelet_port: u16,
-    /// Name of the node [default: this machine's name].
-    #[arg(long)]
-    pub node_name: Option<String>,
-    /// Address of the node: pods reach the API server and DNS here. By default one that only this machine has.
+    /// Address of the node: pods reach the API server and DNS here. By default one that only this machine has; with one
+    /// that the machine has anyway, other machines can join.
     #[arg(long, default_value = "10.245.0.1")]
     pub node_ip: IpAddr,
+    /// Nodes on this machine, each in a network namespace of its own but the first.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=32))]
+    pub nodes: u8,
     /// Range of pod addresses.
     #[arg(long, default_value = "10.244.0.0/16")]
     pub cluster_cidr: String,
@@ -47,30 +43,10 @@ pub struct Options {
     /// Domain of cluster names.
     #[arg(long, default_value = "cluster.local")]
     pub cluster_domain: String,
-    /// Name of the network bridge; another cluster on this machine needs another one.
-    #[arg(long, default_value = "coracle0")]
-    pub bridge: String,
-    /// Enforce NetworkPolicies; false where something else does.
-    #[arg(long, default_value_t = true)]
-    pub network_policy: bool,
-    /// Number of processes that a pod may have; -1 for as many as the node has.
-    #[arg(long, default_value_t = 4096, allow_negative_numbers = true)]
-    pub pod_max_pids: i64,
-    /// Kernel parameters that pods may set beside the safe ones, or their beginnings with a star, such as net.core.*.
-    #[arg(long, value_delimiter = ',')]
-    pub allowed_unsafe_sysctls: Vec<String>,
-    /// Registries that are reached without TLS, as host:port, or host for all its ports. Only these may be on the node
-    /// itself.
-    #[arg(long, value_delimiter = ',')]
-    pub insecure_registry: Vec<String>,
-    /// What is done about system calls that containers have little reason for: off, audit or enforce.
-    #[arg(long, default_value_t)]
-    pub syscall_policy: runtime::SyscallPolicy,
+    #[command(flatten)]
+    pub node: NodeOptions,
     #[command(flatten)]
     pub etcd: EtcdArgs,
-    /// Leave pods running at shutdown.
-    #[arg(long)]
-    pub keep_pods: bool,
     /// Who gets a kubeconfig beside root.
     #[arg(skip)]
     pub invoker: Option<Invoker>,
@@ -92,28 +68,9 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn new(mut options: Options) -> anyhow::Result<Self> {
-        // Mounts, shims and messages need it wherever they are.
-        options.data_dir = std::path::absolute(&options.data_dir)
-            .with_context(|| format!("--data-dir {}", options.data_dir.display()))?;
+        let (node_name, allowed_sysctls) = options.node.check()?;
         let (services, length) = cidr(&options.service_cluster_ip_range).context("--service-cluster-ip-range")?;
         let pods = cidr(&options.cluster_cidr).context("--cluster-cidr")?;
-        let node_name = match &options.node_name {
-            Some(name) => name.clone(),
-            None => std::fs::read_to_string("/proc/sys/kernel/hostname")
-                .context("read this machine's name (or give --node-name)")?
-                .trim()
-                .to_lowercase(),
-        };
-        check_node_name(&node_name)?;
-        check_bridge(&options.bridge)?;
-        ensure!(
-            options.pod_max_pids == -1 || options.pod_max_pids > 0,
-            "--pod-max-pids {}: must be at least 1, or -1 for no limit",
-            options.pod_max_pids
-        );
-        let kernel = kubelet::node::machine::kernel();
-        let allowed_sysctls = Allowlist::new(&kernel, &options.allowed_unsafe_sysctls);
-        let allowed_sysctls = allowed_sysctls.context("--allowed-unsafe-sysctls")?;
         let ranges = [("--cluster-cidr", pods), ("--service-cluster-ip-range", (services, length))];
         check_ranges(options.node_ip, ranges)?;
         check_pool(&options.load_balancer_pool, options.node_ip, ranges)?;
@@ -123,7 +80,10 @@ impl Plan {
             pods_prefix: pods,
             api_service: range.nth(1),
             dns_service: range.nth(10),
-            kubeconfig: options.write_kubeconfig.clone().unwrap_or_else(|| options.data_dir.join("admin.kubeconfig")),
+            kubeconfig: options
+                .write_kubeconfig
+                .clone()
+                .unwrap_or_else(|| options.node.data_dir.join("admin.kubeconfig")),
             services: range,
             allowed_sysctls,
             node_name,
@@ -145,18 +105,15 @@ impl Plan {
     /// All that this cluster has of the machine, with the option that chooses it. No other cluster may have any of it.
     pub(crate) fn resources(&self) -> Vec<(&'static str, Resource)> {
         let range = |(address, length): (IpAddr, u8)| Resource::Range(address, length);
-        let pool = self.pool_blocks().into_iter().map(|block| ("--load-balancer-pool", range(block)));
-        let names = vec![
-            ("--bridge", Resource::Interface(self.options.bridge.clone())),
-            ("--bridge", Resource::Table(self.policy_table())),
-            ("--bridge", Resource::Interface(self.link_name())),
-            ("--bridge", Resource::Table(self.table())),
-            ("--bridge", Resource::Table(self.pods_table())),
+        let mut all = self.options.node.names();
+        all.extend([
+            ("--bridge", Resource::Interface(self.options.node.link_name())),
             ("--node-ip", Resource::address(self.options.node_ip)),
             ("--cluster-cidr", range(self.pods_prefix)),
             ("--service-cluster-ip-range", range(self.services_prefix)),
-        ];
-        names.into_iter().chain(pool).collect()
+        ]);
+        all.extend(self.pool_blocks().into_iter().map(|block| ("--load-balancer-pool", range(block))));
+        all
     }
 
     /// The blocks that the pool of load balancers is made of.
@@ -171,7 +128,7 @@ impl Plan {
 
     /// What those routes of this machine lead to that lie in the cluster's ranges cannot be reached any more, or pods cannot.
     pub(crate) fn warnings(&self, routes: &[Route]) -> Vec<String> {
-        let own = [self.options.bridge.clone(), self.link_name()];
+        let own = [self.options.node.bridge.clone(), self.options.node.link_name()];
         let ranges = [
             ("--cluster-cidr", &self.options.cluster_cidr, self.pods_prefix),
             ("--service-cluster-ip-range", &self.options.service_cluster_ip_range, self.services_prefix),
@@ -192,37 +149,26 @@ impl Plan {
         warnings
     }
 
-    /// The name of the pod network's nftables table.
-    pub(crate) fn pods_table(&self) -> String {
-        format!("{}-pods", self.options.bridge)
+    /// The range of pods.
+    pub(crate) fn pods(&self) -> Cidr {
+        Cidr::new(self.pods_prefix.0, self.pods_prefix.1)
     }
 
-    /// The name of the interface that carries the node's address, where it is not one that the machine has anyway.
-    pub(crate) fn link_name(&self) -> String {
-        let name = format!("{}-node", self.options.bridge);
-        name.chars().take(15).collect()
+    /// What the parts of the node are told.
+    pub(crate) fn node(&self) -> NodePlan {
+        NodePlan {
+            options: self.options.node.clone(),
+            name: self.node_name.clone(),
+            address: self.options.node_ip,
+            allowed_sysctls: self.allowed_sysctls.clone(),
+            network: ClusterNetwork {
+                pods: self.options.cluster_cidr.clone(),
+                services: self.services,
+                dns: self.dns_service,
+                domain: self.options.cluster_domain.clone(),
+            },
+        }
     }
-
-    /// The name of the nftables table of NetworkPolicies.
-    pub(crate) fn policy_table(&self) -> String {
-        format!("{}-policy", self.options.bridge)
-    }
-
-    /// The name of the proxy's nftables table.
-    pub(crate) fn table(&self) -> String {
-        format!("{}-services", self.options.bridge)
-    }
-}
-
-/// Refuses what cannot name an interface and tables, and what leaves no room for the name of the node's own interface.
-fn check_bridge(name: &str) -> anyhow::Result<()> {
-    let plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.');
-    let good = name.starts_with(|first: char| first.is_ascii_alphabetic()) && name.chars().all(plain);
-    ensure!(
-        good && name.len() <= 14,
-        "--bridge {name:?}: must be 1 to 14 letters, digits, - _ and ., and begin with a letter"
-    );
-    Ok(())
 }
 
 /// Refuses ranges that have addresses in common, or the node's.
@@ -246,13 +192,6 @@ fn check_pool(pool: &[AddressRange], node: IpAddr, ranges: [(&str, Range); 2]) -
             "--node-ip {node} lies in --load-balancer-pool: choose one outside of it"
         );
     }
-    Ok(())
-}
-
-/// Refuses what no Node can be named.
-pub(crate) fn check_node_name(name: &str) -> anyhow::Result<()> {
-    let wrong = api::names::dns1123_subdomain(name);
-    ensure!(wrong.is_empty(), "--node-name {name:?}: {}", wrong.join(", "));
     Ok(())
 }
 
@@ -280,7 +219,7 @@ mod tests {
     fn a_relative_data_directory_is_below_the_working_directory() {
         let here = std::env::current_dir().unwrap();
         let plan = plan(&["--data-dir", "here", "--node-name", "n"]).unwrap();
-        assert_eq!(plan.options.data_dir, here.join("here"));
+        assert_eq!(plan.options.node.data_dir, here.join("here"));
         assert_eq!(plan.kubeconfig, here.join("here/admin.kubeconfig"));
     }
 
@@ -309,8 +248,8 @@ mod tests {
     fn the_nodes_interface_is_never_the_bridge() {
         for bridge in ["b", "coracle0", "of-14-letters4"] {
             let plan = plan(&["--bridge", bridge]).unwrap();
-            assert_ne!(plan.link_name(), bridge);
-            assert!(plan.link_name().len() <= 15);
+            assert_ne!(plan.options.node.link_name(), bridge);
+            assert!(plan.options.node.link_name().len() <= 15);
         }
     }
 

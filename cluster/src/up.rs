@@ -5,7 +5,6 @@
 //! ```
 //! Down goes the other way: components, then pods, then the API server and its store.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,7 +16,7 @@ use apiserver::authn::Headers;
 use bytes::Bytes;
 use daemon::{Process, ReadyWatch, Supervisor};
 use facts::nodes;
-use host::{Claim, ClaimError};
+use host::{Claim, ClaimError, Resource};
 use http::HeaderName;
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
@@ -29,14 +28,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::drain::Left;
+use crate::fleet::{self, Fleet};
+use crate::invitation::{self, Invitation};
 use crate::keys::{FRONT_PROXY, Keys};
 use crate::link::Link;
+use crate::node::NodePlan;
 use crate::options::{Options, Plan};
 use crate::pki::Pair;
-use crate::{addons, control, drain, kubeconfig, routes};
+use crate::{addons, control, kubeconfig, routes};
 
-/// Pods the node takes: as many as its /24 has addresses, with room for those that are on their way out.
-const MAX_PODS: usize = 220;
 /// How long the node may take to become Ready before `up` says that it waits.
 const NODE_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -52,14 +52,15 @@ pub async fn up(
     check_host()?;
     let plan = Plan::new(options)?;
     // Before anything of this machine is touched: another cluster may be using it.
-    let _claim = claim(&plan)?;
+    let _claim = claim([plan.resources(), fleet::resources(&plan)?].concat())?;
     plan.warnings(&routes::of_this_machine()).into_iter().for_each(&say);
-    let keys = Keys::make(&plan.options.data_dir.join("pki"), plan.subjects()).context("keys and certificates")?;
+    let keys = Keys::make(&plan.options.node.data_dir.join("pki"), plan.subjects()).context("keys and certificates")?;
     let (link, made) = own_link(&plan).await?;
-    let result = run(&plan, &keys, link.clone(), shutdown, Output { started, left, say }).await;
+    let fleet = Fleet::new(&plan, link.as_ref())?;
+    let result = run(&plan, &keys, link.clone(), fleet, shutdown, Output { started, left, say }).await;
     match link {
         // An interface that was there before, by a cluster that crashed, may be what running pods need.
-        Some(link) if !plan.options.keep_pods && (made || result.is_ok()) => {
+        Some(link) if !plan.options.node.keep_pods && (made || result.is_ok()) => {
             let removed = link.remove().await;
             result.and(removed.map_err(Into::into))
         }
@@ -78,6 +79,7 @@ async fn run<Say: Fn(String)>(
     plan: &Plan,
     keys: &Keys,
     link: Option<Link>,
+    fleet: Fleet,
     shutdown: CancellationToken,
     output: Output<Say>,
 ) -> anyhow::Result<()> {
@@ -94,6 +96,7 @@ async fn run<Say: Fn(String)>(
         let serving = server.clone();
         control_plane.add("apiserver listener", move |_| async move { serving.serve(listener).await });
     }
+    let is_reached = link.is_none() && !plan.options.node_ip.is_loopback();
     if let Some(link) = link {
         control_plane.add("node address", move |shutdown| async move { link.keep(shutdown).await });
     }
@@ -104,7 +107,9 @@ async fn run<Say: Fn(String)>(
         }
         (output.say)(ready_line("apiserver", output.started.elapsed()));
         let left = Arc::clone(&output.left);
-        let cluster = Cluster { plan, keys, server: &server, kubeconfig, started: output.started, left };
+        let node = plan.node();
+        let started = output.started;
+        let cluster = Cluster { plan, node, keys, server: &server, kubeconfig, started, left, fleet, is_reached };
         cluster.run(&shutdown, &output.say).await
     };
     let stop = process.shutdown.clone();
@@ -125,9 +130,9 @@ async fn run<Say: Fn(String)>(
     components.and(control_plane).and(closed)
 }
 
-/// Claims all names and addresses; the error says which option chooses what is taken.
-fn claim(plan: &Plan) -> anyhow::Result<Claim> {
-    let (options, resources): (Vec<_>, Vec<_>) = plan.resources().into_iter().unzip();
+/// Claims names and addresses; the error says which option chooses what is taken.
+pub(crate) fn claim(wanted: Vec<(&'static str, Resource)>) -> anyhow::Result<Claim> {
+    let (options, resources): (Vec<_>, Vec<_>) = wanted.into_iter().unzip();
     Claim::take(resources.clone()).map_err(|err| {
         let option = match &err {
             ClaimError::Taken { resource, .. } => {
@@ -144,9 +149,9 @@ fn claim(plan: &Plan) -> anyhow::Result<Claim> {
 }
 
 /// Refuses at once, and says why, where pods cannot run.
-fn check_host() -> anyhow::Result<()> {
+pub(crate) fn check_host() -> anyhow::Result<()> {
     ensure!(cfg!(target_os = "linux"), "pods need Linux");
-    ensure!(rustix::process::geteuid().is_root(), "`coracle up` runs containers and needs root: run it with sudo");
+    ensure!(rustix::process::geteuid().is_root(), "a node runs containers and needs root: run it with sudo");
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).any(|directory| directory.join("nft").is_file());
     ensure!(found, "`nft` is not on the PATH: install the package nftables");
@@ -156,7 +161,7 @@ fn check_host() -> anyhow::Result<()> {
 /// The interface with the node's address, unless the address is one that the machine has anyway; and whether it is new.
 async fn own_link(plan: &Plan) -> anyhow::Result<(Option<Link>, bool)> {
     let address = plan.options.node_ip;
-    let link = Link { name: plan.link_name(), address, routes: plan.routes() };
+    let link = Link { name: plan.options.node.link_name(), address, routes: plan.routes() };
     let ours = std::path::Path::new("/sys/class/net").join(&link.name).exists();
     if !ours && std::net::UdpSocket::bind((address, 0)).is_ok() {
         return Ok((None, false));
@@ -169,7 +174,7 @@ async fn open_store(plan: &Plan) -> anyhow::Result<Arc<dyn Store>> {
     if !plan.options.etcd.etcd_servers.is_empty() {
         return Ok(Arc::new(store::etcd::EtcdStore::connect(plan.options.etcd.options()?).await?));
     }
-    let path = plan.options.data_dir.join("store");
+    let path = plan.options.node.data_dir.join("store");
     let options = store::embedded::Options::at(&path);
     let opened = tokio::task::spawn_blocking(move || store::embedded::EmbeddedStore::open(options)).await?;
     Ok(Arc::new(opened.with_context(|| format!("open the store in {}", path.display()))?))
@@ -203,6 +208,8 @@ fn server_config(plan: &Plan, keys: &Keys) -> apiserver::Config {
         service_cluster_ip_ranges: vec![plan.services],
         service_account_keys: path("sa.pub").into_iter().collect(),
         service_account_signing_key: path("sa.key"),
+        // Nodes join by them.
+        bootstrap_tokens: true,
         service_account_issuers: vec![format!("https://kubernetes.default.svc.{}", plan.options.cluster_domain)],
         kubelet_client_certificate: path("apiserver-kubelet-client.crt"),
         kubelet_client_key: path("apiserver-kubelet-client.key"),
@@ -231,77 +238,82 @@ fn front_proxies(keys: &Keys) -> apiserver::FrontProxies {
     }
 }
 
-fn ready_line(name: &str, after: Duration) -> String {
+pub(crate) fn ready_line(name: &str, after: Duration) -> String {
     format!("{name:<20} ready after {:>5} ms", after.as_millis())
 }
 
 /// The components over a ready API server.
 struct Cluster<'a> {
     plan: &'a Plan,
+    node: NodePlan,
     keys: &'a Keys,
     server: &'a ApiServer,
     /// For the user.
     kubeconfig: PathBuf,
     started: Instant,
     left: Arc<Left>,
+    /// The other nodes on this machine.
+    fleet: Fleet,
+    /// Whether other machines can reach the API server.
+    is_reached: bool,
 }
 
 impl Cluster<'_> {
+    /// Whether there can be other nodes.
+    fn may_grow(&self) -> bool {
+        self.is_reached || !self.fleet.is_empty()
+    }
+
     async fn run(&self, shutdown: &CancellationToken, say: &impl Fn(String)) -> anyhow::Result<()> {
-        let runtime = Arc::new(LocalRuntime::open(self.runtime_config()?).await.context("container runtime")?);
-        self.left.watch(&self.plan.options, Arc::clone(&runtime));
+        let runtime = Arc::new(LocalRuntime::open(self.node.runtime()?).await.context("container runtime")?);
+        let options = &self.node.options;
+        self.left.watch("up", &options.data_dir, &options.bridge, Arc::clone(&runtime));
         let process = Process::new(CancellationToken::new());
         let mut tasks = Supervisor::new(process.shutdown.clone());
         let admin = self.client(&self.keys.admin)?;
         // Before the components: the DNS server's rights are among them.
         addons::ensure(&admin, self.plan.dns_service, self.plan.options.node_ip).await.context("DNS Service")?;
-        if !self.plan.options.network_policy {
-            // Rules of an earlier run would shut out the pods of this one.
-            policy::cleanup(&self.plan.policy_table()).await?;
-        }
-        let ready = self.add_components(&mut tasks, &process, Arc::<LocalRuntime>::clone(&runtime))?;
+        self.node.prepare().await?;
+        let invitation = if self.may_grow() { Some(self.invite(&admin).await?) } else { None };
+        let ready =
+            self.add_components(&mut tasks, &process, Arc::<LocalRuntime>::clone(&runtime), shutdown.clone())?;
         let components = async {
             let result = tasks.run().await;
             shutdown.cancel();
             result
         };
         let conduct = async {
-            tokio::select! {
-                result = self.announce(ready, admin, say) => result?,
-                () = shutdown.cancelled() => {}
+            let running = async {
+                let fleet = self.fleet.start(invitation.as_ref());
+                let announce = self.announce(ready, admin, invitation.as_ref(), say);
+                tokio::try_join!(fleet, announce).map(|_| ())
+            };
+            let result = tokio::select! {
+                result = running => result,
+                () = shutdown.cancelled() => Ok(()),
+            };
+            if result.is_ok() {
+                shutdown.cancelled().await;
             }
-            shutdown.cancelled().await;
-            say(self.farewell());
+            say(self.node.farewell(self.left.pods().len()));
+            // While there is still an API server that hears from them.
+            let fleet = self.fleet.stop().await;
             process.shutdown.cancel();
-            anyhow::Ok(())
+            shutdown.cancel();
+            result.and(fleet)
         };
         let (components, conducted) = tokio::join!(components, conduct);
-        let stopped = self.stop_pods(runtime, say).await;
+        let stopped = self.node.stop(runtime, say).await;
         components.and(conducted).and(stopped)
     }
 
-    /// What happens now, at the moment in which somebody asks for the end.
-    fn farewell(&self) -> String {
-        match (self.plan.options.keep_pods, self.left.pods().len()) {
-            (true, _) => "shutting down; pods keep running (--keep-pods)".to_owned(),
-            (_, 0) => "shutting down".to_owned(),
-            (_, count) => format!(
-                "shutting down: stopping {}, each within {} s (again to leave them running)",
-                drain::pods(count),
-                drain::GRACE.as_secs()
-            ),
-        }
-    }
-
-    async fn stop_pods(&self, runtime: Arc<LocalRuntime>, say: &impl Fn(String)) -> anyhow::Result<()> {
-        if self.plan.options.keep_pods {
-            return Ok(());
-        }
-        let stopped = drain::stop_pods(runtime, drain::GRACE, say).await.context("stop pods")?;
-        drain::unmount_volumes(&self.plan.options.data_dir.join("kubelet")).await?;
-        say(format!("{} stopped; the next `coracle up` starts them again", drain::pods(stopped)));
-        policy::cleanup(&self.plan.policy_table()).await?;
-        Ok(proxy::cleanup(&self.plan.table()).await?)
+    /// Lets nodes join.
+    async fn invite(&self, admin: &kube::Client) -> anyhow::Result<Invitation> {
+        let server = format!("https://{}", SocketAddr::new(self.plan.options.node_ip, self.plan.options.secure_port));
+        let door = invitation::Door { server, authority: &self.keys.pki.ca().certificate };
+        invitation::open(admin, &door, &self.node.network).await.context("let nodes join")?;
+        let file = self.keys.pki.path("join-token");
+        Invitation::kept(admin, &door, &file).await.context("token by which nodes join")
     }
 
     /// Tells of each component when it is ready, and of the node, then where to go from here.
@@ -309,6 +321,7 @@ impl Cluster<'_> {
         &self,
         ready: Vec<(&'static str, ReadyWatch)>,
         admin: kube::Client,
+        invitation: Option<&Invitation>,
         say: &impl Fn(String),
     ) -> anyhow::Result<()> {
         let waits = ready.into_iter().map(|(name, mut watch)| async move {
@@ -321,24 +334,28 @@ impl Cluster<'_> {
                 warn!(error = &err as &dyn std::error::Error, "the node's role is not shown");
             }
         };
-        let node = async {
-            let api: Api<Node> = Api::all(admin.clone());
-            let wait = kube::runtime::wait::await_condition(api, &self.plan.node_name, |node: Option<&Node>| {
-                node.is_some_and(nodes::is_ready)
-            });
-            if tokio::time::timeout(NODE_PATIENCE, wait).await.is_err() {
-                say(format!("node {} is not Ready yet: kubectl describe node {0}", self.plan.node_name));
-            } else {
-                say(ready_line(&format!("node {}", self.plan.node_name), self.started.elapsed()));
-            }
-        };
+        let names = std::iter::once(&self.plan.node_name).chain(self.fleet.names());
+        let nodes = futures::future::join_all(names.map(|name| self.announce_node(&admin, name, say)));
         let told = async {
-            futures::future::join(futures::future::join_all(waits), node).await;
+            futures::future::join(futures::future::join_all(waits), nodes).await;
             let path = self.kubeconfig.display();
-            say(format!("\nkubeconfig: {path}\ntry:        kubectl --kubeconfig {path} get pods -A\n"));
+            let join = invitation.filter(|_| self.is_reached).map(|invitation| format!("join:       {invitation}\n"));
+            let join = join.unwrap_or_default();
+            say(format!("\nkubeconfig: {path}\ntry:        kubectl --kubeconfig {path} get pods -A\n{join}"));
         };
         futures::future::join(told, role).await;
         Ok(())
+    }
+
+    async fn announce_node(&self, admin: &kube::Client, name: &str, say: &impl Fn(String)) {
+        let api: Api<Node> = Api::all(admin.clone());
+        let wait =
+            kube::runtime::wait::await_condition(api, name, |node: Option<&Node>| node.is_some_and(nodes::is_ready));
+        if tokio::time::timeout(NODE_PATIENCE, wait).await.is_err() {
+            say(format!("node {name} is not Ready yet: kubectl describe node {name}"));
+        } else {
+            say(ready_line(&format!("node {name}"), self.started.elapsed()));
+        }
     }
 
     fn add_components(
@@ -346,6 +363,7 @@ impl Cluster<'_> {
         tasks: &mut Supervisor,
         process: &Process,
         runtime: Arc<dyn Runtime>,
+        end: CancellationToken,
     ) -> anyhow::Result<Vec<(&'static str, ReadyWatch)>> {
         let mut ready = Vec::new();
         let mut start = |name: &'static str| {
@@ -361,21 +379,24 @@ impl Cluster<'_> {
         let (config, client, make) =
             (self.kubelet_config(Arc::clone(&runtime))?, self.client(&self.keys.kubelet)?, start("kubelet"));
         tasks.add("kubelet", move |shutdown| kubelet::run(config, client, make(shutdown)));
-        let (config, client, make) = (self.proxy_config(), self.client(&self.keys.proxy)?, start("proxy"));
+        if self.may_grow() {
+            let (config, client, make) = (self.node.routes()?, self.client(&self.keys.kubelet)?, start("network"));
+            tasks.add("network", move |shutdown| network::run(config, client, make(shutdown)));
+        }
+        let (config, client, make) = (self.node.proxy(), self.client(&self.keys.proxy)?, start("proxy"));
         tasks.add("proxy", move |shutdown| proxy::run(config, client, make(shutdown)));
-        if self.plan.options.network_policy {
-            let (config, client, make) =
-                (self.policy_config(), self.client(&self.keys.network_policy)?, start("network-policy"));
+        if let Some(config) = self.node.policy() {
+            let (client, make) = (self.client(&self.keys.network_policy)?, start("network-policy"));
             tasks.add("network-policy", move |shutdown| policy::run(config, client, make(shutdown)));
         }
-        let (data_dir, control) = (self.plan.options.data_dir.clone(), Arc::clone(&runtime));
-        tasks.add("control socket", move |shutdown| control::serve(data_dir, control, shutdown));
+        let (data_dir, control) = (self.plan.options.node.data_dir.clone(), Arc::clone(&runtime));
+        tasks.add("control socket", move |shutdown| control::serve(data_dir, control, end, shutdown));
         let listen = vec![SocketAddr::new(self.plan.options.node_ip, 53)];
         let config = dns::Config::new(&self.plan.options.cluster_domain, listen)?;
         let (client, make) = (self.client(&self.keys.dns)?, start("dns"));
         tasks.add("dns", move |shutdown| dns::run(config, client, make(shutdown)));
         let (config, client, make) =
-            (self.provisioner_config(), self.client(&self.keys.provisioner)?, start("provisioner"));
+            (self.node.provisioner(), self.client(&self.keys.provisioner)?, start("provisioner"));
         tasks.add("provisioner", move |shutdown| provisioner::run(config, client, make(shutdown)));
         Ok(ready)
     }
@@ -387,25 +408,6 @@ impl Cluster<'_> {
         Ok(kube::Client::new(self.server.in_process(Some(Bytes::from(pem.contents))), "default"))
     }
 
-    fn runtime_config(&self) -> anyhow::Result<runtime::local::Config> {
-        let options = &self.plan.options;
-        let network = runtime::local::NetworkConfig {
-            bridge: options.bridge.clone(),
-            table: self.plan.pods_table(),
-            unmasqueraded: vec![options.cluster_cidr.clone()],
-            mtu: 0,
-        };
-        Ok(runtime::local::Config {
-            root: options.data_dir.join("runtime"),
-            // Sockets and network namespaces of another cluster on this machine have another bridge's name.
-            run: std::path::Path::new("/run").join("coracle").join(&options.bridge),
-            insecure_registries: options.insecure_registry.clone(),
-            syscall_policy: options.syscall_policy,
-            network,
-            ..runtime::local::Config::new()?
-        })
-    }
-
     fn controllers_config(&self) -> anyhow::Result<controllers::Config> {
         let ca = self.keys.pki.ca();
         let token_key = daemon::TokenKey::from_pem(&self.keys.pki.service_account_key()?);
@@ -414,72 +416,22 @@ impl Cluster<'_> {
             ranges: controllers::Ranges::out_of(&self.plan.options.cluster_cidr),
             root_ca: Some(ca.certificate.clone()),
             load_balancer_pool: self.plan.options.load_balancer_pool.clone(),
-            enforced: controllers::Enforced { network_policy: self.plan.options.network_policy },
+            enforced: controllers::Enforced { network_policy: self.plan.options.node.network_policy },
             signing: Some(controllers::Signing { certificate: ca.certificate.clone(), key: ca.key.clone() }),
             token_key: Some(Arc::new(token_key)),
+            approve_serving: self.may_grow().then(|| vec![self.node.network.services, self.plan.pods()]),
             ..controllers::Config::default()
         })
     }
 
     fn kubelet_config(&self, runtime: Arc<dyn Runtime>) -> anyhow::Result<kubelet::Config> {
-        let options = &self.plan.options;
         let tls = kubelet::Tls {
             certificate: self.keys.pki.path("kubelet-server.crt"),
             key: self.keys.pki.path("kubelet-server.key"),
             client_ca: self.keys.pki.path("ca.crt"),
             options: daemon::TlsOptions::default(),
         };
-        let listen = SocketAddr::new(options.node_ip, options.kubelet_port);
-        Ok(kubelet::Config {
-            node_name: self.plan.node_name.clone(),
-            node_ips: vec![options.node_ip],
-            root_dir: options.data_dir.join("kubelet"),
-            log_dir: options.data_dir.join("logs"),
-            runtime,
-            cluster_dns: vec![self.plan.dns_service],
-            cluster_domain: options.cluster_domain.clone(),
-            resolv_conf: "/etc/resolv.conf".into(),
-            registration: kubelet::node::Registration {
-                register: true,
-                labels: BTreeMap::new(),
-                taints: Vec::new(),
-                max_pods: MAX_PODS,
-                reserved: BTreeMap::new(),
-                port: i32::from(options.kubelet_port),
-                pod_cidr: None,
-                provider_id: None,
-            },
-            pod_pids_limit: options.pod_max_pids.max(0),
-            allowed_sysctls: self.plan.allowed_sysctls.clone(),
-            static_pod_path: None,
-            max_parallel_image_pulls: None,
-            tuning: kubelet::Tuning::default(),
-            server: Some(kubelet::server::Config::from_files(listen, &tls)?),
-        })
-    }
-
-    fn provisioner_config(&self) -> provisioner::Config {
-        provisioner::Config {
-            node_name: self.plan.node_name.clone(),
-            // As the kubelet labels its node.
-            hostname: self.plan.node_name.clone(),
-            directory: self.plan.options.data_dir.join("volumes"),
-        }
-    }
-
-    fn policy_config(&self) -> policy::Config {
-        policy::Config {
-            node_name: self.plan.node_name.clone(),
-            bridge: self.plan.options.bridge.clone(),
-            table: self.plan.policy_table(),
-        }
-    }
-
-    fn proxy_config(&self) -> proxy::Config {
-        let mut config = proxy::Config::new(self.plan.node_name.clone(), vec![self.plan.options.cluster_cidr.clone()]);
-        config.table = self.plan.table();
-        // Nothing listens beyond this machine.
-        config.health_check_address = self.plan.options.node_ip;
-        config
+        let server = kubelet::server::Config::from_files(self.node.kubelet_address(), &tls)?;
+        Ok(self.node.kubelet(runtime, server))
     }
 }

@@ -2,6 +2,7 @@
 
 mod certificates;
 mod image;
+mod join;
 mod kubeconfig;
 mod stop_pods;
 mod store;
@@ -26,6 +27,13 @@ struct Cli {
 enum Command {
     /// Bring up a whole cluster on this machine, and keep it until Ctrl-C.
     Up(up::Up),
+    /// Make this machine a node of a cluster, and keep it one until Ctrl-C.
+    Join(Box<join::Join>),
+    /// Move this node's pods elsewhere, end it, and remove what it has made on this machine.
+    Leave(Box<join::Leave>),
+    /// Work with the tokens by which machines join.
+    #[command(subcommand)]
+    Token(join::Token),
     /// Run the API server.
     Apiserver(Box<apiserver::Command>),
     /// Run the controllers.
@@ -34,6 +42,8 @@ enum Command {
     Scheduler(scheduler::Command),
     /// Run the node agent.
     Kubelet(Box<kubelet::Command>),
+    /// Keep the routes of this node to the pods of the others.
+    Network(network::Command),
     /// Run the Service proxy.
     Proxy(proxy::Command),
     /// Enforce NetworkPolicies for the pods of this node.
@@ -69,10 +79,14 @@ fn main() -> ExitCode {
     }
     match daemon::parse::<Cli>().command {
         Command::Up(command) => command.run(),
+        Command::Join(command) => command.run(),
+        Command::Leave(command) => command.run(),
+        Command::Token(command) => command.run(),
         Command::Apiserver(command) => command.run(),
         Command::ControllerManager(command) => command.run(),
         Command::Scheduler(command) => command.run(),
         Command::Kubelet(command) => command.run(),
+        Command::Network(command) => command.run(),
         Command::Proxy(command) => command.run(),
         Command::NetworkPolicy(command) => command.run(),
         Command::Dns(command) => command.run(),

@@ -1,0 +1,320 @@
+//! More nodes on this machine: each a process that joins as one on another machine would, in a network namespace of its own
+//! (upstream: what kind does with containers).
+//!
+//! ```text
+//!   node 1 (this process)            node 2                    node 3
+//!   coracle0-node 10.245.0.1         eth0 10.245.0.2           eth0 10.245.0.3
+//!        +---------- veth --------------+                         |
+//!        +---------- veth ----------------------------------------+
+//! ```
+//! They end with this process: the standard input of each is a pipe that it holds.
+
+mod link;
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::process::Stdio;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use facts::cidr::Cidr;
+use host::Resource;
+use runtime::namespace::NetworkNamespace;
+use tokio::process::{Child, Command};
+use tokio::task::JoinSet;
+use tracing::warn;
+
+use crate::invitation::Invitation;
+use crate::link::Link;
+use crate::node::NodeOptions;
+use crate::options::Plan;
+
+/// How long a node may take to end, with its pods.
+const END: Duration = Duration::from_secs(30);
+/// The prefix that the addresses of all nodes have in common.
+const NEAR: u8 = 24;
+
+/// A node on this machine beside the first.
+#[derive(Clone, Debug)]
+struct Member {
+    name: String,
+    address: Ipv4Addr,
+    /// The host's end of its link.
+    link: String,
+    options: NodeOptions,
+}
+
+/// One that runs.
+struct Running {
+    member: Member,
+    process: Child,
+    namespace: NetworkNamespace,
+}
+
+/// All nodes on this machine beside the first.
+pub(crate) struct Fleet {
+    members: Vec<Member>,
+    /// The bridge that they are on.
+    bridge: String,
+    /// The first node's address, which is their router.
+    router: Ipv4Addr,
+    /// The nftables table by which they reach the world.
+    table: String,
+    pods: Cidr,
+    running: Mutex<Vec<Running>>,
+}
+
+impl Fleet {
+    /// Decides about names and addresses; needs the first node's own link for more than that.
+    pub(crate) fn new(plan: &Plan, link: Option<&Link>) -> anyhow::Result<Self> {
+        let members = members(plan)?;
+        if !members.is_empty() && link.is_none() {
+            bail!("--nodes needs a --node-ip that only this cluster has, such as 10.245.0.1");
+        }
+        let router = if let IpAddr::V4(address) = plan.options.node_ip { address } else { Ipv4Addr::UNSPECIFIED };
+        Ok(Self {
+            members,
+            bridge: plan.options.node.link_name(),
+            router,
+            table: table(&plan.options.node),
+            pods: plan.pods(),
+            running: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// The names of the nodes.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &String> {
+        self.members.iter().map(|member| &member.name)
+    }
+
+    /// Starts all of them, at once.
+    pub(crate) async fn start(&self, invitation: Option<&Invitation>) -> anyhow::Result<()> {
+        let Some(invitation) = invitation.filter(|_| !self.is_empty()) else { return Ok(()) };
+        host::nft::apply(&self.rules()).await.context("let the nodes reach the world")?;
+        let starts = self.members.iter().map(|member| async move {
+            let started = self.start_one(member, invitation).await;
+            started.with_context(|| format!("start node {}", member.name))
+        });
+        futures::future::try_join_all(starts).await?;
+        Ok(())
+    }
+
+    async fn start_one(&self, member: &Member, invitation: &Invitation) -> anyhow::Result<()> {
+        let namespace = NetworkNamespace::new().context("make a network namespace")?;
+        link::connect(&self.bridge, &member.link, member.address, &namespace).await?;
+        link::configure(&namespace, member.address, NEAR, self.router).context("configure its link")?;
+        let mut command = command(member, invitation)?;
+        let handle = tokio::runtime::Handle::current();
+        let process = namespace.enter(|| {
+            let _runtime = handle.enter();
+            command.spawn()
+        })?;
+        self.lock().push(Running { member: member.clone(), process, namespace });
+        Ok(())
+    }
+
+    /// Ends all of them, and removes what was made for them.
+    pub(crate) async fn stop(&self) -> anyhow::Result<()> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        let mut ending = JoinSet::new();
+        for running in std::mem::take(&mut *self.lock()) {
+            ending.spawn(running.end());
+        }
+        while let Some(ended) = ending.join_next().await {
+            if let Ok(Err(err)) = ended {
+                warn!(error = format!("{err:#}"), "a node has not ended as it should");
+            }
+        }
+        for member in &self.members {
+            link::disconnect(&member.link).await?;
+        }
+        host::nft::apply(&format!("add table ip {0}\ndelete table ip {0}\n", self.table)).await?;
+        Ok(())
+    }
+
+    /// What leaves this machine for the world has an address that the world can answer.
+    fn rules(&self) -> String {
+        let addresses: Vec<String> = self.members.iter().map(|member| member.address.to_string()).collect();
+        format!(
+            "add table ip {table}\ndelete table ip {table}\ntable ip {table} {{\n chain postrouting {{\n  \
+             type nat hook postrouting priority srcnat;\n  \
+             ip saddr {{ {addresses} }} oifname != \"{bridge}\" ip daddr != {pods} masquerade\n }}\n}}\n",
+            table = self.table,
+            addresses = addresses.join(", "),
+            bridge = self.bridge,
+            pods = self.pods,
+        )
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Running {
+    /// Asks it to end, and sees that nothing of it goes on.
+    async fn end(mut self) -> anyhow::Result<()> {
+        drop(self.process.stdin.take());
+        let ended = tokio::time::timeout(END, self.process.wait()).await;
+        if let Ok(Ok(status)) = &ended
+            && status.success()
+        {
+            return Ok(());
+        }
+        // Fails only when it has ended already.
+        let _ended = self.process.kill().await;
+        if self.member.options.keep_pods {
+            return Ok(());
+        }
+        let mut command = Command::new(std::env::current_exe()?);
+        let data = &self.member.options.data_dir;
+        command.args(["stop-pods", "--remove", "--grace-period=1", "--bridge", &self.member.options.bridge]);
+        command.arg("--runtime-root").arg(data.join("runtime")).arg("--kubelet-root").arg(data.join("kubelet"));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
+        let handle = tokio::runtime::Handle::current();
+        let mut stopping = self.namespace.enter(|| {
+            let _runtime = handle.enter();
+            command.spawn()
+        })?;
+        let stopped =
+            tokio::time::timeout(END, stopping.wait()).await.context("its pods are not stopped in time")??;
+        ensure!(stopped.success(), "the pods of node {} are not stopped", self.member.name);
+        Ok(())
+    }
+}
+
+/// The nftables table of the nodes on this machine.
+fn table(options: &NodeOptions) -> String {
+    format!("{}-nodes", options.bridge)
+}
+
+fn members(plan: &Plan) -> anyhow::Result<Vec<Member>> {
+    let options = &plan.options;
+    if options.nodes <= 1 {
+        return Ok(Vec::new());
+    }
+    let IpAddr::V4(first) = options.node_ip else { bail!("--nodes needs an IPv4 address as --node-ip") };
+    let near = Cidr::new(first.into(), NEAR);
+    (2..=options.nodes).map(|number| member(options, &plan.node_name, near, first, number)).collect()
+}
+
+fn member(
+    options: &crate::Options,
+    first_name: &str,
+    near: Cidr,
+    first: Ipv4Addr,
+    number: u8,
+) -> anyhow::Result<Member> {
+    let name = format!("{first_name}-{number}");
+    crate::node::check_name(&name)?;
+    let address = Ipv4Addr::from_bits(first.to_bits().wrapping_add(u32::from(number) - 1));
+    ensure!(
+        near.offers(address.into()),
+        "--nodes: {near} of --node-ip {first} has no room for {} nodes",
+        options.nodes
+    );
+    let bridge = format!("{}n{number}", options.node.bridge);
+    ensure!(bridge.len() <= 13, "--bridge {:?}: must have at most 10 letters with --nodes", options.node.bridge);
+    let data_dir = options.node.data_dir.join("nodes").join(&name);
+    let node = NodeOptions { data_dir, bridge: bridge.clone(), node_name: Some(name.clone()), ..options.node.clone() };
+    Ok(Member { name, address, link: format!("{bridge}.v"), options: node })
+}
+
+/// What the members have of this machine.
+pub(crate) fn resources(plan: &Plan) -> anyhow::Result<Vec<(&'static str, Resource)>> {
+    let members = members(plan)?;
+    let each = members.iter().flat_map(|member| {
+        [
+            ("--bridge", Resource::Interface(member.link.clone())),
+            ("--node-ip", Resource::address(member.address.into())),
+        ]
+    });
+    let shared = (!members.is_empty()).then(|| ("--bridge", Resource::Table(table(&plan.options.node))));
+    Ok(each.chain(shared).collect())
+}
+
+fn command(member: &Member, invitation: &Invitation) -> io::Result<Command> {
+    let options = &member.options;
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("join").arg(&invitation.server).args(["--ca-hash", &invitation.hash, "--end-with-stdin"]);
+    command.arg("--data-dir").arg(&options.data_dir);
+    command.args(["--node-name", &member.name, "--node-ip", &member.address.to_string(), "--bridge", &options.bridge]);
+    command.args(["--kubelet-port", &options.kubelet_port.to_string()]);
+    command.arg(format!("--pod-max-pids={}", options.pod_max_pids));
+    command.arg(format!("--syscall-policy={}", options.syscall_policy));
+    command.arg(format!("--network-policy={}", options.network_policy));
+    for (flag, values) in
+        [("allowed-unsafe-sysctls", &options.allowed_unsafe_sysctls), ("insecure-registry", &options.insecure_registry)]
+    {
+        if !values.is_empty() {
+            command.arg(format!("--{flag}={}", values.join(",")));
+        }
+    }
+    if options.keep_pods {
+        command.arg("--keep-pods");
+    }
+    // Arguments can be read by everybody on this machine.
+    command.env("CORACLE_JOIN_TOKEN", &invitation.token);
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).kill_on_drop(true);
+    Ok(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        options: crate::Options,
+    }
+
+    fn plan(flags: &[&str]) -> Plan {
+        let flags = ["up", "--node-name=n", "--data-dir=/d"].iter().chain(flags);
+        Plan::new(Cli::try_parse_from(flags).unwrap().options).unwrap()
+    }
+
+    #[test]
+    fn every_node_has_names_and_addresses_of_its_own() {
+        let members = members(&plan(&["--nodes=3"])).unwrap();
+        let told: Vec<_> = members
+            .iter()
+            .map(|one| {
+                let data = one.options.data_dir.display();
+                format!("{} {} {} {} {data}", one.name, one.address, one.options.bridge, one.link)
+            })
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "n-2 10.245.0.2 coracle0n2 coracle0n2.v /d/nodes/n-2",
+                "n-3 10.245.0.3 coracle0n3 coracle0n3.v /d/nodes/n-3",
+            ]
+        );
+        assert_eq!(resources(&plan(&["--nodes=3"])).unwrap().len(), 5);
+        assert!(resources(&plan(&[])).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_leaves_no_room_is_refused() {
+        for (flags, words) in [
+            (["--nodes=3", "--node-ip=10.245.0.253"], "no room"),
+            (["--nodes=3", "--node-ip=fd00::1"], "IPv4"),
+            (["--nodes=3", "--bridge=of-14-letters4"], "--bridge"),
+        ] {
+            let err = members(&plan(&flags)).unwrap_err().to_string();
+            assert!(err.contains(words), "{err}");
+        }
+        let err = Fleet::new(&plan(&["--nodes=2"]), None).err().unwrap().to_string();
+        assert!(err.contains("--node-ip"), "{err}");
+    }
+}

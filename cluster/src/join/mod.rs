@@ -1,0 +1,276 @@
+//! A node of a cluster whose API server is elsewhere, in one process.
+//!
+//! ```text
+//! token, hash of the CA -> admission -> files -> { kubelet, proxy, routes, provisioner, certificates } -> node Ready
+//! ```
+//! A node that has joined needs no token to begin again.
+
+mod admission;
+mod kept;
+mod leave;
+
+pub use leave::{LeaveOptions, leave};
+
+use std::fs::File;
+use std::net::{IpAddr, UdpSocket};
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context as _, ensure};
+use client::Server;
+use daemon::{LiveIdentity, Process, ReadyWatch, Supervisor};
+use facts::nodes;
+use http::Uri;
+use k8s_openapi::api::core::v1::Node;
+use kube::Api;
+use kubelet::certificates::{Keeper, Purpose};
+use runtime::Runtime;
+use runtime::local::LocalRuntime;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::unix::pipe::Receiver;
+use tokio_util::sync::CancellationToken;
+
+use self::admission::Ticket;
+use self::kept::{Files, Kept};
+use crate::control;
+use crate::drain::Left;
+use crate::node::{NodeOptions, NodePlan};
+use crate::up::{check_host, claim, ready_line};
+
+/// How a machine joins a cluster.
+#[derive(Clone, Debug, clap::Args)]
+pub struct JoinOptions {
+    /// Address of the API server, such as 10.0.0.1:6443.
+    pub server: String,
+    /// Token of the cluster; not needed by a node that has joined.
+    #[arg(long, env = "CORACLE_JOIN_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// Hash of the public key of the cluster's CA, sha256:<hex>. May be given again.
+    #[arg(long)]
+    pub ca_hash: Vec<String>,
+    /// Address of this node, at which others reach it [default: the one that leads to the API server].
+    #[arg(long)]
+    pub node_ip: Option<IpAddr>,
+    #[command(flatten)]
+    pub node: NodeOptions,
+    /// End when standard input does.
+    #[arg(long, hide = true)]
+    pub end_with_stdin: bool,
+}
+
+/// Joins, or goes on as the node that this machine is, until `shutdown`. `say` gets each line for the user.
+pub async fn join(
+    mut options: JoinOptions,
+    shutdown: CancellationToken,
+    left: Arc<Left>,
+    say: impl Fn(String),
+) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let server = admission::server(&options.server)?;
+    let (name, allowed_sysctls) = options.node.check()?;
+    check_host()?;
+    let pipe = options.end_with_stdin.then(stdin).transpose()?;
+    let data_dir = &options.node.data_dir;
+    ensure!(!data_dir.join("store").exists(), "{} is the data directory of a cluster of its own", data_dir.display());
+    let address = address(options.node_ip, &server)?;
+    let _claim = claim(options.node.names())?;
+    let files = Files::in_data_dir(data_dir);
+    let kept = admitted(&options, &server, &name, &files).await?;
+    ensure!(
+        kept.node == name && kept.server == server.to_string(),
+        "{} is that of node {} of {}: `coracle leave` ends that, or choose another --data-dir",
+        data_dir.display(),
+        kept.node,
+        kept.server
+    );
+    let client = Arc::new(LiveIdentity::default());
+    let certificate = std::fs::read_to_string(files.client());
+    let certificate = certificate.with_context(|| format!("read {}", files.client().display()))?;
+    client.set(&certificate).with_context(|| files.client().display().to_string())?;
+    check_validity(&client)?;
+    let authorities = kept.authorities()?;
+    let access = Server { url: server, authorities: Some(authorities.clone()) };
+    let access = access.connect_as(Arc::clone(&client), "coracle-node")?;
+    let node = NodePlan { options: options.node, name, address, allowed_sysctls, network: kept.network()? };
+    let joined = Joined { node, files, client, access, authorities, left, started };
+    tokio::select! {
+        result = joined.run(&shutdown, &say) => result,
+        () = end_of_stdin(pipe, &shutdown) => unreachable!("it never ends by itself"),
+    }
+}
+
+/// What this node has kept, or else gets now.
+async fn admitted(options: &JoinOptions, server: &Uri, node: &str, files: &Files) -> anyhow::Result<Kept> {
+    if let Some(kept) = files.read()? {
+        return Ok(kept);
+    }
+    let token = options
+        .token
+        .as_deref()
+        .context("--token is missing: `coracle token create` on the control plane makes one")?;
+    let admitted = Ticket { server, token, hashes: &options.ca_hash, node }.show().await?;
+    files.write(&server.to_string(), node, &admitted)?;
+    files.read()?.context("what was written a moment ago is gone")
+}
+
+fn check_validity(identity: &LiveIdentity) -> anyhow::Result<()> {
+    let over = identity.validity().is_none_or(|(_, until)| until < std::time::SystemTime::now());
+    ensure!(!over, "the certificate of this node has expired: `coracle leave`, then join again");
+    Ok(())
+}
+
+/// The node's address: the one given, or from which this machine sends to the API server.
+fn address(given: Option<IpAddr>, server: &Uri) -> anyhow::Result<IpAddr> {
+    let found = given.or_else(|| {
+        let (host, port) = (server.host()?.trim_matches(['[', ']']), server.port_u16()?);
+        let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+        socket.connect((host, port)).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    });
+    let address = found.context("no route leads to the API server: give --node-ip")?;
+    ensure!(host::is_elsewhere(address), "--node-ip {address}: other nodes cannot reach this address");
+    let bound = UdpSocket::bind((address, 0));
+    bound.with_context(|| format!("--node-ip {address} is no address of this machine"))?;
+    Ok(address)
+}
+
+/// Cancels `shutdown` when the pipe at standard input ends; never returns.
+async fn end_of_stdin(pipe: Option<Receiver>, shutdown: &CancellationToken) {
+    if let Some(mut pipe) = pipe {
+        let mut buffer = [0; 64];
+        while pipe.read(&mut buffer).await.is_ok_and(|length| length > 0) {}
+        shutdown.cancel();
+    }
+    std::future::pending().await
+}
+
+/// Standard input, which whoever started this process holds.
+fn stdin() -> anyhow::Result<Receiver> {
+    let descriptor = std::io::stdin().as_fd().try_clone_to_owned()?;
+    Receiver::from_file(File::from(descriptor)).context("--end-with-stdin needs a pipe")
+}
+
+/// A node with what it needs to run.
+struct Joined {
+    node: NodePlan,
+    files: Files,
+    client: Arc<LiveIdentity>,
+    access: kube::Client,
+    /// DER.
+    authorities: Vec<Vec<u8>>,
+    left: Arc<Left>,
+    started: Instant,
+}
+
+impl Joined {
+    async fn run(&self, shutdown: &CancellationToken, say: &impl Fn(String)) -> anyhow::Result<()> {
+        let runtime = Arc::new(LocalRuntime::open(self.node.runtime()?).await.context("container runtime")?);
+        let options = &self.node.options;
+        self.left.watch("join", &options.data_dir, &options.bridge, Arc::clone(&runtime));
+        let process = Process::new(CancellationToken::new());
+        let mut tasks = Supervisor::new(process.shutdown.clone());
+        self.node.prepare().await?;
+        let ready = self.add_components(&mut tasks, &process, Arc::<LocalRuntime>::clone(&runtime), shutdown)?;
+        let components = async {
+            let result = tasks.run().await;
+            shutdown.cancel();
+            result
+        };
+        let conduct = async {
+            tokio::select! {
+                () = self.announce(ready, say) => shutdown.cancelled().await,
+                () = shutdown.cancelled() => {}
+            }
+            say(self.node.farewell(self.left.pods().len()));
+            process.shutdown.cancel();
+        };
+        let (components, ()) = tokio::join!(components, conduct);
+        let stopped = self.node.stop(runtime, say).await;
+        components.and(stopped)
+    }
+
+    async fn announce(&self, ready: Vec<(&'static str, ReadyWatch)>, say: &impl Fn(String)) {
+        let waits = ready.into_iter().map(|(name, mut watch)| async move {
+            if watch.ready().await.is_some() {
+                say(ready_line(name, self.started.elapsed()));
+            }
+        });
+        let node = async {
+            let api: Api<Node> = Api::all(self.access.clone());
+            let is_ready = |node: Option<&Node>| node.is_some_and(nodes::is_ready);
+            while kube::runtime::wait::await_condition(api.clone(), &self.node.name, is_ready).await.is_err() {
+                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            }
+            say(ready_line(&format!("node {}", self.node.name), self.started.elapsed()));
+        };
+        futures::future::join(futures::future::join_all(waits), node).await;
+    }
+
+    fn add_components(
+        &self,
+        tasks: &mut Supervisor,
+        process: &Process,
+        runtime: Arc<dyn Runtime>,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<Vec<(&'static str, ReadyWatch)>> {
+        let mut ready = Vec::new();
+        let mut start = |name: &'static str| {
+            let process = process.component();
+            ready.push((name, process.ready.watch()));
+            (self.access.clone(), move |shutdown| Process { shutdown, ..process })
+        };
+        let serving = Arc::new(LiveIdentity::default());
+        if let Ok(pem) = std::fs::read_to_string(self.files.serving())
+            && let Err(err) = serving.set(&pem)
+        {
+            tracing::warn!(
+                error = &err as &dyn std::error::Error,
+                "the certificate of the kubelet's server is asked for anew"
+            );
+        }
+        let authorities = self.authorities.iter().map(|der| der.clone().into()).collect();
+        let server = kubelet::server::Config::live(self.node.kubelet_address(), Arc::clone(&serving), authorities)?;
+        let (config, (client, make)) = (self.node.kubelet(Arc::clone(&runtime), server), start("kubelet"));
+        tasks.add("kubelet", move |shutdown| kubelet::run(config, client, make(shutdown)));
+        let (config, (client, make)) = (self.node.routes()?, start("network"));
+        tasks.add("network", move |shutdown| network::run(config, client, make(shutdown)));
+        let (config, (client, make)) = (self.node.proxy(), start("proxy"));
+        tasks.add("proxy", move |shutdown| proxy::run(config, client, make(shutdown)));
+        if let Some(config) = self.node.policy() {
+            let (client, make) = start("network-policy");
+            tasks.add("network-policy", move |shutdown| policy::run(config, client, make(shutdown)));
+        }
+        let (config, (client, make)) = (self.node.provisioner(), start("provisioner"));
+        tasks.add("provisioner", move |shutdown| provisioner::run(config, client, make(shutdown)));
+        let (data_dir, end) = (self.node.options.data_dir.clone(), shutdown.clone());
+        tasks.add("control socket", move |shutdown| control::serve(data_dir, runtime, end, shutdown));
+        let client = self.keeper(Purpose::Client, &self.client);
+        tasks.add("client certificate", move |shutdown| client.run(shutdown));
+        let serving = self.keeper(Purpose::Serving(vec![self.node.address]), &serving);
+        tasks.add("serving certificate", move |shutdown| serving.run(shutdown));
+        Ok(ready)
+    }
+
+    fn keeper(&self, purpose: Purpose, identity: &Arc<LiveIdentity>) -> Keeper {
+        let file = if purpose == Purpose::Client { self.files.client() } else { self.files.serving() };
+        let (client, node) = (self.access.clone(), self.node.name.clone());
+        Keeper { client, node, purpose, file, identity: Arc::clone(identity) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_others_cannot_reach_is_refused() {
+        let server = admission::server("127.0.0.1:6443").unwrap();
+        for (given, words) in
+            [(None, "cannot reach"), (Some("127.0.0.1"), "cannot reach"), (Some("192.0.2.77"), "no address of this")]
+        {
+            let err = format!("{:#}", address(given.map(|text| text.parse().unwrap()), &server).unwrap_err());
+            assert!(err.contains(words), "{err}");
+        }
+    }
+}

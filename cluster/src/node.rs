@@ -1,0 +1,333 @@
+//! One node, of whichever cluster: its options, and what its parts are told.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, ensure};
+use facts::cidr::Cidr;
+use host::Resource;
+use kubelet::Allowlist;
+use runtime::Runtime;
+use runtime::local::LocalRuntime;
+use serde::{Deserialize, Serialize};
+
+use crate::drain;
+
+/// Pods the node takes: as many as its /24 has addresses, with room for those that are on their way out.
+const MAX_PODS: usize = 220;
+/// The prefix length of a node's range of pods.
+const NODE_BITS: u8 = 24;
+
+/// What can be said of a node, whether it begins a cluster or joins one.
+#[derive(Clone, Debug, clap::Args)]
+pub struct NodeOptions {
+    /// Where the node keeps everything: objects, keys, images, containers.
+    #[arg(long, default_value = "/var/lib/coracle")]
+    pub data_dir: PathBuf,
+    /// Port of the kubelet, on the node's address.
+    #[arg(long, default_value_t = 10250)]
+    pub kubelet_port: u16,
+    /// Name of the node [default: this machine's name].
+    #[arg(long)]
+    pub node_name: Option<String>,
+    /// Name of the network bridge; another cluster on this machine needs another one.
+    #[arg(long, default_value = "coracle0")]
+    pub bridge: String,
+    /// Enforce NetworkPolicies; false where something else does.
+    #[arg(long, default_value_t = true)]
+    pub network_policy: bool,
+    /// Number of processes that a pod may have; -1 for as many as the node has.
+    #[arg(long, default_value_t = 4096, allow_negative_numbers = true)]
+    pub pod_max_pids: i64,
+    /// Kernel parameters that pods may set beside the safe ones, or their beginnings with a star, such as net.core.*.
+    #[arg(long, value_delimiter = ',')]
+    pub allowed_unsafe_sysctls: Vec<String>,
+    /// Registries that are reached without TLS, as host:port, or host for all its ports. Only these may be on the node
+    /// itself.
+    #[arg(long, value_delimiter = ',')]
+    pub insecure_registry: Vec<String>,
+    /// What is done about system calls that containers have little reason for: off, audit or enforce.
+    #[arg(long, default_value_t)]
+    pub syscall_policy: runtime::SyscallPolicy,
+    /// Leave pods running at shutdown.
+    #[arg(long)]
+    pub keep_pods: bool,
+}
+
+impl NodeOptions {
+    /// Checks them; answers the node's name and what pods may set.
+    pub(crate) fn check(&mut self) -> anyhow::Result<(String, Allowlist)> {
+        // Mounts, shims and messages need it wherever they are.
+        self.data_dir =
+            std::path::absolute(&self.data_dir).with_context(|| format!("--data-dir {}", self.data_dir.display()))?;
+        let name = match &self.node_name {
+            Some(name) => name.clone(),
+            None => std::fs::read_to_string("/proc/sys/kernel/hostname")
+                .context("read this machine's name (or give --node-name)")?
+                .trim()
+                .to_lowercase(),
+        };
+        check_name(&name)?;
+        check_bridge(&self.bridge)?;
+        ensure!(
+            self.pod_max_pids == -1 || self.pod_max_pids > 0,
+            "--pod-max-pids {}: must be at least 1, or -1 for no limit",
+            self.pod_max_pids
+        );
+        let kernel = kubelet::node::machine::kernel();
+        let sysctls = Allowlist::new(&kernel, &self.allowed_unsafe_sysctls).context("--allowed-unsafe-sysctls")?;
+        Ok((name, sysctls))
+    }
+
+    /// The name of the pod network's nftables table.
+    pub(crate) fn pods_table(&self) -> String {
+        format!("{}-pods", self.bridge)
+    }
+
+    /// The name of the proxy's nftables table.
+    pub(crate) fn table(&self) -> String {
+        format!("{}-services", self.bridge)
+    }
+
+    /// The name of the nftables table of NetworkPolicies.
+    pub(crate) fn policy_table(&self) -> String {
+        format!("{}-policy", self.bridge)
+    }
+
+    /// The name of the interface that carries the node's address, where it is not one that the machine has anyway.
+    pub(crate) fn link_name(&self) -> String {
+        format!("{}-node", self.bridge).chars().take(15).collect()
+    }
+
+    /// The name of the interface of tunnels to other nodes.
+    pub(crate) fn tunnel_name(&self) -> String {
+        // Neither that of the bridge, which has at most 14 letters, nor that of the node's link.
+        format!("{}_vxlan", self.bridge).chars().take(15).collect()
+    }
+
+    /// The names that this node has of its machine, with the option that chooses them.
+    pub(crate) fn names(&self) -> Vec<(&'static str, Resource)> {
+        vec![
+            ("--bridge", Resource::Interface(self.bridge.clone())),
+            ("--bridge", Resource::Table(self.table())),
+            ("--bridge", Resource::Table(self.policy_table())),
+            ("--bridge", Resource::Table(self.pods_table())),
+        ]
+    }
+}
+
+/// What all nodes of a cluster have in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ClusterNetwork {
+    /// The range of pods.
+    pub(crate) pods: String,
+    pub(crate) services: Cidr,
+    /// The address of the Service of DNS.
+    pub(crate) dns: IpAddr,
+    /// Domain of cluster names.
+    pub(crate) domain: String,
+}
+
+impl ClusterNetwork {
+    /// How the node with this name reaches the pods of others.
+    pub(crate) fn routes(&self, options: &NodeOptions, node: &str) -> anyhow::Result<network::Config> {
+        Ok(network::Config {
+            node_name: node.to_owned(),
+            cluster_cidrs: vec![self.pods.parse().context("--cluster-cidr")?],
+            node_bits: NODE_BITS,
+            not_nodes: vec![self.services],
+            tunnel: options.tunnel_name(),
+            tunnel_id: 1,
+            tunnel_port: network::TUNNEL_PORT,
+        })
+    }
+}
+
+/// The same as text, in the ConfigMap from which nodes that join learn it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct NetworkText {
+    cluster_cidr: String,
+    #[serde(rename = "serviceClusterIPRange")]
+    service_cluster_ip_range: String,
+    #[serde(rename = "clusterDNS")]
+    cluster_dns: String,
+    cluster_domain: String,
+}
+
+impl From<&ClusterNetwork> for NetworkText {
+    fn from(network: &ClusterNetwork) -> Self {
+        Self {
+            cluster_cidr: network.pods.clone(),
+            service_cluster_ip_range: network.services.to_string(),
+            cluster_dns: network.dns.to_string(),
+            cluster_domain: network.domain.clone(),
+        }
+    }
+}
+
+impl TryFrom<NetworkText> for ClusterNetwork {
+    type Error = anyhow::Error;
+
+    fn try_from(text: NetworkText) -> anyhow::Result<Self> {
+        let wrong = api::names::dns1123_subdomain(&text.cluster_domain);
+        ensure!(wrong.is_empty(), "clusterDomain {:?}: {}", text.cluster_domain, wrong.join(", "));
+        let pods: Cidr = text.cluster_cidr.parse().context("clusterCidr")?;
+        Ok(Self {
+            pods: pods.to_string(),
+            services: text.service_cluster_ip_range.parse().context("serviceClusterIPRange")?,
+            dns: text.cluster_dns.parse().with_context(|| format!("clusterDNS {:?}", text.cluster_dns))?,
+            domain: text.cluster_domain,
+        })
+    }
+}
+
+/// A node with options that were checked, and what its parts are told.
+#[derive(Clone, Debug)]
+pub(crate) struct NodePlan {
+    pub(crate) options: NodeOptions,
+    pub(crate) name: String,
+    pub(crate) address: IpAddr,
+    pub(crate) allowed_sysctls: Allowlist,
+    pub(crate) network: ClusterNetwork,
+}
+
+impl NodePlan {
+    pub(crate) fn runtime(&self) -> anyhow::Result<runtime::local::Config> {
+        let options = &self.options;
+        let network = runtime::local::NetworkConfig {
+            bridge: options.bridge.clone(),
+            table: options.pods_table(),
+            unmasqueraded: vec![self.network.pods.clone()],
+            mtu: 0,
+        };
+        Ok(runtime::local::Config {
+            root: options.data_dir.join("runtime"),
+            // Sockets and network namespaces of another cluster on this machine have another bridge's name.
+            run: Path::new("/run").join("coracle").join(&options.bridge),
+            insecure_registries: options.insecure_registry.clone(),
+            syscall_policy: options.syscall_policy,
+            network,
+            ..runtime::local::Config::new()?
+        })
+    }
+
+    pub(crate) fn kubelet_address(&self) -> SocketAddr {
+        SocketAddr::new(self.address, self.options.kubelet_port)
+    }
+
+    pub(crate) fn kubelet(&self, runtime: Arc<dyn Runtime>, server: kubelet::server::Config) -> kubelet::Config {
+        let options = &self.options;
+        kubelet::Config {
+            node_name: self.name.clone(),
+            node_ips: vec![self.address],
+            root_dir: options.data_dir.join("kubelet"),
+            log_dir: options.data_dir.join("logs"),
+            runtime,
+            cluster_dns: vec![self.network.dns],
+            cluster_domain: self.network.domain.clone(),
+            resolv_conf: "/etc/resolv.conf".into(),
+            registration: kubelet::node::Registration {
+                register: true,
+                labels: BTreeMap::new(),
+                taints: Vec::new(),
+                max_pods: MAX_PODS,
+                reserved: BTreeMap::new(),
+                port: i32::from(options.kubelet_port),
+                pod_cidr: None,
+                provider_id: None,
+            },
+            pod_pids_limit: options.pod_max_pids.max(0),
+            allowed_sysctls: self.allowed_sysctls.clone(),
+            static_pod_path: None,
+            max_parallel_image_pulls: None,
+            tuning: kubelet::Tuning::default(),
+            server: Some(server),
+        }
+    }
+
+    pub(crate) fn provisioner(&self) -> provisioner::Config {
+        provisioner::Config {
+            node_name: self.name.clone(),
+            // As the kubelet labels its node.
+            hostname: self.name.clone(),
+            directory: self.options.data_dir.join("volumes"),
+        }
+    }
+
+    pub(crate) fn proxy(&self) -> proxy::Config {
+        let mut config = proxy::Config::new(self.name.clone(), vec![self.network.pods.clone()]);
+        config.table = self.options.table();
+        // Nothing listens beyond this node's own address.
+        config.health_check_address = self.address;
+        config
+    }
+
+    /// How NetworkPolicies are enforced; `None` where they are not.
+    pub(crate) fn policy(&self) -> Option<policy::Config> {
+        self.options.network_policy.then(|| policy::Config {
+            node_name: self.name.clone(),
+            bridge: self.options.bridge.clone(),
+            table: self.options.policy_table(),
+        })
+    }
+
+    /// Removes what an earlier run left and this one does not look after.
+    pub(crate) async fn prepare(&self) -> anyhow::Result<()> {
+        if !self.options.network_policy {
+            // Its rules would shut out the pods of this run.
+            policy::cleanup(&self.options.policy_table()).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn routes(&self) -> anyhow::Result<network::Config> {
+        self.network.routes(&self.options, &self.name)
+    }
+
+    /// What happens now, at the moment in which somebody asks for the end.
+    pub(crate) fn farewell(&self, pods: usize) -> String {
+        match (self.options.keep_pods, pods) {
+            (true, _) => "shutting down; pods keep running (--keep-pods)".to_owned(),
+            (_, 0) => "shutting down".to_owned(),
+            (_, count) => format!(
+                "shutting down: stopping {}, each within {} s (again to leave them running)",
+                drain::pods(count),
+                drain::GRACE.as_secs()
+            ),
+        }
+    }
+
+    /// Stops the node's pods and takes down what reaches them, unless they are to stay.
+    pub(crate) async fn stop(&self, runtime: Arc<LocalRuntime>, say: &impl Fn(String)) -> anyhow::Result<()> {
+        if self.options.keep_pods {
+            return Ok(());
+        }
+        let stopped = drain::stop_pods(runtime, drain::GRACE, say).await.context("stop pods")?;
+        drain::unmount_volumes(&self.options.data_dir.join("kubelet")).await?;
+        say(format!("{} stopped; the next start starts them again", drain::pods(stopped)));
+        network::cleanup(&self.routes()?).await?;
+        policy::cleanup(&self.options.policy_table()).await?;
+        Ok(proxy::cleanup(&self.options.table()).await?)
+    }
+}
+
+/// Refuses what cannot name an interface and tables, and what leaves no room for the name of the node's own interface.
+fn check_bridge(name: &str) -> anyhow::Result<()> {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.');
+    let good = name.starts_with(|first: char| first.is_ascii_alphabetic()) && name.chars().all(plain);
+    ensure!(
+        good && name.len() <= 14,
+        "--bridge {name:?}: must be 1 to 14 letters, digits, - _ and ., and begin with a letter"
+    );
+    Ok(())
+}
+
+/// Refuses what no Node can be named.
+pub(crate) fn check_name(name: &str) -> anyhow::Result<()> {
+    let wrong = api::names::dns1123_subdomain(name);
+    ensure!(wrong.is_empty(), "--node-name {name:?}: {}", wrong.join(", "));
+    Ok(())
+}
