@@ -1,0 +1,209 @@
+//! A cluster of several nodes on this machine: `coracle up --nodes`, as a child process.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::command::{Output, Run as _, eventually};
+use crate::image::free_port;
+use crate::{binary, workspace};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Addresses and names that no other cluster on this machine has.
+const NETWORK: &[&str] = &[
+    "--node-ip=10.185.0.1",
+    "--cluster-cidr=10.184.0.0/16",
+    "--service-cluster-ip-range=10.186.0.0/16",
+    "--bridge=ce2e8",
+    "--node-name=many",
+    "--kubelet-port=10258",
+];
+/// The image that every node has.
+pub const IMAGE: &str = "localhost/e2e/busybox:1";
+
+/// The cluster. Dropping it takes everything down.
+pub struct ManyNodes {
+    directory: TempDir,
+    process: Option<Child>,
+}
+
+impl ManyNodes {
+    /// Brings up so many nodes and waits until all are Ready and have the image.
+    pub fn up(count: usize) -> Self {
+        let directory = TempDir::new().expect("a temporary directory");
+        let log = |name: &str| File::create(directory.path().join(name)).expect("the directory is writable");
+        let process = Command::new(binary("coracle"))
+            .arg("up")
+            .args(NETWORK)
+            .args([format!("--nodes={count}"), format!("--secure-port={}", free_port())])
+            .arg(format!("--data-dir={}", directory.path().join("data").display()))
+            .stdin(Stdio::null())
+            .stdout(log("out.log"))
+            .stderr(log("err.log"))
+            .spawn()
+            .expect("coracle starts");
+        let mut cluster = Self { directory, process: Some(process) };
+        eventually("the cluster is up", PATIENCE, || {
+            let ended = cluster.process.as_mut().and_then(|process| process.try_wait().expect("our own child"));
+            assert!(ended.is_none(), "coracle ended: {}", cluster.state());
+            cluster.printed().contains("kubeconfig: ").then_some(())
+        });
+        cluster.kubectl(&["wait", "--for=condition=Ready", "node", "--all", "--timeout=60s"]).ok();
+        let account = || cluster.kubectl(&["get", "serviceaccount", "default"]).success.then_some(());
+        eventually("the default service account exists", PATIENCE, account);
+        cluster.load_images();
+        cluster
+    }
+
+    fn load_images(&self) {
+        let archive = self.directory.path().join("busybox.tar");
+        Command::new(workspace().join("manifests/busybox-image")).arg(&archive).run().ok();
+        let named = self.directory.path().join("named.tar");
+        let (from, to) = (archive.display(), named.display());
+        Command::new("skopeo")
+            .args(["copy", "--quiet", &format!("docker-archive:{from}"), &format!("docker-archive:{to}:{IMAGE}")])
+            .run()
+            .ok();
+        let nodes = self.kubectl(&["get", "nodes", "-o", "jsonpath={.items[*].metadata.name}"]);
+        for node in nodes.ok().split(' ') {
+            let mut command = Command::new(binary("coracle"));
+            command.args(["image", "load"]).arg(&named).arg("--data-dir").arg(self.data_of(node)).run().ok();
+        }
+    }
+
+    /// Where a node keeps its data.
+    pub fn data_of(&self, node: &str) -> PathBuf {
+        let data = self.directory.path().join("data");
+        if node == "many" { data } else { data.join("nodes").join(node) }
+    }
+
+    /// Runs kubectl against it.
+    pub fn kubectl(&self, arguments: &[&str]) -> Output {
+        self.kubectl_command(arguments).run()
+    }
+
+    /// Applies a manifest.
+    #[track_caller]
+    pub fn apply(&self, manifest: &str) {
+        self.kubectl_command(&["apply", "-f", "-"]).output_with(manifest).ok();
+    }
+
+    fn kubectl_command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("kubectl");
+        let kubeconfig = self.directory.path().join("data/admin.kubeconfig");
+        command.arg("--kubeconfig").arg(kubeconfig).arg("--request-timeout=60s").args(arguments);
+        command.env("HOME", self.directory.path()).env_remove("KUBECONFIG");
+        command
+    }
+
+    /// Server, token and hash of a new token.
+    pub fn invitation(&self) -> [String; 3] {
+        let mut command = Command::new(binary("coracle"));
+        let output = command.args(["token", "create", "--data-dir"]).arg(self.directory.path().join("data")).run();
+        let words: Vec<&str> = output.ok().split(' ').collect();
+        let after = |flag: &str| {
+            let at = words.iter().position(|word| *word == flag).unwrap_or_else(|| panic!("{flag}: {words:?}"));
+            words[at + 1].to_owned()
+        };
+        [after("join"), after("--token"), after("--ca-hash")]
+    }
+
+    /// Kills a node beside the first as a power cut would: its process, and all that runs in its network.
+    pub fn cut_power(&self, node: &str) {
+        let name = format!("--node-name {node} ");
+        let mut namespace = None;
+        for (pid, command) in processes() {
+            if command.contains(" join ") && command.contains(&name) {
+                namespace = std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+                kill(pid);
+            }
+        }
+        let namespace = namespace.unwrap_or_else(|| panic!("{node} does not run"));
+        // Its pods' shims are in it; the pods have namespaces of their own, below its data directory.
+        let root = self.data_of(node).display().to_string();
+        for (pid, command) in processes() {
+            let is_inside = std::fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|found| found == namespace);
+            if is_inside || command.contains(&root) {
+                kill(pid);
+            }
+        }
+    }
+
+    /// Has a node beside the first leave.
+    pub fn leave(&self, node: &str) -> Output {
+        let name = format!("--node-name {node} ");
+        let running = processes().into_iter().find(|(_, line)| line.contains(" join ") && line.contains(&name));
+        let (pid, line) = running.unwrap_or_else(|| panic!("{node} does not run"));
+        let bridge = line.split(' ').skip_while(|word| *word != "--bridge").nth(1).expect("it has a bridge").to_owned();
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/proc/{pid}/ns/net")).arg(binary("coracle"));
+        command.args(["leave", "--bridge", &bridge, "--data-dir"]).arg(self.data_of(node)).run()
+    }
+
+    /// Asks it to end, as Ctrl-C does, and waits until it has.
+    pub fn stop(&mut self) {
+        let Some(mut process) = self.process.take() else { return };
+        signal(process.id(), Signal::INT);
+        let status = eventually("the cluster is down", PATIENCE, || process.try_wait().expect("our own child"));
+        assert!(status.success(), "coracle ended with {status}:\n{}", self.logs());
+    }
+
+    /// What it printed.
+    pub fn printed(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("out.log")).unwrap_or_default()
+    }
+
+    fn logs(&self) -> String {
+        let errors = std::fs::read_to_string(self.directory.path().join("err.log")).unwrap_or_default();
+        format!("{}\n{errors}", self.printed())
+    }
+
+    /// What it looks like, for messages of failed tests.
+    pub fn state(&self) -> String {
+        let objects = self.kubectl(&["get", "nodes,pods,services,endpointslices,csr,events", "-A", "-o", "wide"]);
+        format!("{}{}\n{}", objects.stdout, objects.stderr, self.logs())
+    }
+}
+
+impl Drop for ManyNodes {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.state());
+        }
+        let Some(mut process) = self.process.take() else { return };
+        signal(process.id(), Signal::INT);
+        for _ in 0..600 {
+            if !matches!(process.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        signal(process.id(), Signal::KILL);
+        let _reaped = process.wait();
+    }
+}
+
+/// All processes with their command lines.
+fn processes() -> Vec<(u32, String)> {
+    let entries = std::fs::read_dir("/proc").expect("a machine has /proc").filter_map(Result::ok);
+    let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let named = numbers.filter_map(|pid: u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        Some((pid, String::from_utf8_lossy(&line).replace('\0', " ")))
+    });
+    named.collect()
+}
+
+fn kill(pid: u32) {
+    signal(pid, Signal::KILL);
+}
+
+fn signal(pid: u32, kind: Signal) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process has a number");
+    // Fails only when it has ended already.
+    let _ended = kill_process(pid, kind);
+}
