@@ -26,8 +26,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::plan::{Peer, Range};
 use crate::{Config, Error};
 
-/// The origin of our routes (`rtm_protocol`): a number that `/etc/iproute2/rt_protos` gives to nobody.
-const ORIGIN: RouteProtocol = RouteProtocol::Other(197);
+const ORIGIN: RouteProtocol = RouteProtocol::Other(host::ROUTE_ORIGIN);
 /// What VXLAN over IPv4 adds to a packet: outer IP 20, UDP 8, VXLAN 8, inner Ethernet 14 (RFC 7348).
 const OVERHEAD: u32 = 50;
 /// The smallest MTU of IPv4 hosts (RFC 791).
@@ -279,6 +278,10 @@ fn is_wanted(known: &NeighbourMessage, peers: &[&Peer]) -> bool {
     }
     let to = known.attributes.iter().find_map(|one| match one {
         NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some(*address),
+        // In a forwarding entry the family is that of the bridge, and the address mere bytes.
+        NeighbourAttribute::Destination(NeighbourAddress::Other(bytes)) => {
+            <[u8; 4]>::try_from(bytes.as_slice()).ok().map(Ipv4Addr::from)
+        }
         _ => None,
     });
     let at = known.attributes.iter().find_map(|one| match one {
