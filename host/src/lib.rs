@@ -20,5 +20,9 @@ pub use folder::FolderLock;
 pub use presence::Presence;
 pub use watch::{LinkWatch, TableWatch};
 
+/// The origin (`rtm_protocol`, rtnetlink(7)) of routes to the pods of other nodes: a number that `/etc/iproute2/rt_protos`
+/// gives to nobody.
+pub const ROUTE_ORIGIN: u8 = 197;
+
 /// The alias (`ip link`) of interfaces that Coracle made: others are used where they are named, and never removed.
 pub const INTERFACE_ALIAS: &str = "made by coracle";

@@ -117,20 +117,27 @@ impl LinkWatch {
         self.changes.readable().await
     }
 
-    /// Whether the interface with this index lost something since the last call, or may have.
+    /// Whether the interface with this index lost something since the last call, or may have. Routes to the pods of other
+    /// nodes are not what an interface has: they come and go with the nodes.
     pub fn harmed(&self, index: u32) -> io::Result<bool> {
-        self.any_harmed(&[index])
+        self.any(|message| harms(message.kind, message.body, index) && !is_to_other_node(message))
     }
 
-    /// Whether one of these interfaces lost something since the last call, or may have.
+    /// Whether one of these interfaces lost something since the last call, or may have; routes to other nodes, too.
     pub fn any_harmed(&self, indexes: &[u32]) -> io::Result<bool> {
+        self.any(|message| indexes.iter().any(|index| harms(message.kind, message.body, *index)))
+    }
+
+    fn any(&self, is_harm: impl Fn(&Message<'_>) -> bool) -> io::Result<bool> {
         let mut harmed = false;
-        let each = |message: Message<'_>| {
-            harmed |= indexes.iter().any(|index| harms(message.kind, message.body, *index));
-        };
-        let lost = self.changes.read(each)?;
+        let lost = self.changes.read(|message| harmed |= is_harm(&message))?;
         Ok(harmed || lost)
     }
+}
+
+/// Whether a message is about a route of [`ROUTE_ORIGIN`], which the sixth byte of `struct rtmsg` tells.
+fn is_to_other_node(message: &Message<'_>) -> bool {
+    message.kind == DELETE_ROUTE && message.body.get(5) == Some(&crate::ROUTE_ORIGIN)
 }
 
 fn harms(kind: u16, body: &[u8], index: u32) -> bool {
@@ -174,6 +181,15 @@ mod tests {
             let expected = if cfg!(target_endian = "little") { (times, open) } else { (count.times, count.open) };
             assert_eq!((count.times, count.open), expected, "{messages:?}");
         }
+    }
+
+    #[test]
+    fn routes_to_other_nodes_are_told_apart_by_their_origin() {
+        let route = |origin: u8| [2, 24, 0, 0, 254, origin, 0, 1, 0, 0, 0, 0];
+        let is = |kind, origin| is_to_other_node(&Message { kind, body: &route(origin) });
+        assert!(is(DELETE_ROUTE, crate::ROUTE_ORIGIN));
+        assert!(!is(DELETE_ROUTE, 4) && !is(DELETE_LINK, crate::ROUTE_ORIGIN));
+        assert!(!is_to_other_node(&Message { kind: DELETE_ROUTE, body: &[2] }));
     }
 
     fn link(family: u8, index: u32, flags: u32) -> Vec<u8> {
