@@ -81,6 +81,7 @@ mod definitions;
 mod documents;
 mod encryption;
 mod error;
+mod fencing;
 mod field_managers;
 mod flow_control;
 pub mod fuzzing;

@@ -12,6 +12,7 @@ pub mod amounts;
 pub mod cidr;
 pub mod conditions;
 pub mod endpoints;
+pub mod held_lease;
 pub mod int_or_percent;
 pub mod labels;
 pub mod nodes;

@@ -34,7 +34,7 @@ use crate::request::negotiate::{Accept, is_pretty};
 use crate::request::query::Query;
 use crate::response::{self, Answer};
 use crate::watch_cache::ResourceCache;
-use crate::{authz, impersonate, routes, subresources};
+use crate::{authz, fencing, impersonate, routes, subresources};
 
 /// What one request has, and what it leaves behind when its answer is ready.
 #[derive(Default)]
@@ -172,6 +172,9 @@ async fn permitted(
     // The body is read before a seat is taken: who sends slowly holds up nobody.
     let (incoming, _room) = read(core, parts, course, info, user, claim.as_deref()).await?;
     let seat = core.flow_control.seat(course.class.as_ref(), user, info, time).await?;
+    if let Some(lease) = fencing::claimed(&parts.headers)?.filter(|_| !info.is_read()) {
+        Box::pin(fencing::check(&core.registry, &lease)).await?;
+    }
     let seat = Lock::new(seat);
     let call = Call::new(core, parts, info, query, user, &seat);
     let answer = routes::answer(&call, claim.as_deref(), incoming).await;

@@ -46,3 +46,27 @@ async fn of_replacements_of_one_version_one_wins() {
     let count = |code| codes.iter().filter(|each| **each == code).count();
     assert_eq!((count(StatusCode::OK), count(StatusCode::CONFLICT)), (1, 15), "{codes:?}");
 }
+
+#[tokio::test]
+async fn who_holds_a_lease_no_more_writes_no_more() {
+    const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
+    let server = TestServer::start().await;
+    let client = Client::admin(&server);
+    let mut lease = json!({"metadata": {"name": "l"}, "spec": {"holderIdentity": "a"}});
+    lease = expect(client.post(LEASES, &lease).await, 201);
+    let write = async |name: &str, held: &str| {
+        let body = json!({"metadata": {"name": name}}).to_string().into_bytes();
+        let headers = [("content-type", "application/json"), ("coracle-held-lease", held)];
+        client.send(Method::POST, MAPS, &headers, body).await
+    };
+    expect(write("first", "default/l=a").await, 201);
+    expect(write("other", "default/l=b").await, 409);
+    expect(write("other", "default/none=a").await, 409);
+    expect(write("other", "nonsense").await, 400);
+    lease["spec"]["holderIdentity"] = json!("b");
+    expect(client.put(&format!("{LEASES}/l"), &lease).await, 200);
+    expect(write("second", "default/l=a").await, 409);
+    expect(write("second", "default/l=b").await, 201);
+    let reads = client.send(Method::GET, MAPS, &[("coracle-held-lease", "default/l=a")], Vec::new()).await;
+    expect(reads, 200);
+}

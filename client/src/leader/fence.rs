@@ -8,17 +8,19 @@
 //!  Api::create --> Fenced (any client) --> retries, headers --> Gate (clients of `connect`) --> HTTP/2
 //!                    marks the request       may take a while      looks at the mark
 //! ```
-//! What remains is what has passed the gate when the process is stopped and still lies in its own buffers: at most the
-//! requests that it had under way at that moment.
+//! What has passed the gate when the process is stopped and still lies in its own buffers is refused by the API server: each
+//! write names the lease that its sender holds ([`facts::held_lease`]). Servers that do not know the header take these, at most
+//! the requests that were under way at that moment.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use facts::held_lease::{HELD_LEASE, HeldLease};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use http::{Method, Request, Response};
+use http::{HeaderValue, Method, Request, Response};
 use kube::client::Body;
 use rustix::time::{ClockId, clock_gettime};
 use tower::{BoxError, Service};
@@ -62,10 +64,12 @@ impl Fence {
         if micros(Moment::now().0) < self.until.load(Ordering::Acquire) { Ok(()) } else { Err(Refused) }
     }
 
-    /// A client whose writes are refused when the fence is closed.
-    pub(super) fn around(&self, client: kube::Client) -> kube::Client {
+    /// A client whose writes are refused when the fence is closed, and name the lease.
+    pub(super) fn around(&self, client: kube::Client, lease: &HeldLease) -> kube::Client {
         let namespace = client.default_namespace().to_owned();
-        kube::Client::new(Fenced { client, fence: self.clone() }, namespace)
+        // A holder that no header can name goes without.
+        let lease = HeaderValue::try_from(lease.to_string()).ok();
+        kube::Client::new(Fenced { client, fence: self.clone(), lease }, namespace)
     }
 }
 
@@ -82,6 +86,7 @@ fn check<B>(request: &Request<B>) -> Result<(), Refused> {
 struct Fenced {
     client: kube::Client,
     fence: Fence,
+    lease: Option<HeaderValue>,
 }
 
 impl Service<Request<Body>> for Fenced {
@@ -96,6 +101,9 @@ impl Service<Request<Body>> for Fenced {
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         if !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
             request.extensions_mut().insert(self.fence.clone());
+            if let Some(lease) = &self.lease {
+                request.headers_mut().insert(HELD_LEASE, lease.clone());
+            }
         }
         let client = self.client.clone();
         async move {
@@ -147,6 +155,10 @@ mod tests {
         ConfigMap { metadata: ObjectMeta { name: Some("a".into()), ..ObjectMeta::default() }, ..ConfigMap::default() }
     }
 
+    fn lease() -> HeldLease {
+        HeldLease { namespace: "kube-system".to_owned(), name: "c".to_owned(), holder: "a".to_owned() }
+    }
+
     fn is_refused<T>(outcome: kube::Result<T>) -> bool {
         matches!(outcome, Err(kube::Error::Service(err)) if err.is::<Refused>())
     }
@@ -154,7 +166,7 @@ mod tests {
     #[tokio::test]
     async fn writes_pass_only_while_the_lease_lasts_and_reads_always() {
         let (fake, fence) = (FakeApi::new(), Fence::default());
-        let maps: Api<ConfigMap> = Api::default_namespaced(fence.around(fake.client()));
+        let maps: Api<ConfigMap> = Api::default_namespaced(fence.around(fake.client(), &lease()));
         assert!(is_refused(maps.create(&PostParams::default(), &map()).await), "it does not lead yet");
         assert!(maps.get_opt("a").await.unwrap().is_none());
 

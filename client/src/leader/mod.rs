@@ -29,6 +29,7 @@ use tracing::{debug, info};
 
 use self::fence::{Fence, Moment};
 use crate::{clock, write};
+use facts::held_lease::HeldLease;
 
 pub(crate) use self::fence::Gate;
 pub use self::fence::Refused;
@@ -148,7 +149,8 @@ impl Candidate {
     /// A client for the work: it refuses to write while this process does not lead. It is a task's to drive: call it where
     /// tokio runs.
     pub fn client(&self) -> kube::Client {
-        self.fence.around(self.client.clone())
+        let LeaderElection { namespace, name, identity, .. } = self.election.clone();
+        self.fence.around(self.client.clone(), &HeldLease { namespace, name, holder: identity })
     }
 
     /// Waits to become the leader, then runs `work` with a token that is cancelled on shutdown or when the lease is lost,

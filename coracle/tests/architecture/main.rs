@@ -21,7 +21,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("host", &[]),
     ("daemon", &["host"]),
     ("runtime", &["host"]),
-    ("client", &["api", "daemon", "host"]),
+    ("client", &["facts", "daemon", "host"]),
     ("apiserver", &["api", "cel", "facts", "store", "daemon", "host"]),
     ("controllers", &["api", "facts", "client", "daemon"]),
     ("scheduler", &["api", "facts", "client", "daemon"]),
