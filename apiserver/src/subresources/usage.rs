@@ -23,6 +23,8 @@ use crate::watch_cache::{Cached, ResourceCache, Selection};
 /// Answers a request for one or several.
 pub(super) async fn answer(call: &Call<'_>, row: &Arc<Resource>) -> Result<Answer, ApiError> {
     let source = Source::of(call, row)?;
+    // Who has just made a pod finds it.
+    source.cache.settle().await?;
     match (&call.info.deed, call.info.is_item) {
         (Deed::Get, true) => {
             let metrics = source.one(call).await?;
@@ -135,6 +137,7 @@ fn usage(used: &Used) -> Value {
 /// Asks about nodes that there are.
 async fn measure(core: &Arc<Core>, nodes: Vec<String>) -> Result<ByNode, ApiError> {
     let cache = core.registry.named("", "nodes")?;
+    cache.settle().await?;
     let find = |name: &str| {
         let node = cache.get(&cache.key("", name))?.object();
         Backend::of_node(&node, &core.config.kubelet_address_types).ok()
