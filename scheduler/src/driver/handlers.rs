@@ -223,7 +223,10 @@ impl Shared {
 
 /// Drops what no decision looks at of a pod: there are many, and it is more than half of them.
 fn strip(pod: &mut Pod) {
-    pod.metadata.annotations = None;
+    if let Some(annotations) = &mut pod.metadata.annotations {
+        annotations.retain(|key, _| ANNOTATIONS.contains(&key.as_str()));
+    }
+    pod.metadata.annotations.take_if(|annotations| annotations.is_empty());
     if let Some(spec) = &mut pod.spec {
         spec.init_containers.iter_mut().flatten().chain(&mut spec.containers).for_each(strip_container);
         spec.ephemeral_containers = None;
