@@ -80,21 +80,23 @@ impl Cluster {
         Api::namespaced(self.client.clone(), "default")
     }
 
-    /// Defines a kind of its own and waits until it is served.
-    async fn define_widgets(&self) -> ApiResource {
-        let schema = json!({ "type": "object", "properties": {
-            "spec": { "type": "object", "properties": { "size": { "type": "integer" } } },
-        } });
-        let version = json!({ "name": "v1", "served": true, "storage": true, "schema": { "openAPIV3Schema": schema } });
-        let names = json!({ "plural": "widgets", "singular": "widget", "kind": "Widget", "listKind": "WidgetList" });
+    /// Defines a kind of its own, of objects with these fields, and waits until it is served.
+    async fn define(&self, kind: &str, fields: Value, subresources: Value) -> ApiResource {
+        let (singular, plural) = (kind.to_lowercase(), format!("{}s", kind.to_lowercase()));
+        let schema = json!({ "type": "object", "properties": fields });
+        let version = json!({
+            "name": "v1", "served": true, "storage": true, "schema": { "openAPIV3Schema": schema }, "subresources": subresources,
+        });
+        let names = json!({ "plural": plural, "singular": singular, "kind": kind, "listKind": format!("{kind}List") });
+        let name = format!("{plural}.example.com");
         let definition = json!({
-            "metadata": { "name": "widgets.example.com" },
+            "metadata": { "name": name },
             "spec": { "group": "example.com", "scope": "Namespaced", "names": names, "versions": [version] },
         });
         let definitions: Api<CustomResourceDefinition> = Api::all(self.client.clone());
         definitions.create(&PostParams::default(), &from_value(definition).unwrap()).await.unwrap();
         eventually("the kind is served", async || {
-            let found = definitions.get("widgets.example.com").await.unwrap();
+            let found = definitions.get(&name).await.unwrap();
             let conditions = found.status.and_then(|status| status.conditions).unwrap_or_default();
             conditions.iter().any(|known| known.type_ == "Established" && known.status == "True")
         })
@@ -103,9 +105,14 @@ impl Cluster {
             group: "example.com".to_owned(),
             version: "v1".to_owned(),
             api_version: "example.com/v1".to_owned(),
-            kind: "Widget".to_owned(),
-            plural: "widgets".to_owned(),
+            kind: kind.to_owned(),
+            plural,
         }
+    }
+
+    async fn define_widgets(&self) -> ApiResource {
+        let spec = json!({ "type": "object", "properties": { "size": { "type": "integer" } } });
+        self.define("Widget", json!({ "spec": spec }), json!({})).await
     }
 
     async fn pods(&self, selector: &str) -> Vec<Pod> {

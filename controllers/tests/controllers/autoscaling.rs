@@ -16,7 +16,6 @@ use http_body_util::{BodyExt, Full};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::{HorizontalPodAutoscaler, HorizontalPodAutoscalerStatus};
 use k8s_openapi::api::core::v1::{Event, Pod};
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::serde_json::{Value, from_value, json};
 use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::client::Body;
@@ -388,29 +387,7 @@ async fn a_server_that_hangs_holds_up_a_worker_for_a_while_only() {
 /// A kind of its own that can be scaled.
 async fn define_gadgets(cluster: &Cluster) -> ApiResource {
     let count = json!({"type": "object", "properties": {"count": {"type": "integer"}, "selector": {"type": "string"}}});
-    let schema = json!({"type": "object", "properties": {"spec": count, "status": count}});
     let scale = json!({"specReplicasPath": ".spec.count", "statusReplicasPath": ".status.count",
         "labelSelectorPath": ".status.selector"});
-    let version = json!({"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema},
-        "subresources": {"status": {}, "scale": scale}});
-    let names = json!({"plural": "gadgets", "singular": "gadget", "kind": "Gadget", "listKind": "GadgetList"});
-    let definition = json!({
-        "metadata": {"name": "gadgets.example.com"},
-        "spec": {"group": "example.com", "scope": "Namespaced", "names": names, "versions": [version]},
-    });
-    let definitions: Api<CustomResourceDefinition> = Api::all(cluster.client.clone());
-    definitions.create(&PostParams::default(), &from_value(definition).unwrap()).await.unwrap();
-    eventually("the kind is served", async || {
-        let found = definitions.get("gadgets.example.com").await.unwrap();
-        let conditions = found.status.and_then(|status| status.conditions).unwrap_or_default();
-        conditions.iter().any(|known| known.type_ == "Established" && known.status == "True")
-    })
-    .await;
-    ApiResource {
-        group: "example.com".to_owned(),
-        version: "v1".to_owned(),
-        api_version: "example.com/v1".to_owned(),
-        kind: "Gadget".to_owned(),
-        plural: "gadgets".to_owned(),
-    }
+    cluster.define("Gadget", json!({"spec": count, "status": count}), json!({"status": {}, "scale": scale})).await
 }
