@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::custom::Custom;
-use crate::schema::{SchemaId, SchemaRef, Schemas};
+use crate::schema::{SchemaRef, Whole};
 use crate::status::Qualified;
 use crate::strategy::Strategy;
 use crate::table::cell::Cell;
@@ -43,8 +43,7 @@ pub struct Resource {
     /// Where values lie in the store, without the leading `/registry/`: `pods`, `deployments`,
     /// `apiextensions.k8s.io/customresourcedefinitions`, ... as upstream lays them out.
     pub storage_prefix: Text,
-    pub schemas: Arc<Schemas>,
-    pub schema: SchemaId,
+    pub schema: Whole,
     /// Field selectors that lists and watches accept besides `metadata.name` and `metadata.namespace`. Their paths are
     /// those of the stored version.
     pub selectable_fields: Vec<SelectableField>,
@@ -166,7 +165,7 @@ impl Resource {
 
     /// The schema of a whole object.
     pub fn schema(&self) -> SchemaRef<'_> {
-        self.schemas.at(self.schema)
+        self.schema.get()
     }
 
     /// Whether it has the subresource.

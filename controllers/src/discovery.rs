@@ -7,8 +7,8 @@ use client::{Event, Informer, Watchable};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use kube::Discovery;
-use kube::core::ApiResource;
 use kube::core::discovery::Scope;
+use kube::core::{ApiResource, PartialObjectMeta};
 use kube::discovery::{ApiCapabilities, ApiGroup};
 use tokio::sync::Notify;
 
@@ -76,10 +76,9 @@ pub(crate) fn notify_on_change(context: &Context, changed: &Arc<Notify>) {
 
 /// Calls `changed` whenever other kinds may be served. It must be quick.
 pub(crate) fn on_change(context: &Context, changed: impl Fn() + Clone + Send + Sync + 'static) {
-    call_on(&context.informers.of::<CustomResourceDefinition>(), changed.clone(), |crd| {
-        let names = crd.status.as_ref().and_then(|status| status.conditions.clone());
-        format!("{:?} {names:?}", crd.metadata.generation)
-    });
+    // Schemas are most of what is kept in a cluster with many definitions; here nobody reads them.
+    let definitions = context.informers.of::<PartialObjectMeta<CustomResourceDefinition>>();
+    call_on(&definitions, changed.clone(), |definition| format!("{:?}", definition.metadata.resource_version));
     call_on(&context.informers.of::<APIService>(), changed, |service| format!("{:?}", service.status));
 }
 

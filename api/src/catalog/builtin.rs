@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::kinds::kind::{Field, Group, Kind, Sub};
 use crate::kinds::{GROUPS, OPTIONAL};
 use crate::resource::{Columns, Resource, Text};
+use crate::schema::Whole;
 use crate::schema::builtin::builtin;
 
 /// The kinds of [`GROUPS`] as resources.
@@ -52,8 +53,7 @@ fn resource(group: &'static str, version: &'static str, kind: &Kind) -> Resource
         storage_version: kind.storage_version.unwrap_or(version).into(),
         hash_version: kind.hash_version.map(Text::Borrowed),
         storage_prefix: kind.prefix.unwrap_or(kind.plural).into(),
-        schemas: Arc::clone(schemas.schemas()),
-        schema: schema.id(),
+        schema: Whole::known(schemas.schemas(), schema.id()),
         selectable_fields: kind.fields.iter().map(Field::selectable).collect(),
         has_generation: kind.has_generation,
         strategy: Arc::new(*kind),

@@ -24,7 +24,7 @@ use serde_json::Value;
 
 use crate::object::Object;
 use crate::rules::RuleSet;
-use crate::schema::{SchemaId, SchemaRef, Schemas};
+use crate::schema::{SchemaRef, Whole};
 use crate::text::split_api_version;
 
 pub use definition::Definition;
@@ -66,25 +66,28 @@ pub struct Webhook {
     pub review_versions: Vec<String>,
 }
 
-/// The schema of a version.
+/// The schema of a version. What it is compiled to is made when the first object needs it: most versions are never used.
 #[derive(Clone, Debug)]
 struct Version {
-    schemas: Arc<Schemas>,
-    root: SchemaId,
+    schema: Whole,
     written: Arc<Written>,
-    /// Compiled when the first object is checked: most versions are never written in.
     rules: Arc<OnceLock<RuleSet>>,
 }
 
 impl Version {
     /// Reads `schema.openAPIV3Schema`.
     fn read(written: &Value) -> Self {
-        let (schemas, root) = schema::read(written);
-        Self { schemas: Arc::new(schemas), root, written: Arc::new(Written::new(written)), rules: Arc::default() }
+        let written = Arc::new(Written::new(written));
+        let read = Arc::clone(&written);
+        let schema = Whole::later(move || {
+            let (schemas, root) = schema::read(&read.schema());
+            (Arc::new(schemas), root)
+        });
+        Self { schema, written, rules: Arc::default() }
     }
 
     fn schema(&self) -> SchemaRef<'_> {
-        self.schemas.at(self.root)
+        self.schema.get()
     }
 
     fn rules(&self) -> &RuleSet {

@@ -175,7 +175,8 @@ fn root(group: &str, version: &str) -> String {
 
 /// The name of the definition of a resource's objects, with `List` after it for its lists.
 fn definition_of(row: &Resource) -> String {
-    match row.schema().node().definition.as_deref() {
+    let built_in = row.custom.is_none().then(|| row.schema().node().definition.as_deref()).flatten();
+    match built_in {
         Some(name) => name.to_owned(),
         None => {
             let reversed: Vec<&str> = row.group.rsplit('.').collect();

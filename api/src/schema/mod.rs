@@ -6,6 +6,7 @@
 
 pub mod builtin;
 mod pattern;
+mod whole;
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use serde_json::Value;
 use crate::text::Text;
 
 pub use pattern::Pattern;
+pub use whole::Whole;
 
 /// The position of a [`Schema`] in its [`Schemas`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
