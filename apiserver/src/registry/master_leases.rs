@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use api::{ApiError, Object};
-use bytes::Bytes;
 use serde_json::json;
 use store::Expected;
 
@@ -27,7 +26,7 @@ impl Registry {
         for _ in 0..ATTEMPTS {
             let entry = self.store.get(&key).await.map_err(|err| unavailable(&err))?;
             let expected = entry.map_or(Expected::Absent, |entry| Expected::Revision(entry.mod_revision));
-            match self.store.put(&key, Bytes::from(stored_bytes(&lease(own))), expected, Some(LIFE)).await {
+            match self.store.put(&key, stored_bytes(&lease(own)), expected, Some(LIFE)).await {
                 Err(store::Error::Conflict { .. }) => {}
                 outcome => return outcome.map(|_| ()).map_err(|err| unavailable(&err)),
             }

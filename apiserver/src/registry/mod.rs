@@ -290,7 +290,7 @@ impl Registry {
         let working_row = target.working_row();
         codec::canonicalize(&mut object, working_row.schema());
         let mut stored = self.to_stored(target, object).await?;
-        let value = Bytes::from(stored_bytes(&stored));
+        let value = stored_bytes(&stored);
         let revived = revive(target.stored_row(), &mut stored);
         let key = target.key(name);
         // What is sealed comes back as another value, and what a schema adds to is read again.

@@ -13,7 +13,7 @@ use crate::watch_cache::stored_bytes;
 /// What replaces an object of this store.
 pub(crate) fn swapper(store: Arc<dyn Store>) -> Swap {
     Arc::new(move |key, object, revision| {
-        let (store, value) = (store.clone(), stored_bytes(object).into());
+        let (store, value) = (store.clone(), stored_bytes(object));
         let swap = async move {
             match store.put(&key, value, Expected::Revision(revision), None).await {
                 Ok(_) => Ok(true),

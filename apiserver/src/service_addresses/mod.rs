@@ -17,7 +17,6 @@ use api::catalog::Catalog;
 use api::status::Qualified;
 use api::strategy::{User, WriteContext};
 use api::{ApiError, Object, Resource};
-use bytes::Bytes;
 use facts::cidr::Cidr;
 use jiff::Timestamp;
 use rand::RngExt as _;
@@ -239,9 +238,9 @@ impl Allocator {
     async fn take(&self, held: &Held, service: &Object) -> Result<bool, store::Error> {
         let value = match held {
             Held::Address(address) => stored_bytes(&address_object(*address, service)),
-            Held::Port(_) => format!("\"{}/{}\"", service.namespace(), service.name()).into_bytes(),
+            Held::Port(_) => format!("\"{}/{}\"", service.namespace(), service.name()).into(),
         };
-        match self.store.put(&key_of(held), Bytes::from(value), Expected::Absent, None).await {
+        match self.store.put(&key_of(held), value, Expected::Absent, None).await {
             Ok(_) => Ok(true),
             Err(store::Error::Conflict { .. }) => Ok(false),
             Err(err) => Err(err),

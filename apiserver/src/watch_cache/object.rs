@@ -91,7 +91,7 @@ impl Cached {
         let stored = match Stored::of(value.clone()).filter(|_| !revived) {
             Some(stored) => stored,
             None if !revived => Stored::of(rewritten(value).ok_or_else(unreadable)?).ok_or_else(unreadable)?,
-            None => Stored::of(stored_bytes(&object).into()).ok_or_else(unreadable)?,
+            None => Stored::of(stored_bytes(&object)).ok_or_else(unreadable)?,
         };
         Ok(Self { revived, ..Self::new(row, key, stored, revision, Facts::of(row, &object)) })
     }
@@ -244,12 +244,13 @@ impl Stored {
 
 /// A value of a foreign layout in ours.
 fn rewritten(value: &[u8]) -> Option<Bytes> {
-    Some(stored_bytes(&Object::from_value(serde_json::from_slice(value).ok()?)?).into())
+    Some(stored_bytes(&Object::from_value(serde_json::from_slice(value).ok()?)?))
 }
 
-/// An object as it lies in the store: head first, without its resourceVersion.
-pub fn stored_bytes(object: &Object) -> Vec<u8> {
-    let mut out = Vec::with_capacity(1024);
+/// An object as it lies in the store: head first, without its resourceVersion. Many are kept, so each takes no more room
+/// than it needs.
+pub fn stored_bytes(object: &Object) -> Bytes {
+    let mut out = Vec::with_capacity(4096);
     out.extend_from_slice(b"{\"kind\":");
     write_text(&mut out, object.kind());
     out.extend_from_slice(b",\"apiVersion\":");
@@ -262,7 +263,7 @@ pub fn stored_bytes(object: &Object) -> Vec<u8> {
     let rest = object.root().iter().filter(|(name, _)| !matches!(name.as_str(), "kind" | "apiVersion" | "metadata"));
     write_fields(&mut out, rest, true);
     out.push(b'}');
-    out
+    Bytes::copy_from_slice(&out)
 }
 
 fn write_fields<'a>(out: &mut Vec<u8>, fields: impl Iterator<Item = (&'a String, &'a Value)>, mut comma: bool) {
@@ -352,7 +353,7 @@ mod tests {
         let stored = stored_bytes(&object);
         let text = std::str::from_utf8(&stored).unwrap();
         assert_eq!(text, r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"x"},"data":{"a":"b"}}"#);
-        let served = Stored::of(stored.clone().into()).unwrap().served(12);
+        let served = Stored::of(stored.clone()).unwrap().served(12);
         assert_eq!(served, text.replace(r#""metadata":{"#, r#""metadata":{"resourceVersion":"12","#));
     }
 

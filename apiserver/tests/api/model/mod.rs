@@ -155,7 +155,7 @@ async fn crowd(store: &Arc<dyn Store>, count: usize) {
         let pod = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": name, "namespace": "crowd",
             "uid": name, "creationTimestamp": "2026-01-01T00:00:00Z"}, "spec": {"containers": []}, "status": {}});
         let value = stored_bytes(&api::Object::from_value(pod).unwrap());
-        store.put(&format!("/registry/pods/crowd/{name}"), value.into(), Expected::Absent, None).await.unwrap();
+        store.put(&format!("/registry/pods/crowd/{name}"), value, Expected::Absent, None).await.unwrap();
     }
 }
 
