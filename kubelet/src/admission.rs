@@ -2,15 +2,24 @@
 
 use facts::amounts::{self, Amounts, List};
 use facts::nodes::{self, selector, taints::tolerates};
+use facts::pods::QosClass;
 use facts::pods::demand::Demand;
 use facts::pods::ports::host_ports;
-use k8s_openapi::api::core::v1::{Container, Node, Pod};
+use k8s_openapi::api::core::v1::{Container, Node, Pod, Taint};
 
 use crate::pod;
 use crate::pods::status::Verdict;
+use crate::signals::Conditions;
 
 /// Refuses a pod that the node cannot or may not run beside `others`.
-pub(crate) fn check(pod: &Pod, others: &[Pod], node: &Node, max_pods: usize) -> Result<(), Verdict> {
+pub(crate) fn check(
+    pod: &Pod,
+    others: &[Pod],
+    node: &Node,
+    max_pods: usize,
+    pressure: Conditions,
+) -> Result<(), Verdict> {
+    check_pressure(pod, pressure)?;
     check_os(pod, node)?;
     check_features(pod)?;
     fit(pod, others, node, max_pods)?;
@@ -26,7 +35,25 @@ pub(crate) fn check(pod: &Pod, others: &[Pod], node: &Node, max_pods: usize) -> 
 
 /// The verdict on a pod that the node does not take, in upstream's form.
 pub(crate) fn refuse(reason: &str, message: impl Into<String>) -> Verdict {
-    Verdict { reason: reason.to_owned(), message: format!("Pod was rejected: {}", message.into()) }
+    Verdict::new(reason, format!("Pod was rejected: {}", message.into()))
+}
+
+/// A node that runs short takes no more; memory that was asked for is there.
+fn check_pressure(pod: &Pod, pressure: Conditions) -> Result<(), Verdict> {
+    if pressure.are_calm() || pod::is_critical(pod) {
+        return Ok(());
+    }
+    let taint = Taint {
+        key: "node.kubernetes.io/memory-pressure".to_owned(),
+        effect: "NoSchedule".to_owned(),
+        ..Taint::default()
+    };
+    let tolerations = pod::spec(pod).tolerations.as_deref().unwrap_or_default();
+    let bears_it = Demand::of(pod).qos_class() != QosClass::BestEffort || tolerates(tolerations, &taint);
+    if (pressure == Conditions { memory: true, ..Conditions::default() }) && bears_it {
+        return Ok(());
+    }
+    Err(refuse(Verdict::EVICTED, format!("The node had condition: {pressure}. ")))
 }
 
 fn check_os(pod: &Pod, node: &Node) -> Result<(), Verdict> {
@@ -168,8 +195,35 @@ mod tests {
                 "resources": {"requests": {"cpu": "1500m"}}}]}
         }))
         .unwrap();
-        let refused = super::check(&pod, &[other], &node(), 3).err().map(|verdict| verdict.reason);
+        let refused =
+            super::check(&pod, &[other], &node(), 3, Conditions::default()).err().map(|verdict| verdict.reason);
         assert_eq!(refused.as_deref(), expected);
+    }
+
+    #[test]
+    fn a_node_that_runs_short_takes_only_what_was_reckoned_with() {
+        use serde_json::json;
+        let memory = Conditions { memory: true, ..Conditions::default() };
+        let disk = Conditions { disk: true, ..memory };
+        let idle = json!({"containers": [{"name": "c"}]});
+        let modest = json!({"containers": [{"name": "c", "resources": {"requests": {"memory": "1"}}}]});
+        let mut brave = idle.clone();
+        brave["tolerations"] = json!([{"key": "node.kubernetes.io/memory-pressure", "operator": "Exists"}]);
+        let mut critical = idle.clone();
+        critical["priority"] = json!(2_000_001_000);
+        for (spec, pressure, expected) in [
+            (&idle, Conditions::default(), None),
+            (&idle, memory, Some("Pod was rejected: The node had condition: [MemoryPressure]. ")),
+            (&modest, memory, None),
+            (&brave, memory, None),
+            (&modest, disk, Some("Pod was rejected: The node had condition: [DiskPressure MemoryPressure]. ")),
+            (&critical, disk, None),
+        ] {
+            let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": spec})).unwrap();
+            let refused = check_pressure(&pod, pressure).err();
+            assert!(refused.as_ref().is_none_or(|verdict| !verdict.is_eviction()), "it was never here");
+            assert_eq!(refused.map(|verdict| verdict.message).as_deref(), expected);
+        }
     }
 
     #[test]

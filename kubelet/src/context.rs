@@ -16,6 +16,7 @@ use crate::references::Objects;
 use crate::sandbox::pod_dns::ClusterDns;
 use crate::sandbox::sysctls::Allowlist;
 use crate::sandbox::user_ids::UserIds;
+use crate::signals::Conditions;
 use crate::{pod, resources, watched_calls};
 
 /// Handles and facts; made once in [`crate::run`].
@@ -56,6 +57,8 @@ pub(crate) struct Context {
     pub(crate) tuning: Tuning,
     /// The ids of pods' user namespaces.
     pub(crate) user_ids: Arc<UserIds>,
+    /// What the node is short of.
+    pub(crate) pressure: watch::Sender<Conditions>,
     /// True once the node has a pod network.
     pub(crate) network: watch::Receiver<bool>,
     /// Images by the names that pods use; what the node's status lists.
@@ -122,6 +125,11 @@ impl Context {
         } else {
             self.recorder.normal(about, reason, message);
         }
+    }
+
+    /// Says what the node is short of.
+    pub(crate) fn set_pressure(&self, now: Conditions) {
+        self.pressure.send_if_modified(|known| std::mem::replace(known, now) != now);
     }
 
     /// Replaces the list of images the node's status shows.

@@ -21,6 +21,7 @@ mod references;
 mod resources;
 mod sandbox;
 pub mod server;
+mod signals;
 pub mod volumes;
 mod watched_calls;
 
@@ -101,6 +102,8 @@ pub async fn run(mut config: Config, client: kube::Client, process: daemon::Proc
     tasks.add("garbage collection", move |shutdown| endless(collector.run(shutdown)));
     let monitor = reclaim::Monitor::new(Arc::clone(&context), pods.clone());
     tasks.add("storage limits", move |shutdown| endless(monitor.run(shutdown)));
+    let pressure = reclaim::Pressure::new(Arc::clone(&context), pods.clone());
+    tasks.add("evictions", move |shutdown| endless(pressure.run(shutdown)));
     if let Some(path) = config.static_pod_path {
         let watcher = statics::Watcher::new(path, Arc::clone(&context), static_pods);
         tasks.add("static pods", move |shutdown| watcher.run(shutdown));
@@ -151,6 +154,7 @@ fn context(config: &Config, client: kube::Client, informers: &Informers, network
         tuning: config.tuning.clone(),
         user_ids: Arc::new(UserIds::new(config.root_dir.join("pods"), config.registration.max_pods)),
         network,
+        pressure: watch::Sender::default(),
         known_images: std::sync::RwLock::default(),
         watched: watched_calls::Counts::default(),
         probed: Default::default(),

@@ -38,6 +38,12 @@ pub(super) fn pairs<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<Pair>, D:
     BTreeMap::deserialize(input).map(BTreeMap::into_iter).map(Iterator::collect)
 }
 
+/// Pairs, an empty list of which says something else than none.
+pub(super) fn given_pairs<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Vec<Pair>>, D::Error> {
+    let map: Option<BTreeMap<String, String>> = Option::deserialize(input)?;
+    Ok(map.map(|map| map.into_iter().collect()))
+}
+
 pub(super) fn suites<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<CipherSuite>, D::Error> {
     let wrong = |name: &str, why| serde::de::Error::custom(format!("tlsCipherSuites: {name:?} {why}"));
     let names = Vec::<String>::deserialize(input)?;

@@ -3,14 +3,17 @@
 //! To add a flag: a field of [`settings::Settings`], which is the flag, its help and the field of the file at once; what it
 //! means, in one of the functions here; and its lines in `upstream_flags.txt` and `config_fields.txt` go.
 pub(crate) mod command;
+pub(crate) mod evictions;
 mod forms;
 mod settings;
+pub(crate) mod threshold;
 pub(crate) mod tuning;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use daemon::TlsOptions;
@@ -20,9 +23,10 @@ use runtime::Runtime;
 use crate::node::{Registration, machine};
 use crate::sandbox::sysctls::Allowlist;
 use crate::server;
+use evictions::{Rules, Written};
 use forms::Pair;
 use settings::Settings;
-use tuning::{Threshold, Tuning};
+use tuning::Tuning;
 
 pub use settings::Args;
 
@@ -119,10 +123,9 @@ fn registration(settings: &Settings, port: u16) -> anyhow::Result<Registration> 
 
 fn tuning(settings: &Settings) -> anyhow::Result<Tuning> {
     let default = Tuning::default();
-    let size = settings.container_log_max_size.as_ref().map(|text| tuning::bytes(text)).transpose();
+    let size = settings.container_log_max_size.as_ref().map(|text| threshold::bytes(text)).transpose();
     let heartbeat = settings.node_status_update_frequency;
     let lease = settings.node_lease_duration_seconds.filter(|seconds| *seconds > 0);
-    let evictions: BTreeMap<String, String> = settings.eviction_hard.iter().cloned().collect();
     let tuning = Tuning {
         heartbeat: heartbeat.unwrap_or(default.heartbeat),
         // As upstream: who changes how often the status is looked at changes how often it is repeated.
@@ -135,8 +138,7 @@ fn tuning(settings: &Settings) -> anyhow::Result<Tuning> {
         ),
         max_log: size.map_err(anyhow::Error::msg).context("containerLogMaxSize")?.unwrap_or(default.max_log),
         log_files: settings.container_log_max_files.unwrap_or(default.log_files),
-        least_memory: threshold(&evictions, "memory.available")?,
-        least_disk: threshold(&evictions, "nodefs.available")?,
+        evictions: Rules::read(&evictions(settings))?,
     };
     if !(tuning.image_gc.1 < tuning.image_gc.0 && tuning.image_gc.0 <= 100) {
         bail!("imageGCHighThresholdPercent must be at most 100 and above imageGCLowThresholdPercent");
@@ -166,24 +168,17 @@ fn server(settings: &Settings, node_name: &str, port: u16) -> anyhow::Result<ser
     server::Config::from_files(SocketAddr::new(ip, port), &server::Tls { certificate, key, client_ca, options })
 }
 
-/// A signal of node pressure. All others mean nothing here.
-fn threshold(evictions: &BTreeMap<String, String>, signal: &str) -> anyhow::Result<Option<Threshold>> {
-    const SIGNALS: [&str; 9] = [
-        "allocatableMemory.available",
-        "containerfs.available",
-        "containerfs.inodesFree",
-        "imagefs.available",
-        "imagefs.inodesFree",
-        "memory.available",
-        "nodefs.available",
-        "nodefs.inodesFree",
-        "pid.available",
-    ];
-    if let Some(unknown) = evictions.keys().find(|known| !SIGNALS.contains(&known.as_str())) {
-        bail!("evictionHard: there is no signal {unknown:?}");
+fn evictions(settings: &Settings) -> Written {
+    let map = |pairs: &[Pair]| pairs.iter().cloned().collect();
+    Written {
+        hard: settings.eviction_hard.as_deref().map(map),
+        merge_defaults: settings.merge_default_eviction_settings.unwrap_or(false),
+        soft: map(&settings.eviction_soft),
+        soft_grace: map(&settings.eviction_soft_grace_period),
+        minimum_reclaim: map(&settings.eviction_minimum_reclaim),
+        longest_grace: Duration::from_secs(settings.eviction_max_pod_grace_period.unwrap_or(0)),
+        transition: settings.eviction_pressure_transition_period,
     }
-    let read = |text: &String| text.parse().map_err(|why| anyhow::anyhow!("evictionHard: {signal}: {why}"));
-    evictions.get(signal).map(read).transpose()
 }
 
 /// Adds amounts to what pods cannot have; `field` names them in errors.

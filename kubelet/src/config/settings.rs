@@ -11,7 +11,7 @@ use daemon::{CipherSuite, ConfigFile, LogArgs, LogFormat, MinVersion};
 use k8s_openapi::api::core::v1::Taint;
 use serde::Deserialize;
 
-use super::forms::{Pair, given, pair, pairs, parsed, suites, taint, threshold, time};
+use super::forms::{Pair, given, given_pairs, pair, pairs, parsed, suites, taint, threshold, time};
 
 const VERSION: &str = "kubelet.config.k8s.io/v1beta1";
 const KIND: &str = "KubeletConfiguration";
@@ -125,8 +125,30 @@ pub(super) struct Settings {
     pub(super) container_log_max_files: Option<u32>,
     /// What must be available, as memory.available<100Mi,nodefs.available<10%: with less the node is under pressure
     #[arg(long, value_delimiter = ',', value_parser = threshold)]
+    #[serde(deserialize_with = "given_pairs")]
+    pub(super) eviction_hard: Option<Vec<Pair>>,
+    /// What should be available; with less for longer than --eviction-soft-grace-period, pods leave in peace
+    #[arg(long, value_delimiter = ',', value_parser = threshold)]
     #[serde(deserialize_with = "pairs")]
-    pub(super) eviction_hard: Vec<Pair>,
+    pub(super) eviction_soft: Vec<Pair>,
+    /// How long a soft threshold is borne, as memory.available=1m30s
+    #[arg(long, value_delimiter = ',', value_parser = pair)]
+    #[serde(deserialize_with = "pairs")]
+    pub(super) eviction_soft_grace_period: Vec<Pair>,
+    /// How much more than the threshold is won back, as nodefs.available=2Gi
+    #[arg(long, value_delimiter = ',', value_parser = pair)]
+    #[serde(deserialize_with = "pairs")]
+    pub(super) eviction_minimum_reclaim: Vec<Pair>,
+    /// The most seconds that a pod has to end when a soft threshold is crossed
+    #[arg(long)]
+    pub(super) eviction_max_pod_grace_period: Option<u64>,
+    /// How long the node says that it is under pressure after it was [default: 5m]
+    #[arg(long, value_parser = daemon::pflag::duration)]
+    #[serde(deserialize_with = "time")]
+    pub(super) eviction_pressure_transition_period: Option<Duration>,
+    /// Whether the usual hard thresholds hold beside those that are given
+    #[arg(skip)]
+    pub(super) merge_default_eviction_settings: Option<bool>,
     /// Serve at all
     #[arg(long)]
     pub(super) enable_server: Option<bool>,

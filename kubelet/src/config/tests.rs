@@ -1,6 +1,6 @@
-use std::time::Duration;
-
+use super::threshold::Threshold;
 use super::*;
+use crate::signals::Signal;
 
 #[derive(clap::Parser)]
 struct Command {
@@ -48,6 +48,10 @@ fn with_file(fields: &str, flags: &[&str]) -> Result<Config, String> {
     config(&[&[file.as_str()], flags].concat()).map_err(|err| format!("{err:#}"))
 }
 
+fn least(read: &Config) -> Vec<(Signal, Threshold)> {
+    read.tuning.evictions.rules.iter().map(|rule| (rule.signal, rule.least)).collect()
+}
+
 #[test]
 fn the_file_is_read_and_flags_win_over_it() {
     let fields = "maxPods: 7\nclusterDNS: [10.96.0.10]\nnodeStatusUpdateFrequency: 5s\nevictionHard: {memory.available: 1Gi}\n\
@@ -55,11 +59,17 @@ fn the_file_is_read_and_flags_win_over_it() {
     let read = with_file(fields, &[]).unwrap();
     assert_eq!((read.registration.max_pods, read.cluster_dns.len()), (7, 1));
     assert_eq!((read.tuning.heartbeat, read.tuning.report), (Duration::from_secs(5), Duration::from_secs(5)));
-    assert_eq!(read.tuning.least_memory, Some(Threshold::Bytes(1 << 30)));
+    assert_eq!(least(&read), [(Signal::Memory, Threshold::Bytes(1 << 30))]);
     assert_eq!(read.registration.reserved["cpu"], "200m");
     let read = with_file(fields, &["--max-pods=8", "--eviction-hard=nodefs.available<5%"]).unwrap();
-    assert_eq!((read.registration.max_pods, read.tuning.least_memory), (8, None));
-    assert_eq!(read.tuning.least_disk, Some(Threshold::Percent(5.0)));
+    assert_eq!(read.registration.max_pods, 8);
+    assert_eq!(least(&read), [(Signal::Nodefs, Threshold::Percent(5.0))]);
+    let soft = ["--eviction-soft=memory.available<2Gi", "--eviction-soft-grace-period=memory.available=1m30s"];
+    let read = with_file(fields, &soft).unwrap();
+    assert_eq!(
+        least(&read),
+        [Threshold::Bytes(1 << 30), Threshold::Bytes(2 << 30)].map(|amount| (Signal::Memory, amount))
+    );
 }
 
 #[test]

@@ -82,6 +82,7 @@ impl NodeKeeper {
         registered.send_replace(true);
         let mut heartbeat = tokio::time::interval(self.context.tuning.heartbeat);
         heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut pressure = self.context.pressure.subscribe();
         loop {
             tokio::select! {
                 biased;
@@ -93,6 +94,7 @@ impl NodeKeeper {
                         warn!(error = &err as &dyn std::error::Error, "cannot renew the node's lease");
                     }
                 }
+                Ok(()) = pressure.changed() => self.report().await,
                 () = self.changed.notified() => {
                     if self.set_network().await || self.is_overruled() {
                         self.report().await;

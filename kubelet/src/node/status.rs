@@ -13,14 +13,6 @@ use serde_json::{Value, json};
 use super::{NodeKeeper, machine};
 use crate::resources;
 
-/// Less memory than this is pressure.
-const LEAST_MEMORY: u64 = 100 << 20;
-/// Less disk than these percent is pressure, if it is also less than [`ENOUGH_DISK`]: upstream's 10 % alone makes a
-/// laptop with a large, well-filled disk refuse pods.
-const LEAST_DISK: u64 = 10;
-/// So much free disk is no pressure, whatever the size of the disk.
-const ENOUGH_DISK: u64 = 2 << 30;
-
 impl NodeKeeper {
     /// The status now; times of unchanged conditions are taken from `old`.
     pub(super) async fn status(&self, old: Option<&NodeStatus>) -> NodeStatus {
@@ -92,8 +84,7 @@ impl NodeKeeper {
     }
 
     async fn conditions(&self, old: Option<&NodeStatus>) -> Vec<NodeCondition> {
-        let (memory, disk) = self.shortages();
-        let pids = machine::pids().is_some_and(|(used, limit)| used > limit / 10 * 9);
+        let short = *self.context.pressure.borrow();
         let pressure = |kind: &str, word: &str, is: bool| {
             let (reason, message) = match is {
                 true => (format!("KubeletHas{word}"), format!("kubelet has {}", spaced(word))),
@@ -102,25 +93,11 @@ impl NodeKeeper {
             condition(old, kind, is, &reason, &message)
         };
         vec![
-            pressure("MemoryPressure", "InsufficientMemory", memory),
-            pressure("DiskPressure", "DiskPressure", disk),
-            pressure("PIDPressure", "InsufficientPID", pids),
+            pressure("MemoryPressure", "InsufficientMemory", short.memory),
+            pressure("DiskPressure", "DiskPressure", short.disk),
+            pressure("PIDPressure", "InsufficientPID", short.pids),
             self.ready(old).await,
         ]
-    }
-
-    /// Whether memory and disk are short.
-    fn shortages(&self) -> (bool, bool) {
-        let (tuning, total) = (&self.context.tuning, self.context.memory);
-        let available = machine::available_memory();
-        let memory = tuning
-            .least_memory
-            .map_or(available < LEAST_MEMORY.min(total / 20), |least| least.is_crossed(available, total));
-        let disk = machine::disk(&self.context.root_dir).is_some_and(|(size, free)| match tuning.least_disk {
-            None => free < ENOUGH_DISK && machine::is_short(size, free, LEAST_DISK),
-            Some(least) => least.is_crossed(free, size),
-        });
-        (memory, disk)
     }
 
     async fn ready(&self, old: Option<&NodeStatus>) -> NodeCondition {

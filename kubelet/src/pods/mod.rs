@@ -286,7 +286,8 @@ impl Manager {
             return None;
         }
         let node = self.context.node()?;
-        admission::check(pod, &self.others(pod::uid(pod)), &node, self.max_pods).err()
+        let pressure = *self.context.pressure.borrow();
+        admission::check(pod, &self.others(pod::uid(pod)), &node, self.max_pods, pressure).err()
     }
 
     /// Stops and removes sandboxes whose pods are neither in the API nor in a manifest.

@@ -51,25 +51,7 @@ impl Collector {
         if !is_above(high) {
             return;
         }
-        let names: BTreeSet<String> = self.pods.list().iter().flat_map(|known| pod::images(&known.pod)).collect();
-        let mut in_use = BTreeSet::new();
-        for name in names {
-            if let Ok(Some(image)) = self.context.runtime.image_status(&name).await {
-                in_use.insert(image.id);
-            }
-        }
-        for image in self.context.runtime.images().await.unwrap_or_default() {
-            if !is_above(low) {
-                break;
-            }
-            if in_use.contains(&image.id) {
-                continue;
-            }
-            match self.context.runtime.remove_image(&image.id).await {
-                Ok(()) => info!(image = image.id, "removed an unused image to free disk space"),
-                Err(err) => warn!(image = image.id, error = &err as &dyn std::error::Error, "cannot remove an image"),
-            }
-        }
+        remove_unused_images(&self.context, &self.pods, || !is_above(low)).await;
     }
 
     /// Removes what a kubelet that was killed could not.
@@ -86,6 +68,29 @@ impl Collector {
                 let directory = self.context.log_dir.join(&name);
                 report(&name, crate::files::blocking(move || runtime::tree::remove(&directory)).await);
             }
+        }
+    }
+}
+
+/// Removes images that no pod names, until it is enough.
+pub(super) async fn remove_unused_images(context: &Context, pods: &Pods, is_enough: impl Fn() -> bool) {
+    let names: BTreeSet<String> = pods.list().iter().flat_map(|known| pod::images(&known.pod)).collect();
+    let mut in_use = BTreeSet::new();
+    for name in names {
+        if let Ok(Some(image)) = context.runtime.image_status(&name).await {
+            in_use.insert(image.id);
+        }
+    }
+    for image in context.runtime.images().await.unwrap_or_default() {
+        if is_enough() {
+            break;
+        }
+        if in_use.contains(&image.id) {
+            continue;
+        }
+        match context.runtime.remove_image(&image.id).await {
+            Ok(()) => info!(image = image.id, "removed an unused image to free disk space"),
+            Err(err) => warn!(image = image.id, error = &err as &dyn std::error::Error, "cannot remove an image"),
         }
     }
 }

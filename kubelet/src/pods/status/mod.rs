@@ -2,6 +2,7 @@
 //! generateAPIPodStatus of pkg/kubelet).
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{HostIP, Pod, PodIP, PodStatus};
@@ -33,15 +34,27 @@ pub(crate) struct Verdict {
     pub(crate) reason: String,
     /// Details for people.
     pub(crate) message: String,
+    /// How long the pod has to end, where it is taken off the node.
+    pub(crate) grace: Option<Duration>,
 }
 
 impl Verdict {
-    /// The reason of a pod that used more of the node than it may.
+    /// The reason of a pod that has to leave the node, or may not come.
     pub(crate) const EVICTED: &str = "Evicted";
 
-    /// Whether the kubelet took the pod off the node.
+    /// A pod is over, as it is.
+    pub(crate) fn new(reason: &str, message: impl Into<String>) -> Self {
+        Self { reason: reason.to_owned(), message: message.into(), grace: None }
+    }
+
+    /// A pod is taken off the node, and has `grace` to end.
+    pub(crate) fn evicted(message: String, grace: Duration) -> Self {
+        Self { reason: Self::EVICTED.to_owned(), message, grace: Some(grace) }
+    }
+
+    /// Whether the kubelet takes the pod off the node.
     pub(crate) fn is_eviction(&self) -> bool {
-        self.reason == Self::EVICTED
+        self.grace.is_some()
     }
 }
 

@@ -26,7 +26,7 @@ impl Worker {
         if pod::deadline(&self.pod).is_some_and(|deadline| client::clock::now() >= deadline) {
             let message = "Pod was active on the node longer than the specified deadline".to_owned();
             self.context.event(&self.pod, "Normal", "DeadlineExceeded", message.clone());
-            self.verdict = Some(Verdict { reason: "DeadlineExceeded".to_owned(), message });
+            self.verdict = Some(Verdict::new("DeadlineExceeded", message));
             return true;
         }
         false
@@ -76,8 +76,8 @@ impl Worker {
             // Force-deleted: nobody waits for it.
             return Duration::from_secs(1);
         }
-        if self.verdict.as_ref().is_some_and(Verdict::is_eviction) {
-            return Duration::from_secs(1);
+        if let Some(grace) = self.verdict.as_ref().and_then(|verdict| verdict.grace) {
+            return grace;
         }
         pod::grace(&self.pod).max(Duration::from_secs(1))
     }

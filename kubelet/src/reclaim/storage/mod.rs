@@ -4,6 +4,7 @@
 //! What counts is what is in its directories, however deep, and what has no name there any more but is still open.
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -22,6 +23,8 @@ mod monitor;
 
 pub(crate) use monitor::Monitor;
 
+/// What is over a limit has this long to end, as upstream's.
+const AT_ONCE: Duration = Duration::from_secs(1);
 const RESOURCE: &str = "ephemeral-storage";
 /// Entries of one directory tree that a look goes through; of a larger one the next look sees more.
 const ENTRIES: usize = 100_000;
@@ -97,6 +100,16 @@ impl Meter {
 }
 
 impl Usage {
+    /// Of the pod as a whole.
+    pub(super) fn total(&self) -> i128 {
+        self.volumes.values().chain(self.containers.values()).sum()
+    }
+
+    /// Of each container, without the volumes.
+    pub(super) fn by_container(self) -> Vec<(String, i128)> {
+        self.containers.into_iter().collect()
+    }
+
     /// Counts a file where it was: in a volume that is on disk, or in the container.
     fn add_unlinked(&mut self, file: &Unlinked, container: &str, pod_dir: &Path) {
         let bytes = i128::from(file.bytes);
@@ -129,7 +142,7 @@ pub(crate) fn is_limited(pod: &Pod) -> bool {
 
 /// The limit that the pod exceeds, if it does, in upstream's words.
 pub(crate) fn exceeded(pod: &Pod, usage: &Usage) -> Option<Verdict> {
-    let evicted = |message: String| Some(Verdict { reason: Verdict::EVICTED.to_owned(), message });
+    let evicted = |message: String| Some(Verdict::evicted(message, AT_ONCE));
     for (name, limit) in on_disk(pod) {
         let used = usage.volumes.get(name).copied().unwrap_or(0);
         if let Some(limit) = limit.filter(|limit| is_over(used, limit)) {
@@ -139,7 +152,7 @@ pub(crate) fn exceeded(pod: &Pod, usage: &Usage) -> Option<Verdict> {
     let containers = pod::containers(pod);
     let total: Option<i128> =
         pod::spec(pod).containers.iter().map(|container| limit(container).and_then(resources::value)).sum();
-    let used: i128 = usage.volumes.values().chain(usage.containers.values()).sum();
+    let used = usage.total();
     if let Some(total) = total.filter(|total| used > *total) {
         return evicted(format!("Pod ephemeral local storage usage exceeds the total limit of containers {total}. "));
     }
@@ -160,7 +173,7 @@ pub(crate) fn share(pod: &Pod, usage: &Usage) -> f64 {
         of(usage.containers.get(&container.name).copied().unwrap_or(0), value(limit(&container)))
     });
     let total: i128 = pod::spec(pod).containers.iter().map(|container| value(limit(container))).sum();
-    let used: i128 = usage.volumes.values().chain(usage.containers.values()).sum();
+    let used = usage.total();
     volumes.chain(containers).chain([of(used, total)]).fold(0.0, f64::max)
 }
 
