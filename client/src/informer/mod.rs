@@ -219,6 +219,16 @@ impl<K: Watchable> Informer<K> {
         self.read(|cache| cache.list_in(namespace).cloned().collect())
     }
 
+    /// Whether there is an object in a namespace.
+    pub fn has_any_in(&self, namespace: &str) -> bool {
+        self.read(|cache| cache.list_in(namespace).next().is_some())
+    }
+
+    /// Whether there is an object like this. `is` runs while nobody can write: it must be quick.
+    pub fn has_any(&self, is: impl Fn(&K) -> bool) -> bool {
+        self.read(|cache| cache.list().any(|object| is(object)))
+    }
+
     /// How many objects there are.
     pub fn count(&self) -> usize {
         self.read(Cache::len)

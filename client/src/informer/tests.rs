@@ -101,6 +101,7 @@ async fn the_cache_follows_the_watch_and_its_indexes_too() {
     assert!(it.pods.by_index("node", "n1").is_empty());
     assert_eq!(names(&it.pods.list_in("default")), ["a"]);
     assert!(it.pods.list_in("defaul").is_empty());
+    assert!(it.pods.has_any_in("default") && !it.pods.has_any_in("defaul"));
     let cached = it.pods.get(&ObjectKey::new("default", "a")).unwrap();
     assert!(cached.metadata.managed_fields.is_none(), "managedFields only cost memory");
 }

@@ -63,7 +63,7 @@ impl Namespaces {
         pods.on_event(move |event| {
             let Event::Deleted(pod) = event else { return };
             let key = ObjectKey::cluster(meta::namespace(&pod.metadata));
-            let is_last = left.list_in(&key.name).is_empty();
+            let is_last = !left.has_any_in(&key.name);
             if is_last && known.get(&key).is_some_and(|namespace| is_ending(&namespace)) {
                 changed.add(key);
             }
@@ -181,7 +181,7 @@ impl Controller for Namespaces {
         }
         self.report(&namespace, &findings).await?;
         // The end of the last pod wakes this controller; only what has no such event needs another look.
-        let waits_for_pods = findings.is_only("pods") && !self.pods.list_in(&key.name).is_empty();
+        let waits_for_pods = findings.is_only("pods") && self.pods.has_any_in(&key.name);
         if waits_for_pods { Ok(Some(LAST_LOOK)) } else { Err(Failure::NotYet(findings.summary())) }
     }
 }

@@ -155,7 +155,7 @@ impl Controller for NodeHealth {
         if matches!(ready(&node), Some("False" | "Unknown")) {
             self.mark_pods(&key.name).await?;
         }
-        let any_ready = self.nodes.list().iter().any(|node| ready(node) == Some("True"));
+        let any_ready = self.nodes.has_any(|node| ready(node) == Some("True"));
         let known = node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default();
         let wanted = taints(&node, any_ready, clock::now());
         if wanted != known {

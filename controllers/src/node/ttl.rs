@@ -45,12 +45,11 @@ impl Ttl {
 
     /// The time to live that holds now; when it is another than before, all nodes are looked at.
     fn seconds(&self) -> u32 {
-        let all = self.nodes.list();
         let mut step = self.step.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = step_of(*step, all.len());
+        let next = step_of(*step, self.nodes.count());
         if next != *step {
             *step = next;
-            all.iter().for_each(|node| self.queue.add(ObjectKey::of(&**node)));
+            self.nodes.list().iter().for_each(|node| self.queue.add(ObjectKey::of(&**node)));
         }
         STEPS[next].2
     }
