@@ -1,6 +1,6 @@
 //! Gives every node its range of pod addresses (upstream: `pkg/controller/nodeipam`).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
@@ -49,11 +49,14 @@ impl Range {
         Ok(Self { cluster: Cidr::new(address, prefix), node_prefix })
     }
 
-    /// The lowest range that is not used.
-    fn free(&self, used: &BTreeSet<String>) -> Option<String> {
+    /// The first range that is not used, from the one with the number `from` on and round, and the number after it.
+    fn free(&self, from: u32, is_used: impl Fn(&str) -> bool) -> Option<(String, u32)> {
         let count = 1u32 << (self.node_prefix - self.cluster.bits());
-        let mut parts = (0..count).map(|number| self.cluster.part(number, self.node_prefix).to_string());
-        parts.find(|range| !used.contains(range))
+        let mut numbers = (0..count).map(|step| (from + step) % count);
+        numbers.find_map(|number| {
+            let range = self.cluster.part(number, self.node_prefix).to_string();
+            (!is_used(&range)).then(|| (range, (number + 1) % count))
+        })
     }
 }
 
@@ -62,9 +65,31 @@ pub(crate) struct NodeRanges {
     nodes: Informer<Node>,
     recorder: Recorder,
     ranges: Vec<Range>,
-    /// What this process gave to nodes; the cache may not show it yet.
-    given: Mutex<HashMap<String, Vec<String>>>,
+    given: Mutex<Given>,
 }
+
+/// What this process gave to nodes; the cache may not show it yet.
+#[derive(Default)]
+struct Given {
+    by_node: HashMap<String, Vec<String>>,
+    all: HashSet<String>,
+    /// Where to look next, in each range.
+    next: Vec<u32>,
+    /// No range was free, and no node has gone since: who still waits need not look.
+    is_exhausted: bool,
+}
+
+impl Given {
+    fn release(&mut self, node: &str) {
+        for range in self.by_node.remove(node).unwrap_or_default() {
+            self.all.remove(&range);
+        }
+        self.is_exhausted = false;
+    }
+}
+
+/// Nodes by their ranges.
+const BY_RANGE: &str = "range";
 
 impl NodeRanges {
     fn new(context: &Context, wanted: &Ranges) -> Result<(Self, WorkQueue<ObjectKey>), Error> {
@@ -73,6 +98,7 @@ impl NodeRanges {
         let ranges = wanted.cluster_cidr.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
         let queue = WorkQueue::new();
         let nodes = context.informers.of::<Node>();
+        nodes.add_index(BY_RANGE, ranges_of);
         let changed = queue.clone();
         nodes.on_event(move |event| {
             if ranges_of(event.object()).is_empty() || matches!(event, Event::Deleted(_)) {
@@ -80,25 +106,34 @@ impl NodeRanges {
             }
         });
         let recorder = context.recorder.for_component("cidrAllocator");
-        Ok((Self { client: context.client.clone(), nodes, recorder, ranges, given: Mutex::default() }, queue))
+        let given = Mutex::new(Given { next: vec![0; ranges.len()], ..Given::default() });
+        Ok((Self { client: context.client.clone(), nodes, recorder, ranges, given }, queue))
     }
 
     /// Chooses and reserves a range per family.
     fn reserve(&self, name: &str) -> Option<Vec<String>> {
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = given.get(name) {
+        if let Some(known) = given.by_node.get(name) {
             return Some(known.clone());
         }
-        let nodes = self.nodes.list();
-        let mut used: BTreeSet<String> = nodes.iter().flat_map(|node| ranges_of(node)).collect();
-        used.extend(given.values().flatten().cloned());
-        let chosen = self.ranges.iter().map(|range| range.free(&used)).collect::<Option<Vec<_>>>()?;
-        given.insert(name.to_owned(), chosen.clone());
+        if given.is_exhausted {
+            return None;
+        }
+        let is_used = |range: &str| given.all.contains(range) || !self.nodes.by_index(BY_RANGE, range).is_empty();
+        let chosen = self.ranges.iter().zip(&given.next).map(|(range, from)| range.free(*from, is_used));
+        let Some(chosen) = chosen.collect::<Option<Vec<_>>>() else {
+            given.is_exhausted = true;
+            return None;
+        };
+        let (chosen, next): (Vec<String>, Vec<u32>) = chosen.into_iter().unzip();
+        given.next = next;
+        given.all.extend(chosen.iter().cloned());
+        given.by_node.insert(name.to_owned(), chosen.clone());
         Some(chosen)
     }
 
     fn release(&self, name: &str) {
-        self.given.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.given.lock().unwrap_or_else(PoisonError::into_inner).release(name);
     }
 }
 
@@ -137,17 +172,19 @@ fn ranges_of(node: &Node) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn free(range: &str, used: &[&str]) -> Option<String> {
-        let used = used.iter().map(|&used| used.to_owned()).collect();
-        Range::parse(range, &daemon::pflag::defaults()).unwrap().free(&used)
+    fn free(range: &str, from: u32, used: &[&str]) -> Option<(String, u32)> {
+        Range::parse(range, &daemon::pflag::defaults()).unwrap().free(from, |range| used.contains(&range))
     }
 
     #[test]
-    fn the_lowest_free_range_is_taken() {
-        assert_eq!(free("10.244.7.9/16", &[]).as_deref(), Some("10.244.0.0/24"));
-        assert_eq!(free("10.244.0.0/16", &["10.244.0.0/24", "10.244.2.0/24"]).as_deref(), Some("10.244.1.0/24"));
-        assert_eq!(free("10.244.0.0/23", &["10.244.0.0/24", "10.244.1.0/24"]), None);
-        assert_eq!(free("fd00::/56", &["fd00::/64"]).as_deref(), Some("fd00:0:0:1::/64"));
+    fn the_next_free_range_is_taken() {
+        let at = |range: &str, next| Some((range.to_owned(), next));
+        assert_eq!(free("10.244.7.9/16", 0, &[]), at("10.244.0.0/24", 1));
+        assert_eq!(free("10.244.0.0/16", 0, &["10.244.0.0/24", "10.244.2.0/24"]), at("10.244.1.0/24", 2));
+        assert_eq!(free("10.244.0.0/23", 1, &["10.244.1.0/24"]), at("10.244.0.0/24", 1));
+        assert_eq!(free("10.244.0.0/23", 1, &[]), at("10.244.1.0/24", 0));
+        assert_eq!(free("10.244.0.0/23", 0, &["10.244.0.0/24", "10.244.1.0/24"]), None);
+        assert_eq!(free("fd00::/56", 0, &["fd00::/64"]), at("fd00:0:0:1::/64", 2));
     }
 
     #[test]
