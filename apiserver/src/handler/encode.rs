@@ -128,8 +128,12 @@ impl Shaper {
 
     /// The object of a watch event.
     pub(super) async fn event_object(&mut self, cached: &Cached) -> Result<Value, ApiError> {
+        let is_in_version = self.is_in_version(cached);
+        if let (Shape::PartialMetadata(version), true) = (&self.accept.shape, is_in_version) {
+            return Ok(self.partial(&cached.without_content(), *version));
+        }
         let mut object = cached.object();
-        if !self.is_in_version(cached) {
+        if !is_in_version {
             object = self.registry.convert_one(&self.stored_row, &self.client_row, object).await?;
         }
         self.shaped(&object)

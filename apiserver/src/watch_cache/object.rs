@@ -9,7 +9,7 @@
 //!                                ^ item       ^ after the splice: the stored bytes again
 //! ```
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use api::{Object, Resource};
 use bytes::Bytes;
@@ -178,8 +178,26 @@ impl Cached {
 
     /// The object as a tree.
     pub fn object(&self) -> Object {
-        let tree = serde_json::from_slice(&self.stored.value).expect("the sieve refuses what is no JSON");
-        let mut object = Object::from_value(tree).expect("the sieve has seen an object");
+        self.through(&Sieve::Everything)
+    }
+
+    /// Kind, version and metadata of the object as a tree: most of a large one need not be made for that.
+    pub fn without_content(&self) -> Object {
+        static HEAD: LazyLock<Sieve> = LazyLock::new(|| {
+            let mut sieve = Sieve::default();
+            ["kind", "apiVersion", "metadata"].into_iter().for_each(|field| sieve.add(std::iter::once(field)));
+            sieve
+        });
+        self.through(&HEAD)
+    }
+
+    fn through(&self, sieve: &Sieve) -> Object {
+        let tree = match sieve {
+            Sieve::Everything => serde_json::from_slice(&self.stored.value).ok(),
+            some => some.read(&self.stored.value).ok(),
+        };
+        let object = tree.and_then(Object::from_value);
+        let mut object = object.expect("what the cache holds has been read as an object before");
         object.set_metadata("resourceVersion", self.revision.to_string());
         object
     }
@@ -342,6 +360,17 @@ fn namespace_range(key: &str, namespaced: bool) -> std::ops::Range<usize> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn an_object_without_content_has_its_metadata() {
+        let row = api::catalog::Catalog::builtin();
+        let row = row.resource("", "v1", "configmaps").unwrap();
+        let value = Bytes::from(r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"x"},"data":{"a":"b"}}"#);
+        let cached = Cached::read(row, &wanted(row), "/registry/configmaps/n/x".into(), &value, 7).unwrap();
+        let tree = json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "x", "resourceVersion": "7"}});
+        assert_eq!(cached.without_content().to_value(), tree);
+        assert_eq!(cached.object().get(&["data", "a"]), Some(&json!("b")));
+    }
 
     #[test]
     fn stored_bytes_have_the_head_first_and_no_version() {

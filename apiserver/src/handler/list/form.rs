@@ -136,7 +136,8 @@ impl Form {
     /// Writes an object of the cache. `is_first` if nothing goes before it.
     pub(super) fn write(&self, cached: &Cached, is_first: bool, out: &mut Vec<u8>) -> Result<(), ApiError> {
         if !self.is_plain {
-            return self.write_tree(&self.tree(self.version(cached.object())?), is_first, out);
+            let object = if is_metadata(self.accept.shape) { cached.without_content() } else { cached.object() };
+            return self.write_tree(&self.tree(self.version(object)?), is_first, out);
         }
         if !is_first {
             out.push(b',');
