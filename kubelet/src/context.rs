@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::config::tuning::Tuning;
 use crate::containers::environment::fields::Surroundings;
+use crate::csi::Csi;
 use crate::handlers::probes::counts::Counts;
 use crate::references::Objects;
 use crate::sandbox::pod_dns::ClusterDns;
@@ -47,6 +48,8 @@ pub(crate) struct Context {
     pub(crate) recorder: Recorder,
     /// ConfigMaps and Secrets.
     pub(crate) objects: Arc<Objects>,
+    /// Storage drivers.
+    pub(crate) csi: Arc<Csi>,
     /// This node's own object.
     pub(crate) node: Informer<Node>,
     /// All Services, for the environment of containers.

@@ -9,16 +9,19 @@ pub mod certificates;
 mod config;
 mod containers;
 mod context;
+mod csi;
 mod failure;
 mod files;
 pub mod fuzzing;
 mod handlers;
 pub mod node;
+mod plugins;
 mod pod;
 mod pods;
 mod reclaim;
 mod references;
 mod resources;
+mod rpc;
 mod sandbox;
 pub mod server;
 mod signals;
@@ -39,6 +42,7 @@ use client::{Informers, Recorder};
 use tokio::sync::{Semaphore, watch};
 
 use context::Context;
+use csi::Csi;
 use node::{NodeKeeper, machine};
 use pods::{Manager, Pods, statics};
 use references::Objects;
@@ -104,6 +108,9 @@ pub async fn run(mut config: Config, client: kube::Client, process: daemon::Proc
     tasks.add("storage limits", move |shutdown| endless(monitor.run(shutdown)));
     let pressure = reclaim::Pressure::new(Arc::clone(&context), pods.clone());
     tasks.add("evictions", move |shutdown| endless(pressure.run(shutdown)));
+    let registrar = plugins::Registrar::new(&context.root_dir, Arc::clone(&context.csi));
+    let node_is_known = is_registered.clone();
+    tasks.add("plugins", move |shutdown| registrar.run(node_is_known, shutdown));
     if let Some(path) = config.static_pod_path {
         let watcher = statics::Watcher::new(path, Arc::clone(&context), static_pods);
         tasks.add("static pods", move |shutdown| watcher.run(shutdown));
@@ -148,6 +155,7 @@ fn context(config: &Config, client: kube::Client, informers: &Informers, network
         runtime: Arc::clone(&config.runtime),
         recorder: Recorder::new(client.clone(), "kubelet").on_host(&config.node_name),
         objects: Arc::new(Objects::new(client.clone())),
+        csi: Arc::new(Csi::new(client.clone(), &config.node_name)),
         node: informers.with_fields(&format!("metadata.name={}", config.node_name)),
         services: informers.of(),
         pull_turns: config.max_parallel_image_pulls.map(|number| Semaphore::new(number.max(1))),

@@ -23,6 +23,8 @@ mod status;
 /// A request to the API server that takes longer has failed.
 const LATE: Duration = Duration::from_secs(10);
 const LEASES: &str = "kube-node-lease";
+/// On a node: its volumes are attached by a controller, and the kubelet waits for that.
+const MANAGED: (&str, &str) = ("volumes.kubernetes.io/controller-managed-attach-detach", "true");
 /// First and longest pause between attempts to register.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
@@ -131,6 +133,7 @@ impl NodeKeeper {
             metadata: ObjectMeta {
                 name: Some(self.context.node_name.clone()),
                 labels: Some(self.labels()),
+                annotations: Some(BTreeMap::from([(MANAGED.0.to_owned(), MANAGED.1.to_owned())])),
                 ..ObjectMeta::default()
             },
             spec: Some(NodeSpec {
@@ -142,20 +145,24 @@ impl NodeKeeper {
         };
         match self.nodes().create(&PostParams::default(), &node).await {
             Ok(_) => Ok(()),
-            Err(err) if client::write::is_already_exists(&err) => self.update_labels().await,
+            Err(err) if client::write::is_already_exists(&err) => self.update_metadata().await,
             Err(err) => Err(err),
         }
     }
 
-    /// Brings the labels that this node defines up to date; others, taints and `unschedulable` stay as they are.
-    async fn update_labels(&self) -> kube::Result<()> {
+    /// Brings the labels and annotations that this node defines up to date; others, taints and `unschedulable` stay as
+    /// they are.
+    async fn update_metadata(&self) -> kube::Result<()> {
         let node = self.nodes().get(&self.context.node_name).await?;
         let existing = node.metadata.labels.unwrap_or_default();
+        let is_managed =
+            node.metadata.annotations.is_some_and(|all| all.get(MANAGED.0).is_some_and(|is| is == MANAGED.1));
         let wanted = self.labels();
-        if wanted.iter().all(|(key, value)| existing.get(key) == Some(value)) {
+        if is_managed && wanted.iter().all(|(key, value)| existing.get(key) == Some(value)) {
             return Ok(());
         }
-        let patch = Patch::Merge(json!({ "metadata": { "labels": wanted } }));
+        let metadata = json!({ "labels": wanted, "annotations": { MANAGED.0: MANAGED.1 } });
+        let patch = Patch::Merge(json!({ "metadata": metadata }));
         self.nodes().patch(&self.context.node_name, &PatchParams::default(), &patch).await.map(drop)
     }
 

@@ -103,6 +103,11 @@ impl TestNode {
         Api::namespaced(self.client.clone(), "default")
     }
 
+    /// The kubelet's directory.
+    pub fn root(&self) -> PathBuf {
+        self.directory.path().join("kubelet")
+    }
+
     pub fn pod_dir(&self, pod: &Pod) -> PathBuf {
         self.directory.path().join("kubelet/pods").join(pod.metadata.uid.as_ref().unwrap())
     }
