@@ -52,6 +52,8 @@ pub(crate) struct Context {
     pub(crate) csi: Arc<Csi>,
     /// This node's own object.
     pub(crate) node: Informer<Node>,
+    /// Sees every change of it.
+    pub(crate) node_changed: watch::Sender<()>,
     /// All Services, for the environment of containers.
     pub(crate) services: Informer<Service>,
     /// Lets so many image pulls run at a time; `None` for any number.

@@ -39,6 +39,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use client::{Informers, Recorder};
+use k8s_openapi::api::core::v1::Node;
 use tokio::sync::{Semaphore, watch};
 
 use context::Context;
@@ -111,6 +112,8 @@ pub async fn run(mut config: Config, client: kube::Client, process: daemon::Proc
     let registrar = plugins::Registrar::new(&context.root_dir, Arc::clone(&context.csi));
     let node_is_known = is_registered.clone();
     tasks.add("plugins", move |shutdown| registrar.run(node_is_known, shutdown));
+    let csi = Arc::clone(&context.csi);
+    tasks.add("volumes of drivers", move |shutdown| endless(csi.keep_tidy(shutdown)));
     if let Some(path) = config.static_pod_path {
         let watcher = statics::Watcher::new(path, Arc::clone(&context), static_pods);
         tasks.add("static pods", move |shutdown| watcher.run(shutdown));
@@ -138,6 +141,10 @@ async fn endless(task: impl Future<Output = ()>) -> Result<(), Infallible> {
 
 fn context(config: &Config, client: kube::Client, informers: &Informers, network: watch::Receiver<bool>) -> Context {
     let host = std::fs::read_to_string(&config.resolv_conf).unwrap_or_default();
+    let node = informers.with_fields(&format!("metadata.name={}", config.node_name));
+    let node_changed = watch::Sender::new(());
+    let changed = node_changed.clone();
+    node.on_event(move |_: &client::Event<Node>| changed.send_modify(|()| {}));
     Context {
         node_name: config.node_name.clone(),
         node_ips: config.node_ips.clone(),
@@ -155,8 +162,9 @@ fn context(config: &Config, client: kube::Client, informers: &Informers, network
         runtime: Arc::clone(&config.runtime),
         recorder: Recorder::new(client.clone(), "kubelet").on_host(&config.node_name),
         objects: Arc::new(Objects::new(client.clone())),
-        csi: Arc::new(Csi::new(client.clone(), &config.node_name)),
-        node: informers.with_fields(&format!("metadata.name={}", config.node_name)),
+        csi: Arc::new(Csi::new(client.clone(), &config.node_name, &config.root_dir)),
+        node,
+        node_changed,
         services: informers.of(),
         pull_turns: config.max_parallel_image_pulls.map(|number| Semaphore::new(number.max(1))),
         tuning: config.tuning.clone(),

@@ -37,6 +37,13 @@ pub(crate) enum CallError {
     },
 }
 
+impl CallError {
+    /// What was asked about does not exist.
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Refused { code: tonic::Code::NotFound, .. })
+    }
+}
+
 /// One conversation; connected when it is first used.
 pub(crate) struct Conversation(Channel);
 

@@ -8,6 +8,8 @@
 //!    bind-completed                              bound-by-controller   unless the user wrote the reference
 //! ```
 
+pub mod attachment;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, ImageVolumeSource, Pod, VolumeMount};
-use runtime::{ContainerConfig, ContainerId, FileKind, Image, LogLimits, Mount, Propagation, SandboxStatus};
+use runtime::{ContainerConfig, ContainerId, Device, FileKind, Image, LogLimits, Mount, Propagation, SandboxStatus};
 use tokio_util::sync::CancellationToken;
 
 use crate::containers::environment::expand::{expand, expand_strict};
@@ -150,7 +150,7 @@ impl Launch {
             working_dir: container.working_dir.clone().unwrap_or_default(),
             env,
             mounts,
-            devices: Vec::new(),
+            devices: self.devices().map_err(|err| wrong(&err))?,
             labels: labels(&self.pod)
                 .into_iter()
                 .chain([
@@ -213,6 +213,12 @@ impl Launch {
                 .places
                 .get(&mount.name)
                 .ok_or_else(|| invalid(format!("cannot find volume {:?} to mount into container", mount.name)))?;
+            if place.device {
+                return Err(invalid(format!(
+                    "volume {:?} has volumeMode Block, but is specified in volumeMounts",
+                    mount.name
+                )));
+            }
             let sub_path = match (&mount.sub_path, &mount.sub_path_expr) {
                 (_, Some(text)) if !text.is_empty() => Some(
                     expand_strict(text, env)
@@ -225,6 +231,23 @@ impl Launch {
             mounts.push(as_mount(mount, place, sub_path));
         }
         Ok(mounts)
+    }
+
+    /// The block devices of the container.
+    fn devices(&self) -> std::io::Result<Vec<Device>> {
+        let devices = self.container.volume_devices.iter().flatten().map(|device| {
+            let place = self.places.get(&device.name).filter(|place| place.device);
+            let place = place.ok_or_else(|| {
+                let why = format!("volume {:?} is specified in volumeDevices, but is no block device", device.name);
+                std::io::Error::new(std::io::ErrorKind::InvalidInput, why)
+            })?;
+            Ok(Device {
+                container_path: PathBuf::from(&device.device_path),
+                host_path: place.path.clone(),
+                permissions: if place.read_only { "rm" } else { "rwm" }.to_owned(),
+            })
+        });
+        devices.collect()
     }
 
     /// `/etc/hosts` and the termination message file; returns the latter.

@@ -1,21 +1,26 @@
 //! Storage drivers of this node, which speak the Container Storage Interface (upstream: pkg/volume/csi).
 //!
 //! A driver registers by its socket (see [`crate::plugins`]); what it says of the node goes into the node's CSINode, its
-//! labels and an annotation.
-mod messages;
-mod node;
+//! labels and an annotation. Volumes of drivers are mounted by `volumes::csi`, which writes down here what is mounted.
+pub(crate) mod messages;
+pub(crate) mod mounts;
+pub(crate) mod node;
 mod presence;
+pub(crate) mod records;
+mod release;
 mod version;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use mounts::Mounts;
 use node::NodeService;
 use presence::Presence;
 use version::Version;
 
 pub(crate) use presence::PresenceError;
+pub(crate) use release::ReleaseError;
 
 /// The longest name that a driver can have, by the CSI specification.
 const LONGEST_NAME: usize = 63;
@@ -53,6 +58,7 @@ pub(crate) struct Registered {
 }
 
 struct Driver {
+    endpoint: PathBuf,
     version: Version,
     turn: u64,
 }
@@ -67,12 +73,14 @@ struct Drivers {
 pub(crate) struct Csi {
     drivers: Mutex<Drivers>,
     presence: Presence,
+    /// What drivers have mounted.
+    pub(crate) mounts: Mounts,
 }
 
 impl Csi {
-    /// No driver is known yet.
-    pub(crate) fn new(client: kube::Client, node_name: &str) -> Self {
-        Self { drivers: Mutex::default(), presence: Presence::new(client, node_name) }
+    /// No driver is known yet; what was mounted below `root` by an earlier kubelet is.
+    pub(crate) fn new(client: kube::Client, node_name: &str, root: &Path) -> Self {
+        Self { drivers: Mutex::default(), presence: Presence::new(client, node_name), mounts: Mounts::read(root) }
     }
 
     /// Makes the node's CSINode if there is none: tools expect one of every node.
@@ -95,23 +103,24 @@ impl Csi {
         }
         let version = version::highest(versions).ok_or_else(|| RegisterError::Versions(shown(versions)))?;
         let service = NodeService::at(&endpoint);
-        let registered = self.insert(name, version)?;
+        let registered = self.insert(name, endpoint, version)?;
         let announced = async {
             let info = service.info().await.map_err(RegisterError::Info)?;
             self.presence.announce(name, &info).await.map_err(RegisterError::Presence)
         };
         announced.await.inspect_err(|_| self.remove(&registered))?;
+        self.mounts.look_again();
         Ok(registered)
     }
 
-    fn insert(&self, name: &str, version: Version) -> Result<Registered, RegisterError> {
+    fn insert(&self, name: &str, endpoint: PathBuf, version: Version) -> Result<Registered, RegisterError> {
         let mut drivers = self.drivers();
         if drivers.by_name.get(name).is_some_and(|known| known.version > version) {
             return Err(RegisterError::Older(name.to_owned()));
         }
         drivers.turns += 1;
         let turn = drivers.turns;
-        drivers.by_name.insert(name.to_owned(), Driver { version, turn });
+        drivers.by_name.insert(name.to_owned(), Driver { endpoint, version, turn });
         Ok(Registered { driver: name.to_owned(), turn })
     }
 
@@ -127,6 +136,11 @@ impl Csi {
     pub(crate) async fn withdraw(&self, registered: &Registered) -> Result<(), PresenceError> {
         let is_back = || self.drivers().by_name.contains_key(&registered.driver);
         self.presence.withdraw(&registered.driver, is_back).await
+    }
+
+    /// The service of a driver, if it is registered.
+    pub(crate) fn driver(&self, name: &str) -> Option<NodeService> {
+        self.drivers().by_name.get(name).map(|driver| NodeService::at(&driver.endpoint))
     }
 
     fn drivers(&self) -> MutexGuard<'_, Drivers> {

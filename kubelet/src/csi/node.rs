@@ -2,14 +2,33 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::messages::{NodeGetInfoRequest, NodeGetInfoResponse};
+use super::messages::{
+    Done, NodeGetCapabilitiesRequest, NodeGetCapabilitiesResponse, NodeGetInfoRequest, NodeGetInfoResponse,
+    NodePublishVolumeRequest, NodeStageVolumeRequest, NodeUnpublishVolumeRequest, NodeUnstageVolumeRequest,
+};
 use crate::rpc::{CallError, Conversation};
 
 /// How long a driver may take for anything, as upstream's csiTimeout.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Capabilities of a service, by their numbers in the specification.
+const STAGE_UNSTAGE_VOLUME: i32 = 1;
+const SINGLE_NODE_MULTI_WRITER: i32 = 5;
+const VOLUME_MOUNT_GROUP: i32 = 6;
+
 /// A driver's service.
 pub(crate) struct NodeService(Conversation);
+
+/// What a driver can do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Capabilities {
+    /// It prepares a volume for the node before it shows it to pods.
+    pub(crate) stages: bool,
+    /// It tells one writer on a node from several.
+    pub(crate) counts_writers: bool,
+    /// It gives a volume to the pod's group itself.
+    pub(crate) gives_to_group: bool,
+}
 
 impl NodeService {
     /// The service behind a socket; nothing is connected yet.
@@ -20,5 +39,52 @@ impl NodeService {
     /// What the driver says of this node.
     pub(super) async fn info(&self) -> Result<NodeGetInfoResponse, CallError> {
         self.0.call("/csi.v1.Node/NodeGetInfo", NodeGetInfoRequest {}, PATIENCE).await
+    }
+
+    /// What the driver can do.
+    pub(crate) async fn capabilities(&self) -> Result<Capabilities, CallError> {
+        let request = NodeGetCapabilitiesRequest {};
+        let answer: NodeGetCapabilitiesResponse =
+            self.0.call("/csi.v1.Node/NodeGetCapabilities", request, PATIENCE).await?;
+        let has = |kind| answer.capabilities.iter().any(|one| one.rpc.as_ref().is_some_and(|rpc| rpc.kind == kind));
+        Ok(Capabilities {
+            stages: has(STAGE_UNSTAGE_VOLUME),
+            counts_writers: has(SINGLE_NODE_MULTI_WRITER),
+            gives_to_group: has(VOLUME_MOUNT_GROUP),
+        })
+    }
+
+    /// Prepares a volume for the node.
+    pub(crate) async fn stage(&self, request: NodeStageVolumeRequest) -> Result<(), CallError> {
+        self.0.call("/csi.v1.Node/NodeStageVolume", request, PATIENCE).await.map(|Done {}| ())
+    }
+
+    /// Shows a volume to a pod.
+    pub(crate) async fn publish(&self, request: NodePublishVolumeRequest) -> Result<(), CallError> {
+        self.0.call("/csi.v1.Node/NodePublishVolume", request, PATIENCE).await.map(|Done {}| ())
+    }
+
+    /// Undoes [`NodeService::publish`]. A volume that does not exist is not shown.
+    pub(super) async fn unpublish(&self, handle: &str, target: &Path) -> Result<(), CallError> {
+        let request = NodeUnpublishVolumeRequest { volume_id: handle.to_owned(), target_path: text(target) };
+        absent_is_fine(self.0.call("/csi.v1.Node/NodeUnpublishVolume", request, PATIENCE).await)
+    }
+
+    /// Undoes [`NodeService::stage`], likewise.
+    pub(super) async fn unstage(&self, handle: &str, staging: &Path) -> Result<(), CallError> {
+        let request = NodeUnstageVolumeRequest { volume_id: handle.to_owned(), staging_target_path: text(staging) };
+        absent_is_fine(self.0.call("/csi.v1.Node/NodeUnstageVolume", request, PATIENCE).await)
+    }
+}
+
+/// A path in a message.
+pub(crate) fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+fn absent_is_fine(answer: Result<Done, CallError>) -> Result<(), CallError> {
+    match answer {
+        Err(err) if err.is_not_found() => Ok(()),
+        answer => answer.map(drop),
     }
 }

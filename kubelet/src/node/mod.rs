@@ -85,6 +85,7 @@ impl NodeKeeper {
         let mut heartbeat = tokio::time::interval(self.context.tuning.heartbeat);
         heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut pressure = self.context.pressure.subscribe();
+        let mut in_use = self.context.csi.mounts.in_use();
         loop {
             tokio::select! {
                 biased;
@@ -97,6 +98,8 @@ impl NodeKeeper {
                     }
                 }
                 Ok(()) = pressure.changed() => self.report().await,
+                // Nothing is mounted that a controller could detach before it has heard of it.
+                Ok(()) = in_use.changed() => self.report().await,
                 () = self.changed.notified() => {
                     if self.set_network().await || self.is_overruled() {
                         self.report().await;

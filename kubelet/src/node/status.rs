@@ -30,6 +30,7 @@ impl NodeKeeper {
             images: Some(self.images()),
             node_info: Some(self.info()),
             runtime_handlers: Some(vec![self.handler()]),
+            volumes_in_use: self.volumes_in_use(),
             ..NodeStatus::default()
         }
     }
@@ -44,6 +45,11 @@ impl NodeKeeper {
                 user_namespaces: Some(features.user_namespaces),
             }),
         }
+    }
+
+    fn volumes_in_use(&self) -> Option<Vec<String>> {
+        let names: Vec<String> = self.context.csi.mounts.in_use().borrow().iter().cloned().collect();
+        (!names.is_empty()).then_some(names)
     }
 
     fn addresses(&self) -> Vec<NodeAddress> {
@@ -210,6 +216,9 @@ pub(super) fn patch(status: &NodeStatus) -> Value {
     let mut value = serde_json::to_value(status).unwrap_or_default();
     if let Some(addresses) = value.get_mut("addresses").and_then(Value::as_array_mut) {
         addresses.insert(0, json!({ "$patch": "replace" }));
+    }
+    if status.volumes_in_use.is_none() {
+        value["volumesInUse"] = Value::Null;
     }
     json!({ "status": value })
 }

@@ -164,6 +164,8 @@ impl Manager {
         }
         self.sync(&shutdown);
         self.remove_orphans().await;
+        let here = self.pods.entries().keys().cloned().collect();
+        self.context.csi.abandon_all_but(&here);
         loop {
             tokio::select! {
                 biased;

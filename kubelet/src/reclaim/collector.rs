@@ -104,7 +104,7 @@ async fn names_in(directory: &Path) -> Vec<String> {
     names
 }
 
-fn report(name: &str, result: std::io::Result<()>) {
+fn report(name: &str, result: Result<(), impl std::error::Error + 'static>) {
     match result {
         Ok(()) => info!(directory = name, "removed what a pod that is gone left behind"),
         Err(err) => warn!(directory = name, error = &err as &dyn std::error::Error, "cannot remove a pod's directory"),

@@ -1,12 +1,13 @@
-//! Volumes of claims: the persistent volume that a claim is bound to, as far as this node has it (`local`, `hostPath`)
-//! (upstream: the desired state of pkg/kubelet/volumemanager/populator).
+//! Volumes of claims: the persistent volume that a claim is bound to, as far as this node has it (`local`, `hostPath`,
+//! `csi`) (upstream: the desired state of pkg/kubelet/volumemanager/populator).
 use std::path::{Path, PathBuf};
 
 use api::volumes;
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, PersistentVolumeSpec};
+use k8s_openapi::api::core::v1::{CSIVolumeSource, PersistentVolume, PersistentVolumeClaim, PersistentVolumeSpec};
 use kube::Api;
 use runtime::{FileKind, walk};
 
+use super::csi::Wanted;
 use super::source::Claim;
 use super::{Pass, Place, Reason, State, host_path};
 use crate::failure::answer;
@@ -16,6 +17,9 @@ use crate::pod;
 impl Pass<'_> {
     /// The place of a claim's volume, which stays the same while the pod is here.
     pub(super) async fn claimed(&self, volume: &str, claim: &Claim<'_>, state: &mut State) -> Result<Place, Reason> {
+        if let Some(place) = self.known_driver_volume(volume, state).await? {
+            return Ok(place);
+        }
         if let Some(place) = state.claims.get(volume) {
             return Ok(place.clone());
         }
@@ -26,6 +30,11 @@ impl Pass<'_> {
         self.is_here(&found)?;
         let spec = found.spec.unwrap_or_default();
         let read_only = matches!(claim, Claim::Named(source) if source.read_only == Some(true));
+        if let Some(source) = &spec.csi {
+            let name = found.metadata.name.unwrap_or_default();
+            let wanted = Wanted::persistent(&name, &spec, source, read_only);
+            return self.driver_volume(volume, wanted, state).await;
+        }
         let place = Place { read_only, ..self.place(&spec).await? };
         state.claims.insert(volume.to_owned(), place.clone());
         Ok(place)
@@ -66,6 +75,19 @@ impl Pass<'_> {
         Err("storage node affinity check failed: the volume is not on this node".into())
     }
 
+    /// The place of a volume that the pod has for itself.
+    pub(super) async fn own_driver_volume(
+        &self,
+        volume: &str,
+        source: &CSIVolumeSource,
+        state: &mut State,
+    ) -> Result<Place, Reason> {
+        if let Some(place) = self.known_driver_volume(volume, state).await? {
+            return Ok(place);
+        }
+        self.driver_volume(volume, Wanted::ephemeral(self.pod, volume, source), state).await
+    }
+
     async fn place(&self, spec: &PersistentVolumeSpec) -> Result<Place, Reason> {
         if spec.volume_mode.as_deref() == Some("Block") {
             return Err("volumeMode Block is not supported on this node".into());
@@ -84,7 +106,7 @@ impl Pass<'_> {
     }
 
     /// `fsGroupChangePolicy`.
-    fn always_gives(&self) -> bool {
+    pub(super) fn always_gives(&self) -> bool {
         let context = pod::spec(self.pod).security_context.as_ref();
         context.and_then(|context| context.fs_group_change_policy.as_deref()) != Some("OnRootMismatch")
     }

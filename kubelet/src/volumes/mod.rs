@@ -18,6 +18,7 @@ use runtime::FileKind;
 use tokio::sync::Mutex;
 
 use crate::context::Context;
+use crate::csi::ReleaseError;
 use crate::files::blocking;
 use crate::pod;
 use crate::references::References;
@@ -27,6 +28,7 @@ use source::{CONFIG_MAP, Files, Source};
 
 mod atomic;
 mod claims;
+mod csi;
 pub(crate) mod empty_dir;
 mod host_path;
 mod memory;
@@ -47,6 +49,24 @@ pub(crate) struct Error {
 /// Why one cannot, in words for people: errors of the file system and of references as they are, and upstream's words.
 type Reason = Box<dyn std::error::Error + Send + Sync>;
 
+impl Error {
+    /// Nothing is wrong so far: the volume is on its way.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.reason.is::<csi::NotYet>()
+    }
+}
+
+/// Why something of a pod is still there.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TearDownError {
+    /// A driver has not unmounted it.
+    #[error(transparent)]
+    Driver(#[from] ReleaseError),
+    /// It cannot be removed.
+    #[error(transparent)]
+    Files(#[from] std::io::Error),
+}
+
 /// Where a volume is on the node.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Place {
@@ -54,6 +74,8 @@ pub(crate) struct Place {
     pub(crate) path: PathBuf,
     /// The image whose files it shows, for an image volume: there is no path then.
     pub(crate) image: Option<ImageVolumeSource>,
+    /// It is a block device, which containers have as such.
+    pub(crate) device: bool,
     /// Containers may only read it.
     pub(crate) read_only: bool,
     /// What it must be when it is mounted: for a hostPath volume whatever its type promises.
@@ -74,7 +96,7 @@ pub(crate) type Places = BTreeMap<String, Place>;
 pub(crate) struct Synced {
     /// Where the volumes are.
     pub(crate) places: Arc<Places>,
-    /// When a token must be renewed.
+    /// When a token must be renewed, or a driver asked again.
     pub(crate) renew_at: Option<Timestamp>,
 }
 
@@ -91,6 +113,12 @@ struct State {
     tokens: BTreeMap<String, token::Token>,
     /// Where the volumes of claims were found, by volume.
     claims: BTreeMap<String, Place>,
+    /// What drivers have published, by volume.
+    mounted: BTreeMap<String, csi::Mounted>,
+    /// Tokens for drivers, which are renewed when they are asked again.
+    driver_tokens: BTreeMap<String, token::Token>,
+    /// Since when volumes are waited for that are not attached.
+    waiting: BTreeMap<String, tokio::time::Instant>,
 }
 
 impl Volumes {
@@ -114,14 +142,21 @@ impl Volumes {
             let place = place.map_err(|reason| Error { volume: volume.name.clone(), reason })?;
             places.insert(volume.name.clone(), place);
         }
-        let renew_at = state.tokens.values().map(|token| token.renew_at).min();
+        let again = state.mounted.values().filter_map(|mounted| mounted.again_at);
+        let renew_at = state.tokens.values().map(|token| token.renew_at).chain(again).min();
         Ok(Synced { places: Arc::new(places), renew_at })
     }
 
+    /// Gives back what drivers have published to the pod.
+    pub(crate) async fn release(&self, uid: &str) -> Result<(), ReleaseError> {
+        self.context.csi.release(uid).await
+    }
+
     /// Removes the pod's directory with everything in it.
-    pub(crate) async fn tear_down(&self, uid: &str) -> std::io::Result<()> {
+    pub(crate) async fn tear_down(&self, uid: &str) -> Result<(), TearDownError> {
+        self.release(uid).await?;
         let directory = self.context.pod_dir(uid);
-        blocking(move || removal::remove_pod(&directory)).await
+        Ok(blocking(move || removal::remove_pod(&directory)).await?)
     }
 }
 
@@ -135,6 +170,7 @@ struct Pass<'a> {
 impl Pass<'_> {
     async fn set_up(&self, volume: &Volume, state: &mut State) -> Result<Place, Reason> {
         match Source::of(volume)? {
+            Source::Csi(source) => self.own_driver_volume(&volume.name, source, state).await,
             Source::EmptyDir(source) => self.empty_dir(&volume.name, source).await,
             Source::HostPath(source) => host_path::place(source).await,
             Source::Image(image) => Ok(Place { image: Some(image.clone()), read_only: true, ..Place::default() }),

@@ -1,7 +1,7 @@
 //! What a volume shows, read once from its spec: the one place that knows which types this node has (upstream: the
 //! plugins that ProbeVolumePlugins of cmd/kubelet/app lists).
 use k8s_openapi::api::core::v1::{
-    DownwardAPIVolumeFile, EmptyDirVolumeSource, HostPathVolumeSource, ImageVolumeSource, KeyToPath,
+    CSIVolumeSource, DownwardAPIVolumeFile, EmptyDirVolumeSource, HostPathVolumeSource, ImageVolumeSource, KeyToPath,
     PersistentVolumeClaimVolumeSource, ServiceAccountTokenProjection, Volume, VolumeProjection,
 };
 use serde::Serialize;
@@ -12,6 +12,7 @@ const DEFAULT_MODE: i32 = 0o644;
 
 /// What a volume shows.
 pub(super) enum Source<'a> {
+    Csi(&'a CSIVolumeSource),
     EmptyDir(&'a EmptyDirVolumeSource),
     HostPath(&'a HostPathVolumeSource),
     Image(&'a ImageVolumeSource),
@@ -63,6 +64,8 @@ impl<'a> Source<'a> {
         if let Some(source) = &volume.config_map {
             let keys = Keys::of(&source.name, source.items.as_deref(), source.optional);
             files(CONFIG_MAP, source.default_mode, vec![Origin::ConfigMap(keys)])
+        } else if let Some(source) = &volume.csi {
+            Ok(Self::Csi(source))
         } else if let Some(source) = &volume.downward_api {
             let items = source.items.as_deref().unwrap_or_default();
             files("downward-api", source.default_mode, vec![Origin::DownwardApi(items)])
@@ -172,7 +175,7 @@ mod tests {
     #[test]
     fn every_type_of_volume_of_the_api_is_had_or_refused_by_name() {
         let had = taken::<Volume>("volumes", |volume| Source::of(&volume).map(drop));
-        let known = ["configMap", "downwardAPI", "emptyDir", "ephemeral", "hostPath", "image"];
+        let known = ["configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "hostPath", "image"];
         assert_eq!(had, [&known[..], &["persistentVolumeClaim", "projected", "secret"]].concat());
         let refused = Source::of(&Volume::default()).map(drop).unwrap_err().to_string();
         assert_eq!(refused, "volumes of type of no known source are not supported on this node");

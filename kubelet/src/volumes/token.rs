@@ -2,6 +2,7 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{ServiceAccount, ServiceAccountTokenProjection};
+use k8s_openapi::api::storage::v1::TokenRequest as DriverToken;
 use kube::Api;
 use kube::api::PostParams;
 
@@ -15,7 +16,20 @@ const MAX_AGE: i64 = 24 * 3600;
 /// A token and when to ask for the next.
 pub(super) struct Token {
     text: String,
+    expires: Timestamp,
     pub(super) renew_at: Timestamp,
+}
+
+impl Token {
+    /// The token itself.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Until when it holds.
+    pub(super) fn expires(&self) -> Timestamp {
+        self.expires
+    }
 }
 
 impl Pass<'_> {
@@ -30,7 +44,7 @@ impl Pass<'_> {
         if let Some(token) = state.tokens.get(id).filter(|token| now < token.renew_at) {
             return Ok(token.text.clone());
         }
-        match self.request(source).await {
+        match self.request(source.audience.as_deref(), source.expiration_seconds).await {
             Ok(token) => {
                 let text = token.text.clone();
                 state.tokens.insert(id.to_owned(), token);
@@ -47,10 +61,26 @@ impl Pass<'_> {
         }
     }
 
-    async fn request(&self, source: &ServiceAccountTokenProjection) -> Result<Token, Reason> {
+    /// The token for someone that a driver talks to, from before if it is still fresh.
+    pub(super) async fn driver_token<'a>(
+        &self,
+        volume: &str,
+        wanted: &DriverToken,
+        state: &'a mut State,
+    ) -> Result<&'a Token, Reason> {
+        let id = format!("{volume}/{}", wanted.audience);
+        let is_fresh = state.driver_tokens.get(&id).is_some_and(|token| client::clock::now() < token.renew_at);
+        if !is_fresh {
+            let token = self.request(Some(&wanted.audience), wanted.expiration_seconds).await?;
+            state.driver_tokens.insert(id.clone(), token);
+        }
+        Ok(&state.driver_tokens[&id])
+    }
+
+    async fn request(&self, audience: Option<&str>, seconds: Option<i64>) -> Result<Token, Reason> {
         let account = pod::spec(self.pod).service_account_name.as_deref().unwrap_or("default");
-        let seconds = source.expiration_seconds.unwrap_or(DEFAULT_SECONDS);
-        let audiences = source.audience.clone().filter(|audience| !audience.is_empty()).map(|audience| vec![audience]);
+        let seconds = seconds.unwrap_or(DEFAULT_SECONDS);
+        let audiences = audience.filter(|audience| !audience.is_empty()).map(|audience| vec![audience.to_owned()]);
         let request = TokenRequest {
             spec: Some(TokenRequestSpec {
                 audiences,
@@ -77,6 +107,6 @@ impl Pass<'_> {
         let lifetime = expires.0.duration_since(now).as_secs().max(1);
         let use_for = (lifetime * 8 / 10).min(MAX_AGE);
         let renew_at = now.checked_add(SignedDuration::from_secs(use_for)).unwrap_or(now);
-        Ok(Token { text, renew_at })
+        Ok(Token { text, expires: expires.0, renew_at })
     }
 }

@@ -18,9 +18,31 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic_prost::ProstCodec;
 
-use messages::{Empty, NodeInfo, PluginInfo, RegistrationStatus, Topology};
+use messages::{
+    Capabilities, Capability, Empty, NodeInfo, PluginInfo, Publish, RegistrationStatus, Rpc, Stage, Topology, Undo,
+};
 
 pub mod messages;
+
+/// Something that the driver was asked to do with a volume.
+#[derive(Clone, Debug)]
+pub enum Call {
+    Stage(Stage),
+    Publish(Publish),
+    Unpublish(Undo),
+    Unstage(Undo),
+}
+
+impl Call {
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Stage(_) => "stage",
+            Self::Publish(_) => "publish",
+            Self::Unpublish(_) => "unpublish",
+            Self::Unstage(_) => "unstage",
+        }
+    }
+}
 
 /// How a call is answered, other than well.
 #[derive(Clone, Debug)]
@@ -41,6 +63,12 @@ pub struct Mind {
     pub segments: messages::Pairs,
     /// By the last word of the method.
     pub trouble: BTreeMap<String, Trouble>,
+    /// What it can do, by the specification's numbers.
+    pub capabilities: Vec<i32>,
+    /// Where volumes lie, of a driver that mounts them. Others make a directory and no more.
+    pub disk: Option<PathBuf>,
+    /// What it was asked to do with volumes, in order.
+    pub calls: Vec<Call>,
     /// What the kubelet said of the registration.
     pub told: Vec<RegistrationStatus>,
 }
@@ -57,7 +85,12 @@ pub struct Driver {
 impl Driver {
     /// One that registers with the kubelet whose directory is `root`.
     pub fn start(root: &Path, name: &str) -> Self {
-        Self::of_kind(root, name, "CSIPlugin", Mind { node_id: "the-node".into(), ..Mind::default() })
+        Self::of_kind(
+            root,
+            name,
+            "CSIPlugin",
+            Mind { node_id: "the-node".into(), capabilities: vec![1], ..Mind::default() },
+        )
     }
 
     pub fn of_kind(root: &Path, name: &str, kind: &str, mind: Mind) -> Self {
@@ -84,6 +117,27 @@ impl Driver {
 
     pub fn mind(&self) -> MutexGuard<'_, Mind> {
         self.mind.lock().unwrap()
+    }
+
+    /// The words of what it was asked, in order.
+    pub fn words(&self) -> Vec<&'static str> {
+        self.mind().calls.iter().map(Call::word).collect()
+    }
+
+    pub fn staged(&self) -> Option<Stage> {
+        self.mind()
+            .calls
+            .iter()
+            .rev()
+            .find_map(|call| if let Call::Stage(stage) = call { Some(stage.clone()) } else { None })
+    }
+
+    pub fn published(&self) -> Option<Publish> {
+        let mind = self.mind();
+        mind.calls
+            .iter()
+            .rev()
+            .find_map(|call| if let Call::Publish(publish) = call { Some(publish.clone()) } else { None })
     }
 
     pub fn trouble(&self, method: &str, trouble: Trouble) {
@@ -164,8 +218,56 @@ async fn answer(
             };
             unary(tell, request).await
         }
+        "/csi.v1.Node/NodeGetCapabilities" => {
+            let tell = move |_: Empty| {
+                let all = mind.lock().unwrap().capabilities.clone();
+                let all = all.into_iter().map(|kind| Capability { rpc: Some(Rpc { kind }) }).collect();
+                Ok(Capabilities { all })
+            };
+            unary(tell, request).await
+        }
+        "/csi.v1.Node/NodeStageVolume" => unary(move |asked| act(Call::Stage(asked), &mind), request).await,
+        "/csi.v1.Node/NodePublishVolume" => unary(move |asked| act(Call::Publish(asked), &mind), request).await,
+        "/csi.v1.Node/NodeUnpublishVolume" => unary(move |asked| act(Call::Unpublish(asked), &mind), request).await,
+        "/csi.v1.Node/NodeUnstageVolume" => unary(move |asked| act(Call::Unstage(asked), &mind), request).await,
         other => panic!("{other} is no call of a driver"),
     })
+}
+
+/// Does what is asked of a volume, as often as it is asked.
+fn act(call: Call, mind: &Mutex<Mind>) -> Result<Empty, Status> {
+    let mut mind = mind.lock().unwrap();
+    let done = match &call {
+        Call::Stage(stage) if !Path::new(&stage.staging).is_dir() => Err("there is no staging path".into()),
+        Call::Stage(_) | Call::Unstage(_) => Ok(()),
+        Call::Publish(publish) => publish_at(Path::new(&publish.target), &publish.volume, mind.disk.as_deref()),
+        Call::Unpublish(undo) => unpublish_at(Path::new(&undo.place), mind.disk.is_some()),
+    };
+    mind.calls.push(call);
+    done.map(|()| Empty {}).map_err(|why| Status::internal(why.to_string()))
+}
+
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+fn publish_at(target: &Path, volume: &str, disk: Option<&Path>) -> Outcome {
+    if target.is_dir() {
+        return Ok(());
+    }
+    std::fs::create_dir(target)?;
+    let Some(disk) = disk else { return Ok(()) };
+    let data = disk.join(volume);
+    std::fs::create_dir_all(&data)?;
+    Ok(rustix::mount::mount_bind(&data, target)?)
+}
+
+fn unpublish_at(target: &Path, mounts: bool) -> Outcome {
+    if !target.exists() {
+        return Ok(());
+    }
+    if mounts {
+        let _not_mounted = rustix::mount::unmount(target, rustix::mount::UnmountFlags::empty());
+    }
+    Ok(std::fs::remove_dir(target)?)
 }
 
 /// A call of one request and one answer.

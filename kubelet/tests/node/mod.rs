@@ -94,6 +94,13 @@ impl TestNode {
         task.await.unwrap();
     }
 
+    /// Ends the kubelet in the middle of whatever it does.
+    pub async fn kill_kubelet(&mut self) {
+        let (_, task) = self.kubelet.take().unwrap();
+        task.abort();
+        let _aborted = task.await;
+    }
+
     pub async fn restart_kubelet(&mut self) {
         self.stop_kubelet().await;
         self.start_kubelet();

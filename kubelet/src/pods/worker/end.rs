@@ -98,6 +98,7 @@ impl Worker {
             for id in &sandboxes {
                 runtime.stop_sandbox(id).await.map_err(failed)?;
             }
+            volumes.release(&uid).await.map_err(failed)?;
             if to >= Extent::Directories {
                 volumes.tear_down(&uid).await.map_err(failed)?;
             }
@@ -118,7 +119,7 @@ impl Worker {
             Extent::Records
         } else if pod::is_deleting(&self.pod) {
             Extent::Directories
-        } else if self.seen.live_sandbox().is_some() {
+        } else if self.seen.live_sandbox().is_some() || self.context.csi.mounts.holds(pod::uid(&self.pod)) {
             Extent::Sandbox
         } else {
             Extent::Nothing

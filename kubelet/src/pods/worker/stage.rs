@@ -81,7 +81,7 @@ impl Stopping {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Extent {
     Nothing,
-    /// Its sandbox has stopped.
+    /// Its sandbox has stopped, and storage drivers have unmounted its volumes.
     Sandbox,
     /// Its volumes are unmounted and its directory is removed.
     Directories,

@@ -21,6 +21,8 @@ use crate::pods::observed;
 use crate::pods::status::Waiting;
 use crate::volumes::{self, Synced};
 
+/// Pause between looks at a volume that is on its way; most of the wait is in the look itself.
+const WAITING: Duration = Duration::from_millis(500);
 /// How long a failed pull shows as such before it shows as waiting.
 const SHOW_PULL_FAILURE: Duration = Duration::from_secs(2);
 
@@ -113,9 +115,15 @@ impl Worker {
                 self.mounting.end();
             }
             Err(err) => {
-                self.context.event(&self.pod, "Warning", "FailedMount", err.to_string());
+                if !err.is_waiting() {
+                    self.context.event(&self.pod, "Warning", "FailedMount", err.to_string());
+                }
+                // What was due before is done by the next pass, which is due by itself.
+                if let Some(mounted) = &mut self.mounted {
+                    mounted.renew_at = None;
+                }
                 self.mounting.end_early();
-                self.retry_later(VOLUMES, RETRY);
+                self.retry_later(VOLUMES, if err.is_waiting() { WAITING } else { RETRY });
             }
         }
     }
