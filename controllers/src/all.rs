@@ -2,9 +2,10 @@
 
 use crate::descriptor::Descriptor;
 use crate::{
-    Error, admission_policy_status, aggregation, autoscaler, certificates, cronjob, daemonset, deployment, disruption,
-    endpoints, garbage, in_use_protection, job, load_balancer, namespace, node, notices, per_namespace, podgc, quota,
-    replicaset, service_account_token, service_cidr, statefulset, ttl_after_finished, volumes,
+    Error, admission_policy_status, aggregation, attach_detach, autoscaler, certificates, cronjob, daemonset,
+    deployment, disruption, endpoints, garbage, in_use_protection, job, load_balancer, namespace, node, notices,
+    per_namespace, podgc, quota, replicaset, service_account_token, service_cidr, statefulset, ttl_after_finished,
+    volumes,
 };
 
 /// All that there are. They start in this order.
@@ -43,6 +44,7 @@ const ALL: &[Descriptor] = &[
     notices::DESCRIPTOR,
     volumes::BINDER,
     volumes::ephemeral::DESCRIPTOR,
+    attach_detach::DESCRIPTOR,
     service_cidr::DESCRIPTOR,
     service_account_token::DESCRIPTOR,
     autoscaler::DESCRIPTOR,
@@ -57,7 +59,6 @@ const ELSEWHERE: &[&[&str]] = &[
     &["kube-apiserver-serving-clustertrustbundle-publisher-controller"],
     &["legacy-serviceaccount-token-cleaner-controller", "legacy-service-account-token-cleaner"],
     &["node-route-controller", "route"],
-    &["persistentvolume-attach-detach-controller", "attachdetach"],
     &["persistentvolume-expander-controller", "persistentvolume-expander"],
     &["podcertificaterequest-cleaner-controller"],
     &["resourceclaim-controller", "resource-claim-controller"],

@@ -200,6 +200,12 @@ pub struct Tuning {
     pub mirroring: Mirroring,
     #[command(flatten)]
     pub autoscaling: Autoscaling,
+    /// How long a node that is not ready may keep a volume that no pod uses, before it is detached all the same.
+    #[arg(long, default_value = "6m", value_parser = daemon::pflag::duration)]
+    pub attach_detach_reconcile_max_wait_unmount_duration: Duration,
+    /// Never detach a volume that a node says it uses, unless the node is out of service.
+    #[arg(long, default_value_t = false)]
+    pub disable_force_detach_on_timeout: bool,
     /// Workers of the namespace controller.
     #[arg(long, default_value_t = 10)]
     pub concurrent_namespace_syncs: usize,

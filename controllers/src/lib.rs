@@ -8,6 +8,7 @@
 mod admission_policy_status;
 mod aggregation;
 mod all;
+mod attach_detach;
 mod autoscaler;
 mod certificates;
 mod claim;

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "controllers/attachments.rs"]
+mod attachments;
 #[path = "controllers/autoscaling.rs"]
 mod autoscaling;
 #[path = "controllers/load_balancers.rs"]
