@@ -7,7 +7,7 @@ mod node;
 
 use std::time::Duration;
 
-use driver::{Driver, Trouble};
+use driver::{Call, Driver, Trouble};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, Secret};
 use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, VolumeAttachment};
 use kube::Api;
@@ -275,4 +275,60 @@ async fn volumes_that_cannot_be_are_refused_in_words_and_hold_up_no_deletion() {
         node.delete(name).await;
         node.wait_until_gone(name).await;
     }
+}
+
+async fn claim(node: &TestNode) -> PersistentVolumeClaim {
+    Api::namespaced(node.client(), "default").get("c").await.unwrap()
+}
+
+/// Says that the claim has this much, and that the node is to make its file system larger.
+async fn has(node: &TestNode, size: &str) {
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(node.client(), "default");
+    let pending = json!({"type": "FileSystemResizePending", "status": "True"});
+    let other = json!({"type": "ModifyingVolume", "status": "True"});
+    let states = json!({"storage": "NodeResizePending"});
+    let status =
+        json!({"capacity": {"storage": size}, "conditions": [pending, other], "allocatedResourceStatuses": states});
+    claims.patch_status("c", &Default::default(), &kube::api::Patch::Merge(json!({"status": status}))).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_volume_that_has_grown_is_made_larger_as_it_is_mounted_and_the_claim_says_so() {
+    let (node, driver) = node_with_driver(json!({"attachRequired": false})).await;
+    driver.mind().capabilities = vec![1, 3];
+    volume(&node, json!({}), json!({})).await;
+    has(&node, "512Mi").await;
+    node.create("p", pod()).await;
+    node.wait_for("p", |pod| phase(pod) == "Running").await;
+    assert_eq!(driver.words(), ["stage", "publish", "expand"]);
+    let Some(Call::Expand(expand)) = driver.mind().calls.last().cloned() else { panic!("it is made larger") };
+    assert_eq!((expand.volume.as_str(), expand.size.unwrap().bytes), ("handle-1", 1 << 30));
+    assert_eq!(expand.place, expand.staging);
+    let status = claim(&node).await.status.unwrap();
+    assert_eq!(status.capacity.unwrap()["storage"].0, "1Gi");
+    let conditions: Vec<_> = status.conditions.unwrap().into_iter().map(|one| one.type_).collect();
+    assert_eq!(
+        (conditions, status.allocated_resource_statuses.unwrap_or_default().len()),
+        (vec!["ModifyingVolume".to_owned()], 0)
+    );
+    node.wait_for_event("p", "FileSystemResizeSuccessful").await;
+}
+
+#[tokio::test]
+async fn a_volume_that_cannot_be_made_larger_is_told_of() {
+    let (node, driver) = node_with_driver(json!({"attachRequired": false})).await;
+    driver.mind().capabilities = vec![1, 3];
+    driver.trouble("NodeExpandVolume", Trouble::Fail(tonic::Code::OutOfRange));
+    volume(&node, json!({}), json!({})).await;
+    has(&node, "512Mi").await;
+    node.create("p", pod()).await;
+    let message = node.wait_for_message("p", "VolumeResizeFailed").await;
+    assert!(message.contains("code = OutOfRange"), "{message}");
+    wait("the claim is told", async || {
+        let states = claim(&node).await.status.unwrap().allocated_resource_statuses.unwrap_or_default();
+        states.get("storage").is_some_and(|state| state == "NodeResizeInfeasible")
+    })
+    .await;
+    node.wait_for("p", |pod| phase(pod) == "Running").await;
+    assert_eq!(claim(&node).await.status.unwrap().capacity.unwrap()["storage"].0, "512Mi");
 }

@@ -5,6 +5,7 @@
 //! ```text
 //!  claim, selected-node annotation --> directory --> PersistentVolume (local, node affinity) --> bound by the controller
 //!  released, policy Delete ----------> directory removed --> finalizer taken off, object deleted
+//!  the claim asks for more -----------> the volume's capacity, then the claim's
 //! ```
 //! Invariant: only directories that it named itself, by the uid of a claim, are ever made or removed.
 //!
@@ -12,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod disk;
+mod grow;
 mod plan;
 
 use std::path::PathBuf;
@@ -23,7 +25,7 @@ use client::{Event, Informer, InformerStopped, Informers, ObjectKey, Recorder, W
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::Api;
-use kube::api::{DeleteParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use tokio_util::sync::CancellationToken;
 
 use disk::Disk;
@@ -120,7 +122,7 @@ impl Provisioner {
         let changed = queues.claims.clone();
         self.claims.on_event(move |event| {
             if let Event::Applied { new, .. } = event
-                && plan::is_unbound(new)
+                && (plan::is_unbound(new) || grow::is_wished(new))
             {
                 changed.add(event.key());
             }
@@ -130,7 +132,7 @@ impl Provisioner {
             claims
                 .list()
                 .iter()
-                .filter(|claim| plan::is_unbound(claim))
+                .filter(|claim| plan::is_unbound(claim) || grow::is_wished(claim))
                 .for_each(|claim| changed.add(ObjectKey::of(&**claim)));
         });
         let changed = queues.volumes.clone();
@@ -161,6 +163,10 @@ impl Provisioner {
         let Some(claim) = self.claims.get(key) else { return Ok(None) };
         let class = self.classes.get(&ObjectKey::cluster(api::volumes::claim_class(&claim)));
         let Some(class) = class else { return Ok(None) };
+        if grow::is_wished(&claim) {
+            self.grow(&claim, &class).await?;
+            return Ok(None);
+        }
         match plan::wish(&claim, &class, &self.config) {
             Wish::NotOurs => {}
             Wish::Impossible(why) => {
@@ -171,6 +177,29 @@ impl Provisioner {
             Wish::Volume(volume) => self.make_volume(&claim, &volume).await?,
         }
         Ok(None)
+    }
+
+    /// Gives a claim the size that it asks for, the volume first.
+    async fn grow(&self, claim: &PersistentVolumeClaim, class: &StorageClass) -> Result<(), Failure> {
+        let volume = self.volumes.get(&ObjectKey::cluster(api::volumes::volume_name(claim)));
+        let Some(volume) = volume else { return Ok(()) };
+        let Some(growth) = grow::growth(claim, &volume, class, &self.config) else { return Ok(()) };
+        let volume = name(&volume.metadata);
+        if let Some(larger) = &growth.volume {
+            self.recorder.normal(about(claim), "Resizing", format!("External resizer is resizing volume {volume}"));
+            let api: Api<PersistentVolume> = Api::all(self.client.clone());
+            api.replace(volume, &PostParams::default(), larger).await?;
+        }
+        let api: Api<PersistentVolumeClaim> =
+            Api::namespaced(self.client.clone(), claim.metadata.namespace.as_deref().unwrap_or_default());
+        // Conditions are replaced as a list, so that nobody's may have come meanwhile.
+        let metadata = serde_json::json!({ "resourceVersion": claim.metadata.resource_version });
+        let patch = Patch::Merge(serde_json::json!({ "metadata": metadata, "status": growth.status }));
+        let patched = api.patch_status(name(&claim.metadata), &PatchParams::default(), &patch).await;
+        if write::ignore_not_found(patched)?.is_some() {
+            self.recorder.normal(about(claim), "VolumeResizeSuccessful", "Resize volume succeeded".to_owned());
+        }
+        Ok(())
     }
 
     async fn make_volume(&self, claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> Result<(), Failure> {

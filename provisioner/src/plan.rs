@@ -155,7 +155,7 @@ pub(crate) fn duty(volume: &PersistentVolume, config: &Config) -> Duty {
 
 /// Whether the volume is the one that this provisioner would have made here: its annotations alone say nothing, since
 /// whoever may write volumes can write them.
-fn is_ours(volume: &PersistentVolume, spec: &PersistentVolumeSpec, config: &Config) -> bool {
+pub(crate) fn is_ours(volume: &PersistentVolume, spec: &PersistentVolumeSpec, config: &Config) -> bool {
     let name = volume.metadata.name.as_deref().unwrap_or_default();
     let path = spec.local.as_ref().map(|local| local.path.as_str());
     let claim = spec.claim_ref.as_ref().and_then(|claim| claim.uid.as_deref()).unwrap_or_default();

@@ -34,7 +34,7 @@ impl Place {
         let run = provisioner::run(config, client.clone(), process);
         tokio::spawn(async move { run.await.unwrap() });
         let class = json!({"metadata": {"name": "local"}, "provisioner": NAME, "reclaimPolicy": "Delete",
-            "volumeBindingMode": "WaitForFirstConsumer"});
+            "volumeBindingMode": "WaitForFirstConsumer", "allowVolumeExpansion": true});
         let classes: Api<StorageClass> = Api::all(client.clone());
         classes.create(&PostParams::default(), &serde_json::from_value(class).unwrap()).await.unwrap();
         Self { _server: server, client, directory, shutdown }
@@ -150,4 +150,24 @@ async fn what_one_nodes_disk_cannot_give_is_said_to_the_claim() {
         all.iter().any(|event| event.reason.as_deref() == Some("ProvisioningFailed") && words(event))
     };
     place.until("the claim is told", told).await;
+}
+
+#[tokio::test]
+async fn a_claim_that_asks_for_more_gets_it() {
+    let place = Place::new().await;
+    let name = place.claim("data", "ReadWriteOnce", Some("n1")).await;
+    place.volume(&name).await;
+    let bound =
+        json!({"metadata": {"annotations": {"pv.kubernetes.io/bind-completed": "yes"}}, "spec": {"volumeName": name}});
+    place.claims().patch("data", &PatchParams::default(), &Patch::Merge(bound)).await.unwrap();
+    let status = Patch::Merge(json!({"status": {"phase": "Bound", "capacity": {"storage": "1Gi"}}}));
+    place.claims().patch_status("data", &PatchParams::default(), &status).await.unwrap();
+    let more = Patch::Merge(json!({"spec": {"resources": {"requests": {"storage": "3Gi"}}}}));
+    place.claims().patch("data", &PatchParams::default(), &more).await.unwrap();
+    let has = async || {
+        let claim = place.claims().get("data").await.unwrap();
+        claim.status.unwrap().capacity.unwrap()["storage"].0 == "3Gi"
+    };
+    place.until("the claim has it", has).await;
+    assert_eq!(place.volume(&name).await.spec.unwrap().capacity.unwrap()["storage"].0, "3Gi");
 }

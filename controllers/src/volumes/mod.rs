@@ -14,6 +14,7 @@
 
 mod claims;
 pub(crate) mod ephemeral;
+pub(crate) mod expander;
 mod observe;
 mod phase;
 mod plan;

@@ -182,6 +182,21 @@ async fn a_claim_gets_a_volume_that_is_released_with_it_and_given_to_nobody_else
 }
 
 #[tokio::test]
+async fn a_claim_that_asks_for_more_is_told_that_somebody_else_must_give_it() {
+    let cluster = Cluster::start().await;
+    let classes: Api<StorageClass> = Api::all(cluster.client.clone());
+    let class =
+        json!({ "metadata": { "name": "growing" }, "provisioner": "x.example.com", "allowVolumeExpansion": true });
+    classes.create(&PostParams::default(), &from_value(class).unwrap()).await.unwrap();
+    cluster.create_volume("v", "1Gi", json!({ "storageClassName": "growing" })).await;
+    cluster.create_claim("data", "1Gi", json!({ "storageClassName": "growing" })).await;
+    cluster.claim_is("data", "Bound").await;
+    let more = Patch::Merge(json!({ "spec": { "resources": { "requests": { "storage": "2Gi" } } } }));
+    cluster.claims().patch("data", &PatchParams::default(), &more).await.unwrap();
+    cluster.is_told("data", "ExternalExpanding", "waiting for an external controller to expand this PVC").await;
+}
+
+#[tokio::test]
 async fn claims_that_compete_never_share_a_volume() {
     let cluster = Cluster::start().await;
     for number in 0..12 {

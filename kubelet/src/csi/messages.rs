@@ -139,6 +139,72 @@ pub(crate) struct NodeUnpublishVolumeRequest {
     pub(crate) target_path: String,
 }
 
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(crate) struct NodeExpandVolumeRequest {
+    #[prost(string, tag = "1")]
+    pub(crate) volume_id: String,
+    #[prost(string, tag = "2")]
+    pub(crate) volume_path: String,
+    #[prost(message, optional, tag = "3")]
+    pub(crate) capacity_range: Option<CapacityRange>,
+    #[prost(string, tag = "4")]
+    pub(crate) staging_target_path: String,
+    #[prost(message, optional, tag = "5")]
+    pub(crate) volume_capability: Option<VolumeCapability>,
+    #[prost(btree_map = "string, string", tag = "6")]
+    pub(crate) secrets: Pairs,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(crate) struct CapacityRange {
+    #[prost(int64, tag = "1")]
+    pub(crate) required_bytes: i64,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(crate) struct NodeExpandVolumeResponse {
+    /// What it has now; 0 if the driver does not say.
+    #[prost(int64, tag = "1")]
+    pub(crate) capacity_bytes: i64,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(crate) struct NodeGetVolumeStatsRequest {
+    #[prost(string, tag = "1")]
+    pub(crate) volume_id: String,
+    #[prost(string, tag = "2")]
+    pub(crate) volume_path: String,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(crate) struct NodeGetVolumeStatsResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) usage: Vec<VolumeUsage>,
+    #[prost(message, optional, tag = "2")]
+    pub(crate) condition: Option<VolumeCondition>,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(crate) struct VolumeUsage {
+    #[prost(int64, tag = "1")]
+    pub(crate) available: i64,
+    #[prost(int64, tag = "2")]
+    pub(crate) total: i64,
+    #[prost(int64, tag = "3")]
+    pub(crate) used: i64,
+    /// 1 for bytes, 2 for inodes.
+    #[prost(int32, tag = "4")]
+    pub(crate) unit: i32,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(crate) struct VolumeCondition {
+    #[prost(bool, tag = "1")]
+    pub(crate) abnormal: bool,
+    #[prost(string, tag = "2")]
+    pub(crate) message: String,
+}
+
 /// An answer that says nothing but that it went well.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub(crate) struct Done {}

@@ -16,43 +16,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use api::volumes::attachment;
-use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, OwnedMutexGuard, watch};
 
-use super::records;
+use super::records::{self, Record, VolumeId};
 
 /// How long one waits for others who work on the same volume.
 const TURN: Duration = Duration::from_secs(10);
-
-/// A volume of a driver.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct VolumeId {
-    /// The driver.
-    #[serde(rename = "driverName")]
-    pub(crate) driver: String,
-    /// The driver's name for the volume.
-    #[serde(rename = "volumeHandle")]
-    pub(crate) handle: String,
-}
-
-/// A volume as it is, or may be, on this node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Record {
-    /// Which.
-    #[serde(flatten)]
-    pub(crate) id: VolumeId,
-    /// The name of its PersistentVolume, or for a pod's own volume its name in the pod.
-    #[serde(rename = "specVolID")]
-    pub(crate) name: String,
-    /// The name of its VolumeAttachment; empty for a volume that is not attached.
-    #[serde(default, rename = "attachmentID")]
-    pub(crate) attachment: String,
-    /// Whether it is a block device.
-    #[serde(default)]
-    pub(crate) block: bool,
-}
 
 #[derive(Default)]
 struct State {
@@ -271,20 +240,13 @@ impl Mounts {
     }
 }
 
-impl VolumeId {
-    /// The name that the volume has in the status of nodes.
-    pub(crate) fn unique_name(&self) -> String {
-        attachment::unique_name(&self.driver, &self.handle)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn record(name: &str, block: bool) -> Record {
         let id = VolumeId { driver: "d.example".into(), handle: format!("handle/of {name}") };
-        Record { id, name: name.into(), attachment: "csi-1".into(), block }
+        Record { id, name: name.into(), attachment: "csi-1".into(), block, volume: "data".into() }
     }
 
     #[tokio::test]

@@ -3,16 +3,21 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::messages::{
-    Done, NodeGetCapabilitiesRequest, NodeGetCapabilitiesResponse, NodeGetInfoRequest, NodeGetInfoResponse,
+    Done, NodeExpandVolumeRequest, NodeExpandVolumeResponse, NodeGetCapabilitiesRequest, NodeGetCapabilitiesResponse,
+    NodeGetInfoRequest, NodeGetInfoResponse, NodeGetVolumeStatsRequest, NodeGetVolumeStatsResponse,
     NodePublishVolumeRequest, NodeStageVolumeRequest, NodeUnpublishVolumeRequest, NodeUnstageVolumeRequest,
 };
 use crate::rpc::{CallError, Conversation};
 
 /// How long a driver may take for anything, as upstream's csiTimeout.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How long somebody who asks for figures waits for them.
+const AT_ONCE: Duration = Duration::from_secs(3);
 
 /// Capabilities of a service, by their numbers in the specification.
 const STAGE_UNSTAGE_VOLUME: i32 = 1;
+const GET_VOLUME_STATS: i32 = 2;
+const EXPAND_VOLUME: i32 = 3;
 const SINGLE_NODE_MULTI_WRITER: i32 = 5;
 const VOLUME_MOUNT_GROUP: i32 = 6;
 
@@ -24,6 +29,10 @@ pub(crate) struct NodeService(Conversation);
 pub(crate) struct Capabilities {
     /// It prepares a volume for the node before it shows it to pods.
     pub(crate) stages: bool,
+    /// It tells how full a volume is.
+    pub(crate) tells_stats: bool,
+    /// It makes the file system of a volume larger.
+    pub(crate) expands: bool,
     /// It tells one writer on a node from several.
     pub(crate) counts_writers: bool,
     /// It gives a volume to the pod's group itself.
@@ -49,6 +58,8 @@ impl NodeService {
         let has = |kind| answer.capabilities.iter().any(|one| one.rpc.as_ref().is_some_and(|rpc| rpc.kind == kind));
         Ok(Capabilities {
             stages: has(STAGE_UNSTAGE_VOLUME),
+            tells_stats: has(GET_VOLUME_STATS),
+            expands: has(EXPAND_VOLUME),
             counts_writers: has(SINGLE_NODE_MULTI_WRITER),
             gives_to_group: has(VOLUME_MOUNT_GROUP),
         })
@@ -62,6 +73,25 @@ impl NodeService {
     /// Shows a volume to a pod.
     pub(crate) async fn publish(&self, request: NodePublishVolumeRequest) -> Result<(), CallError> {
         self.0.call("/csi.v1.Node/NodePublishVolume", request, PATIENCE).await.map(|Done {}| ())
+    }
+
+    /// Makes what is in a volume as large as the volume.
+    pub(crate) async fn expand(&self, request: NodeExpandVolumeRequest) -> Result<(), CallError> {
+        let answer = self.0.call("/csi.v1.Node/NodeExpandVolume", request, PATIENCE).await;
+        // How large it is now is the claim's to say, by its volume.
+        answer.map(|NodeExpandVolumeResponse { .. }| ())
+    }
+
+    /// How full a volume is, if the driver says so at once.
+    pub(crate) async fn stats(&self, handle: &str, path: &Path) -> Option<NodeGetVolumeStatsResponse> {
+        let ask = async {
+            if !self.capabilities().await.ok()?.tells_stats {
+                return None;
+            }
+            let request = NodeGetVolumeStatsRequest { volume_id: handle.to_owned(), volume_path: text(path) };
+            self.0.call("/csi.v1.Node/NodeGetVolumeStats", request, AT_ONCE).await.ok()
+        };
+        tokio::time::timeout(AT_ONCE, ask).await.ok()?
     }
 
     /// Undoes [`NodeService::publish`]. A volume that does not exist is not shown.

@@ -3,10 +3,11 @@ use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use api::volumes::attachment;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use super::mounts::Record;
 use crate::files::{at, blocking, write_private};
 
 /// The name of such a file, as upstream's.
@@ -20,6 +21,46 @@ pub(super) const DEVICES: &str = "plugins/kubernetes.io/csi/volumeDevices";
 
 /// No record is longer, in bytes.
 const LONGEST: u64 = 64 << 10;
+
+/// A volume of a driver.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct VolumeId {
+    /// The driver.
+    #[serde(rename = "driverName")]
+    pub(crate) driver: String,
+    /// The driver's name for the volume.
+    #[serde(rename = "volumeHandle")]
+    pub(crate) handle: String,
+}
+
+/// A volume as it is, or may be, on this node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Record {
+    /// Which.
+    #[serde(flatten)]
+    pub(crate) id: VolumeId,
+    /// The name of its PersistentVolume, or for a pod's own volume its name in the pod.
+    #[serde(rename = "specVolID")]
+    pub(crate) name: String,
+    /// The name of its VolumeAttachment; empty for a volume that is not attached.
+    #[serde(default, rename = "attachmentID")]
+    pub(crate) attachment: String,
+    /// Whether it is a block device.
+    #[serde(default)]
+    pub(crate) block: bool,
+    /// Its name in the pod.
+    #[serde(default)]
+    pub(crate) volume: String,
+}
+
+impl VolumeId {
+    /// The name that the volume has in the status of nodes.
+    pub(crate) fn unique_name(&self) -> String {
+        attachment::unique_name(&self.driver, &self.handle)
+    }
+}
 
 /// Writes a record, and the directories above it.
 pub(super) async fn write(path: PathBuf, record: &Record) -> io::Result<()> {

@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::Csi;
-use super::mounts::Record;
 use super::node::NodeService;
+use super::records::Record;
 use crate::rpc::CallError;
 
 /// First and longest pause after a failure, as upstream's.

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{CSIVolumeSource, PersistentVolume, PersistentVo
 use kube::Api;
 use runtime::{FileKind, walk};
 
-use super::csi::Wanted;
+use super::csi::{Bound, Wanted};
 use super::source::Claim;
 use super::{Pass, Place, Reason, State, host_path};
 use crate::failure::answer;
@@ -23,17 +23,17 @@ impl Pass<'_> {
         if let Some(place) = state.claims.get(volume) {
             return Ok(place.clone());
         }
-        let found = match claim {
+        let bound = match claim {
             Claim::Named(source) => self.bound_volume(&source.claim_name, false).await?,
             Claim::MadeForPod => self.bound_volume(&volumes::made_name(self.pod, volume), true).await?,
         };
-        self.is_here(&found)?;
-        let spec = found.spec.unwrap_or_default();
+        self.is_here(&bound.volume)?;
+        let spec = bound.volume.spec.clone().unwrap_or_default();
         let read_only = matches!(claim, Claim::Named(source) if source.read_only == Some(true));
         if let Some(source) = &spec.csi {
-            let name = found.metadata.name.unwrap_or_default();
-            let wanted = Wanted::persistent(&name, &spec, source, read_only);
-            return self.driver_volume(volume, wanted, state).await;
+            let name = bound.volume.metadata.name.as_deref().unwrap_or_default();
+            let wanted = Wanted::persistent(name, &spec, source, read_only);
+            return self.driver_volume(volume, wanted, Some(&bound), state).await;
         }
         let place = Place { read_only, ..self.place(&spec).await? };
         state.claims.insert(volume.to_owned(), place.clone());
@@ -42,7 +42,7 @@ impl Pass<'_> {
 
     /// The volume that the claim is bound to, and that is bound to it. A volume of another claim that had the name
     /// before is not.
-    async fn bound_volume(&self, name: &str, is_ephemeral: bool) -> Result<PersistentVolume, Reason> {
+    async fn bound_volume(&self, name: &str, is_ephemeral: bool) -> Result<Bound, Reason> {
         let client = &self.context.client;
         let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), pod::namespace(self.pod));
         let claim = claims.get(name).await;
@@ -62,7 +62,7 @@ impl Pass<'_> {
         if of.is_none() || of != claim.metadata.uid.as_ref() {
             return Err(format!("PV {volume:?} is not bound to PVC {name:?}").into());
         }
-        Ok(found)
+        Ok(Bound { claim, volume: found })
     }
 
     /// Whether the volume is one of this node's.
@@ -85,7 +85,7 @@ impl Pass<'_> {
         if let Some(place) = self.known_driver_volume(volume, state).await? {
             return Ok(place);
         }
-        self.driver_volume(volume, Wanted::ephemeral(self.pod, volume, source), state).await
+        self.driver_volume(volume, Wanted::ephemeral(self.pod, volume, source), None, state).await
     }
 
     async fn place(&self, spec: &PersistentVolumeSpec) -> Result<Place, Reason> {

@@ -124,6 +124,40 @@ pub struct Publish {
     pub context: Pairs,
 }
 
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Expand {
+    #[prost(string, tag = "1")]
+    pub volume: String,
+    #[prost(string, tag = "2")]
+    pub place: String,
+    #[prost(message, optional, tag = "3")]
+    pub size: Option<Size>,
+    #[prost(string, tag = "4")]
+    pub staging: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Size {
+    #[prost(int64, tag = "1")]
+    pub bytes: i64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Stats {
+    #[prost(message, repeated, tag = "1")]
+    pub usage: Vec<Usage>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Usage {
+    #[prost(int64, tag = "2")]
+    pub total: i64,
+    #[prost(int64, tag = "3")]
+    pub used: i64,
+    #[prost(int32, tag = "4")]
+    pub unit: i32,
+}
+
 /// To unpublish or unstage: a volume and where it is.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Undo {

@@ -19,7 +19,8 @@ use tonic::body::Body;
 use tonic_prost::ProstCodec;
 
 use messages::{
-    Capabilities, Capability, Empty, NodeInfo, PluginInfo, Publish, RegistrationStatus, Rpc, Stage, Topology, Undo,
+    Capabilities, Capability, Empty, Expand, NodeInfo, PluginInfo, Publish, RegistrationStatus, Rpc, Stage, Stats,
+    Topology, Undo, Usage,
 };
 
 pub mod messages;
@@ -29,6 +30,7 @@ pub mod messages;
 pub enum Call {
     Stage(Stage),
     Publish(Publish),
+    Expand(Expand),
     Unpublish(Undo),
     Unstage(Undo),
 }
@@ -38,6 +40,7 @@ impl Call {
         match self {
             Self::Stage(_) => "stage",
             Self::Publish(_) => "publish",
+            Self::Expand(_) => "expand",
             Self::Unpublish(_) => "unpublish",
             Self::Unstage(_) => "unstage",
         }
@@ -228,6 +231,11 @@ async fn answer(
         }
         "/csi.v1.Node/NodeStageVolume" => unary(move |asked| act(Call::Stage(asked), &mind), request).await,
         "/csi.v1.Node/NodePublishVolume" => unary(move |asked| act(Call::Publish(asked), &mind), request).await,
+        "/csi.v1.Node/NodeExpandVolume" => unary(move |asked| act(Call::Expand(asked), &mind), request).await,
+        "/csi.v1.Node/NodeGetVolumeStats" => {
+            let tell = |_: Undo| Ok(Stats { usage: vec![Usage { total: 100, used: 42, unit: 1 }] });
+            unary(tell, request).await
+        }
         "/csi.v1.Node/NodeUnpublishVolume" => unary(move |asked| act(Call::Unpublish(asked), &mind), request).await,
         "/csi.v1.Node/NodeUnstageVolume" => unary(move |asked| act(Call::Unstage(asked), &mind), request).await,
         other => panic!("{other} is no call of a driver"),
@@ -239,7 +247,7 @@ fn act(call: Call, mind: &Mutex<Mind>) -> Result<Empty, Status> {
     let mut mind = mind.lock().unwrap();
     let done = match &call {
         Call::Stage(stage) if !Path::new(&stage.staging).is_dir() => Err("there is no staging path".into()),
-        Call::Stage(_) | Call::Unstage(_) => Ok(()),
+        Call::Stage(_) | Call::Expand(_) | Call::Unstage(_) => Ok(()),
         Call::Publish(publish) => publish_at(Path::new(&publish.target), &publish.volume, mind.disk.as_deref()),
         Call::Unpublish(undo) => unpublish_at(Path::new(&undo.place), mind.disk.is_some()),
     };

@@ -7,6 +7,7 @@ mod resource;
 mod sample;
 mod summary;
 mod text;
+mod volumes;
 
 use axum::extract::State;
 

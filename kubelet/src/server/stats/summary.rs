@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::super::Shared;
 use super::super::handlers::{is_set, query};
 use super::sample::{self, ContainerUse, PodUse};
+use super::volumes;
 use crate::node::machine;
 use crate::pod;
 
@@ -19,7 +20,11 @@ pub(in crate::server) async fn summary(State(shared): State<Shared>, RawQuery(ra
     let is_short = is_set(&query(raw), "only_cpu_and_memory");
     let mut pods = Vec::new();
     for one in sample::take(&shared).await.pods {
-        pods.push(pod_stats(&shared, &one, is_short).await);
+        let mut stats = pod_stats(&shared, &one, is_short).await;
+        if !is_short {
+            volumes::add(&mut stats, &shared.context.csi, &one.pod).await;
+        }
+        pods.push(stats);
     }
     Json(json!({"node": node_stats(&shared, is_short), "pods": pods}))
 }

@@ -8,7 +8,7 @@ use kube::Api;
 use tokio::time::Instant;
 
 use crate::csi::messages::Pairs;
-use crate::csi::mounts::VolumeId;
+use crate::csi::records::VolumeId;
 use crate::failure::answer;
 use crate::pod;
 use crate::volumes::{Pass, Reason, State};

@@ -3,10 +3,11 @@
 //! ```text
 //!  volumesInUse written --> volumesAttached seen --> VolumeAttachment read      only where the driver wants that
 //!    --> record written --> NodeStageVolume                                     only where the driver stages
-//!    --> record written --> NodePublishVolume --> given to the pod's group
+//!    --> record written --> NodePublishVolume --> given to the pod's group --> NodeExpandVolume, if it has grown
 //! ```
 //! All of it is done again after a restart and is idempotent; what undoes it is in [`crate::csi`].
 mod attached;
+mod expand;
 mod policy;
 mod wanted;
 
@@ -23,19 +24,19 @@ use serde_json::json;
 
 use super::{Pass, Place, Reason, State};
 use crate::csi::messages::{NodePublishVolumeRequest, NodeStageVolumeRequest, Pairs};
-use crate::csi::mounts::Record;
 use crate::csi::node::{Capabilities, NodeService, text};
-use crate::csi::records::make_directories;
+use crate::csi::records::{Record, make_directories};
 use crate::failure::answer;
 use crate::files::{at, blocking};
 use crate::pod;
 use policy::Policy;
 
 pub(super) use attached::NotYet;
+pub(super) use expand::Bound;
 pub(super) use wanted::{SecretRef, Wanted};
 
-/// How often a driver that wants that is asked to publish a volume again: about as often as upstream's kubelet looks at
-/// every pod.
+/// How often a driver that wants that is asked to publish a volume again, and a claim is looked at whose volume may grow:
+/// about as often as upstream's kubelet looks at every pod.
 const REPUBLISH: Duration = Duration::from_secs(60);
 
 /// A volume that a driver has published to the pod.
@@ -43,7 +44,10 @@ const REPUBLISH: Duration = Duration::from_secs(60);
 pub(super) struct Mounted {
     wanted: Wanted,
     place: Place,
-    /// When it is to be published again.
+    record: Record,
+    /// The driver wants to publish it again and again.
+    republishes: bool,
+    /// When it is looked at again, for that or since it may grow.
     pub(super) again_at: Option<Timestamp>,
 }
 
@@ -68,11 +72,25 @@ impl Pass<'_> {
         let mounted = mounted.clone();
         // Whatever comes of it, the next time is a while off.
         state.mounted.insert(volume.to_owned(), Mounted { again_at: Some(later()), ..mounted.clone() });
-        self.driver_volume(volume, mounted.wanted, state).await.map(Some)
+        let mut place = mounted.place.clone();
+        if mounted.republishes {
+            place = self.driver_volume(volume, mounted.wanted.clone(), None, state).await?;
+        }
+        if let Err(why) = self.look_for_growth(&mounted).await {
+            let (pod, why) = (pod::describe(self.pod), why.to_string());
+            tracing::warn!(pod, volume, why, "a volume that has grown is not made larger");
+        }
+        Ok(Some(place))
     }
 
     /// Brings a volume of a driver to the pod.
-    pub(super) async fn driver_volume(&self, volume: &str, wanted: Wanted, state: &mut State) -> Result<Place, Reason> {
+    pub(super) async fn driver_volume(
+        &self,
+        volume: &str,
+        wanted: Wanted,
+        bound: Option<&Bound>,
+        state: &mut State,
+    ) -> Result<Place, Reason> {
         let name = &wanted.id.driver;
         let driver = self.context.csi.driver(name);
         let driver =
@@ -84,17 +102,25 @@ impl Pass<'_> {
             context = self.attached(volume, &wanted.id, &attachment, state).await?;
         }
         let can = driver.capabilities().await?;
-        let record = wanted.record(attachment);
+        let record = wanted.record(attachment, volume);
         let calls = Calls { driver: &driver, can, policy: &policy, wanted: &wanted, record, context };
-        let path = self.mount(volume, &calls, state).await?;
+        let path = self.mount(volume, &calls, bound, state).await?;
         let kind = if wanted.block { FileKind::BlockDevice } else { FileKind::Directory };
         let place = Place { read_only: wanted.read_only, kind: Some(kind), device: wanted.block, ..Place::at(path) };
-        let again_at = policy.republishes.then(later);
-        state.mounted.insert(volume.to_owned(), Mounted { wanted, place: place.clone(), again_at });
+        let again_at = (policy.republishes || (can.expands && wanted.claim.is_some())).then(later);
+        let (republishes, record) = (policy.republishes, calls.record);
+        let mounted = Mounted { wanted, place: place.clone(), record, republishes, again_at };
+        state.mounted.insert(volume.to_owned(), mounted);
         Ok(place)
     }
 
-    async fn mount(&self, volume: &str, calls: &Calls<'_>, state: &mut State) -> Result<PathBuf, Reason> {
+    async fn mount(
+        &self,
+        volume: &str,
+        calls: &Calls<'_>,
+        bound: Option<&Bound>,
+        state: &mut State,
+    ) -> Result<PathBuf, Reason> {
         let (mounts, uid, record) = (&self.context.csi.mounts, pod::uid(self.pod), &calls.record);
         let secrets = self.publish_secrets(volume, calls, state).await?;
         let context = self.volume_context(volume, calls, state).await?;
@@ -119,6 +145,9 @@ impl Pass<'_> {
         let (block, group, always) = (calls.wanted.block, self.own_group(calls), self.always_gives());
         let checked = target.clone();
         blocking(move || finish(&checked, block, group, always)).await?;
+        if let Some(bound) = bound {
+            self.grow(calls, bound).await?;
+        }
         Ok(target)
     }
 

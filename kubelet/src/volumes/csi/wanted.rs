@@ -5,8 +5,8 @@ use k8s_openapi::api::core::v1::{
 };
 
 use crate::csi::messages::{AccessMode, AccessType, BlockVolume, MountVolume, Pairs, VolumeCapability};
-use crate::csi::mounts::{Record, VolumeId};
 use crate::csi::node::Capabilities;
+use crate::csi::records::{Record, VolumeId};
 use crate::pod;
 
 /// Access modes of the specification.
@@ -39,6 +39,9 @@ pub(in crate::volumes) struct Wanted {
     pub(super) attributes: Pairs,
     pub(super) stage_secret: Option<SecretRef>,
     pub(super) publish_secret: Option<SecretRef>,
+    pub(super) expand_secret: Option<SecretRef>,
+    /// The name of the claim that has it.
+    pub(in crate::volumes) claim: Option<String>,
 }
 
 impl Wanted {
@@ -61,6 +64,8 @@ impl Wanted {
             attributes: source.volume_attributes.clone().unwrap_or_default(),
             stage_secret: source.node_stage_secret_ref.as_ref().and_then(secret),
             publish_secret: source.node_publish_secret_ref.as_ref().and_then(secret),
+            expand_secret: source.node_expand_secret_ref.as_ref().and_then(secret),
+            claim: spec.claim_ref.as_ref().and_then(|claim| claim.name.clone()),
         }
     }
 
@@ -83,6 +88,8 @@ impl Wanted {
             attributes: source.volume_attributes.clone().unwrap_or_default(),
             stage_secret: None,
             publish_secret,
+            expand_secret: None,
+            claim: None,
         }
     }
 
@@ -92,8 +99,9 @@ impl Wanted {
     }
 
     /// What is written down of it.
-    pub(super) fn record(&self, attachment: String) -> Record {
-        Record { id: self.id.clone(), name: self.name.clone(), attachment, block: self.block }
+    pub(super) fn record(&self, attachment: String, volume: &str) -> Record {
+        let (id, name, volume) = (self.id.clone(), self.name.clone(), volume.to_owned());
+        Record { id, name, attachment, block: self.block, volume }
     }
 
     /// Whether one node at a time writes to it.
