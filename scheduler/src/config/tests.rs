@@ -168,7 +168,7 @@ async fn plugins_run_in_the_order_of_the_list_and_filters_from_cheap_to_dear() {
             profile.$point.iter().map(|plugin| plugin.name()).collect::<Vec<_>>()
         };
     }
-    let volumes = ["VolumeRestrictions", "VolumeBinding", "VolumeZone"];
+    let volumes = ["VolumeRestrictions", "NodeVolumeLimits", "VolumeBinding", "VolumeZone"];
     let spread = ["PodTopologySpread", "InterPodAffinity"];
     let prepared = [&["NodeAffinity", "NodePorts", "DynamicResources"], &spread[..], &volumes].concat();
     let cheap = ["NodeUnschedulable", "NodeName", "TaintToleration", "NodeAffinity", "NodePorts", "NodeResourcesFit"];

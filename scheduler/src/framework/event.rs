@@ -45,4 +45,6 @@ pub enum StorageEvent {
     Class { old: Option<Arc<StorageClass>>, new: Arc<StorageClass> },
     /// A provisioner has other room for new volumes.
     Capacity,
+    /// A storage driver came to a node or has other room there, or a volume was detached.
+    Drivers,
 }

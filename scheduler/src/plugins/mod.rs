@@ -11,6 +11,7 @@ mod node_affinity;
 pub(crate) mod node_name;
 mod node_ports;
 pub(crate) mod node_unschedulable;
+mod node_volume_limits;
 pub(crate) mod preemption;
 pub(crate) mod priority_sort;
 pub(crate) mod scheduling_gates;
@@ -41,6 +42,7 @@ pub(crate) const ALL: &[PluginSpec] = &[
     fit::balanced::PLUGIN,
     image_locality::PLUGIN,
     volume_restrictions::PLUGIN,
+    node_volume_limits::PLUGIN,
     volume_binding::PLUGIN,
     volume_zone::PLUGIN,
     // Before those who let others go: what it refuses must not have completed a gang.
@@ -50,7 +52,7 @@ pub(crate) const ALL: &[PluginSpec] = &[
 ];
 
 /// Plugins of upstream that are not there: turning them off says nothing new, and turning them on does nothing.
-pub(crate) const MISSING: &[&str] = &["NodeDeclaredFeatures", "NodeVolumeLimits"];
+pub(crate) const MISSING: &[&str] = &["NodeDeclaredFeatures"];
 
 /// Scales scores so that the highest becomes [`MAX_SCORE`]; `reverse` turns more into less.
 fn scale(scores: &mut [i64], reverse: bool) {

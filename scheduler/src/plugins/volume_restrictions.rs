@@ -1,5 +1,5 @@
 //! A claim of the access mode `ReadWriteOncePod` is used by one pod at a time (upstream's `VolumeRestrictions`). That one
-//! disk cannot be attached twice is not looked at: volumes of that kind are not mounted here.
+//! disk cannot be attached twice, the controller that attaches sees to.
 
 use std::sync::Arc;
 

@@ -8,6 +8,7 @@
 //!  Unreserve  forget     what was not written is free again
 //! ```
 
+mod drivers;
 mod needs;
 mod plan;
 mod progress;
@@ -16,16 +17,18 @@ mod state;
 mod tests;
 mod topology;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use client::{Event, Informer, Informers, ObjectKey};
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
-use k8s_openapi::api::storage::v1::{CSIDriver, CSIStorageCapacity, StorageClass};
+use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment};
 use tokio::sync::watch;
 
 use self::state::State;
 use crate::framework::{ClusterEvent, StorageEvent};
 
+pub(crate) use drivers::DriverVolume;
 pub(crate) use needs::Needs;
 pub(crate) use plan::{Binding, Plan, Provision};
 pub(crate) use topology::Topology;
@@ -64,6 +67,30 @@ impl Volumes {
     /// Those of a pod's claims that no other pod may use.
     pub(crate) fn exclusive_claims(&self, pod: &Pod) -> Result<Vec<ObjectKey>, String> {
         self.state().exclusive_claims(pod)
+    }
+
+    /// The volumes of drivers that pods use, those that are still to be made among them.
+    pub(crate) fn of_drivers<'a>(&self, pods: impl IntoIterator<Item = &'a Pod>) -> BTreeSet<DriverVolume> {
+        let state = self.state();
+        pods.into_iter().flat_map(|pod| state.of_drivers(pod)).collect()
+    }
+
+    /// A driver of these volumes that pods cannot do without, and that is not on the node.
+    pub(crate) fn missing_driver<'a>(&self, node: &str, needed: &'a BTreeSet<DriverVolume>) -> Option<&'a str> {
+        self.state().missing_driver(node, needed)
+    }
+
+    /// How many volumes the drivers of these have room for on a node, of those that say so.
+    pub(crate) fn limits(&self, node: &str, needed: &BTreeSet<DriverVolume>) -> BTreeMap<String, usize> {
+        let state = self.state();
+        let names = needed.iter().map(|volume| volume.driver.clone());
+        names.filter_map(|driver| Some((driver.clone(), state.drivers.room(node, &driver)?))).collect()
+    }
+
+    /// The volumes of drivers that are attached to a node.
+    pub(crate) fn attached(&self, node: &str) -> Vec<DriverVolume> {
+        let state = self.state();
+        state.drivers.attached(node, &state.volumes).collect()
     }
 
     /// Takes the volumes that a pod needs on a node.
@@ -129,6 +156,18 @@ where
     informers.of::<CSIDriver>().on_event(move |event| {
         seen.change(|state| state.set_driver(event));
         tell(&ClusterEvent::Storage(StorageEvent::Capacity));
+    });
+    let (seen, tell) = (Arc::clone(&volumes), happened.clone());
+    informers.of::<CSINode>().on_event(move |event| {
+        seen.change(|state| state.drivers.set_node(event));
+        tell(&ClusterEvent::Storage(StorageEvent::Drivers));
+    });
+    let (seen, tell) = (Arc::clone(&volumes), happened.clone());
+    informers.of::<VolumeAttachment>().on_event(move |event| {
+        seen.change(|state| state.drivers.set_attachment(event));
+        if matches!(event, Event::Deleted(_)) {
+            tell(&ClusterEvent::Storage(StorageEvent::Drivers));
+        }
     });
     let seen = Arc::clone(&volumes);
     informers.of::<CSIStorageCapacity>().on_event(move |event| {

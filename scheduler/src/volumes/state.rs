@@ -11,6 +11,7 @@ use client::{Event, ObjectKey};
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::{CSIDriver, CSIStorageCapacity, StorageClass};
 
+use super::drivers::{DriverVolume, Drivers};
 use super::needs::{Needs, Open};
 use super::plan::{Binding, Plan, Provision};
 use super::topology::Topology;
@@ -35,6 +36,10 @@ pub(super) struct State {
     classes: HashMap<String, Arc<StorageClass>>,
     /// The CSI drivers that say where they have room.
     accountable: HashSet<String>,
+    /// Those that keep pods off nodes where they are not.
+    required: HashSet<String>,
+    /// Those of the nodes.
+    pub(super) drivers: Drivers,
     capacities: HashMap<ObjectKey, Arc<CSIStorageCapacity>>,
     assumed_claims: HashMap<ObjectKey, Assumed<PersistentVolumeClaim>>,
     assumed_volumes: HashMap<String, Assumed<PersistentVolume>>,
@@ -86,9 +91,38 @@ impl State {
         let is_accountable = |driver: &CSIDriver| driver.spec.storage_capacity == Some(true);
         let name = event.key().name;
         match event {
-            Event::Applied { new, .. } if is_accountable(new) => self.accountable.insert(name),
+            Event::Applied { new, .. } if is_accountable(new) => self.accountable.insert(name.clone()),
             _ => self.accountable.remove(&name),
         };
+        match event {
+            Event::Applied { new, .. } if new.spec.prevent_pod_scheduling_if_missing == Some(true) => {
+                self.required.insert(name)
+            }
+            _ => self.required.remove(&name),
+        };
+    }
+
+    /// See [`super::Volumes::of_drivers`].
+    pub(super) fn of_drivers(&self, pod: &Pod) -> Vec<DriverVolume> {
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        let keys = claims_of(pod).into_iter().map(|used| ObjectKey::new(namespace, used.name));
+        keys.filter_map(|key| {
+            let claim = self.claim(&key)?;
+            match volume_name(claim) {
+                "" => {
+                    let class = self.classes.get(claim_class(claim))?;
+                    Some(DriverVolume { driver: class.provisioner.clone(), name: key.to_string() })
+                }
+                name => DriverVolume::of(self.volume(name)?),
+            }
+        })
+        .collect()
+    }
+
+    /// See [`super::Volumes::missing_driver`].
+    pub(super) fn missing_driver<'a>(&self, node: &str, needed: &'a BTreeSet<DriverVolume>) -> Option<&'a str> {
+        let mut drivers = needed.iter().map(|volume| volume.driver.as_str());
+        drivers.find(|driver| self.required.contains(*driver) && !self.drivers.is_on(node, driver))
     }
 
     fn claim(&self, key: &ObjectKey) -> Option<&Arc<PersistentVolumeClaim>> {

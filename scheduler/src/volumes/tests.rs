@@ -35,6 +35,23 @@ impl Volumes {
         volumes.into_iter().for_each(|volume| known.change(|state| state.set_volume(&came(volume))));
         Arc::new(known)
     }
+
+    /// And this class, driver, node of drivers, or attachment.
+    pub(crate) fn know_class(&self, class: Value) {
+        self.change(|state| state.set_class(&came(class)));
+    }
+
+    pub(crate) fn know_driver(&self, driver: Value) {
+        self.change(|state| state.set_driver(&came(driver)));
+    }
+
+    pub(crate) fn know_csi_node(&self, node: Value) {
+        self.change(|state| state.drivers.set_node(&came(node)));
+    }
+
+    pub(crate) fn know_attachment(&self, attachment: Value) {
+        self.change(|state| state.drivers.set_attachment(&came(attachment)));
+    }
 }
 
 fn came<K: serde::de::DeserializeOwned>(object: Value) -> Event<K> {

@@ -56,6 +56,7 @@ fn storage_helps(pod: &PodInfo, event: &StorageEvent) -> bool {
         StorageEvent::Claim(claim) => uses(pod, claim),
         StorageEvent::Volume { old, new } => old.as_ref().is_none_or(|old| is_other(old, new)),
         StorageEvent::Class { old: None, .. } | StorageEvent::Capacity => true,
+        StorageEvent::Drivers => false,
         StorageEvent::Class { old: Some(old), new } => old.allowed_topologies != new.allowed_topologies,
     }
 }
