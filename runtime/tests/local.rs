@@ -3,14 +3,16 @@
 
 mod node;
 
+use std::path::Path;
 use std::time::Duration;
 
 use node::{Node, PATIENCE, files, on_a_node, shell, sleeper};
 use runtime::local::LocalRuntime;
 use runtime::{
     ContainerConfig, ContainerState, DnsConfig, Error, Event, ExecRequest, IdMap, Mount, NamespaceOptions, PortMapping,
-    Resources, Runtime as _, SandboxConfig, TerminalSize, testsuite,
+    Propagation, Resources, Runtime as _, SandboxConfig, TerminalSize, testsuite,
 };
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 #[tokio::test]
@@ -128,6 +130,41 @@ async fn mounts_show_the_nodes_files_read_only_where_asked() {
         let (_, output) = node.run(script, |config| config.mounts = mounts).await;
         assert!(output.matches("hello\n").count() == 2 && output.contains("refused"), "{output}");
         assert_eq!(std::fs::read_to_string(volume.join("new")).unwrap(), "bye\n");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_mounted_is_seen_across_the_border_of_a_container_only_where_that_is_asked() {
+    on_a_node(|node| async move {
+        let image = node.busybox().await;
+        let sandbox = node.sandbox("propagation").await;
+        let cases = [
+            (Propagation::Private, false, false),
+            (Propagation::HostToContainer, true, false),
+            (Propagation::Bidirectional, true, true),
+        ];
+        for (index, (propagation, comes_in, goes_out)) in cases.into_iter().enumerate() {
+            let place = node.path(&format!("place-{index}"));
+            std::fs::create_dir(&place).unwrap();
+            let memory = |path: &Path| rustix::mount::mount("x", path, "tmpfs", MountFlags::empty(), c"").unwrap();
+            memory(&place);
+            rustix::mount::mount_change(&place, MountPropagationFlags::SHARED).unwrap();
+            let (container_path, host_path) = ("/place".into(), place.clone());
+            let mount = Mount { container_path, host_path, propagation, ..Mount::default() };
+            let name = format!("c{index}");
+            let security = runtime::Security { privileged: true, ..runtime::Security::default() };
+            let config = ContainerConfig { name, mounts: vec![mount], security, ..sleeper(&image) };
+            let id = node.start(&sandbox, config).await;
+            std::fs::create_dir(place.join("in")).unwrap();
+            memory(&place.join("in"));
+            std::fs::write(place.join("in/file"), "").unwrap();
+            assert_eq!(node.exec(&id, "test -e /place/in/file").await.0 == 0, comes_in, "{propagation:?}");
+            let made = node.exec(&id, "mkdir /place/out && mount -t tmpfs x /place/out && touch /place/out/file").await;
+            assert_eq!(made, (0, String::new()));
+            assert_eq!(place.join("out/file").exists(), goes_out, "{propagation:?}");
+            rustix::mount::unmount(&place, UnmountFlags::DETACH).unwrap();
+        }
     })
     .await;
 }
