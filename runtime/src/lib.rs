@@ -60,8 +60,9 @@ pub trait Runtime: Send + Sync + 'static {
     /// Fails when pods cannot be run now; the text goes to the node's Ready condition.
     async fn check(&self) -> Result<(), Error>;
 
-    /// Sets this node's pod CIDR, before the first pod that is not on the host network.
-    async fn set_pod_cidr(&self, cidr: &str) -> Result<(), Error>;
+    /// Sets this node's pod CIDR, or one of each family, before the first pod that is not on the host network. Pods show the
+    /// address of the first one first.
+    async fn set_pod_cidrs(&self, cidrs: &[String]) -> Result<(), Error>;
 
     /// Makes the pod's namespaces, network and cgroup and starts its shim.
     async fn run_sandbox(&self, config: &SandboxConfig) -> Result<SandboxStatus, Error>;

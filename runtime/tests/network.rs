@@ -129,6 +129,68 @@ fn datagram_arrives(pid: u32, from: IpAddr, to: Ipv4Addr) -> bool {
     server.recv(&mut [0; 8]).is_ok()
 }
 
+/// A server in a pod's network that tells whoever connects from where.
+fn telling_peers(pid: u32) {
+    inside(pid, || {
+        let listener = TcpListener::bind("[::]:8080").unwrap();
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let from = stream.peer_addr().unwrap().ip().to_canonical();
+                let _gone =
+                    stream.read_exact(&mut [0; 18]).and_then(|()| stream.write_all(from.to_string().as_bytes()));
+            }
+        })
+    });
+}
+
+#[tokio::test]
+async fn pods_have_an_address_of_each_family_and_answer_at_both() {
+    on_a_node(|node| async move {
+        let image = node.busybox().await;
+        let host_port = 31_998;
+        let mapping = PortMapping { protocol: "TCP".into(), container_port: 8080, host_port, host_ip: String::new() };
+        let config = SandboxConfig { port_mappings: vec![mapping], ..node.sandbox_config("server") };
+        let server = node.runtime.run_sandbox(&config).await.unwrap();
+        let [IpAddr::V4(v4), IpAddr::V6(v6)] = server.ips[..] else { panic!("{:?}", server.ips) };
+        telling_peers(pid(&node, &node.start(&server.id, sleeper(&image)).await).await);
+        let client = node.runtime.run_sandbox(&node.sandbox_config("client")).await.unwrap();
+        let inner = pid(&node, &node.start(&client.id, sleeper(&image)).await).await;
+        let router = std::net::Ipv6Addr::from_bits(v6.to_bits() & !0xffff | 1);
+        for (own, to) in [(client.ips[0], SocketAddr::from((v4, 8080))), (client.ips[1], (v6, 8080).into())] {
+            assert!(fetch(to).is_some(), "the node reaches {to}");
+            let told = inside(inner, move || fetch(to));
+            assert_eq!(told, Some(own.to_string()), "the pod's own address is seen at {to}");
+        }
+        for at in [SocketAddr::from((gateway(v4), host_port)), (router, host_port).into()] {
+            assert!(inside(inner, move || fetch(at)).is_some(), "the host port answers at {at}");
+        }
+        let way = run(&format!("nsenter -t {inner} -n ip -6 route get {v6}"));
+        assert!(way.contains(&format!("via {router}")), "nobody told it of a shorter way: {way}");
+        let believes = run(&format!(
+            "nsenter -t {inner} -n sh -c 'cd /proc/sys/net/ipv6/conf/eth0; cat accept_ra accept_redirects'"
+        ));
+        assert_eq!(believes, "0\n0\n", "another pod is nobody's router (CVE-2020-10749)");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_bridge_keeps_its_hardware_address_while_pods_come_and_go() {
+    on_a_node(|node| async move {
+        let bridge = node.config.network.bridge.clone();
+        let address = || run(&format!("ip -o link show dev {bridge} | grep -o 'ether [0-9a-f:]*'"));
+        let (before, mut seen) = (address(), Vec::new());
+        for number in 0..4 {
+            let pod = node.sandbox(&format!("p{number}")).await;
+            seen.push(address());
+            node.runtime.remove_sandbox(&pod).await.unwrap();
+            seen.push(address());
+        }
+        assert!(before.starts_with("ether ") && seen.iter().all(|one| *one == before), "{before} {seen:?}");
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn what_somebody_removes_of_the_network_comes_back_within_seconds() {
     on_a_node(|node| async move {
@@ -139,7 +201,7 @@ async fn what_somebody_removes_of_the_network_comes_back_within_seconds() {
         let (bridge, table) = (node.config.network.bridge.clone(), node.config.network.table.clone());
         let answers = || fetch(at).is_some_and(|answer| answer.ends_with("hi\n"));
         eventually("the pod answers", answers).await;
-        let rules = || run(&format!("nft list table ip {table}"));
+        let rules = || run(&format!("nft list table ip {table}; nft list table ip6 {table}"));
         let before = rules();
         let has_rules = || rules() == before;
         let IpAddr::V4(own) = server.ips[0] else { panic!("an IPv4 address") };
@@ -151,6 +213,7 @@ async fn what_somebody_removes_of_the_network_comes_back_within_seconds() {
             format!("nft delete table ip {table}"),
             format!("nft flush chain ip {table} postrouting"),
             format!("nft flush chain ip {table} guard"),
+            format!("nft delete table ip6 {table}"),
             format!("ip link delete {bridge}; nft delete table ip {table}"),
         ] {
             assert_eq!(run(&removal), "", "{removal}");
@@ -164,7 +227,7 @@ async fn what_somebody_removes_of_the_network_comes_back_within_seconds() {
         node.start(&late.id, shell(&image, "exec httpd -f -p 8080 -h /srv")).await;
         eventually("a pod that came later answers", || fetch((late.ips[0], 8080).into()).is_some()).await;
         faults::Attack::new("network: bridge, addresses and rules removed")
-            .tried(7, 0)
+            .tried(8, 0)
             .figure("slowest repair, ms", slowest.as_millis())
             .record();
     })
@@ -256,12 +319,10 @@ async fn a_bridge_that_somebody_else_made_is_used_and_left() {
         let config =
             Config { root: node.path("foreign"), run: node.path("foreign-run"), network, ..node.config.clone() };
         let runtime = LocalRuntime::open(config).await.unwrap();
-        runtime.set_pod_cidr("10.63.255.0/29").await.unwrap();
+        runtime.set_pod_cidrs(&["10.63.255.0/29".to_owned()]).await.unwrap();
         assert!(run(&format!("ip -o address show dev {name}")).contains("10.63.255.1/29"));
         runtime.tear_down().await.unwrap();
-        let still = std::path::Path::new("/sys/class/net").join(&name).exists();
-        run(&format!("ip link delete {name}"));
-        assert!(still);
+        assert_eq!(run(&format!("ip link delete {name}")), "", "it is there still");
     })
     .await;
 }

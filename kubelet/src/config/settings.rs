@@ -78,7 +78,7 @@ pub(super) struct Settings {
     /// Kernel parameters that pods may set beside the safe ones, or their beginnings with a star, as net.core.*
     #[arg(long, value_delimiter = ',')]
     pub(super) allowed_unsafe_sysctls: Vec<String>,
-    /// Fixed address range of pods, instead of the one the cluster assigns
+    /// Fixed address range of pods, or one of each family with a comma, instead of what the cluster assigns
     #[arg(long)]
     #[serde(rename = "podCIDR", deserialize_with = "given")]
     pub(super) pod_cidr: Option<String>,

@@ -43,7 +43,7 @@ pub struct Registration {
     pub reserved: BTreeMap<String, String>,
     /// Port of the kubelet's server, 0 if there is none.
     pub port: i32,
-    /// A fixed pod CIDR, instead of the one the cluster assigns.
+    /// A fixed pod CIDR, or one of each family with a comma, instead of those the cluster assigns.
     pub pod_cidr: Option<String>,
     /// What a cloud calls the node.
     pub provider_id: Option<String>,
@@ -55,7 +55,7 @@ pub(crate) struct NodeKeeper {
     registration: Registration,
     network: watch::Sender<bool>,
     changed: Arc<Notify>,
-    pod_cidr: Option<String>,
+    pod_cidrs: Vec<String>,
     reported: Option<(NodeStatus, Instant)>,
 }
 
@@ -71,7 +71,7 @@ impl NodeKeeper {
         let changed = Arc::new(Notify::new());
         let notify = Arc::clone(&changed);
         context.node.on_event(move |_| notify.notify_one());
-        Self { context, registration, network, changed, pod_cidr: None, reported: None }
+        Self { context, registration, network, changed, pod_cidrs: Vec::new(), reported: None }
     }
 
     /// Registers, then keeps status and lease until `shutdown`.
@@ -184,18 +184,20 @@ impl NodeKeeper {
 
     /// Tells the runtime the pod CIDR when it becomes known; says whether something changed.
     async fn set_network(&mut self) -> bool {
-        let assigned = self.context.node().and_then(|node| node.spec.as_ref()?.pod_cidr.clone());
-        let Some(cidr) = self.registration.pod_cidr.clone().or(assigned) else { return false };
-        if self.pod_cidr.as_ref() == Some(&cidr) {
+        let cidrs = match &self.registration.pod_cidr {
+            Some(given) => given.split(',').map(|cidr| cidr.trim().to_owned()).collect(),
+            None => self.context.node().map(|node| assigned(&node)).unwrap_or_default(),
+        };
+        if cidrs.is_empty() || self.pod_cidrs == cidrs {
             return false;
         }
-        match self.context.runtime.set_pod_cidr(&cidr).await {
+        match self.context.runtime.set_pod_cidrs(&cidrs).await {
             Ok(()) => {
-                info!(%cidr, "pod network is ready");
-                self.pod_cidr = Some(cidr);
+                info!(?cidrs, "pod network is ready");
+                self.pod_cidrs = cidrs;
                 self.network.send_replace(true);
             }
-            Err(err) => warn!(%cidr, error = &err as &dyn std::error::Error, "cannot set up the pod network"),
+            Err(err) => warn!(?cidrs, error = &err as &dyn std::error::Error, "cannot set up the pod network"),
         }
         true
     }
@@ -260,5 +262,14 @@ impl NodeKeeper {
             }),
         };
         leases.create(&PostParams::default(), &lease).await.map(drop)
+    }
+}
+
+/// The ranges of pods that the cluster gave the node.
+fn assigned(node: &Node) -> Vec<String> {
+    let Some(spec) = &node.spec else { return Vec::new() };
+    match &spec.pod_cidrs {
+        Some(cidrs) if !cidrs.is_empty() => cidrs.clone(),
+        _ => spec.pod_cidr.iter().filter(|cidr| !cidr.is_empty()).cloned().collect(),
     }
 }

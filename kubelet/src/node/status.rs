@@ -109,7 +109,7 @@ impl NodeKeeper {
     async fn ready(&self, old: Option<&NodeStatus>) -> NodeCondition {
         let trouble = match self.context.runtime.check().await {
             Err(err) => Some(format!("container runtime is down: {}", crate::failure::chain(&err))),
-            Ok(()) if self.pod_cidr.is_none() => {
+            Ok(()) if self.pod_cidrs.is_empty() => {
                 Some("container runtime network not ready: the node has no pod CIDR yet".to_owned())
             }
             Ok(()) => None,

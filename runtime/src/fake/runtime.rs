@@ -36,11 +36,12 @@ impl Runtime for FakeRuntime {
         }
     }
 
-    async fn set_pod_cidr(&self, cidr: &str) -> Result<(), Error> {
-        let invalid = || Error::Invalid { field: "podCIDR", reason: format!("{cidr:?} is not an IPv4 network") };
-        let network = cidr.split('/').next().and_then(|address| address.parse().ok()).ok_or_else(invalid)?;
-        self.state().network = network;
-        self.record(format!("set_pod_cidr {cidr}"));
+    async fn set_pod_cidrs(&self, cidrs: &[String]) -> Result<(), Error> {
+        let invalid = || Error::Invalid { field: "podCIDR", reason: format!("{cidrs:?} are no networks") };
+        let network = |cidr: &String| cidr.split('/').next().and_then(|address| address.parse().ok());
+        let networks: Vec<_> = cidrs.iter().map(network).collect::<Option<_>>().ok_or_else(invalid)?;
+        self.state().networks = networks;
+        self.record(format!("set_pod_cidrs {}", cidrs.join(",")));
         Ok(())
     }
 

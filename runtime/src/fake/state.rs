@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -34,7 +34,7 @@ pub(super) struct State {
     pub(super) sandbox_failure: Option<String>,
     pub(super) check_failure: Option<String>,
     pub(super) calls: Vec<String>,
-    pub(super) network: Ipv4Addr,
+    pub(super) networks: Vec<IpAddr>,
     next_id: u64,
 }
 
@@ -63,7 +63,7 @@ impl Default for State {
             sandbox_failure: None,
             check_failure: None,
             calls: Vec::new(),
-            network: Ipv4Addr::new(10, 244, 0, 0),
+            networks: vec![Ipv4Addr::new(10, 244, 0, 0).into()],
             next_id: 1,
         }
     }
@@ -98,8 +98,8 @@ impl State {
         }
         let number = self.id();
         let host = number.wrapping_add(1).to_le_bytes()[0].max(2);
-        let [a, b, c, _] = self.network.octets();
-        let ips = if config.namespaces.host_network { Vec::new() } else { vec![IpAddr::from([a, b, c, host])] };
+        let networks = self.networks.iter().filter(|_| !config.namespaces.host_network);
+        let ips = networks.map(|network| address(*network, host)).collect();
         let id = format!("sandbox-{number}");
         let status =
             SandboxStatus { id: id.clone(), config: config.clone(), ready: true, created_at: SystemTime::now(), ips };
@@ -245,4 +245,11 @@ pub(super) fn wrong_state(container: &Container) -> Error {
         ContainerState::Exited(_) => "exited",
     };
     Error::WrongState { what: "container", id: container.status.id.clone(), state: state.to_owned() }
+}
+
+fn address(network: IpAddr, host: u8) -> IpAddr {
+    match network {
+        IpAddr::V4(network) => Ipv4Addr::from_bits(network.to_bits() & !0xff | u32::from(host)).into(),
+        IpAddr::V6(network) => Ipv6Addr::from_bits(network.to_bits() & !0xff | u128::from(host)).into(),
+    }
 }

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! <root>/images.json, layers/<chain>          images (image::Store)
-//! <root>/network/leases.json                  addresses (network)
+//! <root>/network/leases.json, leases6.json    addresses (network)
 //! <root>/sandboxes/<id>/sandbox.json          what was asked for, where its shim is
 //! <root>/sandboxes/<id>/containers/<id>/      container.json, exit.json (by the shim), upper, work
 //! <root>/lock                                 held by the process that has all this open
@@ -35,7 +35,7 @@ use tokio::task::JoinSet;
 use crate::cgroup::Cgroups;
 use crate::disk::io_error;
 use crate::image::{Registry, Store};
-use crate::network::{HostPorts, Network};
+use crate::network::Network;
 use crate::{ContainerStatus, Error, Event, SandboxStatus, SyscallPolicy};
 use shim_client::Shim;
 
@@ -123,7 +123,6 @@ struct Sandbox {
     /// A boot later the shim is gone and its process id means nothing.
     boot: String,
     cgroup: String,
-    ports: Option<HostPorts>,
 }
 
 /// A container, as on disk.

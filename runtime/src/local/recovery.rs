@@ -11,7 +11,7 @@ use super::{Config, Container, EVENT_BACKLOG, LocalRuntime, Sandbox, Shared, Sta
 use crate::cgroup::Cgroups;
 use crate::disk::{self, io_error};
 use crate::image::{Registry, Store};
-use crate::network::Network;
+use crate::network::{HostPorts, Network};
 use crate::{ContainerState, Error, shim};
 
 impl LocalRuntime {
@@ -115,7 +115,8 @@ impl Shared {
         for sandbox in sandboxes {
             let id = &sandbox.status.id;
             if sandbox.status.ready && self.watch(id).await.is_ok() {
-                living.insert(id.clone(), sandbox.ports.clone());
+                let ports = HostPorts::of(&sandbox.status.ips, &sandbox.status.config.port_mappings);
+                living.insert(id.clone(), ports);
             } else if sandbox.status.ready {
                 tracing::warn!(sandbox = id, pod = sandbox.status.config.name, "the shim is gone");
                 self.lose_sandbox(id);

@@ -31,7 +31,7 @@ impl LocalRuntime {
         state.sandboxes.values().map(|sandbox| &sandbox.status).filter(|status| status.ready).cloned().collect()
     }
 
-    /// Removes the bridge and the nftables table of a node whose pods are stopped; `set_pod_cidr` makes them again.
+    /// Removes the bridge and the nftables table of a node whose pods are stopped; `set_pod_cidrs` makes them again.
     pub async fn take_down_network(&self) -> Result<(), Error> {
         self.shared.network.tear_down().await
     }
@@ -57,8 +57,9 @@ impl Runtime for LocalRuntime {
         Ok(())
     }
 
-    async fn set_pod_cidr(&self, cidr: &str) -> Result<(), Error> {
-        self.shared.network.set_subnet(cidr.parse()?).await
+    async fn set_pod_cidrs(&self, cidrs: &[String]) -> Result<(), Error> {
+        let subnets = cidrs.iter().map(|cidr| cidr.parse()).collect::<Result<Vec<_>, _>>()?;
+        self.shared.network.set_subnets(&subnets).await
     }
 
     async fn run_sandbox(&self, config: &SandboxConfig) -> Result<SandboxStatus, Error> {

@@ -14,7 +14,6 @@ use super::program::Sealed;
 use super::shim_client;
 use super::{Sandbox, Shared, blocking, ignore_missing};
 use crate::disk::{self, io_error};
-use crate::network::HostPorts;
 use crate::wire::{Request, ShimConfig};
 use crate::{DnsConfig, Error, Event, IdMap, NamespaceOptions, Resources, SandboxConfig, SandboxStatus, sysctl};
 
@@ -60,7 +59,6 @@ impl Shared {
             shim_pid: 0,
             boot: super::boot_id()?,
             cgroup: cgroup_path(id, config),
-            ports: None,
         };
         let directory = self.sandbox_directory(id);
         std::fs::create_dir_all(&directory).map_err(io_error("make", &directory))?;
@@ -70,9 +68,7 @@ impl Shared {
         let shim_pid = blocking(move || shared.prepare_sandbox(&name, &wanted)).await?;
         if !config.namespaces.host_network {
             let namespace = network_namespace(shim_pid)?;
-            let address = self.network.connect(id, namespace, &config.port_mappings).await?;
-            sandbox.status.ips.push(address.into());
-            sandbox.ports = Some(HostPorts { address, mappings: config.port_mappings.clone() });
+            sandbox.status.ips = self.network.connect(id, namespace, &config.port_mappings).await?;
         }
         (sandbox.status.ready, sandbox.shim_pid) = (true, shim_pid);
         self.save_sandbox(&sandbox)?;
@@ -163,7 +159,7 @@ impl Shared {
         self.network.disconnect(id).await?;
         let (shared, name) = (self.clone(), id.to_owned());
         blocking(move || shared.unmount_shm(&name)).await?;
-        (sandbox.status.ready, sandbox.shim_pid, sandbox.ports) = (false, 0, None);
+        (sandbox.status.ready, sandbox.shim_pid) = (false, 0);
         self.save_sandbox(&sandbox)?;
         self.lock().sandboxes.insert(id.to_owned(), sandbox);
         Ok(())

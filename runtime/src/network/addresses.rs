@@ -1,7 +1,7 @@
 //! Which pod has which address of the node's subnet (upstream: host-local of the CNI plugins).
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -9,10 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, disk};
 
-/// An IPv4 network, `10.244.1.0/24`.
+/// Host numbers that are given out of an IPv6 network: no node has more pods, and a search through them stays short.
+const V6_HOSTS: u32 = 1 << 16;
+
+/// A network of pods, `10.244.1.0/24` or `fd00:10:244:1::/64`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Subnet {
-    network: Ipv4Addr,
+    network: IpAddr,
     prefix: u8,
 }
 
@@ -22,12 +25,18 @@ impl FromStr for Subnet {
     fn from_str(text: &str) -> Result<Self, Error> {
         let invalid = |reason: &str| Error::Invalid { field: "podCIDR", reason: format!("{text:?} {reason}") };
         let (network, prefix) = text.split_once('/').ok_or_else(|| invalid("has no prefix length"))?;
-        let network: Ipv4Addr = network.parse().map_err(|_| invalid("is not an IPv4 network"))?;
+        let network: IpAddr = network.parse().map_err(|_| invalid("is not a network"))?;
         let prefix: u8 = prefix.parse().map_err(|_| invalid("has no prefix length"))?;
-        if !(8..=29).contains(&prefix) {
-            return Err(invalid("must have a prefix length from 8 to 29"));
-        }
-        let network = Ipv4Addr::from_bits(network.to_bits() & (u32::MAX << (32 - prefix)));
+        let network = match network {
+            IpAddr::V4(network) if (8..=29).contains(&prefix) => {
+                Ipv4Addr::from_bits(network.to_bits() & (u32::MAX << (32 - prefix))).into()
+            }
+            IpAddr::V6(network) if (16..=124).contains(&prefix) => {
+                Ipv6Addr::from_bits(network.to_bits() & (u128::MAX << (128 - prefix))).into()
+            }
+            IpAddr::V4(_) => return Err(invalid("must have a prefix length from 8 to 29")),
+            IpAddr::V6(_) => return Err(invalid("must have a prefix length from 16 to 124")),
+        };
         Ok(Self { network, prefix })
     }
 }
@@ -40,7 +49,7 @@ impl std::fmt::Display for Subnet {
 
 impl Subnet {
     /// The bridge's address: the first.
-    pub(crate) fn gateway(self) -> Ipv4Addr {
+    pub(crate) fn gateway(self) -> IpAddr {
         self.host(1)
     }
 
@@ -48,25 +57,35 @@ impl Subnet {
         self.prefix
     }
 
-    fn host(self, number: u32) -> Ipv4Addr {
-        Ipv4Addr::from_bits(self.network.to_bits() + number)
+    pub(crate) fn is_ipv4(self) -> bool {
+        self.network.is_ipv4()
+    }
+
+    fn host(self, number: u32) -> IpAddr {
+        match self.network {
+            IpAddr::V4(network) => Ipv4Addr::from_bits(network.to_bits() + number).into(),
+            IpAddr::V6(network) => Ipv6Addr::from_bits(network.to_bits() + u128::from(number)).into(),
+        }
     }
 
     /// Host numbers that pods may have: neither network, gateway nor broadcast.
     fn hosts(self) -> std::ops::Range<u32> {
-        2..(1 << (32 - self.prefix)) - 1
+        match self.network {
+            IpAddr::V4(_) => 2..(1 << (32 - self.prefix)) - 1,
+            IpAddr::V6(_) => 2..1_u32.checked_shl(u32::from(128 - self.prefix)).unwrap_or(V6_HOSTS).min(V6_HOSTS),
+        }
     }
 }
 
 #[derive(Default, Serialize, Deserialize)]
 struct Saved {
     subnet: Option<Subnet>,
-    leases: BTreeMap<String, Ipv4Addr>,
+    leases: BTreeMap<String, IpAddr>,
     /// Host number given out last; a new pod gets a later one, so that an address rests before it is used again.
     last: u32,
 }
 
-/// Addresses on disk.
+/// Addresses of one family, on disk.
 pub(super) struct Leases {
     path: PathBuf,
     saved: Saved,
@@ -82,14 +101,16 @@ impl Leases {
         self.saved.subnet
     }
 
-    pub(super) fn set_subnet(&mut self, subnet: Subnet) -> Result<(), Error> {
-        if self.saved.subnet != Some(subnet) {
-            if !self.saved.leases.is_empty() {
-                let pods = self.saved.leases.len();
-                return Err(Error::Network { reason: format!("cannot move to {subnet}: {pods} pods have addresses") });
-            }
-            self.saved = Saved { subnet: Some(subnet), ..Saved::default() };
+    /// Moves to another subnet, or none.
+    pub(super) fn set_subnet(&mut self, subnet: Option<Subnet>) -> Result<(), Error> {
+        if self.saved.subnet == subnet {
+            return Ok(());
         }
+        if !self.saved.leases.is_empty() {
+            let (pods, to) = (self.saved.leases.len(), subnet.map_or("none".to_owned(), |subnet| subnet.to_string()));
+            return Err(Error::Network { reason: format!("cannot move to podCIDR {to}: {pods} pods have addresses") });
+        }
+        self.saved = Saved { subnet, ..Saved::default() };
         self.save()
     }
 
@@ -98,7 +119,7 @@ impl Leases {
         self.saved.leases.keys().cloned().collect()
     }
 
-    pub(super) fn take(&mut self, owner: &str) -> Result<Ipv4Addr, Error> {
+    pub(super) fn take(&mut self, owner: &str) -> Result<IpAddr, Error> {
         if let Some(known) = self.saved.leases.get(owner) {
             return Ok(*known);
         }
@@ -145,7 +166,7 @@ mod tests {
     fn every_host_address_is_given_out_once_and_then_none() {
         let directory = tempfile::tempdir().unwrap();
         let mut leases = leases(&directory);
-        leases.set_subnet("10.1.2.0/29".parse().unwrap()).unwrap();
+        leases.set_subnet(Some("10.1.2.0/29".parse().unwrap())).unwrap();
         let given: Vec<String> = (0..5).map(|pod| leases.take(&pod.to_string()).unwrap().to_string()).collect();
         assert_eq!(given, ["10.1.2.2", "10.1.2.3", "10.1.2.4", "10.1.2.5", "10.1.2.6"]);
         assert!(leases.take("one more").unwrap_err().to_string().contains("no address is free in 10.1.2.0/29"));
@@ -155,7 +176,7 @@ mod tests {
     fn addresses_survive_a_restart_and_rest_before_they_are_used_again() {
         let directory = tempfile::tempdir().unwrap();
         let mut first = leases(&directory);
-        first.set_subnet("10.1.2.0/24".parse().unwrap()).unwrap();
+        first.set_subnet(Some("10.1.2.0/24".parse().unwrap())).unwrap();
         let address = first.take("a").unwrap();
         let mut second = leases(&directory);
         assert_eq!(second.take("a").unwrap(), address);
@@ -164,8 +185,24 @@ mod tests {
     }
 
     #[test]
+    fn an_ipv6_network_gives_out_its_first_addresses() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut leases = leases(&directory);
+        for (subnet, gateway) in [("fd00:1::7/64", "fd00:1::1"), ("fd00:1::10/124", "fd00:1::11")] {
+            let subnet: Subnet = subnet.parse().unwrap();
+            assert_eq!(subnet.gateway().to_string(), gateway);
+            leases.set_subnet(Some(subnet)).unwrap();
+            assert_eq!(leases.take("a").unwrap().to_string(), subnet.host(2).to_string());
+            assert!(leases.set_subnet(None).unwrap_err().to_string().contains("1 pods have addresses"));
+            leases.give_back("a").unwrap();
+        }
+        assert_eq!("fd00::/120".parse::<Subnet>().unwrap().hosts(), 2..256);
+        assert_eq!("fd00::/96".parse::<Subnet>().unwrap().hosts(), 2..V6_HOSTS);
+    }
+
+    #[test]
     fn what_is_no_network_is_refused() {
-        for text in ["", "10.0.0.0", "10.0.0.0/31", "fd00::/64", "10.0.0/24"] {
+        for text in ["", "10.0.0.0", "10.0.0.0/31", "fd00::/8", "fd00::/128", "10.0.0/24"] {
             assert!(text.parse::<Subnet>().is_err(), "{text}");
         }
     }

@@ -1,10 +1,12 @@
 //! Bridge and veth pairs, over netlink.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 
 use futures::TryStreamExt as _;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags};
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage};
+use rtnetlink::packet_route::route::{RouteMessage, RouteScope};
 use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 use super::{NetworkConfig, Subnet};
@@ -14,6 +16,10 @@ use crate::{Error, sys};
 const POD_INTERFACE: &str = "eth0";
 /// Interface 1 of every network namespace.
 const LOOPBACK: u32 = 1;
+
+/// The bridge's own address of the link: the node asks pods for their hardware addresses with it. The one that the kernel
+/// makes is of no use for a second (RFC 4862, section 5.4), and packets to the first pod would wait.
+const BRIDGE_LINK: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1));
 
 /// The node's end of a pod's veth pair.
 pub(super) fn host_name(sandbox: &str) -> String {
@@ -48,6 +54,20 @@ impl Netlink {
         self.handle.link().get().match_name(name.to_owned()).execute().try_next().await.ok().flatten()
     }
 
+    /// Gives an interface an address. Nobody else can have it, so an IPv6 one is not asked about and good at once.
+    async fn address(&self, index: u32, address: IpAddr, prefix: u8) -> Result<(), rtnetlink::Error> {
+        let mut add = self.handle.address().add(index, address, prefix);
+        if address.is_ipv6() {
+            let message = add.message_mut();
+            message.header.flags |= AddressHeaderFlags::Nodad;
+            message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+        }
+        match add.execute().await {
+            Err(err) if exists(&err) => Ok(()),
+            added => added,
+        }
+    }
+
     /// Attaches an interface to a bridge, if it is there and on none.
     async fn attach(&self, name: &str, bridge: u32) -> Result<(), Error> {
         let Some(link) = self.find(name).await else { return Ok(()) };
@@ -77,10 +97,10 @@ fn exists(err: &rtnetlink::Error) -> bool {
 }
 
 /// Makes the bridge, or takes the one that is there, and attaches the pods' interfaces that are not; returns its index.
-pub(super) async fn make_bridge(config: &NetworkConfig, subnet: Subnet, pods: &[String]) -> Result<u32, Error> {
+pub(super) async fn make_bridge(config: &NetworkConfig, subnets: &[Subnet], pods: &[String]) -> Result<u32, Error> {
     let netlink = Netlink::open()?;
     let name = &config.bridge;
-    let mut link = LinkBridge::new(name).up();
+    let mut link = LinkBridge::new(name).address(hardware_address(subnets)).up();
     if config.mtu > 0 {
         link = link.mtu(config.mtu);
     }
@@ -92,15 +112,34 @@ pub(super) async fn make_bridge(config: &NetworkConfig, subnet: Subnet, pods: &[
     let up = LinkUnspec::new_with_index(index).up();
     let up = if made { up.alias(host::INTERFACE_ALIAS) } else { up };
     netlink.handle.link().set(up.build()).execute().await.map_err(failed(&format!("start bridge {name}")))?;
-    let address = netlink.handle.address().add(index, subnet.gateway().into(), subnet.prefix());
-    match address.execute().await {
-        Err(err) if exists(&err) => {}
-        added => added.map_err(failed(&format!("give {} to {name}", subnet.gateway())))?,
+    let own = subnets.iter().map(|subnet| (subnet.gateway(), subnet.prefix()));
+    let near = subnets.iter().find(|subnet| !subnet.is_ipv4()).map(|_| (BRIDGE_LINK, 64));
+    for (address, prefix) in own.chain(near) {
+        let added = netlink.address(index, address, prefix).await;
+        added.map_err(failed(&format!("give {address} to {name}")))?;
     }
     for pod in pods {
         netlink.attach(&host_name(pod), index).await?;
     }
     Ok(index)
+}
+
+/// The bridge's hardware address, made of its first address. Without one that was given, a bridge takes those of its ports in
+/// turns, and pods would send to one that has gone (upstream: the bridge plugin of CNI does the same).
+fn hardware_address(subnets: &[Subnet]) -> Vec<u8> {
+    let last = match subnets.first().map(|subnet| subnet.gateway()) {
+        Some(IpAddr::V4(address)) => address.octets(),
+        Some(IpAddr::V6(address)) => (address.to_bits() as u32).to_be_bytes(),
+        None => [0; 4],
+    };
+    [&[0x0a, 0x58][..], &last].concat()
+}
+
+/// An address of a pod, with the bridge's.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PodAddress {
+    pub(super) own: IpAddr,
+    pub(super) gateway: IpAddr,
 }
 
 /// Makes a pod's veth pair and sets up the pod's end.
@@ -109,8 +148,7 @@ pub(super) async fn connect_pod(
     bridge: u32,
     sandbox: &str,
     namespace: OwnedFd,
-    address: Ipv4Addr,
-    gateway: Ipv4Addr,
+    addresses: Vec<PodAddress>,
 ) -> Result<(), Error> {
     let netlink = Netlink::open()?;
     let pair = veth(config, bridge, &host_name(sandbox), &namespace);
@@ -118,7 +156,7 @@ pub(super) async fn connect_pod(
     let (done, result) = tokio::sync::oneshot::channel();
     let inside = move || {
         // The receiver waits for as long as this thread lives.
-        let _ = done.send(configure(&namespace, address, gateway));
+        let _ = done.send(configure(&namespace, &addresses));
     };
     std::thread::Builder::new().name("pod-network".into()).spawn(inside).map_err(failed("start a thread"))?;
     result.await.map_err(failed("configure the pod's interface"))?
@@ -138,8 +176,11 @@ fn veth(config: &NetworkConfig, bridge: u32, name: &str, namespace: &OwnedFd) ->
 }
 
 /// Runs on a thread of its own, which moves into the namespace and ends there.
-fn configure(namespace: &OwnedFd, address: Ipv4Addr, gateway: Ipv4Addr) -> Result<(), Error> {
+fn configure(namespace: &OwnedFd, addresses: &[PodAddress]) -> Result<(), Error> {
     sys::setns(namespace.as_fd(), libc::CLONE_NEWNET).map_err(failed("enter the pod's network"))?;
+    if addresses.iter().any(|address| address.own.is_ipv6()) {
+        believe_nobody()?;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
     runtime.map_err(failed("start netlink"))?.block_on(async {
         let netlink = Netlink::open()?;
@@ -149,17 +190,42 @@ fn configure(namespace: &OwnedFd, address: Ipv4Addr, gateway: Ipv4Addr) -> Resul
             let up = LinkUnspec::new_with_index(link).up().build();
             handle.link().set(up).execute().await.map_err(failed("start an interface"))?;
         }
-        let add = handle.address().add(index, address.into(), 32);
-        add.execute().await.map_err(failed(&format!("give {address} to eth0")))?;
-        let near = RouteMessageBuilder::<Ipv4Addr>::new()
-            .destination_prefix(gateway, 32)
-            .output_interface(index)
-            .scope(rtnetlink::packet_route::route::RouteScope::Link)
-            .build();
-        handle.route().add(near).execute().await.map_err(failed("add the route to the gateway"))?;
-        let far = RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).output_interface(index).build();
-        handle.route().add(far).execute().await.map_err(failed("add the default route"))
+        for PodAddress { own, gateway } in addresses {
+            let prefix = if own.is_ipv4() { 32 } else { 128 };
+            netlink.address(index, *own, prefix).await.map_err(failed(&format!("give {own} to eth0")))?;
+            let near = route(index, (*gateway, prefix), None)?;
+            handle.route().add(near).execute().await.map_err(failed("add the route to the gateway"))?;
+            let far = route(index, (anywhere(*own), 0), Some(*gateway))?;
+            handle.route().add(far).execute().await.map_err(failed("add the default route"))?;
+        }
+        Ok(())
     })
+}
+
+/// Has this network namespace take no word of other pods for where packets go: neither router advertisements, by which one
+/// would become the others' router (CVE-2020-10749), nor redirects.
+fn believe_nobody() -> Result<(), Error> {
+    for interface in ["default", POD_INTERFACE] {
+        for setting in ["accept_ra", "accept_redirects"] {
+            super::write_setting(&format!("net/ipv6/conf/{interface}/{setting}"), "0")?;
+        }
+    }
+    Ok(())
+}
+
+/// A route through an interface; without a gateway to what is on its link.
+fn route(index: u32, (to, prefix): (IpAddr, u8), gateway: Option<IpAddr>) -> Result<RouteMessage, Error> {
+    let route = RouteMessageBuilder::<IpAddr>::new().output_interface(index);
+    let route = route.destination_prefix(to, prefix).map_err(failed("make a route"))?;
+    let route = match gateway {
+        Some(gateway) => route.gateway(gateway).map_err(failed("make a route"))?,
+        None => route.scope(RouteScope::Link),
+    };
+    Ok(route.build())
+}
+
+fn anywhere(family: IpAddr) -> IpAddr {
+    if family.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }
 }
 
 /// Removes an interface, if it is there.

@@ -1,27 +1,26 @@
 //! The pod network of one node: a bridge, a veth pair per pod, addresses, and what leaves the node (upstream: the CNI
 //! plugins bridge, host-local and portmap).
 //!
-//! A pod's address is a /32 whose only neighbour is the gateway, so all its traffic is routed by the node, also that
+//! A pod's address is a /32 (a /128 of IPv6) whose only neighbour is the gateway, so all its traffic is routed by the node, also that
 //! to its neighbours: Service translation then sees both directions without bridge filtering.
 
 mod addresses;
 mod link;
 mod nft;
 mod repair;
+mod settings;
 
-use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-
-use host::{Claim, Resource};
-use serde::{Deserialize, Serialize};
 
 use crate::disk::io_error;
 use crate::{Error, PortMapping, Traffic};
 use addresses::Leases;
 pub(crate) use addresses::Subnet;
+use host::{Claim, Resource};
 
 /// What sets one runtime's network apart from another's on the same machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,11 +45,22 @@ impl Default for NetworkConfig {
 const TRIES: usize = 5;
 
 /// Host ports of one pod.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HostPorts {
-    pub(crate) address: Ipv4Addr,
+    pub(crate) addresses: Vec<IpAddr>,
     pub(crate) mappings: Vec<PortMapping>,
 }
+
+impl HostPorts {
+    /// Those that a pod wants; `None` where it wants none.
+    pub(crate) fn of(addresses: &[IpAddr], mappings: &[PortMapping]) -> Option<Self> {
+        let mappings: Vec<PortMapping> = mappings.iter().filter(|one| one.host_port != 0).cloned().collect();
+        (!mappings.is_empty() && !addresses.is_empty()).then(|| Self { addresses: addresses.to_vec(), mappings })
+    }
+}
+
+/// Names of the files of leases, one for each family.
+const LEASES: [&str; 2] = ["leases.json", "leases6.json"];
 
 pub(crate) struct Network {
     config: NetworkConfig,
@@ -67,12 +77,40 @@ struct Change {
 }
 
 struct State {
-    leases: Leases,
+    /// IPv4, then IPv6; a family that the node's pods do not have has no subnet.
+    leases: [Leases; 2],
+    /// Which family's address a pod has first.
+    ipv6_first: bool,
     ports: BTreeMap<String, HostPorts>,
     /// `None` before the bridge was made, and after it was taken down.
     bridge_index: Option<u32>,
-    /// The range of addresses, for as long as the bridge has it.
-    claimed: Option<(Subnet, Claim)>,
+    /// The ranges of addresses, for as long as the bridge has them.
+    claimed: Option<(Vec<Subnet>, Claim)>,
+}
+
+impl State {
+    /// In the order of IPv4 and IPv6.
+    fn subnets(&self) -> Vec<Subnet> {
+        self.leases.iter().filter_map(Leases::subnet).collect()
+    }
+
+    /// An address of each family, in the order in which the pod shows them.
+    fn take(&mut self, sandbox: &str) -> Result<Vec<link::PodAddress>, Error> {
+        let mut taken = Vec::new();
+        for leases in &mut self.leases {
+            if let Some(subnet) = leases.subnet() {
+                taken.push(link::PodAddress { own: leases.take(sandbox)?, gateway: subnet.gateway() });
+            }
+        }
+        if self.ipv6_first {
+            taken.reverse();
+        }
+        Ok(taken)
+    }
+
+    fn give_back(&mut self, sandbox: &str) -> Result<(), Error> {
+        self.leases.iter_mut().try_for_each(|leases| leases.give_back(sandbox))
+    }
 }
 
 impl Network {
@@ -85,8 +123,9 @@ impl Network {
             });
         }
         std::fs::create_dir_all(&directory).map_err(io_error("make", &directory))?;
-        let leases = Leases::open(directory.join("leases.json"))?;
-        let state = State { leases, ports: BTreeMap::new(), bridge_index: None, claimed: None };
+        let [v4, v6] = LEASES.map(|file| Leases::open(directory.join(file)));
+        let (leases, ports) = ([v4?, v6?], BTreeMap::new());
+        let state = State { leases, ipv6_first: false, ports, bridge_index: None, claimed: None };
         Ok(Self { config, state: Mutex::new(state), change: tokio::sync::Mutex::default() })
     }
 
@@ -96,67 +135,75 @@ impl Network {
         Claim::take(names).map_err(|err| Error::Claim { source: Box::new(err) })
     }
 
-    /// Makes the bridge, gives it the subnet's first address, and lets pods reach the world.
-    pub(crate) async fn set_subnet(&self, subnet: Subnet) -> Result<(), Error> {
+    /// Makes the bridge, gives it the first address of each subnet, and lets pods reach the world. There is one subnet, or one
+    /// of each family; pods show the address of the first one first.
+    pub(crate) async fn set_subnets(&self, subnets: &[Subnet]) -> Result<(), Error> {
+        let [v4, v6] = [true, false].map(|v4| subnets.iter().copied().find(|subnet| subnet.is_ipv4() == v4));
+        let wanted: Vec<Subnet> = v4.into_iter().chain(v6).collect();
+        if wanted.is_empty() || wanted.len() != subnets.len() {
+            let reason = "must be one network, or one of each family".to_owned();
+            return Err(Error::Invalid { field: "podCIDR", reason });
+        }
         let change = self.change.lock().await;
         {
             let mut state = self.lock();
-            if state.leases.subnet() == Some(subnet) && state.bridge_index.is_some() {
+            state.ipv6_first = !subnets[0].is_ipv4();
+            if state.subnets() == wanted && state.bridge_index.is_some() {
                 return Ok(());
             }
-            if state.claimed.as_ref().is_none_or(|(claimed, _)| *claimed != subnet) {
-                let range = vec![Resource::Range(subnet.gateway().into(), subnet.prefix())];
-                let claim = Claim::take(range).map_err(|err| Error::Claim { source: Box::new(err) })?;
-                state.claimed = Some((subnet, claim));
+            if state.claimed.as_ref().is_none_or(|(claimed, _)| *claimed != wanted) {
+                let ranges = wanted.iter().map(|subnet| Resource::Range(subnet.gateway(), subnet.prefix())).collect();
+                let claim = Claim::take(ranges).map_err(|err| Error::Claim { source: Box::new(err) })?;
+                state.claimed = Some((wanted.clone(), claim));
             }
-            state.leases.set_subnet(subnet)?;
+            let [old4, old6] = &mut state.leases;
+            old4.set_subnet(v4)?;
+            old6.set_subnet(v6)?;
         }
-        self.make(subnet, &change).await
+        self.make(&wanted, &change).await
     }
 
-    /// Bridge, table and settings, whatever of them is there already.
-    async fn make(&self, subnet: Subnet, change: &Change) -> Result<(), Error> {
+    /// Bridge, tables and settings, whatever of them is there already.
+    async fn make(&self, subnets: &[Subnet], change: &Change) -> Result<(), Error> {
         // Before the bridge may carry anything, least of all with `route_localnet`: the table guards the node's loopback.
         self.apply_table(change).await?;
-        let pods = self.lock().leases.owners();
-        let index = link::make_bridge(&self.config, subnet, &pods).await?;
+        let pods = self.lock().leases.iter().flat_map(Leases::owners).collect::<BTreeSet<_>>();
+        let index = link::make_bridge(&self.config, subnets, &pods.into_iter().collect::<Vec<_>>()).await?;
         self.lock().bridge_index = Some(index);
-        write_setting("net/ipv4/ip_forward", "1")?;
-        for (setting, value) in [("send_redirects", "0"), ("route_localnet", "1"), ("rp_filter", "0")] {
-            write_setting(&format!("net/ipv4/conf/{}/{setting}", self.config.bridge), value)?;
-        }
+        settings::apply(&self.config.bridge, subnets)?;
         if let Some(watches) = &change.watches {
             watches.links.harmed(index).map_err(watching)?;
         }
         Ok(())
     }
 
-    /// Gives a pod an address and connects its network namespace.
+    /// Gives a pod its addresses and connects its network namespace.
     pub(crate) async fn connect(
         &self,
         sandbox: &str,
         namespace: OwnedFd,
         mappings: &[PortMapping],
-    ) -> Result<Ipv4Addr, Error> {
-        let (address, subnet, bridge) = {
+    ) -> Result<Vec<IpAddr>, Error> {
+        let (addresses, bridge) = {
             let mut state = self.lock();
-            let (Some(subnet), Some(bridge)) = (state.leases.subnet(), state.bridge_index) else {
+            let Some(bridge) = state.bridge_index else {
                 return Err(Error::Network { reason: "the node has no pod CIDR yet".to_owned() });
             };
-            (state.leases.take(sandbox)?, subnet, bridge)
+            (state.take(sandbox), bridge)
         };
         let connected = async {
-            link::connect_pod(&self.config, bridge, sandbox, namespace, address, subnet.gateway()).await?;
-            let mappings: Vec<PortMapping> = mappings.iter().filter(|one| one.host_port != 0).cloned().collect();
-            if mappings.is_empty() {
-                return Ok(());
+            let addresses = addresses?;
+            let own: Vec<IpAddr> = addresses.iter().map(|address| address.own).collect();
+            link::connect_pod(&self.config, bridge, sandbox, namespace, addresses).await?;
+            if let Some(ports) = HostPorts::of(&own, mappings) {
+                let change = self.change.lock().await;
+                self.lock().ports.insert(sandbox.to_owned(), ports);
+                self.apply_table(&change).await?;
             }
-            let change = self.change.lock().await;
-            self.lock().ports.insert(sandbox.to_owned(), HostPorts { address, mappings });
-            self.apply_table(&change).await
+            Ok(own)
         };
         match connected.await {
-            Ok(()) => Ok(address),
+            Ok(own) => Ok(own),
             Err(err) => {
                 self.disconnect(sandbox).await?;
                 Err(err)
@@ -172,21 +219,20 @@ impl Network {
             self.apply_table(&change).await?;
         }
         link::remove(&link::host_name(sandbox)).await?;
-        self.lock().leases.give_back(sandbox)
+        self.lock().give_back(sandbox)
     }
 
     /// Takes up what pods that still live had before a restart, and forgets everybody else.
     pub(crate) async fn restore(&self, living: BTreeMap<String, Option<HostPorts>>) -> Result<(), Error> {
-        let subnet = {
+        let subnets = {
             let mut state = self.lock();
-            state.leases.retain(|sandbox| living.contains_key(sandbox))?;
+            for leases in &mut state.leases {
+                leases.retain(|sandbox| living.contains_key(sandbox))?;
+            }
             state.ports = living.into_iter().filter_map(|(sandbox, ports)| Some((sandbox, ports?))).collect();
-            state.leases.subnet()
+            state.subnets()
         };
-        match subnet {
-            Some(subnet) => self.set_subnet(subnet).await,
-            None => Ok(()),
-        }
+        if subnets.is_empty() { Ok(()) } else { self.set_subnets(&subnets).await }
     }
 
     /// Removes what this runtime made: bridge and table.
@@ -200,9 +246,13 @@ impl Network {
     async fn apply_table(&self, change: &Change) -> Result<(), Error> {
         let script = {
             let state = self.lock();
-            let Some(subnet) = state.leases.subnet() else { return Ok(()) };
-            nft::table(&self.config, subnet, state.ports.values())?
+            let tables =
+                state.subnets().into_iter().map(|subnet| nft::table(&self.config, subnet, state.ports.values()));
+            tables.collect::<Result<String, Error>>()?
         };
+        if script.is_empty() {
+            return Ok(());
+        }
         for _ in 0..TRIES {
             apply(&script).await?;
             let touched = change.watches.as_ref().map(|watches| watches.table.read().map_err(watching)).transpose()?;

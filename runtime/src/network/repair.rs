@@ -41,19 +41,21 @@ impl Network {
     /// Makes again what is gone, or everything when `surely` something is; true when something was.
     async fn repair(&self, watches: &Watches, surely: bool) -> Result<bool, Error> {
         let change = self.change.lock().await;
-        let (subnet, index) = {
+        let (subnets, index) = {
             let state = self.lock();
-            (state.leases.subnet(), state.bridge_index)
+            (state.subnets(), state.bridge_index)
         };
         // Both are read in any case: what is left unread would wake us at once.
         let touched = watches.table.read().map_err(watching)?;
         let harmed = watches.links.harmed(index.unwrap_or(0)).map_err(watching)?;
-        let (Some(subnet), Some(_)) = (subnet, index) else { return Ok(false) };
+        if subnets.is_empty() || index.is_none() {
+            return Ok(false);
+        }
         if !(surely || harmed || touched.times > 0 || touched.unknown) {
             return Ok(false);
         }
         tracing::warn!(bridge = self.config.bridge, "the pod network was changed from outside: it is made again");
-        self.make(subnet, &change).await?;
+        self.make(&subnets, &change).await?;
         Ok(true)
     }
 }

@@ -75,7 +75,9 @@ impl Node {
         };
         let runtime = LocalRuntime::open(config.clone()).await.unwrap();
         let [high, low] = (process as u16).to_be_bytes();
-        runtime.set_pod_cidr(&format!("10.{}.{low}.{}/26", high | 64, count.wrapping_mul(64))).await.unwrap();
+        let v4 = format!("10.{}.{low}.{}/26", high | 64, count.wrapping_mul(64));
+        let v6 = format!("fd00:{:x}:{count:x}::/64", process & 0xffff);
+        runtime.set_pod_cidrs(&[v4, v6]).await.unwrap();
         Self { runtime, config, name, other: Mutex::default(), directory }
     }
 
