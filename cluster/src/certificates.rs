@@ -41,7 +41,7 @@ impl Certificates {
         let (services, length) = options::cidr(&self.service_cluster_ip_range).context("--service-cluster-ip-range")?;
         let subjects = Subjects {
             node_name: &self.node_name,
-            node_ip: self.node_ip,
+            node_ips: std::slice::from_ref(&self.node_ip),
             api_service: Cidr::new(services, length).nth(1),
             cluster_domain: &self.cluster_domain,
             server: Some(&host),

@@ -13,7 +13,7 @@ pub(crate) const FRONT_PROXY: &str = "front-proxy-client";
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Subjects<'a> {
     pub(crate) node_name: &'a str,
-    pub(crate) node_ip: IpAddr,
+    pub(crate) node_ips: &'a [IpAddr],
     /// The address of the Service `kubernetes`.
     pub(crate) api_service: IpAddr,
     pub(crate) cluster_domain: &'a str,
@@ -47,7 +47,7 @@ impl Keys {
         pki.service_account_key()?;
         let node = format!("system:node:{}", subjects.node_name);
         let kubelet_server = Identity { user: &node, group: "system:nodes" };
-        pki.server("kubelet-server", kubelet_server, &[subjects.node_name, "localhost"], &[subjects.node_ip])?;
+        pki.server("kubelet-server", kubelet_server, &[subjects.node_name, "localhost"], subjects.node_ips)?;
         Ok(Self {
             admin: client("admin", "kubernetes-admin", "system:masters")?,
             controller_manager: client("controller-manager", "system:kube-controller-manager", "")?,
@@ -66,7 +66,8 @@ fn make_api_server(pki: &Pki, subjects: Subjects<'_>) -> Result<Pair, PkiError> 
     let domain = format!("kubernetes.default.svc.{}", subjects.cluster_domain);
     let mut names =
         vec!["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", &domain, subjects.node_name];
-    let mut addresses = vec![IpAddr::V4(Ipv4Addr::LOCALHOST), subjects.node_ip, subjects.api_service];
+    let mut addresses = vec![IpAddr::V4(Ipv4Addr::LOCALHOST), subjects.api_service];
+    addresses.extend(subjects.node_ips);
     if let Some(server) = subjects.server {
         match server.parse() {
             Ok(address) if addresses.contains(&address) => {}

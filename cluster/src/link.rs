@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures::TryStreamExt as _;
 use host::LinkWatch;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use rtnetlink::{Handle, LinkBridge, LinkUnspec, RouteMessageBuilder, new_connection};
 use tokio_util::sync::CancellationToken;
@@ -34,12 +35,28 @@ pub(crate) enum LinkError {
     Watch(#[source] std::io::Error),
 }
 
+/// Gives an interface an address. One of IPv6 is good at once: nobody else on the link can have it.
+pub(crate) async fn give_address(
+    handle: &Handle,
+    index: u32,
+    address: IpAddr,
+    length: u8,
+) -> Result<(), rtnetlink::Error> {
+    let mut add = handle.address().add(index, address, length).replace();
+    if address.is_ipv6() {
+        add.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        add.message_mut().attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+    }
+    add.execute().await
+}
+
 /// The interface: a bridge without ports, which every kernel that can run pods has.
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
     /// At most 15 characters.
     pub name: String,
-    pub address: IpAddr,
+    /// One of each family.
+    pub addresses: Vec<IpAddr>,
     /// The Services' range, and those of load balancers.
     pub routes: Vec<(IpAddr, u8)>,
 }
@@ -132,9 +149,11 @@ impl Link {
             let up = LinkUnspec::new_with_index(index).up().build();
             handle.link().set(up).execute().await.map_err(|source| self.failed("start", source))?;
         }
-        let length = if self.address.is_ipv4() { 32 } else { 128 };
-        let address = handle.address().add(index, self.address, length).replace().execute().await;
-        address.map_err(|source| self.failed("address", source))?;
+        for address in &self.addresses {
+            let length = if address.is_ipv4() { 32 } else { 128 };
+            let given = give_address(handle, index, *address, length).await;
+            given.map_err(|source| self.failed("address", source))?;
+        }
         for (range, length) in &self.routes {
             self.route(handle, index, (*range, *length)).await?;
         }
@@ -142,8 +161,12 @@ impl Link {
     }
 
     async fn route(&self, handle: &Handle, index: u32, (range, length): (IpAddr, u8)) -> Result<(), LinkError> {
-        let route = match (range, self.address) {
-            (IpAddr::V4(range), IpAddr::V4(own)) => RouteMessageBuilder::<std::net::Ipv4Addr>::new()
+        let own = self.addresses.iter().find_map(|address| match address {
+            IpAddr::V4(address) => Some(*address),
+            IpAddr::V6(_) => None,
+        });
+        let route = match (range, own) {
+            (IpAddr::V4(range), Some(own)) => RouteMessageBuilder::<std::net::Ipv4Addr>::new()
                 .destination_prefix(range, length)
                 .pref_source(own)
                 .output_interface(index)

@@ -17,8 +17,8 @@ use crate::drain;
 
 /// Pods the node takes: as many as its /24 has addresses, with room for those that are on their way out.
 const MAX_PODS: usize = 220;
-/// The prefix length of a node's range of pods.
-const NODE_BITS: u8 = 24;
+/// The prefix length of a node's range of pods, of IPv4 and of IPv6.
+const NODE_BITS: [u8; 2] = [24, 64];
 
 /// What can be said of a node, whether it begins a cluster or joins one.
 #[derive(Clone, Debug, clap::Args)]
@@ -121,9 +121,10 @@ impl NodeOptions {
 /// What all nodes of a cluster have in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ClusterNetwork {
-    /// The range of pods.
-    pub(crate) pods: String,
-    pub(crate) services: Cidr,
+    /// The ranges of pods, one of each family.
+    pub(crate) pods: Vec<Cidr>,
+    /// Those of Services, in the same order.
+    pub(crate) services: Vec<Cidr>,
     /// The address of the Service of DNS.
     pub(crate) dns: IpAddr,
     /// Domain of cluster names.
@@ -132,20 +133,25 @@ pub(crate) struct ClusterNetwork {
 
 impl ClusterNetwork {
     /// How the node with this name reaches the pods of others.
-    pub(crate) fn routes(&self, options: &NodeOptions, node: &str) -> anyhow::Result<network::Config> {
-        Ok(network::Config {
+    pub(crate) fn routes(&self, options: &NodeOptions, node: &str) -> network::Config {
+        network::Config {
             node_name: node.to_owned(),
-            cluster_cidrs: vec![self.pods.parse().context("--cluster-cidr")?],
+            cluster_cidrs: self.pods.clone(),
             node_bits: NODE_BITS,
-            not_nodes: vec![self.services],
+            not_nodes: self.services.clone(),
             tunnel: options.tunnel_name(),
             tunnel_id: 1,
             tunnel_port: network::TUNNEL_PORT,
-        })
+        }
+    }
+
+    /// The ranges of pods as text.
+    pub(crate) fn pods_text(&self) -> Vec<String> {
+        self.pods.iter().map(Cidr::to_string).collect()
     }
 }
 
-/// The same as text, in the ConfigMap from which nodes that join learn it.
+/// The same as text, ranges with commas, in the ConfigMap from which nodes that join learn it.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct NetworkText {
@@ -160,8 +166,8 @@ pub(crate) struct NetworkText {
 impl From<&ClusterNetwork> for NetworkText {
     fn from(network: &ClusterNetwork) -> Self {
         Self {
-            cluster_cidr: network.pods.clone(),
-            service_cluster_ip_range: network.services.to_string(),
+            cluster_cidr: network.pods_text().join(","),
+            service_cluster_ip_range: network.services.iter().map(Cidr::to_string).collect::<Vec<_>>().join(","),
             cluster_dns: network.dns.to_string(),
             cluster_domain: network.domain.clone(),
         }
@@ -174,14 +180,21 @@ impl TryFrom<NetworkText> for ClusterNetwork {
     fn try_from(text: NetworkText) -> anyhow::Result<Self> {
         let wrong = api::names::dns1123_subdomain(&text.cluster_domain);
         ensure!(wrong.is_empty(), "clusterDomain {:?}: {}", text.cluster_domain, wrong.join(", "));
-        let pods: Cidr = text.cluster_cidr.parse().context("clusterCidr")?;
         Ok(Self {
-            pods: pods.to_string(),
-            services: text.service_cluster_ip_range.parse().context("serviceClusterIPRange")?,
+            pods: ranges(&text.cluster_cidr).context("clusterCidr")?,
+            services: ranges(&text.service_cluster_ip_range).context("serviceClusterIPRange")?,
             dns: text.cluster_dns.parse().with_context(|| format!("clusterDNS {:?}", text.cluster_dns))?,
             domain: text.cluster_domain,
         })
     }
+}
+
+/// One range, or one of each family.
+fn ranges(text: &str) -> anyhow::Result<Vec<Cidr>> {
+    let ranges = text.split(',').map(str::parse).collect::<Result<Vec<Cidr>, _>>()?;
+    let is_one_each = ranges.len() == 1 || ranges.len() == 2 && ranges[0].is_ipv4() != ranges[1].is_ipv4();
+    ensure!(is_one_each, "{text:?}: must be one range, or one of IPv4 and one of IPv6");
+    Ok(ranges)
 }
 
 /// A node with options that were checked, and what its parts are told.
@@ -189,7 +202,8 @@ impl TryFrom<NetworkText> for ClusterNetwork {
 pub(crate) struct NodePlan {
     pub(crate) options: NodeOptions,
     pub(crate) name: String,
-    pub(crate) address: IpAddr,
+    /// One of each family; its servers are at the first.
+    pub(crate) addresses: Vec<IpAddr>,
     pub(crate) allowed_sysctls: Allowlist,
     pub(crate) network: ClusterNetwork,
 }
@@ -200,7 +214,7 @@ impl NodePlan {
         let network = runtime::local::NetworkConfig {
             bridge: options.bridge.clone(),
             table: options.pods_table(),
-            unmasqueraded: vec![self.network.pods.clone()],
+            unmasqueraded: self.network.pods_text(),
             mtu: 0,
         };
         Ok(runtime::local::Config {
@@ -215,14 +229,19 @@ impl NodePlan {
     }
 
     pub(crate) fn kubelet_address(&self) -> SocketAddr {
-        SocketAddr::new(self.address, self.options.kubelet_port)
+        SocketAddr::new(self.address(), self.options.kubelet_port)
+    }
+
+    /// The address at which its servers are.
+    pub(crate) fn address(&self) -> IpAddr {
+        self.addresses[0]
     }
 
     pub(crate) fn kubelet(&self, runtime: Arc<dyn Runtime>, server: kubelet::server::Config) -> kubelet::Config {
         let options = &self.options;
         kubelet::Config {
             node_name: self.name.clone(),
-            node_ips: vec![self.address],
+            node_ips: self.addresses.clone(),
             root_dir: options.data_dir.join("kubelet"),
             log_dir: options.data_dir.join("logs"),
             runtime,
@@ -258,10 +277,10 @@ impl NodePlan {
     }
 
     pub(crate) fn proxy(&self) -> proxy::Config {
-        let mut config = proxy::Config::new(self.name.clone(), vec![self.network.pods.clone()]);
+        let mut config = proxy::Config::new(self.name.clone(), self.network.pods_text());
         config.table = self.options.table();
         // Nothing listens beyond this node's own address.
-        config.health_check_address = self.address;
+        config.health_check_address = self.address();
         config
     }
 
@@ -283,7 +302,7 @@ impl NodePlan {
         Ok(())
     }
 
-    pub(crate) fn routes(&self) -> anyhow::Result<network::Config> {
+    pub(crate) fn routes(&self) -> network::Config {
         self.network.routes(&self.options, &self.name)
     }
 
@@ -308,7 +327,7 @@ impl NodePlan {
         let stopped = drain::stop_pods(runtime, drain::GRACE, say).await.context("stop pods")?;
         drain::unmount_volumes(&self.options.data_dir.join("kubelet")).await?;
         say(format!("{} stopped; the next start starts them again", drain::pods(stopped)));
-        network::cleanup(&self.routes()?).await?;
+        network::cleanup(&self.routes()).await?;
         policy::cleanup(&self.options.policy_table()).await?;
         Ok(proxy::cleanup(&self.options.table()).await?)
     }

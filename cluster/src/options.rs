@@ -24,19 +24,19 @@ pub struct Options {
     /// Port of the API server, on loopback and on the node's address.
     #[arg(long, default_value_t = 6443)]
     pub secure_port: u16,
-    /// Address of the node: pods reach the API server and DNS here. By default one that only this machine has; with one
-    /// that the machine has anyway, other machines can join.
-    #[arg(long, default_value = "10.245.0.1")]
-    pub node_ip: IpAddr,
+    /// Address of the node, or one of each family: pods reach the API server and DNS at the first. By default one that only
+    /// this machine has; with one that the machine has anyway, other machines can join.
+    #[arg(long, value_delimiter = ',', default_value = "10.245.0.1")]
+    pub node_ip: Vec<IpAddr>,
     /// Nodes on this machine, each in a network namespace of its own but the first.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=32))]
     pub nodes: u8,
-    /// Range of pod addresses.
-    #[arg(long, default_value = "10.244.0.0/16")]
-    pub cluster_cidr: String,
-    /// Range of Service addresses; the first is the API server's, the tenth DNS's.
-    #[arg(long, default_value = "10.96.0.0/16")]
-    pub service_cluster_ip_range: String,
+    /// Range of pod addresses, or one of each family, such as 10.244.0.0/16,fd00:10:244::/56.
+    #[arg(long, value_delimiter = ',', default_value = "10.244.0.0/16")]
+    pub cluster_cidr: Vec<String>,
+    /// Range of Service addresses, or one of each family; the first address is the API server's, the tenth DNS's.
+    #[arg(long, value_delimiter = ',', default_value = "10.96.0.0/16")]
+    pub service_cluster_ip_range: Vec<String>,
     /// Addresses that Services of type LoadBalancer get, as ranges such as 192.0.2.0/28 or 192.0.2.10-192.0.2.20.
     #[arg(long, value_delimiter = ',')]
     pub load_balancer_pool: Vec<AddressRange>,
@@ -57,9 +57,10 @@ pub struct Options {
 pub(crate) struct Plan {
     pub(crate) options: Options,
     pub(crate) node_name: String,
-    pub(crate) services: Cidr,
-    pub(crate) services_prefix: (IpAddr, u8),
-    pub(crate) pods_prefix: (IpAddr, u8),
+    /// One of each family; the first is that of the cluster's own Services.
+    pub(crate) services: Vec<Cidr>,
+    /// One of each family, in the order of the Services'.
+    pub(crate) pods: Vec<Cidr>,
     pub(crate) api_service: IpAddr,
     pub(crate) dns_service: IpAddr,
     pub(crate) kubeconfig: PathBuf,
@@ -69,22 +70,23 @@ pub(crate) struct Plan {
 impl Plan {
     pub(crate) fn new(mut options: Options) -> anyhow::Result<Self> {
         let (node_name, allowed_sysctls) = options.node.check()?;
-        let (services, length) = cidr(&options.service_cluster_ip_range).context("--service-cluster-ip-range")?;
-        let pods = cidr(&options.cluster_cidr).context("--cluster-cidr")?;
-        let ranges = [("--cluster-cidr", pods), ("--service-cluster-ip-range", (services, length))];
-        check_ranges(options.node_ip, ranges)?;
-        check_pool(&options.load_balancer_pool, options.node_ip, ranges)?;
-        let range = Cidr::new(services, length);
+        let services = cidrs(&options.service_cluster_ip_range).context("--service-cluster-ip-range")?;
+        let pods = cidrs(&options.cluster_cidr).context("--cluster-cidr")?;
+        check_families(&options.node_ip, &pods, &services)?;
+        let ranges = ranges(&pods, &services);
+        for node in &options.node_ip {
+            check_ranges(*node, &ranges)?;
+            check_pool(&options.load_balancer_pool, *node, &ranges)?;
+        }
         Ok(Self {
-            services_prefix: (services, length),
-            pods_prefix: pods,
-            api_service: range.nth(1),
-            dns_service: range.nth(10),
+            api_service: services[0].nth(1),
+            dns_service: services[0].nth(10),
             kubeconfig: options
                 .write_kubeconfig
                 .clone()
                 .unwrap_or_else(|| options.node.data_dir.join("admin.kubeconfig")),
-            services: range,
+            services,
+            pods,
             allowed_sysctls,
             node_name,
             options,
@@ -95,7 +97,7 @@ impl Plan {
     pub(crate) fn subjects(&self) -> Subjects<'_> {
         Subjects {
             node_name: &self.node_name,
-            node_ip: self.options.node_ip,
+            node_ips: &self.options.node_ip,
             api_service: self.api_service,
             cluster_domain: &self.options.cluster_domain,
             server: None,
@@ -106,12 +108,9 @@ impl Plan {
     pub(crate) fn resources(&self) -> Vec<(&'static str, Resource)> {
         let range = |(address, length): (IpAddr, u8)| Resource::Range(address, length);
         let mut all = self.options.node.names();
-        all.extend([
-            ("--bridge", Resource::Interface(self.options.node.link_name())),
-            ("--node-ip", Resource::address(self.options.node_ip)),
-            ("--cluster-cidr", range(self.pods_prefix)),
-            ("--service-cluster-ip-range", range(self.services_prefix)),
-        ]);
+        all.push(("--bridge", Resource::Interface(self.options.node.link_name())));
+        all.extend(self.options.node_ip.iter().map(|address| ("--node-ip", Resource::address(*address))));
+        all.extend(ranges(&self.pods, &self.services).into_iter().map(|(option, one)| (option, range(one))));
         all.extend(self.pool_blocks().into_iter().map(|block| ("--load-balancer-pool", range(block))));
         all
     }
@@ -123,19 +122,16 @@ impl Plan {
 
     /// What the node's own interface leads to, apart from its address.
     pub(crate) fn routes(&self) -> Vec<Range> {
-        std::iter::once(self.services_prefix).chain(self.pool_blocks()).collect()
+        self.services.iter().map(prefix).chain(self.pool_blocks()).collect()
     }
 
     /// What those routes of this machine lead to that lie in the cluster's ranges cannot be reached any more, or pods cannot.
     pub(crate) fn warnings(&self, routes: &[Route]) -> Vec<String> {
         let own = [self.options.node.bridge.clone(), self.options.node.link_name()];
-        let ranges = [
-            ("--cluster-cidr", &self.options.cluster_cidr, self.pods_prefix),
-            ("--service-cluster-ip-range", &self.options.service_cluster_ip_range, self.services_prefix),
-        ];
         let foreign: Vec<&Route> = routes.iter().filter(|route| !own.contains(&route.interface)).collect();
         let mut warnings = Vec::new();
-        for (option, text, range) in ranges {
+        for (option, range) in ranges(&self.pods, &self.services) {
+            let text = Cidr::new(range.0, range.1);
             let Some(Route { range: (address, length), interface }) =
                 foreign.iter().find(|route| overlap(route.range, range))
             else {
@@ -149,9 +145,9 @@ impl Plan {
         warnings
     }
 
-    /// The range of pods.
-    pub(crate) fn pods(&self) -> Cidr {
-        Cidr::new(self.pods_prefix.0, self.pods_prefix.1)
+    /// The address at which the node's own servers are.
+    pub(crate) fn node_ip(&self) -> IpAddr {
+        self.options.node_ip[0]
     }
 
     /// What the parts of the node are told.
@@ -159,11 +155,11 @@ impl Plan {
         NodePlan {
             options: self.options.node.clone(),
             name: self.node_name.clone(),
-            address: self.options.node_ip,
+            addresses: self.options.node_ip.clone(),
             allowed_sysctls: self.allowed_sysctls.clone(),
             network: ClusterNetwork {
-                pods: self.options.cluster_cidr.clone(),
-                services: self.services,
+                pods: self.pods.clone(),
+                services: self.services.clone(),
                 dns: self.dns_service,
                 domain: self.options.cluster_domain.clone(),
             },
@@ -171,21 +167,54 @@ impl Plan {
     }
 }
 
+fn prefix(range: &Cidr) -> Range {
+    (range.base(), range.bits())
+}
+
+/// All ranges, with the option that chooses each.
+fn ranges(pods: &[Cidr], services: &[Cidr]) -> Vec<(&'static str, Range)> {
+    let pods = pods.iter().map(|range| ("--cluster-cidr", prefix(range)));
+    pods.chain(services.iter().map(|range| ("--service-cluster-ip-range", prefix(range)))).collect()
+}
+
+/// Refuses what is not one of a family, or one of each in the same order everywhere.
+fn check_families(nodes: &[IpAddr], pods: &[Cidr], services: &[Cidr]) -> anyhow::Result<()> {
+    let is_v4 = |range: &Cidr| range.is_ipv4();
+    let families: Vec<bool> = pods.iter().map(is_v4).collect();
+    ensure!(
+        families.len() == 1 || families.len() == 2 && families[0] != families[1],
+        "--cluster-cidr: must be one range, or one of IPv4 and one of IPv6"
+    );
+    ensure!(
+        services.iter().map(is_v4).eq(families.iter().copied()),
+        "--service-cluster-ip-range: must be of the families of --cluster-cidr, in the same order"
+    );
+    ensure!(
+        nodes.iter().map(IpAddr::is_ipv4).eq(families.iter().copied()),
+        "--node-ip: must be of the families of --cluster-cidr, in the same order, such as 10.245.0.1,fd00:10:245::1"
+    );
+    Ok(())
+}
+
 /// Refuses ranges that have addresses in common, or the node's.
-fn check_ranges(node: IpAddr, ranges: [(&str, Range); 2]) -> anyhow::Result<()> {
-    let [(one, first), (other, second)] = ranges;
-    ensure!(!overlap(first, second), "{one} and {other} overlap: an address would be a pod's and a Service's");
-    for (option, range) in ranges {
-        ensure!(!overlap(range, (node, 128)), "--node-ip {node} lies in {option}: choose one outside of it");
+fn check_ranges(node: IpAddr, ranges: &[(&str, Range)]) -> anyhow::Result<()> {
+    for (at, (other, second)) in ranges.iter().enumerate() {
+        for (one, first) in &ranges[..at] {
+            ensure!(
+                !overlap(*first, *second),
+                "{one} and {other} overlap: an address would be a pod's and a Service's"
+            );
+        }
+        ensure!(!overlap(*second, (node, 128)), "--node-ip {node} lies in {other}: choose one outside of it");
     }
     Ok(())
 }
 
 /// Refuses a pool that has addresses of pods, of Services or of the node.
-fn check_pool(pool: &[AddressRange], node: IpAddr, ranges: [(&str, Range); 2]) -> anyhow::Result<()> {
+fn check_pool(pool: &[AddressRange], node: IpAddr, ranges: &[(&str, Range)]) -> anyhow::Result<()> {
     for block in pool.iter().flat_map(AddressRange::blocks) {
         for (option, range) in ranges {
-            ensure!(!overlap(block, range), "--load-balancer-pool and {option} overlap");
+            ensure!(!overlap(block, *range), "--load-balancer-pool and {option} overlap");
         }
         ensure!(
             !overlap(block, (node, 128)),
@@ -193,6 +222,10 @@ fn check_pool(pool: &[AddressRange], node: IpAddr, ranges: [(&str, Range); 2]) -
         );
     }
     Ok(())
+}
+
+fn cidrs(texts: &[String]) -> anyhow::Result<Vec<Cidr>> {
+    texts.iter().map(|text| cidr(text).map(|(address, length)| Cidr::new(address, length))).collect()
 }
 
 /// Reads a range of addresses with room for a few of them.
@@ -242,6 +275,34 @@ mod tests {
         let blocks: Vec<String> = plan.routes().iter().map(|(address, bits)| format!("{address}/{bits}")).collect();
         assert_eq!(blocks, ["10.96.0.0/16", "192.0.2.1/32", "192.0.2.2/32", "198.51.100.8/31"]);
         assert_eq!(plan.resources().iter().filter(|(option, _)| *option == "--load-balancer-pool").count(), 3);
+    }
+
+    #[test]
+    fn both_families_are_chosen_together_and_in_one_order() {
+        const PODS: &str = "--cluster-cidr=10.244.0.0/16,fd00:10:244::/56";
+        const SERVICES: &str = "--service-cluster-ip-range=10.96.0.0/16,fd00:10:96::/112";
+        let dual = plan(&[PODS, SERVICES, "--node-ip=10.245.0.1,fd00:10:245::1"]).unwrap();
+        assert_eq!(
+            (dual.api_service.to_string(), dual.dns_service.to_string()),
+            ("10.96.0.1".into(), "10.96.0.10".into())
+        );
+        assert_eq!(dual.routes().len(), 2);
+        let six = [
+            "--cluster-cidr=fd00:10:244::/56",
+            "--service-cluster-ip-range=fd00:10:96::/112",
+            "--node-ip=fd00:10:245::1",
+        ];
+        assert_eq!(plan(&six).unwrap().dns_service.to_string(), "fd00:10:96::a");
+        for (flags, word) in [
+            (vec![PODS], "--service-cluster-ip-range: must be of the families"),
+            (vec![PODS, SERVICES], "--node-ip: must be of the families"),
+            (vec![PODS, SERVICES, "--node-ip=fd00::1,10.245.0.1"], "in the same order"),
+            (vec!["--cluster-cidr=10.1.0.0/16,10.2.0.0/16"], "one of IPv4 and one of IPv6"),
+            (vec![PODS, SERVICES, "--node-ip=10.245.0.1,fd00:10:244::1"], "lies in --cluster-cidr"),
+        ] {
+            let err = format!("{:#}", plan(&flags).unwrap_err());
+            assert!(err.contains(word), "{err}");
+        }
     }
 
     #[test]

@@ -142,7 +142,7 @@ fn controllers_config(pki: &Pki) -> Result<controllers::Config, PkiError> {
     let token_key = TokenKey::from_pem(&pki.service_account_key()?).map(Arc::new);
     Ok(controllers::Config {
         token_key,
-        ranges: controllers::Ranges::out_of("10.244.0.0/16"),
+        ranges: controllers::Ranges::out_of(vec!["10.244.0.0/16".to_owned()]),
         root_ca: Some(pki.ca().certificate.clone()),
         ..controllers::Config::default()
     })

@@ -96,7 +96,7 @@ async fn run<Say: Fn(String)>(
         let serving = server.clone();
         control_plane.add("apiserver listener", move |_| async move { serving.serve(listener).await });
     }
-    let is_reached = link.is_none() && !plan.options.node_ip.is_loopback();
+    let is_reached = link.is_none() && !plan.node_ip().is_loopback();
     if let Some(link) = link {
         control_plane.add("node address", move |shutdown| async move { link.keep(shutdown).await });
     }
@@ -160,12 +160,15 @@ pub(crate) fn check_host() -> anyhow::Result<()> {
 
 /// The interface with the node's address, unless the address is one that the machine has anyway; and whether it is new.
 async fn own_link(plan: &Plan) -> anyhow::Result<(Option<Link>, bool)> {
-    let address = plan.options.node_ip;
-    let link = Link { name: plan.options.node.link_name(), address, routes: plan.routes() };
+    let addresses = plan.options.node_ip.clone();
+    let link = Link { name: plan.options.node.link_name(), addresses, routes: plan.routes() };
     let ours = std::path::Path::new("/sys/class/net").join(&link.name).exists();
-    if !ours && std::net::UdpSocket::bind((address, 0)).is_ok() {
+    let is_there = |address: &IpAddr| std::net::UdpSocket::bind((*address, 0)).is_ok();
+    let there = link.addresses.iter().filter(|address| is_there(address)).count();
+    if !ours && there == link.addresses.len() {
         return Ok((None, false));
     }
+    ensure!(ours || there == 0, "--node-ip: this machine has one of the addresses, and not the other");
     let made = link.ensure().await?;
     Ok((Some(link), made))
 }
@@ -184,7 +187,7 @@ async fn open_store(plan: &Plan) -> anyhow::Result<Arc<dyn Store>> {
 async fn listen(plan: &Plan) -> anyhow::Result<Vec<TcpListener>> {
     let port = plan.options.secure_port;
     let mut listeners = Vec::new();
-    for address in [IpAddr::V4(Ipv4Addr::LOCALHOST), plan.options.node_ip] {
+    for address in std::iter::once(IpAddr::V4(Ipv4Addr::LOCALHOST)).chain(plan.options.node_ip.iter().copied()) {
         let address = SocketAddr::new(address, port);
         let bound = TcpListener::bind(address).await;
         listeners.push(
@@ -198,14 +201,14 @@ fn server_config(plan: &Plan, keys: &Keys) -> apiserver::Config {
     let path = |file: &str| Some(keys.pki.path(file));
     apiserver::Config {
         secure_port: plan.options.secure_port,
-        advertise_address: Some(plan.options.node_ip),
+        advertise_address: Some(plan.node_ip()),
         shares_store: !plan.options.etcd.etcd_servers.is_empty(),
         identity: host::name(),
         is_whole_control_plane: true,
         tls_certificate: path("apiserver.crt"),
         tls_private_key: path("apiserver.key"),
         client_ca: path("ca.crt"),
-        service_cluster_ip_ranges: vec![plan.services],
+        service_cluster_ip_ranges: plan.services.clone(),
         service_account_keys: path("sa.pub").into_iter().collect(),
         service_account_signing_key: path("sa.key"),
         // Nodes join by them.
@@ -272,7 +275,7 @@ impl Cluster<'_> {
         let mut tasks = Supervisor::new(process.shutdown.clone());
         let admin = self.client(&self.keys.admin)?;
         // Before the components: the DNS server's rights are among them.
-        addons::ensure(&admin, self.plan.dns_service, self.plan.options.node_ip).await.context("DNS Service")?;
+        addons::ensure(&admin, self.plan.dns_service, self.plan.node_ip()).await.context("DNS Service")?;
         self.node.prepare().await?;
         let invitation = if self.may_grow() { Some(self.invite(&admin).await?) } else { None };
         let ready =
@@ -309,7 +312,7 @@ impl Cluster<'_> {
 
     /// Lets nodes join.
     async fn invite(&self, admin: &kube::Client) -> anyhow::Result<Invitation> {
-        let server = format!("https://{}", SocketAddr::new(self.plan.options.node_ip, self.plan.options.secure_port));
+        let server = format!("https://{}", SocketAddr::new(self.plan.node_ip(), self.plan.options.secure_port));
         let door = invitation::Door { server, authority: &self.keys.pki.ca().certificate };
         invitation::open(admin, &door, &self.node.network).await.context("let nodes join")?;
         let file = self.keys.pki.path("join-token");
@@ -380,7 +383,7 @@ impl Cluster<'_> {
             (self.kubelet_config(Arc::clone(&runtime))?, self.client(&self.keys.kubelet)?, start("kubelet"));
         tasks.add("kubelet", move |shutdown| kubelet::run(config, client, make(shutdown)));
         if self.may_grow() {
-            let (config, client, make) = (self.node.routes()?, self.client(&self.keys.kubelet)?, start("network"));
+            let (config, client, make) = (self.node.routes(), self.client(&self.keys.kubelet)?, start("network"));
             tasks.add("network", move |shutdown| network::run(config, client, make(shutdown)));
         }
         let (config, client, make) = (self.node.proxy(), self.client(&self.keys.proxy)?, start("proxy"));
@@ -391,7 +394,7 @@ impl Cluster<'_> {
         }
         let (data_dir, control) = (self.plan.options.node.data_dir.clone(), Arc::clone(&runtime));
         tasks.add("control socket", move |shutdown| control::serve(data_dir, control, end, shutdown));
-        let listen = vec![SocketAddr::new(self.plan.options.node_ip, 53)];
+        let listen = vec![SocketAddr::new(self.plan.node_ip(), 53)];
         let config = dns::Config::new(&self.plan.options.cluster_domain, listen)?;
         let (client, make) = (self.client(&self.keys.dns)?, start("dns"));
         tasks.add("dns", move |shutdown| dns::run(config, client, make(shutdown)));
@@ -413,13 +416,13 @@ impl Cluster<'_> {
         let token_key = daemon::TokenKey::from_pem(&self.keys.pki.service_account_key()?);
         let token_key = token_key.context("sa.key holds no usable private key")?;
         Ok(controllers::Config {
-            ranges: controllers::Ranges::out_of(&self.plan.options.cluster_cidr),
+            ranges: controllers::Ranges::out_of(self.node.network.pods_text()),
             root_ca: Some(ca.certificate.clone()),
             load_balancer_pool: self.plan.options.load_balancer_pool.clone(),
             enforced: controllers::Enforced { network_policy: self.plan.options.node.network_policy },
             signing: Some(controllers::Signing { certificate: ca.certificate.clone(), key: ca.key.clone() }),
             token_key: Some(Arc::new(token_key)),
-            approve_serving: self.may_grow().then(|| vec![self.node.network.services, self.plan.pods()]),
+            approve_serving: self.may_grow().then(|| [self.plan.services.clone(), self.plan.pods.clone()].concat()),
             ..controllers::Config::default()
         })
     }

@@ -85,9 +85,9 @@ pub struct Ranges {
 }
 
 impl Ranges {
-    /// Every node gets a range of the usual size out of this one.
-    pub fn out_of(cluster_cidr: &str) -> Self {
-        Self { allocate_node_cidrs: true, cluster_cidr: vec![cluster_cidr.to_owned()], ..daemon::pflag::defaults() }
+    /// Every node gets ranges of the usual sizes out of these, of which there is one of a family at most.
+    pub fn out_of(cluster_cidr: Vec<String>) -> Self {
+        Self { allocate_node_cidrs: true, cluster_cidr, ..daemon::pflag::defaults() }
     }
 }
 

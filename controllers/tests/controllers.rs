@@ -433,7 +433,7 @@ async fn garbage_is_collected_in_all_three_ways() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_node_is_tainted_and_its_pods_go() {
-    let ranges = Ranges::out_of("10.244.0.0/16");
+    let ranges = Ranges::out_of(vec!["10.244.0.0/16".to_owned()]);
     let mut config = Config { ranges, ..Config::default() };
     config.tuning.node_monitor_grace_period = Duration::from_secs(1);
     let cluster = Cluster::with(config).await;

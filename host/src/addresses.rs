@@ -32,14 +32,16 @@ pub fn name() -> Option<String> {
 /// The address that this machine has for others, as far as its routes tell: the source of what it would send by its default
 /// route, of IPv4 before IPv6 (upstream's `ChooseHostInterface`). Nothing is sent.
 pub fn of_default_route() -> Option<IpAddr> {
-    /// Addresses of documentation (RFC 5737, RFC 3849), which no route but the default one leads to.
-    const SOMEWHERE: [(&str, &str); 2] = [("0.0.0.0:0", "192.0.2.1:9"), ("[::]:0", "[2001:db8::1]:9")];
-    let source = |(own, other): (&str, &str)| {
-        let socket = UdpSocket::bind(own).ok()?;
-        socket.connect(other).ok()?;
-        Some(socket.local_addr().ok()?.ip())
-    };
-    SOMEWHERE.into_iter().filter_map(source).find(|address| is_elsewhere(*address))
+    of_default_route_in(true).or_else(|| of_default_route_in(false))
+}
+
+/// The same of one family.
+pub fn of_default_route_in(ipv4: bool) -> Option<IpAddr> {
+    // Addresses of documentation (RFC 5737, RFC 3849), which no route but the default one leads to.
+    let (own, other) = if ipv4 { ("0.0.0.0:0", "192.0.2.1:9") } else { ("[::]:0", "[2001:db8::1]:9") };
+    let socket = UdpSocket::bind(own).ok()?;
+    socket.connect(other).ok()?;
+    Some(socket.local_addr().ok()?.ip()).filter(|address| is_elsewhere(*address))
 }
 
 #[cfg(test)]

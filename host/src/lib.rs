@@ -14,7 +14,7 @@ pub mod nft;
 pub mod presence;
 mod watch;
 
-pub use addresses::{is_elsewhere, name, of_default_route};
+pub use addresses::{is_elsewhere, name, of_default_route, of_default_route_in};
 pub use claim::{Claim, ClaimError, Holder, Resource};
 pub use folder::FolderLock;
 pub use presence::Presence;

@@ -8,13 +8,17 @@
 //! elsewhere:          10.244.1.0/24 via 10.244.1.0 dev coracle0-vxlan onlink
 //!                     10.244.1.0 is 0a:58:c6:33:64:02 (neighbour), which is behind 198.51.100.2 (forwarding entry)
 //! ```
+//! Inside the tunnel of IPv6 a node is called by its link-local address, not by that of its range.
+//!
 //! Nothing is learnt and nothing asked: a tunnel only knows what the Nodes say, so there is no multicast.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures::TryStreamExt as _;
+use host::nft::Family;
 use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags};
 use rtnetlink::packet_route::link::{InfoData, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
@@ -23,14 +27,19 @@ use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage,
 use rtnetlink::{Handle, LinkUnspec, LinkVxlan, RouteMessageBuilder};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::plan::{Peer, Range};
+use crate::plan::{Peer, Range, mac};
 use crate::{Config, Error};
 
 const ORIGIN: RouteProtocol = RouteProtocol::Other(host::ROUTE_ORIGIN);
-/// What VXLAN over IPv4 adds to a packet: outer IP 20, UDP 8, VXLAN 8, inner Ethernet 14 (RFC 7348).
-const OVERHEAD: u32 = 50;
-/// The smallest MTU of IPv4 hosts (RFC 791).
-const LEAST_MTU: u32 = 576;
+/// What VXLAN adds to a packet: outer IP 20, or 40 of IPv6, UDP 8, VXLAN 8, inner Ethernet 14 (RFC 7348).
+fn overhead(family: Family) -> u32 {
+    if family == Family::V4 { 50 } else { 70 }
+}
+
+/// The smallest MTU of hosts (RFC 791, RFC 8200).
+fn least_mtu(family: Family) -> u32 {
+    if family == Family::V4 { 576 } else { 1280 }
+}
 
 /// How a packet leaves for an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +55,7 @@ pub(crate) enum Way {
 /// A route of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Route {
-    pub(crate) gateway: Ipv4Addr,
+    pub(crate) gateway: IpAddr,
     pub(crate) link: u32,
 }
 
@@ -63,16 +72,23 @@ impl Kernel {
     }
 
     /// How a packet leaves for an address; the error is the kernel's word for "not at all".
-    pub(crate) async fn way(&self, address: Ipv4Addr) -> Result<Way, rtnetlink::Error> {
-        let question = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(address, 32).build();
+    pub(crate) async fn way(&self, address: IpAddr) -> Result<Way, rtnetlink::Error> {
+        let question = to(address, width(address)).build();
         let mut answers = std::pin::pin!(self.handle.route().get(question).execute());
         let route = answers.try_next().await?.ok_or(rtnetlink::Error::RequestFailed)?;
         Ok(way_of(&route))
     }
 
-    /// Our routes within the cluster's ranges, with what the kernel says of each.
-    pub(crate) async fn routes(&self, config: &Config) -> Result<BTreeMap<Range, (Route, RouteMessage)>, Error> {
-        let question = RouteMessageBuilder::<Ipv4Addr>::new().build();
+    /// Our routes of a family within the cluster's ranges, with what the kernel says of each.
+    pub(crate) async fn routes(
+        &self,
+        config: &Config,
+        family: Family,
+    ) -> Result<BTreeMap<Range, (Route, RouteMessage)>, Error> {
+        let question = match family {
+            Family::V4 => RouteMessageBuilder::<Ipv4Addr>::new().build(),
+            Family::V6 => RouteMessageBuilder::<Ipv6Addr>::new().build(),
+        };
         let all = self.handle.route().get(question).execute();
         let all: Vec<RouteMessage> = all.try_collect().await.map_err(failed("list routes"))?;
         Ok(all.into_iter().filter_map(|route| ours(config, route)).collect())
@@ -80,13 +96,8 @@ impl Kernel {
 
     /// Adds a route, or changes ours; false where somebody else has one to the same range.
     pub(crate) async fn route(&self, range: Range, route: Route, replace: bool) -> Result<bool, Error> {
-        let message = RouteMessageBuilder::<Ipv4Addr>::new()
-            .destination_prefix(range.base, range.bits)
-            .gateway(route.gateway)
-            .output_interface(route.link)
-            .protocol(ORIGIN)
-            .onlink()
-            .build();
+        let message = to(range.base, range.bits).output_interface(route.link).protocol(ORIGIN).onlink();
+        let message = message.gateway(route.gateway).expect("a gateway is of its range's family").build();
         let add = self.handle.route().add(message);
         match if replace { add.replace() } else { add }.execute().await {
             Err(err) if code(&err) == Some(rustix_errno::EXIST) => Ok(false),
@@ -103,25 +114,25 @@ impl Kernel {
 
     /// The index of the tunnel's interface, which is made, or made anew where it is another's than `own`'s.
     pub(crate) async fn tunnel(&self, config: &Config, own: &Peer, underlays: &BTreeSet<u32>) -> Result<u32, Error> {
-        let mtu = self.mtu(underlays).await?;
-        if let Some(link) = self.find(&config.tunnel).await {
+        let family = own.family();
+        let (name, mtu) = (config.tunnel(family), self.mtu(family, underlays).await?);
+        if let Some(link) = self.find(&name).await {
             if !is_ours(&link) {
-                return Err(Error::Foreign { name: config.tunnel.clone() });
+                return Err(Error::Foreign { name });
             }
             if is_tunnel(&link, config, own, mtu) {
                 return self.address(link.header.index, own).await;
             }
             self.remove_link(&link).await?;
         }
-        let link = LinkVxlan::new(&config.tunnel, config.tunnel_id)
-            .local(own.address)
-            .port(config.tunnel_port)
-            .learning(false)
-            .address(mac(own.address).to_vec())
-            .mtu(mtu)
-            .build();
+        let link = LinkVxlan::new(&name, config.tunnel_id).port(config.tunnel_port).learning(false);
+        let link = match own.address {
+            IpAddr::V4(address) => link.local(address),
+            IpAddr::V6(address) => link.local6(address),
+        };
+        let link = link.address(mac(own.address).to_vec()).mtu(mtu).build();
         self.handle.link().add(link).execute().await.map_err(failed("make the tunnel"))?;
-        let made = self.find(&config.tunnel).await.ok_or(Error::Missing { name: config.tunnel.clone() })?;
+        let made = self.find(&name).await.ok_or(Error::Missing { name })?;
         let index = made.header.index;
         // The alias last but for its start: what has it is complete.
         let up = LinkUnspec::new_with_index(index).alias(host::INTERFACE_ALIAS).up().build();
@@ -131,13 +142,19 @@ impl Kernel {
 
     /// The node's own packets leave the tunnel with an address of its range, so that answers come back by it.
     async fn address(&self, index: u32, own: &Peer) -> Result<u32, Error> {
-        let add = self.handle.address().add(index, own.range.base.into(), 32).replace();
+        let base = own.range.base;
+        let mut add = self.handle.address().add(index, base, width(base)).replace();
+        if base.is_ipv6() {
+            // Nobody else can have it, and nobody could answer.
+            add.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+            add.message_mut().attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+        }
         add.execute().await.map_err(failed("give the tunnel its address"))?;
         Ok(index)
     }
 
     /// What fits into the tunnel over all of these links.
-    async fn mtu(&self, underlays: &BTreeSet<u32>) -> Result<u32, Error> {
+    async fn mtu(&self, family: Family, underlays: &BTreeSet<u32>) -> Result<u32, Error> {
         let mut least = u32::from(u16::MAX);
         for index in underlays {
             let found = self.handle.link().get().match_index(*index).execute().try_next().await;
@@ -148,20 +165,24 @@ impl Kernel {
             });
             least = least.min(mtu.unwrap_or(1500));
         }
-        Ok(least.saturating_sub(OVERHEAD).max(LEAST_MTU))
+        Ok(least.saturating_sub(overhead(family)).max(least_mtu(family)))
     }
 
     /// Has the tunnel know these peers and no others.
     pub(crate) async fn neighbours(&self, index: u32, peers: &[&Peer]) -> Result<(), Error> {
         for peer in peers {
             let mac = mac(peer.address);
-            let neighbour = self.handle.neighbours().add(index, peer.range.base.into()).link_layer_address(&mac);
+            let neighbour = self.handle.neighbours().add(index, peer.in_tunnel()).link_layer_address(&mac);
             neighbour.replace().execute().await.map_err(failed("add a neighbour"))?;
-            let entry = self.handle.neighbours().add_bridge(index, &mac).destination(peer.address.into());
+            let entry = self.handle.neighbours().add_bridge(index, &mac).destination(peer.address);
             let entry = entry.flags(NeighbourFlags::Own).state(NeighbourState::Permanent).replace();
             entry.execute().await.map_err(failed("add a forwarding entry"))?;
         }
-        for family in [AddressFamily::Inet, AddressFamily::Bridge] {
+        let family = match peers.first().map(|peer| peer.family()) {
+            Some(Family::V6) => AddressFamily::Inet6,
+            _ => AddressFamily::Inet,
+        };
+        for family in [family, AddressFamily::Bridge] {
             let known = self.handle.neighbours().get().set_address_family(family).execute();
             let known: Vec<NeighbourMessage> = known.try_collect().await.map_err(failed("list neighbours"))?;
             for stale in known.into_iter().filter(|one| one.header.ifindex == index && !is_wanted(one, peers)) {
@@ -175,8 +196,8 @@ impl Kernel {
     }
 
     /// Removes the tunnel's interface, if it is there and ours.
-    pub(crate) async fn remove_tunnel(&self, config: &Config) -> Result<(), Error> {
-        match self.find(&config.tunnel).await {
+    pub(crate) async fn remove_tunnel(&self, name: &str) -> Result<(), Error> {
+        match self.find(name).await {
             Some(link) if is_ours(&link) => self.remove_link(&link).await,
             _ => Ok(()),
         }
@@ -211,10 +232,15 @@ fn code(err: &rtnetlink::Error) -> Option<i32> {
     }
 }
 
-/// A tunnel's hardware address, which all nodes know without being told: a locally administered one of the node's address.
-pub(crate) fn mac(address: Ipv4Addr) -> [u8; 6] {
-    let [a, b, c, d] = address.octets();
-    [0x0a, 0x58, a, b, c, d]
+/// The beginning of a route.
+fn to(base: IpAddr, bits: u8) -> RouteMessageBuilder<IpAddr> {
+    let route = RouteMessageBuilder::<IpAddr>::new().destination_prefix(base, bits);
+    route.expect("a prefix is no longer than its address")
+}
+
+/// The bits of an address.
+fn width(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
 }
 
 fn way_of(route: &RouteMessage) -> Way {
@@ -237,15 +263,17 @@ fn link_of(route: &RouteMessage) -> Option<u32> {
 fn ours(config: &Config, message: RouteMessage) -> Option<(Range, (Route, RouteMessage))> {
     let address = |wanted: fn(&RouteAttribute) -> Option<&RouteAddress>| {
         message.attributes.iter().find_map(|one| match wanted(one) {
-            Some(RouteAddress::Inet(address)) => Some(*address),
+            Some(RouteAddress::Inet(address)) => Some(IpAddr::V4(*address)),
+            Some(RouteAddress::Inet6(address)) => Some(IpAddr::V6(*address)),
             _ => None,
         })
     };
     let base = address(|one| if let RouteAttribute::Destination(found) = one { Some(found) } else { None })?;
     let gateway = address(|one| if let RouteAttribute::Gateway(found) = one { Some(found) } else { None });
     let range = Range { base, bits: message.header.destination_prefix_length };
-    let is_within = config.cluster_cidrs.iter().any(|cluster| cluster.contains(IpAddr::V4(base)));
-    let route = Route { gateway: gateway.unwrap_or(Ipv4Addr::UNSPECIFIED), link: link_of(&message).unwrap_or(0) };
+    let is_within = config.cluster_cidrs.iter().any(|cluster| cluster.contains(base));
+    let route =
+        Route { gateway: gateway.unwrap_or(Ipv4Addr::UNSPECIFIED.into()), link: link_of(&message).unwrap_or(0) };
     (message.header.protocol == ORIGIN && is_within).then_some((range, (route, message)))
 }
 
@@ -267,7 +295,10 @@ fn is_tunnel(link: &LinkMessage, config: &Config, own: &Peer, mtu: u32) -> bool 
         && has(&LinkAttribute::Mtu(mtu))
         && has(&LinkAttribute::Address(mac(own.address).to_vec()))
         && says(&InfoVxlan::Id(config.tunnel_id))
-        && says(&InfoVxlan::Local(own.address))
+        && says(&match own.address {
+            IpAddr::V4(address) => InfoVxlan::Local(address),
+            IpAddr::V6(address) => InfoVxlan::Local6(address),
+        })
         && says(&InfoVxlan::Port(config.tunnel_port))
 }
 
@@ -277,11 +308,10 @@ fn is_wanted(known: &NeighbourMessage, peers: &[&Peer]) -> bool {
         return true;
     }
     let to = known.attributes.iter().find_map(|one| match one {
-        NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some(*address),
+        NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some(IpAddr::V4(*address)),
+        NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) => Some(IpAddr::V6(*address)),
         // In a forwarding entry the family is that of the bridge, and the address mere bytes.
-        NeighbourAttribute::Destination(NeighbourAddress::Other(bytes)) => {
-            <[u8; 4]>::try_from(bytes.as_slice()).ok().map(Ipv4Addr::from)
-        }
+        NeighbourAttribute::Destination(NeighbourAddress::Other(bytes)) => address_of(bytes),
         _ => None,
     });
     let at = known.attributes.iter().find_map(|one| match one {
@@ -290,6 +320,11 @@ fn is_wanted(known: &NeighbourMessage, peers: &[&Peer]) -> bool {
     });
     let is_entry = known.header.family == AddressFamily::Bridge;
     peers.iter().any(|peer| {
-        to == Some(if is_entry { peer.address } else { peer.range.base }) && at == Some(&mac(peer.address)[..])
+        to == Some(if is_entry { peer.address } else { peer.in_tunnel() }) && at == Some(&mac(peer.address)[..])
     })
+}
+
+fn address_of(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from);
+    v4.or_else(|| <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from))
 }

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use client::{Event, Informer, Informers, ObjectKey, Recorder, events};
+use host::nft::Family;
 use host::{Claim, ClaimError, LinkWatch, Resource};
 use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus};
 use tokio::sync::Notify;
@@ -66,7 +67,7 @@ pub enum Error {
 
 /// Keeps the routes until shutdown. They stay when it ends, so that a restart cuts no connection; [`cleanup`] removes them.
 pub async fn run(config: Config, client: kube::Client, process: daemon::Process) -> Result<(), Error> {
-    let claim = Claim::take(vec![Resource::Interface(config.tunnel.clone())])?;
+    let claim = claim(&config)?;
     let informers = Informers::new(client.clone());
     let recorder = Recorder::new(client, "network").on_host(&config.node_name);
     let (nodes, changed) = watch_nodes(&informers);
@@ -84,12 +85,21 @@ pub async fn run(config: Config, client: kube::Client, process: daemon::Process)
 
 /// Removes the routes and the tunnel, unless another process keeps them.
 pub async fn cleanup(config: &Config) -> Result<(), Error> {
-    let _claim = Claim::take(vec![Resource::Interface(config.tunnel.clone())])?;
+    let _claim = claim(config)?;
     let kernel = Kernel::open()?;
-    for (_, message) in kernel.routes(config).await?.into_values() {
-        kernel.remove_route(message).await?;
+    for family in config.families() {
+        for (_, message) in kernel.routes(config, family).await?.into_values() {
+            kernel.remove_route(message).await?;
+        }
     }
-    kernel.remove_tunnel(config).await
+    for tunnel in config.tunnels() {
+        kernel.remove_tunnel(&tunnel).await?;
+    }
+    Ok(())
+}
+
+fn claim(config: &Config) -> Result<Claim, ClaimError> {
+    Claim::take(config.tunnels().map(Resource::Interface).to_vec())
 }
 
 /// All Nodes, with what routes are made of and nothing else.
@@ -116,6 +126,18 @@ fn reduce(node: &mut Node) {
     node.status = Some(NodeStatus { addresses, ..NodeStatus::default() });
 }
 
+/// Why nodes are refused, in which family.
+type Refused = BTreeMap<(String, Family), Refusal>;
+
+/// What a round over all families came to.
+#[derive(Default)]
+struct Round {
+    peers: Vec<Peer>,
+    refused: Refused,
+    /// The links that carry the routes.
+    links: Vec<u32>,
+}
+
 /// Keeps the kernel's routes as the Nodes say.
 struct Keeper {
     config: Config,
@@ -132,26 +154,27 @@ impl Keeper {
             () = shutdown.cancelled() => return Ok(()),
             () = self.nodes.synced() => {}
         }
-        let mut peers: Vec<Peer> = Vec::new();
-        let mut told = BTreeMap::new();
+        let mut before = Round::default();
         let mut wait = RETRY.0;
         loop {
-            let done = self.sync(&peers).await;
-            let (links, pause) = match done {
-                Ok(synced) => {
-                    self.tell(&synced.refused, &told);
-                    if synced.peers != peers {
-                        info!(nodes = synced.peers.len(), "routes to the pods of other nodes are there");
+            let (links, pause) = match self.sync(&before.peers).await {
+                Ok(round) => {
+                    self.tell(&round.refused, &before.refused);
+                    if round.peers != before.peers {
+                        info!(nodes = round.peers.len(), "routes to the pods of other nodes are there");
                     }
-                    (peers, told) = (synced.peers, synced.refused);
+                    let links = round.links.clone();
+                    before = round;
                     wait = RETRY.0;
                     self.ready.set();
-                    (synced.links, None)
+                    (links, None)
                 }
                 Err(err) => {
                     warn!(error = &err as &dyn std::error::Error, retry_in = ?wait, "routes to other nodes are not there");
                     let pause = wait;
                     wait = (wait * 2).min(RETRY.1);
+                    // Nothing is known any more of what is there.
+                    before.peers.clear();
                     (Vec::new(), Some(pause))
                 }
             };
@@ -163,9 +186,16 @@ impl Keeper {
         }
     }
 
-    async fn sync(&self, before: &[Peer]) -> Result<sync::Synced, Error> {
-        let plan = plan::plan(&self.config, &self.nodes.list(), before);
-        sync::sync(&Kernel::open()?, &self.config, plan).await
+    async fn sync(&self, before: &[Peer]) -> Result<Round, Error> {
+        let (kernel, nodes, mut round) = (Kernel::open()?, self.nodes.list(), Round::default());
+        for family in self.config.families() {
+            let plan = plan::plan(&self.config, family, &nodes, before);
+            let synced = sync::sync(&kernel, &self.config, family, plan).await?;
+            round.peers.extend(synced.peers);
+            round.links.extend(synced.links);
+            round.refused.extend(synced.refused.into_iter().map(|(node, refusal)| ((node, family), refusal)));
+        }
+        Ok(round)
     }
 
     /// Waits for something to do, or until it is time to try again; false when it is time to end.
@@ -193,8 +223,8 @@ impl Keeper {
     }
 
     /// An event for each Node that is refused for a reason which is new.
-    fn tell(&self, refused: &BTreeMap<String, Refusal>, told: &BTreeMap<String, Refusal>) {
-        for (name, refusal) in refused.iter().filter(|(name, refusal)| told.get(*name) != Some(refusal)) {
+    fn tell(&self, refused: &Refused, told: &Refused) {
+        for ((name, _), refusal) in refused.iter().filter(|(who, refusal)| told.get(*who) != Some(refusal)) {
             warn!(node = name, why = %refusal, "its pods are not reached");
             let Some(node) = self.nodes.get(&ObjectKey::cluster(name)) else { continue };
             let message = format!("Pods of node {name} are not reached from node {}: {refusal}", self.config.node_name);

@@ -1,15 +1,18 @@
 //! The link of a node on this machine: a veth pair, one end on the bridge of nodes, the other in the node's namespace.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
 use anyhow::Context as _;
 use futures::TryStreamExt as _;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth};
+use rtnetlink::packet_route::route::{RouteMessage, RouteScope};
 use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use runtime::namespace::NetworkNamespace;
 use tokio_util::task::AbortOnDropHandle;
+
+use crate::link::give_address;
 
 /// The interface, as the node sees it.
 const INSIDE: &str = "eth0";
@@ -39,7 +42,7 @@ impl Netlink {
 pub(super) async fn connect(
     bridge: &str,
     name: &str,
-    address: Ipv4Addr,
+    addresses: &[IpAddr],
     namespace: &NetworkNamespace,
 ) -> anyhow::Result<()> {
     let netlink = Netlink::open().context("open netlink")?;
@@ -52,8 +55,12 @@ pub(super) async fn connect(
     let pair =
         LinkVeth::new(name, INSIDE).set_info_data(InfoData::Veth(InfoVeth::Peer(peer))).controller(on).up().build();
     handle.link().add(pair).execute().await.with_context(|| format!("make interface {name}"))?;
-    let route = route(address, on);
-    handle.route().add(route).replace().execute().await.with_context(|| format!("route to {address}"))
+    for address in addresses {
+        let length = if address.is_ipv4() { 32 } else { 128 };
+        let route = route(on, (*address, length), None)?;
+        handle.route().add(route).replace().execute().await.with_context(|| format!("route to {address}"))?;
+    }
+    Ok(())
 }
 
 /// Removes the pair, which may have gone with the namespace. The route goes with the bridge.
@@ -68,16 +75,22 @@ pub(super) async fn disconnect(name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn route(address: Ipv4Addr, link: u32) -> rtnetlink::packet_route::route::RouteMessage {
-    RouteMessageBuilder::<Ipv4Addr>::new()
-        .destination_prefix(address, 32)
-        .output_interface(link)
-        .scope(rtnetlink::packet_route::route::RouteScope::Link)
-        .build()
+/// A route through a link; without a gateway to what is on it.
+fn route(link: u32, (to, length): (IpAddr, u8), gateway: Option<IpAddr>) -> io::Result<RouteMessage> {
+    let route = RouteMessageBuilder::<IpAddr>::new().output_interface(link);
+    let route = route.destination_prefix(to, length).map_err(io::Error::other)?;
+    let route = match gateway {
+        Some(gateway) => route.gateway(gateway).map_err(io::Error::other)?,
+        None => route.scope(RouteScope::Link),
+    };
+    Ok(route.build())
 }
 
-/// Gives the node's end its address and a way out. Blocks for a moment.
-pub(super) fn configure(namespace: &NetworkNamespace, address: Ipv4Addr, bits: u8, router: Ipv4Addr) -> io::Result<()> {
+/// An address with the length of its prefix, and the router of its family.
+pub(super) type Way = (IpAddr, u8, IpAddr);
+
+/// Gives the node's end its addresses and a way out in each family. Blocks for a moment.
+pub(super) fn configure(namespace: &NetworkNamespace, ways: &[Way]) -> io::Result<()> {
     namespace.enter(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
         runtime.block_on(async {
@@ -88,10 +101,14 @@ pub(super) fn configure(namespace: &NetworkNamespace, address: Ipv4Addr, bits: u
                 let up = LinkUnspec::new_with_index(link).up().build();
                 handle.link().set(up).execute().await.map_err(io::Error::other)?;
             }
-            let add = handle.address().add(index, address.into(), bits);
-            add.execute().await.map_err(io::Error::other)?;
-            let out = RouteMessageBuilder::<Ipv4Addr>::new().gateway(router).output_interface(index).build();
-            handle.route().add(out).execute().await.map_err(io::Error::other)
+            for (address, bits, router) in ways {
+                give_address(handle, index, *address, *bits).await.map_err(io::Error::other)?;
+                let anywhere: IpAddr =
+                    if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+                let out = route(index, (anywhere, 0), Some(*router))?;
+                handle.route().add(out).execute().await.map_err(io::Error::other)?;
+            }
+            Ok(())
         })
     })
 }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   node 1 (this process)            node 2                    node 3
-//!   coracle0-node 10.245.0.1         eth0 10.245.0.2           eth0 10.245.0.3
+//!   coracle0-node 10.245.0.1         eth0 10.245.0.2           eth0 10.245.0.3   (and an IPv6 address each, if they are to)
 //!        +---------- veth --------------+                         |
 //!        +---------- veth ----------------------------------------+
 //! ```
@@ -12,7 +12,7 @@
 mod link;
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::Stdio;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -20,6 +20,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use facts::cidr::Cidr;
 use host::Resource;
+use host::nft::Family;
 use runtime::namespace::NetworkNamespace;
 use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
@@ -33,13 +34,16 @@ use crate::options::Plan;
 /// How long a node may take to end, with its pods.
 const END: Duration = Duration::from_secs(30);
 /// The prefix that the addresses of all nodes have in common.
-const NEAR: u8 = 24;
+fn near(address: IpAddr) -> Cidr {
+    Cidr::new(address, if address.is_ipv4() { 24 } else { 64 })
+}
 
 /// A node on this machine beside the first.
 #[derive(Clone, Debug)]
 struct Member {
     name: String,
-    address: Ipv4Addr,
+    /// One of each family.
+    addresses: Vec<IpAddr>,
     /// The host's end of its link.
     link: String,
     options: NodeOptions,
@@ -57,11 +61,11 @@ pub(crate) struct Fleet {
     members: Vec<Member>,
     /// The bridge that they are on.
     bridge: String,
-    /// The first node's address, which is their router.
-    router: Ipv4Addr,
+    /// The first node's addresses, which are their router's.
+    routers: Vec<IpAddr>,
     /// The nftables table by which they reach the world.
     table: String,
-    pods: Cidr,
+    pods: Vec<Cidr>,
     running: Mutex<Vec<Running>>,
 }
 
@@ -72,13 +76,12 @@ impl Fleet {
         if !members.is_empty() && link.is_none() {
             bail!("--nodes needs a --node-ip that only this cluster has, such as 10.245.0.1");
         }
-        let router = if let IpAddr::V4(address) = plan.options.node_ip { address } else { Ipv4Addr::UNSPECIFIED };
         Ok(Self {
             members,
             bridge: plan.options.node.link_name(),
-            router,
+            routers: plan.options.node_ip.clone(),
             table: table(&plan.options.node),
-            pods: plan.pods(),
+            pods: plan.pods.clone(),
             running: Mutex::default(),
         })
     }
@@ -106,8 +109,10 @@ impl Fleet {
 
     async fn start_one(&self, member: &Member, invitation: &Invitation) -> anyhow::Result<()> {
         let namespace = NetworkNamespace::new().context("make a network namespace")?;
-        link::connect(&self.bridge, &member.link, member.address, &namespace).await?;
-        link::configure(&namespace, member.address, NEAR, self.router).context("configure its link")?;
+        link::connect(&self.bridge, &member.link, &member.addresses, &namespace).await?;
+        let ways = member.addresses.iter().zip(&self.routers);
+        let ways: Vec<link::Way> = ways.map(|(own, router)| (*own, near(*own).bits(), *router)).collect();
+        link::configure(&namespace, &ways).context("configure its link")?;
         let mut command = command(member, invitation)?;
         let handle = tokio::runtime::Handle::current();
         let process = namespace.enter(|| {
@@ -135,21 +140,34 @@ impl Fleet {
         for member in &self.members {
             link::disconnect(&member.link).await?;
         }
-        host::nft::apply(&format!("add table ip {0}\ndelete table ip {0}\n", self.table)).await?;
+        host::nft::apply(&self.families().map(|family| removal(&self.table, family)).collect::<String>()).await?;
         Ok(())
+    }
+
+    fn families(&self) -> impl Iterator<Item = Family> {
+        self.routers.iter().map(|router| if router.is_ipv4() { Family::V4 } else { Family::V6 })
     }
 
     /// What leaves this machine for the world has an address that the world can answer.
     fn rules(&self) -> String {
-        let addresses: Vec<String> = self.members.iter().map(|member| member.address.to_string()).collect();
+        self.families().map(|family| self.rules_of(family)).collect()
+    }
+
+    fn rules_of(&self, family: Family) -> String {
+        let all = self.members.iter().flat_map(|member| &member.addresses);
+        let addresses: Vec<String> = all.filter(|one| family.has(**one)).map(ToString::to_string).collect();
+        let pods: Vec<String> =
+            self.pods.iter().filter(|range| family.has(range.base())).map(Cidr::to_string).collect();
+        let (ip, _) = family.words();
         format!(
-            "add table ip {table}\ndelete table ip {table}\ntable ip {table} {{\n chain postrouting {{\n  \
+            "{removal}table {ip} {table} {{\n chain postrouting {{\n  \
              type nat hook postrouting priority srcnat;\n  \
-             ip saddr {{ {addresses} }} oifname != \"{bridge}\" ip daddr != {pods} masquerade\n }}\n}}\n",
+             {ip} saddr {{ {addresses} }} oifname != \"{bridge}\" {ip} daddr != {{ {pods} }} masquerade\n }}\n}}\n",
+            removal = removal(&self.table, family),
             table = self.table,
             addresses = addresses.join(", "),
             bridge = self.bridge,
-            pods = self.pods,
+            pods = pods.join(", "),
         )
     }
 
@@ -190,6 +208,11 @@ impl Running {
     }
 }
 
+fn removal(table: &str, family: Family) -> String {
+    let (ip, _) = family.words();
+    format!("add table {ip} {table}\ndelete table {ip} {table}\n")
+}
+
 /// The nftables table of the nodes on this machine.
 fn table(options: &NodeOptions) -> String {
     format!("{}-nodes", options.bridge)
@@ -200,41 +223,39 @@ fn members(plan: &Plan) -> anyhow::Result<Vec<Member>> {
     if options.nodes <= 1 {
         return Ok(Vec::new());
     }
-    let IpAddr::V4(first) = options.node_ip else { bail!("--nodes needs an IPv4 address as --node-ip") };
-    let near = Cidr::new(first.into(), NEAR);
-    (2..=options.nodes).map(|number| member(options, &plan.node_name, near, first, number)).collect()
+    (2..=options.nodes).map(|number| member(options, &plan.node_name, number)).collect()
 }
 
-fn member(
-    options: &crate::Options,
-    first_name: &str,
-    near: Cidr,
-    first: Ipv4Addr,
-    number: u8,
-) -> anyhow::Result<Member> {
+/// The address of a node, as many after the first one's as it comes after it.
+fn address(first: IpAddr, number: u8, nodes: u8) -> anyhow::Result<IpAddr> {
+    let offset = number - 1;
+    let address = match first {
+        IpAddr::V4(first) => Ipv4Addr::from_bits(first.to_bits().wrapping_add(offset.into())).into(),
+        IpAddr::V6(first) => Ipv6Addr::from_bits(first.to_bits().wrapping_add(offset.into())).into(),
+    };
+    let near = near(first);
+    ensure!(near.offers(address), "--nodes: {near} of --node-ip {first} has no room for {nodes} nodes");
+    Ok(address)
+}
+
+fn member(options: &crate::Options, first_name: &str, number: u8) -> anyhow::Result<Member> {
     let name = format!("{first_name}-{number}");
     crate::node::check_name(&name)?;
-    let address = Ipv4Addr::from_bits(first.to_bits().wrapping_add(u32::from(number) - 1));
-    ensure!(
-        near.offers(address.into()),
-        "--nodes: {near} of --node-ip {first} has no room for {} nodes",
-        options.nodes
-    );
+    let addresses = options.node_ip.iter().map(|first| address(*first, number, options.nodes));
+    let addresses = addresses.collect::<anyhow::Result<Vec<_>>>()?;
     let bridge = format!("{}n{number}", options.node.bridge);
     ensure!(bridge.len() <= 13, "--bridge {:?}: must have at most 10 letters with --nodes", options.node.bridge);
     let data_dir = options.node.data_dir.join("nodes").join(&name);
     let node = NodeOptions { data_dir, bridge: bridge.clone(), node_name: Some(name.clone()), ..options.node.clone() };
-    Ok(Member { name, address, link: format!("{bridge}.v"), options: node })
+    Ok(Member { name, addresses, link: format!("{bridge}.v"), options: node })
 }
 
 /// What the members have of this machine.
 pub(crate) fn resources(plan: &Plan) -> anyhow::Result<Vec<(&'static str, Resource)>> {
     let members = members(plan)?;
     let each = members.iter().flat_map(|member| {
-        [
-            ("--bridge", Resource::Interface(member.link.clone())),
-            ("--node-ip", Resource::address(member.address.into())),
-        ]
+        let link = std::iter::once(("--bridge", Resource::Interface(member.link.clone())));
+        link.chain(member.addresses.iter().map(|address| ("--node-ip", Resource::address(*address))))
     });
     let shared = (!members.is_empty()).then(|| ("--bridge", Resource::Table(table(&plan.options.node))));
     Ok(each.chain(shared).collect())
@@ -242,10 +263,11 @@ pub(crate) fn resources(plan: &Plan) -> anyhow::Result<Vec<(&'static str, Resour
 
 fn command(member: &Member, invitation: &Invitation) -> io::Result<Command> {
     let options = &member.options;
+    let addresses: Vec<String> = member.addresses.iter().map(ToString::to_string).collect();
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("join").arg(&invitation.server).args(["--ca-hash", &invitation.hash, "--end-with-stdin"]);
     command.arg("--data-dir").arg(&options.data_dir);
-    command.args(["--node-name", &member.name, "--node-ip", &member.address.to_string(), "--bridge", &options.bridge]);
+    command.args(["--node-name", &member.name, "--node-ip", &addresses.join(","), "--bridge", &options.bridge]);
     command.args(["--kubelet-port", &options.kubelet_port.to_string()]);
     command.arg(format!("--pod-max-pids={}", options.pod_max_pids));
     command.arg(format!("--syscall-policy={}", options.syscall_policy));
@@ -290,7 +312,7 @@ mod tests {
             .iter()
             .map(|one| {
                 let data = one.options.data_dir.display();
-                format!("{} {} {} {} {data}", one.name, one.address, one.options.bridge, one.link)
+                format!("{} {} {} {} {data}", one.name, one.addresses[0], one.options.bridge, one.link)
             })
             .collect();
         assert_eq!(
@@ -305,10 +327,22 @@ mod tests {
     }
 
     #[test]
+    fn nodes_have_an_address_of_each_family() {
+        let plan = plan(&[
+            "--nodes=2",
+            "--node-ip=10.245.0.1,fd00:10:245::1",
+            "--cluster-cidr=10.244.0.0/16,fd00:10:244::/56",
+            "--service-cluster-ip-range=10.96.0.0/16,fd00:10:96::/112",
+        ]);
+        let members = members(&plan).unwrap();
+        assert_eq!(members[0].addresses, ["10.245.0.2".parse::<IpAddr>().unwrap(), "fd00:10:245::2".parse().unwrap()]);
+        assert_eq!(resources(&plan).unwrap().len(), 4);
+    }
+
+    #[test]
     fn what_leaves_no_room_is_refused() {
         for (flags, words) in [
             (["--nodes=3", "--node-ip=10.245.0.253"], "no room"),
-            (["--nodes=3", "--node-ip=fd00::1"], "IPv4"),
             (["--nodes=3", "--bridge=of-14-letters4"], "--bridge"),
         ] {
             let err = members(&plan(&flags)).unwrap_err().to_string();

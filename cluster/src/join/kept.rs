@@ -111,8 +111,8 @@ mod tests {
         let files = Files::in_data_dir(directory.path());
         assert!(files.read().unwrap().is_none());
         let network = ClusterNetwork {
-            pods: "10.244.0.0/16".to_owned(),
-            services: "10.96.0.0/16".parse().unwrap(),
+            pods: vec!["10.244.0.0/16".parse().unwrap(), "fd00:10::/56".parse().unwrap()],
+            services: vec!["10.96.0.0/16".parse().unwrap(), "fd00:11::/112".parse().unwrap()],
             dns: "10.96.0.10".parse().unwrap(),
             domain: "cluster.local".to_owned(),
         };

@@ -74,7 +74,7 @@ pub async fn leave(mut options: LeaveOptions, say: impl Fn(String)) -> anyhow::R
     };
     pods.stop(&say).await?;
     let tunnel = options.node.tunnel_name();
-    let routes = kept.network()?.routes(&options.node, &node)?;
+    let routes = kept.network()?.routes(&options.node, &node);
     network::cleanup(&routes).await.with_context(|| format!("remove routes and {tunnel}"))?;
     policy::cleanup(&options.node.policy_table()).await?;
     proxy::cleanup(&options.node.table()).await?;

@@ -17,9 +17,10 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use client::Server;
 use daemon::{LiveIdentity, Process, ReadyWatch, Supervisor};
+use facts::cidr::Cidr;
 use facts::nodes;
 use http::Uri;
 use k8s_openapi::api::core::v1::Node;
@@ -35,7 +36,7 @@ use self::admission::Ticket;
 use self::kept::{Files, Kept};
 use crate::control;
 use crate::drain::Left;
-use crate::node::{NodeOptions, NodePlan};
+use crate::node::{ClusterNetwork, NodeOptions, NodePlan};
 use crate::up::{check_host, claim, ready_line};
 
 /// How a machine joins a cluster.
@@ -49,9 +50,10 @@ pub struct JoinOptions {
     /// Hash of the public key of the cluster's CA, sha256:<hex>. May be given again.
     #[arg(long)]
     pub ca_hash: Vec<String>,
-    /// Address of this node, at which others reach it [default: the one that leads to the API server].
-    #[arg(long)]
-    pub node_ip: Option<IpAddr>,
+    /// Address of this node, or one of each family, at which others reach it [default: those that lead to the API server, and
+    /// away].
+    #[arg(long, value_delimiter = ',')]
+    pub node_ip: Vec<IpAddr>,
     #[command(flatten)]
     pub node: NodeOptions,
     /// End when standard input does.
@@ -73,7 +75,7 @@ pub async fn join(
     let pipe = options.end_with_stdin.then(stdin).transpose()?;
     let data_dir = &options.node.data_dir;
     ensure!(!data_dir.join("store").exists(), "{} is the data directory of a cluster of its own", data_dir.display());
-    let address = address(options.node_ip, &server)?;
+    let given = given_addresses(&options.node_ip, &server)?;
     let _claim = claim(options.node.names())?;
     let files = Files::in_data_dir(data_dir);
     let kept = admitted(&options, &server, &name, &files).await?;
@@ -92,7 +94,9 @@ pub async fn join(
     let authorities = kept.authorities()?;
     let access = Server { url: server, authorities: Some(authorities.clone()) };
     let access = access.connect_as(Arc::clone(&client), "coracle-node")?;
-    let node = NodePlan { options: options.node, name, address, allowed_sysctls, network: kept.network()? };
+    let network = kept.network()?;
+    let addresses = addresses(given, &network)?;
+    let node = NodePlan { options: options.node, name, addresses, allowed_sysctls, network };
     let joined = Joined { node, files, client, access, authorities, left, started };
     tokio::select! {
         result = joined.run(&shutdown, &say) => result,
@@ -120,19 +124,40 @@ fn check_validity(identity: &LiveIdentity) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The node's address: the one given, or from which this machine sends to the API server.
-fn address(given: Option<IpAddr>, server: &Uri) -> anyhow::Result<IpAddr> {
-    let found = given.or_else(|| {
+/// The node's addresses: those given, or the one from which this machine sends to the API server.
+fn given_addresses(given: &[IpAddr], server: &Uri) -> anyhow::Result<Vec<IpAddr>> {
+    let towards = |own: &str| {
         let (host, port) = (server.host()?.trim_matches(['[', ']']), server.port_u16()?);
-        let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+        let socket = UdpSocket::bind(own).ok()?;
         socket.connect((host, port)).ok()?;
         Some(socket.local_addr().ok()?.ip())
-    });
-    let address = found.context("no route leads to the API server: give --node-ip")?;
-    ensure!(host::is_elsewhere(address), "--node-ip {address}: other nodes cannot reach this address");
-    let bound = UdpSocket::bind((address, 0));
-    bound.with_context(|| format!("--node-ip {address} is no address of this machine"))?;
-    Ok(address)
+    };
+    let found = || towards("0.0.0.0:0").or_else(|| towards("[::]:0"));
+    let addresses = if given.is_empty() { found().into_iter().collect() } else { given.to_vec() };
+    ensure!(!addresses.is_empty(), "no route leads to the API server: give --node-ip");
+    for address in &addresses {
+        ensure!(host::is_elsewhere(*address), "--node-ip {address}: other nodes cannot reach this address");
+        let bound = UdpSocket::bind((*address, 0));
+        bound.with_context(|| format!("--node-ip {address} is no address of this machine"))?;
+    }
+    Ok(addresses)
+}
+
+/// One address of each family of the cluster, in its order; what was not given is that of this machine's default route. A
+/// node need not have the second family.
+fn addresses(given: Vec<IpAddr>, network: &ClusterNetwork) -> anyhow::Result<Vec<IpAddr>> {
+    let of_family = |range: &Cidr| {
+        let given = given.iter().copied().find(|address| address.is_ipv4() == range.is_ipv4());
+        given.or_else(|| host::of_default_route_in(range.is_ipv4()))
+    };
+    let found: Vec<Option<IpAddr>> = network.pods.iter().map(of_family).collect();
+    let family = network.pods[0].family();
+    ensure!(found[0].is_some(), "the cluster's nodes have {family} addresses: give --node-ip one");
+    let strange = given.iter().find(|address| !found.contains(&Some(**address)));
+    if let Some(strange) = strange {
+        bail!("--node-ip {strange}: the cluster has one address of each of its families");
+    }
+    Ok(found.into_iter().flatten().collect())
 }
 
 /// Cancels `shutdown` when the pipe at standard input ends; never returns.
@@ -233,7 +258,7 @@ impl Joined {
         let server = kubelet::server::Config::live(self.node.kubelet_address(), Arc::clone(&serving), authorities)?;
         let (config, (client, make)) = (self.node.kubelet(Arc::clone(&runtime), server), start("kubelet"));
         tasks.add("kubelet", move |shutdown| kubelet::run(config, client, make(shutdown)));
-        let (config, (client, make)) = (self.node.routes()?, start("network"));
+        let (config, (client, make)) = (self.node.routes(), start("network"));
         tasks.add("network", move |shutdown| network::run(config, client, make(shutdown)));
         let (config, (client, make)) = (self.node.proxy(), start("proxy"));
         tasks.add("proxy", move |shutdown| proxy::run(config, client, make(shutdown)));
@@ -247,7 +272,7 @@ impl Joined {
         tasks.add("control socket", move |shutdown| control::serve(data_dir, runtime, end, shutdown));
         let client = self.keeper(Purpose::Client, &self.client);
         tasks.add("client certificate", move |shutdown| client.run(shutdown));
-        let serving = self.keeper(Purpose::Serving(vec![self.node.address]), &serving);
+        let serving = self.keeper(Purpose::Serving(self.node.addresses.clone()), &serving);
         tasks.add("serving certificate", move |shutdown| serving.run(shutdown));
         Ok(ready)
     }
@@ -269,8 +294,30 @@ mod tests {
         for (given, words) in
             [(None, "cannot reach"), (Some("127.0.0.1"), "cannot reach"), (Some("192.0.2.77"), "no address of this")]
         {
-            let err = format!("{:#}", address(given.map(|text| text.parse().unwrap()), &server).unwrap_err());
+            let given: Vec<IpAddr> = given.into_iter().map(|text| text.parse().unwrap()).collect();
+            let err = format!("{:#}", given_addresses(&given, &server).unwrap_err());
             assert!(err.contains(words), "{err}");
+        }
+    }
+
+    #[test]
+    fn a_node_has_an_address_of_each_family_of_its_cluster_in_the_clusters_order() {
+        let network = |pods: &[&str]| ClusterNetwork {
+            pods: pods.iter().map(|range| range.parse().unwrap()).collect(),
+            services: vec!["10.96.0.0/16".parse().unwrap()],
+            dns: [10, 96, 0, 10].into(),
+            domain: "cluster.local".to_owned(),
+        };
+        let check = |given: &[&str], pods: &[&str]| {
+            let given = given.iter().map(|text| text.parse().unwrap()).collect();
+            addresses(given, &network(pods)).map(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        let both = ["192.0.2.1", "fd00::1"];
+        assert_eq!(check(&both, &["fd01::/56", "10.244.0.0/16"]).unwrap(), ["fd00::1", "192.0.2.1"]);
+        assert_eq!(check(&both[..1], &["10.244.0.0/16"]).unwrap(), ["192.0.2.1"]);
+        for (given, pods) in [(&both[..], &["10.244.0.0/16"][..]), (&["192.0.2.1", "192.0.2.2"], &["10.244.0.0/16"])] {
+            let err = check(given, pods).unwrap_err().to_string();
+            assert!(err.contains("--node-ip"), "{err}");
         }
     }
 }

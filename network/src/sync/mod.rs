@@ -1,6 +1,8 @@
-//! One round: what was planned, and what the kernel has, become the same.
+//! One round of one family: what was planned, and what the kernel has, become the same.
 
 use std::collections::{BTreeMap, BTreeSet};
+
+use host::nft::Family;
 
 use crate::kernel::{Kernel, Route, Way};
 use crate::plan::{Peer, Plan, Range, Refusal};
@@ -15,7 +17,7 @@ pub(crate) struct Synced {
 }
 
 /// Adds the routes that are missing and removes those that nobody needs.
-pub(crate) async fn sync(kernel: &Kernel, config: &Config, plan: Plan) -> Result<Synced, Error> {
+pub(crate) async fn sync(kernel: &Kernel, config: &Config, family: Family, plan: Plan) -> Result<Synced, Error> {
     let Plan { own, peers, mut refused } = plan;
     // Without a range of its own this node has no pods that could ask for others.
     let Some(own) = own else {
@@ -23,7 +25,7 @@ pub(crate) async fn sync(kernel: &Kernel, config: &Config, plan: Plan) -> Result
     };
     let ways = ways(kernel, peers, &mut refused).await;
     let (wanted, mut links) = wanted(kernel, config, &own, &ways).await?;
-    let mut known = kernel.routes(config).await?;
+    let mut known = kernel.routes(config, family).await?;
     for (range, (peer, route)) in &wanted {
         match known.remove(range) {
             Some((same, _)) if same == *route => {}
@@ -38,7 +40,7 @@ pub(crate) async fn sync(kernel: &Kernel, config: &Config, plan: Plan) -> Result
         kernel.remove_route(message).await?;
     }
     if !ways.iter().any(|(_, way)| matches!(way, Way::Router(_))) {
-        kernel.remove_tunnel(config).await?;
+        kernel.remove_tunnel(&config.tunnel(family)).await?;
     }
     links.extend(wanted.values().map(|(_, route)| route.link));
     links.sort_unstable();
@@ -82,7 +84,7 @@ async fn wanted<'a>(
     let routes = ways.iter().filter_map(|(peer, way)| {
         let route = match way {
             Way::Link(link) => Route { gateway: peer.address, link: *link },
-            Way::Router(_) => Route { gateway: peer.range.base, link: tunnel },
+            Way::Router(_) => Route { gateway: peer.in_tunnel(), link: tunnel },
             Way::Local => return None,
         };
         Some((peer.range, (peer, route)))
