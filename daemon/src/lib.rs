@@ -17,6 +17,7 @@ mod metrics;
 pub mod pflag;
 mod process;
 mod resources;
+mod rounds;
 mod secure;
 mod serve_tls;
 mod signals;
@@ -42,6 +43,7 @@ pub use live::{LiveIdentity, LiveIdentityError};
 pub use logs::{LogArgs, LogFormat};
 pub use metrics::Metrics;
 pub use process::{Process, Ready, ReadyWatch};
+pub use rounds::Rounds;
 pub use secure::{Caller, Door, Gate, Refusal, Secure, SecureArgs, SecureError};
 pub use serve_tls::{
     Identity, PeerCertificate, ServerTlsError, certificates_from, keep_self_signed, live_server_config, serve_tls,

@@ -68,22 +68,13 @@ pub async fn run(config: Config, client: kube::Client, process: daemon::Process)
     });
     let handler =
         Handler { zone: Zone::new(config.domain.clone(), caches), upstream: upstream(&config)?, requests, failures };
-    let watches = process.shutdown.child_token();
-    let driver = informers.run(watches.clone());
-    tokio::pin!(driver);
-    // An answer before the caches are full would deny names that exist.
-    tokio::select! {
-        ended = &mut driver => return Ok(ended?),
-        () = informers.synced() => {}
-    }
-    let mut sockets = listen(&Arc::new(handler), &config.listen, &process.shutdown).await?;
-    process.ready.set();
-    let result = tokio::select! {
-        ended = &mut driver => ended.map_err(Error::from),
-        ended = until_shutdown(&mut sockets, &process.shutdown) => ended,
+    let serve = async {
+        let mut sockets = listen(&Arc::new(handler), &config.listen, &process.shutdown).await?;
+        process.ready.set();
+        until_shutdown(&mut sockets, &process.shutdown).await
     };
-    watches.cancel();
-    result
+    // An answer before the caches are full would deny names that exist.
+    informers.beside(&process.shutdown, serve).await?.unwrap_or(Ok(()))
 }
 
 /// Waits for the sockets to end, which they must not before shutdown.

@@ -1,15 +1,15 @@
 //! `coracle up` as a child process.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::command::{Output, Run as _, eventually};
 use crate::image::{Registry, free_port};
+use crate::started::Started;
 use crate::{binary, workspace};
 
 /// How long a whole cluster may take to come up or down: far more than it does, for slow machines.
@@ -27,9 +27,10 @@ const NETWORK: &[&str] = &[
 
 /// A cluster in one process on the embedded store, with a registry beside it. Dropping it takes everything down.
 pub struct Cluster {
+    // Before the directory and the registry, which it needs until its end.
+    process: Started,
     directory: TempDir,
     port: u16,
-    process: Option<Child>,
     registry: Registry,
 }
 
@@ -38,34 +39,18 @@ impl Cluster {
     pub fn up() -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         let registry = Registry::start(directory.path());
-        let mut cluster = Self { port: free_port(), process: None, registry, directory };
+        let mut cluster = Self { process: Started::nothing(directory.path()), port: free_port(), registry, directory };
         cluster.start(&[]);
         cluster
     }
 
     /// Starts it (again) on the same data.
     pub fn start(&mut self, flags: &[&str]) {
-        let log = |name: &str| {
-            File::options()
-                .create(true)
-                .append(true)
-                .open(self.directory.path().join(name))
-                .expect("the directory is writable")
-        };
         let lines_before = self.printed().matches("kubeconfig: ").count();
-        let process = Command::new(binary("coracle"))
-            .arg("up")
-            .args(NETWORK)
-            .args(["--kubelet-port=10251", &format!("--secure-port={}", self.port)])
-            .arg(format!("--data-dir={}", self.data().display()))
-            .arg(self.registry.flag())
-            .args(flags)
-            .stdin(Stdio::null())
-            .stdout(log("out.log"))
-            .stderr(log("err.log"))
-            .spawn()
-            .expect("coracle starts");
-        self.process = Some(process);
+        let mut command = Command::new(binary("coracle"));
+        command.arg("up").args(NETWORK).args(["--kubelet-port=10251", &format!("--secure-port={}", self.port)]);
+        command.arg(format!("--data-dir={}", self.data().display())).arg(self.registry.flag()).args(flags);
+        self.process.start(&mut command);
         eventually("the cluster is up", PATIENCE, || {
             self.check_alive();
             (self.printed().matches("kubeconfig: ").count() > lines_before).then_some(())
@@ -77,24 +62,19 @@ impl Cluster {
 
     /// Asks it to end, as Ctrl-C does, and waits until it has.
     pub fn stop(&mut self) {
-        let Some(mut process) = self.process.take() else { return };
-        signal(&process, Signal::INT);
-        let status = eventually("the cluster is down", PATIENCE, || process.try_wait().expect("our own child"));
-        assert!(status.success(), "coracle ended with {status}:\n{}", self.logs());
+        self.process.stop(PATIENCE);
     }
 
     /// Sends it a signal, and says at once what it has printed when `done` holds of that.
     #[track_caller]
     pub fn signal_until(&mut self, kind: Signal, what: &str, within: Duration, done: impl Fn(&str) -> bool) -> String {
-        let process = self.process.as_ref().expect("it runs");
-        signal(process, kind);
+        self.process.signal(kind);
         eventually(what, within, || Some(self.printed()).filter(|printed| done(printed)))
     }
 
     /// Waits until it has ended by itself, and says how.
     pub fn wait(&mut self) -> std::process::ExitStatus {
-        let mut process = self.process.take().expect("it runs");
-        eventually("the cluster is down", PATIENCE, || process.try_wait().expect("our own child"))
+        self.process.wait(PATIENCE).expect("it runs")
     }
 
     /// Another `coracle` on this machine, with the same network and its own data; it gets `flags` beside.
@@ -106,9 +86,7 @@ impl Cluster {
 
     /// Kills it as a crash would.
     pub fn crash(&mut self) {
-        let Some(mut process) = self.process.take() else { return };
-        signal(&process, Signal::KILL);
-        process.wait().expect("our own child");
+        self.process.crash();
     }
 
     /// Runs kubectl against it.
@@ -193,12 +171,11 @@ impl Cluster {
 
     /// What `coracle up` printed.
     pub fn printed(&self) -> String {
-        std::fs::read_to_string(self.directory.path().join("out.log")).unwrap_or_default()
+        self.process.printed()
     }
 
     fn logs(&self) -> String {
-        let errors = std::fs::read_to_string(self.directory.path().join("err.log")).unwrap_or_default();
-        format!("{}\n{errors}", self.printed())
+        self.process.logs()
     }
 
     /// What the cluster looks like, for messages of failed tests.
@@ -209,7 +186,7 @@ impl Cluster {
     }
 
     fn check_alive(&mut self) {
-        if let Some(status) = self.process.as_mut().and_then(|process| process.try_wait().expect("our own child")) {
+        if let Some(status) = self.process.ended() {
             panic!("coracle ended with {status}:\n{}", self.logs());
         }
     }
@@ -220,21 +197,5 @@ impl Drop for Cluster {
         if std::thread::panicking() {
             eprintln!("{}", self.state());
         }
-        let Some(mut process) = self.process.take() else { return };
-        signal(&process, Signal::INT);
-        for _ in 0..600 {
-            if !matches!(process.try_wait(), Ok(None)) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        signal(&process, Signal::KILL);
-        let _reaped = process.wait();
     }
-}
-
-fn signal(process: &Child, signal: Signal) {
-    let pid = i32::try_from(process.id()).ok().and_then(Pid::from_raw).expect("a child has a pid");
-    // Fails only when it has ended already.
-    let _ended = kill_process(pid, signal);
 }

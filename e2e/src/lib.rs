@@ -12,6 +12,7 @@ mod many;
 mod separate;
 mod separate_network;
 mod separate_process;
+mod started;
 
 pub use cluster::Cluster;
 pub use command::{Output, Run, eventually};

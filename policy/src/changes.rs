@@ -3,13 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use client::{Event, Informer, Informers, ObjectKey};
+use client::{Event, Informer, ObjectKey};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 
-use crate::Error;
 use crate::pod::strip;
 
 /// Keys of objects that have changed.
@@ -82,19 +80,4 @@ impl Changed {
 
 fn is_same<'a, K, T: PartialEq>(event: &'a Event<K>, of: impl Fn(&'a K) -> T) -> bool {
     matches!(event, Event::Applied { old: Some(old), new } if of(old) == of(new))
-}
-
-/// Does something for as long as informers run, once they have seen everything.
-pub(crate) async fn beside<T>(informers: &Informers, work: impl Future<Output = T>) -> Result<T, Error> {
-    let watches = CancellationToken::new();
-    let _ends_them = watches.clone().drop_guard();
-    let work = async {
-        informers.synced().await;
-        work.await
-    };
-    tokio::select! {
-        // Nobody cancels them before `work` is done.
-        Err(stopped) = informers.run(watches) => Err(stopped.into()),
-        done = work => Ok(done),
-    }
 }

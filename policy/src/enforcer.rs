@@ -3,16 +3,15 @@
 use std::time::Duration;
 
 use client::{Informer, Informers, ObjectKey};
+use daemon::Rounds;
 use host::TableWatch;
 use host::nft::{self, Family, NftError};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::changes::{Changed, Keys, beside};
+use crate::changes::{Changed, Keys};
 use crate::compile::Policy;
 use crate::model::Model;
 use crate::pod::PodFacts;
@@ -26,38 +25,13 @@ const REPAIR: Duration = Duration::from_millis(500);
 /// Objects that are looked at before other tasks get their turn.
 const TURN: usize = 64;
 
-/// What the enforcement tells of itself.
-pub(crate) struct Metrics {
-    syncs: Histogram,
-    failures: Counter,
-}
-
-impl Metrics {
-    pub(crate) fn new(metrics: &daemon::Metrics) -> Self {
-        let new = Self { syncs: Histogram::new(exponential_buckets(0.001, 2.0, 14)), failures: Counter::default() };
-        metrics.register(|registry| {
-            registry.register(
-                "coracle_network_policy_sync_duration_seconds",
-                "Time to apply a change of policies or pods",
-                new.syncs.clone(),
-            );
-            registry.register(
-                "coracle_network_policy_sync_failures",
-                "Transactions that nftables refused",
-                new.failures.clone(),
-            );
-        });
-        new
-    }
-}
-
 pub(crate) struct Enforcer {
     pub(crate) config: Config,
     pub(crate) client: kube::Client,
     pub(crate) policies: Informer<NetworkPolicy>,
     pub(crate) changed: Changed,
     pub(crate) watch: TableWatch,
-    pub(crate) metrics: Metrics,
+    pub(crate) rounds: Rounds,
     pub(crate) families: Vec<Family>,
 }
 
@@ -104,11 +78,8 @@ impl Enforcer {
             let sources = Sources { pods: informers.of(), namespaces: informers.of() };
             self.changed.follow_pods(&sources.pods);
             self.changed.follow_namespaces(&sources.namespaces);
-            let ended = tokio::select! {
-                () = process.shutdown.cancelled() => return Ok(()),
-                ended = beside(&informers, self.enforce(&sources, process)) => ended??,
-            };
-            if ended == Pause::Shutdown {
+            let ended = informers.beside(&process.shutdown, self.enforce(&sources, process)).await?;
+            if ended.transpose()?.is_none_or(|pause| pause == Pause::Shutdown) {
                 return Ok(());
             }
         }
@@ -141,7 +112,7 @@ impl Enforcer {
                 }
                 Err(err @ NftError::Run(_)) => return Err(err.into()),
                 Err(err) => {
-                    self.metrics.failures.inc();
+                    self.rounds.failed();
                     warn!(error = &err as &dyn std::error::Error, retry_in = ?wait, "network policies not applied");
                     let pause = wait;
                     wait = (wait * 2).min(RETRY.1);
@@ -196,7 +167,7 @@ impl Enforcer {
         nft::apply(&text).await?;
         let guarded = anew && self.guard(&place).await;
         table.settled();
-        self.metrics.syncs.observe(started.elapsed().as_secs_f64());
+        self.rounds.took(started.elapsed());
         info!(policies = model.policy_count(), bytes = text.len(), took = ?started.elapsed(), "network policies synced");
         Ok(1 + usize::from(guarded))
     }

@@ -38,12 +38,13 @@ pub use config::{Args, Config};
 pub use host::nft::NftError;
 
 use client::Informers;
+use daemon::Rounds;
 use host::nft::Family;
 use host::{Claim, ClaimError, Resource, TableWatch, nft};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 
 use crate::changes::Changed;
-use crate::enforcer::{Enforcer, Metrics};
+use crate::enforcer::Enforcer;
 
 /// Why the enforcement ended.
 #[derive(Debug, thiserror::Error)]
@@ -67,10 +68,13 @@ pub async fn run(config: Config, client: kube::Client, process: daemon::Process)
     let policies = informers.of::<NetworkPolicy>();
     let changed = Changed::default();
     changed.follow_policies(&policies);
-    let metrics = Metrics::new(&process.metrics);
-    let mut enforcer = Enforcer { config, client, policies, changed, watch, metrics, families: Family::of_this_host() };
-    let done = changes::beside(&informers, enforcer.keep(&process)).await;
-    done.and_then(|done| done)
+    let rounds = Rounds::new(
+        &process.metrics,
+        ("coracle_network_policy_sync_duration_seconds", "Time to apply a change of policies or pods"),
+        ("coracle_network_policy_sync_failures", "Transactions that nftables refused"),
+    );
+    let mut enforcer = Enforcer { config, client, policies, changed, watch, rounds, families: Family::of_this_host() };
+    informers.beside(&process.shutdown, enforcer.keep(&process)).await?.unwrap_or(Ok(()))
 }
 
 /// Removes the rules, unless a process keeps them: pods are no longer isolated.

@@ -24,11 +24,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use client::{Informer, Informers};
+use daemon::Rounds;
 use host::{Claim, ClaimError, Resource, TableWatch, nft};
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -68,26 +67,17 @@ pub async fn run(config: Config, client: kube::Client, process: daemon::Process)
     let changed = sources.notify_on_change();
     let proxy = Proxy {
         tables: config.families.iter().map(|family| Table::new(*family)).collect(),
-        metrics: Metrics::new(&process.metrics),
+        rounds: Rounds::new(
+            &process.metrics,
+            ("kubeproxy_sync_proxy_rules_duration_seconds", "Time to apply a change of Services"),
+            ("kubeproxy_sync_proxy_rules_failures", "Transactions that nftables refused"),
+        ),
         health: HealthPorts::at(config.health_check_address),
         sources,
         watch,
         config,
     };
-    let watches = process.shutdown.child_token();
-    let driver = informers.run(watches.clone());
-    tokio::pin!(driver);
-    let synced = informers.synced();
-    tokio::select! {
-        ended = &mut driver => return Ok(ended?),
-        () = synced => {}
-    }
-    let result = tokio::select! {
-        ended = &mut driver => ended.map_err(Error::from),
-        ended = proxy.keep(&changed, &process) => ended,
-    };
-    watches.cancel();
-    result
+    informers.beside(&process.shutdown, proxy.keep(&changed, &process)).await?.unwrap_or(Ok(()))
 }
 
 /// Removes the proxy's tables, unless a proxy works with them.
@@ -142,30 +132,6 @@ fn zone(node: &Node) -> &str {
         .map_or("", String::as_str)
 }
 
-struct Metrics {
-    syncs: Histogram,
-    failures: Counter,
-}
-
-impl Metrics {
-    fn new(metrics: &daemon::Metrics) -> Self {
-        let new = Self { syncs: Histogram::new(exponential_buckets(0.001, 2.0, 14)), failures: Counter::default() };
-        metrics.register(|registry| {
-            registry.register(
-                "kubeproxy_sync_proxy_rules_duration_seconds",
-                "Time to apply a change of Services",
-                new.syncs.clone(),
-            );
-            registry.register(
-                "kubeproxy_sync_proxy_rules_failures",
-                "Transactions that nftables refused",
-                new.failures.clone(),
-            );
-        });
-        new
-    }
-}
-
 /// One family's table and what it holds.
 struct Table {
     family: Family,
@@ -206,7 +172,7 @@ struct Proxy {
     sources: Sources,
     tables: Vec<Table>,
     watch: TableWatch,
-    metrics: Metrics,
+    rounds: Rounds,
     health: HealthPorts,
 }
 
@@ -233,7 +199,7 @@ impl Proxy {
                 }
                 Err(err @ NftError::Run(_)) => return Err(err.into()),
                 Err(err) => {
-                    self.metrics.failures.inc();
+                    self.rounds.failed();
                     warn!(error = &err as &dyn std::error::Error, retry_in = ?wait, "sync failed");
                     let pause = wait;
                     wait = (wait * 2).min(RETRY.1);
@@ -293,7 +259,7 @@ impl Proxy {
         let all: Vec<_> = families.map(|family| services::service_ports(family, &place, &services, &slices)).collect();
         let result = self.apply(&all, transactions).await;
         self.health.tell(health::wanted(all.iter().flatten(), result.is_ok())).await;
-        self.metrics.syncs.observe(started.elapsed().as_secs_f64());
+        self.rounds.took(started.elapsed());
         result
     }
 

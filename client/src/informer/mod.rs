@@ -152,6 +152,29 @@ impl Informers {
         }
     }
 
+    /// Drives every informer for as long as some work takes, which begins once they have seen everything. The work ends by
+    /// itself at `shutdown`; `None` where that came before it could begin.
+    pub async fn beside<T>(
+        &self,
+        shutdown: &CancellationToken,
+        work: impl Future<Output = T>,
+    ) -> Result<Option<T>, InformerStopped> {
+        let watches = CancellationToken::new();
+        let _ends_them = watches.clone().drop_guard();
+        let work = async {
+            tokio::select! {
+                () = shutdown.cancelled() => return None,
+                () = self.synced() => {}
+            }
+            Some(work.await)
+        };
+        tokio::select! {
+            // Nobody cancels them before `work` is done.
+            Err(stopped) = self.run(watches) => Err(stopped),
+            done = work => Ok(done),
+        }
+    }
+
     /// Waits until every informer asked for so far has seen its first full list.
     pub async fn synced(&self) {
         let waits: Vec<_> = lock(&self.shared.informers).values().map(|known| known.synced.clone()).collect();
