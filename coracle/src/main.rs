@@ -44,6 +44,8 @@ enum Command {
     Kubelet(Box<kubelet::Command>),
     /// Keep the routes of this node to the pods of the others.
     Network(network::Command),
+    /// Answer on the link for addresses of load balancers.
+    Announce(announce::Command),
     /// Run the Service proxy.
     Proxy(proxy::Command),
     /// Enforce NetworkPolicies for the pods of this node.
@@ -87,6 +89,7 @@ fn main() -> ExitCode {
         Command::Scheduler(command) => command.run(),
         Command::Kubelet(command) => command.run(),
         Command::Network(command) => command.run(),
+        Command::Announce(command) => command.run(),
         Command::Proxy(command) => command.run(),
         Command::NetworkPolicy(command) => command.run(),
         Command::Dns(command) => command.run(),

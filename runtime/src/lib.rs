@@ -10,6 +10,7 @@ pub mod fake;
 pub mod local;
 pub mod meanwhile;
 pub mod namespace;
+pub mod packet;
 pub mod shim;
 pub mod testsuite;
 pub mod tree;

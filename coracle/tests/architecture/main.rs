@@ -29,6 +29,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("network", &["facts", "client", "daemon", "host"]),
     ("proxy", &["api", "facts", "client", "daemon", "host"]),
     ("policy", &["facts", "client", "daemon", "host"]),
+    ("announce", &["facts", "client", "daemon", "host", "runtime"]),
     ("dns", &["api", "facts", "client", "daemon"]),
     ("provisioner", &["api", "client", "daemon", "runtime"]),
     (
@@ -48,6 +49,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "network",
             "proxy",
             "policy",
+            "announce",
             "dns",
             "provisioner",
         ],
@@ -69,6 +71,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "network",
             "proxy",
             "policy",
+            "announce",
             "dns",
             "provisioner",
         ],

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod bpf;
+pub(crate) mod packet;
 mod process;
 pub(crate) mod seccomp;
 pub(crate) mod user;
