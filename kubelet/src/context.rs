@@ -34,6 +34,8 @@ pub(crate) struct Context {
     pub(crate) dns: ClusterDns,
     /// Memory of the machine in bytes.
     pub(crate) memory: u64,
+    /// The cgroup that holds the pods' own, empty for the controllers' roots.
+    pub(crate) cgroup_root: String,
     /// Processes a pod may have; 0 for no limit.
     pub(crate) pids_limit: i64,
     /// Processes that all pods together may have.

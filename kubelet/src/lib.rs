@@ -156,6 +156,7 @@ fn context(config: &Config, client: kube::Client, informers: &Informers, network
             host: pod_dns::parse_resolv_conf(&host),
         },
         memory: machine::memory(),
+        cgroup_root: config.cgroup_root.clone(),
         pids_limit: config.pod_pids_limit,
         node_pids_limit: resources::node_pids_limit(machine::most_processes(), &config.registration.reserved),
         allowed_sysctls: config.allowed_sysctls.clone(),

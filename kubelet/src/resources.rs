@@ -49,14 +49,16 @@ pub(crate) fn qos_class(pod: &Pod) -> QosClass {
     Demand::of(pod).qos_class()
 }
 
-/// The pod's cgroup below each controller's root.
-pub(crate) fn cgroup_parent(pod: &Pod) -> String {
+/// The pod's cgroup below each controller's root, in that of this node's pods (`root`, empty for the controllers' own).
+pub(crate) fn cgroup_parent(root: &str, pod: &Pod) -> String {
     let uid = pod::uid(pod);
-    match qos_class(pod) {
-        QosClass::Guaranteed => format!("kubepods/pod{uid}"),
-        QosClass::Burstable => format!("kubepods/burstable/pod{uid}"),
-        QosClass::BestEffort => format!("kubepods/besteffort/pod{uid}"),
-    }
+    let class = match qos_class(pod) {
+        QosClass::Guaranteed => "",
+        QosClass::Burstable => "burstable/",
+        QosClass::BestEffort => "besteffort/",
+    };
+    let root = if root.is_empty() { String::new() } else { format!("{root}/") };
+    format!("{root}kubepods/{class}pod{uid}")
 }
 
 /// CPU shares for thousandths of a core.

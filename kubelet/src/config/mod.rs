@@ -50,6 +50,8 @@ pub struct Config {
     pub resolv_conf: PathBuf,
     /// What the node says of itself.
     pub registration: Registration,
+    /// The cgroup that holds that of this node's pods, one name; empty for the controllers' roots.
+    pub cgroup_root: String,
     /// Processes a pod may have; 0 for no limit.
     pub pod_pids_limit: i64,
     /// What pods may set of their kernel parameters.
@@ -98,11 +100,21 @@ impl Args {
             cluster_dns: settings.cluster_dns.unwrap_or_default(),
             cluster_domain: settings.cluster_domain.unwrap_or_else(|| "cluster.local".to_owned()),
             resolv_conf: settings.resolv_conf.unwrap_or_else(|| "/etc/resolv.conf".into()),
+            cgroup_root: cgroup_root(settings.cgroup_root.as_deref())?,
             pod_pids_limit: settings.pod_max_pids.unwrap_or(-1).max(0),
             static_pod_path: settings.pod_manifest_path,
             max_parallel_image_pulls: if serial { Some(1) } else { settings.max_parallel_image_pulls },
         })
     }
+}
+
+/// Reads `/` or `/name`. What all pods of a node may have together is a limit of the topmost cgroup, which must be theirs.
+fn cgroup_root(given: Option<&str>) -> anyhow::Result<String> {
+    let name = given.unwrap_or("/").trim_matches('/');
+    if name.contains('/') || name == "." || name == ".." {
+        bail!("cgroupRoot {name:?}: must be / or one name below it");
+    }
+    Ok(name.to_owned())
 }
 
 fn registration(settings: &Settings, port: u16) -> anyhow::Result<Registration> {

@@ -71,6 +71,10 @@ pub(super) struct Settings {
     /// Number of pods the node takes
     #[arg(long)]
     pub(super) max_pods: Option<usize>,
+    /// Cgroup that holds those of pods: / or one name below it
+    #[arg(long)]
+    #[serde(deserialize_with = "given")]
+    pub(super) cgroup_root: Option<String>,
     /// Number of processes a pod may have
     #[arg(long)]
     #[serde(rename = "podPidsLimit")]

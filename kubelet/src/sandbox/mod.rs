@@ -38,7 +38,7 @@ pub(crate) fn config(context: &Context, pod: &Pod, attempt: u32) -> SandboxConfi
             users: None,
         },
         sysctls: wanted_sysctls.into_iter().flatten().map(|one| (sysctls::with_dots(&one.name), one.value)).collect(),
-        cgroup_parent: resources::cgroup_parent(pod),
+        cgroup_parent: resources::cgroup_parent(&context.cgroup_root, pod),
         resources: resources::pod_resources(pod, context.pids_limit),
         node_limits: Resources { pids_limit: context.node_pids_limit, ..Default::default() },
     }
