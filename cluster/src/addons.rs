@@ -30,11 +30,14 @@ const NETWORK_POLICY: &str = include_str!("../../manifests/network-policy.yaml")
 pub(crate) const NETWORK_POLICY_USER: &str = "system:coracle:network-policy";
 
 /// Applies the objects; an object that somebody else changed in other fields keeps those. A storage class that is there
-/// stays as it is: whether it is the default is the users' to say.
-pub(crate) async fn ensure(client: &kube::Client, dns_service: IpAddr, dns_server: IpAddr) -> kube::Result<()> {
+/// stays as it is: whether it is the default is the users' to say. Without a `dns_server` somebody else keeps the endpoints of
+/// DNS.
+pub(crate) async fn ensure(client: &kube::Client, dns_service: IpAddr, dns_server: Option<IpAddr>) -> kube::Result<()> {
     let own = [LOCAL_STORAGE, NETWORK_POLICY].into_iter().flat_map(documents);
-    for object in dns(dns_service, dns_server).into_iter().chain(own) {
+    let dns = dns(dns_service, dns_server.unwrap_or(dns_service));
+    for object in dns.into_iter().chain(own) {
         match object["kind"].as_str() {
+            Some("EndpointSlice") if dns_server.is_none() => {}
             Some("StorageClass") => create(client, &object).await?,
             _ => apply(client, &object).await?,
         }
@@ -93,6 +96,16 @@ fn dns(dns_service: IpAddr, dns_server: IpAddr) -> Vec<Value> {
         .replace("DNS_SERVER_IP", &address(dns_server))
         .replace("ADDRESS_FAMILY", family);
     documents(&manifest)
+}
+
+/// The EndpointSlice of DNS with these endpoints.
+pub(crate) fn dns_slice(family: &str, endpoints: Vec<Value>) -> Value {
+    let is_slice = |object: &Value| object["kind"] == "EndpointSlice";
+    let mut slice =
+        documents(MANIFEST).into_iter().find(is_slice).expect("the manifest has the slice: a test reads it");
+    slice["addressType"] = family.into();
+    slice["endpoints"] = endpoints.into();
+    slice
 }
 
 /// The objects of a manifest of ours.

@@ -154,6 +154,6 @@ mod tests {
 
     #[test]
     fn the_rights_of_nodes_are_yaml() {
-        assert_eq!(addons::documents(RIGHTS).len(), 13);
+        assert_eq!(addons::documents(RIGHTS).len(), 14);
     }
 }

@@ -16,6 +16,7 @@ mod join;
 mod keys;
 mod kubeconfig;
 mod link;
+mod name_servers;
 mod node;
 mod options;
 mod routes;

@@ -55,8 +55,8 @@ pub(crate) async fn give_address(
 pub(crate) struct Link {
     /// At most 15 characters.
     pub name: String,
-    /// One of each family.
-    pub addresses: Vec<IpAddr>,
+    /// One of each family, with the length of the prefix of what is on the link.
+    pub addresses: Vec<(IpAddr, u8)>,
     /// The Services' range, and those of load balancers.
     pub routes: Vec<(IpAddr, u8)>,
 }
@@ -149,9 +149,8 @@ impl Link {
             let up = LinkUnspec::new_with_index(index).up().build();
             handle.link().set(up).execute().await.map_err(|source| self.failed("start", source))?;
         }
-        for address in &self.addresses {
-            let length = if address.is_ipv4() { 32 } else { 128 };
-            let given = give_address(handle, index, *address, length).await;
+        for (address, length) in &self.addresses {
+            let given = give_address(handle, index, *address, *length).await;
             given.map_err(|source| self.failed("address", source))?;
         }
         for (range, length) in &self.routes {
@@ -161,7 +160,7 @@ impl Link {
     }
 
     async fn route(&self, handle: &Handle, index: u32, (range, length): (IpAddr, u8)) -> Result<(), LinkError> {
-        let own = self.addresses.iter().find_map(|address| match address {
+        let own = self.addresses.iter().find_map(|(address, _)| match address {
             IpAddr::V4(address) => Some(*address),
             IpAddr::V6(_) => None,
         });

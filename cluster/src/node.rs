@@ -13,10 +13,11 @@ use runtime::Runtime;
 use runtime::local::LocalRuntime;
 use serde::{Deserialize, Serialize};
 
-use crate::drain;
+use crate::{drain, name_servers};
 
 /// Pods the node takes: as many as its /24 has addresses, with room for those that are on their way out.
 const MAX_PODS: usize = 220;
+const DNS_PORT: u16 = 53;
 /// The prefix length of a node's range of pods, of IPv4 and of IPv6.
 const NODE_BITS: [u8; 2] = [24, 64];
 
@@ -51,6 +52,12 @@ pub struct NodeOptions {
     /// What is done about system calls that containers have little reason for: off, audit or enforce.
     #[arg(long, default_value_t)]
     pub syscall_policy: runtime::SyscallPolicy,
+    /// Answer DNS for the pods of this node at its address; false where port 53 there is somebody else's.
+    #[arg(long, default_value_t = true)]
+    pub dns: bool,
+    /// Cgroup that holds those of this node's pods, one name; nodes of one machine have one each.
+    #[arg(long, hide = true)]
+    pub cgroup_root: Option<String>,
     /// Leave pods running at shutdown.
     #[arg(long)]
     pub keep_pods: bool,
@@ -125,6 +132,8 @@ pub(crate) struct ClusterNetwork {
     pub(crate) pods: Vec<Cidr>,
     /// Those of Services, in the same order.
     pub(crate) services: Vec<Cidr>,
+    /// The addresses that load balancers can have.
+    pub(crate) balancers: Vec<Cidr>,
     /// The address of the Service of DNS.
     pub(crate) dns: IpAddr,
     /// Domain of cluster names.
@@ -158,6 +167,8 @@ pub(crate) struct NetworkText {
     cluster_cidr: String,
     #[serde(rename = "serviceClusterIPRange")]
     service_cluster_ip_range: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    load_balancer_pool: String,
     #[serde(rename = "clusterDNS")]
     cluster_dns: String,
     cluster_domain: String,
@@ -166,8 +177,9 @@ pub(crate) struct NetworkText {
 impl From<&ClusterNetwork> for NetworkText {
     fn from(network: &ClusterNetwork) -> Self {
         Self {
-            cluster_cidr: network.pods_text().join(","),
-            service_cluster_ip_range: network.services.iter().map(Cidr::to_string).collect::<Vec<_>>().join(","),
+            cluster_cidr: list(&network.pods),
+            service_cluster_ip_range: list(&network.services),
+            load_balancer_pool: list(&network.balancers),
             cluster_dns: network.dns.to_string(),
             cluster_domain: network.domain.clone(),
         }
@@ -183,15 +195,24 @@ impl TryFrom<NetworkText> for ClusterNetwork {
         Ok(Self {
             pods: ranges(&text.cluster_cidr).context("clusterCidr")?,
             services: ranges(&text.service_cluster_ip_range).context("serviceClusterIPRange")?,
+            balancers: all_ranges(&text.load_balancer_pool).context("loadBalancerPool")?,
             dns: text.cluster_dns.parse().with_context(|| format!("clusterDNS {:?}", text.cluster_dns))?,
             domain: text.cluster_domain,
         })
     }
 }
 
+fn list(ranges: &[Cidr]) -> String {
+    ranges.iter().map(Cidr::to_string).collect::<Vec<_>>().join(",")
+}
+
+fn all_ranges(text: &str) -> anyhow::Result<Vec<Cidr>> {
+    Ok(text.split(',').filter(|text| !text.is_empty()).map(str::parse).collect::<Result<_, _>>()?)
+}
+
 /// One range, or one of each family.
 fn ranges(text: &str) -> anyhow::Result<Vec<Cidr>> {
-    let ranges = text.split(',').map(str::parse).collect::<Result<Vec<Cidr>, _>>()?;
+    let ranges = all_ranges(text)?;
     let is_one_each = ranges.len() == 1 || ranges.len() == 2 && ranges[0].is_ipv4() != ranges[1].is_ipv4();
     ensure!(is_one_each, "{text:?}: must be one range, or one of IPv4 and one of IPv6");
     Ok(ranges)
@@ -250,7 +271,7 @@ impl NodePlan {
             resolv_conf: "/etc/resolv.conf".into(),
             registration: kubelet::node::Registration {
                 register: true,
-                labels: BTreeMap::new(),
+                labels: self.labels(),
                 taints: Vec::new(),
                 max_pods: MAX_PODS,
                 reserved: BTreeMap::new(),
@@ -258,6 +279,7 @@ impl NodePlan {
                 pod_cidr: None,
                 provider_id: None,
             },
+            cgroup_root: options.cgroup_root.clone().unwrap_or_default(),
             pod_pids_limit: options.pod_max_pids.max(0),
             allowed_sysctls: self.allowed_sysctls.clone(),
             static_pod_path: None,
@@ -265,6 +287,19 @@ impl NodePlan {
             tuning: kubelet::Tuning::default(),
             server: Some(server),
         }
+    }
+
+    fn labels(&self) -> BTreeMap<String, String> {
+        self.options.dns.then(|| (name_servers::LABEL.to_owned(), String::new())).into_iter().collect()
+    }
+
+    /// How this node answers DNS; `None` where it does not. `upstreams` are asked for other names, or else the machine's.
+    pub(crate) fn dns(&self, upstreams: &[IpAddr]) -> anyhow::Result<Option<dns::Config>> {
+        if !self.options.dns {
+            return Ok(None);
+        }
+        let config = dns::Config::new(&self.network.domain, vec![SocketAddr::new(self.address(), DNS_PORT)])?;
+        Ok(Some(dns::Config { upstreams: upstreams.to_vec(), ..config }))
     }
 
     pub(crate) fn provisioner(&self) -> provisioner::Config {
@@ -291,6 +326,13 @@ impl NodePlan {
             bridge: self.options.bridge.clone(),
             table: self.options.policy_table(),
         })
+    }
+
+    /// How load balancers are announced; `None` where there are none.
+    pub(crate) fn announce(&self) -> Option<announce::Config> {
+        let pool = self.network.balancers.clone();
+        let (node_name, node_ips) = (self.name.clone(), self.addresses.clone());
+        (!pool.is_empty()).then_some(announce::Config { node_name, node_ips, pool })
     }
 
     /// Removes what an earlier run left and this one does not look after.

@@ -160,6 +160,7 @@ impl Plan {
             network: ClusterNetwork {
                 pods: self.pods.clone(),
                 services: self.services.clone(),
+                balancers: self.pool_blocks().into_iter().map(|(base, bits)| Cidr::new(base, bits)).collect(),
                 dns: self.dns_service,
                 domain: self.options.cluster_domain.clone(),
             },

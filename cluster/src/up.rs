@@ -15,6 +15,7 @@ use apiserver::ApiServer;
 use apiserver::authn::Headers;
 use bytes::Bytes;
 use daemon::{Process, ReadyWatch, Supervisor};
+use facts::cidr::Cidr;
 use facts::nodes;
 use host::{Claim, ClaimError, Resource};
 use http::HeaderName;
@@ -35,7 +36,7 @@ use crate::link::Link;
 use crate::node::NodePlan;
 use crate::options::{Options, Plan};
 use crate::pki::Pair;
-use crate::{addons, control, kubeconfig, routes};
+use crate::{addons, control, kubeconfig, name_servers, routes};
 
 /// How long the node may take to become Ready before `up` says that it waits.
 const NODE_PATIENCE: Duration = Duration::from_secs(30);
@@ -160,11 +161,14 @@ pub(crate) fn check_host() -> anyhow::Result<()> {
 
 /// The interface with the node's address, unless the address is one that the machine has anyway; and whether it is new.
 async fn own_link(plan: &Plan) -> anyhow::Result<(Option<Link>, bool)> {
-    let addresses = plan.options.node_ip.clone();
+    // Other nodes on this machine are on its link.
+    let alone = plan.options.nodes == 1;
+    let own = |address: &IpAddr| if alone { Cidr::new(*address, 128).bits() } else { fleet::near(*address).bits() };
+    let addresses = plan.options.node_ip.iter().map(|address| (*address, own(address))).collect();
     let link = Link { name: plan.options.node.link_name(), addresses, routes: plan.routes() };
     let ours = std::path::Path::new("/sys/class/net").join(&link.name).exists();
-    let is_there = |address: &IpAddr| std::net::UdpSocket::bind((*address, 0)).is_ok();
-    let there = link.addresses.iter().filter(|address| is_there(address)).count();
+    let is_there = |(address, _): &(IpAddr, u8)| std::net::UdpSocket::bind((*address, 0)).is_ok();
+    let there = link.addresses.iter().filter(|one| is_there(one)).count();
     if !ours && there == link.addresses.len() {
         return Ok((None, false));
     }
@@ -275,7 +279,8 @@ impl Cluster<'_> {
         let mut tasks = Supervisor::new(process.shutdown.clone());
         let admin = self.client(&self.keys.admin)?;
         // Before the components: the DNS server's rights are among them.
-        addons::ensure(&admin, self.plan.dns_service, self.plan.node_ip()).await.context("DNS Service")?;
+        let dns_server = Some(self.plan.node_ip()).filter(|_| !self.may_grow());
+        addons::ensure(&admin, self.plan.dns_service, dns_server).await.context("DNS Service")?;
         self.node.prepare().await?;
         let invitation = if self.may_grow() { Some(self.invite(&admin).await?) } else { None };
         let ready =
@@ -287,7 +292,11 @@ impl Cluster<'_> {
         };
         let conduct = async {
             let running = async {
-                let fleet = self.fleet.start(invitation.as_ref());
+                let fleet = async {
+                    self.fleet.start(invitation.as_ref()).await?;
+                    self.fleet.keep(invitation.as_ref(), say).await;
+                    Ok(())
+                };
                 let announce = self.announce(ready, admin, invitation.as_ref(), say);
                 tokio::try_join!(fleet, announce).map(|_| ())
             };
@@ -394,10 +403,18 @@ impl Cluster<'_> {
         }
         let (data_dir, control) = (self.plan.options.node.data_dir.clone(), Arc::clone(&runtime));
         tasks.add("control socket", move |shutdown| control::serve(data_dir, control, end, shutdown));
-        let listen = vec![SocketAddr::new(self.plan.node_ip(), 53)];
-        let config = dns::Config::new(&self.plan.options.cluster_domain, listen)?;
-        let (client, make) = (self.client(&self.keys.dns)?, start("dns"));
-        tasks.add("dns", move |shutdown| dns::run(config, client, make(shutdown)));
+        if let Some(config) = self.node.announce() {
+            let (client, make) = (self.client(&self.keys.proxy)?, start("announce"));
+            tasks.add("announce", move |shutdown| announce::run(config, client, make(shutdown)));
+        }
+        if let Some(config) = self.node.dns(&[])? {
+            let (client, make) = (self.client(&self.keys.dns)?, start("dns"));
+            tasks.add("dns", move |shutdown| dns::run(config, client, make(shutdown)));
+        }
+        if self.may_grow() {
+            let (client, network) = (self.client(&self.keys.admin)?, self.node.network.clone());
+            tasks.add("name servers", move |shutdown| name_servers::run(client, network, shutdown));
+        }
         let (config, client, make) =
             (self.node.provisioner(), self.client(&self.keys.provisioner)?, start("provisioner"));
         tasks.add("provisioner", move |shutdown| provisioner::run(config, client, make(shutdown)));

@@ -1,23 +1,24 @@
 //! A cluster of several nodes on this machine: `coracle up --nodes`, as a child process.
 
-use std::fs::File;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::command::{Output, Run as _, eventually};
 use crate::image::free_port;
+use crate::started::{Started, signal};
 use crate::{binary, workspace};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Addresses and names that no other cluster on this machine has.
 const NETWORK: &[&str] = &[
-    "--node-ip=10.185.0.1",
-    "--cluster-cidr=10.184.0.0/16",
-    "--service-cluster-ip-range=10.186.0.0/16",
+    "--node-ip=10.185.0.1,fd00:10:185::1",
+    "--cluster-cidr=10.184.0.0/16,fd00:10:184::/56",
+    "--service-cluster-ip-range=10.186.0.0/16,fd00:10:186::/112",
+    "--load-balancer-pool=10.185.0.200-10.185.0.209",
     "--bridge=ce2e8",
     "--node-name=many",
     "--kubelet-port=10258",
@@ -27,28 +28,22 @@ pub const IMAGE: &str = "localhost/e2e/busybox:1";
 
 /// The cluster. Dropping it takes everything down.
 pub struct ManyNodes {
+    // Before the directory, which it needs until its end.
+    process: Started,
     directory: TempDir,
-    process: Option<Child>,
 }
 
 impl ManyNodes {
     /// Brings up so many nodes and waits until all are Ready and have the image.
     pub fn up(count: usize) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
-        let log = |name: &str| File::create(directory.path().join(name)).expect("the directory is writable");
-        let process = Command::new(binary("coracle"))
-            .arg("up")
-            .args(NETWORK)
-            .args([format!("--nodes={count}"), format!("--secure-port={}", free_port())])
-            .arg(format!("--data-dir={}", directory.path().join("data").display()))
-            .stdin(Stdio::null())
-            .stdout(log("out.log"))
-            .stderr(log("err.log"))
-            .spawn()
-            .expect("coracle starts");
-        let mut cluster = Self { directory, process: Some(process) };
+        let mut command = Command::new(binary("coracle"));
+        command.arg("up").args(NETWORK).args([format!("--nodes={count}"), format!("--secure-port={}", free_port())]);
+        command.arg(format!("--data-dir={}", directory.path().join("data").display()));
+        let mut cluster = Self { process: Started::nothing(directory.path()), directory };
+        cluster.process.start(&mut command);
         eventually("the cluster is up", PATIENCE, || {
-            let ended = cluster.process.as_mut().and_then(|process| process.try_wait().expect("our own child"));
+            let ended = cluster.process.ended();
             assert!(ended.is_none(), "coracle ended: {}", cluster.state());
             cluster.printed().contains("kubeconfig: ").then_some(())
         });
@@ -112,17 +107,12 @@ impl ManyNodes {
         [after("join"), after("--token"), after("--ca-hash")]
     }
 
-    /// Kills a node beside the first as a power cut would: its process, and all that runs in its network.
+    /// Takes a node beside the first away as a power cut would: its link, its process, and all that runs in its network.
     pub fn cut_power(&self, node: &str) {
-        let name = format!("--node-name {node} ");
-        let mut namespace = None;
-        for (pid, command) in processes() {
-            if command.contains(" join ") && command.contains(&name) {
-                namespace = std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
-                kill(pid);
-            }
-        }
-        let namespace = namespace.unwrap_or_else(|| panic!("{node} does not run"));
+        let (pid, bridge) = self.process_of(node);
+        Command::new("ip").args(["link", "set", &format!("{bridge}.v"), "down"]).run().ok();
+        let namespace = std::fs::read_link(format!("/proc/{pid}/ns/net")).expect("it has a network");
+        kill(pid);
         // Its pods' shims are in it; the pods have namespaces of their own, below its data directory.
         let root = self.data_of(node).display().to_string();
         for (pid, command) in processes() {
@@ -133,12 +123,23 @@ impl ManyNodes {
         }
     }
 
-    /// Has a node beside the first leave.
-    pub fn leave(&self, node: &str) -> Output {
+    /// Kills the process of a node beside the first, and nothing else.
+    pub fn crash(&self, node: &str) {
+        kill(self.process_of(node).0);
+    }
+
+    /// The process of a node beside the first, and the name of its bridge.
+    fn process_of(&self, node: &str) -> (u32, String) {
         let name = format!("--node-name {node} ");
         let running = processes().into_iter().find(|(_, line)| line.contains(" join ") && line.contains(&name));
         let (pid, line) = running.unwrap_or_else(|| panic!("{node} does not run"));
-        let bridge = line.split(' ').skip_while(|word| *word != "--bridge").nth(1).expect("it has a bridge").to_owned();
+        let bridge = line.split(' ').skip_while(|word| *word != "--bridge").nth(1).expect("it has a bridge");
+        (pid, bridge.to_owned())
+    }
+
+    /// Has a node beside the first leave.
+    pub fn leave(&self, node: &str) -> Output {
+        let (pid, bridge) = self.process_of(node);
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/proc/{pid}/ns/net")).arg(binary("coracle"));
         command.args(["leave", "--bridge", &bridge, "--data-dir"]).arg(self.data_of(node)).run()
@@ -146,26 +147,18 @@ impl ManyNodes {
 
     /// Asks it to end, as Ctrl-C does, and waits until it has.
     pub fn stop(&mut self) {
-        let Some(mut process) = self.process.take() else { return };
-        signal(process.id(), Signal::INT);
-        let status = eventually("the cluster is down", PATIENCE, || process.try_wait().expect("our own child"));
-        assert!(status.success(), "coracle ended with {status}:\n{}", self.logs());
+        self.process.stop(PATIENCE);
     }
 
     /// What it printed.
     pub fn printed(&self) -> String {
-        std::fs::read_to_string(self.directory.path().join("out.log")).unwrap_or_default()
-    }
-
-    fn logs(&self) -> String {
-        let errors = std::fs::read_to_string(self.directory.path().join("err.log")).unwrap_or_default();
-        format!("{}\n{errors}", self.printed())
+        self.process.printed()
     }
 
     /// What it looks like, for messages of failed tests.
     pub fn state(&self) -> String {
         let objects = self.kubectl(&["get", "nodes,pods,services,endpointslices,csr,events", "-A", "-o", "wide"]);
-        format!("{}{}\n{}", objects.stdout, objects.stderr, self.logs())
+        format!("{}{}\n{}", objects.stdout, objects.stderr, self.process.logs())
     }
 }
 
@@ -174,16 +167,6 @@ impl Drop for ManyNodes {
         if std::thread::panicking() {
             eprintln!("{}", self.state());
         }
-        let Some(mut process) = self.process.take() else { return };
-        signal(process.id(), Signal::INT);
-        for _ in 0..600 {
-            if !matches!(process.try_wait(), Ok(None)) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        signal(process.id(), Signal::KILL);
-        let _reaped = process.wait();
     }
 }
 
@@ -200,10 +183,4 @@ fn processes() -> Vec<(u32, String)> {
 
 fn kill(pid: u32) {
     signal(pid, Signal::KILL);
-}
-
-fn signal(pid: u32, kind: Signal) {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process has a number");
-    // Fails only when it has ended already.
-    let _ended = kill_process(pid, kind);
 }

@@ -37,6 +37,15 @@ spec:
   selector: {{app: web}}
   ports: [{{port: 80, targetPort: 8080}}]
 ---
+apiVersion: v1
+kind: Service
+metadata: {{name: web6}}
+spec:
+  ipFamilyPolicy: SingleStack
+  ipFamilies: [IPv6]
+  selector: {{app: web}}
+  ports: [{{port: 80, targetPort: 8080}}]
+---
 apiVersion: apps/v1
 kind: Deployment
 metadata: {{name: roam}}
@@ -72,6 +81,9 @@ fn pods_of_three_nodes_are_one_cluster_whatever_happens_to_a_node() {
     cluster.kubectl(&["rollout", "status", "daemonset/web", "--timeout=90s"]).ok();
     cluster.kubectl(&["rollout", "status", "deployment/roam", "--timeout=90s"]).ok();
     every_pod_reaches_every_other(&cluster);
+    both_families_reach_every_pod_unless_a_policy_says_no(&cluster);
+    names_are_answered_without_the_first_nodes_server(&cluster);
+    a_node_whose_process_dies_comes_back_with_its_pods(&cluster);
     every_node_tells_of_its_pods(&cluster);
     a_drained_node_has_no_pods_that_can_go(&cluster);
     a_node_without_power_loses_its_pods(&cluster);
@@ -117,6 +129,113 @@ fn every_pod_reaches_every_other(cluster: &ManyNodes) {
     }
 }
 
+fn page_of(cluster: &ManyNodes, pod: &str, url: &str) -> String {
+    cluster.kubectl(&["exec", pod, "--", "timeout", "5", "wget", "-q", "-O", "-", url]).stdout.trim().to_owned()
+}
+
+fn both_families_reach_every_pod_unless_a_policy_says_no(cluster: &ManyNodes) {
+    let nodes = cluster.kubectl(&["get", "nodes", "-o", "jsonpath={.items[*].status.addresses[*].address}"]);
+    assert!(
+        ["fd00:10:185::1", "fd00:10:185::2", "10.185.0.3"].iter().all(|one| nodes.stdout.contains(one)),
+        "{}",
+        nodes.stdout
+    );
+    let web =
+        pods(cluster, "app=web", "{.metadata.name} {.status.podIPs[1].ip} {.spec.nodeName} {.status.hostIPs[1].ip}");
+    let fields: Vec<Vec<&str>> = web.iter().map(|line| line.split(' ').collect()).collect();
+    assert!(
+        fields.iter().all(|pod| pod[1].starts_with("fd00:10:184:") && pod[3].starts_with("fd00:10:185::")),
+        "{web:?}"
+    );
+    let pairs = || fields.iter().flat_map(|from| fields.iter().map(move |to| (from[0], to)));
+    for (from, to) in pairs() {
+        eventually(&format!("{from} reaches {to:?}"), PATIENCE, || {
+            (page_of(cluster, from, &format!("http://[{}]:8080/", to[1])) == to[2]).then_some(())
+        });
+    }
+    for pod in &fields {
+        eventually("the Service of IPv6 answers", PATIENCE, || {
+            page_of(cluster, pod[0], "http://web6/").starts_with("many").then_some(())
+        });
+    }
+    // One family is cut off as the other is, and what finds neighbours is not: the pods are ready afterwards.
+    cluster.apply(
+        "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: none}, \
+         spec: {podSelector: {matchLabels: {app: web}}, policyTypes: [Ingress]}}",
+    );
+    let reached = |(from, to): (&str, &Vec<&str>)| {
+        from != to[0] && page_of(cluster, from, &format!("http://[{}]:8080/", to[1])) == to[2]
+    };
+    eventually("no pod reaches another", PATIENCE, || (!pairs().any(reached)).then_some(()));
+    cluster.kubectl(&["delete", "networkpolicy", "none"]).ok();
+    eventually("every pod reaches every other again", PATIENCE, || {
+        pairs().all(|(from, to)| from == to[0] || reached((from, to))).then_some(())
+    });
+}
+
+/// Nothing reaches the server of the first node while this lasts.
+struct Deaf;
+
+impl Deaf {
+    fn new() -> Self {
+        let rules = "table inet ce2e8-deaf { chain input { type filter hook prerouting priority -400; \
+                     ip daddr 10.185.0.1 meta l4proto { tcp, udp } th dport 53 drop; }; \
+                     chain output { type filter hook output priority -400; \
+                     ip daddr 10.185.0.1 meta l4proto { tcp, udp } th dport 53 drop; }; \
+                     chain dnat { type filter hook input priority -400; \
+                     meta l4proto { tcp, udp } th dport 53 drop; }; }";
+        Command::new("nft").arg(rules).run().ok();
+        Self
+    }
+}
+
+impl Drop for Deaf {
+    fn drop(&mut self) {
+        Command::new("nft").args(["delete", "table", "inet", "ce2e8-deaf"]).run();
+    }
+}
+
+fn names_are_answered_without_the_first_nodes_server(cluster: &ManyNodes) {
+    let slice = ["get", "endpointslice", "kube-dns", "-n", "kube-system", "-o", "jsonpath={.endpoints[*].nodeName}"];
+    eventually("every node answers DNS", PATIENCE, || {
+        let named = cluster.kubectl(&slice).stdout;
+        NODES.iter().all(|node| named.split(' ').any(|one| one == *node)).then_some(())
+    });
+    let asks = |node: &str| {
+        let pod = &pods(cluster, "app=web", "{.metadata.name} {.spec.nodeName}");
+        let line = pod.iter().find(|line| line.ends_with(&format!(" {node}"))).unwrap().clone();
+        let pod = line.split(' ').next().unwrap();
+        let ask = "for i in 1 2 3 4 5; do timeout 3 nslookup web.default.svc.cluster.local >/dev/null || exit 1; done";
+        cluster.kubectl(&["exec", pod, "--", "sh", "-c", ask]).success
+    };
+    eventually("names are answered everywhere", PATIENCE, || NODES.iter().all(|node| asks(node)).then_some(()));
+    let deaf = Deaf::new();
+    assert!(!asks("many"), "the first node's server is cut off");
+    for node in &NODES[1..] {
+        assert!(asks(node), "{node} answers for its own pods");
+    }
+    drop(deaf);
+}
+
+fn a_node_whose_process_dies_comes_back_with_its_pods(cluster: &ManyNodes) {
+    let here = || pods(cluster, "app=web", "{.metadata.name} {.status.containerStatuses[0].restartCount}");
+    let before = here();
+    cluster.crash("many-2");
+    eventually("it says so", PATIENCE, || {
+        cluster
+            .printed()
+            .contains("node many-2 has ended (signal: 9 (SIGKILL)): it is started again in 1 s")
+            .then_some(())
+    });
+    let pod = &pods(cluster, "app=web", "{.metadata.name} {.spec.nodeName}");
+    let line = pod.iter().find(|line| line.ends_with(" many-2")).unwrap();
+    let name = line.split(' ').next().unwrap();
+    eventually("its kubelet is back", PATIENCE, || {
+        cluster.kubectl(&["exec", name, "--", "echo", "here"]).stdout.contains("here").then_some(())
+    });
+    assert_eq!(here(), before, "no container was restarted");
+}
+
 /// Logs and exec go by way of the API server to the kubelet, whose certificate it checks.
 fn every_node_tells_of_its_pods(cluster: &ManyNodes) {
     for pod in pods(cluster, "app=web", "{.metadata.name}") {
@@ -147,11 +266,64 @@ fn a_drained_node_has_no_pods_that_can_go(cluster: &ManyNodes) {
     cluster.kubectl(&["uncordon", "many-2"]).ok();
 }
 
+/// A Service that is reached from outside; answers its address.
+fn balanced(cluster: &ManyNodes, number: usize) -> String {
+    cluster.apply(&format!(
+        "{{apiVersion: v1, kind: Service, metadata: {{name: near-{number}}}, spec: {{type: LoadBalancer, \
+         selector: {{app: web}}, ports: [{{port: 80, targetPort: 8080}}]}}}}"
+    ));
+    let service = format!("near-{number}");
+    let path = ["get", "service", &service, "-o", "jsonpath={.status.loadBalancer.ingress[0].ip}"];
+    eventually("it has an address", PATIENCE, || {
+        Some(cluster.kubectl(&path).stdout.trim().to_owned()).filter(|address| address.starts_with("10.185.0.2"))
+    })
+}
+
+/// A machine on the link of the nodes that is none of them.
+struct Near;
+
+impl Near {
+    const NAME: &str = "ce2e8-near";
+
+    fn to_the_nodes() -> Self {
+        let script = "ip netns add ce2e8-near && ip link add ce2e8c type veth peer name eth0 netns ce2e8-near && \
+                      ip link set ce2e8c master ce2e8-node up && ip -n ce2e8-near link set eth0 up && \
+                      ip -n ce2e8-near address add 10.185.0.99/24 dev eth0";
+        Command::new("sh").args(["-c", script]).run().ok();
+        Self
+    }
+
+    /// Whether an address answers.
+    fn reaches(&self, address: &str) -> bool {
+        let url = format!("http://{address}/");
+        let fetch = ["netns", "exec", Self::NAME, "timeout", "2", "busybox", "wget", "-q", "-O", "-", &url];
+        Command::new("ip").args(fetch).run().stdout.starts_with("many")
+    }
+}
+
+impl Drop for Near {
+    fn drop(&mut self) {
+        Command::new("ip").args(["netns", "delete", Self::NAME]).run();
+        Command::new("ip").args(["link", "delete", "ce2e8c"]).run();
+    }
+}
+
 fn a_node_without_power_loses_its_pods(cluster: &ManyNodes) {
     // Some are there to lose.
     cluster.kubectl(&["rollout", "restart", "deployment/roam"]).ok();
     cluster.kubectl(&["rollout", "status", "deployment/roam", "--timeout=60s"]).ok();
+    let near = Near::to_the_nodes();
+    let balanced: Vec<String> = (0..6).map(|number| balanced(cluster, number)).collect();
+    for address in &balanced {
+        eventually(&format!("{address} is found on the link"), PATIENCE, || near.reaches(address).then_some(()));
+    }
     cluster.cut_power("many-3");
+    for address in &balanced {
+        eventually(&format!("{address} is found elsewhere"), Duration::from_secs(20), || {
+            near.reaches(address).then_some(())
+        });
+    }
+    drop(near);
     let ready = "jsonpath={.status.conditions[?(@.type==\"Ready\")].status}";
     eventually("the node is no longer Ready", PATIENCE, || {
         (cluster.kubectl(&["get", "node", "many-3", "-o", ready]).stdout.trim() == "Unknown").then_some(())
@@ -171,6 +343,9 @@ fn nothing_is_left() {
     let ip = |arguments: &[&str]| Command::new("ip").args(arguments).run().stdout;
     assert!(!ip(&["link"]).contains("ce2e8"), "{}", ip(&["link"]));
     assert!(!ip(&["route"]).contains("10.18"), "{}", ip(&["route"]));
+    assert!(!ip(&["-6", "route"]).contains("fd00:10:18"), "{}", ip(&["-6", "route"]));
+    let cgroups = Command::new("find").args(["/sys/fs/cgroup", "-maxdepth", "2", "-name", "ce2e8n*"]).run().stdout;
+    assert_eq!(cgroups.trim(), "", "each node's cgroups go with it");
     let tables = Command::new("nft").args(["list", "tables"]).run().stdout;
     assert!(!tables.contains("ce2e8"), "{tables}");
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();

@@ -7,22 +7,24 @@
 //!        +---------- veth --------------+                         |
 //!        +---------- veth ----------------------------------------+
 //! ```
-//! They end with this process: the standard input of each is a pipe that it holds.
+//! They end with this process: the standard input of each is a pipe that it holds. One that ends before is started again in
+//! its namespace, and finds its pods there.
 
 mod link;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::Stdio;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
+use controllers::AddressRange;
 use facts::cidr::Cidr;
 use host::Resource;
 use host::nft::Family;
 use runtime::namespace::NetworkNamespace;
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::task::JoinSet;
 use tracing::warn;
 
@@ -31,10 +33,13 @@ use crate::link::Link;
 use crate::node::NodeOptions;
 use crate::options::Plan;
 
+/// Waits before a node that has ended is started again, doubled each time up to the second value; one that has run for that
+/// long begins anew.
+const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// How long a node may take to end, with its pods.
 const END: Duration = Duration::from_secs(30);
 /// The prefix that the addresses of all nodes have in common.
-fn near(address: IpAddr) -> Cidr {
+pub(crate) fn near(address: IpAddr) -> Cidr {
     Cidr::new(address, if address.is_ipv4() { 24 } else { 64 })
 }
 
@@ -49,11 +54,14 @@ struct Member {
     options: NodeOptions,
 }
 
-/// One that runs.
+/// One that runs, or is to be started again.
 struct Running {
     member: Member,
+    /// Its standard input, which it lives for.
+    stdin: Option<ChildStdin>,
     process: Child,
     namespace: NetworkNamespace,
+    started: Instant,
 }
 
 /// All nodes on this machine beside the first.
@@ -66,7 +74,7 @@ pub(crate) struct Fleet {
     /// The nftables table by which they reach the world.
     table: String,
     pods: Vec<Cidr>,
-    running: Mutex<Vec<Running>>,
+    running: Mutex<Vec<Arc<tokio::sync::Mutex<Running>>>>,
 }
 
 impl Fleet {
@@ -113,13 +121,44 @@ impl Fleet {
         let ways = member.addresses.iter().zip(&self.routers);
         let ways: Vec<link::Way> = ways.map(|(own, router)| (*own, near(*own).bits(), *router)).collect();
         link::configure(&namespace, &ways).context("configure its link")?;
-        let mut command = command(member, invitation)?;
-        let handle = tokio::runtime::Handle::current();
-        let process = namespace.enter(|| {
-            let _runtime = handle.enter();
-            command.spawn()
-        })?;
-        self.lock().push(Running { member: member.clone(), process, namespace });
+        let mut process = spawn(&namespace, command(member, self.routers[0], invitation)?)?;
+        let (member, stdin, started) = (member.clone(), process.stdin.take(), Instant::now());
+        self.lock().push(Arc::new(tokio::sync::Mutex::new(Running { member, stdin, process, namespace, started })));
+        Ok(())
+    }
+
+    /// Starts again what ends, for as long as this is waited for; `say` gets a line for the user each time.
+    pub(crate) async fn keep(&self, invitation: Option<&Invitation>, say: &impl Fn(String)) {
+        let Some(invitation) = invitation else { return };
+        let all = self.lock().clone();
+        let kept = all.iter().map(|running| self.keep_one(running, invitation, say));
+        futures::future::join_all(kept).await;
+    }
+
+    async fn keep_one(&self, running: &tokio::sync::Mutex<Running>, invitation: &Invitation, say: &impl Fn(String)) {
+        let mut running = running.lock().await;
+        let mut wait = AGAIN.0;
+        loop {
+            let ended = match running.process.wait().await {
+                Ok(status) => status.to_string(),
+                Err(err) => err.to_string(),
+            };
+            // One that ran for long has earned a new beginning.
+            wait = if running.started.elapsed() > AGAIN.1 { AGAIN.0 } else { wait };
+            let name = running.member.name.clone();
+            warn!(node = name, ended, again_in = ?wait, "a node's process has ended");
+            say(format!("node {name} has ended ({ended}): it is started again in {} s", wait.as_secs()));
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(AGAIN.1);
+            if let Err(err) = self.restart(&mut running, invitation) {
+                warn!(node = name, error = format!("{err:#}"), "it cannot be started");
+            }
+        }
+    }
+
+    fn restart(&self, running: &mut Running, invitation: &Invitation) -> anyhow::Result<()> {
+        running.process = spawn(&running.namespace, command(&running.member, self.routers[0], invitation)?)?;
+        (running.stdin, running.started) = (running.process.stdin.take(), Instant::now());
         Ok(())
     }
 
@@ -130,7 +169,7 @@ impl Fleet {
         }
         let mut ending = JoinSet::new();
         for running in std::mem::take(&mut *self.lock()) {
-            ending.spawn(running.end());
+            ending.spawn(async move { running.lock().await.end().await });
         }
         while let Some(ended) = ending.join_next().await {
             if let Ok(Err(err)) = ended {
@@ -171,15 +210,15 @@ impl Fleet {
         )
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Running>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<tokio::sync::Mutex<Running>>>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Running {
     /// Asks it to end, and sees that nothing of it goes on.
-    async fn end(mut self) -> anyhow::Result<()> {
-        drop(self.process.stdin.take());
+    async fn end(&mut self) -> anyhow::Result<()> {
+        drop(self.stdin.take());
         let ended = tokio::time::timeout(END, self.process.wait()).await;
         if let Ok(Ok(status)) = &ended
             && status.success()
@@ -196,16 +235,21 @@ impl Running {
         command.args(["stop-pods", "--remove", "--grace-period=1", "--bridge", &self.member.options.bridge]);
         command.arg("--runtime-root").arg(data.join("runtime")).arg("--kubelet-root").arg(data.join("kubelet"));
         command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
-        let handle = tokio::runtime::Handle::current();
-        let mut stopping = self.namespace.enter(|| {
-            let _runtime = handle.enter();
-            command.spawn()
-        })?;
+        let mut stopping = spawn(&self.namespace, command)?;
         let stopped =
             tokio::time::timeout(END, stopping.wait()).await.context("its pods are not stopped in time")??;
         ensure!(stopped.success(), "the pods of node {} are not stopped", self.member.name);
         Ok(())
     }
+}
+
+/// Starts a process in a namespace.
+fn spawn(namespace: &NetworkNamespace, mut command: Command) -> io::Result<Child> {
+    let handle = tokio::runtime::Handle::current();
+    namespace.enter(|| {
+        let _runtime = handle.enter();
+        command.spawn()
+    })
 }
 
 fn removal(table: &str, family: Family) -> String {
@@ -227,7 +271,7 @@ fn members(plan: &Plan) -> anyhow::Result<Vec<Member>> {
 }
 
 /// The address of a node, as many after the first one's as it comes after it.
-fn address(first: IpAddr, number: u8, nodes: u8) -> anyhow::Result<IpAddr> {
+fn address(first: IpAddr, number: u8, nodes: u8, pool: &[AddressRange]) -> anyhow::Result<IpAddr> {
     let offset = number - 1;
     let address = match first {
         IpAddr::V4(first) => Ipv4Addr::from_bits(first.to_bits().wrapping_add(offset.into())).into(),
@@ -235,18 +279,30 @@ fn address(first: IpAddr, number: u8, nodes: u8) -> anyhow::Result<IpAddr> {
     };
     let near = near(first);
     ensure!(near.offers(address), "--nodes: {near} of --node-ip {first} has no room for {nodes} nodes");
+    ensure!(
+        !pool.iter().any(|range| range.contains(address)),
+        "--load-balancer-pool has {address}, which is the address of a node"
+    );
     Ok(address)
 }
 
 fn member(options: &crate::Options, first_name: &str, number: u8) -> anyhow::Result<Member> {
     let name = format!("{first_name}-{number}");
     crate::node::check_name(&name)?;
-    let addresses = options.node_ip.iter().map(|first| address(*first, number, options.nodes));
+    let addresses =
+        options.node_ip.iter().map(|first| address(*first, number, options.nodes, &options.load_balancer_pool));
     let addresses = addresses.collect::<anyhow::Result<Vec<_>>>()?;
     let bridge = format!("{}n{number}", options.node.bridge);
     ensure!(bridge.len() <= 13, "--bridge {:?}: must have at most 10 letters with --nodes", options.node.bridge);
     let data_dir = options.node.data_dir.join("nodes").join(&name);
-    let node = NodeOptions { data_dir, bridge: bridge.clone(), node_name: Some(name.clone()), ..options.node.clone() };
+    let node = NodeOptions {
+        data_dir,
+        bridge: bridge.clone(),
+        node_name: Some(name.clone()),
+        // What all pods of a node may have together is a limit of their topmost cgroup.
+        cgroup_root: Some(bridge.clone()),
+        ..options.node.clone()
+    };
     Ok(Member { name, addresses, link: format!("{bridge}.v"), options: node })
 }
 
@@ -261,7 +317,9 @@ pub(crate) fn resources(plan: &Plan) -> anyhow::Result<Vec<(&'static str, Resour
     Ok(each.chain(shared).collect())
 }
 
-fn command(member: &Member, invitation: &Invitation) -> io::Result<Command> {
+/// The command of a node. Names that the cluster does not know it asks of the first node, whose own servers may be on its
+/// loopback.
+fn command(member: &Member, router: IpAddr, invitation: &Invitation) -> io::Result<Command> {
     let options = &member.options;
     let addresses: Vec<String> = member.addresses.iter().map(ToString::to_string).collect();
     let mut command = Command::new(std::env::current_exe()?);
@@ -272,6 +330,8 @@ fn command(member: &Member, invitation: &Invitation) -> io::Result<Command> {
     command.arg(format!("--pod-max-pids={}", options.pod_max_pids));
     command.arg(format!("--syscall-policy={}", options.syscall_policy));
     command.arg(format!("--network-policy={}", options.network_policy));
+    command.arg(format!("--dns={}", options.dns)).arg(format!("--dns-upstream={router}"));
+    command.args(options.cgroup_root.iter().map(|root| format!("--cgroup-root={root}")));
     for (flag, values) in
         [("allowed-unsafe-sysctls", &options.allowed_unsafe_sysctls), ("insecure-registry", &options.insecure_registry)]
     {
@@ -343,6 +403,7 @@ mod tests {
     fn what_leaves_no_room_is_refused() {
         for (flags, words) in [
             (["--nodes=3", "--node-ip=10.245.0.253"], "no room"),
+            (["--nodes=3", "--load-balancer-pool=10.245.0.3-10.245.0.9"], "address of a node"),
             (["--nodes=3", "--bridge=of-14-letters4"], "--bridge"),
         ] {
             let err = members(&plan(&flags)).unwrap_err().to_string();

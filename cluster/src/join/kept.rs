@@ -113,6 +113,7 @@ mod tests {
         let network = ClusterNetwork {
             pods: vec!["10.244.0.0/16".parse().unwrap(), "fd00:10::/56".parse().unwrap()],
             services: vec!["10.96.0.0/16".parse().unwrap(), "fd00:11::/112".parse().unwrap()],
+            balancers: vec!["192.0.2.1/32".parse().unwrap()],
             dns: "10.96.0.10".parse().unwrap(),
             domain: "cluster.local".to_owned(),
         };

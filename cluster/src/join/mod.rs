@@ -56,6 +56,9 @@ pub struct JoinOptions {
     pub node_ip: Vec<IpAddr>,
     #[command(flatten)]
     pub node: NodeOptions,
+    /// Servers that the node's own name server asks for names outside of the cluster [default: those of /etc/resolv.conf].
+    #[arg(long, value_delimiter = ',')]
+    pub dns_upstream: Vec<IpAddr>,
     /// End when standard input does.
     #[arg(long, hide = true)]
     pub end_with_stdin: bool,
@@ -97,7 +100,8 @@ pub async fn join(
     let network = kept.network()?;
     let addresses = addresses(given, &network)?;
     let node = NodePlan { options: options.node, name, addresses, allowed_sysctls, network };
-    let joined = Joined { node, files, client, access, authorities, left, started };
+    let upstreams = options.dns_upstream;
+    let joined = Joined { node, upstreams, files, client, access, authorities, left, started };
     tokio::select! {
         result = joined.run(&shutdown, &say) => result,
         () = end_of_stdin(pipe, &shutdown) => unreachable!("it never ends by itself"),
@@ -179,6 +183,8 @@ fn stdin() -> anyhow::Result<Receiver> {
 /// A node with what it needs to run.
 struct Joined {
     node: NodePlan,
+    /// Of DNS.
+    upstreams: Vec<IpAddr>,
     files: Files,
     client: Arc<LiveIdentity>,
     access: kube::Client,
@@ -266,6 +272,14 @@ impl Joined {
             let (client, make) = start("network-policy");
             tasks.add("network-policy", move |shutdown| policy::run(config, client, make(shutdown)));
         }
+        if let Some(config) = self.node.announce() {
+            let (client, make) = start("announce");
+            tasks.add("announce", move |shutdown| announce::run(config, client, make(shutdown)));
+        }
+        if let Some(config) = self.node.dns(&self.upstreams)? {
+            let (client, make) = start("dns");
+            tasks.add("dns", move |shutdown| dns::run(config, client, make(shutdown)));
+        }
         let (config, (client, make)) = (self.node.provisioner(), start("provisioner"));
         tasks.add("provisioner", move |shutdown| provisioner::run(config, client, make(shutdown)));
         let (data_dir, end) = (self.node.options.data_dir.clone(), shutdown.clone());
@@ -305,6 +319,7 @@ mod tests {
         let network = |pods: &[&str]| ClusterNetwork {
             pods: pods.iter().map(|range| range.parse().unwrap()).collect(),
             services: vec!["10.96.0.0/16".parse().unwrap()],
+            balancers: Vec::new(),
             dns: [10, 96, 0, 10].into(),
             domain: "cluster.local".to_owned(),
         };
