@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use store::embedded::{EmbeddedStore, LogOptions, OpenError, Options};
 use store::{Error, Expected, Limits, Range, Store, WatchEvent};
 
@@ -182,4 +182,26 @@ fn a_path_that_cannot_be_written_is_named() {
     assert!(err.to_string().contains(file.to_str().unwrap()), "{err}");
     let err = EmbeddedStore::open(Options::at("/proc/coracle")).err().unwrap();
     assert!(err.to_string().contains("/proc/coracle"), "{err}");
+}
+
+#[test]
+fn a_store_in_step_does_all_on_the_thread_of_who_writes() {
+    fn at_once<T>(future: impl Future<Output = T>) -> T {
+        future.now_or_never().expect("nobody has to be waited for")
+    }
+    let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
+    let before = threads();
+    let store = EmbeddedStore::in_step();
+    assert_eq!(threads(), before);
+    let mut watch = at_once(store.watch("/", None)).unwrap();
+    let put = |key, expected, ttl| at_once(store.put(key, "1".into(), expected, ttl));
+    let revision = put("/a", Expected::Absent, Some(Duration::from_secs(1))).unwrap();
+    assert!(matches!(put("/a", Expected::Absent, None), Err(Error::Conflict { .. })));
+    assert_eq!(at_once(watch.next()).unwrap().unwrap().revision(), revision);
+    let mut last = put("/b", Expected::Absent, None).unwrap();
+    while at_once(store.get("/a")).unwrap().is_some() {
+        last = put("/b", Expected::Revision(last), None).unwrap();
+    }
+    at_once(store.close()).unwrap();
+    assert!(matches!(put("/c", Expected::Absent, None), Err(Error::Unavailable { .. })));
 }

@@ -15,7 +15,7 @@ mod tree;
 mod writer;
 
 use std::path::PathBuf;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -58,9 +58,19 @@ impl Options {
 pub struct EmbeddedStore {
     index: Arc<Index>,
     places: Arc<Semaphore>,
-    /// Bounded by `places`; `None` once dropped.
-    queue: Option<mpsc::Sender<Command>>,
-    writer: Option<JoinHandle<()>>,
+    hands: Hands,
+}
+
+/// Who does the writer's work.
+enum Hands {
+    /// A thread.
+    Thread {
+        /// Bounded by `places`; `None` once dropped.
+        queue: Option<mpsc::Sender<Command>>,
+        writer: Option<JoinHandle<()>>,
+    },
+    /// Whoever writes; `None` once closed.
+    Callers(Mutex<Option<Writer>>),
 }
 
 impl EmbeddedStore {
@@ -84,6 +94,15 @@ impl EmbeddedStore {
         Self::start(Recovered::empty(), None, limits).expect("the system can start a thread")
     }
 
+    /// A new store without a disk or a thread: who writes does the work, so that what happens depends on the order of calls
+    /// alone, and on virtual time no time passes. What expires goes with the first write after its time.
+    pub fn in_step() -> Self {
+        let Recovered { newest, history, expiry, .. } = Recovered::empty();
+        let index = Arc::new(Index::new(newest, Feed::new(history, Limits::default())));
+        let writer = Writer::new(index.clone(), None, expiry);
+        Self { index, places: Arc::new(Semaphore::new(QUEUE)), hands: Hands::Callers(Mutex::new(Some(writer))) }
+    }
+
     fn start(recovered: Recovered, durable: Option<Durable>, limits: Limits) -> Result<Self, OpenError> {
         let index = Arc::new(Index::new(recovered.newest, Feed::new(recovered.history, limits)));
         let (queue, commands) = mpsc::channel();
@@ -93,12 +112,21 @@ impl EmbeddedStore {
             .spawn(move || writer.run(&commands))
             .map_err(OpenError::Thread)?;
         let places = Arc::new(Semaphore::new(QUEUE));
-        Ok(Self { index, places, queue: Some(queue), writer: Some(writer) })
+        Ok(Self { index, places, hands: Hands::Thread { queue: Some(queue), writer: Some(writer) } })
     }
 
     fn send(&self, command: Command) -> Result<(), Error> {
-        let queue = self.queue.as_ref().expect("the queue lives as long as the store");
-        queue.send(command).map_err(gone)
+        match &self.hands {
+            Hands::Thread { queue, .. } => {
+                let queue = queue.as_ref().expect("the queue lives as long as the store");
+                queue.send(command).map_err(gone)
+            }
+            Hands::Callers(writer) => {
+                let mut writer = writer.lock().expect("no panic under this lock");
+                *writer = writer.take().ok_or(()).map_err(gone)?.step(command);
+                Ok(())
+            }
+        }
     }
 
     async fn ask(&self, command: impl FnOnce(oneshot::Sender<Result<(), Error>>) -> Command) -> Result<(), Error> {
@@ -172,9 +200,10 @@ impl Store for EmbeddedStore {
 
 impl Drop for EmbeddedStore {
     fn drop(&mut self) {
+        let Hands::Thread { queue, writer } = &mut self.hands else { return };
         // Without senders the writer finishes its queue and ends.
-        self.queue = None;
-        if let Some(writer) = self.writer.take() {
+        *queue = None;
+        if let Some(writer) = writer.take() {
             // A panic of the writer was reported by its thread, and failed the writes that waited for it.
             let _ = writer.join();
         }

@@ -116,7 +116,7 @@ impl Writer {
             };
             match first {
                 Ok(command) => {
-                    if let Some(reply) = self.work(command, queue) {
+                    if let Some(reply) = self.work(command, || queue.try_recv().ok()) {
                         break Some(reply);
                     }
                 }
@@ -133,8 +133,23 @@ impl Writer {
         }
     }
 
+    /// Does a command now, on the thread of whoever gives it. `None` once it was to close.
+    pub(super) fn step(mut self, command: Command) -> Option<Self> {
+        match self.work(command, || None) {
+            None => Some(self),
+            Some(reply) => {
+                let _ = reply.send(self.close());
+                None
+            }
+        }
+    }
+
     /// Does a command and all that wait behind it. Returns whom to answer when one of them was to close.
-    fn work(&mut self, first: Command, queue: &Receiver<Command>) -> Option<oneshot::Sender<Result<(), Error>>> {
+    fn work(
+        &mut self,
+        first: Command,
+        more: impl Fn() -> Option<Command>,
+    ) -> Option<oneshot::Sender<Result<(), Error>>> {
         let mut batch = Batch::default();
         let mut next = Some(first);
         while let Some(command) = next.take() {
@@ -154,7 +169,7 @@ impl Writer {
                 }
             }
             if batch.outcomes.len() < BATCH && batch.bytes < BATCH_BYTES {
-                next = queue.try_recv().ok();
+                next = more();
             }
         }
         self.commit(batch);

@@ -43,6 +43,13 @@ macro_rules! conformance {
     };
 }
 
+#[tokio::test]
+async fn a_store_in_step_agrees_with_a_naive_model() {
+    model::random_operations_agree_with_a_naive_model(&EmbeddedStore::in_step()).await;
+    checks::a_watch_from_the_past_replays_and_goes_on(&EmbeddedStore::in_step()).await;
+    checks::compacted_revisions_are_refused(&EmbeddedStore::in_step()).await;
+}
+
 conformance! {
     checks::a_key_is_created_once,
     checks::a_write_with_a_stale_revision_changes_nothing,
