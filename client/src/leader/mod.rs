@@ -11,7 +11,7 @@
 mod fence;
 
 use std::panic::{AssertUnwindSafe, resume_unwind};
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use daemon::LeaderElectionArgs;
@@ -49,6 +49,9 @@ pub struct LeaderElection {
     pub renew_deadline: Duration,
     /// The time between attempts to acquire or renew (2 s).
     pub retry_period: Duration,
+    /// Where competitors on one machine show each other that they live ([`presence::DIRECTORY`]). Where nothing can be shown,
+    /// only the lease counts.
+    pub presence: PathBuf,
 }
 
 /// Attempts may be so many times further apart than configured.
@@ -77,6 +80,7 @@ impl LeaderElection {
             lease_duration: Duration::from_secs(15),
             renew_deadline: Duration::from_secs(10),
             retry_period: Duration::from_secs(2),
+            presence: presence::DIRECTORY.into(),
         }
     }
 
@@ -86,10 +90,10 @@ impl LeaderElection {
         Self {
             namespace: flags.leader_elect_resource_namespace.clone().unwrap_or(self.namespace),
             name: flags.leader_elect_resource_name.clone().unwrap_or(self.name),
-            identity: self.identity,
             lease_duration: flags.leader_elect_lease_duration.unwrap_or(self.lease_duration),
             renew_deadline: flags.leader_elect_renew_deadline.unwrap_or(self.renew_deadline),
             retry_period: flags.leader_elect_retry_period.unwrap_or(self.retry_period),
+            ..self
         }
     }
 
@@ -104,11 +108,7 @@ impl LeaderElection {
 
     /// Stands as a candidate, and shows so to the others on this machine.
     pub fn stand(self, client: kube::Client) -> Candidate {
-        self.stand_in(client, Path::new(presence::DIRECTORY))
-    }
-
-    fn stand_in(self, client: kube::Client, signs: &Path) -> Candidate {
-        let presence = Presence::show(signs, &self.sign(&self.identity));
+        let presence = Presence::show(&self.presence, &self.sign(&self.identity));
         let presence = presence.inspect_err(|err| {
             let (lease, error) = (&self.name, err as &dyn std::error::Error);
             debug!(lease, error, "if this process is killed, others have to wait for its lease to end");

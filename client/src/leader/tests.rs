@@ -31,7 +31,7 @@ async fn lead(
 
 /// A candidate that knows nothing of others on its machine.
 fn alone(identity: &str, fake: &FakeApi) -> Candidate {
-    election(identity).stand_in(fake.client(), Path::new("/dev/null/nowhere"))
+    LeaderElection { presence: "/dev/null/nowhere".into(), ..election(identity) }.stand(fake.client())
 }
 
 #[tokio::test(start_paused = true)]
@@ -130,7 +130,8 @@ async fn waits(candidate: Candidate) -> Duration {
 #[tokio::test(start_paused = true)]
 async fn a_holder_that_died_on_this_machine_is_replaced_at_the_next_look() {
     let (fake, signs) = (FakeApi::new(), tempfile::tempdir().unwrap());
-    let stand = |identity: &str| election(identity).stand_in(fake.client(), signs.path());
+    let stand =
+        |identity: &str| LeaderElection { presence: signs.path().into(), ..election(identity) }.stand(fake.client());
     let lived = stand("lived");
     let sign = signs.path().join(election("lived").sign("lived"));
     held_by(&fake, "lived");

@@ -100,10 +100,10 @@ impl File {
         own.leader_elect.unwrap_or(true).then(|| LeaderElection {
             namespace: named(&own.resource_namespace, default.namespace),
             name: named(&own.resource_name, default.name),
-            identity: default.identity,
             lease_duration: own.lease_duration.unwrap_or(default.lease_duration),
             renew_deadline: own.renew_deadline.unwrap_or(default.renew_deadline),
             retry_period: own.retry_period.unwrap_or(default.retry_period),
+            ..default
         })
     }
 }
