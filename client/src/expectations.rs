@@ -1,11 +1,14 @@
 //! What a controller has done but its cache does not show yet.
 //!
-//! Without this, a controller that created three pods and is woken before its watch shows them creates three more.
+//! Without this, a controller that created three pods and is woken before its watch shows them creates three more. And one
+//! that counted a pod in an object's status, and took the mark from the pod that it was not counted, would find neither when
+//! the pod's watch is ahead of the object's: so it waits for its own writes (KEP-5647).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tokio::time::Instant;
 
 use crate::ObjectKey;
@@ -17,6 +20,14 @@ const TIMEOUT: Duration = Duration::from_secs(5 * 60);
 #[derive(Debug, Default)]
 pub struct Expectations {
     pending: Mutex<HashMap<ObjectKey, Pending>>,
+    written: Mutex<HashMap<ObjectKey, Written>>,
+}
+
+/// The version of a controlling object that its controller wrote last.
+#[derive(Debug)]
+struct Written {
+    uid: Option<String>,
+    version: u64,
 }
 
 #[derive(Debug)]
@@ -66,9 +77,28 @@ impl Expectations {
         Some(left)
     }
 
+    /// Call with what the API server answered to a write of the controlling object itself.
+    pub fn wrote(&self, key: &ObjectKey, answer: &ObjectMeta) {
+        let Some(version) = version(answer) else { return };
+        self.written().insert(key.clone(), Written { uid: answer.uid.clone(), version });
+    }
+
+    /// Whether the controlling object, as the cache has it, shows what was last written of it. If not, its event is yet to
+    /// come.
+    pub fn shows(&self, key: &ObjectKey, cached: &ObjectMeta) -> bool {
+        let mut written = self.written();
+        let Some(last) = written.get(key) else { return true };
+        let is_old = last.uid == cached.uid && version(cached).is_some_and(|version| version < last.version);
+        if !is_old {
+            written.remove(key);
+        }
+        !is_old
+    }
+
     /// Forgets the key: its object is gone.
     pub fn forget(&self, key: &ObjectKey) {
         self.lock().remove(key);
+        self.written().remove(key);
     }
 
     fn expect(&self, key: &ObjectKey, creations: usize, deletions: HashSet<String>) {
@@ -95,11 +125,39 @@ impl Expectations {
     fn lock(&self) -> MutexGuard<'_, HashMap<ObjectKey, Pending>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn written(&self) -> MutexGuard<'_, HashMap<ObjectKey, Written>> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A version as a number: later ones are greater (KEP-5504).
+fn version(meta: &ObjectMeta) -> Option<u64> {
+    meta.resource_version.as_ref()?.parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_object_is_old_until_it_shows_the_last_write() {
+        let (expectations, key) = (Expectations::new(), ObjectKey::new("default", "job"));
+        let meta = |uid: &str, version: &str| ObjectMeta {
+            uid: Some(uid.to_owned()),
+            resource_version: Some(version.to_owned()),
+            ..ObjectMeta::default()
+        };
+        assert!(expectations.shows(&key, &meta("a", "1")), "nothing was written");
+        expectations.wrote(&key, &meta("a", "10"));
+        assert!(!expectations.shows(&key, &meta("a", "9")));
+        assert!(expectations.shows(&key, &meta("a", "10")));
+        expectations.wrote(&key, &meta("a", "20"));
+        assert!(expectations.shows(&key, &meta("b", "15")), "another has its name");
+        expectations.wrote(&key, &meta("b", "30"));
+        expectations.forget(&key);
+        assert!(expectations.shows(&key, &meta("b", "15")));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn creations_and_deletions_block_until_seen() {

@@ -129,7 +129,8 @@ impl DaemonSets {
         }
         let updated = DaemonSet { status: Some(status), ..set.clone() };
         let api: Api<DaemonSet> = Api::namespaced(self.client.clone(), &key.namespace);
-        write::ignore_not_found(api.replace_status(&key.name, &PostParams::default(), &updated).await)?;
+        let written = write::ignore_not_found(api.replace_status(&key.name, &PostParams::default(), &updated).await)?;
+        written.iter().for_each(|set| self.expectations.wrote(key, &set.metadata));
         Ok(())
     }
 
@@ -163,6 +164,9 @@ impl Controller for DaemonSets {
             self.expectations.forget(&key);
             return Ok(None);
         };
+        if !self.expectations.shows(&key, &set.metadata) {
+            return Ok(None);
+        }
         if set.metadata.deletion_timestamp.is_some() {
             return Ok(None);
         }

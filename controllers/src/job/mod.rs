@@ -64,16 +64,18 @@ impl Jobs {
         (Self { client: context.client.clone(), jobs, pods, expectations, control, recorder }, queue)
     }
 
-    async fn write_status(&self, job: &Job, status: JobStatus) -> Result<bool, Failure> {
+    async fn write_status(&self, key: &ObjectKey, job: &Job, status: JobStatus) -> Result<bool, Failure> {
         if job.status.as_ref() == Some(&status) {
             return Ok(true);
         }
         self.tell(job, &status);
         let mut updated = job.clone();
         updated.status = Some(status);
-        let api: Api<Job> = Api::namespaced(self.client.clone(), meta::namespace(&job.metadata));
-        let written = api.replace_status(meta::name(&job.metadata), &PostParams::default(), &updated).await;
-        Ok(write::ignore_not_found(written)?.is_some())
+        let api: Api<Job> = Api::namespaced(self.client.clone(), &key.namespace);
+        let written = api.replace_status(&key.name, &PostParams::default(), &updated).await;
+        let written = write::ignore_not_found(written)?;
+        written.iter().for_each(|job| self.expectations.wrote(key, &job.metadata));
+        Ok(written.is_some())
     }
 
     /// Events about conditions that are new.
@@ -118,6 +120,9 @@ impl Controller for Jobs {
             self.expectations.forget(&key);
             return Ok(None);
         };
+        if !self.expectations.shows(&key, &job.metadata) {
+            return Ok(None);
+        }
         let spec = job.spec.clone().unwrap_or_default();
         let Some(selector) = spec.selector.as_ref().and_then(selectors::selector) else { return Ok(None) };
         if spec.managed_by.is_some_and(|manager| manager != MANAGER) {
@@ -128,7 +133,7 @@ impl Controller for Jobs {
         let plan = plan::plan(&job, &children, pending.is_none(), clock::now());
         let deleted = self.delete(&key, &job, &plan.delete).await;
         let created = self.control.create_all(&key, &*job, &plan.create).await;
-        if self.write_status(&job, plan.status).await? {
+        if self.write_status(&key, &job, plan.status).await? {
             self.release(&plan.release).await?;
         }
         deleted?;

@@ -13,9 +13,9 @@ use facts::owners::controller_of;
 use facts::pods;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{Pod, ReplicationController};
+use kube::Api;
 use kube::api::PostParams;
 use kube::core::Selector;
-use kube::{Api, ResourceExt};
 
 use self::keeper::Keeper;
 use self::plan::{Step, Trouble};
@@ -100,15 +100,23 @@ impl<K: Keeper> ReplicaSets<K> {
         }
     }
 
-    async fn write_status(&self, set: &K, active: &[Arc<Pod>], trouble: Option<&Trouble>) -> Result<(), Failure> {
+    async fn write_status(
+        &self,
+        key: &ObjectKey,
+        set: &K,
+        active: &[Arc<Pod>],
+        trouble: Option<&Trouble>,
+    ) -> Result<(), Failure> {
         let owned = self.pods.by_index(BY_CONTROLLER, meta::uid(set.meta()));
         let terminating = owned.iter().filter(|pod| pods::is_terminating(pod) && !pods::is_terminal(pod)).count();
         let updated = set.with_status(plan::status(&set.view(), active, terminating, trouble, clock::now()));
         if updated == *set {
             return Ok(());
         }
-        let api: Api<K> = Api::namespaced(self.client.clone(), meta::namespace(set.meta()));
-        client::write::ignore_not_found(api.replace_status(&set.name_any(), &PostParams::default(), &updated).await)?;
+        let api: Api<K> = Api::namespaced(self.client.clone(), &key.namespace);
+        let written = api.replace_status(&key.name, &PostParams::default(), &updated).await;
+        let written = client::write::ignore_not_found(written)?;
+        written.iter().for_each(|set| self.expectations.wrote(key, set.meta()));
         Ok(())
     }
 }
@@ -119,6 +127,9 @@ impl<K: Keeper> Controller for ReplicaSets<K> {
             self.expectations.forget(&key);
             return Ok(None);
         };
+        if !self.expectations.shows(&key, set.meta()) {
+            return Ok(None);
+        }
         let pending = self.expectations.outstanding(&key);
         let spec = set.view().spec.unwrap_or_default();
         let Some(selector) = selector(&*set) else {
@@ -132,7 +143,7 @@ impl<K: Keeper> Controller for ReplicaSets<K> {
             _ => Ok(()),
         };
         let trouble = adjusted.as_ref().err().map(|(trouble, _)| trouble);
-        self.write_status(&set, &active, trouble).await?;
+        self.write_status(&key, &set, &active, trouble).await?;
         adjusted.map_err(|(_, err)| err)?;
         let available = plan::next_available(spec.min_ready_seconds.unwrap_or(0), &active, clock::now());
         Ok(pending.into_iter().chain(available).min())

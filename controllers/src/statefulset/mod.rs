@@ -115,7 +115,8 @@ impl StatefulSets {
         }
         let updated = StatefulSet { status: Some(status), ..set.clone() };
         let api: Api<StatefulSet> = Api::namespaced(self.client.clone(), &key.namespace);
-        write::ignore_not_found(api.replace_status(&key.name, &PostParams::default(), &updated).await)?;
+        let written = write::ignore_not_found(api.replace_status(&key.name, &PostParams::default(), &updated).await)?;
+        written.iter().for_each(|set| self.expectations.wrote(key, &set.metadata));
         Ok(())
     }
 
@@ -142,6 +143,9 @@ impl Controller for StatefulSets {
             self.expectations.forget(&key);
             return Ok(None);
         };
+        if !self.expectations.shows(&key, &set.metadata) {
+            return Ok(None);
+        }
         let Some(selector) = selector(&set) else { return Ok(None) };
         let pending = self.expectations.outstanding(&key);
         let is_member = |pod: &Pod| identity::ordinal(&set, pod).is_some();
