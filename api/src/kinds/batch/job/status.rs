@@ -41,8 +41,12 @@ struct Change<'p, 'v> {
 }
 
 fn is_true(status: &Node<'_, '_>, kind: &str) -> bool {
+    is(status, kind, "True")
+}
+
+fn is(status: &Node<'_, '_>, kind: &str, wanted: &str) -> bool {
     let conditions = status.field("conditions");
-    conditions.items().any(|one| one.field("type").text() == kind && one.field("status").text() == "True")
+    conditions.items().any(|one| one.field("type").text() == kind && one.field("status").text() == wanted)
 }
 
 impl Change<'_, '_> {
@@ -53,6 +57,11 @@ impl Change<'_, '_> {
 
     fn changed(&self, fields: &[&str]) -> bool {
         fields.iter().any(|field| self.new.field(field).value() != self.old.field(field).value())
+    }
+
+    /// The time at which a Job started is reset when it goes on.
+    fn resumes(&self) -> bool {
+        is_true(&self.old, "Suspended") && is(&self.new, "Suspended", "False")
     }
 
     fn is_finished(&self) -> bool {
@@ -112,8 +121,8 @@ impl Change<'_, '_> {
         if end.is_set() && self.old.field("completionTime").is_set() && self.changed(&["completionTime"]) {
             errors.invalid(&end, IMMUTABLE);
         }
-        let suspended = self.spec.field("suspend").is_true();
-        if self.old.field("startTime").is_set() && self.changed(&["startTime"]) && !suspended {
+        let may_restart = self.spec.field("suspend").is_true() || self.resumes();
+        if self.old.field("startTime").is_set() && self.changed(&["startTime"]) && !may_restart {
             errors.required(&start, "startTime cannot be removed for unsuspended job");
         }
     }
@@ -260,6 +269,17 @@ mod tests {
                 "status.succeeded: Invalid value: 0: cannot decrease the succeeded counter",
             ],
         );
+    }
+
+    #[test]
+    fn a_job_starts_anew_only_when_it_was_suspended() {
+        let status = |start: &str, suspended: &str| json!({"startTime": start, "conditions": [{"type": "Suspended", "status": suspended}]});
+        let (first, second) = ("2020-01-01T00:00:00Z", "2020-01-01T00:01:00Z");
+        check(&json!({}), &status(second, "False"), &status(first, "True"), &[]);
+        check(&json!({"suspend": true}), &json!({}), &status(first, "True"), &[]);
+        let refused = ["status.startTime: Required value: startTime cannot be removed for unsuspended job"];
+        check(&json!({}), &status(second, "False"), &status(first, "False"), &refused);
+        check(&json!({}), &status(second, "True"), &status(first, "True"), &refused);
     }
 
     #[test]
