@@ -4,7 +4,7 @@ mod plan;
 
 use std::sync::Arc;
 
-use client::{Event, Informer, ObjectKey, Recorder, WorkQueue, clock, events, write};
+use client::{Event, Expectations, Informer, ObjectKey, Recorder, WorkQueue, clock, events, write};
 use facts::pods;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -33,6 +33,8 @@ struct CronJobs {
     crons: Informer<CronJob>,
     jobs: Informer<Job>,
     recorder: Recorder,
+    /// Of the status only: a time on the schedule has one Job by its name.
+    expectations: Expectations,
 }
 
 impl CronJobs {
@@ -49,7 +51,8 @@ impl CronJobs {
             }
         });
         let recorder = context.recorder.for_component("cronjob-controller");
-        (Self { client: context.client.clone(), crons, jobs, recorder }, queue)
+        let expectations = Expectations::new();
+        (Self { client: context.client.clone(), crons, jobs, recorder, expectations }, queue)
     }
 
     fn api(&self, cron: &CronJob) -> Api<Job> {
@@ -86,15 +89,16 @@ impl CronJobs {
         Ok(())
     }
 
-    async fn write_status(&self, cron: &CronJob, status: CronJobStatus) -> Result<(), Failure> {
+    async fn write_status(&self, key: &ObjectKey, cron: &CronJob, status: CronJobStatus) -> Result<(), Failure> {
         if cron.status.as_ref() == Some(&status) {
             return Ok(());
         }
         let mut updated = cron.clone();
         updated.status = Some(status);
-        let api: Api<CronJob> = Api::namespaced(self.client.clone(), meta::namespace(&cron.metadata));
-        let written = api.replace_status(meta::name(&cron.metadata), &PostParams::default(), &updated).await;
-        write::ignore_not_found(written)?;
+        let api: Api<CronJob> = Api::namespaced(self.client.clone(), &key.namespace);
+        let written = api.replace_status(&key.name, &PostParams::default(), &updated).await;
+        let written = write::ignore_not_found(written)?;
+        written.iter().for_each(|cron| self.expectations.wrote(key, &cron.metadata));
         Ok(())
     }
 
@@ -124,7 +128,13 @@ impl CronJobs {
 
 impl Controller for CronJobs {
     async fn reconcile(&self, key: ObjectKey) -> Outcome {
-        let Some(cron) = self.crons.get(&key) else { return Ok(None) };
+        let Some(cron) = self.crons.get(&key) else {
+            self.expectations.forget(&key);
+            return Ok(None);
+        };
+        if !self.expectations.shows(&key, &cron.metadata) {
+            return Ok(None);
+        }
         let children = self.children(&cron).await?;
         let now = clock::now();
         let plan = plan::plan(&cron, &children, now);
@@ -139,12 +149,12 @@ impl Controller for CronJobs {
             }
             status.last_schedule_time = Some(Time(due));
         }
-        self.write_status(&cron, status).await?;
+        self.write_status(&key, &cron, status).await?;
         Ok(plan.next.map(|next| pods::until(next, now)))
     }
 }
 
-/// The Job of one time: its name tells the time, so that it is made once.
+/// The Job of one time.
 fn job_for(cron: &CronJob, due: Timestamp) -> Job {
     let spec = cron.spec.clone();
     let given = spec.job_template.metadata.unwrap_or_default();
@@ -154,7 +164,7 @@ fn job_for(cron: &CronJob, due: Timestamp) -> Job {
     let shown = if zone == TimeZone::UTC { due.to_string() } else { shown.to_string() };
     annotations.insert(SCHEDULED.to_owned(), shown);
     let metadata = ObjectMeta {
-        name: Some(format!("{}-{}", meta::name(&cron.metadata), due.as_second() / 60)),
+        name: Some(plan::job_name(cron, due)),
         namespace: cron.metadata.namespace.clone(),
         labels: given.labels,
         annotations: Some(annotations),

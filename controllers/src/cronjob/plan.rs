@@ -88,6 +88,11 @@ pub(super) fn plan(cron: &CronJob, jobs: &[Arc<Job>], now: Timestamp) -> Plan {
         ));
     }
     let Some(due) = due else { return plan };
+    if jobs.iter().any(|job| meta::name(&job.metadata) == job_name(cron, due)) {
+        // It was made, and what the status says of that was not written, or is not seen yet.
+        plan.status.last_schedule_time = Some(Time(due));
+        return plan;
+    }
     match spec.concurrency_policy.as_deref() {
         Some("Forbid") if active(&plan.status) > 0 => plan.news.push(News::normal(
             "JobAlreadyActive",
@@ -102,6 +107,11 @@ pub(super) fn plan(cron: &CronJob, jobs: &[Arc<Job>], now: Timestamp) -> Plan {
         _ => plan.due = Some(due),
     }
     plan
+}
+
+/// The name of the Job of one time, which tells the time: so it is made once.
+pub(super) fn job_name(cron: &CronJob, due: Timestamp) -> String {
+    format!("{}-{}", meta::name(&cron.metadata), due.as_second() / 60)
 }
 
 /// The last time on the schedule that is not after `now`, sought from ever longer ago.
@@ -256,6 +266,18 @@ mod tests {
         assert_eq!(plan(&fresh, &[], at("10:35:00")).due, Some(at("10:30:00")));
         let done = cron(json!({}), json!({"lastScheduleTime": "2026-01-01T10:30:00Z"}));
         assert_eq!(plan(&done, &[], at("10:35:00")).due, None);
+    }
+
+    #[test]
+    fn a_job_that_was_made_and_not_noted_yet_is_neither_replaced_nor_in_the_way() {
+        for policy in ["Replace", "Forbid", "Allow"] {
+            let stale = cron(json!({"concurrencyPolicy": policy}), json!({}));
+            let made = job(&job_name(&stale, at("10:10:00")), "10:10:00", None);
+            let plan = plan(&stale, &[made], at("10:10:01"));
+            assert_eq!((plan.due, plan.delete.len(), reasons(&plan)), (None, 0, Vec::new()), "{policy}");
+            assert_eq!(plan.status.last_schedule_time, Some(Time(at("10:10:00"))));
+            assert_eq!(active(&plan.status), 1);
+        }
     }
 
     #[test]
