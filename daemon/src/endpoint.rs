@@ -98,7 +98,7 @@ async fn readyz(State(ready): State<ReadyWatch>) -> (StatusCode, &'static str) {
 }
 
 async fn encode(State(metrics): State<Metrics>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics.encode())
+    ([(CONTENT_TYPE, metrics::MEDIA_TYPE)], metrics.encode())
 }
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ pub use http::serve_http;
 pub use leader::LeaderElectionArgs;
 pub use live::{LiveIdentity, LiveIdentityError};
 pub use logs::{LogArgs, LogFormat};
-pub use metrics::Metrics;
+pub use metrics::{MEDIA_TYPE as METRICS_MEDIA_TYPE, Metrics};
 pub use process::{Process, Ready, ReadyWatch};
 pub use rounds::Rounds;
 pub use secure::{Caller, Door, Gate, Refusal, Secure, SecureArgs, SecureError};

@@ -42,9 +42,8 @@ async fn other(call: &Call<'_>) -> Result<Answer, ApiError> {
         if !call.info.is_read() {
             return Err(method_not_allowed());
         }
-        let kind = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
         let text = if path == "/metrics" { call.core.metrics.encode() } else { call.core.slis.encode() };
-        return Ok(response::with_type(StatusCode::OK, kind, text.into()));
+        return Ok(response::with_type(StatusCode::OK, daemon::METRICS_MEDIA_TYPE, text.into()));
     }
     if let Some(answer) = pages::answer(call) {
         return answer;

@@ -1,9 +1,13 @@
 //! One registry of Prometheus metrics per process.
 
+mod text;
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
+
+pub use text::MEDIA_TYPE;
 
 /// A handle to the process's metrics.
 #[derive(Clone, Debug, Default)]
@@ -17,14 +21,12 @@ impl Metrics {
         with(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// All metrics in the OpenMetrics text format.
+    /// All metrics as text ([`MEDIA_TYPE`]).
     pub fn encode(&self) -> String {
         let mut text = String::new();
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         encode(&mut text, &registry).expect("writing to a String cannot fail");
-        text
+        drop(registry);
+        text::from_openmetrics(&text)
     }
 }
-
-/// The media type of [`Metrics::encode`].
-pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
