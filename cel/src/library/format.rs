@@ -25,7 +25,7 @@ pub struct Format {
 const OWN: [Format; 6] = [
     own("uri", 400, |text| simple(super::url::is_url(text), "invalid URI")),
     own("uuid", 100, |text| simple(uuid(text), "does not match the UUID format")),
-    own("byte", 70, |text| simple(base64::decode(text).is_some(), "invalid base64")),
+    own("byte", 70, |text| simple(base64::is_standard(text), "invalid base64")),
     own("date", 100, |text| simple(time::parse_date(text).is_some(), "invalid date")),
     own("datetime", 100, |text| simple(time::parse_timestamp(text).is_some(), "invalid datetime")),
     own("duration", 100, |text| simple(time::parse_duration(text).is_some(), "invalid duration")),

@@ -91,7 +91,7 @@ fn formatted<'a>(text: &str, kind: &Kind) -> Result<Value<'a>, Error> {
     match kind {
         Kind::Bytes => base64::decode(text)
             .map(|bytes| Value::Bytes(Arc::from(bytes)))
-            .ok_or_else(|| Error::new(format!("Invalid byte formatted string {text}"))),
+            .map_err(|err| Error::new(format!("Invalid byte formatted string {text}: {err}"))),
         Kind::Date => time::parse_date(text)
             .map(Value::Timestamp)
             .ok_or_else(|| Error::new(format!("Invalid date formatted string {text}"))),
