@@ -54,9 +54,9 @@ pub fn status_message(err: &kube::Error) -> String {
     }
 }
 
-/// The server says 404.
+/// The server says 404, of an object or, in plain text, of a resource that it does not serve (any more).
 pub fn is_not_found(err: &kube::Error) -> bool {
-    matches!(err, kube::Error::Api(status) if status.is_not_found())
+    matches!(err, kube::Error::Api(status) if status.code == 404)
 }
 
 /// The server says 409 because the object changed meanwhile (or a precondition failed).
@@ -119,6 +119,13 @@ mod tests {
         assert_eq!(attempts(409, "Conflict", 100).await, (5, false));
         assert_eq!(attempts(409, "AlreadyExists", 100).await, (1, false));
         assert_eq!(attempts(500, "InternalError", 100).await, (1, false));
+    }
+
+    #[test]
+    fn a_resource_that_is_not_served_any_more_is_not_found_either() {
+        // What the client library makes of `404 page not found`.
+        assert!(is_not_found(&failure(404, "Failed to parse error data")));
+        assert!(is_not_found(&failure(404, "NotFound")) && !is_not_found(&failure(403, "Forbidden")));
     }
 
     #[test]
