@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use api::ApiError;
 use api::catalog::Catalog;
+use api::openapi::v2::{Foreign, Merged};
 use api::openapi::{Places, message, v2};
 use bytes::Bytes;
 use flate2::Compression;
@@ -66,17 +67,18 @@ impl Which {
         }
     }
 
-    fn write(&self, places: &Places, out: &mut impl Write) -> io::Result<()> {
+    /// Writes the document; of v2, with what others are about.
+    fn write(&self, places: &Places, others: &Merged, out: &mut impl Write) -> io::Result<()> {
         let at = |place: &str| places.document(place).unwrap_or_default();
         match self {
             Self::V2 => {
                 let mut json = v2::Json::new(out)?;
-                v2::write(places, &mut json)?;
+                v2::write(places, others, &mut json)?;
                 json.finish().map(|_out| ())
             }
             Self::V2Message => {
                 let mut message = message::v2::Message::default();
-                v2::write(places, &mut message)?;
+                v2::write(places, others, &mut message)?;
                 out.write_all(&message.finish())
             }
             Self::V3Index => Ok(serde_json::to_writer(out, &places.index(&Elsewhere::new()))?),
@@ -109,6 +111,8 @@ pub(crate) struct Documents {
 struct Kept {
     places: Option<Arc<Places>>,
     documents: HashMap<Which, Document>,
+    /// Documents of v2 with the parts of other servers.
+    merged: HashMap<Which, Document>,
 }
 
 impl Documents {
@@ -133,13 +137,41 @@ impl Documents {
         self.make(turn, catalog, which.clone()).await
     }
 
+    /// A document of v2 with the parts of other servers, made if it must be: `of_parts` is a hash of these, and `read`
+    /// reads them.
+    pub(crate) async fn merged(
+        self: &Arc<Self>,
+        registry: &Arc<Registry>,
+        which: &Which,
+        of_parts: &[u8],
+        read: impl FnOnce() -> Vec<Foreign> + Send + 'static,
+    ) -> Result<Document, ApiError> {
+        let turn = self.whole.clone().lock_owned().await;
+        let places = self.places(&registry.catalog());
+        let hash = shown(&Sha256::new_with_prefix(v2::hash(&places)).chain_update(of_parts).finalize());
+        let known = self.kept().merged.get(which).cloned();
+        if let Some(known) = known.filter(|known| *known.hash == *hash) {
+            return Ok(known);
+        }
+        let (documents, which) = (self.clone(), which.clone());
+        let made = tokio::task::spawn_blocking(move || {
+            let others = Merged::of(&places, read());
+            let (zipped, length) = zip(|out| which.write(&places, &others, out))?;
+            let document = Document { hash: hash.into(), zipped, length };
+            documents.kept().merged.insert(which, document.clone());
+            drop(turn);
+            Ok(document)
+        });
+        made.await.map_err(ApiError::internal)?.map_err(|err: io::Error| ApiError::internal(err))
+    }
+
     /// The index of v3 with the documents of other servers, which come and go: made anew for each request.
     pub(crate) fn index(&self, catalog: &Catalog, elsewhere: &Elsewhere) -> Result<Document, ApiError> {
         let places = self.places(catalog);
         let hash = elsewhere.iter().fold(Sha256::new_with_prefix(v2::hash(&places)), |hash, (place, url)| {
             hash.chain_update(place).chain_update([0]).chain_update(url).chain_update([0])
         });
-        let hash: String = hash.finalize().iter().map(|byte| format!("{byte:02X}")).collect();
+        let hash = shown(&hash.finalize());
         let (zipped, length) =
             zip(|out| Ok(serde_json::to_writer(out, &places.index(elsewhere))?)).map_err(ApiError::internal)?;
         Ok(Document { hash: hash.into(), zipped, length })
@@ -178,7 +210,7 @@ impl Documents {
         let made = tokio::task::spawn_blocking(move || {
             let places = documents.places(&catalog);
             let Some(hash) = which.hash(&places) else { return Ok(None) };
-            let (zipped, length) = zip(|out| which.write(&places, out))?;
+            let (zipped, length) = zip(|out| which.write(&places, &Merged::default(), out))?;
             let document = Document { hash: hash.into(), zipped, length };
             documents.kept().documents.insert(which, document.clone());
             drop(turn);
@@ -235,6 +267,10 @@ impl Documents {
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn shown(hash: &[u8]) -> String {
+    hash.iter().map(|byte| format!("{byte:02X}")).collect()
 }
 
 /// Compresses what is written, and counts it.

@@ -134,7 +134,7 @@ fn each_object(value: &Value, look: &mut impl FnMut(&serde_json::Map<String, Val
 /// The v2 document of all of this.
 fn v2_of(catalog: &Catalog) -> Value {
     let mut json = v2::Json::new(Vec::new()).expect("memory is written");
-    v2::write(&Places::of(catalog), &mut json).expect("memory is written");
+    v2::write(&Places::of(catalog), &v2::Merged::default(), &mut json).expect("memory is written");
     serde_json::from_slice(&json.finish().expect("memory is written")).expect("JSON")
 }
 
@@ -201,7 +201,7 @@ fn owned(names: BTreeSet<&str>) -> BTreeSet<String> {
 fn the_v2_message_holds_every_path_and_definition() {
     let catalog = Catalog::builtin();
     let (document, mut message) = (v2_of(&catalog), message::v2::Message::default());
-    v2::write(&Places::of(&catalog), &mut message).expect("memory is written");
+    v2::write(&Places::of(&catalog), &v2::Merged::default(), &mut message).expect("memory is written");
     let bytes = message.finish();
     assert_eq!(names_in(&bytes, &[8], 2), owned(names(&document["paths"])));
     assert_eq!(names_in(&bytes, &[9], 1), owned(names(&document["definitions"])));

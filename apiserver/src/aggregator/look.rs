@@ -138,9 +138,8 @@ async fn resources_of_old(backend: &Backend, version: &Version, user: &User) -> 
 
 /// Where the OpenAPI documents of the version are; of a server that has none, nowhere.
 async fn places(backend: &Backend, version: &Version, memory: &mut Memory) -> BTreeMap<String, String> {
-    let aggregator = User { name: "system:aggregator".to_owned(), ..User::default() };
     let known = memory.openapi.as_ref().map(|(etag, _)| etag.clone());
-    let answer = match ask(backend, get("/openapi/v3", JSON, &aggregator, known)).await {
+    let answer = match ask(backend, get("/openapi/v3", JSON, &documents_reader(), known)).await {
         Ok(answer) => answer,
         Err(why) => {
             tracing::debug!(group = version.group, version = version.version, %why, "no index of OpenAPI documents");
@@ -160,6 +159,24 @@ async fn places(backend: &Backend, version: &Version, memory: &mut Memory) -> BT
     let places = read(answer.body, move |index| documents::places(&index, &group, &name)).await.unwrap_or_default();
     memory.openapi = answer.etag.map(|etag| (etag, places.clone()));
     places
+}
+
+/// The OpenAPI v2 document with its tag; `None` if it is still the one that is known by this tag.
+pub(super) async fn document_of_everything(
+    backend: &Backend,
+    known: Option<HeaderValue>,
+) -> Result<Option<(Option<HeaderValue>, Bytes)>, String> {
+    let answer = ask(backend, get("/openapi/v2", JSON, &documents_reader(), known)).await?;
+    match answer.status {
+        StatusCode::NOT_MODIFIED => Ok(None),
+        status if status.is_success() => Ok(Some((answer.etag, answer.body))),
+        status => Err(format!("/openapi/v2 answers {status}")),
+    }
+}
+
+/// Who asks for OpenAPI documents.
+fn documents_reader() -> User {
+    User { name: "system:aggregator".to_owned(), ..User::default() }
 }
 
 fn get(path: &str, accept: &'static str, user: &User, known: Option<HeaderValue>) -> Request<Body> {

@@ -23,6 +23,7 @@ mod priorities;
 mod registration;
 mod service;
 pub(crate) mod table;
+mod whole;
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -43,13 +44,14 @@ use self::metrics::Unavailable;
 use self::priorities::REGISTRATION;
 use self::registration::Registrar;
 use self::service::Spec;
+use self::whole::Memory;
 use crate::config::Config;
 use crate::registry::Registry;
 use crate::request::info::RequestInfo;
 use crate::watch_cache::{Cached, Interest, ResourceCache, WatchCache};
 
 use self::identity::Error;
-pub(crate) use self::openapi::{of_document, places};
+pub(crate) use self::openapi::{of_document, parts, places};
 pub(crate) use self::registration::{complete, objects};
 pub(crate) use self::table::{Claim, Table, groups};
 
@@ -114,6 +116,7 @@ struct Known {
 struct Remote {
     backend: Arc<Backend>,
     shown: Arc<Shown>,
+    whole: Arc<Memory>,
     stop: CancellationToken,
 }
 
@@ -206,7 +209,8 @@ impl Services {
     fn remote(&self, name: &str, spec: &Spec) -> Option<Remote> {
         let place = spec.place.clone()?;
         let backend = Arc::new(Backend::new(self.aggregator.dialer.clone(), place));
-        let remote = Remote { backend, shown: Arc::default(), stop: self.shutdown.child_token() };
+        let stop = self.shutdown.child_token();
+        let remote = Remote { backend, shown: Arc::default(), whole: Arc::default(), stop };
         let follower = Follower {
             name: name.to_owned(),
             version: Version { group: spec.group.clone(), version: spec.version.clone() },
@@ -227,6 +231,7 @@ impl Services {
             let claim = known.remote.as_ref().filter(|_| known.spec.group != REGISTRATION).map(|remote| Claim {
                 backend: remote.backend.clone(),
                 shown: remote.shown.clone(),
+                whole: remote.whole.clone(),
                 is_available: known.is_available,
             });
             table.add((&known.spec.group, &known.spec.version), known.spec.priority, claim);

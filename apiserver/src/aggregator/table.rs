@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::backend::Backend;
 use super::found::Shown;
 use super::priorities::{FIRST, Priority, REGISTRATION, otherwise};
+use super::whole::Memory;
 
 /// All APIServices at one moment.
 #[derive(Debug, Default)]
@@ -33,6 +34,8 @@ pub(crate) struct Claim {
     pub(crate) backend: Arc<Backend>,
     /// What the server says that it serves.
     pub(super) shown: Arc<Shown>,
+    /// What it has told of its version in the OpenAPI v2 document.
+    pub(super) whole: Arc<Memory>,
     /// Whether its APIService has the condition `Available`.
     pub(crate) is_available: bool,
 }

@@ -1,9 +1,10 @@
 //! The OpenAPI v2 document, one for the whole API, for clients from before v3: the v3 documents in the older language,
 //! which knows neither alternatives nor nulls, and has bodies among the parameters.
 
+mod foreign;
 mod shared;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use serde_json::{Map, Value, json};
@@ -13,6 +14,8 @@ use super::custom::{self, Language};
 use super::v2_schema::{object, schema};
 use super::{Places, bearer, components, definition_of, general, paths};
 use crate::resource::Resource;
+
+pub use foreign::{Foreign, Merged};
 
 /// The parts of a document, in the order in which they are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +31,8 @@ pub trait Sink {
     fn entry(&mut self, part: Part, name: &str, value: &Value) -> io::Result<()>;
 }
 
-/// Writes the entries of `/openapi/v2` to `sink`.
-pub fn write(places: &Places, sink: &mut impl Sink) -> io::Result<()> {
+/// Writes the entries of `/openapi/v2` to `sink`, those of other servers among them.
+pub fn write(places: &Places, others: &Merged, sink: &mut impl Sink) -> io::Result<()> {
     let (mut parameters, mut wanted) = (Map::new(), BTreeSet::new());
     for (name, place) in &places.by_name {
         let rows: Vec<&Resource> = place.rows.iter().map(AsRef::as_ref).collect();
@@ -43,11 +46,29 @@ pub fn write(places: &Places, sink: &mut impl Sink) -> io::Result<()> {
         parameters.extend(shared::take(&mut paths));
         paths.iter().try_for_each(|(path, item)| sink.entry(Part::Paths, path, item))?;
     }
-    write_definitions(places, wanted, sink)?;
+    others.paths.iter().try_for_each(|(path, item)| sink.entry(Part::Paths, path, item))?;
+    wanted.extend(others.shared.keys().cloned());
+    write_definitions(places, wanted, &others.shared, sink)?;
+    others.definitions.iter().try_for_each(|(name, schema)| sink.entry(Part::Definitions, name, schema))?;
+    for (name, parameter) in &others.parameters {
+        // Their names are made of what they are: one name, one parameter.
+        parameters.entry(name.as_str()).or_insert_with(|| parameter.clone());
+    }
     parameters.iter().try_for_each(|(name, parameter)| sink.entry(Part::Parameters, name, parameter))
 }
 
-fn write_definitions(places: &Places, mut wanted: BTreeSet<String>, sink: &mut impl Sink) -> io::Result<()> {
+fn write_definitions(
+    places: &Places,
+    mut wanted: BTreeSet<String>,
+    shared: &BTreeMap<String, Vec<Value>>,
+    sink: &mut impl Sink,
+) -> io::Result<()> {
+    let mut entry = |name: &str, mut schema: Value| {
+        if let (Some(more), Some(schema)) = (shared.get(name), schema.as_object_mut()) {
+            foreign::add_kinds(schema, more);
+        }
+        sink.entry(Part::Definitions, name, &schema)
+    };
     for place in places.by_name.values() {
         for row in place.rows.iter().filter(|row| row.is_custom()) {
             let name = definition_of(row);
@@ -55,19 +76,19 @@ fn write_definitions(places: &Places, mut wanted: BTreeSet<String>, sink: &mut i
                 [(format!("{name}List"), custom::list(row, Language::V2)), (name, custom::schema(row, Language::V2))];
             for (name, schema) in both {
                 components::add_references(&schema, &mut wanted);
-                sink.entry(Part::Definitions, &name, &schema)?;
+                entry(&name, schema)?;
             }
         }
     }
-    let groups = places.catalog.groups();
+    let definitions = components::of(&[], wanted, &everywhere(places), Language::V2);
+    definitions.into_iter().try_for_each(|(name, schema)| entry(&name, schema))
+}
+
+/// The groups and versions that have every kind of the general ones.
+fn everywhere(places: &Places) -> Vec<(&str, &str)> {
     let builtin = |group: &str| places.catalog.iter().any(|row| row.group == group && !row.is_custom());
-    let everywhere: Vec<(&str, &str)> = groups
-        .iter()
-        .filter(|group| builtin(group.name))
-        .flat_map(|group| group.versions.iter().map(|version| (group.name, *version)))
-        .collect();
-    let definitions = components::of(&[], wanted, &everywhere, Language::V2);
-    definitions.iter().try_for_each(|(name, schema)| sink.entry(Part::Definitions, name, schema))
+    let groups = places.catalog.groups().into_iter().filter(|group| builtin(group.name));
+    groups.flat_map(|group| group.versions.into_iter().map(move |version| (group.name, version))).collect()
 }
 
 /// A document in JSON.

@@ -1,8 +1,8 @@
 //! OpenAPI: v3 as an index and one document a group and version, v2 as one document of everything, each in JSON and as
 //! a protobuf message. Upstream: `kube-openapi/pkg/handler3`; KEP-2896.
 //!
-//! The index of v3 lists what aggregated servers have, and requests for their documents go there. The document of v2 is
-//! about this server alone.
+//! The index of v3 lists what aggregated servers have, and requests for their documents go there. The document of v2
+//! has a part of theirs.
 
 #[cfg(test)]
 mod tests;
@@ -76,6 +76,15 @@ pub(crate) async fn answer(call: &Call<'_>) -> Result<Answer, ApiError> {
             (Some(place), true) => Which::V3Message { place },
         },
     };
+    if matches!(which, Which::V2 | Which::V2Message) {
+        let parts = aggregator::parts(&table).await;
+        if !parts.is_empty() {
+            let hashes: Vec<u8> = parts.iter().flat_map(|part| part.hash).collect();
+            let read = move || parts.iter().filter_map(|part| part.read()).collect();
+            let document = call.core.documents.merged(&call.core.registry, &which, &hashes, read).await?;
+            return send(call, &which, document);
+        }
+    }
     let elsewhere = if which == Which::V3Index { aggregator::places(&table, &catalog) } else { Elsewhere::new() };
     let document = match elsewhere.is_empty() {
         true => call.core.documents.get(&call.core.registry, &which).await?,

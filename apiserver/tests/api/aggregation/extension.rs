@@ -190,6 +190,7 @@ async fn answer(State(content): State<Arc<Content>>, request: Request) -> Respon
         "/openapi/v3/apis/wardle.example.com/v1alpha1" => {
             json_of(&json!({"openapi": "3.0.0", "info": {"title": "wardle"}}))
         }
+        "/openapi/v2" => json_of(&whole()),
         path if path == format!("{BASE}/moved") => {
             (StatusCode::FOUND, [(header::LOCATION, "https://elsewhere.example.com/")]).into_response()
         }
@@ -197,6 +198,20 @@ async fn answer(State(content): State<Arc<Content>>, request: Request) -> Respon
         path if path.starts_with(FLUNDERS) => flunders(&content, request).await,
         _ => StatusCode::NOT_FOUND.into_response(),
     }
+}
+
+/// A document of OpenAPI v2, with more in it than there should be.
+fn whole() -> Value {
+    let flunder = json!({"type": "object", "properties": {
+        "metadata": {"$ref": "#/definitions/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"},
+    }});
+    let get = json!({"responses": {"200": {"description": "OK", "schema": {"$ref": "#/definitions/wardle.Flunder"}}}});
+    json!({
+        "swagger": "2.0",
+        "paths": {(format!("{BASE}/flunders")): {"get": get}, "/apis/apps/v1/deployments": {"get": {"evil": true}}},
+        "definitions": {"wardle.Flunder": flunder,
+            "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta": {"description": "of an older library"}},
+    })
 }
 
 fn json_of(value: &Value) -> Response {

@@ -136,6 +136,33 @@ async fn discovery_and_openapi_are_one_with_our_own() {
 }
 
 #[tokio::test]
+async fn the_document_of_everything_has_a_part_of_other_servers() {
+    let stage = Stage::start().await;
+    stage.ready().await;
+    let client = &stage.client;
+    let document = expect(client.get("/openapi/v2").await, 200);
+    let path = &document["paths"]["/apis/wardle.example.com/v1alpha1/flunders"];
+    assert_eq!(path["get"]["responses"]["200"]["schema"]["$ref"], "#/definitions/wardle.Flunder");
+    assert!(document["paths"]["/apis/apps/v1/deployments"]["get"]["evil"].is_null(), "theirs is not taken for ours");
+    let meta = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+    let definitions = &document["definitions"];
+    let target = &definitions["wardle.Flunder"]["properties"]["metadata"]["$ref"];
+    assert_eq!(*target, format!("#/definitions/{meta}_v2"));
+    assert_eq!(definitions[format!("{meta}_v2")]["description"], "of an older library");
+    assert!(definitions[meta]["properties"]["name"].is_object());
+    let message = [("accept", "application/com.github.proto-openapi.spec.v2@v1.0+protobuf")];
+    let (status, bytes) = client.exchange(Method::GET, "/openapi/v2", &message, Vec::new()).await;
+    assert!(status == 200 && bytes.windows(14).any(|part| part == b"wardle.Flunder"));
+    // What is known stays while the server is silent, and goes with its APIService.
+    stage.extension.set(Mood::Hanging);
+    assert!(expect(client.get("/openapi/v2").await, 200)["definitions"]["wardle.Flunder"].is_object());
+    expect(client.delete(&format!("{SERVICES}/{WARDLE}")).await, 200);
+    while expect(client.get("/openapi/v2").await, 200)["definitions"]["wardle.Flunder"].is_object() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_is_down_is_marked_and_comes_back() {
     let stage = Stage::start().await;
     stage.ready().await;
