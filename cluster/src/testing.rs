@@ -62,12 +62,13 @@ impl TestCluster {
             ready.push(process.ready.watch());
             move |shutdown| Process { shutdown, ..process }
         };
-        let client = || kube::Client::new(server.service(), "default");
-        let (config, access, make) = (controllers_config(&pki)?, client(), start(&process));
+        let client = |name| kube::Client::new(server.service().named(name), "default");
+        let (config, access, make) = (controllers_config(&pki)?, client("kube-controller-manager"), start(&process));
         tasks.add("controller-manager", move |shutdown| controllers::run(config, access, make(shutdown)));
-        let (access, make) = (client(), start(&process));
+        let (access, make) = (client("kube-scheduler"), start(&process));
         tasks.add("scheduler", move |shutdown| scheduler::run(scheduler, access, make(shutdown)));
-        let (config, access, make) = (kubelet_config(&directory, Arc::clone(&runtime)), client(), start(&process));
+        let (config, access, make) =
+            (kubelet_config(&directory, Arc::clone(&runtime)), client("kubelet"), start(&process));
         tasks.add("kubelet", move |shutdown| kubelet::run(config, access, make(shutdown)));
         let components = tokio::spawn(tasks.run());
         for mut watch in ready {

@@ -277,7 +277,7 @@ impl Cluster<'_> {
         self.left.watch("up", &options.data_dir, &options.bridge, Arc::clone(&runtime));
         let process = Process::new(CancellationToken::new());
         let mut tasks = Supervisor::new(process.shutdown.clone());
-        let admin = self.client(&self.keys.admin)?;
+        let admin = self.client(&self.keys.admin, "coracle")?;
         // Before the components: the DNS server's rights are among them.
         let dns_server = Some(self.plan.node_ip()).filter(|_| !self.may_grow());
         addons::ensure(&admin, self.plan.dns_service, dns_server).await.context("DNS Service")?;
@@ -383,49 +383,58 @@ impl Cluster<'_> {
             ready.push((name, process.ready.watch()));
             move |shutdown| Process { shutdown, ..process }
         };
-        let (config, client, make) =
-            (self.controllers_config()?, self.client(&self.keys.controller_manager)?, start("controller-manager"));
+        let (config, client, make) = (
+            self.controllers_config()?,
+            self.client(&self.keys.controller_manager, "kube-controller-manager")?,
+            start("controller-manager"),
+        );
         tasks.add("controller-manager", move |shutdown| controllers::run(config, client, make(shutdown)));
-        let (client, make) = (self.client(&self.keys.scheduler)?, start("scheduler"));
+        let (client, make) = (self.client(&self.keys.scheduler, "kube-scheduler")?, start("scheduler"));
         tasks.add("scheduler", move |shutdown| scheduler::run(scheduler::Config::default(), client, make(shutdown)));
         let (config, client, make) =
-            (self.kubelet_config(Arc::clone(&runtime))?, self.client(&self.keys.kubelet)?, start("kubelet"));
+            (self.kubelet_config(Arc::clone(&runtime))?, self.client(&self.keys.kubelet, "kubelet")?, start("kubelet"));
         tasks.add("kubelet", move |shutdown| kubelet::run(config, client, make(shutdown)));
         if self.may_grow() {
-            let (config, client, make) = (self.node.routes(), self.client(&self.keys.kubelet)?, start("network"));
+            let (config, client, make) =
+                (self.node.routes(), self.client(&self.keys.kubelet, "coracle-network")?, start("network"));
             tasks.add("network", move |shutdown| network::run(config, client, make(shutdown)));
         }
-        let (config, client, make) = (self.node.proxy(), self.client(&self.keys.proxy)?, start("proxy"));
+        let (config, client, make) = (self.node.proxy(), self.client(&self.keys.proxy, "kube-proxy")?, start("proxy"));
         tasks.add("proxy", move |shutdown| proxy::run(config, client, make(shutdown)));
         if let Some(config) = self.node.policy() {
-            let (client, make) = (self.client(&self.keys.network_policy)?, start("network-policy"));
+            let (client, make) =
+                (self.client(&self.keys.network_policy, "coracle-network-policy")?, start("network-policy"));
             tasks.add("network-policy", move |shutdown| policy::run(config, client, make(shutdown)));
         }
         let (data_dir, control) = (self.plan.options.node.data_dir.clone(), Arc::clone(&runtime));
         tasks.add("control socket", move |shutdown| control::serve(data_dir, control, end, shutdown));
         if let Some(config) = self.node.announce() {
-            let (client, make) = (self.client(&self.keys.proxy)?, start("announce"));
+            let (client, make) = (self.client(&self.keys.proxy, "coracle-announce")?, start("announce"));
             tasks.add("announce", move |shutdown| announce::run(config, client, make(shutdown)));
         }
         if let Some(config) = self.node.dns(&[])? {
-            let (client, make) = (self.client(&self.keys.dns)?, start("dns"));
+            let (client, make) = (self.client(&self.keys.dns, "coracle-dns")?, start("dns"));
             tasks.add("dns", move |shutdown| dns::run(config, client, make(shutdown)));
         }
         if self.may_grow() {
-            let (client, network) = (self.client(&self.keys.admin)?, self.node.network.clone());
+            let (client, network) = (self.client(&self.keys.admin, "coracle")?, self.node.network.clone());
             tasks.add("name servers", move |shutdown| name_servers::run(client, network, shutdown));
         }
-        let (config, client, make) =
-            (self.node.provisioner(), self.client(&self.keys.provisioner)?, start("provisioner"));
+        let (config, client, make) = (
+            self.node.provisioner(),
+            self.client(&self.keys.provisioner, "coracle-provisioner")?,
+            start("provisioner"),
+        );
         tasks.add("provisioner", move |shutdown| provisioner::run(config, client, make(shutdown)));
         Ok(ready)
     }
 
-    /// A client over the in-memory transport that shows this certificate.
-    fn client(&self, identity: &Pair) -> anyhow::Result<kube::Client> {
+    /// A client over the in-memory transport that shows this certificate and calls itself so.
+    fn client(&self, identity: &Pair, agent: &'static str) -> anyhow::Result<kube::Client> {
         let (_, pem) = x509_parser::pem::parse_x509_pem(identity.certificate.as_bytes())
             .context("a certificate of this cluster")?;
-        Ok(kube::Client::new(self.server.in_process(Some(Bytes::from(pem.contents))), "default"))
+        let service = self.server.in_process(Some(Bytes::from(pem.contents))).named(agent);
+        Ok(kube::Client::new(service, "default"))
     }
 
     fn controllers_config(&self) -> anyhow::Result<controllers::Config> {

@@ -8,6 +8,7 @@ use cluster::TestCluster;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewStatus};
 use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, ServiceAccount};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::wait::{await_condition, conditions};
@@ -46,6 +47,31 @@ async fn deployments_become_available_and_namespaces_finish_deleting() {
     let gone = await_condition(namespaces, "mine", conditions::is_deleted(&uid));
     tokio::time::timeout(PATIENCE, gone).await.expect("deleted in time").unwrap();
     cluster.stop().await.unwrap();
+}
+
+/// As `kubectl get --show-managed-fields` shows it, and as conflicts of server-side apply name them.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_components_write_is_owned_by_the_names_that_kubernetes_gives_them() {
+    let cluster = TestCluster::start().await.unwrap();
+    let deployments: Api<Deployment> = Api::default_namespaced(cluster.client());
+    deployments.create(&PostParams::default(), &deployment(1)).await.unwrap();
+    let available = await_condition(deployments.clone(), "web", conditions::is_deployment_completed());
+    tokio::time::timeout(PATIENCE, available).await.expect("available in time").unwrap();
+    let web = deployments.get("web").await.unwrap();
+    assert_eq!(status_managers(&web.metadata), ["kube-controller-manager"]);
+    let pods: Api<Pod> = Api::default_namespaced(cluster.client());
+    let pod = pods.list(&ListParams::default()).await.unwrap().items.remove(0);
+    let mut managers = status_managers(&pod.metadata);
+    // It says so when a pod comes before its node is ready.
+    managers.retain(|manager| manager != "kube-scheduler");
+    assert_eq!(managers, ["kubelet"]);
+    cluster.stop().await.unwrap();
+}
+
+fn status_managers(metadata: &ObjectMeta) -> Vec<String> {
+    let entries = metadata.managed_fields.iter().flatten();
+    let of_status = entries.filter(|entry| entry.subresource.as_deref() == Some("status"));
+    of_status.filter_map(|entry| entry.manager.clone()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

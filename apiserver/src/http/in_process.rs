@@ -8,7 +8,8 @@ use std::task::{Context, Poll};
 use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::header::USER_AGENT;
+use http::{HeaderValue, Request, Response};
 use tower::{Service, ServiceExt as _};
 
 use super::peer::{PeerCertificate, Vouched};
@@ -18,11 +19,23 @@ use super::peer::{PeerCertificate, Vouched};
 pub struct InProcess {
     router: Router,
     peer: Option<PeerCertificate>,
+    agent: Option<HeaderValue>,
 }
 
 impl InProcess {
     pub(crate) fn new(router: Router, certificate: Option<Bytes>) -> Self {
-        Self { router, peer: certificate.map(|certificate| PeerCertificate::new(certificate, Vouched::FOR_USER)) }
+        let peer = certificate.map(|certificate| PeerCertificate::new(certificate, Vouched::FOR_USER));
+        Self { router, peer, agent: None }
+    }
+
+    /// Names the program in requests that do not (`User-Agent`): it owns the fields that it writes.
+    ///
+    /// # Panics
+    ///
+    /// If that is no value of a header.
+    #[must_use]
+    pub fn named(self, agent: &'static str) -> Self {
+        Self { agent: Some(HeaderValue::from_static(agent)), ..self }
     }
 }
 
@@ -43,6 +56,9 @@ where
         let mut request = request.map(Body::new);
         if let Some(peer) = &self.peer {
             request.extensions_mut().insert(peer.clone());
+        }
+        if let Some(agent) = &self.agent {
+            request.headers_mut().entry(USER_AGENT).or_insert_with(|| agent.clone());
         }
         Box::pin(self.router.clone().oneshot(request))
     }

@@ -96,7 +96,7 @@ pub async fn join(
     check_validity(&client)?;
     let authorities = kept.authorities()?;
     let access = Server { url: server, authorities: Some(authorities.clone()) };
-    let access = access.connect_as(Arc::clone(&client), "coracle-node")?;
+    let access = access.connect_as(Arc::clone(&client), "kubelet")?;
     let network = kept.network()?;
     let addresses = addresses(given, &network)?;
     let node = NodePlan { options: options.node, name, addresses, allowed_sysctls, network };
