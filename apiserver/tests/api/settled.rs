@@ -1,8 +1,9 @@
 //! What was acknowledged holds for the next request: no decision is made by what was before.
 
 use apiserver::testing::TestServer;
+use axum::body::Body;
 use faults::Attack;
-use http::Method;
+use http::{Method, Request};
 use serde_json::{Value, json};
 
 use crate::client::{Client, MERGE, expect};
@@ -31,6 +32,25 @@ async fn a_namespace_is_strict_as_soon_as_its_label_was_acknowledged() {
         }
     }
     Attack::new("door: a pod right after its namespace became strict").tried(ROUNDS, through).record();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stricter_level_warns_of_pods_that_were_acknowledged_a_moment_ago() {
+    let server = TestServer::start().await;
+    let client = Client::admin(&server);
+    let label = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}).to_string();
+    for others in 0..40 {
+        expect(client.post("/api/v1/namespaces/default/pods", &privileged()).await, 201);
+        let request = Request::patch("/api/v1/namespaces/default?dryRun=All").header("content-type", MERGE);
+        let answer = client.raw(request.body(Body::from(label.clone())).unwrap()).await;
+        let warnings: String = answer.headers().get_all("warning").iter().map(|it| it.to_str().unwrap()).collect();
+        let all = match others {
+            0 => "privileged",
+            1 => "(and 1 other pod)",
+            _ => &format!("(and {others} other pods)"),
+        };
+        assert!(warnings.contains(all), "{others}: {warnings}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

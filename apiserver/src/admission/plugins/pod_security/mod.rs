@@ -203,6 +203,7 @@ impl ValidatingAdmission for PodSecurity {
                 return Err(ApiError::invalid(Qualified { group: "", resource: "Namespace" }, object.name(), &errors));
             }
             if let Some(old) = attributes.old.filter(|_| !self.is_exempt(attributes, None)) {
+                self.pods.settle().await?;
                 self.existing(attributes, old, object, warnings);
             }
             return Ok(());
