@@ -19,6 +19,7 @@ use crate::sandbox::sysctls::Allowlist;
 use crate::sandbox::user_ids::UserIds;
 use crate::signals::Conditions;
 use crate::{pod, resources, watched_calls};
+use crate::{exits, pod, resources, watched_calls};
 
 /// Handles and facts; made once in [`crate::run`].
 pub(crate) struct Context {
@@ -72,6 +73,8 @@ pub(crate) struct Context {
     pub(crate) known_images: RwLock<Vec<Image>>,
     /// System calls of containers that were watched.
     pub(crate) watched: watched_calls::Counts,
+    /// Ends of containers.
+    pub(crate) exits: exits::Counts,
     /// Attempts of probes.
     pub(crate) probed: Counts,
 }

@@ -10,6 +10,7 @@ mod config;
 mod containers;
 mod context;
 mod csi;
+mod exits;
 mod failure;
 mod files;
 pub mod fuzzing;
@@ -174,6 +175,7 @@ fn context(config: &Config, client: kube::Client, informers: &Informers, network
         pressure: watch::Sender::default(),
         known_images: std::sync::RwLock::default(),
         watched: watched_calls::Counts::default(),
+        exits: exits::Counts::default(),
         probed: Default::default(),
         client,
     }

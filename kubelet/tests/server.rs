@@ -137,6 +137,7 @@ async fn tells_what_is_used(node: &TestNode, admin: &Client) {
     let short = admin.get("/stats/summary?only_cpu_and_memory=true").await;
     assert!(short.contains("\"workingSetBytes\":4096") && !short.contains("txBytes"), "{short}");
     assert!(admin.get("/metrics/probes").await.contains("# TYPE prober_probe_total counter"));
+    assert!(admin.get("/metrics").await.contains("# TYPE kubelet_terminated_containers_total counter"));
 }
 
 #[tokio::test]

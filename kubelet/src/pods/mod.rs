@@ -13,6 +13,7 @@ use tracing::{debug, info, warn};
 
 use crate::containers::labels::POD_UID;
 use crate::context::Context;
+use crate::pod::Role;
 use crate::{admission, pod, watched_calls};
 use status::Verdict;
 use worker::{Desired, Report, Worker};
@@ -175,9 +176,12 @@ impl Manager {
                 Some(ended) = self.workers.join_next() => self.forget(ended, &shutdown),
                 event = events.next() => match event {
                     Some(runtime::Event::Resync) => self.pods.wake_all(),
+                    Some(runtime::Event::ContainerExited { sandbox, container, exit }) => {
+                        self.context.exits.add(self.role(&container), &exit);
+                        self.pods.wake_sandbox(&sandbox);
+                    }
                     Some(
-                        runtime::Event::ContainerExited { sandbox, .. }
-                        | runtime::Event::ContainerStarted { sandbox, .. }
+                        runtime::Event::ContainerStarted { sandbox, .. }
                         | runtime::Event::SandboxExited { sandbox },
                     ) => self.pods.wake_sandbox(&sandbox),
                     Some(runtime::Event::WatchedCalls { container, calls, .. }) => self.tell(&container, &calls),
@@ -187,6 +191,12 @@ impl Manager {
         }
         shutdown.cancelled().await;
         while self.workers.join_next().await.is_some() {}
+    }
+
+    /// What a container is to its pod, if it has been seen.
+    fn role(&self, container: &str) -> Option<Role> {
+        let (pod, name) = self.pods.owner(container)?;
+        pod::containers(&pod).into_iter().find_map(|(role, container)| (container.name == name).then_some(role))
     }
 
     /// Counts watched system calls, and records the unusual ones.

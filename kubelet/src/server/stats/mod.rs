@@ -29,6 +29,7 @@ pub(super) async fn metrics(State(shared): State<Shared>) -> Text {
     text.line(&[], running as f64, None);
     text.family("kubelet_running_containers", Type::Gauge, "Number of containers currently running");
     text.line(&[("container_state", "running")], containers as f64, None);
+    text.append(&shared.context.exits.encode());
     text.append(&shared.context.watched.encode());
     text
 }
