@@ -18,7 +18,6 @@ use crate::sandbox::pod_dns::ClusterDns;
 use crate::sandbox::sysctls::Allowlist;
 use crate::sandbox::user_ids::UserIds;
 use crate::signals::Conditions;
-use crate::{pod, resources, watched_calls};
 use crate::{exits, pod, resources, watched_calls};
 
 /// Handles and facts; made once in [`crate::run`].

@@ -217,9 +217,10 @@ async fn what_somebody_removes_of_the_network_comes_back_within_seconds() {
             format!("ip link delete {bridge}; nft delete table ip {table}"),
         ] {
             assert_eq!(run(&removal), "", "{removal}");
-            let took = eventually(&removal, || answers() && has_rules()).await;
-            let localnet = std::fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{bridge}/route_localnet")).unwrap();
-            assert_eq!(localnet.trim(), "1", "{removal}");
+            // The last of the settings is made after the pods are attached.
+            let localnet = format!("/proc/sys/net/ipv4/conf/{bridge}/route_localnet");
+            let is_set = || std::fs::read_to_string(&localnet).is_ok_and(|set| set.trim() == "1");
+            let took = eventually(&removal, || answers() && has_rules() && is_set()).await;
             assert!(run(&format!("ip -o address show dev {bridge}")).contains(&format!(" {}/", gateway(own))));
             slowest = slowest.max(took);
         }
@@ -253,6 +254,34 @@ async fn what_is_repaired_is_repaired_once_and_own_changes_are_no_news() {
         // Longer than a repair would take to begin; the table would have another handle then.
         tokio::time::sleep(Duration::from_secs(3)).await;
         assert_eq!(handle(), settled);
+    })
+    .await;
+}
+
+/// As through a Service; where `br_netfilter` is on, the bridge itself has to give the packets back.
+#[tokio::test]
+async fn a_pod_reaches_itself_by_an_address_that_is_translated_to_its_own() {
+    on_a_node(|node| async move {
+        let image = node.busybox().await;
+        let sandbox = node.runtime.run_sandbox(&node.sandbox_config("own")).await.unwrap();
+        let container = node.start(&sandbox.id, shell(&image, "echo hi > /srv/i; exec httpd -f -p 8080 -h /srv")).await;
+        let (pid, IpAddr::V4(own)) = (pid(&node, &container).await, sandbox.ips[0]) else { panic!("an IPv4 address") };
+        eventually("it serves", || fetch((own, 8080).into()).is_some()).await;
+        let table = format!("{}-hairpin", node.config.network.table);
+        let chain = |name: &str, at: &str, rule: &str| format!("chain {name} {{ type nat hook {at}; {rule}; }};");
+        let to = chain("a", "prerouting priority dstnat", &format!("ip saddr {own} ip daddr 192.0.2.77 dnat to {own}"));
+        let from = format!("ct status dnat ip saddr {own} ip daddr {own} masquerade");
+        let from = chain("b", "postrouting priority srcnat", &from);
+        let rules = format!("table ip {table} {{ {to} {from} }}");
+        run(&format!("echo 1 > /proc/sys/net/bridge/bridge-nf-call-iptables; nft '{rules}'"));
+        let answer = inside(pid, || fetch(([192, 0, 2, 77], 8080).into()));
+        run(&format!("nft delete table ip {table}"));
+        assert!(answer.is_some(), "nothing came back");
+        let bridge = &node.config.network.bridge;
+        let lets_back = || run(&format!("ip -d link show master {bridge}")).contains("hairpin on");
+        assert!(lets_back());
+        run(&format!("ip link del {bridge}"));
+        eventually("so it is with a bridge that was made anew", lets_back).await;
     })
     .await;
 }

@@ -7,7 +7,7 @@ use futures::TryStreamExt as _;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags};
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage};
 use rtnetlink::packet_route::route::{RouteMessage, RouteScope};
-use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use rtnetlink::{Handle, LinkBridge, LinkBridgePort, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 use super::{NetworkConfig, Subnet};
 use crate::{Error, sys};
@@ -76,7 +76,16 @@ impl Netlink {
         }
         let attached = LinkUnspec::new_with_index(link.header.index).controller(bridge).up().build();
         let done = self.handle.link().set(attached).execute().await;
-        done.map_err(failed(&format!("attach {name} to the bridge")))
+        done.map_err(failed(&format!("attach {name} to the bridge")))?;
+        self.let_back(link.header.index, name).await
+    }
+
+    /// Lets a port of the bridge have back what came from it: with `bridge-nf-call-iptables`, packets of a pod that reaches
+    /// itself through a Service are translated within the bridge (upstream's `hairpin-veth`).
+    async fn let_back(&self, port: u32, name: &str) -> Result<(), Error> {
+        let hairpin = LinkBridgePort::new(port).hairpin(true).build();
+        let done = self.handle.link().set_port(hairpin).execute().await;
+        done.map_err(failed(&format!("let {name} have back what it sends")))
     }
 }
 
@@ -153,6 +162,8 @@ pub(super) async fn connect_pod(
     let netlink = Netlink::open()?;
     let pair = veth(config, bridge, &host_name(sandbox), &namespace);
     netlink.handle.link().add(pair).execute().await.map_err(failed("make a veth pair"))?;
+    let name = host_name(sandbox);
+    netlink.let_back(index_of(&name).map_err(failed(&format!("find {name}")))?, &name).await?;
     let (done, result) = tokio::sync::oneshot::channel();
     let inside = move || {
         // The receiver waits for as long as this thread lives.
