@@ -8,6 +8,7 @@ use store::Store;
 
 use super::config::AdmissionConfig;
 use super::configuration::Configuration;
+use super::metrics::Metrics;
 use super::namespaces::Namespaces;
 use super::plugins::DefaultTolerationSeconds;
 use crate::authz::{self, Rbac};
@@ -36,4 +37,5 @@ pub(crate) struct Environment {
     pub(crate) authz: Arc<authz::Chain>,
     pub(crate) webhooks: Webhooks,
     pub(crate) converters: Arc<Converters>,
+    pub(crate) metrics: Metrics,
 }

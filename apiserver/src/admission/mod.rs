@@ -9,6 +9,7 @@ mod configuration;
 mod environment;
 pub mod expression;
 pub mod matching;
+mod metrics;
 mod namespaces;
 mod plugins;
 mod reinvocation;
@@ -22,8 +23,11 @@ use api::{ApiError, Object, Resource};
 use async_trait::async_trait;
 use serde_json::Value;
 
+use self::metrics::{Phase, Times};
+
 pub(crate) use configuration::Configuration;
 pub(crate) use environment::{Environment, Swap};
+pub(crate) use metrics::Metrics;
 pub(crate) use plugins::{chain, groups_asked_for};
 
 pub use config::{AdmissionConfig, ConfigMapKey};
@@ -125,14 +129,20 @@ pub trait ValidatingAdmission: Send + Sync {
     async fn validate(&self, attributes: &Attributes<'_>, object: Option<&Object>, warnings: &mut Warnings) -> Outcome;
 }
 
-/// All plugins in order.
-#[derive(Default)]
+/// All plugins in order, each with the times that it took.
 pub struct Chain {
-    mutating: Vec<Arc<dyn MutatingAdmission>>,
-    validating: Vec<Arc<dyn ValidatingAdmission>>,
+    mutating: Vec<(Times, Arc<dyn MutatingAdmission>)>,
+    validating: Vec<(Times, Arc<dyn ValidatingAdmission>)>,
+    /// The times of all mutating plugins together, and of all validating ones.
+    steps: (Times, Times),
 }
 
 impl Chain {
+    fn new(metrics: &Metrics) -> Self {
+        let steps = (metrics.times(None, Phase::Admit), metrics.times(None, Phase::Validate));
+        Self { mutating: Vec::new(), validating: Vec::new(), steps }
+    }
+
     /// Runs the mutating plugins, and once more when one of them asks for it.
     pub async fn mutate(
         &self,
@@ -152,10 +162,14 @@ impl Chain {
         mut object: Option<&mut Object>,
         warnings: &mut Warnings,
     ) -> Outcome {
-        for plugin in &self.mutating {
-            plugin.admit(attributes, object.as_deref_mut(), warnings).await?;
-        }
-        Ok(())
+        let operation = attributes.operation;
+        let all = async {
+            for (times, plugin) in &self.mutating {
+                times.of(operation, plugin.admit(attributes, object.as_deref_mut(), warnings)).await?;
+            }
+            Ok(())
+        };
+        self.steps.0.of(operation, all).await
     }
 
     /// Runs all plugins over the body of a subresource, which is stored as it is or not at all.
@@ -171,10 +185,14 @@ impl Chain {
         object: Option<&Object>,
         warnings: &mut Warnings,
     ) -> Outcome {
-        for plugin in &self.validating {
-            plugin.validate(attributes, object, warnings).await?;
-        }
-        Ok(())
+        let operation = attributes.operation;
+        let all = async {
+            for (times, plugin) in &self.validating {
+                times.of(operation, plugin.validate(attributes, object, warnings)).await?;
+            }
+            Ok(())
+        };
+        self.steps.1.of(operation, all).await
     }
 }
 

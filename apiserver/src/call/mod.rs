@@ -18,6 +18,7 @@ use hyper::upgrade::OnUpgrade;
 use crate::core::Core;
 use crate::flow_control::Seat;
 use crate::http::PeerAddress;
+use crate::metrics::Place;
 use crate::registry::{Registry, Target};
 use crate::request::headers as header;
 use crate::request::info::RequestInfo;
@@ -84,6 +85,11 @@ impl<'a> Call<'a> {
     pub(crate) fn line(&self) -> Line<'a> {
         let uri = &self.parts.uri;
         Line { method: &self.parts.method, path: uri.path(), query: uri.query() }
+    }
+
+    /// What a request for this resource is counted by.
+    pub(crate) fn place(&self, row: &Resource) -> Place {
+        Place::of(self.info, Some(row), &self.parts.method, &self.parts.headers)
     }
 
     /// What is known of the connection that the request came by.

@@ -16,6 +16,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -60,6 +61,8 @@ struct State {
     /// When the client last took something.
     moved: Instant,
     sent: u64,
+    /// Where what was sent is counted in the end.
+    sizes: Option<Histogram>,
 }
 
 impl Held {
@@ -92,7 +95,8 @@ impl Sending {
 
     fn hold(self: &Arc<Self>, body: Option<Body>, seat: Option<Seat>, connection: Option<Cut>) -> Holding {
         let now = Instant::now();
-        let held = Arc::new(Held(Mutex::new(State { body, seat, connection, began: now, moved: now, sent: 0 })));
+        let held =
+            Arc::new(Held(Mutex::new(State { body, seat, connection, began: now, moved: now, sent: 0, sizes: None })));
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         self.open().insert(id, held.clone());
         if !self.is_looking.swap(true, Ordering::AcqRel) {
@@ -101,13 +105,28 @@ impl Sending {
         Holding { sending: self.clone(), id, held }
     }
 
-    /// An answer that keeps a seat until it has been sent.
-    pub(crate) fn send(self: &Arc<Self>, answer: Answer, seat: Option<Seat>, connection: Option<Cut>) -> Answer {
+    /// An answer that keeps a seat until it has been sent. How large it is, is counted when that is known.
+    pub(crate) fn send(
+        self: &Arc<Self>,
+        answer: Answer,
+        seat: Option<Seat>,
+        connection: Option<Cut>,
+        mut sizes: Option<Histogram>,
+    ) -> Answer {
         use http_body::Body as _;
+        if let Some(size) = answer.body().size_hint().exact()
+            && let Some(sizes) = sizes.take()
+        {
+            sizes.observe(size as f64);
+        }
         if answer.body().is_end_stream() {
             return answer;
         }
-        answer.map(|body| Body::new(self.hold(Some(body), seat, connection)))
+        answer.map(|body| {
+            let holding = self.hold(Some(body), seat, connection);
+            holding.held.state().sizes = sizes;
+            Body::new(holding)
+        })
     }
 
     /// Keeps the seat of a watch until what it begins with was read, or the client has had its time.
@@ -171,6 +190,10 @@ struct Holding {
 impl Drop for Holding {
     fn drop(&mut self) {
         self.sending.open().remove(&self.id);
+        let state = self.held.state();
+        if let Some(sizes) = &state.sizes {
+            sizes.observe(state.sent as f64);
+        }
     }
 }
 
@@ -225,7 +248,7 @@ mod tests {
     async fn who_takes_nothing_is_cut_and_its_connection_closed() {
         let sending = Arc::new(Sending::default());
         let cut = CancellationToken::new();
-        let mut body = sending.send(endless(), None, Some(Cut(cut.clone()))).into_body();
+        let mut body = sending.send(endless(), None, Some(Cut(cut.clone())), None).into_body();
         assert!(body.frame().await.unwrap().is_ok());
         sending.cut_stalled(Instant::now() + PATIENCE);
         assert!(!cut.is_cancelled() && body.frame().await.unwrap().is_ok());
@@ -240,7 +263,7 @@ mod tests {
     async fn who_takes_a_little_now_and_then_is_cut_as_well() {
         let sending = Arc::new(Sending::default());
         tokio::spawn(sending.clone().watch(CancellationToken::new()));
-        let mut body = sending.send(endless(), None, None).into_body();
+        let mut body = sending.send(endless(), None, None, None).into_body();
         let began = Instant::now();
         while body.frame().await.unwrap().is_ok() {
             tokio::time::sleep(Duration::from_secs(10)).await;
@@ -254,11 +277,11 @@ mod tests {
     async fn nothing_is_looked_at_when_nothing_is_sent() {
         let sending = Arc::new(Sending::default());
         tokio::spawn(sending.clone().watch(CancellationToken::new()));
-        drop(sending.send(endless(), None, None));
+        drop(sending.send(endless(), None, None, None));
         while sending.is_looking.load(Ordering::Acquire) {
             tokio::time::sleep(LOOK).await;
         }
-        drop(sending.send(endless(), None, None));
+        drop(sending.send(endless(), None, None, None));
         assert!(sending.is_looking.load(Ordering::Acquire));
     }
 }

@@ -246,7 +246,7 @@ async fn read(schedule: &[Step], at_last: u8) {
     assert!(seat.is_some() && !desk.is_free().await);
     let whole: usize = sizes.iter().sum();
     let pieces = stream::iter(sizes).map(|size| io::Result::Ok(BYTES.slice(..size)));
-    let answer = sending.send(Answer::new(Body::from_stream(pieces)), seat, Some(Cut(cut.clone())));
+    let answer = sending.send(Answer::new(Body::from_stream(pieces)), seat, Some(Cut(cut.clone())), None);
     let mut body = answer.into_body();
     let (began, mut sent, mut longest) = (Instant::now(), 0, Duration::ZERO);
     let last = match at_last {

@@ -50,10 +50,13 @@ pub(crate) async fn watch(routed: &Routed<'_>) -> Result<Answer, ApiError> {
     let late = LateFields::take(routed, &mut selection);
     let started = routed.registry().watch(&routed.cache, &selection, &options).await?;
     let seat = routed.call.take_seat().map(|seat| routed.call.core.sending.keep(seat));
+    let counted = routed.call.core.metrics.watch_opened(&routed.call.place(&routed.client_row));
     let frames = match started {
         Err(err) => stream::iter([Ok(shaper.failure(&err))]).left_stream(),
         Ok(start) => frames(routed, shaper, (selection, late), &options, start, seat).right_stream(),
     };
+    // The watch is open as long as its frames are.
+    let frames = frames.inspect(move |_frame| _ = &counted);
     if asks_for_websocket(routed.call.headers()) {
         let form = if routed.accept.encoding == Encoding::Protobuf { Form::Lengths } else { Form::Lines };
         return websocket::answer(routed.call, form, frames).await;
@@ -90,7 +93,6 @@ fn frames(
         bookmarks: options.bookmarks.then(|| Box::pin(tokio::time::sleep(BOOKMARKS))),
         deadline: Box::pin(tokio::time::sleep(timeout)),
         shutdown: Box::pin(core.shutdown.clone().cancelled_owned()),
-        gauge: core.metrics.watch_opened(),
         core,
         done: false,
     };
@@ -117,8 +119,6 @@ struct Watcher {
     bookmarks: Option<std::pin::Pin<Box<Sleep>>>,
     deadline: std::pin::Pin<Box<Sleep>>,
     shutdown: std::pin::Pin<Box<WaitForCancellationFutureOwned>>,
-    #[expect(dead_code, reason = "counts open watches by being alive")]
-    gauge: crate::metrics::WatchGuard,
     done: bool,
 }
 

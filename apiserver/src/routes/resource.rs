@@ -24,6 +24,9 @@ pub(crate) async fn answer(call: &Call<'_>, body: Incoming) -> Result<Answer, Ap
         return if known { Err(ApiError::unknown_resource()) } else { Ok(response::page_not_found()) };
     };
     check_place(call, row)?;
+    if row.deprecation.is_some() {
+        call.core.metrics.deprecated(row, &info.subresource);
+    }
     let body = match body {
         Incoming::Read(body) => body,
         // Only what leads to a node is not read here.
@@ -47,7 +50,8 @@ pub(crate) async fn answer(call: &Call<'_>, body: Incoming) -> Result<Answer, Ap
         (Deed::Watch, _) => {
             let accept = Accept::for_watch(call.headers(), Offer::of(row))?;
             let routed = Routed { call, client_row: row.clone(), cache, accept };
-            return Box::pin(handler::watch(&routed)).await;
+            let answer = Box::pin(handler::watch(&routed)).await;
+            return with_deprecation(row, answer, || None);
         }
         (Deed::List | Deed::Create | Deed::DeleteCollection, false)
         | (Deed::Get | Deed::Update | Deed::Patch | Deed::Delete, true) => {}

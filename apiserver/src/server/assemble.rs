@@ -28,7 +28,7 @@ use crate::registry::{Registry, swapper};
 use crate::request::intake::Intake;
 use crate::service_addresses::Allocator;
 use crate::usage::Usage;
-use crate::watch_cache::{Feed, WatchCache, is_cached};
+use crate::watch_cache::{Feed, StoredObjects, WatchCache, is_cached};
 use crate::{admission, authn, authz, runtime_config};
 
 /// All parts, and what feeds the watch cache.
@@ -61,6 +61,7 @@ pub(super) fn assemble(config: Config, store: Arc<dyn Store>, process: &Process)
         authz: authz.clone(),
         webhooks: webhooks.clone(),
         converters: converters.clone(),
+        metrics: admission::Metrics::register(&process.metrics),
     })?;
     let ranges = (config.service_cluster_ip_ranges.clone(), config.service_node_ports.clone());
     let allocator = Allocator::new(ranges, store.clone(), cache.clone(), &catalog);
@@ -83,6 +84,7 @@ pub(super) fn assemble(config: Config, store: Arc<dyn Store>, process: &Process)
     });
     let aggregator = Aggregator::new(&config, registry.cache(), connections.clone(), process)
         .map_err(Error::part("connect to aggregated API servers"))?;
+    StoredObjects::register(&process.metrics, registry.cache());
     let kubelets = Arc::new(kubelets(&config)?);
     let usage = Usage::new(kubelets.clone(), connections.clone(), tasks.clone(), process.shutdown.clone());
     let (authn, jwt) = authn::chain(&config, registry.cache(), tokens.clone(), &webhooks, &connections, process)?;

@@ -18,8 +18,9 @@ use axum::body::Body;
 use axum::extract::State;
 use bytes::Bytes;
 use futures::FutureExt as _;
-use http::Request;
 use http::request::Parts;
+use http::{Request, StatusCode};
+use prometheus_client::metrics::histogram::Histogram;
 use tracing::Instrument as _;
 
 use crate::aggregator::Claim;
@@ -28,7 +29,8 @@ use crate::call::{Call, Incoming};
 use crate::core::Core;
 use crate::flow_control::{Class, FLOW_SCHEMA, PRIORITY_LEVEL, Seat};
 use crate::http::Cut;
-use crate::request::info::RequestInfo;
+use crate::metrics::Place;
+use crate::request::info::{Deed, RequestInfo};
 use crate::request::intake::{Payload, drop_unread};
 use crate::request::negotiate::{Accept, is_pretty};
 use crate::request::query::Query;
@@ -55,7 +57,7 @@ pub(super) async fn handle(State(core): State<Arc<Core>>, request: Request<Body>
     let query = Query::parse(parts.uri.query().unwrap_or(""));
     let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
     let span = tracing::debug_span!("request", verb = %info.verb(), path = %info.path, user = tracing::field::Empty);
-    core.metrics.began();
+    let in_flight = core.metrics.began(&info);
     let accept = Accept::encoding_of(&parts.headers, is_pretty(&query, &parts.headers));
     let work = in_time(&core, &parts, &mut course, &info, &query);
     let work = AssertUnwindSafe(work).catch_unwind().instrument(span.clone());
@@ -71,14 +73,42 @@ pub(super) async fn handle(State(core): State<Arc<Core>>, request: Request<Body>
     };
     let took = began.elapsed();
     tracing::debug!(parent: &span, code = answer.status().as_u16(), ?took, "answered");
-    core.metrics.ended(&info, answer.status().as_u16(), took);
-    let mut answer = sent(&core, &parts, &info, course, answer).await;
+    drop(in_flight);
+    let sizes = measure(&core, &parts, (&info, &query), &answer, took);
+    let mut answer = sent(&core, &parts, &info, course, sizes, answer).await;
     answer.headers_mut().insert(AUDIT_ID, id.0);
     answer
 }
 
+/// Counts an answer, and says where its size is to be counted.
+fn measure(
+    core: &Core,
+    parts: &Parts,
+    (info, query): (&RequestInfo, &Query),
+    answer: &Answer,
+    took: Duration,
+) -> Option<Histogram> {
+    let code = answer.status();
+    // A watch is counted when it ends.
+    if info.deed == Deed::Watch && matches!(code, StatusCode::OK | StatusCode::SWITCHING_PROTOCOLS) {
+        return None;
+    }
+    let catalog = core.registry.catalog();
+    let row = catalog.resource(&info.group, &info.version, &info.resource).filter(|_| info.is_resource);
+    let place = Place::of(info, row.map(AsRef::as_ref), &parts.method, &parts.headers);
+    core.metrics.answered(&place, query, code.as_u16(), took);
+    core.metrics.sizes(&place)
+}
+
 /// The answer as it is sent: with what it is classified as, and with its seat, which it keeps until it has been sent.
-async fn sent(core: &Core, parts: &Parts, info: &RequestInfo, course: Course, mut answer: Answer) -> Answer {
+async fn sent(
+    core: &Core,
+    parts: &Parts,
+    info: &RequestInfo,
+    course: Course,
+    sizes: Option<Histogram>,
+    mut answer: Answer,
+) -> Answer {
     drop_unread(&parts.headers, course.body).await;
     if let Some(class) = course.class {
         answer.headers_mut().insert(FLOW_SCHEMA, class.schema_uid);
@@ -88,7 +118,7 @@ async fn sent(core: &Core, parts: &Parts, info: &RequestInfo, course: Course, mu
     if info.is_long_running() {
         return answer;
     }
-    core.sending.send(answer, course.seat, parts.extensions.get::<Cut>().cloned())
+    core.sending.send(answer, course.seat, parts.extensions.get::<Cut>().cloned(), sizes)
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {

@@ -5,6 +5,7 @@
 //! watcher that falls behind, or asks for history that is gone, is told to list again.
 
 mod backlog;
+mod counted;
 mod event;
 mod feed;
 mod freshen;
@@ -29,6 +30,7 @@ use self::feed::Source;
 use crate::encryption::AtRest;
 
 pub use backlog::{Beginning, Closed, Initial};
+pub(crate) use counted::StoredObjects;
 pub use event::{Event, EventType, frame, frame_around};
 pub(crate) use feed::read_all;
 pub use feed::{Error, Feed};

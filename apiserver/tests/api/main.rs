@@ -27,6 +27,7 @@ mod issuer_server;
 mod issuers;
 mod kms_plugin;
 mod kubelets;
+mod measures;
 mod model;
 mod openapi;
 mod paging;

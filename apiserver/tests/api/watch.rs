@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use apiserver::Config;
 use apiserver::testing::TestServer;
+use axum::body::Body;
+use http::Request;
 use serde_json::json;
 use store::embedded::EmbeddedStore;
 
@@ -74,4 +76,15 @@ async fn kubelets_only_hear_of_their_own_pods() {
     }
     let event = events.next().await.unwrap();
     assert_eq!((&event["type"], &event["object"]["metadata"]["name"]), (&json!("ADDED"), &json!("b")));
+}
+
+#[tokio::test]
+async fn a_watch_of_a_deprecated_kind_warns_as_well() {
+    let server = TestServer::start().await;
+    let request = |path: &str| Request::get(path).body(Body::empty()).unwrap();
+    let client = Client::admin(&server);
+    let answer = client.raw(request("/api/v1/endpoints?watch=1")).await;
+    let warning = answer.headers().get("warning").expect("a warning").to_str().unwrap();
+    assert!(warning.contains("v1 Endpoints is deprecated in v1.33+"), "{warning}");
+    assert!(client.raw(request("/api/v1/pods?watch=1")).await.headers().get("warning").is_none());
 }

@@ -40,6 +40,7 @@ mod webhook;
 
 use std::sync::Arc;
 
+use super::metrics::Phase;
 use super::{AdmissionConfig, Chain, Environment, MutatingAdmission, ValidatingAdmission};
 use crate::error::Error;
 use crate::watch_cache::{Cached, ResourceCache, Snapshot};
@@ -150,11 +151,13 @@ impl Phases {
 /// The plugins that the flags ask for. Fails when these name what there is not.
 pub(crate) fn chain(environment: &Environment) -> Result<Chain, Error> {
     check(&environment.config)?;
-    let mut chain = Chain::default();
+    let metrics = &environment.metrics;
+    let mut chain = Chain::new(metrics);
     for plugin in PLUGINS.iter().filter(|plugin| plugin.runs(&environment.config)) {
         let Some(phases) = (plugin.start)(environment) else { continue };
-        chain.mutating.extend(phases.mutating);
-        chain.validating.extend(phases.validating);
+        let times = |phase| metrics.times(Some(plugin.name), phase);
+        chain.mutating.extend(phases.mutating.map(|plugin| (times(Phase::Admit), plugin)));
+        chain.validating.extend(phases.validating.map(|plugin| (times(Phase::Validate), plugin)));
     }
     Ok(chain)
 }

@@ -34,6 +34,15 @@ impl From<ApiError> for Failure {
     }
 }
 
+/// Whether a call ends the request, for metrics.
+fn is_rejected<T>(hook: &Hook, outcome: &Result<T, Failure>) -> bool {
+    match outcome {
+        Ok(_) => false,
+        Err(Failure::Calling(_)) => !hook.fails_open,
+        Err(Failure::Refused(_)) => true,
+    }
+}
+
 /// What decides whether a failure is the end of the request.
 fn judge(hook: &Hook, failure: Failure, plugin: &str, place: Place) -> Result<(), ApiError> {
     match failure {

@@ -1,11 +1,14 @@
 //! MutatingAdmissionWebhook.
 
+use std::time::Instant;
+
 use api::{ApiError, Object, Resource};
 use async_trait::async_trait;
 
 use super::audit_annotations::Place;
 use super::hooks::{Hook, Hooks};
-use super::{Failure, judge};
+use super::{Failure, is_rejected, judge};
+use crate::admission::metrics::Phase;
 use crate::admission::plugins::{Phases, Plugin};
 use crate::admission::{Attributes, Environment, MutatingAdmission, Outcome, Reinvocation, Warnings};
 
@@ -74,8 +77,10 @@ impl MutatingAdmission for MutatingWebhooks {
             if rounds.is_some_and(|rounds| !rounds.is_due(NAME, &hook.id)) {
                 continue;
             }
-            let place = Place { round, index };
+            let (place, start) = (Place { round, index }, Instant::now());
             let outcome = self.call(hook, attributes, row, (object.as_deref_mut(), place), warnings).await;
+            let (metrics, rejected) = (&self.environment.metrics, is_rejected(hook, &outcome));
+            metrics.called(&hook.name, Phase::Admit, attributes.operation, rejected, start.elapsed());
             place.called(hook, matches!(outcome, Ok(true)));
             match outcome {
                 Ok(changed) => {

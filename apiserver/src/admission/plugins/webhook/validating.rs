@@ -1,6 +1,7 @@
 //! ValidatingAdmissionWebhook.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use api::{ApiError, Object, Resource};
 use async_trait::async_trait;
@@ -8,7 +9,8 @@ use futures::future::join_all;
 
 use super::audit_annotations::Place;
 use super::hooks::{Hook, Hooks};
-use super::judge;
+use super::{is_rejected, judge};
+use crate::admission::metrics::Phase;
 use crate::admission::plugins::{Phases, Plugin};
 use crate::admission::{Attributes, Environment, Outcome, ValidatingAdmission, Warnings};
 
@@ -30,7 +32,7 @@ impl ValidatingWebhooks {
         row: &Resource,
         object: Option<&Object>,
     ) -> (Result<(), ApiError>, Warnings) {
-        let mut warnings = Warnings::new();
+        let (mut warnings, start) = (Warnings::new(), Instant::now());
         let asked = async {
             let converters = &self.environment.converters;
             let shown = match object {
@@ -39,7 +41,10 @@ impl ValidatingWebhooks {
             };
             hook.ask(attributes, row, (shown.as_ref(), converters), false, &mut warnings).await
         };
-        let outcome = asked.await.map(|_no_patch| ()).or_else(|failure| judge(hook, failure, "validating", place));
+        let asked = asked.await;
+        let (metrics, rejected) = (&self.environment.metrics, is_rejected(hook, &asked));
+        metrics.called(&hook.name, Phase::Validate, attributes.operation, rejected, start.elapsed());
+        let outcome = asked.map(|_no_patch| ()).or_else(|failure| judge(hook, failure, "validating", place));
         (outcome, warnings)
     }
 }
