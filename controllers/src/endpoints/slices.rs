@@ -356,4 +356,14 @@ mod tests {
         let families: Vec<_> = slices.iter().map(|slice| slice.address_type.as_str()).collect();
         assert_eq!((families, sizes(&slices)), (vec!["IPv6", "IPv4"], vec![1, 1]));
     }
+
+    /// Whoever follows slices can leave those alone that need no proxy.
+    #[test]
+    fn slices_of_headless_services_say_so() {
+        let is_marked = |change: &Value| labels(&service(change)).contains_key(HEADLESS);
+        assert!(is_marked(&json!({ "clusterIP": "None" })) && !is_marked(&json!({})));
+        let mut posing = service(&json!({}));
+        posing.metadata.labels.get_or_insert_default().insert(HEADLESS.to_owned(), String::new());
+        assert!(!labels(&posing).contains_key(HEADLESS), "nobody marks one that is not");
+    }
 }

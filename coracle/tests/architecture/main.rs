@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 
 mod circles;
+mod differences;
 mod words;
 
 /// Which of our crates a crate may use (development dependencies exempt). ARCHITECTURE.md says why.
