@@ -96,11 +96,11 @@ impl Plan {
     /// What the certificates must name.
     pub(crate) fn subjects(&self) -> Subjects<'_> {
         Subjects {
-            node_name: &self.node_name,
-            node_ips: &self.options.node_ip,
             api_service: self.api_service,
             cluster_domain: &self.options.cluster_domain,
-            server: None,
+            servers: std::iter::once(self.node_name.clone())
+                .chain(self.options.node_ip.iter().map(ToString::to_string))
+                .collect(),
         }
     }
 

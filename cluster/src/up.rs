@@ -31,7 +31,7 @@ use tracing::warn;
 use crate::drain::Left;
 use crate::fleet::{self, Fleet};
 use crate::invitation::{self, Invitation};
-use crate::keys::{FRONT_PROXY, Keys};
+use crate::keys::{FRONT_PROXY, Keys, NodeKeys};
 use crate::link::Link;
 use crate::node::NodePlan;
 use crate::options::{Options, Plan};
@@ -85,6 +85,8 @@ async fn run<Say: Fn(String)>(
     output: Output<Say>,
 ) -> anyhow::Result<()> {
     let process = Process::new(CancellationToken::new());
+    let node_keys = NodeKeys::make(&keys.pki, &plan.node_name, &plan.options.node_ip);
+    let node_keys = &node_keys.context("keys and certificates of the node")?;
     let store = open_store(plan).await?;
     let server = ApiServer::new(server_config(plan, keys), store.clone(), process.clone())?;
     let listeners = listen(plan).await?;
@@ -110,7 +112,8 @@ async fn run<Say: Fn(String)>(
         let left = Arc::clone(&output.left);
         let node = plan.node();
         let started = output.started;
-        let cluster = Cluster { plan, node, keys, server: &server, kubeconfig, started, left, fleet, is_reached };
+        let cluster =
+            Cluster { plan, node, keys, node_keys, server: &server, kubeconfig, started, left, fleet, is_reached };
         cluster.run(&shutdown, &output.say).await
     };
     let stop = process.shutdown.clone();
@@ -254,6 +257,7 @@ struct Cluster<'a> {
     plan: &'a Plan,
     node: NodePlan,
     keys: &'a Keys,
+    node_keys: &'a NodeKeys,
     server: &'a ApiServer,
     /// For the user.
     kubeconfig: PathBuf,
@@ -392,28 +396,28 @@ impl Cluster<'_> {
         let (client, make) = (self.client(&self.keys.scheduler, "kube-scheduler")?, start("scheduler"));
         tasks.add("scheduler", move |shutdown| scheduler::run(scheduler::Config::default(), client, make(shutdown)));
         let (config, client, make) =
-            (self.kubelet_config(Arc::clone(&runtime))?, self.client(&self.keys.kubelet, "kubelet")?, start("kubelet"));
+            (self.kubelet_config(Arc::clone(&runtime))?, self.client(&self.node_keys.kubelet, "kubelet")?, start("kubelet"));
         tasks.add("kubelet", move |shutdown| kubelet::run(config, client, make(shutdown)));
         if self.may_grow() {
             let (config, client, make) =
-                (self.node.routes(), self.client(&self.keys.kubelet, "coracle-network")?, start("network"));
+                (self.node.routes(), self.client(&self.node_keys.kubelet, "coracle-network")?, start("network"));
             tasks.add("network", move |shutdown| network::run(config, client, make(shutdown)));
         }
-        let (config, client, make) = (self.node.proxy(), self.client(&self.keys.proxy, "kube-proxy")?, start("proxy"));
+        let (config, client, make) = (self.node.proxy(), self.client(&self.node_keys.proxy, "kube-proxy")?, start("proxy"));
         tasks.add("proxy", move |shutdown| proxy::run(config, client, make(shutdown)));
         if let Some(config) = self.node.policy() {
             let (client, make) =
-                (self.client(&self.keys.network_policy, "coracle-network-policy")?, start("network-policy"));
+                (self.client(&self.node_keys.network_policy, "coracle-network-policy")?, start("network-policy"));
             tasks.add("network-policy", move |shutdown| policy::run(config, client, make(shutdown)));
         }
         let (data_dir, control) = (self.plan.options.node.data_dir.clone(), Arc::clone(&runtime));
         tasks.add("control socket", move |shutdown| control::serve(data_dir, control, end, shutdown));
         if let Some(config) = self.node.announce() {
-            let (client, make) = (self.client(&self.keys.proxy, "coracle-announce")?, start("announce"));
+            let (client, make) = (self.client(&self.node_keys.proxy, "coracle-announce")?, start("announce"));
             tasks.add("announce", move |shutdown| announce::run(config, client, make(shutdown)));
         }
         if let Some(config) = self.node.dns(&[])? {
-            let (client, make) = (self.client(&self.keys.dns, "coracle-dns")?, start("dns"));
+            let (client, make) = (self.client(&self.node_keys.dns, "coracle-dns")?, start("dns"));
             tasks.add("dns", move |shutdown| dns::run(config, client, make(shutdown)));
         }
         if self.may_grow() {
@@ -422,7 +426,7 @@ impl Cluster<'_> {
         }
         let (config, client, make) = (
             self.node.provisioner(),
-            self.client(&self.keys.provisioner, "coracle-provisioner")?,
+            self.client(&self.node_keys.provisioner, "coracle-provisioner")?,
             start("provisioner"),
         );
         tasks.add("provisioner", move |shutdown| provisioner::run(config, client, make(shutdown)));

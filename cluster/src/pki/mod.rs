@@ -22,6 +22,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// The CAs: the names of their files, and their own.
 const CA: (&str, &str) = ("ca", "coracle-ca");
 const FRONT_PROXY_CA: (&str, &str) = ("front-proxy-ca", "front-proxy-ca");
+const ETCD_CA: (&str, &str) = ("ca", "etcd-ca");
 /// Lifetime of the CA.
 const CA_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 /// Lifetime of everything that the CA signs.
@@ -90,22 +91,27 @@ impl Pki {
         Self::of(&self.directory, FRONT_PROXY_CA)
     }
 
+    /// The CA of etcd, in the directory `etcd`: whom the API server believes has no say in the store.
+    pub fn etcd(&self) -> Result<Self, PkiError> {
+        Self::of(&self.directory.join("etcd"), ETCD_CA)
+    }
+
+    /// Another machine's directory, for leaves of the same CA. Of the CA itself that machine gets the certificate only.
+    pub fn elsewhere(&self, directory: &Path) -> Result<Self, PkiError> {
+        make_directory(directory)?;
+        write_secret(&directory.join("ca.crt"), &self.ca.certificate)?;
+        let issuer = issuer(&self.ca, &self.directory, CA.0)?;
+        Ok(Self { directory: directory.to_owned(), ca: self.ca.clone(), issuer })
+    }
+
     /// A CA of the directory, by the name of its files and its own.
     fn of(directory: &Path, (file, name): (&str, &str)) -> Result<Self, PkiError> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)
-            .map_err(|source| io_error("make directory", directory, source))?;
+        make_directory(directory)?;
         let ca = match read_pair(directory, file)? {
             Some(pair) => pair,
             None => make_ca(directory, file, name)?,
         };
-        let certificate_path = directory.join(format!("{file}.crt"));
-        let key = KeyPair::from_pem(&ca.key)
-            .map_err(|source| PkiError::Damaged { path: directory.join(format!("{file}.key")), source })?;
-        let issuer = Issuer::from_ca_cert_pem(&ca.certificate, key)
-            .map_err(|source| PkiError::Damaged { path: certificate_path, source })?;
+        let issuer = issuer(&ca, directory, file)?;
         Ok(Self { directory: directory.to_owned(), ca, issuer })
     }
 
@@ -138,6 +144,28 @@ impl Pki {
         names: &[&str],
         addresses: &[IpAddr],
     ) -> Result<Pair, PkiError> {
+        self.serving(name, identity, (names, addresses), vec![ExtendedKeyUsagePurpose::ServerAuth])
+    }
+
+    /// The same for a server that shows its certificate to other servers, too, as members of etcd do.
+    pub fn peer(
+        &self,
+        name: &str,
+        identity: Identity<'_>,
+        names: &[&str],
+        addresses: &[IpAddr],
+    ) -> Result<Pair, PkiError> {
+        let both = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        self.serving(name, identity, (names, addresses), both)
+    }
+
+    fn serving(
+        &self,
+        name: &str,
+        identity: Identity<'_>,
+        (names, addresses): (&[&str], &[IpAddr]),
+        usages: Vec<ExtendedKeyUsagePurpose>,
+    ) -> Result<Pair, PkiError> {
         let mut subjects = Vec::new();
         for dns_name in names {
             let text = (*dns_name).try_into().map_err(|source| PkiError::Make { name: name.to_owned(), source })?;
@@ -149,7 +177,7 @@ impl Pki {
             if !identity.group.is_empty() {
                 params.distinguished_name.push(DnType::OrganizationName, identity.group);
             }
-            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+            params.extended_key_usages = usages;
         })
     }
 
@@ -236,6 +264,21 @@ fn same_subject(wanted: &SanType, have: &GeneralName<'_>) -> bool {
     }
 }
 
+fn make_directory(directory: &Path) -> Result<(), PkiError> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    made.map_err(|source| io_error("make directory", directory, source))
+}
+
+/// What signs for a CA, whose files have this name.
+fn issuer(ca: &Pair, directory: &Path, file: &str) -> Result<Issuer<'static, KeyPair>, PkiError> {
+    let damaged = |kind: &str| {
+        let path = directory.join(format!("{file}.{kind}"));
+        move |source| PkiError::Damaged { path, source }
+    };
+    let key = KeyPair::from_pem(&ca.key).map_err(damaged("key"))?;
+    Issuer::from_ca_cert_pem(&ca.certificate, key).map_err(damaged("crt"))
+}
+
 fn make_ca(directory: &Path, file: &str, name: &str) -> Result<Pair, PkiError> {
     let make_error = |source| PkiError::Make { name: file.to_owned(), source };
     let mut params = CertificateParams::default();
@@ -294,108 +337,4 @@ fn io_error(verb: &'static str, path: &Path, source: io::Error) -> PkiError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ADMIN: Identity<'_> = Identity { user: "admin", group: "system:masters" };
-
-    #[test]
-    fn a_second_open_finds_the_same_certificates() {
-        let directory = tempfile::tempdir().unwrap();
-        let first = Pki::open(directory.path()).unwrap();
-        let (admin, key) = (first.client("admin", ADMIN).unwrap(), first.service_account_key().unwrap());
-        let second = Pki::open(directory.path()).unwrap();
-        assert_eq!(second.ca(), first.ca());
-        assert_eq!(second.client("admin", ADMIN).unwrap(), admin);
-        assert_eq!(second.service_account_key().unwrap(), key);
-    }
-
-    #[test]
-    fn a_server_gets_a_new_certificate_when_its_address_changes() {
-        let directory = tempfile::tempdir().unwrap();
-        let pki = Pki::open(directory.path()).unwrap();
-        let one = [IpAddr::from([127, 0, 0, 1])];
-        let two = [IpAddr::from([127, 0, 0, 1]), IpAddr::from([10, 0, 0, 1])];
-        let server = Identity { user: "kube-apiserver", group: "" };
-        let first = pki.server("apiserver", server, &["localhost"], &one).unwrap();
-        assert_eq!(pki.server("apiserver", server, &["localhost"], &one).unwrap(), first);
-        assert_ne!(pki.server("apiserver", server, &["localhost"], &two).unwrap(), first);
-    }
-
-    #[test]
-    fn front_proxies_have_a_ca_of_their_own() {
-        let directory = tempfile::tempdir().unwrap();
-        let pki = Pki::open(directory.path()).unwrap();
-        let front_proxy = pki.front_proxy().unwrap();
-        assert_ne!(front_proxy.ca(), pki.ca());
-        let identity = Identity { user: "front-proxy-client", group: "" };
-        let client = front_proxy.client("front-proxy-client", identity).unwrap();
-        assert_eq!(pki.front_proxy().unwrap().client("front-proxy-client", identity).unwrap(), client);
-        assert!(front_proxy.still_good("front-proxy-client", &client, &[]).unwrap());
-        assert!(!pki.still_good("front-proxy-client", &client, &[]).unwrap());
-        assert!(directory.path().join("front-proxy-ca.crt").exists());
-    }
-
-    /// A leaf as earlier versions made them: it does not name the key that signed it.
-    fn without_authority(pki: &Pki, name: &str) -> Pair {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::default();
-        (params.not_before, params.not_after) = validity(LEAF_LIFETIME);
-        let certificate = params.signed_by(&key, &pki.issuer).unwrap();
-        let pair = Pair { certificate: certificate.pem(), key: key.serialize_pem() };
-        write_pair(&pki.directory, name, &pair).unwrap();
-        pair
-    }
-
-    #[test]
-    fn a_leaf_that_does_not_name_its_authority_is_made_anew() {
-        let directory = tempfile::tempdir().unwrap();
-        let pki = Pki::open(directory.path()).unwrap();
-        let old = without_authority(&pki, "admin");
-        let again = Pki::open(directory.path()).unwrap();
-        let new = again.client("admin", ADMIN).unwrap();
-        assert_ne!(new, old);
-        assert_eq!(again.ca(), pki.ca(), "the CA stays");
-        assert_eq!(again.client("admin", ADMIN).unwrap(), new, "once");
-    }
-
-    /// What Python 3.13 asks of certificates by default (`VERIFY_X509_STRICT`), by OpenSSL itself.
-    #[test]
-    fn strict_clients_accept_every_leaf() {
-        let directory = tempfile::tempdir().unwrap();
-        let pki = Pki::open(directory.path()).unwrap();
-        let server = Identity { user: "kube-apiserver", group: "" };
-        pki.server("apiserver", server, &["localhost"], &[IpAddr::from([127, 0, 0, 1])]).unwrap();
-        pki.client("admin", ADMIN).unwrap();
-        for (name, purpose) in [("apiserver", "sslserver"), ("admin", "sslclient")] {
-            let openssl = std::process::Command::new("openssl")
-                .args(["verify", "-x509_strict", "-purpose", purpose, "-CAfile"])
-                .args([pki.path("ca.crt"), pki.path(&format!("{name}.crt"))])
-                .output();
-            let Ok(verified) = openssl else {
-                eprintln!("skipped: there is no openssl here");
-                return;
-            };
-            let said = String::from_utf8_lossy(&verified.stderr);
-            assert!(verified.status.success(), "{name}: {said}");
-        }
-    }
-
-    #[test]
-    fn a_damaged_ca_is_refused_with_its_path() {
-        let directory = tempfile::tempdir().unwrap();
-        Pki::open(directory.path()).unwrap();
-        fs::write(directory.path().join("ca.key"), "nonsense").unwrap();
-        let err = Pki::open(directory.path()).unwrap_err();
-        assert!(err.to_string().contains("ca.key"), "{err}");
-    }
-
-    #[test]
-    fn keys_are_readable_by_their_owner_only() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let directory = tempfile::tempdir().unwrap();
-        Pki::open(directory.path()).unwrap().client("admin", ADMIN).unwrap();
-        let mode = fs::metadata(directory.path().join("admin.key")).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-    }
-}
+mod tests;
