@@ -4,9 +4,12 @@
 //! client: SYN_STREAM(streamtype=error, port, requestID) + SYN_STREAM(streamtype=data, port, requestID)
 //! server: SYN_REPLY to each, then DATA frames both ways; FIN closes one direction
 //! ```
+//! A client that has finished still gets the answer. A port that has ends both streams (as containerd does): the client may
+//! be waiting for just that.
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use runtime::Runtime;
@@ -18,6 +21,8 @@ use super::frame::{self, Frame};
 use super::{PROTOCOL_ERROR, REFUSED_STREAM, WAITING, header, headers, log, taken};
 
 const CHUNK: usize = 16 * 1024;
+/// What a client sends to a port that has finished is passed on for so long (as containerd does).
+const GRACE: Duration = Duration::from_millis(500);
 /// More streams than this in one connection are refused.
 const MAX_STREAMS: usize = 4096;
 
@@ -55,7 +60,8 @@ struct Server {
     sandbox: String,
     frames: mpsc::Sender<Frame>,
     streams: HashMap<u32, Stream>,
-    tasks: JoinSet<u32>,
+    /// Each answers the streams that it has ended.
+    tasks: JoinSet<[u32; 2]>,
 }
 
 impl Server {
@@ -65,7 +71,7 @@ impl Server {
             // Reading is not cancelled half-way: only whole frames are awaited against ended tasks.
             let frame = frame::read(&mut reader, &mut decoder).await?;
             while let Some(ended) = self.tasks.try_join_next() {
-                if let Ok(id) = ended {
+                for id in ended.into_iter().flatten() {
                     self.streams.remove(&id);
                 }
             }
@@ -163,7 +169,7 @@ struct Forward {
 }
 
 impl Forward {
-    async fn run(self, mut input: mpsc::Receiver<Bytes>) -> u32 {
+    async fn run(self, mut input: mpsc::Receiver<Bytes>) -> [u32; 2] {
         match self.runtime.port_forward(&self.sandbox, self.port).await {
             Ok((mut reader, mut writer)) => {
                 let up = async {
@@ -174,21 +180,33 @@ impl Forward {
                     }
                     let _already_closed = writer.shutdown().await;
                 };
-                tokio::join!(up, self.down(&mut reader));
+                tokio::pin!(up);
+                let mut down = std::pin::pin!(self.down(&mut reader));
+                tokio::select! {
+                    () = &mut down => {
+                        self.finish("").await;
+                        let _late = tokio::time::timeout(GRACE, up).await;
+                    }
+                    () = &mut up => {
+                        down.await;
+                        self.finish("").await;
+                    }
+                }
             }
             Err(err) => {
-                let text = format!("error forwarding port {} to pod: {}", self.port, crate::failure::chain(&err));
-                let data = Bytes::from(text);
-                let _client_gone = self.frames.send(Frame::Data { id: self.error, data, fin: true }).await;
-                let fin = Frame::Data { id: self.data, data: Bytes::new(), fin: true };
-                let _client_gone = self.frames.send(fin).await;
-                return self.data;
+                let reason = crate::failure::chain(&err);
+                self.finish(&format!("error forwarding port {} to pod: {reason}", self.port)).await;
             }
         }
-        for id in [self.error, self.data] {
-            let _client_gone = self.frames.send(Frame::Data { id, data: Bytes::new(), fin: true }).await;
+        [self.error, self.data]
+    }
+
+    /// Ends both streams, the one of errors with what went wrong.
+    async fn finish(&self, error: &str) {
+        for (id, text) in [(self.error, error), (self.data, "")] {
+            let data = Bytes::copy_from_slice(text.as_bytes());
+            let _client_gone = self.frames.send(Frame::Data { id, data, fin: true }).await;
         }
-        self.data
     }
 
     /// Sends what the port answers.

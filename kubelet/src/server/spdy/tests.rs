@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -92,6 +93,42 @@ async fn a_pair_of_streams_reaches_the_port() {
         (text, answers) = async { tokio::join!(echo, client) } => {
             assert_eq!((&text, answers[&3].as_slice()), (b"ping", b"pong".as_slice()));
         }
+    }
+}
+
+#[tokio::test]
+async fn a_port_that_has_finished_ends_the_streams_of_a_client_that_has_not() {
+    let (listener, mut peer, server) = forwarded().await;
+    let port = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"bye").await.unwrap();
+    };
+    let ended = async { tokio::join!(port, peer.read(&[1, 3])).1 };
+    tokio::select! {
+        () = server => panic!("the server left"),
+        answers = tokio::time::timeout(Duration::from_secs(10), ended) => {
+            assert_eq!(answers.expect("the streams end")[&3], b"bye");
+        }
+    }
+}
+
+#[tokio::test]
+async fn connections_that_have_ended_leave_room_for_more() {
+    let (_listener, mut peer, server) = forwarded().await;
+    let many = async {
+        for request in 1..5000 {
+            let (error, data, name) = (4 * request + 1, 4 * request + 3, request.to_string());
+            for (id, kind) in [(error, "error"), (data, "data")] {
+                // Nobody listens on this port.
+                peer.open(id, &[("streamtype", kind), ("port", "81"), ("requestid", &name)]).await;
+            }
+            let answers = peer.read(&[error, data]).await;
+            assert!(answers[&error].starts_with(b"error forwarding port 81"), "{request}");
+        }
+    };
+    tokio::select! {
+        () = server => panic!("the server left"),
+        ended = tokio::time::timeout(Duration::from_secs(60), many) => ended.expect("each is answered"),
     }
 }
 
