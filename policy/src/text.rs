@@ -143,7 +143,8 @@ impl Writer {
         let (ip, addr) = self.family.words();
         let (icmp, redirect) = match self.family {
             Family::V4 => ("icmp", "icmp type redirect"),
-            Family::V6 => ("ipv6-icmp", "icmpv6 type nd-redirect"),
+            // By nft's own word: what IANA calls it is found in /etc/protocols, which a small image does not have.
+            Family::V6 => ("icmpv6", "icmpv6 type nd-redirect"),
         };
         let at = self.at.clone();
         self.line(format_args!(
@@ -314,5 +315,24 @@ fn element_text(element: &Element) -> String {
     match element.port {
         None => element.address.to_string(),
         Some((protocol, port)) => format!("{} . {} . {port}", element.address, word(protocol)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As `nft` has them itself; others it looks up in a file that not every machine has.
+    const KEYWORDS: [&str; 5] = ["icmp", "icmpv6", "tcp", "udp", "sctp"];
+
+    #[test]
+    fn protocols_are_named_by_words_of_nft() {
+        let place = Place { table: "t", bridge: "b" };
+        for family in [Family::V4, Family::V6] {
+            let text = change(&place, family, &Table::new());
+            let named: Vec<&str> =
+                text.split("meta l4proto ").skip(1).filter_map(|rest| rest.split(' ').next()).collect();
+            assert!(!named.is_empty() && named.iter().all(|name| KEYWORDS.contains(name)), "{named:?}");
+        }
     }
 }
