@@ -6,6 +6,7 @@
 
 mod cluster;
 mod command;
+mod compose;
 pub mod differential;
 mod image;
 mod many;
@@ -13,14 +14,17 @@ mod separate;
 mod separate_network;
 mod separate_process;
 mod started;
+mod skipped;
 
 pub use cluster::Cluster;
 pub use command::{Output, Run, eventually};
+pub use compose::{COMPOSE_IMAGE, ComposeCluster, PARTS, Place, Writes, place, run_apart};
 pub use image::Registry;
 pub use many::{IMAGE, ManyNodes};
 pub use rustix::process::Signal;
 pub use separate::{MEMBERS, SeparateCluster, can_run_separate};
 pub use separate_process::Member;
+pub use skipped::skip;
 
 use std::path::PathBuf;
 
@@ -52,6 +56,12 @@ pub fn binary(name: &str) -> PathBuf {
     // Tests run from target/<profile>/deps.
     let own = std::env::current_exe().expect("a test knows its own path");
     own.ancestors().nth(2).expect("a test lies in target/<profile>/deps").join(name)
+}
+
+/// The folder of everything that is built.
+pub(crate) fn target() -> PathBuf {
+    let own = std::env::current_exe().expect("a test knows its own path");
+    own.ancestors().nth(3).expect("a test lies in target/<profile>/deps").to_owned()
 }
 
 /// The root of the workspace.
