@@ -30,6 +30,7 @@ pub mod volumes;
 mod watched_calls;
 
 pub use config::command::Command;
+pub use config::evictions::{Rules as EvictionRules, Written as Evictions};
 pub use config::tuning::Tuning;
 pub use config::{Args, Config};
 pub use sandbox::sysctls::Allowlist;

@@ -10,26 +10,26 @@ use crate::signals::{Seen, Signal};
 
 /// What an administrator has written of evictions, by signal.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Written {
+pub struct Written {
     /// Below this a pod is ended at once. `None` for what is wise.
-    pub(crate) hard: Option<BTreeMap<String, String>>,
+    pub hard: Option<BTreeMap<String, String>>,
     /// Whether what is wise holds beside that.
-    pub(crate) merge_defaults: bool,
+    pub merge_defaults: bool,
     /// Below this a pod is ended when it lasts.
-    pub(crate) soft: BTreeMap<String, String>,
+    pub soft: BTreeMap<String, String>,
     /// How long it must last.
-    pub(crate) soft_grace: BTreeMap<String, String>,
+    pub soft_grace: BTreeMap<String, String>,
     /// How much more than the threshold is won back.
-    pub(crate) minimum_reclaim: BTreeMap<String, String>,
+    pub minimum_reclaim: BTreeMap<String, String>,
     /// The longest that a pod has to end when a soft threshold is crossed.
-    pub(crate) longest_grace: Duration,
+    pub longest_grace: Duration,
     /// How long a condition stays after the last reason for it; `None` for upstream's five minutes.
-    pub(crate) transition: Option<Duration>,
+    pub transition: Option<Duration>,
 }
 
 /// What must be left of everything.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Rules {
+pub struct Rules {
     pub(crate) rules: Vec<Rule>,
     pub(crate) longest_grace: Duration,
     pub(crate) transition: Duration,
@@ -75,7 +75,7 @@ impl Rules {
     ///
     /// # Errors
     /// They name the field and the signal.
-    pub(crate) fn read(written: &Written) -> anyhow::Result<Self> {
+    pub fn read(written: &Written) -> anyhow::Result<Self> {
         let reclaim = thresholds("evictionMinimumReclaim", written.minimum_reclaim.iter())?;
         let graces = graces(&written.soft_grace)?;
         let mut rules = Vec::new();

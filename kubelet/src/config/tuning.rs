@@ -21,7 +21,7 @@ pub struct Tuning {
     /// How many logs of a container are kept.
     pub log_files: u32,
     /// When pods must leave the node.
-    pub(crate) evictions: Rules,
+    pub evictions: Rules,
 }
 
 impl Default for Tuning {

@@ -25,6 +25,7 @@ pub struct TestNode {
     client: kube::Client,
     directory: tempfile::TempDir,
     kubelet_server: Option<kubelet::server::Config>,
+    tuning: kubelet::Tuning,
     kubelet: Option<(CancellationToken, JoinHandle<()>)>,
     _server: TestServer,
 }
@@ -35,6 +36,10 @@ impl TestNode {
     }
 
     pub async fn with_server(kubelet_server: Option<kubelet::server::Config>) -> Self {
+        Self::with(kubelet_server, kubelet::Tuning::default()).await
+    }
+
+    pub async fn with(kubelet_server: Option<kubelet::server::Config>, tuning: kubelet::Tuning) -> Self {
         let server = TestServer::start().await;
         let client = kube::Client::new(server.service(), "default");
         for namespace in ["default", "kube-node-lease"] {
@@ -51,6 +56,7 @@ impl TestNode {
             client,
             directory: tempfile::tempdir().unwrap(),
             kubelet_server,
+            tuning,
             kubelet: None,
             _server: server,
         };
@@ -79,7 +85,7 @@ impl TestNode {
             allowed_sysctls: kubelet::Allowlist::safe(),
             static_pod_path: None,
             max_parallel_image_pulls: None,
-            tuning: kubelet::Tuning::default(),
+            tuning: self.tuning.clone(),
             server: self.kubelet_server.clone(),
         };
         let shutdown = CancellationToken::new();
