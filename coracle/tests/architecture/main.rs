@@ -80,6 +80,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("e2e", &["api"]),
     ("bench", &["api"]),
     ("faults", &[]),
+    ("simulation", &["facts", "store", "daemon", "client", "apiserver", "controllers", "scheduler"]),
 ];
 
 /// What must stay out of a crate beside our own crates.
@@ -136,7 +137,10 @@ fn unsafe_code_is_in_one_place() {
     for file in sources() {
         let text = fs::read_to_string(&file).unwrap();
         let path = file.strip_prefix(root()).unwrap().to_owned();
-        let allowed = path.starts_with("runtime/src/sys") || path.starts_with("coracle/tests/architecture");
+        // The simulation stands in for two functions of the C library. It is linked into tests only.
+        let allowed = path.starts_with("runtime/src/sys")
+            || path.starts_with("coracle/tests/architecture")
+            || path.ends_with("simulation/src/world.rs");
         let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
         let uses = code
             .filter(|line| line.contains("unsafe {") || line.contains("unsafe fn") || line.contains("unsafe impl"))
