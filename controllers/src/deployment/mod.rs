@@ -7,7 +7,7 @@ mod status;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use client::{Event, Informer, ObjectKey, Recorder, WorkQueue, clock, events, write};
+use client::{Event, Expectations, Informer, ObjectKey, Recorder, WorkQueue, clock, events, write};
 use facts::owners::controller_of;
 use facts::pods;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet};
@@ -36,6 +36,34 @@ pub(crate) struct Deployments {
     sets: Informer<ReplicaSet>,
     pods: Informer<Pod>,
     recorder: Recorder,
+    mine: Arc<Mine>,
+}
+
+/// What this controller wrote, and its caches may not show yet. Upstream's does without, and lets a rollout leave its bounds
+/// when it hears late of its own ReplicaSets.
+#[derive(Default)]
+struct Mine {
+    /// By Deployment: its status, and sets that were made.
+    deployments: Expectations,
+    /// By ReplicaSet: its size.
+    sets: Expectations,
+}
+
+impl Mine {
+    /// Whether all of it is seen by now; what is not will be told of.
+    fn is_seen(&self, key: &ObjectKey, deployment: &Deployment, owned: &[Arc<ReplicaSet>]) -> bool {
+        self.deployments.shows(key, &deployment.metadata)
+            && owned.iter().all(|set| self.sets.shows(&ObjectKey::of(&**set), &set.metadata))
+    }
+
+    fn see_set(&self, event: &Event<ReplicaSet>) {
+        let made_for = meta::controller_key::<Deployment>(event.object().meta());
+        match event {
+            Event::Applied { old: None, .. } => made_for.iter().for_each(|key| self.deployments.creation_observed(key)),
+            Event::Applied { .. } => {}
+            Event::Deleted(_) => self.sets.forget(&event.key()),
+        }
+    }
 }
 
 impl Deployments {
@@ -45,15 +73,22 @@ impl Deployments {
         let (sets, pods) = (context.informers.of::<ReplicaSet>(), context.informers.of::<Pod>());
         owners::add_ownership(&sets);
         owners::add_ownership(&pods);
-        let queue = WorkQueue::new();
+        let (queue, mine) = (WorkQueue::new(), Arc::<Mine>::default());
         deployments.on_event({
-            let queue = queue.clone();
-            move |event| queue.add(event.key())
+            let (queue, mine) = (queue.clone(), Arc::clone(&mine));
+            move |event| {
+                if matches!(event, Event::Deleted(_)) {
+                    mine.deployments.forget(&event.key());
+                }
+                queue.add(event.key());
+            }
         });
+        let seeing = Arc::clone(&mine);
+        sets.on_event(move |event| seeing.see_set(event));
         watch_sets(&sets, &deployments, &queue);
         watch_pods(&pods, &sets, &queue);
         let recorder = context.recorder.for_component("deployment-controller");
-        (Self { client: context.client.clone(), deployments, sets, pods, recorder }, queue)
+        (Self { client: context.client.clone(), deployments, sets, pods, recorder, mine }, queue)
     }
 
     /// The uids of the sets that have pods which have not ended.
@@ -68,7 +103,9 @@ impl Deployments {
             match write {
                 Write::Create(set) => self.create(deployment, set, &plan.status).await?,
                 Write::Update { set, scaled_from } => {
-                    self.set_api(deployment).replace(meta::name(&set.metadata), &PostParams::default(), set).await?;
+                    let name = meta::name(&set.metadata);
+                    let written = self.set_api(deployment).replace(name, &PostParams::default(), set).await?;
+                    self.mine.sets.wrote(&ObjectKey::of(&written), &written.metadata);
                     if let Some(from) = scaled_from {
                         self.report_scaling(deployment, set, *from);
                     }
@@ -94,8 +131,13 @@ impl Deployments {
         status: &DeploymentStatus,
     ) -> Result<(), Failure> {
         let api = self.set_api(deployment);
-        let name = meta::name(&set.metadata);
-        let err = match api.create(&PostParams::default(), set).await {
+        let (name, key) = (meta::name(&set.metadata), ObjectKey::of(deployment));
+        self.mine.deployments.expect_creations(&key, 1);
+        let created = api.create(&PostParams::default(), set).await;
+        if created.is_err() {
+            self.mine.deployments.creation_observed(&key);
+        }
+        let err = match created {
             Ok(_) => {
                 self.report_scaling(deployment, set, 0);
                 return Ok(());
@@ -157,7 +199,8 @@ impl Deployments {
     ) -> Result<(), Failure> {
         let Some(updated) = with_status(deployment, status, revision) else { return Ok(()) };
         let name = meta::name(&deployment.metadata);
-        self.api(deployment).replace_status(name, &PostParams::default(), &updated).await?;
+        let written = self.api(deployment).replace_status(name, &PostParams::default(), &updated).await?;
+        self.mine.deployments.wrote(&ObjectKey::of(&written), &written.metadata);
         Ok(())
     }
 
@@ -173,12 +216,18 @@ impl Deployments {
 impl Controller for Deployments {
     async fn reconcile(&self, key: ObjectKey) -> Outcome {
         let Some(deployment) = self.deployments.get(&key) else { return Ok(None) };
+        if let Some(wait) = self.mine.deployments.outstanding(&key) {
+            return Ok(Some(wait));
+        }
         let Some(selector) = deployment.spec.as_ref().and_then(|spec| selectors::selector(&spec.selector)) else {
             let message = "This deployment is selecting all pods. A non-empty selector is required.";
             self.recorder.warning(events::about(&*deployment), "SelectingAll", message);
             return Ok(None);
         };
         let owned = claim::children(&self.client, &*deployment, &selector, &self.sets, |_| true).await?;
+        if !self.mine.is_seen(&key, &deployment, &owned) {
+            return Ok(None);
+        }
         let with_pods = self.with_pods(&owned);
         let seen = Observed { deployment: &deployment, sets: owned, with_pods, now: clock::now() };
         let plan = plan::plan(&seen)?;

@@ -16,13 +16,13 @@ use super::*;
 
 const LATE: Duration = Duration::from_secs(5);
 
-/// A client to whom watches of Jobs show everything later.
-fn late(server: &TestServer) -> Client {
+/// A client to whom watches of one kind show everything later.
+fn late(server: &TestServer, plural: &'static str) -> Client {
     let service = server.service();
     let service = tower::service_fn(move |request: Request<Body>| {
         let service = service.clone();
         let is_watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
-        let by = if is_watch && request.uri().path().ends_with("/jobs") { LATE } else { Duration::ZERO };
+        let by = if is_watch && request.uri().path().ends_with(plural) { LATE } else { Duration::ZERO };
         async move {
             let Ok(answer) = service.oneshot(request).await;
             let frames = |body| {
@@ -40,7 +40,7 @@ fn late(server: &TestServer) -> Client {
 #[tokio::test(start_paused = true)]
 async fn a_pod_that_was_counted_is_not_replaced_before_the_count_is_seen() {
     let server = TestServer::with(apiserver::Config::default(), Arc::new(EmbeddedStore::in_step())).await;
-    let client = late(&server);
+    let client = late(&server, "/jobs");
     let cluster = Cluster::over(server, client, Config::default());
     let template = json!({ "spec": { "restartPolicy": "Never", "containers": [{ "name": "c", "image": "i" }] } });
     cluster.create::<Job>(json!({ "metadata": { "name": "once" }, "spec": { "template": template } })).await;
@@ -62,4 +62,30 @@ async fn a_pod_that_was_counted_is_not_replaced_before_the_count_is_seen() {
     .await;
     sleep(LATE * 4).await;
     assert_eq!(names().await, first);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollout_waits_until_it_sees_the_set_that_it_made() {
+    let server = TestServer::with(apiserver::Config::default(), Arc::new(EmbeddedStore::in_step())).await;
+    let client = late(&server, "/replicasets");
+    let cluster = Cluster::over(server, client, Config::default());
+    let mut wanted = deployment("web", 2, "a");
+    wanted["spec"]["strategy"] = json!({ "type": "Recreate" });
+    cluster.create::<Deployment>(wanted).await;
+    let sizes = async || {
+        let sets = cluster.api::<ReplicaSet>().list(&ListParams::default()).await.unwrap().items;
+        sets.iter().map(|set| set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)).collect::<Vec<_>>()
+    };
+    eventually("there is a set", async || sizes().await == [2]).await;
+    let image = json!({ "spec": { "template": { "spec": { "containers": [{ "name": "c", "image": "b" }] } } } });
+    let api = cluster.api::<Deployment>();
+    api.patch("web", &PatchParams::default(), &Patch::Strategic(image)).await.unwrap();
+    sleep(LATE / 2).await;
+    assert_eq!(sizes().await, [2], "the old set goes before there is a new one");
+    eventually("the new set follows", async || {
+        let mut sizes = sizes().await;
+        sizes.sort_unstable();
+        sizes == [0, 2]
+    })
+    .await;
 }
