@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use client::{Informer, ObjectKey, Watchable, WorkQueue, write};
+use client::{Event, Informer, ObjectKey, Watchable, WorkQueue, write};
 use facts::owners::controller_of;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::ControllerRevision;
@@ -36,7 +36,8 @@ pub(crate) enum Recorded {
 }
 
 impl History {
-    /// Follows revisions; a change is one of their owner of kind `O`.
+    /// Follows revisions; a change is one of their owner of kind `O`. That one is gone is not: who has not heard yet that the
+    /// owner is gone, too, would make it again and again, and the garbage collector delete it.
     pub(crate) fn new<O>(context: &Context, queue: &WorkQueue<ObjectKey>, label: &'static str) -> Self
     where
         O: Resource<DynamicType = ()>,
@@ -45,7 +46,9 @@ impl History {
         owners::add_ownership(&revisions);
         let queue = queue.clone();
         revisions.on_event(move |event| {
-            if let Some(owner) = meta::controller_key::<O>(&event.object().metadata) {
+            if let Event::Applied { new, .. } = event
+                && let Some(owner) = meta::controller_key::<O>(&new.metadata)
+            {
                 queue.add(owner);
             }
         });
