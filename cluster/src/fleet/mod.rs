@@ -11,12 +11,10 @@
 //! its namespace, and finds its pods there.
 
 mod link;
+mod running;
 
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use controllers::AddressRange;
@@ -24,20 +22,15 @@ use facts::cidr::Cidr;
 use host::Resource;
 use host::nft::Family;
 use runtime::namespace::NetworkNamespace;
-use tokio::process::{Child, ChildStdin, Command};
 use tokio::task::JoinSet;
 use tracing::warn;
 
+use self::running::Running;
 use crate::invitation::Invitation;
 use crate::link::Link;
 use crate::node::NodeOptions;
 use crate::options::Plan;
 
-/// Waits before a node that has ended is started again, doubled each time up to the second value; one that has run for that
-/// long begins anew.
-const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// How long a node may take to end, with its pods.
-const END: Duration = Duration::from_secs(30);
 /// The prefix that the addresses of all nodes have in common.
 pub(crate) fn near(address: IpAddr) -> Cidr {
     Cidr::new(address, if address.is_ipv4() { 24 } else { 64 })
@@ -52,16 +45,6 @@ struct Member {
     /// The host's end of its link.
     link: String,
     options: NodeOptions,
-}
-
-/// One that runs, or is to be started again.
-struct Running {
-    member: Member,
-    /// Its standard input, which it lives for.
-    stdin: Option<ChildStdin>,
-    process: Child,
-    namespace: NetworkNamespace,
-    started: Instant,
 }
 
 /// All nodes on this machine beside the first.
@@ -121,9 +104,8 @@ impl Fleet {
         let ways = member.addresses.iter().zip(&self.routers);
         let ways: Vec<link::Way> = ways.map(|(own, router)| (*own, near(*own).bits(), *router)).collect();
         link::configure(&namespace, &ways).context("configure its link")?;
-        let mut process = spawn(&namespace, command(member, self.routers[0], invitation)?)?;
-        let (member, stdin, started) = (member.clone(), process.stdin.take(), Instant::now());
-        self.lock().push(Arc::new(tokio::sync::Mutex::new(Running { member, stdin, process, namespace, started })));
+        let running = Running::start(member.clone(), namespace, self.routers[0], invitation)?;
+        self.lock().push(Arc::new(tokio::sync::Mutex::new(running)));
         Ok(())
     }
 
@@ -131,35 +113,9 @@ impl Fleet {
     pub(crate) async fn keep(&self, invitation: Option<&Invitation>, say: &impl Fn(String)) {
         let Some(invitation) = invitation else { return };
         let all = self.lock().clone();
-        let kept = all.iter().map(|running| self.keep_one(running, invitation, say));
+        let router = self.routers[0];
+        let kept = all.iter().map(|running| async move { running.lock().await.keep(router, invitation, say).await });
         futures::future::join_all(kept).await;
-    }
-
-    async fn keep_one(&self, running: &tokio::sync::Mutex<Running>, invitation: &Invitation, say: &impl Fn(String)) {
-        let mut running = running.lock().await;
-        let mut wait = AGAIN.0;
-        loop {
-            let ended = match running.process.wait().await {
-                Ok(status) => status.to_string(),
-                Err(err) => err.to_string(),
-            };
-            // One that ran for long has earned a new beginning.
-            wait = if running.started.elapsed() > AGAIN.1 { AGAIN.0 } else { wait };
-            let name = running.member.name.clone();
-            warn!(node = name, ended, again_in = ?wait, "a node's process has ended");
-            say(format!("node {name} has ended ({ended}): it is started again in {} s", wait.as_secs()));
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(AGAIN.1);
-            if let Err(err) = self.restart(&mut running, invitation) {
-                warn!(node = name, error = format!("{err:#}"), "it cannot be started");
-            }
-        }
-    }
-
-    fn restart(&self, running: &mut Running, invitation: &Invitation) -> anyhow::Result<()> {
-        running.process = spawn(&running.namespace, command(&running.member, self.routers[0], invitation)?)?;
-        (running.stdin, running.started) = (running.process.stdin.take(), Instant::now());
-        Ok(())
     }
 
     /// Ends all of them, and removes what was made for them.
@@ -213,43 +169,6 @@ impl Fleet {
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<tokio::sync::Mutex<Running>>>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-impl Running {
-    /// Asks it to end, and sees that nothing of it goes on.
-    async fn end(&mut self) -> anyhow::Result<()> {
-        drop(self.stdin.take());
-        let ended = tokio::time::timeout(END, self.process.wait()).await;
-        if let Ok(Ok(status)) = &ended
-            && status.success()
-        {
-            return Ok(());
-        }
-        // Fails only when it has ended already.
-        let _ended = self.process.kill().await;
-        if self.member.options.keep_pods {
-            return Ok(());
-        }
-        let mut command = Command::new(std::env::current_exe()?);
-        let data = &self.member.options.data_dir;
-        command.args(["stop-pods", "--remove", "--grace-period=1", "--bridge", &self.member.options.bridge]);
-        command.arg("--runtime-root").arg(data.join("runtime")).arg("--kubelet-root").arg(data.join("kubelet"));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
-        let mut stopping = spawn(&self.namespace, command)?;
-        let stopped =
-            tokio::time::timeout(END, stopping.wait()).await.context("its pods are not stopped in time")??;
-        ensure!(stopped.success(), "the pods of node {} are not stopped", self.member.name);
-        Ok(())
-    }
-}
-
-/// Starts a process in a namespace.
-fn spawn(namespace: &NetworkNamespace, mut command: Command) -> io::Result<Child> {
-    let handle = tokio::runtime::Handle::current();
-    namespace.enter(|| {
-        let _runtime = handle.enter();
-        command.spawn()
-    })
 }
 
 fn removal(table: &str, family: Family) -> String {
@@ -315,37 +234,6 @@ pub(crate) fn resources(plan: &Plan) -> anyhow::Result<Vec<(&'static str, Resour
     });
     let shared = (!members.is_empty()).then(|| ("--bridge", Resource::Table(table(&plan.options.node))));
     Ok(each.chain(shared).collect())
-}
-
-/// The command of a node. Names that the cluster does not know it asks of the first node, whose own servers may be on its
-/// loopback.
-fn command(member: &Member, router: IpAddr, invitation: &Invitation) -> io::Result<Command> {
-    let options = &member.options;
-    let addresses: Vec<String> = member.addresses.iter().map(ToString::to_string).collect();
-    let mut command = Command::new(std::env::current_exe()?);
-    command.arg("join").arg(&invitation.server).args(["--ca-hash", &invitation.hash, "--end-with-stdin"]);
-    command.arg("--data-dir").arg(&options.data_dir);
-    command.args(["--node-name", &member.name, "--node-ip", &addresses.join(","), "--bridge", &options.bridge]);
-    command.args(["--kubelet-port", &options.kubelet_port.to_string()]);
-    command.arg(format!("--pod-max-pids={}", options.pod_max_pids));
-    command.arg(format!("--syscall-policy={}", options.syscall_policy));
-    command.arg(format!("--network-policy={}", options.network_policy));
-    command.arg(format!("--dns={}", options.dns)).arg(format!("--dns-upstream={router}"));
-    command.args(options.cgroup_root.iter().map(|root| format!("--cgroup-root={root}")));
-    for (flag, values) in
-        [("allowed-unsafe-sysctls", &options.allowed_unsafe_sysctls), ("insecure-registry", &options.insecure_registry)]
-    {
-        if !values.is_empty() {
-            command.arg(format!("--{flag}={}", values.join(",")));
-        }
-    }
-    if options.keep_pods {
-        command.arg("--keep-pods");
-    }
-    // Arguments can be read by everybody on this machine.
-    command.env("CORACLE_JOIN_TOKEN", &invitation.token);
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).kill_on_drop(true);
-    Ok(command)
 }
 
 #[cfg(test)]
