@@ -130,7 +130,7 @@ fn secret(token: &str, lifetime: Duration) -> anyhow::Result<serde_json::Value> 
         "data": {
             "token-id": encode(id), "token-secret": encode(secret),
             "expiration": encode(&expires.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
-            "usage-bootstrap-authentication": encode("true"),
+            "usage-bootstrap-authentication": encode("true"), "usage-bootstrap-signing": encode("true"),
             "auth-extra-groups": encode(GROUP),
             "description": encode("lets nodes join"),
         },

@@ -441,11 +441,18 @@ impl Cluster<'_> {
         Ok(kube::Client::new(service, "default"))
     }
 
+    /// Tokens are looked after where nodes join by them.
+    fn controllers(&self) -> Vec<String> {
+        let tokens: &[&str] = if self.may_grow() { &["bootstrapsigner", "tokencleaner"] } else { &[] };
+        std::iter::once("*").chain(tokens.iter().copied()).map(str::to_owned).collect()
+    }
+
     fn controllers_config(&self) -> anyhow::Result<controllers::Config> {
         let ca = self.keys.pki.ca();
         let token_key = daemon::TokenKey::from_pem(&self.keys.pki.service_account_key()?);
         let token_key = token_key.context("sa.key holds no usable private key")?;
         Ok(controllers::Config {
+            controllers: self.controllers(),
             ranges: controllers::Ranges::out_of(self.node.network.pods_text()),
             root_ca: Some(ca.certificate.clone()),
             load_balancer_pool: self.plan.options.load_balancer_pool.clone(),

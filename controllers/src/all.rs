@@ -2,10 +2,10 @@
 
 use crate::descriptor::Descriptor;
 use crate::{
-    Error, admission_policy_status, aggregation, attach_detach, autoscaler, certificates, cronjob, daemonset,
-    deployment, disruption, endpoints, garbage, in_use_protection, job, load_balancer, namespace, node, notices,
-    per_namespace, podgc, quota, replicaset, service_account_token, service_cidr, statefulset, ttl_after_finished,
-    volumes,
+    Error, admission_policy_status, aggregation, attach_detach, autoscaler, bootstrap, certificates, cronjob,
+    daemonset, deployment, disruption, endpoints, garbage, in_use_protection, job, load_balancer, namespace, node,
+    notices, per_namespace, podgc, quota, replicaset, service_account_token, service_cidr, statefulset,
+    ttl_after_finished, volumes,
 };
 
 /// All that there are. They start in this order.
@@ -50,11 +50,15 @@ const ALL: &[Descriptor] = &[
     service_account_token::DESCRIPTOR,
     autoscaler::DESCRIPTOR,
     load_balancer::DESCRIPTOR,
+    bootstrap::signer::DESCRIPTOR,
+    bootstrap::cleaner::DESCRIPTOR,
 ];
+
+/// Controllers that a star does not ask for (upstream: `ControllersDisabledByDefault`).
+const BY_NAME_ONLY: &[&str] = &[bootstrap::signer::DESCRIPTOR.name, bootstrap::cleaner::DESCRIPTOR.name];
 
 /// Controllers of upstream that are not here: each with the older name that tools still use, if it has one.
 const ELSEWHERE: &[&[&str]] = &[
-    &["bootstrap-signer-controller", "bootstrapsigner"],
     &["cloud-node-lifecycle-controller", "cloud-node-lifecycle"],
     &["device-taint-eviction-controller"],
     &["kube-apiserver-serving-clustertrustbundle-publisher-controller"],
@@ -65,7 +69,6 @@ const ELSEWHERE: &[&[&str]] = &[
     &["selinux-warning-controller"],
     &["storage-version-migrator-controller"],
     &["storageversion-garbage-collector-controller", "storage-version-gc"],
-    &["token-cleaner-controller", "tokencleaner"],
 ];
 
 /// What a value of `--controllers` asks for.
@@ -98,7 +101,8 @@ fn is_here(name: &str) -> bool {
 fn is_chosen(controller: &Descriptor, items: &[String]) -> bool {
     let is_named =
         |sign| items.iter().filter_map(|item| item.strip_prefix(sign)).any(|name| controller.is_called(name));
-    is_named("") || (items.iter().any(|item| item == "*") && !is_named("-"))
+    let by_star = || items.iter().any(|item| item == "*") && !BY_NAME_ONLY.contains(&controller.name);
+    is_named("") || (by_star() && !is_named("-"))
 }
 
 /// The names of all controllers.
@@ -134,7 +138,8 @@ mod tests {
         assert!(!runs(&["deployment-controller"], "replicaset-controller"));
         assert!(!runs(&["*", "-replicaset"], "replicaset-controller"), "by its older name");
         assert!(choose(&items(&["*", "-replicasets"])).is_err());
-        let some = items(&["*", "bootstrapsigner", "-route", "garbagecollector"]);
-        assert_eq!(choose(&some).unwrap().missing, ["bootstrapsigner"]);
+        assert!(!runs(&["*"], "token-cleaner-controller") && runs(&["*", "tokencleaner"], "token-cleaner-controller"));
+        let some = items(&["*", "selinux-warning-controller", "-route", "garbagecollector"]);
+        assert_eq!(choose(&some).unwrap().missing, ["selinux-warning-controller"]);
     }
 }

@@ -10,6 +10,7 @@ mod aggregation;
 mod all;
 mod attach_detach;
 mod autoscaler;
+mod bootstrap;
 mod certificates;
 mod claim;
 mod command;

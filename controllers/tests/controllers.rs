@@ -6,6 +6,8 @@
 mod attachments;
 #[path = "controllers/autoscaling.rs"]
 mod autoscaling;
+#[path = "controllers/bootstrap.rs"]
+mod bootstrap;
 #[path = "controllers/late_news.rs"]
 mod late_news;
 #[path = "controllers/load_balancers.rs"]

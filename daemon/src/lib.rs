@@ -53,7 +53,7 @@ pub use signals::{shutdown_on_signal, shutdown_with_last_words, term_requested};
 pub use subject::{Names, names_of};
 pub use supervisor::Supervisor;
 pub use tls::{CipherSuite, MinVersion, TlsOptions};
-pub use token_key::{SignError, TokenKey};
+pub use token_key::{SignError, TokenKey, sign_detached};
 pub use unverified::{unverified_tls, unverified_tls_as};
 pub use upstream::{Upstream, parse};
 pub use version::{KUBERNETES_VERSION, VersionFlag, full_version, reported_version};
