@@ -26,7 +26,7 @@ mod workers;
 #[cfg(test)]
 mod fake;
 
-pub use connect::{Error, Server, authorities, connect};
+pub use connect::{Error, Server, authorities, connect, connect_as};
 pub use events::Recorder;
 pub use expectations::Expectations;
 pub use informer::{Event, Informer, InformerStopped, Informers, Selection, Watchable};

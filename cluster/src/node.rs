@@ -9,6 +9,7 @@ use anyhow::{Context as _, ensure};
 use facts::cidr::Cidr;
 use host::Resource;
 use kubelet::Allowlist;
+use kubelet::certificates::Certificates;
 use runtime::Runtime;
 use runtime::local::LocalRuntime;
 use serde::{Deserialize, Serialize};
@@ -286,6 +287,7 @@ impl NodePlan {
             max_parallel_image_pulls: None,
             tuning: kubelet::Tuning::default(),
             server: Some(server),
+            certificates: Certificates::default(),
         }
     }
 

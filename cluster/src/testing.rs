@@ -169,6 +169,7 @@ fn kubelet_config(directory: &TempDir, runtime: Arc<FakeRuntime>) -> kubelet::Co
             pod_cidr: None,
             provider_id: None,
         },
+        certificates: kubelet::certificates::Certificates::default(),
         cgroup_root: String::new(),
         pod_pids_limit: 0,
         allowed_sysctls: kubelet::Allowlist::safe(),

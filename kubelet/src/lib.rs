@@ -120,6 +120,9 @@ pub async fn run(mut config: Config, client: kube::Client, process: daemon::Proc
         let watcher = statics::Watcher::new(path, Arc::clone(&context), static_pods);
         tasks.add("static pods", move |shutdown| watcher.run(shutdown));
     }
+    for (name, keeper) in config.certificates.keepers(&client, &config.node_name, &config.node_ips) {
+        tasks.add(name, move |shutdown| keeper.run(shutdown));
+    }
     if let Some(server) = server {
         tasks.add("server", move |shutdown| endless(server.run(shutdown)));
     }

@@ -89,6 +89,18 @@ impl Server {
     }
 }
 
+/// The same as [`connect`], but shows a certificate that may change, instead of what the file says of users.
+pub async fn connect_as(
+    kubeconfig: &Path,
+    identity: Arc<LiveIdentity>,
+    user_agent: &str,
+) -> Result<kube::Client, Error> {
+    let mut config = config(Some(kubeconfig)).await?;
+    config.auth_info = kube::config::AuthInfo::default();
+    config.headers.push((header::USER_AGENT, agent(user_agent)?));
+    transport::client(config, Patience::default(), Some(identity)).map_err(|err| Error::Client(Box::new(err)))
+}
+
 fn agent(user_agent: &str) -> Result<HeaderValue, Error> {
     HeaderValue::from_str(user_agent).map_err(|_| Error::UserAgent(user_agent.to_owned()))
 }

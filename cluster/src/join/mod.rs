@@ -25,7 +25,7 @@ use facts::nodes;
 use http::Uri;
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
-use kubelet::certificates::{Keeper, Purpose};
+use kubelet::certificates::{self, Certificates};
 use runtime::Runtime;
 use runtime::local::LocalRuntime;
 use tokio::io::AsyncReadExt as _;
@@ -251,10 +251,13 @@ impl Joined {
             ready.push((name, process.ready.watch()));
             (self.access.clone(), move |shutdown| Process { shutdown, ..process })
         };
+        let kept = |identity: &Arc<LiveIdentity>, file| certificates::Kept { identity: Arc::clone(identity), file };
         let serving = Arc::new(LiveIdentity::default());
-        if let Ok(pem) = std::fs::read_to_string(self.files.serving())
-            && let Err(err) = serving.set(&pem)
-        {
+        let renewed = Certificates {
+            client: Some(kept(&self.client, self.files.client())),
+            serving: Some(kept(&serving, self.files.serving())),
+        };
+        if let Some(Err(err)) = renewed.serving.as_ref().map(certificates::Kept::read) {
             tracing::warn!(
                 error = &err as &dyn std::error::Error,
                 "the certificate of the kubelet's server is asked for anew"
@@ -263,6 +266,7 @@ impl Joined {
         let authorities = self.authorities.iter().map(|der| der.clone().into()).collect();
         let server = kubelet::server::Config::live(self.node.kubelet_address(), Arc::clone(&serving), authorities)?;
         let (config, (client, make)) = (self.node.kubelet(Arc::clone(&runtime), server), start("kubelet"));
+        let config = kubelet::Config { certificates: renewed, ..config };
         tasks.add("kubelet", move |shutdown| kubelet::run(config, client, make(shutdown)));
         let (config, (client, make)) = (self.node.routes(), start("network"));
         tasks.add("network", move |shutdown| network::run(config, client, make(shutdown)));
@@ -284,17 +288,7 @@ impl Joined {
         tasks.add("provisioner", move |shutdown| provisioner::run(config, client, make(shutdown)));
         let (data_dir, end) = (self.node.options.data_dir.clone(), shutdown.clone());
         tasks.add("control socket", move |shutdown| control::serve(data_dir, runtime, end, shutdown));
-        let client = self.keeper(Purpose::Client, &self.client);
-        tasks.add("client certificate", move |shutdown| client.run(shutdown));
-        let serving = self.keeper(Purpose::Serving(self.node.addresses.clone()), &serving);
-        tasks.add("serving certificate", move |shutdown| serving.run(shutdown));
         Ok(ready)
-    }
-
-    fn keeper(&self, purpose: Purpose, identity: &Arc<LiveIdentity>) -> Keeper {
-        let file = if purpose == Purpose::Client { self.files.client() } else { self.files.serving() };
-        let (client, node) = (self.access.clone(), self.node.name.clone());
-        Keeper { client, node, purpose, file, identity: Arc::clone(identity) }
     }
 }
 

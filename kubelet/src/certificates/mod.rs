@@ -34,23 +34,70 @@ pub enum Purpose {
     Serving(Vec<IpAddr>),
 }
 
-/// Keeps one certificate of a node.
-pub struct Keeper {
-    /// Shows the node's client certificate.
-    pub client: kube::Client,
-    /// The node's name.
-    pub node: String,
-    /// What the certificate is for.
-    pub purpose: Purpose,
-    /// Where it is kept, with its key.
-    pub file: PathBuf,
+/// A certificate that is renewed while it is used.
+#[derive(Clone, Debug)]
+pub struct Kept {
     /// Gets each new one.
     pub identity: Arc<LiveIdentity>,
+    /// Where it is kept, with its key.
+    pub file: PathBuf,
+}
+
+/// The certificates that a kubelet renews.
+#[derive(Clone, Debug, Default)]
+pub struct Certificates {
+    /// The one that it shows to the API server.
+    pub client: Option<Kept>,
+    /// That of its server.
+    pub serving: Option<Kept>,
+}
+
+impl Kept {
+    /// Takes what the file holds, if it is there.
+    pub fn read(&self) -> Result<(), Error> {
+        match std::fs::read_to_string(&self.file) {
+            Ok(pem) => self.identity.set(&pem).map_err(Error::Unfit),
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(source) => Err(Error::Read { path: self.file.clone(), source }),
+        }
+    }
+}
+
+impl Certificates {
+    /// What renews them.
+    pub(crate) fn keepers(
+        &self,
+        client: &kube::Client,
+        node: &str,
+        addresses: &[IpAddr],
+    ) -> Vec<(&'static str, Keeper)> {
+        let keeper = |purpose: Purpose, kept: &Kept| {
+            let Kept { identity, file } = kept.clone();
+            Keeper { client: client.clone(), node: node.to_owned(), purpose, file, identity }
+        };
+        let of_client = self.client.iter().map(|kept| ("client certificate", keeper(Purpose::Client, kept)));
+        let serving = || Purpose::Serving(addresses.to_vec());
+        of_client.chain(self.serving.iter().map(|kept| ("serving certificate", keeper(serving(), kept)))).collect()
+    }
+}
+
+/// Keeps one certificate of a node.
+pub(crate) struct Keeper {
+    /// Shows the node's client certificate.
+    pub(crate) client: kube::Client,
+    /// The node's name.
+    pub(crate) node: String,
+    /// What the certificate is for.
+    pub(crate) purpose: Purpose,
+    /// Where it is kept, with its key.
+    pub(crate) file: PathBuf,
+    /// Gets each new one.
+    pub(crate) identity: Arc<LiveIdentity>,
 }
 
 impl Keeper {
     /// Asks for the certificate if there is none, and again before it ends, until `shutdown`.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Infallible> {
+    pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<(), Infallible> {
         let mut wait = RETRY.0;
         // Where between 70 and 90 % of its life it is renewed: nodes that began together do not ask together.
         let share = rand::random_range(0.7..0.9);

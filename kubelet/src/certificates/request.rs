@@ -29,6 +29,12 @@ pub enum Error {
     /// Somebody said no.
     #[error("request {name} for a certificate was refused: {why}")]
     Refused { name: String, why: String },
+    #[error("read the certificate in {path}")]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("keep the certificate in {path}")]
     Keep {
         path: PathBuf,

@@ -1,6 +1,6 @@
 //! The command line of the `kubelet` process (upstream: cmd/kubelet/app).
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ pub struct Command {
     /// How to reach the API server
     #[arg(long)]
     kubeconfig: Option<PathBuf>,
-    /// How to ask for credentials when there is no --kubeconfig yet, which this kubelet cannot
+    /// How to ask for credentials when there is no --kubeconfig yet: it is made then
     #[arg(long)]
     bootstrap_kubeconfig: Option<PathBuf>,
     /// Where images and containers are kept
@@ -61,8 +61,8 @@ impl Command {
         }
         daemon::main("kubelet", self.common, |process| async move {
             self.upstream.warn();
-            check_credentials(self.kubeconfig.as_deref(), self.bootstrap_kubeconfig.as_deref())?;
-            let client = client::connect(self.kubeconfig.as_deref(), "kubelet").await?;
+            let credentials = self.args.credentials(self.kubeconfig, self.bootstrap_kubeconfig)?;
+            let Some((client, kept)) = credentials.connect(&process.shutdown).await? else { return Ok(()) };
             let network = runtime::local::NetworkConfig {
                 table: format!("{}-pods", self.bridge),
                 unmasqueraded: self.cluster_cidr,
@@ -77,34 +77,16 @@ impl Command {
                 network,
                 ..runtime::local::Config::new()?
             });
-            let config = self.args.into_config(Arc::new(runtime.await?))?;
+            let mut config = self.args.into_config(Arc::new(runtime.await?))?;
+            config.certificates.client = kept;
             anyhow::Ok(crate::run(config, client, process).await?)
         })
     }
 }
 
-/// As upstream, asks for no credentials where there are some.
-fn check_credentials(kubeconfig: Option<&Path>, bootstrap: Option<&Path>) -> anyhow::Result<()> {
-    let Some(bootstrap) = bootstrap else { return Ok(()) };
-    anyhow::ensure!(
-        kubeconfig.is_some_and(Path::exists),
-        "--bootstrap-kubeconfig {} is not supported without credentials in --kubeconfig: this kubelet asks for none",
-        bootstrap.display()
-    );
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn credentials_must_be_there_already() {
-        let here = tempfile::NamedTempFile::new().unwrap();
-        assert!(check_credentials(Some(here.path()), Some(Path::new("b"))).is_ok());
-        assert!(check_credentials(None, None).is_ok());
-        assert!(check_credentials(Some(Path::new("/nowhere")), Some(Path::new("b"))).is_err());
-    }
 
     #[test]
     fn every_flag_of_upstream_is_known() {

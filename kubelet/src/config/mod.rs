@@ -3,6 +3,7 @@
 //! To add a flag: a field of [`settings::Settings`], which is the flag, its help and the field of the file at once; what it
 //! means, in one of the functions here; and its lines in `upstream_flags.txt` and `config_fields.txt` go.
 pub(crate) mod command;
+mod credentials;
 pub(crate) mod evictions;
 mod forms;
 mod settings;
@@ -20,9 +21,11 @@ use daemon::TlsOptions;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use runtime::Runtime;
 
+use crate::certificates::{Certificates, Kept};
 use crate::node::{Registration, machine};
 use crate::sandbox::sysctls::Allowlist;
 use crate::server;
+use credentials::Credentials;
 use evictions::{Rules, Written};
 use forms::Pair;
 use settings::Settings;
@@ -64,6 +67,8 @@ pub struct Config {
     pub tuning: Tuning,
     /// The HTTPS server; `None` for no server.
     pub server: Option<server::Config>,
+    /// What is renewed while it is used.
+    pub certificates: Certificates,
 }
 
 const DEFAULT_PORT: u16 = 10250;
@@ -76,20 +81,23 @@ impl Args {
     /// They name what is wrong by its flag, or by its field of the file.
     pub fn into_config(self, runtime: Arc<dyn Runtime>) -> anyhow::Result<Config> {
         let settings = self.settings()?;
-        let name = settings.hostname_override.clone().unwrap_or_else(machine::hostname).trim().to_lowercase();
-        if name.is_empty() {
-            bail!("this machine has no hostname; name the node with --hostname-override");
-        }
+        let name = node_name(&settings)?;
         let port = match settings.enable_server {
             Some(false) => 0,
             _ => settings.port.unwrap_or(DEFAULT_PORT),
         };
-        let server = if port == 0 { None } else { Some(server(&settings, &name, port)?) };
+        let mut certificates = Certificates::default();
+        let server = match port {
+            0 => None,
+            _ if asks_for_serving(&settings)? => Some(bootstrapped_server(&settings, port, &mut certificates)?),
+            _ => Some(server(&settings, &name, port)?),
+        };
         let allowed_sysctls = Allowlist::new(&machine::kernel(), &settings.allowed_unsafe_sysctls);
         let serial = settings.serialize_image_pulls.unwrap_or(false);
         Ok(Config {
             node_name: name,
             server,
+            certificates,
             tuning: tuning(&settings)?,
             registration: registration(&settings, port)?,
             allowed_sysctls: allowed_sysctls.context("allowedUnsafeSysctls")?,
@@ -115,6 +123,28 @@ fn cgroup_root(given: Option<&str>) -> anyhow::Result<String> {
         bail!("cgroupRoot {name:?}: must be / or one name below it");
     }
     Ok(name.to_owned())
+}
+
+impl Args {
+    /// How the kubelet gets to credentials, by its flags and its file.
+    fn credentials(&self, kubeconfig: Option<PathBuf>, bootstrap: Option<PathBuf>) -> anyhow::Result<Credentials> {
+        let settings = self.settings()?;
+        Ok(Credentials {
+            kubeconfig,
+            bootstrap,
+            directory: settings.cert_dir.clone(),
+            node: node_name(&settings)?,
+            rotate: settings.rotate_certificates.unwrap_or(false),
+        })
+    }
+}
+
+fn node_name(settings: &Settings) -> anyhow::Result<String> {
+    let name = settings.hostname_override.clone().unwrap_or_else(machine::hostname).trim().to_lowercase();
+    if name.is_empty() {
+        bail!("this machine has no hostname; name the node with --hostname-override");
+    }
+    Ok(name)
 }
 
 fn registration(settings: &Settings, port: u16) -> anyhow::Result<Registration> {
@@ -170,14 +200,52 @@ fn server(settings: &Settings, node_name: &str, port: u16) -> anyhow::Result<ser
         (None, None) => daemon::keep_self_signed(&settings.cert_dir, "kubelet", &[node_name], &settings.node_ip)?,
         _ => bail!("--tls-cert-file and --tls-private-key-file go together"),
     };
-    let client_ca = settings.client_ca_file.clone();
-    let client_ca = client_ca.context("the server needs --client-ca-file (or --port 0 for no server)")?;
-    let options = TlsOptions {
+    let (client_ca, options) = (client_ca(settings)?, tls(settings));
+    server::Config::from_files(listen_at(settings, port), &server::Tls { certificate, key, client_ca, options })
+}
+
+/// Whether the certificate of the server is to be asked for.
+fn asks_for_serving(settings: &Settings) -> anyhow::Result<bool> {
+    let asks = settings.rotate_server_certificates.unwrap_or(false);
+    if asks && settings.tls_cert_file.is_some() {
+        bail!("--rotate-server-certificates and --tls-cert-file exclude each other: one of them is the certificate");
+    }
+    Ok(asks)
+}
+
+/// A server whose certificate is asked for; until there is one, nobody can connect.
+fn bootstrapped_server(
+    settings: &Settings,
+    port: u16,
+    certificates: &mut Certificates,
+) -> anyhow::Result<server::Config> {
+    let client_ca = client_ca(settings)?;
+    credentials::make_directory(&settings.cert_dir)?;
+    let kept = Kept { identity: Arc::default(), file: settings.cert_dir.join("kubelet-server-current.pem") };
+    kept.read().with_context(|| kept.file.display().to_string())?;
+    let identity = Arc::clone(&kept.identity);
+    certificates.serving = Some(kept);
+    server::Config::live_with(
+        listen_at(settings, port),
+        identity,
+        daemon::certificates_from(&client_ca)?,
+        &tls(settings),
+    )
+}
+
+fn client_ca(settings: &Settings) -> anyhow::Result<PathBuf> {
+    settings.client_ca_file.clone().context("the server needs --client-ca-file (or --port 0 for no server)")
+}
+
+fn tls(settings: &Settings) -> TlsOptions {
+    TlsOptions {
         min_version: settings.tls_min_version.unwrap_or_default(),
         cipher_suites: settings.tls_cipher_suites.clone(),
-    };
-    let ip = settings.address.unwrap_or(IpAddr::from([0, 0, 0, 0]));
-    server::Config::from_files(SocketAddr::new(ip, port), &server::Tls { certificate, key, client_ca, options })
+    }
+}
+
+fn listen_at(settings: &Settings, port: u16) -> SocketAddr {
+    SocketAddr::new(settings.address.unwrap_or(IpAddr::from([0, 0, 0, 0])), port)
 }
 
 fn evictions(settings: &Settings) -> Written {

@@ -164,6 +164,13 @@ pub(super) struct Settings {
     #[arg(long, value_delimiter = ',')]
     #[serde(deserialize_with = "suites")]
     pub(super) tls_cipher_suites: Vec<CipherSuite>,
+    /// Renew the certificate that is shown to the API server, where it is in --cert-dir
+    #[arg(long)]
+    pub(super) rotate_certificates: Option<bool>,
+    /// Ask the cluster for the certificate of the server, and renew it
+    #[arg(long)]
+    #[serde(rename = "serverTLSBootstrap")]
+    pub(super) rotate_server_certificates: Option<bool>,
     /// Where a self-signed certificate is kept when none is given
     #[arg(long, default_value = "/var/lib/kubelet/pki")]
     #[serde(skip)]

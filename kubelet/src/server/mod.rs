@@ -103,8 +103,18 @@ impl Config {
         identity: Arc<LiveIdentity>,
         client_ca: Vec<CertificateDer<'static>>,
     ) -> anyhow::Result<Self> {
+        Self::live_with(address, identity, client_ca, &TlsOptions::default())
+    }
+
+    /// The same, with versions and cipher suites.
+    pub(crate) fn live_with(
+        address: SocketAddr,
+        identity: Arc<LiveIdentity>,
+        client_ca: Vec<CertificateDer<'static>>,
+        options: &TlsOptions,
+    ) -> anyhow::Result<Self> {
         ensure!(!client_ca.is_empty(), "there is no authority of client certificates");
-        let tls = daemon::live_server_config(identity, client_ca, &TlsOptions::default())?;
+        let tls = daemon::live_server_config(identity, client_ca, options)?;
         Ok(Self { address, tls: Arc::new(tls) })
     }
 

@@ -80,6 +80,7 @@ impl TestNode {
                 pod_cidr: Some("10.244.0.0/24".into()),
                 ..Registration::default()
             },
+            certificates: kubelet::certificates::Certificates::default(),
             cgroup_root: String::new(),
             pod_pids_limit: 0,
             allowed_sysctls: kubelet::Allowlist::safe(),
