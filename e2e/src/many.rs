@@ -84,7 +84,8 @@ impl ManyNodes {
     /// Applies a manifest.
     #[track_caller]
     pub fn apply(&self, manifest: &str) {
-        self.kubectl_command(&["apply", "-f", "-"]).output_with(manifest).ok();
+        // To kubectl, what begins with a brace is JSON.
+        self.kubectl_command(&["apply", "-f", "-"]).output_with(&format!("---\n{manifest}")).ok();
     }
 
     fn kubectl_command(&self, arguments: &[&str]) -> Command {
