@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use std::{env, thread};
 
+use simulation::plan::Plan;
+
 /// Seeds of the test command.
 const SEEDS: Range<u64> = 0..40;
 /// A seed that takes longer hangs: most take a second or two.
@@ -94,9 +96,10 @@ fn whatever_happens_the_cluster_keeps_its_promises() {
     assert!(failures.is_empty(), "seeds {failed:?} failed; SIMULATION_SEED={} plays the first again", failed[0]);
 }
 
+/// But for those in which the API server is started anew: see the crate's header.
 #[test]
 fn a_seed_is_the_same_story_whenever_it_is_told() {
-    for seed in [1, 2, 3] {
+    for seed in (1..).filter(|seed| !Plan::of(*seed).disasters.servers).take(3) {
         let (first, again) = (outcome(seed, true), outcome(seed, true));
         if first != again {
             let (first, again) = (first.unwrap_or_else(|text| text), again.unwrap_or_else(|text| text));
