@@ -7,7 +7,8 @@ fn main() {
     let is = |name: &str, value: &str| env::var(name).is_ok_and(|text| text == value);
     // There rustc links with an LLD of its own (since 1.90), unless somebody has chosen another linker.
     let flags = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
-    let is_chosen = env::var_os("RUSTC_LINKER").is_some() || ["linker", "fuse-ld"].iter().any(|word| flags.contains(word));
+    let is_chosen =
+        env::var_os("RUSTC_LINKER").is_some() || ["linker", "fuse-ld"].iter().any(|word| flags.contains(word));
     if !is("TARGET", "x86_64-unknown-linux-gnu") || !is("PROFILE", "release") || is_chosen {
         return;
     }

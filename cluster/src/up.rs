@@ -395,15 +395,19 @@ impl Cluster<'_> {
         tasks.add("controller-manager", move |shutdown| controllers::run(config, client, make(shutdown)));
         let (client, make) = (self.client(&self.keys.scheduler, "kube-scheduler")?, start("scheduler"));
         tasks.add("scheduler", move |shutdown| scheduler::run(scheduler::Config::default(), client, make(shutdown)));
-        let (config, client, make) =
-            (self.kubelet_config(Arc::clone(&runtime))?, self.client(&self.node_keys.kubelet, "kubelet")?, start("kubelet"));
+        let (config, client, make) = (
+            self.kubelet_config(Arc::clone(&runtime))?,
+            self.client(&self.node_keys.kubelet, "kubelet")?,
+            start("kubelet"),
+        );
         tasks.add("kubelet", move |shutdown| kubelet::run(config, client, make(shutdown)));
         if self.may_grow() {
             let (config, client, make) =
                 (self.node.routes(), self.client(&self.node_keys.kubelet, "coracle-network")?, start("network"));
             tasks.add("network", move |shutdown| network::run(config, client, make(shutdown)));
         }
-        let (config, client, make) = (self.node.proxy(), self.client(&self.node_keys.proxy, "kube-proxy")?, start("proxy"));
+        let (config, client, make) =
+            (self.node.proxy(), self.client(&self.node_keys.proxy, "kube-proxy")?, start("proxy"));
         tasks.add("proxy", move |shutdown| proxy::run(config, client, make(shutdown)));
         if let Some(config) = self.node.policy() {
             let (client, make) =

@@ -13,8 +13,8 @@ mod many;
 mod separate;
 mod separate_network;
 mod separate_process;
-mod started;
 mod skipped;
+mod started;
 
 pub use cluster::Cluster;
 pub use command::{Output, Run, eventually};

@@ -21,7 +21,9 @@ fn held_by(page: &str) -> impl Iterator<Item = (&str, &str)> {
 /// Names between back quotes that could be those of tests: sentences of several words.
 fn names(cell: &str) -> impl Iterator<Item = &str> {
     let quoted = cell.split('`').skip(1).step_by(2).map(|name| name.rsplit(": ").next().unwrap());
-    quoted.filter(|name| name.matches('_').count() >= 2 && name.bytes().all(|byte| byte == b'_' || byte.is_ascii_alphanumeric()))
+    quoted.filter(|name| {
+        name.matches('_').count() >= 2 && name.bytes().all(|byte| byte == b'_' || byte.is_ascii_alphanumeric())
+    })
 }
 
 #[test]
