@@ -12,6 +12,7 @@ mod healing;
 mod kubectl;
 mod mirroring;
 mod namespaces;
+mod network;
 mod preemption;
 mod quota;
 mod replication;

@@ -7,6 +7,7 @@ mod custom;
 mod discovery;
 mod field_validation;
 mod namespaces;
+mod network;
 mod operations;
 mod quota;
 mod tables;

@@ -8,6 +8,8 @@ use crate::client::{Client, MERGE, expect};
 const FLOW_CONTROL: &str = "flowcontrol.apiserver.k8s.io";
 const ADMISSION: &str = "admissionregistration.k8s.io";
 const SELECTED: &str = "labelSelector=special%3Dyes";
+/// An address, which some kinds are named after.
+const DRY: &str = "192.0.2.99";
 
 /// Conformance: [sig-api-machinery] API priority and fairness should support FlowSchema API operations [Conformance]
 #[tokio::test]
@@ -71,57 +73,85 @@ async fn bindings_of_mutating_policies_support_all_operations() {
 }
 
 async fn supports_all_operations(group: &str, plural: &str, spec: &Value, field: &str, changed: &Value) {
-    let (_server, client) = start_without_fairness().await;
-    let has_status = assert_is_discovered(&client, group, plural).await;
-    let path = format!("/apis/{group}/v1/{plural}");
-    let body = |name: &str| json!({"metadata": {"name": name, "labels": {"special": "yes"}}, "spec": spec});
-    let mut events = client.watch(&format!("{path}?watch=1&{SELECTED}")).await;
-    for name in ["one", "two", "three"] {
-        expect(client.post(&path, &body(name)).await, 201);
-        assert_eq!(events.soon().await.unwrap()["type"], "ADDED");
-    }
-    let one = format!("{path}/one");
-    assert_eq!(expect(client.get(&one).await, 200)["spec"], with_defaults(&client, &path, spec).await);
-    let all = format!("{path}?{SELECTED}");
-    assert_eq!(expect(client.get(&all).await, 200)["items"].as_array().unwrap().len(), 3);
-
-    let patch = json!({"metadata": {"annotations": {"patched": "true"}}});
-    let mut object = expect(client.patch(&one, MERGE, &patch).await, 200);
-    assert_eq!(object["metadata"]["annotations"]["patched"], "true");
-    assert_eq!(events.soon().await.unwrap()["type"], "MODIFIED");
-    *object.pointer_mut(field).unwrap() = changed.clone();
-    let updated = expect(client.put(&one, &object).await, 200);
-    assert_eq!(updated.pointer(field), Some(changed));
-    let told = events.soon().await.unwrap();
-    assert_eq!((&told["type"], told["object"].pointer(field)), (&json!("MODIFIED"), Some(changed)));
-    if has_status {
-        write_status(&client, &one).await;
-    }
-
-    expect(client.delete(&one).await, 200);
-    expect(client.get(&one).await, 404);
-    assert_eq!(expect(client.get(&all).await, 200)["items"].as_array().unwrap().len(), 2);
-    expect(client.delete(&all).await, 200);
-    assert_eq!(expect(client.get(&all).await, 200)["items"], json!([]));
-}
-
-/// The spec as it is answered for another object.
-async fn with_defaults(client: &Client, path: &str, spec: &Value) -> Value {
-    let dry = json!({"metadata": {"name": "dry"}, "spec": spec});
-    expect(client.post(&format!("{path}?dryRun=All"), &dry).await, 201)["spec"].clone()
-}
-
-async fn write_status(client: &Client, one: &str) {
-    let status = format!("{one}/status");
     let condition = json!({"type": "PatchStatusFailed", "status": "False", "reason": "e2e", "message": "m",
         "lastTransitionTime": "2026-01-01T00:00:00Z"});
-    let patch = json!({"status": {"conditions": [condition]}});
-    let mut patched = expect(client.patch(&status, MERGE, &patch).await, 200);
-    assert_eq!(patched["status"]["conditions"][0]["type"], "PatchStatusFailed");
-    patched["status"]["conditions"][0]["status"] = "True".into();
-    let updated = expect(client.put(&status, &patched).await, 200);
-    assert_eq!(updated["status"]["conditions"][0]["status"], "True");
-    assert_eq!(expect(client.get(&status).await, 200)["status"], updated["status"]);
+    let status = json!({"conditions": [condition]});
+    let path = format!("/apis/{group}/v1/{plural}");
+    let object = json!({"spec": spec});
+    Operations { group, plural, path, names: NAMES, object, field, changed, status }.work().await;
+}
+
+const NAMES: [&str; 3] = ["one", "two", "three"];
+
+/// A kind, and what is done with its objects.
+pub(super) struct Operations<'a> {
+    pub(super) group: &'a str,
+    pub(super) plural: &'a str,
+    /// Where its objects are.
+    pub(super) path: String,
+    pub(super) names: [&'a str; 3],
+    /// An object but for its name and labels.
+    pub(super) object: Value,
+    /// What an update changes, and to what.
+    pub(super) field: &'a str,
+    pub(super) changed: &'a Value,
+    /// What is written where the kind has a status of its own.
+    pub(super) status: Value,
+}
+
+impl Operations<'_> {
+    pub(super) async fn work(&self) {
+        let (_server, client) = start_without_fairness().await;
+        let has_status = assert_is_discovered(&client, self.group, self.plural).await;
+        let path = &self.path;
+        let mut events = client.watch(&format!("{path}?watch=1&{SELECTED}")).await;
+        for name in self.names {
+            expect(client.post(path, &self.named(name)).await, 201);
+            assert_eq!(events.soon().await.unwrap()["type"], "ADDED");
+        }
+        let one = format!("{path}/{}", self.names[0]);
+        let mut object = expect(client.get(&one).await, 200);
+        let mut wanted = expect(client.post(&format!("{path}?dryRun=All"), &self.named(DRY)).await, 201);
+        wanted["metadata"] = object["metadata"].clone();
+        assert_eq!(object, wanted, "it has its defaults");
+        let all = format!("{path}?{SELECTED}");
+        assert_eq!(expect(client.get(&all).await, 200)["items"].as_array().unwrap().len(), 3);
+
+        let patch = json!({"metadata": {"annotations": {"patched": "true"}}});
+        object = expect(client.patch(&one, MERGE, &patch).await, 200);
+        assert_eq!(object["metadata"]["annotations"]["patched"], "true");
+        assert_eq!(events.soon().await.unwrap()["type"], "MODIFIED");
+        *object.pointer_mut(self.field).unwrap() = self.changed.clone();
+        let updated = expect(client.put(&one, &object).await, 200);
+        assert_eq!(updated.pointer(self.field), Some(self.changed));
+        let told = events.soon().await.unwrap();
+        assert_eq!((&told["type"], told["object"].pointer(self.field)), (&json!("MODIFIED"), Some(self.changed)));
+        if has_status {
+            self.write_status(&client, &one).await;
+        }
+
+        expect(client.delete(&one).await, 200);
+        expect(client.get(&one).await, 404);
+        assert_eq!(expect(client.get(&all).await, 200)["items"].as_array().unwrap().len(), 2);
+        expect(client.delete(&all).await, 200);
+        assert_eq!(expect(client.get(&all).await, 200)["items"], json!([]));
+    }
+
+    fn named(&self, name: &str) -> Value {
+        let mut object = self.object.clone();
+        object["metadata"] = json!({"name": name, "labels": {"special": "yes"}});
+        object
+    }
+
+    async fn write_status(&self, client: &Client, one: &str) {
+        let path = format!("{one}/status");
+        let patched = expect(client.patch(&path, MERGE, &json!({"status": self.status})).await, 200);
+        assert_eq!(patched["status"], self.status);
+        let mut emptied = patched.clone();
+        emptied["status"] = json!({});
+        expect(client.put(&path, &emptied).await, 200);
+        assert_ne!(expect(client.get(&path).await, 200)["status"], self.status);
+    }
 }
 
 /// Asserts that discovery has the resource; tells whether it has a status of its own.
