@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "many_nodes/services.rs"]
+mod services;
+
 use std::process::Command;
 use std::time::Duration;
 
@@ -81,6 +84,7 @@ fn pods_of_three_nodes_are_one_cluster_whatever_happens_to_a_node() {
     cluster.kubectl(&["rollout", "status", "daemonset/web", "--timeout=90s"]).ok();
     cluster.kubectl(&["rollout", "status", "deployment/roam", "--timeout=90s"]).ok();
     every_pod_reaches_every_other(&cluster);
+    services::work(&cluster);
     both_families_reach_every_pod_unless_a_policy_says_no(&cluster);
     names_are_answered_without_the_first_nodes_server(&cluster);
     a_node_whose_process_dies_comes_back_with_its_pods(&cluster);
