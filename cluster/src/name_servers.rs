@@ -23,10 +23,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::addons;
-use crate::node::ClusterNetwork;
+use crate::node::{ANSWERS_DNS, ClusterNetwork};
 
-/// Nodes with this label answer DNS.
-pub(crate) const LABEL: &str = "coracle.dev/dns";
 /// As many endpoints as a slice can have; pods of further nodes ask others.
 const MOST: usize = 1000;
 /// Wait after the slice could not be written.
@@ -39,7 +37,7 @@ pub(crate) async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), InformerStopped> {
     let informers = Informers::new(client.clone());
-    let known = informers.with_labels::<Node>(LABEL);
+    let known = informers.with_labels::<Node>(ANSWERS_DNS);
     known.set_transform(reduce);
     let changed = Arc::new(Notify::new());
     let notify = Arc::clone(&changed);

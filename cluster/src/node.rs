@@ -14,11 +14,13 @@ use runtime::Runtime;
 use runtime::local::LocalRuntime;
 use serde::{Deserialize, Serialize};
 
-use crate::{drain, name_servers};
+use crate::drain;
 
 /// Pods the node takes: as many as its /24 has addresses, with room for those that are on their way out.
 const MAX_PODS: usize = 220;
 const DNS_PORT: u16 = 53;
+/// Nodes with this label answer DNS.
+pub(crate) const ANSWERS_DNS: &str = "coracle.dev/dns";
 /// The prefix length of a node's range of pods, of IPv4 and of IPv6.
 const NODE_BITS: [u8; 2] = [24, 64];
 
@@ -292,7 +294,7 @@ impl NodePlan {
     }
 
     fn labels(&self) -> BTreeMap<String, String> {
-        self.options.dns.then(|| (name_servers::LABEL.to_owned(), String::new())).into_iter().collect()
+        self.options.dns.then(|| (ANSWERS_DNS.to_owned(), String::new())).into_iter().collect()
     }
 
     /// How this node answers DNS; `None` where it does not. `upstreams` are asked for other names, or else the machine's.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
 use apiserver::EtcdArgs;
+use clap::ArgAction;
 use controllers::AddressRange;
 use facts::cidr::Cidr;
 use host::Resource;
@@ -26,16 +27,16 @@ pub struct Options {
     pub secure_port: u16,
     /// Address of the node, or one of each family: pods reach the API server and DNS at the first. By default one that only
     /// this machine has; with one that the machine has anyway, other machines can join.
-    #[arg(long, value_delimiter = ',', default_value = "10.245.0.1")]
+    #[arg(long, action = ArgAction::Set, num_args = 1, value_delimiter = ',', default_value = "10.245.0.1")]
     pub node_ip: Vec<IpAddr>,
     /// Nodes on this machine, each in a network namespace of its own but the first.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=32))]
     pub nodes: u8,
     /// Range of pod addresses, or one of each family, such as 10.244.0.0/16,fd00:10:244::/56.
-    #[arg(long, value_delimiter = ',', default_value = "10.244.0.0/16")]
+    #[arg(long, action = ArgAction::Set, num_args = 1, value_delimiter = ',', default_value = "10.244.0.0/16")]
     pub cluster_cidr: Vec<String>,
     /// Range of Service addresses, or one of each family; the first address is the API server's, the tenth DNS's.
-    #[arg(long, value_delimiter = ',', default_value = "10.96.0.0/16")]
+    #[arg(long, action = ArgAction::Set, num_args = 1, value_delimiter = ',', default_value = "10.96.0.0/16")]
     pub service_cluster_ip_range: Vec<String>,
     /// Addresses that Services of type LoadBalancer get, as ranges such as 192.0.2.0/28 or 192.0.2.10-192.0.2.20.
     #[arg(long, value_delimiter = ',')]
@@ -244,6 +245,7 @@ mod tests {
     use clap::Parser as _;
 
     #[derive(clap::Parser)]
+    #[command(args_override_self = true)]
     struct Cli {
         #[command(flatten)]
         options: Options,
@@ -276,6 +278,15 @@ mod tests {
         let blocks: Vec<String> = plan.routes().iter().map(|(address, bits)| format!("{address}/{bits}")).collect();
         assert_eq!(blocks, ["10.96.0.0/16", "192.0.2.1/32", "192.0.2.2/32", "198.51.100.8/31"]);
         assert_eq!(plan.resources().iter().filter(|(option, _)| *option == "--load-balancer-pool").count(), 3);
+    }
+
+    #[test]
+    fn of_what_is_given_twice_the_last_counts() {
+        let twice =
+            ["--node-ip=10.1.0.1", "--cluster-cidr=10.2.0.0/16", "--node-ip=10.3.0.1", "--cluster-cidr=10.4.0.0/16"];
+        let plan = plan(&twice).unwrap();
+        assert_eq!(plan.options.node_ip, ["10.3.0.1".parse::<IpAddr>().unwrap()]);
+        assert_eq!(plan.options.cluster_cidr, ["10.4.0.0/16"]);
     }
 
     #[test]

@@ -215,7 +215,8 @@ async fn readiness_is_asked_for_until_the_containers_of_a_deleted_pod_end() {
     let probe = json!({"exec": {"command": ["ready"]}, "periodSeconds": 1, "failureThreshold": 1});
     node.create("drained", json!({"containers": [{"name": "c", "image": "busybox:1", "readinessProbe": probe}]})).await;
     node.wait_for("drained", |pod| condition(pod, "Ready") == Some("True")).await;
-    node.delete("drained").await;
+    // Longer than the probe's period, however slow the machine is.
+    node.delete_within("drained", 60).await;
     node.runtime.on_exec(answer(1));
     let pod = node.wait_for("drained", |pod| condition(pod, "Ready") == Some("False")).await;
     assert!(container(&pod, "c").state.unwrap().running.is_some(), "it has not ended yet");

@@ -432,8 +432,10 @@ async fn an_image_is_a_volume_that_can_be_read_and_no_more() {
         for users in [None, users] {
             let one = node.import_as("site:one", &[&lower]).await;
             node.import_as("site:two", &[&lower, &upper]).await;
+            // Each has a log of its own.
+            let name = if users.is_some() { "images-of-others" } else { "images" };
             let options = NamespaceOptions { users, ..NamespaceOptions::default() };
-            let sandbox = node.sandbox_with("images", options).await;
+            let sandbox = node.sandbox_with(name, options).await;
             let mounts = vec![mount(&one.id, "/one"), mount("site:two", "/two"), web("/web")];
             let id = node.start(&sandbox, ContainerConfig { mounts, ..shell(&busybox, script) }).await;
             node.until_output(&id, "up").await;

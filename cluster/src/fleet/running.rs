@@ -27,6 +27,8 @@ pub(super) struct Running {
     process: Child,
     namespace: NetworkNamespace,
     started: Instant,
+    /// One before has ended by itself: what it had may be there still, and this one may not have come so far as to know.
+    has_crashed: bool,
 }
 
 impl Running {
@@ -38,7 +40,7 @@ impl Running {
     ) -> anyhow::Result<Self> {
         let mut process = spawn(&namespace, command(&member, router, invitation)?)?;
         let (stdin, started) = (process.stdin.take(), Instant::now());
-        Ok(Self { member, stdin, process, namespace, started })
+        Ok(Self { member, stdin, process, namespace, started, has_crashed: false })
     }
 
     /// Starts it again whenever it ends, for as long as this is waited for; `say` gets a line for the user each time.
@@ -49,6 +51,7 @@ impl Running {
                 Ok(status) => status.to_string(),
                 Err(err) => err.to_string(),
             };
+            self.has_crashed = true;
             // One that ran for long has earned a new beginning.
             wait = if self.started.elapsed() > AGAIN.1 { AGAIN.0 } else { wait };
             let name = self.member.name.clone();
@@ -74,6 +77,7 @@ impl Running {
         let ended = tokio::time::timeout(END, self.process.wait()).await;
         if let Ok(Ok(status)) = &ended
             && status.success()
+            && !self.has_crashed
         {
             return Ok(());
         }

@@ -143,6 +143,11 @@ impl TestNode {
         self.pods().delete(name, &DeleteParams::default()).await.unwrap();
     }
 
+    /// Deletes a pod that has so many seconds to end.
+    pub async fn delete_within(&self, name: &str, seconds: u32) {
+        self.pods().delete(name, &DeleteParams::default().grace_period(seconds)).await.unwrap();
+    }
+
     pub async fn force_delete(&self, name: &str) {
         self.pods().delete(name, &DeleteParams::default().grace_period(0)).await.unwrap();
     }

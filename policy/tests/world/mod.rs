@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// How long a packet may take that arrives; what takes longer does not arrive.
-const WAIT: Duration = Duration::from_millis(300);
+const WAIT: Duration = Duration::from_millis(700);
 
 /// The node's side.
 pub(crate) struct World {
