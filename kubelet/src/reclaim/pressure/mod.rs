@@ -78,16 +78,18 @@ impl Pressure {
             let pause = if rules.are_near(|signal| seen.get(signal)) { NEAR } else { CALM };
             return tokio::time::sleep(pause).await;
         };
-        self.relieve(&due).await;
-        tokio::time::sleep(NEAR).await;
+        // Where nothing can be done, telling so every second helps nobody.
+        let pause = if self.relieve(&due).await { NEAR } else { CALM };
+        tokio::time::sleep(pause).await;
     }
 
-    async fn relieve(&mut self, due: &Due) {
+    /// Makes room; answers whether it did.
+    async fn relieve(&self, due: &Due) -> bool {
         let resource = due.signal.resource();
         warn!(signal = due.signal.name(), available = due.seen.available, "the node runs short");
         self.event(&format!("Attempting to reclaim {}", resource.name()));
         if resource.is_disk() && self.remove_images(due).await {
-            return;
+            return true;
         }
         let pods: Vec<Known> = self.pods.list().into_iter().filter(|known| may_be_evicted(known)).collect();
         let context = &self.context;
@@ -98,10 +100,12 @@ impl Pressure {
             let (uid, message) = (pod::uid(&one.pod).to_owned(), verdict.message.clone());
             if self.pods.evict(&uid, verdict) {
                 self.context.event(&one.pod, "Warning", Verdict::EVICTED, message);
-                return self.wait_until_gone(&uid).await;
+                self.wait_until_gone(&uid).await;
+                return true;
             }
         }
         info!(resource = resource.name(), "no pod can be evicted");
+        false
     }
 
     /// Removes images that no pod needs, until enough is won; answers whether it is.
