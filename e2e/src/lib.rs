@@ -4,6 +4,7 @@
 //! Suites need root, kubectl, a registry and static busybox. Without them they are skipped loudly, or fail when
 //! `E2E_REQUIRED=1`.
 
+mod cases;
 mod cluster;
 mod command;
 mod compose;
@@ -16,6 +17,7 @@ mod separate_process;
 mod skipped;
 mod started;
 
+pub use cases::{Case, Ground, play};
 pub use cluster::Cluster;
 pub use command::{Output, Run, eventually};
 pub use compose::{COMPOSE_IMAGE, ComposeCluster, PARTS, Place, Writes, place, run_apart};

@@ -1,0 +1,16 @@
+//! What the conformance suite asks of a node and its volumes, on real containers: many short stories on one cluster. The line
+//! `Conformance:` in a comment is the codename of what a story checks.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod node;
+mod storage;
+
+use e2e::{Cluster, can_run, play};
+
+#[test]
+fn pods_and_volumes_behave() {
+    if can_run() {
+        play(&Cluster::up(), &[node::CASES, storage::CASES].concat());
+    }
+}
