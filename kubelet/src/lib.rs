@@ -6,6 +6,7 @@
 mod admission;
 mod backoff;
 pub mod certificates;
+mod changes;
 mod config;
 mod containers;
 mod context;

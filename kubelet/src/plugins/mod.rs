@@ -15,12 +15,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use notify::Watcher as _;
-use tokio::sync::{mpsc, watch};
+use notify::RecursiveMode;
+use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::changes::Changes;
 use crate::csi::{Csi, Registered};
 use crate::files::blocking;
 use crate::rpc::Conversation;
@@ -97,15 +98,9 @@ impl Registrar {
         self.tasks.spawn(introduce(Arc::clone(&self.csi)));
         let directory = self.directory.clone();
         blocking(move || sockets::prepare(&directory)).await.map_err(Error::Directory)?;
-        // One slot is enough: a change while one is pending says nothing new.
-        let (sender, mut changes) = mpsc::channel(1);
-        let _first = sender.try_send(());
         let failed = |source| Error::Watch { path: self.directory.clone(), source };
-        let mut watcher = notify::recommended_watcher(move |_event| {
-            let _already_pending = sender.try_send(());
-        })
-        .map_err(failed)?;
-        watcher.watch(&self.directory, notify::RecursiveMode::Recursive).map_err(failed)?;
+        let mut changes = Changes::of(&self.directory, RecursiveMode::Recursive).map_err(failed)?;
+        self.look().await;
         loop {
             tokio::select! {
                 biased;
@@ -113,7 +108,7 @@ impl Registrar {
                 Some(done) = self.tasks.join_next() => if let Ok(Some(done)) = done {
                     self.keep(done);
                 },
-                Some(()) = changes.recv() => self.look().await,
+                () = changes.next() => self.look().await,
             }
         }
     }

@@ -9,12 +9,13 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Api;
 use kube::api::{DeleteParams, PostParams, Preconditions};
-use notify::Watcher as _;
+use notify::RecursiveMode;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use crate::changes::Changes;
 use crate::context::Context;
 use crate::pod::{self, CONFIG_HASH, CONFIG_MIRROR, CONFIG_SOURCE};
 
@@ -50,20 +51,14 @@ impl Watcher {
 
     /// Runs until `shutdown`.
     pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
-        // One slot is enough: a change while one is pending says nothing new.
-        let (sender, mut changes) = mpsc::channel(1);
         let failed = |source| Error::Watch { path: self.path.clone(), source };
-        let mut watcher = notify::recommended_watcher(move |_event| {
-            let _already_pending = sender.try_send(());
-        })
-        .map_err(failed)?;
-        watcher.watch(&self.path, notify::RecursiveMode::NonRecursive).map_err(failed)?;
+        let mut changes = Changes::of(&self.path, RecursiveMode::NonRecursive).map_err(failed)?;
         let mut resync = tokio::time::interval(RESYNC);
         loop {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Ok(()),
-                Some(()) = changes.recv() => {}
+                () = changes.next() => {}
                 _ = resync.tick() => {}
             }
             let pods = self.read();

@@ -11,7 +11,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
-use notify::Watcher as _;
+use notify::RecursiveMode;
 use tokio::fs::File;
 use tokio::io::{AsyncBufReadExt as _, AsyncSeekExt as _, BufReader};
 use tokio::sync::mpsc;
@@ -19,6 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::Shared;
 use super::handlers::{Refusal, is_set, query};
+use crate::changes::Changes;
 use crate::containers::log_files;
 use crate::pod;
 
@@ -142,7 +143,8 @@ impl Reader {
             let start = tail_start(&self.path, tail, self.options.stream.as_deref()).await?;
             file.seek(SeekFrom::Start(start)).await?;
         }
-        let (mut changes, _watcher) = watch(&self.path);
+        let directory = self.path.parent();
+        let mut changes = directory.and_then(|directory| Changes::of(directory, RecursiveMode::NonRecursive).ok());
         let mut lines = BufReader::new(file);
         let mut partial = Vec::new();
         loop {
@@ -170,7 +172,7 @@ impl Reader {
             tokio::select! {
                 () = self.shared.streams.shutdown.cancelled() => return Ok(()),
                 () = self.sender.closed() => return Ok(()),
-                _ = changes.recv() => {}
+                () = changed(&mut changes) => {}
                 () = tokio::time::sleep(LOOK) => {}
             }
         }
@@ -262,18 +264,13 @@ async fn tail_start(path: &FilePath, count: usize, stream: Option<&str>) -> std:
     Ok(if count == 0 { at } else { starts.front().copied().unwrap_or(at) })
 }
 
-/// Tells of changes in the log's directory.
-fn watch(path: &FilePath) -> (mpsc::Receiver<()>, Option<notify::RecommendedWatcher>) {
-    let (sender, changes) = mpsc::channel(1);
-    let watcher = notify::recommended_watcher(move |_event| {
-        let _already_pending = sender.try_send(());
-    });
-    let Some(directory) = path.parent() else { return (changes, None) };
-    let watcher = watcher.and_then(|mut watcher| {
-        watcher.watch(directory, notify::RecursiveMode::NonRecursive)?;
-        Ok(watcher)
-    });
-    (changes, watcher.ok())
+/// Waits for a change in the log's directory: for ever where it cannot be watched, since the log is looked at now and then
+/// anyway.
+async fn changed(directory: &mut Option<Changes>) {
+    match directory {
+        Some(changes) => changes.next().await,
+        None => std::future::pending().await,
+    }
 }
 
 #[cfg(test)]
