@@ -45,7 +45,7 @@ pub(crate) fn catalog(words: &[Served], asks_kubelets: bool) -> Result<Catalog, 
         _ => is_stable(version),
     };
     let is_served = |group: &str, version: &str| is_served(words, group, version, is_default(group, version));
-    let served = everything.only(&is_served);
+    let served = everything.only(is_served);
     let has_groups = is_served("scheduling.k8s.io", "v1alpha2");
     Ok(if has_groups { served.with_pod_groups() } else { served })
 }

@@ -29,7 +29,7 @@ fn made<K: serde::de::DeserializeOwned>(object: Value) -> K {
 }
 
 fn pod(number: usize, every: usize, app: usize) -> Pod {
-    let node = if number % every == 0 { "here" } else { "there" };
+    let node = if number.is_multiple_of(every) { "here" } else { "there" };
     let ip = format!("10.{}.{}.{}", 64 + number / 65536, number / 256 % 256, number % 256);
     made(json!({
         "metadata": {"name": format!("pod-{number}"), "namespace": format!("ns-{}", number % NAMESPACES),

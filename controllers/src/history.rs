@@ -162,7 +162,8 @@ pub(crate) fn template(revision: &ControllerRevision) -> Result<PodTemplateSpec,
     if let Some(template) = template.as_object_mut() {
         template.remove("$patch");
     }
-    Ok(serde_json::from_value(template)?)
+    // As text, which the informers read, too: reading typed objects out of trees would be as much code again.
+    Ok(serde_json::from_str(&template.to_string())?)
 }
 
 #[cfg(test)]

@@ -191,7 +191,8 @@ fn around(outer: &Path) -> BTreeSet<Thing> {
 /// What the tree's owner does at each step: the next swap, in turn.
 fn owner(root: &Path, swaps: &[Swap]) -> impl FnMut() + use<> {
     let held = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).unwrap();
-    let mut coming = swaps.to_vec().into_iter().cycle().take(SWAPS);
+    let own: Vec<Swap> = swaps.into();
+    let mut coming = own.into_iter().cycle().take(SWAPS);
     move || {
         if let Some(next) = coming.next() {
             // What is not there is not swapped.

@@ -61,9 +61,9 @@ mod tests {
             assert_eq!(fs::read(&file).unwrap(), b"one");
         }
         // Events come in order: had looking been told, it would be there before this.
-        let (sender, mut all) = mpsc::unbounded_channel();
+        let (sender, mut all) = mpsc::channel(16);
         let mut watcher = notify::recommended_watcher(move |event: Result<Event, notify::Error>| {
-            let _gone = sender.send(event);
+            let _full = sender.try_send(event);
         })
         .unwrap();
         watcher.watch(directory.path(), RecursiveMode::Recursive).unwrap();

@@ -76,7 +76,7 @@ impl Conversation {
 }
 
 fn refused(status: &tonic::Status) -> CallError {
-    let why = std::error::Error::source(status).map_or_else(|| status.message().to_owned(), |cause| chain(cause));
+    let why = std::error::Error::source(status).map_or_else(|| status.message().to_owned(), chain);
     CallError::Refused { code: status.code(), why }
 }
 

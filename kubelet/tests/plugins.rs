@@ -28,7 +28,7 @@ async fn drivers(node: &TestNode, holds: impl Fn(&Value) -> bool) -> Value {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), wait).await.expect("the CSINode gets there in time")
+    tokio::time::timeout(Duration::from_secs(60), wait).await.expect("the CSINode gets there in time")
 }
 
 fn knows(name: &'static str) -> impl Fn(&Value) -> bool {

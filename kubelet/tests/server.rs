@@ -209,7 +209,7 @@ async fn connections_without_credentials_hold_little_and_stop_nobody() {
     let admin = Client::new(&authority, port, Some(("admin", "system:masters")));
     let anonymous = Client::new(&authority, port, None);
     let listens = async { while TcpStream::connect(("127.0.0.1", port)).await.is_err() {} };
-    tokio::time::timeout(std::time::Duration::from_secs(20), listens).await.unwrap();
+    tokio::time::timeout(std::time::Duration::from_secs(60), listens).await.unwrap();
     let mut raw = Vec::new();
     let mut secured = Vec::new();
     for number in 0..2 * OF_EACH_KIND {

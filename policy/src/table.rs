@@ -235,8 +235,8 @@ mod tests {
         table.add_set("s", Set::Addresses(BTreeSet::new()));
         table.place("s", element("10.0.0.2"), true);
         let journal = table.journal.unwrap();
-        assert_eq!(journal.sets["s"], true);
-        assert_eq!(journal.elements[&("s".to_owned(), element("10.0.0.1"))], true);
-        assert_eq!(journal.elements[&("s".to_owned(), element("10.0.0.2"))], false);
+        assert!(journal.sets["s"]);
+        assert!(journal.elements[&("s".to_owned(), element("10.0.0.1"))]);
+        assert!(!journal.elements[&("s".to_owned(), element("10.0.0.2"))]);
     }
 }

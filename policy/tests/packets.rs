@@ -17,7 +17,7 @@ use serde_json::{Value, from_value, json};
 use tokio_util::sync::CancellationToken;
 use world::{Inside, World, can_run, echoes, nft, sh};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 const NODE: &str = "here";
 
 struct Cluster {
@@ -111,16 +111,13 @@ impl Drop for Cluster {
     }
 }
 
-#[track_caller]
-fn eventually(what: &str, holds: impl Fn() -> bool) -> impl Future<Output = Duration> {
-    async move {
-        let began = Instant::now();
-        while !holds() {
-            assert!(began.elapsed() < PATIENCE, "not in time: {what}");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        began.elapsed()
+async fn eventually(what: &str, holds: impl Fn() -> bool) -> Duration {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < PATIENCE, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    began.elapsed()
 }
 
 fn isolated(pod: &str, rest: Value) -> Value {

@@ -13,7 +13,7 @@ use provisioner::{Config, NAME};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Place {
     _server: TestServer,

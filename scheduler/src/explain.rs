@@ -168,7 +168,8 @@ fn pod(value: &Value) -> anyhow::Result<Pod> {
     if !matches!(kind, ("v1" | "", "Pod")) && kind != ("", "") {
         bail!("{} of {:?} is not a pod: only pods can be simulated", kind.1, kind.0);
     }
-    Ok(serde_json::from_value(value.clone())?)
+    // As text, which the informers read, too: reading typed objects out of trees would be as much code again.
+    Ok(serde_json::from_str(&value.to_string())?)
 }
 
 fn quietly(task: impl Future<Output = anyhow::Result<()>>) -> ExitCode {

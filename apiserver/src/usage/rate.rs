@@ -27,11 +27,14 @@ pub(crate) struct Used {
 }
 
 /// What a node, and the containers of pods on it, used.
+/// What containers used, by their names.
+pub(crate) type UsedByContainer = BTreeMap<Box<str>, Used>;
+
 #[derive(Debug)]
 pub(crate) struct Rates {
     pub(crate) node: Option<Used>,
     /// By namespace and name of the pod.
-    pods: HashMap<(Box<str>, Box<str>), BTreeMap<Box<str>, Used>>,
+    pods: HashMap<(Box<str>, Box<str>), UsedByContainer>,
 }
 
 impl Rates {
@@ -46,17 +49,14 @@ impl Rates {
     }
 
     /// The containers of a pod by their names.
-    pub(crate) fn pod(&self, namespace: &str, name: &str) -> Option<&BTreeMap<Box<str>, Used>> {
+    pub(crate) fn pod(&self, namespace: &str, name: &str) -> Option<&UsedByContainer> {
         self.pods.get(&(namespace.into(), name.into()))
     }
 }
 
-fn all_used(older: Option<&Containers>, newer: &Containers) -> Option<BTreeMap<Box<str>, Used>> {
-    let one = |(name, point): (&Box<str>, &Point)| {
-        let before = older.and_then(|older| older.get(name));
-        used(before, point).map(|used| (name.clone(), used))
-    };
-    newer.iter().map(one).collect()
+fn all_used(older: Option<&Containers>, newer: &Containers) -> Option<UsedByContainer> {
+    let before = |name| older.and_then(|older| older.get(name));
+    newer.iter().map(|(name, point)| Some((name.clone(), used(before(name), point)?))).collect()
 }
 
 /// What was used between two points of the same life, or since the beginning of a new one.

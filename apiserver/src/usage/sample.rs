@@ -62,6 +62,9 @@ struct Partial {
     began: Option<f64>,
 }
 
+/// Namespace and name of a pod, and the container's own.
+type ContainerName = (Box<str>, Box<str>, Box<str>);
+
 /// Reads a text piece by piece.
 pub(super) struct Reader {
     taken: Instant,
@@ -69,8 +72,7 @@ pub(super) struct Reader {
     /// The beginning of a line whose end has not come yet.
     rest: Vec<u8>,
     node: Partial,
-    /// By namespace and name of the pod, and its own name.
-    containers: HashMap<(Box<str>, Box<str>, Box<str>), Partial>,
+    containers: HashMap<ContainerName, Partial>,
 }
 
 impl Reader {

@@ -110,7 +110,7 @@ impl ComposeCluster {
             let url = format!("http://{part}:{endpoint}");
             self.inside("api", &["timeout", "3", "wget", "-q", "-O", "/dev/null", &url]).success
         };
-        endpoints.iter().all(|endpoint| get(endpoint))
+        endpoints.iter().all(get)
     }
 
     /// Waits until a part is well.

@@ -263,8 +263,8 @@ mod tests {
         assert_eq!(next.in_use().borrow().len(), 2);
         assert!(next.unused().is_empty() && next.holds("uid") && !next.holds("other"));
         next.unpublished("uid", &file).await.unwrap();
-        assert_eq!(next.unused(), [file.clone()]);
-        assert_eq!(Mounts::read(place.path()).unused(), [file.clone()], "killed between the two");
+        assert_eq!(next.unused(), std::slice::from_ref(&file));
+        assert_eq!(Mounts::read(place.path()).unused(), std::slice::from_ref(&file), "killed between the two");
         next.unstaged(&file).await.unwrap();
         next.unpublished("uid", &device).await.unwrap();
         next.unstaged(&device).await.unwrap();

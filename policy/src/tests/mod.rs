@@ -92,7 +92,7 @@ impl Cluster {
                     let (source, destination) = text.split_once(' ').unwrap();
                     pattern(source, *from) && pattern(destination, *to)
                 };
-                let forbidden = from != to && expected.iter().any(|text| matches(&text));
+                let forbidden = from != to && expected.iter().any(matches);
                 for address in [ip, ip6] {
                     let (source, destination) = (address(from.0, from.1), address(to.0, to.1));
                     let through = self.passes(&source, &destination, Some(Protocol::Tcp), 80);

@@ -16,7 +16,7 @@ use runtime::{
 };
 
 /// Nothing here takes longer, also on a loaded machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Node {
     pub(crate) runtime: LocalRuntime,

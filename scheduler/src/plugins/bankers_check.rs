@@ -34,7 +34,7 @@ impl Plugin for BankersCheck {
 }
 
 /// The resource of which more is claimed than there is.
-fn too_much<'a>(claimed: &'a Resources, there: impl Fn(&str) -> i64) -> Option<(&'a str, i64, i64)> {
+fn too_much(claimed: &Resources, there: impl Fn(&str) -> i64) -> Option<(&str, i64, i64)> {
     let mut amounts = claimed.amounts().map(|(name, amount)| (name, amount, there(name)));
     amounts.find(|(_, amount, there)| amount > there)
 }

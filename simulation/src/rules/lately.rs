@@ -38,9 +38,8 @@ impl<T: PartialEq + Copy> Lately<T> {
         let is_recent = move |index: usize, values: &VecDeque<(Instant, T)>| {
             index + 1 == count || values.get(index + 1).is_some_and(|(until, _)| *until + WINDOW >= at)
         };
-        let values = values.into_iter().flat_map(move |values| {
+        values.into_iter().flat_map(move |values| {
             (0..count).filter(move |index| is_recent(*index, values)).map(|index| values[index].1)
-        });
-        values
+        })
     }
 }

@@ -37,6 +37,6 @@ pub(crate) fn all(plan: &Plan) -> Vec<Box<dyn Rule>> {
         Box::new(replicas::Replicas::new(plan)),
         Box::new(quotas::Quotas::default()),
         Box::new(gangs::Gangs::default()),
-        Box::new(banker::Banker::default()),
+        Box::new(banker::Banker),
     ]
 }

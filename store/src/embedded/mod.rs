@@ -62,6 +62,7 @@ pub struct EmbeddedStore {
 }
 
 /// Who does the writer's work.
+#[expect(clippy::large_enum_variant, reason = "there is one in a store")]
 enum Hands {
     /// A thread.
     Thread {

@@ -9,7 +9,7 @@ use futures::future::join_all;
 use store::{Entry, Error, Expected, MAX_ENTRY_BYTES, Range, Revision, Store, WatchEvent, WatchStream};
 use tokio::time::timeout;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) async fn create(store: &dyn Store, key: &str, value: &str) -> Revision {
     store.put(key, Bytes::copy_from_slice(value.as_bytes()), Expected::Absent, None).await.unwrap()

@@ -20,6 +20,7 @@ pub(crate) struct LegacyClaims {
 }
 
 /// What a token with a good signature says.
+#[expect(clippy::large_enum_variant, reason = "it is looked at where it is made")]
 #[derive(Clone, Debug)]
 pub(crate) enum Signed {
     /// One that was asked for, and ends.

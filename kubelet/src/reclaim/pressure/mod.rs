@@ -91,7 +91,7 @@ impl Pressure {
         if resource.is_disk() && self.remove_images(due).await {
             return true;
         }
-        let pods: Vec<Known> = self.pods.list().into_iter().filter(|known| may_be_evicted(known)).collect();
+        let pods: Vec<Known> = self.pods.list().into_iter().filter(may_be_evicted).collect();
         let context = &self.context;
         let uses = stream::iter(pods).map(|known| measure(context, known, resource));
         let uses: Vec<Use> = uses.buffer_unordered(AT_A_TIME).collect().await;

@@ -27,26 +27,28 @@ fn seconds(nanos: u64) -> f64 {
     nanos as f64 / 1e9
 }
 
+/// A figure of a container, and when it was measured.
+type Figure = fn(&ContainerUse) -> Option<(f64, Option<Timestamp>)>;
+
 fn containers(text: &mut Text, sample: &Sample) {
-    let mut each =
-        |name: &str, kind: Type, help: &str, value: fn(&ContainerUse) -> Option<(f64, Option<Timestamp>)>| {
-            let known = |pod: &PodUse| pod.containers.iter().any(|container| value(container).is_some());
-            if !sample.pods.iter().any(known) {
-                return;
+    let mut each = |name: &str, kind: Type, help: &str, value: Figure| {
+        let known = |pod: &PodUse| pod.containers.iter().any(|container| value(container).is_some());
+        if !sample.pods.iter().any(known) {
+            return;
+        }
+        text.family(name, kind, help);
+        for pod in &sample.pods {
+            for container in &pod.containers {
+                let Some((value, at)) = value(container) else { continue };
+                let labels = [
+                    ("container", container.status.name.as_str()),
+                    ("namespace", pod.namespace()),
+                    ("pod", pod.name()),
+                ];
+                text.line(&labels, value, at);
             }
-            text.family(name, kind, help);
-            for pod in &sample.pods {
-                for container in &pod.containers {
-                    let Some((value, at)) = value(container) else { continue };
-                    let labels = [
-                        ("container", container.status.name.as_str()),
-                        ("namespace", pod.namespace()),
-                        ("pod", pod.name()),
-                    ];
-                    text.line(&labels, value, at);
-                }
-            }
-        };
+        }
+    };
     each(
         "container_cpu_usage_seconds_total",
         Type::Counter,

@@ -139,7 +139,7 @@ fn part(
     pod: &PodInfo,
     node: &NodeInfo,
     purpose: Purpose,
-) -> Option<Vec<Option<(Arc<str>, i64)>>> {
+) -> Option<<Groups as Sums>::Part> {
     let asks = !matches!(purpose, Purpose::Score { asks_for_all_labels: false });
     if asks && !has_all_labels(constraints, node) {
         return None;
