@@ -1,5 +1,6 @@
 //! The health and metrics endpoint of a component that has no other HTTP server.
 
+use std::borrow::Cow;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -89,11 +90,10 @@ pub(crate) fn router(metrics: Metrics, ready: ReadyWatch) -> axum::Router {
         .route("/metrics", get(encode).with_state(metrics))
 }
 
-async fn readyz(State(ready): State<ReadyWatch>) -> (StatusCode, &'static str) {
-    if ready.is_ready() {
-        (StatusCode::OK, "ok")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready: still starting")
+async fn readyz(State(ready): State<ReadyWatch>) -> (StatusCode, Cow<'static, str>) {
+    match ready.now() {
+        Ok(()) => (StatusCode::OK, "ok".into()),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}").into()),
     }
 }
 

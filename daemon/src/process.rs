@@ -7,14 +7,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Metrics;
 
-/// A component's view of its process. Clones share everything but `ready`'s meaning: one component sets it once.
+/// A component's view of its process. Clones share everything but `ready`'s meaning: it is one component's.
 #[derive(Clone, Debug)]
 pub struct Process {
     /// Cancelled when the component was asked to end: from then on it says that it is not ready.
     pub stopping: CancellationToken,
     /// Cancelled when the component must drain and return.
     pub shutdown: CancellationToken,
-    /// Set by the component when it can do its work.
+    /// Set by the component while it can do its work.
     pub ready: Ready,
     /// Where the component registers its metrics.
     pub metrics: Metrics,
@@ -53,43 +53,68 @@ impl Process {
     }
 }
 
-/// The place where a component says that it is ready.
+/// The place where a component says that it is ready, or is no longer.
 #[derive(Clone, Debug)]
 pub struct Ready {
-    at: watch::Sender<Option<Instant>>,
+    state: watch::Sender<State>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    /// For this reason it is not.
+    Not(&'static str),
+    Since(Instant),
 }
 
 impl Ready {
     fn new() -> Self {
-        Self { at: watch::Sender::new(None) }
+        Self { state: watch::Sender::new(State::Not("still starting")) }
     }
 
-    /// Says that the component is ready. Later calls change nothing.
+    /// Says that the component is ready. While it is, later calls change nothing.
     pub fn set(&self) {
-        self.at.send_if_modified(|at| at.is_none() && at.replace(Instant::now()).is_none());
+        self.state.send_if_modified(|state| {
+            let is_news = matches!(state, State::Not(_));
+            if is_news {
+                *state = State::Since(Instant::now());
+            }
+            is_news
+        });
+    }
+
+    /// Says that the component cannot do its work until it says otherwise, and in a few words why: everybody may read them.
+    pub fn lost(&self, why: &'static str) {
+        self.state.send_replace(State::Not(why));
     }
 
     /// A read handle.
     pub fn watch(&self) -> ReadyWatch {
-        ReadyWatch { at: self.at.subscribe() }
+        ReadyWatch { state: self.state.subscribe() }
     }
 }
 
 /// The read side of a [`Ready`].
 #[derive(Clone, Debug)]
 pub struct ReadyWatch {
-    at: watch::Receiver<Option<Instant>>,
+    state: watch::Receiver<State>,
 }
 
 impl ReadyWatch {
     /// Whether the component is ready now.
-    pub fn is_ready(&self) -> bool {
-        self.at.borrow().is_some()
+    ///
+    /// # Errors
+    /// With what keeps it from being ready.
+    pub fn now(&self) -> Result<(), &'static str> {
+        match *self.state.borrow() {
+            State::Since(_) => Ok(()),
+            State::Not(why) => Err(why),
+        }
     }
 
-    /// Waits until the component is ready and returns when that was; `None` if it went away before.
+    /// Waits until the component is ready and returns since when it is; `None` if it went away before.
     pub async fn ready(&mut self) -> Option<Instant> {
-        self.at.wait_for(Option::is_some).await.ok().and_then(|at| *at)
+        let state = *self.state.wait_for(|state| matches!(state, State::Since(_))).await.ok()?;
+        if let State::Since(at) = state { Some(at) } else { None }
     }
 }
 
@@ -101,11 +126,22 @@ mod tests {
     async fn readiness_is_seen_by_every_watcher_and_keeps_its_first_time() {
         let ready = Ready::new();
         let mut watch = ready.watch();
-        assert!(!watch.is_ready());
+        assert_eq!(watch.now(), Err("still starting"));
         ready.set();
         let first = watch.ready().await;
         ready.set();
-        assert_eq!(ready.watch().ready().await, first);
+        assert_eq!((ready.watch().ready().await, watch.now()), (first, Ok(())));
+    }
+
+    #[test]
+    fn readiness_may_be_lost_and_found_again() {
+        let ready = Ready::new();
+        let watch = ready.watch();
+        ready.set();
+        ready.lost("the kernel refuses the rules");
+        assert_eq!(watch.now(), Err("the kernel refuses the rules"));
+        ready.set();
+        assert_eq!(watch.now(), Ok(()));
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,6 +7,13 @@ use std::process::Stdio;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
+/// How much of what nft says is looked at, in bytes.
+const LONGEST_COMPLAINT: usize = 64 * 1024;
+/// How many lines of that are told.
+const LINES: usize = 4;
+/// How much of each, in letters.
+const LONGEST_LINE: usize = 200;
+
 /// An address family: each has tables of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Family {
@@ -66,6 +73,37 @@ pub async fn apply(text: &str) -> Result<(), NftError> {
     if output.status.success() {
         return Ok(());
     }
-    let words = String::from_utf8_lossy(&output.stderr);
-    Err(NftError::Refused(words.lines().take(4).collect::<Vec<_>>().join(" ")))
+    let words = complaint(&output.stderr);
+    // It was killed, perhaps.
+    Err(NftError::Refused(if words.is_empty() { output.status.to_string() } else { words }))
+}
+
+/// What nft says of a text that it refuses: the first of its lines. It shows what it complains of, which may be a line with
+/// thousands of addresses, and marks the place below that.
+fn complaint(stderr: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&stderr[..stderr.len().min(LONGEST_COMPLAINT)]);
+    let says_something = |line: &&str| line.contains(|letter: char| !matches!(letter, ' ' | '^' | '~'));
+    let lines = text.lines().filter(says_something).take(LINES);
+    lines.map(|line| line.trim().chars().take(LONGEST_LINE).collect::<String>()).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nft_says_is_told_in_a_few_words() {
+        let elements = "10.0.0.1, ".repeat(10_000);
+        let said = format!(
+            "/dev/stdin:1:2-5: Error: Could not process rule: No such file or directory\n \
+             add element ip t s {{ {elements} }}\n    ^^^^~~~\n/dev/stdin:2:1-1: Error: Operation not permitted\n"
+        );
+        let told = complaint(said.as_bytes());
+        assert!(told.starts_with("/dev/stdin:1:2-5: Error: Could not process rule: No such file or directory add element"));
+        assert!(told.len() <= LINES * (LONGEST_LINE + 1) && !told.contains('^'), "{told}");
+        let many = "Error: x\n".repeat(9);
+        assert_eq!(complaint(many.as_bytes()), "Error: x Error: x Error: x Error: x");
+        assert_eq!(complaint(b"\xff"), "\u{fffd}");
+        assert_eq!(complaint(b""), "");
+    }
 }

@@ -170,6 +170,7 @@ impl Keeper {
                     (links, None)
                 }
                 Err(err) => {
+                    self.ready.lost("the kernel refuses routes to other nodes");
                     warn!(error = &err as &dyn std::error::Error, retry_in = ?wait, "routes to other nodes are not there");
                     let pause = wait;
                     wait = (wait * 2).min(RETRY.1);

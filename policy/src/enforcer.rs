@@ -62,13 +62,8 @@ impl Enforcer {
     /// Runs until shutdown. While there is no policy, nothing but policies is watched.
     pub(crate) async fn keep(&mut self, process: &daemon::Process) -> Result<(), Error> {
         loop {
-            if self.policies.count() == 0 {
-                remove(&self.config.table, &self.families).await?;
-                // Our own doing is no news.
-                self.watch.read().map_err(Error::Watch)?;
-                process.ready.set();
-            }
             while self.policies.count() == 0 {
+                self.clear(process).await?;
                 tokio::select! {
                     () = process.shutdown.cancelled() => return Ok(()),
                     () = self.changed.notified() => {}
@@ -83,6 +78,38 @@ impl Enforcer {
                 return Ok(());
             }
         }
+    }
+
+    /// Removes the rules, and tries again until they are gone, there are policies or it is time to end.
+    async fn clear(&mut self, process: &daemon::Process) -> Result<(), Error> {
+        let mut wait = RETRY.0;
+        while self.policies.count() == 0 {
+            let Err(err) = remove(&self.config.table, &self.families).await else {
+                // Our own doing is no news.
+                self.watch.read().map_err(Error::Watch)?;
+                process.ready.set();
+                return Ok(());
+            };
+            let pause = self.refused(err, &mut wait, process)?;
+            tokio::select! {
+                () = process.shutdown.cancelled() => return Ok(()),
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells of a transaction that was refused; answers when to try again.
+    fn refused(&self, err: NftError, wait: &mut Duration, process: &daemon::Process) -> Result<Duration, Error> {
+        if matches!(err, NftError::Run(_)) {
+            return Err(err.into());
+        }
+        self.rounds.failed();
+        process.ready.lost("nft refuses the rules of network policies");
+        warn!(error = &err as &dyn std::error::Error, retry_in = ?*wait, "network policies not applied");
+        let pause = *wait;
+        *wait = (*wait * 2).min(RETRY.1);
+        Ok(pause)
     }
 
     async fn enforce(&mut self, sources: &Sources, process: &daemon::Process) -> Result<Pause, Error> {
@@ -110,14 +137,7 @@ impl Enforcer {
                     process.ready.set();
                     None
                 }
-                Err(err @ NftError::Run(_)) => return Err(err.into()),
-                Err(err) => {
-                    self.rounds.failed();
-                    warn!(error = &err as &dyn std::error::Error, retry_in = ?wait, "network policies not applied");
-                    let pause = wait;
-                    wait = (wait * 2).min(RETRY.1);
-                    Some(pause)
-                }
+                Err(err) => Some(self.refused(err, &mut wait, process)?),
             };
             if !self.wait(&mut model, pause, process).await? {
                 return Ok(Pause::Shutdown);

@@ -80,12 +80,12 @@ pub async fn run(config: Config, client: kube::Client, process: daemon::Process)
 /// Removes the rules, unless a process keeps them: pods are no longer isolated.
 pub async fn cleanup(table: &str) -> Result<(), Error> {
     let _claim = Claim::take(vec![Resource::Table(table.to_owned())])?;
-    remove(table, &Family::of_this_host()).await
+    Ok(remove(table, &Family::of_this_host()).await?)
 }
 
-async fn remove(table: &str, families: &[Family]) -> Result<(), Error> {
+async fn remove(table: &str, families: &[Family]) -> Result<(), NftError> {
     // Kernels without tables of bridges have none to remove.
     let _none = nft::apply(&text::guard_removal(table)).await;
     let text: String = families.iter().map(|family| text::removal(table, *family)).collect();
-    Ok(nft::apply(&text).await?)
+    nft::apply(&text).await
 }

@@ -5,6 +5,8 @@
 
 mod world;
 
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use apiserver::testing::TestServer;
@@ -25,6 +27,7 @@ struct Cluster {
     client: kube::Client,
     table: String,
     enforcement: Option<(CancellationToken, tokio::task::JoinHandle<Result<(), policy::Error>>)>,
+    ready: Option<daemon::ReadyWatch>,
     _server: TestServer,
 }
 
@@ -37,7 +40,7 @@ impl Cluster {
         let server = TestServer::start().await;
         let client = kube::Client::new(server.service(), "default");
         let table = format!("{}-policy", world.bridge);
-        let mut cluster = Self { world, client, table, enforcement: None, _server: server };
+        let mut cluster = Self { world, client, table, enforcement: None, ready: None, _server: server };
         cluster.start();
         Some(cluster)
     }
@@ -45,6 +48,7 @@ impl Cluster {
     fn start(&mut self) {
         let process = daemon::Process::new(CancellationToken::new());
         let shutdown = process.shutdown.clone();
+        self.ready = Some(process.ready.watch());
         let config = Config { node_name: NODE.into(), bridge: self.world.bridge.clone(), table: self.table.clone() };
         self.enforcement = Some((shutdown, tokio::spawn(policy::run(config, self.client.clone(), process))));
     }
@@ -93,6 +97,10 @@ impl Cluster {
     async fn remove(&self, name: &str) {
         let policies: Api<NetworkPolicy> = Api::default_namespaced(self.client.clone());
         policies.delete(name, &DeleteParams::default()).await.unwrap();
+    }
+
+    fn is_ready(&self) -> Result<(), &'static str> {
+        self.ready.as_ref().unwrap().now()
     }
 
     fn has_table(&self) -> bool {
@@ -269,6 +277,53 @@ async fn rules_outlive_the_process_and_come_back_when_they_are_removed() {
     cluster.remove("db").await;
     policy::cleanup(&cluster.table).await.unwrap();
     assert!(!cluster.has_table());
+}
+
+/// Somebody who owns a table of nftables, and lets nobody else change it.
+struct Owner(std::process::Child);
+
+impl Owner {
+    fn of(table: &str) -> Self {
+        let mut nft = Command::new("nft").arg("-i").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let text = format!("add table ip {table} {{ flags owner; }}\n");
+        nft.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
+        Self(nft)
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        // Its table goes with it.
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_nft_refuses_the_rules_the_enforcement_is_not_ready() {
+    const REFUSED: Result<(), &str> = Err("nft refuses the rules of network policies");
+    let Some(mut cluster) = Cluster::new().await else { return };
+    let (db, app) = (cluster.pod("db", 2).await, cluster.pod("app", 3).await);
+    eventually("without policies it is ready", || cluster.is_ready().is_ok()).await;
+    let owner = Owner::of(&cluster.table);
+    eventually("the table is somebody else's", || cluster.has_table()).await;
+    cluster.apply("db", isolated("db", json!({}))).await;
+    eventually("it tells that it cannot work", || cluster.is_ready() == REFUSED).await;
+    assert!(app.reaches(&db, 80), "that is what it tells of");
+    drop(owner);
+    eventually("it is ready again", || cluster.is_ready().is_ok()).await;
+    assert!(!app.reaches(&db, 80), "and then the policy holds");
+    cluster.remove("db").await;
+    eventually("the rules go", || !cluster.has_table()).await;
+    // Nor does it end where there is nothing to enforce and the table cannot be removed.
+    cluster.stop().await;
+    let owner = Owner::of(&cluster.table);
+    eventually("the table is somebody else's again", || cluster.has_table()).await;
+    cluster.start();
+    eventually("it tells so", || cluster.is_ready() == REFUSED).await;
+    drop(owner);
+    eventually("it is ready in the end", || cluster.is_ready().is_ok()).await;
+    cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

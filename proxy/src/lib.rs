@@ -200,6 +200,7 @@ impl Proxy {
                 Err(err @ NftError::Run(_)) => return Err(err.into()),
                 Err(err) => {
                     self.rounds.failed();
+                    process.ready.lost("nft refuses the rules of Services");
                     warn!(error = &err as &dyn std::error::Error, retry_in = ?wait, "sync failed");
                     let pause = wait;
                     wait = (wait * 2).min(RETRY.1);
