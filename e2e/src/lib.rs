@@ -1,7 +1,7 @@
 //! The harness of the end-to-end suites: starts built binaries, drives them with the real kubectl, and cleans up. And
 //! [`differential`], which compares API servers by what they answer.
 //!
-//! Suites need root, kubectl, a registry and static busybox. Without them they are skipped loudly, or fail when
+//! Suites need root, kubectl, a registry, static busybox and perl. Without them they are skipped loudly, or fail when
 //! `E2E_REQUIRED=1`.
 
 mod cases;
@@ -31,7 +31,7 @@ pub use skipped::skip;
 use std::path::PathBuf;
 
 /// What the suites need on the PATH.
-const TOOLS: &[&str] = &["kubectl", "nft", "docker-registry", "skopeo", "busybox", "tar"];
+const TOOLS: &[&str] = &["kubectl", "nft", "docker-registry", "skopeo", "busybox", "tar", "perl"];
 
 /// Whether the suites can run here. Panics instead of answering "no" when `E2E_REQUIRED=1`.
 pub fn can_run() -> bool {

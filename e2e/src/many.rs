@@ -81,6 +81,11 @@ impl ManyNodes {
         self.kubectl_command(arguments).run()
     }
 
+    /// The administrator's kubeconfig.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.directory.path().join("data/admin.kubeconfig")
+    }
+
     /// Applies a manifest.
     #[track_caller]
     pub fn apply(&self, manifest: &str) {
@@ -90,8 +95,7 @@ impl ManyNodes {
 
     fn kubectl_command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("kubectl");
-        let kubeconfig = self.directory.path().join("data/admin.kubeconfig");
-        command.arg("--kubeconfig").arg(kubeconfig).arg("--request-timeout=60s").args(arguments);
+        command.arg("--kubeconfig").arg(self.kubeconfig()).arg("--request-timeout=60s").args(arguments);
         command.env("HOME", self.directory.path()).env_remove("KUBECONFIG");
         command
     }

@@ -2,8 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "many_nodes/names.rs"]
+mod names;
+#[path = "many_nodes/ports.rs"]
+mod ports;
 #[path = "many_nodes/services.rs"]
 mod services;
+#[path = "many_nodes/updates.rs"]
+mod updates;
+#[path = "many_nodes/way_in.rs"]
+mod way_in;
 
 use std::process::Command;
 use std::time::Duration;
@@ -85,8 +93,9 @@ fn pods_of_three_nodes_are_one_cluster_whatever_happens_to_a_node() {
     cluster.kubectl(&["rollout", "status", "deployment/roam", "--timeout=90s"]).ok();
     every_pod_reaches_every_other(&cluster);
     services::work(&cluster);
+    updates::lose_no_request(&cluster);
     both_families_reach_every_pod_unless_a_policy_says_no(&cluster);
-    names_are_answered_without_the_first_nodes_server(&cluster);
+    names::are_answered_without_the_first_nodes_server(&cluster);
     a_node_whose_process_dies_comes_back_with_its_pods(&cluster);
     every_node_tells_of_its_pods(&cluster);
     a_drained_node_has_no_pods_that_can_go(&cluster);
@@ -178,50 +187,6 @@ fn both_families_reach_every_pod_unless_a_policy_says_no(cluster: &ManyNodes) {
     eventually("every pod reaches every other again", PATIENCE, || {
         pairs().all(|(from, to)| from == to[0] || reached((from, to))).then_some(())
     });
-}
-
-/// Nothing reaches the server of the first node while this lasts.
-struct Deaf;
-
-impl Deaf {
-    fn new() -> Self {
-        let rules = "table inet ce2e8-deaf { chain input { type filter hook prerouting priority -400; \
-                     ip daddr 10.185.0.1 meta l4proto { tcp, udp } th dport 53 drop; }; \
-                     chain output { type filter hook output priority -400; \
-                     ip daddr 10.185.0.1 meta l4proto { tcp, udp } th dport 53 drop; }; \
-                     chain local_ports { type filter hook input priority -400; \
-                     meta l4proto { tcp, udp } th dport 53 drop; }; }";
-        Command::new("nft").arg(rules).run().ok();
-        Self
-    }
-}
-
-impl Drop for Deaf {
-    fn drop(&mut self) {
-        Command::new("nft").args(["delete", "table", "inet", "ce2e8-deaf"]).run();
-    }
-}
-
-fn names_are_answered_without_the_first_nodes_server(cluster: &ManyNodes) {
-    let slice = ["get", "endpointslice", "kube-dns", "-n", "kube-system", "-o", "jsonpath={.endpoints[*].nodeName}"];
-    eventually("every node answers DNS", PATIENCE, || {
-        let named = cluster.kubectl(&slice).stdout;
-        NODES.iter().all(|node| named.split(' ').any(|one| one == *node)).then_some(())
-    });
-    let asks = |node: &str| {
-        let pod = &pods(cluster, "app=web", "{.metadata.name} {.spec.nodeName}");
-        let line = pod.iter().find(|line| line.ends_with(&format!(" {node}"))).unwrap().clone();
-        let pod = line.split(' ').next().unwrap();
-        let ask = "for i in 1 2 3 4 5; do timeout 3 nslookup web.default.svc.cluster.local >/dev/null || exit 1; done";
-        cluster.kubectl(&["exec", pod, "--", "sh", "-c", ask]).success
-    };
-    eventually("names are answered everywhere", PATIENCE, || NODES.iter().all(|node| asks(node)).then_some(()));
-    let deaf = Deaf::new();
-    assert!(!asks("many"), "the first node's server is cut off");
-    for node in &NODES[1..] {
-        assert!(asks(node), "{node} answers for its own pods");
-    }
-    drop(deaf);
 }
 
 fn a_node_whose_process_dies_comes_back_with_its_pods(cluster: &ManyNodes) {

@@ -21,6 +21,9 @@ pub(super) fn work(cluster: &ManyNodes) {
     slices_add_up(cluster, &web, &client);
     names_of_pods(cluster, &client);
     the_api_server_is_a_way_in(cluster, &client);
+    super::names::work(cluster, &client);
+    super::ports::work(cluster, &client);
+    super::way_in::work(cluster);
 }
 
 fn from_this_machine(url: &str) -> String {
@@ -35,17 +38,17 @@ fn nodes_reach_pods(web: &[String]) {
     }
 }
 
-fn value(cluster: &ManyNodes, object: &[&str], path: &str) -> String {
+pub(super) fn value(cluster: &ManyNodes, object: &[&str], path: &str) -> String {
     let output = format!("jsonpath={path}");
     let arguments: Vec<&str> = ["get"].iter().chain(object).copied().chain(["-o", &output]).collect();
     cluster.kubectl(&arguments).ok().trim().to_owned()
 }
 
-fn patch(cluster: &ManyNodes, service: &str, patch: &str) {
+pub(super) fn patch(cluster: &ManyNodes, service: &str, patch: &str) {
     cluster.kubectl(&["patch", "service", service, "--type=merge", "-p", patch]).ok();
 }
 
-fn service(cluster: &ManyNodes, name: &str, spec: &str) {
+pub(super) fn service(cluster: &ManyNodes, name: &str, spec: &str) {
     cluster.apply(&format!("{{apiVersion: v1, kind: Service, metadata: {{name: {name}}}, spec: {{{spec}}}}}"));
 }
 
