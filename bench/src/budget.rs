@@ -53,6 +53,7 @@ pub const POD_START_P50: Option<Expectation> = below(100.0, "468 ms");
 pub const POD_START_P99: Option<Expectation> = below(250.0, "593 ms");
 pub const PODS_AT_ONCE: Option<Expectation> = below(1.5, "7.1 s");
 pub const NAMESPACE_DELETED: Option<Expectation> = below(1.5, "6.3 s");
+pub const LOST: Option<Expectation> = below(1.0, "-");
 pub const COLD_START: Option<Expectation> = below(100.0, "3,800 ms");
 pub const IDLE_MEMORY: Option<Expectation> = below(60.0, "515 MiB; 750 MiB after load");
 pub const IDLE_CPU: Option<Expectation> = below(0.2, "5-20 % (k3s)");

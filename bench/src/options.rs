@@ -139,6 +139,10 @@ pub enum Measure {
     StalledReaders,
     /// Only when it is named: it makes many definitions.
     Openapi,
+    /// Only when it is named: it needs an image of busybox.
+    Services,
+    /// Only when it is named, as the one before.
+    Rollout,
     Idle,
     ColdStart,
 }

@@ -8,6 +8,7 @@
 //! The kernel tells when somebody else changes the tables; then they are made anew.
 #![forbid(unsafe_code)]
 
+pub mod bench;
 mod command;
 mod config;
 mod flows;

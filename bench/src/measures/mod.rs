@@ -4,8 +4,10 @@ mod openapi;
 mod pods;
 mod requests;
 mod scheduling;
+mod services;
 mod stalled;
 mod watching;
+mod web;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -77,6 +79,12 @@ pub async fn run(context: &Context<'_>) -> Result<(), Error> {
     }
     if context.options.only.contains(&Measure::Openapi) {
         openapi::documents(context).await?;
+    }
+    if context.options.only.contains(&Measure::Services) {
+        services::cost(context).await?;
+    }
+    if context.options.only.contains(&Measure::Rollout) {
+        services::rollout(context).await?;
     }
     if context.options.wants(Measure::Pods) {
         pods::started(context).await?;
