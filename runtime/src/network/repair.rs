@@ -4,14 +4,16 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use host::{LinkWatch, TableWatch};
+use tokio::time::Instant;
 
 use super::{Network, watching};
 use crate::Error;
 
-/// What is removed is made again so much later: whoever removes one thing often removes another.
-const PAUSE: Duration = Duration::from_millis(200);
-/// The next look after a repair, which may have failed or been undone.
-const AGAIN: Duration = Duration::from_secs(2);
+/// What is removed is made again so much later, since whoever removes one thing often removes another. Twice that after a
+/// repair that failed or was undone soon, doubled each time up to the second value.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
+/// A repair that has held for so long is forgotten.
+const CALM: Duration = Duration::from_secs(10);
 
 /// Where the kernel tells of changes of the pod network.
 pub(super) struct Watches {
@@ -61,13 +63,14 @@ impl Network {
 }
 
 async fn keep(network: Weak<Network>, watches: Arc<Watches>) {
+    let mut repairs = Repairs::default();
     let mut failed = false;
     loop {
         if !failed && let Err(err) = watches.readable().await {
             tracing::warn!(error = &err as &dyn std::error::Error, "no longer hears of changes of the pod network");
             return;
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(repairs.pause()).await;
         let Some(network) = network.upgrade() else { return };
         let result = network.repair(&watches, failed).await;
         drop(network);
@@ -76,7 +79,47 @@ async fn keep(network: Weak<Network>, watches: Arc<Watches>) {
             tracing::warn!(error = err as &dyn std::error::Error, "the pod network could not be repaired");
         }
         if !matches!(result, Ok(false)) {
-            tokio::time::sleep(AGAIN).await;
+            repairs.note();
         }
+    }
+}
+
+/// The repairs of late.
+#[derive(Debug, Default)]
+struct Repairs {
+    last: Option<Instant>,
+    count: u32,
+}
+
+impl Repairs {
+    /// How long the next one has to wait.
+    fn pause(&mut self) -> Duration {
+        if self.last.is_none_or(|last| last.elapsed() >= CALM) {
+            self.count = 0;
+        }
+        PAUSE.0.saturating_mul(2_u32.saturating_pow(self.count)).min(PAUSE.1)
+    }
+
+    fn note(&mut self) {
+        (self.last, self.count) = (Some(Instant::now()), self.count.saturating_add(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_repair_is_made_soon_and_those_that_are_undone_ever_later() {
+        let mut repairs = Repairs::default();
+        let mut pauses = Vec::new();
+        for _ in 0..6 {
+            pauses.push(repairs.pause().as_millis());
+            repairs.note();
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert_eq!(pauses, [200, 400, 800, 1600, 2000, 2000]);
+        tokio::time::advance(CALM).await;
+        assert_eq!(repairs.pause().as_millis(), 200);
     }
 }
