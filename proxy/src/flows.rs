@@ -19,9 +19,9 @@ pub(crate) struct Flows {
 
 impl Flows {
     /// Those of all Services that have an endpoint; flows to the others go nowhere, and need not be looked for.
-    pub(crate) fn of(ports: &[ServicePort]) -> Self {
+    pub(crate) fn of<'a>(ports: impl Iterator<Item = &'a ServicePort>) -> Self {
         let mut flows = Self::default();
-        for port in ports.iter().filter(|port| port.protocol == "udp" && !port.serving.is_empty()) {
+        for port in ports.filter(|port| port.protocol == "udp" && !port.serving.is_empty()) {
             for address in port.cluster_ips.iter().chain(&port.external_ips) {
                 flows.addresses.insert((*address, port.port), port.serving.clone());
             }
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn a_flow_is_stale_whose_endpoint_no_longer_answers() {
-        let flows = Flows::of(&[port("udp", &["10.244.0.2"])]);
+        let flows = Flows::of([port("udp", &["10.244.0.2"])].iter());
         let check = |protocol, to: &str, port, answers: &str, expected| {
             let flow = Flow { protocol, to: to.parse().unwrap(), port, answers: answers.parse().unwrap() };
             assert_eq!(flows.is_stale(&flow), expected, "{flow:?}");
@@ -87,6 +87,6 @@ mod tests {
 
     #[test]
     fn only_services_of_datagrams_with_endpoints_have_flows_to_look_for() {
-        assert!(Flows::of(&[port("tcp", &["10.244.0.2"]), port("udp", &[])]).is_empty());
+        assert!(Flows::of([port("tcp", &["10.244.0.2"]), port("udp", &[])].iter()).is_empty());
     }
 }

@@ -3,7 +3,7 @@
 //! Invariant: one atomic transaction per sync; what the kernel holds is always some recent state as a whole.
 //!
 //! ```text
-//! informers -> service_ports -> ruleset -> difference with what was applied last -> nft -f -
+//! informers -> Changed (keys) -> service_ports -> ruleset, a part of the table each -> difference -> nft -f -
 //! ```
 //! The kernel tells when somebody else changes the tables; then they are made anew.
 #![forbid(unsafe_code)]
@@ -16,28 +16,29 @@ mod health;
 mod rules;
 mod ruleset;
 mod services;
+mod sources;
+mod table;
 
 pub use command::Command;
 pub use config::{Args, Config};
 pub use host::nft::NftError;
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use client::{Informer, Informers};
+use client::{Informers, ObjectKey};
 use daemon::Rounds;
 use host::{Claim, ClaimError, Resource, TableWatch, nft};
-use k8s_openapi::api::core::v1::{Node, Service};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::flows::Flows;
 use crate::health::HealthPorts;
-use crate::ruleset::{Family, Ruleset};
-use crate::services::{Place, ServicePort};
+use crate::ruleset::Family;
+use crate::services::Place;
+use crate::sources::{Changed, Known, Sources};
+use crate::table::Table;
 
 /// Waits after a refused transaction, doubled each time up to the second value.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
@@ -65,7 +66,6 @@ pub async fn run(config: Config, client: kube::Client, process: daemon::Process)
     let watch = TableWatch::new(&config.table).map_err(Error::Watch)?;
     let informers = Informers::new(client);
     let sources = Sources::new(&informers, &config);
-    let changed = sources.notify_on_change();
     let proxy = Proxy {
         tables: config.families.iter().map(|family| Table::new(*family)).collect(),
         rounds: Rounds::new(
@@ -74,11 +74,13 @@ pub async fn run(config: Config, client: kube::Client, process: daemon::Process)
             ("kubeproxy_sync_proxy_rules_failures", "Transactions that nftables refused"),
         ),
         health: HealthPorts::at(config.health_check_address),
+        changed: sources.follow(),
+        place: None,
         sources,
         watch,
         config,
     };
-    informers.beside(&process.shutdown, proxy.keep(&changed, &process)).await?.unwrap_or(Ok(()))
+    informers.beside(&process.shutdown, proxy.keep(&process)).await?.unwrap_or(Ok(()))
 }
 
 /// Removes the proxy's tables, unless a proxy works with them.
@@ -88,69 +90,10 @@ pub async fn cleanup(table: &str) -> Result<(), Error> {
     Ok(nft::apply(&text).await?)
 }
 
-/// What the rules are made from.
-struct Sources {
-    services: Informer<Service>,
-    slices: Informer<EndpointSlice>,
-    node: Informer<Node>,
-}
-
-impl Sources {
-    fn new(informers: &Informers, config: &Config) -> Self {
-        let node = informers.with_fields(&format!("metadata.name={}", config.node_name));
-        Self { services: informers.of(), slices: informers.of(), node }
-    }
-
-    fn notify_on_change(&self) -> Arc<Notify> {
-        let changed = Arc::new(Notify::new());
-        let notify = Arc::clone(&changed);
-        self.services.on_event(move |_| notify.notify_one());
-        let notify = Arc::clone(&changed);
-        self.slices.on_event(move |_| notify.notify_one());
-        let notify = Arc::clone(&changed);
-        // The node matters for its zone only; its status changes all the time.
-        self.node.on_event(move |event| match event {
-            client::Event::Applied { old: Some(old), new } if zone(old) == zone(new) => {}
-            _ => notify.notify_one(),
-        });
-        changed
-    }
-
-    fn place(&self, config: &Config) -> Place {
-        let node = self.node.list();
-        Place {
-            node: config.node_name.clone(),
-            zone: node.first().map(|node| zone(node).to_owned()).unwrap_or_default(),
-        }
-    }
-}
-
-fn zone(node: &Node) -> &str {
-    node.metadata
-        .labels
-        .as_ref()
-        .and_then(|labels| labels.get("topology.kubernetes.io/zone"))
-        .map_or("", String::as_str)
-}
-
-/// One family's table and what it holds.
-struct Table {
-    family: Family,
-    /// `None` until the table was made by this process, and after a refused transaction.
-    applied: Option<Ruleset>,
-    /// The Services whose stale flows were looked for last.
-    flows: Option<Flows>,
-}
-
-impl Table {
-    fn new(family: Family) -> Self {
-        Self { family, applied: None, flows: None }
-    }
-}
-
 impl Table {
     /// Has the kernel forget the flows that lead to endpoints that are gone, when there may be new ones of them.
-    async fn forget_stale(&mut self, flows: Flows) {
+    async fn forget_stale(&mut self) {
+        let flows = Flows::of(self.ports());
         if self.flows.as_ref() == Some(&flows) {
             return;
         }
@@ -171,6 +114,9 @@ impl Table {
 struct Proxy {
     config: Config,
     sources: Sources,
+    changed: Changed,
+    /// Where the node was when all rules were made.
+    place: Option<Place>,
     tables: Vec<Table>,
     watch: TableWatch,
     rounds: Rounds,
@@ -188,7 +134,7 @@ enum Wake {
 }
 
 impl Proxy {
-    async fn keep(mut self, changed: &Notify, process: &daemon::Process) -> Result<(), Error> {
+    async fn keep(mut self, process: &daemon::Process) -> Result<(), Error> {
         let mut wait = RETRY.0;
         loop {
             let mut own = 0;
@@ -215,21 +161,16 @@ impl Proxy {
                 tokio::time::sleep(REPAIR).await;
                 continue;
             }
-            if !self.wait(changed, pause, &process.shutdown).await? {
+            if !self.wait(pause, &process.shutdown).await? {
                 return Ok(());
             }
         }
     }
 
     /// Waits until there is something to do; false when it is time to end.
-    async fn wait(
-        &mut self,
-        changed: &Notify,
-        pause: Option<Duration>,
-        shutdown: &CancellationToken,
-    ) -> Result<bool, Error> {
+    async fn wait(&mut self, pause: Option<Duration>, shutdown: &CancellationToken) -> Result<bool, Error> {
         loop {
-            match next(changed, pause, &self.watch, shutdown).await.map_err(Error::Watch)? {
+            match next(&self.changed, pause, &self.watch, shutdown).await.map_err(Error::Watch)? {
                 Wake::Shutdown => return Ok(false),
                 Wake::Sync => return Ok(true),
                 Wake::Tables => {
@@ -249,46 +190,59 @@ impl Proxy {
     /// Has the tables made anew, since nobody knows what they hold.
     fn forget(&mut self) {
         warn!(table = self.config.table, "the tables of Services were changed from outside: they are made again");
-        self.tables.iter_mut().for_each(|table| table.applied = None);
+        self.tables.iter_mut().for_each(|table| table.is_known = false);
     }
 
     /// Brings the tables to what the Services say; `transactions` counts those that it made.
     async fn sync(&mut self, transactions: &mut usize) -> Result<(), NftError> {
         let started = Instant::now();
-        let place = self.sources.place(&self.config);
-        let (services, slices) = (self.sources.services.list(), self.sources.slices.list());
-        let families = self.tables.iter().map(|table| table.family);
-        let all: Vec<_> = families.map(|family| services::service_ports(family, &place, &services, &slices)).collect();
-        let result = self.apply(&all, transactions).await;
-        self.health.tell(health::wanted(all.iter().flatten(), result.is_ok())).await;
+        let keys = self.changed();
+        let with_objects = |key: ObjectKey| {
+            let known = self.sources.get(&key);
+            (key, known)
+        };
+        let changed = keys.into_iter().map(with_objects).collect();
+        let result = self.apply(&changed, transactions).await;
+        let ports = self.tables.iter().flat_map(Table::ports);
+        self.health.tell(health::wanted(ports, result.is_ok())).await;
         self.rounds.took(started.elapsed());
         result
     }
 
-    async fn apply(&mut self, all: &[Vec<ServicePort>], transactions: &mut usize) -> Result<(), NftError> {
+    /// The Services that are to be looked at: all of them when the node is somewhere else than it was.
+    fn changed(&mut self) -> BTreeSet<ObjectKey> {
+        let mut keys = self.changed.take();
+        let place = Some(self.sources.place(&self.config));
+        if self.place != place {
+            self.place = place;
+            keys.extend(self.sources.keys());
+            keys.extend(self.tables.iter().flat_map(Table::keys).cloned());
+        }
+        keys
+    }
+
+    async fn apply(
+        &mut self,
+        changed: &BTreeMap<ObjectKey, Option<Known>>,
+        transactions: &mut usize,
+    ) -> Result<(), NftError> {
         let started = Instant::now();
-        for (table, ports) in self.tables.iter_mut().zip(all) {
-            let family = table.family;
-            let flows = Flows::of(ports);
-            let wanted = rules::ruleset(family, self.config.cluster_cidr(family), ports);
-            let text = match &table.applied {
-                Some(applied) => ruleset::difference(&self.config.table, family, applied, &wanted),
-                None => {
-                    let nothing = Ruleset::default();
-                    ruleset::base(&self.config.table, family)
-                        + &ruleset::difference(&self.config.table, family, &nothing, &wanted)
-                }
-            };
-            if !text.is_empty() {
-                // Taken out first: after a refusal nobody knows what the table holds, so it is made anew.
-                table.applied = None;
-                nft::apply(&text).await?;
+        let place = self.place.clone().unwrap_or_default();
+        let texts: Vec<String> =
+            self.tables.iter_mut().map(|table| table.update(&self.config, &place, changed)).collect();
+        // Until it is told otherwise: whatever is refused, and what was not even tried then, is made anew.
+        let is_news = |text: &String| !text.is_empty();
+        self.tables.iter_mut().zip(&texts).for_each(|(table, text)| table.is_known &= !is_news(text));
+        for (table, text) in self.tables.iter_mut().zip(&texts) {
+            if is_news(text) {
+                nft::apply(text).await?;
                 *transactions += 1;
-                table.applied = Some(wanted);
-                info!(?family, ports = ports.len(), took = ?started.elapsed(), "services synced");
+                table.is_known = true;
+                let services = table.keys().count();
+                info!(family = ?table.family, services, bytes = text.len(), took = ?started.elapsed(), "services synced");
             }
             // Once the rules are there: what is sent from now on finds its way by them.
-            table.forget_stale(flows).await;
+            table.forget_stale().await;
         }
         Ok(())
     }
@@ -296,7 +250,7 @@ impl Proxy {
 
 /// Waits for a change, or `pause` and nothing else.
 async fn next(
-    changed: &Notify,
+    changed: &Changed,
     pause: Option<Duration>,
     watch: &TableWatch,
     shutdown: &CancellationToken,

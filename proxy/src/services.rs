@@ -3,10 +3,11 @@
 //! Which endpoints those are follows KEP-1669 (terminating endpoints), KEP-2086 (internal traffic policy) and
 //! KEP-2433 / KEP-4444 (topology hints, traffic distribution).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use client::ObjectKey;
 use facts::endpoints;
 use facts::ranges::{self, Range};
 use k8s_openapi::api::core::v1::{Service, ServicePort as PortSpec, ServiceSpec};
@@ -55,38 +56,29 @@ pub(crate) struct ServicePort {
     pub(crate) serving: BTreeSet<IpAddr>,
 }
 
-/// Turns Services and EndpointSlices into ports of one family, ordered by id.
+/// The ports of a Service in one family, ordered by id; `slices` are its own.
 pub(crate) fn service_ports(
     family: Family,
     place: &Place,
-    services: &[Arc<Service>],
+    service: &Service,
     slices: &[Arc<EndpointSlice>],
 ) -> Vec<ServicePort> {
-    let mut by_service: BTreeMap<(&str, &str), Vec<&EndpointSlice>> = BTreeMap::new();
-    for slice in slices {
-        if let (Some(namespace), Some(service)) = (slice.metadata.namespace.as_deref(), service_of(slice)) {
-            by_service.entry((namespace, service)).or_default().push(slice);
-        }
-    }
-    let mut ports = Vec::new();
-    for service in services {
-        let (Some(namespace), Some(name)) = (service.metadata.namespace.as_deref(), service.metadata.name.as_deref())
-        else {
-            continue;
-        };
-        let Some(spec) = service.spec.as_ref().filter(|spec| is_proxied(service, spec)) else { continue };
-        let slices = by_service.get(&(namespace, name)).map(Vec::as_slice).unwrap_or_default();
-        for port in spec.ports.iter().flatten() {
-            ports.extend(service_port(family, place, (namespace, name), service, spec, port, slices));
-        }
-    }
+    let (Some(namespace), Some(name)) = (service.metadata.namespace.as_deref(), service.metadata.name.as_deref())
+    else {
+        return Vec::new();
+    };
+    let Some(spec) = service.spec.as_ref().filter(|spec| is_proxied(service, spec)) else { return Vec::new() };
+    let ports = spec.ports.iter().flatten();
+    let ports = ports.filter_map(|port| service_port(family, place, (namespace, name), service, spec, port, slices));
+    let mut ports: Vec<_> = ports.collect();
     ports.sort_by(|a, b| a.id.cmp(&b.id));
     ports
 }
 
 /// The Service that a slice belongs to.
-pub(crate) fn service_of(slice: &EndpointSlice) -> Option<&str> {
-    slice.metadata.labels.as_ref()?.get("kubernetes.io/service-name").map(String::as_str)
+pub(crate) fn service_of(slice: &EndpointSlice) -> Option<ObjectKey> {
+    let service = slice.metadata.labels.as_ref()?.get("kubernetes.io/service-name")?;
+    Some(ObjectKey::new(slice.metadata.namespace.clone()?, service.clone()))
 }
 
 /// Headless and ExternalName Services have no address; those labelled for another proxy, or for none, are not ours.
@@ -104,7 +96,7 @@ fn service_port(
     service: &Service,
     spec: &ServiceSpec,
     port: &PortSpec,
-    slices: &[&EndpointSlice],
+    slices: &[Arc<EndpointSlice>],
 ) -> Option<ServicePort> {
     let cluster_ips = addresses(family, spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip));
     if cluster_ips.is_empty() {
@@ -209,7 +201,7 @@ impl Candidate<'_> {
 }
 
 impl Usable {
-    fn find(family: Family, place: &Place, slices: &[&EndpointSlice], port_name: &str, protocol: &str) -> Self {
+    fn find(family: Family, place: &Place, slices: &[Arc<EndpointSlice>], port_name: &str, protocol: &str) -> Self {
         let candidates = candidates(family, slices, port_name, protocol);
         let local: Vec<&Candidate<'_>> = candidates.iter().filter(|candidate| candidate.is_on(&place.node)).collect();
         let all: Vec<&Candidate<'_>> = candidates.iter().collect();
@@ -222,7 +214,7 @@ impl Usable {
 
 fn candidates<'a>(
     family: Family,
-    slices: &[&'a EndpointSlice],
+    slices: &'a [Arc<EndpointSlice>],
     port_name: &str,
     port_protocol: &str,
 ) -> Vec<Candidate<'a>> {
@@ -280,11 +272,13 @@ fn sorted(of: &[&Candidate<'_>]) -> Vec<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use serde_json::{Value, json};
 
-    fn service(spec: Value) -> Arc<Service> {
-        Arc::new(serde_json::from_value(json!({"metadata": {"name": "web", "namespace": "d"}, "spec": spec})).unwrap())
+    fn service(spec: Value) -> Service {
+        serde_json::from_value(json!({"metadata": {"name": "web", "namespace": "d"}, "spec": spec})).unwrap()
     }
 
     fn slice(endpoints: Value) -> Arc<EndpointSlice> {
@@ -303,7 +297,7 @@ mod tests {
 
     fn check(spec: Value, endpoints: Value, want: &[&str], want_local: &[&str]) {
         let place = Place { node: "n1".into(), zone: "z1".into() };
-        let ports = service_ports(Family::V4, &place, &[service(spec)], &[slice(endpoints)]);
+        let ports = service_ports(Family::V4, &place, &service(spec), &[slice(endpoints)]);
         let texts = |addresses: &[SocketAddr]| addresses.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(texts(&ports[0].endpoints), want);
         assert_eq!(texts(&ports[0].local_endpoints), want_local);
@@ -346,13 +340,13 @@ mod tests {
     #[test]
     fn ranges_of_sources_are_for_addresses_of_load_balancers_and_of_the_family() {
         let check = |ranges: Value, want: Option<&[&str]>| {
-            let mut service = Service::clone(&service(json!({
+            let mut service = service(json!({
                 "type": "LoadBalancer", "clusterIP": "10.96.0.9", "ports": [{"name": "http", "port": 80}],
                 "externalIPs": ["192.0.2.9"], "loadBalancerSourceRanges": ranges,
-            })));
+            }));
             service.status =
                 serde_json::from_value(json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}})).unwrap();
-            let ports = service_ports(Family::V4, &Place::default(), &[Arc::new(service)], &[]);
+            let ports = service_ports(Family::V4, &Place::default(), &service, &[]);
             assert_eq!(ports[0].balancer_ips, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
             assert_eq!(ports[0].external_ips.len(), 2);
             let texts =
@@ -374,7 +368,7 @@ mod tests {
             spec.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
             let place = Place { node: "n1".into(), zone: String::new() };
             let here = slice(json!([{"addresses": ["10.0.0.1"], "nodeName": "n1"}, {"addresses": ["10.0.0.2"]}]));
-            let ports = service_ports(Family::V4, &place, &[service(spec)], &[here]);
+            let ports = service_ports(Family::V4, &place, &service(spec), &[here]);
             let told = crate::health::wanted(ports.iter(), true);
             assert_eq!(told.keys().next().copied(), want);
             assert!(
@@ -391,11 +385,11 @@ mod tests {
     fn headless_and_foreign_services_are_left_alone() {
         let place = Place::default();
         let headless = service(json!({"clusterIP": "None", "ports": [{"port": 80}]}));
-        assert!(service_ports(Family::V4, &place, &[headless], &[]).is_empty());
+        assert!(service_ports(Family::V4, &place, &headless, &[]).is_empty());
         for (label, ours) in [("service.kubernetes.io/service-proxy-name", 0), ("example.com/other", 1)] {
-            let mut labelled = Service::clone(&service(plain()));
+            let mut labelled = service(plain());
             labelled.metadata.labels = Some(BTreeMap::from([(label.to_owned(), String::new())]));
-            assert_eq!(service_ports(Family::V4, &place, &[Arc::new(labelled)], &[]).len(), ours, "{label}");
+            assert_eq!(service_ports(Family::V4, &place, &labelled, &[]).len(), ours, "{label}");
         }
     }
 }
