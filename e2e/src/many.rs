@@ -14,13 +14,22 @@ use crate::{binary, workspace};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Addresses and names that no other cluster on this machine has.
-const NETWORK: &[&str] = &[
+const NETWORK: [&str; 7] = [
     "--node-ip=10.185.0.1,fd00:10:185::1",
     "--cluster-cidr=10.184.0.0/16,fd00:10:184::/56",
     "--service-cluster-ip-range=10.186.0.0/16,fd00:10:186::/112",
     "--load-balancer-pool=10.185.0.200-10.185.0.209",
     "--bridge=ce2e8",
     "--node-name=many",
+    "--kubelet-port=10258",
+];
+/// The same for a cluster that has no IPv4.
+const NETWORK_OF_IPV6: [&str; 6] = [
+    "--node-ip=fd00:10:195::1",
+    "--cluster-cidr=fd00:10:194::/56",
+    "--service-cluster-ip-range=fd00:10:196::/112",
+    "--bridge=ce2e6",
+    "--node-name=six",
     "--kubelet-port=10258",
 ];
 /// The image that every node has.
@@ -31,16 +40,27 @@ pub struct ManyNodes {
     // Before the directory, which it needs until its end.
     process: Started,
     directory: TempDir,
+    /// The name of the first node.
+    first: &'static str,
 }
 
 impl ManyNodes {
     /// Brings up so many nodes and waits until all are Ready and have the image.
     pub fn up(count: usize) -> Self {
+        Self::up_in(count, &NETWORK, "many")
+    }
+
+    /// The same without IPv4.
+    pub fn up_of_ipv6(count: usize) -> Self {
+        Self::up_in(count, &NETWORK_OF_IPV6, "six")
+    }
+
+    fn up_in(count: usize, network: &[&str], first: &'static str) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         let mut command = Command::new(binary("coracle"));
-        command.arg("up").args(NETWORK).args([format!("--nodes={count}"), format!("--secure-port={}", free_port())]);
+        command.arg("up").args(network).args([format!("--nodes={count}"), format!("--secure-port={}", free_port())]);
         command.arg(format!("--data-dir={}", directory.path().join("data").display()));
-        let mut cluster = Self { process: Started::nothing(directory.path()), directory };
+        let mut cluster = Self { process: Started::nothing(directory.path()), directory, first };
         cluster.process.start(&mut command);
         eventually("the cluster is up", PATIENCE, || {
             let ended = cluster.process.ended();
@@ -73,7 +93,7 @@ impl ManyNodes {
     /// Where a node keeps its data.
     pub fn data_of(&self, node: &str) -> PathBuf {
         let data = self.directory.path().join("data");
-        if node == "many" { data } else { data.join("nodes").join(node) }
+        if node == self.first { data } else { data.join("nodes").join(node) }
     }
 
     /// Runs kubectl against it.

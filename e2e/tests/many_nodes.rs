@@ -8,6 +8,8 @@ mod names;
 mod ports;
 #[path = "many_nodes/services.rs"]
 mod services;
+#[path = "many_nodes/six.rs"]
+mod six;
 #[path = "many_nodes/updates.rs"]
 mod updates;
 #[path = "many_nodes/way_in.rs"]
