@@ -36,11 +36,11 @@ use futures::stream::BoxStream;
 
 pub use error::Error;
 pub use types::{
-    CallCount, ContainerConfig, ContainerId, ContainerState, ContainerStatus, Device, DnsConfig, Event, ExecOutput,
-    ExecRequest, Exit, Features, FileKind, Flow, IdMap, Image, ImageAuth, LogLimits, Mount, NamespaceOptions,
-    PortMapping, Propagation, PullProgress, Reader, Resources, SYSCALL_POLICY, SandboxConfig, SandboxId, SandboxStatus,
-    Seccomp, Security, Session, Stats, SyscallPolicy, SyscallVerdict, TerminalSize, Throttling, Traffic, UnknownPolicy,
-    Unlinked, UnusualCall, WatchedCalls, Writer,
+    Bandwidth, CallCount, ContainerConfig, ContainerId, ContainerState, ContainerStatus, Device, DnsConfig, Event,
+    ExecOutput, ExecRequest, Exit, Features, FileKind, Flow, IdMap, Image, ImageAuth, LogLimits, Mount,
+    NamespaceOptions, PortMapping, Propagation, PullProgress, Reader, Resources, SYSCALL_POLICY, SandboxConfig,
+    SandboxId, SandboxStatus, Seccomp, Security, Session, Stats, SyscallPolicy, SyscallVerdict, TerminalSize,
+    Throttling, Traffic, UnknownPolicy, Unlinked, UnusualCall, WatchedCalls, Writer,
 };
 
 /// A container runtime. All calls are idempotent in the way of CRI: stopping what is stopped and removing what is gone succeed.

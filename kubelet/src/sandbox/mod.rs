@@ -1,6 +1,7 @@
 //! What a pod's sandbox is made with: names, kernel parameters, user namespace and runtime class (upstream:
 //! generatePodSandboxConfig in pkg/kubelet/kuberuntime).
 
+mod bandwidth;
 pub(crate) mod pod_dns;
 pub(crate) mod runtime_class;
 pub(crate) mod sysctls;
@@ -13,13 +14,14 @@ use crate::containers::labels::labels;
 use crate::context::Context;
 use crate::{pod, resources};
 
-/// What the runtime is asked for; the ids of a user namespace come later, with a range that is free.
-pub(crate) fn config(context: &Context, pod: &Pod, attempt: u32) -> SandboxConfig {
+/// What the runtime is asked for; the ids of a user namespace come later, with a range that is free. The error is what an
+/// annotation of the pod has wrong.
+pub(crate) fn config(context: &Context, pod: &Pod, attempt: u32) -> Result<SandboxConfig, String> {
     let spec = pod::spec(pod);
     let (hostname, _) = pod_dns::hostname(pod, &context.dns.domain, &context.node_name);
     let wanted_sysctls = spec.security_context.as_ref().and_then(|context| context.sysctls.clone());
     let annotations = pod.metadata.annotations.clone().unwrap_or_default();
-    SandboxConfig {
+    Ok(SandboxConfig {
         name: pod::name(pod).to_owned(),
         namespace: pod::namespace(pod).to_owned(),
         uid: pod::uid(pod).to_owned(),
@@ -28,6 +30,7 @@ pub(crate) fn config(context: &Context, pod: &Pod, attempt: u32) -> SandboxConfi
         log_directory: context.pod_log_dir(pod),
         dns: pod_dns::resolv_conf(pod, &context.dns),
         port_mappings: port_mappings(pod),
+        bandwidth: bandwidth::of(&annotations)?,
         labels: labels(pod),
         annotations,
         namespaces: NamespaceOptions {
@@ -41,7 +44,7 @@ pub(crate) fn config(context: &Context, pod: &Pod, attempt: u32) -> SandboxConfi
         cgroup_parent: resources::cgroup_parent(&context.cgroup_root, pod),
         resources: resources::pod_resources(pod, context.pids_limit),
         node_limits: Resources { pids_limit: context.node_pids_limit, ..Default::default() },
-    }
+    })
 }
 
 fn port_mappings(pod: &Pod) -> Vec<PortMapping> {

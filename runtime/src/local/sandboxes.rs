@@ -68,7 +68,7 @@ impl Shared {
         let shim_pid = blocking(move || shared.prepare_sandbox(&name, &wanted)).await?;
         if !config.namespaces.host_network {
             let namespace = network_namespace(shim_pid)?;
-            sandbox.status.ips = self.network.connect(id, namespace, &config.port_mappings).await?;
+            sandbox.status.ips = self.network.connect(id, namespace, config).await?;
         }
         (sandbox.status.ready, sandbox.shim_pid) = (true, shim_pid);
         self.save_sandbox(&sandbox)?;

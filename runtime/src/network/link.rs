@@ -9,8 +9,8 @@ use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessa
 use rtnetlink::packet_route::route::{RouteMessage, RouteScope};
 use rtnetlink::{Handle, LinkBridge, LinkBridgePort, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
-use super::{NetworkConfig, Subnet};
-use crate::{Error, sys};
+use super::{NetworkConfig, Subnet, bandwidth};
+use crate::{Bandwidth, Error, sys};
 
 /// A pod's interface, as it sees it.
 const POD_INTERFACE: &str = "eth0";
@@ -78,6 +78,12 @@ impl Netlink {
         let done = self.handle.link().set(attached).execute().await;
         done.map_err(failed(&format!("attach {name} to the bridge")))?;
         self.let_back(link.header.index, name).await
+    }
+
+    /// Has an interface send so many bits a second at most, if it is limited at all.
+    async fn limit(&self, index: u32, rate: Option<u64>) -> Result<(), Error> {
+        let Some(rate) = rate else { return Ok(()) };
+        bandwidth::limit(&self.handle, index, rate).await.map_err(failed("limit the bandwidth of the pod"))
     }
 
     /// Lets a port of the bridge have back what came from it: with `bridge-nf-call-iptables`, packets of a pod that reaches
@@ -158,16 +164,19 @@ pub(super) async fn connect_pod(
     sandbox: &str,
     namespace: OwnedFd,
     addresses: Vec<PodAddress>,
+    limits: Bandwidth,
 ) -> Result<(), Error> {
     let netlink = Netlink::open()?;
     let pair = veth(config, bridge, &host_name(sandbox), &namespace);
     netlink.handle.link().add(pair).execute().await.map_err(failed("make a veth pair"))?;
     let name = host_name(sandbox);
-    netlink.let_back(index_of(&name).map_err(failed(&format!("find {name}")))?, &name).await?;
+    let index = index_of(&name).map_err(failed(&format!("find {name}")))?;
+    netlink.let_back(index, &name).await?;
+    netlink.limit(index, limits.ingress).await?;
     let (done, result) = tokio::sync::oneshot::channel();
     let inside = move || {
         // The receiver waits for as long as this thread lives.
-        let _ = done.send(configure(&namespace, &addresses));
+        let _ = done.send(configure(&namespace, &addresses, limits.egress));
     };
     std::thread::Builder::new().name("pod-network".into()).spawn(inside).map_err(failed("start a thread"))?;
     result.await.map_err(failed("configure the pod's interface"))?
@@ -187,7 +196,7 @@ fn veth(config: &NetworkConfig, bridge: u32, name: &str, namespace: &OwnedFd) ->
 }
 
 /// Runs on a thread of its own, which moves into the namespace and ends there.
-fn configure(namespace: &OwnedFd, addresses: &[PodAddress]) -> Result<(), Error> {
+fn configure(namespace: &OwnedFd, addresses: &[PodAddress], egress: Option<u64>) -> Result<(), Error> {
     sys::setns(namespace.as_fd(), libc::CLONE_NEWNET).map_err(failed("enter the pod's network"))?;
     if addresses.iter().any(|address| address.own.is_ipv6()) {
         believe_nobody()?;
@@ -201,6 +210,7 @@ fn configure(namespace: &OwnedFd, addresses: &[PodAddress]) -> Result<(), Error>
             let up = LinkUnspec::new_with_index(link).up().build();
             handle.link().set(up).execute().await.map_err(failed("start an interface"))?;
         }
+        netlink.limit(index, egress).await?;
         for PodAddress { own, gateway } in addresses {
             let prefix = if own.is_ipv4() { 32 } else { 128 };
             netlink.address(index, *own, prefix).await.map_err(failed(&format!("give {own} to eth0")))?;

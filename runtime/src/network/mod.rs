@@ -5,6 +5,7 @@
 //! to its neighbours: Service translation then sees both directions without bridge filtering.
 
 mod addresses;
+mod bandwidth;
 mod link;
 mod nft;
 mod repair;
@@ -17,7 +18,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use crate::disk::io_error;
-use crate::{Error, PortMapping, Traffic};
+use crate::{Error, PortMapping, SandboxConfig, Traffic};
 use addresses::Leases;
 pub(crate) use addresses::Subnet;
 use host::{Claim, Resource};
@@ -182,7 +183,7 @@ impl Network {
         &self,
         sandbox: &str,
         namespace: OwnedFd,
-        mappings: &[PortMapping],
+        config: &SandboxConfig,
     ) -> Result<Vec<IpAddr>, Error> {
         let (addresses, bridge) = {
             let mut state = self.lock();
@@ -194,8 +195,8 @@ impl Network {
         let connected = async {
             let addresses = addresses?;
             let own: Vec<IpAddr> = addresses.iter().map(|address| address.own).collect();
-            link::connect_pod(&self.config, bridge, sandbox, namespace, addresses).await?;
-            if let Some(ports) = HostPorts::of(&own, mappings) {
+            link::connect_pod(&self.config, bridge, sandbox, namespace, addresses, config.bandwidth).await?;
+            if let Some(ports) = HostPorts::of(&own, &config.port_mappings) {
                 let change = self.change.lock().await;
                 self.lock().ports.insert(sandbox.to_owned(), ports);
                 self.apply_table(&change).await?;

@@ -13,7 +13,9 @@ pub use container::{
 };
 pub use event::Event;
 pub use image::{Image, ImageAuth, PullProgress};
-pub use sandbox::{DnsConfig, Features, IdMap, NamespaceOptions, PortMapping, SandboxConfig, SandboxId, SandboxStatus};
+pub use sandbox::{
+    Bandwidth, DnsConfig, Features, IdMap, NamespaceOptions, PortMapping, SandboxConfig, SandboxId, SandboxStatus,
+};
 pub use stream::{ExecOutput, ExecRequest, Reader, Session, TerminalSize, Writer};
 pub use syscalls::{
     CallCount, SYSCALL_POLICY, SyscallPolicy, SyscallVerdict, UnknownPolicy, UnusualCall, WatchedCalls,

@@ -26,6 +26,8 @@ pub struct SandboxConfig {
     /// `/etc/resolv.conf` of the pod; `None` takes the host's.
     pub dns: Option<DnsConfig>,
     pub port_mappings: Vec<PortMapping>,
+    #[serde(default)]
+    pub bandwidth: Bandwidth,
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
     pub namespaces: NamespaceOptions,
@@ -86,6 +88,13 @@ pub struct PortMapping {
     pub host_port: u16,
     /// Empty for every address of the node.
     pub host_ip: String,
+}
+
+/// How fast a pod may receive and send, in bits a second; `None` is as fast as it can. Without effect in the node's own network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bandwidth {
+    pub ingress: Option<u64>,
+    pub egress: Option<u64>,
 }
 
 /// What is known of a sandbox.

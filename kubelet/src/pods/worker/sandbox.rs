@@ -25,7 +25,7 @@ impl Worker {
             return;
         }
         self.flight.sandbox = true;
-        let mut config = sandbox::config(&self.context, &self.pod, attempt);
+        let config = sandbox::config(&self.context, &self.pod, attempt);
         let own_users = pod::spec(&self.pod).host_users == Some(false);
         let user_ids = Arc::clone(&self.context.user_ids);
         let old: Vec<String> = self.seen.sandboxes.iter().map(|sandbox| sandbox.id.clone()).collect();
@@ -35,6 +35,10 @@ impl Worker {
             if let Err(failure) = runtime_class::check(client, &pod).await {
                 return Done::Sandbox(Err(failure));
             }
+            let mut config = match config {
+                Ok(config) => config,
+                Err(why) => return Done::Sandbox(Err(Failure::new("FailedCreatePodSandBox", why))),
+            };
             for id in old {
                 if let Err(err) = runtime.stop_sandbox(&id).await {
                     return Done::Sandbox(Err(Failure::by("FailedKillPod", &err)));
