@@ -180,6 +180,7 @@ fn tuning(settings: &Settings) -> anyhow::Result<Tuning> {
         ),
         max_log: size.map_err(anyhow::Error::msg).context("containerLogMaxSize")?.unwrap_or(default.max_log),
         log_files: settings.container_log_max_files.unwrap_or(default.log_files),
+        restart_backoff: settings.crash_loop_back_off.max_container_restart_period.unwrap_or(default.restart_backoff),
         evictions: Rules::read(&evictions(settings))?,
     };
     if !(tuning.image_gc.1 < tuning.image_gc.0 && tuning.image_gc.0 <= 100) {
@@ -187,6 +188,9 @@ fn tuning(settings: &Settings) -> anyhow::Result<Tuning> {
     }
     if tuning.log_files < 2 {
         bail!("containerLogMaxFiles must be at least 2");
+    }
+    if !(Duration::from_secs(1)..=default.restart_backoff).contains(&tuning.restart_backoff) {
+        bail!("crashLoopBackOff.maxContainerRestartPeriod must be from 1s to 300s");
     }
     if tuning.heartbeat.is_zero() || tuning.heartbeat.as_secs() >= u64::try_from(tuning.lease_seconds)? {
         bail!("nodeStatusUpdateFrequency must be shorter than the node's lease of {} s", tuning.lease_seconds);

@@ -209,6 +209,8 @@ pub(super) struct Settings {
     #[arg(skip)]
     pub(super) node_lease_duration_seconds: Option<i32>,
     #[arg(skip)]
+    pub(super) crash_loop_back_off: CrashLoopBackOff,
+    #[arg(skip)]
     authentication: Authentication,
     #[arg(skip)]
     authorization: Authorization,
@@ -255,6 +257,13 @@ impl Args {
         settings.update_from_arg_matches(&self.0)?;
         Ok(settings)
     }
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct CrashLoopBackOff {
+    #[serde(deserialize_with = "time")]
+    pub(super) max_container_restart_period: Option<Duration>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

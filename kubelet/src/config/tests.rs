@@ -73,6 +73,13 @@ fn the_file_is_read_and_flags_win_over_it() {
 }
 
 #[test]
+fn containers_that_end_wait_as_long_as_the_file_says() {
+    let read = with_file("crashLoopBackOff: {maxContainerRestartPeriod: 1m30s}", &[]).unwrap();
+    assert_eq!(read.tuning.restart_backoff, Duration::from_secs(90));
+    assert_eq!(with_file("", &[]).unwrap().tuning.restart_backoff, Duration::from_secs(300));
+}
+
+#[test]
 fn a_flag_replaces_lists_and_maps_of_the_file_as_a_whole() {
     let fields = "kubeReserved: {cpu: 100m, memory: 1Gi}\nsystemReserved: {cpu: 100m}\n\
                   registerWithTaints: [{key: a, effect: NoSchedule}]\nallowedUnsafeSysctls: [net.core.somaxconn]";
@@ -105,6 +112,8 @@ fn what_is_wrong_in_the_file_is_named() {
         ("systemReserved: {memory: '-1Gi'}", "systemReserved: memory"),
         ("systemReserved: {nvidia.com/gpu: '1'}", "cannot reserve \"nvidia.com/gpu\""),
         ("memorySwap: {swapBehavior: LimitedSwap}", "memorySwap.swapBehavior"),
+        ("crashLoopBackOff: {maxContainerRestartPeriod: 500ms}", "crashLoopBackOff.maxContainerRestartPeriod"),
+        ("crashLoopBackOff: {maxContainerRestartPeriod: 301s}", "crashLoopBackOff.maxContainerRestartPeriod"),
     ] {
         let err = with_file(fields, &[]).err().unwrap_or_else(|| panic!("{fields} is taken"));
         assert!(err.contains(named), "{fields}: {err}");

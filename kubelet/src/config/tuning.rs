@@ -2,6 +2,7 @@
 use std::time::Duration;
 
 use super::evictions::Rules;
+use crate::backoff;
 
 /// How the kubelet looks after its node.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +21,8 @@ pub struct Tuning {
     pub max_log: u64,
     /// How many logs of a container are kept.
     pub log_files: u32,
+    /// The longest wait before a container that ended is started again; at most five minutes.
+    pub restart_backoff: Duration,
     /// When pods must leave the node.
     pub evictions: Rules,
 }
@@ -34,6 +37,7 @@ impl Default for Tuning {
             image_gc: (85, 80),
             max_log: 10 << 20,
             log_files: 5,
+            restart_backoff: backoff::LAST,
             evictions: Rules::default(),
         }
     }

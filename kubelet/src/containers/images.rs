@@ -210,7 +210,7 @@ fn default_policy(name: &str) -> &'static str {
 /// A duration in the precision of upstream's messages: `1.234s`, `56ms`.
 fn short(duration: Duration) -> String {
     if duration.as_secs() >= 60 {
-        crate::backoff::go_duration(duration)
+        crate::backoff::go_duration(Duration::from_secs(duration.as_secs()))
     } else if duration.as_secs() >= 1 {
         format!("{:.3}s", duration.as_secs_f64())
     } else {

@@ -10,7 +10,7 @@ use tracing::debug;
 
 use super::stage::{Cause, Stage};
 use super::{Desired, Done, RETRY, VOLUMES, Worker};
-use crate::backoff::go_duration;
+use crate::backoff::{Backoff, go_duration};
 use crate::containers::launch::{self, Launch};
 use crate::containers::log_files;
 use crate::failure::{Failure, chain};
@@ -141,7 +141,7 @@ impl Worker {
         }
         let blocked = self.pull_blocks(now);
         if let Some(failed_at) = self.ended_at(name) {
-            self.crashes.entry(name.to_owned()).or_default().next(failed_at, now);
+            self.crashes(name).next(failed_at, now);
         }
         let launch = Launch {
             context: Arc::clone(&self.context),
@@ -176,10 +176,7 @@ impl Worker {
 
     fn in_crash_backoff(&mut self, name: &str, now: Timestamp) -> bool {
         let Some(failed_at) = self.ended_at(name) else { return false };
-        let backoff = self.crashes.entry(name.to_owned()).or_default();
-        let Some(wait) = backoff.wait(failed_at, now) else {
-            return false;
-        };
+        let Some(wait) = self.crashes(name).wait(failed_at, now) else { return false };
         let delay = go_duration(wait.delay);
         let pod = pod::describe(&self.pod);
         let waiting = Waiting {
@@ -192,6 +189,11 @@ impl Worker {
         }
         self.wake_by(wait.until);
         true
+    }
+
+    fn crashes(&mut self, name: &str) -> &mut Backoff {
+        let longest = self.context.tuning.restart_backoff;
+        self.crashes.entry(name.to_owned()).or_insert_with(|| Backoff::up_to(longest))
     }
 
     fn ended_at(&self, name: &str) -> Option<Timestamp> {
