@@ -1,14 +1,14 @@
-//! The HTTP, TCP and gRPC calls that probes and lifecycle hooks make (upstream: pkg/probe/http, tcp and grpc).
+//! The HTTP and TCP calls that probes and lifecycle hooks make (upstream: pkg/probe/http and tcp).
 use std::net::IpAddr;
 use std::time::Duration;
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{ACCEPT, CONNECTION, HOST, LOCATION, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use k8s_openapi::api::core::v1::{Container, GRPCAction, HTTPGetAction};
+use hyper_util::rt::TokioIo;
+use k8s_openapi::api::core::v1::{Container, HTTPGetAction};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -40,9 +40,6 @@ pub(crate) enum Error {
     /// No answer in time.
     #[error("context deadline exceeded")]
     Timeout,
-    /// An answer that means no.
-    #[error("{0}")]
-    Refused(String),
 }
 
 /// The number of a port of a container.
@@ -219,60 +216,6 @@ where
 
 fn broken(err: impl std::error::Error) -> Error {
     Error::Broken(crate::failure::chain(&err))
-}
-
-/// Asks a gRPC server's health service; an error when it is not serving.
-pub(crate) async fn grpc_health(action: &GRPCAction, ip: IpAddr) -> Result<(), Error> {
-    let port = u16::try_from(action.port).map_err(|_| Error::Port(action.port.to_string()))?;
-    let address = host_port(&ip.to_string(), port);
-    let stream = connect(&ip.to_string(), port).await?;
-    let (mut sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.map_err(broken)?;
-    let _driver = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(connection));
-    let request = Request::post(format!("http://{address}/grpc.health.v1.Health/Check"))
-        .header(http::header::CONTENT_TYPE, "application/grpc")
-        .header(http::header::TE, "trailers")
-        .body(Full::new(health_request(action.service.as_deref().unwrap_or_default())))
-        .map_err(|err| Error::Invalid(err.to_string()))?;
-    let response = sender.send_request(request).await.map_err(broken)?;
-    let head = response.headers().clone();
-    let body =
-        Limited::new(response.into_body(), MAX_BODY).collect().await.map_err(|err| Error::Broken(err.to_string()))?;
-    let trailers = body.trailers().cloned().unwrap_or_default();
-    let status = trailers.get("grpc-status").or_else(|| head.get("grpc-status"));
-    if status.is_some_and(|status| status != "0") {
-        let text = |name: &str| {
-            let value = trailers.get(name).or_else(|| head.get(name));
-            value.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
-        };
-        let message = format!("rpc error: code = {} desc = {}", text("grpc-status"), text("grpc-message"));
-        return Err(Error::Refused(message));
-    }
-    // Frame header of five bytes, then field 1 (status) as varint; SERVING is 1.
-    match body.to_bytes().get(5..) {
-        Some([0x08, 0x01, ..]) => Ok(()),
-        Some([0x08, code, ..]) => Err(Error::Refused(format!("service unhealthy (responded with {code})"))),
-        _ => Err(Error::Refused("service unhealthy (responded with \"UNKNOWN\")".to_owned())),
-    }
-}
-
-fn health_request(service: &str) -> Bytes {
-    let mut message = BytesMut::new();
-    if !service.is_empty() {
-        message.put_u8(0x0a);
-        let mut length = service.len();
-        while length >= 0x80 {
-            message.put_u8((length & 0x7f) as u8 | 0x80);
-            length >>= 7;
-        }
-        message.put_u8(length as u8);
-        message.put_slice(service.as_bytes());
-    }
-    let mut frame = BytesMut::with_capacity(5 + message.len());
-    frame.put_u8(0);
-    frame.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
-    frame.put_slice(&message);
-    frame.freeze()
 }
 
 /// Limits a call in time.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Container, Probe};
 
 use crate::context::Context;
+use crate::handlers::grpc_action;
 use crate::handlers::http_action::{self, Error};
 
 /// Asks once; an error holds the words for the `Unhealthy` event, a success perhaps those for a `ProbeWarning`.
@@ -50,8 +51,7 @@ pub(super) async fn once(
         };
     }
     if let Some(action) = &probe.grpc {
-        let call = http_action::grpc_health(action, address()?);
-        return http_action::within(limit, call).await.map(|()| None).map_err(|err| err.to_string());
+        return grpc_action::health(action, address()?, limit).await.map(|()| None);
     }
     Err("the probe has no exec, httpGet, tcpSocket or grpc action".to_owned())
 }
