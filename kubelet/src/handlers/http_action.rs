@@ -38,7 +38,7 @@ pub(crate) enum Error {
     #[error("{0}")]
     Broken(String),
     /// No answer in time.
-    #[error("context deadline exceeded")]
+    #[error("context deadline exceeded (Client.Timeout exceeded while awaiting headers)")]
     Timeout,
 }
 
@@ -67,7 +67,16 @@ pub(crate) async fn tcp(host: &str, port: u16) -> Result<(), Error> {
 
 async fn connect(host: &str, port: u16) -> Result<TcpStream, Error> {
     let address = host_port(host, port);
-    TcpStream::connect(&address).await.map_err(|err| Error::Connect { reason: err.to_string(), address })
+    TcpStream::connect(&address).await.map_err(|err| Error::Connect { reason: in_go(&err), address })
+}
+
+/// An error of the system as Go prints it: `connect: connection refused`.
+fn in_go(err: &std::io::Error) -> String {
+    let text = err.to_string();
+    match text.split_once(" (os error ") {
+        Some((words, _)) => format!("connect: {}", words.to_lowercase()),
+        None => text,
+    }
 }
 
 /// Makes the request and returns status and body; redirects are followed as long as they stay on the host.
@@ -272,6 +281,21 @@ mod tests {
         let action = HTTPGetAction { port: IntOrString::Int(port.into()), ..HTTPGetAction::default() };
         let ip = Some("127.0.0.1".parse().unwrap());
         within(Duration::from_secs(10), get(&action, &Container::default(), ip, "test")).await
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_not_there_or_silent_is_told_of_in_gos_words() {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = silent.local_addr().unwrap().port();
+        let action = HTTPGetAction { port: IntOrString::Int(port.into()), ..HTTPGetAction::default() };
+        let ip = Some("127.0.0.1".parse().unwrap());
+        let container = Container::default();
+        let answer = within(Duration::from_millis(50), get(&action, &container, ip, "test"));
+        let words = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)";
+        assert_eq!(answer.await.unwrap_err().to_string(), words);
+        drop(silent);
+        let refused = tcp("127.0.0.1", port).await.unwrap_err().to_string();
+        assert_eq!(refused, format!("dial tcp 127.0.0.1:{port}: connect: connection refused"));
     }
 
     #[tokio::test]
