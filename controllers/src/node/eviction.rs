@@ -1,9 +1,8 @@
 //! Deletes pods from nodes whose `NoExecute` taints they do not tolerate, or no longer (upstream:
 //! `pkg/controller/tainteviction`).
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use client::{Event, Informer, ObjectKey, Recorder, WorkQueue, clock, events, write};
 use facts::nodes::{self, taints::covers};
@@ -34,6 +33,8 @@ pub(crate) struct TaintEviction {
     recorder: Recorder,
     /// When a taint that does not say so was first seen, by node and key.
     first_seen: Mutex<HashMap<(String, String), Timestamp>>,
+    /// The pods that have to go when their time is over, by node.
+    waiting: Mutex<HashMap<String, BTreeSet<ObjectKey>>>,
 }
 
 impl TaintEviction {
@@ -55,14 +56,16 @@ impl TaintEviction {
         let (changed, known) = (queue.clone(), nodes.clone());
         pods.on_event(move |event| {
             let Event::Applied { old, new } = event else { return };
-            let is_moved = old.as_ref().is_none_or(|old| pods::node(old) != pods::node(new));
+            let is_changed = |old: &Pod| pods::node(old) != pods::node(new) || tolerations(old) != tolerations(new);
             let key = ObjectKey::cluster(pods::node(new));
-            if is_moved && known.get(&key).is_some_and(|node| !evicting(&node).is_empty()) {
+            if old.as_deref().is_none_or(is_changed) && known.get(&key).is_some_and(|node| !evicting(&node).is_empty())
+            {
                 changed.add(key);
             }
         });
         let recorder = context.recorder.for_component("taint-eviction-controller");
-        (Self { client: context.client.clone(), nodes, pods, recorder, first_seen: Mutex::default() }, queue)
+        let (first_seen, waiting) = (Mutex::default(), Mutex::default());
+        (Self { client: context.client.clone(), nodes, pods, recorder, first_seen, waiting }, queue)
     }
 
     /// The node's taints that evict, with the time each began.
@@ -76,6 +79,20 @@ impl TaintEviction {
             added.unwrap_or_else(|| *seen.entry((name.to_owned(), taint.key.clone())).or_insert(now))
         };
         taints.into_iter().map(|taint| (since(&taint, &mut first_seen), taint)).map(|(at, taint)| (taint, at)).collect()
+    }
+
+    /// Remembers who waits for the end of its time on a node, and tells of those who did and stay.
+    fn keep(&self, node: &str, waiting: BTreeSet<ObjectKey>) {
+        let mut all = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = all.remove(node).unwrap_or_default();
+        let saved = before.difference(&waiting).filter_map(|key| self.pods.get(key));
+        for pod in saved.filter(|pod| pods::is_active(pod)) {
+            let message = format!("Cancelling deletion of Pod {}", ObjectKey::of(&*pod));
+            self.recorder.normal(events::about(&*pod), "TaintManagerEviction", message);
+        }
+        if !waiting.is_empty() {
+            all.insert(node.to_owned(), waiting);
+        }
     }
 
     async fn evict(&self, pod: &Pod) -> Result<(), Failure> {
@@ -99,23 +116,24 @@ impl TaintEviction {
 
 impl Controller for TaintEviction {
     async fn reconcile(&self, key: ObjectKey) -> Outcome {
-        let Some(node) = self.nodes.get(&key) else { return Ok(None) };
         let now = clock::now();
-        let taints = self.taints(&node, now);
-        if taints.is_empty() {
-            return Ok(None);
+        let taints = self.nodes.get(&key).map(|node| self.taints(&node, now)).unwrap_or_default();
+        let mut going = Vec::new();
+        if !taints.is_empty() {
+            let pods = self.pods.by_index(BY_NODE, &key.name);
+            let due = |pod: Arc<Pod>| eviction_time(tolerations(&pod), &taints).map(|due| (pod, due));
+            going.extend(pods.into_iter().filter(|pod| pods::is_active(pod)).filter_map(due));
         }
-        let mut next: Option<Duration> = None;
-        for pod in self.pods.by_index(BY_NODE, &key.name).iter().filter(|pod| pods::is_active(pod)) {
-            let tolerations = pod.spec.as_ref().and_then(|spec| spec.tolerations.clone()).unwrap_or_default();
-            match eviction_time(&tolerations, &taints) {
-                Some(due) if due <= now => self.evict(pod).await?,
-                Some(due) => next = Some(next.map_or(pods::until(due, now), |known| known.min(pods::until(due, now)))),
-                None => {}
-            }
+        self.keep(&key.name, going.iter().map(|(pod, _)| ObjectKey::of(&**pod)).collect());
+        for (pod, _) in going.iter().filter(|(_, due)| *due <= now) {
+            self.evict(pod).await?;
         }
-        Ok(next)
+        Ok(going.iter().filter(|(_, due)| *due > now).map(|(_, due)| pods::until(*due, now)).min())
     }
+}
+
+fn tolerations(pod: &Pod) -> &[Toleration] {
+    pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default()
 }
 
 fn evicting(node: &Node) -> Vec<Taint> {
