@@ -8,6 +8,7 @@ mod discovery;
 mod field_validation;
 mod namespaces;
 mod network;
+mod node;
 mod operations;
 mod quota;
 mod tables;
