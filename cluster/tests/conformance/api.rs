@@ -70,6 +70,19 @@ impl Api {
         answer.unwrap_or_else(|code| panic!("{path}: {code}"))
     }
 
+    /// Changes an object by a strategic merge patch, which meets items of lists by their names.
+    pub(crate) async fn strategic(&self, path: &str, patch: &Value) -> Value {
+        let answer = self.send(Method::PATCH, path, "application/strategic-merge-patch+json", patch).await;
+        answer.unwrap_or_else(|code| panic!("{path}: {code}"))
+    }
+
+    /// Deletes a pod that has so many seconds to end.
+    pub(crate) async fn delete_within(&self, path: &str, seconds: u32) {
+        let path = format!("{path}?gracePeriodSeconds={seconds}");
+        let answer = self.send(Method::DELETE, &path, "application/json", &Value::Null).await;
+        answer.unwrap_or_else(|code| panic!("{path}: {code}"));
+    }
+
     /// Deletes an object; `policy` says what becomes of its dependents.
     pub(crate) async fn delete(&self, path: &str, policy: &str) {
         let path = format!("{path}?propagationPolicy={policy}");
