@@ -14,6 +14,8 @@ use crate::command::{Output, Run as _, eventually};
 const AT_ONCE: usize = 6;
 /// How long one waits for what it expects: far more than it takes, for slow machines.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// How long one waits between two looks: each is a process, and there are many stories.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// A story: its name, which becomes its namespace's, and what happens in it.
 #[derive(Clone, Copy)]
@@ -75,7 +77,7 @@ impl Ground<'_> {
             if found.success && last == wanted {
                 return;
             }
-            std::thread::sleep(Duration::from_millis(200));
+            std::thread::sleep(PAUSE);
         }
         panic!("{object} {path} is not {wanted:?} within {PATIENCE:?}; last: {last:?}\n{}", self.told());
     }
@@ -83,7 +85,13 @@ impl Ground<'_> {
     /// Waits until `holds` says so.
     #[track_caller]
     pub fn wait_until(&self, what: &str, mut holds: impl FnMut() -> bool) {
-        eventually(what, PATIENCE, || holds().then_some(()));
+        eventually(what, PATIENCE, || {
+            let found = holds().then_some(());
+            if found.is_none() {
+                std::thread::sleep(PAUSE);
+            }
+            found
+        });
     }
 
     /// Pods and events of the namespace, for messages.
