@@ -31,6 +31,12 @@ impl Disk {
         runtime::tree::remove(&self.path(volume)?)
     }
 
+    /// How many bytes the disk has in all, used or not.
+    pub(crate) fn size(&self) -> io::Result<u64> {
+        let space = rustix::fs::statvfs(&self.0)?;
+        Ok(space.f_blocks.saturating_mul(space.f_frsize))
+    }
+
     /// A volume's directory is named as the volume: nothing else of the disk can be meant.
     fn path(&self, volume: &str) -> io::Result<PathBuf> {
         let plain = volume.starts_with(crate::plan::PREFIX)
@@ -46,6 +52,12 @@ fn is_directory(path: &Path) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_disk_has_a_size() {
+        let place = tempfile::tempdir().unwrap();
+        assert!(Disk::open(place.path()).unwrap().size().unwrap() > 1 << 20);
+    }
 
     #[test]
     fn directories_come_and_go_by_their_names_only() {

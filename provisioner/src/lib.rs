@@ -167,7 +167,7 @@ impl Provisioner {
             self.grow(&claim, &class).await?;
             return Ok(None);
         }
-        match plan::wish(&claim, &class, &self.config) {
+        match plan::wish(&claim, &class, &self.config, self.disk_size().await?) {
             Wish::NotOurs => {}
             Wish::Impossible(why) => {
                 let message =
@@ -184,6 +184,11 @@ impl Provisioner {
         let volume = self.volumes.get(&ObjectKey::cluster(api::volumes::volume_name(claim)));
         let Some(volume) = volume else { return Ok(()) };
         let Some(growth) = grow::growth(claim, &volume, class, &self.config) else { return Ok(()) };
+        if let Some(why) = plan::too_large(claim, self.disk_size().await?) {
+            let message = format!("resize volume {:?} failed: {why}", name(&volume.metadata));
+            self.recorder.warning(about(claim), "VolumeResizeFailed", message);
+            return Ok(());
+        }
         let volume = name(&volume.metadata);
         if let Some(larger) = &growth.volume {
             self.recorder.normal(about(claim), "Resizing", format!("External resizer is resizing volume {volume}"));
@@ -254,6 +259,13 @@ impl Provisioner {
             write::ignore_not_found(api.delete(name, &params).await)?;
         }
         Ok(None)
+    }
+
+    async fn disk_size(&self) -> Result<u64, Failure> {
+        let disk = self.disk.clone();
+        let size = tokio::task::spawn_blocking(move || disk.size()).await;
+        let size = size.unwrap_or_else(|err| Err(std::io::Error::other(err)));
+        size.map_err(|source| Failure::Disk { path: self.config.directory.clone(), source })
     }
 
     async fn on_disk(&self, volume: &str, work: fn(&Disk, &str) -> std::io::Result<()>) -> Result<(), Failure> {

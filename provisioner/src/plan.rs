@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use api::volumes::{PROVISIONED_BY, SELECTED_NODE, annotation, is_delayed, volume_name};
+use api::volumes::{PROVISIONED_BY, SELECTED_NODE, annotation, is_delayed, requested, volume_name};
 use k8s_openapi::api::core::v1::{
     LocalVolumeSource, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, ObjectReference, PersistentVolume,
     PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeSpec, VolumeNodeAffinity,
@@ -36,8 +36,8 @@ pub(crate) fn is_unbound(claim: &PersistentVolumeClaim) -> bool {
     volume_name(claim).is_empty() && claim.metadata.deletion_timestamp.is_none()
 }
 
-/// What the claim asks for here.
-pub(crate) fn wish(claim: &PersistentVolumeClaim, class: &StorageClass, config: &Config) -> Wish {
+/// What the claim asks for here, where the disk has so many bytes in all.
+pub(crate) fn wish(claim: &PersistentVolumeClaim, class: &StorageClass, config: &Config, disk: u64) -> Wish {
     let Some(spec) = claim.spec.as_ref().filter(|_| class.provisioner == NAME && is_unbound(claim)) else {
         return Wish::NotOurs;
     };
@@ -47,7 +47,7 @@ pub(crate) fn wish(claim: &PersistentVolumeClaim, class: &StorageClass, config: 
     if annotation(&claim.metadata, SELECTED_NODE) != Some(&config.node_name) {
         return Wish::NotOurs;
     }
-    match refusal(spec, class) {
+    match refusal(spec, class).or_else(|| too_large(claim, disk)) {
         Some(why) => Wish::Impossible(why),
         None => Wish::Volume(Box::new(volume(claim, spec, class, config))),
     }
@@ -76,6 +76,12 @@ fn refusal(spec: &PersistentVolumeClaimSpec, class: &StorageClass) -> Option<Str
         return Some(format!("parameter {name:?} of the class is not known"));
     }
     class.mount_options.as_ref().filter(|options| !options.is_empty()).map(|_| "mountOptions are not supported".into())
+}
+
+/// More than the whole disk can never be had, whatever is removed from it.
+pub(crate) fn too_large(claim: &PersistentVolumeClaim, disk: u64) -> Option<String> {
+    let asked = u64::try_from(requested(claim).value()).unwrap_or(0);
+    (asked > disk).then(|| format!("{asked} bytes are asked for, and the disk of the node has {disk} in all"))
 }
 
 fn volume(
@@ -176,6 +182,9 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
+    /// Bytes of the disk.
+    const DISK: u64 = 2 << 30;
+
     fn config() -> Config {
         Config { node_name: "n1".into(), hostname: "h1".into(), directory: "/data/volumes".into() }
     }
@@ -198,7 +207,7 @@ mod tests {
     }
 
     fn made() -> PersistentVolume {
-        match wish(&claim(|_| {}), &class(|_| {}), &config()) {
+        match wish(&claim(|_| {}), &class(|_| {}), &config(), DISK) {
             Wish::Volume(volume) => *volume,
             other => panic!("{other:?}"),
         }
@@ -217,7 +226,7 @@ mod tests {
     #[test]
     fn claims_of_others_are_left_to_them() {
         let check = |claim: PersistentVolumeClaim, class: StorageClass| {
-            assert_eq!(wish(&claim, &class, &config()), Wish::NotOurs);
+            assert_eq!(wish(&claim, &class, &config(), DISK), Wish::NotOurs);
         };
         check(claim(|_| {}), class(|class| class["provisioner"] = json!("other")));
         check(claim(|claim| claim["metadata"]["annotations"] = json!({})), class(|_| {}));
@@ -228,11 +237,15 @@ mod tests {
 
     #[test]
     fn what_a_directory_cannot_be_is_refused_in_words() {
-        let check =
-            |claim: PersistentVolumeClaim, class: StorageClass, words: &str| match wish(&claim, &class, &config()) {
-                Wish::Impossible(why) => assert!(why.contains(words), "{why}"),
-                other => panic!("{words}: {other:?}"),
-            };
+        let check = |claim: PersistentVolumeClaim, class: StorageClass, words: &str| match wish(
+            &claim,
+            &class,
+            &config(),
+            DISK,
+        ) {
+            Wish::Impossible(why) => assert!(why.contains(words), "{why}"),
+            other => panic!("{words}: {other:?}"),
+        };
         check(claim(|claim| claim["spec"]["accessModes"] = json!(["ReadWriteMany"])), class(|_| {}), "ReadWriteMany");
         check(claim(|claim| claim["spec"]["volumeMode"] = json!("Block")), class(|_| {}), "Block");
         check(claim(|claim| claim["spec"]["selector"] = json!({})), class(|_| {}), "selector");
@@ -246,6 +259,8 @@ mod tests {
             class(|_| {}),
             "volumeAttributes",
         );
+        let large = json!({"requests": {"storage": "100Pi"}});
+        check(claim(|claim| claim["spec"]["resources"] = large.clone()), class(|_| {}), "has 2147483648 in all");
         check(claim(|_| {}), class(|class| class["parameters"] = json!({"size": "1"})), "size");
         check(claim(|_| {}), class(|class| class["mountOptions"] = json!(["ro"])), "mountOptions");
         check(claim(|_| {}), class(|class| class["volumeBindingMode"] = json!("Immediate")), "WaitForFirstConsumer");
