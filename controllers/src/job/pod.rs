@@ -45,7 +45,7 @@ pub(super) fn make(job: &Job, completion: Option<i32>, failures: Failures) -> Po
     let host = format!("{}-{text}", meta::name(&job.metadata));
     pod.metadata.generate_name = Some(format!("{}-", host.get(..LONGEST_PREFIX).unwrap_or(&host)));
     if let Some(spec) = &mut pod.spec {
-        spec.hostname.get_or_insert(host);
+        spec.hostname = Some(host);
         let containers = spec.init_containers.iter_mut().flatten().chain(&mut spec.containers);
         containers.for_each(tell_index);
     }
@@ -57,7 +57,7 @@ fn tell_index(container: &mut Container) {
     if variables.iter().any(|variable| variable.name == INDEX_VARIABLE) {
         return;
     }
-    let field = ObjectFieldSelector { api_version: None, field_path: format!("metadata.annotations['{INDEX}']") };
+    let field = ObjectFieldSelector { api_version: None, field_path: format!("metadata.labels['{INDEX}']") };
     let source = EnvVarSource { field_ref: Some(field), ..EnvVarSource::default() };
     let name = INDEX_VARIABLE.to_owned();
     variables.push(EnvVar { name, value: None, value_from: Some(source) });
@@ -129,6 +129,8 @@ mod tests {
         assert_eq!(spec.hostname.as_deref(), Some("work-2"));
         let env = |at: usize| spec.containers[at].env.clone().unwrap();
         assert_eq!(env(0)[0].name, INDEX_VARIABLE);
+        let field = env(0)[0].value_from.clone().and_then(|source| source.field_ref).unwrap().field_path;
+        assert_eq!(field, "metadata.labels['batch.kubernetes.io/job-completion-index']");
         assert_eq!((env(1).len(), env(1)[0].value.as_deref()), (1, Some("own")));
     }
 
