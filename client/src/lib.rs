@@ -20,6 +20,7 @@ mod connect;
 mod expectations;
 mod informer;
 mod key;
+mod meters;
 mod queue;
 mod workers;
 
@@ -32,5 +33,6 @@ pub use expectations::Expectations;
 pub use informer::{Event, Informer, InformerStopped, Informers, Selection, Watchable};
 pub use key::ObjectKey;
 pub use leader::LeaderElection;
+pub use meters::QueueMeters;
 pub use queue::{Taken, WorkQueue};
 pub use workers::run_workers;

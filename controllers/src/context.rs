@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Informers, ObjectKey, Recorder, WorkQueue, write};
+use client::{Informers, ObjectKey, QueueMeters, Recorder, WorkQueue, write};
 use tokio_util::sync::CancellationToken;
 
 /// Why a reconcile failed; it is tried again with backoff.
@@ -55,6 +55,7 @@ pub(crate) struct Context {
     pub(crate) informers: Informers,
     pub(crate) recorder: Recorder,
     pub(crate) metrics: daemon::Metrics,
+    pub(crate) queues: QueueMeters,
 }
 
 /// A level-triggered controller: brings what one key names nearer to its desired state.
@@ -78,6 +79,7 @@ impl Context {
             () = shutdown.cancelled() => return Ok(()),
             () = self.informers.synced() => {}
         }
+        queue.measure(name, &self.queues);
         let controller = Arc::new(controller);
         let reconcile = move |key| {
             let controller = Arc::clone(&controller);

@@ -1,6 +1,6 @@
 //! Runs the controllers that are wanted together (upstream: `cmd/kube-controller-manager/app`).
 
-use client::{Informers, Recorder};
+use client::{Informers, QueueMeters, Recorder};
 use daemon::{Process, Supervisor};
 use tokio_util::sync::CancellationToken;
 
@@ -31,7 +31,8 @@ async fn lead(config: Config, client: kube::Client, process: Process, stop: Canc
     let informers = Informers::new(client.clone());
     let recorder = Recorder::new(client.clone(), "controller-manager");
     let metrics = process.metrics.clone();
-    let context = Context { client, informers: informers.clone(), recorder: recorder.clone(), metrics };
+    let queues = QueueMeters::new(&metrics);
+    let context = Context { client, informers: informers.clone(), recorder: recorder.clone(), metrics, queues };
     let mut tasks = Supervisor::new(stop);
     let mut start = Start { config: &config, context: &context, tasks: &mut tasks };
     for controller in choose(&config.controllers)?.controllers {

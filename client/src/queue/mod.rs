@@ -1,16 +1,21 @@
 //! A queue of keys for level-triggered control: a key waits at most once and never runs twice at a time.
 
+#[cfg(test)]
+mod tests;
+
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::fmt;
 use std::hash::Hash;
 use std::ops::Deref;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
+
+use crate::meters::{Meters, QueueMeters};
 
 /// client-go's `DefaultTypedControllerRateLimiter`: 5 ms, doubled per failure of the key, at most 1000 s.
 const FIRST_DELAY: Duration = Duration::from_millis(5);
@@ -28,13 +33,15 @@ struct Shared<K> {
     changed: Notify,
     first_delay: Duration,
     last_delay: Duration,
+    meters: OnceLock<Meters>,
 }
 
 struct State<K> {
     ready: VecDeque<K>,
-    /// Keys that need a run: those in `ready`, and those added again while running.
-    dirty: HashSet<K>,
-    running: HashSet<K>,
+    /// Keys that need a run, and since when: those in `ready`, and those added again while running.
+    dirty: HashMap<K, Instant>,
+    /// Keys whose run has begun, and when.
+    running: HashMap<K, Instant>,
     /// The earliest wanted run of each delayed key; `timers` may hold later, outdated entries.
     delayed: HashMap<K, Instant>,
     timers: BinaryHeap<Reverse<Timer<K>>>,
@@ -75,26 +82,52 @@ impl<K: Eq + Hash + Clone> WorkQueue<K> {
     pub fn with_backoff(first: Duration, last: Duration) -> Self {
         let state = State {
             ready: VecDeque::new(),
-            dirty: HashSet::new(),
-            running: HashSet::new(),
+            dirty: HashMap::new(),
+            running: HashMap::new(),
             delayed: HashMap::new(),
             timers: BinaryHeap::new(),
             failures: HashMap::new(),
             shut_down: false,
         };
-        let shared = Shared { state: Mutex::new(state), changed: Notify::new(), first_delay: first, last_delay: last };
+        let shared = Shared {
+            state: Mutex::new(state),
+            changed: Notify::new(),
+            first_delay: first,
+            last_delay: last,
+            meters: OnceLock::new(),
+        };
         Self { shared: Arc::new(shared) }
+    }
+
+    /// Measures the queue under this name from now on. A queue is measured once only.
+    pub fn measure(&self, name: &'static str, meters: &QueueMeters)
+    where
+        K: Send + Sync + 'static,
+    {
+        let shared = Arc::downgrade(&self.shared);
+        let running = move || {
+            let Some(shared) = shared.upgrade() else { return Vec::new() };
+            let state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.running.values().map(Instant::elapsed).collect()
+        };
+        let state = self.lock();
+        let meters = self.shared.meters.get_or_init(|| meters.of(name, Arc::new(running)));
+        meters.adds.inc_by(u64::try_from(state.dirty.len()).unwrap_or(u64::MAX));
+        meters.show_depth(state.dirty.len());
     }
 
     /// Queues `key` unless it waits already.
     pub fn add(&self, key: K) {
-        if self.lock().add(key) {
+        if self.lock().add(key, Instant::now(), self.shared.meters.get()) {
             self.shared.changed.notify_one();
         }
     }
 
     /// Queues `key` after `delay`, or earlier if it is already due earlier.
     pub fn add_after(&self, key: K, delay: Duration) {
+        if let Some(meters) = self.shared.meters.get() {
+            meters.retries.inc();
+        }
         if delay.is_zero() {
             return self.add(key);
         }
@@ -142,10 +175,11 @@ impl<K: Eq + Hash + Clone> WorkQueue<K> {
                     return None;
                 }
                 let now = Instant::now();
-                for _ in 1..state.promote(now).max(1) {
+                let meters = self.shared.meters.get();
+                for _ in 1..state.promote(now, meters).max(1) {
                     self.shared.changed.notify_one();
                 }
-                if let Some(key) = state.take() {
+                if let Some(key) = state.take(now, meters) {
                     return Some(Taken { queue: self.clone(), key });
                 }
                 state.timers.peek().map(|Reverse(timer)| timer.at)
@@ -166,6 +200,9 @@ impl<K: Eq + Hash + Clone> WorkQueue<K> {
         state.dirty.clear();
         state.delayed.clear();
         state.timers.clear();
+        if let Some(meters) = self.shared.meters.get() {
+            meters.show_depth(0);
+        }
         drop(state);
         self.shared.changed.notify_waiters();
     }
@@ -182,8 +219,11 @@ impl<K: Eq + Hash + Clone> WorkQueue<K> {
 
     fn done(&self, key: &K) {
         let mut state = self.lock();
-        state.running.remove(key);
-        if state.dirty.contains(key) {
+        let began = state.running.remove(key);
+        if let (Some(began), Some(meters)) = (began, self.shared.meters.get()) {
+            meters.worked.observe(began.elapsed().as_secs_f64());
+        }
+        if state.dirty.contains_key(key) {
             state.ready.push_back(key.clone());
             drop(state);
             self.shared.changed.notify_one();
@@ -197,30 +237,42 @@ impl<K: Eq + Hash + Clone> WorkQueue<K> {
 
 impl<K: Eq + Hash + Clone> State<K> {
     /// True when a waiter should wake up for `key`.
-    fn add(&mut self, key: K) -> bool {
-        if self.shut_down || !self.dirty.insert(key.clone()) || self.running.contains(&key) {
+    fn add(&mut self, key: K, now: Instant, meters: Option<&Meters>) -> bool {
+        if self.shut_down || self.dirty.contains_key(&key) {
             return false;
         }
-        self.ready.push_back(key);
-        true
+        self.dirty.insert(key.clone(), now);
+        if let Some(meters) = meters {
+            meters.adds.inc();
+            meters.show_depth(self.dirty.len());
+        }
+        let is_running = self.running.contains_key(&key);
+        if !is_running {
+            self.ready.push_back(key);
+        }
+        !is_running
     }
 
     /// Moves delayed keys that are due to the ready ones; says how many keys are ready.
-    fn promote(&mut self, now: Instant) -> usize {
+    fn promote(&mut self, now: Instant, meters: Option<&Meters>) -> usize {
         while self.timers.peek().is_some_and(|Reverse(timer)| timer.at <= now) {
             let Some(Reverse(timer)) = self.timers.pop() else { break };
             if self.delayed.get(&timer.key) == Some(&timer.at) {
                 self.delayed.remove(&timer.key);
-                self.add(timer.key);
+                self.add(timer.key, now, meters);
             }
         }
         self.ready.len()
     }
 
-    fn take(&mut self) -> Option<K> {
+    fn take(&mut self, now: Instant, meters: Option<&Meters>) -> Option<K> {
         let key = self.ready.pop_front()?;
-        self.dirty.remove(&key);
-        self.running.insert(key.clone());
+        let since = self.dirty.remove(&key);
+        if let (Some(since), Some(meters)) = (since, meters) {
+            meters.waited.observe(now.duration_since(since).as_secs_f64());
+            meters.show_depth(self.dirty.len());
+        }
+        self.running.insert(key.clone(), now);
         Some(key)
     }
 }
@@ -262,110 +314,5 @@ impl<K> PartialOrd for Timer<K> {
 impl<K> Ord for Timer<K> {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         self.at.cmp(&other.at)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    async fn next(queue: &WorkQueue<&'static str>) -> Taken<&'static str> {
-        queue.next().await.expect("not shut down")
-    }
-
-    fn is_idle(queue: &WorkQueue<&'static str>) -> bool {
-        let mut next = Box::pin(queue.next());
-        futures::FutureExt::now_or_never(next.as_mut()).is_none()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_key_added_twice_runs_once() {
-        let queue = WorkQueue::new();
-        queue.add("a");
-        queue.add("a");
-        queue.add("b");
-        assert_eq!(queue.len(), 2);
-        assert_eq!((*next(&queue).await, *next(&queue).await), ("a", "b"));
-        assert!(is_idle(&queue));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_running_key_is_not_handed_out_again_until_done() {
-        let queue = WorkQueue::new();
-        queue.add("a");
-        let taken = next(&queue).await;
-        queue.add("a");
-        assert!(is_idle(&queue));
-        drop(taken);
-        assert_eq!(*next(&queue).await, "a");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_earliest_delay_of_a_key_wins() {
-        let queue = WorkQueue::new();
-        let start = Instant::now();
-        queue.add_after("a", Duration::from_secs(60));
-        queue.add_after("a", Duration::from_secs(10));
-        queue.add_after("a", Duration::from_secs(30));
-        drop(next(&queue).await);
-        assert_eq!(start.elapsed().as_secs(), 10);
-        tokio::time::advance(Duration::from_secs(100)).await;
-        assert!(is_idle(&queue), "later delays of the same key are superseded");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_sleeping_worker_wakes_for_an_earlier_delay() {
-        let queue = WorkQueue::new();
-        let start = Instant::now();
-        queue.add_after("late", Duration::from_secs(60));
-        let (taken, ()) = tokio::join!(next(&queue), async {
-            tokio::task::yield_now().await;
-            queue.add_after("early", Duration::from_secs(1));
-        });
-        assert_eq!((*taken, start.elapsed().as_secs()), ("early", 1));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn every_waiting_worker_gets_one_of_the_keys_due_together() {
-        let queue = WorkQueue::new();
-        for key in ["a", "b", "c"] {
-            queue.add_after(key, Duration::from_secs(1));
-        }
-        let (a, b, c) = tokio::join!(next(&queue), next(&queue), next(&queue));
-        let mut got = [*a, *b, *c];
-        got.sort_unstable();
-        assert_eq!(got, ["a", "b", "c"]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn failures_back_off_exponentially_until_forgotten() {
-        let queue = WorkQueue::with_backoff(Duration::from_secs(1), Duration::from_secs(5));
-        let mut waits = Vec::new();
-        for _ in 0..5 {
-            let start = Instant::now();
-            queue.add_rate_limited("a");
-            drop(next(&queue).await);
-            waits.push(start.elapsed().as_secs());
-        }
-        assert_eq!(waits, [1, 2, 4, 5, 5]);
-        assert_eq!(queue.failures(&"a"), 5);
-        queue.forget(&"a");
-        let start = Instant::now();
-        queue.add_rate_limited("a");
-        drop(next(&queue).await);
-        assert_eq!(start.elapsed().as_secs(), 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn shutting_down_releases_waiters_and_ignores_new_keys() {
-        let queue = WorkQueue::new();
-        queue.add_after("a", Duration::from_secs(60));
-        let (ended, ()) = tokio::join!(queue.next(), async {
-            tokio::task::yield_now().await;
-            queue.shut_down();
-        });
-        assert!(ended.is_none());
-        queue.add("b");
-        assert!(queue.next().await.is_none());
     }
 }
