@@ -12,6 +12,8 @@ mod bootstrap;
 mod late_news;
 #[path = "controllers/load_balancers.rs"]
 mod load_balancers;
+#[path = "controllers/metrics.rs"]
+mod metrics;
 #[path = "controllers/volumes.rs"]
 mod volumes;
 
@@ -46,6 +48,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 struct Cluster {
     client: Client,
+    metrics: daemon::Metrics,
     _server: TestServer,
     _controllers: AbortOnDropHandle<()>,
 }
@@ -64,9 +67,10 @@ impl Cluster {
     /// With controllers that reach the server by this client.
     fn over(server: TestServer, client: Client, config: Config) -> Self {
         let process = daemon::Process::new(CancellationToken::new());
+        let metrics = process.metrics.clone();
         let running = controllers::run(config, client.clone(), process);
         let task = tokio::spawn(async move { running.await.expect("controllers run until they are stopped") });
-        Self { client, _server: server, _controllers: AbortOnDropHandle::new(task) }
+        Self { client, metrics, _server: server, _controllers: AbortOnDropHandle::new(task) }
     }
 
     async fn create<K>(&self, object: Value) -> K

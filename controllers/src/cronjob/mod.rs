@@ -12,6 +12,7 @@ use k8s_openapi::api::batch::v1::{CronJob, CronJobStatus, Job};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::{Api, Resource as _};
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
 use self::plan::News;
 use crate::context::{Context, Controller, Failure, Outcome};
@@ -35,6 +36,8 @@ struct CronJobs {
     recorder: Recorder,
     /// Of the status only: a time on the schedule has one Job by its name.
     expectations: Expectations,
+    /// From the time on the schedule to the Job, in seconds.
+    skew: Histogram,
 }
 
 impl CronJobs {
@@ -51,8 +54,12 @@ impl CronJobs {
             }
         });
         let recorder = context.recorder.for_component("cronjob-controller");
-        let expectations = Expectations::new();
-        (Self { client: context.client.clone(), crons, jobs, recorder, expectations }, queue)
+        let (expectations, skew) = (Expectations::new(), Histogram::new(exponential_buckets(1.0, 2.0, 10)));
+        context.metrics.register(|registry| {
+            let help = "Time between when a cronjob is scheduled to be run, and when the corresponding job is created";
+            registry.register("cronjob_controller_job_creation_skew_duration_seconds", help, skew.clone());
+        });
+        (Self { client: context.client.clone(), crons, jobs, recorder, expectations, skew }, queue)
     }
 
     fn api(&self, cron: &CronJob) -> Api<Job> {
@@ -64,6 +71,8 @@ impl CronJobs {
         let wanted = job_for(cron, due);
         match self.api(cron).create(&PostParams::default(), &wanted).await {
             Ok(job) => {
+                let made = job.metadata.creation_timestamp.as_ref().map_or(due, |made| made.0);
+                self.skew.observe(made.duration_since(due).as_secs_f64());
                 let message = format!("Created job {}", meta::name(&job.metadata));
                 self.recorder.normal(events::about(cron), "SuccessfulCreate", message);
                 Ok(Some(job))

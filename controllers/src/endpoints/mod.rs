@@ -4,6 +4,7 @@
 mod legacy;
 mod mirror;
 pub(crate) mod mirroring;
+mod monitor;
 mod observe;
 mod slices;
 
@@ -15,6 +16,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
 
+use self::monitor::Monitor;
 use self::observe::Backend;
 use self::slices::Change;
 use crate::context::{Context, Controller, Failure, Outcome};
@@ -113,6 +115,7 @@ pub(crate) struct EndpointSlices {
     sources: Sources,
     slices: Informer<EndpointSlice>,
     writer: SliceWriter,
+    monitor: Monitor,
 }
 
 impl EndpointSlices {
@@ -125,7 +128,19 @@ impl EndpointSlices {
         let sources = Sources::new(context, &queue);
         watch_zones(&sources, &queue);
         let writer = SliceWriter { client: context.client.clone(), expectations };
-        (Self { sources, slices, writer }, queue)
+        let monitor = Monitor::new(&context.metrics, slices.clone(), sources.services.clone());
+        (Self { sources, slices, writer, monitor }, queue)
+    }
+
+    /// Brings the slices of a Service up to date.
+    async fn sync(&self, key: &ObjectKey, service: &Service, backends: &[Backend]) -> Result<(), Failure> {
+        let existing: Vec<_> = self.slices.by_index(BY_SERVICE, &key.to_string());
+        let changes = slices::plan(service, backends, &existing);
+        self.monitor.plans(service, &existing, &changes);
+        for change in changes {
+            self.writer.apply(key, change).await?;
+        }
+        Ok(())
     }
 }
 
@@ -187,16 +202,15 @@ impl Controller for EndpointSlices {
         // The slices of a deleted Service are garbage that the garbage collector removes.
         let Some((service, backends)) = self.sources.observe(&key) else { return Ok(None) };
         if let Some(wait) = self.writer.expectations.outstanding(&key) {
+            self.monitor.synced("stale");
             return Ok(Some(wait));
         }
         if service.metadata.deletion_timestamp.is_some() {
             return Ok(None);
         }
-        let existing: Vec<_> = self.slices.by_index(BY_SERVICE, &key.to_string());
-        for change in slices::plan(&service, &backends, &existing) {
-            self.writer.apply(&key, change).await?;
-        }
-        Ok(None)
+        let outcome = self.sync(&key, &service, &backends).await;
+        self.monitor.synced(if outcome.is_ok() { "success" } else { "error" });
+        outcome.map(|()| None)
     }
 }
 

@@ -15,7 +15,7 @@ use super::{HEADLESS, MANAGED_BY, MANAGER, SERVICE_NAME};
 use crate::meta;
 
 /// Upstream's `--max-endpoints-per-slice`.
-const PER_SLICE: usize = 100;
+pub(super) const PER_SLICE: usize = 100;
 
 /// A write to make.
 #[derive(Clone, Debug, PartialEq)]

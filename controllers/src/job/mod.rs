@@ -5,6 +5,7 @@
 
 mod conditions;
 mod indexes;
+mod monitor;
 mod orphans;
 mod plan;
 mod pod;
@@ -14,6 +15,7 @@ mod tally;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use client::{Expectations, Informer, ObjectKey, Recorder, WorkQueue, clock, events, write};
 use futures::future::try_join_all;
@@ -22,8 +24,11 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
+use tokio::time::Instant;
 
+use self::monitor::{Action, Monitor};
 use self::orphans::Orphans;
+use self::plan::Plan;
 use crate::context::{Context, Controller, Failure, Outcome};
 use crate::descriptor::Descriptor;
 use crate::podcontrol::PodControl;
@@ -50,6 +55,7 @@ struct Jobs {
     expectations: Arc<Expectations>,
     control: PodControl,
     recorder: Recorder,
+    monitor: Monitor,
 }
 
 impl Jobs {
@@ -61,7 +67,8 @@ impl Jobs {
         watch_pods(&pods, &queue, &expectations);
         let recorder = context.recorder.for_component("job-controller");
         let control = PodControl::new(context.client.clone(), recorder.clone(), Arc::clone(&expectations));
-        (Self { client: context.client.clone(), jobs, pods, expectations, control, recorder }, queue)
+        let monitor = Monitor::new(&context.metrics);
+        (Self { client: context.client.clone(), jobs, pods, expectations, control, recorder, monitor }, queue)
     }
 
     async fn write_status(&self, key: &ObjectKey, job: &Job, status: JobStatus) -> Result<bool, Failure> {
@@ -74,7 +81,10 @@ impl Jobs {
         let api: Api<Job> = Api::namespaced(self.client.clone(), &key.namespace);
         let written = api.replace_status(&key.name, &PostParams::default(), &updated).await;
         let written = write::ignore_not_found(written)?;
-        written.iter().for_each(|job| self.expectations.wrote(key, &job.metadata));
+        if let Some(now) = &written {
+            self.expectations.wrote(key, &now.metadata);
+            self.monitor.wrote(job, &now.status.clone().unwrap_or_default());
+        }
         Ok(written.is_some())
     }
 
@@ -108,6 +118,35 @@ impl Jobs {
         self.control.delete_many(key, job, doomed).await
     }
 
+    /// Brings a Job with these pods nearer to its end.
+    async fn advance(
+        &self,
+        key: &ObjectKey,
+        job: &Job,
+        children: &[Arc<Pod>],
+        pending: Option<Duration>,
+    ) -> (Action, Outcome) {
+        let plan = plan::plan(job, children, pending.is_none(), clock::now());
+        let action = match (pending, plan.create.is_empty(), plan.delete.is_empty()) {
+            (Some(_), ..) => Action::Reconciling,
+            (None, _, false) => Action::Deleted,
+            (None, false, true) => Action::Created,
+            (None, true, true) => Action::Tracking,
+        };
+        (action, self.execute(key, job, plan, pending).await)
+    }
+
+    async fn execute(&self, key: &ObjectKey, job: &Job, plan: Plan, pending: Option<Duration>) -> Outcome {
+        let deleted = self.delete(key, job, &plan.delete).await;
+        let created = self.control.create_all(key, job, &plan.create).await;
+        if self.write_status(key, job, plan.status).await? {
+            self.release(&plan.release).await?;
+        }
+        deleted?;
+        created?;
+        Ok(pending.into_iter().chain(plan.again).min())
+    }
+
     async fn release(&self, done: &[Arc<Pod>]) -> Result<(), Failure> {
         try_join_all(done.iter().filter(|pod| pod::is_tracked(pod)).map(|pod| untrack(&self.client, pod))).await?;
         Ok(())
@@ -128,17 +167,12 @@ impl Controller for Jobs {
         if spec.managed_by.is_some_and(|manager| manager != MANAGER) {
             return Ok(None);
         }
+        let began = Instant::now();
         let pending = self.expectations.outstanding(&key);
         let children = claim::children(&self.client, &*job, &selector, &self.pods, pods::is_active).await?;
-        let plan = plan::plan(&job, &children, pending.is_none(), clock::now());
-        let deleted = self.delete(&key, &job, &plan.delete).await;
-        let created = self.control.create_all(&key, &*job, &plan.create).await;
-        if self.write_status(&key, &job, plan.status).await? {
-            self.release(&plan.release).await?;
-        }
-        deleted?;
-        created?;
-        Ok(pending.into_iter().chain(plan.again).min())
+        let (action, outcome) = self.advance(&key, &job, &children, pending).await;
+        self.monitor.synced(&job, action, outcome.is_ok(), began.elapsed());
+        outcome
     }
 }
 

@@ -11,6 +11,8 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Node, Pod, Taint, Toleration};
 use kube::Api;
 use kube::api::{Patch, PatchParams};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::histogram::Histogram;
 use serde_json::json;
 
 use super::{BY_NODE, add_nodes};
@@ -35,7 +37,13 @@ pub(crate) struct TaintEviction {
     first_seen: Mutex<HashMap<(String, String), Timestamp>>,
     /// The pods that have to go when their time is over, by node.
     waiting: Mutex<HashMap<String, BTreeSet<ObjectKey>>>,
+    deletions: Counter,
+    /// From when a pod had to go until it was deleted, in seconds.
+    delays: Histogram,
 }
+
+/// Upstream's buckets of `delays`.
+const DELAYS: [f64; 12] = [0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 10.0, 30.0, 60.0, 120.0, 180.0, 240.0];
 
 impl TaintEviction {
     pub(crate) fn new(context: &Context) -> (Self, WorkQueue<ObjectKey>) {
@@ -64,8 +72,18 @@ impl TaintEviction {
             }
         });
         let recorder = context.recorder.for_component("taint-eviction-controller");
+        let (deletions, delays) = (Counter::default(), Histogram::new(DELAYS));
+        context.metrics.register(|registry| {
+            let registry = registry.sub_registry_with_prefix("taint_eviction_controller");
+            let help = "Total number of Pods deleted by TaintEvictionController since its start";
+            registry.register("pod_deletions", help, deletions.clone());
+            let help = "Latency, in seconds, between the time when a taint effect has been activated for the Pod and its \
+                        deletion via TaintEvictionController";
+            registry.register("pod_deletion_duration_seconds", help, delays.clone());
+        });
         let (first_seen, waiting) = (Mutex::default(), Mutex::default());
-        (Self { client: context.client.clone(), nodes, pods, recorder, first_seen, waiting }, queue)
+        let client = context.client.clone();
+        (Self { client, nodes, pods, recorder, first_seen, waiting, deletions, delays }, queue)
     }
 
     /// The node's taints that evict, with the time each began.
@@ -95,7 +113,8 @@ impl TaintEviction {
         }
     }
 
-    async fn evict(&self, pod: &Pod) -> Result<(), Failure> {
+    /// Deletes a pod that had to go at `due`.
+    async fn evict(&self, pod: &Pod, due: Timestamp) -> Result<(), Failure> {
         let (namespace, name) = (meta::namespace(&pod.metadata), meta::name(&pod.metadata));
         let message = format!("Marking for deletion Pod {namespace}/{name}");
         self.recorder.normal(events::about(pod), "TaintManagerEviction", message);
@@ -109,7 +128,10 @@ impl TaintEviction {
             Err(err) if write::is_not_found(&err) || write::is_conflict(&err) => return Ok(()),
             outcome => drop(outcome?),
         }
-        podcontrol::delete_pod(&self.client, pod).await?;
+        if podcontrol::delete_pod(&self.client, pod).await? {
+            self.deletions.inc();
+            self.delays.observe(clock::now().duration_since(due).as_secs_f64());
+        }
         Ok(())
     }
 }
@@ -125,8 +147,8 @@ impl Controller for TaintEviction {
             going.extend(pods.into_iter().filter(|pod| pods::is_active(pod)).filter_map(due));
         }
         self.keep(&key.name, going.iter().map(|(pod, _)| ObjectKey::of(&**pod)).collect());
-        for (pod, _) in going.iter().filter(|(_, due)| *due <= now) {
-            self.evict(pod).await?;
+        for (pod, due) in going.iter().filter(|(_, due)| *due <= now) {
+            self.evict(pod, *due).await?;
         }
         Ok(going.iter().filter(|(_, due)| *due > now).map(|(_, due)| pods::until(*due, now)).min())
     }

@@ -16,6 +16,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::monitor::Monitor;
 use super::{BY_NODE, add_nodes};
 use crate::context::{Context, Controller, Failure, Outcome};
 use crate::descriptor::Descriptor;
@@ -54,6 +55,7 @@ pub(crate) struct NodeHealth {
     recorder: Recorder,
     grace: Grace,
     heard: Heard,
+    monitor: Monitor,
 }
 
 /// How long a node may be silent before it is unhealthy.
@@ -91,7 +93,8 @@ impl NodeHealth {
         let pods = context.informers.of::<Pod>();
         add_nodes(&pods);
         let recorder = context.recorder.for_component("node-controller");
-        (Self { client: context.client.clone(), nodes, pods, recorder, grace, heard }, queue)
+        let monitor = Monitor::new(&context.metrics, nodes.clone());
+        (Self { client: context.client.clone(), nodes, pods, recorder, grace, heard, monitor }, queue)
     }
 
     /// How long the node has been silent.
@@ -146,6 +149,7 @@ impl Controller for NodeHealth {
             self.heard.lock().unwrap_or_else(PoisonError::into_inner).remove(&key.name);
             return Ok(None);
         };
+        let began = Instant::now();
         let grace = if ready(&node).is_none() { self.grace.startup } else { self.grace.later };
         let silence = self.silence(&key.name);
         let mut node = (*node).clone();
@@ -159,11 +163,22 @@ impl Controller for NodeHealth {
         let known = node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default();
         let wanted = taints(&node, any_ready, clock::now());
         if wanted != known {
+            let evicts = begins_to_evict(&known, &wanted);
             self.set_taints(&node, wanted).await?;
+            if evicts {
+                self.monitor.evicts(&node);
+            }
         }
+        self.monitor.time.observe(began.elapsed().as_secs_f64());
         let is_lost = silence >= grace;
         Ok((!is_lost).then(|| grace - silence + Duration::from_millis(10)))
     }
+}
+
+/// Whether a taint for the node's condition comes that pods have to go for.
+fn begins_to_evict(known: &[Taint], wanted: &[Taint]) -> bool {
+    let evicts = |taint: &&Taint| taint.effect == "NoExecute" && [NOT_READY, UNREACHABLE].contains(&taint.key.as_str());
+    wanted.iter().any(|taint| evicts(&taint)) && !known.iter().any(|taint| evicts(&taint))
 }
 
 fn note(heard: &Heard, event: &Event<Node>) {

@@ -3,6 +3,7 @@
 pub(crate) mod eviction;
 pub(crate) mod health;
 pub(crate) mod ipam;
+mod monitor;
 pub(crate) mod ttl;
 
 use client::Informer;

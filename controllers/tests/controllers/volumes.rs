@@ -131,12 +131,14 @@ impl Cluster {
         let server = TestServer::start().await;
         let client = |user: &str| Client::new(server.service_as(user, &["system:authenticated"]), "default");
         let process = || daemon::Process::new(CancellationToken::new());
-        let binding = controllers::run(config, client("system:kube-controller-manager"), process());
+        let controlling = process();
+        let metrics = controlling.metrics.clone();
+        let binding = controllers::run(config, client("system:kube-controller-manager"), controlling);
         let binding = tokio::spawn(async move { binding.await.expect("controllers run until they are stopped") });
         let scheduling = scheduler::run(scheduler::Config::default(), client("system:kube-scheduler"), process());
         let scheduling = tokio::spawn(async move { scheduling.await.expect("the scheduler runs until it is stopped") });
         let client = Client::new(server.service(), "default");
-        let cluster = Self { client, _server: server, _controllers: AbortOnDropHandle::new(binding) };
+        let cluster = Self { client, metrics, _server: server, _controllers: AbortOnDropHandle::new(binding) };
         (cluster, AbortOnDropHandle::new(scheduling))
     }
 }
