@@ -65,6 +65,25 @@ pub(crate) const STATEFUL_SET: &[Gated] = &[
 /// A `CronJob`.
 pub(crate) const CRON_JOB: &[Gated] = &[Gated::pod_spec(&["spec", "jobTemplate", "spec", "template", "spec"])];
 
+/// A `PodGroup`: topology, devices and priorities of whole groups. Its mode of disruption has a default, and is not dropped.
+pub(crate) const POD_GROUP: &[Gated] = &[Gated {
+    part: &["spec"],
+    gates: &[&[&["schedulingConstraints"]], &[&["resourceClaims"]], &[&["priorityClassName"], &["priority"]]],
+}];
+/// The templates of a `Workload`, for the same.
+pub(crate) const GROUP_TEMPLATES: &[Gated] = &[Gated {
+    part: &["spec"],
+    gates: &[
+        &[&["podGroupTemplates", "*", "schedulingConstraints"]],
+        &[&["podGroupTemplates", "*", "resourceClaims"]],
+        &[
+            &["podGroupTemplates", "*", "priorityClassName"],
+            &["podGroupTemplates", "*", "priority"],
+            &["podGroupTemplates", "*", "disruptionMode"],
+        ],
+    ],
+}];
+
 fn is_set(value: &Value, path: &[&str]) -> bool {
     match path {
         [] => !value.is_null(),

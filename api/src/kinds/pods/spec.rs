@@ -6,7 +6,7 @@ use super::context::Context;
 use super::volumes::{self, Owner};
 use super::{affinity, annotations, containers, requirements, security, shown, windows};
 use crate::kinds::rules::tree::{Errors, Node};
-use crate::kinds::rules::{addresses, labels, naming};
+use crate::kinds::rules::{addresses, labels, naming, union};
 
 /// A `PodTemplateSpec`.
 pub(crate) fn template(at: &Node<'_, '_>, errors: &mut Errors) {
@@ -103,6 +103,19 @@ fn scheduling(spec: &Node<'_, '_>, errors: &mut Errors) {
     }
     for gate in spec.field("readinessGates").items() {
         labels::label_name(&gate.field("conditionType"), errors);
+    }
+    scheduling_group(&spec.field("schedulingGroup"), errors);
+}
+
+/// The group that a pod is scheduled with.
+fn scheduling_group(group: &Node<'_, '_>, errors: &mut Errors) {
+    if group.is_unset() {
+        return;
+    }
+    union::exactly_one(group, &["podGroupName"], errors);
+    let name = group.field("podGroupName");
+    if name.is_set() {
+        errors.invalid_all(&name, naming::subdomain(name.text()));
     }
 }
 

@@ -19,4 +19,5 @@ pub(crate) mod quantities;
 pub(crate) mod ratchet;
 pub(crate) mod shown;
 pub(crate) mod tree;
+pub(crate) mod union;
 pub(crate) mod url;

@@ -2,6 +2,7 @@
 //! `pkg/registry/scheduling`).
 
 mod pod_group;
+mod policy;
 mod priority_class;
 mod workload;
 
