@@ -22,6 +22,7 @@ mod informer;
 mod key;
 mod meters;
 mod queue;
+mod served;
 mod workers;
 
 #[cfg(test)]
@@ -35,4 +36,5 @@ pub use key::ObjectKey;
 pub use leader::LeaderElection;
 pub use meters::QueueMeters;
 pub use queue::{Taken, WorkQueue};
+pub use served::is_served;
 pub use workers::run_workers;

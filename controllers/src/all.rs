@@ -36,6 +36,7 @@ const ALL: &[Descriptor] = &[
     in_use_protection::CLAIMS,
     in_use_protection::VOLUMES,
     in_use_protection::CLASSES,
+    in_use_protection::GROUPS,
     aggregation::DESCRIPTOR,
     admission_policy_status::DESCRIPTOR,
     quota::DESCRIPTOR,

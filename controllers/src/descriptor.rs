@@ -51,4 +51,26 @@ impl Start<'_> {
         self.tasks.add(name, move |shutdown| context.drive(name, controller, queue, workers, shutdown));
         Ok(())
     }
+
+    /// The same for a controller of a resource that the API server may not have: a group's version and a plural. Without
+    /// it, nothing is watched.
+    pub(crate) fn drive_if_served<C: Controller>(
+        &mut self,
+        name: &'static str,
+        (version, plural): (&'static str, &'static str),
+        make: fn(&Context) -> (C, WorkQueue<ObjectKey>),
+        workers: usize,
+    ) -> Result<(), Error> {
+        let context = self.context.clone();
+        self.tasks.add(name, move |shutdown| async move {
+            let asked = client::is_served(&context.client, version, plural);
+            if shutdown.run_until_cancelled(asked).await != Some(true) {
+                shutdown.cancelled().await;
+                return Ok(());
+            }
+            let (controller, queue) = make(&context);
+            context.drive(name, controller, queue, workers, shutdown).await
+        });
+        Ok(())
+    }
 }

@@ -1,8 +1,10 @@
-//! Keeps claims, volumes and volume attribute classes that are in use: takes the finalizer off that admission put on
-//! them once nobody uses them any more (upstream: `pvcprotection`, `pvprotection`, `vacprotection`).
+//! Keeps claims, volumes, volume attribute classes and groups of pods that are in use: takes the finalizer off that
+//! admission put on them once nobody uses them any more (upstream: `pvcprotection`, `pvprotection`, `vacprotection`,
+//! `podgroupprotection`).
 
 use client::{Event, Informer, ObjectKey, Watchable, WorkQueue, write};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::scheduling::v1alpha2::PodGroup;
 use k8s_openapi::api::storage::v1::VolumeAttributesClass;
 use kube::api::PostParams;
 use kube::{Api, Resource};
@@ -34,11 +36,24 @@ pub(crate) const CLASSES: Descriptor = Descriptor {
     },
 };
 
+/// The protection of groups whose pods have not ended, where the API server has groups.
+pub(crate) const GROUPS: Descriptor = Descriptor {
+    name: "podgroup-protection-controller",
+    aliases: &[],
+    start: |start| {
+        let served = ("scheduling.k8s.io/v1alpha2", "podgroups");
+        start.drive_if_served("podgroup-protection", served, groups, start.config.tuning.concurrent_syncs)
+    },
+};
+
 const CLAIM: &str = "kubernetes.io/pvc-protection";
 const VOLUME: &str = "kubernetes.io/pv-protection";
 const CLASS: &str = "kubernetes.io/vac-protection";
+const GROUP: &str = "scheduling.k8s.io/podgroup-protection";
 /// Pods that run on a node, by `namespace/name` of the claims that they use.
 const PODS_BY_CLAIM: &str = "claim";
+/// Pods that have not ended, by `namespace/name` of their groups.
+const PODS_BY_GROUP: &str = "group of pods";
 /// Claims and volumes by the class that they have or shall have.
 const BY_CLASS: &str = "volume attributes class";
 
@@ -144,6 +159,30 @@ fn classes(context: &Context) -> (Protection<VolumeAttributesClass>, Keys) {
         !claims.by_index(BY_CLASS, name).is_empty() || !volumes.by_index(BY_CLASS, name).is_empty()
     };
     (Protection::new(context, &queue, CLASS, |client, _| Api::all(client), Box::new(is_in_use)), queue)
+}
+
+fn groups(context: &Context) -> (Protection<PodGroup>, Keys) {
+    let (queue, pods) = (WorkQueue::new(), context.informers.of::<Pod>());
+    pods.add_index(PODS_BY_GROUP, |pod| group_in_use(pod).iter().map(ToString::to_string).collect());
+    let changed = queue.clone();
+    pods.on_event(move |event| {
+        if let Event::Applied { old: Some(pod), .. } | Event::Deleted(pod) = event {
+            group_in_use(pod).into_iter().for_each(|group| changed.add(group));
+        }
+    });
+    let is_in_use = move |group: &PodGroup| !pods.by_index(PODS_BY_GROUP, &ObjectKey::of(group).to_string()).is_empty();
+    let api = |client, namespace: &str| Api::namespaced(client, namespace);
+    (Protection::new(context, &queue, GROUP, api, Box::new(is_in_use)), queue)
+}
+
+/// The group of a pod that has not ended.
+fn group_in_use(pod: &Pod) -> Option<ObjectKey> {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    if matches!(phase, Some("Succeeded" | "Failed")) {
+        return None;
+    }
+    let name = pod.spec.as_ref()?.scheduling_group.as_ref()?.pod_group_name.clone()?;
+    Some(ObjectKey::new(meta::namespace(&pod.metadata).to_owned(), name))
 }
 
 /// Follows objects that use classes.

@@ -164,3 +164,28 @@ async fn a_pod_group_says_how_many_start_together_and_is_told_what_became_of_the
     eventually("the group is told that it has places", async || told("True", "Scheduled").await).await;
     cluster.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_group_stays_until_its_pods_have_ended() {
+    let served = vec!["scheduling.k8s.io/v1alpha2=true".parse().unwrap()];
+    let cluster = TestCluster::with(served, scheduler::Config::default()).await.unwrap();
+    let api = Api::of(&cluster);
+    set_room(&api, 2).await;
+    for name in ["group", "empty"] {
+        let policy = json!({"basic": {}});
+        api.create(GROUPS, &json!({"metadata": {"name": name}, "spec": {"schedulingPolicy": policy}})).await;
+    }
+    let spec = json!({"schedulingGroup": {"podGroupName": "group"}, "terminationGracePeriodSeconds": 0,
+        "containers": containers()});
+    api.create(PODS, &json!({"metadata": {"name": "member"}, "spec": spec})).await;
+    are_placed(&api, "member", 1).await;
+    for name in ["group", "empty"] {
+        api.delete(&format!("{GROUPS}/{name}"), "Background").await;
+    }
+    api.gone(&format!("{GROUPS}/empty")).await;
+    let group = api.get(&format!("{GROUPS}/group")).await;
+    assert!(group["metadata"]["deletionTimestamp"].is_string(), "{group}");
+    api.delete(&format!("{PODS}/member"), "Background").await;
+    api.gone(&format!("{GROUPS}/group")).await;
+    cluster.stop().await.unwrap();
+}

@@ -17,19 +17,13 @@ mod state;
 mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use client::write::is_not_found;
 use client::{Event, Informer, Informers, ObjectKey};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::scheduling::v1alpha2::PodGroup;
-use tracing::debug;
 
 pub(crate) use self::membership::{LEAST, Membership};
 use self::state::State;
-
-/// How long an API server that does not answer is left alone.
-const AGAIN: Duration = Duration::from_secs(1);
 
 /// What the scheduler knows of gangs. All profiles share it.
 #[derive(Debug, Default)]
@@ -90,14 +84,7 @@ impl Gangs {
 
 /// Whether the API server has `PodGroup`s; asks until it answers.
 pub(crate) async fn are_served(client: &kube::Client) -> bool {
-    loop {
-        match client.list_api_group_resources("scheduling.k8s.io/v1alpha2").await {
-            Ok(resources) => return resources.resources.iter().any(|resource| resource.name == "podgroups"),
-            Err(err) if is_not_found(&err) => return false,
-            Err(err) => debug!(error = &err as &dyn std::error::Error, "the API server does not tell what it serves"),
-        }
-        tokio::time::sleep(AGAIN).await;
-    }
+    client::is_served(client, "scheduling.k8s.io/v1alpha2", "podgroups").await
 }
 
 /// Follows pods, and groups where the API server has them. `told` learns which pods are to be asked about again.
