@@ -32,6 +32,7 @@ mod model;
 mod openapi;
 mod paging;
 mod paths;
+mod pod_groups;
 mod policies;
 #[path = "../process/mod.rs"]
 mod process;

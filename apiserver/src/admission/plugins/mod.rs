@@ -25,6 +25,8 @@ mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
 mod persistent_volume_claim_resize;
+mod pod_group_protection;
+mod pod_group_workload_exists;
 mod pod_security;
 mod pods;
 mod policy;
@@ -63,12 +65,14 @@ const PLUGINS: &[Plugin] = &[
     default_toleration_seconds::PLUGIN,
     default_storage_class::PLUGIN,
     storage_object_in_use_protection::PLUGIN,
+    pod_group_protection::PLUGIN,
     persistent_volume_claim_resize::PLUGIN,
     runtime_class::PLUGIN,
     certificate_approval::PLUGIN,
     certificate_signing::PLUGIN,
     certificate_subject_restriction::PLUGIN,
     default_ingress_class::PLUGIN,
+    pod_group_workload_exists::PLUGIN,
     // They see what all others have made of the object, and are seen by them once more.
     policy::MUTATING,
     webhook::MUTATING,

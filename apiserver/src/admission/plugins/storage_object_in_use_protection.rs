@@ -26,11 +26,16 @@ impl MutatingAdmission for StorageObjectInUseProtection {
             ("storage.k8s.io", "volumeattributesclasses") => "kubernetes.io/vac-protection",
             _ => return Ok(()),
         };
-        let mut finalizers: Vec<Value> = object.finalizers().into_iter().map(Value::from).collect();
-        if !finalizers.iter().any(|known| known == finalizer) {
-            finalizers.push(finalizer.into());
-            object.set_metadata("finalizers", finalizers);
-        }
+        protect(object, finalizer);
         Ok(())
+    }
+}
+
+/// Gives an object a finalizer, which a controller takes off when nobody uses the object any more.
+pub(super) fn protect(object: &mut Object, finalizer: &str) {
+    let mut finalizers: Vec<Value> = object.finalizers().into_iter().map(Value::from).collect();
+    if !finalizers.iter().any(|known| known == finalizer) {
+        finalizers.push(finalizer.into());
+        object.set_metadata("finalizers", finalizers);
     }
 }
