@@ -1,16 +1,20 @@
 //! The behaviours of Kubernetes' conformance suite that need nothing but the API server, one test each or a few. The
 //! line `Conformance:` in a test's comment is the codename of what it checks.
 
+mod apps;
+mod auth;
 mod chunking;
 mod citations;
 mod custom;
 mod discovery;
 mod field_validation;
+mod instrumentation;
 mod namespaces;
 mod network;
 mod node;
 mod operations;
 mod quota;
+mod scheduling;
 mod tables;
 mod watchers;
 
