@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use cluster::TestCluster;
+use futures::io::{AsyncBufRead, AsyncBufReadExt as _};
 use http::{Method, Request};
 use serde_json::Value;
 
@@ -83,6 +84,36 @@ impl Api {
         answer.unwrap_or_else(|code| panic!("{path}: {code}"));
     }
 
+    /// Replaces an object.
+    pub(crate) async fn put(&self, path: &str, object: &Value) -> Value {
+        self.send(Method::PUT, path, "application/json", object).await.unwrap_or_else(|code| panic!("{path}: {code}"))
+    }
+
+    /// Reads what is at a path, changes it and writes it back, until nobody else wrote in between.
+    pub(crate) async fn update(&self, path: &str, change: impl Fn(&mut Value)) -> Value {
+        loop {
+            let mut object = self.get(path).await;
+            change(&mut object);
+            match self.send(Method::PUT, path, "application/json", &object).await {
+                Ok(updated) => return updated,
+                Err(409) => {}
+                Err(code) => panic!("{path}: {code}"),
+            }
+        }
+    }
+
+    /// Deletes all that a list with a selector would show.
+    pub(crate) async fn delete_collection(&self, path: &str) {
+        let answer = self.send(Method::DELETE, path, "application/json", &Value::Null).await;
+        answer.unwrap_or_else(|code| panic!("{path}: {code}"));
+    }
+
+    /// Watches what a list with a selector would show.
+    pub(crate) async fn watch(&self, path: &str) -> Events {
+        let request = Request::get(format!("{path}&watch=1")).body(Vec::new()).unwrap();
+        Events { stream: Box::pin(self.client.request_stream(request).await.unwrap()) }
+    }
+
     /// Deletes an object; `policy` says what becomes of its dependents.
     pub(crate) async fn delete(&self, path: &str, policy: &str) {
         let path = format!("{path}?propagationPolicy={policy}");
@@ -93,6 +124,31 @@ impl Api {
     /// Waits until there is nothing at a path.
     pub(crate) async fn gone(&self, path: &str) {
         eventually(&format!("{path} is gone"), async || self.find(path).await.is_none()).await;
+    }
+}
+
+/// The events of a watch.
+pub(crate) struct Events {
+    stream: std::pin::Pin<Box<dyn AsyncBufRead + Send>>,
+}
+
+impl Events {
+    /// The next event, which must come.
+    pub(crate) async fn next(&mut self) -> Value {
+        let mut line = String::new();
+        let read = tokio::time::timeout(PATIENCE, self.stream.read_line(&mut line)).await;
+        read.expect("an event comes in time").unwrap();
+        serde_json::from_str(&line).unwrap()
+    }
+
+    /// Passes events by until one of this type has an object that is as wanted, and returns the object.
+    pub(crate) async fn until(&mut self, kind: &str, check: impl Fn(&Value) -> bool) -> Value {
+        loop {
+            let mut event = self.next().await;
+            if event["type"] == kind && check(&event["object"]) {
+                return event["object"].take();
+            }
+        }
     }
 }
 

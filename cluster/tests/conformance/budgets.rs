@@ -79,6 +79,25 @@ async fn a_budget_counts_the_pods_that_its_controllers_want() {
     cluster.stop().await.unwrap();
 }
 
+/// Conformance: [sig-apps] DisruptionController should create a PodDisruptionBudget [Conformance]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_budget_is_followed_through_its_life() {
+    let cluster = TestCluster::start().await.unwrap();
+    let api = Api::of(&cluster);
+    deploy(&api, 3).await;
+    budget(&api, json!({"minAvailable": "1%"}), json!({"desiredHealthy": 1, "disruptionsAllowed": 2})).await;
+    let path = format!("{BUDGETS}/b");
+    let updated = api.update(&path, |budget| budget["spec"]["minAvailable"] = json!("2%")).await;
+    assert_eq!(updated["spec"]["minAvailable"], "2%");
+    says(&api, json!({"desiredHealthy": 1, "disruptionsAllowed": 2})).await;
+    let patched = api.strategic(&path, &json!({"spec": {"minAvailable": "50%"}})).await;
+    assert_eq!(patched["spec"]["minAvailable"], "50%");
+    says(&api, json!({"desiredHealthy": 2, "disruptionsAllowed": 1})).await;
+    api.delete(&path, "Background").await;
+    api.gone(&path).await;
+    cluster.stop().await.unwrap();
+}
+
 /// Conformance: [sig-apps] DisruptionController should block an eviction until the PDB is updated to allow it [Conformance]
 #[tokio::test(flavor = "multi_thread")]
 async fn an_eviction_waits_for_a_budget_that_allows_it() {

@@ -19,6 +19,7 @@ async fn is_back(api: &Api, path: &str, before: &Value) -> Value {
     api.get(path).await
 }
 
+/// Conformance: [sig-auth] ServiceAccounts should guarantee kube-root-ca.crt exist in any namespace [Conformance]
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_deleted_comes_back() {
     let cluster = TestCluster::start().await.unwrap();
@@ -46,6 +47,7 @@ async fn what_is_deleted_comes_back() {
     cluster.stop().await.unwrap();
 }
 
+/// Conformance: [sig-auth] ServiceAccounts should guarantee kube-root-ca.crt exist in any namespace [Conformance]
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_damaged_is_put_right() {
     let cluster = TestCluster::start().await.unwrap();

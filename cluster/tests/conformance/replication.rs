@@ -111,3 +111,42 @@ async fn a_quota_that_is_exceeded_shows_as_a_condition() {
     has(&api, 2).await;
     cluster.stop().await.unwrap();
 }
+
+/// Conformance: [sig-apps] ReplicationController should test the lifecycle of a ReplicationController [Conformance]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replication_controller_lives_and_dies() {
+    let cluster = TestCluster::start().await.unwrap();
+    let api = Api::of(&cluster);
+    let selected = "labelSelector=app%3Dweb";
+    let mut events = api.watch(&format!("{CONTROLLERS}?{selected}")).await;
+    api.create(CONTROLLERS, &controller(1)).await;
+    events.until("ADDED", |rc| rc["metadata"]["name"] == "rc").await;
+    let counts = |rc: &Value, all: u32, ready: u32| {
+        let count = |field: &str| rc["status"][field].as_u64().unwrap_or(0);
+        count("replicas") == u64::from(all) && count("readyReplicas") == u64::from(ready)
+    };
+    events.until("MODIFIED", |rc| counts(rc, 1, 1)).await;
+    let labelled = api.strategic(RC, &json!({"metadata": {"labels": {"test": "patched"}}})).await;
+    assert_eq!(labelled["metadata"]["labels"]["test"], "patched");
+    events.until("MODIFIED", |rc| rc["metadata"]["labels"]["test"] == "patched").await;
+    let patch = json!({"status": {"readyReplicas": 0, "availableReplicas": 0}});
+    let patched = api.strategic(&format!("{RC}/status"), &patch).await;
+    assert!(counts(&patched, 1, 0), "{patched}");
+    events.until("MODIFIED", |rc| counts(rc, 1, 0)).await;
+    // What is not so is put right.
+    events.until("MODIFIED", |rc| counts(rc, 1, 1)).await;
+    assert_eq!(api.get(&format!("{RC}/status")).await["status"]["replicas"], 1);
+    let scale = json!({"metadata": {}, "spec": {"replicas": 2}, "status": {"replicas": 0}});
+    api.strategic(&format!("{RC}/scale"), &scale).await;
+    events.until("MODIFIED", |rc| counts(rc, 2, 2)).await;
+    let updated = api.update(&format!("{RC}/status"), |rc| rc["status"]["readyReplicas"] = json!(1)).await;
+    assert!(counts(&updated, 2, 1), "{updated}");
+    events.until("MODIFIED", |rc| counts(rc, 2, 1)).await;
+    let everywhere = api.items(&format!("/api/v1/replicationcontrollers?{selected}")).await;
+    assert_eq!(everywhere.len(), 1);
+    assert_eq!(everywhere[0]["metadata"]["labels"]["test"], "patched");
+    api.delete_collection(&format!("{CONTROLLERS}?{selected}")).await;
+    events.until("DELETED", |rc| rc["metadata"]["name"] == "rc").await;
+    eventually("the pods go, too", async || pods(&api).await.is_empty()).await;
+    cluster.stop().await.unwrap();
+}

@@ -109,6 +109,64 @@ async fn a_parallel_set_scales_though_its_pods_are_not_ready() {
     cluster.stop().await.unwrap();
 }
 
+/// Says of a pod with a gate whether it is ready.
+async fn set_gate(api: &Api, pod: &str, is_open: bool) {
+    let status = if is_open { "True" } else { "False" };
+    let condition = json!({"type": "example.com/go", "status": status});
+    api.strategic(&format!("{PODS}/{pod}/status"), &json!({"status": {"conditions": [condition]}})).await;
+    eventually(&format!("{pod} is ready: {status}"), async || {
+        let pod = api.get(&format!("{PODS}/{pod}")).await;
+        let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.iter().any(|known| known["type"] == "Ready" && known["status"] == status)
+    })
+    .await;
+}
+
+async fn counts(api: &Api, replicas: u32, ready: u32) {
+    eventually(&format!("{ready} of {replicas} are ready"), async || {
+        let set = api.get(SET).await;
+        let count = |field: &str| set["status"][field].as_u64().unwrap_or(0);
+        set["status"]["observedGeneration"] == set["metadata"]["generation"]
+            && count("replicas") == u64::from(replicas)
+            && count("readyReplicas") == u64::from(ready)
+    })
+    .await;
+}
+
+/// Conformance: [sig-apps] StatefulSet Basic StatefulSet functionality [StatefulSetBasic] Scaling should happen in predictable order and halt if any stateful pod is unhealthy [Slow] [Conformance]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_set_scales_in_order_and_halts_where_a_pod_is_not_ready() {
+    let cluster = TestCluster::start().await.unwrap();
+    let api = Api::of(&cluster);
+    let mut gated = set(1, json!({}));
+    gated["spec"]["template"]["spec"]["readinessGates"] = json!([{"conditionType": "example.com/go"}]);
+    let mut events = api.watch(&format!("{PODS}?labelSelector=app%3Dweb")).await;
+    api.create(SETS, &gated).await;
+    counts(&api, 1, 0).await;
+    api.merge(SET, &json!({"spec": {"replicas": 3}})).await;
+    counts(&api, 1, 0).await;
+    for (pod, all) in [("web-0", 2), ("web-1", 3), ("web-2", 3)] {
+        let added = events.until("ADDED", |_| true).await;
+        assert_eq!(added["metadata"]["name"], pod, "nothing comes before its predecessor is ready");
+        eventually("it runs", async || api.get(&format!("{PODS}/{pod}")).await["status"]["phase"] == "Running").await;
+        set_gate(&api, pod, true).await;
+        eventually("the next one comes", async || names(&api).await.len() == all).await;
+    }
+    counts(&api, 3, 3).await;
+    set_gate(&api, "web-0", false).await;
+    counts(&api, 3, 2).await;
+    api.merge(SET, &json!({"spec": {"replicas": 0}})).await;
+    counts(&api, 3, 2).await;
+    assert_eq!(names(&api).await, ["web-0", "web-1", "web-2"]);
+    set_gate(&api, "web-0", true).await;
+    for pod in ["web-2", "web-1", "web-0"] {
+        let gone = events.until("DELETED", |_| true).await;
+        assert_eq!(gone["metadata"]["name"], pod);
+    }
+    counts(&api, 0, 0).await;
+    cluster.stop().await.unwrap();
+}
+
 /// Conformance: [sig-apps] StatefulSet Basic StatefulSet functionality [StatefulSetBasic] should perform rolling updates and roll backs of template modifications [Conformance]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_set_is_rolled_out_and_back() {
