@@ -38,7 +38,6 @@ pub(crate) const KIND: Kind = Kind {
     validate,
     validate_subresource,
     validate_name: naming::any_name,
-    status_metadata: &[],
     tracks_spec: false,
     rechecks: (1, 1),
     ..Kind::cluster("certificatesigningrequests", "CertificateSigningRequest")
