@@ -23,6 +23,7 @@ use k8s_openapi::api::batch::v1::{Job, JobStatus};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
+use kube::core::Selector;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -64,7 +65,7 @@ impl Jobs {
         owners::add_ownership(&pods);
         let (queue, expectations) = (WorkQueue::new(), Arc::new(Expectations::new()));
         owners::watch_owners(&jobs, &queue, &expectations);
-        watch_pods(&pods, &queue, &expectations);
+        owners::watch_pods(&pods, &jobs, &queue, &expectations, selector);
         let recorder = context.recorder.for_component("job-controller");
         let control = PodControl::new(context.client.clone(), recorder.clone(), Arc::clone(&expectations));
         let monitor = Monitor::new(&context.metrics);
@@ -163,7 +164,7 @@ impl Controller for Jobs {
             return Ok(None);
         }
         let spec = job.spec.clone().unwrap_or_default();
-        let Some(selector) = spec.selector.as_ref().and_then(selectors::selector) else { return Ok(None) };
+        let Some(selector) = selector(&job) else { return Ok(None) };
         if spec.managed_by.is_some_and(|manager| manager != MANAGER) {
             return Ok(None);
         }
@@ -219,11 +220,7 @@ fn replaces_only_failed(job: &Job) -> bool {
     })
 }
 
-fn watch_pods(pods: &Informer<Pod>, queue: &WorkQueue<ObjectKey>, expectations: &Arc<Expectations>) {
-    let (queue, expectations) = (queue.clone(), Arc::clone(expectations));
-    pods.on_event(move |event| {
-        let Some(owner) = meta::controller_key::<Job>(&event.object().metadata) else { return };
-        owners::observe(event, &owner, &expectations);
-        queue.add(owner);
-    });
+/// Which pods are a Job's, if they have no other controller.
+fn selector(job: &Job) -> Option<Selector> {
+    job.spec.as_ref()?.selector.as_ref().and_then(selectors::selector)
 }
