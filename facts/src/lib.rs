@@ -19,4 +19,5 @@ pub mod nodes;
 pub mod owners;
 pub mod pods;
 pub mod quantity;
+pub mod quoted;
 pub mod ranges;

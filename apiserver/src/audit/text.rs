@@ -1,11 +1,11 @@
 //! An event as bytes: as JSON, as one line for people, and cut down to what there is room for.
 
 use bytes::Bytes;
+use facts::quoted::quoted;
 use serde_json::{Map, Value};
 
 use super::config::{Format, Truncate};
 use super::policy::Level;
-use crate::request::options::go_quote;
 
 /// Says of an event that it was cut down.
 const TRUNCATED: &str = "audit.k8s.io/truncated";
@@ -73,7 +73,7 @@ fn legacy(event: &Map<String, Value>) -> String {
     };
     let text = |path: &[&str]| part(path).and_then(Value::as_str).unwrap_or("").to_owned();
     let or = |text: String, without: &str| if text.is_empty() { without.to_owned() } else { text };
-    let groups = |of: &str| part(&[of, "groups"]).and_then(Value::as_array).map(|groups| quoted(groups));
+    let groups = |of: &str| part(&[of, "groups"]).and_then(Value::as_array).map(|groups| all_quoted(groups));
     let user = text(&["user", "username"]);
     let user_groups = groups("user").filter(|groups| !user.is_empty() && !groups.is_empty());
     let (acting, acting_groups) = match part(&["impersonatedUser"]) {
@@ -95,7 +95,7 @@ fn legacy(event: &Map<String, Value>) -> String {
     ];
     let code = part(&["responseStatus"]).map(|status| status.get("code").and_then(Value::as_u64).unwrap_or(0));
     let code = code.map_or_else(|| "<deferred>".to_owned(), |code| code.to_string());
-    let fields = fields.map(|(name, value)| format!("{name}={}", go_quote(&value))).join(" ");
+    let fields = fields.map(|(name, value)| format!("{name}={}", quoted(&value))).join(" ");
     format!("{} AUDIT: {fields} response=\"{code}\"", nanos(&text(&["requestReceivedTimestamp"])))
 }
 
@@ -105,8 +105,8 @@ fn first(event: &Map<String, Value>) -> String {
     first.unwrap_or("").to_owned()
 }
 
-fn quoted(groups: &[Value]) -> String {
-    groups.iter().map(|group| go_quote(group.as_str().unwrap_or(""))).collect::<Vec<_>>().join(",")
+fn all_quoted(groups: &[Value]) -> String {
+    groups.iter().map(|group| quoted(group.as_str().unwrap_or(""))).collect::<Vec<_>>().join(",")
 }
 
 /// A time as Go's RFC3339Nano has it: without zeros at the end of its fraction.

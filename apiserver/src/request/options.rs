@@ -5,6 +5,7 @@ use api::codec::FieldValidation;
 use api::field::{FieldError, Path};
 use api::status::Qualified;
 use api::{ApiError, Object};
+use facts::quoted::quoted;
 use serde_json::{Value, json};
 
 use crate::request::query::Query;
@@ -91,31 +92,13 @@ fn check_manager(manager: &str, errors: &mut Vec<FieldError>) {
     }
     for (at, c) in manager.chars().enumerate() {
         if c.is_control() {
-            let shown = go_quote(manager);
+            let shown = quoted(manager);
             let detail = format!("Invalid value: {shown}: invalid character U+{:04X} (at position {at})", c as u32);
             let mut error = FieldError::invalid(&path, "", "");
             error.message = detail;
             errors.push(error);
         }
     }
-}
-
-/// Quotes as Go's `%q` does.
-pub(crate) fn go_quote(text: &str) -> String {
-    let mut out = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\t' => out.push_str("\\t"),
-            '\r' => out.push_str("\\r"),
-            c if (c as u32) < 0x20 || c as u32 == 0x7f => out.push_str(&format!("\\x{:02x}", c as u32)),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
 }
 
 fn read_dry_run(query: &Query, errors: &mut Vec<FieldError>) -> bool {

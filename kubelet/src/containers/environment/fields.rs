@@ -2,6 +2,7 @@
 //! pkg/api/v1/resource).
 use std::net::IpAddr;
 
+use facts::quoted::quoted;
 use k8s_openapi::api::core::v1::{ObjectFieldSelector, Pod, ResourceFieldSelector};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
@@ -79,7 +80,7 @@ fn subscript(path: &str) -> Option<(&str, &str)> {
 
 /// Sorted lines of `key="value"`, as upstream writes a map to a file.
 fn format_map(map: Option<&std::collections::BTreeMap<String, String>>) -> String {
-    let lines: Vec<_> = map.into_iter().flatten().map(|(key, value)| format!("{key}={value:?}")).collect();
+    let lines: Vec<_> = map.into_iter().flatten().map(|(key, value)| format!("{key}={}", quoted(value))).collect();
     lines.join("\n")
 }
 
@@ -130,7 +131,8 @@ mod tests {
 
     fn check(path: &str, expected: Result<&str, InvalidField>) {
         let pod: Pod = serde_json::from_value(serde_json::json!({
-            "metadata": {"name": "web", "namespace": "shop", "uid": "u1", "labels": {"a": "1", "b": "x\"y"}},
+            "metadata": {"name": "web", "namespace": "shop", "uid": "u1", "labels": {"a": "1", "b": "x\"y"},
+                "annotations": {"odd": "\u{200b}\x1b"}},
             "spec": {"containers": []}
         }))
         .unwrap();
@@ -145,6 +147,7 @@ mod tests {
         check("metadata.labels['a']", Ok("1"));
         check("metadata.labels['none']", Ok(""));
         check("metadata.labels", Ok("a=\"1\"\nb=\"x\\\"y\""));
+        check("metadata.annotations", Ok(r#"odd="\u200b\x1b""#));
         check("status.hostIP", Ok("10.0.0.1"));
         check("spec.color", Err(InvalidField::Field("spec.color".into())));
     }
