@@ -32,11 +32,11 @@ impl Pass<'_> {
             match origin {
                 Origin::ConfigMap(keys) => {
                     let found = keys.found(self.references.config_map(keys.object).await)?;
-                    keys.select(found.map(|map| config_map_data(&map)), of.mode, &mut files)?;
+                    keys.select("config", found.map(|map| config_map_data(&map)), of.mode, &mut files)?;
                 }
                 Origin::Secret(keys) => {
                     let found = keys.found(self.references.secret(keys.object).await)?;
-                    keys.select(found.map(|secret| secret_data(&secret)), of.mode, &mut files)?;
+                    keys.select("secret", found.map(|secret| secret_data(&secret)), of.mode, &mut files)?;
                 }
                 Origin::DownwardApi(items) => self.downward(items, of.mode, &mut files)?,
                 Origin::Token(source) => {
@@ -118,7 +118,8 @@ impl Keys<'_> {
         }
     }
 
-    fn select(&self, data: Option<Data>, mode: i32, files: &mut Payload) -> Result<(), Reason> {
+    /// The files that are asked for; `kind` is upstream's word for keys of such objects.
+    fn select(&self, kind: &str, data: Option<Data>, mode: i32, files: &mut Payload) -> Result<(), Reason> {
         let Some(data) = data else { return Ok(()) };
         if self.items.is_empty() {
             for (key, bytes) in &data {
@@ -129,7 +130,7 @@ impl Keys<'_> {
             match data.get(&item.key) {
                 Some(bytes) => insert(files, &item.path, file(item.mode.unwrap_or(mode), bytes.clone()))?,
                 None if self.optional => {}
-                None => return Err(format!("references non-existent config key: {}", item.key).into()),
+                None => return Err(format!("references non-existent {kind} key: {}", item.key).into()),
             }
         }
         Ok(())
@@ -151,7 +152,7 @@ mod tests {
         let data = Data::from([("a".to_owned(), b"1".to_vec()), ("b".to_owned(), b"2".to_vec())]);
         let items = [KeyToPath { key: "a".into(), path: "x/y".into(), mode: Some(0o400) }];
         let mut files = Payload::new();
-        keys(&items, false).select(Some(data), 0o644, &mut files).unwrap();
+        keys(&items, false).select("config", Some(data), 0o644, &mut files).unwrap();
         assert_eq!(files.keys().collect::<Vec<_>>(), ["x/y"]);
         assert_eq!(files["x/y"].mode, 0o400);
     }
@@ -160,8 +161,9 @@ mod tests {
     fn a_missing_key_is_an_error_unless_optional() {
         let items = [KeyToPath { key: "z".into(), path: "z".into(), mode: None }];
         let mut files = Payload::new();
-        assert!(keys(&items, false).select(Some(Data::new()), 0o644, &mut files).is_err());
-        assert!(keys(&items, true).select(Some(Data::new()), 0o644, &mut files).is_ok());
+        let missing = keys(&items, false).select("secret", Some(Data::new()), 0o644, &mut files).unwrap_err();
+        assert_eq!(missing.to_string(), "references non-existent secret key: z");
+        assert!(keys(&items, true).select("config", Some(Data::new()), 0o644, &mut files).is_ok());
     }
 
     #[test]
