@@ -2,7 +2,7 @@
 //! downwardapi and projected).
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{ConfigMap, DownwardAPIVolumeFile, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Container, DownwardAPIVolumeFile, PodSpec, Secret};
 
 use super::source::{Files, Keys, Origin};
 use super::{Pass, Reason, State};
@@ -64,23 +64,27 @@ impl Pass<'_> {
     }
 
     fn token_file(&self, mode: i32, token: String) -> File {
-        let spec = pod::spec(self.pod);
-        let user = spec.security_context.as_ref().and_then(|context| context.run_as_user);
-        let every = spec
-            .containers
-            .iter()
-            .map(|container| container.security_context.as_ref().and_then(|context| context.run_as_user).or(user));
-        let users: std::collections::BTreeSet<_> = every.collect();
         let mut file = file(mode, token.into_bytes());
         // As upstream: private to the one user of all containers where there is one, else by mode or fsGroup.
-        if let (1, Some(Some(user))) = (users.len(), users.first().copied()) {
-            file.owner = u32::try_from(user).ok();
+        if let Some(user) = common_user(pod::spec(self.pod)) {
+            file.owner = Some(user);
             file.mode = 0o600;
         } else if self.group().is_some() {
             file.mode = 0o600;
         }
         file
     }
+}
+
+/// The user of all containers, those that run before the others included, where it is one (upstream: FsUserFrom of
+/// pkg/securitycontext).
+fn common_user(spec: &PodSpec) -> Option<u32> {
+    let of_pod = spec.security_context.as_ref().and_then(|context| context.run_as_user);
+    let user =
+        |container: &Container| container.security_context.as_ref().and_then(|context| context.run_as_user).or(of_pod);
+    let mut users = spec.init_containers.iter().flatten().chain(&spec.containers).map(user);
+    let first = users.next()??;
+    users.all(|user| user == Some(first)).then(|| u32::try_from(first).ok())?
 }
 
 fn config_map_data(map: &ConfigMap) -> Data {
@@ -140,6 +144,7 @@ impl Keys<'_> {
 #[cfg(test)]
 mod tests {
     use k8s_openapi::api::core::v1::KeyToPath;
+    use serde_json::json;
 
     use super::*;
 
@@ -164,6 +169,22 @@ mod tests {
         let missing = keys(&items, false).select("secret", Some(Data::new()), 0o644, &mut files).unwrap_err();
         assert_eq!(missing.to_string(), "references non-existent secret key: z");
         assert!(keys(&items, true).select("config", Some(Data::new()), 0o644, &mut files).is_ok());
+    }
+
+    #[test]
+    fn a_token_is_for_the_user_of_all_containers_only_where_it_is_one() {
+        let check = |pod: Option<i64>, init: Option<i64>, main: Option<i64>, expected: Option<u32>| {
+            let spec = json!({"securityContext": {"runAsUser": pod},
+                "initContainers": [{"name": "i", "securityContext": {"runAsUser": init}}],
+                "containers": [{"name": "c", "securityContext": {"runAsUser": main}}, {"name": "d"}]});
+            assert_eq!(common_user(&serde_json::from_value(spec).unwrap()), expected, "{pod:?} {init:?} {main:?}");
+        };
+        check(Some(1000), None, None, Some(1000));
+        check(Some(1000), None, Some(1000), Some(1000));
+        check(Some(1000), Some(2000), None, None);
+        check(Some(1000), None, Some(0), None);
+        check(None, Some(1000), Some(1000), None);
+        check(None, None, None, None);
     }
 
     #[test]
