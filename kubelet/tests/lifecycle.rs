@@ -313,3 +313,26 @@ async fn a_pod_with_an_unsafe_sysctl_is_refused_and_one_with_a_safe_one_runs() {
     let sysctls: Vec<_> = sandboxes.iter().flat_map(|sandbox| sandbox.config.sysctls.clone()).collect();
     assert_eq!(sysctls, [("net.ipv4.tcp_syncookies".to_owned(), "1".to_owned())]);
 }
+
+#[tokio::test]
+async fn a_sub_path_that_leads_out_of_its_volume_keeps_a_container_from_being_made() {
+    let node = TestNode::start().await;
+    let volume = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink("/etc", volume.path().join("link")).unwrap();
+    let spec = |sub_path: &str| {
+        let mount = json!({"name": "v", "mountPath": "/v", "subPath": sub_path});
+        json!({"restartPolicy": "Never", "containers": [{"name": "c", "image": "busybox:1", "volumeMounts": [mount]}],
+            "volumes": [{"name": "v", "hostPath": {"path": volume.path()}}]})
+    };
+    node.create("out", spec("link")).await;
+    node.create("in", spec("a/b")).await;
+    let pod = node.wait_for("out", |pod| waiting_reason(pod, "c") == Some("CreateContainerConfigError")).await;
+    assert_eq!(phase(&pod), "Pending");
+    let waiting = container(&pod, "c").state.unwrap().waiting.unwrap();
+    let wanted = r#"failed to prepare subPath for volumeMount "v" of container "c""#;
+    assert_eq!(waiting.message.as_deref(), Some(wanted));
+    node.wait_for("in", |pod| phase(pod) == "Running").await;
+    assert!(volume.path().join("a/b").is_dir());
+    std::fs::remove_file(volume.path().join("link")).unwrap();
+    node.wait_for("out", |pod| phase(pod) == "Running").await;
+}

@@ -138,6 +138,7 @@ impl Launch {
         let expanded =
             |words: &Option<Vec<String>>| words.iter().flatten().map(|word| expand(word, &values)).collect::<Vec<_>>();
         let mut mounts = self.mounts(&values).map_err(|err| wrong(&err))?;
+        self.prepare_sub_paths(&mounts).await?;
         let message_file = self.own_files(&mut mounts).await.map_err(|err| wrong(&err))?;
         let process_target = self.process_target().await?;
         let policy = container.termination_message_policy.clone().unwrap_or_else(|| "File".to_owned());
@@ -231,6 +232,23 @@ impl Launch {
             mounts.push(as_mount(mount, place, sub_path));
         }
         Ok(mounts)
+    }
+
+    /// Makes what is missing of the sub-paths that are mounted. As upstream, a pod is not told what is wrong with one: that
+    /// may tell what there is on the node.
+    async fn prepare_sub_paths(&self, mounts: &[Mount]) -> Result<(), Failure> {
+        for (named, mount) in self.container.volume_mounts.iter().flatten().zip(mounts) {
+            let Some(sub_path) = mount.sub_path.clone().filter(|_| mount.image.is_none()) else { continue };
+            let volume = mount.host_path.clone();
+            if let Err(err) = blocking(move || subpath::prepare(&volume, &sub_path)).await {
+                let (volume, container) = (&named.name, &self.container.name);
+                tracing::warn!(pod = pod::uid(&self.pod), container, volume, error = %err, "a subPath cannot be mounted");
+                let message =
+                    format!("failed to prepare subPath for volumeMount {volume:?} of container {container:?}");
+                return Err(Failure::new("CreateContainerConfigError", message));
+            }
+        }
+        Ok(())
     }
 
     /// The block devices of the container.
