@@ -9,6 +9,7 @@ pub mod beneath;
 pub mod fake;
 pub mod local;
 pub mod meanwhile;
+pub mod mount_table;
 pub mod namespace;
 pub mod packet;
 pub mod shim;

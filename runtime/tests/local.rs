@@ -170,6 +170,44 @@ async fn what_is_mounted_is_seen_across_the_border_of_a_container_only_where_tha
 }
 
 #[tokio::test]
+async fn a_mount_that_gives_nothing_on_is_refused_to_whom_that_is_asked() {
+    on_a_node(|node| async move {
+        let image = node.busybox().await;
+        let sandbox = node.sandbox("refused").await;
+        let place = node.path("place");
+        std::fs::create_dir_all(&place).unwrap();
+        rustix::mount::mount("x", &place, "tmpfs", MountFlags::empty(), c"").unwrap();
+        std::fs::create_dir(place.join("below")).unwrap();
+        let start = async |name: &str, propagation| {
+            let (container_path, sub_path) = ("/place".into(), Some("below".into()));
+            let mount = Mount { container_path, host_path: place.clone(), sub_path, propagation, ..Mount::default() };
+            let config = ContainerConfig { name: name.into(), mounts: vec![mount], ..sleeper(&image) };
+            let id = node.runtime.create_container(&sandbox, &config).await.unwrap();
+            node.runtime.start_container(&id).await.map_err(|err| err.to_string())
+        };
+        let refusal = |words: &str| {
+            let (path, point) = (place.join("below"), &place);
+            Err(format!("path {path:?} is mounted on {point:?} but it is not a {words} mount"))
+        };
+        rustix::mount::mount_change(&place, MountPropagationFlags::PRIVATE).unwrap();
+        assert_eq!(start("a", Propagation::Bidirectional).await, refusal("shared"));
+        assert_eq!(start("b", Propagation::HostToContainer).await, refusal("shared or slave"));
+        assert_eq!(start("c", Propagation::Private).await, Ok(()));
+        rustix::mount::mount_change(&place, MountPropagationFlags::SHARED).unwrap();
+        let peer = node.path("peer");
+        std::fs::create_dir(&peer).unwrap();
+        rustix::mount::mount_bind(&place, &peer).unwrap();
+        rustix::mount::mount_change(&place, MountPropagationFlags::DOWNSTREAM).unwrap();
+        assert_eq!(start("d", Propagation::Bidirectional).await, refusal("shared"));
+        assert_eq!(start("e", Propagation::HostToContainer).await, Ok(()));
+        for mounted in [&peer, &place] {
+            rustix::mount::unmount(mounted, UnmountFlags::DETACH).unwrap();
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn exec_runs_inside_with_streams_codes_and_time_limits() {
     on_a_node(|node| async move {
         let image = node.busybox().await;

@@ -22,6 +22,7 @@ mod images;
 mod mounts;
 mod paths;
 mod program;
+mod propagation;
 pub(crate) mod seccomp;
 pub(crate) mod spec;
 mod trees;

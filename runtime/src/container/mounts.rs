@@ -16,7 +16,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use super::spec::{ContainerSpec, DeviceSpec, MountSpec};
 use super::trees::{attach, clone_tree, map_owners};
 use super::users::Users;
-use super::{During as _, StageError, StageResult, enter, images};
+use super::{During as _, StageError, StageResult, enter, images, propagation};
 use crate::beneath::{self, Directory, Links};
 use crate::sys::{MountAttributes, mount_setattr};
 use crate::{FileKind, Propagation};
@@ -209,7 +209,9 @@ fn make_device(tree: &Tree, device: &DeviceSpec) -> StageResult {
 
 /// Takes a copy of the mount tree at the source, with the attributes that the container shall see.
 fn open_source(mount: &MountSpec, users: Option<&Users>) -> StageResult<OwnedFd> {
-    let tree = clone_tree(&find_source(mount)?)?;
+    let found = find_source(mount)?;
+    propagation::check(mount, &found)?;
+    let tree = clone_tree(&found)?;
     if let Some(users) = users {
         let describe = || format!("map the owners of {}, whose file system must allow that", mount.source.display());
         users.map(&tree).during(describe)?;
