@@ -90,6 +90,17 @@ pub(super) fn is_mount(path: &Path) -> io::Result<bool> {
     }
 }
 
+/// Whether a test may mount.
+#[cfg(test)]
+pub(super) fn is_root_or_skips() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        assert!(std::env::var_os("E2E_REQUIRED").is_none(), "this test needs root");
+        eprintln!("SKIP: this test needs root");
+    }
+    root
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::payload::File;
@@ -108,15 +119,6 @@ mod tests {
         table.lines().find(|line| of(line)).unwrap_or_default().split(' ').nth(3).unwrap_or_default().to_owned()
     }
 
-    fn is_root() -> bool {
-        let root = rustix::process::geteuid().is_root();
-        if !root {
-            assert!(std::env::var_os("E2E_REQUIRED").is_none(), "this test needs root");
-            eprintln!("SKIP: this test needs root");
-        }
-        root
-    }
-
     #[test]
     fn a_volume_has_room_for_its_files_and_programs_only_where_one_is_executable() {
         let plain = Tmpfs::of(&payload(&[("a", 1, 0o644), ("b", 65_537, 0o400)]));
@@ -127,7 +129,7 @@ mod tests {
 
     #[test]
     fn secrets_are_written_into_memory_and_nothing_is_left_of_them() {
-        if !is_root() {
+        if !is_root_or_skips() {
             return;
         }
         let directory = tempfile::tempdir().unwrap();

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use runtime::mount_table::unescape;
 use rustix::mount::UnmountFlags;
 
 use crate::files::at;
@@ -23,22 +24,39 @@ pub(super) fn unmount_below(directory: &Path) -> io::Result<()> {
 }
 
 /// Mount points at or below a directory, deepest first.
-fn mounts_below(directory: &Path) -> io::Result<Vec<PathBuf>> {
+pub(super) fn mounts_below(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    // The table has no path with links.
+    let directory = match fs::canonicalize(directory) {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        found => found?,
+    };
     let table = fs::read_to_string("/proc/self/mountinfo")?;
     let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape);
-    let mut below: Vec<PathBuf> = points.filter(|point| point.starts_with(directory)).collect();
+    let mut below: Vec<PathBuf> = points.filter(|point| point.starts_with(&directory)).collect();
     below.sort_by_key(|path| std::cmp::Reverse(path.components().count()));
     Ok(below)
 }
 
-/// The mount table writes blanks as octal numbers.
-fn unescape(text: &str) -> PathBuf {
-    PathBuf::from(text.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\"))
-}
-
 #[cfg(test)]
 mod tests {
+    use rustix::mount::MountFlags;
+
+    use super::super::memory::is_root_or_skips;
     use super::*;
+
+    #[test]
+    fn what_is_mounted_is_found_behind_a_link() {
+        if !is_root_or_skips() {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let (real, link) = (directory.path().join("real"), directory.path().join("link"));
+        fs::create_dir_all(real.join("pod/volumes/a")).unwrap();
+        std::os::unix::fs::symlink("real", &link).unwrap();
+        rustix::mount::mount("x", link.join("pod/volumes/a"), "tmpfs", MountFlags::empty(), c"").unwrap();
+        remove_pod(&link.join("pod")).unwrap();
+        assert!(!real.join("pod").exists());
+    }
 
     #[test]
     fn a_pods_directory_is_removed_with_its_contents() {
