@@ -304,7 +304,9 @@ impl SeparateCluster {
         let mut command = Command::new(binary("coracle"));
         let command = command
             .args(["stop-pods", "--remove", "--grace-period=1", "--bridge", BRIDGE, "--runtime-root"])
-            .arg(self.directory().join("runtime"));
+            .arg(self.directory().join("runtime"))
+            .arg("--kubelet-root")
+            .arg(self.directory().join("kubelet"));
         let output = command.run();
         if !output.success {
             eprintln!("{}: {}", output.command, output.stderr);

@@ -83,7 +83,9 @@ pub async fn run(mut config: Config, client: kube::Client, process: daemon::Proc
     // Volumes hold what pods put there, setuid programs too: no other user of the node may reach them.
     let private = std::os::unix::fs::PermissionsExt::from_mode(0o750);
     let path = config.root_dir.clone();
-    std::fs::set_permissions(&path, private).map_err(|source| Error::Directory { path, source })?;
+    let prepared = std::fs::set_permissions(&path, private)
+        .and_then(|()| if config.runtime.needs_mounts() { volumes::shared::share(&path) } else { Ok(()) });
+    prepared.map_err(|source| Error::Directory { path, source })?;
     let informers = Informers::new(client.clone());
     let (network, network_ready) = watch::channel(false);
     let context = Arc::new(context(&config, client.clone(), &informers, network_ready));

@@ -34,6 +34,7 @@ mod host_path;
 mod memory;
 mod payload;
 mod removal;
+pub(crate) mod shared;
 mod source;
 pub(crate) mod subpath;
 mod token;
@@ -212,9 +213,10 @@ fn write(target: &Path, payload: &Payload, group: Option<u32>, is_new: bool, in_
 }
 
 /// Unmounts the volumes of all pods of a kubelet that has ended, and whose pods have: their memory is free then, and
-/// its directory can be removed. The next kubelet makes them again.
+/// its directory can be removed, unless a driver has something mounted there. The next kubelet makes them again.
 pub fn unmount_all(root_dir: &Path) -> std::io::Result<()> {
-    removal::unmount_below(&root_dir.join("pods"))
+    removal::unmount_below(&root_dir.join("pods"))?;
+    shared::take_back(root_dir)
 }
 
 fn path_of(context: &Context, pod: &Pod, plugin: &str, volume: &str) -> PathBuf {
