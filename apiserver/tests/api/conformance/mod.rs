@@ -15,6 +15,7 @@ mod node;
 mod operations;
 mod quota;
 mod scheduling;
+mod storage;
 mod tables;
 mod watchers;
 
