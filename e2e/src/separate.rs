@@ -152,6 +152,11 @@ impl SeparateCluster {
         });
     }
 
+    /// The name of an image in the registry beside it.
+    pub fn image(&self, name: &str) -> String {
+        self.registry.image(name)
+    }
+
     /// A directory that goes away with it.
     pub fn directory(&self) -> &Path {
         self.directory.path()
