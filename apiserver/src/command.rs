@@ -71,7 +71,7 @@ async fn open(args: &StoreArgs) -> anyhow::Result<Arc<dyn Store>> {
             "--etcd-prefix {:?} is not supported: keys are below /registry",
             args.etcd_prefix
         );
-        let connected = EtcdStore::connect(args.etcd.options()?).await;
+        let connected = EtcdStore::open(args.etcd.options()?).await;
         return Ok(Arc::new(
             connected.with_context(|| format!("connect to etcd at {}", args.etcd.etcd_servers.join(", ")))?,
         ));

@@ -182,7 +182,7 @@ async fn own_link(plan: &Plan) -> anyhow::Result<(Option<Link>, bool)> {
 
 async fn open_store(plan: &Plan) -> anyhow::Result<Arc<dyn Store>> {
     if !plan.options.etcd.etcd_servers.is_empty() {
-        return Ok(Arc::new(store::etcd::EtcdStore::connect(plan.options.etcd.options()?).await?));
+        return Ok(Arc::new(store::etcd::EtcdStore::open(plan.options.etcd.options()?).await?));
     }
     let path = plan.options.node.data_dir.join("store");
     let options = store::embedded::Options::at(&path);

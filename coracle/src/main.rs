@@ -4,6 +4,7 @@ mod certificates;
 mod image;
 mod join;
 mod kubeconfig;
+mod migrate;
 mod stop_pods;
 mod store;
 mod up;
@@ -69,6 +70,8 @@ enum Command {
     Backup(store::Backup),
     /// Make a store of a backup.
     Restore(store::Restore),
+    /// Move all that a cluster stores from an embedded store to etcd, or back.
+    Migrate(migrate::Migrate),
     /// Work with the images on this machine.
     #[command(subcommand)]
     Image(image::Image),
@@ -101,6 +104,7 @@ fn main() -> ExitCode {
         Command::Store(command) => command.run(),
         Command::Backup(command) => command.run(),
         Command::Restore(command) => command.run(),
+        Command::Migrate(command) => command.run(),
         Command::Image(command) => command.run(),
     }
 }

@@ -1,13 +1,14 @@
 //! `coracle store`, `coracle backup` and `coracle restore`.
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail, ensure};
 use apiserver::EtcdArgs;
 use daemon::LogArgs;
 use store::backup::{self, Contents, State};
-use store::etcd::EtcdStore;
+use store::etcd::{EtcdStore, Options};
 
 /// Work with the files of an embedded store.
 #[derive(clap::Subcommand)]
@@ -62,6 +63,7 @@ impl Store {
     pub(crate) fn run(self) -> ExitCode {
         let Self::Check { directory } = self;
         task(async move {
+            expect_store(&directory)?;
             let report = backup::check(&directory)?;
             print_contents(&report.contents);
             match report.state {
@@ -83,6 +85,7 @@ impl Store {
 impl Backup {
     pub(crate) fn run(self) -> ExitCode {
         task(async move {
+            self.place.data_dir.as_deref().map_or(Ok(()), expect_store)?;
             let contents = match &self.place.data_dir {
                 Some(directory) if self.until_damage => {
                     let (contents, damage) = backup::of_damaged_directory(directory, &self.to)?;
@@ -103,6 +106,7 @@ impl Backup {
 impl Restore {
     pub(crate) fn run(self) -> ExitCode {
         task(async move {
+            self.place.data_dir.as_deref().map_or(Ok(()), expect_no_cluster)?;
             let contents = match &self.place.data_dir {
                 Some(directory) => backup::to_directory(&self.from, directory, self.bump_revision)?,
                 None => backup::to_etcd(&self.from, &self.place.connect().await?).await?,
@@ -115,12 +119,58 @@ impl Restore {
 }
 
 impl Place {
-    /// Connects to etcd, and leaves its history alone.
+    /// Connects to etcd, unless a migration says that it has not all, or not the newest.
     async fn connect(&self) -> anyhow::Result<EtcdStore> {
-        let options = store::etcd::Options { compact_every: None, ..self.etcd.options()? };
-        let connected = EtcdStore::connect(options).await;
-        connected.with_context(|| format!("connect to etcd at {}", self.etcd.etcd_servers.join(", ")))
+        connect(&self.etcd, EtcdStore::open).await
     }
+}
+
+/// The folder of a whole cluster's directory that has its store.
+const FOLDER: &str = "store";
+const WHICH: &str = "it is the API server's --data-dir, or the folder `store` in that of `coracle up`";
+
+/// Refuses a directory without a store, and says where one is.
+pub(crate) fn expect_store(directory: &Path) -> anyhow::Result<()> {
+    let at = directory.display();
+    let inner = directory.join(FOLDER);
+    match backup::has_store(directory) {
+        Ok(true) => Ok(()),
+        Err(err) if err.kind() == ErrorKind::PermissionDenied => bail!("{at} is another user's: run this with sudo"),
+        Err(err) => Err(err).with_context(|| format!("look into {at}")),
+        Ok(false) => {
+            ensure!(directory.exists(), "there is no directory {at} ({WHICH})");
+            ensure!(
+                !backup::has_store(&inner).unwrap_or(false),
+                "{at} is the directory of a whole cluster: its store is in {}",
+                inner.display()
+            );
+            // What else may be wrong, and what may be done about it, the store knows.
+            ensure!(backup::check(directory).is_err_and(|err| !err.is_absent()), "{at} has no store ({WHICH})");
+            Ok(())
+        }
+    }
+}
+
+/// Refuses the directory of a whole cluster as one for a store.
+pub(crate) fn expect_no_cluster(directory: &Path) -> anyhow::Result<()> {
+    let inner = directory.join(FOLDER);
+    ensure!(
+        !(inner.exists() || directory.join("pki").exists()),
+        "{} is the directory of a whole cluster: its store belongs in {}",
+        directory.display(),
+        inner.display()
+    );
+    Ok(())
+}
+
+/// Connects to etcd in some way, and leaves its history alone.
+pub(crate) async fn connect<F>(etcd: &EtcdArgs, connect: impl Fn(Options) -> F) -> anyhow::Result<EtcdStore>
+where
+    F: Future<Output = Result<EtcdStore, store::Error>>,
+{
+    let options = Options { compact_every: None, ..etcd.options()? };
+    let connected = connect(options).await;
+    connected.with_context(|| format!("connect to etcd at {}", etcd.etcd_servers.join(", ")))
 }
 
 fn print_contents(contents: &Contents) {
@@ -128,7 +178,37 @@ fn print_contents(contents: &Contents) {
     println!("store {store}: revision {revision} (history from {oldest}), {entries} keys, {bytes} bytes read");
 }
 
-fn task(work: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
+/// Runs work on stores, of which only what goes wrong is logged.
+pub(crate) fn task(work: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
     let quiet = LogArgs { filter: Some("warn".to_owned()), ..LogArgs::default() };
     daemon::task("coracle", &quiet, work)
+}
+
+#[cfg(test)]
+mod tests {
+    use store::embedded::EmbeddedStore;
+
+    use super::*;
+
+    #[test]
+    fn a_wrong_directory_is_said_with_the_right_one() {
+        let place = tempfile::tempdir().unwrap();
+        let whole = place.path().join("cluster");
+        let said = |outcome: anyhow::Result<()>| format!("{:#}", outcome.unwrap_err());
+        assert!(said(expect_store(&whole)).contains("there is no directory"));
+        std::fs::create_dir_all(&whole).unwrap();
+        let empty = said(expect_store(&whole));
+        assert!(empty.contains("has no store (it is the API server's --data-dir"), "{empty}");
+        expect_no_cluster(&whole).unwrap();
+        let inner = whole.join(FOLDER);
+        drop(EmbeddedStore::open(store::embedded::Options::at(&inner)).unwrap());
+        expect_store(&inner).unwrap();
+        for outcome in [expect_store(&whole), expect_no_cluster(&whole)] {
+            let words = said(outcome);
+            assert!(words.contains("whole cluster") && words.contains(inner.to_str().unwrap()), "{words}");
+        }
+        // The store says this better.
+        std::fs::remove_file(inner.join("store.mark")).unwrap();
+        expect_store(&inner).unwrap();
+    }
 }

@@ -13,7 +13,7 @@ use crate::separate_network::{
     BRIDGE, CLUSTER_CIDR, DNS_SERVICE, NODE_IP, Network, POLICY_TABLE, PROXY_TABLE, SERVICE_RANGE,
 };
 use crate::separate_process::Member;
-use crate::{binary, can_run, on_path, workspace};
+use crate::{binary, can_run, etcd, on_path, workspace};
 
 /// How long a change may take: far more than it does, for slow machines.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -205,7 +205,10 @@ impl SeparateCluster {
     fn describe(&self, name: &'static str) -> Member {
         let health_port = free_port();
         let mut flags = match name {
-            "etcd" => return Member::new(name, "etcd".into(), self.directory(), self.etcd_port, self.etcd_flags()),
+            "etcd" => {
+                let flags = etcd::flags(&self.directory().join("etcd"), self.etcd_port);
+                return Member::new(name, "etcd".into(), self.directory(), self.etcd_port, flags);
+            }
             "apiserver" => self.apiserver_flags(),
             "controller-manager" => [self.controller_manager_flags(), Self::secure_flags()].concat(),
             "scheduler" => Self::secure_flags(),
@@ -228,19 +231,6 @@ impl SeparateCluster {
         }
         flags.push(format!("--healthz-port={health_port}"));
         Member::new(name, binary(name), self.directory(), health_port, flags)
-    }
-
-    fn etcd_flags(&self) -> Vec<String> {
-        let url = |port: u16| format!("http://127.0.0.1:{port}");
-        let (client, peer) = (url(self.etcd_port), url(free_port()));
-        vec![
-            format!("--data-dir={}", self.directory().join("etcd").display()),
-            format!("--listen-client-urls={client}"),
-            format!("--advertise-client-urls={client}"),
-            format!("--listen-peer-urls={peer}"),
-            format!("--initial-advertise-peer-urls={peer}"),
-            format!("--initial-cluster=default={peer}"),
-        ]
     }
 
     fn apiserver_flags(&self) -> Vec<String> {

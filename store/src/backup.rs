@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::{StreamExt as _, stream};
 
+use crate::embedded::change::Change;
 use crate::embedded::disk::{
     self, Files, Lock, Place, Salvaged, SnapshotHeader, SnapshotReader, SnapshotWriter, StoreFile, StoreId, Until,
 };
@@ -20,7 +21,7 @@ use crate::etcd::EtcdStore;
 use crate::{Error, Expected, Limits, Range, Revision, Store as _};
 
 /// What of etcd is ours.
-const PREFIX: &str = "/registry/";
+pub(crate) const PREFIX: &str = "/registry/";
 /// Reading a store that is in use may meet the moment when files are replaced; it begins anew at most so often.
 const TRIES: usize = 200;
 /// So often the same thing may be wrong again before it is believed.
@@ -98,6 +99,14 @@ pub enum BackupError {
     /// The revision to go on from is none.
     #[error("revision {revision} plus {bump} is too large")]
     Revision { revision: Revision, bump: u64 },
+}
+
+/// Whether a directory has, or had, an embedded store.
+///
+/// # Errors
+/// When the directory may not be looked into.
+pub fn has_store(directory: &Path) -> io::Result<bool> {
+    directory.join(disk::MARK).try_exists()
 }
 
 /// Reads all of an embedded store and checks it. If it is in use, it checks what was acknowledged so far.
@@ -192,10 +201,23 @@ pub fn to_directory(backup: &Path, directory: &Path, bump: u64) -> Result<Conten
     recovered.skip_to(revision);
     let files = Files::new(directory, Faults::default());
     let mut lock = Lock::take(&files)?;
-    if !disk::is_new(&files, &lock)? {
+    disk::refuse_migrated(&files)?;
+    let loaded = found(&files, &mut lock, recovered, revision)?;
+    Ok(contents(&loaded))
+}
+
+/// Makes a store of what was read elsewhere, at its revision, in a directory that has none; reads it again.
+pub(crate) fn found(
+    files: &Files,
+    lock: &mut Lock,
+    recovered: Recovered,
+    revision: Revision,
+) -> Result<disk::Loaded, BackupError> {
+    let directory = files.directory();
+    if !disk::is_new(files, lock)? {
         return Err(BackupError::Exists { place: format!("a store in {}", directory.display()) });
     }
-    // A store of its own: its files and those of the one that was backed up do not mix.
+    // A store of its own: its files and those of the one that it was made of do not mix.
     let store = StoreId::random().map_err(BackupError::file("name the store in", directory))?;
     let place = Place { revision, ..Place::beginning(store) };
     let snapshot = Snapshot::of(recovered);
@@ -207,41 +229,60 @@ pub fn to_directory(backup: &Path, directory: &Path, bump: u64) -> Result<Conten
         files.rename(&new, &name)
     };
     write().map_err(BackupError::file("write a checkpoint in", directory))?;
-    disk::create(&files, store, place, &LogOptions::default())?;
+    disk::create(files, store, place, &LogOptions::default())?;
     lock.name(store)?;
-    let loaded = disk::load(&files, Until::End, &Limits::default())?;
-    Ok(contents(&loaded))
+    Ok(disk::load(files, Until::End, &Limits::default())?)
 }
 
 /// Writes the entries of a backup to an etcd that has nothing below `/registry/`. They get new revisions, which are
 /// etcd's to give; what has expired since is left out. Returns what the backup has.
 pub async fn to_etcd(backup: &Path, store: &EtcdStore) -> Result<Contents, BackupError> {
     let contents = verify(backup)?;
-    let failed = |source| BackupError::Etcd { operation: "read etcd", source };
-    let range = Range { prefix: PREFIX.into(), limit: Some(1), ..Range::default() };
-    if !store.list(range).await.map_err(failed)?.entries.is_empty() {
-        return Err(BackupError::Exists { place: format!("{PREFIX} in etcd") });
-    }
+    expect_empty(store).await?;
     let (recovered, ..) = read(backup)?;
     let changes = Snapshot::of(recovered).into_newest();
     let all = changes.len() as u64;
+    let written = write_all(&changes, store).await;
+    written.map_err(|Unwritten { key, done, source }| BackupError::Partly { key, done, all, source })?;
+    Ok(contents)
+}
+
+/// Refuses an etcd that has objects.
+pub(crate) async fn expect_empty(store: &EtcdStore) -> Result<(), BackupError> {
+    let range = Range { prefix: PREFIX.into(), limit: Some(1), ..Range::default() };
+    let page = store.list(range).await.map_err(|source| BackupError::Etcd { operation: "read etcd", source })?;
+    if page.entries.is_empty() { Ok(()) } else { Err(BackupError::Exists { place: format!("{PREFIX} in etcd") }) }
+}
+
+/// What could not be written to etcd, after so many other entries.
+pub(crate) struct Unwritten {
+    pub(crate) key: String,
+    pub(crate) done: u64,
+    pub(crate) source: Error,
+}
+
+/// Writes entries that etcd does not have, but for those that have expired.
+pub(crate) async fn write_all(changes: &[Change], store: &EtcdStore) -> Result<(), Unwritten> {
     let mut written = stream::iter(changes)
         .map(|change| async move {
             let ttl = change.expires.map(|second| Duration::from_secs(second).saturating_sub(now()));
             if ttl.is_some_and(|ttl| ttl.is_zero()) {
                 return Ok(());
             }
-            let key = change.key.to_string();
-            let value = change.value.unwrap_or_default();
-            store.put(&key, value, Expected::Absent, ttl).await.map(drop).map_err(|source| (key, source))
+            let value = change.value.clone().unwrap_or_default();
+            match store.put(&change.key, value.clone(), Expected::Absent, ttl).await {
+                // A write of an attempt that was broken off, which came late.
+                Err(Error::Conflict { current: Some(current), .. }) if current.value == value => Ok(()),
+                put => put.map(drop).map_err(|source| (change.key.to_string(), source)),
+            }
         })
         .buffer_unordered(WRITES);
     let mut done = 0;
     while let Some(outcome) = written.next().await {
-        outcome.map_err(|(key, source)| BackupError::Partly { key, done, all, source })?;
+        outcome.map_err(|(key, source)| Unwritten { key, done, source })?;
         done += 1;
     }
-    Ok(contents)
+    Ok(())
 }
 
 /// A file under a name of its own until it is complete.
@@ -330,7 +371,7 @@ fn contents(loaded: &disk::Loaded) -> Contents {
     }
 }
 
-fn now() -> Duration {
+pub(crate) fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 

@@ -10,6 +10,8 @@ pub mod backup;
 pub mod embedded;
 pub mod etcd;
 mod feed;
+pub mod migration;
+mod standing;
 
 use std::sync::Arc;
 use std::time::Duration;

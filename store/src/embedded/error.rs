@@ -45,6 +45,19 @@ pub enum OpenError {
     /// A file does not have what was written to it.
     #[error("{path} is damaged at byte {offset}: {problem}: {WAY_BACK}", path = path.display())]
     Damaged { path: PathBuf, offset: u64, problem: String },
+    /// A migration into the directory was broken off.
+    #[error(
+        "{path} has what a migration that was broken off has left: run the same `coracle migrate` again, which begins anew",
+        path = path.display()
+    )]
+    Unfinished { path: PathBuf },
+    /// What was in the directory went elsewhere.
+    #[error(
+        "the store in {path} was moved to {to}: use it there; to go back to what it was before, remove the file \
+         store.migration in it",
+        path = path.display()
+    )]
+    Moved { path: PathBuf, to: String },
     /// There is no store in the directory.
     #[error("{path} has no store", path = path.display())]
     Absent { path: PathBuf },
@@ -70,6 +83,11 @@ impl OpenError {
     pub(crate) fn malformed(path: &Path, offset: u64) -> impl FnOnce(Malformed) -> Self + use<> {
         let path = path.to_owned();
         move |Malformed(problem)| Self::damaged(&path, offset, problem)
+    }
+
+    /// Whether there is no store, and never was one.
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Self::Absent { .. })
     }
 
     /// Whether a file was not there, as when it was removed between the reading of names and its opening.

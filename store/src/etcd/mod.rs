@@ -10,6 +10,7 @@ mod export;
 mod follow;
 mod lease;
 mod members;
+mod preparation;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -95,6 +96,13 @@ pub struct EtcdStore {
 }
 
 impl EtcdStore {
+    /// Connects to serve what is in it; refuses what a migration has not finished, or has moved elsewhere.
+    pub async fn open(options: Options) -> Result<Self, Error> {
+        let store = Self::connect(options).await?;
+        store.refuse_migrated().await?;
+        Ok(store)
+    }
+
     /// Connects to a cluster and makes sure that it answers.
     pub async fn connect(options: Options) -> Result<Self, Error> {
         let members = Arc::new(Members::new(&options.endpoints, options.first, &connect_options(&options)).await?);

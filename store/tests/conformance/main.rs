@@ -7,6 +7,7 @@ mod etcd_cluster;
 mod etcd_only;
 mod etcd_server;
 mod lost_members;
+mod migrations;
 mod model;
 mod tls;
 

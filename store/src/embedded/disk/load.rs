@@ -54,7 +54,7 @@ impl Loaded {
 }
 
 /// The names in a directory that are a store's.
-struct Names {
+pub(super) struct Names {
     mark: bool,
     checkpoints: Vec<u64>,
     segments: Vec<u64>,
@@ -65,7 +65,7 @@ struct Names {
 }
 
 impl Names {
-    fn read(files: &Files) -> Result<Self, OpenError> {
+    pub(super) fn read(files: &Files) -> Result<Self, OpenError> {
         let mut found = Self {
             mark: false,
             checkpoints: Vec::new(),
@@ -91,6 +91,14 @@ impl Names {
         found.checkpoints.sort_unstable();
         found.segments.sort_unstable();
         Ok(found)
+    }
+
+    /// All of them, the mark first.
+    pub(super) fn all(self) -> impl Iterator<Item = String> {
+        let mark = self.mark.then(|| mark::NAME.to_owned());
+        let checkpoints = self.checkpoints.into_iter().map(checkpoint_name);
+        let segments = self.segments.into_iter().map(segment::name);
+        mark.into_iter().chain(checkpoints).chain(segments).chain(self.unfinished)
     }
 }
 

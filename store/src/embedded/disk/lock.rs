@@ -70,6 +70,14 @@ impl Lock {
         self.text.strip_prefix(TEXT)?.trim_end().parse().ok()
     }
 
+    /// Forgets which store was in the directory: there is none.
+    pub(crate) fn forget(&mut self) -> Result<(), OpenError> {
+        let forgotten = self.file.set_len(0).and_then(|()| self.file.sync_all());
+        forgotten.map_err(OpenError::file("write", &self.path))?;
+        self.text.clear();
+        Ok(())
+    }
+
     /// Writes which store is in the directory, or refuses another one than is written.
     pub(crate) fn name(&mut self, store: StoreId) -> Result<(), OpenError> {
         let text = format!("{TEXT}{store}\n");

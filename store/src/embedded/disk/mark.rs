@@ -15,7 +15,7 @@ use super::sector::SECTOR;
 use super::{FORMAT, Place, StoreId};
 use crate::embedded::OpenError;
 
-pub(super) const NAME: &str = "store.mark";
+pub(crate) const NAME: &str = "store.mark";
 /// The file before it is whole.
 pub(super) const UNFINISHED: &str = "store.mark.new";
 const MAGIC: &[u8; 8] = b"crcl-mrk";

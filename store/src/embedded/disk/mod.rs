@@ -31,6 +31,7 @@ mod mark;
 mod sector;
 mod segment;
 mod snapshot;
+mod standing;
 #[cfg(test)]
 mod tests;
 
@@ -46,8 +47,9 @@ pub use files::{Faults, Operation, Outcome};
 pub(crate) use files::{Files, StoreFile, is_full};
 pub(crate) use load::{Loaded, Salvaged, Until, expect_store, is_new, load, salvage};
 pub(crate) use lock::Lock;
-pub(crate) use mark::Mark;
+pub(crate) use mark::{Mark, NAME as MARK};
 pub(crate) use snapshot::{Header as SnapshotHeader, Reader as SnapshotReader, Writer as SnapshotWriter};
+pub(crate) use standing::{refuse_migrated, remove_unfinished, set_standing, standing};
 
 use super::change::Change;
 use super::recovery::Recovered;
@@ -119,6 +121,7 @@ impl Disk {
     pub(super) fn open(options: &Options) -> Result<(Self, Recovered), OpenError> {
         let files = Files::new(&options.path, options.faults.clone());
         let mut lock = Lock::take(&files)?;
+        refuse_migrated(&files)?;
         if is_new(&files, &lock)? {
             let store = StoreId::random().map_err(OpenError::file("name the store in", &options.path))?;
             create(&files, store, Place::beginning(store), &options.log)?;
