@@ -2,10 +2,11 @@
 //! cluster is, as everybody may read it; what nodes may; and tokens.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::io::{self, ErrorKind};
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use base64::Engine as _;
 use kube::config::{Cluster, Kubeconfig, NamedCluster};
 use serde_json::json;
@@ -14,6 +15,8 @@ use crate::node::{ClusterNetwork, NetworkText};
 use crate::pki::write_secret;
 use crate::{addons, authority};
 
+/// The file among the keys of a node that has joined, which tells of its cluster.
+pub(crate) const JOINED: &str = "joined.json";
 /// The ConfigMap of what all nodes have in common, in `kube-system`.
 pub(crate) const NETWORK: &str = "coracle-node-network";
 const RIGHTS: &str = include_str!("../../manifests/join.yaml");
@@ -23,6 +26,8 @@ const TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 const GROUP: &str = "system:bootstrappers:kubeadm:default-node-token";
 /// Letters of tokens, and how many of them are its name and its secret.
 const LETTERS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+/// How long a cluster may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
 const ID: usize = 6;
 const SECRET: usize = 16;
 
@@ -96,15 +101,49 @@ impl Invitation {
 
 /// Makes a token for the cluster with this data directory, which must run; answers the command by which others join.
 pub async fn create_token(data_dir: &Path, lifetime: Duration) -> anyhow::Result<Invitation> {
-    let path: PathBuf = data_dir.join("admin.kubeconfig");
-    ensure!(path.exists(), "no cluster has been in {}: give its --data-dir", data_dir.display());
-    let admin = client::connect(Some(&path), "coracle").await?;
+    let admin = administrator(data_dir).await?;
     let maps: kube::Api<k8s_openapi::api::core::v1::ConfigMap> = kube::Api::namespaced(admin.clone(), "kube-public");
-    let info = maps.get_opt("cluster-info").await.context("ask the cluster (does it run?)")?;
+    let info = tokio::time::timeout(PATIENCE, maps.get_opt("cluster-info")).await;
+    let at = data_dir.display();
+    let info = info.with_context(|| format!("the cluster in {at} has not answered within {} s", PATIENCE.as_secs()))?;
+    let info = match info {
+        Err(err) if is_refused(&err) => {
+            bail!("the cluster in {at} does not run: start it with `coracle up --data-dir {at}` and its other options")
+        }
+        info => info.with_context(|| format!("ask the cluster in {at}"))?,
+    };
     let text = info.and_then(|info| info.data?.remove("kubeconfig"));
     let text = text.context("nobody can join: start the cluster with a --node-ip that other machines can reach")?;
     let (server, authority) = authority::published(&text).context("ConfigMap kube-public/cluster-info")?;
     Invitation::with(&admin, &Door { server, authority: &authority }, new_token(), lifetime).await
+}
+
+/// A client of the cluster with this data directory, as its administrator.
+async fn administrator(data_dir: &Path) -> anyhow::Result<kube::Client> {
+    let (path, at) = (data_dir.join("admin.kubeconfig"), data_dir.display());
+    match path.try_exists() {
+        Ok(true) => {}
+        Err(err) if err.kind() == ErrorKind::PermissionDenied => bail!("{at} is another user's: run this with sudo"),
+        Err(err) => return Err(err).with_context(|| format!("look into {at}")),
+        Ok(false) => {
+            let joined = data_dir.join("pki").join(JOINED).exists();
+            ensure!(!joined, "{at} is a node that has joined a cluster: make tokens where `coracle up` runs");
+            bail!("no cluster has been in {at}: give the --data-dir of its `coracle up`");
+        }
+    }
+    Ok(client::connect(Some(&path), "coracle").await?)
+}
+
+/// Whether nobody listens where the server should be.
+fn is_refused(err: &kube::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(err);
+    while let Some(err) = cause {
+        if err.downcast_ref::<io::Error>().is_some_and(|err| err.kind() == ErrorKind::ConnectionRefused) {
+            return true;
+        }
+        cause = err.source();
+    }
+    false
 }
 
 fn new_token() -> String {
@@ -150,6 +189,28 @@ mod tests {
         {
             assert!(!is_token(bad), "{bad}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_cluster_that_does_not_run_is_said_with_how_to_start_it() {
+        daemon::install_crypto_provider();
+        let place = tempfile::tempdir().unwrap();
+        let create = || async {
+            let err = create_token(place.path(), TOKEN_LIFETIME).await.unwrap_err();
+            format!("{err:#}")
+        };
+        assert!(create().await.contains("no cluster has been in"));
+        std::fs::create_dir(place.path().join("pki")).unwrap();
+        std::fs::write(place.path().join("pki").join(JOINED), "{}").unwrap();
+        assert!(create().await.contains("a node that has joined"));
+        let pki = crate::pki::Pki::open(&place.path().join("pki")).unwrap();
+        let admin = pki.client("admin", crate::pki::Identity { user: "admin", group: "" }).unwrap();
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let server = format!("https://{closed}");
+        let config = crate::kubeconfig::kubeconfig("c", &server, &pki.ca().certificate, "admin", &admin);
+        crate::kubeconfig::write(&place.path().join("admin.kubeconfig"), &config).unwrap();
+        let said = create().await;
+        assert!(said.contains("does not run: start it with `coracle up"), "{said}");
     }
 
     #[test]

@@ -7,10 +7,10 @@ use base64::Engine as _;
 use serde::{Deserialize, Serialize};
 
 use super::admission::Admitted;
+use crate::invitation::JOINED;
 use crate::node::{ClusterNetwork, NetworkText};
 use crate::pki::write_secret;
 
-const ABOUT: &str = "joined.json";
 const CLIENT: &str = "kubelet-client.pem";
 const SERVING: &str = "kubelet-serving.pem";
 
@@ -47,7 +47,7 @@ impl Files {
 
     /// What was kept; `None` where nothing was.
     pub(super) fn read(&self) -> anyhow::Result<Option<Kept>> {
-        let path = self.directory.join(ABOUT);
+        let path = self.directory.join(JOINED);
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -70,12 +70,12 @@ impl Files {
             network: NetworkText::from(&admitted.network),
         };
         write_secret(&self.client(), &admitted.certificate)?;
-        Ok(write_secret(&self.directory.join(ABOUT), &serde_json::to_string_pretty(&kept)?)?)
+        Ok(write_secret(&self.directory.join(JOINED), &serde_json::to_string_pretty(&kept)?)?)
     }
 
     /// Removes all of it.
     pub(super) fn remove(&self) -> anyhow::Result<()> {
-        for file in [ABOUT, CLIENT, SERVING] {
+        for file in [JOINED, CLIENT, SERVING] {
             let path = self.directory.join(file);
             match std::fs::remove_file(&path) {
                 Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
