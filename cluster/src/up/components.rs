@@ -1,272 +1,50 @@
-//! A whole cluster in one process.
-//!
-//! ```text
-//! claims -> keys -> node address -> store -> API server -> { controllers, scheduler, kubelet, proxy, ... } -> node Ready
-//! ```
-//! Down goes the other way: components, then pods, then the API server and its store.
+//! What runs over a ready API server: the components, the node, and other nodes on this machine.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use apiserver::ApiServer;
-use apiserver::authn::Headers;
 use bytes::Bytes;
 use daemon::{Process, ReadyWatch, Supervisor};
-use facts::cidr::Cidr;
 use facts::nodes;
-use host::{Claim, ClaimError, Resource};
-use http::HeaderName;
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use runtime::Runtime;
 use runtime::local::LocalRuntime;
-use store::Store;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use super::ready_line;
 use crate::drain::Left;
-use crate::fleet::{self, Fleet};
+use crate::fleet::Fleet;
 use crate::invitation::{self, Invitation};
-use crate::keys::{FRONT_PROXY, Keys, NodeKeys};
-use crate::link::Link;
+use crate::keys::{Keys, NodeKeys};
 use crate::node::NodePlan;
-use crate::options::{Options, Plan};
+use crate::options::Plan;
 use crate::pki::Pair;
-use crate::{addons, control, kubeconfig, name_servers, routes};
+use crate::{addons, control, name_servers};
 
 /// How long the node may take to become Ready before `up` says that it waits.
 const NODE_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Brings a cluster up and keeps it until `shutdown`; `say` gets each line for the user. `left` says, at any moment, what
-/// would be left running if this process ended at once.
-pub async fn up(
-    options: Options,
-    shutdown: CancellationToken,
-    left: Arc<Left>,
-    say: impl Fn(String),
-) -> anyhow::Result<()> {
-    let started = Instant::now();
-    check_host()?;
-    let plan = Plan::new(options)?;
-    // Before anything of this machine is touched: another cluster may be using it.
-    let _claim = claim([plan.resources(), fleet::resources(&plan)?].concat())?;
-    plan.warnings(&routes::of_this_machine()).into_iter().for_each(&say);
-    let keys = Keys::make(&plan.options.node.data_dir.join("pki"), plan.subjects()).context("keys and certificates")?;
-    let (link, made) = own_link(&plan).await?;
-    let fleet = Fleet::new(&plan, link.as_ref())?;
-    let result = run(&plan, &keys, link.clone(), fleet, shutdown, Output { started, left, say }).await;
-    match link {
-        // An interface that was there before, by a cluster that crashed, may be what running pods need.
-        Some(link) if !plan.options.node.keep_pods && (made || result.is_ok()) => {
-            let removed = link.remove().await;
-            result.and(removed.map_err(Into::into))
-        }
-        _ => result,
-    }
-}
-
-/// What the user is told.
-struct Output<Say> {
-    started: Instant,
-    left: Arc<Left>,
-    say: Say,
-}
-
-async fn run<Say: Fn(String)>(
-    plan: &Plan,
-    keys: &Keys,
-    link: Option<Link>,
-    fleet: Fleet,
-    shutdown: CancellationToken,
-    output: Output<Say>,
-) -> anyhow::Result<()> {
-    let process = Process::new(CancellationToken::new());
-    let node_keys = NodeKeys::make(&keys.pki, &plan.node_name, &plan.options.node_ip);
-    let node_keys = &node_keys.context("keys and certificates of the node")?;
-    let store = open_store(plan).await?;
-    let server = ApiServer::new(server_config(plan, keys), store.clone(), process.clone())?;
-    let listeners = listen(plan).await?;
-    let kubeconfig = kubeconfig::write_for_users(plan, keys)?;
-
-    let mut control_plane = Supervisor::new(process.shutdown.clone());
-    let running = server.clone();
-    control_plane.add("apiserver", move |_| async move { running.run().await });
-    for listener in listeners {
-        let serving = server.clone();
-        control_plane.add("apiserver listener", move |_| async move { serving.serve(listener).await });
-    }
-    let is_reached = link.is_none() && !plan.node_ip().is_loopback();
-    if let Some(link) = link {
-        control_plane.add("node address", move |shutdown| async move { link.keep(shutdown).await });
-    }
-    let whole = async {
-        tokio::select! {
-            () = server.ready() => {}
-            () = shutdown.cancelled() => return Ok(()),
-        }
-        (output.say)(ready_line("apiserver", output.started.elapsed()));
-        let left = Arc::clone(&output.left);
-        let node = plan.node();
-        let started = output.started;
-        let cluster =
-            Cluster { plan, node, keys, node_keys, server: &server, kubeconfig, started, left, fleet, is_reached };
-        cluster.run(&shutdown, &output.say).await
-    };
-    let stop = process.shutdown.clone();
-    let (control_plane, components) = tokio::join!(
-        async {
-            let result = control_plane.run().await;
-            // Without an API server nothing else is of use.
-            shutdown.cancel();
-            result
-        },
-        async {
-            let result = whole.await;
-            stop.cancel();
-            result
-        }
-    );
-    let closed = store.close().await.context("close the store");
-    components.and(control_plane).and(closed)
-}
-
-/// Claims names and addresses; the error says which option chooses what is taken.
-pub(crate) fn claim(wanted: Vec<(&'static str, Resource)>) -> anyhow::Result<Claim> {
-    let (options, resources): (Vec<_>, Vec<_>) = wanted.into_iter().unzip();
-    Claim::take(resources.clone()).map_err(|err| {
-        let option = match &err {
-            ClaimError::Taken { resource, .. } => {
-                resources.iter().position(|one| one == resource).map(|at| options[at])
-            }
-            ClaimError::Io { .. } => None,
-        };
-        let err = anyhow::Error::from(err);
-        match option {
-            Some(option) => anyhow::anyhow!("{err}: stop that cluster, or choose another {option}"),
-            None => err,
-        }
-    })
-}
-
-/// Refuses at once, and says why, where pods cannot run.
-pub(crate) fn check_host() -> anyhow::Result<()> {
-    ensure!(cfg!(target_os = "linux"), "pods need Linux");
-    ensure!(rustix::process::geteuid().is_root(), "a node runs containers and needs root: run it with sudo");
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).any(|directory| directory.join("nft").is_file());
-    ensure!(found, "`nft` is not on the PATH: install the package nftables");
-    Ok(())
-}
-
-/// The interface with the node's address, unless the address is one that the machine has anyway; and whether it is new.
-async fn own_link(plan: &Plan) -> anyhow::Result<(Option<Link>, bool)> {
-    // Other nodes on this machine are on its link.
-    let alone = plan.options.nodes == 1;
-    let own = |address: &IpAddr| if alone { Cidr::new(*address, 128).bits() } else { fleet::near(*address).bits() };
-    let addresses = plan.options.node_ip.iter().map(|address| (*address, own(address))).collect();
-    let link = Link { name: plan.options.node.link_name(), addresses, routes: plan.routes() };
-    let ours = std::path::Path::new("/sys/class/net").join(&link.name).exists();
-    let is_there = |(address, _): &(IpAddr, u8)| std::net::UdpSocket::bind((*address, 0)).is_ok();
-    let there = link.addresses.iter().filter(|one| is_there(one)).count();
-    if !ours && there == link.addresses.len() {
-        return Ok((None, false));
-    }
-    ensure!(ours || there == 0, "--node-ip: this machine has one of the addresses, and not the other");
-    let made = link.ensure().await?;
-    Ok((Some(link), made))
-}
-
-async fn open_store(plan: &Plan) -> anyhow::Result<Arc<dyn Store>> {
-    if !plan.options.etcd.etcd_servers.is_empty() {
-        return Ok(Arc::new(store::etcd::EtcdStore::open(plan.options.etcd.options()?).await?));
-    }
-    let path = plan.options.node.data_dir.join("store");
-    let options = store::embedded::Options::at(&path);
-    let opened = tokio::task::spawn_blocking(move || store::embedded::EmbeddedStore::open(options)).await?;
-    Ok(Arc::new(opened.with_context(|| format!("open the store in {}", path.display()))?))
-}
-
-/// Loopback for this machine's users, the node's address for its pods.
-async fn listen(plan: &Plan) -> anyhow::Result<Vec<TcpListener>> {
-    let port = plan.options.secure_port;
-    let mut listeners = Vec::new();
-    for address in std::iter::once(IpAddr::V4(Ipv4Addr::LOCALHOST)).chain(plan.options.node_ip.iter().copied()) {
-        let address = SocketAddr::new(address, port);
-        let bound = TcpListener::bind(address).await;
-        listeners.push(
-            bound.with_context(|| format!("listen on {address} (another API server? choose another --secure-port)"))?,
-        );
-    }
-    Ok(listeners)
-}
-
-fn server_config(plan: &Plan, keys: &Keys) -> apiserver::Config {
-    let path = |file: &str| Some(keys.pki.path(file));
-    apiserver::Config {
-        secure_port: plan.options.secure_port,
-        advertise_address: Some(plan.node_ip()),
-        shares_store: !plan.options.etcd.etcd_servers.is_empty(),
-        identity: host::name(),
-        is_whole_control_plane: true,
-        tls_certificate: path("apiserver.crt"),
-        tls_private_key: path("apiserver.key"),
-        client_ca: path("ca.crt"),
-        service_cluster_ip_ranges: plan.services.clone(),
-        service_account_keys: path("sa.pub").into_iter().collect(),
-        service_account_signing_key: path("sa.key"),
-        // Nodes join by them.
-        bootstrap_tokens: true,
-        service_account_issuers: vec![format!("https://kubernetes.default.svc.{}", plan.options.cluster_domain)],
-        kubelet_client_certificate: path("apiserver-kubelet-client.crt"),
-        kubelet_client_key: path("apiserver-kubelet-client.key"),
-        kubelet_certificate_authority: path("ca.crt"),
-        proxy_client_certificate: path("front-proxy-client.crt"),
-        proxy_client_key: path("front-proxy-client.key"),
-        front_proxies: front_proxies(keys),
-        // The node's rules for Services may be made later than an aggregated server is there.
-        aggregator_routing: true,
-        ..apiserver::Config::default()
-    }
-}
-
-/// Whom aggregated API servers believe, and in which headers: as kubeadm has it.
-fn front_proxies(keys: &Keys) -> apiserver::FrontProxies {
-    let name = |name| vec![HeaderName::from_static(name)];
-    apiserver::FrontProxies {
-        ca: Some(keys.pki.path("front-proxy-ca.crt")),
-        allowed_names: vec![FRONT_PROXY.to_owned()],
-        headers: Headers {
-            username: name("x-remote-user"),
-            uid: name("x-remote-uid"),
-            group: name("x-remote-group"),
-            extra_prefix: vec!["x-remote-extra-".to_owned()],
-        },
-    }
-}
-
-pub(crate) fn ready_line(name: &str, after: Duration) -> String {
-    format!("{name:<20} ready after {:>5} ms", after.as_millis())
-}
-
 /// The components over a ready API server.
-struct Cluster<'a> {
-    plan: &'a Plan,
-    node: NodePlan,
-    keys: &'a Keys,
-    node_keys: &'a NodeKeys,
-    server: &'a ApiServer,
+pub(super) struct Cluster<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) node: NodePlan,
+    pub(super) keys: &'a Keys,
+    pub(super) node_keys: &'a NodeKeys,
+    pub(super) server: &'a ApiServer,
     /// For the user.
-    kubeconfig: PathBuf,
-    started: Instant,
-    left: Arc<Left>,
+    pub(super) kubeconfig: PathBuf,
+    pub(super) started: Instant,
+    pub(super) left: Arc<Left>,
     /// The other nodes on this machine.
-    fleet: Fleet,
+    pub(super) fleet: Fleet,
     /// Whether other machines can reach the API server.
-    is_reached: bool,
+    pub(super) is_reached: bool,
 }
 
 impl Cluster<'_> {
@@ -275,7 +53,7 @@ impl Cluster<'_> {
         self.is_reached || !self.fleet.is_empty()
     }
 
-    async fn run(&self, shutdown: &CancellationToken, say: &impl Fn(String)) -> anyhow::Result<()> {
+    pub(super) async fn run(&self, shutdown: &CancellationToken, say: &impl Fn(String)) -> anyhow::Result<()> {
         let runtime = Arc::new(LocalRuntime::open(self.node.runtime()?).await.context("container runtime")?);
         let options = &self.node.options;
         self.left.watch("up", &options.data_dir, &options.bridge, Arc::clone(&runtime));
