@@ -37,7 +37,8 @@ pub(crate) fn kubeconfig(name: &str, server: &str, ca: &str, user: &str, identit
 /// Writes the administrator's kubeconfig, and says where the one is that the user who began this can read.
 pub(crate) fn write_for_users(plan: &Plan, keys: &Keys) -> anyhow::Result<PathBuf> {
     let server = format!("https://127.0.0.1:{}", plan.options.secure_port);
-    let config = kubeconfig("coracle", &server, &keys.pki.ca().certificate, "coracle-admin", &keys.admin);
+    let name = plan.options.name.context();
+    let config = kubeconfig(&name, &server, &keys.pki.ca().certificate, &format!("{name}-admin"), &keys.admin);
     write(&plan.kubeconfig, &config)?;
     let Some(invoker) = plan.options.invoker else { return Ok(plan.kubeconfig.clone()) };
     if plan.options.write_kubeconfig.is_some() {

@@ -387,6 +387,7 @@ fn check_bridge(name: &str) -> anyhow::Result<()> {
         good && name.len() <= 14,
         "--bridge {name:?}: must be 1 to 14 letters, digits, - _ and ., and begin with a letter"
     );
+    ensure!(!["claims", "presence"].contains(&name), "--bridge {name:?}: /run/coracle has a folder of this name");
     Ok(())
 }
 

@@ -13,12 +13,25 @@ use kubelet::Allowlist;
 
 use crate::invoker::Invoker;
 use crate::keys::Subjects;
+use crate::named::given::Given;
+use crate::named::name::ClusterName;
+use crate::named::record::RECORDS;
 use crate::node::{ClusterNetwork, NodeOptions, NodePlan};
 use crate::routes::{Range, Route, overlap};
 
 /// Options of a cluster in one process.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
+    /// Name of the cluster. This machine may have several: each gets a directory, addresses and ports of its own, for good,
+    /// unless they are given.
+    #[arg(long, default_value_t)]
+    pub name: ClusterName,
+    /// Where records of this machine's clusters are.
+    #[arg(long, hide = true, default_value = RECORDS)]
+    pub records: PathBuf,
+    /// Which options stand on the command line.
+    #[command(flatten)]
+    pub given: Given,
     /// Where to write the administrator's kubeconfig [default: <data-dir>/admin.kubeconfig].
     #[arg(long)]
     pub write_kubeconfig: Option<PathBuf>,
@@ -356,6 +369,7 @@ mod tests {
             (["--bridge", "a-very-long-bridge-name"], "--bridge"),
             (["--bridge", "of-15-letters15"], "--bridge"),
             (["--bridge", "br0\" ; flush"], "--bridge"),
+            (["--bridge", "claims"], "--bridge"),
             (["--pod-max-pids", "0"], "--pod-max-pids"),
             (["--allowed-unsafe-sysctls", "vm.swappiness"], "--allowed-unsafe-sysctls"),
         ] {

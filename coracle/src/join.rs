@@ -1,13 +1,14 @@
 //! `coracle join`, `coracle leave` and `coracle token`.
 
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cluster::{JoinOptions, LeaveOptions};
 use daemon::LogArgs;
+
+use crate::which::Which;
 
 /// Makes this machine a node of a cluster, and keeps it one until Ctrl-C.
 #[derive(clap::Args)]
@@ -50,9 +51,8 @@ impl Leave {
 pub(crate) enum Token {
     /// Make a token, and print the command by which another machine joins.
     Create {
-        /// Where the cluster keeps everything.
-        #[arg(long, default_value = "/var/lib/coracle")]
-        data_dir: PathBuf,
+        #[command(flatten)]
+        which: Which,
         /// How long the token is good.
         #[arg(long, default_value = "24h0m0s", value_parser = daemon::pflag::duration)]
         ttl: Duration,
@@ -61,9 +61,9 @@ pub(crate) enum Token {
 
 impl Token {
     pub(crate) fn run(self) -> ExitCode {
-        let Self::Create { data_dir, ttl } = self;
+        let Self::Create { which, ttl } = self;
         daemon::task("coracle", &quiet(LogArgs::default()), async move {
-            println!("{}", cluster::create_token(&data_dir, ttl).await?);
+            println!("{}", cluster::create_token(&which.data_dir()?, ttl).await?);
             Ok(())
         })
     }

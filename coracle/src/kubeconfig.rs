@@ -1,24 +1,21 @@
 //! `coracle kubeconfig`.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 
+use crate::which::Which;
+
 /// Prints the administrator's kubeconfig of the cluster on this machine.
 #[derive(clap::Args)]
 pub(crate) struct Print {
-    /// Where the cluster keeps everything.
-    #[arg(long, default_value = "/var/lib/coracle")]
-    data_dir: PathBuf,
+    #[command(flatten)]
+    which: Which,
 }
 
 impl Print {
     pub(crate) fn run(self) -> ExitCode {
-        let path = self.data_dir.join("admin.kubeconfig");
-        let read = std::fs::read_to_string(&path)
-            .with_context(|| format!("read {} (has `coracle up` run with this --data-dir?)", path.display()));
-        match read {
+        match self.read() {
             Ok(text) => {
                 print!("{text}");
                 ExitCode::SUCCESS
@@ -28,5 +25,10 @@ impl Print {
                 ExitCode::FAILURE
             }
         }
+    }
+    fn read(&self) -> anyhow::Result<String> {
+        let path = self.which.data_dir()?.join("admin.kubeconfig");
+        let read = std::fs::read_to_string(&path);
+        read.with_context(|| format!("read {} (has `coracle up` run with this --data-dir?)", path.display()))
     }
 }

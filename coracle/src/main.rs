@@ -1,6 +1,7 @@
 //! The `coracle` command: a whole cluster in one process, each component by itself, and small helpers.
 
 mod certificates;
+mod clusters;
 mod image;
 mod join;
 mod kubeconfig;
@@ -8,6 +9,7 @@ mod migrate;
 mod stop_pods;
 mod store;
 mod up;
+mod which;
 
 use std::process::ExitCode;
 
@@ -28,6 +30,12 @@ struct Cli {
 enum Command {
     /// Bring up a whole cluster on this machine, and keep it until Ctrl-C.
     Up(up::Up),
+    /// Show the clusters of this machine.
+    Ls(clusters::Ls),
+    /// Stop a cluster of this machine, and wait until it has ended.
+    Stop(clusters::Stop),
+    /// Remove a cluster of this machine with all that it keeps.
+    Delete(clusters::Delete),
     /// Make this machine a node of a cluster, and keep it one until Ctrl-C.
     Join(Box<join::Join>),
     /// Move this node's pods elsewhere, end it, and remove what it has made on this machine.
@@ -84,6 +92,9 @@ fn main() -> ExitCode {
     }
     match daemon::parse::<Cli>().command {
         Command::Up(command) => command.run(),
+        Command::Ls(command) => command.run(),
+        Command::Stop(command) => command.run(),
+        Command::Delete(command) => command.run(),
         Command::Join(command) => command.run(),
         Command::Leave(command) => command.run(),
         Command::Token(command) => command.run(),

@@ -12,6 +12,7 @@ pub mod differential;
 mod etcd;
 mod image;
 mod many;
+mod named;
 mod separate;
 mod separate_network;
 mod separate_process;
@@ -25,6 +26,7 @@ pub use compose::{COMPOSE_IMAGE, ComposeCluster, PARTS, Place, Writes, place, ru
 pub use etcd::Etcd;
 pub use image::Registry;
 pub use many::{IMAGE, ManyNodes};
+pub use named::{NamedCluster, NamedClusters};
 pub use rustix::process::Signal;
 pub use separate::{MEMBERS, SeparateCluster, can_run_separate};
 pub use separate_process::Member;

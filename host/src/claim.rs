@@ -46,7 +46,7 @@ impl Resource {
     }
 
     /// Whether both cannot be had by different processes.
-    fn conflicts(&self, other: &Self) -> bool {
+    pub fn conflicts(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Range(one, length), Self::Range(other, others)) => overlap((*one, *length), (*other, *others)),
             _ => self == other,
@@ -191,6 +191,23 @@ impl Claim {
     }
 }
 
+/// What other processes have, as far as it is of this thread's network namespace.
+///
+/// # Errors
+/// When claims cannot be read.
+pub fn taken() -> Result<Vec<Resource>, ClaimError> {
+    taken_in(Path::new(DIRECTORY), network())
+}
+
+fn taken_in(directory: &Path, network: Option<u64>) -> Result<Vec<Resource>, ClaimError> {
+    if !directory.exists() {
+        return Ok(Vec::new());
+    }
+    let _comparing = comparing(&directory.join("lock"))?;
+    let others = living(directory)?.into_iter().filter(|other| !other.holder.is_this());
+    Ok(others.filter(|other| is_one_network(other.network, network)).flat_map(|other| other.resources).collect())
+}
+
 impl Drop for Claim {
     fn drop(&mut self) {
         // The lock ends with the file; one that stays is swept by the next who claims something.
@@ -296,6 +313,17 @@ mod tests {
         assert!(by("d", None).is_err(), "who does not say where is everywhere");
         drop((first, other));
         assert!(network().is_some());
+    }
+
+    #[test]
+    fn what_others_have_here_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(taken_in(&directory.path().join("none"), Some(1)).unwrap(), []);
+        let _here = take(directory.path(), "a", vec![bridge("br0"), range("10.0.0.0/16")]).unwrap();
+        let holder = Holder { identity: "b".to_owned(), pid: 7, command: String::new() };
+        let _elsewhere = take_by(directory.path(), holder, Some(2), vec![bridge("br1")]).unwrap();
+        let _own = take_by(directory.path(), Holder::this().clone(), Some(1), vec![bridge("br2")]).unwrap();
+        assert_eq!(taken_in(directory.path(), Some(1)).unwrap(), [bridge("br0"), range("10.0.0.0/16")]);
     }
 
     #[test]

@@ -77,6 +77,15 @@ pub fn remove(path: &Path) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::DirectoryNotEmpty, format!("{} fills up while it is removed", path.display())))
 }
 
+/// Removes everything below a directory that is held, whatever its name leads to by now.
+///
+/// # Errors
+/// When something cannot be removed.
+pub fn remove_below(directory: &OwnedFd) -> io::Result<()> {
+    // A descriptor of its own: where this one's reading stands is its holder's affair.
+    empty(rustix::fs::openat(directory, c".", DIRECTORY, Mode::empty())?)
+}
+
 /// Removes everything below a directory.
 fn empty(start: OwnedFd) -> io::Result<()> {
     let mut walk = Walk::new(start)?;
@@ -291,6 +300,19 @@ mod tests {
         symlink(&other, &alone).unwrap();
         remove(&alone).unwrap();
         assert!(other.is_dir() && !alone.is_symlink());
+    }
+
+    #[test]
+    fn what_is_held_is_emptied_and_not_what_has_its_name_by_now() {
+        let outer = tempfile::tempdir().unwrap();
+        let (top, aside) = (outer.path().join("top"), outer.path().join("aside"));
+        fs::create_dir_all(top.join("a/b")).unwrap();
+        let held = rustix::fs::open(&top, DIRECTORY, Mode::empty()).unwrap();
+        fs::rename(&top, &aside).unwrap();
+        fs::create_dir_all(top.join("other")).unwrap();
+        remove_below(&held).unwrap();
+        remove_below(&held).unwrap();
+        assert!(top.join("other").is_dir() && fs::read_dir(&aside).unwrap().next().is_none());
     }
 
     #[test]

@@ -86,6 +86,11 @@ impl Fleet {
         self.members.iter().map(|member| &member.name)
     }
 
+    /// What the nodes were told.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = &NodeOptions> {
+        self.members.iter().map(|member| &member.options)
+    }
+
     /// Starts all of them, at once.
     pub(crate) async fn start(&self, invitation: Option<&Invitation>) -> anyhow::Result<()> {
         let Some(invitation) = invitation.filter(|_| !self.is_empty()) else { return Ok(()) };

@@ -56,7 +56,9 @@ impl Cluster<'_> {
     pub(super) async fn run(&self, shutdown: &CancellationToken, say: &impl Fn(String)) -> anyhow::Result<()> {
         let runtime = Arc::new(LocalRuntime::open(self.node.runtime()?).await.context("container runtime")?);
         let options = &self.node.options;
-        self.left.watch("up", &options.data_dir, &options.bridge, Arc::clone(&runtime));
+        let name = &self.plan.options.name;
+        let command = if name.is_default() { "up".to_owned() } else { format!("up --name {name}") };
+        self.left.watch(&command, &options.data_dir, &options.bridge, Arc::clone(&runtime));
         let process = Process::new(CancellationToken::new());
         let mut tasks = Supervisor::new(process.shutdown.clone());
         let admin = self.client(&self.keys.admin, "coracle")?;

@@ -24,6 +24,7 @@ use crate::drain::Left;
 use crate::fleet::{self, Fleet};
 use crate::keys::{Keys, NodeKeys};
 use crate::link::Link;
+use crate::named::{self, Known};
 use crate::options::{Options, Plan};
 use crate::{kubeconfig, routes};
 
@@ -37,10 +38,12 @@ pub async fn up(
 ) -> anyhow::Result<()> {
     let started = Instant::now();
     check_host()?;
+    let (options, known) = named::settle(options)?;
     let plan = Plan::new(options)?;
     // Before anything of this machine is touched: another cluster may be using it.
     let _claim = claim([plan.resources(), fleet::resources(&plan)?].concat())?;
     plan.warnings(&routes::of_this_machine()).into_iter().for_each(&say);
+    known.iter().filter_map(Known::note).for_each(&say);
     let keys = Keys::make(&plan.options.node.data_dir.join("pki"), plan.subjects()).context("keys and certificates")?;
     let (link, made) = own_link(&plan).await?;
     let fleet = Fleet::new(&plan, link.as_ref())?;
@@ -148,13 +151,18 @@ pub(crate) fn check_host() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The interface with the node's address, unless the address is one that the machine has anyway; and whether it is new.
-async fn own_link(plan: &Plan) -> anyhow::Result<(Option<Link>, bool)> {
+/// The interface that would have the node's address.
+pub(crate) fn link_of(plan: &Plan) -> Link {
     // Other nodes on this machine are on its link.
     let alone = plan.options.nodes == 1;
     let own = |address: &IpAddr| if alone { Cidr::new(*address, 128).bits() } else { fleet::near(*address).bits() };
     let addresses = plan.options.node_ip.iter().map(|address| (*address, own(address))).collect();
-    let link = Link { name: plan.options.node.link_name(), addresses, routes: plan.routes() };
+    Link { name: plan.options.node.link_name(), addresses, routes: plan.routes() }
+}
+
+/// The interface with the node's address, unless the address is one that the machine has anyway; and whether it is new.
+async fn own_link(plan: &Plan) -> anyhow::Result<(Option<Link>, bool)> {
+    let link = link_of(plan);
     let ours = std::path::Path::new("/sys/class/net").join(&link.name).exists();
     let is_there = |(address, _): &(IpAddr, u8)| std::net::UdpSocket::bind((*address, 0)).is_ok();
     let there = link.addresses.iter().filter(|one| is_there(one)).count();

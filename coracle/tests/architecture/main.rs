@@ -317,6 +317,10 @@ fn every_dependency_is_used() {
 /// Where a task may be started that no supervisor, set or guard owns, or where a thread may sleep, and why.
 const ON_THEIR_OWN: &[(&str, &str)] = &[
     ("cluster/src/link.rs", "the connection's task is aborted when the question is answered"),
+    (
+        "cluster/src/named/record.rs",
+        "waits for the file lock of another process, for a bounded time, before anything runs",
+    ),
     ("cluster/src/testing.rs", "the cluster's tasks are awaited when it stops"),
     ("daemon/src/process.rs", "the delay between the signal and the drain ends with the process"),
     ("daemon/src/signals.rs", "signals are heard as long as the process lives"),

@@ -212,6 +212,8 @@ fn write(target: &Path, payload: &Payload, group: Option<u32>, is_new: bool, in_
     atomic::write(target, payload, group)
 }
 
+pub use removal::mounts_below;
+
 /// Unmounts the volumes of all pods of a kubelet that has ended, and whose pods have: their memory is free then, and
 /// its directory can be removed, unless a driver has something mounted there. The next kubelet makes them again.
 pub fn unmount_all(root_dir: &Path) -> std::io::Result<()> {

@@ -24,7 +24,7 @@ pub(super) fn unmount_below(directory: &Path) -> io::Result<()> {
 }
 
 /// Mount points at or below a directory, deepest first.
-pub(super) fn mounts_below(directory: &Path) -> io::Result<Vec<PathBuf>> {
+pub fn mounts_below(directory: &Path) -> io::Result<Vec<PathBuf>> {
     // The table has no path with links.
     let directory = match fs::canonicalize(directory) {
         Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
