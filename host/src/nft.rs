@@ -99,7 +99,9 @@ mod tests {
              add element ip t s {{ {elements} }}\n    ^^^^~~~\n/dev/stdin:2:1-1: Error: Operation not permitted\n"
         );
         let told = complaint(said.as_bytes());
-        assert!(told.starts_with("/dev/stdin:1:2-5: Error: Could not process rule: No such file or directory add element"));
+        assert!(
+            told.starts_with("/dev/stdin:1:2-5: Error: Could not process rule: No such file or directory add element")
+        );
         assert!(told.len() <= LINES * (LONGEST_LINE + 1) && !told.contains('^'), "{told}");
         let many = "Error: x\n".repeat(9);
         assert_eq!(complaint(many.as_bytes()), "Error: x Error: x Error: x Error: x");

@@ -26,10 +26,10 @@ pub(crate) struct Used {
     pub(crate) memory: i64,
 }
 
-/// What a node, and the containers of pods on it, used.
 /// What containers used, by their names.
 pub(crate) type UsedByContainer = BTreeMap<Box<str>, Used>;
 
+/// What a node, and the containers of pods on it, used.
 #[derive(Debug)]
 pub(crate) struct Rates {
     pub(crate) node: Option<Used>,
