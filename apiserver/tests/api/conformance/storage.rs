@@ -16,6 +16,8 @@ struct Lifecycle {
     path: String,
     /// An object but for its metadata.
     object: Value,
+    /// The finalizer that every object has.
+    protection: Option<&'static str>,
 }
 
 impl Lifecycle {
@@ -26,7 +28,7 @@ impl Lifecycle {
         let patched = self.patch_label(&client, &first).await;
         assert_eq!(self.labelled(&client, &patched).await, 1);
         expect(client.delete(&self.of(&first)).await, 200);
-        expect(client.get(&self.of(&first)).await, 404);
+        self.assert_goes(&client, &first).await;
         assert_eq!(self.labelled(&client, &patched).await, 0);
 
         let second = self.create(&client, "e2e-v2-").await;
@@ -37,7 +39,19 @@ impl Lifecycle {
         let selector = format!("{}=updated", name(&second));
         assert_eq!(self.labelled(&client, &selector).await, 1);
         expect(client.delete(&format!("{}?labelSelector={selector}", self.path)).await, 200);
-        expect(client.get(&self.of(&second)).await, 404);
+        self.assert_goes(&client, &second).await;
+    }
+
+    /// It is gone, or waits for the controller that protects what is in use, whose part this plays.
+    async fn assert_goes(&self, client: &Client, object: &Value) {
+        if let Some(protection) = self.protection {
+            let left = expect(client.get(&self.of(object)).await, 200);
+            assert!(left["metadata"]["deletionTimestamp"].is_string(), "{left}");
+            assert_eq!(left["metadata"]["finalizers"], json!([protection]));
+            let patch = json!({"metadata": {"finalizers": null}});
+            expect(client.patch(&self.of(object), MERGE, &patch).await, 200);
+        }
+        expect(client.get(&self.of(object)).await, 404);
     }
 
     async fn create(&self, client: &Client, prefix: &str) -> Value {
@@ -81,21 +95,22 @@ fn revision(object: &Value) -> u64 {
 async fn storage_classes_live_and_die() {
     let object =
         json!({"kind": "StorageClass", "apiVersion": "storage.k8s.io/v1", "provisioner": "e2e-fake-provisioner"});
-    Lifecycle { path: format!("{STORAGE}/storageclasses"), object }.run().await;
+    Lifecycle { path: format!("{STORAGE}/storageclasses"), object, protection: None }.run().await;
 }
 
 /// Conformance: [sig-storage] VolumeAttributesClass [FeatureGate:VolumeAttributesClass] should run through the lifecycle of a VolumeAttributesClass [Conformance]
 #[tokio::test]
 async fn classes_of_volume_attributes_live_and_die() {
     let object = json!({"driverName": "e2e-fake-csi-driver", "parameters": {"foo": "bar"}});
-    Lifecycle { path: format!("{STORAGE}/volumeattributesclasses"), object }.run().await;
+    let protection = Some("kubernetes.io/vac-protection");
+    Lifecycle { path: format!("{STORAGE}/volumeattributesclasses"), object, protection }.run().await;
 }
 
 /// Conformance: [sig-storage] CSINodes CSI Conformance should run through the lifecycle of a csinode [Conformance]
 #[tokio::test]
 async fn nodes_of_drivers_live_and_die() {
     let object = json!({"spec": {"drivers": null}});
-    Lifecycle { path: format!("{STORAGE}/csinodes"), object }.run().await;
+    Lifecycle { path: format!("{STORAGE}/csinodes"), object, protection: None }.run().await;
 }
 
 fn attachment() -> Value {
@@ -107,7 +122,7 @@ fn attachment() -> Value {
 /// Conformance: [sig-storage] VolumeAttachment Conformance should run through the lifecycle of a VolumeAttachment [Conformance]
 #[tokio::test]
 async fn attachments_live_and_die() {
-    Lifecycle { path: format!("{STORAGE}/volumeattachments"), object: attachment() }.run().await;
+    Lifecycle { path: format!("{STORAGE}/volumeattachments"), object: attachment(), protection: None }.run().await;
 }
 
 /// Conformance: [sig-storage] VolumeAttachment Conformance should apply changes to a volumeattachment status [Conformance]
