@@ -139,7 +139,11 @@ async fn a_replication_controller_lives_and_dies() {
     let scale = json!({"metadata": {}, "spec": {"replicas": 2}, "status": {"replicas": 0}});
     api.strategic(&format!("{RC}/scale"), &scale).await;
     events.until("MODIFIED", |rc| counts(rc, 2, 2)).await;
-    let updated = api.update(&format!("{RC}/status"), |rc| rc["status"]["readyReplicas"] = json!(1)).await;
+    let fewer = |rc: &mut Value| {
+        rc["status"]["readyReplicas"] = json!(1);
+        rc["status"]["availableReplicas"] = json!(1);
+    };
+    let updated = api.update(&format!("{RC}/status"), fewer).await;
     assert!(counts(&updated, 2, 1), "{updated}");
     events.until("MODIFIED", |rc| counts(rc, 2, 1)).await;
     let everywhere = api.items(&format!("/api/v1/replicationcontrollers?{selected}")).await;

@@ -110,10 +110,15 @@ async fn a_parallel_set_scales_though_its_pods_are_not_ready() {
 }
 
 /// Says of a pod with a gate whether it is ready.
+async fn say_gate(api: &Api, pod: &str, is_open: bool) {
+    let condition = json!({"type": "example.com/go", "status": if is_open { "True" } else { "False" }});
+    api.strategic(&format!("{PODS}/{pod}/status"), &json!({"status": {"conditions": [condition]}})).await;
+}
+
+/// The same, and waits until the pod says so, too.
 async fn set_gate(api: &Api, pod: &str, is_open: bool) {
     let status = if is_open { "True" } else { "False" };
-    let condition = json!({"type": "example.com/go", "status": status});
-    api.strategic(&format!("{PODS}/{pod}/status"), &json!({"status": {"conditions": [condition]}})).await;
+    say_gate(api, pod, is_open).await;
     eventually(&format!("{pod} is ready: {status}"), async || {
         let pod = api.get(&format!("{PODS}/{pod}")).await;
         let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
@@ -153,12 +158,17 @@ async fn a_set_scales_in_order_and_halts_where_a_pod_is_not_ready() {
         eventually("the next one comes", async || names(&api).await.len() == all).await;
     }
     counts(&api, 3, 3).await;
-    set_gate(&api, "web-0", false).await;
-    counts(&api, 3, 2).await;
+    for pod in ["web-0", "web-1", "web-2"] {
+        set_gate(&api, pod, false).await;
+    }
+    counts(&api, 3, 0).await;
     api.merge(SET, &json!({"spec": {"replicas": 0}})).await;
-    counts(&api, 3, 2).await;
-    assert_eq!(names(&api).await, ["web-0", "web-1", "web-2"]);
+    counts(&api, 3, 0).await;
     set_gate(&api, "web-0", true).await;
+    counts(&api, 3, 1).await;
+    assert_eq!(names(&api).await, ["web-0", "web-1", "web-2"], "web-1 is not ready, and not the one to go");
+    // With only the last one not ready, that one goes first.
+    say_gate(&api, "web-1", true).await;
     for pod in ["web-2", "web-1", "web-0"] {
         let gone = events.until("DELETED", |_| true).await;
         assert_eq!(gone["metadata"]["name"], pod);
