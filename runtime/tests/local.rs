@@ -68,7 +68,8 @@ async fn capabilities_seccomp_and_no_new_privs_are_what_was_asked() {
 #[tokio::test]
 async fn users_groups_and_a_read_only_root_hold() {
     on_a_node(|node| async move {
-        let script = "id; touch /x && echo wrote; touch /dev/shm/x && echo shm; cat /etc/secret || echo denied";
+        let script = "id; touch /x && echo wrote; touch /dev/shm/x && echo shm; cat /etc/secret || echo denied; \
+                      echo x > /dev/null && echo swallowed";
         let (exit, output) = node
             .run(script, |config| {
                 config.security.user = Some(101);
@@ -80,6 +81,7 @@ async fn users_groups_and_a_read_only_root_hold() {
         assert!(output.contains("uid=101(web) gid=102(web)"), "{output}");
         assert!(output.contains("7(logs)") && output.contains("2000"), "{output}");
         assert!(!output.contains("wrote") && output.contains("shm") && output.contains("denied"), "{output}");
+        assert!(output.contains("swallowed"), "{output}");
     })
     .await;
 }

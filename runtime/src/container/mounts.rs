@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{FileType, Mode};
+use rustix::fs::{AtFlags, FileType, Mode};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
@@ -203,7 +203,10 @@ fn make_device(tree: &Tree, device: &DeviceSpec) -> StageResult {
     let mode = Mode::from_raw_mode(device.mode);
     match rustix::fs::mknodat(&parent, name, kind, mode, device.number) {
         Err(Errno::EXIST) => Ok(()),
-        made => made.during(|| format!("make device {}", path.display())),
+        // The umask took rights away: everybody writes to the null device.
+        made => made
+            .and_then(|()| rustix::fs::chmodat(&parent, name, mode, AtFlags::empty()))
+            .during(|| format!("make device {}", path.display())),
     }
 }
 

@@ -32,6 +32,8 @@ impl MutatingAdmission for RuntimeClass {
         let class = if name.is_empty() {
             None
         } else {
+            // One that was made or deleted a moment ago is known to be.
+            self.classes.settle().await?;
             self.classes.get(&self.classes.key("", &name)).map(|cached| cached.object())
         };
         if !name.is_empty() && class.is_none() {

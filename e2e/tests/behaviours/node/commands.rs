@@ -20,9 +20,10 @@ fn image(ground: &Ground<'_>) -> String {
     config["config"]["Entrypoint"] = json!(["echo", "[the-entrypoint]"]);
     config["config"]["Cmd"] = json!(["[the", "arguments]"]);
     fs::write(folder.join(name), config.to_string()).unwrap();
-    tar(&["-cf", "../entrypoint.tar", "manifest.json", name, "layer.tar"]);
+    let archive = ground.cluster.directory().join("entrypoint.tar");
+    tar(&["-cf", archive.to_str().unwrap(), "manifest.json", name, "layer.tar"]);
     let image = ground.cluster.image("entrypoint:1");
-    let archive = format!("docker-archive:{}", ground.cluster.directory().join("entrypoint.tar").display());
+    let archive = format!("docker-archive:{}", archive.display());
     let push = ["copy", "--quiet", "--dest-tls-verify=false", &archive, &format!("docker://{image}")];
     Command::new("skopeo").args(push).run().ok();
     image
