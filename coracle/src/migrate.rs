@@ -24,7 +24,7 @@ pub(crate) struct Migrate {
     #[arg(long, value_delimiter = ',', conflicts_with_all = ["from", "to_etcd_servers"], requires = "to")]
     from_etcd_servers: Vec<String>,
     /// Directory of the embedded store that everything is moved to; it must have none.
-    #[arg(long, conflicts_with = "to_etcd_servers")]
+    #[arg(long, conflicts_with_all = ["from", "to_etcd_servers"])]
     to: Option<PathBuf>,
     /// etcd endpoints that everything is moved to, separated by commas; nothing may be below /registry there.
     #[arg(long, value_delimiter = ',')]

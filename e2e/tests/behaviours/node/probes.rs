@@ -30,11 +30,11 @@ fn second(time: &Value) -> i64 {
 /// Conformance: [sig-node] Probing container should be restarted with a GRPC liveness probe [NodeConformance] [Conformance]
 pub(super) fn of_dying_containers(ground: &Ground<'_>) {
     // Each is well for some seconds, but for the last: nobody listens there.
-    let ill = "echo ok > /tmp/health; sleep 4; rm /tmp/health; sleep 600";
-    let exec = json!({"exec": {"command": ["cat", "/tmp/health"]}, "initialDelaySeconds": 1});
+    let ill = "echo ok > /tmp/health; sleep 12; rm /tmp/health; sleep 600";
+    let exec = json!({"exec": {"command": ["cat", "/tmp/health"]}, "initialDelaySeconds": 5, "timeoutSeconds": 10});
     probed(ground, "exec", ill, "livenessProbe", probe(exec));
-    let ill = "mkdir /www; echo ok > /www/healthz; httpd -p 8080 -h /www; sleep 4; rm /www/healthz; sleep 600";
-    let http = json!({"httpGet": {"path": "/healthz", "port": 8080}, "initialDelaySeconds": 1});
+    let ill = "mkdir /www; echo ok > /www/healthz; httpd -p 8080 -h /www; sleep 12; rm /www/healthz; sleep 600";
+    let http = json!({"httpGet": {"path": "/healthz", "port": 8080}, "initialDelaySeconds": 5, "timeoutSeconds": 10});
     probed(ground, "http", ill, "livenessProbe", probe(http));
     let grpc = json!({"grpc": {"port": 2333}, "initialDelaySeconds": 4});
     probed(ground, "grpc", "nc -ll -p 5000 -e cat", "livenessProbe", probe(grpc));
