@@ -76,6 +76,9 @@ impl Before {
         cluster.wait_for(&["deployment", "web"], "{.status.availableReplicas}", "4");
         cluster.kubectl(&["scale", "deployment/web", "--replicas=3"]).ok();
         cluster.wait_for(&["deployment", "web"], "{.status.replicas}", "3");
+        // The fourth is counted until it has ended.
+        let pods = || cluster.kubectl(&["get", "pods", "-o", "name"]).ok().matches("pod/web-").count();
+        eventually("the fourth is gone", PATIENCE, || (pods() == 3).then_some(()));
     }
 }
 
