@@ -184,7 +184,7 @@ async fn a_mount_that_gives_nothing_on_is_refused_to_whom_that_is_asked() {
             let (container_path, sub_path) = ("/place".into(), Some("below".into()));
             let mount = Mount { container_path, host_path: place.clone(), sub_path, propagation, ..Mount::default() };
             let config = ContainerConfig { name: name.into(), mounts: vec![mount], ..sleeper(&image) };
-            let id = node.runtime.create_container(&sandbox, &config).await.unwrap();
+            let id = node.runtime.create_container(&sandbox, &config).await.map_err(|err| err.to_string())?;
             node.runtime.start_container(&id).await.map_err(|err| err.to_string())
         };
         let refusal = |words: &str| {
