@@ -49,10 +49,10 @@ fn v6_route(line: &str) -> Option<Route> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn range(text: &str) -> Range {
+    pub(crate) fn range(text: &str) -> Range {
         let (address, length) = text.split_once('/').unwrap();
         (address.parse().unwrap(), length.parse().unwrap())
     }

@@ -48,11 +48,7 @@ pub(super) fn port(base: u16, start: u8, is_free: impl Fn(u16) -> bool) -> Optio
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn range(text: &str) -> Range {
-        let (address, length) = text.split_once('/').unwrap();
-        (address.parse().unwrap(), length.parse().unwrap())
-    }
+    use crate::routes::tests::range;
 
     #[test]
     fn no_two_places_and_not_the_default_cluster_have_an_address_in_common() {

@@ -8,8 +8,9 @@ use store::{Expected, Range, Store};
 
 use super::etcd_server::{EtcdServer, connect};
 
-/// What a key was created and last written with is the backend's own where etcd is restored into.
-async fn values(store: &dyn Store) -> Vec<(String, bytes::Bytes)> {
+/// Keys and values of what lasts. What a key was created and last written with is the backend's own where etcd is restored
+/// into.
+pub(crate) async fn values(store: &dyn Store) -> Vec<(String, bytes::Bytes)> {
     let page = store.list(Range { prefix: "/registry/".into(), ..Range::default() }).await.unwrap();
     let lasting = page.entries.into_iter().filter(|entry| &*entry.key != "/registry/events/soon");
     lasting.map(|entry| (entry.key.to_string(), entry.value)).collect()
@@ -26,7 +27,8 @@ async fn fill(store: &dyn Store) {
     store.put("/registry/events/soon", "1".into(), Expected::Absent, Some(Duration::from_secs(8))).await.unwrap();
 }
 
-async fn expires(store: &dyn Store) {
+/// One key expires soon, and another does not.
+pub(crate) async fn expires(store: &dyn Store) {
     let end = std::time::Instant::now() + Duration::from_secs(30);
     while store.get("/registry/events/soon").await.unwrap().is_some() {
         assert!(std::time::Instant::now() < end, "the key does not expire");

@@ -10,6 +10,7 @@ use store::etcd::EtcdStore;
 use store::migration::{self, EMPTY_WRITES, MigrationError, Moved, Place, Step};
 use store::{Error, Expected, Range, Store};
 
+use super::backups::{expires, values};
 use super::etcd_server::{EtcdServer, connect};
 
 /// Where what a migration has to say of etcd lies.
@@ -33,13 +34,6 @@ async fn back(etcd: &EtcdStore, directory: &Path) -> Result<Moved, MigrationErro
 
 async fn put(store: &dyn Store, key: &str, value: impl Into<bytes::Bytes>) -> u64 {
     store.put(key, value.into(), Expected::Absent, None).await.unwrap()
-}
-
-/// Keys and values of what lasts.
-async fn values(store: &dyn Store) -> Vec<(String, bytes::Bytes)> {
-    let page = store.list(Range { prefix: "/registry/".into(), ..Range::default() }).await.unwrap();
-    let lasting = page.entries.into_iter().filter(|entry| !entry.key.ends_with("soon"));
-    lasting.map(|entry| (entry.key.to_string(), entry.value)).collect()
 }
 
 /// Entries as API servers write them, sealed ones and ones that expire among them, and more revisions than entries.
@@ -72,15 +66,6 @@ async fn is_compacted(store: &dyn Store, after: u64) -> bool {
         Ok(mut watch) => matches!(watch.next().await, Some(Err(Error::Compacted { .. }))),
         Err(err) => panic!("{err}"),
     }
-}
-
-async fn expires(store: &dyn Store) {
-    let end = std::time::Instant::now() + Duration::from_secs(30);
-    while store.get("/registry/events/soon").await.unwrap().is_some() {
-        assert!(std::time::Instant::now() < end, "the key does not expire");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    assert!(store.get("/registry/events/late").await.unwrap().is_some());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
