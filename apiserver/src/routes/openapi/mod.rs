@@ -7,13 +7,9 @@
 #[cfg(test)]
 mod tests;
 
-use std::io::Read as _;
-
 use api::ApiError;
 use axum::body::Body;
-use bytes::{Buf as _, Bytes};
-use flate2::read::GzDecoder;
-use futures::stream;
+use bytes::Bytes;
 use http::header::{
     ACCEPT, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, EXPIRES, HeaderValue, IF_NONE_MATCH, LOCATION, VARY,
 };
@@ -38,8 +34,6 @@ const V3_MESSAGE: [&str; 2] = [
     "application/com.github.proto-openapi.spec.v3@v1.0+protobuf",
     "application/com.github.proto-openapi.spec.v3.v1.0+protobuf",
 ];
-/// How much of a document is decompressed at a time.
-const PIECE: usize = 64 * 1024;
 
 fn content_type(which: &Which) -> &'static str {
     match which {
@@ -117,13 +111,13 @@ fn send(call: &Call<'_>, which: &Which, document: Document) -> Result<Answer, Ap
     let mut answer = if is_known(call.headers(), &document.hash) {
         response::nothing(StatusCode::NOT_MODIFIED)
     } else if accepts_gzip(call.headers()) {
-        let mut answer = response::with_type(StatusCode::OK, content_type(which), document.zipped);
+        let mut answer = response::with_type(StatusCode::OK, content_type(which), document.text.zipped);
         answer.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         answer
     } else {
         let mut answer = response::with_type(StatusCode::OK, content_type(which), Bytes::new());
-        answer.headers_mut().insert(CONTENT_LENGTH, document.length.into());
-        *answer.body_mut() = unzipped(document.zipped);
+        answer.headers_mut().insert(CONTENT_LENGTH, document.text.length.into());
+        *answer.body_mut() = Body::from_stream(document.text.unpacked());
         answer
     };
     let headers = answer.headers_mut();
@@ -134,18 +128,6 @@ fn send(call: &Call<'_>, which: &Which, document: Document) -> Result<Answer, Ap
         headers.insert(EXPIRES, HeaderValue::try_from(in_a_year()).map_err(ApiError::internal)?);
     }
     Ok(answer)
-}
-
-/// A body that is decompressed as it is read.
-fn unzipped(zipped: Bytes) -> Body {
-    Body::from_stream(stream::unfold(GzDecoder::new(zipped.reader()), |mut decoder| async move {
-        let mut piece = Vec::with_capacity(PIECE);
-        match decoder.by_ref().take(PIECE as u64).read_to_end(&mut piece) {
-            Ok(0) => None,
-            Ok(_) => Some((Ok(Bytes::from(piece)), decoder)),
-            Err(err) => Some((Err(err), decoder)),
-        }
-    }))
 }
 
 /// Whether the client has the document of that hash already.

@@ -1,11 +1,10 @@
 use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use http::Request;
 use serde_json::json;
 use tower::ServiceExt as _;
 
-use super::unzipped;
 use crate::documents::Which;
 use crate::testing::TestServer;
 
@@ -35,11 +34,4 @@ async fn documents_of_custom_resources_are_made_before_anybody_asks() {
     tokio::time::timeout(Duration::from_secs(60), made).await.expect("it is made");
     // Nobody asked for others, so nobody pays for them.
     assert!(!documents.is_kept(&Which::V2) && !documents.is_kept(&Which::V3 { place: "api/v1".to_owned() }));
-}
-
-#[tokio::test]
-async fn a_document_is_whole_after_it_was_decompressed_in_pieces() {
-    let text = "0123456789".repeat(50_000);
-    let body = unzipped(crate::response::gzip(text.as_bytes()).unwrap().into());
-    assert_eq!(to_bytes(body, usize::MAX).await.unwrap(), text.as_bytes());
 }

@@ -7,8 +7,10 @@
 //!                        \-> made now, one at a time -> kept -> sent
 //! ```
 
+mod packed;
+
 use std::collections::{BTreeMap, HashMap};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,13 +18,11 @@ use api::ApiError;
 use api::catalog::Catalog;
 use api::openapi::v2::{Foreign, Merged};
 use api::openapi::{Places, message, v2};
-use bytes::Bytes;
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{Mutex as Turn, OwnedMutexGuard};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::packed::Packed;
 use crate::registry::Registry;
 
 /// Definitions often come in crowds: documents are made when none has come for so long.
@@ -93,9 +93,7 @@ impl Which {
 pub(crate) struct Document {
     /// A hash of what it was made of.
     pub(crate) hash: Arc<str>,
-    pub(crate) zipped: Bytes,
-    /// How many bytes it has when it is not compressed.
-    pub(crate) length: u64,
+    pub(crate) text: Packed,
 }
 
 /// The documents that were made.
@@ -156,8 +154,8 @@ impl Documents {
         let (documents, which) = (self.clone(), which.clone());
         let made = tokio::task::spawn_blocking(move || {
             let others = Merged::of(&places, read());
-            let (zipped, length) = zip(|out| which.write(&places, &others, out))?;
-            let document = Document { hash: hash.into(), zipped, length };
+            let text = Packed::of(|out| which.write(&places, &others, out))?;
+            let document = Document { hash: hash.into(), text };
             documents.kept().merged.insert(which, document.clone());
             drop(turn);
             Ok(document)
@@ -172,9 +170,8 @@ impl Documents {
             hash.chain_update(place).chain_update([0]).chain_update(url).chain_update([0])
         });
         let hash = shown(&hash.finalize());
-        let (zipped, length) =
-            zip(|out| Ok(serde_json::to_writer(out, &places.index(elsewhere))?)).map_err(ApiError::internal)?;
-        Ok(Document { hash: hash.into(), zipped, length })
+        let written = Packed::of(|out| Ok(serde_json::to_writer(out, &places.index(elsewhere))?));
+        Ok(Document { hash: hash.into(), text: written.map_err(ApiError::internal)? })
     }
 
     /// Where documents are now.
@@ -210,8 +207,8 @@ impl Documents {
         let made = tokio::task::spawn_blocking(move || {
             let places = documents.places(&catalog);
             let Some(hash) = which.hash(&places) else { return Ok(None) };
-            let (zipped, length) = zip(|out| which.write(&places, &Merged::default(), out))?;
-            let document = Document { hash: hash.into(), zipped, length };
+            let text = Packed::of(|out| which.write(&places, &Merged::default(), out))?;
+            let document = Document { hash: hash.into(), text };
             documents.kept().documents.insert(which, document.clone());
             drop(turn);
             Ok(Some(document))
@@ -271,32 +268,4 @@ impl Documents {
 
 fn shown(hash: &[u8]) -> String {
     hash.iter().map(|byte| format!("{byte:02X}")).collect()
-}
-
-/// Compresses what is written, and counts it.
-fn zip(write: impl FnOnce(&mut BufWriter<Counted>) -> io::Result<()>) -> io::Result<(Bytes, u64)> {
-    let counted = Counted { inner: GzEncoder::new(Vec::new(), Compression::default()), length: 0 };
-    let mut out = BufWriter::with_capacity(64 * 1024, counted);
-    write(&mut out)?;
-    let counted = out.into_inner().map_err(io::IntoInnerError::into_error)?;
-    let mut zipped = counted.inner.finish()?;
-    zipped.shrink_to_fit();
-    Ok((zipped.into(), counted.length))
-}
-
-struct Counted {
-    inner: GzEncoder<Vec<u8>>,
-    length: u64,
-}
-
-impl Write for Counted {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.inner.write(bytes)?;
-        self.length += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
