@@ -68,6 +68,21 @@ async fn a_pod_runs_on_the_volume_that_its_claim_is_bound_to() {
 }
 
 #[tokio::test]
+async fn a_volume_that_is_only_read_keeps_its_group() {
+    let node = TestNode::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    let before = directory.path().metadata().unwrap();
+    let uid = claim(&node, "read").await;
+    volume(&node, "read", &uid, local(directory.path(), "node-1")).await;
+    let mut reader = pod("read");
+    reader["volumes"][0]["persistentVolumeClaim"]["readOnly"] = json!(true);
+    node.create("p", reader).await;
+    node.wait_for("p", |pod| phase(pod) == "Running").await;
+    let after = directory.path().metadata().unwrap();
+    assert_eq!((before.gid(), before.mode()), (after.gid(), after.mode()));
+}
+
+#[tokio::test]
 async fn volumes_of_others_elsewhere_or_of_unknown_kinds_are_refused_in_words() {
     let node = TestNode::start().await;
     let directory = tempfile::tempdir().unwrap();

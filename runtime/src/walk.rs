@@ -84,6 +84,8 @@ impl Usage {
 
 /// What a group may do with the files of its volume, and with the folders beside that: new files are its own, too.
 const GROUP_FILE: u32 = 0o660;
+/// The same where nobody writes.
+const GROUP_SHOWN: u32 = 0o440;
 const GROUP_FOLDER: u32 = 0o2110;
 
 /// Whether the folder at `root` is the group's already, to read and to write.
@@ -102,10 +104,22 @@ pub fn is_of_group(root: &Path, group: u32) -> io::Result<bool> {
 /// # Errors
 /// When the root cannot be opened, or something cannot be given away.
 pub fn give_to_group(root: &Path, group: u32) -> io::Result<()> {
+    give_all(root, group, GROUP_FILE)
+}
+
+/// As [`give_to_group`], where the group may read, and write no more than it could before.
+///
+/// # Errors
+/// The same.
+pub fn show_to_group(root: &Path, group: u32) -> io::Result<()> {
+    give_all(root, group, GROUP_SHOWN)
+}
+
+fn give_all(root: &Path, group: u32, rights: u32) -> io::Result<()> {
     let top = open(CWD, root)?;
     let mut failed = None;
     let done = Place::default().advance(&top, usize::MAX, &mut |folder, name, stat| {
-        if let Err(err) = give(folder, name, stat, group) {
+        if let Err(err) = give(folder, name, stat, group, rights) {
             failed.get_or_insert(err);
         }
     })?;
@@ -113,7 +127,7 @@ pub fn give_to_group(root: &Path, group: u32) -> io::Result<()> {
     failed.map_or(Ok(()), |err| Err(err.into()))
 }
 
-fn give(folder: &OwnedFd, name: &CStr, stat: &Stat, group: u32) -> Result<(), Errno> {
+fn give(folder: &OwnedFd, name: &CStr, stat: &Stat, group: u32, rights: u32) -> Result<(), Errno> {
     let group = Some(rustix::fs::Gid::from_raw(group));
     let owned;
     let found = if name.is_empty() {
@@ -130,8 +144,8 @@ fn give(folder: &OwnedFd, name: &CStr, stat: &Stat, group: u32) -> Result<(), Er
     rustix::fs::chownat(found, c"", None, group, AtFlags::EMPTY_PATH)?;
     let mode = match FileType::from_raw_mode(stat.st_mode) {
         FileType::Symlink => return Ok(()),
-        FileType::Directory => GROUP_FILE | GROUP_FOLDER,
-        _ => GROUP_FILE,
+        FileType::Directory => rights | GROUP_FOLDER,
+        _ => rights,
     };
     // The descriptor's own name: that of the file may be another's by now.
     let itself = format!("/proc/self/fd/{}", found.as_raw_fd());

@@ -12,14 +12,22 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown, symlink};
 use std::path::Path;
 
+use runtime::walk;
+
 use super::payload::Payload;
 use crate::files::at;
 
 const DATA: &str = "..data";
 
-/// Writes the files below `target`; `group` owns them if given.
+/// As upstream: who may write into a volume is what its mount says. In memory it is as the tmpfs was made.
+const ROOT: u32 = 0o777;
+
+/// Writes the files below `target`; `group` owns them if given, and may read them.
 pub(super) fn write(target: &Path, payload: &Payload, group: Option<u32>) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o755).create(target).map_err(at(target, "create"))?;
+    if !target.exists() {
+        fs::DirBuilder::new().recursive(true).mode(0o755).create(target).map_err(at(target, "create"))?;
+        fs::set_permissions(target, fs::Permissions::from_mode(ROOT)).map_err(at(target, "chmod"))?;
+    }
     let version = format!("..{}", uuid_like());
     let directory = target.join(&version);
     fs::create_dir(&directory).map_err(at(&directory, "create"))?;
@@ -30,11 +38,14 @@ pub(super) fn write(target: &Path, payload: &Payload, group: Option<u32>) -> io:
             fs::create_dir_all(parent).map_err(at(parent, "create"))?;
         }
         fs::write(&full, &file.bytes).map_err(at(&full, "write"))?;
-        if group.is_some() || file.owner.is_some() {
-            chown(&full, file.owner, group).map_err(at(&full, "chown"))?;
+        if file.owner.is_some() {
+            chown(&full, file.owner, None).map_err(at(&full, "chown"))?;
         }
-        let mode = if group.is_some() { file.mode | 0o440 } else { file.mode };
-        fs::set_permissions(&full, fs::Permissions::from_mode(mode)).map_err(at(&full, "chmod"))?;
+        fs::set_permissions(&full, fs::Permissions::from_mode(file.mode)).map_err(at(&full, "chmod"))?;
+    }
+    if let Some(group) = group {
+        // Before anybody finds the new version.
+        walk::show_to_group(target, group).map_err(at(target, "give to its group"))?;
     }
     let old = fs::read_link(target.join(DATA)).ok();
     let temporary = target.join("..data_tmp");
@@ -78,6 +89,9 @@ fn uuid_like() -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::super::memory::{Tmpfs, is_root_or_skips};
     use super::super::payload::File;
     use super::*;
 
@@ -98,5 +112,56 @@ mod tests {
         assert!(!target.join("d").exists());
         let versions = fs::read_dir(&target).unwrap().filter(|entry| entry.as_ref().unwrap().path().is_dir());
         assert_eq!(versions.filter(|e| !e.as_ref().unwrap().file_type().unwrap().is_symlink()).count(), 1);
+    }
+
+    #[test]
+    fn the_group_of_a_volume_has_its_folders_and_reads_its_files() {
+        if !is_root_or_skips() {
+            return;
+        }
+        let shown = |path: &Path| {
+            let about = fs::symlink_metadata(path).unwrap();
+            (about.mode() & 0o7777, about.gid())
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let mut files = payload(&[("a", "1"), ("d/e/b", "2")]);
+        files.get_mut("d/e/b").unwrap().mode = 0o400;
+        let plain = directory.path().join("plain");
+        write(&plain, &files, None).unwrap();
+        for (path, mode) in [("", 0o777), ("..data/", 0o755), ("..data/d", 0o755), ("d/e/b", 0o400)] {
+            assert_eq!(shown(&fs::canonicalize(plain.join(path)).unwrap()), (mode, 0), "{path}");
+        }
+        let given = directory.path().join("given");
+        for _ in 0..2 {
+            write(&given, &files, Some(7)).unwrap();
+            for (path, mode) in [
+                ("", 0o2777),
+                ("..data/", 0o2755),
+                ("..data/d", 0o2755),
+                ("d/e", 0o2755),
+                ("a", 0o644),
+                ("d/e/b", 0o440),
+            ] {
+                assert_eq!(shown(&fs::canonicalize(given.join(path)).unwrap()), (mode, 7), "{path}");
+            }
+        }
+        assert_eq!(fs::symlink_metadata(given.join("a")).unwrap().gid(), 7, "links, too");
+    }
+
+    #[test]
+    fn a_volume_in_memory_is_as_everybodys_directory_for_short_lived_files() {
+        if !is_root_or_skips() {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let files = payload(&[("a", "1")]);
+        for (name, group, mode) in [("plain", None, 0o1777), ("given", Some(7), 0o3777)] {
+            let target = directory.path().join(name);
+            assert!(Tmpfs::of(&files).ensure(&target).unwrap());
+            write(&target, &files, group).unwrap();
+            let about = fs::metadata(&target).unwrap();
+            crate::volumes::removal::remove_pod(&target).unwrap();
+            assert_eq!((about.mode() & 0o7777, about.gid()), (mode, group.unwrap_or(0)));
+        }
     }
 }

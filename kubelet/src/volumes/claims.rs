@@ -35,7 +35,7 @@ impl Pass<'_> {
             let wanted = Wanted::persistent(name, &spec, source, read_only);
             return self.driver_volume(volume, wanted, Some(&bound), state).await;
         }
-        let place = Place { read_only, ..self.place(&spec).await? };
+        let place = Place { read_only, ..self.place(&spec, read_only).await? };
         state.claims.insert(volume.to_owned(), place.clone());
         Ok(place)
     }
@@ -88,7 +88,7 @@ impl Pass<'_> {
         self.driver_volume(volume, Wanted::ephemeral(self.pod, volume, source), None, state).await
     }
 
-    async fn place(&self, spec: &PersistentVolumeSpec) -> Result<Place, Reason> {
+    async fn place(&self, spec: &PersistentVolumeSpec, read_only: bool) -> Result<Place, Reason> {
         if spec.volume_mode.as_deref() == Some("Block") {
             return Err("volumeMode Block is not supported on this node".into());
         }
@@ -100,7 +100,9 @@ impl Pass<'_> {
         }
         let Some(source) = &spec.local else { return Err(unsupported(spec).into()) };
         let path = PathBuf::from(&source.path);
-        let (given, group, always) = (path.clone(), self.group(), self.always_gives());
+        // As upstream: what is only read stays as it is.
+        let group = self.group().filter(|_| !read_only);
+        let (given, always) = (path.clone(), self.always_gives());
         blocking(move || prepare(&given, group, always)).await.map_err(|err| format!("{}: {err}", source.path))?;
         Ok(Place { kind: Some(FileKind::Directory), ..Place::at(path) })
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Pod};
 use runtime::FileKind;
 
-use super::memory::Tmpfs;
+use super::memory::{MODE, Tmpfs};
 use super::{Pass, Place, Reason};
 use crate::context::Context;
 use crate::files::{at, blocking};
@@ -39,7 +39,7 @@ impl Pass<'_> {
         let pod = u64::try_from(resources::pod_resources(self.pod, 0).memory_limit).ok();
         let limits = [given, pod, Some(self.context.memory)];
         let size = limits.into_iter().flatten().filter(|limit| *limit > 0).min();
-        Some(Tmpfs { size, mode: 0o777, executable: true })
+        Some(Tmpfs { size, mode: MODE, executable: true })
     }
 }
 
@@ -68,6 +68,7 @@ pub(super) fn make(
     if let Some(group) = group {
         chown(path, None, Some(group)).map_err(at(path, "chown"))?;
     }
-    let mode = if group.is_some() { 0o2777 } else { 0o777 };
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(at(path, "chmod"))
+    let mode = if memory.is_some() { MODE } else { 0o777 };
+    let set_group = if group.is_some() { 0o2000 } else { 0 };
+    fs::set_permissions(path, fs::Permissions::from_mode(mode | set_group)).map_err(at(path, "chmod"))
 }

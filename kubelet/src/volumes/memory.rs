@@ -13,6 +13,9 @@ use rustix::mount::MountFlags;
 use super::payload::Payload;
 use crate::files::at;
 
+/// Permissions of the root of a tmpfs, where nobody says so (as the kernel has it, and upstream).
+pub(super) const MODE: u32 = 0o1777;
+
 /// A tmpfs as it shall be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tmpfs {
@@ -29,7 +32,7 @@ impl Tmpfs {
     /// in Secrets.
     pub(super) fn of(payload: &Payload) -> Self {
         let executable = payload.values().any(|file| file.mode & 0o111 != 0);
-        Self { size: Some(room(payload)), mode: 0o755, executable }
+        Self { size: Some(room(payload)), mode: MODE, executable }
     }
 
     /// Mounts it at `path`, unless something is mounted there already. Says whether it did.

@@ -73,8 +73,8 @@ stat -f -c %T /memory"#;
 
 fn written_by(user: u32) -> String {
     let mut lines = Vec::new();
-    for volume in ["/disk", "/memory"] {
-        lines.push(format!("{volume} drwxrwxrwx"));
+    for (volume, mode) in [("/disk", "drwxrwxrwx"), ("/memory", "drwxrwxrwt")] {
+        lines.push(format!("{volume} {mode}"));
         for (mode, shown) in [("0644", "-rw-r--r--"), ("0666", "-rw-rw-rw-"), ("0777", "-rwxrwxrwx")] {
             lines.push(format!("{volume}/test-{mode} {shown} {user} echo mount-tester new file"));
         }
