@@ -112,6 +112,12 @@ fn what_is_wrong_in_the_file_is_named() {
         ("systemReserved: {memory: '-1Gi'}", "systemReserved: memory"),
         ("systemReserved: {nvidia.com/gpu: '1'}", "cannot reserve \"nvidia.com/gpu\""),
         ("memorySwap: {swapBehavior: LimitedSwap}", "memorySwap.swapBehavior"),
+        ("shutdownGracePeriod: 30s", "shutdownGracePeriod: 30s is not supported: nobody tells this kubelet"),
+        ("shutdownGracePeriodCriticalPods: 10s", "shutdownGracePeriodCriticalPods: 10s is not supported"),
+        (
+            "shutdownGracePeriodByPodPriority: [{priority: 0, shutdownGracePeriodSeconds: 5}]",
+            "shutdownGracePeriodByPodPriority",
+        ),
         ("crashLoopBackOff: {maxContainerRestartPeriod: 500ms}", "crashLoopBackOff.maxContainerRestartPeriod"),
         ("crashLoopBackOff: {maxContainerRestartPeriod: 301s}", "crashLoopBackOff.maxContainerRestartPeriod"),
     ] {
