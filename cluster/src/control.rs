@@ -26,8 +26,8 @@ const BACK_OFF: Duration = Duration::from_millis(200);
 const TELL: Duration = Duration::from_millis(500);
 /// The longest line of an answer: a node has no more images than that.
 const LONGEST_ANSWER: u64 = 64 * 1024 * 1024;
-/// How long a process may take to end, with its pods.
-const END: Duration = Duration::from_secs(60);
+/// How long a process may take to say how long its end may take.
+const ANSWER: Duration = Duration::from_secs(60);
 /// The users of an image that a refusal names.
 const NAMED: usize = 5;
 
@@ -61,6 +61,17 @@ enum Reply {
     Progress(PullProgress),
     Images(Vec<Image>),
     Error(String),
+    /// The process ends, within so many seconds.
+    Ends(u64),
+}
+
+/// How the process is asked to end.
+#[derive(Clone)]
+pub(crate) struct End {
+    /// Cancelled when somebody asks.
+    pub(crate) asked: CancellationToken,
+    /// How long that may take.
+    pub(crate) within: Duration,
 }
 
 /// Where the socket of a cluster is.
@@ -111,15 +122,30 @@ pub async fn images(
     }
 }
 
-/// Asks the process with this data directory to end, and waits until it has; at once when none runs.
-pub(crate) async fn end(data_dir: &Path) -> anyhow::Result<()> {
-    let Ok(stream) = UnixStream::connect(socket(data_dir)).await else { return Ok(()) };
+/// Asks the process with this data directory to end, and waits until it has, for as long as it says that this may take.
+/// Answers whether there was one.
+pub(crate) async fn end(data_dir: &Path) -> anyhow::Result<bool> {
+    let Ok(stream) = UnixStream::connect(socket(data_dir)).await else { return Ok(false) };
+    ended(stream).await?;
+    Ok(true)
+}
+
+async fn ended(stream: UnixStream) -> anyhow::Result<()> {
     let mut stream = BufReader::new(stream);
     write_line(&mut stream, &Request::End).await?;
-    let mut rest = Vec::new();
     let mut answer = stream.take(LONGEST);
-    let ended = answer.read_to_end(&mut rest);
-    tokio::time::timeout(END, ended).await.context("it has not ended in time")??;
+    let mut line = String::new();
+    let answered = tokio::time::timeout(ANSWER, answer.read_line(&mut line)).await;
+    answered.context("it has neither ended nor said how long that takes")??;
+    if line.is_empty() {
+        return Ok(());
+    }
+    let Ok(Reply::Ends(seconds)) = serde_json::from_str(&line) else {
+        anyhow::bail!("the cluster is of another version of coracle")
+    };
+    let mut rest = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_secs(seconds), answer.read_to_end(&mut rest)).await;
+    ended.with_context(|| format!("it has not ended within {seconds} s"))??;
     Ok(())
 }
 
@@ -134,6 +160,7 @@ async fn ask(stream: UnixStream, request: &ImageRequest, tell: impl Fn(PullProgr
             Reply::Progress(progress) => tell(progress),
             Reply::Images(images) => return Ok(images),
             Reply::Error(error) => anyhow::bail!(error),
+            Reply::Ends(_) => anyhow::bail!("the cluster ended before it had answered"),
         }
     }
 }
@@ -211,11 +238,11 @@ fn named(users: &[String]) -> String {
     if more == 0 { named } else { format!("{named} and {more} more") }
 }
 
-/// Serves the socket until shutdown; `end` is cancelled when somebody asks the process to end.
+/// Serves the socket until shutdown; `end` is told when somebody asks the process to end.
 pub(crate) async fn serve(
     data_dir: PathBuf,
     runtime: Arc<dyn Runtime>,
-    end: CancellationToken,
+    end: End,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let path = socket(&data_dir);
@@ -252,16 +279,17 @@ pub(crate) async fn serve(
     std::fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))
 }
 
-async fn answer(stream: UnixStream, runtime: &dyn Runtime, end: &CancellationToken) -> anyhow::Result<()> {
+async fn answer(stream: UnixStream, runtime: &dyn Runtime, end: &End) -> anyhow::Result<()> {
     let mut stream = BufReader::new(stream);
     let mut line = String::new();
     (&mut stream).take(LONGEST).read_line(&mut line).await?;
     let result = match serde_json::from_str(&line) {
         Ok(Request::End) => {
-            end.cancel();
+            end.asked.cancel();
+            let told = write_line(&mut stream, &Reply::Ends(end.within.as_secs())).await;
             // Until the process has ended, whatever it does before.
             std::mem::forget(stream);
-            return Ok(());
+            return told;
         }
         Ok(Request::Images(request)) => telling(runtime, request, &mut stream).await,
         Err(err) => Err(anyhow::anyhow!("not a request: {err}")),
@@ -342,7 +370,7 @@ mod tests {
         let (here, there) = UnixStream::pair().unwrap();
         let told = std::sync::Mutex::new(Vec::new());
         let request = ImageRequest::Pull("web:1".into());
-        let end = CancellationToken::new();
+        let end = End { asked: CancellationToken::new(), within: TELL };
         let (answered, images) = tokio::join!(
             answer(there, &runtime, &end),
             ask(here, &request, |progress| told.lock().unwrap().push(progress)),
@@ -359,10 +387,35 @@ mod tests {
         runtime.fail_pull("web:1", "manifest unknown");
         let (here, there) = UnixStream::pair().unwrap();
         let request = ImageRequest::Pull("web:1".into());
-        let end = CancellationToken::new();
+        let end = End { asked: CancellationToken::new(), within: TELL };
         let (answered, images) = tokio::join!(answer(there, &runtime, &end), ask(here, &request, |_| {}));
         answered.unwrap();
         assert_eq!(images.unwrap_err().to_string(), "failed to pull image \"web:1\": manifest unknown");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_a_process_is_waited_for_as_long_as_it_says_that_it_takes() {
+        let runtime = FakeRuntime::default();
+        let (here, there) = UnixStream::pair().unwrap();
+        let end = End { asked: CancellationToken::new(), within: Duration::from_secs(400) };
+        let begun = tokio::time::Instant::now();
+        let (answered, waited) = tokio::join!(answer(there, &runtime, &end), ended(here));
+        answered.unwrap();
+        assert!(end.asked.is_cancelled());
+        assert_eq!(waited.unwrap_err().to_string(), "it has not ended within 400 s");
+        assert_eq!(begun.elapsed().as_secs(), 400);
+    }
+
+    #[tokio::test]
+    async fn a_process_that_is_gone_has_ended() {
+        let (here, there) = UnixStream::pair().unwrap();
+        let (waited, ()) = tokio::join!(ended(here), async {
+            let mut line = String::new();
+            let mut there = BufReader::new(there);
+            there.read_line(&mut line).await.unwrap();
+            assert_eq!(line, "\"End\"\n");
+        });
+        waited.unwrap();
     }
 
     #[tokio::test]

@@ -6,18 +6,39 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use kubelet::{Ending, Limits};
 use runtime::local::{Config, LocalRuntime, NetworkConfig};
-use runtime::{ContainerState, Runtime, SandboxStatus};
+use runtime::{ContainerState, ContainerStatus, Runtime, SandboxStatus};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::warn;
 
-/// How long containers get to end by themselves.
-pub(crate) const GRACE: Duration = Duration::from_secs(10);
+/// What a pod asks for where nobody has written down how much: as upstream, what it gets when it says nothing.
+const GRACE: Duration = Duration::from_secs(30);
+/// What pods get at most where nobody says so.
+const MOST: Duration = Duration::from_secs(300);
 /// How often one hears of the progress.
 const TELL: Duration = Duration::from_secs(2);
 /// Pods that a message names.
 const NAMED: usize = 5;
+
+/// How long containers get to end by themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Grace {
+    /// So long.
+    Each(Duration),
+    /// As long as their pods ask for, and no longer than that.
+    OwnUpTo(Duration),
+}
+
+impl Grace {
+    fn of(self, container: &ContainerStatus) -> Duration {
+        match self {
+            Self::Each(grace) => grace,
+            Self::OwnUpTo(most) => kubelet::recorded_grace(container).unwrap_or(GRACE).min(most),
+        }
+    }
+}
 
 /// The pods of a node whose kubelet has ended.
 #[derive(Clone, Debug, clap::Args)]
@@ -31,9 +52,9 @@ pub struct NodePods {
     /// Name of the network bridge of this node's pods.
     #[arg(long, default_value = "coracle0")]
     pub bridge: String,
-    /// Seconds that containers get to end by themselves.
-    #[arg(long, default_value_t = GRACE.as_secs())]
-    pub grace_period: u64,
+    /// Seconds that containers get to end by themselves [default: what their pods ask for, at most 300].
+    #[arg(long)]
+    pub grace_period: Option<u64>,
     /// Remove their containers and cgroups too, instead of leaving them to the next kubelet on this node.
     #[arg(long)]
     pub remove: bool,
@@ -54,8 +75,8 @@ impl NodePods {
             ..Config::new()?
         };
         let runtime = Arc::new(LocalRuntime::open(config).await.context("container runtime")?);
-        let stopped =
-            stop_pods(Arc::clone(&runtime), Duration::from_secs(self.grace_period), &say).await.context("stop pods")?;
+        let grace = self.grace_period.map_or(Grace::OwnUpTo(MOST), |seconds| Grace::Each(Duration::from_secs(seconds)));
+        let stopped = stop_pods(Arc::clone(&runtime), grace, &say).await.context("stop pods")?;
         unmount_volumes(&self.kubelet_root).await?;
         if self.remove {
             for sandbox in runtime.sandboxes().await? {
@@ -73,7 +94,7 @@ impl NodePods {
 /// stopped. Their pods stay in the API: the next kubelet starts them again.
 pub(crate) async fn stop_pods(
     runtime: Arc<LocalRuntime>,
-    grace: Duration,
+    grace: Grace,
     say: &impl Fn(String),
 ) -> anyhow::Result<usize> {
     let mut stopping = JoinSet::new();
@@ -104,6 +125,29 @@ pub(crate) async fn stop_pods(
     anyhow::ensure!(failed.is_empty(), "{} of {total} pods are not stopped: {}", failed.len(), listed(&failed));
     runtime.take_down_network().await?;
     Ok(total)
+}
+
+/// Has a kubelet end its pods within the limits; says how many there were, or `None` where it does not answer.
+pub(crate) async fn end_pods(ending: &Ending, limits: Limits, say: &impl Fn(String)) -> Option<usize> {
+    let (seen, mut progress) = (ending.progress(), ending.progress());
+    ending.begin(limits);
+    let late = tokio::time::sleep(limits.bound());
+    let over = progress.wait_for(|progress| progress.is_over);
+    tokio::pin!(late, over);
+    let mut ticks = tokio::time::interval_at(Instant::now() + TELL, TELL);
+    loop {
+        tokio::select! {
+            biased;
+            ended = &mut over => return ended.ok().map(|progress| progress.total),
+            () = &mut late => return None,
+            _ = ticks.tick() => {
+                let now = seen.borrow().clone();
+                if !now.waiting.is_empty() {
+                    say(self::progress(now.total, &now.waiting));
+                }
+            }
+        }
+    }
 }
 
 /// `1 pod`, `2 pods`.
@@ -173,10 +217,10 @@ pub(crate) async fn unmount_volumes(kubelet_root: &Path) -> anyhow::Result<()> {
     unmounted.with_context(|| format!("unmount volumes below {}", kubelet_root.display()))
 }
 
-async fn stop(runtime: &dyn Runtime, sandbox: &str, grace: Duration) -> Result<(), runtime::Error> {
+async fn stop(runtime: &dyn Runtime, sandbox: &str, grace: Grace) -> Result<(), runtime::Error> {
     let containers = runtime.containers(Some(sandbox)).await?;
     let running = containers.iter().filter(|container| matches!(container.state, ContainerState::Running { .. }));
-    let stops = running.map(|container| runtime.stop_container(&container.id, grace));
+    let stops = running.map(|container| runtime.stop_container(&container.id, grace.of(container)));
     futures::future::try_join_all(stops).await?;
     runtime.stop_sandbox(sandbox).await
 }
@@ -191,6 +235,38 @@ mod tests {
         assert_eq!(progress(9, &names(2)), "7 of 9 pods stopped; waiting for d/p0, d/p1");
         assert!(progress(9, &names(8)).ends_with("d/p4 and 3 more"));
         assert!(progress(1, &names(1)).starts_with("0 of 1 pod stopped"));
+    }
+
+    #[test]
+    fn a_container_has_the_grace_that_its_pod_asks_for_up_to_a_limit() {
+        let container = |grace: Option<&str>| ContainerStatus {
+            id: "c".into(),
+            sandbox: "s".into(),
+            name: "c".into(),
+            attempt: 0,
+            state: ContainerState::Created,
+            created_at: std::time::SystemTime::UNIX_EPOCH,
+            image: String::new(),
+            image_ref: String::new(),
+            labels: Default::default(),
+            annotations: grace
+                .map(|grace| ("io.kubernetes.pod.terminationGracePeriod".to_owned(), grace.to_owned()))
+                .into_iter()
+                .collect(),
+            log_path: PathBuf::new(),
+        };
+        let up_to = |most, grace| Grace::OwnUpTo(Duration::from_secs(most)).of(&container(grace)).as_secs();
+        assert_eq!([up_to(300, Some("120")), up_to(60, Some("120")), up_to(300, None)], [120, 60, 30]);
+        assert_eq!([up_to(300, Some("0")), up_to(300, Some("-1")), up_to(300, Some("x"))], [0, 30, 30]);
+        assert_eq!(Grace::Each(Duration::from_secs(1)).of(&container(Some("120"))).as_secs(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_kubelet_that_does_not_answer_is_waited_for_no_longer_than_its_pods_have() {
+        let limits = Limits { all: Duration::from_secs(5), critical: Duration::from_secs(1) };
+        let begun = Instant::now();
+        assert_eq!(end_pods(&Ending::default(), limits, &|_line: String| {}).await, None);
+        assert_eq!(begun.elapsed(), limits.bound());
     }
 
     #[test]

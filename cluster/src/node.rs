@@ -4,21 +4,27 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use facts::cidr::Cidr;
 use host::Resource;
-use kubelet::Allowlist;
 use kubelet::certificates::Certificates;
+use kubelet::{Allowlist, Ending, Limits};
 use runtime::Runtime;
 use runtime::local::LocalRuntime;
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
-use crate::drain;
+use crate::drain::{self, Grace};
 
 /// Pods the node takes: as many as its /24 has addresses, with room for those that are on their way out.
 const MAX_PODS: usize = 220;
 const DNS_PORT: u16 = 53;
+/// No pod has longer at the end of its node.
+const LONGEST_GRACE: Duration = Duration::from_secs(24 * 3600);
+/// How long a process may take to end, but for its pods.
+const END: Duration = Duration::from_secs(60);
 /// Nodes with this label answer DNS.
 pub(crate) const ANSWERS_DNS: &str = "coracle.dev/dns";
 /// The prefix length of a node's range of pods, of IPv4 and of IPv6.
@@ -64,6 +70,12 @@ pub struct NodeOptions {
     /// Leave pods running at shutdown.
     #[arg(long)]
     pub keep_pods: bool,
+    /// How long pods may take to end at shutdown, whatever they ask for, such as 90s or 10m.
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = daemon::pflag::duration)]
+    pub shutdown_grace_period: Duration,
+    /// The part of it that is kept for critical pods, which end after the others.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = daemon::pflag::duration)]
+    pub shutdown_grace_period_critical_pods: Duration,
 }
 
 impl NodeOptions {
@@ -86,9 +98,29 @@ impl NodeOptions {
             "--pod-max-pids {}: must be at least 1, or -1 for no limit",
             self.pod_max_pids
         );
+        ensure!(
+            self.shutdown_grace_period <= LONGEST_GRACE,
+            "--shutdown-grace-period: must be at most {} h",
+            LONGEST_GRACE.as_secs() / 3600
+        );
+        ensure!(
+            self.shutdown_grace_period_critical_pods <= self.shutdown_grace_period,
+            "--shutdown-grace-period-critical-pods: is a part of --shutdown-grace-period, which is shorter"
+        );
         let kernel = kubelet::node::machine::kernel();
         let sysctls = Allowlist::new(&kernel, &self.allowed_unsafe_sysctls).context("--allowed-unsafe-sysctls")?;
         Ok((name, sysctls))
+    }
+
+    /// How long the end of the node's pods may take.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits { all: self.shutdown_grace_period, critical: self.shutdown_grace_period_critical_pods }
+    }
+
+    /// How long the node's process may take to end, with its pods.
+    pub(crate) fn end(&self) -> Duration {
+        let pods = if self.keep_pods { Duration::ZERO } else { self.limits().bound() };
+        pods + END
     }
 
     /// The name of the pod network's nftables table.
@@ -261,7 +293,12 @@ impl NodePlan {
         self.addresses[0]
     }
 
-    pub(crate) fn kubelet(&self, runtime: Arc<dyn Runtime>, server: kubelet::server::Config) -> kubelet::Config {
+    pub(crate) fn kubelet(
+        &self,
+        runtime: Arc<dyn Runtime>,
+        server: kubelet::server::Config,
+        ending: Ending,
+    ) -> kubelet::Config {
         let options = &self.options;
         kubelet::Config {
             node_name: self.name.clone(),
@@ -290,6 +327,7 @@ impl NodePlan {
             tuning: kubelet::Tuning::default(),
             server: Some(server),
             certificates: Certificates::default(),
+            ending,
         }
     }
 
@@ -358,21 +396,51 @@ impl NodePlan {
             (true, _) => "shutting down; pods keep running (--keep-pods)".to_owned(),
             (_, 0) => "shutting down".to_owned(),
             (_, count) => format!(
-                "shutting down: stopping {}, each within {} s (again to leave them running)",
+                "shutting down: stopping {}, each within the time it asks for, at most {} s (again to leave them running)",
                 drain::pods(count),
-                drain::GRACE.as_secs()
+                self.options.shutdown_grace_period.as_secs()
             ),
         }
     }
 
-    /// Stops the node's pods and takes down what reaches them, unless they are to stay.
-    pub(crate) async fn stop(&self, runtime: Arc<LocalRuntime>, say: &impl Fn(String)) -> anyhow::Result<()> {
+    /// Has the kubelet end its pods, unless they are to stay, while there is still everything that they may need; says how
+    /// many there were. `None` where the kubelet is gone, by `gone`, before they have ended.
+    pub(crate) async fn end_pods(
+        &self,
+        ending: &Ending,
+        gone: &CancellationToken,
+        say: &impl Fn(String),
+    ) -> Option<usize> {
+        if self.options.keep_pods {
+            return None;
+        }
+        tokio::select! {
+            biased;
+            () = gone.cancelled() => None,
+            ended = drain::end_pods(ending, self.options.limits(), say) => ended,
+        }
+    }
+
+    /// Stops what is left of the node's pods and takes down what reaches them, unless they are to stay; `ended` is what
+    /// [`Self::end_pods`] said.
+    pub(crate) async fn stop(
+        &self,
+        runtime: Arc<LocalRuntime>,
+        ended: Option<usize>,
+        say: &impl Fn(String),
+    ) -> anyhow::Result<()> {
         if self.options.keep_pods {
             return Ok(());
         }
-        let stopped = drain::stop_pods(runtime, drain::GRACE, say).await.context("stop pods")?;
+        // What a kubelet could not end has had its time.
+        let grace = match ended {
+            Some(_) => Grace::Each(Duration::from_secs(1)),
+            None => Grace::OwnUpTo(self.options.shutdown_grace_period),
+        };
+        let stopped = drain::stop_pods(runtime, grace, say).await.context("stop pods")?;
         drain::unmount_volumes(&self.options.data_dir.join("kubelet")).await?;
-        say(format!("{} stopped; the next start starts them again", drain::pods(stopped)));
+        let all = ended.unwrap_or(stopped).max(stopped);
+        say(format!("{} stopped; the next start starts them again", drain::pods(all)));
         network::cleanup(&self.routes()).await?;
         policy::cleanup(&self.options.policy_table()).await?;
         Ok(proxy::cleanup(&self.options.table()).await?)

@@ -62,8 +62,8 @@ async fn remove_from_machine(record: &Record, say: &impl Fn(String)) -> anyhow::
     let node = plan.node();
     let run = node.runtime()?.run;
     let runtime = Arc::new(LocalRuntime::open(node.runtime()?).await.context("container runtime")?);
-    // Of pods that the next start would start again there is nothing to be said.
-    node.stop(Arc::clone(&runtime), &|_line: String| {}).await?;
+    // Of pods that the next start would start again there is nothing to be said, and nothing of them is kept.
+    node.stop(Arc::clone(&runtime), Some(0), &|_line: String| {}).await?;
     runtime.tear_down().await.context("remove pods")?;
     drop(runtime);
     let link = link_of(&plan);
@@ -74,7 +74,7 @@ async fn remove_from_machine(record: &Record, say: &impl Fn(String)) -> anyhow::
             runtime_root: member.data_dir.join("runtime"),
             kubelet_root: member.data_dir.join("kubelet"),
             bridge: member.bridge.clone(),
-            grace_period: 1,
+            grace_period: Some(1),
             remove: true,
         };
         if member.data_dir.exists() {

@@ -170,6 +170,7 @@ fn kubelet_config(directory: &TempDir, runtime: Arc<FakeRuntime>) -> kubelet::Co
             provider_id: None,
         },
         certificates: kubelet::certificates::Certificates::default(),
+        ending: kubelet::Ending::default(),
         cgroup_root: String::new(),
         pod_pids_limit: 0,
         allowed_sysctls: kubelet::Allowlist::safe(),

@@ -11,6 +11,7 @@ mod config;
 mod containers;
 mod context;
 mod csi;
+mod ending;
 mod exits;
 mod failure;
 mod files;
@@ -34,6 +35,8 @@ pub use config::command::Command;
 pub use config::evictions::{Rules as EvictionRules, Written as Evictions};
 pub use config::tuning::Tuning;
 pub use config::{Args, Config};
+pub use containers::labels::recorded_grace;
+pub use ending::{Ending, Limits, Progress};
 pub use sandbox::sysctls::Allowlist;
 pub use server::Tls;
 
@@ -108,6 +111,8 @@ pub async fn run(mut config: Config, client: kube::Client, process: daemon::Proc
     tasks.add("events", move |shutdown| async move { endless(recorder.run(shutdown)).await });
     tasks.add("node", move |shutdown| endless(keeper.run(registered, shutdown)));
     tasks.add("pods", move |shutdown| endless(manager.run(shutdown)));
+    let (ending, ended) = (config.ending, pods.clone());
+    tasks.add("end of pods", move |shutdown| endless(ending.run(ended, shutdown)));
     let collector = reclaim::Collector::new(Arc::clone(&context), pods.clone());
     tasks.add("garbage collection", move |shutdown| endless(collector.run(shutdown)));
     let monitor = reclaim::Monitor::new(Arc::clone(&context), pods.clone());

@@ -16,8 +16,8 @@ use crate::invitation::Invitation;
 /// Waits before a node that has ended is started again, doubled each time up to the second value; one that has run for that
 /// long begins anew.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// How long a node may take to end, with its pods.
-const END: Duration = Duration::from_secs(30);
+/// How long the pods of a node whose process did not end them may take to be killed.
+const KILL: Duration = Duration::from_secs(30);
 
 /// One that runs, or is to be started again.
 pub(super) struct Running {
@@ -74,7 +74,7 @@ impl Running {
     /// Asks it to end, and sees that nothing of it goes on.
     pub(super) async fn end(&mut self) -> anyhow::Result<()> {
         drop(self.stdin.take());
-        let ended = tokio::time::timeout(END, self.process.wait()).await;
+        let ended = tokio::time::timeout(self.member.options.end(), self.process.wait()).await;
         if let Ok(Ok(status)) = &ended
             && status.success()
             && !self.has_crashed
@@ -93,7 +93,7 @@ impl Running {
         command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
         let mut stopping = spawn(&self.namespace, command)?;
         let stopped =
-            tokio::time::timeout(END, stopping.wait()).await.context("its pods are not stopped in time")??;
+            tokio::time::timeout(KILL, stopping.wait()).await.context("its pods are not stopped in time")??;
         ensure!(stopped.success(), "the pods of node {} are not stopped", self.member.name);
         Ok(())
     }
@@ -129,6 +129,12 @@ fn command(member: &Member, router: IpAddr, invitation: &Invitation) -> io::Resu
         if !values.is_empty() {
             command.arg(format!("--{flag}={}", values.join(",")));
         }
+    }
+    for (flag, time) in [
+        ("shutdown-grace-period", options.shutdown_grace_period),
+        ("shutdown-grace-period-critical-pods", options.shutdown_grace_period_critical_pods),
+    ] {
+        command.arg(format!("--{flag}={}ms", time.as_millis()));
     }
     if options.keep_pods {
         command.arg("--keep-pods");

@@ -69,7 +69,7 @@ pub async fn leave(mut options: LeaveOptions, say: impl Fn(String)) -> anyhow::R
         runtime_root: data_dir.join("runtime"),
         kubelet_root: data_dir.join("kubelet"),
         bridge: options.node.bridge.clone(),
-        grace_period: 10,
+        grace_period: None,
         remove: true,
     };
     pods.stop(&say).await?;

@@ -25,6 +25,7 @@ use facts::nodes;
 use http::Uri;
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
+use kubelet::Ending;
 use kubelet::certificates::{self, Certificates};
 use runtime::Runtime;
 use runtime::local::LocalRuntime;
@@ -202,7 +203,9 @@ impl Joined {
         let process = Process::new(CancellationToken::new());
         let mut tasks = Supervisor::new(process.shutdown.clone());
         self.node.prepare().await?;
-        let ready = self.add_components(&mut tasks, &process, Arc::<LocalRuntime>::clone(&runtime), shutdown)?;
+        let ending = Ending::default();
+        let parts = Arc::<LocalRuntime>::clone(&runtime);
+        let ready = self.add_components(&mut tasks, &process, parts, ending.clone(), shutdown)?;
         let components = async {
             let result = tasks.run().await;
             shutdown.cancel();
@@ -214,10 +217,12 @@ impl Joined {
                 () = shutdown.cancelled() => {}
             }
             say(self.node.farewell(self.left.pods().len()));
+            let ended = self.node.end_pods(&ending, &process.shutdown, say).await;
             process.shutdown.cancel();
+            ended
         };
-        let (components, ()) = tokio::join!(components, conduct);
-        let stopped = self.node.stop(runtime, say).await;
+        let (components, ended) = tokio::join!(components, conduct);
+        let stopped = self.node.stop(runtime, ended, say).await;
         components.and(stopped)
     }
 
@@ -243,6 +248,7 @@ impl Joined {
         tasks: &mut Supervisor,
         process: &Process,
         runtime: Arc<dyn Runtime>,
+        ending: Ending,
         shutdown: &CancellationToken,
     ) -> anyhow::Result<Vec<(&'static str, ReadyWatch)>> {
         let mut ready = Vec::new();
@@ -265,7 +271,7 @@ impl Joined {
         }
         let authorities = self.authorities.iter().map(|der| der.clone().into()).collect();
         let server = kubelet::server::Config::live(self.node.kubelet_address(), Arc::clone(&serving), authorities)?;
-        let (config, (client, make)) = (self.node.kubelet(Arc::clone(&runtime), server), start("kubelet"));
+        let (config, (client, make)) = (self.node.kubelet(Arc::clone(&runtime), server, ending), start("kubelet"));
         let config = kubelet::Config { certificates: renewed, ..config };
         tasks.add("kubelet", move |shutdown| kubelet::run(config, client, make(shutdown)));
         let (config, (client, make)) = (self.node.routes(), start("network"));
@@ -286,7 +292,8 @@ impl Joined {
         }
         let (config, (client, make)) = (self.node.provisioner(), start("provisioner"));
         tasks.add("provisioner", move |shutdown| provisioner::run(config, client, make(shutdown)));
-        let (data_dir, end) = (self.node.options.data_dir.clone(), shutdown.clone());
+        let data_dir = self.node.options.data_dir.clone();
+        let end = control::End { asked: shutdown.clone(), within: self.node.options.end() };
         tasks.add("control socket", move |shutdown| control::serve(data_dir, runtime, end, shutdown));
         Ok(ready)
     }

@@ -12,6 +12,7 @@ use daemon::{Process, ReadyWatch, Supervisor};
 use facts::nodes;
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
+use kubelet::Ending;
 use runtime::Runtime;
 use runtime::local::LocalRuntime;
 use tokio_util::sync::CancellationToken;
@@ -67,8 +68,14 @@ impl Cluster<'_> {
         addons::ensure(&admin, self.plan.dns_service, dns_server).await.context("DNS Service")?;
         self.node.prepare().await?;
         let invitation = if self.may_grow() { Some(self.invite(&admin).await?) } else { None };
-        let ready =
-            self.add_components(&mut tasks, &process, Arc::<LocalRuntime>::clone(&runtime), shutdown.clone())?;
+        let ending = Ending::default();
+        let ready = self.add_components(
+            &mut tasks,
+            &process,
+            Arc::<LocalRuntime>::clone(&runtime),
+            ending.clone(),
+            shutdown.clone(),
+        )?;
         let components = async {
             let result = tasks.run().await;
             shutdown.cancel();
@@ -92,14 +99,15 @@ impl Cluster<'_> {
                 shutdown.cancelled().await;
             }
             say(self.node.farewell(self.left.pods().len()));
-            // While there is still an API server that hears from them.
-            let fleet = self.fleet.stop().await;
+            // While there is still everything that pods may need to end, and an API server that hears from them.
+            let own = self.node.end_pods(&ending, &process.shutdown, say);
+            let (fleet, ended) = tokio::join!(self.fleet.stop(), own);
             process.shutdown.cancel();
             shutdown.cancel();
-            result.and(fleet)
+            (result.and(fleet), ended)
         };
-        let (components, conducted) = tokio::join!(components, conduct);
-        let stopped = self.node.stop(runtime, say).await;
+        let (components, (conducted, ended)) = tokio::join!(components, conduct);
+        let stopped = self.node.stop(runtime, ended, say).await;
         components.and(conducted).and(stopped)
     }
 
@@ -159,6 +167,7 @@ impl Cluster<'_> {
         tasks: &mut Supervisor,
         process: &Process,
         runtime: Arc<dyn Runtime>,
+        ending: Ending,
         end: CancellationToken,
     ) -> anyhow::Result<Vec<(&'static str, ReadyWatch)>> {
         let mut ready = Vec::new();
@@ -176,7 +185,7 @@ impl Cluster<'_> {
         let (client, make) = (self.client(&self.keys.scheduler, "kube-scheduler")?, start("scheduler"));
         tasks.add("scheduler", move |shutdown| scheduler::run(scheduler::Config::default(), client, make(shutdown)));
         let (config, client, make) = (
-            self.kubelet_config(Arc::clone(&runtime))?,
+            self.kubelet_config(Arc::clone(&runtime), ending)?,
             self.client(&self.node_keys.kubelet, "kubelet")?,
             start("kubelet"),
         );
@@ -195,6 +204,7 @@ impl Cluster<'_> {
             tasks.add("network-policy", move |shutdown| policy::run(config, client, make(shutdown)));
         }
         let (data_dir, control) = (self.plan.options.node.data_dir.clone(), Arc::clone(&runtime));
+        let end = control::End { asked: end, within: self.node.options.end() };
         tasks.add("control socket", move |shutdown| control::serve(data_dir, control, end, shutdown));
         if let Some(config) = self.node.announce() {
             let (client, make) = (self.client(&self.node_keys.proxy, "coracle-announce")?, start("announce"));
@@ -248,7 +258,7 @@ impl Cluster<'_> {
         })
     }
 
-    fn kubelet_config(&self, runtime: Arc<dyn Runtime>) -> anyhow::Result<kubelet::Config> {
+    fn kubelet_config(&self, runtime: Arc<dyn Runtime>, ending: Ending) -> anyhow::Result<kubelet::Config> {
         let tls = kubelet::Tls {
             certificate: self.keys.pki.path("kubelet-server.crt"),
             key: self.keys.pki.path("kubelet-server.key"),
@@ -256,6 +266,6 @@ impl Cluster<'_> {
             options: daemon::TlsOptions::default(),
         };
         let server = kubelet::server::Config::from_files(self.node.kubelet_address(), &tls)?;
-        Ok(self.node.kubelet(runtime, server))
+        Ok(self.node.kubelet(runtime, server, ending))
     }
 }

@@ -3,7 +3,8 @@
 //! ```text
 //! claims -> keys -> node address -> store -> API server -> { controllers, scheduler, kubelet, proxy, ... } -> node Ready
 //! ```
-//! Down goes the other way: components, then pods, then the API server and its store.
+//! Down go the pods first, while there is all that they may need to end, then the components, then the API server and its
+//! store.
 
 mod components;
 mod server;

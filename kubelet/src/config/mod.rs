@@ -22,6 +22,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use runtime::Runtime;
 
 use crate::certificates::{Certificates, Kept};
+use crate::ending::Ending;
 use crate::node::{Registration, machine};
 use crate::sandbox::sysctls::Allowlist;
 use crate::server;
@@ -69,6 +70,8 @@ pub struct Config {
     pub server: Option<server::Config>,
     /// What is renewed while it is used.
     pub certificates: Certificates,
+    /// Ends the pods before the kubelet ends; without that they go on running.
+    pub ending: Ending,
 }
 
 const DEFAULT_PORT: u16 = 10250;
@@ -98,6 +101,7 @@ impl Args {
             node_name: name,
             server,
             certificates,
+            ending: Ending::default(),
             tuning: tuning(&settings)?,
             registration: registration(&settings, port)?,
             allowed_sysctls: allowed_sysctls.context("allowedUnsafeSysctls")?,

@@ -1,6 +1,7 @@
 //! What the records of sandboxes and containers say of themselves, for whoever finds them later: whose they are, and what
 //! they were made of (upstream: pkg/kubelet/kuberuntime/labels.go).
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 use sha2::{Digest as _, Sha256};
@@ -19,6 +20,8 @@ pub(crate) const CONTAINER_NAME: &str = "io.kubernetes.container.name";
 pub(crate) const MESSAGE_FILE: &str = "coracle.io/termination-message-file";
 /// `File` or `FallbackToLogsOnError`.
 pub(crate) const MESSAGE_POLICY: &str = "io.kubernetes.container.terminationMessagePolicy";
+/// How many seconds the container's pod asks for to end.
+pub(crate) const GRACE: &str = "io.kubernetes.pod.terminationGracePeriod";
 /// The container's requests and limits as they were when it was made, which is what it has.
 pub(crate) const RESOURCES: &str = "coracle.io/resources";
 /// Label on a runtime container: a hash of what a running container cannot change.
@@ -31,6 +34,11 @@ pub(crate) fn labels(pod: &Pod) -> BTreeMap<String, String> {
         (POD_NAME.to_owned(), pod::name(pod).to_owned()),
         (POD_NAMESPACE.to_owned(), pod::namespace(pod).to_owned()),
     ])
+}
+
+/// How long a container's pod asks for to end, by the records of the runtime; `None` where they do not say.
+pub fn recorded_grace(container: &runtime::ContainerStatus) -> Option<Duration> {
+    container.annotations.get(GRACE)?.parse().ok().map(Duration::from_secs)
 }
 
 /// A hash over the fields whose change needs a new container: name and image (the rest of a pod's spec is immutable).

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::containers::environment::expand::{expand, expand_strict};
 use crate::containers::images::Wanted;
 use crate::containers::labels::{
-    CONTAINER_NAME, HASH_LABEL, MESSAGE_FILE, MESSAGE_POLICY, RESOURCES, container_hash, labels,
+    CONTAINER_NAME, GRACE, HASH_LABEL, MESSAGE_FILE, MESSAGE_POLICY, RESOURCES, container_hash, labels,
 };
 use crate::containers::{environment, images, security};
 use crate::context::Context;
@@ -162,6 +162,7 @@ impl Launch {
             annotations: BTreeMap::from([
                 (MESSAGE_FILE.to_owned(), message_file.to_string_lossy().into_owned()),
                 (MESSAGE_POLICY.to_owned(), policy),
+                (GRACE.to_owned(), pod::grace(&self.pod).as_secs().to_string()),
                 (RESOURCES.to_owned(), serde_json::to_string(&container.resources).map_err(|err| wrong(&err))?),
             ]),
             log_path: PathBuf::from(&container.name).join(format!("{}.log", self.attempt)),

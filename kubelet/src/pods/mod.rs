@@ -1,7 +1,8 @@
 //! Which pods belong on this node, and a worker for each: pods of the API that name the node, and static pods
 //! (upstream: pkg/kubelet/pod and the sync loop of pkg/kubelet).
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use client::{Event, Informer};
 use futures::StreamExt as _;
@@ -39,6 +40,8 @@ pub(crate) struct Pods {
     entries: Arc<Mutex<HashMap<String, Entry>>>,
     /// A pod has come since [`Pods::arrival`] was awaited last.
     arrived: Arc<Notify>,
+    /// Set once the node ends, to what pods that come after that have to end: they do not begin.
+    ending: Arc<OnceLock<Duration>>,
 }
 
 /// A pod as its worker last reported it.
@@ -87,6 +90,33 @@ impl Pods {
                 is_new
             })
         })
+    }
+
+    /// Ends the pods that these are, within so long at most, as the end of the node does; how many have not ended.
+    pub(crate) fn end(&self, concerned: impl Fn(&Pod) -> bool, limit: Duration) -> usize {
+        self.ending.get_or_init(|| limit);
+        let entries = self.entries();
+        let concerned = entries.values().filter(|entry| concerned(&entry.desired.borrow().pod));
+        let ended = concerned.map(|entry| {
+            entry.desired.send_if_modified(|desired| {
+                let is_news = desired.ending.is_none();
+                desired.ending.get_or_insert(limit);
+                is_news
+            });
+            entry.report.borrow().at_rest
+        });
+        ended.filter(|at_rest| !at_rest).count()
+    }
+
+    /// `namespace/name` of those of which something runs.
+    pub(crate) fn not_ended(&self) -> BTreeSet<String> {
+        let entries = self.entries();
+        let running = entries.values().filter(|entry| !entry.report.borrow().at_rest);
+        let named = running.map(|entry| {
+            let desired = entry.desired.borrow();
+            format!("{}/{}", pod::namespace(&desired.pod), pod::name(&desired.pod))
+        });
+        named.collect()
     }
 
     /// The pod of a container, and the container's name in it.
@@ -272,7 +302,8 @@ impl Manager {
             self.context.event(&pod, "Warning", &verdict.reason, verdict.message.clone());
         }
         let allocation = Arc::new(self.first_allocation(&pod));
-        let (desired, receiver) = watch::channel(Desired { pod, mirror, gone: false, rejected, allocation });
+        let ending = self.pods.ending.get().copied();
+        let (desired, receiver) = watch::channel(Desired { pod, mirror, gone: false, rejected, allocation, ending });
         let wake = Arc::new(Notify::new());
         let (reporter, report) = watch::channel(Report::default());
         let worker = Worker::new(Arc::clone(&self.context), receiver, Arc::clone(&wake), reporter);

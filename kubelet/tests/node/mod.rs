@@ -27,6 +27,7 @@ pub struct TestNode {
     kubelet_server: Option<kubelet::server::Config>,
     tuning: kubelet::Tuning,
     kubelet: Option<(CancellationToken, JoinHandle<()>)>,
+    ending: kubelet::Ending,
     _server: TestServer,
 }
 
@@ -58,6 +59,7 @@ impl TestNode {
             kubelet_server,
             tuning,
             kubelet: None,
+            ending: kubelet::Ending::default(),
             _server: server,
         };
         node.start_kubelet();
@@ -65,6 +67,7 @@ impl TestNode {
     }
 
     pub fn start_kubelet(&mut self) {
+        self.ending = kubelet::Ending::default();
         let config = kubelet::Config {
             node_name: "node-1".into(),
             node_ips: vec![[127, 0, 0, 1].into()],
@@ -88,6 +91,7 @@ impl TestNode {
             max_parallel_image_pulls: None,
             tuning: self.tuning.clone(),
             server: self.kubelet_server.clone(),
+            ending: self.ending.clone(),
         };
         let shutdown = CancellationToken::new();
         let process = daemon::Process::new(shutdown.clone());
@@ -100,6 +104,15 @@ impl TestNode {
         let (shutdown, task) = self.kubelet.take().unwrap();
         shutdown.cancel();
         task.await.unwrap();
+    }
+
+    /// Ends the pods as the end of the node does; answers those that had not ended in their time.
+    pub async fn end_pods(&self, limits: kubelet::Limits) -> Vec<String> {
+        let mut progress = self.ending.progress();
+        self.ending.begin(limits);
+        let over = progress.wait_for(|progress| progress.is_over);
+        let over = tokio::time::timeout(limits.bound(), over).await.expect("the end has a bound");
+        over.unwrap().waiting.iter().cloned().collect()
     }
 
     /// Ends the kubelet in the middle of whatever it does.
@@ -130,7 +143,9 @@ impl TestNode {
     pub async fn create(&self, name: &str, mut spec: Value) -> Pod {
         spec["nodeName"] = json!("node-1");
         spec["automountServiceAccountToken"] = json!(false);
-        spec["terminationGracePeriodSeconds"] = json!(1);
+        if spec["terminationGracePeriodSeconds"].is_null() {
+            spec["terminationGracePeriodSeconds"] = json!(1);
+        }
         let pod = serde_json::from_value(json!({"metadata": {"name": name}, "spec": spec})).unwrap();
         self.pods().create(&PostParams::default(), &pod).await.unwrap()
     }

@@ -130,6 +130,22 @@ pub(crate) fn build(facts: &Facts<'_>) -> PodStatus {
     status
 }
 
+/// The status of a pod that its node interrupts: as it was, but nobody is to be sent to it.
+pub(crate) fn leaving(pod: &Pod, now: Timestamp) -> PodStatus {
+    let mut status = pod::status(pod).clone();
+    let ready = status.conditions.iter_mut().flatten().filter(|condition| {
+        matches!(condition.type_.as_str(), "Ready" | "ContainersReady") && condition.status == "True"
+    });
+    for condition in ready {
+        condition.status = "False".to_owned();
+        condition.reason = Some("NodeShutdown".to_owned());
+        condition.message = Some("the node is shutting down".to_owned());
+        condition.last_transition_time = Some(Time(now));
+    }
+    status.container_statuses.iter_mut().flatten().for_each(|container| container.ready = false);
+    status
+}
+
 fn addresses(facts: &Facts<'_>, status: &mut PodStatus) {
     let host: Vec<String> = facts.node_ips.iter().map(ToString::to_string).collect();
     status.host_ip = host.first().cloned();

@@ -23,6 +23,10 @@ impl Worker {
         if desired.gone || pod::is_deleting(&self.pod) || self.verdict.is_some() || pod::is_terminal(&self.pod) {
             return true;
         }
+        if desired.ending.is_some() {
+            self.leaving = true;
+            return true;
+        }
         if pod::deadline(&self.pod).is_some_and(|deadline| client::clock::now() >= deadline) {
             let message = "Pod was active on the node longer than the specified deadline".to_owned();
             self.context.event(&self.pod, "Normal", "DeadlineExceeded", message.clone());
@@ -72,14 +76,19 @@ impl Worker {
     }
 
     fn grace(&self, desired: &Desired) -> Duration {
+        let most = desired.ending.unwrap_or(Duration::MAX).max(LEAST_GRACE);
+        self.own_grace(desired).min(most)
+    }
+
+    fn own_grace(&self, desired: &Desired) -> Duration {
         if desired.gone && !pod::is_deleting(&self.pod) && !pod::is_static(&self.pod) {
             // Force-deleted: nobody waits for it.
-            return Duration::from_secs(1);
+            return LEAST_GRACE;
         }
         if let Some(grace) = self.verdict.as_ref().and_then(|verdict| verdict.grace) {
             return grace;
         }
-        pod::grace(&self.pod).max(Duration::from_secs(1))
+        pod::grace(&self.pod).max(LEAST_GRACE)
     }
 
     /// Takes down the sandbox; once the pod is to be deleted, removes everything of it but the object.
@@ -124,6 +133,12 @@ impl Worker {
         } else {
             Extent::Nothing
         }
+    }
+
+    /// Whether nothing of the pod runs, and as much is taken down as is to be, or can be now.
+    pub(super) fn is_at_rest(&self, desired: &Desired) -> bool {
+        let Stage::Stopped(Cleanup::Reached(reached)) = self.stage else { return false };
+        reached >= self.extent(desired) || self.retry_at.contains_key(CLEANUP)
     }
 
     pub(super) fn clean_done(&mut self, result: Result<(), Failure>) {
@@ -172,6 +187,8 @@ impl Worker {
     }
 }
 
+/// No pod has less.
+const LEAST_GRACE: Duration = Duration::from_secs(1);
 /// Key of `retry_at` for the final deletion.
 const DELETE: &str = "/delete";
 

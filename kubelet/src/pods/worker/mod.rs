@@ -55,6 +55,8 @@ pub(crate) struct Desired {
     pub(crate) rejected: Option<Verdict>,
     /// The sizes that the pod may have.
     pub(crate) allocation: Arc<Allocation>,
+    /// The pod ends with this kubelet, within so long at most; the next one starts it again.
+    pub(crate) ending: Option<Duration>,
 }
 
 /// What others may know of a pod without disturbing its worker.
@@ -66,6 +68,8 @@ pub(crate) struct Report {
     pub(crate) status: PodStatus,
     /// Nothing of it runs, nor will again.
     pub(crate) ended: bool,
+    /// Nor is anything of it being taken down, unless that has failed.
+    pub(crate) at_rest: bool,
 }
 
 /// How a task of the worker ended.
@@ -132,6 +136,8 @@ pub(crate) struct Worker {
     /// Containers that were stopped to be started again.
     condemned: BTreeSet<String>,
     verdict: Option<Verdict>,
+    /// The pod was interrupted by the end of its node, and is not over.
+    leaving: bool,
     publisher: publish::Publisher,
     wake_at: Option<Timestamp>,
 }
@@ -188,6 +194,7 @@ impl Worker {
             pulls: BTreeMap::new(),
             retry_at: BTreeMap::new(),
             verdict: first.rejected,
+            leaving: false,
             publisher: publish::Publisher::default(),
             wake_at: None,
         }

@@ -64,11 +64,14 @@ impl Worker {
             now: client::clock::now(),
         };
         let status = status::build(&facts);
-        self.report.send_replace(Report { seen: self.seen.clone(), status: status.clone(), ended });
+        let at_rest = self.is_at_rest(desired);
+        self.report.send_replace(Report { seen: self.seen.clone(), status: status.clone(), ended, at_rest });
         if desired.gone || self.publisher.refused {
             return;
         }
-        self.write(status);
+        // What is interrupted is not over: the next kubelet says how it goes on.
+        let interrupted = self.leaving && !pod::is_deleting(&self.pod);
+        self.write(if interrupted { status::leaving(&self.pod, client::clock::now()) } else { status });
         self.delete_when_done(desired);
     }
 
