@@ -380,6 +380,50 @@ fn a_cluster_continues_where_it_stopped() {
 }
 
 #[test]
+fn pods_have_the_time_that_they_ask_for_when_their_cluster_ends() {
+    if !can_run() {
+        return;
+    }
+    let mut cluster = Cluster::up();
+    // It takes longer than what no pod asks for, and its hook needs the name server.
+    let database = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: database}
+spec:
+  terminationGracePeriodSeconds: 60
+  containers:
+  - name: c
+    image: IMAGE
+    command: [sh, -c, "trap 'sleep 12; cat /told > /kept/ended; exit' TERM; while :; do sleep 0.1; done"]
+    lifecycle:
+      preStop: {exec: {command: [sh, -c, "nslookup kubernetes.default.svc.cluster.local > /dev/null && echo told > /told"]}}
+    volumeMounts: [{name: kept, mountPath: /kept}]
+  volumes:
+  - {name: kept, hostPath: {path: KEPT, type: DirectoryOrCreate}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: stubborn}
+spec:
+  terminationGracePeriodSeconds: 2
+  containers:
+  - {name: c, image: IMAGE, command: [sh, -c, "trap '' TERM; while :; do sleep 1; done"]}
+"#;
+    let kept = cluster.data().parent().unwrap().join("kept");
+    cluster.apply(&database.replace("IMAGE", &cluster.image("busybox:1")).replace("KEPT", &kept.display().to_string()));
+    cluster.kubectl(&["wait", "--for=condition=Ready", "pod/database", "pod/stubborn", "--timeout=60s"]).ok();
+    cluster.stop();
+    let printed = cluster.printed();
+    assert_eq!(std::fs::read_to_string(kept.join("ended")).unwrap_or_default(), "told\n", "{printed}");
+    assert!(printed.contains("1 of 2 pods stopped; waiting for default/database"), "{printed}");
+    assert!(printed.contains("\n2 pods stopped; the next start starts them again"), "{printed}");
+    cluster.start(&[]);
+    cluster.wait_for(&["pod", "database"], "{.status.containerStatuses[0].ready}", "true");
+    assert_eq!(cluster.value(&["pod", "stubborn"], "{.status.phase}"), "Running");
+}
+
+#[test]
 fn wrong_input_gets_clear_words() {
     if !can_run() {
         return;
