@@ -4,10 +4,9 @@
 //! `cargo bench -p coracle-bench --bench network_policy`. One change must cost a small part of all: what it tells the kernel is
 //! about one pod or one policy, whatever else there is.
 
-use std::io::Write as _;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use bench::kernel::tell;
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -128,13 +127,6 @@ fn kernel(every: usize) {
         PODS / every
     );
     tell(&format!("delete table ip {TABLE}\n"));
-}
-
-fn tell(text: &str) -> Option<Duration> {
-    let began = Instant::now();
-    let mut nft = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
-    nft.stdin.take()?.write_all(text.as_bytes()).ok()?;
-    nft.wait().ok()?.success().then(|| began.elapsed())
 }
 
 criterion_group! {

@@ -4,10 +4,9 @@
 //! `cargo bench -p coracle-bench --bench services`. What a change tells the kernel must be about one Service, whatever else
 //! there is.
 
-use std::io::Write as _;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use bench::kernel::tell;
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -112,13 +111,6 @@ fn kernel(services: usize) {
     let slowest = changes.max().unwrap_or_default();
     eprintln!("kernel, {services} Services: all {all:?}, one at most {slowest:?}");
     tell(&format!("delete table ip {TABLE}\n"));
-}
-
-fn tell(text: &str) -> Option<Duration> {
-    let began = Instant::now();
-    let mut nft = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
-    nft.stdin.take()?.write_all(text.as_bytes()).ok()?;
-    nft.wait().ok()?.success().then(|| began.elapsed())
 }
 
 criterion_group! {

@@ -13,6 +13,7 @@ pub mod definitions;
 pub mod drive;
 pub mod error;
 pub mod idle;
+pub mod kernel;
 pub mod measures;
 pub mod objects;
 pub mod options;

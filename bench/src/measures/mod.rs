@@ -1,11 +1,13 @@
 //! The measures that need the API server, in the order in which one leaves what the next needs.
 
+mod lost;
 mod openapi;
 mod pods;
 mod requests;
 mod scheduling;
 mod services;
 mod stalled;
+mod timeline;
 mod watching;
 mod web;
 

@@ -1,8 +1,9 @@
 //! What a Service costs those who use it: pages that are asked for by way of it, and the same pages from its pods.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
@@ -10,6 +11,7 @@ use tokio::task::JoinSet;
 use crate::Error;
 use crate::budget;
 use crate::measures::Context;
+use crate::measures::lost::{self, Loss, Lost};
 use crate::measures::web::{Page, Web, fetch};
 use crate::statistics::{Latencies, per_second};
 
@@ -72,8 +74,8 @@ fn tell(context: &Context<'_>, what: &str, page: Page, outcome: Outcome) {
             }
         }
     }
-    if lost > 0 {
-        table.notes.push(format!("{what}: {lost} pages were lost"));
+    for (lost, count) in lost {
+        table.notes.push(format!("{what}: {count} pages were lost: {lost}"));
     }
 }
 
@@ -81,7 +83,7 @@ fn tell(context: &Context<'_>, what: &str, page: Page, outcome: Outcome) {
 #[derive(Debug, Default)]
 struct Outcome {
     took: Vec<Duration>,
-    lost: u64,
+    lost: BTreeMap<Lost, u64>,
     bytes: u64,
     time: Duration,
 }
@@ -89,7 +91,9 @@ struct Outcome {
 impl Outcome {
     fn add(&mut self, other: Self) {
         self.took.extend(other.took);
-        self.lost += other.lost;
+        for (lost, count) in other.lost {
+            *self.lost.entry(lost).or_default() += count;
+        }
         self.bytes += other.bytes;
         self.time += other.time;
     }
@@ -111,7 +115,7 @@ async fn load(targets: &Arc<[SocketAddr]>, page: Page, workers: usize, time: Dur
                         outcome.bytes += bytes;
                         outcome.took.push(sent.elapsed());
                     }
-                    Err(_) => outcome.lost += 1,
+                    Err(lost) => *outcome.lost.entry(lost).or_default() += 1,
                 }
             }
             outcome
@@ -129,24 +133,11 @@ async fn load(targets: &Arc<[SocketAddr]>, page: Page, workers: usize, time: Dur
 pub(super) async fn rollout(context: &Context<'_>) -> Result<(), Error> {
     let Some(image) = image(context, "rolling updates") else { return Ok(()) };
     let web = Web::start(context.cluster, "rollout", &image, REPLICAS).await?;
-    let (end, lost) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let timeline = web.timeline().await?;
+    let end = Arc::new(AtomicBool::new(false));
     let mut clients = JoinSet::new();
     for _ in 0..CLIENTS {
-        let (service, end, lost) = (web.service, Arc::clone(&end), Arc::clone(&lost));
-        clients.spawn(async move {
-            let mut took = Vec::new();
-            while !end.load(Ordering::Relaxed) {
-                let sent = Instant::now();
-                match fetch(service, Page::Small).await {
-                    Ok(_) => took.push(sent.elapsed()),
-                    Err(_) => {
-                        lost.fetch_add(1, Ordering::Relaxed);
-                    }
-                }
-                tokio::time::sleep(PAUSE).await;
-            }
-            took
-        });
+        clients.spawn(ask_until(web.service, Arc::clone(&end)));
     }
     let start = Instant::now();
     for number in 0..ROLLS {
@@ -154,18 +145,38 @@ pub(super) async fn rollout(context: &Context<'_>) -> Result<(), Error> {
     }
     let time = start.elapsed() / ROLLS as u32;
     end.store(true, Ordering::Relaxed);
-    let mut took = Vec::new();
+    let (mut took, mut losses) = (Vec::new(), Vec::new());
     while let Some(one) = clients.join_next().await {
-        took.extend(one?);
+        let (answered, lost) = one?;
+        took.extend(answered);
+        losses.extend(lost);
     }
     let took: Latencies = took.into_iter().collect();
     let mut table = context.table();
     table.add(format!("rolling update of {REPLICAS} pods"), time.as_secs_f64(), "s", None);
     table.add(format!("pages during {ROLLS} of them"), took.len() as f64, "", None);
-    table.add("pages lost", lost.load(Ordering::Relaxed) as f64, "", budget::LOST);
+    table.add("pages lost", losses.len() as f64, "", budget::LOST);
+    for (lost, count) in lost::counts(&losses) {
+        table.add(format!("pages lost, {lost}"), count as f64, "", None);
+    }
     if let Some(value) = took.milliseconds(1.0) {
         table.add("slowest page", value, "ms", None);
     }
+    table.notes.extend(lost::story(&losses, &timeline.events(), start));
     drop(table);
     web.remove().await
+}
+
+/// Asks for one small page after another until it is told to end.
+async fn ask_until(service: SocketAddr, end: Arc<AtomicBool>) -> (Vec<Duration>, Vec<Loss>) {
+    let (mut took, mut losses) = (Vec::new(), Vec::new());
+    while !end.load(Ordering::Relaxed) {
+        let sent = Instant::now();
+        match fetch(service, Page::Small).await {
+            Ok(_) => took.push(sent.elapsed()),
+            Err(lost) => losses.push(Loss { lost, sent, ended: Instant::now() }),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    (took, losses)
 }

@@ -12,6 +12,8 @@ use tokio::net::TcpStream;
 use crate::Error;
 use crate::client::Call;
 use crate::cluster::{Cluster, bytes};
+use crate::measures::lost::{Lost, Stage};
+use crate::measures::timeline::Timeline;
 
 const NAME: &str = "web";
 const PORT: u16 = 8080;
@@ -112,6 +114,11 @@ impl<'a> Web<'a> {
         self.settled().await
     }
 
+    /// Follows what happens to its pods from now on.
+    pub(super) async fn timeline(&self) -> Result<Timeline, Error> {
+        Timeline::start(&self.cluster.client, &self.namespace).await
+    }
+
     /// Removes it.
     pub(super) async fn remove(self) -> Result<(), Error> {
         self.cluster.delete_namespace(&self.namespace).await.map(drop)
@@ -144,31 +151,101 @@ fn deployment(image: &str, replicas: usize) -> Bytes {
     }))
 }
 
-/// Fetches a page over a connection of its own; answers its size in bytes.
-pub(super) async fn fetch(from: SocketAddr, page: Page) -> io::Result<u64> {
-    tokio::time::timeout(PAGE_PATIENCE, fetch_at_leisure(from, page)).await?
+/// Fetches a page over a connection of its own; answers its size in bytes, or how it was lost.
+pub(super) async fn fetch(from: SocketAddr, page: Page) -> Result<u64, Lost> {
+    let mut stage = Stage::Connecting;
+    match tokio::time::timeout(PAGE_PATIENCE, fetch_at_leisure(from, page, &mut stage)).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(err)) => Err(Lost::by(stage, err.kind())),
+        Err(_) => Err(Lost::by(stage, io::ErrorKind::TimedOut)),
+    }
 }
 
-async fn fetch_at_leisure(from: SocketAddr, page: Page) -> io::Result<u64> {
+async fn fetch_at_leisure(from: SocketAddr, page: Page, stage: &mut Stage) -> io::Result<Result<u64, Lost>> {
     let (path, least) = match page {
         Page::Small => ("/", 1),
         Page::Large => ("/large", LARGE as u64),
     };
     let mut stream = TcpStream::connect(from).await?;
+    *stage = Stage::Writing;
     stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;
+    *stage = Stage::Waiting;
     let (mut buffer, mut length) = (vec![0; 256 * 1024], 0);
     let mut head = Vec::new();
     loop {
         let read = stream.read(&mut buffer).await?;
         if read == 0 {
-            break;
+            return Ok(Lost::of_answer(&head, length, least).map_or(Ok(length), Err));
         }
+        *stage = Stage::Reading;
         if head.len() < 16 {
             head.extend(buffer[..read].iter().take(16));
         }
         length += read as u64;
     }
-    // `HTTP/1.1 200 OK`, whatever the minor version.
-    let is_good = head.get(8..13) == Some(b" 200 ") && length >= least;
-    is_good.then_some(length).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Asks a server that accepts one connection and does `what` with it.
+    async fn ask<F: Future<Output = ()> + Send>(
+        what: impl FnOnce(TcpStream) -> F + Send + 'static,
+    ) -> Result<u64, Lost> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            what(stream).await;
+        };
+        tokio::join!(fetch(address, Page::Small), serving).0
+    }
+
+    async fn read_request(stream: &mut TcpStream) {
+        let mut request = [0; 256];
+        assert!(stream.read(&mut request).await.unwrap() > 0);
+    }
+
+    #[tokio::test]
+    async fn a_page_is_fetched_or_told_as_lost_by_what_became_of_it() {
+        let page = ask(|mut stream| async move {
+            read_request(&mut stream).await;
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\npage\n").await.unwrap();
+        });
+        assert_eq!(page.await, Ok(24));
+        let refusal = ask(|mut stream| async move {
+            read_request(&mut stream).await;
+            stream.write_all(b"HTTP/1.1 404 Not Found\r\n\r\n").await.unwrap();
+        });
+        assert_eq!(refusal.await, Err(Lost::Status(404)));
+        let nothing = ask(|mut stream| async move { read_request(&mut stream).await });
+        assert_eq!(nothing.await, Err(Lost::Short));
+        // Whoever ends with a request unread is reset by the kernel.
+        let reset = ask(|stream| async move { assert_eq!(stream.peek(&mut [0]).await.unwrap(), 1) });
+        assert_eq!(reset.await, Err(Lost::ResetWhileWaiting));
+        let within = ask(|mut stream| async move {
+            stream.write_all(b"HTTP/1.1 200 OK\r\n").await.unwrap();
+            assert_eq!(stream.peek(&mut [0]).await.unwrap(), 1);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        });
+        assert_eq!(within.await, Err(Lost::ResetWhileReading));
+    }
+
+    #[tokio::test]
+    async fn nobody_listening_is_told_as_refused() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        assert_eq!(fetch(address, Page::Small).await, Err(Lost::Refused));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_does_not_come_is_a_timeout_of_the_answer() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        assert_eq!(fetch(address, Page::Small).await, Err(Lost::AnswerTimeout));
+    }
 }
