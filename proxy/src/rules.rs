@@ -6,6 +6,11 @@
 //! cluster-<id>, local-<id>: dnat to one of the endpoints at random
 //!                           (with affinity: -> endpoint-<id>-<n>, remembered in a set per endpoint)
 //! ```
+//!
+//! A transaction replaces chains at once, but not for a packet that is in one of them on another CPU: it goes on with the
+//! old rules, whose anonymous maps have lost their elements already. Where a map is to choose, it may so find nothing, and
+//! the packet would leave for the Service's address untranslated, and with it all of its connection. Therefore the rule
+//! that chooses is followed by one that takes the first endpoint without asking a map.
 
 use std::net::SocketAddr;
 
@@ -69,10 +74,14 @@ impl PortRules<'_> {
                 let choices: Vec<String> =
                     many.iter().enumerate().map(|(n, at)| format!("{n} : {} . {}", at.ip(), at.port())).collect();
                 let count = many.len();
-                vec![format!(
-                    "meta l4proto {protocol} dnat {ip} to numgen random mod {count} map {{ {} }}",
-                    choices.join(", ")
-                )]
+                vec![
+                    format!(
+                        "meta l4proto {protocol} dnat {ip} to numgen random mod {count} map {{ {} }}",
+                        choices.join(", ")
+                    ),
+                    // For who is between this chain and its map while both are replaced: see the head of this file.
+                    format!("meta l4proto {protocol} dnat to {}", many[0]),
+                ]
             }
         };
         self.rules.chains.insert(chain, rules);
@@ -83,6 +92,7 @@ impl PortRules<'_> {
         let protocol = self.port.protocol;
         let mut known = Vec::new();
         let mut choices = Vec::new();
+        let mut last = None;
         for (n, endpoint) in endpoints.iter().enumerate() {
             let tag = format!("{}-{endpoint}", self.port.id);
             let hash = Sha256::digest(tag.as_bytes());
@@ -96,8 +106,11 @@ impl PortRules<'_> {
             self.rules.affinities.insert(set.clone(), seconds);
             known.push(format!("{ip} saddr @{set} goto {chain}"));
             choices.push(format!("{n} : goto {chain}"));
+            last = last.or(Some(format!("goto {chain}")));
         }
         known.push(format!("numgen random mod {} vmap {{ {} }}", endpoints.len(), choices.join(", ")));
+        // As above.
+        known.extend(last);
         known
     }
 
@@ -240,8 +253,25 @@ mod tests {
         let balancer = rules.chains.iter().find(|(name, _)| name.starts_with("cluster-")).unwrap().1;
         assert_eq!(
             balancer,
-            &["meta l4proto tcp dnat ip to numgen random mod 2 map { 0 : 10.244.0.2 . 8080, 1 : 10.244.0.3 . 8080 }"]
+            &[
+                "meta l4proto tcp dnat ip to numgen random mod 2 map { 0 : 10.244.0.2 . 8080, 1 : 10.244.0.3 . 8080 }",
+                "meta l4proto tcp dnat to 10.244.0.2:8080",
+            ]
         );
+    }
+
+    #[test]
+    fn who_finds_nothing_in_a_map_that_is_being_replaced_still_comes_to_an_endpoint() {
+        let mut choosing = 0;
+        for (name, rules) in ruleset(Family::V4, Some("10.244.0.0/16"), &shapes()).chains {
+            let Some(at) = rules.iter().position(|rule| rule.contains("numgen")) else { continue };
+            choosing += 1;
+            assert_eq!(at + 2, rules.len(), "{name}: {rules:?}");
+            let last = &rules[at + 1];
+            assert!(last.contains("dnat to 10.244.0.2:8080") || last.starts_with("goto endpoint-"), "{name}: {last}");
+            assert!(!last.contains('{') && !last.contains('@'), "{name} asks a set: {last}");
+        }
+        assert!(choosing > 5, "{choosing}");
     }
 
     #[test]
