@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 
 /// Losses of one kind that are no farther apart are told together.
 const TOGETHER: Duration = Duration::from_millis(250);
-/// What happened so long before the first loss of a burst is told with it.
+/// What happened so long before a burst was asked for is told with it, and what happened so soon after: a page that is given
+/// up after ten seconds was lost at their beginning.
 const BEFORE: Duration = Duration::from_secs(6);
+const AFTER: Duration = Duration::from_secs(1);
 /// Bursts that are told one by one, and events that are told with each.
 const BURSTS: usize = 12;
 const EVENTS: usize = 24;
@@ -120,8 +122,9 @@ pub(super) fn counts(losses: &[Loss]) -> BTreeMap<Lost, usize> {
 struct Burst {
     lost: Lost,
     count: usize,
-    /// When the first of them was asked for.
+    /// When the first and the last of them were asked for.
     sent: Instant,
+    sent_last: Instant,
     /// When the first and the last of them were given up.
     first: Instant,
     last: Instant,
@@ -135,31 +138,32 @@ fn bursts(losses: &[Loss]) -> Vec<Burst> {
         match bursts.last_mut().filter(|burst| burst.lost == lost && ended - burst.last <= TOGETHER) {
             Some(burst) => {
                 burst.count += 1;
-                (burst.sent, burst.last) = (burst.sent.min(sent), ended);
+                (burst.sent, burst.sent_last) = (burst.sent.min(sent), burst.sent_last.max(sent));
+                burst.last = ended;
             }
-            None => bursts.push(Burst { lost, count: 1, sent, first: ended, last: ended }),
+            None => bursts.push(Burst { lost, count: 1, sent, sent_last: sent, first: ended, last: ended }),
         }
     }
     bursts.sort_by_key(|burst| burst.first);
     bursts
 }
 
-/// Tells of the losses beside what happened: a line for each burst, and below it the events before and during it. Times are
-/// seconds since `start`; those of events are told as what lay between them and the burst's first request.
+/// Tells of the losses beside what happened: a line for each burst, and below it the events before and during it. Times
+/// are seconds since `start`; those of events are told as what lay between them and the burst's first request.
 pub(super) fn story(losses: &[Loss], events: &[(Instant, String)], start: Instant) -> Vec<String> {
     let bursts = bursts(losses);
     let seconds = |at: Instant| at.saturating_duration_since(start).as_secs_f64();
     let mut lines = Vec::new();
     for burst in bursts.iter().take(BURSTS) {
-        let Burst { lost, count, sent, first, last } = burst;
+        let Burst { lost, count, sent, sent_last, first, last } = burst;
         lines.push(format!(
             "{count} x {lost}: asked for from {:.3} s on, lost at {:.3} to {:.3} s",
             seconds(*sent),
             seconds(*first),
             seconds(*last)
         ));
-        let near = events.iter().filter(|(at, _)| *at + BEFORE >= *sent && *at <= *last);
-        let near: Vec<_> = near.collect();
+        let end = (*sent_last + AFTER).min(*last);
+        let near: Vec<_> = events.iter().filter(|(at, _)| *at + BEFORE >= *sent && *at <= end).collect();
         for (at, what) in &near[near.len().saturating_sub(EVENTS)..] {
             let (sign, between) = if at > sent { ('+', *at - *sent) } else { ('-', *sent - *at) };
             lines.push(format!("    {sign}{:.3} s: {what}", between.as_secs_f64()));
@@ -242,8 +246,6 @@ mod tests {
                 "    +0.201 s: rules are without a",
                 "1 x timeout while connecting: asked for from 1.000 s on, lost at 11.000 to 11.000 s",
                 "    -0.500 s: pod a is deleted",
-                "    +8.000 s: pod a's containers have ended",
-                "    +8.301 s: rules are without a",
                 "1 x connection refused: asked for from 20.000 s on, lost at 20.001 to 20.001 s",
             ]
         );

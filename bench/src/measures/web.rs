@@ -25,7 +25,8 @@ const LOOK: Duration = Duration::from_millis(50);
 const AVAILABLE: Duration = Duration::from_secs(120);
 /// A page that takes longer is lost.
 const PAGE_PATIENCE: Duration = Duration::from_secs(10);
-/// Seconds that a pod goes on serving after it was asked to end, as is usual: whoever had heard of it may still come.
+/// Seconds before a pod is sent SIGTERM, as is usual: whoever had heard of it may still come. This server does not hear it,
+/// and serves for all of the pod's grace.
 const LAST: u32 = 2;
 
 /// The pods and their Service, in a namespace of their own.
