@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use apiserver::EtcdArgs;
+use store::backup::EMPTY_WRITES;
 use store::etcd::EtcdStore;
-use store::migration::{self, EMPTY_WRITES, Moved, PATIENCE, Step};
+use store::migration::{self, Moved, PATIENCE, Step};
 
-use crate::store::{connect, expect_no_cluster, expect_store, task};
+use crate::store::{connect, expect_no_cluster, expect_store, task, tell_raising};
 
 /// Move all that a cluster stores from an embedded store to etcd, or back, once no API server uses either.
 ///
@@ -84,7 +85,7 @@ fn tell(step: Step) {
     match step {
         Step::WaitingForServers => println!("waiting until no API server is in etcd any more"),
         Step::BeginningAnew => println!("removing what a migration that was broken off has left"),
-        Step::Raising { from, to } => println!("raising etcd's revision: {from} of {to}"),
+        Step::Raising { from, to } => tell_raising(from, to),
         Step::Writing { entries } => println!("writing {entries} keys"),
         Step::Comparing => println!("comparing both sides"),
     }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail, ensure};
 use apiserver::EtcdArgs;
 use daemon::LogArgs;
-use store::backup::{self, Contents, State};
+use store::backup::{self, Contents, EMPTY_WRITES, Raise, State};
 use store::etcd::{EtcdStore, Options};
 
 /// Work with the files of an embedded store.
@@ -44,6 +44,13 @@ pub(crate) struct Restore {
     /// etcd, which counts its own.
     #[arg(long, default_value_t = 1_000_000_000, conflicts_with = "etcd_servers")]
     bump_revision: u64,
+    /// How many empty writes may be made to bring etcd's revision to the backup's, a thousand or more a second.
+    #[arg(long, default_value_t = EMPTY_WRITES, conflicts_with = "data_dir")]
+    empty_writes: u64,
+    /// Leave etcd's revision as it is: for whoever starts every client of the cluster anew. One that goes on waits for what
+    /// comes after the revisions that it has seen, and misses all changes until then.
+    #[arg(long, conflicts_with_all = ["data_dir", "empty_writes"])]
+    revisions_may_go_back: bool,
     #[command(flatten)]
     place: Place,
 }
@@ -109,7 +116,10 @@ impl Restore {
             self.place.data_dir.as_deref().map_or(Ok(()), expect_no_cluster)?;
             let contents = match &self.place.data_dir {
                 Some(directory) => backup::to_directory(&self.from, directory, self.bump_revision)?,
-                None => backup::to_etcd(&self.from, &self.place.connect().await?).await?,
+                None => {
+                    let raise = if self.revisions_may_go_back { Raise::Not } else { Raise::Within(self.empty_writes) };
+                    backup::to_etcd(&self.from, &self.place.connect().await?, raise, tell_raising).await?
+                }
             };
             println!("restored {}", self.from.display());
             print_contents(&contents);
@@ -123,6 +133,11 @@ impl Place {
     async fn connect(&self) -> anyhow::Result<EtcdStore> {
         connect(&self.etcd, EtcdStore::open).await
     }
+}
+
+/// Says how far etcd's revision has been brought up.
+pub(crate) fn tell_raising(from: u64, to: u64) {
+    println!("raising etcd's revision: {from} of {to}");
 }
 
 /// The folder of a whole cluster's directory that has its store.

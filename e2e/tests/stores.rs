@@ -163,10 +163,12 @@ fn a_cluster_that_lost_its_store_goes_on_from_a_backup() {
     eventually("the Service answers", PATIENCE, || serves(&cluster).then_some(()));
     let before = census(&cluster);
     coracle(&["backup", "--etcd-servers", &first.endpoint(), "--to", of_etcd]).ok();
+    let seen = revision(&cluster);
     cluster.stop();
     drop(first);
     coracle(&["restore", "--from", of_etcd, "--etcd-servers", &second.endpoint()]).ok();
     cluster.start(&[&format!("--etcd-servers={}", second.endpoint())]);
+    assert!(revision(&cluster) >= seen, "no revision comes again");
     let now = census(&cluster);
     let lost: Vec<_> = before.iter().filter(|(name, uid)| now.get(*name) != Some(uid)).collect();
     assert!(lost.is_empty(), "{lost:?}");

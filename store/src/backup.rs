@@ -26,6 +26,9 @@ pub(crate) const PREFIX: &str = "/registry/";
 const TRIES: usize = 200;
 /// So often the same thing may be wrong again before it is believed.
 const SAME: usize = 9;
+/// At most so many empty writes are made to bring etcd's revision up, unless more are allowed: it takes a thousand or more a
+/// second.
+pub const EMPTY_WRITES: u64 = 2_000_000;
 /// So many writes to etcd are under way at once.
 const WRITES: usize = 64;
 
@@ -96,6 +99,13 @@ pub enum BackupError {
         #[source]
         source: Error,
     },
+    /// Too many empty writes would be needed.
+    #[error(
+        "etcd is at revision {etcd}, and what goes there at {store}: bringing etcd there takes {needed} empty writes, a \
+         thousand or more a second. Allow them (--empty-writes), or make the new etcd of a snapshot of an empty one, by `etcdutl \
+         snapshot restore --bump-revision {store} --mark-compacted`"
+    )]
+    TooFar { etcd: Revision, store: Revision, needed: u64 },
     /// The revision to go on from is none.
     #[error("revision {revision} plus {bump} is too large")]
     Revision { revision: Revision, bump: u64 },
@@ -234,17 +244,50 @@ pub(crate) fn found(
     Ok(disk::load(files, Until::End, &Limits::default())?)
 }
 
-/// Writes the entries of a backup to an etcd that has nothing below `/registry/`. They get new revisions, which are
-/// etcd's to give; what has expired since is left out. Returns what the backup has.
-pub async fn to_etcd(backup: &Path, store: &EtcdStore) -> Result<Contents, BackupError> {
+/// How far the revision of an etcd may be brought up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Raise {
+    /// To the backup's, by at most so many empty writes.
+    Within(u64),
+    /// Not at all: clients that have seen later revisions wait for what comes after those, and miss what comes before.
+    Not,
+}
+
+/// Writes the entries of a backup to an etcd that has nothing below `/registry/`. They get new revisions, all of them later
+/// than the backup's newest one, and reads and watches of those before end as those of compacted revisions do. What has expired
+/// since is left out. `tell` hears where etcd's revision is, and where it has to go. Returns what the backup has.
+pub async fn to_etcd(
+    backup: &Path,
+    store: &EtcdStore,
+    raise: Raise,
+    tell: impl Fn(Revision, Revision),
+) -> Result<Contents, BackupError> {
     let contents = verify(backup)?;
     expect_empty(store).await?;
     let (recovered, ..) = read(backup)?;
     let changes = Snapshot::of(recovered).into_newest();
+    let etcd = |source| BackupError::Etcd { operation: "prepare etcd", source };
+    if let Raise::Within(most) = raise {
+        let newest = contents.revision;
+        expect_near(store.revision().await.map_err(etcd)?, newest, most)?;
+        let told = |from| {
+            if from < newest {
+                tell(from, newest)
+            }
+        };
+        store.advance(newest, told).await.map_err(etcd)?;
+    }
     let all = changes.len() as u64;
     let written = write_all(&changes, store).await;
     written.map_err(|Unwritten { key, done, source }| BackupError::Partly { key, done, all, source })?;
+    store.forget_past().await.map_err(etcd)?;
     Ok(contents)
+}
+
+/// Refuses to bring etcd's revision to another one by more than so many empty writes.
+pub(crate) fn expect_near(etcd: Revision, store: Revision, most: u64) -> Result<(), BackupError> {
+    let needed = store.saturating_sub(etcd);
+    if needed > most { Err(BackupError::TooFar { etcd, store, needed }) } else { Ok(()) }
 }
 
 /// Refuses an etcd that has objects.

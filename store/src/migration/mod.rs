@@ -32,9 +32,6 @@ const SERVERS: &str = "/registry/masterleases/";
 /// How long those of servers that were killed take at most to end.
 pub const PATIENCE: Duration = Duration::from_secs(25);
 const PAUSE: Duration = Duration::from_millis(500);
-/// At most so many empty writes are made to bring etcd's revision up, unless more are allowed: it takes a thousand or more a
-/// second.
-pub const EMPTY_WRITES: u64 = 2_000_000;
 
 /// An etcd cluster, and what to call it.
 pub struct Place<'a> {
@@ -91,13 +88,6 @@ pub enum MigrationError {
     /// The source has a key that is no object's.
     #[error("the source has the key {key}, which is none of a cluster's")]
     Foreign { key: String },
-    /// Too many empty writes would be needed.
-    #[error(
-        "etcd is at revision {etcd}, and the store at {store}: bringing etcd there takes {needed} empty writes, a \
-         thousand or more a second. Allow them (--empty-writes), or make the new etcd of a snapshot of an empty one, by `etcdutl \
-         snapshot restore --bump-revision {store} --mark-compacted`"
-    )]
-    TooFar { etcd: Revision, store: Revision, needed: u64 },
     /// An entry could not be written.
     #[error("write {key} to etcd, which has {done} of {all} entries now: running this again begins anew")]
     Partly {
@@ -141,7 +131,7 @@ pub async fn to_etcd(
         to.store.remove_all(backup::PREFIX).await.map_err(etcd)?;
     }
     backup::expect_empty(to.store).await?;
-    check_distance(to.store.revision().await.map_err(etcd)?, revision, empty_writes)?;
+    backup::expect_near(to.store.revision().await.map_err(etcd)?, revision, empty_writes)?;
     to.store.set_standing(Some(&Standing::Unfinished)).await.map_err(etcd)?;
     let raised = to.store.advance(revision, |from| {
         if from < revision {
@@ -217,11 +207,6 @@ fn newest(mut recovered: Recovered, revision: Revision) -> Result<Vec<Change>, M
         Some(foreign) => Err(MigrationError::Foreign { key: foreign.key.to_string() }),
         None => Ok(entries),
     }
-}
-
-fn check_distance(etcd: Revision, store: Revision, most: u64) -> Result<(), MigrationError> {
-    let needed = store.saturating_sub(etcd);
-    if needed > most { Err(MigrationError::TooFar { etcd, store, needed }) } else { Ok(()) }
 }
 
 /// Waits until no API server says that it uses etcd.

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use store::backup::{self, BackupError};
+use store::backup::{self, BackupError, EMPTY_WRITES, Raise};
 use store::embedded::{EmbeddedStore, Options};
-use store::{Expected, Range, Store};
+use store::{Error, Expected, Range, Store};
 
 use super::etcd_server::{EtcdServer, connect};
 
@@ -64,11 +64,44 @@ async fn an_embedded_store_is_backed_up_and_restored_into_etcd() {
     let (file, directory) = (place.path().join("backup"), place.path().join("store"));
     let store = EmbeddedStore::open(Options::at(&directory)).unwrap();
     fill(&store).await;
-    backup::of_directory(&directory, &file).unwrap();
+    for round in 0..300 {
+        let key = format!("/registry/gone/{round}");
+        let revision = store.put(&key, "1".into(), Expected::Absent, None).await.unwrap();
+        store.delete(&key, revision).await.unwrap();
+    }
+    let newest = backup::of_directory(&directory, &file).unwrap().revision;
 
     let etcd = connect(server.options()).await;
-    backup::to_etcd(&file, &etcd).await.unwrap();
+    let restore = |raise| backup::to_etcd(&file, &etcd, raise, |_, _| {});
+    let far = restore(Raise::Within(10)).await;
+    assert!(matches!(far, Err(BackupError::TooFar { store, .. }) if store == newest), "{far:?}");
+    restore(Raise::Within(EMPTY_WRITES)).await.unwrap();
     assert_eq!(values(&etcd).await, values(&store).await);
-    assert!(matches!(backup::to_etcd(&file, &etcd).await, Err(BackupError::Exists { .. })));
+    let first = etcd.list(Range { prefix: "/registry/".into(), ..Range::default() }).await.unwrap();
+    assert!(first.entries.iter().all(|entry| entry.mod_revision > newest), "no revision comes again");
+    let past = Range { prefix: "/registry/".into(), revision: Some(newest), ..Range::default() };
+    assert!(matches!(etcd.list(past).await, Err(Error::Compacted { .. })), "nor is the past told otherwise");
+    assert!(matches!(restore(Raise::Not).await, Err(BackupError::Exists { .. })));
     expires(&etcd).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn revisions_go_back_in_etcd_only_for_whoever_says_so() {
+    let Some(server) = EtcdServer::start().await else { return };
+    let place = tempfile::tempdir().unwrap();
+    let (file, directory) = (place.path().join("backup"), place.path().join("store"));
+    let of_etcd = place.path().join("of-etcd");
+    let etcd = connect(server.options()).await;
+    etcd.put("/registry/a", "1".into(), Expected::Absent, None).await.unwrap();
+    backup::of_etcd(&etcd, &of_etcd).await.unwrap();
+    // As after a restore: no number of writes leads there.
+    let far = backup::to_directory(&of_etcd, &directory, 1_000_000_000).unwrap().revision;
+    backup::of_directory(&directory, &file).unwrap();
+    etcd.delete("/registry/a", etcd.get("/registry/a").await.unwrap().unwrap().mod_revision).await.unwrap();
+
+    let refused = backup::to_etcd(&file, &etcd, Raise::Within(EMPTY_WRITES), |_, _| {}).await.unwrap_err().to_string();
+    assert!(refused.contains(&format!("--bump-revision {far} --mark-compacted")), "{refused}");
+    backup::to_etcd(&file, &etcd, Raise::Not, |_, _| panic!("nothing is raised")).await.unwrap();
+    let back = etcd.get("/registry/a").await.unwrap().unwrap();
+    assert!(back.value == "1" && back.mod_revision < far);
 }

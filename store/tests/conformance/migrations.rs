@@ -4,10 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use faults::Attack;
-use store::backup::BackupError;
+use store::backup::{BackupError, EMPTY_WRITES};
 use store::embedded::{EmbeddedStore, OpenError, Options};
 use store::etcd::EtcdStore;
-use store::migration::{self, EMPTY_WRITES, MigrationError, Moved, Place, Step};
+use store::migration::{self, MigrationError, Moved, Place, Step};
 use store::{Error, Expected, Range, Store};
 
 use super::backups::{expires, values};
@@ -134,7 +134,7 @@ async fn what_is_there_or_in_use_or_too_far_is_left_alone() {
     etcd.delete("/registry/theirs", theirs).await.unwrap();
 
     let far = migration::to_etcd(&here, &super::migrations::place(&etcd), 10, |_| {}).await;
-    assert!(matches!(far, Err(MigrationError::TooFar { .. })), "{far:?}");
+    assert!(matches!(far, Err(MigrationError::Store(BackupError::TooFar { .. }))), "{far:?}");
     let none = out(&place.path().join("none"), &etcd).await;
     assert!(matches!(&none, Err(MigrationError::Store(BackupError::Open(OpenError::Absent { .. })))), "{none:?}");
     assert_eq!(etcd.get(STANDING).await.unwrap(), None, "nothing was begun");
