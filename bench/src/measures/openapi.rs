@@ -88,6 +88,10 @@ impl Reading<'_> {
             let what = format!("{} documents of v3, {when}", places.len());
             self.add(what, seconds, "s", expected(budget::OPENAPI_V3));
             self.add("their size".to_owned(), bytes as f64 / MEBIBYTE, "MiB", None);
+            let places: Vec<Call> = places.into_iter().map(Call::compressed).collect();
+            let (seconds, bytes) = self.timed(&places).await?;
+            self.add(format!("the same, compressed, {when}"), seconds, "s", None);
+            self.add("their size".to_owned(), bytes as f64 / MEBIBYTE, "MiB", None);
             let v2 = Call::get("/openapi/v2");
             let forms = [
                 ("v2", v2.clone()),
