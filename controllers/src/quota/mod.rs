@@ -39,6 +39,9 @@ pub(crate) const DESCRIPTOR: Descriptor = Descriptor {
     },
 };
 
+/// What is not seen yet is counted after this.
+const AGAIN: Duration = Duration::from_millis(500);
+
 struct Quotas {
     client: kube::Client,
     quotas: Informer<ResourceQuota>,
@@ -84,6 +87,13 @@ impl Quotas {
         usage
     }
 
+    /// Whether a quota has become another.
+    async fn is_outdated(&self, key: &ObjectKey, quota: &ResourceQuota) -> Result<bool, Failure> {
+        let api: Api<ResourceQuota> = Api::namespaced(self.client.clone(), &key.namespace);
+        let now = api.get_metadata_opt(&key.name).await?;
+        Ok(now.is_some_and(|now| now.metadata.resource_version != quota.metadata.resource_version))
+    }
+
     async fn write(&self, key: &ObjectKey, quota: &ResourceQuota, used: Amounts) -> Result<(), Failure> {
         let hard = quota.spec.as_ref().and_then(|spec| spec.hard.clone()).unwrap_or_default();
         let used = used.into_iter().map(|(name, amount)| (name, Quantity(amount.to_string()))).collect();
@@ -110,6 +120,9 @@ impl Controller for Quotas {
         used.retain(|name, _| hard.contains_key(name));
         if !is_counted || used != before {
             self.write(&key, &quota, used).await?;
+        } else if self.is_outdated(&key, &quota).await? {
+            // What has just been given back was booked after this was read.
+            return Ok(Some(AGAIN));
         }
         let change = counted.changes.map(|at| pods::until(at, now) + Duration::from_millis(1));
         Ok(Some(change.map_or(self.period, |change| change.min(self.period))))

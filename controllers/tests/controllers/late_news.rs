@@ -7,7 +7,7 @@ use futures::StreamExt as _;
 use http::{Request, Response};
 use http_body_util::{BodyStream, StreamBody};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
 use kube::client::Body;
 use store::embedded::EmbeddedStore;
 use tower::ServiceExt as _;
@@ -88,4 +88,25 @@ async fn a_rollout_waits_until_it_sees_the_set_that_it_made() {
         sizes == [0, 2]
     })
     .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_is_given_back_to_a_quota_whose_booking_is_seen_later() {
+    let server = TestServer::with(apiserver::Config::default(), Arc::new(EmbeddedStore::in_step())).await;
+    let client = late(&server, "/resourcequotas");
+    let cluster = Cluster::over(server, client, Config::default());
+    let quota = json!({ "metadata": { "name": "few" }, "spec": { "hard": { "pods": "2" } } });
+    cluster.create::<ResourceQuota>(quota).await;
+    let used = async || {
+        let status = cluster.api::<ResourceQuota>().get("few").await.unwrap().status;
+        status.and_then(|status| status.used).map(|used| used["pods"].0.clone())
+    };
+    eventually("it is counted", async || used().await.as_deref() == Some("0")).await;
+    // The controller knows of its first status.
+    sleep(LATE * 2).await;
+    let containers = json!([{ "name": "c", "image": "i" }]);
+    cluster.create::<Pod>(json!({ "metadata": { "name": "short" }, "spec": { "containers": containers } })).await;
+    assert_eq!(used().await.as_deref(), Some("1"));
+    cluster.api::<Pod>().delete("short", &DeleteParams::default().grace_period(0)).await.unwrap();
+    eventually("it is given back", async || used().await.as_deref() == Some("0")).await;
 }
