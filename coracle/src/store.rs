@@ -10,6 +10,10 @@ use daemon::LogArgs;
 use store::backup::{self, Contents, EMPTY_WRITES, Raise, State};
 use store::etcd::{EtcdStore, Options};
 
+/// How far a revision is moved on where that costs nothing, and where it takes a write each.
+const BUMP: u64 = 1_000_000_000;
+const BUMP_IN_ETCD: u64 = 10_000;
+
 /// Work with the files of an embedded store.
 #[derive(clap::Subcommand)]
 pub(crate) enum Store {
@@ -40,16 +44,16 @@ pub(crate) struct Restore {
     /// A file that `coracle backup` wrote, of either kind of store.
     #[arg(long)]
     from: PathBuf,
-    /// How far the revision is moved on, so that none is given out again that clients have seen since the backup. Not for
-    /// etcd, which counts its own.
-    #[arg(long, default_value_t = 1_000_000_000, conflicts_with = "etcd_servers")]
-    bump_revision: u64,
-    /// How many empty writes may be made to bring etcd's revision to the backup's, a thousand or more a second.
+    /// How far beyond the backup's the revision is moved on, so that none is given out again that clients have seen since
+    /// [default: 1000000000; in etcd, where each takes an empty write, 10000].
+    #[arg(long)]
+    bump_revision: Option<u64>,
+    /// How many empty writes may be made to bring etcd's revision there, a thousand or more a second.
     #[arg(long, default_value_t = EMPTY_WRITES, conflicts_with = "data_dir")]
     empty_writes: u64,
     /// Leave etcd's revision as it is: for whoever starts every client of the cluster anew. One that goes on waits for what
     /// comes after the revisions that it has seen, and misses all changes until then.
-    #[arg(long, conflicts_with_all = ["data_dir", "empty_writes"])]
+    #[arg(long, conflicts_with_all = ["data_dir", "empty_writes", "bump_revision"])]
     revisions_may_go_back: bool,
     #[command(flatten)]
     place: Place,
@@ -115,9 +119,11 @@ impl Restore {
         task(async move {
             self.place.data_dir.as_deref().map_or(Ok(()), expect_no_cluster)?;
             let contents = match &self.place.data_dir {
-                Some(directory) => backup::to_directory(&self.from, directory, self.bump_revision)?,
+                Some(directory) => backup::to_directory(&self.from, directory, self.bump_revision.unwrap_or(BUMP))?,
                 None => {
-                    let raise = if self.revisions_may_go_back { Raise::Not } else { Raise::Within(self.empty_writes) };
+                    let (bump, empty_writes) = (self.bump_revision.unwrap_or(BUMP_IN_ETCD), self.empty_writes);
+                    let raise =
+                        if self.revisions_may_go_back { Raise::Not } else { Raise::Beyond { bump, empty_writes } };
                     backup::to_etcd(&self.from, &self.place.connect().await?, raise, tell_raising).await?
                 }
             };

@@ -204,16 +204,19 @@ pub fn verify(backup: &Path) -> Result<Contents, BackupError> {
 /// newest one, so that no revision that clients have seen since is given out again; older ones are compacted.
 pub fn to_directory(backup: &Path, directory: &Path, bump: u64) -> Result<Contents, BackupError> {
     let (mut recovered, header, _) = read(backup)?;
-    let newest = header.place.revision;
-    // Many clients read revisions into signed numbers.
-    let revision = newest.checked_add(bump).filter(|&revision| i64::try_from(revision).is_ok());
-    let revision = revision.ok_or(BackupError::Revision { revision: newest, bump })?;
+    let revision = bumped(header.place.revision, bump)?;
     recovered.skip_to(revision);
     let files = Files::new(directory, Faults::default());
     let mut lock = Lock::take(&files)?;
     disk::refuse_migrated(&files)?;
     let loaded = found(&files, &mut lock, recovered, revision)?;
     Ok(contents(&loaded))
+}
+
+fn bumped(revision: Revision, bump: u64) -> Result<Revision, BackupError> {
+    // Many clients read revisions into signed numbers.
+    let bumped = revision.checked_add(bump).filter(|&bumped| i64::try_from(bumped).is_ok());
+    bumped.ok_or(BackupError::Revision { revision, bump })
 }
 
 /// Makes a store of what was read elsewhere, at its revision, in a directory that has none; reads it again.
@@ -247,14 +250,14 @@ pub(crate) fn found(
 /// How far the revision of an etcd may be brought up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Raise {
-    /// To the backup's, by at most so many empty writes.
-    Within(u64),
+    /// So far beyond the backup's that none comes again which clients have seen since, by at most so many empty writes.
+    Beyond { bump: u64, empty_writes: u64 },
     /// Not at all: clients that have seen later revisions wait for what comes after those, and miss what comes before.
     Not,
 }
 
 /// Writes the entries of a backup to an etcd that has nothing below `/registry/`. They get new revisions, all of them later
-/// than the backup's newest one, and reads and watches of those before end as those of compacted revisions do. What has expired
+/// than what [`Raise`] says, and reads and watches of those before end as those of compacted revisions do. What has expired
 /// since is left out. `tell` hears where etcd's revision is, and where it has to go. Returns what the backup has.
 pub async fn to_etcd(
     backup: &Path,
@@ -267,15 +270,15 @@ pub async fn to_etcd(
     let (recovered, ..) = read(backup)?;
     let changes = Snapshot::of(recovered).into_newest();
     let etcd = |source| BackupError::Etcd { operation: "prepare etcd", source };
-    if let Raise::Within(most) = raise {
-        let newest = contents.revision;
-        expect_near(store.revision().await.map_err(etcd)?, newest, most)?;
+    if let Raise::Beyond { bump, empty_writes } = raise {
+        let target = bumped(contents.revision, bump)?;
+        expect_near(store.revision().await.map_err(etcd)?, target, empty_writes)?;
         let told = |from| {
-            if from < newest {
-                tell(from, newest)
+            if from < target {
+                tell(from, target);
             }
         };
-        store.advance(newest, told).await.map_err(etcd)?;
+        store.advance(target, told).await.map_err(etcd)?;
     }
     let all = changes.len() as u64;
     let written = write_all(&changes, store).await;

@@ -7,6 +7,7 @@ use store::embedded::{EmbeddedStore, Options};
 use store::{Error, Expected, Range, Store};
 
 use super::etcd_server::{EtcdServer, connect};
+use super::migrations::is_compacted;
 
 /// Keys and values of what lasts. What a key was created and last written with is the backend's own where etcd is restored
 /// into.
@@ -64,23 +65,32 @@ async fn an_embedded_store_is_backed_up_and_restored_into_etcd() {
     let (file, directory) = (place.path().join("backup"), place.path().join("store"));
     let store = EmbeddedStore::open(Options::at(&directory)).unwrap();
     fill(&store).await;
-    for round in 0..300 {
+    for round in 0..100 {
         let key = format!("/registry/gone/{round}");
         let revision = store.put(&key, "1".into(), Expected::Absent, None).await.unwrap();
         store.delete(&key, revision).await.unwrap();
     }
-    let newest = backup::of_directory(&directory, &file).unwrap().revision;
+    let backed_up = backup::of_directory(&directory, &file).unwrap().revision;
+    // More than the restore writes.
+    for round in 0..700 {
+        let key = format!("/registry/after/{round}");
+        let revision = store.put(&key, "1".into(), Expected::Absent, None).await.unwrap();
+        store.delete(&key, revision).await.unwrap();
+    }
+    let seen = store.revision().await.unwrap();
+    assert!((backed_up + 1400..backed_up + 2000).contains(&seen), "{seen}");
 
     let etcd = connect(server.options()).await;
     let restore = |raise| backup::to_etcd(&file, &etcd, raise, |_, _| {});
-    let far = restore(Raise::Within(10)).await;
-    assert!(matches!(far, Err(BackupError::TooFar { store, .. }) if store == newest), "{far:?}");
-    restore(Raise::Within(EMPTY_WRITES)).await.unwrap();
+    let far = restore(Raise::Beyond { bump: 2000, empty_writes: 10 }).await;
+    assert!(matches!(far, Err(BackupError::TooFar { store, .. }) if store == backed_up + 2000), "{far:?}");
+    restore(Raise::Beyond { bump: 2000, empty_writes: EMPTY_WRITES }).await.unwrap();
     assert_eq!(values(&etcd).await, values(&store).await);
     let first = etcd.list(Range { prefix: "/registry/".into(), ..Range::default() }).await.unwrap();
-    assert!(first.entries.iter().all(|entry| entry.mod_revision > newest), "no revision comes again");
-    let past = Range { prefix: "/registry/".into(), revision: Some(newest), ..Range::default() };
+    assert!(first.entries.iter().all(|entry| entry.mod_revision > seen), "no revision comes again");
+    let past = Range { prefix: "/registry/".into(), revision: Some(seen), ..Range::default() };
     assert!(matches!(etcd.list(past).await, Err(Error::Compacted { .. })), "nor is the past told otherwise");
+    assert!(is_compacted(&etcd, seen).await, "a watch from before begins anew");
     assert!(matches!(restore(Raise::Not).await, Err(BackupError::Exists { .. })));
     expires(&etcd).await;
 }
@@ -99,7 +109,10 @@ async fn revisions_go_back_in_etcd_only_for_whoever_says_so() {
     backup::of_directory(&directory, &file).unwrap();
     etcd.delete("/registry/a", etcd.get("/registry/a").await.unwrap().unwrap().mod_revision).await.unwrap();
 
-    let refused = backup::to_etcd(&file, &etcd, Raise::Within(EMPTY_WRITES), |_, _| {}).await.unwrap_err().to_string();
+    let refused = backup::to_etcd(&file, &etcd, Raise::Beyond { bump: 0, empty_writes: EMPTY_WRITES }, |_, _| {})
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(refused.contains(&format!("--bump-revision {far} --mark-compacted")), "{refused}");
     backup::to_etcd(&file, &etcd, Raise::Not, |_, _| panic!("nothing is raised")).await.unwrap();
     let back = etcd.get("/registry/a").await.unwrap().unwrap();

@@ -59,7 +59,8 @@ async fn fill(store: &dyn Store) {
     }
 }
 
-async fn is_compacted(store: &dyn Store, after: u64) -> bool {
+/// Whether a watch from there on begins anew.
+pub(crate) async fn is_compacted(store: &dyn Store, after: u64) -> bool {
     use futures::StreamExt as _;
     match store.watch("/registry/", Some(after)).await {
         Err(Error::Compacted { .. }) => true,
