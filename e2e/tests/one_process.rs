@@ -385,7 +385,7 @@ fn pods_have_the_time_that_they_ask_for_when_their_cluster_ends() {
         return;
     }
     let mut cluster = Cluster::up();
-    // It takes longer than what no pod asks for, and its hook needs the name server.
+    // It takes longer than the ten seconds that every pod once had, and its hook needs the name server.
     let database = r#"
 apiVersion: v1
 kind: Pod
