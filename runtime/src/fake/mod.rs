@@ -2,6 +2,9 @@
 //!
 //! By default every pull succeeds, containers run until they are stopped, and `exec` ends with code 0 and no output.
 //! Clones share one state. Delays use tokio's clock, so a paused test needs no real time.
+//!
+//! Beside tests it stands behind hollow nodes: [`FakeRuntime::scripted`] asks each pod what its containers do, and
+//! remembers no more than is there.
 
 mod runtime;
 mod state;
@@ -17,7 +20,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 
-use crate::{Error, Event, ExecOutput, Exit};
+use crate::{Error, Event, ExecOutput, Exit, SandboxConfig};
 use state::State;
 
 /// Events that a slow reader may fall behind before it gets [`Event::Resync`].
@@ -38,6 +41,18 @@ pub enum Behavior {
     /// Cannot be started: `start_container` fails with this text.
     FailStart(String),
 }
+
+/// How one start of a container goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Script {
+    /// How long the start takes.
+    pub delay: Duration,
+    /// What the container does then.
+    pub behavior: Behavior,
+}
+
+/// Reads what a pod's containers do from its sandbox; a text that says what is wrong with that fails their starts.
+pub type ScriptOf = dyn Fn(&SandboxConfig) -> Result<Script, String> + Send + Sync;
 
 /// Answers `exec`: gets the container's name and the command.
 pub type ExecHandler = dyn Fn(&str, &[String]) -> ExecOutput + Send + Sync;
@@ -65,9 +80,18 @@ impl Default for FakeRuntime {
 impl FakeRuntime {
     /// An empty node with the pod CIDR `10.244.0.0/24`.
     pub fn new() -> Self {
+        Self::with(State::default())
+    }
+
+    /// The same, whose pods say what their containers do. It may run for long: no calls are recorded.
+    pub fn scripted(of: impl Fn(&SandboxConfig) -> Result<Script, String> + Send + Sync + 'static) -> Self {
+        Self::with(State::scripted(Arc::new(of)))
+    }
+
+    fn with(state: State) -> Self {
         Self {
             shared: Arc::new(Shared {
-                state: Mutex::new(State::default()),
+                state: Mutex::new(state),
                 changed: watch::Sender::new(0),
                 events: broadcast::Sender::new(EVENT_BACKLOG),
                 tasks: Mutex::new(JoinSet::new()),
@@ -177,7 +201,11 @@ impl FakeRuntime {
     }
 
     fn record(&self, call: String) {
-        self.state().calls.push(call);
+        let mut state = self.state();
+        if state.script.is_none() {
+            state.calls.push(call);
+        }
+        drop(state);
         self.touch();
     }
 

@@ -9,7 +9,7 @@ use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use tokio_stream::wrappers::BroadcastStream;
 
-use super::{Behavior, FakeRuntime, exit, out_of_memory};
+use super::{Behavior, FakeRuntime, Script, exit, out_of_memory};
 use crate::{
     ContainerConfig, ContainerId, ContainerStatus, Error, Event, ExecOutput, ExecRequest, Features, Image, ImageAuth,
     PullProgress, Reader, Resources, Runtime, SandboxConfig, SandboxStatus, Session, Stats, Writer,
@@ -91,7 +91,11 @@ impl Runtime for FakeRuntime {
     async fn start_container(&self, id: &str) -> Result<(), Error> {
         let name = self.state().container(id)?.config.name.clone();
         self.record(format!("start_container {name}"));
-        let (behavior, started) = self.state().start(id)?;
+        let Script { delay, behavior } = self.state().script(id)?;
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        let started = self.state().start(id, behavior.clone())?;
         self.publish(vec![started]);
         match behavior {
             Behavior::Exit { after, code } => self.end_later(id, after, move || exit(code)),

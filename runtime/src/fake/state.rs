@@ -1,6 +1,6 @@
 //! What the fake knows, and the moves on it. No waiting here: everything happens under one lock.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::broadcast;
 
-use super::{Behavior, ExecHandler, Named, no_output};
+use super::{Behavior, ExecHandler, Named, Script, ScriptOf, no_output};
 use crate::{
     ContainerConfig, ContainerState, ContainerStatus, Error, Event, Exit, Image, PullProgress, Resources,
     SandboxConfig, SandboxStatus, Stats,
@@ -23,6 +23,8 @@ pub(super) struct State {
     pub(super) containers: Named<Container>,
     pub(super) images: Named<Image>,
     pub(super) behaviors: Named<VecDeque<Behavior>>,
+    /// Says what containers do instead.
+    pub(super) script: Option<Arc<ScriptOf>>,
     pub(super) pull_failures: Named<String>,
     pub(super) pull_delay: Duration,
     /// Pulls that run now.
@@ -36,6 +38,8 @@ pub(super) struct State {
     pub(super) calls: Vec<String>,
     pub(super) networks: Vec<IpAddr>,
     next_id: u64,
+    /// The last part of the address that was given out last.
+    last_host: u8,
 }
 
 pub(super) struct Container {
@@ -53,6 +57,7 @@ impl Default for State {
             containers: BTreeMap::new(),
             images: BTreeMap::new(),
             behaviors: BTreeMap::new(),
+            script: None,
             pull_failures: BTreeMap::new(),
             pull_delay: Duration::ZERO,
             pulling: BTreeMap::new(),
@@ -65,11 +70,17 @@ impl Default for State {
             calls: Vec::new(),
             networks: vec![Ipv4Addr::new(10, 244, 0, 0).into()],
             next_id: 1,
+            last_host: 1,
         }
     }
 }
 
 impl State {
+    /// One whose pods say what their containers do.
+    pub(super) fn scripted(script: Arc<ScriptOf>) -> Self {
+        Self { script: Some(script), ..Self::default() }
+    }
+
     fn id(&mut self) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
@@ -96,15 +107,30 @@ impl State {
         if let Some(reason) = &self.sandbox_failure {
             return Err(Error::Network { reason: reason.clone() });
         }
-        let number = self.id();
-        let host = number.wrapping_add(1).to_le_bytes()[0].max(2);
-        let networks = self.networks.iter().filter(|_| !config.namespaces.host_network);
-        let ips = networks.map(|network| address(*network, host)).collect();
-        let id = format!("sandbox-{number}");
+        let ips = if config.namespaces.host_network { Vec::new() } else { self.addresses()? };
+        let id = format!("sandbox-{}", self.id());
         let status =
             SandboxStatus { id: id.clone(), config: config.clone(), ready: true, created_at: SystemTime::now(), ips };
         self.sandboxes.insert(id, status.clone());
         Ok(status)
+    }
+
+    /// An address of each network that no sandbox has; the one after the last is tried first, as node-local address
+    /// managers do, so that an address rests before it is used again.
+    fn addresses(&mut self) -> Result<Vec<IpAddr>, Error> {
+        const HOSTS: std::ops::RangeInclusive<u8> = 2..=254;
+        let Some(first) = self.networks.first().copied() else { return Ok(Vec::new()) };
+        let taken: BTreeSet<IpAddr> = self
+            .sandboxes
+            .values()
+            .filter(|sandbox| sandbox.ready)
+            .flat_map(|sandbox| sandbox.ips.iter().copied())
+            .collect();
+        let after = HOSTS.filter(|host| *host > self.last_host).chain(HOSTS.filter(|host| *host <= self.last_host));
+        let free = after.into_iter().find(|host| !taken.contains(&address(first, *host)));
+        let host = free.ok_or_else(|| Error::Network { reason: format!("no address of {first}/24 is free") })?;
+        self.last_host = host;
+        Ok(self.networks.iter().map(|network| address(*network, host)).collect())
     }
 
     pub(super) fn add_container(&mut self, sandbox: &str, config: &ContainerConfig) -> Result<String, Error> {
@@ -141,24 +167,31 @@ impl State {
         Ok(id)
     }
 
-    /// Moves a created container to running and says what it will do.
-    pub(super) fn start(&mut self, id: &str) -> Result<(Behavior, Event), Error> {
+    /// How the next start of a container goes.
+    pub(super) fn script(&mut self, id: &str) -> Result<Script, Error> {
+        let container = self.container(id)?;
+        let (name, sandbox) = (container.config.name.clone(), container.status.sandbox.clone());
+        let Some(script) = self.script.clone() else {
+            return Ok(Script { behavior: self.next_behavior(&name), ..Script::default() });
+        };
+        let wrong = |reason| Script { behavior: Behavior::FailStart(reason), ..Script::default() };
+        Ok(script(&self.sandbox(&sandbox)?.config).unwrap_or_else(wrong))
+    }
+
+    /// Moves a created container to running, or to where its behaviour leads at once.
+    pub(super) fn start(&mut self, id: &str, behavior: Behavior) -> Result<Event, Error> {
         let container = self.container(id)?;
         if container.status.state != ContainerState::Created {
             return Err(wrong_state(container));
         }
-        let name = container.config.name.clone();
-        let behavior = self.next_behavior(&name);
-        let container = self.container(id)?;
         if let Behavior::FailStart(reason) = &behavior {
             let exit = Exit { reason: "StartError".into(), message: reason.clone(), ..super::exit(128) };
             container.status.state = ContainerState::Exited(exit);
             return Err(Error::Start { reason: reason.clone() });
         }
-        container.behavior = behavior.clone();
+        container.behavior = behavior;
         container.status.state = ContainerState::Running { pid: 1, started_at: SystemTime::now() };
-        let event = Event::ContainerStarted { sandbox: container.status.sandbox.clone(), container: id.to_owned() };
-        Ok((behavior, event))
+        Ok(Event::ContainerStarted { sandbox: container.status.sandbox.clone(), container: id.to_owned() })
     }
 
     fn next_behavior(&mut self, name: &str) -> Behavior {

@@ -1,9 +1,13 @@
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::StreamExt as _;
 
-use super::{Behavior, FakeRuntime};
-use crate::{ContainerConfig, ContainerState, Error, Event, ExecOutput, ExecRequest, Runtime as _, SandboxConfig};
+use super::{Behavior, FakeRuntime, Script};
+use crate::{
+    ContainerConfig, ContainerState, Error, Event, ExecOutput, ExecRequest, NamespaceOptions, Runtime as _,
+    SandboxConfig,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 async fn started(runtime: &FakeRuntime, name: &str) -> (String, String) {
@@ -102,4 +106,50 @@ async fn the_fake_passes_the_suite() {
     let image = runtime.pull_image("busybox", None).await.unwrap().id;
     crate::testsuite::run(&crate::testsuite::Subject { runtime: &runtime, image, sandbox: SandboxConfig::default() })
         .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scripted_fake_asks_the_pod_and_remembers_no_calls() {
+    let runtime = FakeRuntime::scripted(|pod| match pod.annotations.get("how").map(String::as_str) {
+        Some("slowly") => Ok(Script { delay: Duration::from_secs(2), behavior: Behavior::Run }),
+        Some(other) => Err(format!("{other} is no way")),
+        None => Ok(Script::default()),
+    });
+    let image = runtime.pull_image("busybox", None).await.unwrap().id;
+    let start = async |how: Option<&str>| {
+        let annotations = how.map(|how| ("how".to_owned(), how.to_owned())).into_iter().collect();
+        let config = SandboxConfig { annotations, ..SandboxConfig::default() };
+        let sandbox = runtime.run_sandbox(&config).await.unwrap();
+        let config = ContainerConfig { name: "main".into(), image: image.clone(), ..Default::default() };
+        let id = runtime.create_container(&sandbox.id, &config).await.unwrap();
+        let before = tokio::time::Instant::now();
+        runtime.start_container(&id).await.map(|()| before.elapsed()).map_err(|err| err.to_string())
+    };
+    assert_eq!(start(None).await, Ok(Duration::ZERO));
+    assert_eq!(start(Some("slowly")).await, Ok(Duration::from_secs(2)));
+    let err = start(Some("backwards")).await.unwrap_err();
+    assert!(err.contains("backwards is no way"), "{err}");
+    assert_eq!(runtime.calls(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn no_two_sandboxes_have_one_address_and_those_of_stopped_ones_are_used_again() {
+    let runtime = FakeRuntime::new();
+    let mut ids = Vec::new();
+    let mut addresses = BTreeSet::new();
+    for _ in 2..=254 {
+        let sandbox = runtime.run_sandbox(&SandboxConfig::default()).await.unwrap();
+        assert!(addresses.insert(sandbox.ips[0]), "{} twice", sandbox.ips[0]);
+        ids.push(sandbox.id);
+    }
+    let full = runtime.run_sandbox(&SandboxConfig::default()).await.unwrap_err();
+    assert!(matches!(full, Error::Network { .. }), "{full}");
+    let host = SandboxConfig {
+        namespaces: NamespaceOptions { host_network: true, ..NamespaceOptions::default() },
+        ..SandboxConfig::default()
+    };
+    assert!(runtime.run_sandbox(&host).await.unwrap().ips.is_empty());
+    runtime.stop_sandbox(&ids[7]).await.unwrap();
+    let again = runtime.run_sandbox(&SandboxConfig::default()).await.unwrap();
+    assert_eq!(again.ips[0].to_string(), "10.244.0.9");
 }
