@@ -71,6 +71,11 @@ impl Ending {
         self.0.asked.send_replace(Some(limits));
     }
 
+    /// Whether it was asked for, and within which limits.
+    pub(crate) fn asked(&self) -> watch::Receiver<Option<Limits>> {
+        self.0.asked.subscribe()
+    }
+
     /// How far it is.
     pub fn progress(&self) -> watch::Receiver<Progress> {
         self.0.progress.subscribe()

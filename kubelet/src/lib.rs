@@ -101,7 +101,7 @@ pub async fn run(mut config: Config, client: kube::Client, process: daemon::Proc
     };
     let mut registration = config.registration;
     registration.port = server.as_ref().map_or(0, |server| i32::from(server.port()));
-    let keeper = NodeKeeper::new(Arc::clone(&context), registration.clone(), network);
+    let keeper = NodeKeeper::new(Arc::clone(&context), registration.clone(), network, config.ending.asked());
     let manager = Manager::new(Arc::clone(&context), pod_informer, statics, pods.clone(), registration.max_pods);
 
     let mut tasks = daemon::Supervisor::new(process.shutdown.clone());

@@ -6,6 +6,7 @@ mod node;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Node;
 use kubelet::Limits;
 use node::{TestNode, condition, container, phase};
 use runtime::ExecOutput;
@@ -114,4 +115,20 @@ async fn a_pod_that_is_being_deleted_is_deleted_while_its_node_ends() {
     node.delete_within("leaving", 3).await;
     node.end_pods(LIMITS).await;
     node.wait_until_gone("leaving").await;
+}
+
+#[tokio::test]
+async fn a_node_that_ends_says_that_it_is_not_ready_so_that_nothing_more_is_bound_to_it() {
+    let mut node = TestNode::start().await;
+    let ready = |node: &Node| {
+        let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+        let ready = conditions.into_iter().flatten().find(|condition| condition.type_ == "Ready").cloned();
+        ready.map(|ready| (ready.status, ready.message.unwrap_or_default())).unwrap_or_default()
+    };
+    node.wait_for_node(|node| ready(node).0 == "True").await;
+    node.end_pods(LIMITS).await;
+    let ended = node.wait_for_node(|node| ready(node).0 == "False").await;
+    assert_eq!(ready(&ended).1, "node is shutting down");
+    node.restart_kubelet().await;
+    node.wait_for_node(|node| ready(node).0 == "True").await;
 }

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::context::Context;
+use crate::ending::Limits;
 
 pub mod machine;
 mod status;
@@ -59,6 +60,8 @@ pub(crate) struct NodeKeeper {
     reported: Option<(NodeStatus, Instant)>,
 }
 
+    /// Says when the node's pods are to end with it.
+    ending: watch::Receiver<Option<Limits>>,
 /// A request that is not answered in time has failed: lease and status must not wait for it.
 async fn in_time<T>(request: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
     let late = |_| kube::Error::Service("the API server did not answer in time".into());
@@ -66,12 +69,17 @@ async fn in_time<T>(request: impl Future<Output = kube::Result<T>>) -> kube::Res
 }
 
 impl NodeKeeper {
-    /// `network` becomes true once the runtime has the pod CIDR.
-    pub(crate) fn new(context: Arc<Context>, registration: Registration, network: watch::Sender<bool>) -> Self {
+    /// `network` becomes true once the runtime has the pod CIDR; `ending` says when the node's pods are to end with it.
+    pub(crate) fn new(
+        context: Arc<Context>,
+        registration: Registration,
+        network: watch::Sender<bool>,
+        ending: watch::Receiver<Option<Limits>>,
+    ) -> Self {
         let changed = Arc::new(Notify::new());
         let notify = Arc::clone(&changed);
         context.node.on_event(move |_| notify.notify_one());
-        Self { context, registration, network, changed, pod_cidrs: Vec::new(), reported: None }
+        Self { context, registration, network, changed, pod_cidrs: Vec::new(), reported: None, ending }
     }
 
     /// Registers, then keeps status and lease until `shutdown`.
@@ -88,6 +96,7 @@ impl NodeKeeper {
         let mut in_use = self.context.csi.mounts.in_use();
         loop {
             tokio::select! {
+        let mut ending = self.ending.clone();
                 biased;
                 () = shutdown.cancelled() => return,
                 _ = heartbeat.tick() => {
@@ -99,6 +108,8 @@ impl NodeKeeper {
                 }
                 Ok(()) = pressure.changed() => self.report().await,
                 // Nothing is mounted that a controller could detach before it has heard of it.
+                // Nothing more is to be bound to it.
+                Ok(()) = ending.changed() => self.report().await,
                 Ok(()) = in_use.changed() => self.report().await,
                 () = self.changed.notified() => {
                     if self.set_network().await || self.is_overruled() {

@@ -111,6 +111,7 @@ impl NodeKeeper {
             Err(err) => Some(format!("container runtime is down: {}", crate::failure::chain(&err))),
             Ok(()) if self.pod_cidrs.is_empty() => {
                 Some("container runtime network not ready: the node has no pod CIDR yet".to_owned())
+            _ if self.ending.borrow().is_some() => Some("node is shutting down".to_owned()),
             }
             Ok(()) => None,
         };
