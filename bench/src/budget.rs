@@ -36,6 +36,11 @@ const fn below(budget: f64, reference: &'static str) -> Option<Expectation> {
     Some(Expectation { budget: Budget::Below(budget), reference })
 }
 
+/// Upstream's objectives for the 99th percentile, in milliseconds (sig-scalability).
+pub const SLO_MUTATING: Option<Expectation> = below(1_000.0, "1 s (objective)");
+pub const SLO_READING: Option<Expectation> = below(1_000.0, "1 s (objective)");
+pub const SLO_LISTING: Option<Expectation> = below(30_000.0, "30 s (objective)");
+pub const SLO_POD_START: Option<Expectation> = below(5_000.0, "5 s (objective)");
 /// No number of the reference is known.
 pub const STALLED_READERS: Option<Expectation> = below(100.0, "-");
 pub const DEFINITION_MEMORY: Option<Expectation> = below(1.0, "6.3 MiB");

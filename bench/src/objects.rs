@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 pub const GROUP: &str = "load.coracle.dev/group";
 /// The label of the run on nodes, and what pods select their nodes by.
 pub const RUN: &str = "load.coracle.dev/run";
+/// The label of nodes whose containers run in name only.
+pub const HOLLOW: &str = "hollow.coracle.dev/node";
 /// The annotation that numbers writes.
 pub const NUMBER: &str = "load.coracle.dev/number";
 /// A scheduler that there is not: nothing acts on the pod.
@@ -84,6 +86,21 @@ pub fn schedulable_pod(run: &str, number: usize) -> Bytes {
         "spec": {
             "nodeSelector": {RUN: run}, "tolerations": [{"operator": "Exists"}],
             "automountServiceAccountToken": false, "terminationGracePeriodSeconds": 0,
+            "containers": [{"name": "main", "image": "registry.example/load:1", "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}}}],
+        },
+    })
+    .to_string()
+    .into()
+}
+
+/// A pod for the default scheduler that runs on a hollow node, in one of 100 groups.
+pub fn hollow_pod(number: usize) -> Bytes {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": pod_name(number), "labels": {"app": "load", GROUP: (number % 100).to_string()}},
+        "spec": {
+            "nodeSelector": {HOLLOW: "true"},
+            "automountServiceAccountToken": false, "terminationGracePeriodSeconds": 1,
             "containers": [{"name": "main", "image": "registry.example/load:1", "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}}}],
         },
     })

@@ -60,6 +60,12 @@ pub struct Options {
     /// Pods to schedule.
     #[arg(long, default_value_t = 3000, value_parser = bounded(50_000))]
     pub scheduling_pods: usize,
+    /// Pods of the growing cluster.
+    #[arg(long, default_value_t = 10_000, value_parser = bounded(200_000))]
+    pub scale_pods: usize,
+    /// How many of them are created a second.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub scale_rate: u32,
     /// Image of the pods that are started; none skips these measures.
     #[arg(long, value_name = "IMAGE")]
     pub pods_image: Option<String>,
@@ -139,6 +145,8 @@ pub enum Measure {
     StalledReaders,
     /// Only when it is named: it makes many definitions.
     Openapi,
+    /// Only when it is named: it needs hollow nodes.
+    Scale,
     /// Only when it is named: it needs an image of busybox.
     Services,
     /// Only when it is named, as the one before.

@@ -14,7 +14,7 @@ pub async fn pods_call(client: &Client, namespace: &str) -> Result<Call, Error> 
     let list = client.json(&Call::get(format!("{path}?limit=1"))).await?;
     let missing = || Error::Answer { method: "GET", path: path.clone(), field: "metadata.resourceVersion" };
     let version = list["metadata"]["resourceVersion"].as_str().ok_or_else(missing)?;
-    Ok(Call::get(format!("{path}?watch=true&resourceVersion={version}&timeoutSeconds=300")))
+    Ok(Call::get(format!("{path}?watch=true&resourceVersion={version}&timeoutSeconds=3600")))
 }
 
 /// One of the crowd: counts events by their line ends.

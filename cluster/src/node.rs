@@ -314,6 +314,7 @@ impl NodePlan {
                 labels: self.labels(),
                 taints: Vec::new(),
                 max_pods: MAX_PODS,
+                capacity: BTreeMap::new(),
                 reserved: BTreeMap::new(),
                 port: i32::from(options.kubelet_port),
                 pod_cidr: None,
@@ -328,6 +329,7 @@ impl NodePlan {
             server: Some(server),
             certificates: Certificates::default(),
             ending,
+            hollow: false,
         }
     }
 

@@ -24,6 +24,8 @@ use crate::{exits, pod, resources, watched_calls};
 pub(crate) struct Context {
     /// This node's name.
     pub(crate) node_name: String,
+    /// The node is there in name only, as [`crate::Config::hollow`] says.
+    pub(crate) hollow: bool,
     /// This node's addresses, the main one first.
     pub(crate) node_ips: Vec<IpAddr>,
     /// Holds pods' volumes and files.

@@ -17,6 +17,7 @@ mod failure;
 mod files;
 pub mod fuzzing;
 mod handlers;
+mod hollow;
 pub mod node;
 mod plugins;
 mod pod;
@@ -115,15 +116,9 @@ pub async fn run(mut config: Config, client: kube::Client, process: daemon::Proc
     tasks.add("end of pods", move |shutdown| endless(ending.run(ended, shutdown)));
     let collector = reclaim::Collector::new(Arc::clone(&context), pods.clone());
     tasks.add("garbage collection", move |shutdown| endless(collector.run(shutdown)));
-    let monitor = reclaim::Monitor::new(Arc::clone(&context), pods.clone());
-    tasks.add("storage limits", move |shutdown| endless(monitor.run(shutdown)));
-    let pressure = reclaim::Pressure::new(Arc::clone(&context), pods.clone());
-    tasks.add("evictions", move |shutdown| endless(pressure.run(shutdown)));
-    let registrar = plugins::Registrar::new(&context.root_dir, Arc::clone(&context.csi));
-    let node_is_known = is_registered.clone();
-    tasks.add("plugins", move |shutdown| registrar.run(node_is_known, shutdown));
-    let csi = Arc::clone(&context.csi);
-    tasks.add("volumes of drivers", move |shutdown| endless(csi.keep_tidy(shutdown)));
+    if !config.hollow {
+        watch_machine(&mut tasks, &context, &pods, is_registered.clone());
+    }
     if let Some(path) = config.static_pod_path {
         let watcher = statics::Watcher::new(path, Arc::clone(&context), static_pods);
         tasks.add("static pods", move |shutdown| watcher.run(shutdown));
@@ -147,6 +142,23 @@ pub async fn run(mut config: Config, client: kube::Client, process: daemon::Proc
     tasks.run().await.map_err(Error::Task)
 }
 
+/// What a node has to do with the machine that it is: its disks and memory, and the drivers that run on it.
+fn watch_machine(
+    tasks: &mut daemon::Supervisor,
+    context: &Arc<Context>,
+    pods: &Pods,
+    is_registered: watch::Receiver<bool>,
+) {
+    let monitor = reclaim::Monitor::new(Arc::clone(context), pods.clone());
+    tasks.add("storage limits", move |shutdown| endless(monitor.run(shutdown)));
+    let pressure = reclaim::Pressure::new(Arc::clone(context), pods.clone());
+    tasks.add("evictions", move |shutdown| endless(pressure.run(shutdown)));
+    let registrar = plugins::Registrar::new(&context.root_dir, Arc::clone(&context.csi));
+    tasks.add("plugins", move |shutdown| registrar.run(is_registered, shutdown));
+    let csi = Arc::clone(&context.csi);
+    tasks.add("volumes of drivers", move |shutdown| endless(csi.keep_tidy(shutdown)));
+}
+
 async fn endless(task: impl Future<Output = ()>) -> Result<(), Infallible> {
     task.await;
     Ok(())
@@ -160,6 +172,7 @@ fn context(config: &Config, client: kube::Client, informers: &Informers, network
     node.on_event(move |_: &client::Event<Node>| changed.send_modify(|()| {}));
     Context {
         node_name: config.node_name.clone(),
+        hollow: config.hollow,
         node_ips: config.node_ips.clone(),
         root_dir: config.root_dir.clone(),
         log_dir: config.log_dir.clone(),

@@ -4,6 +4,7 @@ mod lost;
 mod openapi;
 mod pods;
 mod requests;
+mod scale;
 mod scheduling;
 mod services;
 mod stalled;
@@ -87,6 +88,9 @@ pub async fn run(context: &Context<'_>) -> Result<(), Error> {
     }
     if context.options.only.contains(&Measure::Rollout) {
         services::rollout(context).await?;
+    }
+    if context.options.only.contains(&Measure::Scale) {
+        scale::grown(context).await?;
     }
     if context.options.wants(Measure::Pods) {
         pods::started(context).await?;

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use runtime::local::LocalRuntime;
 
+use crate::hollow;
+
 /// Runs the pods of this node.
 #[derive(Debug, clap::Parser)]
 #[command(name = "kubelet")]
@@ -20,6 +22,11 @@ pub struct Command {
     /// How to ask for credentials when there is no --kubeconfig yet: it is made then
     #[arg(long)]
     bootstrap_kubeconfig: Option<PathBuf>,
+    /// What runs containers: local, or fake, which only says that they run: hollow nodes, to see a cluster grow
+    #[arg(long, value_enum, default_value_t)]
+    runtime: Kind,
+    #[command(flatten)]
+    hollow: hollow::Flags,
     /// Where images and containers are kept
     #[arg(long, default_value = "/var/lib/coracle/runtime")]
     runtime_root: PathBuf,
@@ -38,6 +45,16 @@ pub struct Command {
     syscall_policy: runtime::SyscallPolicy,
     #[command(flatten)]
     args: crate::Args,
+}
+
+/// What runs the containers of a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Kind {
+    /// This machine.
+    #[default]
+    Local,
+    /// Nothing does: see [`hollow`].
+    Fake,
 }
 
 /// The flags of upstream's kubelet that this process does not have.
@@ -61,6 +78,14 @@ impl Command {
         }
         daemon::main("kubelet", self.common, |process| async move {
             self.upstream.warn();
+            if self.runtime == Kind::Fake {
+                anyhow::ensure!(
+                    self.bootstrap_kubeconfig.is_none(),
+                    "--bootstrap-kubeconfig: hollow nodes need --kubeconfig"
+                );
+                return hollow::run(&self.args, &self.hollow, self.kubeconfig, process).await;
+            }
+            self.hollow.check_absent()?;
             let credentials = self.args.credentials(self.kubeconfig, self.bootstrap_kubeconfig)?;
             let Some((client, kept)) = credentials.connect(&process.shutdown).await? else { return Ok(()) };
             let network = runtime::local::NetworkConfig {

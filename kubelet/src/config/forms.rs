@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Taint;
 use serde::{Deserialize, Deserializer};
 
 /// A name and a value.
-pub(super) type Pair = (String, String);
+pub(crate) type Pair = (String, String);
 
 /// Empty texts and zeros are as nothing, as Go's are.
 pub(super) fn given<'de, T: serde::de::DeserializeOwned, D: Deserializer<'de>>(
@@ -50,7 +50,7 @@ pub(super) fn suites<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<CipherSu
     names.iter().map(|name| name.parse().map_err(|why: String| wrong(name, why))).collect()
 }
 
-pub(super) fn pair(text: &str) -> Result<Pair, String> {
+pub(crate) fn pair(text: &str) -> Result<Pair, String> {
     split(text, '=')
 }
 

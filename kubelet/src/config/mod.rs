@@ -28,10 +28,10 @@ use crate::sandbox::sysctls::Allowlist;
 use crate::server;
 use credentials::Credentials;
 use evictions::{Rules, Written};
-use forms::Pair;
 use settings::Settings;
 use tuning::Tuning;
 
+pub(crate) use forms::{Pair, pair};
 pub use settings::Args;
 
 /// What a kubelet needs; made in `main`.
@@ -72,9 +72,12 @@ pub struct Config {
     pub certificates: Certificates,
     /// Ends the pods before the kubelet ends; without that they go on running.
     pub ending: Ending,
+    /// The node is there in name only: this machine's disks, drivers, paths and networks are not its own to look at.
+    pub hollow: bool,
 }
 
 const DEFAULT_PORT: u16 = 10250;
+const DEFAULT_LOG_DIR: &str = "/var/log/pods";
 const DEFAULT_MAX_PODS: usize = 110;
 
 impl Args {
@@ -83,41 +86,72 @@ impl Args {
     /// # Errors
     /// They name what is wrong by its flag, or by its field of the file.
     pub fn into_config(self, runtime: Arc<dyn Runtime>) -> anyhow::Result<Config> {
-        let settings = self.settings()?;
-        let name = node_name(&settings)?;
-        let port = match settings.enable_server {
-            Some(false) => 0,
-            _ => settings.port.unwrap_or(DEFAULT_PORT),
-        };
-        let mut certificates = Certificates::default();
-        let server = match port {
-            0 => None,
-            _ if asks_for_serving(&settings)? => Some(bootstrapped_server(&settings, port, &mut certificates)?),
-            _ => Some(server(&settings, &name, port)?),
-        };
-        let allowed_sysctls = Allowlist::new(&machine::kernel(), &settings.allowed_unsafe_sysctls);
-        let serial = settings.serialize_image_pulls.unwrap_or(false);
-        Ok(Config {
-            node_name: name,
-            server,
-            certificates,
-            ending: Ending::default(),
-            tuning: tuning(&settings)?,
-            registration: registration(&settings, port)?,
-            allowed_sysctls: allowed_sysctls.context("allowedUnsafeSysctls")?,
-            node_ips: if settings.node_ip.is_empty() { vec![machine::default_ip()] } else { settings.node_ip },
-            root_dir: settings.root_dir,
-            log_dir: settings.pod_log_dir.unwrap_or_else(|| "/var/log/pods".into()),
-            runtime,
-            cluster_dns: settings.cluster_dns.unwrap_or_default(),
-            cluster_domain: settings.cluster_domain.unwrap_or_else(|| "cluster.local".to_owned()),
-            resolv_conf: settings.resolv_conf.unwrap_or_else(|| "/etc/resolv.conf".into()),
-            cgroup_root: cgroup_root(settings.cgroup_root.as_deref())?,
-            pod_pids_limit: settings.pod_max_pids.unwrap_or(-1).max(0),
-            static_pod_path: settings.pod_manifest_path,
-            max_parallel_image_pulls: if serial { Some(1) } else { settings.max_parallel_image_pulls },
-        })
+        config(self.settings()?, runtime)
     }
+
+    /// What one hollow node of this name is to do. It has directories of its own, and no server.
+    pub(crate) fn hollow(&self, name: &str, address: IpAddr, runtime: Arc<dyn Runtime>) -> anyhow::Result<Config> {
+        let mut settings = self.settings()?;
+        for (flag, is_given) in [
+            ("--port", settings.port.is_some_and(|port| port > 0)),
+            ("--rotate-certificates", settings.rotate_certificates == Some(true)),
+            ("--rotate-server-certificates", settings.rotate_server_certificates == Some(true)),
+        ] {
+            if is_given {
+                bail!("{flag}: hollow nodes have no server, and share the credentials of --kubeconfig");
+            }
+        }
+        settings.hostname_override = Some(name.to_owned());
+        settings.enable_server = Some(false);
+        if settings.node_ip.is_empty() {
+            settings.node_ip.push(address);
+        }
+        settings.root_dir.push(name);
+        settings.pod_log_dir.get_or_insert_with(|| DEFAULT_LOG_DIR.into()).push(name);
+        Ok(Config { hollow: true, ..config(settings, runtime)? })
+    }
+
+    /// The name of this node.
+    pub(crate) fn node_name(&self) -> anyhow::Result<String> {
+        node_name(&self.settings()?)
+    }
+}
+
+fn config(settings: Settings, runtime: Arc<dyn Runtime>) -> anyhow::Result<Config> {
+    let name = node_name(&settings)?;
+    let port = match settings.enable_server {
+        Some(false) => 0,
+        _ => settings.port.unwrap_or(DEFAULT_PORT),
+    };
+    let mut certificates = Certificates::default();
+    let server = match port {
+        0 => None,
+        _ if asks_for_serving(&settings)? => Some(bootstrapped_server(&settings, port, &mut certificates)?),
+        _ => Some(server(&settings, &name, port)?),
+    };
+    let allowed_sysctls = Allowlist::new(&machine::kernel(), &settings.allowed_unsafe_sysctls);
+    let serial = settings.serialize_image_pulls.unwrap_or(false);
+    Ok(Config {
+        node_name: name,
+        server,
+        certificates,
+        ending: Ending::default(),
+        hollow: false,
+        tuning: tuning(&settings)?,
+        registration: registration(&settings, port)?,
+        allowed_sysctls: allowed_sysctls.context("allowedUnsafeSysctls")?,
+        node_ips: if settings.node_ip.is_empty() { vec![machine::default_ip()] } else { settings.node_ip },
+        root_dir: settings.root_dir,
+        log_dir: settings.pod_log_dir.unwrap_or_else(|| DEFAULT_LOG_DIR.into()),
+        runtime,
+        cluster_dns: settings.cluster_dns.unwrap_or_default(),
+        cluster_domain: settings.cluster_domain.unwrap_or_else(|| "cluster.local".to_owned()),
+        resolv_conf: settings.resolv_conf.unwrap_or_else(|| "/etc/resolv.conf".into()),
+        cgroup_root: cgroup_root(settings.cgroup_root.as_deref())?,
+        pod_pids_limit: settings.pod_max_pids.unwrap_or(-1).max(0),
+        static_pod_path: settings.pod_manifest_path,
+        max_parallel_image_pulls: if serial { Some(1) } else { settings.max_parallel_image_pulls },
+    })
 }
 
 /// Reads `/` or `/name`. What all pods of a node may have together is a limit of the topmost cgroup, which must be theirs.
@@ -162,6 +196,7 @@ fn registration(settings: &Settings, port: u16) -> anyhow::Result<Registration> 
         max_pods: settings.max_pods.filter(|number| *number > 0).unwrap_or(DEFAULT_MAX_PODS),
         reserved,
         port: i32::from(port),
+        capacity: BTreeMap::new(),
         pod_cidr: settings.pod_cidr.clone(),
         provider_id: settings.provider_id.clone(),
     })

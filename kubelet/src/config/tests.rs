@@ -195,3 +195,18 @@ fn the_file_that_kubeadm_writes_is_taken() {
     assert_eq!(settings.healthz_port, Some(10248));
     assert_eq!(settings.client_ca_file, Some("/etc/kubernetes/pki/ca.crt".into()));
 }
+
+#[test]
+fn hollow_nodes_have_directories_and_addresses_of_their_own_and_no_server() {
+    let hollow = |flags: &[&str]| {
+        let runtime = Arc::new(runtime::fake::FakeRuntime::new());
+        args(flags)?.hollow("n1-3", [198, 18, 0, 4].into(), runtime)
+    };
+    let config = hollow(&["--root-dir=/r", "--pod-log-dir=/l"]).unwrap();
+    assert_eq!((config.node_name.as_str(), config.hollow, config.server.is_none()), ("n1-3", true, true));
+    assert_eq!((config.root_dir, config.log_dir), ("/r/n1-3".into(), "/l/n1-3".into()));
+    assert_eq!(config.node_ips, [IpAddr::from([198, 18, 0, 4])]);
+    assert_eq!(hollow(&["--node-ip=192.0.2.7"]).unwrap().node_ips, [IpAddr::from([192, 0, 2, 7])]);
+    let refused = hollow(&["--rotate-certificates"]).err().unwrap().to_string();
+    assert!(refused.starts_with("--rotate-certificates: hollow nodes"), "{refused}");
+}

@@ -28,6 +28,10 @@ pub(crate) async fn run(
         };
     }
     if let Some(action) = &hook.http_get {
+        if context.hollow {
+            // Nobody is at the address.
+            return Ok(());
+        }
         return get(container, pod_ip, action).await;
     }
     if let Some(sleep) = &hook.sleep {

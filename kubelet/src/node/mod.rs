@@ -40,6 +40,8 @@ pub struct Registration {
     pub taints: Vec<Taint>,
     /// Pods the node takes.
     pub max_pods: usize,
+    /// What the node has instead of what its machine has, by resource.
+    pub capacity: BTreeMap<String, String>,
     /// What pods cannot have, by resource.
     pub reserved: BTreeMap<String, String>,
     /// Port of the kubelet's server, 0 if there is none.
@@ -58,10 +60,10 @@ pub(crate) struct NodeKeeper {
     changed: Arc<Notify>,
     pod_cidrs: Vec<String>,
     reported: Option<(NodeStatus, Instant)>,
-}
-
     /// Says when the node's pods are to end with it.
     ending: watch::Receiver<Option<Limits>>,
+}
+
 /// A request that is not answered in time has failed: lease and status must not wait for it.
 async fn in_time<T>(request: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
     let late = |_| kube::Error::Service("the API server did not answer in time".into());
@@ -94,9 +96,9 @@ impl NodeKeeper {
         heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut pressure = self.context.pressure.subscribe();
         let mut in_use = self.context.csi.mounts.in_use();
+        let mut ending = self.ending.clone();
         loop {
             tokio::select! {
-        let mut ending = self.ending.clone();
                 biased;
                 () = shutdown.cancelled() => return,
                 _ = heartbeat.tick() => {
@@ -106,10 +108,10 @@ impl NodeKeeper {
                         warn!(error = &err as &dyn std::error::Error, "cannot renew the node's lease");
                     }
                 }
-                Ok(()) = pressure.changed() => self.report().await,
-                // Nothing is mounted that a controller could detach before it has heard of it.
                 // Nothing more is to be bound to it.
                 Ok(()) = ending.changed() => self.report().await,
+                Ok(()) = pressure.changed() => self.report().await,
+                // Nothing is mounted that a controller could detach before it has heard of it.
                 Ok(()) = in_use.changed() => self.report().await,
                 () = self.changed.notified() => {
                     if self.set_network().await || self.is_overruled() {

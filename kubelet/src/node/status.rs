@@ -70,6 +70,9 @@ impl NodeKeeper {
         set("pods", self.registration.max_pods.to_string());
         let disk = machine::disk(&self.context.root_dir).map_or(0, |(size, _)| size);
         set("ephemeral-storage", format!("{}Ki", disk / 1024));
+        for (resource, amount) in &self.registration.capacity {
+            set(resource, amount.clone());
+        }
         capacity
     }
 
@@ -108,10 +111,10 @@ impl NodeKeeper {
 
     async fn ready(&self, old: Option<&NodeStatus>) -> NodeCondition {
         let trouble = match self.context.runtime.check().await {
+            _ if self.ending.borrow().is_some() => Some("node is shutting down".to_owned()),
             Err(err) => Some(format!("container runtime is down: {}", crate::failure::chain(&err))),
             Ok(()) if self.pod_cidrs.is_empty() => {
                 Some("container runtime network not ready: the node has no pod CIDR yet".to_owned())
-            _ if self.ending.borrow().is_some() => Some("node is shutting down".to_owned()),
             }
             Ok(()) => None,
         };

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ImageVolumeSource, Pod, Volume};
+use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, ImageVolumeSource, Pod, Volume};
 use runtime::FileKind;
 use tokio::sync::Mutex;
 
@@ -171,6 +171,10 @@ struct Pass<'a> {
 impl Pass<'_> {
     async fn set_up(&self, volume: &Volume, state: &mut State) -> Result<Place, Reason> {
         match Source::of(volume)? {
+            // Paths, drivers and disks of this machine are not those of the node.
+            Source::HostPath(_) | Source::Csi(_) | Source::Claim(_) if self.context.hollow => {
+                self.empty_dir(&volume.name, &EmptyDirVolumeSource::default()).await
+            }
             Source::Csi(source) => self.own_driver_volume(&volume.name, source, state).await,
             Source::EmptyDir(source) => self.empty_dir(&volume.name, source).await,
             Source::HostPath(source) => host_path::place(source).await,

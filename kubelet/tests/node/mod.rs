@@ -92,6 +92,7 @@ impl TestNode {
             tuning: self.tuning.clone(),
             server: self.kubelet_server.clone(),
             ending: self.ending.clone(),
+            hollow: false,
         };
         let shutdown = CancellationToken::new();
         let process = daemon::Process::new(shutdown.clone());

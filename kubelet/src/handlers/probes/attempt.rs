@@ -20,6 +20,10 @@ pub(super) async fn once(
     if let Some(exec) = &probe.exec {
         return run(context, id, exec.command.as_deref().unwrap_or_default(), limit).await.map(|()| None);
     }
+    if context.hollow {
+        // Nobody is at the address.
+        return Ok(None);
+    }
     let address = || pod_ip.ok_or_else(|| "the pod has no address".to_owned());
     if let Some(action) = &probe.http_get {
         let answer = http_action::within(limit, http_action::get(action, container, pod_ip, "kube-probe/1.36"));
