@@ -12,7 +12,7 @@ use host::Resource;
 use kubelet::certificates::Certificates;
 use kubelet::{Allowlist, Ending, Limits};
 use runtime::Runtime;
-use runtime::local::LocalRuntime;
+use runtime::local::{CniConfig, LocalRuntime};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -48,6 +48,13 @@ pub struct NodeOptions {
     /// Enforce NetworkPolicies; false where something else does.
     #[arg(long, default_value_t = true)]
     pub network_policy: bool,
+    /// Directory with a network configuration by which CNI plugins connect the node's pods, such as /etc/cni/net.d. Routes
+    /// to other nodes and NetworkPolicies are theirs then.
+    #[arg(long)]
+    pub cni_conf_dir: Option<PathBuf>,
+    /// Where CNI plugins are.
+    #[arg(long, value_delimiter = ',', default_value = "/opt/cni/bin,/usr/lib/cni")]
+    pub cni_bin_dir: Vec<PathBuf>,
     /// Number of processes that a pod may have; -1 for as many as the node has.
     #[arg(long, default_value_t = 4096, allow_negative_numbers = true)]
     pub pod_max_pids: i64,
@@ -147,6 +154,17 @@ impl NodeOptions {
     pub(crate) fn tunnel_name(&self) -> String {
         // Neither that of the bridge, which has at most 14 letters, nor that of the node's link.
         format!("{}_vxlan", self.bridge).chars().take(15).collect()
+    }
+
+    /// The plugins that connect pods; `None` where this node does.
+    pub(crate) fn cni(&self) -> Option<CniConfig> {
+        let conf_dir = self.cni_conf_dir.clone()?;
+        Some(CniConfig { conf_dir, bin_dirs: self.cni_bin_dir.clone() })
+    }
+
+    /// Whether NetworkPolicies are enforced here: what plugins connect has none of the interfaces that the rules name.
+    pub(crate) fn enforces_policies(&self) -> bool {
+        self.network_policy && self.cni_conf_dir.is_none()
     }
 
     /// The names that this node has of its machine, with the option that chooses them.
@@ -272,6 +290,7 @@ impl NodePlan {
             table: options.pods_table(),
             unmasqueraded: self.network.pods_text(),
             mtu: 0,
+            cni: options.cni(),
         };
         Ok(runtime::local::Config {
             root: options.data_dir.join("runtime"),
@@ -365,7 +384,7 @@ impl NodePlan {
 
     /// How NetworkPolicies are enforced; `None` where they are not.
     pub(crate) fn policy(&self) -> Option<policy::Config> {
-        self.options.network_policy.then(|| policy::Config {
+        self.options.enforces_policies().then(|| policy::Config {
             node_name: self.name.clone(),
             bridge: self.options.bridge.clone(),
             table: self.options.policy_table(),
@@ -381,7 +400,7 @@ impl NodePlan {
 
     /// Removes what an earlier run left and this one does not look after.
     pub(crate) async fn prepare(&self) -> anyhow::Result<()> {
-        if !self.options.network_policy {
+        if !self.options.enforces_policies() {
             // Its rules would shut out the pods of this run.
             policy::cleanup(&self.options.policy_table()).await?;
         }
@@ -390,6 +409,11 @@ impl NodePlan {
 
     pub(crate) fn routes(&self) -> network::Config {
         self.network.routes(&self.options, &self.name)
+    }
+
+    /// Whether this node looks after the routes to other nodes' pods.
+    pub(crate) fn has_routes(&self) -> bool {
+        self.options.cni_conf_dir.is_none()
     }
 
     /// What happens now, at the moment in which somebody asks for the end.

@@ -87,6 +87,10 @@ impl Plan {
         let services = cidrs(&options.service_cluster_ip_range).context("--service-cluster-ip-range")?;
         let pods = cidrs(&options.cluster_cidr).context("--cluster-cidr")?;
         check_families(&options.node_ip, &pods, &services)?;
+        ensure!(
+            options.nodes == 1 || options.node.cni_conf_dir.is_none(),
+            "--nodes and --cni-conf-dir: the nodes of one machine would share the addresses that plugins give out"
+        );
         let ranges = ranges(&pods, &services);
         for node in &options.node_ip {
             check_ranges(*node, &ranges)?;
@@ -371,6 +375,7 @@ mod tests {
             (["--bridge", "br0\" ; flush"], "--bridge"),
             (["--bridge", "claims"], "--bridge"),
             (["--pod-max-pids", "0"], "--pod-max-pids"),
+            (["--nodes=2", "--cni-conf-dir=/etc/cni/net.d"], "--nodes and --cni-conf-dir"),
             (["--allowed-unsafe-sysctls", "vm.swappiness"], "--allowed-unsafe-sysctls"),
         ] {
             let err = format!("{:#}", plan(&flags).unwrap_err());

@@ -37,10 +37,15 @@ pub struct Cluster {
 impl Cluster {
     /// Brings a cluster up and waits until its node is Ready.
     pub fn up() -> Self {
+        Self::up_with(&[])
+    }
+
+    /// The same with more flags.
+    pub fn up_with(flags: &[&str]) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         let registry = Registry::start(directory.path());
         let mut cluster = Self { process: Started::nothing(directory.path()), port: free_port(), registry, directory };
-        cluster.start(&[]);
+        cluster.start(flags);
         cluster
     }
 

@@ -62,6 +62,12 @@ pub trait Runtime: Send + Sync + 'static {
     /// Fails when pods cannot be run now; the text goes to the node's Ready condition.
     async fn check(&self) -> Result<(), Error>;
 
+    /// Whether pods get their addresses from the node's pod CIDRs; else [`Runtime::set_pod_cidrs`] may get none, and only
+    /// sees whether pods can be connected.
+    fn needs_pod_cidrs(&self) -> bool {
+        true
+    }
+
     /// Sets this node's pod CIDR, or one of each family, before the first pod that is not on the host network. Pods show the
     /// address of the first one first.
     async fn set_pod_cidrs(&self, cidrs: &[String]) -> Result<(), Error>;

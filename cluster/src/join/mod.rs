@@ -274,8 +274,10 @@ impl Joined {
         let (config, (client, make)) = (self.node.kubelet(Arc::clone(&runtime), server, ending), start("kubelet"));
         let config = kubelet::Config { certificates: renewed, ..config };
         tasks.add("kubelet", move |shutdown| kubelet::run(config, client, make(shutdown)));
-        let (config, (client, make)) = (self.node.routes(), start("network"));
-        tasks.add("network", move |shutdown| network::run(config, client, make(shutdown)));
+        if self.node.has_routes() {
+            let (config, (client, make)) = (self.node.routes(), start("network"));
+            tasks.add("network", move |shutdown| network::run(config, client, make(shutdown)));
+        }
         let (config, (client, make)) = (self.node.proxy(), start("proxy"));
         tasks.add("proxy", move |shutdown| proxy::run(config, client, make(shutdown)));
         if let Some(config) = self.node.policy() {

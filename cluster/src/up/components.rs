@@ -190,7 +190,7 @@ impl Cluster<'_> {
             start("kubelet"),
         );
         tasks.add("kubelet", move |shutdown| kubelet::run(config, client, make(shutdown)));
-        if self.may_grow() {
+        if self.may_grow() && self.node.has_routes() {
             let (config, client, make) =
                 (self.node.routes(), self.client(&self.node_keys.kubelet, "coracle-network")?, start("network"));
             tasks.add("network", move |shutdown| network::run(config, client, make(shutdown)));
@@ -250,7 +250,7 @@ impl Cluster<'_> {
             ranges: controllers::Ranges::out_of(self.node.network.pods_text()),
             root_ca: Some(ca.certificate.clone()),
             load_balancer_pool: self.plan.options.load_balancer_pool.clone(),
-            enforced: controllers::Enforced { network_policy: self.plan.options.node.network_policy },
+            enforced: controllers::Enforced { network_policy: self.plan.options.node.enforces_policies() },
             signing: Some(controllers::Signing { certificate: ca.certificate.clone(), key: ca.key.clone() }),
             token_key: Some(Arc::new(token_key)),
             approve_serving: self.may_grow().then(|| [self.plan.services.clone(), self.plan.pods.clone()].concat()),

@@ -33,6 +33,12 @@ pub struct Command {
     /// Name of the network bridge of this node's pods
     #[arg(long, default_value = "coracle0")]
     bridge: String,
+    /// Directory with a network configuration by which CNI plugins connect pods, such as /etc/cni/net.d, instead of the bridge
+    #[arg(long)]
+    cni_conf_dir: Option<PathBuf>,
+    /// Where CNI plugins are
+    #[arg(long, value_delimiter = ',', default_value = "/opt/cni/bin,/usr/lib/cni")]
+    cni_bin_dir: Vec<PathBuf>,
     /// Ranges to which pods keep their own address: the cluster's pods
     #[arg(long, value_delimiter = ',')]
     cluster_cidr: Vec<String>,
@@ -93,6 +99,9 @@ impl Command {
                 unmasqueraded: self.cluster_cidr,
                 bridge: self.bridge.clone(),
                 mtu: 0,
+                cni: self
+                    .cni_conf_dir
+                    .map(|conf_dir| runtime::local::CniConfig { conf_dir, bin_dirs: self.cni_bin_dir }),
             };
             let runtime = LocalRuntime::open(runtime::local::Config {
                 root: self.runtime_root,

@@ -58,7 +58,10 @@ pub(crate) struct NodeKeeper {
     registration: Registration,
     network: watch::Sender<bool>,
     changed: Arc<Notify>,
-    pod_cidrs: Vec<String>,
+    /// `None` before pods can be connected.
+    pod_cidrs: Option<Vec<String>>,
+    /// Why they cannot, if that was tried.
+    unconnected: Option<String>,
     reported: Option<(NodeStatus, Instant)>,
     /// Says when the node's pods are to end with it.
     ending: watch::Receiver<Option<Limits>>,
@@ -81,7 +84,7 @@ impl NodeKeeper {
         let changed = Arc::new(Notify::new());
         let notify = Arc::clone(&changed);
         context.node.on_event(move |_| notify.notify_one());
-        Self { context, registration, network, changed, pod_cidrs: Vec::new(), reported: None, ending }
+        Self { context, registration, network, changed, pod_cidrs: None, unconnected: None, reported: None, ending }
     }
 
     /// Registers, then keeps status and lease until `shutdown`.
@@ -201,16 +204,20 @@ impl NodeKeeper {
             Some(given) => given.split(',').map(|cidr| cidr.trim().to_owned()).collect(),
             None => self.context.node().map(|node| assigned(&node)).unwrap_or_default(),
         };
-        if cidrs.is_empty() || self.pod_cidrs == cidrs {
+        let runtime = &self.context.runtime;
+        if (cidrs.is_empty() && runtime.needs_pod_cidrs()) || self.pod_cidrs.as_ref() == Some(&cidrs) {
             return false;
         }
-        match self.context.runtime.set_pod_cidrs(&cidrs).await {
+        match runtime.set_pod_cidrs(&cidrs).await {
             Ok(()) => {
                 info!(?cidrs, "pod network is ready");
-                self.pod_cidrs = cidrs;
+                (self.pod_cidrs, self.unconnected) = (Some(cidrs), None);
                 self.network.send_replace(true);
             }
-            Err(err) => warn!(?cidrs, error = &err as &dyn std::error::Error, "cannot set up the pod network"),
+            Err(err) => {
+                warn!(?cidrs, error = &err as &dyn std::error::Error, "cannot set up the pod network");
+                self.unconnected = Some(crate::failure::chain(&err));
+            }
         }
         true
     }

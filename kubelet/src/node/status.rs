@@ -113,8 +113,9 @@ impl NodeKeeper {
         let trouble = match self.context.runtime.check().await {
             _ if self.ending.borrow().is_some() => Some("node is shutting down".to_owned()),
             Err(err) => Some(format!("container runtime is down: {}", crate::failure::chain(&err))),
-            Ok(()) if self.pod_cidrs.is_empty() => {
-                Some("container runtime network not ready: the node has no pod CIDR yet".to_owned())
+            Ok(()) if self.pod_cidrs.is_none() => {
+                let why = self.unconnected.as_deref().unwrap_or("the node has no pod CIDR yet");
+                Some(format!("container runtime network not ready: {why}"))
             }
             Ok(()) => None,
         };

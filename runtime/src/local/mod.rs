@@ -5,10 +5,12 @@
 //! ```text
 //! <root>/images.json, layers/<chain>          images (image::Store)
 //! <root>/network/leases.json, leases6.json    addresses (network)
+//! <root>/network/cni/<id>.json                pods that plugins connected (network::cni)
 //! <root>/sandboxes/<id>/sandbox.json          what was asked for, where its shim is
 //! <root>/sandboxes/<id>/containers/<id>/      container.json, exit.json (by the shim), upper, work
 //! <root>/lock                                 held by the process that has all this open
 //! <run>/<id>.sock, <run>/shm/<id>             a shim's socket, a pod's /dev/shm
+//! <run>/netns/<id>                            its network namespace, if plugins connected it
 //! ```
 //! State in memory is a copy of that; [`LocalRuntime::open`] makes it again.
 
@@ -39,7 +41,7 @@ use crate::network::Network;
 use crate::{ContainerStatus, Error, Event, SandboxStatus, SyscallPolicy};
 use shim_client::Shim;
 
-pub use crate::network::NetworkConfig;
+pub use crate::network::{CniConfig, NetworkConfig};
 
 /// Events that a slow reader may fall behind before it gets [`Event::Resync`].
 const EVENT_BACKLOG: usize = 4096;

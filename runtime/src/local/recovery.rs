@@ -59,7 +59,7 @@ fn make(config: Config) -> Result<Shared, Error> {
         cgroups: Cgroups::detect()?,
         images: Arc::new(Store::open(config.root.clone())?),
         registry: Registry::new(config.insecure_registries.clone()),
-        network: Arc::new(Network::open(config.network.clone(), config.root.join("network"))?),
+        network: Arc::new(Network::open(config.network.clone(), config.root.join("network"), &config.run)?),
         state: Mutex::new(State::default()),
         shim_program: Mutex::new(None),
         events: broadcast::Sender::new(EVENT_BACKLOG),

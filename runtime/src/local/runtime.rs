@@ -57,6 +57,10 @@ impl Runtime for LocalRuntime {
         Ok(())
     }
 
+    fn needs_pod_cidrs(&self) -> bool {
+        !self.shared.network.has_own_addresses()
+    }
+
     async fn set_pod_cidrs(&self, cidrs: &[String]) -> Result<(), Error> {
         let subnets = cidrs.iter().map(|cidr| cidr.parse()).collect::<Result<Vec<_>, _>>()?;
         self.shared.network.set_subnets(&subnets).await

@@ -173,13 +173,43 @@ pub(super) async fn connect_pod(
     let index = index_of(&name).map_err(failed(&format!("find {name}")))?;
     netlink.let_back(index, &name).await?;
     netlink.limit(index, limits.ingress).await?;
+    inside(namespace, move |namespace| configure(&namespace, &addresses, limits.egress)).await
+}
+
+/// Starts the loopback interface of a network namespace, which every pod has, whoever connects it.
+pub(super) async fn start_loopback(namespace: OwnedFd) -> Result<(), Error> {
+    inside(namespace, |namespace| {
+        enter(&namespace)?;
+        netlink_runtime()?.block_on(async { start(&Netlink::open()?, LOOPBACK).await })
+    })
+    .await
+}
+
+/// Runs something on a thread of its own, which may move into the namespace and ends there.
+async fn inside(
+    namespace: OwnedFd,
+    work: impl FnOnce(OwnedFd) -> Result<(), Error> + Send + 'static,
+) -> Result<(), Error> {
     let (done, result) = tokio::sync::oneshot::channel();
-    let inside = move || {
+    let work = move || {
         // The receiver waits for as long as this thread lives.
-        let _ = done.send(configure(&namespace, &addresses, limits.egress));
+        let _ = done.send(work(namespace));
     };
-    std::thread::Builder::new().name("pod-network".into()).spawn(inside).map_err(failed("start a thread"))?;
+    std::thread::Builder::new().name("pod-network".into()).spawn(work).map_err(failed("start a thread"))?;
     result.await.map_err(failed("configure the pod's interface"))?
+}
+
+fn enter(namespace: &OwnedFd) -> Result<(), Error> {
+    sys::setns(namespace.as_fd(), libc::CLONE_NEWNET).map_err(failed("enter the pod's network"))
+}
+
+fn netlink_runtime() -> Result<tokio::runtime::Runtime, Error> {
+    tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(failed("start netlink"))
+}
+
+async fn start(netlink: &Netlink, link: u32) -> Result<(), Error> {
+    let up = LinkUnspec::new_with_index(link).up().build();
+    netlink.handle.link().set(up).execute().await.map_err(failed("start an interface"))
 }
 
 fn veth(config: &NetworkConfig, bridge: u32, name: &str, namespace: &OwnedFd) -> LinkMessage {
@@ -195,20 +225,17 @@ fn veth(config: &NetworkConfig, bridge: u32, name: &str, namespace: &OwnedFd) ->
         .build()
 }
 
-/// Runs on a thread of its own, which moves into the namespace and ends there.
 fn configure(namespace: &OwnedFd, addresses: &[PodAddress], egress: Option<u64>) -> Result<(), Error> {
-    sys::setns(namespace.as_fd(), libc::CLONE_NEWNET).map_err(failed("enter the pod's network"))?;
+    enter(namespace)?;
     if addresses.iter().any(|address| address.own.is_ipv6()) {
         believe_nobody()?;
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
-    runtime.map_err(failed("start netlink"))?.block_on(async {
+    netlink_runtime()?.block_on(async {
         let netlink = Netlink::open()?;
         let handle = &netlink.handle;
         let index = index_of(POD_INTERFACE).map_err(failed("find eth0"))?;
         for link in [LOOPBACK, index] {
-            let up = LinkUnspec::new_with_index(link).up().build();
-            handle.link().set(up).execute().await.map_err(failed("start an interface"))?;
+            start(&netlink, link).await?;
         }
         netlink.limit(index, egress).await?;
         for PodAddress { own, gateway } in addresses {

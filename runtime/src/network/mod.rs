@@ -3,9 +3,12 @@
 //!
 //! A pod's address is a /32 (a /128 of IPv6) whose only neighbour is the gateway, so all its traffic is routed by the node, also that
 //! to its neighbours: Service translation then sees both directions without bridge filtering.
+//!
+//! Or CNI plugins connect pods ([`CniConfig`]); there are no bridge, table and addresses of ours then.
 
 mod addresses;
 mod bandwidth;
+mod cni;
 mod link;
 mod nft;
 mod repair;
@@ -14,13 +17,15 @@ mod settings;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use crate::disk::io_error;
 use crate::{Error, PortMapping, SandboxConfig, Traffic};
 use addresses::Leases;
 pub(crate) use addresses::Subnet;
+use cni::Cni;
+pub use cni::CniConfig;
 use host::{Claim, Resource};
 
 /// What sets one runtime's network apart from another's on the same machine.
@@ -34,11 +39,13 @@ pub struct NetworkConfig {
     pub unmasqueraded: Vec<String>,
     /// 0 takes the kernel's default.
     pub mtu: u32,
+    /// Connects pods by plugins instead.
+    pub cni: Option<CniConfig>,
 }
 
 impl Default for NetworkConfig {
     fn default() -> Self {
-        Self { bridge: "coracle0".into(), table: "coracle-masq".into(), unmasqueraded: Vec::new(), mtu: 0 }
+        Self { bridge: "coracle0".into(), table: "coracle-masq".into(), unmasqueraded: Vec::new(), mtu: 0, cni: None }
     }
 }
 
@@ -65,6 +72,7 @@ const LEASES: [&str; 2] = ["leases.json", "leases6.json"];
 
 pub(crate) struct Network {
     config: NetworkConfig,
+    cni: Cni,
     state: Mutex<State>,
     /// Held while the bridge or the table changes.
     change: tokio::sync::Mutex<Change>,
@@ -115,8 +123,8 @@ impl State {
 }
 
 impl Network {
-    /// Opens the addresses given out earlier.
-    pub(crate) fn open(config: NetworkConfig, directory: PathBuf) -> Result<Self, Error> {
+    /// Opens the addresses given out earlier; `run` is for what is gone after a reboot.
+    pub(crate) fn open(config: NetworkConfig, directory: PathBuf, run: &Path) -> Result<Self, Error> {
         if config.bridge.is_empty() || config.bridge.len() > 15 {
             return Err(Error::Invalid {
                 field: "bridge",
@@ -127,7 +135,13 @@ impl Network {
         let [v4, v6] = LEASES.map(|file| Leases::open(directory.join(file)));
         let (leases, ports) = ([v4?, v6?], BTreeMap::new());
         let state = State { leases, ipv6_first: false, ports, bridge_index: None, claimed: None };
-        Ok(Self { config, state: Mutex::new(state), change: tokio::sync::Mutex::default() })
+        let cni = Cni::open(config.cni.clone(), &directory, run);
+        Ok(Self { config, cni, state: Mutex::new(state), change: tokio::sync::Mutex::default() })
+    }
+
+    /// Whether pods can be connected without the node's ranges of addresses: plugins have their own.
+    pub(crate) fn has_own_addresses(&self) -> bool {
+        self.cni.is_wanted()
     }
 
     /// Claims the names of bridge and table: nothing of them may be touched before.
@@ -138,7 +152,11 @@ impl Network {
 
     /// Makes the bridge, gives it the first address of each subnet, and lets pods reach the world. There is one subnet, or one
     /// of each family; pods show the address of the first one first.
+    /// Where plugins connect pods, it only sees whether they are configured.
     pub(crate) async fn set_subnets(&self, subnets: &[Subnet]) -> Result<(), Error> {
+        if self.cni.is_wanted() {
+            return self.cni.check();
+        }
         let [v4, v6] = [true, false].map(|v4| subnets.iter().copied().find(|subnet| subnet.is_ipv4() == v4));
         let wanted: Vec<Subnet> = v4.into_iter().chain(v6).collect();
         if wanted.is_empty() || wanted.len() != subnets.len() {
@@ -185,6 +203,25 @@ impl Network {
         namespace: OwnedFd,
         config: &SandboxConfig,
     ) -> Result<Vec<IpAddr>, Error> {
+        let connected = match self.cni.is_wanted() {
+            true => self.cni.connect(sandbox, namespace, config).await,
+            false => self.connect_to_bridge(sandbox, namespace, config).await,
+        };
+        if connected.is_err()
+            && let Err(err) = self.disconnect(sandbox).await
+        {
+            // Who takes down what is left of the pod tries again, and why it was not connected is what is told.
+            tracing::warn!(sandbox, error = &err as &dyn std::error::Error, "failed to disconnect a pod");
+        }
+        connected
+    }
+
+    async fn connect_to_bridge(
+        &self,
+        sandbox: &str,
+        namespace: OwnedFd,
+        config: &SandboxConfig,
+    ) -> Result<Vec<IpAddr>, Error> {
         let (addresses, bridge) = {
             let mut state = self.lock();
             let Some(bridge) = state.bridge_index else {
@@ -192,28 +229,21 @@ impl Network {
             };
             (state.take(sandbox), bridge)
         };
-        let connected = async {
-            let addresses = addresses?;
-            let own: Vec<IpAddr> = addresses.iter().map(|address| address.own).collect();
-            link::connect_pod(&self.config, bridge, sandbox, namespace, addresses, config.bandwidth).await?;
-            if let Some(ports) = HostPorts::of(&own, &config.port_mappings) {
-                let change = self.change.lock().await;
-                self.lock().ports.insert(sandbox.to_owned(), ports);
-                self.apply_table(&change).await?;
-            }
-            Ok(own)
-        };
-        match connected.await {
-            Ok(own) => Ok(own),
-            Err(err) => {
-                self.disconnect(sandbox).await?;
-                Err(err)
-            }
+        let addresses = addresses?;
+        let own: Vec<IpAddr> = addresses.iter().map(|address| address.own).collect();
+        link::connect_pod(&self.config, bridge, sandbox, namespace, addresses, config.bandwidth).await?;
+        if let Some(ports) = HostPorts::of(&own, &config.port_mappings) {
+            let change = self.change.lock().await;
+            self.lock().ports.insert(sandbox.to_owned(), ports);
+            self.apply_table(&change).await?;
         }
+        Ok(own)
     }
 
     /// Takes a pod off the network. Its veth pair goes with its namespace.
     pub(crate) async fn disconnect(&self, sandbox: &str) -> Result<(), Error> {
+        // Whatever the node is configured to do now: this pod may have been connected by plugins.
+        self.cni.disconnect(sandbox).await?;
         let change = self.change.lock().await;
         let had_ports = self.lock().ports.remove(sandbox).is_some();
         if had_ports {
@@ -233,7 +263,7 @@ impl Network {
             state.ports = living.into_iter().filter_map(|(sandbox, ports)| Some((sandbox, ports?))).collect();
             state.subnets()
         };
-        if subnets.is_empty() { Ok(()) } else { self.set_subnets(&subnets).await }
+        if subnets.is_empty() || self.cni.is_wanted() { Ok(()) } else { self.set_subnets(&subnets).await }
     }
 
     /// Removes what this runtime made: bridge and table.
