@@ -13,8 +13,12 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 
 use crate::netlink::{HEADER, Message, attribute, i32_at, messages};
 
-/// The number of UDP among the protocols of IP.
+/// The numbers of protocols of IP.
+pub const TCP: u8 = 6;
+/// The same.
 pub const UDP: u8 = 17;
+/// The same.
+pub const SCTP: u8 = 132;
 /// Connections that are forgotten with one look at the table; what is more is found by the next.
 const AT_ONCE: usize = 16 * 1024;
 /// Looks at the table: enough for one as large as kernels make it by default.
@@ -38,11 +42,14 @@ const DUMP: u16 = 0x300;
 const NFGENMSG: usize = 4;
 /// `NLA_F_NESTED`.
 const NESTED: u16 = 0x8000;
-/// `CTA_TUPLE_ORIG`, `CTA_TUPLE_REPLY`, `CTA_ID`, `CTA_ZONE`.
+/// `CTA_TUPLE_ORIG`, `CTA_TUPLE_REPLY`, `CTA_STATUS`, `CTA_ID`, `CTA_ZONE`.
 const ORIGINAL: u16 = 1;
 const REPLY: u16 = 2;
+const STATUS: u16 = 3;
 const ID: u16 = 12;
 const ZONE: u16 = 18;
+/// `IPS_SEEN_REPLY`.
+const ANSWERED: u32 = 1 << 1;
 
 /// A tracked connection, as its first packet had it, and where answers come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +62,8 @@ pub struct Flow {
     pub port: u16,
     /// Who answers: another than `to` where the address was translated.
     pub answers: IpAddr,
+    /// Whether anything came back.
+    pub answered: bool,
 }
 
 /// Forgets the connections of one address family, in this thread's network namespace, that are stale; says how many there
@@ -165,6 +174,7 @@ fn flow(body: &[u8]) -> Option<Flow> {
         to: address(original, 2, 4)?,
         port: u16::from_be_bytes(attribute(protocol, 0, 3)?.try_into().ok()?),
         answers: address(reply, 1, 3)?,
+        answered: u32::from_be_bytes(attribute(body, NFGENMSG, STATUS)?.try_into().ok()?) & ANSWERED != 0,
     })
 }
 
@@ -202,15 +212,20 @@ mod tests {
     fn tracked() -> Vec<u8> {
         let original = tuple([10, 0, 0, 9], [10, 96, 0, 10], 53);
         let reply = tuple([10, 244, 0, 2], [10, 0, 0, 9], 4000);
-        let rest = attributes(&[(NESTED | ORIGINAL, &original), (NESTED | REPLY, &reply), (ID, &[1, 2, 3, 4])]);
+        let rest = attributes(&[
+            (NESTED | ORIGINAL, &original),
+            (NESTED | REPLY, &reply),
+            (STATUS, &[0, 0, 0, 0x0a]),
+            (ID, &[1, 2, 3, 4]),
+        ]);
         [&[2, 0, 0, 0][..], &rest].concat()
     }
 
     #[test]
     fn a_connection_is_read_and_named_again() {
         let body = tracked();
-        let expected = Flow { protocol: UDP, to: [10, 96, 0, 10].into(), port: 53, answers: [10, 244, 0, 2].into() };
-        assert_eq!(flow(&body), Some(expected));
+        let (to, answers) = ([10, 96, 0, 10].into(), [10, 244, 0, 2].into());
+        assert_eq!(flow(&body), Some(Flow { protocol: UDP, to, port: 53, answers, answered: true }));
         let name = named(&body);
         assert_eq!(attribute(&name, 0, ORIGINAL), attribute(&body, NFGENMSG, ORIGINAL));
         assert_eq!(attribute(&name, 0, ID), Some(&[1, 2, 3, 4][..]));
@@ -238,7 +253,7 @@ mod tests {
         let here = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let port = here.local_addr().unwrap().port();
         socket.send_to(b"x", ("127.0.0.1", port)).unwrap();
-        let ours = |flow: &Flow| flow.protocol == UDP && flow.port == port && flow.to.is_loopback();
+        let ours = |flow: &Flow| flow.protocol == UDP && flow.port == port && flow.to.is_loopback() && !flow.answered;
         let Ok(found) = find(false, ours) else { return eprintln!("SKIP: connections cannot be listed here") };
         if found.is_empty() {
             return eprintln!("SKIP: this kernel does not track connections on loopback");

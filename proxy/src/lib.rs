@@ -33,7 +33,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::flows::Flows;
 use crate::health::HealthPorts;
 use crate::ruleset::Family;
 use crate::services::Place;
@@ -91,16 +90,15 @@ pub async fn cleanup(table: &str) -> Result<(), Error> {
 }
 
 impl Table {
-    /// Has the kernel forget the flows that lead to endpoints that are gone, when there may be new ones of them.
+    /// Has the kernel forget the flows that lead to endpoints that are gone, where there may be new ones of them.
     async fn forget_stale(&mut self) {
-        let flows = Flows::of(self.ports());
-        if self.flows.as_ref() == Some(&flows) {
+        let stale = self.take_stale();
+        if stale.is_empty() {
             return;
         }
-        let (ipv6, known) = (self.family == Family::V6, flows.clone());
-        let forget = move || host::conntrack::forget(ipv6, |flow| known.is_stale(flow));
-        let result = if flows.is_empty() { Ok(0) } else { tokio::task::spawn_blocking(forget).await.unwrap_or(Ok(0)) };
-        self.flows = Some(flows);
+        let ipv6 = self.family == Family::V6;
+        let forget = move || host::conntrack::forget(ipv6, |flow| stale.is_stale(flow));
+        let result = tokio::task::spawn_blocking(forget).await.unwrap_or(Ok(0));
         match result {
             Ok(0) => {}
             Ok(count) => info!(family = ?self.family, count, "flows to endpoints that are gone are forgotten"),

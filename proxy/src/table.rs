@@ -26,23 +26,25 @@ pub(crate) struct Table {
     hairpins: HashMap<String, usize>,
     /// Whether the kernel's table is known: not before it was made by this process, nor after a refused transaction.
     pub(crate) is_known: bool,
-    /// The Services whose stale flows were looked for last.
-    pub(crate) flows: Option<Flows>,
+    /// The Services that have lost endpoints since stale flows were last looked for.
+    stale: Flows,
 }
 
 /// What is there because of one Service.
 #[derive(Debug, Default)]
 struct Part {
     rules: Ruleset,
-    /// Its ports that are asked for again: of datagrams, and with checks by load balancers.
+    /// Its ports with checks by load balancers.
     ports: Vec<ServicePort>,
+    /// Where flows to it may lead.
+    flows: Flows,
 }
 
 impl Table {
     /// Nothing, in a table that nobody knows.
     pub(crate) fn new(family: Family) -> Self {
         let (parts, verdicts, hairpins) = (BTreeMap::new(), HashMap::new(), HashMap::new());
-        Self { family, parts, verdicts, hairpins, is_known: false, flows: None }
+        Self { family, parts, verdicts, hairpins, is_known: false, stale: Flows::default() }
     }
 
     /// All Services that there are rules of.
@@ -50,7 +52,12 @@ impl Table {
         self.parts.keys()
     }
 
-    /// The ports of datagrams and with checks by load balancers.
+    /// The flows to look for: of Services that have lost endpoints since this was last asked.
+    pub(crate) fn take_stale(&mut self) -> Flows {
+        std::mem::take(&mut self.stale)
+    }
+
+    /// The ports with checks by load balancers.
     pub(crate) fn ports(&self) -> impl Iterator<Item = &ServicePort> {
         self.parts.values().flat_map(|part| &part.ports)
     }
@@ -67,8 +74,9 @@ impl Table {
             let (service, slices) = known.as_ref()?;
             let ports = service_ports(self.family, place, service, slices);
             let rules = rules::ruleset(self.family, cidr, &ports);
-            let is_asked_for = |port: &ServicePort| port.protocol == "udp" || port.health_port.is_some();
-            (!ports.is_empty()).then(|| Part { rules, ports: ports.into_iter().filter(is_asked_for).collect() })
+            let flows = Flows::of(&ports);
+            let is_checked = |port: &ServicePort| port.health_port.is_some();
+            (!ports.is_empty()).then(|| Part { rules, flows, ports: ports.into_iter().filter(is_checked).collect() })
         };
         let parts: Vec<(&ObjectKey, Option<Part>)> = changed.iter().map(|(key, known)| (key, part(known))).collect();
         let (before, after) = self.change(parts);
@@ -98,7 +106,15 @@ impl Table {
     }
 
     fn replace(&mut self, key: &ObjectKey, part: Option<Part>) {
-        if let Some(old) = self.parts.remove(key) {
+        let old = self.parts.remove(key);
+        if let Some(part) = &part {
+            let has_lost = part.flows.have_lost_some(old.as_ref().map_or(&Flows::default(), |old| &old.flows));
+            // What is yet to be looked for must not be looked for by what was true then.
+            if has_lost || !self.stale.is_empty() {
+                self.stale.extend(&part.flows);
+            }
+        }
+        if let Some(old) = old {
             old.rules.verdicts.keys().for_each(|element| less(&mut self.verdicts, element));
             old.rules.hairpins.iter().for_each(|address| less(&mut self.hairpins, address));
         }
@@ -219,6 +235,30 @@ mod tests {
         let text = kernel.set(&[("a", None)]);
         assert!(text.contains("delete chain") && !text.contains("/s"), "{text}");
         assert_eq!(kernel.table.keys().count(), others.len());
+    }
+
+    #[test]
+    fn flows_are_looked_for_of_services_that_lost_endpoints() {
+        let mut kernel = Kernel::new();
+        let web = |endpoints: &[&str]| Some(known("a", "192.0.2.1", endpoints));
+        kernel.set(&[("a", web(&["10.244.0.2", "10.244.0.3"]))]);
+        assert!(!kernel.table.take_stale().is_empty(), "what was there before this process is not known");
+        kernel.set(&[("a", web(&["10.244.0.2", "10.244.0.3", "10.244.0.4"]))]);
+        assert!(kernel.table.take_stale().is_empty());
+        kernel.set(&[("a", web(&["10.244.0.3", "10.244.0.4"])), ("b", Some(known("b", "192.0.2.2", &["10.244.0.9"])))]);
+        let flow = |answers: &str| host::conntrack::Flow {
+            protocol: host::conntrack::TCP,
+            to: "192.0.2.1".parse().unwrap(),
+            port: 80,
+            answers: answers.parse().unwrap(),
+            answered: false,
+        };
+        // It comes back before anybody has looked.
+        let stale = kernel.table.take_stale();
+        assert_eq!((stale.is_stale(&flow("10.244.0.2")), stale.is_stale(&flow("10.244.0.3"))), (true, false));
+        kernel.set(&[("a", web(&["10.244.0.3"]))]);
+        kernel.set(&[("a", web(&["10.244.0.3", "10.244.0.4"]))]);
+        assert!(!kernel.table.take_stale().is_stale(&flow("10.244.0.4")));
     }
 
     #[test]
