@@ -27,7 +27,7 @@ use crate::feed::{Feed, Limits};
 use crate::{Entry, Error, Expected, MAX_ENTRY_BYTES, Page, Range, Revision, Store, WatchStream};
 use checkpoint::Checkpointer;
 use disk::Disk;
-pub use disk::{Faults, LogOptions, Operation, Outcome};
+pub use disk::{Effect, Faults, LogOptions, Operation, Outcome};
 pub use error::OpenError;
 use index::Index;
 use recovery::Recovered;
@@ -43,7 +43,7 @@ pub struct Options {
     pub path: PathBuf,
     pub limits: Limits,
     pub log: LogOptions,
-    /// What a test has become of the work on files; none by default.
+    /// What a test has become of the work on files, and hears of it; none by default.
     pub faults: Faults,
 }
 

@@ -1,9 +1,9 @@
-//! The one place that touches the store's files, and the seam where a test has them fail.
+//! The one place that touches the store's files, and the seam where a test has them fail, or is told what they have.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -15,13 +15,13 @@ use rustix::io::Errno;
 /// What is done to a file or directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
-    /// A file is made, which did not exist.
+    /// A file or directory is made, which did not exist.
     Create,
     /// A file is opened.
     Open,
     Read,
     Write,
-    /// Room is reserved, or a file gets its size.
+    /// Room is reserved or given back, or a file gets its size.
     Allocate,
     /// What was written is brought to the disk; a directory's names, too.
     Sync,
@@ -44,21 +44,60 @@ pub enum Outcome {
     Delay(Duration),
 }
 
-/// Decides what becomes of each operation. Production has the default: all proceed.
+/// What was done to a file or directory. Nothing of it need outlive a power cut before a sync that begins later: of the
+/// file for what is in it, of the directory for a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect<'a> {
+    /// A directory was made.
+    MakeDirectory,
+    /// An empty file was made.
+    Create,
+    /// These bytes were written from such a byte on.
+    Write { offset: u64, bytes: &'a [u8] },
+    /// The file was given a size in bytes; what is new reads as zeros.
+    Resize(u64),
+    /// So many bytes from `offset` on read as zeros, as far as the file goes.
+    Erase { offset: u64, bytes: u64 },
+    /// What was done before is on the disk.
+    Sync,
+    /// The file has this path now, and what was there is gone.
+    Rename { to: &'a Path },
+    /// The file is gone.
+    Remove,
+}
+
+/// Decides what becomes of each operation, and hears what was done. Production has the default: all proceed, and nobody
+/// hears.
 #[derive(Clone, Default)]
-pub struct Faults(Option<Arc<Decide>>);
+pub struct Faults {
+    decide: Option<Arc<Decide>>,
+    hear: Option<Arc<Hear>>,
+}
 
 type Decide = dyn Fn(Operation, &Path) -> Outcome + Send + Sync;
+type Hear = dyn Fn(&Path, Effect<'_>) + Send + Sync;
 
 impl Faults {
     /// Asks `decide` before each operation.
     pub fn new(decide: impl Fn(Operation, &Path) -> Outcome + Send + Sync + 'static) -> Self {
-        Self(Some(Arc::new(decide)))
+        Self { decide: Some(Arc::new(decide)), hear: None }
+    }
+
+    /// Tells `hear` what was done, after it was, on the thread that did it; of threads at the same time in any order.
+    #[must_use]
+    pub fn heard_by(self, hear: impl Fn(&Path, Effect<'_>) + Send + Sync + 'static) -> Self {
+        Self { hear: Some(Arc::new(hear)), ..self }
+    }
+
+    fn after(&self, path: &Path, effect: Effect<'_>) {
+        if let Some(hear) = &self.hear {
+            hear(path, effect);
+        }
     }
 
     /// Waits or fails as was decided. Returns how much of a write may happen.
     fn before(&self, operation: Operation, path: &Path) -> io::Result<usize> {
-        let Some(decide) = &self.0 else { return Ok(usize::MAX) };
+        let Some(decide) = &self.decide else { return Ok(usize::MAX) };
         match decide(operation, path) {
             Outcome::Proceed => Ok(usize::MAX),
             Outcome::Fail(kind) => Err(kind.into()),
@@ -74,7 +113,7 @@ impl Faults {
 
 impl fmt::Debug for Faults {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(if self.0.is_some() { "Faults(decided)" } else { "Faults(none)" })
+        formatter.write_str(if self.decide.is_some() { "Faults(decided)" } else { "Faults(none)" })
     }
 }
 
@@ -103,12 +142,43 @@ impl Files {
         &self.directory
     }
 
+    /// Makes the directory, and those above it that are missing, for their owner only.
+    pub(crate) fn make_directory(&self) -> io::Result<()> {
+        let missing: Vec<_> = above(&self.directory).take_while(|directory| !directory.is_dir()).collect();
+        for directory in missing.into_iter().rev() {
+            self.faults.before(Operation::Create, directory)?;
+            match DirBuilder::new().mode(0o700).create(directory) {
+                // Somebody else was faster.
+                Err(err) if err.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => {}
+                made => {
+                    made?;
+                    self.faults.after(directory, Effect::MakeDirectory);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Makes a file that must not exist, for its owner only.
     pub(crate) fn create(&self, name: &str) -> io::Result<StoreFile> {
         let path = self.path(name);
         self.faults.before(Operation::Create, &path)?;
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+        self.faults.after(&path, Effect::Create);
         Ok(StoreFile { file, path, faults: self.faults.clone() })
+    }
+
+    /// Opens a file to read and write, and makes it if need be.
+    pub(crate) fn open_or_create(&self, name: &str) -> io::Result<StoreFile> {
+        match self.open(name) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => {}
+            opened => return opened,
+        }
+        match self.create(name) {
+            // Somebody else was faster.
+            Err(err) if err.kind() == io::ErrorKind::AlreadyExists => self.open(name),
+            created => created,
+        }
     }
 
     /// Opens a file to read and write.
@@ -140,23 +210,36 @@ impl Files {
     pub(crate) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let to = self.path(to);
         self.faults.before(Operation::Rename, &to)?;
-        fs::rename(self.path(from), to)
+        let from = self.path(from);
+        fs::rename(&from, &to)?;
+        self.faults.after(&from, Effect::Rename { to: &to });
+        Ok(())
     }
 
     /// Removes a file, if it is there.
     pub(crate) fn remove(&self, name: &str) -> io::Result<()> {
         let path = self.path(name);
         self.faults.before(Operation::Remove, &path)?;
-        match fs::remove_file(path) {
-            Err(err) if err.kind() != io::ErrorKind::NotFound => Err(err),
-            _ => Ok(()),
+        match fs::remove_file(&path) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => {}
+            removed => {
+                removed?;
+                self.faults.after(&path, Effect::Remove);
+            }
         }
+        Ok(())
     }
 
     /// Has the names in the directory survive a power cut.
     pub(crate) fn sync_names(&self) -> io::Result<()> {
-        self.faults.before(Operation::Sync, &self.directory)?;
-        File::open(&self.directory)?.sync_all()
+        self.sync_names_in(&self.directory)
+    }
+
+    fn sync_names_in(&self, directory: &Path) -> io::Result<()> {
+        self.faults.before(Operation::Sync, directory)?;
+        File::open(directory)?.sync_all()?;
+        self.faults.after(directory, Effect::Sync);
+        Ok(())
     }
 }
 
@@ -199,17 +282,18 @@ impl StoreFile {
 
     pub(crate) fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let most = self.faults.before(Operation::Write, &self.path)?;
-        if most < bytes.len() {
-            self.file.write_all_at(&bytes[..most], offset)?;
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        self.file.write_all_at(bytes, offset)
+        let written = &bytes[..bytes.len().min(most)];
+        self.file.write_all_at(written, offset)?;
+        self.faults.after(&self.path, Effect::Write { offset, bytes: written });
+        if written.len() < bytes.len() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 
     /// Gives the file its size; what is new reads as zeros and takes no room yet.
     pub(crate) fn set_len(&self, bytes: u64) -> io::Result<()> {
         self.faults.before(Operation::Allocate, &self.path)?;
-        self.file.set_len(bytes)
+        self.file.set_len(bytes)?;
+        self.faults.after(&self.path, Effect::Resize(bytes));
+        Ok(())
     }
 
     /// Reserves room within the file's size, so that writing there cannot fail for want of it. False where the file
@@ -221,11 +305,13 @@ impl StoreFile {
 
     /// Has a range read as zeros again.
     pub(crate) fn erase(&self, offset: u64, bytes: u64) -> io::Result<()> {
-        if self.allocate(FallocateFlags::KEEP_SIZE | FallocateFlags::PUNCH_HOLE, offset, bytes)? {
-            return Ok(());
+        self.faults.before(Operation::Allocate, &self.path)?;
+        if !self.allocate(FallocateFlags::KEEP_SIZE | FallocateFlags::PUNCH_HOLE, offset, bytes)? {
+            let zeros = vec![0; usize::try_from(bytes).unwrap_or(usize::MAX)];
+            self.file.write_all_at(&zeros, offset)?;
         }
-        let zeros = vec![0; usize::try_from(bytes).unwrap_or(usize::MAX)];
-        self.file.write_all_at(&zeros, offset)
+        self.faults.after(&self.path, Effect::Erase { offset, bytes });
+        Ok(())
     }
 
     fn allocate(&self, flags: FallocateFlags, offset: u64, bytes: u64) -> io::Result<bool> {
@@ -242,6 +328,20 @@ impl StoreFile {
     /// Waits until the content is on the disk.
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.faults.before(Operation::Sync, &self.path)?;
-        self.file.sync_data()
+        self.file.sync_data()?;
+        self.faults.after(&self.path, Effect::Sync);
+        Ok(())
     }
+
+    /// Locks the file for as long as it is open; fails at once when another process has it locked.
+    pub(crate) fn try_lock(&self) -> Result<(), TryLockError> {
+        self.file.try_lock()
+    }
+}
+
+/// A directory and those above it, from below.
+fn above(directory: &Path) -> impl Iterator<Item = &Path> {
+    let named = directory.ancestors().filter(|directory| !directory.as_os_str().is_empty());
+    // What a relative path begins in.
+    named.chain(directory.is_relative().then_some(Path::new(".")))
 }

@@ -1,11 +1,8 @@
 //! `store.lock`: keeps a directory to one process, and remembers that there is a store in it.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::PathBuf;
+use std::fs::TryLockError;
 
-use super::files::Files;
+use super::files::{Files, StoreFile};
 use super::{Malformed, StoreId};
 use crate::embedded::OpenError;
 
@@ -14,8 +11,7 @@ const TEXT: &str = "coracle store ";
 
 /// A locked directory.
 pub(crate) struct Lock {
-    file: File,
-    path: PathBuf,
+    file: StoreFile,
     /// What the file says; empty in a directory without a store, or of an earlier version.
     text: String,
 }
@@ -24,40 +20,31 @@ impl Lock {
     /// Makes the directory if need be, and takes it.
     pub(crate) fn take(files: &Files) -> Result<Self, OpenError> {
         let directory = files.directory();
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)
-            .map_err(|source| OpenError::Directory { path: directory.into(), source })?;
-        let path = files.path(NAME);
-        let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).to_owned();
-        let file = options.open(&path).map_err(OpenError::file("open", &path))?;
-        Self::of(file, path)
+        files.make_directory().map_err(|source| OpenError::Directory { path: directory.into(), source })?;
+        Self::of(files.open_or_create(NAME).map_err(OpenError::file("open", &files.path(NAME)))?)
     }
 
     /// Takes the directory of a store that is there already; `None` if it was never locked.
     pub(crate) fn take_existing(files: &Files) -> Result<Option<Self>, OpenError> {
-        let path = files.path(NAME);
-        match File::open(&path) {
-            Ok(file) => Self::of(file, path).map(Some),
+        match files.open_to_read(NAME) {
             Err(err) if err.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(err) => Err(OpenError::file("open", &path)(err)),
+            opened => Self::of(opened.map_err(OpenError::file("open", &files.path(NAME)))?).map(Some),
         }
     }
 
-    fn of(mut file: File, path: PathBuf) -> Result<Self, OpenError> {
+    fn of(file: StoreFile) -> Result<Self, OpenError> {
+        let path = file.path().to_owned();
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(OpenError::Locked { path }),
             Err(TryLockError::Error(source)) => return Err(OpenError::file("lock", &path)(source)),
         }
-        let mut bytes = Vec::new();
         // Ours is shorter.
-        let read = (&mut file).take(256).read_to_end(&mut bytes);
-        read.map_err(OpenError::file("read", &path))?;
+        let mut bytes = [0; 256];
+        let length = file.read_at(&mut bytes, 0).map_err(OpenError::file("read", &path))?;
         // A power cut may leave zeros of a name that nobody waited for.
-        let text = String::from_utf8_lossy(&bytes).trim_matches('\0').to_owned();
-        Ok(Self { file, path, text })
+        let text = String::from_utf8_lossy(&bytes[..length]).trim_matches('\0').to_owned();
+        Ok(Self { file, text })
     }
 
     /// Whether there was a store in the directory.
@@ -72,8 +59,8 @@ impl Lock {
 
     /// Forgets which store was in the directory: there is none.
     pub(crate) fn forget(&mut self) -> Result<(), OpenError> {
-        let forgotten = self.file.set_len(0).and_then(|()| self.file.sync_all());
-        forgotten.map_err(OpenError::file("write", &self.path))?;
+        let forgotten = self.file.set_len(0).and_then(|()| self.file.sync());
+        forgotten.map_err(OpenError::file("write", self.file.path()))?;
         self.text.clear();
         Ok(())
     }
@@ -82,14 +69,10 @@ impl Lock {
     pub(crate) fn name(&mut self, store: StoreId) -> Result<(), OpenError> {
         let text = format!("{TEXT}{store}\n");
         if self.has_name() {
-            let other = OpenError::malformed(&self.path, 0);
+            let other = OpenError::malformed(self.file.path(), 0);
             return if self.text == text { Ok(()) } else { Err(other(Malformed("it names another store"))) };
         }
-        let write = |file: &mut File| {
-            file.rewind()?;
-            file.write_all(text.as_bytes())
-        };
-        write(&mut self.file).map_err(OpenError::file("write", &self.path))?;
+        self.file.write_at(text.as_bytes(), 0).map_err(OpenError::file("write", self.file.path()))?;
         self.text = text;
         Ok(())
     }

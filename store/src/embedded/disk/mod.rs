@@ -43,7 +43,7 @@ use std::str::FromStr;
 use tracing::warn;
 
 pub(crate) use codec::{Malformed, checksum};
-pub use files::{Faults, Operation, Outcome};
+pub use files::{Effect, Faults, Operation, Outcome};
 pub(crate) use files::{Files, StoreFile, is_full};
 pub(crate) use load::{Loaded, Salvaged, Until, expect_store, is_new, load, salvage};
 pub(crate) use lock::Lock;
