@@ -142,7 +142,8 @@ impl Files {
         &self.directory
     }
 
-    /// Makes the directory, and those above it that are missing, for their owner only.
+    /// Makes the directory, and those above it that are missing, for their owner only. Nobody waits for their names to
+    /// reach the disk: see [`Files::sync_all_names`].
     pub(crate) fn make_directory(&self) -> io::Result<()> {
         let missing: Vec<_> = above(&self.directory).take_while(|directory| !directory.is_dir()).collect();
         for directory in missing.into_iter().rev() {
@@ -233,6 +234,19 @@ impl Files {
     /// Has the names in the directory survive a power cut.
     pub(crate) fn sync_names(&self) -> io::Result<()> {
         self.sync_names_in(&self.directory)
+    }
+
+    /// The same, and the names of the directory itself and of those above it, whoever made them: without these a power cut
+    /// takes along all that is in it.
+    pub(crate) fn sync_all_names(&self) -> io::Result<()> {
+        for directory in above(&self.directory) {
+            match self.sync_names_in(directory) {
+                // Of others above, who made what is in it before we came, and where some file systems refuse this.
+                Err(err) if directory != self.directory && is_not_ours_to_sync(&err) => {}
+                synced => synced?,
+            }
+        }
+        Ok(())
     }
 
     fn sync_names_in(&self, directory: &Path) -> io::Result<()> {
@@ -337,6 +351,12 @@ impl StoreFile {
     pub(crate) fn try_lock(&self) -> Result<(), TryLockError> {
         self.file.try_lock()
     }
+}
+
+/// Whether a directory may not be read, or its file system does not sync directories.
+fn is_not_ours_to_sync(err: &io::Error) -> bool {
+    matches!(err.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+        || [Errno::INVAL, Errno::OPNOTSUPP, Errno::NOSYS].contains(&Errno::from_io_error(err).unwrap_or(Errno::IO))
 }
 
 /// A directory and those above it, from below.

@@ -125,6 +125,9 @@ impl Disk {
         if is_new(&files, &lock)? {
             let store = StoreId::random().map_err(OpenError::file("name the store in", &options.path))?;
             create(&files, store, Place::beginning(store), &options.log)?;
+        } else {
+            // Whoever was here last may have been killed before it had waited for a name, and what is done next builds on it.
+            files.sync_all_names().map_err(OpenError::file("sync", &options.path))?;
         }
         let loaded = load(&files, Until::End, &options.limits)?;
         lock.name(loaded.mark.store)?;
@@ -258,7 +261,7 @@ pub(crate) fn create(files: &Files, store: StoreId, at: Place, options: &LogOpti
     let make = || {
         Segment::create(files, store, at, options.segment_bytes, 0)?;
         Mark { store, closed: true, place: at }.create(files)?;
-        files.sync_names()
+        files.sync_all_names()
     };
     make().map_err(OpenError::file("create a store in", files.directory()))
 }
