@@ -125,6 +125,7 @@ async fn a_key_that_expires_on_a_full_disk_goes_when_there_is_room() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_the_disk_failed_nothing_is_written_until_a_restart() {
+    let mut tried = 0;
     for failing in [Operation::Sync, Operation::Write, Operation::Allocate] {
         let (directory, switch) = (support::directory(), Switch::default());
         let store = switch.open(directory.path()).unwrap();
@@ -142,7 +143,9 @@ async fn after_the_disk_failed_nothing_is_written_until_a_restart() {
         let store = switch.open(directory.path()).unwrap();
         assert_eq!(keys(&store).await.get("/a"), Some(&first));
         create(&store, "/c", 10).await.unwrap();
+        tried += 1;
     }
+    Attack::new("store: writes after the disk failed, before a restart").tried(tried, 0).record();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -168,6 +171,7 @@ async fn nothing_is_seen_before_a_slow_disk_has_it_and_reads_do_not_wait() {
     assert!(start.elapsed() < Duration::from_millis(400), "a read waited for the disk");
     write.await.unwrap().unwrap();
     assert!(store.get("/b").await.unwrap().is_some());
+    Attack::new("store: a write that is seen before a slow disk has it").tried(1, 0).record();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -188,6 +192,7 @@ async fn a_checkpoint_that_fails_leaves_a_longer_log_and_no_rest() {
     switch.clear();
     let store = switch.open(directory.path()).unwrap();
     assert_eq!(keys(&store).await, expected);
+    Attack::new("store: checkpoints on a full disk").tried(1, 0).figure("lost writes", 0).record();
 }
 
 /// Opens, writes so much that checkpoints are made, and closes. Returns what was acknowledged.
