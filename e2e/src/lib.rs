@@ -28,7 +28,7 @@ pub use image::Registry;
 pub use many::{IMAGE, ManyNodes};
 pub use named::{NamedCluster, NamedClusters};
 pub use rustix::process::Signal;
-pub use separate::{MEMBERS, SeparateCluster, can_run_separate};
+pub use separate::{MEMBERS, SECONDS, SeparateCluster, can_run_separate};
 pub use separate_process::Member;
 pub use skipped::skip;
 

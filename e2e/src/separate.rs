@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::command::{Output, Run as _, eventually};
 use crate::image::{Registry, free_port};
 use crate::separate_network::{
-    BRIDGE, CLUSTER_CIDR, DNS_SERVICE, NODE_IP, Network, POLICY_TABLE, PROXY_TABLE, SERVICE_RANGE,
+    BRIDGE, CLUSTER_CIDR, DNS_SERVICE, NODE_IP, Network, POLICY_TABLE, PROXY_TABLE, SECOND_IP, SERVICE_RANGE,
 };
 use crate::separate_process::Member;
 use crate::{binary, can_run, etcd, on_path, workspace};
@@ -23,6 +23,13 @@ const NODE: &str = "e2e-separate";
 /// The members of a cluster, in the order in which they are started.
 pub const MEMBERS: [&str; 8] =
     ["etcd", "apiserver", "controller-manager", "scheduler", "kubelet", "proxy", "network-policy", "dns"];
+
+/// Second ones of those members that there may be several of. They use the second API server.
+pub const SECONDS: [&str; 3] = ["apiserver-2", "controller-manager-2", "scheduler-2"];
+/// With seconds: a lease, and how long a node need not be heard of, end so soon that a test can outwait them.
+const HASTE: [&str; 3] =
+    ["--leader-elect-lease-duration=6s", "--leader-elect-renew-deadline=4s", "--leader-elect-retry-period=1s"];
+const NODE_HASTE: &str = "--node-monitor-grace-period=20s";
 
 /// Whether these suites can run here. Panics instead of answering "no" when `E2E_REQUIRED=1`.
 pub fn can_run_separate() -> bool {
@@ -48,6 +55,8 @@ pub struct SeparateCluster {
     port: u16,
     etcd_port: u16,
     members: BTreeMap<&'static str, Member>,
+    /// Whether there are second ones.
+    is_doubled: bool,
     // Last: goes away when nothing uses it any more.
     _network: Network,
 }
@@ -55,23 +64,34 @@ pub struct SeparateCluster {
 impl SeparateCluster {
     /// Starts every member and waits until the node is Ready.
     pub fn up() -> Self {
+        Self::of(&[])
+    }
+
+    /// The same with [`SECONDS`]. Whoever leads gives up within 4 s, and others take over after 6 s.
+    pub fn doubled() -> Self {
+        Self::of(&SECONDS)
+    }
+
+    fn of(seconds: &[&'static str]) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         let registry = Registry::start(directory.path());
         let mut cluster = Self {
             port: free_port(),
             etcd_port: free_port(),
             members: BTreeMap::new(),
+            is_doubled: !seconds.is_empty(),
             registry,
             _network: Network::make(),
             directory,
         };
         cluster.make_certificates();
-        cluster.members = MEMBERS.into_iter().map(|name| (name, cluster.describe(name))).collect();
+        let names = || MEMBERS.iter().chain(seconds).copied();
+        cluster.members = names().map(|name| (name, cluster.describe(name))).collect();
         cluster.member("etcd").start();
         cluster.member("apiserver").start();
         cluster.wait_until_served();
         cluster.apply_addons();
-        for name in &MEMBERS[2..] {
+        for name in names().skip(2) {
             cluster.member(name).start();
         }
         cluster.wait_for(&["nodes"], "{.items[*].status.conditions[?(@.type==\"Ready\")].status}", "True");
@@ -93,15 +113,26 @@ impl SeparateCluster {
         });
     }
 
+    /// Starts again the members that have ended by themselves, and says which.
+    pub fn start_ended(&mut self) -> Vec<&'static str> {
+        let ended = self.members.iter_mut().filter_map(|(name, member)| member.start_if_ended().then_some(*name));
+        ended.collect()
+    }
+
     /// Runs kubectl against it.
     pub fn kubectl(&self, arguments: &[&str]) -> Output {
-        self.kubectl_command(arguments).run()
+        self.kubectl_command("admin", arguments).run()
+    }
+
+    /// The same by way of the second API server.
+    pub fn kubectl_by_second(&self, arguments: &[&str]) -> Output {
+        self.kubectl_command("admin-2", arguments).run()
     }
 
     /// Applies a manifest.
     #[track_caller]
     pub fn apply(&self, manifest: &str) {
-        self.kubectl_command(&["apply", "-f", "-"]).output_with(manifest).ok();
+        self.kubectl_command("admin", &["apply", "-f", "-"]).output_with(manifest).ok();
     }
 
     /// Applies the samples of the repository, with the image of our registry.
@@ -167,15 +198,15 @@ impl SeparateCluster {
         self.port
     }
 
-    fn kubectl_command(&self, arguments: &[&str]) -> Command {
+    fn kubectl_command(&self, user: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new("kubectl");
-        command.arg("--kubeconfig").arg(self.kubeconfig("admin")).arg("--request-timeout=30s").args(arguments);
+        command.arg("--kubeconfig").arg(self.kubeconfig(user)).arg("--request-timeout=30s").args(arguments);
         // Discovery is cached below the home directory: another cluster's would mislead.
         command.env("HOME", self.directory()).env_remove("KUBECONFIG");
         command
     }
 
-    /// The kubeconfig of a member.
+    /// The kubeconfig of a member, or of `admin`; those that end in `-2` lead to the second API server.
     pub fn kubeconfig(&self, member: &str) -> PathBuf {
         self.directory().join(format!("{member}.kubeconfig"))
     }
@@ -186,8 +217,14 @@ impl SeparateCluster {
         command.arg(format!("--server=https://{NODE_IP}:{}", self.port));
         command.arg(format!("--node-name={NODE}")).arg(format!("--node-ip={NODE_IP}"));
         command.arg(format!("--service-cluster-ip-range={SERVICE_RANGE}"));
+        command.arg(format!("--apiserver-cert-extra-sans={SECOND_IP}"));
         let output = command.run();
         assert!(output.ok().contains(&*self.kubeconfig("admin").to_string_lossy()), "{}", output.stdout);
+        for user in ["admin", "controller-manager", "scheduler"] {
+            let first = std::fs::read_to_string(self.kubeconfig(user)).expect("the kubeconfigs are there");
+            let second = first.replace(&format!("//{NODE_IP}:"), &format!("//{SECOND_IP}:"));
+            std::fs::write(self.kubeconfig(&format!("{user}-2")), second).expect("the directory is writable");
+        }
     }
 
     fn apply_addons(&self) {
@@ -204,14 +241,15 @@ impl SeparateCluster {
     /// A member with its flags.
     fn describe(&self, name: &'static str) -> Member {
         let health_port = free_port();
-        let mut flags = match name {
+        let program = name.trim_end_matches("-2");
+        let mut flags = match program {
             "etcd" => {
                 let flags = etcd::flags(&self.directory().join("etcd"), self.etcd_port);
                 return Member::new(name, "etcd".into(), self.directory(), self.etcd_port, flags);
             }
-            "apiserver" => self.apiserver_flags(),
-            "controller-manager" => [self.controller_manager_flags(), Self::secure_flags()].concat(),
-            "scheduler" => Self::secure_flags(),
+            "apiserver" => self.apiserver_flags(if name == program { NODE_IP } else { SECOND_IP }),
+            "controller-manager" => [self.controller_manager_flags(), self.leader_flags()].concat(),
+            "scheduler" => self.leader_flags(),
             "kubelet" => self.kubelet_flags(),
             "proxy" => vec![
                 format!("--hostname-override={NODE}"),
@@ -226,18 +264,18 @@ impl SeparateCluster {
             "dns" => vec![format!("--listen={NODE_IP}:53")],
             _ => Vec::new(),
         };
-        if name != "apiserver" {
+        if program != "apiserver" {
             flags.push(format!("--kubeconfig={}", self.kubeconfig(name).display()));
         }
         flags.push(format!("--healthz-port={health_port}"));
-        Member::new(name, binary(name), self.directory(), health_port, flags)
+        Member::new(name, binary(program), self.directory(), health_port, flags)
     }
 
-    fn apiserver_flags(&self) -> Vec<String> {
+    fn apiserver_flags(&self, address: &str) -> Vec<String> {
         vec![
             format!("--etcd-servers=http://127.0.0.1:{}", self.etcd_port),
-            format!("--bind-address={NODE_IP}"),
-            format!("--advertise-address={NODE_IP}"),
+            format!("--bind-address={address}"),
+            format!("--advertise-address={address}"),
             "--allow-privileged=true".to_owned(),
             format!("--secure-port={}", self.port),
             format!("--service-cluster-ip-range={SERVICE_RANGE}"),
@@ -252,19 +290,23 @@ impl SeparateCluster {
         ]
     }
 
-    fn secure_flags() -> Vec<String> {
-        vec!["--bind-address=127.0.0.1".to_owned(), format!("--secure-port={}", free_port())]
+    fn leader_flags(&self) -> Vec<String> {
+        let secure = ["--bind-address=127.0.0.1".to_owned(), format!("--secure-port={}", free_port())];
+        let haste = HASTE.iter().filter(|_| self.is_doubled).map(|&flag| flag.to_owned());
+        secure.into_iter().chain(haste).collect()
     }
 
     fn controller_manager_flags(&self) -> Vec<String> {
-        vec![
+        let haste = self.is_doubled.then(|| NODE_HASTE.to_owned());
+        let flags = vec![
             "--allocate-node-cidrs".to_owned(),
             format!("--cluster-cidr={CLUSTER_CIDR}"),
             self.key("root-ca-file", "ca.crt"),
             self.key("cluster-signing-cert-file", "ca.crt"),
             self.key("cluster-signing-key-file", "ca.key"),
             self.key("service-account-private-key-file", "sa.key"),
-        ]
+        ];
+        flags.into_iter().chain(haste).collect()
     }
 
     fn kubelet_flags(&self) -> Vec<String> {

@@ -5,16 +5,18 @@ use std::process::Command;
 use crate::command::Run as _;
 
 pub(crate) const NODE_IP: &str = "10.195.0.1";
+/// Of the second API server, where there is one.
+pub(crate) const SECOND_IP: &str = "10.195.0.2";
 pub(crate) const CLUSTER_CIDR: &str = "10.194.0.0/16";
 pub(crate) const SERVICE_RANGE: &str = "10.196.0.0/16";
 pub(crate) const DNS_SERVICE: &str = "10.196.0.10";
 pub(crate) const BRIDGE: &str = "coracle-e2e1";
 pub(crate) const PROXY_TABLE: &str = "coracle-e2e1-services";
 pub(crate) const POLICY_TABLE: &str = "coracle-e2e1-policy";
-/// The interface that carries the node's address.
+/// The interface that carries the addresses.
 const LINK: &str = "coracle-e2e1-n";
 
-/// The node's address on an interface of its own; dropping it removes all that a cluster made in the kernel.
+/// The node's address, and another one, on an interface of their own; dropping it removes all that a cluster made in the kernel.
 pub(crate) struct Network;
 
 impl Network {
@@ -24,7 +26,9 @@ impl Network {
         // A bridge without ports, which every kernel that can run pods has.
         ip(&["link", "add", LINK, "type", "bridge"]).ok();
         let network = Self;
-        ip(&["address", "add", &format!("{NODE_IP}/32"), "dev", LINK]).ok();
+        for address in [NODE_IP, SECOND_IP] {
+            ip(&["address", "add", &format!("{address}/32"), "dev", LINK]).ok();
+        }
         ip(&["link", "set", LINK, "up"]).ok();
         // This machine's own connections to a Service need a way out; the proxy's rules then send them on.
         ip(&["route", "add", SERVICE_RANGE, "dev", LINK, "src", NODE_IP]).ok();

@@ -56,12 +56,37 @@ impl Member {
         process.wait().expect("our own child");
     }
 
+    /// Has it stand still (SIGSTOP) until it may go on.
+    pub fn stop(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Has it go on after it was stopped (SIGCONT).
+    pub fn go_on(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let process = self.process.as_ref().unwrap_or_else(|| panic!("{} does not run", self.name));
+        kill_process(pid(process), signal).unwrap_or_else(|err| panic!("{signal:?} to {}: {err}", self.name));
+    }
+
+    /// Starts it again if it has ended by itself, as whoever supervises it would. Returns whether it had.
+    pub fn start_if_ended(&mut self) -> bool {
+        let has_ended = |process: &mut Child| process.try_wait().expect("our own child").is_some();
+        if !self.process.as_mut().is_some_and(has_ended) {
+            return false;
+        }
+        self.process = None;
+        self.start();
+        true
+    }
+
     /// Asks it to end with SIGTERM, and waits until it has.
     pub fn terminate(&mut self) -> ExitStatus {
         let mut process = self.process.take().unwrap_or_else(|| panic!("{} does not run", self.name));
-        let pid = i32::try_from(process.id()).ok().and_then(Pid::from_raw).expect("a child has a pid");
         // Fails only when it has ended already.
-        let _ended = kill_process(pid, Signal::TERM);
+        let _ended = kill_process(pid(&process), Signal::TERM);
         let what = format!("{} ends after SIGTERM", self.name);
         eventually(&what, DRAIN, || process.try_wait().expect("our own child"))
     }
@@ -91,12 +116,25 @@ impl Member {
         Some((code, body.to_owned()))
     }
 
+    /// How many lines of its log have all of these words.
+    pub fn times_said(&self, words: &[&str]) -> usize {
+        self.all_said().lines().filter(|line| words.iter().all(|word| line.contains(word))).count()
+    }
+
+    fn all_said(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
     /// The last that it said.
     pub fn log(&self) -> String {
-        let text = String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned();
+        let text = self.all_said();
         let from = (text.len().saturating_sub(TAIL)..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(0);
         format!("--- {} {}\n{}\n", self.name, self.flags.join(" "), &text[from..])
     }
+}
+
+fn pid(process: &Child) -> Pid {
+    i32::try_from(process.id()).ok().and_then(Pid::from_raw).expect("a child has a pid")
 }
 
 impl Drop for Member {

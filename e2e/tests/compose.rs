@@ -40,7 +40,7 @@ fn a_cluster_of_many_machines_works_and_loses_nothing_whichever_of_them_fails() 
     a_policy_holds_between_nodes(&cluster);
     clock.tell("a NetworkPolicy holds between nodes");
 
-    let writes = Writes::start(&cluster.kubeconfig());
+    let writes = Writes::start(&cluster.kubeconfig(), "written");
     writes.go_on(ENOUGH);
     let mut gaps = Vec::new();
     for (fault, play) in FAULTS {
@@ -361,7 +361,8 @@ fn nothing_acknowledged_is_lost(cluster: &ComposeCluster, writes: Writes, gaps: 
         let there = cluster.kubectl_by(server, &["get", "configmaps", "-o", "name"]);
         let there: std::collections::BTreeSet<&str> = there.ok().lines().map(str::trim).collect();
         lost += acknowledged.names.iter().filter(|name| !there.contains(format!("configmap/{name}").as_str())).count();
-        let counter = cluster.kubectl_by(server, &["get", "configmap", "counter", "-o", "jsonpath={.data.value}"]);
+        let counter =
+            cluster.kubectl_by(server, &["get", "configmap", "written-counter", "-o", "jsonpath={.data.value}"]);
         lost += usize::from(counter.ok().parse::<u64>().unwrap() < acknowledged.counter);
     }
     let mut attack = faults::Attack::new("cluster of many machines: each part killed or cut off under writes")

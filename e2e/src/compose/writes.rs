@@ -19,8 +19,6 @@ const PAUSE: Duration = Duration::from_millis(50);
 const LATE: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(60);
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
-/// What one object is counted up in, by compare-and-swap.
-const COUNTER: &str = "counter";
 
 /// The load, as long as it is there.
 pub struct Writes {
@@ -48,14 +46,14 @@ pub struct Acknowledged {
 }
 
 impl Writes {
-    /// Begins to write.
-    pub fn start(kubeconfig: &Path) -> Self {
+    /// Begins to write ConfigMaps that are called `NAME-0` and so on, and to count `NAME-counter` up by compare-and-swap.
+    pub fn start(kubeconfig: &Path, name: &str) -> Self {
         let shared = Arc::<Shared>::default();
-        let (for_thread, kubeconfig) = (Arc::clone(&shared), kubeconfig.to_owned());
+        let (for_thread, kubeconfig, prefix) = (Arc::clone(&shared), kubeconfig.to_owned(), name.to_owned());
         let thread = std::thread::spawn(move || {
             let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.expect("a runtime").block_on(write(&kubeconfig, &for_thread))
+            runtime.expect("a runtime").block_on(write(&kubeconfig, &prefix, &for_thread))
         });
         Self { shared, thread: Some(thread) }
     }
@@ -84,7 +82,7 @@ impl Drop for Writes {
     }
 }
 
-async fn write(kubeconfig: &Path, shared: &Shared) -> Acknowledged {
+async fn write(kubeconfig: &Path, prefix: &str, shared: &Shared) -> Acknowledged {
     let kubeconfig = Kubeconfig::read_from(kubeconfig).expect("the kubeconfig is there");
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
     let client = Client::try_from(config.expect("a good kubeconfig")).expect("a client");
@@ -94,9 +92,9 @@ async fn write(kubeconfig: &Path, shared: &Shared) -> Acknowledged {
         if shared.stop.load(Ordering::Relaxed) {
             break;
         }
-        let name = format!("written-{number}");
+        let name = format!("{prefix}-{number}");
         let created = ask(&client, Method::POST, MAPS, &map(&name, 0, None)).await.is_some();
-        let counted = count(&client).await;
+        let counted = count(&client, &format!("{prefix}-counter")).await;
         done.unanswered += u64::from(!created) + u64::from(counted.is_none());
         done.names.extend(created.then_some(name));
         done.counter = counted.unwrap_or(done.counter);
@@ -112,13 +110,13 @@ async fn write(kubeconfig: &Path, shared: &Shared) -> Acknowledged {
 }
 
 /// Adds one to what is there, if nobody else has; answers the value that was acknowledged.
-async fn count(client: &Client) -> Option<u64> {
-    let path = format!("{MAPS}/{COUNTER}");
+async fn count(client: &Client, counter: &str) -> Option<u64> {
+    let path = format!("{MAPS}/{counter}");
     let Some(found) = ask(client, Method::GET, &path, &Value::Null).await else {
-        return ask(client, Method::POST, MAPS, &map(COUNTER, 1, None)).await.map(|_| 1);
+        return ask(client, Method::POST, MAPS, &map(counter, 1, None)).await.map(|_| 1);
     };
     let value = found["data"]["value"].as_str()?.parse::<u64>().ok()? + 1;
-    let next = map(COUNTER, value, found["metadata"]["resourceVersion"].as_str());
+    let next = map(counter, value, found["metadata"]["resourceVersion"].as_str());
     ask(client, Method::PUT, &path, &next).await.map(|_| value)
 }
 
