@@ -191,6 +191,7 @@ impl Pki {
         let key = KeyPair::generate().map_err(|source| PkiError::Make { name: "sa".to_owned(), source })?;
         write_secret(&path, &key.serialize_pem())?;
         write_secret(&self.path("sa.pub"), &key.public_key_pem())?;
+        sync_names(&self.directory)?;
         Ok(key.serialize_pem())
     }
 
@@ -292,7 +293,19 @@ fn make_ca(directory: &Path, file: &str, name: &str) -> Result<Pair, PkiError> {
     let certificate = params.self_signed(&key).map_err(make_error)?;
     let pair = Pair { certificate: certificate.pem(), key: key.serialize_pem() };
     write_pair(directory, file, &pair)?;
+    sync_names(directory)?;
     Ok(pair)
+}
+
+/// Has the names in a directory, and its own, survive a power cut: what the store holds is signed by keys that nobody can make
+/// again. Other files are made anew where they are gone.
+fn sync_names(directory: &Path) -> Result<(), PkiError> {
+    for directory in std::iter::once(directory).chain(directory.parent().filter(|above| !above.as_os_str().is_empty()))
+    {
+        let synced = fs::File::open(directory).and_then(|opened| opened.sync_all());
+        synced.map_err(|source| io_error("sync", directory, source))?;
+    }
+    Ok(())
 }
 
 /// From a day ago, so that a peer whose clock is behind accepts it, to `lifetime` from now.
