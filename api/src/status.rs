@@ -94,6 +94,14 @@ impl ApiError {
         self
     }
 
+    /// Adds a cause that programs tell by its reason (`metav1.CauseType`).
+    #[must_use]
+    pub fn with_cause(mut self, reason: &str) -> Self {
+        let cause = Cause { reason: reason.to_owned(), ..Cause::default() };
+        self.0.details.get_or_insert_default().causes.push(cause);
+        self
+    }
+
     fn about(self, what: Qualified<'_>, name: &str) -> Self {
         self.with_details(Details {
             name: name.to_owned(),

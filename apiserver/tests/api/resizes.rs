@@ -3,7 +3,7 @@
 use apiserver::testing::TestServer;
 use serde_json::{Value, json};
 
-use crate::client::{Client, expect};
+use crate::client::{Client, MERGE, STRATEGIC, expect};
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
 
@@ -47,4 +47,40 @@ async fn a_resize_takes_resources_and_refuses_other_containers() {
     let refused = expect(client.put(&resize, &others).await, 422);
     let text = "spec.containers: Forbidden: containers may not be added or removed on resize";
     assert!(refused["message"].as_str().is_some_and(|message| message.contains(text)), "{refused}");
+}
+
+#[tokio::test]
+async fn a_resize_beyond_the_whole_node_is_refused_with_its_cause() {
+    let server = TestServer::start().await;
+    let client = Client::admin(&server);
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
+    client.post("/api/v1/namespaces/default/serviceaccounts", &account).await;
+    let node = |name: &str, os: &str| {
+        json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {"kubernetes.io/os": os}},
+            "status": {"allocatable": {"cpu": "2", "memory": "1Gi"}}})
+    };
+    expect(client.post("/api/v1/nodes", &node("n", "linux")).await, 201);
+    expect(client.post("/api/v1/nodes", &node("w", "windows")).await, 201);
+    let resize = async |name: &str, on: &str, requests: Value| {
+        let one = json!({"name": "a", "image": "i", "resources": {"requests": {"cpu": "1", "memory": "1Mi"}}});
+        let pod = json!({"metadata": {"name": name}, "spec": {"nodeName": on, "containers": [one]}});
+        client.post(PODS, &pod).await;
+        // As a kubelet says that it can resize.
+        let running = json!({"status": {"phase": "Running", "containerStatuses": [{
+            "name": "a", "image": "i", "imageID": "i", "ready": true, "restartCount": 0, "started": true,
+            "state": {"running": {}}, "resources": {"requests": {"cpu": "1", "memory": "1Mi"}}}]}});
+        expect(client.patch(&format!("{PODS}/{name}/status"), MERGE, &running).await, 200);
+        let change = json!({"spec": {"containers": [{"name": "a", "resources": {"requests": requests}}]}});
+        client.patch(&format!("{PODS}/{name}/resize"), STRATEGIC, &change).await
+    };
+    expect(resize("p", "n", json!({"cpu": "2", "memory": "1Gi"})).await, 200);
+    let refused = expect(resize("p", "n", json!({"cpu": "2001m", "memory": "2Gi"})).await, 403);
+    let why = "pods \"p\" is forbidden: Node didn't have enough allocatable resources: cpu, requested: 2001, \
+               allocatable: 2000; memory, requested: 2147483648, allocatable: 1073741824";
+    assert_eq!(refused["message"], why);
+    assert_eq!(refused["details"]["causes"], json!([{"reason": "NodeCapacity"}]));
+    let refused = expect(resize("q", "w", json!({"cpu": "2"})).await, 403);
+    assert_eq!(refused["details"]["causes"], json!([{"reason": "UnsupportedPlatform"}]));
+    let refused = expect(resize("r", "gone", json!({"cpu": "2"})).await, 403);
+    assert!(refused["message"].as_str().is_some_and(|text| text.ends_with("node \"gone\" not found")), "{refused}");
 }

@@ -41,7 +41,10 @@ impl TestNode {
     }
 
     pub async fn with(kubelet_server: Option<kubelet::server::Config>, tuning: kubelet::Tuning) -> Self {
-        let server = TestServer::start().await;
+        let mut config = apiserver::Config::default();
+        // What can never fit is for the kubelet to tell, too: API servers before 1.36 let it through.
+        config.admission.disable_admission_plugins.push("PodResizeValidator".to_owned());
+        let server = TestServer::with(config, Arc::new(store::embedded::EmbeddedStore::in_memory())).await;
         let client = kube::Client::new(server.service(), "default");
         for namespace in ["default", "kube-node-lease"] {
             let api: Api<Namespace> = Api::all(client.clone());

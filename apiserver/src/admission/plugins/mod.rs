@@ -27,6 +27,7 @@ mod node_restriction;
 mod persistent_volume_claim_resize;
 mod pod_group_protection;
 mod pod_group_workload_exists;
+mod pod_resize_validator;
 mod pod_security;
 mod pods;
 mod policy;
@@ -73,6 +74,7 @@ const PLUGINS: &[Plugin] = &[
     certificate_subject_restriction::PLUGIN,
     default_ingress_class::PLUGIN,
     pod_group_workload_exists::PLUGIN,
+    pod_resize_validator::PLUGIN,
     // They see what all others have made of the object, and are seen by them once more.
     policy::MUTATING,
     webhook::MUTATING,
