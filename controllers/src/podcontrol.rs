@@ -15,6 +15,13 @@ use crate::meta;
 /// Upstream's `SlowStartInitialBatchSize`.
 const FIRST_BATCH: usize = 1;
 
+/// What became of pods that were to be created.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Created {
+    pub(crate) made: usize,
+    pub(crate) refused: usize,
+}
+
 /// Writes pods in the name of a controller.
 pub(crate) struct PodControl {
     client: kube::Client,
@@ -46,6 +53,17 @@ impl PodControl {
         owner: &O,
         pods: &[Pod],
     ) -> Result<(), Failure> {
+        self.create_counted(key, owner, pods, &mut Created::default()).await
+    }
+
+    /// The same; `count` says what became of those that were asked for.
+    pub(crate) async fn create_counted<O: Watchable>(
+        &self,
+        key: &ObjectKey,
+        owner: &O,
+        pods: &[Pod],
+        count: &mut Created,
+    ) -> Result<(), Failure> {
         self.expectations.expect_creations(key, pods.len());
         let (mut left, mut batch) = (pods, FIRST_BATCH);
         while !left.is_empty() {
@@ -53,6 +71,8 @@ impl PodControl {
             let created = join_all(now.iter().map(|pod| self.create_expected(key, owner, pod))).await;
             left = later;
             batch = batch.saturating_mul(2);
+            let made = created.iter().filter(|created| created.is_ok()).count();
+            (count.made, count.refused) = (count.made + made, count.refused + created.len() - made);
             if let Some(err) = created.into_iter().find_map(Result::err) {
                 left.iter().for_each(|_| self.expectations.creation_observed(key));
                 return if write::is_namespace_terminating(&err) { Ok(()) } else { Err(err.into()) };

@@ -32,7 +32,7 @@ use self::orphans::Orphans;
 use self::plan::Plan;
 use crate::context::{Context, Controller, Failure, Outcome};
 use crate::descriptor::Descriptor;
-use crate::podcontrol::PodControl;
+use crate::podcontrol::{Created, PodControl};
 use crate::{claim, meta, owners, selectors};
 use facts::pods;
 
@@ -69,6 +69,9 @@ impl Jobs {
         let recorder = context.recorder.for_component("job-controller");
         let control = PodControl::new(context.client.clone(), recorder.clone(), Arc::clone(&expectations));
         let monitor = Monitor::new(&context.metrics);
+        let (of_jobs, of_pods) = (monitor.clone(), monitor.clone());
+        jobs.on_event(move |event| of_jobs.saw_job(event));
+        pods.on_event(move |event| of_pods.saw_pod(event));
         (Self { client: context.client.clone(), jobs, pods, expectations, control, recorder, monitor }, queue)
     }
 
@@ -139,8 +142,11 @@ impl Jobs {
 
     async fn execute(&self, key: &ObjectKey, job: &Job, plan: Plan, pending: Option<Duration>) -> Outcome {
         let deleted = self.delete(key, job, &plan.delete).await;
-        let created = self.control.create_all(key, job, &plan.create).await;
+        let mut count = Created::default();
+        let created = self.control.create_counted(key, job, &plan.create, &mut count).await;
+        self.monitor.created(job, &plan.status, count);
         if self.write_status(key, job, plan.status).await? {
+            self.monitor.judged(job, &plan.release);
             self.release(&plan.release).await?;
         }
         deleted?;

@@ -23,21 +23,24 @@ pub(super) enum Action {
 
 /// The action of the first rule that matches; without one, the failure counts.
 pub(super) fn on_failure(job: &Job, pod: &Pod) -> Action {
-    let rules =
-        job.spec.as_ref().and_then(|spec| spec.pod_failure_policy.as_ref()).map(|policy| policy.rules.as_slice());
-    if pods::phase(pod) != "Failed" {
-        return Action::Count;
+    let Some((at, rule, why)) = first_match(job, pod) else { return Action::Count };
+    match rule.action.as_str() {
+        "Ignore" => Action::Ignore,
+        "FailIndex" => Action::FailIndex,
+        "FailJob" => Action::FailJob(format!("{why} matching FailJob rule at index {at}")),
+        _ => Action::Count,
     }
-    for (at, rule) in rules.unwrap_or_default().iter().enumerate() {
-        let Some(why) = matched(rule, pod) else { continue };
-        return match rule.action.as_str() {
-            "Ignore" => Action::Ignore,
-            "FailIndex" => Action::FailIndex,
-            "FailJob" => Action::FailJob(format!("{why} matching FailJob rule at index {at}")),
-            _ => Action::Count,
-        };
-    }
-    Action::Count
+}
+
+/// The action of the rule that decides on a pod's failure, if one does, as it is written.
+pub(super) fn rule_of<'a>(job: &'a Job, pod: &Pod) -> Option<&'a str> {
+    first_match(job, pod).map(|(_, rule, _)| rule.action.as_str())
+}
+
+/// The first rule that matches, with its place and why it does.
+fn first_match<'a>(job: &'a Job, pod: &Pod) -> Option<(usize, &'a PodFailurePolicyRule, String)> {
+    let policy = job.spec.as_ref()?.pod_failure_policy.as_ref().filter(|_| pods::phase(pod) == "Failed")?;
+    policy.rules.iter().enumerate().find_map(|(at, rule)| Some((at, rule, matched(rule, pod)?)))
 }
 
 /// Why the rule applies to the pod, in words.
