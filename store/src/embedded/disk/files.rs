@@ -21,8 +21,10 @@ pub enum Operation {
     Open,
     Read,
     Write,
-    /// Room is reserved or given back, or a file gets its size.
+    /// Room is reserved, or a file gets its size.
     Allocate,
+    /// A part of a file is made to read as zeros, which gives room back: it works on a full disk.
+    Erase,
     /// What was written is brought to the disk; a directory's names, too.
     Sync,
     Rename,
@@ -319,7 +321,7 @@ impl StoreFile {
 
     /// Has a range read as zeros again.
     pub(crate) fn erase(&self, offset: u64, bytes: u64) -> io::Result<()> {
-        self.faults.before(Operation::Allocate, &self.path)?;
+        self.faults.before(Operation::Erase, &self.path)?;
         if !self.allocate(FallocateFlags::KEEP_SIZE | FallocateFlags::PUNCH_HOLE, offset, bytes)? {
             let zeros = vec![0; usize::try_from(bytes).unwrap_or(usize::MAX)];
             self.file.write_all_at(&zeros, offset)?;
