@@ -14,8 +14,12 @@ use tracing::{Instrument as _, debug, error, info_span, warn};
 
 use crate::{WorkQueue, write};
 
+/// Reconciles that still run so long after the shutdown are broken off: one that deletes a namespace of thousands of pods has no
+/// end that anybody could wait for, and all of them bear the death of their process.
+const DRAIN: Duration = Duration::from_secs(10);
+
 /// Runs `workers` loops that take keys from `queue` and reconcile them, until `shutdown`; then waits for the
-/// reconciles that are running and returns.
+/// reconciles that are running, 10 s at most, and returns.
 ///
 /// The result of a reconcile decides what happens to its key: `Ok(None)` waits for the next change, `Ok(Some(delay))`
 /// looks again after that delay, an error (or a panic) tries again with exponential backoff. Errors are logged here and
@@ -40,7 +44,9 @@ pub async fn run_workers<K, F, Fut, E>(
     }
     shutdown.cancelled().await;
     queue.shut_down();
-    while tasks.join_next().await.is_some() {}
+    if tokio::time::timeout(DRAIN, async { while tasks.join_next().await.is_some() {} }).await.is_err() {
+        debug!(controller = name, "reconciles were broken off");
+    }
 }
 
 async fn work<K, F, Fut, E>(name: &'static str, queue: WorkQueue<K>, reconcile: Arc<F>)
@@ -166,5 +172,12 @@ mod tests {
         })
         .await;
         assert_eq!(finished.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn shutdown_does_not_wait_for_a_reconcile_without_an_end() {
+        let start = Instant::now();
+        run(&["a"], 1, tokio::time::sleep(Duration::from_secs(1)), |_| std::future::pending()).await;
+        assert_eq!(start.elapsed(), Duration::from_secs(1) + DRAIN);
     }
 }
