@@ -134,8 +134,10 @@ fn is_number_or_date(digits: &str) -> bool {
     plain.parse::<f64>().is_ok() || based("0x", 16) || based("0o", 8) || based("0b", 2) || sixty || date
 }
 
+/// Whether a character stands for itself, in quotes at least. The separators of lines and paragraphs (U+0085, U+2028, U+2029) are
+/// ends of lines to readers of YAML 1.1.
 fn is_printable(c: char) -> bool {
-    matches!(c, ' '..='~' | '\u{85}' | '\u{a0}'..='\u{d7ff}' | '\u{e000}'..='\u{fefe}' | '\u{ff00}'..='\u{fffd}' | '\u{10000}'..)
+    matches!(c, ' '..='~' | '\u{a0}'..='\u{2027}' | '\u{202a}'..='\u{d7ff}' | '\u{e000}'..='\u{fefe}' | '\u{ff00}'..='\u{fffd}' | '\u{10000}'..)
 }
 
 /// Whether the text can stand as a block of lines.
@@ -240,6 +242,14 @@ text: |
 time: "2024-01-02T03:04:05Z"
 "#;
         assert_eq!(document(&value), want);
+    }
+
+    #[test]
+    fn ends_of_lines_that_are_not_a_newline_are_escaped() {
+        let value = json!({"a\u{2028}b": "\u{2028}", "next": "x\u{85}y", "paragraph": "1\n\u{2029}2\n"});
+        let text = document(&value);
+        assert_eq!(text, "\"a\\u2028b\": \"\\u2028\"\nnext: \"x\\x85y\"\nparagraph: \"1\\n\\u20292\\n\"\n");
+        assert_eq!(yaml::parse(text.as_bytes()).unwrap().0.into_value(), value);
     }
 
     proptest! {
