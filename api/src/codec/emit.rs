@@ -113,7 +113,9 @@ fn is_other_type(string: &str) -> bool {
     if string.len() <= 5 && WORDS.iter().any(|word| word.eq_ignore_ascii_case(string)) {
         return true;
     }
-    let digits = string.trim_start_matches(['-', '+', '.']);
+    // Behind a sign, readers leave out separators before the first digit, too.
+    let is_signed = string.starts_with(['-', '+', '.']);
+    let digits = string.trim_start_matches(|c| matches!(c, '-' | '+' | '.') || (is_signed && c == '_'));
     if !digits.starts_with(|c: char| c.is_ascii_digit()) {
         return false;
     }
@@ -242,6 +244,14 @@ text: |
 time: "2024-01-02T03:04:05Z"
 "#;
         assert_eq!(document(&value), want);
+    }
+
+    #[test]
+    fn numbers_with_separators_behind_their_sign_are_quoted() {
+        for text in ["-_0", "+_1_0", "-_.5", "._5", "-__1e3"] {
+            assert_eq!(document(&json!({"a": text})), format!("a: \"{text}\"\n"));
+        }
+        assert_eq!(document(&json!({"a": "_0", "b": "-_x"})), "a: _0\nb: -_x\n");
     }
 
     #[test]
