@@ -10,7 +10,8 @@ use crate::table::Table;
 
 /// Ticks a second in `/proc/PID/stat`: `USER_HZ`, 100 on every architecture that we build for.
 const TICKS: f64 = 100.0;
-const MEBIBYTE: f64 = 1024.0 * 1024.0;
+/// In bytes.
+pub const MEBIBYTE: f64 = 1024.0 * 1024.0;
 
 /// The state of a process at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -53,7 +53,7 @@ pub struct NodeOptions {
     #[arg(long)]
     pub cni_conf_dir: Option<PathBuf>,
     /// Where CNI plugins are.
-    #[arg(long, value_delimiter = ',', default_value = "/opt/cni/bin,/usr/lib/cni")]
+    #[arg(long, value_delimiter = ',', default_value = CniConfig::USUAL_BIN_DIRS)]
     pub cni_bin_dir: Vec<PathBuf>,
     /// Number of processes that a pod may have; -1 for as many as the node has.
     #[arg(long, default_value_t = 4096, allow_negative_numbers = true)]

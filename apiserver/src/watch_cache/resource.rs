@@ -178,6 +178,17 @@ impl ResourceCache {
         self.snapshot.read().unwrap_or_else(PoisonError::into_inner).objects.get(key).cloned()
     }
 
+    /// An object by its name. One that is not there may have been made a moment ago, and is waited for.
+    pub async fn find(&self, namespace: &str, name: &str) -> Result<Option<Object>, Behind> {
+        let key = self.key(namespace, name);
+        let known = || self.get(&key).map(|cached| cached.object());
+        if let Some(object) = known() {
+            return Ok(Some(object));
+        }
+        self.settle().await?;
+        Ok(known())
+    }
+
     /// The first object whose key begins so and whose value cannot be read: a list without it would be a lie.
     pub(crate) fn unreadable_below(&self, prefix: &str) -> Option<Unreadable> {
         let all = self.unreadable.read().unwrap_or_else(PoisonError::into_inner);

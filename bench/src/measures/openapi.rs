@@ -5,11 +5,10 @@ use std::time::{Duration, Instant};
 use crate::client::{Call, Lane};
 use crate::definitions::definition;
 use crate::drive::{Limits, drive};
-use crate::idle::Sample;
+use crate::idle::{MEBIBYTE, Sample};
 use crate::measures::Context;
 use crate::{Error, budget};
 
-const MEBIBYTE: f64 = 1024.0 * 1024.0;
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const V2_MESSAGE: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 /// The seed of the definitions: every run has the same.

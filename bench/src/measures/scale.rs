@@ -8,7 +8,7 @@ use crate::Error;
 use crate::budget;
 use crate::client::Call;
 use crate::drive::{Answered, Limits, Outcome, drive};
-use crate::idle::Sample;
+use crate::idle::{MEBIBYTE, Sample};
 use crate::measures::Context;
 use crate::objects::{HOLLOW, hollow_pod, number_patch, pod_name};
 use crate::statistics::Latencies;
@@ -19,7 +19,6 @@ const SETTLED: Duration = Duration::from_secs(300);
 /// Of requests about one object, and of lists of everything, when the cluster is full.
 const ASKING: usize = 8;
 const LISTS: usize = 10;
-const MEBIBYTE: f64 = 1024.0 * 1024.0;
 
 /// When something happened to pods, by their numbers' names.
 type Moments = HashMap<String, Instant>;

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use crate::client::{Call, Lane};
-use crate::idle::Sample;
+use crate::idle::{MEBIBYTE, Sample};
 use crate::measures::Context;
 use crate::options::Measure;
 use crate::{Error, budget};
 
-const MEBIBYTE: f64 = 1024.0 * 1024.0;
 /// The server has had time to send as much as it sends to a client that does not read.
 const SETTLED: Duration = Duration::from_secs(3);
 

@@ -37,7 +37,7 @@ pub struct Command {
     #[arg(long)]
     cni_conf_dir: Option<PathBuf>,
     /// Where CNI plugins are
-    #[arg(long, value_delimiter = ',', default_value = "/opt/cni/bin,/usr/lib/cni")]
+    #[arg(long, value_delimiter = ',', default_value = runtime::local::CniConfig::USUAL_BIN_DIRS)]
     cni_bin_dir: Vec<PathBuf>,
     /// Ranges to which pods keep their own address: the cluster's pods
     #[arg(long, value_delimiter = ',')]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api::{ApiError, Object};
+use api::Object;
 use async_trait::async_trait;
 use serde_json::Value;
 
@@ -18,19 +18,6 @@ struct PodGroupWorkloadExists {
     workloads: Arc<ResourceCache>,
 }
 
-impl PodGroupWorkloadExists {
-    /// A workload by its name. One that is not there may have been made a moment ago.
-    async fn workload(&self, namespace: &str, name: &str) -> Result<Option<Object>, ApiError> {
-        let key = self.workloads.key(namespace, name);
-        let known = || self.workloads.get(&key).map(|cached| cached.object());
-        if let Some(workload) = known() {
-            return Ok(Some(workload));
-        }
-        self.workloads.settle().await?;
-        Ok(known())
-    }
-}
-
 #[async_trait]
 impl ValidatingAdmission for PodGroupWorkloadExists {
     async fn validate(&self, attributes: &Attributes<'_>, object: Option<&Object>, _: &mut Warnings) -> Outcome {
@@ -43,7 +30,7 @@ impl ValidatingAdmission for PodGroupWorkloadExists {
         }
         let named = |field| group.text(&[of[0], of[1], of[2], field]);
         let (name, template) = (named("workloadName"), named("podGroupTemplateName"));
-        let Some(workload) = self.workload(attributes.namespace, name).await? else {
+        let Some(workload) = self.workloads.find(attributes.namespace, name).await? else {
             return Err(attributes.forbidden(&format!("PodGroup rejected: Workload {name:?} not found")));
         };
         let templates = workload.get(&["spec", "podGroupTemplates"]).and_then(Value::as_array);

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use api::{ApiError, Object};
+use api::Object;
 use async_trait::async_trait;
 use facts::amounts;
 use facts::pods::demand::Demand;
@@ -21,19 +21,6 @@ struct PodResizeValidator {
     nodes: Arc<ResourceCache>,
 }
 
-impl PodResizeValidator {
-    /// A node by its name. One that is not there may have been made a moment ago.
-    async fn node(&self, name: &str) -> Result<Option<Object>, ApiError> {
-        let key = self.nodes.key("", name);
-        let known = || self.nodes.get(&key).map(|cached| cached.object());
-        if let Some(node) = known() {
-            return Ok(Some(node));
-        }
-        self.nodes.settle().await?;
-        Ok(known())
-    }
-}
-
 #[async_trait]
 impl ValidatingAdmission for PodResizeValidator {
     async fn validate(&self, attributes: &Attributes<'_>, object: Option<&Object>, _: &mut Warnings) -> Outcome {
@@ -46,7 +33,7 @@ impl ValidatingAdmission for PodResizeValidator {
         if name.is_empty() || pod.get(&["spec"]) == old.get(&["spec"]) {
             return Ok(());
         }
-        let Some(node) = self.node(name).await? else {
+        let Some(node) = self.nodes.find("", name).await? else {
             return Err(attributes.forbidden(&format!("node {name:?} not found")));
         };
         let short = short_of(pod, &node);

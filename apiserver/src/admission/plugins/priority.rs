@@ -18,17 +18,6 @@ struct Priority {
 }
 
 impl Priority {
-    /// A class by its name. One that is not there may have been made a moment ago.
-    async fn class(&self, name: &str) -> Result<Option<Object>, ApiError> {
-        let key = self.classes.key("", name);
-        let known = || self.classes.get(&key).map(|cached| cached.object());
-        if let Some(class) = known() {
-            return Ok(Some(class));
-        }
-        self.classes.settle().await?;
-        Ok(known())
-    }
-
     /// The class for pods that name none: the lowest of those that are marked so.
     fn default_class(&self) -> Option<Object> {
         let classes = self.classes.snapshot();
@@ -67,7 +56,7 @@ impl MutatingAdmission for Priority {
         let class = if named.is_empty() {
             self.default_class()
         } else {
-            let found = self.class(&named).await?;
+            let found = self.classes.find("", &named).await?;
             Some(found.ok_or_else(|| refuse(format!("no PriorityClass with name {named} was found")))?)
         };
         let value = class.as_ref().and_then(|class| class.integer(&["value"])).unwrap_or(0);

@@ -36,6 +36,11 @@ pub struct CniConfig {
     pub bin_dirs: Vec<PathBuf>,
 }
 
+impl CniConfig {
+    /// Where plugins are installed by themselves, and by Debian; the directories are apart by commas.
+    pub const USUAL_BIN_DIRS: &str = "/opt/cni/bin,/usr/lib/cni";
+}
+
 /// Connects pods by plugins.
 #[derive(Debug)]
 pub(super) struct Cni {
